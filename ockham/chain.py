@@ -1,0 +1,165 @@
+"""PluginChain: runs the hooks in order and sees which knobs turned.
+
+A decision is a knob that turned, or a verdict, with a reason. The chain compares the knobs before and after each
+plugin, so each turn has one owner, and even a plugin that says nothing is logged (`UNEXPLAINED`). Decisions go to
+a callable; the chain knows neither files nor clocks.
+
+Plugins in shadow see each other's knobs (what the acting chain would have done); acting plugins see only the real
+ones. An acting plugin's turn counts in both worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ockham.context import FACTS, KNOBS, Note, OccamContext, knob_values
+from ockham.errors import BadInputError, ContextError, PluginError
+from ockham.event import Change, Decision, Value
+from ockham.plugin import HOOKS, OccamPlugin
+
+
+Emit = Callable[[Decision], None]
+UNEXPLAINED = "UNEXPLAINED"
+
+
+class PluginChain:
+    """Plugins in order. `emit` gets every decision as it is made.
+
+    Raises:
+        BadInputError: if two plugins have the same name, or something is not a plugin.
+        PluginError: from a hook, when a plugin raises; the chain can go on being used.
+
+    """
+
+    def __init__(self, plugins: Iterable[OccamPlugin], emit: Emit | None = None) -> None:
+        self.plugins = list(plugins)
+        self.emit: Emit = emit or (lambda decision: None)
+        for plugin in self.plugins:
+            if not isinstance(plugin, OccamPlugin):
+                raise BadInputError(f"{plugin!r} is no plugin: derive its class from ockham.OccamPlugin")
+        names = [plugin_name(plugin) for plugin in self.plugins]
+        for name in names:
+            if names.count(name) > 1:
+                raise BadInputError(f"two plugins are called {name!r}: give one of them another name")
+        self._called = {
+            hook: [
+                (i, name, plugin, getattr(plugin, hook))
+                for i, (name, plugin) in enumerate(zip(names, self.plugins, strict=True))
+                if _has(plugin, hook)
+            ]
+            for hook in HOOKS
+        }
+        self._shadow_base: dict[str, Value] = {}
+        for plugin in self.plugins:
+            if plugin.shadow:
+                self._shadow_base.update(plugin.base_knobs())
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Run every plugin's `on_batch_start`; afterwards the knobs say what the trainer is to do."""
+        object.__setattr__(ctx, "shadow_knobs", {**ctx.knobs(), **self._shadow_base})
+        return self._run("on_batch_start", ctx)
+
+    def on_batch_end(self, ctx: OccamContext) -> OccamContext:
+        """Run every plugin's `on_batch_end` on the gauges of this batch."""
+        return self._run("on_batch_end", ctx)
+
+    def on_evaluate(self, ctx: OccamContext) -> OccamContext:
+        """Run every plugin's `on_evaluate` on a fresh validation loss."""
+        return self._run("on_evaluate", ctx)
+
+    def on_consolidate(self, ctx: OccamContext) -> OccamContext:
+        """Tell every plugin that the anchor has moved."""
+        return self._run("on_consolidate", ctx)
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """The state of every plugin by name."""
+        return {plugin_name(p): p.state_dict() for p in self.plugins}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up where `state_dict` left; plugins that the state does not name keep theirs."""
+        for plugin in self.plugins:
+            if plugin_name(plugin) in state:
+                plugin.load_state_dict(state[plugin_name(plugin)])
+
+    def wants(self) -> dict[str, int]:
+        """Costly measurements that any plugin asks for: field -> every how many updates, the most often wins."""
+        wanted: dict[str, int] = {}
+        for plugin in self.plugins:
+            for name, every in plugin.wants().items():
+                wanted[name] = min(every, wanted.get(name, every))
+        return wanted
+
+    def _run(self, hook: str, ctx: OccamContext) -> OccamContext:
+        for order, name, plugin, method in self._called[hook]:
+            shadow = plugin.shadow
+            real = knob_values(ctx)
+            if shadow and ctx.shadow_knobs:
+                ctx.turn(ctx.shadow_knobs)
+            before = knob_values(ctx)
+            try:
+                returned = method(ctx)
+                if returned is not None and returned is not ctx:
+                    _adopt(ctx, returned)
+            except Exception as error:
+                ctx.turn(dict(zip(KNOBS, real, strict=True)))
+                ctx.notes.clear()
+                raise PluginError(name, hook, ctx.iter_num, error) from error
+            after = knob_values(ctx)
+            turned = (
+                ()
+                if after == before
+                else tuple(Change(*c) for c in zip(KNOBS, before, after, strict=True) if c[1] != c[2])
+            )
+            if shadow:
+                ctx.turn(dict(zip(KNOBS, real, strict=True)))
+            if turned:
+                ctx.shadow_knobs.update({change.field: change.after for change in turned})
+            if turned or ctx.notes:
+                self._hand_over(hook, ctx, name, order, shadow, turned)
+        return ctx
+
+    def _hand_over(
+        self, hook: str, ctx: OccamContext, name: str, order: int, shadow: bool, turned: tuple[Change, ...]
+    ) -> None:
+        notes = ctx.notes.copy()
+        ctx.notes.clear()
+        for note, changes in attribute(notes, turned):
+            self.emit(Decision(ctx.iter_num, ctx.micro_step, hook, name, order, shadow, note.action, note.reason_code,
+                               note.observed, note.threshold, changes, note.numbers))  # fmt: skip
+
+
+def attribute(notes: list[Note], turned: tuple[Change, ...]) -> list[tuple[Note, tuple[Change, ...]]]:
+    """Give each turned knob to the note that names it, the rest to the last note, or to an unexplained one."""
+    if not notes:
+        return [(Note("TURN", UNEXPLAINED, None, None, (), {}), turned)]
+    named = [tuple(change for change in turned if change.field in note.fields) for note in notes]
+    unnamed = tuple(change for change in turned if not any(change.field in note.fields for note in notes))
+    named[-1] += unnamed
+    return list(zip(notes, named, strict=True))
+
+
+def plugin_name(plugin: OccamPlugin) -> str:
+    """A plugin's name: its own, else its class name."""
+    return plugin.name or type(plugin).__name__
+
+
+def _has(plugin: OccamPlugin, hook: str) -> bool:
+    """Whether a plugin has a hook of its own; the base class's empty one need not be called."""
+    return getattr(type(plugin), hook) is not getattr(OccamPlugin, hook)
+
+
+def _adopt(ctx: OccamContext, returned: object) -> None:
+    """Take the knobs of a copy that a plugin returned."""
+    if not isinstance(returned, OccamContext):
+        raise ContextError(f"a hook returns the context or nothing, not {type(returned).__name__}")
+    changed = [
+        name
+        for name in FACTS
+        if getattr(returned, name) is not getattr(ctx, name) and getattr(returned, name) != getattr(ctx, name)
+    ]
+    if changed:
+        raise ContextError(f"the returned copy has other facts: {', '.join(changed)}")
+    ctx.turn(returned.knobs())
+    ctx.custom.update(returned.custom)
+    ctx.notes.extend(returned.notes)

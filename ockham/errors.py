@@ -1,0 +1,99 @@
+"""Every error that Ockham raises on purpose.
+
+OckhamError                      exit status 2 unless a line says otherwise
+├── BadInputError                something a person typed or a file holds; names thing, place and what is accepted
+│   ├── PolicyError              a preset, a policy file, or a setting in one
+│   ├── DataError                training text or tokens
+│   ├── RunError                 a run ID or run folder
+│   ├── CheckpointError          weights that do not fit
+│   └── QueryError               SQL, a saved question, a parameter
+├── ContextError                 a fact or gauge was set by a plugin, or a knob got a value of the wrong type
+├── PluginError                  a plugin raised; names plugin, hook and iteration
+├── LogError                     the log cannot take another byte (exit status 3)
+│   ├── LogLockedError           another process writes this log
+│   ├── LogHaltedError           disk full, quota, or a sync that failed
+│   └── InvalidEventError        an event does not fit its schema: a bug of ours, never of the data
+└── CannotJudgeError             the log is missing or unreadable (exit status 3)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class OckhamError(Exception):
+    """Root of the tree; `exit_status` is what the command line ends with."""
+
+    exit_status = 2
+
+
+class BadInputError(OckhamError):
+    """Input that cannot be used. The message names the thing, the place and what would be accepted."""
+
+
+class PolicyError(BadInputError):
+    """A preset, policy file or setting that cannot be used."""
+
+
+class DataError(BadInputError):
+    """Training data that cannot be used."""
+
+
+class RunError(BadInputError):
+    """A run ID or run folder that cannot be used."""
+
+
+class CheckpointError(BadInputError):
+    """A checkpoint whose weights or state do not fit what they are loaded into."""
+
+
+class QueryError(BadInputError):
+    """SQL, a saved question or a parameter that cannot be answered."""
+
+
+class ContextError(OckhamError, AttributeError):
+    """A plugin set a fact or gauge, or gave a knob a value of the wrong type."""
+
+
+class PluginError(OckhamError):
+    """A plugin raised. `plugin`, `hook` and `iter_num` say where; `__cause__` is what it raised."""
+
+    exit_status = 1
+
+    def __init__(self, plugin: str, hook: str, iter_num: int, cause: BaseException) -> None:
+        self.plugin, self.hook, self.iter_num = plugin, hook, iter_num
+        super().__init__(
+            f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
+        )
+
+
+class LogError(OckhamError):
+    """The log cannot take another event."""
+
+    exit_status = 3
+
+
+class LogLockedError(LogError):
+    """Another process holds the log's lock."""
+
+
+class LogHaltedError(LogError):
+    """The disk is full, a quota is reached, or a sync failed: nothing after this is in the log."""
+
+
+class InvalidEventError(LogError):
+    """An event that does not fit its own schema. Nothing of it was written."""
+
+
+class CannotJudgeError(OckhamError):
+    """What was to be judged is missing or unreadable."""
+
+    exit_status = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'gate'?"` for the nearest known name, else the list of known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names) or 'none'}"

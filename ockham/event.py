@@ -1,0 +1,118 @@
+"""The event: one line of the log, a CloudEvents 1.0 envelope around `data`.
+
+    {"specversion":"1.0","id":UUIDv7,"source":"ockham://runs/<run_id>","type":"ockham.decision.made.v1",
+     "subject":"iter/1200","time":RFC 3339 UTC,"dataschema":"urn:ockham:decision.made.v1","data":{...}}
+
+`data` always holds `sequence`, `attempt` and `rank`: the event's place in the record. The ID of a decision event
+is its decision ID. Numbers that are not finite are the strings "NaN", "Infinity" and "-Infinity".
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+SPECVERSION = "1.0"
+MAX_LINE_BYTES = 65_535  # an entry bundle of C2SP tlog-tiles has 16-bit lengths
+TYPES: tuple[str, ...] = (
+    "run.started", "run.resumed", "run.finished",
+    "policy.loaded", "context.recorded", "decision.made", "plugin_state.recorded", "plugin.failed",
+    "evaluation.recorded", "checkpoint.saved", "checkpoint.pruned",
+    "anchor.consolidated", "rollback.performed", "rank.diverged", "adapter.enabled", "adapter.reverted",
+    "log.recovered", "log.halted", "log.gap", "log.sealed",
+    "odr.registered", "odr.checked", "replay.attested",
+)  # fmt: skip
+NONFINITE: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+Value = float | int | bool | str | tuple[float, ...] | None
+
+
+class Change(NamedTuple):
+    """One knob that one plugin turned."""
+
+    field: str
+    before: Value
+    after: Value
+
+
+class Decision(NamedTuple):
+    """One decision as the chain hands it over; the log adds ID, time and position."""
+
+    iter_num: int
+    micro_step: int
+    hook: str
+    plugin: str
+    order: int
+    shadow: bool
+    action: str
+    reason_code: str
+    observed: float | None
+    threshold: float | None
+    changes: tuple[Change, ...]
+    numbers: Mapping[str, float]
+
+
+def type_name(kind: str) -> str:
+    """`decision.made` -> `ockham.decision.made.v1`."""
+    return f"ockham.{kind}.v1"
+
+
+def kind_of(type_: str) -> str:
+    """`ockham.decision.made.v1` -> `decision.made`."""
+    return type_.removeprefix("ockham.").rsplit(".", 1)[0]
+
+
+def event_id(time_ns: int, sequence: int, nonce: int) -> str:
+    """A UUIDv7 (RFC 9562) made from time, sequence and a random number of the attempt.
+
+    48 bits of milliseconds, 12 of the fraction below them, then 30 random bits of the attempt and 32 of the
+    sequence: unique within an attempt without asking anyone, and in order of time across attempts.
+    """
+    milliseconds, rest = divmod(time_ns, 1_000_000)
+    high = (milliseconds & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | (rest * 4096 // 1_000_000)
+    low = 0b10 << 62 | (nonce & 0x3FFF_FFFF) << 32 | sequence & 0xFFFF_FFFF
+    text = f"{high:016x}{low:016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def timestamp(time_ns: int) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1000:06d}Z"
+
+
+def lossless(value: Any) -> Any:
+    """A value as JSON keeps it: non-finite floats as strings, tuples as lists."""
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: lossless(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [lossless(item) for item in value]
+    return value
+
+
+def number(value: Any) -> float | None:
+    """A number field read back: the three strings become floats again; None stays None."""
+    if value is None:
+        return None
+    return NONFINITE[value] if isinstance(value, str) else float(value)
+
+
+def envelope(
+    kind: str, run_id: str, subject: str, time_ns: int, id_: str, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The whole event; `data` must be lossless JSON already."""
+    return {
+        "specversion": SPECVERSION,
+        "id": id_,
+        "source": f"ockham://runs/{run_id}",
+        "type": type_name(kind),
+        "subject": subject,
+        "time": timestamp(time_ns),
+        "dataschema": f"urn:ockham:{kind}.v1",
+        "data": data,
+    }

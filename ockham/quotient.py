@@ -1,0 +1,77 @@
+"""The Occam Quotient: OQ = performance / (inference FLOPs x memory in decimal MB).
+
+Units: performance is 1/nats by default, so an OQ is in 1/(nat FLOP MB). Real values lie near 1e-17: compare
+them by ratio only (`improvement`), never by difference, and only where their specs are equal.
+At a fixed architecture OQ is 1/loss times a constant. Across sizes it falls with the square of the size while
+loss falls slowly, so it favours tiny models: `bits_saved`, where an untrained model is worth 0, is the
+performance to use there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from ockham.errors import BadInputError
+
+Performance = Literal["inverse_loss", "bits_saved"]
+Cost = Literal["measured", "from_params"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuotientSpec:
+    """What an OQ was computed from. Two OQs compare only if their specs have the same digest.
+
+    Attributes:
+        performance: `inverse_loss` (1/loss) or `bits_saved` ((ln V - loss)/ln V).
+        cost: `measured` if FLOPs and MB were given, `from_params` if both were estimated from the number of
+            parameters (2 N FLOPs a token, 4 bytes a parameter). The two never compare.
+        tokens: number of tokens that the FLOPs stand for; 0 where the giver did not say.
+        vocab_size: V of `bits_saved`, else 0.
+
+    """
+
+    performance: Performance = "inverse_loss"
+    cost: Cost = "measured"
+    tokens: int = 0
+    vocab_size: int = 0
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the spec's fields in alphabetical order."""
+        text = ";".join(f"{key}={value}" for key, value in sorted(asdict(self).items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def performance_of(loss: float, kind: Performance = "inverse_loss", vocab_size: int = 0) -> float:
+    """Performance of a loss in nats; NaN for a loss that is not finite and positive."""
+    if not (math.isfinite(loss) and loss > 0):
+        return math.nan
+    if kind == "inverse_loss":
+        return 1.0 / loss
+    if vocab_size < 2:
+        raise BadInputError(f"performance 'bits_saved' needs vocab_size >= 2, got {vocab_size}")
+    uniform = math.log(vocab_size)
+    return (uniform - loss) / uniform
+
+
+def occam_quotient(performance: float, flops: float, megabytes: float) -> float:
+    """OQ in performance / (FLOP MB).
+
+    Raises:
+        BadInputError: if FLOPs or megabytes are not finite and positive.
+
+    """
+    for name, value in (("inference_flops", flops), ("memory_footprint_mb", megabytes)):
+        if not (math.isfinite(value) and value > 0):
+            raise BadInputError(f"the Occam Quotient needs {name} > 0, got {value!r}")
+    return performance / (flops * megabytes)
+
+
+def improvement(candidate: float, baseline: float) -> float:
+    """Relative change of OQ, candidate / baseline - 1; NaN where the baseline is not finite and positive."""
+    if not (math.isfinite(baseline) and baseline > 0 and math.isfinite(candidate)):
+        return math.nan
+    return candidate / baseline - 1.0
