@@ -188,6 +188,7 @@ PER_BATCH = frozenset({"iter_num", "task_loss", "micro_step", "example_losses", 
 _CARRIED = tuple(name for name in (*FACTS, *GAUGES) if name not in PER_BATCH)
 _DEFAULTS = tuple((field.name, field.default) for field in FIELDS)
 knob_values: Callable[[Any], tuple[Value, ...]] = attrgetter(*KNOBS)
+_NUMBER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 CODE_PATTERN = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 
 
@@ -246,6 +247,16 @@ def _convert(name: str, value: Any) -> Value:
         hint = " (read a tensor once, in the trainer)" if hasattr(value, "item") else ""
         raise ContextError(
             f"{name} takes {field.kind}, got {type(value).__name__} {value!r:.60}{hint}"
+        ) from None
+
+
+def _number(name: str, value: Any) -> float:
+    """A plain double: what was judged, not a tensor that changes later."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ContextError(
+            f"{name} of a decision takes a number, got {type(value).__name__} {value!r:.60}"
         ) from None
 
 
@@ -363,7 +374,17 @@ class OccamContext:
                 raise ContextError(
                     f"{what} {code!r} is not a stable code: capital letters, digits and _, 2 to 64 of them"
                 )
-        self.notes.append(Note(action, reason_code, observed, threshold, tuple(fields), numbers))
+        for name, value in numbers.items():
+            if not _NUMBER_NAME.fullmatch(name):
+                raise ContextError(
+                    f"{name!r:.80} cannot name a number of a decision: letters, digits and _, at most 64"
+                )
+            numbers[name] = _number(name, value)
+        judged = [
+            None if v is None else _number(w, v)
+            for w, v in (("observed", observed), ("threshold", threshold))
+        ]
+        self.notes.append(Note(action, reason_code, judged[0], judged[1], tuple(fields), numbers))
         return self
 
     def measure(self, **gauges: Any) -> None:

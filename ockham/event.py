@@ -95,6 +95,17 @@ def lossless(value: Any) -> Any:
     return value
 
 
+def restored(value: Any) -> Any:
+    """The inverse of `lossless` for a state: the three strings become floats again."""
+    if isinstance(value, str):
+        return NONFINITE.get(value, value)
+    if isinstance(value, Mapping):
+        return {key: restored(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [restored(item) for item in value]
+    return value
+
+
 def number(value: Any) -> float | None:
     """A number field read back: the three strings become floats again; None stays None."""
     if value is None:
