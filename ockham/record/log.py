@@ -41,6 +41,13 @@ class _Item(NamedTuple):
     urgent: bool
 
 
+class Place(NamedTuple):
+    """What `append` gives back at once: the event's sequence, and the time that its ID is made from."""
+
+    sequence: int
+    time_ns: int
+
+
 class LogWriter:
     """The only writer of one log folder; use `append` from any thread, then `close`.
 
@@ -105,12 +112,13 @@ class LogWriter:
             sequence = self._next
             self._next = sequence + 1
             where = subject if iter_num is None else f"iter/{iter_num}"
-            self._queue.append(_Item(kind, sequence, time.time_ns(), where, payload, urgent))
-        return sequence
+            now = time.time_ns()
+            self._queue.append(_Item(kind, sequence, now, where, payload, urgent))
+        return Place(sequence, now)
 
-    def id_of(self, sequence: int, time_ns: int) -> str:
-        """The ID of an event of this log."""
-        return event_id(time_ns, sequence, self._nonce)
+    def id_of(self, place: Place) -> str:
+        """The ID of an event of this log, such as the decision ID."""
+        return event_id(place.time_ns, place.sequence, self._nonce)
 
     def flush(self) -> int:
         """Block until all that was handed over is durable; returns the number of events in the log."""
