@@ -15,7 +15,18 @@ from typing import Any
 
 from ockham.event import lossless, timestamp
 
-PACKAGES = ("ockham", "torch", "numpy", "pyarrow", "duckdb", "jsonschema", "jsonschema-rs", "orjson", "safetensors", "cryptography")
+PACKAGES = (
+    "ockham",
+    "torch",
+    "numpy",
+    "pyarrow",
+    "duckdb",
+    "jsonschema",
+    "jsonschema-rs",
+    "orjson",
+    "safetensors",
+    "cryptography",
+)
 # Everything else stays out, so that no secret gets in.
 ENVIRONMENT = (
     "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED",
@@ -24,7 +35,13 @@ ENVIRONMENT = (
 
 
 def about(
-    run_id: str, time_ns: int, *, settings: Mapping[str, Any], facts: Mapping[str, Any], data: Mapping[str, Any], policy_revision: str
+    run_id: str,
+    time_ns: int,
+    *,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    data: Mapping[str, Any],
+    policy_revision: str,
 ) -> dict[str, Any]:
     """The content of run.json; the verifier key is added by whoever signs."""
     return {
@@ -49,13 +66,18 @@ def about(
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit and whether the tree differs from it; None outside of a checkout or without git."""
     try:
-        run = [
-            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603, S607 - git of the user's own PATH
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        ]
+        commit, changes = (
+            _git(folder, words) for words in ("rev-parse HEAD", "status --porcelain --untracked-files=no")
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"commit": run[0], "changed": bool(run[1])}
+    return {"commit": commit, "changed": bool(changes)}
+
+
+def _git(folder: Path, words: str) -> str:
+    command = ["git", *words.split()]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - git of the user's own PATH
+    return done.stdout.strip()
 
 
 def _user() -> str:

@@ -66,11 +66,11 @@ class RunFolder:
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o755)
-        except FileExistsError:
-            raise RunError(
-                f"run {self.run_id!r} exists in {self.runs}: go on with --resume, or take another --run ID"
-            ) from None
         except OSError as error:
+            if self.path.exists():
+                raise RunError(
+                    f"run {self.run_id!r} exists in {self.runs}: go on with --resume, or take another --run ID"
+                ) from None
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
 
     def exists(self) -> bool:

@@ -1,0 +1,143 @@
+"""Attempt: one stretch of a run between a start (or resume) and its end, written by one rank into one log."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ockham.errors import RunError
+from ockham.record.folder import RunFolder, write_durably
+from ockham.record.lines import StateRecord
+from ockham.record.log import LogWriter, Place
+from ockham.record.snapshots import derive
+
+WAIT_FOR_RANK_0_SECONDS = 120
+
+
+class Attempt:
+    """Opens folder and log, writes the first and the last events.
+
+    Args:
+        folder: the run's folder.
+        rank: this writer's rank; rank 0 makes the folder, the others wait for it.
+        resume: go on with a run that is there, as its next attempt.
+
+    Raises:
+        RunError: if the run exists, or on resume does not.
+
+    """
+
+    def __init__(self, folder: RunFolder, rank: int, *, resume: bool) -> None:
+        self.folder, self.rank, self.resume = folder, rank, resume
+        self.number = 1
+        self.log: LogWriter
+        self.key_frame_due_in = 0
+        self._began = time.monotonic()
+        self._over = False
+
+    def open(
+        self,
+        policy: tuple[str, bytes],
+        about: Mapping[str, Any],
+        opening: Mapping[str, Any],
+        loaded: Mapping[str, Any],
+    ) -> None:
+        """Take the lock and write the first events.
+
+        Args:
+            policy: revision and canonical bytes.
+            about: the content of run.json, for a new run.
+            opening: fields of `run.started`, or of `run.resumed`.
+            loaded: fields of `policy.loaded`.
+
+        """
+        old: Mapping[str, Any] = {}
+        if self.resume:
+            old = self._reopen()
+        elif self.rank == 0:
+            self.folder.create()
+        write_durably(self.folder.policy(policy[0]), policy[1])
+        if not self.resume:
+            self._write_about(about)
+        self.log = LogWriter(self.folder, self.number, self.rank, policy_revision=policy[0])
+        self.log.on_sealed = self._derive_in_background
+        if self.resume:
+            self.log.append("run.resumed", {**old, **opening}, urgent=True)
+        else:
+            digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
+            self.log.append(
+                "run.started", {"run_json_sha256": digest, "ledger": None, **opening}, urgent=True
+            )
+        self.log.append("policy.loaded", loaded)
+
+    def key_frame(self, state: StateRecord) -> None:
+        """Record the plugins' state: where replay can start."""
+        self.log.append("plugin_state.recorded", state, iter_num=state.iter_num)
+
+    def fail(self, failed: Mapping[str, Any]) -> None:
+        """Record that a plugin raised."""
+        self.log.append("plugin.failed", failed, iter_num=int(failed["iter_num"]), urgent=True)
+
+    def close(self, finished: Mapping[str, Any]) -> None:
+        """The last event, everything durable, Parquet written. Twice is nothing."""
+        if self._over:
+            return
+        self._over = True
+        times = {"seconds": time.monotonic() - self._began, "blocked_seconds": self.log.blocked_seconds}
+        try:
+            self.log.append("run.finished", {**finished, **times}, urgent=True)
+        finally:
+            self.log.close()
+        derive(self.folder, self.number, self.rank, last=True)
+
+    def event_id(self, place: Place | None) -> str | None:
+        """The ID of an event that this attempt has handed over."""
+        return None if place is None else self.log.id_of(place)
+
+    def _reopen(self) -> dict[str, Any]:
+        self.folder.require()
+        last = self.folder.last_attempt()
+        self.number = last + 1
+        return {"from_attempt": last, **old_log(self.folder, last, self.rank)}
+
+    def _write_about(self, about: Mapping[str, Any]) -> None:
+        if self.rank == 0:
+            write_durably(self.folder.run_json, orjson.dumps(about, option=orjson.OPT_INDENT_2))
+            return
+        waited = time.monotonic()
+        while not self.folder.exists():
+            if time.monotonic() - waited > WAIT_FOR_RANK_0_SECONDS:
+                raise RunError(
+                    f"rank {self.rank} waited {WAIT_FOR_RANK_0_SECONDS} s for rank 0 to make {self.folder.path}"
+                )
+            time.sleep(0.05)
+
+    def _derive_in_background(self, _segment: Path) -> None:
+        """In a process of its own at low priority: Parquet of a sealed segment costs the trainer no GIL."""
+        subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-P", "-m", "ockham.record.snapshots", str(self.folder.runs), self.folder.run_id],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
+def old_log(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
+    """Size and root of the log that a resume leaves behind."""
+    raise NotImplementedError
+
+
+def last_policy_revision(folder: RunFolder) -> str:
+    """The policy that a run was last under, from the first event of its newest log."""
+    for attempt, rank in reversed(folder.logs()):
+        for segment in folder.segments(attempt, rank)[:1]:
+            with segment.open("rb") as file:
+                line = file.readline()
+            if line.endswith(b"\n"):
+                return str(orjson.loads(line)["data"]["policy_revision"])
+    raise RunError(f"run {folder.run_id!r} has no log to go on from")

@@ -1,0 +1,62 @@
+"""Small real things that many tests need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import orjson
+import referencing
+
+from ockham import shipped
+from ockham.context import OccamContext, knob_values
+from ockham.event import Change, Decision
+from ockham.record.folder import RunFolder, write_durably
+from ockham.record.lines import ContextRecord, field_values, gauge_values
+
+REVISION = "sha256:" + "ab" * 32
+
+
+def decision(iter_num: int = 0, **fields: object) -> Decision:
+    made = Decision(
+        iter_num, 0, "on_batch_start", "gate", 1, False, "SKIP", "BELOW_THRESHOLD", 1.5, 2.0,
+        (Change("updated", True, False),), {"q": 0.25},
+    )  # fmt: skip
+    return made._replace(**fields)
+
+
+def context_record(iter_num: int = 0, **fields: object) -> ContextRecord:
+    ctx = OccamContext(iter_num, 1.5, custom={"accuracy": 0.5}, model_params=124)
+    given = field_values(ctx)
+    ctx.updated = False
+    ctx.measure(grad_norm=0.75)
+    record = ContextRecord(
+        iter_num, 0, "batch", given, dict(ctx.custom), gauge_values(ctx), {}, knob_values(ctx),
+        {"updated": False}, {"forward": 0.01}, 0, 1,
+    )  # fmt: skip
+    return record._replace(**fields)
+
+
+def run_folder(runs: Path, run_id: str = "a") -> RunFolder:
+    folder = RunFolder(runs, run_id)
+    folder.create()
+    write_durably(folder.run_json, b"{}")
+    return folder
+
+
+def lines(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[bytes]:
+    return [line for segment in folder.segments(attempt, rank) for line in segment.read_bytes().splitlines()]
+
+
+def events(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[dict]:
+    return [orjson.loads(line) for line in lines(folder, attempt, rank)]
+
+
+def plain_validator(kind: str) -> jsonschema.Draft202012Validator:
+    """The schemas read by the plain `jsonschema` package, which we did not write."""
+    load = lambda name: orjson.loads((shipped.schemas() / f"{name}.v1.schema.json").read_bytes())  # noqa: E731
+    common = load("common")
+    registry = referencing.Registry().with_resource(common["$id"], referencing.Resource.from_contents(common))
+    return jsonschema.Draft202012Validator(
+        load(kind), registry=registry, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
