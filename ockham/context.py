@@ -356,7 +356,7 @@ class OccamContext:
         observed: float | None = None,
         threshold: float | None = None,
         fields: Iterable[str] = (),
-        **numbers: float,
+        numbers: Mapping[str, float] | None = None,
     ) -> OccamContext:
         """Say why: logged as one decision, also when no knob turned.
 
@@ -374,17 +374,18 @@ class OccamContext:
                 raise ContextError(
                     f"{what} {code!r} is not a stable code: capital letters, digits and _, 2 to 64 of them"
                 )
-        for name, value in numbers.items():
+        kept = {}
+        for name, value in (numbers or {}).items():
             if not _NUMBER_NAME.fullmatch(name):
                 raise ContextError(
                     f"{name!r:.80} cannot name a number of a decision: letters, digits and _, at most 64"
                 )
-            numbers[name] = _number(name, value)
+            kept[name] = _number(name, value)
         judged = [
             None if v is None else _number(w, v)
             for w, v in (("observed", observed), ("threshold", threshold))
         ]
-        self.notes.append(Note(action, reason_code, judged[0], judged[1], tuple(fields), numbers))
+        self.notes.append(Note(action, reason_code, judged[0], judged[1], tuple(fields), kept))
         return self
 
     def measure(self, **gauges: Any) -> None:

@@ -1,0 +1,27 @@
+"""The built-in plugins: one file, one plugin; none knows another."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from ockham.plugin import OccamPlugin
+
+BUILT_IN: Mapping[str, str] = {
+    "finite": "ockham.plugins.finite:FinitePlugin",
+    "gate": "ockham.plugins.gate:OckhamGatePlugin",
+    "eq": "ockham.plugins.eq:EQPlugin",
+    "saturation": "ockham.plugins.saturation:SaturationPlugin",
+    "compressor": "ockham.plugins.compressor:CompressorPlugin",
+    "limiter": "ockham.plugins.limiter:LimiterPlugin",
+    "watchdog": "ockham.plugins.watchdog:KLWatchdogPlugin",
+    "memory": "ockham.plugins.memory:OckhamMemory",
+    "anchor": "ockham.plugins.anchor:AnchorPlugin",
+}
+
+
+def built_in(name: str) -> type[OccamPlugin]:
+    """The class of a built-in plugin."""
+    module, _, attribute = BUILT_IN[name].partition(":")
+    found: type[OccamPlugin] = getattr(importlib.import_module(module), attribute)
+    return found

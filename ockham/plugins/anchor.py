@@ -1,0 +1,86 @@
+"""AnchorPlugin: asks for consolidation by interval, and allows or refuses it on a fresh evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ockham.context import OccamContext
+from ockham.plugin import OccamPlugin
+
+
+class AnchorPlugin(OccamPlugin):
+    """Decides when the anchor moves to the present weights.
+
+    Trained from scratch, drift from the initial weights says nothing, so the first anchor is set when the
+    learning-rate warm-up ends.
+
+    Args:
+        per_run: consolidations asked for over a run of known length; 0: none.
+        interval: batches between requests; None: max_iters / per_run.
+        tolerance: how much worse than at the last anchor the validation loss may be, in nats.
+        cooldown: least number of batches between two consolidations.
+
+    """
+
+    name = "anchor"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "WARMUP_ENDED": "Learning-rate warm-up is over: from here drift means something.",
+        "INTERVAL_REACHED": "The interval between consolidations is over.",
+        "CONSOLIDATION_ALLOWED": "Finite, content, and not worse than at the last anchor: the anchor moves.",
+        "REFUSED_NONFINITE": "No consolidation on a loss or drift that is not finite.",
+        "REFUSED_QUALITY": "No consolidation: the validation loss is worse than at the last anchor.",
+        "REFUSED_COOLDOWN": "No consolidation: the last one was too short a time ago.",
+    }
+
+    def __init__(
+        self, per_run: int = 10, interval: int | None = None, tolerance: float = 0.05, cooldown: int = 10
+    ) -> None:
+        self.per_run, self.interval, self.tolerance, self.cooldown = per_run, interval, tolerance, cooldown
+        self.anchor_loss: float | None = None
+        self.anchor_iter: int | None = None
+
+    def on_batch_end(self, ctx: OccamContext) -> OccamContext:
+        """Ask, where it is time."""
+        done = ctx.iter_num + 1
+        every = self.interval or (
+            max(1, ctx.max_iters // self.per_run) if self.per_run and ctx.max_iters else 0
+        )
+        if not every or ctx.consolidating:
+            return ctx
+        if not ctx.anchor_available:
+            if done >= ctx.warmup_iters:
+                ctx.consolidating = True
+                ctx.decide("REQUEST", "WARMUP_ENDED", done, ctx.warmup_iters)
+        elif done % every == 0:
+            ctx.consolidating = True
+            ctx.decide("REQUEST", "INTERVAL_REACHED", done, every)
+        return ctx
+
+    def on_evaluate(self, ctx: OccamContext) -> OccamContext:
+        """Allow or refuse a request; every check is written so that NaN refuses."""
+        if not ctx.consolidating:
+            return ctx
+        loss = ctx.val_loss if ctx.val_loss is not None else ctx.task_loss
+        limit = math.inf if self.anchor_loss is None else self.anchor_loss + self.tolerance
+        since = math.inf if self.anchor_iter is None else ctx.iter_num - self.anchor_iter
+        if not (math.isfinite(loss) and math.isfinite(ctx.complexity_cost)):
+            return self._refuse(ctx, "REFUSED_NONFINITE", loss, None)
+        if not since >= self.cooldown:
+            return self._refuse(ctx, "REFUSED_COOLDOWN", since, self.cooldown)
+        if not loss <= limit:
+            return self._refuse(ctx, "REFUSED_QUALITY", loss, limit)
+        return ctx.decide("ALLOW", "CONSOLIDATION_ALLOWED", loss, limit)
+
+    def on_consolidate(self, ctx: OccamContext) -> OccamContext:
+        """Remember how good the model was here."""
+        self.anchor_loss = ctx.val_loss if ctx.val_loss is not None else ctx.task_loss
+        self.anchor_iter = ctx.iter_num
+        return ctx
+
+    def _refuse(
+        self, ctx: OccamContext, reason: str, observed: float, threshold: float | None
+    ) -> OccamContext:
+        ctx.consolidating = False
+        return ctx.decide("REFUSE", reason, observed, threshold)

@@ -1,0 +1,116 @@
+"""CompressorPlugin: when drift is loud, turns lambda up and the learning rate down, as an audio compressor would.
+
+s is the mean relative drift over the last updates, over = max(0, ln(s/threshold)). Towards
+ln(lambda scale) = over (1 - 1/ratio) and its inverse for the learning rate, smoothed by attack and release (time
+constants in updates). The scales multiply this batch's scheduled values, so nothing compounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ockham.context import OccamContext
+from ockham.plugin import OccamPlugin
+
+SNAP = 1e-3  # below this a scale is 1: else release would go on turning knobs by nothing for ever
+
+
+class CompressorPlugin(OccamPlugin):
+    """Turns learning rate and lambda against drift.
+
+    Args:
+        threshold: relative drift from which it acts.
+        ratio: how strongly; 1 does nothing.
+        attack: time constant in updates while drift is over the threshold.
+        release: time constant in updates on the way back.
+        makeup: factor on the learning rate while drift is under the threshold.
+        min_lambda: least lambda that it turns to.
+        max_lambda: greatest lambda that it turns to.
+        window: updates over which drift is averaged.
+        law: `log`, or `stepped`: the documented rule with two targets, blind to how far drift is over.
+
+    """
+
+    name = "compressor"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "COMPRESSING": "Drift is over the threshold: lambda up, learning rate down.",
+        "RELEASING": "Drift is under the threshold again: on the way back.",
+        "MAKEUP": "Drift is under the threshold: the learning rate has its make-up gain.",
+    }
+
+    def __init__(
+        self,
+        threshold: float = 0.1,
+        ratio: float = 2.0,
+        attack: float = 5.0,
+        release: float = 20.0,
+        makeup: float = 1.0,
+        min_lambda: float = 0.0,
+        max_lambda: float = 0.5,
+        window: int = 10,
+        law: Literal["log", "stepped"] = "log",
+    ) -> None:
+        self.threshold, self.ratio, self.attack, self.release, self.makeup = (
+            threshold,
+            ratio,
+            attack,
+            release,
+            makeup,
+        )
+        self.min_lambda, self.max_lambda, self.window, self.law = min_lambda, max_lambda, window, law
+        self.drifts: deque[float] = deque(maxlen=window)
+        self.ln_lambda = self.ln_rate = 0.0
+        self.updates_seen = 0
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Turn both knobs by the present scales; frozen while skipping."""
+        if not ctx.updated or not self.drifts:
+            return ctx
+        drift = sum(self.drifts) / len(self.drifts)
+        compressing = self._follow(drift)
+        if self.ln_lambda == 0 and self.ln_rate == 0:
+            return ctx
+        ctx.lambda_ockham = min(
+            max(ctx.lambda_ockham * math.exp(self.ln_lambda), self.min_lambda),
+            max(self.max_lambda, ctx.lambda_ockham),
+        )
+        ctx.learning_rate *= math.exp(self.ln_rate)
+        reason = "COMPRESSING" if compressing else "RELEASING" if self.ln_lambda else "MAKEUP"
+        action = {"COMPRESSING": "ATTACK", "RELEASING": "RELEASE", "MAKEUP": "MAKEUP"}[reason]
+        return ctx.decide(
+            action,
+            reason,
+            drift,
+            self.threshold,
+            numbers={"ln_lambda_scale": self.ln_lambda, "ln_rate_scale": self.ln_rate},
+        )
+
+    def on_batch_end(self, ctx: OccamContext) -> OccamContext:
+        """Remember the drift after an update; a drift that is not finite enters no history."""
+        if ctx.updates > self.updates_seen and ctx.anchor_available and math.isfinite(ctx.complexity_cost):
+            self.drifts.append(ctx.complexity_cost)
+        self.updates_seen = ctx.updates
+        return ctx
+
+    def on_consolidate(self, ctx: OccamContext) -> OccamContext:
+        """The anchor is here now: the drifts of before say nothing any more."""
+        self.drifts.clear()
+        return ctx
+
+    def _follow(self, drift: float) -> bool:
+        """Move both scales one update towards where this drift wants them; True while over the threshold."""
+        over = math.log(drift / self.threshold) if drift > self.threshold else 0.0
+        if self.law == "stepped":
+            over = math.log(self.ratio) / (1 - 1 / self.ratio) if over > 0 and self.ratio > 1 else 0.0
+        goal = over * (1 - 1 / self.ratio)
+        self.ln_lambda = self._smooth(self.ln_lambda, goal)
+        self.ln_rate = self._smooth(self.ln_rate, -goal if goal > 0 else math.log(self.makeup))
+        return goal > 0
+
+    def _smooth(self, value: float, goal: float) -> float:
+        constant = self.attack if abs(goal) > abs(value) else self.release
+        value += (goal - value) * (1 - math.exp(-1 / constant) if constant > 0 else 1.0)
+        return goal if abs(value - goal) < SNAP else value

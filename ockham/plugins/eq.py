@@ -1,0 +1,97 @@
+"""EQPlugin: weighs batches, or the examples in them, by the band that their detrended loss falls into."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ockham.context import OccamContext
+from ockham.plugin import OccamPlugin
+
+
+class EQPlugin(OccamPlugin):
+    """Three bands, easy, medium and hard, by thirds of the losses of late after the trend is taken out.
+
+    Args:
+        easy: gain of the lowest third.
+        medium: gain of the middle third.
+        hard: gain of the highest third.
+        target: `examples` weighs the examples of a batch, normalised to mean 1 (needs `example_losses`);
+            `learning_rate` scales the step of the whole batch.
+        window: losses that the thirds are taken from.
+        min_history: losses before it acts.
+        ema: weight of a new batch in the trend.
+
+    """
+
+    name = "eq"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "EXAMPLES_WEIGHED": "Each example has the gain of its loss band, normalised to mean 1.",
+        "EASY_BAND": "The batch lies in the lowest third of the detrended losses of late.",
+        "MEDIUM_BAND": "The batch lies in the middle third.",
+        "HARD_BAND": "The batch lies in the highest third.",
+    }
+
+    def __init__(
+        self,
+        easy: float = 0.5,
+        medium: float = 1.0,
+        hard: float = 1.5,
+        target: Literal["examples", "learning_rate"] = "examples",
+        window: int = 256,
+        min_history: int = 30,
+        ema: float = 0.05,
+    ) -> None:
+        self.easy, self.medium, self.hard, self.target = easy, medium, hard, target
+        self.window, self.min_history, self.ema = window, min_history, ema
+        self.history: deque[float] = deque(maxlen=window)
+        self.trend: float | None = None
+
+    def wants(self) -> dict[str, int]:
+        """Losses of single examples cost a second reduction: read only for this."""
+        return {"example_losses": 1} if self.target == "examples" else {}
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Weigh, then learn: a batch never takes part in the thirds that judge it."""
+        if not math.isfinite(ctx.task_loss):
+            return ctx
+        trend = ctx.task_loss if self.trend is None else self.trend
+        losses = ctx.example_losses if self.target == "examples" else (ctx.task_loss,)
+        residuals = [loss - trend for loss in losses if math.isfinite(loss)]
+        if (
+            ctx.updated
+            and len(self.history) >= self.min_history
+            and residuals
+            and len(residuals) == len(losses)
+        ):
+            self._weigh(ctx, residuals)
+        self.history.extend(residuals)
+        self.trend = trend + self.ema * (ctx.task_loss - trend)
+        return ctx
+
+    def _weigh(self, ctx: OccamContext, residuals: list[float]) -> None:
+        ordered = sorted(self.history)
+        low, high = ordered[len(ordered) // 3], ordered[2 * len(ordered) // 3]
+        bands = [bisect_right((low, high), residual) for residual in residuals]
+        gains = [(self.easy, self.medium, self.hard)[band] for band in bands]
+        if self.target == "examples":
+            mean = sum(gains) / len(gains)
+            if mean > 0:
+                ctx.example_gain = tuple(gain / mean for gain in gains)
+                ctx.decide(
+                    "WEIGH",
+                    "EXAMPLES_WEIGHED",
+                    mean,
+                    numbers={"easy": bands.count(0), "medium": bands.count(1), "hard": bands.count(2)},
+                )
+        else:
+            ctx.learning_rate *= gains[0]
+            ctx.decide(
+                "SCALE",
+                ("EASY_BAND", "MEDIUM_BAND", "HARD_BAND")[bands[0]],
+                residuals[0],
+                numbers={"low": low, "high": high},
+            )

@@ -1,0 +1,66 @@
+"""FinitePlugin: always first. A loss that is not finite never reaches an update, a rate or a history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ockham.context import OccamContext
+from ockham.plugin import OccamPlugin
+
+
+class FinitePlugin(OccamPlugin):
+    """Skips batches whose loss is not finite, reports gradients and gauges that are not.
+
+    Args:
+        max_in_a_row: so many non-finite batches in a row, by loss or by gradient, are answered with `then`.
+        then: `rollback` to the anchor, `halt`, or `continue`.
+
+    """
+
+    name = "finite"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "NONFINITE_LOSS": "The loss of this batch is NaN or infinite: no update.",
+        "NONFINITE_GRADIENT": "The gradient was not finite: the optimizer has refused the step by itself.",
+        "NONFINITE_DRIFT": "The drift from the anchor is not finite.",
+        "NONFINITE_KL": "The KL divergence from the anchor is not finite.",
+        "NONFINITE_IN_A_ROW": "Too many non-finite batches in a row.",
+    }
+
+    def __init__(
+        self, max_in_a_row: int = 10, then: Literal["rollback", "halt", "continue"] = "halt"
+    ) -> None:
+        self.max_in_a_row, self.then = max_in_a_row, then
+        self.in_a_row = 0
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Skip what is not finite."""
+        if not math.isfinite(ctx.task_loss):
+            ctx.updated = False
+            ctx.decide("SKIP", "NONFINITE_LOSS", ctx.task_loss, fields=("updated",))
+        return ctx
+
+    def on_batch_end(self, ctx: OccamContext) -> OccamContext:
+        """Report what became non-finite in the step, and answer a row of them."""
+        bad_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
+        if bad_gradient:
+            ctx.decide("REFUSED", "NONFINITE_GRADIENT", ctx.grad_norm)
+        if not math.isfinite(ctx.complexity_cost):
+            ctx.decide("REPORT", "NONFINITE_DRIFT", ctx.complexity_cost)
+        if ctx.kl_to_anchor is not None and not math.isfinite(ctx.kl_to_anchor):
+            ctx.decide("REPORT", "NONFINITE_KL", ctx.kl_to_anchor)
+        bad = bad_gradient or not math.isfinite(ctx.task_loss)
+        self.in_a_row = self.in_a_row + 1 if bad else 0
+        if self.in_a_row >= self.max_in_a_row and self.then != "continue":
+            ctx.rollback = self.then == "rollback"
+            ctx.halt = self.then == "halt"
+            ctx.decide(
+                self.then.upper(),
+                "NONFINITE_IN_A_ROW",
+                self.in_a_row,
+                self.max_in_a_row,
+                fields=("rollback", "halt"),
+            )
+            self.in_a_row = 0
+        return ctx

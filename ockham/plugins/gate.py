@@ -1,0 +1,172 @@
+"""OckhamGatePlugin: skips the update of batches that do not surprise.
+
+`target_rate` holds a promised update rate on a falling loss. With ema and sd of the losses of all finite batches
+before this one, a batch is updated when loss >= ema + q sd; then q += eta (updated - target): a Robbins-Monro
+search for the quantile of the detrended loss, fed by the gate's own verdicts.
+
+What a skip saves is backward and optimizer, not the forward that had to be made to know the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import ClassVar, Literal
+
+from ockham.context import OccamContext
+from ockham.errors import BadInputError
+from ockham.event import Value
+from ockham.plugin import OccamPlugin, draw
+
+Mode = Literal["target_rate", "fixed", "random"]
+
+
+class OckhamGatePlugin(OccamPlugin):
+    """Skip the update when the loss is below the threshold; equal updates.
+
+    Args:
+        mode: `target_rate`, `fixed` (the documented rule) or `random` (the control); None: `fixed` where a
+            threshold is given, else `target_rate`.
+        target: update rate to hold, 0..1.
+        surprise_threshold: nats per token, for `fixed`.
+        ema: weight of a new loss in mean and variance.
+        eta: step of the search for the quantile.
+        warmup: batches that always update; None: 20, but at most a tenth of the run.
+        max_consecutive_skips: after so many skips the next batch updates whatever its loss.
+        stall_batches: `fixed` warns when it has not skipped, or not updated, for so long.
+
+    """
+
+    name = "gate"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "SURPRISING": "The loss is at or above the threshold.",
+        "BELOW_THRESHOLD": "The loss is below the threshold: no update.",
+        "WARMUP": "The first batches always update.",
+        "FORCED_UPDATE": "Too many skips in a row: this batch updates whatever its loss.",
+        "RANDOM_UPDATE": "The draw fell below the target rate (the control, blind to the loss).",
+        "RANDOM_SKIP": "The draw fell above the target rate (the control, blind to the loss).",
+        "NEVER_SKIPS": "A fixed threshold lies below every loss of late: the gate does nothing.",
+        "NEVER_UPDATES": "A fixed threshold lies above every loss of late: early stopping in disguise.",
+    }
+
+    def __init__(
+        self,
+        surprise_threshold: float | None = None,
+        *,
+        mode: Mode | None = None,
+        target: float = 0.6,
+        ema: float = 0.05,
+        eta: float = 0.1,
+        warmup: int | None = None,
+        max_consecutive_skips: int = 50,
+        stall_batches: int = 200,
+    ) -> None:
+        self.mode: Mode = mode or ("fixed" if surprise_threshold is not None else "target_rate")
+        if not 0 < target <= 1:
+            raise BadInputError(f"gate: target is an update rate in (0, 1], got {target!r}")
+        self.surprise_threshold, self.target, self.ema, self.eta = surprise_threshold, target, ema, eta
+        self.warmup, self.max_consecutive_skips, self.stall_batches = (
+            warmup,
+            max_consecutive_skips,
+            stall_batches,
+        )
+        self.batches = self.skips_in_a_row = self.updates_in_a_row = 0
+        self.mean = self.variance = 0.0
+        self.q = -4.0 if target == 1 else NormalDist().inv_cdf(1 - target)
+
+    def base_knobs(self) -> dict[str, Value]:
+        """A fixed threshold is where every batch starts."""
+        return (
+            {"surprise_threshold": self.surprise_threshold}
+            if self.mode == "fixed" and self.surprise_threshold is not None
+            else {}
+        )
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Give a verdict on every finite batch that is not skipped already."""
+        if not (math.isfinite(ctx.task_loss) and ctx.updated):
+            return ctx
+        if self.mode == "fixed":
+            self._fixed(ctx)
+        elif self.mode == "random":
+            self._random(ctx)
+        else:
+            self._target_rate(ctx)
+        self.batches += 1
+        self.skips_in_a_row = 0 if ctx.updated else self.skips_in_a_row + 1
+        self.updates_in_a_row = self.updates_in_a_row + 1 if ctx.updated else 0
+        return ctx
+
+    def _target_rate(self, ctx: OccamContext) -> None:
+        sd = math.sqrt(self.variance)
+        threshold = self.mean + self.q * sd
+        warm = self.batches < self._warmup(ctx)
+        numbers = {
+            "mean": self.mean,
+            "sd": sd,
+            "q": self.q,
+            "z": (ctx.task_loss - self.mean) / sd if sd > 0 else 0.0,
+        }
+        if self.batches:
+            ctx.surprise_threshold = threshold
+        self._verdict(ctx, warm=warm, surprising=ctx.task_loss >= threshold, numbers=numbers)
+        if not warm:
+            self.q += self.eta * (float(ctx.updated) - self.target)
+        self._learn(ctx.task_loss)
+
+    def _verdict(
+        self, ctx: OccamContext, *, warm: bool, surprising: bool, numbers: Mapping[str, float]
+    ) -> None:
+        forced = not surprising and self.skips_in_a_row >= self.max_consecutive_skips
+        reason = (
+            "WARMUP"
+            if warm
+            else "SURPRISING"
+            if surprising
+            else "FORCED_UPDATE"
+            if forced
+            else "BELOW_THRESHOLD"
+        )
+        ctx.updated = reason != "BELOW_THRESHOLD"
+        ctx.decide(
+            "UPDATE" if ctx.updated else "SKIP",
+            reason,
+            ctx.task_loss,
+            ctx.surprise_threshold,
+            numbers=numbers,
+        )
+
+    def _learn(self, loss: float) -> None:
+        """Mean and variance of the losses so far; the first batches weigh as in a plain mean."""
+        weight = max(self.ema, 1 / (self.batches + 1))
+        delta = loss - self.mean
+        self.mean += weight * delta
+        self.variance = (1 - weight) * (self.variance + weight * delta * delta)
+
+    def _fixed(self, ctx: OccamContext) -> None:
+        if self.surprise_threshold is not None:
+            ctx.surprise_threshold = self.surprise_threshold
+        self._verdict(
+            ctx,
+            warm=self.batches < (self.warmup or 0),
+            surprising=ctx.task_loss >= ctx.surprise_threshold,
+            numbers={},
+        )
+        for reason, streak in (
+            ("NEVER_SKIPS", self.updates_in_a_row),
+            ("NEVER_UPDATES", self.skips_in_a_row),
+        ):
+            if streak and streak % self.stall_batches == 0:
+                ctx.decide("WARN", reason, streak, self.stall_batches)
+
+    def _random(self, ctx: OccamContext) -> None:
+        drawn = draw(ctx.seed, ctx.iter_num, ctx.micro_step, "gate")
+        ctx.updated = drawn < self.target
+        reason = "RANDOM_UPDATE" if ctx.updated else "RANDOM_SKIP"
+        ctx.decide("UPDATE" if ctx.updated else "SKIP", reason, drawn, self.target)
+
+    def _warmup(self, ctx: OccamContext) -> int:
+        if self.warmup is not None:
+            return self.warmup
+        return min(20, ctx.max_iters // 10) if ctx.max_iters else 20

@@ -1,0 +1,112 @@
+"""LimiterPlugin: hard caps, last of the plugins that turn knobs. Every clamp is a decision with raw and applied value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from ockham.context import OccamContext
+from ockham.event import Value
+from ockham.plugin import OccamPlugin
+
+OnBreach = Literal["project", "rollback", "consolidate", "halt"]
+
+
+class LimiterPlugin(OccamPlugin):
+    """Caps learning rate, lambda, gradient norm and drift.
+
+    Args:
+        complexity_ceiling: greatest relative drift from the anchor; None: no cap.
+        grad_norm_ceiling: greatest L2 norm of the gradient; None: no cap.
+        learning_rate_ceiling: greatest learning rate; None: no cap.
+        lambda_ceiling: greatest lambda; None: no cap.
+        on_breach: what a drift over its ceiling is answered with: `project` (the trainer pulls the weights back to
+            the ceiling after the step), `rollback`, `consolidate` (a request) or `halt`.
+
+    """
+
+    name = "limiter"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "LEARNING_RATE_CAPPED": "The learning rate was over its ceiling.",
+        "LAMBDA_CAPPED": "Lambda was over its ceiling.",
+        "GRADIENT_CAPPED": "The ceiling of the gradient norm was put over the trainer's.",
+        "DRIFT_CAPPED": "The ceiling of drift was put over the trainer's.",
+        "GRADIENT_CLIPPED": "The gradient was longer than its ceiling and was clipped to it.",
+        "DRIFT_PROJECTED": "Drift went over its ceiling and the weights were pulled back to it.",
+        "DRIFT_OVER_CEILING": "Drift is over its ceiling.",
+    }
+
+    def __init__(
+        self,
+        complexity_ceiling: float | None = 0.2,
+        grad_norm_ceiling: float | None = 1.0,
+        learning_rate_ceiling: float | None = None,
+        lambda_ceiling: float | None = None,
+        on_breach: OnBreach = "project",
+    ) -> None:
+        self.complexity_ceiling, self.grad_norm_ceiling = complexity_ceiling, grad_norm_ceiling
+        self.learning_rate_ceiling, self.lambda_ceiling, self.on_breach = (
+            learning_rate_ceiling,
+            lambda_ceiling,
+            on_breach,
+        )
+
+    def base_knobs(self) -> dict[str, Value]:
+        """Ceilings that hold for every batch; a Run starts each batch there."""
+        knobs: dict[str, Value] = {}
+        if self.grad_norm_ceiling is not None:
+            knobs["grad_clip"] = self.grad_norm_ceiling
+        if self.complexity_ceiling is not None and self.on_breach == "project":
+            knobs["drift_ceiling"] = self.complexity_ceiling
+        return knobs
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Cap the knobs of a step that will be taken."""
+        if not ctx.updated:
+            return ctx
+        project = self.complexity_ceiling if self.on_breach == "project" else None
+        _cap(ctx, "learning_rate", self.learning_rate_ceiling, "LEARNING_RATE_CAPPED")
+        _cap(ctx, "lambda_ockham", self.lambda_ceiling, "LAMBDA_CAPPED")
+        _cap(ctx, "grad_clip", self.grad_norm_ceiling, "GRADIENT_CAPPED")
+        _cap(ctx, "drift_ceiling", project, "DRIFT_CAPPED")
+        return ctx
+
+    def on_batch_end(self, ctx: OccamContext) -> OccamContext:
+        """Report what the step's clipping and projection did, and answer a breach."""
+        if not ctx.updated:
+            return ctx
+        if self.grad_norm_ceiling is not None and ctx.grad_norm > self.grad_norm_ceiling:
+            ctx.decide(
+                "CLAMP",
+                "GRADIENT_CLIPPED",
+                ctx.grad_norm,
+                self.grad_norm_ceiling,
+                numbers={"applied": min(ctx.grad_norm, ctx.grad_clip)},
+            )
+        if self.complexity_ceiling is None or not ctx.drift_raw > self.complexity_ceiling:
+            return ctx
+        if self.on_breach == "project":
+            return ctx.decide(
+                "PROJECT",
+                "DRIFT_PROJECTED",
+                ctx.drift_raw,
+                self.complexity_ceiling,
+                numbers={"applied": ctx.complexity_cost},
+            )
+        if self.on_breach == "rollback":
+            ctx.rollback = True
+        elif self.on_breach == "halt":
+            ctx.halt = True
+        else:
+            ctx.consolidating = True
+        return ctx.decide(
+            self.on_breach.upper(), "DRIFT_OVER_CEILING", ctx.drift_raw, self.complexity_ceiling
+        )
+
+
+def _cap(ctx: OccamContext, knob: str, ceiling: float | None, reason: str) -> None:
+    """Lower a knob to its ceiling; written so that a knob at the ceiling is left alone."""
+    raw = getattr(ctx, knob)
+    if ceiling is not None and raw > ceiling:
+        setattr(ctx, knob, ceiling)
+        ctx.decide("CLAMP", reason, raw, ceiling, fields=(knob,))

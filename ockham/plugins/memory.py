@@ -1,0 +1,303 @@
+"""OckhamMemory: accepts or refuses weights at an evaluation, by quality, complexity and the Occam Quotient.
+
+All three gates are evaluated and logged; the reason is the first that fails. The first candidate that passes the
+first two has nothing to be compared with and is accepted. The memory owns its baseline: the last accepted one.
+At a fixed architecture OQ is 1/loss times a constant, so the third gate asks for a relative fall of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from ockham.context import OccamContext
+from ockham.errors import BadInputError
+from ockham.plugin import OccamPlugin
+from ockham.quotient import Performance, QuotientSpec, improvement, occam_quotient, performance_of
+
+
+class Verdict(NamedTuple):
+    """What `should_accept_update` says; unpacks as `accept, reason`."""
+
+    accept: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class OccamMetrics:
+    """What a candidate was judged by: nats/token, relative drift, OQ and what the OQ was made of."""
+
+    loss: float
+    complexity_cost: float
+    occam_quotient: float
+    flops: float
+    megabytes: float
+    spec: str
+
+
+@dataclass(frozen=True)
+class ModelSnapshot:
+    """An accepted candidate: its metrics, and where its weights lie once they are saved."""
+
+    snapshot_id: str
+    iter_num: int
+    metrics: OccamMetrics
+    path: str | None = None
+
+
+class _Gate(NamedTuple):
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    reason: str
+
+
+class OckhamMemory(OccamPlugin):
+    """Three gates over candidates, a baseline, a Pareto frontier, and statistics.
+
+    Args:
+        quality_threshold: greatest loss in nats per token; None: `quality_fraction` decides.
+        quality_fraction: greatest loss as a fraction of ln(vocab_size), which fits bytes and BPE alike.
+        complexity_threshold: greatest relative drift from the anchor; None: open.
+        min_oq_improvement: least relative gain of OQ over the baseline.
+        performance: `inverse_loss`, or `bits_saved` across models of different size.
+
+    """
+
+    name = "memory"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "ACCEPTED_FIRST_VALID": "The first candidate that is good and simple enough: there is no baseline yet.",
+        "ACCEPTED_OQ_IMPROVEMENT": "The Occam Quotient is better than the baseline's by at least the minimum.",
+        "REJECTED_NONFINITE": "Loss or drift is not finite.",
+        "REJECTED_QUALITY": "The loss is over the quality threshold.",
+        "REJECTED_COMPLEXITY": "The drift is over the complexity threshold.",
+        "REJECTED_OQ_INSUFFICIENT": "The Occam Quotient is not better than the baseline's by the minimum.",
+        "REJECTED_INCOMPARABLE": "Candidate and baseline have quotients of different specs.",
+        "REJECTED_NO_COST": "Neither FLOPs and MB nor the number of parameters are known: no quotient.",
+        "INVALID_BASELINE": "The baseline's quotient is not finite and positive.",
+    }
+
+    def __init__(
+        self,
+        quality_threshold: float | None = None,
+        complexity_threshold: float | None = 0.2,
+        min_oq_improvement: float = 0.05,
+        *,
+        quality_fraction: float | None = None,
+        performance: Performance = "inverse_loss",
+    ) -> None:
+        self.quality_threshold, self.complexity_threshold = quality_threshold, complexity_threshold
+        self.min_oq_improvement, self.quality_fraction, self.performance = (
+            min_oq_improvement,
+            quality_fraction,
+            performance,
+        )
+        self.store: Callable[[Any, OccamContext, str], str] | None = None  # the trainer puts its own here
+        self.baseline: ModelSnapshot | None = None
+        self.frontier: list[ModelSnapshot] = []
+        self.evaluations = self.nonfinite = 0
+        self.reasons_given: dict[str, int] = {}
+
+    def on_evaluate(self, ctx: OccamContext) -> OccamContext:
+        """Judge the candidate; `ctx.accepted` is the verdict."""
+        verdict, gates, numbers = self._judge(ctx, self.baseline)
+        decisive = next((gate for gate in gates if not gate.passed), gates[-1])
+        self._count(ctx, verdict)
+        ctx.accepted = verdict.accept
+        action = "ACCEPT" if verdict.accept else "REJECT"
+        return ctx.decide(action, verdict.reason, decisive.value, decisive.limit, numbers=numbers)
+
+    def should_accept_update(self, ctx: OccamContext, prev: ModelSnapshot | None = None) -> Verdict:
+        """Judge a context outside of a chain; `prev` takes the baseline's place for this call."""
+        verdict, _, _ = self._judge(ctx, prev or self.baseline)
+        self._count(ctx, verdict)
+        return verdict
+
+    def save_checkpoint(
+        self, model: Any, ctx: OccamContext, folder: str | Path = "checkpoints"
+    ) -> ModelSnapshot:
+        """Save a model's weights as safetensors, through the injected store or with numpy.
+
+        Args:
+            model: anything with a `state_dict()` of tensors.
+            ctx: the context that was accepted.
+            folder: where to write when no store was injected.
+
+        """
+        snapshot = self.baseline or self._snapshot(ctx)
+        store = self.store or (
+            lambda weights, _ctx, name: _save(weights, Path(folder) / f"{name}.safetensors")
+        )
+        saved = ModelSnapshot(
+            snapshot.snapshot_id, snapshot.iter_num, snapshot.metrics, store(model, ctx, snapshot.snapshot_id)
+        )
+        self.frontier = [saved if kept.snapshot_id == saved.snapshot_id else kept for kept in self.frontier]
+        self.baseline = saved if self.baseline is not None else None
+        return saved
+
+    def statistics(self) -> dict[str, float]:
+        """Counts by reason, evaluations, and accepted / finite evaluations (NaN before the first)."""
+        finite = self.evaluations - self.nonfinite
+        accepted = sum(n for reason, n in self.reasons_given.items() if reason.startswith("ACCEPTED"))
+        return {
+            "evaluations": self.evaluations,
+            "accept_rate": accepted / finite if finite else math.nan,
+            **self.reasons_given,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Baseline, frontier and counters."""
+        return {
+            "baseline": None if self.baseline is None else asdict(self.baseline),
+            "frontier": [asdict(snapshot) for snapshot in self.frontier],
+            "evaluations": self.evaluations,
+            "nonfinite": self.nonfinite,
+            "reasons_given": dict(self.reasons_given),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up where `state_dict` left."""
+        self.baseline = None if state["baseline"] is None else _snapshot_from(state["baseline"])
+        self.frontier = [_snapshot_from(item) for item in state["frontier"]]
+        self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
+        self.reasons_given = dict(state["reasons_given"])
+
+    def _judge(
+        self, ctx: OccamContext, baseline: ModelSnapshot | None
+    ) -> tuple[Verdict, list[_Gate], dict[str, float]]:
+        candidate = self.measure(ctx)
+        loss, drift = candidate.loss, candidate.complexity_cost
+        finite = math.isfinite(loss) and math.isfinite(drift)
+        quality = self._quality_limit(ctx)
+        complexity = math.inf if self.complexity_threshold is None else self.complexity_threshold
+        gates = [
+            _Gate(
+                "finite", loss if not math.isfinite(loss) else drift, math.inf, finite, "REJECTED_NONFINITE"
+            ),
+            _Gate("quality", loss, quality, loss <= quality, "REJECTED_QUALITY"),
+            _Gate("complexity", drift, complexity, drift <= complexity, "REJECTED_COMPLEXITY"),
+            self._efficiency(candidate, baseline),
+        ]
+        numbers = {"oq": candidate.occam_quotient, "loss": loss, "drift": drift}
+        if baseline is not None:
+            numbers["oq_baseline"] = baseline.metrics.occam_quotient
+        for gate in gates[1:]:
+            numbers |= {
+                f"{gate.name}_value": gate.value,
+                f"{gate.name}_limit": gate.limit,
+                f"{gate.name}_passed": float(gate.passed),
+            }
+        failed = next((gate for gate in gates if not gate.passed), None)
+        if failed is not None:
+            return Verdict(accept=False, reason=failed.reason), gates, numbers
+        return Verdict(accept=True, reason=gates[-1].reason), gates, numbers
+
+    def _efficiency(self, candidate: OccamMetrics, baseline: ModelSnapshot | None) -> _Gate:
+        """The third gate; its reason is that of the verdict it leads to."""
+        least = self.min_oq_improvement
+        if not candidate.occam_quotient > 0:
+            return _Gate(
+                "efficiency", candidate.occam_quotient, least, passed=False, reason="REJECTED_NO_COST"
+            )
+        if baseline is None:
+            return _Gate("efficiency", math.inf, least, passed=True, reason="ACCEPTED_FIRST_VALID")
+        if baseline.metrics.spec != candidate.spec:
+            return _Gate("efficiency", math.nan, least, passed=False, reason="REJECTED_INCOMPARABLE")
+        gain = improvement(candidate.occam_quotient, baseline.metrics.occam_quotient)
+        if math.isnan(gain):
+            return _Gate("efficiency", gain, least, passed=False, reason="INVALID_BASELINE")
+        passed = gain >= least
+        return _Gate(
+            "efficiency",
+            gain,
+            least,
+            passed,
+            "ACCEPTED_OQ_IMPROVEMENT" if passed else "REJECTED_OQ_INSUFFICIENT",
+        )
+
+    def measure(self, ctx: OccamContext) -> OccamMetrics:
+        """Metrics of a context: on its validation loss, or on `task_loss` where there is none."""
+        loss = ctx.task_loss if ctx.val_loss is None else ctx.val_loss
+        flops, megabytes = ctx.cost()
+        measured = ctx.inference_flops > 0 and ctx.memory_footprint_mb > 0
+        vocab_size = ctx.vocab_size if self.performance == "bits_saved" else 0
+        spec = QuotientSpec(
+            self.performance,
+            "measured" if measured else "from_params",
+            ctx.inference_tokens if measured else 1,
+            vocab_size,
+        )
+        performance = performance_of(loss, self.performance, ctx.vocab_size)
+        quotient = occam_quotient(performance, flops, megabytes) if flops > 0 and megabytes > 0 else math.nan
+        return OccamMetrics(loss, ctx.complexity_cost, quotient, flops, megabytes, spec.digest)
+
+    def _quality_limit(self, ctx: OccamContext) -> float:
+        if self.quality_threshold is not None:
+            return self.quality_threshold
+        if self.quality_fraction is None:
+            return math.inf
+        if ctx.vocab_size < 2:
+            raise BadInputError(
+                "memory: quality_fraction is a part of ln(vocab_size), and the context has no vocab_size"
+            )
+        return self.quality_fraction * math.log(ctx.vocab_size)
+
+    def _count(self, ctx: OccamContext, verdict: Verdict) -> None:
+        self.evaluations += 1
+        self.nonfinite += verdict.reason == "REJECTED_NONFINITE"
+        self.reasons_given[verdict.reason] = self.reasons_given.get(verdict.reason, 0) + 1
+        if verdict.accept:
+            self.baseline = self._snapshot(ctx)
+            self.frontier = pareto([*self.frontier, self.baseline])
+
+    def _snapshot(self, ctx: OccamContext) -> ModelSnapshot:
+        return ModelSnapshot(f"accepted-{ctx.iter_num:08d}", ctx.iter_num, self.measure(ctx))
+
+
+OckhamMemoryV2 = OckhamMemory  # the name that the first documents gave it
+
+
+def pareto(snapshots: list[ModelSnapshot]) -> list[ModelSnapshot]:
+    """Those that no other one beats or equals in loss, FLOPs, MB and drift at once; of equals the first."""
+    kept: list[ModelSnapshot] = []
+    for at, one in enumerate(snapshots):
+        others = [*snapshots[:at], *snapshots[at + 1 :]]
+        beaten = any(_dominates(other, one) for other in others)
+        equal_before = any(_axes(other) == _axes(one) for other in snapshots[:at])
+        if not beaten and not equal_before:
+            kept.append(one)
+    return kept
+
+
+def _axes(snapshot: ModelSnapshot) -> tuple[float, ...]:
+    m = snapshot.metrics
+    return m.loss, m.flops, m.megabytes, m.complexity_cost
+
+
+def _dominates(one: ModelSnapshot, other: ModelSnapshot) -> bool:
+    pairs = list(zip(_axes(one), _axes(other), strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def _snapshot_from(item: Mapping[str, Any]) -> ModelSnapshot:
+    return ModelSnapshot(item["snapshot_id"], item["iter_num"], OccamMetrics(**item["metrics"]), item["path"])
+
+
+def _save(model: Any, path: Path) -> str:
+    """Write weights without importing torch: a tensor on any device becomes a numpy array."""
+    from safetensors.numpy import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: _array(tensor) for name, tensor in model.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(save(arrays))
+    temporary.rename(path)
+    return str(path)
+
+
+def _array(tensor: Any) -> Any:
+    return tensor.detach().cpu().contiguous().numpy() if hasattr(tensor, "detach") else tensor

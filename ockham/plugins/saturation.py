@@ -1,0 +1,53 @@
+"""SaturationPlugin: seeded noise on the learning rate, or on the gradient; every draw is in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import ClassVar, Literal
+
+from ockham.context import OccamContext
+from ockham.plugin import OccamPlugin, draw
+
+
+class SaturationPlugin(OccamPlugin):
+    """Perturbs the step a little, by a counter-based draw from (seed, iteration, micro-step).
+
+    Args:
+        drive: standard deviation of the factor on the learning rate, or of the gradient noise relative to its RMS.
+        noise_type: `learning_rate`, `gradient` or `both`.
+        warmup: batches over which the noise grows to `drive`.
+        seed: added to the run's seed.
+
+    """
+
+    name = "saturation"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "NOISE_ON_LEARNING_RATE": "The learning rate was multiplied by 1 + a logged draw.",
+        "NOISE_ON_GRADIENT": "Gaussian noise of this relative size goes onto the gradient, drawn from the run's seed.",
+    }
+
+    def __init__(
+        self,
+        drive: float = 0.01,
+        noise_type: Literal["learning_rate", "gradient", "both"] = "learning_rate",
+        warmup: int = 100,
+        seed: int = 0,
+    ) -> None:
+        self.drive, self.noise_type, self.warmup, self.seed = drive, noise_type, warmup, seed
+
+    def on_batch_start(self, ctx: OccamContext) -> OccamContext:
+        """Draw and turn."""
+        drive = self.drive * min(1.0, ctx.iter_num / self.warmup if self.warmup > 0 else 1.0)
+        if not ctx.updated or drive <= 0:
+            return ctx
+        if self.noise_type in ("learning_rate", "both"):
+            drawn = NormalDist().inv_cdf(
+                draw(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
+            )
+            ctx.learning_rate *= max(0.0, 1 + drive * drawn)
+            ctx.decide("PERTURB", "NOISE_ON_LEARNING_RATE", drawn, drive, fields=("learning_rate",))
+        if self.noise_type in ("gradient", "both"):
+            ctx.grad_noise_std = drive
+            ctx.decide("PERTURB", "NOISE_ON_GRADIENT", drive, fields=("grad_noise_std",))
+        return ctx

@@ -1,0 +1,78 @@
+"""KLWatchdogPlugin: watches KL(anchor || current) on a fixed probe; warns, then rolls back, then halts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+from ockham.context import OccamContext
+from ockham.plugin import OccamPlugin
+
+
+class KLWatchdogPlugin(OccamPlugin):
+    """Judges how far the predictions have moved from the anchor's, in nats per token.
+
+    Args:
+        warn: KL from which it warns, and refuses a consolidation.
+        rollback: KL from which it asks for a return to the anchor; None: never.
+        halt: KL from which it ends the run; None: never.
+        clear: an alarm ends below `clear` times `warn` (hysteresis).
+        every: measure at every so many updates.
+
+    """
+
+    name = "watchdog"
+    reasons: ClassVar[Mapping[str, str]] = {
+        "KL_OVER_WARN": "The predictions have moved away from the anchor's.",
+        "KL_OVER_ROLLBACK": "The predictions have moved so far that the weights return to the anchor.",
+        "KL_OVER_HALT": "The predictions have moved so far that the run ends.",
+        "KL_CLEAR": "The predictions are near the anchor's again.",
+        "REFUSED_WATCHDOG": "No consolidation while the watchdog is in alarm.",
+    }
+
+    def __init__(
+        self,
+        warn: float = 0.5,
+        rollback: float | None = None,
+        halt: float | None = None,
+        clear: float = 0.8,
+        every: int = 10,
+    ) -> None:
+        self.warn, self.rollback, self.halt, self.clear, self.every = warn, rollback, halt, clear, every
+        self.alarmed = False
+
+    def wants(self) -> dict[str, int]:
+        """KL is a forward of anchor and model: measured only every so many updates."""
+        return {"kl_to_anchor": self.every}
+
+    def on_batch_end(self, ctx: OccamContext) -> OccamContext:
+        """Judge a fresh measurement."""
+        kl = ctx.kl_to_anchor
+        if kl is None:
+            return ctx
+        if self.halt is not None and not kl < self.halt:
+            ctx.halt = self.alarmed = True
+            return ctx.decide("HALT", "KL_OVER_HALT", kl, self.halt)
+        if self.rollback is not None and not kl < self.rollback:
+            ctx.rollback = self.alarmed = True
+            return ctx.decide("ROLLBACK", "KL_OVER_ROLLBACK", kl, self.rollback)
+        if not kl < self.warn and (not self.alarmed or not math.isfinite(kl)):
+            self.alarmed = True
+            return ctx.decide("WARN", "KL_OVER_WARN", kl, self.warn)
+        if self.alarmed and kl < self.clear * self.warn:
+            self.alarmed = False
+            return ctx.decide("CLEAR", "KL_CLEAR", kl, self.clear * self.warn)
+        return ctx
+
+    def on_evaluate(self, ctx: OccamContext) -> OccamContext:
+        """Refuse to make the present weights the anchor while in alarm."""
+        if ctx.consolidating and self.alarmed:
+            ctx.consolidating = False
+            ctx.decide("REFUSE", "REFUSED_WATCHDOG", threshold=self.warn)
+        return ctx
+
+    def on_consolidate(self, ctx: OccamContext) -> OccamContext:
+        """A new anchor: nothing has moved from it yet."""
+        self.alarmed = False
+        return ctx

@@ -1,0 +1,432 @@
+"""Run: policy, chain and record around anyone's training loop; train.py uses this and nothing hidden.
+
+    with ockham.Run("balanced", facts={"max_iters": 600}) as run:
+        for iter_num, batch in enumerate(batches):
+            loss = model(batch)
+            ctx = run.batch(iter_num, loss.item(), learning_rate=schedule(iter_num))
+            if ctx.updated:
+                loss.backward(); optimizer.step()
+            ctx = run.end(ctx, grad_norm=...)
+            if ctx.halt:
+                break
+
+Leaving the block ends the run, valid and signed, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from ockham.chain import PluginChain
+from ockham.context import GAUGES, OccamContext, knob_values
+from ockham.errors import LogError, PluginError
+from ockham.event import Decision, Value, lossless, restored
+from ockham.plugin import OccamPlugin
+from ockham.plugins.memory import OckhamMemory
+from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_from_json, policy_of
+from ockham.quotient import occam_quotient, performance_of
+from ockham.record.about import about
+from ockham.record.attempt import Attempt, last_policy_revision
+from ockham.record.folder import RunFolder
+from ockham.record.lines import ContextRecord, StateRecord, field_values, gauge_values
+from ockham.record.log import Place
+from ockham.record.tree_head import TreeHead
+
+KEY_FRAME_BATCHES = 1_000  # replay starts at most this many batches before the decision it proves
+_GOALS = frozenset({"accepted", "rollback", "halt"})
+
+
+class Run:
+    """One attempt of one run, written by one rank.
+
+    Args:
+        policy: name of a preset, path of a policy file, or a Policy; None takes `balanced`, or on resume the
+            policy that the run was last under.
+        overrides: settings such as `"gate.target=0.3"`.
+        plugins: plugin objects instead of a policy; `memory` goes with them.
+        runs: the folder of all runs.
+        run_id: 1 to 64 of a-z, 0-9, `.`, `_`, `-`; None makes one from the time.
+        settings: the trainer's settings, recorded.
+        facts: run-long facts of the context, such as seed, max_iters, vocab_size, model_params.
+        data: what is trained on, recorded: name, digest, sizes.
+        resume: go on with `run_id` as a new attempt, from `resumed` = iter_num and snapshot_id.
+
+    Raises:
+        RunError: if the run exists, or on resume does not, or its folder can't be written.
+        PolicyError: if the policy can't be used.
+
+    """
+
+    def __init__(
+        self,
+        policy: str | Path | Policy | None = None,
+        *,
+        overrides: Sequence[str] = (),
+        plugins: Sequence[OccamPlugin] | None = None,
+        memory: OckhamMemory | None = None,
+        runs: str | Path = "runs",
+        run_id: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        resume: bool = False,
+        resumed: Mapping[str, Any] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.run_id = run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()) + f"-{os.getpid()}"
+        self.folder = RunFolder(runs, self.run_id)
+        self.rank, self.world_size = rank, world_size
+        self.settings, self.data = dict(settings or {}), dict(data or {})
+        self._resumed = {"iter_num": 0, "snapshot_id": None, **(resumed or {})}
+        self._facts = dict(facts or {})
+        if plugins is not None:
+            built = arranged(plugins, memory)
+            self.policy = policy_of(built)
+        else:
+            self.policy = _choose(policy, overrides, self.folder if resume else None)
+            built = self.policy.build()
+        self.chain = PluginChain(built, self._decided)
+        self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
+        self.attempt = Attempt(self.folder, rank, resume=resume)
+        self.counts = dict.fromkeys(("batches", "finite", "updates", "updated", "evaluations", "accepted"), 0)
+        self._knobs = _base_knobs(built, self.policy.hyperparameters)
+        self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
+        self._given: tuple[Value, ...] = ()
+        self._given_custom: dict[str, float] = {}
+        self._first = self._count = self._since_frame = 0
+        self._places: dict[str, Place] = {}
+
+    def __enter__(self) -> Self:
+        """Make or reopen the folder, take the log's lock, write the first events."""
+        revision = self.policy.revision
+        common = {"policy_revision": revision, "settings": self.settings, "world_size": self.world_size}
+        loaded = {
+            "policy_revision": revision,
+            "policy": self.policy.name,
+            "source": self.policy.source,
+            "plugins": plugin_sources(self.policy),
+        }
+        content = about(
+            self.run_id,
+            time.time_ns(),
+            settings=self.settings,
+            facts=self._facts,
+            data=self.data,
+            policy_revision=revision,
+        )
+        resumed = {"reason_code": "RESUMED_FROM_CHECKPOINT", **self._resumed} if self.attempt.resume else {}
+        self.attempt.open((revision, self.policy.canonical), content, {**common, **resumed}, loaded)
+        if self.attempt.resume:
+            self._since_frame = (
+                KEY_FRAME_BATCHES  # load_state_dict writes the key frame, at the latest the first batch
+            )
+        else:
+            self._key_frame("START", 0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the run, valid, whatever happened; the first error is the one that is raised."""
+        try:
+            self._end_with(error)
+        except LogError:
+            if error is None:
+                raise
+
+    def finish(
+        self, reason_code: str = "COMPLETED", message: str | None = None, **measured: float | None
+    ) -> None:
+        """End the run: the last events, everything durable and signed, Parquet written. Twice is nothing.
+
+        Args:
+            reason_code: why it ended, a stable code.
+            message: one sentence for people.
+            measured: `val_loss`, `backward_over_forward` and `compute_saved`, where the trainer measured them.
+
+        """
+        counts = self.counts
+        self.attempt.close({
+            "reason_code": reason_code,
+            "iter_num": self._last.iter_num,
+            "batches": counts["batches"],
+            "updates": counts["updates"],
+            "skips": counts["batches"] - counts["updated"],
+            "evaluations": counts["evaluations"],
+            "accepted": counts["accepted"],
+            "update_rate": _share(counts["updated"], counts["finite"]),
+            "accept_rate": _share(counts["accepted"], counts["evaluations"]),
+            "message": None if message is None else message[:4096],
+            **measured,
+        })  # fmt: skip
+
+    def flush(self) -> TreeHead:
+        """Block until everything so far is durable; returns the signed tree head of the log."""
+        return self.attempt.log.flush()
+
+    def batch(self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any) -> OccamContext:
+        """Build the context of a batch whose loss has just been read, and run `on_batch_start`.
+
+        Args:
+            iter_num: optimizer step, from 0.
+            task_loss: loss in nats per token, a Python float.
+            micro_step: micro-batch within the step.
+            fields: facts of this batch and knobs at their scheduled value, such as `learning_rate`.
+
+        """
+        if self._since_frame >= KEY_FRAME_BATCHES:
+            self._key_frame("INTERVAL", iter_num, micro_step)
+        self._since_frame += 1
+        ctx = self._last.following(
+            iter_num, task_loss, micro_step=micro_step, **_start_knobs(self._knobs, fields)
+        )
+        self._first, self._count = self.attempt.log.next_sequence, 0
+        self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
+        return self.chain.on_batch_start(ctx)
+
+    def end(
+        self,
+        ctx: OccamContext,
+        *,
+        stepped: bool | None = None,
+        applied: Mapping[str, Value] | None = None,
+        seconds: Mapping[str, float] | None = None,
+        **gauges: Any,
+    ) -> OccamContext:
+        """Report what was done with the batch, run `on_batch_end` and record the context.
+
+        Args:
+            ctx: the context that `batch` returned.
+            stepped: whether the optimizer took a step; None: as the chain left `updated`.
+            applied: the knob values as used; None: `updated` as the chain left it.
+            seconds: how long each stage took.
+            gauges: measured after the step, such as `grad_norm` and `complexity_cost`.
+
+        """
+        counts = self.counts
+        counts["batches"] += 1
+        counts["finite"] += math.isfinite(ctx.task_loss)
+        counts["updated"] += ctx.updated
+        counts["updates"] += ctx.updated if stepped is None else stepped
+        ctx.measure(
+            update_rate=counts["updated"] / max(counts["finite"], 1), updates=counts["updates"], **gauges
+        )
+        measured, custom = gauge_values(ctx), dict(ctx.custom)
+        self.chain.on_batch_end(ctx)
+        self._record(ctx, "batch", measured, custom, applied or {"updated": ctx.updated}, seconds or {})
+        self._last = ctx
+        return ctx
+
+    def evaluate(
+        self,
+        ctx: OccamContext,
+        val_loss: float,
+        *,
+        standard_error: float | None = None,
+        tokens: int = 0,
+        seconds: float = 0.0,
+        trigger: Literal["SCHEDULE", "CONSOLIDATION", "USER"] = "USER",
+        **gauges: Any,
+    ) -> OccamContext:
+        """Record a validation loss and let memory and anchor judge it; then look at `ctx.accepted`."""
+        evaluation = {
+            "iter_num": ctx.iter_num,
+            "trigger": trigger,
+            "val_loss": val_loss,
+            "standard_error": standard_error,
+            "tokens": tokens,
+            "seconds": seconds,
+        }
+        self.attempt.log.append("evaluation.recorded", evaluation, iter_num=ctx.iter_num)
+        ctx.measure(val_loss=val_loss, occam_quotient=self._quotient(ctx, val_loss), **gauges)
+        self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
+        self._first, self._count = self.attempt.log.next_sequence, 0
+        self.chain.on_evaluate(ctx)
+        self.counts["evaluations"] += math.isfinite(val_loss)
+        self.counts["accepted"] += ctx.accepted
+        self._record(ctx, "on_evaluate", None, {}, {"updated": ctx.updated}, {"evaluation": seconds})
+        return ctx
+
+    def consolidated(
+        self,
+        ctx: OccamContext,
+        *,
+        drift: float,
+        snapshot_id: str | None = None,
+        weights_sha256: str | None = None,
+    ) -> OccamContext:
+        """Record that the anchor moved to the present weights, and run `on_consolidate`."""
+        moved = {
+            "iter_num": ctx.iter_num,
+            "reason_code": "ANCHOR_MOVED",
+            "decision_id": self.decision_id("consolidating"),
+            "drift": drift,
+            "val_loss": ctx.val_loss,
+            "snapshot_id": snapshot_id,
+            "weights_sha256": weights_sha256,
+        }
+        self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
+        self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
+        self._first, self._count = self.attempt.log.next_sequence, 0
+        self.chain.on_consolidate(ctx)
+        self._record(ctx, "on_consolidate", None, {}, {"updated": ctx.updated}, {})
+        return ctx
+
+    def rolled_back(self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float) -> None:
+        """Record that the weights returned to the anchor; the gauges of drift start again at 0."""
+        back = {
+            "iter_num": ctx.iter_num,
+            "decision_id": self.decision_id("rollback"),
+            "anchor_iter_num": anchor_iter_num,
+            "drift": drift,
+            "seconds": seconds,
+        }
+        self.attempt.log.append("rollback.performed", back, iter_num=ctx.iter_num, urgent=True)
+        ctx.measure(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+
+    def checkpoint_saved(
+        self,
+        ctx: OccamContext,
+        *,
+        snapshot_id: str,
+        kind: Literal["accepted", "resume", "rollback", "anchor"],
+        weights_sha256: str,
+        files: Sequence[Mapping[str, Any]],
+        head: TreeHead,
+    ) -> None:
+        """Record a checkpoint whose files are durable; `head` is the tree head that stands in its metadata."""
+        saved = {
+            "iter_num": ctx.iter_num,
+            "snapshot_id": snapshot_id,
+            "kind": kind,
+            "decision_id": self.decision_id("accepted") if kind == "accepted" else None,
+            "weights_sha256": weights_sha256,
+            "files": list(files),
+            "log_size": head.size,
+            "log_root": head.root.hex(),
+        }
+        if kind == "resume":
+            self._key_frame("CHECKPOINT", ctx.iter_num + 1)
+        self.attempt.log.append("checkpoint.saved", saved, iter_num=ctx.iter_num, urgent=True)
+
+    def emit(
+        self, kind: str, data: Mapping[str, Any], *, iter_num: int | None = None, urgent: bool = False
+    ) -> Place:
+        """Hand over any other event of `schemas/`, without its position."""
+        return self.attempt.log.append(kind, data, iter_num=iter_num, urgent=urgent)
+
+    def decision_id(self, knob: str) -> str | None:
+        """ID of the last decision that turned this knob on (`accepted`, `rollback`, `halt`, `consolidating`)."""
+        return self.attempt.event_id(self._places.get(knob))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plugin state, counters and carried gauges, as JSON: what a checkpoint keeps."""
+        carried = dict(zip(GAUGES, gauge_values(self._last), strict=True))
+        state = {"plugins": self.chain.state_dict(), "counts": dict(self.counts), "gauges": carried,
+                 "custom": dict(self._last.custom), "iter_num": self._last.iter_num}  # fmt: skip
+        return dict(lossless(state))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up where `state_dict` left, and record the key frame that replay starts from."""
+        state = restored(state)
+        self.chain.load_state_dict(state["plugins"])
+        self.counts.update(state["counts"])
+        self._last = self._last.following(state["iter_num"], 0.0)
+        self._last.measure(**state["gauges"])
+        self._last.custom.update(state["custom"])
+        self._key_frame("RESUME", self._resumed["iter_num"])
+
+    def _decided(self, decision: Decision) -> None:
+        urgent = decision.hook == "on_evaluate" or bool(
+            decision.changes and decision.changes[-1].field in _GOALS
+        )
+        place = self.attempt.log.append("decision.made", decision, iter_num=decision.iter_num, urgent=urgent)
+        self._count += 1
+        if decision.shadow:
+            return
+        for change in decision.changes:
+            if change.after is True:
+                self._places[change.field] = place
+        if decision.hook == "on_evaluate" and decision.action == "ALLOW":
+            self._places["consolidating"] = place
+
+    def _record(
+        self,
+        ctx: OccamContext,
+        hook: str,
+        measured: tuple[Value, ...] | None,
+        custom: Mapping[str, float],
+        applied: Mapping[str, Value],
+        seconds: Mapping[str, float],
+    ) -> None:
+        record = ContextRecord(
+            ctx.iter_num, ctx.micro_step, hook, self._given, self._given_custom, measured, custom,
+            knob_values(ctx), applied, seconds, self._first, self._count,
+        )  # fmt: skip
+        self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
+
+    def _key_frame(self, trigger: str, iter_num: int, micro_step: int = 0) -> None:
+        self.attempt.key_frame(StateRecord(iter_num, micro_step, trigger, self.chain.state_dict()))
+        self._since_frame = 0
+
+    def _quotient(self, ctx: OccamContext, val_loss: float) -> float | None:
+        flops, megabytes = ctx.cost()
+        if flops <= 0 or megabytes <= 0:
+            return None
+        kind = self.memory.performance if self.memory is not None else "inverse_loss"
+        return occam_quotient(performance_of(val_loss, kind, ctx.vocab_size), flops, megabytes)
+
+    def _end_with(self, error: BaseException | None) -> None:
+        if error is None:
+            self.finish()
+        elif isinstance(error, PluginError):
+            failed = {"iter_num": error.iter_num, "micro_step": 0, "plugin": error.plugin, "hook": error.hook,
+                      "error_type": type(error.__cause__).__name__, "message": str(error.__cause__)[:4096]}  # fmt: skip
+            self.attempt.fail(failed)
+            self.finish("PLUGIN_FAILED", str(error))
+        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self.finish("INTERRUPTED")
+        else:
+            self.finish("FAILED", f"{type(error).__name__}: {error}")
+
+
+def _base_knobs(plugins: Sequence[OccamPlugin], hyperparameters: Mapping[str, Any]) -> dict[str, Value]:
+    """Where every batch's knobs start because of the policy; ceilings of two owners by the lower one."""
+    knobs: dict[str, Value] = {
+        k: v for k, v in hyperparameters.items() if k in ("lambda_ockham", "grad_clip")
+    }
+    for plugin in plugins:
+        for name, value in {} if plugin.shadow else plugin.base_knobs().items():
+            knobs[name] = _lower(name, value, knobs.get(name))
+    return knobs
+
+
+def _start_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy's base knobs under the trainer's scheduled ones."""
+    return {**base, **{name: _lower(name, value, base.get(name)) for name, value in scheduled.items()}}
+
+
+def _lower(name: str, value: Any, other: Any) -> Any:
+    return min(value, other) if name in ("grad_clip", "drift_ceiling") and other is not None else value
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _choose(
+    policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
+) -> Policy:
+    """The policy that was asked for; on resume without one, the one that the run was last under."""
+    if isinstance(policy, Policy):
+        return policy
+    if policy is None and resumed is not None:
+        return policy_from_json(resumed.policy(last_policy_revision(resumed.require())).read_bytes())
+    return load_policy(policy or "balanced", overrides)
