@@ -18,7 +18,6 @@ from ockham.errors import BadInputError, ContextError, PluginError
 from ockham.event import Change, Decision, Value
 from ockham.plugin import HOOKS, OccamPlugin
 
-
 Emit = Callable[[Decision], None]
 UNEXPLAINED = "UNEXPLAINED"
 
@@ -34,7 +33,7 @@ class PluginChain:
 
     def __init__(self, plugins: Iterable[OccamPlugin], emit: Emit | None = None) -> None:
         self.plugins = list(plugins)
-        self.emit: Emit = emit or (lambda decision: None)
+        self.emit: Emit = emit or (lambda _: None)
         for plugin in self.plugins:
             if not isinstance(plugin, OccamPlugin):
                 raise BadInputError(f"{plugin!r} is no plugin: derive its class from ockham.OccamPlugin")
@@ -137,6 +136,26 @@ def attribute(notes: list[Note], turned: tuple[Change, ...]) -> list[tuple[Note,
     unnamed = tuple(change for change in turned if not any(change.field in note.fields for note in notes))
     named[-1] += unnamed
     return list(zip(notes, named, strict=True))
+
+
+def base_knobs(plugins: Iterable[OccamPlugin], hyperparameters: Mapping[str, Any]) -> dict[str, Value]:
+    """Where every batch's knobs start because of the policy; ceilings of two owners by the lower one."""
+    knobs: dict[str, Value] = {
+        k: v for k, v in hyperparameters.items() if k in ("lambda_ockham", "grad_clip")
+    }
+    for plugin in plugins:
+        for name, value in {} if plugin.shadow else plugin.base_knobs().items():
+            knobs[name] = _lower(name, value, knobs.get(name))
+    return knobs
+
+
+def start_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
+    """The policy's base knobs under the trainer's scheduled ones."""
+    return {**base, **{name: _lower(name, value, base.get(name)) for name, value in scheduled.items()}}
+
+
+def _lower(name: str, value: Any, other: Any) -> Any:
+    return min(value, other) if name in ("grad_clip", "drift_ceiling") and other is not None else value
 
 
 def plugin_name(plugin: OccamPlugin) -> str:

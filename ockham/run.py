@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ockham.chain import PluginChain
+from ockham.chain import PluginChain, base_knobs, start_knobs
 from ockham.context import GAUGES, OccamContext, knob_values
 from ockham.errors import LogError, PluginError
 from ockham.event import Decision, Value, lossless, restored
@@ -96,7 +96,7 @@ class Run:
         self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
         self.attempt = Attempt(self.folder, rank, resume=resume)
         self.counts = dict.fromkeys(("batches", "finite", "updates", "updated", "evaluations", "accepted"), 0)
-        self._knobs = _base_knobs(built, self.policy.hyperparameters)
+        self._knobs = base_knobs(built, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
         self._given: tuple[Value, ...] = ()
         self._given_custom: dict[str, float] = {}
@@ -111,7 +111,7 @@ class Run:
             "policy_revision": revision,
             "policy": self.policy.name,
             "source": self.policy.source,
-            "plugins": plugin_sources(self.policy),
+            "plugins": plugin_sources(self.policy, self.chain.plugins),
         }
         content = about(
             self.run_id,
@@ -185,7 +185,7 @@ class Run:
             self._key_frame("INTERVAL", iter_num, micro_step)
         self._since_frame += 1
         ctx = self._last.following(
-            iter_num, task_loss, micro_step=micro_step, **_start_knobs(self._knobs, fields)
+            iter_num, task_loss, micro_step=micro_step, **start_knobs(self._knobs, fields)
         )
         self._first, self._count = self.attempt.log.next_sequence, 0
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
@@ -395,26 +395,6 @@ class Run:
             self.finish("INTERRUPTED")
         else:
             self.finish("FAILED", f"{type(error).__name__}: {error}")
-
-
-def _base_knobs(plugins: Sequence[OccamPlugin], hyperparameters: Mapping[str, Any]) -> dict[str, Value]:
-    """Where every batch's knobs start because of the policy; ceilings of two owners by the lower one."""
-    knobs: dict[str, Value] = {
-        k: v for k, v in hyperparameters.items() if k in ("lambda_ockham", "grad_clip")
-    }
-    for plugin in plugins:
-        for name, value in {} if plugin.shadow else plugin.base_knobs().items():
-            knobs[name] = _lower(name, value, knobs.get(name))
-    return knobs
-
-
-def _start_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
-    """The policy's base knobs under the trainer's scheduled ones."""
-    return {**base, **{name: _lower(name, value, base.get(name)) for name, value in scheduled.items()}}
-
-
-def _lower(name: str, value: Any, other: Any) -> Any:
-    return min(value, other) if name in ("grad_clip", "drift_ceiling") and other is not None else value
 
 
 def _share(part: int, whole: int) -> float | None:

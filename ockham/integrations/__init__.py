@@ -1,0 +1,1 @@
+"""Ockham inside other people's trainers; each file needs its extra."""

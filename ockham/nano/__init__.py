@@ -1,0 +1,1 @@
+"""The workshop: configuration, data, model, optimizer, anchor. Torch lives here alone."""

@@ -1,0 +1,1 @@
+"""Occam Decision Records: parse, lint, check, render."""

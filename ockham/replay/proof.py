@@ -139,10 +139,10 @@ def _compare(proof: Proof, step: Step, made: list[Decision], ctx: OccamContext, 
                 )
             )
     if len(recorded) != len(replayed):
-        old = [f"{d['plugin']} {d['reason_code']}" for d in recorded]
-        new = [f"{d['plugin']} {d['reason_code']}" for d in replayed]
-        who = next((o or n for o, n in _padded(old, new) if o != n), "chain").split()[0]
-        proof.differs(Difference(step.iter_num, step.sequence, who, "decisions", _text(old), _text(new)))
+        then = [f"{d['plugin']} {d['reason_code']}" for d in recorded]
+        now = [f"{d['plugin']} {d['reason_code']}" for d in replayed]
+        who = next((o or n for o, n in _padded(then, now) if o != n), "chain").split()[0]
+        proof.differs(Difference(step.iter_num, step.sequence, who, "decisions", _text(then), _text(now)))
     left = left_of(step)
     for name in KNOBS:
         value = getattr(ctx, name)

@@ -69,7 +69,7 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Frame | Step]:
 
 def context_of(step: Step) -> OccamContext:
     """The context exactly as the first hook of the step was given it."""
-    given = {key: _value(key, value) for key, value in step.data["given"].items() if key != "custom"}
+    given: dict[str, Any] = {k: _value(k, value) for k, value in step.data["given"].items() if k != "custom"}
     return OccamContext(custom=restored(step.data["given"].get("custom", {})), **given)
 
 

@@ -1,0 +1,230 @@
+"""Reading a policy file: YAML 1.2 by ruamel.yaml, `extends`, overrides, and the place of everything for errors.
+
+PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; ruamel.yaml reads YAML 1.2.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from ockham import shipped
+from ockham.errors import PolicyError, nearest
+
+ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
+KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
+HYPERPARAMETERS: Mapping[str, type | tuple[str, ...]] = {
+    "lambda_ockham": float,
+    "evaluations": int,
+    "pull": ("decoupled", "coupled", "none"),
+    "grad_clip": float,
+}
+BANDS = ("update_rate", "accept_rate")
+MAX_EXTENDS = 8
+
+
+@dataclass
+class Document:
+    """A policy file after `extends` and overrides, before plugins are made."""
+
+    name: str = "custom"
+    description: str = ""
+    shadow: bool = False
+    targets: dict[str, Any] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    plugins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    source: str = ""
+    places: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def place(self, *path: str) -> str:
+        """`file:line: ` of a key, or of the nearest one above it."""
+        while path:
+            if path in self.places:
+                return f"{self.places[path]}: "
+            path = path[:-1]
+        return f"{self.source}: " if self.source else ""
+
+
+def preset_names() -> list[str]:
+    """All shipped presets and the other names they are known by."""
+    return sorted([*(path.stem for path in shipped.presets().glob("*.yaml")), *ALIASES])
+
+
+def read_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Document:
+    """Read a preset or file with everything it extends, then put overrides on top.
+
+    Raises:
+        PolicyError: naming file and line.
+
+    """
+    document = Document()
+    for path in reversed(_chain(name_or_path)):
+        _merge(document, path, _parse(path))
+    for override in overrides:
+        _override(document, override)
+    return document
+
+
+def _chain(name_or_path: str | Path) -> list[Path]:
+    """The file and all that it extends, the nearest first."""
+    paths = [_find(name_or_path)]
+    while (base := _parse(paths[-1]).get("extends")) is not None:
+        paths.append(_find(base, paths[-1].parent))
+        if paths[-1] in paths[:-1] or len(paths) > MAX_EXTENDS:
+            raise PolicyError(
+                f"{paths[-1]}: extends itself by way of {' > '.join(path.name for path in paths)}"
+            )
+    return paths
+
+
+def _find(name_or_path: Any, beside: Path | None = None) -> Path:
+    text = str(name_or_path)
+    preset = shipped.presets() / f"{ALIASES.get(text, text)}.yaml"
+    if text in preset_names():
+        return preset
+    path = Path(text) if beside is None else beside / text
+    if not path.is_file():
+        known = preset_names()
+        what = (
+            f"no policy file {text!r}"
+            if path.suffix in (".yaml", ".yml")
+            else f"no preset {text!r}{nearest(text, known)}"
+        )
+        raise PolicyError(f"{what}; presets: {', '.join(known)}")
+    return path
+
+
+def _parse(path: Path) -> CommentedMap:
+    yaml = YAML(typ="rt")  # round-trip: the only loader that keeps line numbers; it makes no Python objects
+    try:
+        loaded = yaml.load(io.StringIO(path.read_text(encoding="utf-8-sig")))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PolicyError(f"{path}:{line}: {error.problem or error.context}") from None
+    except (YAMLError, ValueError, OSError) as error:
+        raise PolicyError(f"{path}: {error}") from None
+    if not isinstance(loaded, CommentedMap):
+        raise PolicyError(f"{path}:1: a policy is a mapping with the keys {', '.join(KEYS)}")
+    return loaded
+
+
+def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:
+    """Lay a file over what it extends: settings one by one, everything else whole."""
+    _note_places(document, path, loaded, ())
+    for key in loaded:
+        if key not in KEYS:
+            raise PolicyError(f"{document.place(key)}no key {key!r} in a policy{nearest(str(key), KEYS)}")
+    document.source = str(path) if path.parent != shipped.presets() else f"preset {path.stem}"
+    document.name = _text(document, loaded, "name", path.stem)
+    document.description = _text(document, loaded, "description", document.description)
+    document.shadow = bool(loaded.get("shadow", document.shadow))
+    for key, value in _mapping(document, loaded, "targets").items():
+        document.targets[key] = _band(document, key, value)
+    for key, value in _mapping(document, loaded, "hyperparameters").items():
+        document.hyperparameters[key] = _hyperparameter(document, key, value)
+    for name, settings in _mapping(document, loaded, "plugins").items():
+        if settings is None and name in document.plugins:
+            del document.plugins[name]
+            continue
+        if not isinstance(settings, Mapping):
+            raise PolicyError(
+                f"{document.place('plugins', name)}plugin {name!r} takes a mapping of settings, {{}} for none"
+            )
+        document.plugins.setdefault(str(name), {}).update({str(k): _plain(v) for k, v in settings.items()})
+
+
+def _override(document: Document, override: str) -> None:
+    """`gate.target=0.3`, typed by the rules of YAML."""
+    key, equals, text = override.partition("=")
+    target, _, setting = key.strip().partition(".")
+    if not equals or not setting:
+        raise PolicyError(f"--set {override!r}: a setting of the policy is written plugin.setting=value")
+    try:
+        value = _plain(YAML(typ="safe", pure=True).load(text)) if text.strip() else ""
+    except (YAMLError, ValueError):
+        raise PolicyError(f"--set {override!r}: {text!r} is no YAML value") from None
+    if target == "hyperparameters":
+        document.places["hyperparameters", setting] = "--set"
+        document.hyperparameters[setting] = _hyperparameter(document, setting, value)
+        return
+    if target not in document.plugins:
+        raise PolicyError(
+            f"--set {override!r}: no plugin {target!r} in policy {document.name!r}{nearest(target, [*document.plugins, 'hyperparameters'])}"
+        )
+    document.places["plugins", target, setting] = "--set"
+    document.plugins[target][setting] = value
+
+
+def _hyperparameter(document: Document, key: str, value: Any) -> Any:
+    place = document.place("hyperparameters", key)
+    if key not in HYPERPARAMETERS:
+        raise PolicyError(f"{place}no hyperparameter {key!r}{nearest(key, HYPERPARAMETERS)}")
+    wanted = HYPERPARAMETERS[key]
+    if isinstance(wanted, tuple):
+        if value not in wanted:
+            raise PolicyError(f"{place}{key} takes one of {', '.join(wanted)}, got {value!r}")
+        return str(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole and not (wanted is float and isinstance(value, float)):
+        raise PolicyError(
+            f"{place}{key} takes a {'number' if wanted is float else 'whole number'}, got {type(value).__name__} {value!r}"
+        )
+    if not value >= 0:
+        raise PolicyError(f"{place}{key} takes a number >= 0, got {value!r}")
+    return wanted(value)
+
+
+def _band(document: Document, key: str, value: Any) -> list[float]:
+    place = document.place("targets", key)
+    if key not in BANDS:
+        raise PolicyError(f"{place}no target {key!r}{nearest(key, BANDS)}")
+    numbers = (
+        [float(item) for item in value]
+        if isinstance(value, Sequence) and all(isinstance(i, (int, float)) for i in value)
+        else []
+    )
+    if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] <= 1:
+        raise PolicyError(f"{place}{key} takes [low, high] within 0..1, got {value!r}")
+    return numbers
+
+
+def _mapping(document: Document, loaded: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = loaded.get(key, {})
+    if not isinstance(value, Mapping):
+        raise PolicyError(f"{document.place(key)}{key} takes a mapping, got {type(value).__name__}")
+    return value
+
+
+def _text(document: Document, loaded: Mapping[str, Any], key: str, default: str) -> str:
+    value = loaded.get(key, default)
+    if not isinstance(value, str):
+        raise PolicyError(f"{document.place(key)}{key} takes text, got {type(value).__name__} {value!r}")
+    return value.strip()
+
+
+def _note_places(document: Document, path: Path, node: Any, above: tuple[str, ...]) -> None:
+    if not isinstance(node, CommentedMap):
+        return
+    for key in node:
+        where = (*above, str(key))
+        document.places[where] = f"{path}:{node.lc.key(key)[0] + 1}"
+        _note_places(document, path, node[key], where)
+
+
+def _plain(value: Any) -> Any:
+    """A YAML scalar as a plain Python value: ruamel's own number types would not fit a type hint."""
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

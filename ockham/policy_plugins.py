@@ -1,0 +1,117 @@
+"""Plugin classes by name, and their settings checked against the parameters of `__init__`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import types
+import typing
+from importlib import metadata
+from typing import Any
+
+from ockham.errors import PolicyError, nearest
+from ockham.plugin import OccamPlugin, setting_names
+from ockham.plugins import BUILT_IN, built_in
+
+GROUP = "ockham.plugins"
+
+
+def plugin_class(use: str, place: str = "") -> type[OccamPlugin]:
+    """The class of `gate`, of an entry point, or of `package.module:Class`.
+
+    Raises:
+        PolicyError: if there is none.
+
+    """
+    if use in BUILT_IN:
+        return built_in(use)
+    if ":" in use:
+        return _imported(use, place)
+    points = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    if use not in points:
+        raise PolicyError(
+            f"{place}no plugin {use!r}{nearest(use, {*BUILT_IN, *points})}; your own is named 'package.module:Class'"
+        )
+    return _imported(points[use].value, place)
+
+
+def check_setting(cls: type[OccamPlugin], plugin: str, key: str, value: Any, place: str) -> Any:
+    """A setting as the parameter wants it: an int where a float is asked for becomes one.
+
+    Raises:
+        PolicyError: if there is no such setting or the value has the wrong type.
+
+    """
+    names = setting_names(cls)
+    if key not in names:
+        raise PolicyError(
+            f"{place}plugin {plugin!r} has no setting {key!r}{nearest(key, {*names, 'shadow', 'use'})}"
+        )
+    hints = typing.get_type_hints(cls.__init__)
+    wanted = hints.get(key)
+    if wanted is None:
+        return value
+    fits, converted = _fit(value, wanted)
+    if not fits:
+        raise PolicyError(
+            f"{place}{plugin}.{key} takes {_told(wanted)}, got {type(value).__name__} {value!r:.60}"
+        )
+    return converted
+
+
+def default_settings(cls: type[OccamPlugin]) -> dict[str, Any]:
+    """Each setting and its default, in order; for help and docs."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
+def _imported(use: str, place: str) -> type[OccamPlugin]:
+    module, _, attribute = use.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {error}") from None
+    except AttributeError:
+        raise PolicyError(f"{place}module {module!r} has no class {attribute!r}") from None
+    if not (isinstance(found, type) and issubclass(found, OccamPlugin)):
+        raise PolicyError(f"{place}{use!r} is no class that derives from ockham.OccamPlugin")
+    return found
+
+
+def _fit(value: Any, wanted: Any) -> tuple[bool, Any]:
+    """Whether a value fits a type hint, and the value as that type."""
+    origin = typing.get_origin(wanted)
+    if origin in (typing.Union, types.UnionType):
+        for option in typing.get_args(wanted):
+            fits, converted = _fit(value, option)
+            if fits:
+                return True, converted
+        return False, value
+    if origin is typing.Literal:
+        return value in typing.get_args(wanted), value
+    if wanted in (None, type(None)):
+        return value is None, value
+    if wanted is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and not math.isnan(value), float(value) if number else value
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool), value
+    if wanted in (bool, str):
+        return isinstance(value, wanted), value
+    return True, value
+
+
+def _told(wanted: Any) -> str:
+    if typing.get_origin(wanted) is typing.Literal:
+        return "one of " + ", ".join(repr(choice) for choice in typing.get_args(wanted))
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return " or ".join(_told(option) for option in typing.get_args(wanted))
+    if wanted in (None, type(None)):
+        return "null"
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(
+        wanted, str(wanted)
+    )
