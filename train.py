@@ -1,0 +1,149 @@
+"""Train a GPT under a policy; every decision on the way is logged.
+
+    python train.py                                   the standard library's own sources, preset balanced
+    python train.py --data shakespeare.txt --preset tight --run night-1 --set max_iters=5000
+    python train.py --set gate.target=0.3             a setting with a dot is the policy's
+    python train.py --run night-1 --resume            go on where night-1 stopped
+
+The same command is `ockham train`. Read this file first: it is the whole loop, and uses public names only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import ockham
+from ockham import cli, nano
+
+if TYPE_CHECKING:
+    from ockham import OccamContext, Run, StartingPoint
+    from ockham.nano import ProgressLine, Trainer
+
+EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
+Ended = tuple[str, str | None]  # reason code and, for people, a sentence
+
+
+def train_batch(run: Run, trainer: Trainer, iter_num: int) -> OccamContext:
+    """One optimizer step: a verdict for each micro-batch, then what the accepted ones left."""
+    last = trainer.settings.gradient_accumulation_steps - 1
+    for micro_step in range(last + 1):
+        task_loss = trainer.forward(iter_num, micro_step)
+        with trainer.meter.stage("chain"):
+            ctx = run.batch(iter_num, task_loss, micro_step, **trainer.scheduled(iter_num, micro_step))
+        trainer.backward(ctx)
+        stepped, gauges = trainer.step() if micro_step == last else (False, {})
+        seconds = trainer.meter.take(updated=ctx.updated)
+        with trainer.meter.stage("chain"):
+            run.end(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
+    return ctx
+
+
+def settle(run: Run, trainer: Trainer, ctx: OccamContext, *, due: bool) -> Ended | None:
+    """What may follow a step: evaluation, an accepted checkpoint, a new anchor, a rollback, the end."""
+    if due or ctx.consolidating:
+        found = trainer.evaluate()
+        trigger = "SCHEDULE" if due else "CONSOLIDATION"
+        run.evaluate(ctx, found.loss, standard_error=found.standard_error, tokens=found.tokens,
+                     seconds=found.seconds, trigger=trigger)  # fmt: skip
+        if ctx.accepted:
+            run.checkpoint(ctx, "accepted", trainer.pack)
+        if ctx.consolidating:
+            run.consolidated(ctx, drift=trainer.move_anchor(ctx.iter_num))
+    if ctx.rollback:
+        if trainer.anchor is None:
+            return "NO_ANCHOR", "a rollback was asked for before there was an anchor"
+        anchor_iter, drift, seconds = trainer.roll_back()
+        run.rolled_back(ctx, anchor_iter_num=anchor_iter, drift=drift, seconds=seconds)
+    return ("HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}") if ctx.halt else None
+
+
+def train(
+    run: Run, trainer: Trainer, first: int, line: ProgressLine, interrupted: Callable[[], bool]
+) -> Ended:
+    """The loop, from iteration `first`; returns why it ended."""
+    total = trainer.settings.max_iters
+    evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
+    keep_every = trainer.settings.checkpoint_every or max(1, total // 5)
+    for iter_num in range(first, total):
+        ctx = train_batch(run, trainer, iter_num)
+        ended = settle(run, trainer, ctx, due=(iter_num + 1) % evaluate_every == 0)
+        line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
+        if interrupted() and ended is None:
+            ended = "INTERRUPTED", None
+        if ended or (iter_num + 1) % keep_every == 0 or iter_num == total - 1:
+            run.checkpoint(ctx, "resume", trainer.pack)
+        if ended:
+            return ended
+    return "COMPLETED", None
+
+
+def begin(run: Run, trainer: Trainer, start: StartingPoint | None) -> int:
+    """Take up where the newest checkpoint left, or start; returns the first iteration."""
+    if start is not None and start.path is not None:
+        trainer.restore(start.path, start.state)
+        run.load_state_dict(start.state["run"])
+        return start.iter_num
+    if trainer.settings.warmup == 0:
+        trainer.move_anchor(-1)
+    return 0
+
+
+def main(
+    preset: Annotated[str, typer.Option(help="Policy by name: tight, balanced, exploratory, observe.")] = "",
+    policy: Annotated[Path | None, typer.Option(help="Policy of your own, a YAML file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Text file, folder of text, or folder with train.bin; default: the standard library's sources.")] = None,
+    size: Annotated[str, typer.Option(help="Model by name: demo, nano, micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "nano",
+    run: Annotated[str, typer.Option(help="Run ID; default: made from the time.")] = "",
+    settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3).")] = [],  # noqa: B006 - typer's way
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run from its newest checkpoint.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "",
+    runs: cli.RunsOption = Path("runs"),
+) -> None:  # fmt: skip
+    """Train a GPT under a policy; every decision on the way is logged.
+
+    Without --data it reads the Python standard library's own sources. Ctrl-C ends after the step, valid and resumable.
+
+    Examples:
+      ockham train --preset tight --set max_iters=600
+
+      ockham train --data my_texts/ --run night-1 --set gate.target=0.3
+
+      ockham train --run night-1 --resume
+    """
+    ours, policys = nano.split_overrides([*settings, *([f"device={device}"] if device else [])])
+    start = ockham.starting_point(runs, run) if resume else None
+    recorded = start.settings if start else {}
+    chosen = nano.settings_from(size, ours, recorded or None)
+    source = data or recorded.get("data")
+    with nano.loading(source) as progress:
+        corpus = nano.load_corpus(source, chosen.vocab_size, progress)
+    trainer = nano.Trainer(chosen, corpus)
+    told = {
+        **asdict(chosen),
+        "threads": trainer.threads,
+        "device": trainer.device_name,
+        "data": source and str(source),
+    }
+    attempt = ockham.Run(
+        policy or preset or None, overrides=policys, runs=runs, run_id=run or None, settings=told,
+        facts=trainer.facts(), data=corpus.about, resumed=start,
+    )  # fmt: skip
+    trainer.wants, trainer.pull = attempt.chain.wants(), attempt.policy.hyperparameters["pull"]
+    with nano.Interrupt() as interrupted, attempt:
+        first = begin(attempt, trainer, start)
+        with nano.ProgressLine(first, chosen.max_iters, trainer.tokens_per_step) as line:
+            reason, message = train(attempt, trainer, first, line, lambda: bool(interrupted))
+        saved, val_loss = trainer.meter.saved(), attempt.val_loss
+        attempt.finish(reason, message, val_loss=val_loss, backward_over_forward=saved.backward_over_forward,
+                       compute_saved=saved.measured)  # fmt: skip
+    cli.print_summary(attempt, reason, message, saved)
+    raise typer.Exit(EXIT_STATUS[reason])
+
+
+if __name__ == "__main__":
+    cli.run(main)

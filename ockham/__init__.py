@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from ockham.context import OccamContext as OccamContext
     from ockham.errors import OckhamError as OckhamError
     from ockham.plugin import OccamPlugin as OccamPlugin
+    from ockham.policy import load_policy as load_policy
+    from ockham.policy import load_preset as load_preset
+    from ockham.record.checkpoints import StartingPoint as StartingPoint
+    from ockham.record.checkpoints import starting_point as starting_point
+    from ockham.record.folder import RunFolder as RunFolder
+    from ockham.run import Run as Run
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -20,6 +26,12 @@ _HOMES = {
     "OccamPlugin": "ockham.plugin",
     "OckhamError": "ockham.errors",
     "PluginChain": "ockham.chain",
+    "Run": "ockham.run",
+    "RunFolder": "ockham.record.folder",
+    "StartingPoint": "ockham.record.checkpoints",
+    "load_policy": "ockham.policy",
+    "load_preset": "ockham.policy",
+    "starting_point": "ockham.record.checkpoints",
 }
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() gives the list that this rule wants
 

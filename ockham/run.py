@@ -18,14 +18,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from ockham.chain import PluginChain, base_knobs, start_knobs
 from ockham.context import GAUGES, OccamContext, knob_values
-from ockham.errors import LogError, PluginError
+from ockham.errors import LogError, PluginError, PolicyError
 from ockham.event import Decision, Value, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
@@ -33,11 +33,13 @@ from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_
 from ockham.quotient import occam_quotient, performance_of
 from ockham.record.about import about
 from ockham.record.attempt import Attempt, last_policy_revision
+from ockham.record.checkpoints import Packed, StartingPoint, prune, snapshot_name, write_checkpoint
 from ockham.record.folder import RunFolder
 from ockham.record.lines import ContextRecord, StateRecord, field_values, gauge_values
 from ockham.record.log import Place
 from ockham.record.tree_head import TreeHead
 
+Kind = Literal["accepted", "resume", "rollback", "anchor"]
 KEY_FRAME_BATCHES = 1_000  # replay starts at most this many batches before the decision it proves
 _GOALS = frozenset({"accepted", "rollback", "halt"})
 
@@ -55,7 +57,7 @@ class Run:
         settings: the trainer's settings, recorded.
         facts: run-long facts of the context, such as seed, max_iters, vocab_size, model_params.
         data: what is trained on, recorded: name, digest, sizes.
-        resume: go on with `run_id` as a new attempt, from `resumed` = iter_num and snapshot_id.
+        resumed: go on with `run_id` as a new attempt, from this point of it (`ockham.starting_point`).
 
     Raises:
         RunError: if the run exists, or on resume does not, or its folder can't be written.
@@ -75,8 +77,7 @@ class Run:
         settings: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
-        resume: bool = False,
-        resumed: Mapping[str, Any] | None = None,
+        resumed: StartingPoint | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -84,17 +85,17 @@ class Run:
         self.folder = RunFolder(runs, self.run_id)
         self.rank, self.world_size = rank, world_size
         self.settings, self.data = dict(settings or {}), dict(data or {})
-        self._resumed = {"iter_num": 0, "snapshot_id": None, **(resumed or {})}
+        self._resumed = resumed
         self._facts = dict(facts or {})
         if plugins is not None:
             built = arranged(plugins, memory)
             self.policy = policy_of(built)
         else:
-            self.policy = _choose(policy, overrides, self.folder if resume else None)
+            self.policy = _choose(policy, overrides, self.folder if resumed else None)
             built = self.policy.build()
         self.chain = PluginChain(built, self._decided)
         self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
-        self.attempt = Attempt(self.folder, rank, resume=resume)
+        self.attempt = Attempt(self.folder, rank, resume=resumed is not None)
         self.counts = dict.fromkeys(("batches", "finite", "updates", "updated", "evaluations", "accepted"), 0)
         self._knobs = base_knobs(built, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
@@ -121,9 +122,12 @@ class Run:
             data=self.data,
             policy_revision=revision,
         )
-        resumed = {"reason_code": "RESUMED_FROM_CHECKPOINT", **self._resumed} if self.attempt.resume else {}
+        resumed = {} if self._resumed is None else {
+            "reason_code": "RESUMED_FROM_CHECKPOINT" if self._resumed.path else "STARTED_AGAIN",
+            "iter_num": self._resumed.iter_num, "snapshot_id": self._resumed.snapshot_id,
+        }  # fmt: skip
         self.attempt.open((revision, self.policy.canonical), content, {**common, **resumed}, loaded)
-        if self.attempt.resume:
+        if self._resumed is not None and self._resumed.path is not None:
             self._since_frame = (
                 KEY_FRAME_BATCHES  # load_state_dict writes the key frame, at the latest the first batch
             )
@@ -161,8 +165,7 @@ class Run:
             "skips": counts["batches"] - counts["updated"],
             "evaluations": counts["evaluations"],
             "accepted": counts["accepted"],
-            "update_rate": _share(counts["updated"], counts["finite"]),
-            "accept_rate": _share(counts["accepted"], counts["evaluations"]),
+            **self.rates(),
             "message": None if message is None else message[:4096],
             **measured,
         })  # fmt: skip
@@ -277,6 +280,7 @@ class Run:
         self._first, self._count = self.attempt.log.next_sequence, 0
         self.chain.on_consolidate(ctx)
         self._record(ctx, "on_consolidate", None, {}, {"updated": ctx.updated}, {})
+        ctx.measure(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
         return ctx
 
     def rolled_back(self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float) -> None:
@@ -291,30 +295,68 @@ class Run:
         self.attempt.log.append("rollback.performed", back, iter_num=ctx.iter_num, urgent=True)
         ctx.measure(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
-    def checkpoint_saved(
+    def checkpoint(
         self,
         ctx: OccamContext,
-        *,
-        snapshot_id: str,
-        kind: Literal["accepted", "resume", "rollback", "anchor"],
-        weights_sha256: str,
-        files: Sequence[Mapping[str, Any]],
-        head: TreeHead,
-    ) -> None:
-        """Record a checkpoint whose files are durable; `head` is the tree head that stands in its metadata."""
-        saved = {
-            "iter_num": ctx.iter_num,
-            "snapshot_id": snapshot_id,
-            "kind": kind,
-            "decision_id": self.decision_id("accepted") if kind == "accepted" else None,
-            "weights_sha256": weights_sha256,
-            "files": list(files),
-            "log_size": head.size,
-            "log_root": head.root.hex(),
-        }
+        kind: Kind,
+        pack: Callable[[Mapping[str, Any], Mapping[str, Any] | None], Packed],
+    ) -> str:
+        """Keep the present weights; returns the snapshot ID, which is the folder's name under `checkpoints/`.
+
+        The log is durable and signed before the files are written, and its tree head stands in their metadata:
+        which decisions made these weights is written on them. Of kind `resume` the newest two are kept.
+
+        Args:
+            ctx: the context of the batch that they come from.
+            kind: only `accepted` has an accepting decision.
+            pack: makes the files from metadata and, for kind `resume`, from the run's state.
+
+        Raises:
+            CheckpointError: if the disk refuses.
+
+        """
+        head = self.flush()
+        snapshot_id = snapshot_name(kind, ctx.iter_num, self.attempt.number)
+        metadata = {
+            "run_id": self.run_id, "attempt": self.attempt.number, "rank": self.rank, "iter_num": ctx.iter_num,
+            "kind": kind, "policy_revision": self.policy.revision, "log_size": head.size, "log_root": head.root.hex(),
+        }  # fmt: skip
+        state = {**metadata, "run": self.state_dict()} if kind == "resume" else None
+        packed = pack(metadata, state)
+        files = write_checkpoint(self.folder.checkpoint(snapshot_id), packed.files)
         if kind == "resume":
             self._key_frame("CHECKPOINT", ctx.iter_num + 1)
+        saved = {
+            "iter_num": ctx.iter_num, "snapshot_id": snapshot_id, "kind": kind,
+            "decision_id": self.decision_id("accepted") if kind == "accepted" else None,
+            "weights_sha256": packed.weights_sha256, "files": files,
+            "log_size": head.size, "log_root": head.root.hex(),
+        }  # fmt: skip
         self.attempt.log.append("checkpoint.saved", saved, iter_num=ctx.iter_num, urgent=True)
+        for old in prune(self.folder) if kind == "resume" else ():
+            self.emit(
+                "checkpoint.pruned",
+                {"iter_num": ctx.iter_num, "snapshot_id": old, "reason_code": "NEWER_KEPT"},
+            )
+        return snapshot_id
+
+    @property
+    def last_iter(self) -> int:
+        """Iteration of the last batch that ended."""
+        return self._last.iter_num
+
+    @property
+    def val_loss(self) -> float | None:
+        """Loss of the last evaluation, nats/token."""
+        return self._last.val_loss
+
+    def rates(self) -> dict[str, float | None]:
+        """`update_rate` of finite batches and `accept_rate` of finite evaluations so far; None before the first."""
+        counts = self.counts
+        return {
+            "update_rate": _share(counts["updated"], counts["finite"]),
+            "accept_rate": _share(counts["accepted"], counts["evaluations"]),
+        }
 
     def emit(
         self, kind: str, data: Mapping[str, Any], *, iter_num: int | None = None, urgent: bool = False
@@ -341,7 +383,7 @@ class Run:
         self._last = self._last.following(state["iter_num"], 0.0)
         self._last.measure(**state["gauges"])
         self._last.custom.update(state["custom"])
-        self._key_frame("RESUME", self._resumed["iter_num"])
+        self._key_frame("RESUME", state["iter_num"] + 1)
 
     def _decided(self, decision: Decision) -> None:
         urgent = decision.hook == "on_evaluate" or bool(
@@ -408,5 +450,9 @@ def _choose(
     if isinstance(policy, Policy):
         return policy
     if policy is None and resumed is not None:
+        if overrides:
+            raise PolicyError(
+                f"--set {overrides[0]!r} on resume changes the policy: say which one it is put on, with --preset or --policy"
+            )
         return policy_from_json(resumed.policy(last_policy_revision(resumed.require())).read_bytes())
     return load_policy(policy or "balanced", overrides)

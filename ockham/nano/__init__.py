@@ -1,1 +1,28 @@
-"""The workshop: configuration, data, model, optimizer, anchor. Torch lives here alone."""
+"""The workshop: configuration, data, model, optimizer, anchor. Torch lives here alone, and is imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ockham.nano.config import Settings, settings_from, split_overrides
+    from ockham.nano.data import Batches, Corpus, load_corpus
+    from ockham.nano.interrupt import Interrupt
+    from ockham.nano.meter import Meter, ProgressLine, loading
+    from ockham.nano.model import GPT
+    from ockham.nano.trainer import Trainer
+
+__all__ = ["GPT", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Settings", "Trainer", "load_corpus", "loading",
+           "settings_from", "split_overrides"]  # fmt: skip
+_HOMES = {
+    "Settings": "config", "settings_from": "config", "split_overrides": "config",
+    "Batches": "data", "Corpus": "data", "load_corpus": "data",
+    "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model", "Trainer": "trainer",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ockham.nano' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ockham.nano.{_HOMES[name]}"), name)

@@ -49,10 +49,9 @@ class AnchorPlugin(OccamPlugin):
         )
         if not every or ctx.consolidating:
             return ctx
-        if not ctx.anchor_available:
-            if done >= ctx.warmup_iters:
-                ctx.consolidating = True
-                ctx.decide("REQUEST", "WARMUP_ENDED", done, ctx.warmup_iters)
+        if not ctx.anchor_available and done == max(1, ctx.warmup_iters):
+            ctx.consolidating = True
+            ctx.decide("REQUEST", "WARMUP_ENDED", done, ctx.warmup_iters)
         elif done % every == 0:
             ctx.consolidating = True
             ctx.decide("REQUEST", "INTERVAL_REACHED", done, every)

@@ -1,0 +1,48 @@
+"""What a run says of itself when it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ockham.nano.meter import Saved
+    from ockham.run import Run
+
+NEXT = (
+    ("ockham show {run}", "this run"),
+    ("ockham why {run} {iter}", "the chain of one batch, in plain words"),
+    ('ockham query "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"',
+     "ask anything"),
+    ("ockham verify {run}", "the proofs"),
+)  # fmt: skip
+
+
+def print_summary(run: Run, reason: str, val_loss: float | None, saved: Saved) -> None:
+    """Rates beside their bands, loss, compute saved, and what to type next; to stdout."""
+    console = Console(highlight=False)
+    counts, rates = run.counts, run.rates()
+    table = Table.grid(padding=(0, 2))
+    table.add_row(
+        "run", f"{run.run_id}: {reason}, {counts['batches']} batches, {run.attempt.log.next_sequence} events"
+    )
+    table.add_row("policy", f"{run.policy.name} {run.policy.revision[:19]}…")
+    if val_loss is not None:
+        table.add_row("validation loss", f"{val_loss:.4f} nats/token")
+    for name, (low, high) in run.policy.targets.items():
+        rate = rates.get(name)
+        if rate is not None:
+            verdict = "in its band" if low <= rate <= high else "outside its band"
+            note = f" of {counts['evaluations']} evaluations" if name == "accept_rate" else ""
+            table.add_row(name.replace("_", " "), f"{rate:.1%}{note}, {verdict} {low:.0%} to {high:.0%}")
+    if saved.bound is not None and saved.measured is not None:
+        ratio = f"backward/forward {saved.backward_over_forward:.2f}"
+        table.add_row("compute saved", f"{saved.measured:.1%} measured, bound {saved.bound:.1%} ({ratio})")
+    table.add_row("record", str(run.folder.path))
+    console.print(table, soft_wrap=True)
+    console.print("\nNext:", soft_wrap=True)
+    for command, why in NEXT:
+        filled = command.format(run=run.run_id, iter=run.last_iter)
+        console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)

@@ -1,0 +1,148 @@
+"""The anchor: earlier weights that drift is measured from, and that the pull and the projection lead back to.
+
+Relative drift is |theta - anchor| / |anchor| over the weight matrices; the gains of LayerNorm alone weigh more than
+all matrices of a small model and would hide them. Tied weights count once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+import torch
+from torch import nn
+
+from ockham.errors import CheckpointError
+from ockham.nano.model import GPT
+
+
+class Drift(NamedTuple):
+    """Relative drift before and after the projection, and the squared sum of the old formula after it."""
+
+    raw: float
+    after: float
+    squared: float
+
+
+class Anchor:
+    """Copies of the weight matrices, of the other parameters for a rollback, and predictions on a fixed probe.
+
+    Args:
+        model: its weights now are the anchor.
+        probe: token windows (batch, time) on which KL is measured; None: KL is not measured.
+
+    """
+
+    def __init__(self, model: GPT, iter_num: int, probe: torch.Tensor | None = None) -> None:
+        self.iter_num, self.probe = iter_num, probe
+        self._parameters = list(model.parameters())
+        self._matrices = [parameter for parameter in self._parameters if parameter.dim() >= 2]
+        self._copies = [parameter.detach().clone() for parameter in self._parameters]
+        self._anchored = [c for p, c in zip(self._parameters, self._copies, strict=True) if p.dim() >= 2]
+        self.norm = _norm(self._anchored)
+        self._log_probs = None if probe is None else _log_probs(model, probe)
+
+    @torch.no_grad()
+    def differences(self) -> list[torch.Tensor]:
+        """Theta - anchor, a tensor for each matrix."""
+        return list(torch._foreach_sub([p.data for p in self._matrices], self._anchored))
+
+    @torch.no_grad()
+    def measure(self) -> Drift:
+        """Drift of the present weights."""
+        distance = float(_norm(self.differences()))
+        norm = float(self.norm)
+        return Drift(distance / norm, distance / norm, distance**2)
+
+    @torch.no_grad()
+    def pull(self, strength: float, ceiling: float) -> Drift:
+        """Pull towards the anchor (theta -= strength * (theta - anchor)), then project to the ceiling.
+
+        Both scale theta - anchor, so they are applied as one; where neither does anything no weight is touched.
+        """
+        differences = self.differences()
+        distance, norm = float(_norm(differences)), float(self.norm)
+        raw = distance * (1.0 - strength) / norm
+        kept = (1.0 - strength) * min(1.0, ceiling / raw if raw > 0 and math.isfinite(raw) else 1.0)
+        if kept != 1.0:
+            torch._foreach_add_([p.data for p in self._matrices], differences, alpha=kept - 1.0)
+        after = distance * kept
+        return Drift(raw, after / norm, after**2)
+
+    @torch.no_grad()
+    def add_penalty(self, strength: float) -> None:
+        """Add the gradient of `strength * |theta - anchor|^2`, for the coupled form of the old formula."""
+        gradients = [p.grad for p in self._matrices if p.grad is not None]
+        if len(gradients) == len(self._matrices):
+            torch._foreach_add_(gradients, self.differences(), alpha=2.0 * strength)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put the model back to the anchor."""
+        for parameter, copy in zip(self._parameters, self._copies, strict=True):
+            parameter.copy_(copy)
+
+    @torch.no_grad()
+    def kl(self, model: GPT) -> float | None:
+        """KL(anchor || current) on the probe, mean over tokens, nats; None without a probe."""
+        if self.probe is None or self._log_probs is None:
+            return None
+        current = _log_probs(model, self.probe)
+        return float((self._log_probs.exp() * (self._log_probs - current)).sum(-1).mean())
+
+    def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """The anchor's parameters by name."""
+        return dict(zip(_names(model), self._copies, strict=True))
+
+    @classmethod
+    def from_state(
+        cls, model: GPT, iter_num: int, probe: torch.Tensor | None, state: Mapping[str, torch.Tensor]
+    ) -> Self:
+        """The anchor of a checkpoint; the model's weights are put aside for it and come back.
+
+        Raises:
+            CheckpointError: if names or shapes are not the model's.
+
+        """
+        now = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        put(model, state)
+        anchor = cls(model, iter_num, probe)
+        put(model, now)
+        return anchor
+
+
+@torch.no_grad()
+def put(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy tensors into the parameters of the same name.
+
+    Raises:
+        CheckpointError: naming the first parameter that is missing or of another shape.
+
+    """
+    for name, parameter in model.named_parameters():
+        if name not in state:
+            raise CheckpointError(f"the checkpoint has no {name!r}; it belongs to another model")
+        if state[name].shape != parameter.shape:
+            raise CheckpointError(
+                f"{name!r} is {tuple(state[name].shape)} in the checkpoint and {tuple(parameter.shape)} in the model"
+            )
+        parameter.copy_(state[name])
+
+
+def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
+    norms: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))))
+    return norms
+
+
+def _log_probs(model: GPT, probe: torch.Tensor) -> torch.Tensor:
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        result: torch.Tensor = torch.log_softmax(model(probe).float(), dim=-1)
+    model.train(training)
+    return result
+
+
+def _names(model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_parameters()]

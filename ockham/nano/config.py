@@ -1,0 +1,179 @@
+"""Settings of the trainer: model sizes by name, everything else by `--set name=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from ockham.errors import BadInputError, nearest
+
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "demo": {"max_iters": 2_000},
+    "nano": {},
+    "micro": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 64, "dropout": 0.2,
+              "max_iters": 5_000},
+    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "gradient_accumulation_steps": 40,
+             "learning_rate": 6e-4, "min_lr": 6e-5, "warmup_iters": 2_000, "max_iters": 600_000, "beta2": 0.95,
+             "eval_batches": 100},
+    "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
+    "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
+    "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
+}  # fmt: skip
+_AS_GPT2 = ("gpt2-medium", "gpt2-large", "gpt2-xl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the trainer does; what it should do with a batch stands in the policy.
+
+    Attributes:
+        size: name of the size that the rest started from.
+        n_layer: transformer blocks.
+        n_head: attention heads in each block.
+        n_embd: width, a multiple of n_head.
+        block_size: context length in tokens.
+        dropout: share of activations dropped, 0..1.
+        bias: biases in Linear and LayerNorm, as GPT-2 has them.
+        vocab_size: number of tokens; 0: what the data says.
+        batch_size: examples in a micro-batch.
+        gradient_accumulation_steps: micro-batches in an optimizer step.
+        max_iters: optimizer steps that the schedule is laid out for.
+        learning_rate: after warm-up.
+        min_lr: at the end of the cosine.
+        warmup_iters: linear warm-up; at most a tenth of the run is used.
+        lr_decay_iters: end of the cosine; 0: max_iters.
+        weight_decay: on matrices only, as nanoGPT has it.
+        beta1: AdamW.
+        beta2: AdamW.
+        grad_clip: largest L2 norm of the gradient; the policy may set a lower one.
+        eval_batches: batches of one evaluation, always the same ones.
+        checkpoint_every: steps between resumable checkpoints; 0: a fifth of the run.
+        seed: of weights, batches, dropout and plugins.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
+        compile: by torch.compile; `auto` does on CUDA.
+        threads: CPU threads of torch; 0: chosen once, from the cores and their load.
+
+    """
+
+    size: str = "nano"
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128
+    block_size: int = 64
+    dropout: float = 0.0
+    bias: bool = False
+    vocab_size: int = 0
+    batch_size: int = 12
+    gradient_accumulation_steps: int = 1
+    max_iters: int = 2_000
+    learning_rate: float = 1e-3
+    min_lr: float = 1e-4
+    warmup_iters: int = 100
+    lr_decay_iters: int = 0
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.99
+    grad_clip: float = 1.0
+    eval_batches: int = 10
+    checkpoint_every: int = 0
+    seed: int = 1337
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "yes", "no"] = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                raise BadInputError(f"setting {name} must be greater than 0, got {getattr(self, name)!r}")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise BadInputError(f"setting {name} must not be negative, got {getattr(self, name)!r}")
+        if self.n_embd % self.n_head:
+            raise BadInputError(f"setting n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
+        if not self.dropout < 1:
+            raise BadInputError(f"setting dropout must be under 1, got {self.dropout!r}")
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Tokens of one micro-batch."""
+        return self.batch_size * self.block_size
+
+    @property
+    def warmup(self) -> int:
+        """Warm-up steps in use: a short run warms up over a tenth of itself."""
+        return min(self.warmup_iters, self.max_iters // 10)
+
+    def scheduled_rate(self, iter_num: int) -> float:
+        """Learning rate of a step: linear warm-up, then cosine down to `min_lr`, as nanoGPT has it."""
+        end = self.lr_decay_iters or self.max_iters
+        if iter_num < self.warmup:
+            return self.learning_rate * (iter_num + 1) / (self.warmup + 1)
+        if iter_num > end:
+            return self.min_lr
+        share = (iter_num - self.warmup) / max(1, end - self.warmup)
+        return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * share)) * (self.learning_rate - self.min_lr)
+
+
+_POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "max_iters",
+             "learning_rate", "grad_clip", "eval_batches")  # fmt: skip
+_NOT_NEGATIVE = ("dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
+                 "checkpoint_every", "seed", "threads")  # fmt: skip
+
+
+def settings_from(
+    size: str = "nano", overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings of a size, with `name=value` on top; `base` takes the size's place, as on resume.
+
+    Raises:
+        BadInputError: naming the size or setting, the nearest name, and what it takes.
+
+    """
+    if size not in SIZES:
+        raise BadInputError(f"no size {size!r}{nearest(size, SIZES)}")
+    known = typing.get_type_hints(Settings)
+    values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
+    if base is not None:
+        values = {name: value for name, value in base.items() if name in known}
+    for override in overrides:
+        name, equals, text = (part.strip() for part in override.partition("="))
+        if not equals or name not in known or name == "size":
+            close = nearest(name, known)
+            raise BadInputError(
+                f"--set {override!r}: no setting {name!r}{close}; the policy's are written plugin.setting=value"
+            )
+        values[name] = _read(name, text, known[name])
+    return Settings(**values)
+
+
+def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """`--set` for the trainer (`max_iters=600`) and for the policy (`gate.target=0.3`, with a dot)."""
+    dotted = ["." in override.partition("=")[0] for override in overrides]
+    ours = [text for text, dot in zip(overrides, dotted, strict=True) if not dot]
+    return ours, [text for text, dot in zip(overrides, dotted, strict=True) if dot]
+
+
+def _read(name: str, text: str, wanted: Any) -> Any:
+    told = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    try:
+        if wanted is int:
+            return int(text.replace("_", ""))
+        if wanted is float:
+            number = float(text)
+            if math.isfinite(number):
+                return number
+        elif wanted is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        elif (wanted is str and text) or (
+            typing.get_origin(wanted) is Literal and text in typing.get_args(wanted)
+        ):
+            return text
+    except ValueError:
+        pass
+    accepted = told.get(wanted) or "one of " + ", ".join(typing.get_args(wanted))
+    raise BadInputError(f"--set {name}={text!r:.60}: {name} takes {accepted}")

@@ -1,0 +1,228 @@
+"""Training data: bytes of any text, or nanoGPT's token files; batches drawn from a counter.
+
+A batch is a pure function of (seed, split, rank, iteration, micro-batch): there is no cursor to lose, a resumed run
+draws what the uninterrupted one would have drawn, and a skipped batch moves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickletools
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ockham.errors import DataError
+
+GPT2_VOCAB = 50_304  # what nanoGPT takes where a .bin comes without meta: 50,257 padded to a multiple of 64
+BYTES_VOCAB = 256
+_CHUNK = 1 << 24
+_SPLITS = {"train": 0, "val": 1}
+Tokens = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens in memory or mapped from a file, and what they are.
+
+    Attributes:
+        train: one dimension, uint8 or uint16.
+        val: likewise.
+        vocab_size: tokens are below it.
+        about: name, digest and sizes, for run.json.
+
+    """
+
+    train: Tokens
+    val: Tokens
+    vocab_size: int
+    about: dict[str, Any]
+
+    def require(self, block_size: int) -> Corpus:
+        """The corpus itself, if every split holds more than one block.
+
+        Raises:
+            DataError: naming the split that is too short.
+
+        """
+        for name, tokens in (("train", self.train), ("val", self.val)):
+            if len(tokens) <= block_size:
+                raise DataError(
+                    f"{self.about['name']}: {name} has {len(tokens)} tokens, and a block takes {block_size} + 1; "
+                    "give more text, or a smaller --set block_size"
+                )
+        return self
+
+
+class Batches:
+    """Draws micro-batches of shape (batch_size, block_size), int64, with targets one token later."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        batch_size: int,
+        block_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        self.corpus = corpus.require(block_size)
+        self.batch_size, self.block_size, self.seed, self.rank = batch_size, block_size, seed, rank
+        self.device = torch.device(device)
+        self._steps = np.arange(block_size + 1, dtype=np.int64)
+
+    def draw(
+        self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of one micro-batch."""
+        tokens = self.corpus.train if split == "train" else self.corpus.val
+        key = (self.seed & 0xFFFF_FFFF) << 32 | self.rank << 1 | _SPLITS[split]
+        random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, micro_step, iter_num]))
+        starts = random.integers(0, len(tokens) - self.block_size, size=self.batch_size)
+        window = torch.from_numpy(tokens[starts[:, None] + self._steps].astype(np.int64))
+        if self.device.type == "cuda":
+            window = window.pin_memory().to(self.device, non_blocking=True)
+        elif self.device.type != "cpu":
+            window = window.to(self.device)
+        return window[:, :-1].contiguous(), window[:, 1:].contiguous()
+
+
+def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress | None = None) -> Corpus:
+    """A text file, a folder of text, a folder with train.bin and val.bin, or the standard library's own sources.
+
+    Args:
+        path: None takes the sources of this Python, which are on every machine.
+        vocab_size: of a .bin; 0: what its meta says, or GPT-2's.
+        progress: told (bytes done, bytes in all) while a big file is read.
+
+    Raises:
+        DataError: if there is nothing to train on.
+
+    """
+    if path is None:
+        return _standard_library()
+    found = Path(path)
+    if not found.exists():
+        raise DataError(
+            f"no data at {str(path)!r}: give a text file, a folder of text, or one with train.bin"
+        )
+    try:
+        if (found / "train.bin").is_file():
+            return _bins(found, vocab_size, progress)
+        if found.suffix == ".bin":
+            raise DataError(f"{found}: give the folder that holds train.bin and val.bin")
+        if found.is_dir():
+            return _texts(found.name, [(str(p.relative_to(found)), p) for p in sorted(found.rglob("*"))])
+        return _texts(found.name, [(found.name, found)])
+    except OSError as error:
+        raise DataError(f"{error.filename or found}: {error.strerror}") from None
+
+
+def _standard_library() -> Corpus:
+    """All .py files of the standard library but tests and installed packages, sorted, as bytes."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
+    files = [
+        (str(path.relative_to(root)), path)
+        for path in sorted(root.rglob("*.py"))
+        if skipped.isdisjoint(path.relative_to(root).parts)
+    ]
+    return _texts("python-standard-library", files)
+
+
+def _texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
+    """Every tenth file for validation; fewer than ten files are joined, and their last tenth is taken."""
+    texts = [(label, path.read_bytes()) for label, path in files if path.is_file()]
+    texts = [(label, data) for label, data in texts if data and b"\0" not in data[:8192]]
+    if not texts:
+        raise DataError(f"{name}: no text in it (empty files and files with zero bytes are passed over)")
+    digest = hashlib.sha256()
+    for label, data in texts:
+        digest.update(f"{label}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(data)
+    if len(texts) >= 10:
+        train = b"".join(data for at, (_, data) in enumerate(texts) if at % 10 != 9)
+        val = b"".join(data for at, (_, data) in enumerate(texts) if at % 10 == 9)
+    else:
+        whole = b"".join(data for _, data in texts)
+        cut = len(whole) * 9 // 10
+        train, val = whole[:cut], whole[cut:]
+    arrays = np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8)
+    return Corpus(
+        *arrays, BYTES_VOCAB, _about(name, "bytes", digest.hexdigest(), arrays, BYTES_VOCAB, len(texts))
+    )
+
+
+def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
+    """NanoGPT's token files: little-endian uint16, mapped, read once for digest and range."""
+    if not (folder / "val.bin").is_file():
+        raise DataError(f"{folder}: train.bin is there, val.bin is missing")
+    vocab_size = vocab_size or _meta_vocab(folder) or GPT2_VOCAB
+    arrays = []
+    digest = hashlib.sha256()
+    whole = sum((folder / f"{split}.bin").stat().st_size for split in _SPLITS)
+    done = 0
+    for split in _SPLITS:
+        path = folder / f"{split}.bin"
+        size = path.stat().st_size
+        if size == 0 or size % 2:
+            raise DataError(
+                f"{path}: {size} bytes; a token file holds two bytes for each token, and at least one"
+            )
+        tokens = np.memmap(path, dtype="<u2", mode="r")
+        for start, chunk in _chunks(tokens):
+            if (highest := int(chunk.max())) >= vocab_size:
+                at = start + int(chunk.argmax())
+                raise DataError(
+                    f"{path}: token {highest} at place {at} is beyond the vocabulary of {vocab_size}; "
+                    "say --set vocab_size=N if that is wrong"
+                )
+            digest.update(chunk.tobytes())
+            done += 2 * len(chunk)
+            if progress is not None:
+                progress(done, whole)
+        arrays.append(tokens)
+    pair = (arrays[0], arrays[1])
+    return Corpus(
+        *pair, vocab_size, _about(folder.name, "uint16 tokens", digest.hexdigest(), pair, vocab_size, 2)
+    )
+
+
+def _chunks(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:
+    for start in range(0, len(tokens), _CHUNK):
+        yield start, tokens[start : start + _CHUNK]
+
+
+def _meta_vocab(folder: Path) -> int:
+    """`vocab_size` of meta.json, or of nanoGPT's meta.pkl, whose opcodes are read and never executed."""
+    try:
+        if (folder / "meta.json").is_file():
+            return int(json.loads((folder / "meta.json").read_bytes())["vocab_size"])
+        if not (folder / "meta.pkl").is_file():
+            return 0
+        named = False
+        for opcode, argument, _ in pickletools.genops((folder / "meta.pkl").read_bytes()):
+            if named and opcode.name in {"BININT", "BININT1", "BININT2", "INT"}:
+                return int(str(argument))
+            named = argument == "vocab_size" or (named and opcode.name in {"MEMOIZE", "BINPUT", "PUT"})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}/meta: no vocab_size can be read from it ({error})") from None
+    return 0
+
+
+def _about(
+    name: str, kind: str, digest: str, arrays: tuple[Tokens, Tokens], vocab_size: int, files: int
+) -> dict[str, Any]:
+    return {
+        "name": name, "kind": kind, "sha256": digest, "files": files, "train_tokens": len(arrays[0]),
+        "val_tokens": len(arrays[1]), "vocab_size": vocab_size,
+    }  # fmt: skip

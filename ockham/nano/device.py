@@ -1,0 +1,98 @@
+"""Where the numbers are computed: device, precision, threads, seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+
+import numpy as np
+import torch
+
+from ockham.errors import BadInputError
+from ockham.nano.config import Settings
+
+MOST_THREADS = 8  # more than this has not helped a model that fits a CPU
+
+
+def choose_device(name: str) -> str:
+    """The device by name, `auto` for the best there is.
+
+    Raises:
+        BadInputError: if torch has no such device here.
+
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        told = str(error).splitlines()[0]
+        raise BadInputError(
+            f"--device {name!r} cannot be used here: {told}; accepted: auto, cpu, cuda, mps"
+        ) from None
+    return name
+
+
+def choose_threads(asked: int) -> int:
+    """CPU threads of torch: as asked, else the cores that are free now.
+
+    On a loaded machine two threads can be ten times slower than one, so the load decides, once.
+    """
+    if asked:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        busy = os.getloadavg()[0]
+    except OSError:
+        busy = 0.0
+    return max(1, min(MOST_THREADS, round(cores - busy)))
+
+
+def prepare(settings: Settings) -> tuple[str, int]:
+    """Seeds, threads and matmul precision; returns device and number of threads."""
+    device = choose_device(settings.device)
+    threads = choose_threads(settings.threads)
+    torch.set_num_threads(threads)
+    random.seed(settings.seed)
+    np.random.seed(settings.seed % 2**32)  # noqa: NPY002 - for users' own code; ours draws from counters
+    torch.manual_seed(settings.seed)
+    if device.startswith("cuda"):
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    return device, threads
+
+
+def precision(settings: Settings, device: str) -> contextlib.AbstractContextManager[object]:
+    """Autocast to bfloat16 where it is asked for, or by default on CUDA."""
+    kind = device.split(":", maxsplit=1)[0]
+    wanted = settings.dtype if settings.dtype != "auto" else ("bfloat16" if kind == "cuda" else "float32")
+    return torch.autocast(kind, torch.bfloat16) if wanted == "bfloat16" else contextlib.nullcontext()
+
+
+def device_name(device: str) -> str:
+    """The device in words, for run.json."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return device
+
+
+def random_state(device: str) -> dict[str, str]:
+    """The states of torch's generators (dropout draws from them), in hex."""
+    states = {"cpu": torch.get_rng_state().numpy().tobytes().hex()}
+    if device.startswith("cuda"):
+        states["cuda"] = torch.cuda.get_rng_state(device).numpy().tobytes().hex()
+    return states
+
+
+def set_random_state(states: dict[str, str], device: str) -> None:
+    """Take up where `random_state` left."""
+    torch.set_rng_state(_tensor(states["cpu"]))
+    if device.startswith("cuda") and "cuda" in states:
+        torch.cuda.set_rng_state(_tensor(states["cuda"]), device)
+
+
+def _tensor(text: str) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(bytes.fromhex(text), np.uint8).copy())

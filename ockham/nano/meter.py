@@ -1,0 +1,143 @@
+"""Measuring a run from the inside: how long each stage took, and what the skips saved.
+
+A skip saves backward and optimizer, never the forward, so with b = backward/forward cost the bound is
+(1 - update rate) * b / (1 + b). Two runs' wall times on a shared machine are noise; one run's stages are not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+RECENT = 2_000  # stage times kept for the medians
+PLAIN_SECONDS = 10.0
+
+
+class Saved(NamedTuple):
+    """What skipping saved; ratios, None before the first update.
+
+    `backward_over_forward` is b of the medians; `bound` is (1 - u) b / (1 + b); `measured` sets the seconds that
+    the stages and the chain really took against those that updating every batch would have taken.
+    """
+
+    backward_over_forward: float | None
+    bound: float | None
+    measured: float | None
+
+
+class Meter:
+    """Seconds of each stage of a batch, and their totals."""
+
+    def __init__(self) -> None:
+        self.batch: dict[str, float] = {}
+        self.totals: dict[str, float] = {}
+        self.batches = self.updates = 0
+        self._forward: deque[float] = deque(maxlen=RECENT)
+        self._backward: deque[float] = deque(maxlen=RECENT)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what is done inside, as a part of this batch."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.batch[name] = self.batch.get(name, 0.0) + time.perf_counter() - began
+
+    def take(self, *, updated: bool) -> dict[str, float]:
+        """The stages of the batch that ends here; the next one starts empty."""
+        done, self.batch = self.batch, {}
+        for name, seconds in done.items():
+            self.totals[name] = self.totals.get(name, 0.0) + seconds
+        self.batches += 1
+        self.updates += updated
+        self._forward.append(done.get("forward", 0.0))
+        if updated:
+            self._backward.append(done.get("backward", 0.0) + done.get("optimizer", 0.0))
+        return done
+
+    def saved(self) -> Saved:
+        """What the skips so far saved."""
+        if not self._backward or not self.totals.get("forward"):
+            return Saved(None, None, None)
+        ratio = statistics.median(self._backward) / statistics.median(self._forward)
+        rate = self.updates / self.batches
+        spent = self.totals.get("backward", 0.0) + self.totals.get("optimizer", 0.0)
+        forward, chain = self.totals["forward"], self.totals.get("chain", 0.0)
+        always = forward + spent / self.updates * self.batches
+        return Saved(ratio, (1 - rate) * ratio / (1 + ratio), 1 - (forward + spent + chain) / always)
+
+
+class ProgressLine:
+    """One line on a terminal: iteration, loss, update rate, tokens/s, time left; a plain line every 10 s elsewhere."""
+
+    def __init__(self, first: int, total: int, tokens_per_step: int, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._total, self._tokens = total, tokens_per_step
+        self._progress = Progress(
+            TextColumn("iter {task.completed}/{task.total}"), BarColumn(bar_width=24), TaskProgressColumn(),
+            TextColumn("{task.description}"), TimeRemainingColumn(), console=self.console, transient=True,
+            disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=total, completed=first)
+        self._began = self._shown = time.monotonic()
+        self._first, self._loss, self._val = first, math.nan, math.nan
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, iter_num: int, loss: float, update_rate: float, val_loss: float | None) -> None:
+        """Tell the state after a step."""
+        smooth = math.isfinite(self._loss) and math.isfinite(loss)
+        self._loss = 0.98 * self._loss + 0.02 * loss if smooth else loss
+        self._val = self._val if val_loss is None else val_loss
+        now = time.monotonic()
+        done = iter_num + 1
+        plain = not self.console.is_terminal
+        if now - self._shown < (PLAIN_SECONDS if plain else 0.1):
+            return
+        self._shown = now
+        speed = (done - self._first) * self._tokens / max(now - self._began, 1e-9)
+        told = (
+            f"loss {self._loss:.3f} · val {self._val:.3f} · updated {update_rate:.0%} · {speed:,.0f} tokens/s"
+        )
+        if plain:
+            self.console.print(f"iter {done}/{self._total} · {told}", highlight=False)
+        else:
+            self._progress.update(self._task, completed=done, description=told)
+
+
+@contextlib.contextmanager
+def loading(source: object) -> Iterator[Callable[[int, int], None]]:
+    """A bar for reading big data, shown once it has taken two seconds."""
+    console = Console(stderr=True)
+    began = time.monotonic()
+    with Progress(
+        TextColumn(f"reading {source}", markup=False), BarColumn(), DownloadColumn(), console=console,
+        transient=True, disable=not console.is_terminal,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("", visible=False)
+
+        def told(done: int, whole: int) -> None:
+            progress.update(task, completed=done, total=whole, visible=time.monotonic() - began > 2)
+
+        yield told

@@ -1,0 +1,141 @@
+"""GPT as nanoGPT has it: learned positions, pre-LN blocks, tied embedding and head, GPT-2's initialisation.
+
+Architecture: Radford et al. 2019 (GPT-2). Initialisation: normal(0, 0.02), residual projections scaled by
+1/sqrt(2 n_layer), so that at equal configuration the loss curve is nanoGPT's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - what everyone calls it
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the last dimension, with or without bias."""
+
+    def __init__(self, width: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., width) -> (..., width)."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+class Attention(nn.Module):
+    """Causal self-attention by the fused kernel of torch."""
+
+    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.c_attn = nn.Linear(width, 3 * width, bias=bias)
+        self.c_proj = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, time, width) -> (batch, time, width)."""
+        batch, time, width = x.shape
+        q, k, v = (
+            part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.c_attn(x).split(width, dim=2)
+        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        out = self.c_proj(mixed.transpose(1, 2).contiguous().view(batch, time, width))
+        return F.dropout(out, self.dropout, self.training)
+
+
+class MLP(nn.Module):
+    """Two layers, four times as wide inside, GELU between them."""
+
+    def __init__(self, width: int, dropout: float, *, bias: bool) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.c_fc = nn.Linear(width, 4 * width, bias=bias)
+        self.c_proj = nn.Linear(4 * width, width, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, time, width) -> (batch, time, width)."""
+        return F.dropout(self.c_proj(F.gelu(self.c_fc(x))), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a LayerNorm and around a residual."""
+
+    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = LayerNorm(width, bias=bias), LayerNorm(width, bias=bias)
+        self.attn = Attention(width, heads, dropout, bias=bias)
+        self.mlp = MLP(width, dropout, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(batch, time, width) -> (batch, time, width)."""
+        x = x + self.attn(self.ln_1(x))
+        out: torch.Tensor = x + self.mlp(self.ln_2(x))
+        return out
+
+
+class GPT(nn.Module):
+    """The model; `forward(idx)` gives logits, `loss` and `example_losses` what training and evaluation need."""
+
+    def __init__(
+        self, *, vocab_size: int, block_size: int, n_layer: int, n_head: int, n_embd: int, dropout: float = 0.0,
+        bias: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.vocab_size, self.block_size, self.n_layer, self.n_embd = vocab_size, block_size, n_layer, n_embd
+        self.dropout = dropout
+        self.wte = nn.Embedding(vocab_size, n_embd)
+        self.wpe = nn.Embedding(block_size, n_embd)
+        self.h = nn.ModuleList(Block(n_embd, n_head, dropout, bias=bias) for _ in range(n_layer))
+        self.ln_f = LayerNorm(n_embd, bias=bias)
+        self.apply(_initialise)
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer))
+
+    def forward(self, idx: torch.Tensor) -> torch.Tensor:
+        """(batch, time) int64 -> logits (batch, time, vocab)."""
+        positions = torch.arange(idx.shape[1], device=idx.device)
+        x = F.dropout(self.wte(idx) + self.wpe(positions), self.dropout, self.training)
+        for block in self.h:
+            x = block(x)
+        logits: torch.Tensor = F.linear(self.ln_f(x), self.wte.weight)
+        return logits
+
+    def loss(self, idx: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean cross entropy in nats per token, a scalar."""
+        return F.cross_entropy(self(idx).flatten(0, 1), targets.flatten())
+
+    def example_losses(self, idx: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean cross entropy of each example in nats per token, shape (batch,)."""
+        each = F.cross_entropy(self(idx).flatten(0, 1), targets.flatten(), reduction="none")
+        return each.view(targets.shape).mean(dim=1)
+
+    def params(self) -> int:
+        """Number of parameters; the tied matrix counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def megabytes(self) -> float:
+        """Bytes of the weights in units of 1e6."""
+        return sum(p.numel() * p.element_size() for p in self.parameters()) / 1e6
+
+    def inference_flops(self, tokens: int) -> float:
+        """FLOPs of a forward over `tokens` in one context: 2 a parameter and token, and attention's two products.
+
+        Kaplan et al. 2020, appendix B: 2N + 2 n_layer n_ctx d_attn for each token; positions cost nothing, the head does.
+        """
+        matrices = self.params() - self.wpe.weight.numel()
+        return float(tokens * (2 * matrices + 4 * self.n_layer * tokens * self.n_embd))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)

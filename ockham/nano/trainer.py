@@ -1,0 +1,283 @@
+"""Trainer: the hands. It measures, and applies mechanically what the chain left in the context; it judges nothing.
+
+forward(iter_num)  -> loss          one host read
+backward(ctx)                       if ctx.updated
+step(ctx)          -> gauges        clip, optimizer, pull, projection; drift, gradient norm, KL
+evaluate()         -> Evaluation    always the same batches
+move_anchor(...), roll_back()
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import torch
+
+from ockham.context import OccamContext
+from ockham.nano.anchor import Anchor, Drift
+from ockham.nano.config import Settings
+from ockham.nano.data import Batches, Corpus
+from ockham.nano.device import device_name, precision, prepare, random_state, set_random_state
+from ockham.nano.meter import Meter
+from ockham.nano.model import GPT
+from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
+from ockham.nano.weights import (
+    ANCHOR,
+    MODEL,
+    OPTIMIZER,
+    load_model,
+    load_optimizer,
+    load_tensors,
+    model_bytes,
+    optimizer_bytes,
+    tensor_bytes,
+)  # fmt: skip
+from ockham.record.checkpoints import STATE, Packed
+
+PROBE_TOKENS = 768
+
+
+class Evaluation(NamedTuple):
+    """Mean loss over the evaluation batches and its standard error, nats/token; tokens read; seconds taken."""
+
+    loss: float
+    standard_error: float
+    tokens: int
+    seconds: float
+
+
+class Trainer:
+    """Model, optimizer, data and anchor of one run.
+
+    Args:
+        settings: what to build.
+        corpus: what to train on; says the vocabulary unless the settings do.
+        pull: `decoupled`, `coupled` or `none`, from the policy.
+        wants: costly measurements that plugins ask for (`PluginChain.wants`).
+
+    """
+
+    def __init__(
+        self, settings: Settings, corpus: Corpus, *, pull: str = "none", wants: Mapping[str, int] | None = None,
+        rank: int = 0,
+    ) -> None:  # fmt: skip
+        self.settings, self.pull, self.wants = settings, pull, dict(wants or {})
+        self.device, self.threads = prepare(settings)
+        self.meter = Meter()
+        self.batches = Batches(
+            corpus, settings.batch_size, settings.block_size, settings.seed, rank=rank, device=self.device
+        )
+        self.model = GPT(
+            vocab_size=settings.vocab_size or corpus.vocab_size, block_size=settings.block_size,
+            n_layer=settings.n_layer, n_head=settings.n_head, n_embd=settings.n_embd, dropout=settings.dropout,
+            bias=settings.bias,
+        ).to(self.device)  # fmt: skip
+        self.optimizer = make_optimizer(
+            self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
+            betas=(settings.beta1, settings.beta2),
+        )  # fmt: skip
+        self.anchor: Anchor | None = None
+        self.steps = 0
+        self._loss: torch.Tensor | None = None
+        self._examples: torch.Tensor | None = None
+        self._last_accepted: OccamContext | None = None
+        self._accepted = 0
+        kind = (
+            settings.compile
+            if settings.compile != "auto"
+            else "yes"
+            if self.device.startswith("cuda")
+            else "no"
+        )
+        self._compute = torch.compile(self.model.loss) if kind == "yes" else self.model.loss
+
+    @property
+    def device_name(self) -> str:
+        """The device in words."""
+        return device_name(self.device)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens forwarded for one optimizer step, skipped ones included."""
+        return self.settings.tokens_per_batch * self.settings.gradient_accumulation_steps
+
+    def facts(self) -> dict[str, Any]:
+        """Run-long facts of the context."""
+        s = self.settings
+        return {
+            "seed": s.seed, "max_iters": s.max_iters, "warmup_iters": s.warmup, "vocab_size": self.model.vocab_size,
+            "model_params": self.model.params(), "inference_flops": self.model.inference_flops(s.block_size),
+            "inference_tokens": s.block_size, "memory_footprint_mb": self.model.megabytes(),
+        }  # fmt: skip
+
+    def forward(self, iter_num: int, micro_step: int = 0) -> float:
+        """Loss of a fresh micro-batch in nats per token, read to the host; its graph is kept for `backward`."""
+        with self.meter.stage("data"):
+            inputs, targets = self.batches.draw(iter_num, micro_step)
+        with self.meter.stage("forward"), precision(self.settings, self.device):
+            if "example_losses" in self.wants:
+                self._examples = self.model.example_losses(inputs, targets)
+                self._loss = self._examples.mean()
+            else:
+                self._loss = self._compute(inputs, targets)
+            return float(self._loss.item())
+
+    def scheduled(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
+        """Facts and scheduled knobs of this micro-batch, for `Run.batch`."""
+        s = self.settings
+        done = iter_num * s.gradient_accumulation_steps + micro_step
+        fields: dict[str, Any] = {
+            "learning_rate": s.scheduled_rate(iter_num), "grad_clip": s.grad_clip,
+            "tokens_seen": done * s.tokens_per_batch, "anchor_available": self.anchor is not None,
+        }  # fmt: skip
+        if self._examples is not None:
+            fields["example_losses"] = tuple(self._examples.detach().float().cpu().tolist())
+        return fields
+
+    def backward(self, ctx: OccamContext) -> None:
+        """Add this micro-batch's gradient, or drop its graph where the chain skipped it."""
+        loss, self._loss = self._loss, None
+        examples, self._examples = self._examples, None
+        if loss is None or not ctx.updated:
+            return
+        with self.meter.stage("backward"):
+            if ctx.example_gain and examples is not None:
+                gains = torch.tensor(ctx.example_gain, device=examples.device, dtype=examples.dtype)
+                loss = (examples * gains).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+        self._last_accepted = ctx
+        self._accepted += 1
+
+    def step(self) -> tuple[bool, dict[str, Any]]:
+        """Take the optimizer step of the accepted micro-batches; returns whether one was taken, and the gauges."""
+        ctx, self._last_accepted = self._last_accepted, None
+        accepted, self._accepted = self._accepted, 0
+        if ctx is None:
+            return False, {"kl_to_anchor": None}
+        with self.meter.stage("optimizer"):
+            norm = self._apply(ctx, accepted)
+        stepped = math.isfinite(norm)
+        self.steps += stepped
+        drift = (
+            self._pull(ctx)
+            if stepped
+            else Drift(0.0, 0.0, 0.0)
+            if self.anchor is None
+            else self.anchor.measure()
+        )
+        gauges = {
+            "grad_norm": norm,
+            "complexity_cost": drift.after,
+            "drift_raw": drift.raw,
+            "drift_sq": drift.squared,
+        }
+        return stepped, {**gauges, "kl_to_anchor": self._kl() if stepped else None}
+
+    def evaluate(self) -> Evaluation:
+        """Mean loss over the first `eval_batches` of the validation text's own counter: always the same tokens."""
+        began = time.perf_counter()
+        self.model.eval()
+        count = range(self.settings.eval_batches)
+        with torch.no_grad(), precision(self.settings, self.device):
+            losses = [self._compute(*self.batches.draw(0, at, "val")) for at in count]
+        self.model.train()
+        each = torch.stack(losses).double()
+        error = float(each.std() / math.sqrt(len(losses))) if len(losses) > 1 else 0.0
+        tokens = len(losses) * self.settings.tokens_per_batch
+        return Evaluation(float(each.mean()), error, tokens, time.perf_counter() - began)
+
+    def move_anchor(self, iter_num: int) -> float:
+        """Make the present weights the anchor; returns the drift that the old one had."""
+        drift = 0.0 if self.anchor is None else self.anchor.measure().after
+        self.anchor = Anchor(self.model, iter_num, self.probe())
+        return drift
+
+    def roll_back(self) -> tuple[int, float, float]:
+        """Put the weights back to the anchor and forget the moments.
+
+        Returns the anchor's iteration, the drift that was given up, and the seconds it took.
+
+        Raises:
+            RuntimeError: if there is no anchor yet.
+
+        """
+        if self.anchor is None:
+            raise RuntimeError("there is no anchor to go back to")
+        began = time.perf_counter()
+        drift = self.anchor.measure().after
+        self.anchor.restore()
+        self.optimizer.state.clear()
+        return max(0, self.anchor.iter_num), drift, time.perf_counter() - began
+
+    def probe(self) -> torch.Tensor | None:
+        """The fixed windows that KL is measured on, the first of the validation counter; None if nobody asks."""
+        if "kl_to_anchor" not in self.wants:
+            return None
+        rows = max(1, min(self.settings.batch_size, PROBE_TOKENS // self.settings.block_size))
+        return self.batches.draw(0, 0, "val")[0][:rows]
+
+    def pack(self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> Packed:
+        """The files of a checkpoint: weights with `metadata`, and with a `state` all that a resume needs."""
+        config = {"settings": asdict(self.settings), "vocab_size": self.model.vocab_size}
+        weights, digest = model_bytes(self.model, {**metadata, **config})
+        files = {MODEL: weights}
+        if state is not None:
+            own = {
+                "settings": {**asdict(self.settings), "threads": self.threads}, "steps": self.steps,
+                "random": random_state(self.device), "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
+            }  # fmt: skip
+            files[OPTIMIZER] = optimizer_bytes(self.model, self.optimizer)
+            files[STATE] = orjson.dumps({**state, "trainer": own}, option=orjson.OPT_INDENT_2)
+            if self.anchor is not None:
+                files[ANCHOR] = tensor_bytes(self.anchor.state(self.model))
+        return Packed(files, digest)
+
+    def restore(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Take up where a resumable checkpoint left.
+
+        Raises:
+            CheckpointError: if it belongs to another model.
+
+        """
+        own = state["trainer"]
+        load_model(self.model, path / MODEL)
+        load_optimizer(self.model, self.optimizer, path / OPTIMIZER)
+        self.steps = own["steps"]
+        if own["anchor_iter"] is not None:
+            anchored = load_tensors(path / ANCHOR)
+            self.anchor = Anchor.from_state(self.model, own["anchor_iter"], self.probe(), anchored)
+        set_random_state(own["random"], self.device)
+
+    def _apply(self, ctx: OccamContext, accepted: int) -> float:
+        parameters = list(self.model.parameters())
+        if accepted > 1:
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], accepted)
+        if self.anchor is not None and self.pull == "coupled" and ctx.lambda_ockham > 0:
+            self.anchor.add_penalty(ctx.lambda_ockham)
+        if ctx.grad_noise_std > 0:
+            add_noise(parameters, ctx.grad_noise_std, self.settings.seed, ctx.iter_num)
+        norm = clip_gradients(parameters, ctx.grad_clip)
+        set_learning_rate(self.optimizer, ctx.learning_rate)
+        step_if_finite(self.optimizer, norm)
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(norm.item())
+
+    def _pull(self, ctx: OccamContext) -> Drift:
+        if self.anchor is None:
+            return Drift(0.0, 0.0, 0.0)
+        with self.meter.stage("anchor"):
+            strength = 2.0 * ctx.learning_rate * ctx.lambda_ockham if self.pull == "decoupled" else 0.0
+            return self.anchor.pull(strength, ctx.drift_ceiling)
+
+    def _kl(self) -> float | None:
+        every = self.wants.get("kl_to_anchor", 0)
+        if self.anchor is None or not every or self.steps % every:
+            return None
+        with self.meter.stage("probe"):
+            return self.anchor.kl(self.model)

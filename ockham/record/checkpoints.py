@@ -1,0 +1,121 @@
+"""Checkpoint folders: written whole or not at all, the newest resumable one found again, old ones pruned.
+
+What is in the files is the trainer's business; here they are bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ockham.errors import CheckpointError
+from ockham.record.folder import RunFolder, sync_folder
+
+STATE = "state.json"
+RESUMABLE_KEPT = 2
+_RESUME = re.compile(r"resume-([0-9]{8,})(?:\.([0-9]+))?")
+
+
+class Packed(NamedTuple):
+    """What a trainer hands over to be kept: files by name, and the digest of the weights alone."""
+
+    files: Mapping[str, bytes]
+    weights_sha256: str
+
+
+class StartingPoint(NamedTuple):
+    """Where a run can go on: its newest resumable checkpoint, or its beginning where it has none yet.
+
+    `settings` are the trainer's as the run was last under them; `path` and `snapshot_id` are None at the beginning.
+    """
+
+    iter_num: int
+    snapshot_id: str | None
+    path: Path | None
+    state: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def snapshot_name(kind: str, iter_num: int, attempt: int) -> str:
+    """`accepted-00000120`, and `accepted-00000120.2` in the second attempt, which may pass that iteration again."""
+    return f"{kind}-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
+
+
+def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    """Write files as one checkpoint folder; returns name, sha256 and bytes of each.
+
+    Raises:
+        CheckpointError: if the disk refuses; nothing of it is left then.
+
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, data in files.items():
+            with (temporary / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(temporary)
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"cannot write checkpoint {folder}: {error.strerror}") from None
+    return [
+        {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in sorted(files.items())
+    ]
+
+
+def starting_point(runs: str | Path, run_id: str) -> StartingPoint:
+    """Where a run can go on.
+
+    Raises:
+        RunError: if there is no such run.
+        CheckpointError: if the newest state cannot be read.
+
+    """
+    folder = RunFolder(runs, run_id).require()
+    about = _json(folder.run_json)
+    for path in _resumable(folder)[:1]:
+        state = _json(path / STATE)
+        settings = {**about["settings"], **state["trainer"]["settings"]}
+        return StartingPoint(int(state["iter_num"]) + 1, path.name, path, state, settings)
+    return StartingPoint(0, None, None, {}, dict(about["settings"]))
+
+
+def _resumable(folder: RunFolder) -> list[Path]:
+    """Folders of resumable checkpoints, the newest iteration first, of equal ones the newest attempt."""
+    found = [
+        (path, match)
+        for path in folder.checkpoints.glob("resume-*")
+        if (match := _RESUME.fullmatch(path.name))
+    ]
+    newest = sorted(found, key=lambda pair: (int(pair[1][1]), int(pair[1][2] or 1)), reverse=True)
+    return [path for path, _ in newest]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+        if isinstance(value, dict):
+            return value
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+    raise CheckpointError(f"{path}: holds no JSON object")
+
+
+def prune(folder: RunFolder) -> list[str]:
+    """Delete all but the newest two resumable checkpoints; returns the IDs of those that went."""
+    old = _resumable(folder)[RESUMABLE_KEPT:]
+    for path in old:
+        shutil.rmtree(path)
+    return [path.name for path in old]
