@@ -9,14 +9,14 @@ number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 MAX_DEPTH = 16
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 _INT = re.compile(r"[-+]?[0-9]{1,300}")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,250}|0o[0-7]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -42,9 +42,9 @@ class Front(NamedTuple):
     """What was read: the values, and the place of every key and list item by its path."""
 
     values: Any
-    places: dict[Path, Place]
+    places: dict[KeyPath, Place]
 
-    def place(self, path: Path) -> Place:
+    def place(self, path: KeyPath) -> Place:
         """The place of a path, or of the nearest thing around it that is there."""
         while path not in self.places and path:
             path = path[:-1]
@@ -59,14 +59,19 @@ class FrontError(Exception):
         super().__init__(message)
 
 
-def read_front(text: str, first_line: int) -> Front:
-    """Read the YAML between the two `---`, whose first line is the file's `first_line`.
+def read_front(text: str, first_line: int, is_text: Callable[[KeyPath], bool] = lambda _: False) -> Front:
+    """Read the YAML between the two `---`.
+
+    Args:
+        text: the lines.
+        first_line: the number of the first of them in the file.
+        is_text: whether the scalar at a path is a string even where it looks like a number.
 
     Raises:
         FrontError: if it is no YAML, holds a key twice, or uses what a record has no need for (anchors, tags).
 
     """
-    builder = _Builder(first_line)
+    builder = _Builder(first_line, is_text)
     try:
         events = YAML(typ="safe").parse(text)
         values = builder.document(iter(events))
@@ -78,9 +83,9 @@ def read_front(text: str, first_line: int) -> Front:
 class _Builder:
     """Turns the parser's events into values."""
 
-    def __init__(self, first_line: int) -> None:
-        self.places: dict[Path, Place] = {}
-        self._first = first_line
+    def __init__(self, first_line: int, is_text: Callable[[KeyPath], bool]) -> None:
+        self.places: dict[KeyPath, Place] = {}
+        self._first, self._is_text = first_line, is_text
 
     def document(self, events: Iterator[Any]) -> Any:
         next(events)
@@ -94,7 +99,7 @@ class _Builder:
             raise self._error(event, "a second YAML document; the front matter is one")
         return values
 
-    def _value(self, event: Any, events: Iterator[Any], path: Path) -> Any:
+    def _value(self, event: Any, events: Iterator[Any], path: KeyPath) -> Any:
         kind = type(event).__name__
         if kind == "AliasEvent" or getattr(event, "anchor", None):
             raise self._error(event, "anchors and aliases (& and *) are not accepted: write the value out")
@@ -106,9 +111,10 @@ class _Builder:
             return self._mapping(events, path)
         if kind == "SequenceStartEvent":
             return self._sequence(events, path)
-        return scalar(event.value) if event.implicit[0] else event.value
+        plain = event.implicit[0] and not self._is_text(path)
+        return scalar(event.value) if plain else event.value
 
-    def _mapping(self, events: Iterator[Any], path: Path) -> dict[str, Any]:
+    def _mapping(self, events: Iterator[Any], path: KeyPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for event in events:
             if type(event).__name__ == "MappingEndEvent":
@@ -125,7 +131,7 @@ class _Builder:
             values[key] = self._value(value, events, (*path, key))
         return values
 
-    def _sequence(self, events: Iterator[Any], path: Path) -> list[Any]:
+    def _sequence(self, events: Iterator[Any], path: KeyPath) -> list[Any]:
         values: list[Any] = []
         for event in events:
             if type(event).__name__ == "SequenceEndEvent":
@@ -135,7 +141,7 @@ class _Builder:
             values.append(self._value(event, events, here))
         return values
 
-    def _note(self, path: Path, key: Any, value: Any) -> None:
+    def _note(self, path: KeyPath, key: Any, value: Any) -> None:
         mark, text = key.start_mark, getattr(value, "value", "")
         self.places[path] = Place(
             self._first + mark.line,

@@ -1,0 +1,114 @@
+"""`ockham odr`: decision records of people, checked against decisions of the machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ockham.odr.codes import Finding
+    from ockham.odr.record import Record
+    from ockham.odr.report import Judgements
+
+app = typer.Typer(no_args_is_help=True, help="Occam Decision Records: write, lint and check them.")
+Folder = Annotated[Path, typer.Option("--dir", help="Folder of the records.", show_default=True)]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")]
+Codes = Annotated[list[str] | None, typer.Option(help="Code or its beginning (ODR5); may be given again.")]
+HERE = Path("odr")
+
+
+class Format(StrEnum):
+    """How findings are written."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+    sarif = "sarif"
+    junit = "junit"
+
+
+class FailOn(StrEnum):
+    """From which weight on a finding gives exit status 1."""
+
+    error = "error"
+    warning = "warning"
+
+
+def register(parent: typer.Typer) -> None:
+    """Hang `odr` under the tree of verbs."""
+    parent.add_typer(app, name="odr")
+
+
+@app.command()
+def lint(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Only these records; the others are read for links.")
+    ] = None,
+    folder: Folder = HERE,
+    form: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
+    select: Codes = None,
+    ignore: Codes = None,
+    fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
+    output: Output = None,
+) -> None:
+    """Check form, links and claims of all records, without a log."""
+    from ockham.odr.lint import lint_folder, only
+
+    records = only(lint_folder(folder), files or [])
+    _finish(records, {}, form, select or [], ignore or [], fail_on, output)
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="A code such as ODR304, or its beginning.")]) -> None:
+    """Say what a code means and how to mend it."""
+    from ockham.odr.codes import expand, explain
+
+    print("\n\n".join(explain(known) for known in sorted(expand([code]))))
+
+
+def _finish(
+    records: Sequence[Record],
+    judged: Judgements,
+    form: Format,
+    select: Sequence[str],
+    ignore: Sequence[str],
+    fail_on: FailOn,
+    output: Path | None,
+) -> None:
+    """Write the findings and leave with 1 if one weighs enough."""
+    from ockham.odr import report
+    from ockham.odr.codes import expand
+    from ockham.odr.lint import chosen, findings_of
+
+    findings = chosen(findings_of(records), expand(select), expand(ignore))
+    _write(report.FORMATS[form.value](findings, records, judged), output)
+    if form is Format.github and (step := os.environ.get("GITHUB_STEP_SUMMARY")):
+        with Path(step).open("a", encoding="utf-8") as file:
+            file.write(report.github_summary(findings))
+    print(report.summary(findings, records), file=sys.stderr)
+    if any(_weighs(finding, fail_on) for finding in findings):
+        raise typer.Exit(1)
+
+
+def _weighs(finding: Finding, fail_on: FailOn) -> bool:
+    return finding.severity == "error" or fail_on is FailOn.warning
+
+
+def _write(text: str, output: Path | None) -> None:
+    from ockham.errors import BadInputError
+    from ockham.record.folder import write_durably
+
+    if output is None:
+        if text:
+            print(text)
+        return
+    try:
+        write_durably(output, f"{text}\n".encode())
+    except OSError as error:
+        raise BadInputError(f"{output} cannot be written: {error.strerror}") from None

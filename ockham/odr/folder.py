@@ -1,0 +1,103 @@
+"""The folder of records: which files are records, the next number, and writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from ockham.errors import BadInputError, CannotJudgeError, nearest
+from ockham.odr.record import NAME, Record, read_record
+from ockham.record.folder import write_durably
+
+INDEX = "README.md"
+_NO_RECORD = frozenset({"readme.md", "index.md"})
+
+
+def record_files(folder: Path) -> list[Path]:
+    """All files of a folder that are records or should be: `*.md`, but for the index and hidden files.
+
+    Raises:
+        CannotJudgeError: if there is no such folder, or it can't be read.
+
+    """
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - names that are not UTF-8 stay as they are
+    except OSError as error:
+        raise CannotJudgeError(f"records folder {folder}: {error.strerror}") from None
+    return [
+        folder / n
+        for n in names
+        if n.lower().endswith(".md") and n[0] not in "._" and n.lower() not in _NO_RECORD
+    ]
+
+
+def read_folder(folder: Path) -> list[Record]:
+    """All records of a folder, in order of their names."""
+    return [read_record(file, printable(file)) for file in record_files(folder)]
+
+
+def printable(file: Path) -> str:
+    """A path as text that can be written to any UTF-8 stream, on one line."""
+    text = os.fspath(file).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def next_number(numbers: Iterable[int]) -> int:
+    """The number after the highest.
+
+    Raises:
+        BadInputError: if 9999 is taken.
+
+    """
+    number = max(numbers, default=0) + 1
+    if number > 9999:
+        raise BadInputError("the number 9999 is taken: record numbers have four digits")
+    return number
+
+
+def numbers_in(folder: Path) -> list[int]:
+    """The numbers that file names of the folder begin with."""
+    return [int(match["number"]) for file in record_files(folder) if (match := NAME.fullmatch(file.name))]
+
+
+def slug(title: str) -> str:
+    """The part of a file name that a title gives: `Use A & B` is `use-a-b`; at most 60 characters."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", plain)
+    return "-".join(words)[:60].strip("-") or "record"
+
+
+def find(records: Iterable[Record], wanted: str) -> Record:
+    """The record with an id, number or file name.
+
+    Raises:
+        BadInputError: if there is none, or several have that id.
+
+    """
+    given = wanted.strip()
+    identity = f"ODR-{int(given):04d}" if given.isdecimal() and len(given) <= 4 else given.upper()
+    fitting = [r for r in records if r.claims.id == identity or r.file.name == Path(given).name]
+    if len(fitting) > 1:
+        names = ", ".join(record.file.name for record in fitting)
+        raise BadInputError(f"{identity} is the id of several records: {names}; `ockham odr lint` shows them")
+    if not fitting:
+        raise BadInputError(f"no record {wanted!r:.60}{nearest(identity, (r.claims.id for r in records))}")
+    return fitting[0]
+
+
+def write_record(file: Path, text: str, *, new: bool = False) -> None:
+    """Write a whole record.
+
+    Raises:
+        BadInputError: if it is new and the file is there, or the folder can't be written.
+
+    """
+    if new and os.path.lexists(file):
+        raise BadInputError(f"{file} exists")
+    try:
+        write_durably(file, text.encode())
+    except OSError as error:
+        raise BadInputError(f"{file} cannot be written: {error.strerror}") from None

@@ -1,0 +1,61 @@
+"""Lint: all rules that need no log, over all records of a folder, in one go."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ockham.errors import BadInputError
+from ockham.odr.codes import Finding
+from ockham.odr.contract import check_contract
+from ockham.odr.folder import read_folder
+from ockham.odr.record import Record
+from ockham.odr.relations import check_relations
+from ockham.odr.rules import check_record
+
+
+def lint_folder(folder: Path, today: dt.date | None = None) -> list[Record]:
+    """All records of a folder with what was found in each.
+
+    Raises:
+        CannotJudgeError: if there is no such folder.
+
+    """
+    return lint(read_folder(folder), today or dt.datetime.now(dt.UTC).date())
+
+
+def lint(records: list[Record], today: dt.date) -> list[Record]:
+    """The same records, with what is wrong in each and between them noted."""
+    for record in records:
+        check_contract(record)
+        check_record(record, today)
+    check_relations(records)
+    return records
+
+
+def only(records: list[Record], files: Sequence[Path]) -> list[Record]:
+    """The records whose files were named; all where none was.
+
+    Raises:
+        BadInputError: if one of the files is not among the records.
+
+    """
+    if not files:
+        return records
+    by_file = {record.file.resolve(): record for record in records}
+    strangers = [file for file in files if file.resolve() not in by_file]
+    if strangers:
+        raise BadInputError(f"{strangers[0]} is no record of this folder (give its folder by --dir)")
+    wanted = {file.resolve() for file in files}
+    return [record for file, record in by_file.items() if file in wanted]
+
+
+def findings_of(records: Iterable[Record]) -> list[Finding]:
+    """All findings, by file, line, column and code."""
+    return sorted(finding for record in records for finding in record.findings)
+
+
+def chosen(findings: Sequence[Finding], select: frozenset[str], ignore: frozenset[str]) -> list[Finding]:
+    """The findings that were asked for: all where `select` is empty, without those of `ignore`."""
+    return [f for f in findings if (not select or f.code in select) and f.code not in ignore]

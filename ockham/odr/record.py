@@ -1,0 +1,139 @@
+"""One record, read from one file: bytes -> text -> front matter and body. Whatever is wrong becomes a finding."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ockham.odr.body import Body, read_body
+from ockham.odr.claims import Claims, claims_of
+from ockham.odr.codes import CODES, Finding, severity
+from ockham.odr.front import Front, FrontError, KeyPath, read_front
+
+MAX_BYTES = 512 * 1024
+NAME = re.compile(r"(?P<number>[0-9]{4})-(?P<slug>[a-z0-9]+(?:-[a-z0-9]+)*)\.md")
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class Record:
+    """A record and what was found in it. `shown` is how messages name the file."""
+
+    file: Path
+    shown: str
+    data: bytes = b""
+    lines: list[str] = field(default_factory=list)
+    front: Front | None = None
+    body: Body | None = None
+    claims: Claims = field(default_factory=Claims)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def number(self) -> int | None:
+        """The number in the file's name; None where it has none."""
+        match = NAME.fullmatch(self.file.name)
+        return int(match["number"]) if match else None
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file as read."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def add(self, code: str, message: str, line: int = 1, column: int = 1, constraint: str = "") -> None:
+        """Note a finding."""
+        assert code in CODES
+        weight = severity(code, self.claims.status)
+        self.findings.append(
+            Finding(self.shown, line, column, code, weight, message, self.claims.id, constraint)
+        )
+
+    def add_at(self, code: str, message: str, path: KeyPath, constraint: str = "") -> None:
+        """Note a finding at a key of the front matter, or at the nearest thing around it that is there."""
+        place = self.front.place(path) if self.front is not None else None
+        self.add(code, message, *((place.line, place.column) if place else (1, 1)), constraint)
+
+
+def read_record(file: Path, shown: str | None = None) -> Record:
+    """Read a file. It never raises for what the file holds."""
+    record = Record(file, shown or str(file))
+    data = _bytes(record)
+    if data is None:
+        return record
+    record.data = data
+    text = _text(record, data)
+    if text is not None:
+        _parse(record, text)
+    return record
+
+
+def _bytes(record: Record) -> bytes | None:
+    """The file's bytes, if it is an ordinary file of a fitting size: a pipe or a link is never opened."""
+    try:
+        descriptor = os.open(record.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        linked = record.file.is_symlink()
+        record.add("ODR007", "is a symbolic link, which records are not" if linked else f"{error.strerror}")
+        return None
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        record.add("ODR007", "is no ordinary file")
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if about.st_size > MAX_BYTES:
+            record.add("ODR007", f"is {about.st_size} bytes long; a record has at most {MAX_BYTES}")
+            return None
+        return file.read(MAX_BYTES + 1)
+
+
+def _text(record: Record, data: bytes) -> str | None:
+    if data.startswith(_BOM):
+        record.add("ODR002", "begins with a byte order mark")
+        data = data[len(_BOM) :]
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        record.add(
+            "ODR003", f"byte {data[error.start]:#04x} at offset {error.start} is not UTF-8", line, column
+        )
+        return None
+
+
+def _parse(record: Record, text: str) -> None:
+    record.lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    close = _closing(record.lines)
+    if close is None:
+        opened = record.lines[0].rstrip() == "---"
+        record.add(
+            "ODR001",
+            "the front matter is not closed by a line `---`" if opened else "does not begin with `---`",
+        )
+        return
+    try:
+        record.front = read_front("\n".join(record.lines[1:close]) + "\n", 2, _is_text)
+    except FrontError as error:
+        record.add("ODR004", error.message, error.line, error.column)
+    else:
+        if not isinstance(record.front.values, dict):
+            kind = "empty" if record.front.values is None else f"a {type(record.front.values).__name__}"
+            record.add("ODR005", f"is {kind}; it is a list of `key: value` lines", 2)
+        record.claims = claims_of(record.front.values)
+    record.body = read_body(record.lines[close + 1 :], close + 2)
+
+
+def _is_text(path: KeyPath) -> bool:
+    """Whether a value is text whatever it looks like: the decision 019e1234 is no number."""
+    return path[:1] == ("evidence",) and (path[-1] in {"run", "root"} or "decisions" in path)
+
+
+def _closing(lines: list[str]) -> int | None:
+    """The index of the line that closes the front matter."""
+    if lines[0].rstrip() != "---":
+        return None
+    return next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)

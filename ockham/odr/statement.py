@@ -1,0 +1,133 @@
+"""What can be said about a constraint's SQL without a log: one SELECT, over audit views only, that reads them.
+
+This is a linter, not the guard: whatever runs goes through `ockham.guard`, which fails closed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from ockham.errors import nearest
+
+VIEWS = frozenset({
+    "runs", "run_summary", "events", "decisions", "contexts", "gate_decisions", "compressor_decisions",
+    "limiter_decisions", "memory_decisions", "hyperparameter_changes", "evaluations", "checkpoints", "policies",
+    "reason_codes", "log_gaps", "rollbacks",
+})  # fmt: skip
+PARAMETERS = ("baseline", "candidate")
+MAX_CHARACTERS = 10_000
+_WRITES = (exp.DML, exp.DDL, exp.Command, exp.Copy, exp.Drop, exp.Alter, exp.Attach, exp.Detach, exp.Pragma,
+           exp.Set, exp.Use, exp.TruncateTable, exp.Into)  # fmt: skip
+
+
+class Fault(NamedTuple):
+    """What is wrong with a statement; `line` counts from 0 in the SQL."""
+
+    code: str
+    message: str
+    line: int = 0
+
+
+class Statement(NamedTuple):
+    """What a statement reads and asks for, and its faults."""
+
+    views: frozenset[str]
+    parameters: frozenset[str]
+    faults: tuple[Fault, ...]
+
+
+def read_statement(sql: str) -> Statement:
+    """Read one constraint's SQL. It never raises for what the SQL holds."""
+    nothing: frozenset[str] = frozenset()
+    if len(sql) > MAX_CHARACTERS:
+        return Statement(nothing, nothing, ())  # the schema has said so
+    try:
+        parsed = [tree for tree in _parse(sql) if tree is not None]
+    except (SqlglotError, RecursionError, ValueError) as error:
+        return Statement(nothing, nothing, (_unreadable(error),))
+    if len(parsed) != 1:
+        return Statement(
+            nothing, nothing, (Fault("ODR504", f"holds {len(parsed)} statements, not one SELECT"),)
+        )
+    tree = parsed[0]
+    faults = list(_faults(tree))
+    views = frozenset(table.name.casefold() for table in tree.find_all(exp.Table)) & VIEWS
+    if not views and not faults:
+        faults.append(Fault("ODR509", "reads no audit view: a constant proves nothing"))
+    if not faults:
+        faults.extend(_columns(tree))
+    parameters = frozenset(node.name for node in tree.find_all(exp.Parameter, exp.Placeholder))
+    return Statement(views, parameters, tuple(faults))
+
+
+def _parse(sql: str) -> list[exp.Expr | None]:
+    logger = logging.getLogger("sqlglot")
+    before, logger.disabled = logger.disabled, True  # it warns on stderr about what we report ourselves
+    try:
+        return list(sqlglot.parse(sql, dialect="duckdb"))
+    finally:
+        logger.disabled = before
+
+
+def _unreadable(error: Exception) -> Fault:
+    detail = (getattr(error, "errors", None) or [{}])[0]
+    said = detail.get("description") or str(error).split("\n", maxsplit=1)[0]
+    if isinstance(error, RecursionError):
+        said = "nested too deep"
+    return Fault("ODR503", f"cannot be read: {said:.160}", max(0, int(detail.get("line") or 1) - 1))
+
+
+def _faults(tree: exp.Expr) -> Iterator[Fault]:
+    write = next((node for node in tree.walk() if isinstance(node, _WRITES)), None)
+    if write is not None:
+        yield Fault(
+            "ODR512" if write is not tree else "ODR504",
+            f"may not {write.key.upper()}: a constraint only reads",
+        )
+        return
+    if not isinstance(tree, exp.Query):
+        yield Fault("ODR504", f"is {tree.key.upper()}, not one SELECT")
+        return
+    own = {cte.alias.casefold() for cte in tree.find_all(exp.CTE)}
+    for name in sorted(own & VIEWS):
+        yield Fault("ODR512", f"hides the view {name!r} behind a name of its own")
+    for table in tree.find_all(exp.Table):
+        yield from _table(table, own)
+    for node in tree.find_all(exp.Parameter, exp.Placeholder):
+        if node.name not in PARAMETERS:
+            yield Fault("ODR512", f"has the parameter {node.name!r:.40}; known: $baseline and $candidate")
+
+
+def _table(table: exp.Table, own: set[str]) -> Iterator[Fault]:
+    name = table.name.casefold()
+    if not isinstance(table.this, exp.Identifier):
+        yield Fault(
+            "ODR512", f"reads {table.this.sql(dialect='duckdb')!r:.80}: no function or file may be read from"
+        )
+    elif table.args.get("db") is not None or table.args.get("catalog") is not None:
+        yield Fault("ODR512", f"reads {table.sql(dialect='duckdb')!r:.80}: views have no schema or database")
+    elif name not in VIEWS and name not in own:
+        yield Fault("ODR512", f"reads {table.name!r:.80}, which is no audit view{nearest(name, VIEWS)}")
+
+
+def _columns(tree: exp.Expr) -> Iterator[Fault]:
+    """The outermost SELECT gives `value`, from something that was read, and `n`."""
+    select = tree.find(exp.Select)
+    if select is None or isinstance(tree, exp.SetOperation) or select.is_star:
+        return
+    given = {projection.alias_or_name.casefold(): projection for projection in select.selects}
+    for name in ("value", "n"):
+        if name not in given:
+            yield Fault(
+                "ODR506",
+                f"gives no column `{name}`" + (", the number of observations" if name == "n" else ""),
+            )
+    value = given.get("value")
+    if value is not None and not list(value.find_all(exp.Column, exp.AggFunc, exp.Select, exp.Anonymous)):
+        yield Fault("ODR509", "has a constant for `value`")

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ockham.cli.odr import app
+from ockham.errors import BadInputError, CannotJudgeError
+from tests.odr.samples import GOOD, judgement, put
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    return tmp_path / "odr"
+
+
+def run(*arguments: str, status: int = 0):
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_clean_folder_says_so(folder):
+    """No finding: nothing on stdout, one line on stderr, exit status 0."""
+    put(folder, GOOD)
+    result = run("lint")
+    assert (result.stdout, result.stderr) == ("", "1 record: 0 errors, 0 warnings\n")
+
+
+def test_empty_folder_is_clean_and_says_so(folder):
+    """No records are no finding, but it is said that nothing was checked."""
+    folder.mkdir()
+    assert "nothing to check" in run("lint").stderr
+
+
+def test_missing_folder_cannot_be_judged(folder):
+    """Without the folder nothing is judged."""
+    with pytest.raises(CannotJudgeError, match="No such file"):
+        run("lint")
+
+
+def test_findings_have_place_and_code(folder):
+    """One line a finding, on stdout; exit status 1."""
+    put(folder, GOOD.replace("tags:", "tagz:"))
+    result = run("lint", status=1)
+    assert result.stdout == "odr/0001-enable.md:8:1: ODR102 unknown key 'tagz'; did you mean 'tags'?\n"
+
+
+def test_warnings_count_if_asked(folder):
+    """A warning alone is status 0, and 1 with --fail-on warning."""
+    put(folder, GOOD.replace("tags:", "review_by: 2020-01-01\ntags:"))
+    assert "ODR705 [warning]" in run("lint").stdout
+    run("lint", "--fail-on", "warning", status=1)
+
+
+def test_codes_are_chosen_by_their_beginning(folder):
+    """--select and --ignore take codes and beginnings; an unknown one is refused."""
+    put(folder, GOOD.replace("tags:", "tagz:").replace("## Problem", "## Trouble"))
+    assert "ODR201" not in run("lint", "--select", "ODR1", status=1).stdout
+    assert "ODR102" not in run("lint", "--ignore", "ODR1", status=1).stdout
+    with pytest.raises(BadInputError, match="no code begins with 'ODR9'"):
+        run("lint", "--select", "ODR9")
+
+
+def test_one_file_of_many(folder):
+    """Findings of the named file alone; a file from elsewhere is refused."""
+    put(folder, GOOD.replace("tags:", "tagz:"))
+    put(folder, judgement(2), "0002-b.md")
+    run("lint", "odr/0002-b.md")
+    run("lint", "odr/0001-enable.md", status=1)
+    with pytest.raises(BadInputError, match="no record of this folder"):
+        run("lint", "elsewhere.md")
+
+
+def test_json_is_strict(folder):
+    """JSON without NaN, with every field of a finding."""
+    put(folder, GOOD.replace("threshold: 0.5", "threshold: .nan"))
+    document = json.loads(
+        run("lint", "-f", "json", status=1).stdout, parse_constant=lambda _: pytest.fail("not JSON")
+    )
+    assert document["findings"][0]["code"] == "ODR502"
+    assert document["findings"][0]["constraint_id"] == "C1"
+
+
+def test_explain_names_every_code():
+    """`explain ODR` prints each code; one code prints its help."""
+    assert run("explain", "ODR").stdout.count("ODR") > 60
+    assert "one word" not in run("explain", "odr304").stdout
+    assert run("explain", "odr304").stdout.startswith("ODR304: link on one side only")
