@@ -1,0 +1,67 @@
+"""Settings: sizes by name, `--set`, the schedule."""
+
+from __future__ import annotations
+
+import pytest
+
+from ockham.errors import BadInputError
+from ockham.nano import settings_from, split_overrides
+
+
+def test_sizes_build_on_each_other():
+    """gpt2-xl has GPT-2's schedule and its own width."""
+    xl = settings_from("gpt2-xl")
+    assert (xl.n_layer, xl.n_embd, xl.block_size, xl.learning_rate) == (48, 1600, 1024, 6e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["max_itres=5"], "did you mean 'max_iters'"),
+        (["max_iters=many"], "max_iters takes a whole number"),
+        (["learning_rate=nan"], "learning_rate takes a number"),
+        (["learning_rate=fast"], "learning_rate takes a number"),
+        (["dtype=float8"], "one of auto, float32, bfloat16"),
+        (["max_iters"], "no setting"),
+        (["n_head=3"], "multiple of n_head"),
+        (["max_iters=0"], "greater than 0"),
+        (["dropout=1.0"], "under 1"),
+        (["threads=-1"], "must not be negative"),
+        (["size=micro"], "no setting"),
+    ],
+)
+def test_bad_settings_are_named(overrides, told):
+    """A wrong name or value says which, and what would be accepted."""
+    with pytest.raises(BadInputError, match=told):
+        settings_from("nano", overrides)
+
+
+def test_an_unknown_size_offers_the_nearest():
+    """`--size gtp2` offers gpt2."""
+    with pytest.raises(BadInputError, match="did you mean 'gpt2'"):
+        settings_from("gtp2")
+
+
+def test_overrides_go_where_the_dot_says():
+    """A setting with a dot is the policy's, also when its value has one."""
+    assert split_overrides(["max_iters=5", "gate.target=0.3", "learning_rate=0.1"]) == (
+        ["max_iters=5", "learning_rate=0.1"],
+        ["gate.target=0.3"],
+    )
+
+
+def test_schedule_warms_up_and_decays():
+    """Linear to the top, cosine to the floor, floor beyond."""
+    s = settings_from("nano", ["max_iters=1000", "warmup_iters=100"])
+    rates = [s.scheduled_rate(i) for i in range(1_200)]
+    assert rates[0] == pytest.approx(1e-3 / 101)
+    assert rates[100] == pytest.approx(1e-3)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[1_000] == pytest.approx(1e-4)
+    assert rates[1_100] == 1e-4
+    assert all(a >= b for a, b in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_a_short_run_warms_up_over_a_tenth():
+    """60 iterations do not spend 100 on warm-up."""
+    assert settings_from("nano", ["max_iters=60"]).warmup == 6

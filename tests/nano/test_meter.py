@@ -1,0 +1,58 @@
+"""What a run measures of itself."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from ockham.nano import Meter, ProgressLine
+from ockham.nano.interrupt import Interrupt
+
+
+def filled(rate, forward=1.0, backward=2.0, chain=0.0):
+    meter = Meter()
+    for i in range(100):
+        updated = i < rate * 100
+        meter.batch = {"forward": forward, "chain": chain, **({"backward": backward} if updated else {})}
+        meter.take(updated=updated)
+    return meter.saved()
+
+
+def test_a_skip_saves_the_backward_and_never_the_forward():
+    """(1-u) b/(1+b): at b = 2 and 60 % updates 26.7 %, and what was measured is less by the chain's own cost."""
+    saved = filled(0.6)
+    assert saved.backward_over_forward == 2.0
+    assert saved.bound == pytest.approx(0.4 * 2 / 3)
+    assert saved.measured == pytest.approx(saved.bound)
+    assert filled(0.6, chain=0.1).measured == pytest.approx(1 - (1 + 1.2 + 0.1) / 3)
+
+
+def test_nothing_is_claimed_before_the_first_update():
+    """No update, no ratio."""
+    assert filled(0.0).measured is None
+
+
+def test_progress_off_a_terminal_is_plain_lines():
+    """No control characters in a pipe."""
+    out = io.StringIO()
+    with ProgressLine(0, 10, 100, Console(file=out)) as line:
+        line._shown -= 60
+        line.show(4, 2.5, 0.5, 2.75)
+    assert out.getvalue().startswith("iter 5/10 · loss 2.500 · val 2.750 · updated 50% · ")
+    assert "\x1b" not in out.getvalue()
+
+
+def test_the_second_signal_does_not_wait():
+    """One Ctrl-C is a flag, the next one is an exception, and the handlers come back."""
+    import signal
+
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupt() as interrupted:
+        assert not interrupted
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is before
