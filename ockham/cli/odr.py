@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ockham.cli.odr_life import add_to
+from ockham.cli.odr_options import HERE, Codes, FailOn, Folder, Format, Graph, Output, today
 
 if TYPE_CHECKING:
     from ockham.odr.codes import Finding
@@ -17,27 +19,7 @@ if TYPE_CHECKING:
     from ockham.odr.report import Judgements
 
 app = typer.Typer(no_args_is_help=True, help="Occam Decision Records: write, lint and check them.")
-Folder = Annotated[Path, typer.Option("--dir", help="Folder of the records.", show_default=True)]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")]
-Codes = Annotated[list[str] | None, typer.Option(help="Code or its beginning (ODR5); may be given again.")]
-HERE = Path("odr")
-
-
-class Format(StrEnum):
-    """How findings are written."""
-
-    text = "text"
-    json = "json"
-    github = "github"
-    sarif = "sarif"
-    junit = "junit"
-
-
-class FailOn(StrEnum):
-    """From which weight on a finding gives exit status 1."""
-
-    error = "error"
-    warning = "warning"
+add_to(app)
 
 
 def register(parent: typer.Typer) -> None:
@@ -55,11 +37,16 @@ def lint(
     select: Codes = None,
     ignore: Codes = None,
     fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is marked [*] first.")] = False,
     output: Output = None,
 ) -> None:
     """Check form, links and claims of all records, without a log."""
+    from ockham.odr.fix import fix_folder
     from ockham.odr.lint import lint_folder, only
 
+    if fix:
+        for record in fix_folder(folder, today(), files or []):
+            print(f"mended {record.shown}", file=sys.stderr)
     records = only(lint_folder(folder), files or [])
     _finish(records, {}, form, select or [], ignore or [], fail_on, output)
 
@@ -112,3 +99,37 @@ def _write(text: str, output: Path | None) -> None:
         write_durably(output, f"{text}\n".encode())
     except OSError as error:
         raise BadInputError(f"{output} cannot be written: {error.strerror}") from None
+
+
+@app.command()
+def index(
+    folder: Folder = HERE,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; 1 if it is old.")] = False,
+) -> None:
+    """Write the list of all records into the folder's README.md, between two marks."""
+    from ockham.errors import BadInputError
+    from ockham.odr.folder import INDEX, read_folder, write_record
+    from ockham.odr.graph import index as indexed
+
+    file = folder / INDEX
+    try:
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{file} cannot be read: {error}") from None
+    text = indexed(read_folder(folder), before)
+    if text != before and check:
+        print(f"{file}:1:1: ODR801 [*] index is out of date: `ockham odr index` writes it")
+        raise typer.Exit(1)
+    if text != before:
+        write_record(file, text)
+
+
+@app.command()
+def graph(
+    folder: Folder = HERE, form: Annotated[Graph, typer.Option("--format", "-f")] = Graph.mermaid
+) -> None:
+    """Show who superseded whom."""
+    from ockham.odr.folder import read_folder
+    from ockham.odr.graph import GRAPHS
+
+    print(GRAPHS[form.value](read_folder(folder)))

@@ -95,9 +95,18 @@ def write_record(file: Path, text: str, *, new: bool = False) -> None:
         BadInputError: if it is new and the file is there, or the folder can't be written.
 
     """
-    if new and os.path.lexists(file):
-        raise BadInputError(f"{file} exists")
     try:
-        write_durably(file, text.encode())
+        if new:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            whole = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+            write_durably(whole, text.encode())
+            try:
+                os.link(whole, file)  # unlike a rename it never takes the place of what is there
+            finally:
+                whole.unlink()
+        else:
+            write_durably(file, text.encode())
+    except FileExistsError:
+        raise BadInputError(f"{file} exists") from None
     except OSError as error:
         raise BadInputError(f"{file} cannot be written: {error.strerror}") from None

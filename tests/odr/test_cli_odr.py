@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from ockham.cli.odr import app
 from ockham.errors import BadInputError, CannotJudgeError
-from tests.odr.samples import GOOD, judgement, put
+from tests.odr.samples import PROPOSED, judgement, put
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def run(*arguments: str, status: int = 0):
 
 def test_clean_folder_says_so(folder):
     """No finding: nothing on stdout, one line on stderr, exit status 0."""
-    put(folder, GOOD)
+    put(folder, PROPOSED)
     result = run("lint")
     assert (result.stdout, result.stderr) == ("", "1 record: 0 errors, 0 warnings\n")
 
@@ -42,21 +42,21 @@ def test_missing_folder_cannot_be_judged(folder):
 
 def test_findings_have_place_and_code(folder):
     """One line a finding, on stdout; exit status 1."""
-    put(folder, GOOD.replace("tags:", "tagz:"))
+    put(folder, PROPOSED.replace("tags:", "tagz:"))
     result = run("lint", status=1)
     assert result.stdout == "odr/0001-enable.md:8:1: ODR102 unknown key 'tagz'; did you mean 'tags'?\n"
 
 
 def test_warnings_count_if_asked(folder):
     """A warning alone is status 0, and 1 with --fail-on warning."""
-    put(folder, GOOD.replace("tags:", "review_by: 2020-01-01\ntags:"))
+    put(folder, PROPOSED.replace("tags:", "review_by: 2020-01-01\ntags:"))
     assert "ODR705 [warning]" in run("lint").stdout
     run("lint", "--fail-on", "warning", status=1)
 
 
 def test_codes_are_chosen_by_their_beginning(folder):
     """--select and --ignore take codes and beginnings; an unknown one is refused."""
-    put(folder, GOOD.replace("tags:", "tagz:").replace("## Problem", "## Trouble"))
+    put(folder, PROPOSED.replace("tags:", "tagz:").replace("## Problem", "## Trouble"))
     assert "ODR201" not in run("lint", "--select", "ODR1", status=1).stdout
     assert "ODR102" not in run("lint", "--ignore", "ODR1", status=1).stdout
     with pytest.raises(BadInputError, match="no code begins with 'ODR9'"):
@@ -65,7 +65,7 @@ def test_codes_are_chosen_by_their_beginning(folder):
 
 def test_one_file_of_many(folder):
     """Findings of the named file alone; a file from elsewhere is refused."""
-    put(folder, GOOD.replace("tags:", "tagz:"))
+    put(folder, PROPOSED.replace("tags:", "tagz:"))
     put(folder, judgement(2), "0002-b.md")
     run("lint", "odr/0002-b.md")
     run("lint", "odr/0001-enable.md", status=1)
@@ -75,7 +75,7 @@ def test_one_file_of_many(folder):
 
 def test_json_is_strict(folder):
     """JSON without NaN, with every field of a finding."""
-    put(folder, GOOD.replace("threshold: 0.5", "threshold: .nan"))
+    put(folder, PROPOSED.replace("threshold: 0.5", "threshold: .nan"))
     document = json.loads(
         run("lint", "-f", "json", status=1).stdout, parse_constant=lambda _: pytest.fail("not JSON")
     )
@@ -88,3 +88,45 @@ def test_explain_names_every_code():
     assert run("explain", "ODR").stdout.count("ODR") > 60
     assert "one word" not in run("explain", "odr304").stdout
     assert run("explain", "odr304").stdout.startswith("ODR304: link on one side only")
+
+
+def test_a_record_from_new_to_superseded(folder):
+    """The whole life by verbs alone; lint is clean at every step, and the index is made and checked."""
+    for title in ("Use A & B", "Use C"):
+        assert run("new", title, "--owner", "alice", "--tag", "house").stdout.startswith("odr/000")
+    for number in ("1", "2"):
+        file = folder / ("0001-use-a-b.md" if number == "1" else "0002-use-c.md")
+        text = file.read_text().replace("---\n\n#", "outcome: {oq_delta: null, verdict: null}\n---\n\n#")
+        file.write_text(text)
+        assert "ODR206 section" not in run("lint", status=1).stdout
+        file.write_text(text.replace("Open.", "OQ delta: none -> not measured"))
+        run("status", number, "proposed")
+        run("status", number, "accepted")
+    run("supersede", "1", "--by", "2")
+    run("lint", "--fail-on", "warning")
+    assert [row.split("\t")[:3] for row in run("list").stdout.splitlines()] == [
+        ["ODR-0001", "superseded", "-"],
+        ["ODR-0002", "accepted", "-"],
+    ]
+    assert run("list", "--status", "draft").stdout == ""
+    run("index", "--check", status=1)
+    run("index")
+    run("index", "--check")
+    assert "ODR_0002 -->|supersedes| ODR_0001" in run("graph").stdout
+    assert run("show", "2").stdout.startswith("---\nodr: 1\n")
+
+
+@pytest.mark.parametrize("title", ["", " ", "a\nb", "x" * 121, "\x1b[31m"])
+def test_bad_titles_write_nothing(folder, title):
+    """A title that is no line is refused before anything is written."""
+    with pytest.raises(BadInputError, match="one line of 1 to 120"):
+        run("new", title)
+    assert not folder.exists()
+
+
+def test_fix_then_lint(folder):
+    """--fix mends, names the files on stderr, and what is left is reported."""
+    put(folder, PROPOSED.replace("# ODR-0001: Enable", "# Enable").replace("tags:", "tagz:"))
+    result = run("lint", "--fix", status=1)
+    assert "mended odr/0001-enable.md" in result.stderr
+    assert [row.split(" ")[1] for row in result.stdout.splitlines()] == ["ODR102"]

@@ -9,13 +9,13 @@ from ruamel.yaml import YAML
 
 from ockham.odr.front import FrontError, read_front
 from ockham.odr.lint import lint
-from ockham.odr.record import Record, _parse
+from ockham.odr.record import Record, parse
 from tests.odr.samples import GOOD
 
 
 def parsed(text: str) -> Record:
     record = Record(Path("0001-a.md"), "0001-a.md", text.encode("utf-8", "replace"))
-    _parse(record, text)
+    parse(record, text)
     return record
 
 

@@ -1,0 +1,141 @@
+"""`ockham odr new, list, show, status, supersede, renumber`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ockham.cli.odr_options import HERE, Folder, Which, today
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command("list")(list_records)
+    for verb in (new, show, status, supersede, renumber):
+        app.command()(verb)
+
+
+def new(
+    title: Annotated[str, typer.Argument(help="What is decided, on one line.")],
+    folder: Folder = HERE,
+    owner: Annotated[list[str] | None, typer.Option(help="Who answers for it; may be given again.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="May be given again.")] = None,
+    supersedes: Annotated[
+        list[str] | None, typer.Option(help="Record that it will take the place of.")
+    ] = None,
+    number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
+) -> None:
+    """Write a draft under the next free number."""
+    from ockham.odr.draft import draft
+    from ockham.odr.folder import find, read_folder
+    from ockham.odr.life import new_record
+
+    records = read_folder(folder) if folder.is_dir() else []
+    old = [find(records, name).claims.id for name in supersedes or []]
+    owners = owner or [_user()]
+    _check_title(title)
+
+    def write(identity: str) -> str:
+        return draft(identity, title, owners, today(), tags=tag or [], supersedes=old)
+
+    print(new_record(folder, title, write, number))
+
+
+def list_records(
+    folder: Folder = HERE,
+    status: Annotated[list[str] | None, typer.Option(help="Only these; may be given again.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only records with one of these tags.")] = None,
+) -> None:
+    """List the records: id, status, verdict, day, title."""
+    from ockham.odr.folder import read_folder
+
+    for record in read_folder(folder):
+        claims = record.claims
+        if (status and claims.status not in status) or (tag and not set(tag) & set(claims.tags)):
+            continue
+        cells = (
+            claims.id or record.file.name,
+            claims.status,
+            claims.verdict or "-",
+            claims.date,
+            claims.title,
+        )
+        print("\t".join(cell if cell.isprintable() else repr(cell) for cell in cells))
+
+
+def show(record: Which, folder: Folder = HERE) -> None:
+    """Print one record."""
+    from ockham.odr.folder import find, read_folder
+
+    print("\n".join(find(read_folder(folder), record).lines).rstrip("\n"))
+
+
+def status(
+    record: Which,
+    to: Annotated[str, typer.Argument(help="proposed, accepted, rejected, retired or draft.")],
+    folder: Folder = HERE,
+) -> None:
+    """Give a record another status, its day, and from acceptance on a lock."""
+    from ockham.errors import BadInputError
+    from ockham.odr.folder import find, read_folder
+    from ockham.odr.life import to_status, write_all
+
+    if to == "superseded":
+        raise BadInputError("a record is superseded by another one: `ockham odr supersede OLD --by NEW`")
+    found = find(read_folder(folder), record)
+    write_all({found.file: to_status(found, to, today())})
+
+
+def supersede(
+    record: Which,
+    by: Annotated[str, typer.Option(help="The accepted record that takes its place.")],
+    folder: Folder = HERE,
+) -> None:
+    """Write on both sides that one record takes the place of another."""
+    from ockham.odr.folder import find, read_folder
+    from ockham.odr.life import supersede as superseded
+    from ockham.odr.life import write_all
+
+    records = read_folder(folder)
+    write_all(superseded(find(records, record), find(records, by), today()))
+
+
+def renumber(
+    record: Which, folder: Folder = HERE, number: Annotated[int | None, typer.Option()] = None
+) -> None:
+    """Give a draft or proposed record another number, in its file's name, id, heading and links."""
+    from ockham.errors import BadInputError
+    from ockham.odr.folder import find, next_number, read_folder
+    from ockham.odr.life import renumber as renumbered
+    from ockham.odr.life import taken_numbers, write_all
+
+    records = read_folder(folder)
+    found = find(records, record)
+    taken = taken_numbers(folder)
+    chosen = next_number(taken) if number is None else number
+    if chosen in taken:
+        raise BadInputError(f"the number {chosen} is taken, here or on another branch")
+    texts = renumbered(found, records, chosen)
+    write_all(texts)
+    found.file.unlink()
+    print(next(iter(texts)))
+
+
+def _user() -> str:
+    """Who is logged in, by the system's word."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def _check_title(title: str) -> None:
+    from ockham.errors import BadInputError
+
+    if not title.strip() or len(title) > 120 or not title.isprintable():
+        raise BadInputError(
+            f"the title {title!r:.60} is not allowed: one line of 1 to 120 printable characters"
+        )

@@ -1,0 +1,46 @@
+"""Options of the verbs about decision records."""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path, typer.Option("--dir", help="Folder of the records.", show_default=True)]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")]
+Codes = Annotated[list[str] | None, typer.Option(help="Code or its beginning (ODR5); may be given again.")]
+Which = Annotated[str, typer.Argument(help="Its id, number or file name.")]
+HERE = Path("odr")
+
+
+class Format(StrEnum):
+    """How findings are written."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+    sarif = "sarif"
+    junit = "junit"
+
+
+class Graph(StrEnum):
+    """How a graph is written."""
+
+    mermaid = "mermaid"
+    dot = "dot"
+    json = "json"
+
+
+class FailOn(StrEnum):
+    """From which weight on a finding gives exit status 1."""
+
+    error = "error"
+    warning = "warning"
+
+
+def today() -> dt.date:
+    """The day by UTC."""
+    return dt.datetime.now(dt.UTC).date()

@@ -1,0 +1,101 @@
+"""The text that `ockham odr new` begins a record with."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from ockham.odr.claims import Constraint, Side
+from ockham.odr.edit import flow, quoted
+
+_BODY = """\
+# {id}: {title}
+
+## Problem
+What is wrong, for whom, and how it shows.
+
+## Proposed Change
+What is done about it, and what was not chosen.
+
+## Occam Constraints
+{boxes}
+
+## Outcome
+Open.
+"""
+NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."
+# What nearly every change has to keep; `ockham odr new` measures it, the author changes it.
+DEFAULTS = (
+    Constraint(
+        0,
+        "C1",
+        "The best validation loss is at most 1 % above the baseline's",
+        "SELECT min(val_loss) FILTER (WHERE run_id = $candidate)\n"
+        "         / min(val_loss) FILTER (WHERE run_id = $baseline) - 1 AS value,\n"
+        "       least(count(val_loss) FILTER (WHERE run_id = $candidate),\n"
+        "             count(val_loss) FILTER (WHERE run_id = $baseline)) AS n\n"
+        "FROM evaluations",
+        "<=",
+        0.01,
+        unit="ratio",
+    ),
+)
+
+
+def draft(
+    identity: str,
+    title: str,
+    owners: Sequence[str],
+    today: dt.date,
+    *,
+    tags: Sequence[str] = (),
+    supersedes: Sequence[str] = (),
+    sides: Sequence[Side] = (),
+    constraints: Sequence[Constraint] = (),
+) -> str:
+    """A whole record. Every text goes in as a JSON string, which YAML reads."""
+    names = "[" + ", ".join(quoted(owner) for owner in owners) + "]"
+    rows = [
+        "---",
+        "odr: 1",
+        f"id: {identity}",
+        f"title: {quoted(title)}",
+        "status: draft",
+        f"date: {today.isoformat()}",
+        f"owners: {names}",
+        f"tags: {flow(list(tags))}",
+        f"supersedes: {flow(list(supersedes))}",
+        *_evidence(sides),
+        *(
+            ["constraints: []"]
+            if not constraints
+            else ["constraints:", *(r for c in constraints for r in _constraint(c))]
+        ),
+        "---",
+        "",
+    ]
+    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in constraints) or NO_CONSTRAINT
+    return "\n".join(rows) + "\n" + _BODY.format(id=identity, title=title, boxes=boxes)
+
+
+def _evidence(sides: Sequence[Side]) -> list[str]:
+    if not sides:
+        return []
+    rows = ["evidence:"]
+    for side in sides:
+        rows += [f"  {side.name}:", f"    run: {quoted(side.run)}"]
+        rows += [f"    attempt: {side.attempt}", f"    rank: {side.rank}"]
+        rows += [f"    through_sequence: {side.through}"] if side.through is not None else []
+        rows += [f"    root: {quoted(side.root)}"] if side.root else []
+        rows += [f"    decisions: [{', '.join(quoted(decision) for decision in side.decisions)}]"]
+    return rows
+
+
+def _constraint(constraint: Constraint) -> list[str]:
+    rows = [f"  - id: {constraint.id}", f"    text: {quoted(constraint.text)}", "    sql: |"]
+    rows += [f"      {line}" for line in constraint.sql.split("\n")]
+    rows += [f"    op: {quoted(constraint.op)}", f"    threshold: {constraint.threshold!r}"]
+    rows += [f"    unit: {quoted(constraint.unit)}"] if constraint.unit else []
+    rows += [f"    min_n: {constraint.min_n}"] if constraint.min_n > 1 else []
+    rows += [f"    measured: {constraint.measured!r}"] if constraint.measured is not None else []
+    return rows

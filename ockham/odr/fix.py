@@ -1,0 +1,68 @@
+"""`--fix`: what can be mended without guessing: byte order mark, heading, successors, Outcome line, ticks."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ockham.errors import BadInputError
+from ockham.odr import edit
+from ockham.odr.folder import write_record
+from ockham.odr.lint import lint_folder
+from ockham.odr.record import Record
+from ockham.odr.relations import successors_of
+from ockham.odr.rules import delta_digits, heading_text
+
+ROUNDS = 6  # one fix can make room for the next: a heading appears once the front matter can be read
+
+
+def fix_folder(folder: Path, today: dt.date, files: Iterable[Path] = ()) -> list[Record]:
+    """Mend what can be mended, whole files at a time; returns the records that were written."""
+    wanted = {file.resolve() for file in files}
+    written: dict[Path, Record] = {}
+    for _ in range(ROUNDS):
+        records = lint_folder(folder, today)
+        successors = successors_of(records)
+        changed = False
+        for record in records:
+            text = _mended(record, successors) if not wanted or record.file.resolve() in wanted else None
+            if text is not None and text.encode() != record.data:
+                write_record(record.file, text)
+                written[record.file] = record
+                changed = True
+        if not changed:
+            break
+    return list(written.values())
+
+
+def _mended(record: Record, successors: Mapping[str, list[str]]) -> str | None:
+    """The record's text after one round; None where nothing can be mended."""
+    codes = {finding.code for finding in record.findings}
+    if "ODR002" in codes and not codes & {"ODR003", "ODR007"}:
+        return record.data[3:].decode()
+    if record.front is None or record.body is None:
+        return None
+    lines = record.lines
+    try:
+        if "ODR204" in codes:  # a round for each edit of the body: it moves the lines of the others
+            return edit.text_of(record, edit.with_heading(record, lines, heading_text(record)))
+        if "ODR605" in codes and record.claims.has_outcome:
+            line = edit.with_outcome_line(record, lines, delta_digits(record), record.claims.verdict)
+            return edit.text_of(record, line)
+        if "ODR304" in codes:
+            value = edit.flow(successors.get(record.claims.id, []))
+            return edit.text_of(record, edit.with_key(record, lines, "superseded_by", value, "supersedes"))
+        if "ODR706" in codes:
+            return edit.text_of(record, edit.with_key(record, lines, "lock", edit.lock_of(record), "outcome"))
+    except BadInputError:
+        return None  # the finding stays, and says what is wrong
+    return None
+
+
+def ticked(record: Record, passed: Mapping[str, bool]) -> str:
+    """The record's text with each box ticked as its constraint came out."""
+    lines = record.lines
+    for constraint_id, ticks in passed.items():
+        lines = edit.with_tick(record, lines, constraint_id, ticked=ticks)
+    return edit.text_of(record, lines)

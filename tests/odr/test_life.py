@@ -1,0 +1,242 @@
+import datetime as dt
+import subprocess
+
+import pytest
+
+from ockham.errors import BadInputError
+from ockham.odr import edit
+from ockham.odr.draft import DEFAULTS, draft
+from ockham.odr.fix import fix_folder
+from ockham.odr.folder import find, next_number, read_folder, slug
+from ockham.odr.life import new_record, renumber, supersede, to_status, write_all
+from ockham.odr.record import read_record
+from tests.odr.samples import GOOD, TODAY, codes, judgement, lint, put
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "odr"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Use A & B",
+        "X|Y",
+        'Say "no" # here',
+        "{id} and {title}",
+        "- not a list",
+        "a: b",
+        "null",
+        "12",
+        "\\d+ 100 %",
+        "Größe →",
+        "'",
+    ],
+)
+def test_any_title_gives_a_clean_draft(folder, title):
+    """What titles broke in other tools: the draft has the title as typed, and lints clean."""
+    file = new_record(folder, title, lambda i: draft(i, title, ['O\'Neil "x"'], TODAY, constraints=DEFAULTS))
+
+    assert read_record(file).claims.title == title
+    assert [f.code for r in lint(folder) for f in r.findings if f.severity == "error"] == []
+
+
+def test_numbers_go_on_after_the_highest(folder):
+    """A gap is not filled: a deleted record's number may be cited."""
+    put(folder, judgement(7), "0007-a.md")
+    file = new_record(folder, "Next", lambda i: draft(i, "Next", ["a"], TODAY))
+    assert file.name == "0008-next.md"
+    with pytest.raises(BadInputError, match="four digits"):
+        next_number([9999])
+
+
+def test_a_taken_number_is_refused_and_nothing_written(folder):
+    """The existing file keeps every byte."""
+    put(folder, judgement(1), "0001-a.md")
+    with pytest.raises(BadInputError, match="taken"):
+        new_record(folder, "B", lambda i: draft(i, "B", ["a"], TODAY), number=1)
+    assert [path.name for path in folder.iterdir()] == ["0001-a.md"]
+
+
+def test_numbers_on_other_branches_are_taken(tmp_path):
+    """Two branches never get the same number, if one sees the other."""
+    folder = tmp_path / "odr"
+    git = lambda *words: subprocess.run(  # noqa: E731
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", *words],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    git("init", "-b", "main")
+    put(folder, judgement(1), "0001-a.md")
+    git("add", ".")
+    git("commit", "-m", "a")
+    git("checkout", "-b", "other")
+    put(folder, judgement(2), "0002-b.md")
+    git("add", ".")
+    git("commit", "-m", "b")
+    git("checkout", "main")
+
+    assert new_record(folder, "C", lambda i: draft(i, "C", ["a"], TODAY)).name == "0003-c.md"
+
+
+def test_slugs_are_plain():
+    """A file name that every file system takes, whatever the title."""
+    assert slug("Use A & B") == "use-a-b"
+    assert slug("Größe → 1") == "groe-1" or slug("Größe → 1") == "gro-e-1"
+    assert slug("日本") == "record"
+    assert len(slug("word " * 100)) <= 60
+
+
+def test_life_cycle(folder):
+    """Draft, proposed, accepted with a lock; no step is skipped, and no way back."""
+    put(folder, judgement(1, "draft"))
+    for status in ("proposed", "accepted"):
+        record = read_record(folder / "0001-enable.md")
+        write_all({record.file: to_status(record, status, TODAY)})
+    record = read_record(folder / "0001-enable.md")
+
+    assert (record.claims.status, record.claims.date) == ("accepted", "2026-11-24")
+    assert record.claims.lock == edit.lock_of(record)
+    assert lint(folder)[0].findings == []
+    with pytest.raises(BadInputError, match="superseded, retired"):
+        to_status(record, "draft", TODAY)
+
+
+def test_accepting_needs_the_verdict(folder):
+    """A record that its own outcome reverts is not accepted."""
+    put(folder, GOOD.replace("status: accepted", "status: proposed").replace("KEEP", "REVERT"))
+    with pytest.raises(BadInputError, match="needs the verdict KEEP or null, it has REVERT"):
+        to_status(read_record(folder / "0001-enable.md"), "accepted", TODAY)
+
+
+def test_an_edit_after_acceptance_is_found(folder):
+    """The lock covers constraints and prose; status, review and waivers stay free."""
+    put(folder, judgement(1, "proposed"))
+    record = read_record(folder / "0001-enable.md")
+    text = to_status(record, "accepted", TODAY)
+
+    put(folder, text.replace("status: accepted", "status: accepted\nreview_by: 2027-01-01"))
+    assert codes(folder) == []
+    put(folder, text.replace("\nP.\n", "\nP!\n"))
+    assert codes(folder) == ["ODR702"]
+    put(folder, text.replace("owners: [alice]", "owners: [mallory]"))
+    assert codes(folder) == ["ODR702"]
+
+
+def test_superseding_writes_both_sides(folder):
+    """Status, day and successors of the old record, the edge and lock of the new one; lint is clean."""
+    for number in (1, 2):
+        file = put(folder, judgement(number, "proposed"), f"000{number}-a.md")
+        write_all({file: to_status(read_record(file), "accepted", TODAY)})
+    old, new = read_folder(folder)
+    write_all(supersede(old, new, TODAY))
+
+    old, new = lint(folder)
+    assert (old.claims.status, old.claims.superseded_by) == ("superseded", ("ODR-0002",))
+    assert new.claims.supersedes == ("ODR-0001",)
+    assert old.findings == new.findings == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("draft", "accepted", "only an accepted record can be"),
+        ("accepted", "draft", "only an accepted record supersedes"),
+    ],
+)
+def test_superseding_needs_both_in_force(folder, old, new, said):
+    """A draft neither supersedes nor is superseded, and nothing is written."""
+    put(folder, judgement(1, old), "0001-a.md")
+    put(folder, judgement(2, new), "0002-a.md")
+    with pytest.raises(BadInputError, match=said):
+        supersede(*read_folder(folder), TODAY)
+
+
+def test_renumbering_moves_name_id_heading_and_links(folder):
+    """After two branches took one number, one of the records gets another, and its links follow."""
+    put(folder, judgement(1), "0001-a.md")
+    put(folder, judgement(1, "draft"), "0001-b.md")
+    first, second = read_folder(folder)
+    with pytest.raises(BadInputError, match="renumber the other"):
+        renumber(first, [first, second], 2)
+    write_all(renumber(second, [first, second], 2))
+    second.file.unlink()
+
+    assert codes(folder) == []
+    assert [r.claims.id for r in read_folder(folder)] == ["ODR-0001", "ODR-0002"]
+
+
+def test_links_follow_a_renumbered_record(folder):
+    """A draft that supersedes the renumbered record names its new id."""
+    put(folder, judgement(1, "draft"), "0001-a.md")
+    put(folder, judgement(2, "draft", "ODR-0001"), "0002-b.md")
+    first, second = read_folder(folder)
+    write_all(renumber(first, [first, second], 3))
+
+    assert read_record(folder / "0002-b.md").claims.supersedes == ("ODR-0003",)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_an_edit_keeps_every_other_byte(folder, newline):
+    """Comments, odd spacing, line ends and quotes stay; the key's own comment too."""
+    before = (
+        judgement(1, "draft")
+        .replace("status: draft", "status:   draft   # for now")
+        .replace("odr: 1", "# on top\nodr:    1")
+    )
+    file = put(folder, before.replace("\n", newline))
+    text = to_status(read_record(file), "proposed", dt.date(2026, 1, 14))
+
+    assert text == before.replace("status:   draft   # for now", "status: proposed   # for now").replace(
+        "\n", newline
+    )
+
+
+def test_an_edit_that_cannot_be_sure_is_refused(folder):
+    """Front matter on one line is left alone."""
+    file = put(folder, "---\n{odr: 1, id: ODR-0001, status: draft, title: A}\n---\n# A\n")
+    with pytest.raises(BadInputError, match="each key on a line of its own"):
+        to_status(read_record(file), "proposed", TODAY)
+
+
+def test_fix_mends_what_it_says(folder):
+    """Mark, heading, Outcome line, successors and lock; a second run writes nothing."""
+    broken = GOOD.replace("# ODR-0001: Enable", "# Enable").replace(
+        "OQ delta: +0.4 → KEEP", "OQ delta: +0.5 → REVERT"
+    )
+    put(folder, b"\xef\xbb\xbf" + broken.encode())
+    put(folder, judgement(2, "superseded"), "0002-a.md")
+    put(folder, judgement(3, "accepted", "ODR-0002"), "0003-a.md")
+
+    assert len(fix_folder(folder, TODAY)) == 3
+    assert [f.code for r in lint(folder) for f in r.findings] == []
+    assert fix_folder(folder, TODAY) == []
+    text = (folder / "0001-enable.md").read_text()
+    assert text.replace(f"\nlock: {read_record(folder / '0001-enable.md').claims.lock}", "") == GOOD
+
+
+def test_fix_leaves_what_it_cannot_mend(folder):
+    """Front matter that cannot be read keeps every byte."""
+    text = GOOD.replace("owners: [alice]", "owners: [alice").replace("# ODR-0001", "# ODR-0002")
+    put(folder, text)
+    fix_folder(folder, TODAY)
+    assert (folder / "0001-enable.md").read_text() == text
+
+
+def test_fix_never_renews_a_lock(folder):
+    """A record that was edited after acceptance stays a finding."""
+    put(folder, judgement(1).replace("constraints: []", f"constraints: []\nlock: sha256:{'0' * 64}"))
+    fix_folder(folder, TODAY)
+    assert codes(folder) == ["ODR702"]
+
+
+def test_find_by_id_number_or_name(folder):
+    """All names of a record are good; a wrong one is answered with the nearest."""
+    put(folder, GOOD)
+    records = read_folder(folder)
+    assert {
+        find(records, n).claims.id
+        for n in ("ODR-0001", "odr-0001", "1", "0001", "0001-enable.md", "odr/0001-enable.md")
+    } == {"ODR-0001"}
+    with pytest.raises(BadInputError, match="did you mean 'ODR-0001'"):
+        find(records, "ODR-0011")

@@ -1,0 +1,102 @@
+import json
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from ockham.odr import report
+from ockham.odr.claims import Constraint
+from ockham.odr.codes import Finding
+from ockham.odr.graph import as_json as graph_json
+from ockham.odr.graph import dot, index, mermaid
+from ockham.odr.verdict import Judgement, Result
+from tests.odr.samples import GOOD, judgement, lint, put
+
+
+def finding(number: int = 1, severity: str = "error", message: str = "m", path: str = "odr/a.md") -> Finding:
+    return Finding(path, number, 1, "ODR101", severity, message, "ODR-0001", "")
+
+
+def test_github_stays_within_its_limits():
+    """Ten of a kind at most, the last one says how many more; nothing breaks a command."""
+    rows = report.github(
+        [finding(n) for n in range(1, 41)] + [finding(1, "warning", "50 %\nnext,:")], [], {}
+    ).split("\n")
+    assert [row.split(" ")[0] for row in rows] == ["::error"] * 10 + ["::warning"]
+    assert "31 more errors" in rows[9]
+    assert rows[10].endswith("::50 %25%0Anext,:")
+    assert report.github([finding(path="a,b:c%.md")], [], {}).startswith(
+        "::error file=a%2Cb%3Ac%25.md,line=1,"
+    )
+
+
+def test_github_summary_is_a_table():
+    """All findings, in cells that hold whatever a message holds."""
+    text = report.github_summary([finding(message="a | b <script>")])
+    assert text.split("\n")[2] == "| odr/a.md:1 | ODR101 error | a \\| b &lt;script> |"
+
+
+def test_sarif_fingerprints_survive_moved_lines():
+    """The same finding in another line is the same finding."""
+    runs = [json.loads(report.sarif([finding(n)], [], {}))["runs"][0]["results"][0] for n in (3, 9)]
+    assert runs[0]["partialFingerprints"] == runs[1]["partialFingerprints"]
+    assert runs[0]["locations"] != runs[1]["locations"]
+
+
+def test_sarif_names_its_rules_and_keeps_its_limit():
+    """Errors first, as many as a reader shows; every rule that is used is described."""
+    many = [finding(1, "warning")] * 3000 + [finding(2)] * 3000
+    run = json.loads(report.sarif(many, [], {}))["runs"][0]
+    assert len(run["results"]) == 5000
+    assert run["results"][2999]["level"] == "error"
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["ODR101"]
+
+
+def test_junit_is_read_by_a_reader(tmp_path):
+    """Fail is a failure, unknown an error, in a draft both are skipped; control characters are replaced."""
+    put(tmp_path / "odr", GOOD.replace("tags:", '"ta\\x01gz":'))
+    put(tmp_path / "odr", judgement(2, "draft"), "0002-a.md")
+    records = lint(tmp_path / "odr")
+    results = tuple(
+        Result(Constraint(i, f"C{i}", "t", "", "<", 1.0), state, 2.0, 9, "why")
+        for i, state in enumerate(("pass", "fail", "unknown"))
+    )
+    judged = {r.shown: Judgement(r.claims.id, "KEEP", None, results, ()) for r in records}
+    findings = [f for r in records for f in r.findings if f.code != "ODR706"]
+    root = ET.fromstring(report.junit(findings, records, judged))
+
+    assert [(s.get("tests"), s.get("failures"), s.get("errors"), s.get("skipped")) for s in root] == [
+        ("4", "2", "1", "0"),
+        ("4", "0", "0", "2"),
+    ]
+
+
+def test_index_keeps_what_people_wrote(tmp_path):
+    """Only what stands between the marks is made anew; a second time changes nothing."""
+    put(tmp_path / "odr", judgement(1).replace("title: Keep it", 'title: "a | b"'), "0001-a.md")
+    records = lint(tmp_path / "odr")
+    text = index(records, "# Ours\n\nRead this.\n") + "\nAfter.\n"
+
+    assert text.startswith("# Ours\n\nRead this.\n\n<!-- made by")
+    assert "| [ODR-0001](0001-a.md) | a \\| b | accepted | not measured | 2026-01-14 |" in text
+    assert index(records, text) == text
+
+
+@pytest.mark.parametrize("write", [mermaid, dot, graph_json])
+def test_graphs_hold_any_title(tmp_path, write):
+    """Quotes and brackets in a title break no graph, and links to nowhere draw nothing."""
+    put(tmp_path / "odr", judgement(1, "superseded", "ODR-0009", "ODR-0002"), "0001-a.md")
+    put(
+        tmp_path / "odr",
+        judgement(2, "accepted", "ODR-0001").replace("title: Keep it", "title: 'a \"b\" <c> ]'"),
+        "0002-a.md",
+    )
+    text = write(lint(tmp_path / "odr"))
+
+    assert "ODR-0009" not in text
+    assert "ODR_0009" not in text
+    if write is graph_json:
+        assert json.loads(text)["edges"] == [{"from": "ODR-0002", "to": "ODR-0001", "kind": "supersedes"}]
+    elif write is mermaid:
+        assert '  ODR_0002["ODR-0002 a #quot;b#quot; #lt;c#gt; ]<br/>accepted"]' in text
+    else:
+        assert 'ODR_0002 [label="ODR-0002 a \\"b\\" <c> ] (accepted)"];' in text
