@@ -116,6 +116,8 @@ def main(
       ockham train --run night-1 --resume
     """
     ours, policys = nano.split_overrides([*settings, *([f"device={device}"] if device else [])])
+    if resume and not run:
+        raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
     start = ockham.starting_point(runs, run) if resume else None
     recorded = start.settings if start else {}
     chosen = nano.settings_from(size, ours, recorded or None)

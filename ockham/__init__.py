@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ockham.chain import PluginChain as PluginChain
     from ockham.context import OccamContext as OccamContext
+    from ockham.errors import BadInputError as BadInputError
     from ockham.errors import OckhamError as OckhamError
     from ockham.plugin import OccamPlugin as OccamPlugin
     from ockham.policy import load_policy as load_policy
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "BadInputError": "ockham.errors",
     "OccamContext": "ockham.context",
     "OccamPlugin": "ockham.plugin",
     "OckhamError": "ockham.errors",

@@ -25,7 +25,7 @@ from typing import Any, Literal, Self
 
 from ockham.chain import PluginChain, base_knobs, start_knobs
 from ockham.context import GAUGES, OccamContext, knob_values
-from ockham.errors import LogError, PluginError, PolicyError
+from ockham.errors import DataError, LogError, PluginError, PolicyError
 from ockham.event import Decision, Value, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
@@ -87,6 +87,9 @@ class Run:
         self.settings, self.data = dict(settings or {}), dict(data or {})
         self._resumed = resumed
         self._facts = dict(facts or {})
+        if resumed is not None and resumed.data.get("sha256") != self.data.get("sha256"):
+            was, now = resumed.data.get("name"), self.data.get("name")
+            raise DataError(f"run {self.run_id!r} was started on other data ({was!r}, another digest) than {now!r}")
         if plugins is not None:
             built = arranged(plugins, memory)
             self.policy = policy_of(built)
@@ -334,10 +337,8 @@ class Run:
         }  # fmt: skip
         self.attempt.log.append("checkpoint.saved", saved, iter_num=ctx.iter_num, urgent=True)
         for old in prune(self.folder) if kind == "resume" else ():
-            self.emit(
-                "checkpoint.pruned",
-                {"iter_num": ctx.iter_num, "snapshot_id": old, "reason_code": "NEWER_KEPT"},
-            )
+            pruned = {"iter_num": ctx.iter_num, "snapshot_id": old, "kind": kind, "reason_code": "NEWER_KEPT"}
+            self.emit("checkpoint.pruned", pruned, iter_num=ctx.iter_num)
         return snapshot_id
 
     @property

@@ -16,7 +16,9 @@ from ockham.errors import RunError
 from ockham.record.folder import RunFolder, write_durably
 from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter, Place
-from ockham.record.snapshots import derive
+from ockham.record.merkle import Frontier, leaf_hash
+from ockham.record.note import signer
+from ockham.record.snapshots import complete_lines, derive
 
 WAIT_FOR_RANK_0_SECONDS = 120
 
@@ -109,7 +111,8 @@ class Attempt:
 
     def _write_about(self, about: Mapping[str, Any]) -> None:
         if self.rank == 0:
-            write_durably(self.folder.run_json, orjson.dumps(about, option=orjson.OPT_INDENT_2))
+            whole = {**about, "verifier_key": str(signer().verifier)}
+            write_durably(self.folder.run_json, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
             return
         waited = time.monotonic()
         while not self.folder.exists():
@@ -128,8 +131,12 @@ class Attempt:
 
 
 def old_log(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
-    """Size and root of the log that a resume leaves behind."""
-    raise NotImplementedError
+    """Size and root of the log that a resume leaves behind, from its whole lines."""
+    frontier = Frontier()
+    for segment in folder.segments(attempt, rank):
+        for line in complete_lines(segment)[0]:
+            frontier.append(leaf_hash(line))
+    return {"from_size": frontier.size, "from_root": frontier.root().hex()}
 
 
 def last_policy_revision(folder: RunFolder) -> str:

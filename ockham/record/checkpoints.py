@@ -32,7 +32,8 @@ class Packed(NamedTuple):
 class StartingPoint(NamedTuple):
     """Where a run can go on: its newest resumable checkpoint, or its beginning where it has none yet.
 
-    `settings` are the trainer's as the run was last under them; `path` and `snapshot_id` are None at the beginning.
+    `settings` are the trainer's as the run was last under them; `path` and `snapshot_id` are None at the beginning;
+    `data` is what the run was started on.
     """
 
     iter_num: int
@@ -40,6 +41,7 @@ class StartingPoint(NamedTuple):
     path: Path | None
     state: dict[str, Any]
     settings: dict[str, Any]
+    data: dict[str, Any]
 
 
 def snapshot_name(kind: str, iter_num: int, attempt: int) -> str:
@@ -88,8 +90,8 @@ def starting_point(runs: str | Path, run_id: str) -> StartingPoint:
     for path in _resumable(folder)[:1]:
         state = _json(path / STATE)
         settings = {**about["settings"], **state["trainer"]["settings"]}
-        return StartingPoint(int(state["iter_num"]) + 1, path.name, path, state, settings)
-    return StartingPoint(0, None, None, {}, dict(about["settings"]))
+        return StartingPoint(int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"])
+    return StartingPoint(0, None, None, {}, dict(about["settings"]), about["data"])
 
 
 def _resumable(folder: RunFolder) -> list[Path]:

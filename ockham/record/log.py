@@ -9,6 +9,7 @@ the trainer, and the time is counted; nothing is dropped in silence. What was ha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -24,12 +25,19 @@ import orjson
 
 from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
+from ockham.record.fault import Reserve, refuse_after_fork
 from ockham.record.folder import RunFolder, segment_name, sync_folder, write_durably
 from ockham.record.lines import Payload, data_of
+from ockham.record.note import Signer
+from ockham.record.note import signer as users_signer
 from ockham.record.schema import check_event
+from ockham.record.tree_head import HeadWriter, TreeHead, origin
 
 POLL_SECONDS = 0.01  # a polled queue costs the training thread 3.6 us an event, one that wakes the writer 8.6
 SYNC_SECONDS = 0.2
+HEAD_SECONDS = 1.0  # a signed tree head costs about 20 ms of the writer's time
+RESERVE = "reserve"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class _Item(NamedTuple):
@@ -51,6 +59,15 @@ class Place(NamedTuple):
 class LogWriter:
     """The only writer of one log folder; use `append` from any thread, then `close`.
 
+    Args:
+        folder: the run's folder.
+        attempt: from 1.
+        rank: from 0.
+        policy_revision: stands in every decision and context.
+        signer: signs the tree heads; None: the user's key.
+        segment_events: a segment ends after so many.
+        queue_limit: events that may wait; then the trainer waits, and the time is counted.
+
     Raises:
         LogLockedError: if another process writes this log.
         LogHaltedError: from `append` and `flush`, once the disk has refused a write or a sync.
@@ -64,6 +81,7 @@ class LogWriter:
         rank: int,
         *,
         policy_revision: str = "",
+        signer: Signer | None = None,
         segment_events: int = 20_000,
         queue_limit: int = 65_536,
     ) -> None:
@@ -83,7 +101,10 @@ class LogWriter:
         self._acknowledged = threading.Condition()
         self._unsynced: list[dict[str, Any]] = []
         self._file = -1
+        self.signer = signer or users_signer()
+        self._heads = HeadWriter(self.path, origin(folder.run_id, attempt, rank), self.signer)
         self._open()
+        refuse_after_fork(self)
         self._thread = threading.Thread(
             target=self._write_until_closed, name=f"ockham-log-{attempt}-{rank}", daemon=True
         )
@@ -102,8 +123,8 @@ class LogWriter:
         iter_num: int | None = None,
         subject: str = "run",
         urgent: bool = False,
-    ) -> int:
-        """Hand over one event; returns its sequence. Blocks while the queue is full."""
+    ) -> Place:
+        """Hand over one event; returns its place. Blocks while the queue is full."""
         if self._error is not None:
             raise self._halted()
         if len(self._queue) >= self._limit:
@@ -120,15 +141,15 @@ class LogWriter:
         """The ID of an event of this log, such as the decision ID."""
         return event_id(place.time_ns, place.sequence, self._nonce)
 
-    def flush(self) -> int:
-        """Block until all that was handed over is durable; returns the number of events in the log."""
+    def flush(self) -> TreeHead:
+        """Block until all that was handed over is durable and signed; returns the tree head that covers it."""
         wanted = self._next
         with self._acknowledged:
             self._hurry = True
-            self._acknowledged.wait_for(lambda: self._durable >= wanted or self._error is not None)
+            self._acknowledged.wait_for(lambda: self._heads.head.size >= wanted or self._error is not None)
         if self._error is not None:
             raise self._halted()
-        return wanted
+        return self._heads.head
 
     def close(self) -> None:
         """Write and sync what is left, then give the lock back. Closing twice is nothing."""
@@ -154,6 +175,7 @@ class LogWriter:
         if self.folder.segments(self.attempt, self.rank):
             self._lock.release()
             raise LogError(f"{self.path} has a log already: a resume is a new attempt")
+        self._reserve = Reserve(self.path / RESERVE)
         self._start_segment(0)
 
     def _start_segment(self, first: int) -> None:
@@ -164,19 +186,21 @@ class LogWriter:
         sync_folder(self.path)
 
     def _write_until_closed(self) -> None:
-        synced = time.monotonic()
+        synced = signed = time.monotonic()
         try:
             while True:
                 closing = (
                     self._closing
                 )  # read before the queue: what is handed over before close() is written
                 urgent = self._write_queue()
-                due = time.monotonic() - synced >= SYNC_SECONDS
-                if self._unsynced and (urgent or due or self._hurry or closing):
+                now = time.monotonic()
+                at_once = urgent or self._hurry or closing
+                if self._unsynced and (at_once or now - synced >= SYNC_SECONDS):
                     self._sync()
-                    synced = time.monotonic()
-                elif self._hurry:
-                    self._announce()
+                    synced = now
+                if at_once or now - signed >= HEAD_SECONDS:
+                    self._sign()
+                    signed = now
                 if closing and not self._queue:
                     return
                 if not self._queue:
@@ -184,6 +208,8 @@ class LogWriter:
         except BaseException as error:  # the training thread must hear of it, whatever it was
             self._error = error
             self._announce()
+        finally:
+            self._reserve.release()
 
     def _write_queue(self) -> bool:
         """Encode and write what is in the queue, up to the end of the segment; True if something was urgent."""
@@ -195,7 +221,12 @@ class LogWriter:
             lines.append(self._encode(item))
             urgent = urgent or item.urgent
         if lines:
-            self._write(b"".join(lines))
+            try:
+                self._write(b"".join(lines))
+            except OSError as error:
+                if error.errno in _FULL:
+                    self._halt(lines, error)
+                raise
             self._written += len(lines)
             if len(lines) == room:
                 self._seal()
@@ -230,9 +261,36 @@ class LogWriter:
         os.fdatasync(self._file)
         events, self._unsynced = self._unsynced, []
         self._durable = self._written
-        self._announce()
         if self.on_acknowledged is not None:
             self.on_acknowledged(events)
+
+    def _sign(self) -> None:
+        """Sign a tree head over what is durable, as the disk gives it back."""
+        if self._heads.head.size < self._durable and not self._unsynced:
+            self._heads.read(self._segment, self._segment_size, self._segment_hash.digest())
+            self._heads.sign()
+        if not self._unsynced:
+            self._announce()
+
+    def _halt(self, lines: list[bytes], error: OSError) -> None:
+        """The disk is full: cut to the last whole line, and say so from the reserve, signed."""
+        size = os.fstat(self._file).st_size
+        whole, kept = self._segment_size, 0
+        for line in lines:
+            if whole + len(line) > size:
+                break
+            whole, kept = whole + len(line), kept + 1
+        os.ftruncate(self._file, whole)
+        self._segment_hash.update(b"".join(lines[:kept]))
+        self._segment_size, self._written = whole, self._written + kept
+        self._reserve.release()
+        lost = len(lines) - kept + len(self._queue)
+        data = {"reason_code": errno.errorcode[error.errno or 0], "message": str(error), "lost_events": lost}
+        halted = _Item("log.halted", self._written, time.time_ns(), "log", data, urgent=True)
+        self._write(self._encode(halted))
+        self._written += 1
+        self._sync()
+        self._sign()
 
     def _announce(self) -> None:
         with self._acknowledged:
@@ -242,6 +300,7 @@ class LogWriter:
     def _seal(self) -> None:
         """End the segment; the event that says so goes into the next one."""
         self._sync()
+        self._heads.read(self._segment, self._segment_size, self._segment_hash.digest())
         os.close(self._file)
         sealed = {
             "segment": self._segment.name,

@@ -1,0 +1,16 @@
+"""Every test signs with a key of its own session and reads no setting of the user's."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment(tmp_path_factory):
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("OCKHAM_")}
+    os.environ["OCKHAM_KEY_DIR"] = str(tmp_path_factory.mktemp("keys"))
+    yield
+    os.environ.pop("OCKHAM_KEY_DIR")
+    os.environ.update(kept)

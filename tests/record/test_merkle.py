@@ -1,0 +1,116 @@
+"""The tree against the vectors of Certificate Transparency and against a tree that we did not write."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pymerkle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ockham.record.merkle import (
+    EMPTY, Frontier, check_consistency, check_inclusion, consistency_proof, inclusion_proof, leaf_hash, root_of,
+)  # fmt: skip
+
+# The eight inputs and roots of the CT reference tests (google/certificate-transparency, merkletree tests).
+CT_LEAVES = [b"", b"\x00", b"\x10", b"\x20\x21", b"\x30\x31", b"\x40\x41\x42\x43",
+             b"\x50\x51\x52\x53\x54\x55\x56\x57", b"\x60\x61\x62\x63\x64\x65\x66\x67\x68\x69\x6a\x6b\x6c\x6d\x6e\x6f"]  # fmt: skip
+CT_ROOTS = [
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+
+
+def leaves(n):
+    return [leaf_hash(b"line %d" % i) for i in range(n)]
+
+
+def test_certificate_transparency_vectors():
+    """The published roots for one to eight leaves, and the empty tree."""
+    hashes = [leaf_hash(data) for data in CT_LEAVES]
+    assert [root_of(hashes[: n + 1]).hex() for n in range(8)] == CT_ROOTS
+    assert root_of([]) == EMPTY == hashlib.sha256().digest()
+
+
+@pytest.fixture(scope="module")
+def other():
+    tree = pymerkle.InmemoryTree(algorithm="sha256")
+    for i in range(300):
+        tree.append_entry(b"line %d" % i)
+    return tree
+
+
+def test_every_root_is_the_other_trees(other):
+    """All sizes to 300."""
+    frontier = Frontier()
+    for size, leaf in enumerate(leaves(300), start=1):
+        frontier.append(leaf)
+        assert frontier.root() == other.get_root(size)
+        assert frontier.size == size
+
+
+def test_the_other_implementation_accepts_our_inclusion_path(other):
+    """Its own path for each leaf holds the same hashes as ours."""
+    ours = leaves(37)
+    for index in range(37):
+        theirs = other.prove_inclusion(index + 1, 37).serialize()["path"]
+        assert [bytes.fromhex(h) for h in theirs[1:]] == inclusion_proof(ours, index)
+
+
+@given(st.integers(1, 70), st.data())
+def test_inclusion_holds_and_only_where_it_is_true(size, data):
+    """Right leaf, place, size and root verify; any one of them changed does not."""
+    index = data.draw(st.integers(0, size - 1))
+    hashes = leaves(size)
+    proof, root = inclusion_proof(hashes, index), root_of(hashes)
+    assert check_inclusion(hashes[index], index, size, proof, root)
+    assert not check_inclusion(leaf_hash(b"other"), index, size, proof, root)
+    assert not check_inclusion(hashes[index], index, size, proof, bytes(32))
+    assert not check_inclusion(hashes[index], (index + 1) % (size + 1), size, proof, root)
+    assert not check_inclusion(hashes[index], index, size, [*proof, bytes(32)], root)
+    if proof:
+        assert not check_inclusion(hashes[index], index, size, proof[:-1], root)
+
+
+@given(st.integers(0, 70), st.data())
+def test_consistency_holds_and_only_where_it_is_true(size, data):
+    """An earlier tree is the start of a later one; a changed leaf, size or root is not."""
+    old = data.draw(st.integers(0, size))
+    hashes = leaves(size)
+    proof = consistency_proof(hashes, old)
+    was, now = root_of(hashes[:old]), root_of(hashes)
+    assert check_consistency(old, was, size, now, proof)
+    assert not check_consistency(old, bytes(32), size, now, proof)
+    assert not check_consistency(old, was, size, now, [*proof, bytes(32)])
+    if 0 < old < size:
+        assert not check_consistency(old, was, size, bytes(32), proof)
+        assert not check_consistency(old, was, size, now, proof[:-1])
+        forged = [leaf_hash(b"forged"), *hashes[1:]]
+        assert not check_consistency(old, was, size, root_of(forged), consistency_proof(forged, old))
+
+
+def test_a_proof_of_any_length_ends():
+    """A hostile proof of a million hashes is refused at once, and so are sizes without sense."""
+    assert not check_inclusion(bytes(32), 0, 2**63, [bytes(32)] * 1_000_000, bytes(32))
+    assert not check_consistency(1, bytes(32), 2**63, bytes(32), [bytes(32)] * 1_000_000)
+    assert not check_inclusion(bytes(32), 5, 5, [], bytes(32))
+    assert not check_consistency(5, bytes(32), 3, bytes(32), [])
+
+
+def test_a_leaf_is_no_node():
+    """The prefixes keep a node's two hashes from being passed off as a line."""
+    a, b = leaves(2)
+    assert leaf_hash(a + b) != root_of([a, b])
+
+
+def test_a_doubled_odd_leaf_is_another_tree():
+    """CVE-2012-2459 of another tree: the last leaf twice must not give the same root."""
+    hashes = leaves(3)
+    assert root_of(hashes) != root_of([*hashes, hashes[-1]])

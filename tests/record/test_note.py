@@ -1,0 +1,125 @@
+"""Notes, keys and tree heads: signed, read again, and refused when anything in them changes."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ockham.errors import BadInputError
+from ockham.record.merkle import EMPTY
+from ockham.record.note import NoteError, open_note, parse_key, signer
+from ockham.record.tree_head import TreeHead, head_text, parse_head, split_history
+
+# The example of the C2SP signed-note page: PeterNeumann's key and note, made by another implementation.
+PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+PETERS_NOTE = (
+    b"If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n"
+    b"\xe2\x80\x94 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+)
+
+
+def test_a_note_of_another_implementation_opens():
+    """The published example of the format verifies, and one changed letter does not."""
+    text, key = open_note(PETERS_NOTE, [parse_key(PETER)])
+    assert text.startswith("If you think cryptography")
+    assert str(key) == PETER
+    with pytest.raises(NoteError, match="does not fit"):
+        open_note(PETERS_NOTE.replace(b"answer", b"Answer"), [parse_key(PETER)])
+
+
+def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path):
+    """0600, the same key on the second use, and openssl takes it for Ed25519."""
+    one, two = signer(tmp_path / "k"), signer(tmp_path / "k")
+    assert str(one.verifier) == str(two.verifier)
+    assert stat.S_IMODE(os.stat(tmp_path / "k" / "log.key").st_mode) == 0o600
+    assert str(parse_key(str(one.verifier))) == str(one.verifier)
+
+
+def test_openssl_accepts_the_signature(tmp_path):
+    """A verifier that we did not write: openssl pkeyutl on the raw text and signature."""
+    own = signer(tmp_path)
+    text = head_text("ockham/runs/a/1-0", TreeHead(0, EMPTY))
+    note = own.sign(text).decode()
+    signature = base64.b64decode(note.splitlines()[-1].split(" ")[2])[4:]
+    prefix = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of Ed25519 (RFC 8410)
+    (tmp_path / "key.der").write_bytes(prefix + own.verifier.public)
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    (tmp_path / "sig").write_bytes(signature)
+    words = "openssl pkeyutl -verify -pubin -keyform DER -inkey key.der -rawin -in text -sigfile sig"
+    try:
+        done = subprocess.run(words.split(), cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    except FileNotFoundError:
+        pytest.skip("no openssl on this machine")
+    assert done.returncode == 0, done.stderr
+
+
+@given(st.data())
+def test_any_changed_byte_is_refused(tmp_path_factory, data):
+    """No byte of a signed head can be another one."""
+    own = signer(tmp_path_factory.getbasetemp() / "flip")
+    note = own.sign(head_text("ockham/runs/a/1-0", TreeHead(7, bytes(32))))
+    at = data.draw(st.integers(0, len(note) - 1))
+    changed = bytearray(note)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(NoteError):
+        open_note(bytes(changed), [own.verifier])
+
+
+@given(st.binary(max_size=400))
+def test_garbage_is_refused_by_name(data):
+    """Any bytes: a typed error and nothing else."""
+    with pytest.raises(NoteError):
+        open_note(data, [parse_key(PETER)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "o\n",
+        "o\n-1\nAAAA\n",
+        "o\n01\n" + "A" * 43 + "=\n",
+        "o\n1\nAAAA\n",
+        "\n1\n" + "A" * 43 + "=\n",
+        "o\n9" + "9" * 19 + "\nx\n",
+    ],
+)
+def test_what_is_no_tree_head(text):
+    """Missing origin, size or root; leading zeros; too short a root."""
+    with pytest.raises(NoteError):
+        parse_head(text)
+
+
+def test_what_is_no_key():
+    """Wrong ID, wrong type, no name: one clear line."""
+    for text in (
+        "",
+        "a+b",
+        PETER.replace("c74f20a3", "c74f20a4"),
+        PETER.replace("ARpc", "AZpc"),
+        "+" + PETER.split("+", 1)[1],
+    ):
+        with pytest.raises(BadInputError, match="no verifier key"):
+            parse_key(text)
+
+
+def test_a_broken_key_file_is_named(tmp_path):
+    """Path and what was expected."""
+    (tmp_path / "log.key").write_text("not a key")
+    with pytest.raises(BadInputError, match=r"log\.key holds no key: 64 hex digits"):
+        signer(tmp_path)
+
+
+def test_history_without_its_torn_tail(tmp_path):
+    """All whole notes, and none that a crash has cut."""
+    own = signer(tmp_path)
+    notes = [own.sign(head_text("o", TreeHead(n, bytes(32)))) for n in (1, 2)]
+    data = b"".join(note + b"\n" for note in notes)
+    assert split_history(data) == notes
+    assert split_history(data + notes[0][:-60])[:2] == notes

@@ -1,0 +1,166 @@
+"""The writer's tree heads: over what the disk gives back, with tiles that lead to the same root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ockham.errors import LogError, LogHaltedError
+from ockham.record.log import LogWriter
+from ockham.record.merkle import leaf_hash, node_hash, root_of
+from ockham.record.note import open_note, signer
+from ockham.record.tiles import tile_path, tile_sizes
+from ockham.record.tree_head import parse_head, split_history
+from tests.samples import context_record, decision, lines, run_folder
+
+
+def log_of(tmp_path, count, **kwargs):
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision="sha256:" + "ab" * 32, **kwargs)
+    for i in range(count):
+        writer.append("decision.made", decision(i), iter_num=i)
+    return folder, writer
+
+
+def test_the_signed_head_is_the_tree_of_the_lines(tmp_path):
+    """Size, root, origin and signature, recomputed from the file."""
+    folder, writer = log_of(tmp_path, 70, segment_events=30)
+    head = writer.flush()
+    writer.close()
+    written = lines(folder)
+    note = (writer.path / "checkpoint").read_bytes()
+    text, _ = open_note(note, [signer().verifier])
+    where, signed = parse_head(text)
+    assert where == "ockham/runs/a/1-0"
+    assert signed.size == len(written) >= head.size >= 70
+    assert signed.root == root_of([leaf_hash(line) for line in written])
+    assert split_history((writer.path / "checkpoints").read_bytes())[-1] == note
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
+def test_tiles_hold_the_tree(tmp_path, count):
+    """The tiles that the format names for this size are there, no others, and hold the hashes of the lines."""
+    folder, writer = log_of(tmp_path, count)
+    writer.close()
+    hashes = [leaf_hash(line) for line in lines(folder)]
+    assert len(hashes) == count
+    named = {tile_path(*tile) for tile in tile_sizes(count)}
+    there = {str(p.relative_to(writer.path)) for p in (writer.path / "tile").rglob("*") if p.is_file()}
+    assert there == named
+    for level, index, width in tile_sizes(count):
+        data = (writer.path / tile_path(level, index, width)).read_bytes()
+        span = 256**level
+        first = index * 256 * span
+        expected = [root_of(hashes[first + i * span : first + (i + 1) * span]) for i in range(width)]
+        assert data == b"".join(expected)
+
+
+def test_tile_paths_are_the_formats():
+    """The example of C2SP tlog-tiles."""
+    assert tile_path(0, 1234067) == "tile/0/x001/x234/067"
+    assert tile_path(0, 1234067, 17) == "tile/0/x001/x234/067.p/17"
+    assert tile_path(3, 5) == "tile/3/005"
+    assert tile_sizes(70_000) == [
+        *((0, i, 256) for i in range(273)), (0, 273, 112), (1, 0, 256), (1, 1, 17), (2, 0, 1),
+    ]  # fmt: skip
+    assert node_hash(b"", b"") != leaf_hash(b"")
+
+
+def test_a_head_is_signed_without_being_asked(tmp_path):
+    """An urgent event is covered by a signature at once."""
+    _, writer = log_of(tmp_path, 3)
+    writer.append("decision.made", decision(3), iter_num=3, urgent=True)
+    for _ in range(500):
+        if writer._heads.head.size == 4:
+            break
+        import time
+
+        time.sleep(0.01)
+    assert writer._heads.head.size == 4
+    writer.close()
+
+
+def test_a_disk_that_gives_back_other_bytes_is_not_signed(tmp_path):
+    """One byte changed behind the writer's back: no signature, and the trainer hears of it."""
+    folder, writer = log_of(tmp_path, 5)
+    writer.flush()
+    note = (writer.path / "checkpoint").read_bytes()
+    segment = folder.segments(1, 0)[0]
+    writer.append("context.recorded", context_record(5), iter_num=5)
+    import time
+
+    while segment.read_bytes().count(b"\n") < 6:
+        time.sleep(0.002)
+    data = bytearray(segment.read_bytes())
+    data[-20] ^= 1
+    segment.write_bytes(bytes(data))
+    with pytest.raises(LogHaltedError, match="gives back other bytes"):
+        writer.flush()
+    with pytest.raises(LogHaltedError):
+        writer.close()
+    assert (writer.path / "checkpoint").read_bytes() == note
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_refuses(tmp_path):
+    """A child process gets an error for its first event, and the parent's log goes on whole."""
+    code = """
+import os, sys
+from ockham.errors import LogError
+from ockham.record.log import LogWriter
+from tests.samples import decision, run_folder
+from pathlib import Path
+folder = run_folder(Path(sys.argv[1]))
+writer = LogWriter(folder, 1, 0)
+writer.append("decision.made", decision(0)._replace(), iter_num=0)
+child = os.fork()
+if child == 0:
+    try:
+        writer.append("decision.made", decision(1), iter_num=1)
+    except LogError as error:
+        os._exit(7 if "fork" in str(error) else 1)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60,
+        env=os.environ,
+    )  # fmt: skip
+    assert done.stdout.strip() == "7", done.stderr
+
+
+def test_a_full_disk_is_said_in_the_log(tmp_path, monkeypatch):
+    """The log is cut to its last whole line, log.halted is written from the reserve, and it is signed."""
+    folder, writer = log_of(tmp_path, 3)
+    writer.flush()
+    real = os.write
+
+    def full(descriptor, data):
+        if descriptor == writer._file and writer._reserve.path.exists():
+            real(descriptor, bytes(data[:100]))
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    writer.append("decision.made", decision(3), iter_num=3)
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.flush()
+    with pytest.raises(LogError):
+        writer.append("decision.made", decision(4), iter_num=4)
+    with pytest.raises(LogError):
+        writer.close()
+    import orjson
+
+    last = orjson.loads(lines(folder)[-1])
+    assert last["type"] == "ockham.log.halted.v1"
+    assert (last["data"]["sequence"], last["data"]["reason_code"], last["data"]["lost_events"]) == (
+        3,
+        "ENOSPC",
+        1,
+    )
+    _, head = parse_head(open_note((writer.path / "checkpoint").read_bytes(), [signer().verifier])[0])
+    assert head.root == root_of([leaf_hash(line) for line in lines(folder)])

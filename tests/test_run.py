@@ -1,0 +1,184 @@
+"""Run: policy, chain and record around anyone's loop; no torch here."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ockham.context import OccamContext
+from ockham.errors import PluginError, RunError
+from ockham.plugin import OccamPlugin
+from ockham.plugins.gate import OckhamGatePlugin
+from ockham.plugins.memory import OckhamMemory
+from ockham.record.folder import RunFolder
+from ockham.run import Run
+from tests.samples import events
+
+
+def loop(run, losses, **gauges):
+    for iter_num, loss in enumerate(losses):
+        ctx = run.batch(iter_num, loss, learning_rate=1e-3)
+        run.end(ctx, grad_norm=1.0, **gauges)
+    return ctx
+
+
+def of(kind, found):
+    return [event["data"] for event in found if event["type"] == f"ockham.{kind}.v1"]
+
+
+def read(tmp_path, run_id="a", attempt=1):
+    return events(RunFolder(tmp_path, run_id), attempt)
+
+
+def test_plugins_of_ones_own_around_a_loop_of_ones_own(tmp_path):
+    """The smallest use: a gate, ten losses, a log."""
+    gate = OckhamGatePlugin(surprise_threshold=2.0)
+    with Run(plugins=[gate], runs=tmp_path, run_id="a") as run:
+        loop(run, [3.0, 1.0] * 5)
+    found = read(tmp_path)
+    assert [d["action"] for d in of("decision.made", found)] == ["UPDATE", "SKIP"] * 5
+    ended = of("run.finished", found)[0]
+    assert (ended["batches"], ended["updates"], ended["skips"], ended["update_rate"]) == (10, 5, 5, 0.5)
+    assert run.rates() == {"update_rate": 0.5, "accept_rate": None}
+
+
+def test_the_tree_head_covers_what_was_handed_over(tmp_path):
+    """flush() returns size and root of the durable log."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        loop(run, [1.0] * 5)
+        head = run.flush()
+        assert head.size == len(read(tmp_path)) == run.attempt.log.next_sequence
+        assert len(head.root) == 32
+
+
+def test_knobs_start_each_batch_at_the_schedule(tmp_path):
+    """`ctx.learning_rate *= 0.5` never compounds."""
+
+    class Halve(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.learning_rate *= 0.5
+            return ctx
+
+    with Run(plugins=[Halve()], runs=tmp_path, run_id="a") as run:
+        loop(run, [1.0] * 4)
+    made = of("decision.made", read(tmp_path))
+    assert [d["changes"] for d in made] == [[{"field": "learning_rate", "before": 1e-3, "after": 5e-4}]] * 4
+    assert {d["reason_code"] for d in made} == {"UNEXPLAINED"}
+
+
+def test_a_plugin_that_raises_ends_the_run_valid(tmp_path):
+    """The error names plugin, hook and iteration; plugin.failed and run.finished stand in the log."""
+
+    class Breaks(OccamPlugin):
+        def on_batch_end(self, ctx):
+            if ctx.iter_num == 2:
+                raise ZeroDivisionError("by zero")
+
+    with (
+        pytest.raises(
+            PluginError, match="plugin 'Breaks' failed in on_batch_end at iteration 2: ZeroDivisionError"
+        ),
+        Run(plugins=[Breaks()], runs=tmp_path, run_id="a") as run,
+    ):
+        loop(run, [1.0] * 5)
+    found = read(tmp_path)
+    assert of("plugin.failed", found)[0]["error_type"] == "ZeroDivisionError"
+    assert found[-1]["data"]["reason_code"] == "PLUGIN_FAILED"
+
+
+def test_an_error_in_the_loop_ends_the_run_valid(tmp_path):
+    """Whatever happens inside, run.finished is the last event."""
+    with pytest.raises(RuntimeError, match="mine"), Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        loop(run, [1.0])
+        raise RuntimeError("mine")
+    assert read(tmp_path)[-1]["data"]["reason_code"] == "FAILED"
+
+
+def test_a_nan_loss_is_logged_and_skipped(tmp_path):
+    """With its reason; it enters no rate, and the run goes on."""
+    with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as run:
+        ctx = loop(run, [2.0, math.nan, 2.0])
+    assert ctx.updated
+    found = read(tmp_path)
+    skipped = [d for d in of("decision.made", found) if d["plugin"] == "finite"]
+    assert [(d["iter_num"], d["action"], d["observed"]) for d in skipped] == [(1, "SKIP", "NaN")]
+    assert of("run.finished", found)[0]["update_rate"] == 1.0
+
+
+def test_too_many_nans_halt_by_policy(tmp_path):
+    """Ten in a row ask for the end; the trainer obeys."""
+    with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as run:
+        for i in range(20):
+            ctx = run.end(run.batch(i, math.nan))
+            if ctx.halt:
+                break
+    assert i == 9
+    assert run.decision_id("halt") is not None
+
+
+def test_an_accepted_checkpoint_has_its_decision(tmp_path):
+    """checkpoint.saved names the accepting decision and the tree head before it."""
+
+    def pack(metadata, state):
+        from ockham.record.checkpoints import Packed
+
+        return Packed({"weights.bin": repr(sorted(metadata)).encode()}, "0" * 64)
+
+    memory = OckhamMemory(quality_threshold=3.0, complexity_threshold=1.0)
+    with Run(
+        plugins=[], memory=memory, runs=tmp_path, run_id="a", facts={"model_params": 124_000_000}
+    ) as run:
+        ctx = loop(run, [2.5])
+        run.evaluate(ctx, 2.4)
+        assert ctx.accepted
+        assert run.checkpoint(ctx, "accepted", pack) == "accepted-00000000"
+        ctx = run.end(run.batch(1, 2.4))
+        run.evaluate(ctx, 2.4)
+        assert not ctx.accepted
+    found = read(tmp_path)
+    saved = of("checkpoint.saved", found)[0]
+    decision = next(e for e in found if e["id"] == saved["decision_id"])
+    assert decision["data"]["reason_code"] == "ACCEPTED_FIRST_VALID"
+    assert decision["data"]["sequence"] < saved["log_size"] <= saved["sequence"]
+    assert (tmp_path / "a/checkpoints/accepted-00000000/weights.bin").is_file()
+
+
+def test_state_round_trip(tmp_path):
+    """What a checkpoint keeps is JSON, and a second run takes up the gauges, counters and plugins."""
+    with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as one:
+        loop(one, [2.0, 1.0, 3.0, math.nan], complexity_cost=0.125)
+        state = one.state_dict()
+    with Run("balanced", runs=tmp_path, run_id="b", facts={"max_iters": 100, "vocab_size": 256}) as two:
+        two.load_state_dict(state)
+        assert two.state_dict() == state
+        assert two.batch(4, 2.0).complexity_cost == 0.125
+
+
+def test_a_run_that_exists_is_not_overwritten(tmp_path):
+    """Exit status 2, and the first run is untouched."""
+    with Run(plugins=[], runs=tmp_path, run_id="a"):
+        pass
+    before = read(tmp_path)
+    with pytest.raises(RunError, match="exists"), Run(plugins=[], runs=tmp_path, run_id="a"):
+        pass
+    assert read(tmp_path) == before
+
+
+def test_anothers_context_may_be_evaluated_alone(tmp_path):
+    """An evaluation records what on_evaluate was given, once."""
+    with Run(plugins=[OckhamGatePlugin(surprise_threshold=1.0)], runs=tmp_path, run_id="a") as run:
+        ctx = loop(run, [2.0])
+        assert isinstance(ctx, OccamContext)
+        run.evaluate(ctx, math.nan)
+    found = read(tmp_path)
+    assert [c["hook"] for c in of("context.recorded", found)] == ["batch", "on_evaluate"]
+    assert of("evaluation.recorded", found)[0]["val_loss"] == "NaN"
+
+
+def test_key_frames_every_thousand_batches(tmp_path):
+    """Replay starts at most a thousand batches before what it proves."""
+    with Run(plugins=[OckhamGatePlugin(surprise_threshold=1.0)], runs=tmp_path, run_id="a") as run:
+        loop(run, [2.0] * 2_100)
+    frames = [(f["trigger"], f["iter_num"]) for f in of("plugin_state.recorded", read(tmp_path))]
+    assert frames == [("START", 0), ("INTERVAL", 1000), ("INTERVAL", 2000)]

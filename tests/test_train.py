@@ -1,0 +1,261 @@
+"""train.py as people run it: one process, real data, a real log."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ockham import shipped
+from ockham.record.folder import RunFolder
+from tests.samples import events, plain_validator
+from tests.workshop import TINY, same, text
+
+TRAIN = shipped.root() / "train.py"
+
+
+def command(folder: Path, *words: str) -> list[str]:
+    sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
+    return [
+        sys.executable,
+        str(TRAIN),
+        "--runs",
+        str(folder / "runs"),
+        "--data",
+        str(folder / "text.txt"),
+        *sets,
+        *words,
+    ]
+
+
+def train(folder: Path, *words: str, env: dict | None = None) -> subprocess.CompletedProcess:
+    if not (folder / "text.txt").exists():
+        text(folder)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("OCKHAM")}
+    keys = {"OCKHAM_KEY_DIR": str(folder / "keys")}
+    return subprocess.run(
+        command(folder, *words),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**clean, **keys, **(env or {})},
+    )
+
+
+def final(folder: Path, run: str, iter_num: int, attempt: int = 1) -> dict[str, torch.Tensor]:
+    name = f"resume-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
+    return load_file(folder / "runs" / run / "checkpoints" / name / "model.safetensors")
+
+
+def of(kind: str, found: list[dict]) -> list[dict]:
+    return [event["data"] for event in found if event["type"] == f"ockham.{kind}.v1"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One run of forty iterations that several tests look at."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = train(folder, "--run", "whole")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_a_run_from_end_to_end(whole):
+    """Every batch has its context and its verdict, and the summary says what to type next."""
+    folder, done = whole
+    found = events(RunFolder(folder / "runs", "whole"))
+    contexts = [c for c in of("context.recorded", found) if c["hook"] == "batch"]
+    assert [c["iter_num"] for c in contexts] == list(range(40))
+    verdicts = [d for d in of("decision.made", found) if d["plugin"] == "gate"]
+    assert [d["iter_num"] for d in verdicts] == list(range(40))
+    assert of("run.finished", found)[0]["reason_code"] == "COMPLETED"
+    assert {d["plugin"] for d in of("decision.made", found)} >= {"gate", "limiter", "memory", "anchor"}
+    assert "ockham why whole 39" in done.stdout
+    assert "update rate" in done.stdout
+
+
+def test_every_line_fits_its_schema_by_the_plain_package(whole):
+    """The second opinion: jsonschema itself, which we did not write."""
+    folder, _ = whole
+    validators: dict[str, object] = {}
+    for event in events(RunFolder(folder / "runs", "whole")):
+        kind = event["type"].removeprefix("ockham.").removesuffix(".v1")
+        validators.setdefault(kind, plain_validator(kind)).validate(event)
+    assert len(validators) >= 8
+
+
+def test_the_same_seed_gives_the_same_run(whole):
+    """Decisions and weights, bit for bit."""
+    folder, _ = whole
+    assert train(folder, "--run", "again").returncode == 0
+    assert same(final(folder, "whole", 39), final(folder, "again", 39))
+    one, two = (_story(folder, run) for run in ("whole", "again"))
+    assert one == two
+
+
+def _story(folder: Path, run: str, attempt: int = 1, since: int = 0) -> list[dict]:
+    made = of("decision.made", events(RunFolder(folder / "runs", run), attempt))
+    place = ("sequence", "attempt", "rank")
+    return [{k: v for k, v in d.items() if k not in place} for d in made if d["iter_num"] >= since]
+
+
+def test_a_killed_run_resumes_bit_for_bit(whole):
+    """kill -9 in the middle; the resumed run makes the decisions and weights of the uninterrupted one."""
+    folder, _ = whole
+    env = {**os.environ, "OCKHAM_KEY_DIR": str(folder / "keys")}
+    words = ("--run", "killed", "--set", "checkpoint_every=10", "--set", "max_iters=40")
+    process = subprocess.Popen(
+        command(folder, *words), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoints = folder / "runs" / "killed" / "checkpoints"
+    deadline = time.monotonic() + 60
+    while (
+        not (checkpoints / "resume-00000019").exists()
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    done = train(folder, "--run", "killed", "--resume")
+    assert done.returncode == 0, done.stderr
+    resumed = of("run.resumed", events(RunFolder(folder / "runs", "killed"), 2))[0]
+    assert resumed["iter_num"] in (10, 20, 30, 40)
+    assert same(final(folder, "whole", 39), final(folder, "killed", 39, 2 if resumed["iter_num"] < 40 else 1))
+    assert _story(folder, "killed", 2, resumed["iter_num"]) == _story(folder, "whole", 1, resumed["iter_num"])
+
+
+def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
+    """SIGINT ends after the step: exit 130, run.finished, a checkpoint; resume completes it."""
+    text(tmp_path)
+    env = {**os.environ, "OCKHAM_KEY_DIR": str(tmp_path / "keys")}
+    process = subprocess.Popen(
+        command(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20"), env=env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    last = events(RunFolder(tmp_path / "runs", "c"))[-1]
+    assert last["data"]["reason_code"] == "INTERRUPTED"
+    ended = last["data"]["iter_num"]
+    assert train(tmp_path, "--run", "c", "--resume", "--set", f"max_iters={ended + 5}").returncode == 0
+    again = events(RunFolder(tmp_path / "runs", "c"), 2)
+    assert [c["iter_num"] for c in of("context.recorded", again) if c["hook"] == "batch"] == list(
+        range(ended + 1, ended + 5)
+    )
+
+
+def test_observe_leaves_the_training_untouched(tmp_path):
+    """Under preset observe the weights equal those of a plain loop with no chain at all, bit for bit."""
+    assert train(tmp_path, "--run", "o", "--preset", "observe").returncode == 0
+    plain = subprocess.run(
+        [sys.executable, "-c", PLAIN, str(tmp_path / "text.txt"), str(tmp_path / "plain.safetensors")],
+        capture_output=True, text=True, timeout=60, cwd=shipped.root(),
+    )  # fmt: skip
+    assert plain.returncode == 0, plain.stderr
+    assert same(final(tmp_path, "o", 39), load_file(tmp_path / "plain.safetensors"))
+    decided = of("decision.made", events(RunFolder(tmp_path / "runs", "o")))
+    assert {d["shadow"] for d in decided} == {True}
+    assert any(d["action"] == "SKIP" for d in decided)
+
+
+# A loop that knows nothing of plugins: forward, backward, clip, step.
+PLAIN = """
+import sys, torch
+from safetensors.torch import save_file
+from ockham.nano import Trainer, load_corpus
+from tests.workshop import settings
+t = Trainer(settings(), load_corpus(sys.argv[1]))
+for i in range(40):
+    for group in t.optimizer.param_groups:
+        group["lr"] = t.settings.scheduled_rate(i)
+    t.model.loss(*t.batches.draw(i)).backward()
+    torch.nn.utils.clip_grad_norm_(t.model.parameters(), 1.0)
+    t.optimizer.step()
+    t.optimizer.zero_grad()
+save_file({name: p.detach() for name, p in t.model.named_parameters()}, sys.argv[2])
+"""
+
+
+def test_gradient_accumulation_has_a_verdict_for_each_micro_batch(tmp_path):
+    """(iter_num, micro_step) is the key, and one optimizer step follows."""
+    assert (
+        train(
+            tmp_path, "--run", "m", "--set", "gradient_accumulation_steps=3", "--set", "max_iters=10"
+        ).returncode
+        == 0
+    )
+    found = events(RunFolder(tmp_path / "runs", "m"))
+    keys = [(c["iter_num"], c["micro_step"]) for c in of("context.recorded", found) if c["hook"] == "batch"]
+    assert keys == [(i, m) for i in range(10) for m in range(3)]
+    assert of("run.finished", found)[0]["updates"] <= 10
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--preset", "balancd"], "did you mean 'balanced'"),
+        (["--set", "gaet.target=0.3"], "did you mean 'gate'"),
+        (["--set", "gate.targte=0.3"], "did you mean 'target'"),
+        (["--set", "gate.target=much"], "takes a number"),
+        (["--set", "max_itres=1"], "did you mean 'max_iters'"),
+        (["--data", "/nowhere/at/all"], "no data at"),
+        (["--set", "block_size=4000"], "tokens, and a block takes 4000"),
+        (["--run", "../escape"], "is not allowed"),
+        (["--run", "UPPER"], "is not allowed"),
+        (["--run", "whole"], "exists"),
+        (["--run", "absent", "--resume"], "no run 'absent'"),
+        (["--resume"], "--run"),
+        (["--size", "hugest"], "no size"),
+        (["--device", "tpu9"], "cannot be used here"),
+        (["--policy", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_bad_input_is_one_clear_line(whole, words, told):
+    """Exit 2, one line that names the thing, no traceback, and no folder."""
+    folder, _ = whole
+    before = sorted(os.listdir(folder / "runs"))
+    done = train(folder, *words)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(folder / "runs")) == before
+
+
+def test_a_checkpoint_of_another_shape_is_refused(whole):
+    """Resuming with another width names the tensor; the run stays as it was."""
+    folder, _ = whole
+    logs = sorted((folder / "runs/whole/log").iterdir())
+    done = train(folder, "--run", "whole", "--resume", "--set", "n_embd=32")
+    assert done.returncode == 2
+    assert "'wte.weight' is (256, 16) in the checkpoint and (256, 32) in the model" in done.stderr
+    assert sorted((folder / "runs/whole/log").iterdir()) == logs
+
+
+def test_other_data_is_refused_on_resume(whole, tmp_path):
+    """The digest in run.json decides, not the path."""
+    folder, _ = whole
+    other = tmp_path / "other.txt"
+    other.write_text("another text " * 1_000)
+    done = train(folder, "--run", "whole", "--resume", "--data", str(other))
+    assert done.returncode == 2
+    assert "other data" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    """`--runs` on a file: exit 2."""
+    (tmp_path / "runs").write_text("a file")
+    done = train(tmp_path, "--run", "a")
+    assert done.returncode == 2
+    assert "cannot make a run folder" in done.stderr
