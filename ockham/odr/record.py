@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ockham.odr.body import Body, read_body
 from ockham.odr.claims import Claims, claims_of
-from ockham.odr.codes import CODES, Finding, severity
+from ockham.odr.codes import CODES, Finding, Severity, severity
 from ockham.odr.front import Front, FrontError, KeyPath, read_front
 
 MAX_BYTES = 512 * 1024
@@ -43,18 +43,29 @@ class Record:
         """Digest of the file as read."""
         return hashlib.sha256(self.data).hexdigest()
 
-    def add(self, code: str, message: str, line: int = 1, column: int = 1, constraint: str = "") -> None:
-        """Note a finding."""
+    def add(
+        self,
+        code: str,
+        message: str,
+        line: int = 1,
+        column: int = 1,
+        constraint: str = "",
+        weight: Severity | None = None,
+    ) -> None:
+        """Note a finding; `weight` takes the place of the one that the table gives."""
         assert code in CODES
-        weight = severity(code, self.claims.status)
+        weighs = weight or severity(code, self.claims.status)
         self.findings.append(
-            Finding(self.shown, line, column, code, weight, message, self.claims.id, constraint)
+            Finding(self.shown, line, column, code, weighs, message, self.claims.id, constraint)
         )
 
-    def add_at(self, code: str, message: str, path: KeyPath, constraint: str = "") -> None:
+    def add_at(
+        self, code: str, message: str, path: KeyPath, constraint: str = "", weight: Severity | None = None
+    ) -> None:
         """Note a finding at a key of the front matter, or at the nearest thing around it that is there."""
         place = self.front.place(path) if self.front is not None else None
-        self.add(code, message, *((place.line, place.column) if place else (1, 1)), constraint)
+        line, column = (place.line, place.column) if place else (1, 1)
+        self.add(code, message, line, column, constraint, weight)
 
 
 def read_record(file: Path, shown: str | None = None) -> Record:

@@ -146,6 +146,6 @@ def agrees(written: str, value: float) -> bool:
         if not isinstance(exponent, int) or abs(exponent) > 400:
             return False
         half = Decimal(5).scaleb(exponent - 1)
-        return abs(Decimal(value) - claimed) <= half
+        return abs(Decimal(repr(value)) - claimed) <= half
     except InvalidOperation:
         return False

@@ -1,0 +1,171 @@
+"""Check: recompute what a record claims from the log, and note where the two differ.
+
+Order: find the logs, compare their roots, find the cited decisions, ask each constraint of the cut logs, judge,
+compare with the claimed values, quotient, verdict and ticks. Evidence that does not verify is not judged.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ockham.errors import OckhamError, QueryError
+from ockham.odr.claims import Constraint
+from ockham.odr.codes import Severity
+from ockham.odr.evidence import Cut, cut, lay_out, locate
+from ockham.odr.quotients import oq_delta
+from ockham.odr.record import Record
+from ockham.odr.rules import day_of, delta_digits
+from ockham.odr.statement import read_statement
+from ockham.odr.verdict import NOTHING, Judgement, Pin, Result, agrees, judge, verdict_of
+
+# Asks SQL of a runs folder: (runs, sql, parameters) -> rows.
+Ask = Callable[[Path, str, Mapping[str, str]], list[dict[str, Any]]]
+
+
+class QueryTimeoutError(QueryError):
+    """A constraint's query did not end in time."""
+
+
+def check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date) -> Judgement:
+    """Judge one record and note its findings.
+
+    Args:
+        record: as lint has read it.
+        places: folders of runs, the first that has a run counts.
+        ask: asks one SQL text of a runs folder.
+        today: for waivers.
+
+    Raises:
+        CannotJudgeError: if a log is there and cannot be read.
+
+    """
+    claims = record.claims
+    cuts, sound = _cuts(record, places)
+    results: tuple[Result, ...]
+    if claims.candidate is None or not sound:
+        why = (
+            "the evidence does not verify"
+            if any(f.code == "ODR408" for f in record.findings)
+            else f"{NOTHING}: no evidence"
+        )
+        results = tuple(
+            Result(constraint, "unknown", reason=why, code="ODR507") for constraint in claims.constraints
+        )
+        delta = None
+    else:
+        results = _ask_all(record, cuts, ask)
+        delta = oq_delta(record, cuts)
+    for result in results:
+        _note(record, result, today)
+    quotient_claimed = claims.oq_delta is not None
+    verdict = verdict_of(results, delta, oq_claimed=quotient_claimed)
+    _compare(record, results, delta, verdict)
+    pins = tuple(Pin(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root) for c in cuts)
+    return Judgement(claims.id, verdict, delta, results, pins)
+
+
+def _cuts(record: Record, places: Sequence[Path]) -> tuple[list[Cut], bool]:
+    """The cut logs of the sides, and whether all of them can be judged."""
+    cuts, sound = [], True
+    for side in record.claims.sides:
+        path = ("evidence", side.name)
+        folder = locate(side.run, places)
+        found = cut(side, folder) if folder is not None else None
+        if found is None:
+            what = (
+                f"run {side.run}" if folder is None else f"log {side.attempt}-{side.rank} of run {side.run}"
+            )
+            record.add_at(
+                "ODR402", f"{what} is not in {', '.join(str(place) for place in places)}", (*path, "run")
+            )
+            sound = False
+        elif side.through is not None and side.through >= found.total:
+            message = f"through_sequence is {side.through}; the log of {side.run} ends at {found.total - 1}"
+            record.add_at("ODR404", message, (*path, "through_sequence"))
+            sound = False
+        elif side.root and side.root != found.root:
+            message = f"the log of {side.run} up to {found.size - 1} has the root {found.root}, not the one named here"
+            record.add_at("ODR408", message, (*path, "root"))
+            sound = False
+        else:
+            cuts.append(found)
+            if not found.finished:
+                record.add_at("ODR406", f"run {side.run} has not finished", (*path, "run"))
+    return cuts, sound
+
+
+def _ask_all(record: Record, cuts: Sequence[Cut], ask: Ask) -> tuple[Result, ...]:
+    parameters = {one.side.name: one.side.run for one in cuts}
+    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
+        runs = Path(temporary) / "runs"
+        lay_out(cuts, runs)
+        return tuple(_ask_one(constraint, runs, parameters, ask) for constraint in record.claims.constraints)
+
+
+def _ask_one(constraint: Constraint, runs: Path, parameters: Mapping[str, str], ask: Ask) -> Result:
+    statement = read_statement(constraint.sql)
+    if (
+        statement.faults or not constraint.sql
+    ):  # lint has its finding; what fails there never reaches a database
+        fault = statement.faults[0] if statement.faults else None
+        return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
+    missing = sorted(statement.parameters - parameters.keys())
+    if missing:
+        return Result(constraint, "unknown", reason=f"${missing[0]} names no run", code="ODR505")
+    try:
+        rows = ask(runs, constraint.sql, {name: parameters[name] for name in statement.parameters})
+    except QueryTimeoutError as error:
+        return Result(constraint, "unknown", reason=str(error), code="ODR513")
+    except OckhamError as error:
+        return Result(constraint, "unknown", reason=str(error), code="ODR505")
+    return judge(constraint, rows)
+
+
+def _note(record: Record, result: Result, today: dt.date) -> None:
+    constraint = result.constraint
+    path = ("constraints", constraint.at)
+    if result.code:
+        waived = any(
+            waiver.constraint == constraint.id
+            and (until := day_of(waiver.until)) is not None
+            and until >= today
+            for waiver in record.claims.waivers
+        )
+        weight: Severity | None = "warning" if waived or constraint.severity == "warn" else None
+        message = result.sentence() + (" (waived)" if waived else "")
+        record.add_at(result.code, message, (*path, "sql"), constraint.id, weight)
+    if constraint.measured is not None and record.front is not None:
+        written = record.front.place((*path, "measured")).text
+        if result.value is not None and not agrees(written, result.value):
+            message = f"{constraint.id}: claimed {written}, recomputed {result.value:.6g}"
+            record.add_at("ODR606", message, (*path, "measured"), constraint.id)
+    box = (
+        next((b for b in record.body.boxes if b.constraint_id == constraint.id), None)
+        if record.body
+        else None
+    )
+    if box is not None and box.ticked != (result.state == "pass"):
+        said = "ticked" if box.ticked else "not ticked"
+        record.add(
+            "ODR511", f"{constraint.id} is {said}, but came out as {result.state}", box.line, 1, constraint.id
+        )
+
+
+def _compare(record: Record, results: Sequence[Result], delta: float | None, verdict: str | None) -> None:
+    claims = record.claims
+    if claims.oq_delta is not None:
+        written = delta_digits(record) or ""
+        if delta is None:
+            record.add_at(
+                "ODR603", f"the OQ delta cannot be recomputed (claimed {written})", ("outcome", "oq_delta")
+            )
+        elif not agrees(written, delta):
+            message = f"OQ delta: claimed {written}, recomputed {delta:+.6g}"
+            record.add_at("ODR602", message, ("outcome", "oq_delta"))
+    if claims.has_outcome and results and claims.verdict != verdict:
+        message = f"verdict: claimed {claims.verdict or 'null'}, recomputed {verdict}"
+        record.add_at("ODR604", message, ("outcome", "verdict"))

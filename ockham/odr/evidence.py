@@ -1,0 +1,140 @@
+"""Evidence: one log of a run up to a place, its root, the cited decisions, and a folder that holds exactly that.
+
+A constraint is asked of a copy of the runs folder that ends at `through_sequence`: later events, other runs and
+derived files are not in it, so a growing log changes no verdict and only lines with the named root are judged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import CannotJudgeError
+from ockham.odr.claims import Side
+from ockham.record.folder import RunFolder
+from ockham.record.merkle import Frontier, leaf_hash
+
+MAX_LINE = 65_536
+
+
+class Cited(NamedTuple):
+    """An event whose ID begins as cited, and its place."""
+
+    sequence: int
+    event: dict[str, Any]
+
+
+class Cut(NamedTuple):
+    """A log up to a place.
+
+    Attributes:
+        side: baseline or candidate, and what the record says about it.
+        folder: the run.
+        size: number of events up to the place, and `total` in the whole log.
+        root: RFC 6962 root over the lines up to the place, in hex.
+        parts: the segments, and how many bytes of each lie before the place.
+        cited: by each ID as cited, the events that it fits, wherever in the log.
+        finished: whether the log holds the end of the run.
+
+    """
+
+    side: Side
+    folder: RunFolder
+    size: int
+    total: int
+    root: str
+    parts: tuple[tuple[Path, int], ...]
+    cited: dict[str, list[Cited]]
+    finished: bool
+
+
+def locate(run: str, places: Sequence[Path]) -> RunFolder | None:
+    """The first folder of runs that has a run."""
+    folders = (RunFolder(place, run) for place in places)
+    return next((folder for folder in folders if folder.exists()), None)
+
+
+def cut(side: Side, folder: RunFolder) -> Cut | None:
+    """Read a log once: hash it up to the place, find what is cited. None where there is no such log.
+
+    Raises:
+        CannotJudgeError: if the log cannot be read.
+
+    """
+    segments = folder.segments(side.attempt, side.rank)
+    if not segments:
+        return None
+    tree, total, finished = Frontier(), 0, False
+    parts: dict[Path, int] = {}
+    cited: dict[str, list[Cited]] = {prefix: [] for prefix in side.decisions}
+    needles = {prefix: f'"id":"{prefix}'.encode() for prefix in side.decisions}
+    try:
+        for segment, line in _lines(segments):
+            if side.through is None or total <= side.through:
+                tree.append(leaf_hash(line))
+                parts[segment] = parts.get(segment, 0) + len(line) + 1
+            for prefix, needle in needles.items():
+                if needle in line:
+                    cited[prefix] += _fitting(line, prefix, total)
+            finished = finished or b'"type":"ockham.run.finished.v1"' in line
+            total += 1
+    except OSError as error:
+        raise CannotJudgeError(f"log of run {side.run}: {error.strerror}") from None
+    return Cut(side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished)
+
+
+def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    """Every committed line without its newline; a torn tail ends the log."""
+    for segment in segments:
+        with segment.open("rb") as file:
+            while line := file.readline(MAX_LINE):
+                if not line.endswith(b"\n"):
+                    return
+                yield segment, line[:-1]
+
+
+def _fitting(line: bytes, prefix: str, sequence: int) -> list[Cited]:
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return []
+    fits = isinstance(event, dict) and str(event.get("id", "")).startswith(prefix)
+    return [Cited(sequence, event)] if fits else []
+
+
+def lay_out(cuts: Sequence[Cut], runs: Path) -> None:
+    """Make a runs folder that holds the cut logs, the attempts before them, and nothing else."""
+    for one in sorted(cuts, key=lambda c: c.size):  # of two cuts of one log the longer one stays
+        target = RunFolder(runs, one.side.run)
+        target.path.mkdir(parents=True, exist_ok=True)
+        _link(one.folder.run_json, target.run_json)
+        for name in ("policies", "blobs"):
+            if (one.folder.path / name).is_dir():
+                _link(one.folder.path / name, target.path / name)
+        for attempt, rank in one.folder.logs():
+            if rank == one.side.rank and attempt < one.side.attempt:
+                for segment in one.folder.segments(attempt, rank):
+                    _link(segment, target.log(attempt, rank) / segment.name)
+        for segment, size in one.parts:
+            _begin(segment, size, target.log(one.side.attempt, one.side.rank) / segment.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.lexists(target):
+        target.symlink_to(source.resolve())
+
+
+def _begin(source: Path, size: int, target: Path) -> None:
+    """The first bytes of a segment: a link where that is all of it."""
+    target.unlink(missing_ok=True)
+    if source.stat().st_size == size:
+        _link(source, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as full, target.open("wb") as part:
+        part.write(full.read(size))

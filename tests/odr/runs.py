@@ -1,0 +1,88 @@
+"""Small real runs, written by the log's own writer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import orjson
+import pyarrow as pa
+
+from ockham.errors import QueryError
+from ockham.record.folder import RunFolder, list_runs
+from ockham.record.log import LogWriter
+from ockham.record.snapshots import tables
+from tests.samples import REVISION, context_record, decision, run_folder
+
+UPDATES = 40
+
+
+def make_run(
+    runs: Path, run_id: str, *, loss: float = 2.0, oq: float = 1e-17, finish: bool = True
+) -> list[dict]:
+    """A run with 40 judged batches, 3 evaluations, and one ACCEPT; returns its events."""
+    folder = run_folder(runs, run_id)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=25)
+    for i in range(UPDATES):
+        writer.append("decision.made", decision(i, observed=float(i)), iter_num=i)
+        writer.append("context.recorded", context_record(i), iter_num=i)
+    for step, better in enumerate((1.2, 1.1, 1.0)):
+        at = UPDATES + step
+        writer.append("evaluation.recorded", evaluation(at, loss * better), iter_num=at)
+    accept = decision(
+        UPDATES + 2, hook="on_evaluate", plugin="memory", action="ACCEPT", reason_code="ACCEPTED_FIRST_VALID",
+        changes=(), numbers={"oq": oq, "loss": loss},
+    )  # fmt: skip
+    writer.append("decision.made", accept, iter_num=UPDATES + 2)
+    if finish:
+        writer.append("run.finished", FINISHED)
+    writer.close()
+    return events_of(runs, run_id)
+
+
+def evaluation(at: int, val_loss: float) -> dict:
+    return {
+        "iter_num": at, "trigger": "SCHEDULE", "val_loss": val_loss, "standard_error": None, "tokens": 1024, "seconds": 0.1,
+    }  # fmt: skip
+
+
+FINISHED = {
+    "reason_code": "COMPLETED", "iter_num": 42, "batches": 40, "updates": 20, "skips": 20, "evaluations": 3, "accepted": 1,
+    "update_rate": 0.5, "accept_rate": 0.3, "seconds": 1.0, "blocked_seconds": 0.0,
+}  # fmt: skip
+
+
+def events_of(runs: Path, run_id: str) -> list[dict]:
+    lines = []
+    for segment in sorted((runs / run_id / "log" / "1-0").glob("*.jsonl")):
+        lines += segment.read_bytes().splitlines()
+    return [orjson.loads(line) for line in lines]
+
+
+def accepting(events: list[dict]) -> str:
+    """The ID of the run's ACCEPT."""
+    return next(e["id"] for e in events if e["data"].get("action") == "ACCEPT")
+
+
+def ask(runs: Path, sql: str, parameters: dict[str, str]) -> list[dict]:
+    """Real DuckDB over the lines, with as much of the views as these tests need."""
+    lines = []
+    for run in list_runs(runs):
+        folder = RunFolder(runs, run)
+        for attempt, rank in folder.logs():
+            lines += [line for s in folder.segments(attempt, rank) for line in s.read_bytes().splitlines()]
+    found = tables(lines)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        for name, table in found.items():
+            connection.register(f"raw_{name}", table)
+            connection.execute(f"CREATE VIEW {name} AS FROM raw_{name}")
+        connection.execute("CREATE VIEW gate_decisions AS FROM decisions WHERE plugin = 'gate'")
+        connection.execute(
+            "CREATE VIEW evaluations AS SELECT run_id, (data::JSON->>'val_loss')::DOUBLE AS val_loss FROM events "
+            "WHERE type = 'ockham.evaluation.recorded.v1'"
+        )
+        try:
+            result: pa.Table = connection.sql(sql, params=parameters or None).to_arrow_table()
+        except duckdb.Error as error:
+            raise QueryError(str(error).split("\n")[0]) from None
+    return result.to_pylist()
