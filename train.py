@@ -21,7 +21,7 @@ import ockham
 from ockham import cli, nano
 
 if TYPE_CHECKING:
-    from ockham import OccamContext, Run, StartingPoint
+    from ockham import OccamContext, Run
     from ockham.nano import ProgressLine, Trainer
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
@@ -82,17 +82,6 @@ def train(
     return "COMPLETED", None
 
 
-def begin(run: Run, trainer: Trainer, start: StartingPoint | None) -> int:
-    """Take up where the newest checkpoint left, or start; returns the first iteration."""
-    if start is not None and start.path is not None:
-        trainer.restore(start.path, start.state)
-        run.load_state_dict(start.state["run"])
-        return start.iter_num
-    if trainer.settings.warmup == 0:
-        trainer.move_anchor(-1)
-    return 0
-
-
 def main(
     preset: Annotated[str, typer.Option(help="Policy by name: tight, balanced, exploratory, observe.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy of your own, a YAML file.")] = None,
@@ -125,19 +114,20 @@ def main(
     with nano.loading(source) as progress:
         corpus = nano.load_corpus(source, chosen.vocab_size, progress)
     trainer = nano.Trainer(chosen, corpus)
-    told = {
-        **asdict(chosen),
-        "threads": trainer.threads,
-        "device": trainer.device_name,
-        "data": source and str(source),
-    }
+    told = {**asdict(chosen), "threads": trainer.threads, "data": source and str(source)}
     attempt = ockham.Run(
         policy or preset or None, overrides=policys, runs=runs, run_id=run or None, settings=told,
         facts=trainer.facts(), data=corpus.about, resumed=start,
     )  # fmt: skip
     trainer.wants, trainer.pull = attempt.chain.wants(), attempt.policy.hyperparameters["pull"]
+    first = start.iter_num if start else 0
+    if start and start.path:
+        trainer.restore(start.path, start.state)
+    elif chosen.warmup == 0:
+        trainer.move_anchor(-1)
     with nano.Interrupt() as interrupted, attempt:
-        first = begin(attempt, trainer, start)
+        if start and start.path:
+            attempt.load_state_dict(start.state["run"])
         with nano.ProgressLine(first, chosen.max_iters, trainer.tokens_per_step) as line:
             reason, message = train(attempt, trainer, first, line, lambda: bool(interrupted))
         saved, val_loss = trainer.meter.saved(), attempt.val_loss
