@@ -16,6 +16,7 @@ from ockham.errors import OckhamError, QueryError
 from ockham.odr.claims import Constraint
 from ockham.odr.codes import Severity
 from ockham.odr.evidence import Cut, cut, lay_out, locate
+from ockham.odr.packed import unpack
 from ockham.odr.quotients import oq_delta
 from ockham.odr.record import Record
 from ockham.odr.rules import day_of, delta_digits
@@ -35,7 +36,7 @@ def check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date) -> J
 
     Args:
         record: as lint has read it.
-        places: folders of runs, the first that has a run counts.
+        places: folders of runs, the first that has a run counts; what is packed beside the record goes before them.
         ask: asks one SQL text of a runs folder.
         today: for waivers.
 
@@ -43,37 +44,44 @@ def check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date) -> J
         CannotJudgeError: if a log is there and cannot be read.
 
     """
+    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
+        return _check(record, places, ask, today, Path(temporary))
+
+
+def _check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date, temporary: Path) -> Judgement:
     claims = record.claims
-    cuts, sound = _cuts(record, places)
+    cuts, sound = _cuts(record, places, temporary / "unpacked")
     results: tuple[Result, ...]
+    delta = None
     if claims.candidate is None or not sound:
-        why = (
-            "the evidence does not verify"
-            if any(f.code == "ODR408" for f in record.findings)
-            else f"{NOTHING}: no evidence"
-        )
+        changed = any(finding.code == "ODR408" for finding in record.findings)
+        why = "the evidence does not verify" if changed else f"{NOTHING}: no evidence"
         results = tuple(
             Result(constraint, "unknown", reason=why, code="ODR507") for constraint in claims.constraints
         )
-        delta = None
     else:
-        results = _ask_all(record, cuts, ask)
+        lay_out(cuts, temporary / "runs")
+        parameters = {one.side.name: one.side.run for one in cuts}
+        results = tuple(
+            _ask_one(constraint, temporary / "runs", parameters, ask) for constraint in claims.constraints
+        )
         delta = oq_delta(record, cuts)
     for result in results:
         _note(record, result, today)
-    quotient_claimed = claims.oq_delta is not None
-    verdict = verdict_of(results, delta, oq_claimed=quotient_claimed)
+    verdict = verdict_of(results, delta, oq_claimed=claims.oq_delta is not None)
     _compare(record, results, delta, verdict)
     pins = tuple(Pin(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root) for c in cuts)
     return Judgement(claims.id, verdict, delta, results, pins)
 
 
-def _cuts(record: Record, places: Sequence[Path]) -> tuple[list[Cut], bool]:
+def _cuts(record: Record, places: Sequence[Path], unpacked: Path) -> tuple[list[Cut], bool]:
     """The cut logs of the sides, and whether all of them can be judged."""
     cuts, sound = [], True
     for side in record.claims.sides:
         path = ("evidence", side.name)
-        folder = locate(side.run, places)
+        folder = unpack(record.file.parent / "evidence", side, unpacked / side.name) or locate(
+            side.run, places
+        )
         found = cut(side, folder) if folder is not None else None
         if found is None:
             what = (
@@ -96,14 +104,6 @@ def _cuts(record: Record, places: Sequence[Path]) -> tuple[list[Cut], bool]:
             if not found.finished:
                 record.add_at("ODR406", f"run {side.run} has not finished", (*path, "run"))
     return cuts, sound
-
-
-def _ask_all(record: Record, cuts: Sequence[Cut], ask: Ask) -> tuple[Result, ...]:
-    parameters = {one.side.name: one.side.run for one in cuts}
-    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
-        runs = Path(temporary) / "runs"
-        lay_out(cuts, runs)
-        return tuple(_ask_one(constraint, runs, parameters, ask) for constraint in record.claims.constraints)
 
 
 def _ask_one(constraint: Constraint, runs: Path, parameters: Mapping[str, str], ask: Ask) -> Result:

@@ -87,6 +87,23 @@ def cut(side: Side, folder: RunFolder) -> Cut | None:
     return Cut(side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished)
 
 
+def pinned(name: str, folder: RunFolder, rank: int = 0) -> Side | None:
+    """A side of the evidence as it is now: the newest attempt, its last event, and the memory's last ACCEPT.
+
+    None where the run has no event of this rank.
+    """
+    attempt = max((a for a, r in folder.logs() if r == rank), default=0)
+    accepted: tuple[str, ...] = ()
+    for _, line in _lines(folder.segments(attempt, rank)) if attempt else ():
+        if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line:
+            accepted = (str(orjson.loads(line)["id"]),)
+    side = Side(name, folder.run_id, attempt, rank, None, "", accepted)
+    found = cut(side, folder)
+    return (
+        None if found is None or found.size == 0 else side._replace(through=found.size - 1, root=found.root)
+    )
+
+
 def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
     """Every committed line without its newline; a torn tail ends the log."""
     for segment in segments:

@@ -63,8 +63,11 @@ def _holds(other: Cut, prefix: str) -> bool:
 
 
 def _quotient(data: dict[str, Any]) -> float | None:
-    """The quotient that an accepting decision of the memory was made by; None for any other decision."""
-    if data.get("plugin") != "memory" or data.get("action") != "ACCEPT" or data.get("shadow"):
+    """The quotient that an accepting decision of the memory was made by; None for any other decision.
+
+    In shadow it was measured all the same, so a run under `observe` can be a baseline.
+    """
+    if data.get("plugin") != "memory" or data.get("action") != "ACCEPT":
         return None
     value = number(data.get("numbers", {}).get("oq"))
     return value if value is not None and math.isfinite(value) else None

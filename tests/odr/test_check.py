@@ -1,11 +1,15 @@
+import base64
+import gzip
 from pathlib import Path
 
 import pytest
 
+from ockham.errors import CannotJudgeError
 from ockham.odr.check import QueryTimeoutError, check
 from ockham.odr.claims import Constraint, Side
-from ockham.odr.evidence import cut
+from ockham.odr.evidence import cut, pinned
 from ockham.odr.lint import lint_folder
+from ockham.odr.packed import pack, unpack
 from ockham.odr.verdict import agrees, judge, verdict_of
 from ockham.record.folder import RunFolder
 from tests.odr.runs import accepting, ask, events_of, make_run
@@ -313,3 +317,55 @@ def test_verdicts():
     assert verdict_of([yes], None, oq_claimed=True) == "INCONCLUSIVE"
     assert verdict_of([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
     assert verdict_of([], None, oq_claimed=False) is None
+
+
+def test_packed_evidence_needs_no_run(runs):
+    """The packed lines alone are enough, are preferred to a folder of the same name, and are as strictly compared."""
+    text = record_text(runs)
+    size = len(events_of(runs, "base")) - 1
+    packed = runs.parent / "odr" / "evidence"
+    for name in ("base", "cand"):
+        file = pack(cut(Side(name, name, through=size), RunFolder(runs, name)), packed)
+        before = file.read_bytes()
+        assert pack(cut(Side(name, name, through=size), RunFolder(runs, name)), packed).read_bytes() == before
+    put(runs.parent / "odr", text)
+
+    def verdict():
+        record = lint_folder(runs.parent / "odr", TODAY)[0]
+        return check(record, [runs.parent / "elsewhere"], ask, TODAY).verdict, {
+            f.code for f in record.findings
+        }
+
+    assert verdict() == ("KEEP", {"ODR706"})
+    lines = gzip.decompress(before).replace(b'"q":0.25', b'"q":0.26', 1)
+    file.write_bytes(gzip.compress(lines))
+    assert "ODR408" in verdict()[1]
+    file.write_bytes(before[:-20])
+    with pytest.raises(CannotJudgeError, match="cannot be read"):
+        verdict()
+
+
+def test_a_decompression_bomb_is_refused(runs, monkeypatch):
+    """Packed evidence that unpacks to more than its limit is not unpacked."""
+    monkeypatch.setattr("ockham.odr.packed.MAX_UNPACKED", 1000)
+    packed = runs.parent / "odr" / "evidence"
+    pack(cut(Side("candidate", "cand"), RunFolder(runs, "cand")), packed)
+    with pytest.raises(CannotJudgeError, match="more than"):
+        unpack(packed, Side("candidate", "cand"), runs.parent / "out")
+    assert not (runs.parent / "out").exists()
+
+
+def test_a_run_is_pinned_as_it_is(runs):
+    """`pinned` names the newest attempt, its last event, its root, and the memory's last ACCEPT."""
+    side = pinned("candidate", RunFolder(runs, "cand"))
+    events = events_of(runs, "cand")
+    assert (side.attempt, side.through, side.decisions) == (1, len(events) - 1, (accepting(events),))
+    assert side.root == cut(side, RunFolder(runs, "cand")).root
+    assert pinned("candidate", RunFolder(runs, "none")) is None
+
+
+def test_the_root_is_the_tree_head_of_the_log(runs):
+    """The root that a record names is the one that the log's own tree head signs."""
+    note = (runs / "cand" / "log" / "1-0" / "checkpoint").read_text().split("\n")
+    assert note[1] == str(len(events_of(runs, "cand")))
+    assert base64.b64decode(note[2]).hex() == cut(Side("candidate", "cand"), RunFolder(runs, "cand")).root
