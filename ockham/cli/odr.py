@@ -12,6 +12,7 @@ import typer
 
 from ockham.cli.odr_life import add_to
 from ockham.cli.odr_options import HERE, Codes, FailOn, Folder, Format, Graph, Output, today
+from ockham.cli.options import RunsOption
 
 if TYPE_CHECKING:
     from ockham.odr.codes import Finding
@@ -49,6 +50,34 @@ def lint(
             print(f"mended {record.shown}", file=sys.stderr)
     records = only(lint_folder(folder), files or [])
     _finish(records, {}, form, select or [], ignore or [], fail_on, output)
+
+
+@app.command()
+def check(
+    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
+    folder: Folder = HERE,
+    runs: RunsOption = Path("runs"),
+    form: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
+    select: Codes = None,
+    ignore: Codes = None,
+    fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
+    fix: Annotated[bool, typer.Option("--fix", help="Tick the boxes as their constraints came out.")] = False,
+    output: Output = None,
+) -> None:
+    """Lint, then recompute from the log what the records claim: values, quotients, verdicts."""
+    from ockham.odr.ask import ask
+    from ockham.odr.check import check as checked
+    from ockham.odr.fix import tick_all
+    from ockham.odr.folder import find
+    from ockham.odr.lint import lint_folder
+
+    records = lint_folder(folder)
+    chosen = [find(records, name) for name in wanted] if wanted else records
+    judged = {record.shown: checked(record, [runs], ask, today()) for record in chosen}
+    if fix:
+        for record in tick_all(chosen, judged):
+            print(f"mended {record.shown}", file=sys.stderr)
+    _finish(chosen, judged, form, select or [], ignore or [], fail_on, output)
 
 
 @app.command()

@@ -1,18 +1,20 @@
-"""`ockham odr new, list, show, status, supersede, renumber`."""
+"""`ockham odr new, list, show, status, supersede, renumber, pack, upgrade`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ockham.cli.odr_options import HERE, Folder, Which, today
+from ockham.cli.options import RunsOption
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command("list")(list_records)
-    for verb in (new, show, status, supersede, renumber):
+    for verb in (new, show, status, supersede, renumber, pack, upgrade):
         app.command()(verb)
 
 
@@ -24,20 +26,28 @@ def new(
     supersedes: Annotated[
         list[str] | None, typer.Option(help="Record that it will take the place of.")
     ] = None,
+    baseline: Annotated[str | None, typer.Option(help="Run to compare with.")] = None,
+    candidate: Annotated[str | None, typer.Option(help="Run with the change.")] = None,
+    runs: RunsOption = Path("runs"),
     number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
 ) -> None:
-    """Write a draft under the next free number."""
+    """Write a draft under the next free number; with two runs, their evidence and measured values are filled in."""
     from ockham.odr.draft import draft
     from ockham.odr.folder import find, read_folder
     from ockham.odr.life import new_record
+    from ockham.odr.measure import measured_defaults, pinned_sides
 
     records = read_folder(folder) if folder.is_dir() else []
     old = [find(records, name).claims.id for name in supersedes or []]
     owners = owner or [_user()]
     _check_title(title)
+    sides = pinned_sides(runs, baseline, candidate)
+    constraints = measured_defaults(sides, runs)
 
     def write(identity: str) -> str:
-        return draft(identity, title, owners, today(), tags=tag or [], supersedes=old)
+        return draft(
+            identity, title, owners, today(), tags=tag or [], supersedes=old, sides=sides, constraints=constraints
+        )  # fmt: skip
 
     print(new_record(folder, title, write, number))
 
@@ -120,6 +130,46 @@ def renumber(
     write_all(texts)
     found.file.unlink()
     print(next(iter(texts)))
+
+
+def pack(
+    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
+    folder: Folder = HERE,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Copy the pinned logs, compressed, into evidence/ beside the records, so that they can be checked anywhere."""
+    from ockham.odr.folder import find, read_folder
+    from ockham.odr.measure import pack_record
+
+    records = read_folder(folder)
+    for record in [find(records, name) for name in wanted] if wanted else records:
+        for file in pack_record(record, runs):
+            print(file)
+
+
+def upgrade(
+    file: Annotated[Path, typer.Argument(help="A bare record: heading, four sections, checkboxes.")],
+    folder: Folder = HERE,
+    owner: Annotated[list[str] | None, typer.Option(help="Who answers for it; may be given again.")] = None,
+) -> None:
+    """Make a draft of a bare record in the style of the old documents; the old file stays."""
+    from ockham.errors import BadInputError
+    from ockham.odr.life import new_record, taken_numbers
+    from ockham.odr.upgrade import read_bare, upgraded_text
+
+    try:
+        bare = read_bare(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{file} cannot be read: {error}") from None
+    except BadInputError as error:
+        raise BadInputError(f"{file}: {error}") from None
+    number = bare.number if bare.number and bare.number not in taken_numbers(folder) else None
+    owners = owner or [_user()]
+    print(
+        new_record(
+            folder, bare.title, lambda identity: upgraded_text(bare, identity, owners, today()), number
+        )
+    )
 
 
 def _user() -> str:

@@ -107,9 +107,9 @@ def _boxes(lines: list[tuple[int, str]]) -> list[Box]:
 
 def _outcome(lines: list[tuple[int, str]]) -> OutcomeLine | None:
     for number, text in lines:
-        if "oq delta" not in text.casefold():
+        if not text.strip(" \t*").casefold().startswith("oq delta"):
             continue
-        match = _OUTCOME.fullmatch(text.strip().strip("*"))
+        match = _OUTCOME.fullmatch(text.strip(" \t*"))
         if match is None:
             return OutcomeLine(None, None, "", number, "is not `OQ delta: +0.4 → KEEP`")
         verdict = " ".join(match["verdict"].casefold().split())

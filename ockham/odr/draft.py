@@ -53,9 +53,28 @@ def draft(
     sides: Sequence[Side] = (),
     constraints: Sequence[Constraint] = (),
 ) -> str:
-    """A whole record. Every text goes in as a JSON string, which YAML reads."""
+    """A whole record."""
+    front = front_lines(
+        identity, title, owners, today, tags=tags, supersedes=supersedes, sides=sides, constraints=constraints
+    )
+    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in constraints) or NO_CONSTRAINT
+    return "\n".join(front) + "\n\n" + _BODY.format(id=identity, title=title, boxes=boxes)
+
+
+def front_lines(
+    identity: str,
+    title: str,
+    owners: Sequence[str],
+    today: dt.date,
+    *,
+    tags: Sequence[str] = (),
+    supersedes: Sequence[str] = (),
+    sides: Sequence[Side] = (),
+    constraints: Sequence[Constraint] = (),
+) -> list[str]:
+    """The lines of the front matter. Every text goes in as a JSON string, which YAML reads."""
     names = "[" + ", ".join(quoted(owner) for owner in owners) + "]"
-    rows = [
+    return [
         "---",
         "odr: 1",
         f"id: {identity}",
@@ -66,16 +85,10 @@ def draft(
         f"tags: {flow(list(tags))}",
         f"supersedes: {flow(list(supersedes))}",
         *_evidence(sides),
-        *(
-            ["constraints: []"]
-            if not constraints
-            else ["constraints:", *(r for c in constraints for r in _constraint(c))]
-        ),
+        *(["constraints:"] if constraints else ["constraints: []"]),
+        *(row for constraint in constraints for row in _constraint(constraint)),
         "---",
-        "",
     ]
-    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in constraints) or NO_CONSTRAINT
-    return "\n".join(rows) + "\n" + _BODY.format(id=identity, title=title, boxes=boxes)
 
 
 def _evidence(sides: Sequence[Side]) -> list[str]:

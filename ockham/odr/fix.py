@@ -13,6 +13,7 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.record import Record
 from ockham.odr.relations import successors_of
 from ockham.odr.rules import delta_digits, heading_text
+from ockham.odr.verdict import Judgement
 
 ROUNDS = 6  # one fix can make room for the next: a heading appears once the front matter can be read
 
@@ -60,9 +61,20 @@ def _mended(record: Record, successors: Mapping[str, list[str]]) -> str | None:
     return None
 
 
-def ticked(record: Record, passed: Mapping[str, bool]) -> str:
-    """The record's text with each box ticked as its constraint came out."""
-    lines = record.lines
-    for constraint_id, ticks in passed.items():
-        lines = edit.with_tick(record, lines, constraint_id, ticked=ticks)
-    return edit.text_of(record, lines)
+def tick_all(records: Iterable[Record], judged: Mapping[str, Judgement]) -> list[Record]:
+    """Tick the boxes of records that are not decided yet as their constraints came out; returns what was written.
+
+    The finding of each box that was mended is taken back. A decided record is locked: its finding stays.
+    """
+    written = []
+    for record in records:
+        if record.shown not in judged or record.claims.status not in {"draft", "proposed"}:
+            continue
+        lines = record.lines
+        for result in judged[record.shown].results:
+            lines = edit.with_tick(record, lines, result.constraint.id, ticked=result.state == "pass")
+        if lines != record.lines:
+            write_record(record.file, edit.text_of(record, lines))
+            record.findings[:] = [finding for finding in record.findings if finding.code != "ODR511"]
+            written.append(record)
+    return written

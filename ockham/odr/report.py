@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from ockham.odr.codes import CODES, Finding
 from ockham.odr.record import Record
-from ockham.odr.verdict import Judgement, Result
+from ockham.odr.verdict import NOTHING, Judgement, Result
 
 GITHUB_LIMIT = 10  # annotations of one kind that a step shows; what is over is dropped without a word
 SARIF_LIMIT = 5_000  # results that GitHub shows of one upload
@@ -22,10 +22,28 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 Judgements = Mapping[str, Judgement]
 
 
-def text(findings: Sequence[Finding], _records: Sequence[Record], _judged: Judgements) -> str:
-    """`path:line:column: CODE message`, one a line."""
-    rows = [f"{f.path}:{f.line}:{f.column}: {f.code}{_mark(f)} {f.message}" for f in findings]
+def text(findings: Sequence[Finding], records: Sequence[Record], judged: Judgements) -> str:
+    """What was judged, record by record; then `path:line:column: CODE message`, one a line."""
+    rows = [
+        row
+        for record in records
+        if record.shown in judged
+        for row in judgement_rows(record, judged[record.shown])
+    ]
+    rows += [f"{f.path}:{f.line}:{f.column}: {f.code}{_mark(f)} {f.message}" for f in findings]
     return "\n".join(rows)
+
+
+def judgement_rows(record: Record, judgement: Judgement) -> list[str]:
+    """A record's verdict, its constraints and the places of the log that it was judged from."""
+    claims = record.claims
+    delta = "" if judgement.oq_delta is None else f", OQ delta {judgement.oq_delta:+.4g}"
+    rows = [f"{claims.id or record.file.name} {claims.title}: {judgement.verdict or NOTHING}{delta}"]
+    rows += [f"  {result.sentence()}" for result in judgement.results]
+    rows += [
+        f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
+    ]
+    return rows
 
 
 def _mark(finding: Finding) -> str:

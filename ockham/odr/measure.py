@@ -1,0 +1,81 @@
+"""Filling in what a log knows: the pinned sides of a new record, and the values of its constraints."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ockham.errors import BadInputError
+from ockham.odr.claims import Constraint, Side
+from ockham.odr.draft import DEFAULTS
+from ockham.odr.evidence import cut, lay_out, locate, pinned
+from ockham.odr.packed import pack
+from ockham.odr.record import Record
+from ockham.odr.verdict import judge
+from ockham.record.folder import RunFolder
+
+
+def pinned_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[Side, ...]:
+    """The sides of the evidence as the logs are now; none where no candidate is named.
+
+    Raises:
+        BadInputError: if only a baseline is named, or both are one run.
+        RunError: if a run is not there.
+
+    """
+    if candidate is None:
+        if baseline is not None:
+            raise BadInputError("--baseline needs --candidate: the run with the change")
+        return ()
+    if baseline == candidate:
+        raise BadInputError(f"baseline and candidate are both {candidate!r}: name two runs")
+    sides = []
+    for name, run in (("baseline", baseline), ("candidate", candidate)):
+        if run is not None:
+            side = pinned(name, RunFolder(runs, run).require())
+            if side is None:
+                raise BadInputError(f"run {run!r} in {runs} has no event yet")
+            sides.append(side)
+    return tuple(sides)
+
+
+def measured_defaults(sides: Sequence[Side], runs: Path) -> tuple[Constraint, ...]:
+    """The constraints that a new record begins with, measured; none without two sides."""
+    if len(sides) < 2:
+        return ()
+    from ockham.odr.ask import ask
+
+    cuts = [one for side in sides if (one := cut(side, RunFolder(runs, side.run))) is not None]
+    parameters = {side.name: side.run for side in sides}
+    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
+        lay_out(cuts, Path(temporary))
+        results = [
+            judge(constraint, ask(Path(temporary), constraint.sql, parameters)) for constraint in DEFAULTS
+        ]
+    return tuple(result.constraint._replace(measured=result.value) for result in results)
+
+
+def pack_record(record: Record, runs: Path) -> list[Path]:
+    """Pack the pinned logs of a record beside it.
+
+    Raises:
+        BadInputError: if a side is not pinned, not there, or its root is another one.
+
+    """
+    files = []
+    for side in record.claims.sides:
+        folder = locate(side.run, [runs])
+        one = cut(side, folder) if folder is not None else None
+        if one is None:
+            raise BadInputError(f"{record.claims.id}: run {side.run} is not in {runs}")
+        if side.through is None or not side.root:
+            raise BadInputError(
+                f"{record.claims.id}: evidence.{side.name} names no through_sequence and root"
+            )
+        if one.root != side.root:
+            raise BadInputError(
+                f"{record.claims.id}: the log of {side.run} has the root {one.root}, not the one named"
+            )
+        files.append(pack(one, record.file.parent / "evidence"))
+    return files
