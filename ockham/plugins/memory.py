@@ -105,7 +105,8 @@ class OckhamMemory(OccamPlugin):
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
         """Judge the candidate; `ctx.accepted` is the verdict."""
         verdict, gates, numbers = self._judge(ctx, self.baseline)
-        decisive = next((gate for gate in gates if not gate.passed), gates[-1])
+        first = verdict.reason == "ACCEPTED_FIRST_VALID"  # nothing was compared: quality decided
+        decisive = next((gate for gate in gates if not gate.passed), gates[1 if first else -1])
         self._count(ctx, verdict)
         ctx.accepted = verdict.accept
         action = "ACCEPT" if verdict.accept else "REJECT"

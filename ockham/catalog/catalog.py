@@ -1,0 +1,169 @@
+"""Catalog: SQL over the record. Parquet of sealed segments, plus the lines that no Parquet holds yet.
+
+Files are looked at again before each query, so a run that appears, or grows, while a catalog is open is seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from ockham.catalog.empty import ODR_SCHEMAS
+from ockham.catalog.files import Tail, find, policies_tables, read_tail, reason_codes_table, runs_table
+from ockham.catalog.views import question, views
+from ockham.errors import QueryError
+from ockham.record.folder import RunFolder, list_runs
+from ockham.record.snapshots import SCHEMAS
+
+# Why a row is superseded: a later attempt of its run went back to an iteration before it.
+_CUTS = """
+create or replace table attempt_cuts as
+select s.run_id, s.attempt, min(r.iter_num) as iter_num
+from (select distinct run_id, attempt from raw_events) s
+join (select run_id, attempt, (data ->> '$.iter_num')::bigint as iter_num from raw_events
+      where type = 'ockham.run.resumed.v1') r on r.run_id = s.run_id and r.attempt > s.attempt
+group by all
+"""
+_DICTIONARY = """
+create or replace view data_dictionary as
+select v.view_name as view, c.column_name as "column", c.data_type as type, c.comment as comment, v.comment as view_comment
+from duckdb_views() v join duckdb_columns() c on c.table_name = v.view_name and c.schema_name = v.schema_name
+where not v.internal and v.schema_name = 'main' and v.view_name not like 'raw\\_%' escape '\\'
+order by v.view_name, c.column_index
+"""
+
+
+class Catalog:
+    """The audit views over a folder of runs.
+
+    Args:
+        runs: the folder; one that is not there is one without runs.
+        odr_tables: `odrs`, `odr_constraints`, `odr_evidence`, `odr_findings`; None: empty ones.
+        only: IDs of the runs to look at; None: all. Files of other runs are not opened.
+
+    """
+
+    def __init__(
+        self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
+        only: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.runs, self.only = Path(runs), only
+        self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
+            odr_tables or {}
+        )
+        self._tails: dict[Path, Tail] = {}
+        self._state: object = None
+        self._lock = threading.RLock()
+        self.connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+        self.connection.execute("set timezone = 'UTC'")
+        self.connection.execute("set python_enable_replacements = false")  # a Python variable is no table
+        self.refresh()
+
+    def sql(self, text: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
+        """The answer to SQL of our own; what a person typed goes through `ockham.guard`.
+
+        Args:
+            text: one statement; parameters are written `$name`.
+            parameters: their values.
+
+        Raises:
+            QueryError: in DuckDB's words, if it can't be answered.
+
+        """
+        self.refresh()
+        try:
+            with self.connection.cursor() as cursor:
+                found = cursor.sql(text, params=dict(parameters)) if parameters else cursor.sql(text)
+                return pa.table({}) if found is None else found.to_arrow_table()
+        except duckdb.Error as error:
+            raise QueryError(str(error)) from None
+
+    def rows(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The answer as dictionaries."""
+        return self.sql(text, parameters).to_pylist()
+
+    def ask(self, name: str, **parameters: Any) -> pa.Table:
+        """The answer to a saved question.
+
+        Raises:
+            QueryError: if there is no such question, or a parameter is missing or not its own.
+
+        """
+        asked = question(name)
+        odd = sorted(set(parameters) - set(asked.parameters))
+        if odd:
+            known = ", ".join(asked.parameters) or "none"
+            raise QueryError(f"question {name!r} has no parameter {odd[0]!r}; it takes: {known}")
+        return self.sql(asked.sql, {key: parameters.get(key) for key in asked.parameters} or None)
+
+    def refresh(self) -> None:
+        """Look at the files again; where nothing has changed this costs only the listing."""
+        with self._lock:
+            names = (
+                list_runs(self.runs)
+                if self.only is None
+                else [r for r in list_runs(self.runs) if r in set(self.only)]
+            )
+            folders = [RunFolder(self.runs, name) for name in names]
+            found = find(folders)
+            self._tails = {path: read_tail(path, self._tails.get(path)) for path in found.segments}
+            policies = [str(path) for folder in folders for path in (folder.path / "policies").glob("*.json")]
+            state = (names, found.parquet, {path: tail.size for path, tail in self._tails.items()}, policies)
+            if state == self._state:
+                return
+            first = self._state is None
+            self._register(folders, found.parquet)
+            if first:
+                self._create_views()
+            self._state = state
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.connection.close()
+
+    def _register(self, folders: list[RunFolder], parquet: Mapping[str, list[str]]) -> None:
+        policies, uses = policies_tables(folders)
+        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses,
+               "raw_reason_codes": reason_codes_table(), **self._odr_tables}  # fmt: skip
+        for name, table in own.items():
+            self._load(f"{name}_" if name in self._odr_tables else name, table)
+        for kind, schema in SCHEMAS.items():
+            tails = [schema.empty_table(), *(tail.tables[kind] for tail in self._tails.values())]
+            self._load(f"raw_{kind}_tail", pa.concat_tables(tails))
+            columns = ", ".join(f'"{name}"' for name in schema.names)
+            files = ", ".join("'" + path.replace("'", "''") + "'" for path in parquet[kind])
+            sealed = (
+                f"select {columns} from read_parquet([{files}], hive_partitioning = false) union all "
+                if files
+                else ""
+            )
+            self.connection.execute(
+                f"create or replace view raw_{kind} as {sealed}select {columns} from raw_{kind}_tail"
+            )
+        self.connection.execute(_CUTS)
+
+    def _load(self, name: str, table: pa.Table) -> None:
+        self.connection.register("arriving", table)
+        self.connection.execute(f"create or replace table {name} as select * from arriving")
+        self.connection.unregister("arriving")
+
+    def _create_views(self) -> None:
+        for view in views():
+            self.connection.execute(f"create or replace view {view.name} as {view.select}")
+            self._comment(f"view {view.name}", view.comment)
+            for column, comment in view.columns.items():
+                self._comment(f"column {view.name}.{column}", comment)
+        for name in ODR_SCHEMAS:
+            self.connection.execute(f"create or replace view {name} as select * from {name}_")
+            self._comment(f"view {name}", "From the records in odr/: " + name.replace("_", " ") + ".")
+        self.connection.execute(_DICTIONARY)
+        self._comment("view data_dictionary", "Every view and column, its type and meaning.")
+
+    def _comment(self, what: str, text: str) -> None:
+        quoted = text.replace("'", "''")
+        self.connection.execute(f"comment on {what} is '{quoted}'")

@@ -1,0 +1,133 @@
+"""What lies in the run folders, as Arrow tables: run.json, policies, and the lines that no Parquet holds yet."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+
+from ockham.catalog.empty import PLUGIN_USES, POLICIES, REASON_CODES, RUNS
+from ockham.errors import CannotJudgeError
+from ockham.plugins import BUILT_IN, built_in
+from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.snapshots import SCHEMAS, coverage, tables
+
+
+class Tail(NamedTuple):
+    """Lines of one segment that have been read: up to which byte, and the tables they gave."""
+
+    size: int
+    tables: Mapping[str, pa.Table]
+
+
+class Found(NamedTuple):
+    """What a reader of some runs reads: Parquet files by kind, and segments without them."""
+
+    parquet: dict[str, list[str]]
+    segments: list[Path]
+
+
+def find(folders: Iterable[RunFolder]) -> Found:
+    """Parquet files and uncovered segments of runs."""
+    found = Found({kind: [] for kind in DERIVED}, [])
+    for folder in folders:
+        for attempt, rank in folder.logs():
+            covered = coverage(folder, attempt, rank)
+            for kind, paths in covered.parquet.items():
+                found.parquet[kind] += [str(path) for path in paths]
+            found.segments.extend(covered.segments)
+    return found
+
+
+def read_tail(segment: Path, before: Tail | None) -> Tail:
+    """Tables of a segment's whole lines; what was read before is not read again.
+
+    Raises:
+        CannotJudgeError: naming the place, if a whole line is no event.
+
+    """
+    start = before.size if before is not None else 0
+    with segment.open("rb") as file:
+        file.seek(start)
+        data = file.read()
+    end = data.rfind(b"\n") + 1
+    if end == 0:
+        return before or Tail(0, {kind: schema.empty_table() for kind, schema in SCHEMAS.items()})
+    try:
+        fresh = tables(data[:end].split(b"\n")[:-1])
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise CannotJudgeError(
+            f"{segment}: a line from byte {start} on is no event of ours ({error}); `ockham verify` says more"
+        ) from None
+    if before is None:
+        return Tail(end, fresh)
+    joined = {kind: pa.concat_tables([before.tables[kind], table]) for kind, table in fresh.items()}
+    return Tail(start + end, joined)
+
+
+def runs_table(folders: Iterable[RunFolder]) -> pa.Table:
+    """One row for each run.json; one that is unreadable gives a row with its ID alone."""
+    return pa.Table.from_pylist([_run(folder) for folder in folders], schema=RUNS)
+
+
+def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
+    """The policies of all runs, and which plugin of them uses which class."""
+    policies, uses = [], []
+    for folder in folders:
+        for path in sorted((folder.path / "policies").glob("*.json")):
+            content = _json(path)
+            revision = f"sha256:{path.stem}"
+            row = {"run_id": folder.run_id, "policy_revision": revision}
+            policies.append({**row, "policy": content.get("name"), "content": json.dumps(content)})
+            uses += [
+                {**row, "plugin": p.get("name"), "use": p.get("use")} for p in content.get("plugins", [])
+            ]
+    return pa.Table.from_pylist(policies, schema=POLICIES), pa.Table.from_pylist(uses, schema=PLUGIN_USES)
+
+
+def reason_codes_table() -> pa.Table:
+    """The reason codes that the built-in plugins declare."""
+    rows = [
+        {"plugin": name, "reason_code": code, "meaning": meaning}
+        for name in BUILT_IN
+        for code, meaning in built_in(name).reasons.items()
+    ]
+    chain = {
+        "plugin": "",
+        "reason_code": "UNEXPLAINED",
+        "meaning": "A plugin turned a knob and gave no reason.",
+    }
+    return pa.Table.from_pylist([*rows, chain], schema=REASON_CODES)
+
+
+def _run(folder: RunFolder) -> dict[str, Any]:
+    about = _json(folder.run_json)
+    facts, data, git = (about.get(key) or {} for key in ("facts", "data", "git"))
+    return {
+        "run_id": folder.run_id, "created": _time(about.get("created")), "policy_revision": about.get("policy_revision"),
+        "data": data.get("name"), "data_sha256": data.get("sha256"), "model_params": facts.get("model_params"),
+        "max_iters": facts.get("max_iters"), "seed": facts.get("seed"), "settings": json.dumps(about.get("settings", {})),
+        "user_name": about.get("user"), "host": about.get("host"), "python": about.get("python"),
+        "platform": about.get("platform"), "git_commit": git.get("commit"), "git_changed": git.get("changed"),
+        "verifier_key": about.get("verifier_key"),
+    }  # fmt: skip
+
+
+def _time(text: Any) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromisoformat(text).replace(tzinfo=None)
+    except (TypeError, ValueError):
+        return None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

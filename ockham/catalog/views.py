@@ -1,0 +1,74 @@
+"""The views and saved questions: SQL files whose head says in words what they are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ockham import shipped
+from ockham.errors import QueryError, nearest
+
+# In order of need: a view stands behind those that it reads.
+VIEWS = (
+    "events", "decisions", "contexts", "runs", "policies", "reason_codes", "gate_decisions", "compressor_decisions",
+    "limiter_decisions", "memory_decisions", "hyperparameter_changes", "evaluations", "checkpoints", "log_gaps",
+    "rollbacks", "run_summary",
+)  # fmt: skip
+
+
+class View(NamedTuple):
+    """A view: its comment, the comments of its columns, and its SELECT."""
+
+    name: str
+    comment: str
+    columns: Mapping[str, str]
+    select: str
+
+
+class Question(NamedTuple):
+    """A saved question: the question itself, its parameters with their meaning, and its SQL."""
+
+    name: str
+    question: str
+    parameters: Mapping[str, str]
+    sql: str
+
+
+@functools.cache
+def views() -> tuple[View, ...]:
+    """All views, in the order in which they can be created."""
+    return tuple(View(name, *_read(shipped.questions() / "views" / f"{name}.sql")) for name in VIEWS)
+
+
+def question_names() -> list[str]:
+    """Names of all saved questions."""
+    return sorted(path.stem for path in shipped.questions().glob("*.sql"))
+
+
+def question(name: str) -> Question:
+    """A saved question by name.
+
+    Raises:
+        QueryError: naming the nearest one, if there is none.
+
+    """
+    if name not in question_names():
+        raise QueryError(f"no saved question {name!r}{nearest(name, question_names())}")
+    return Question(name, *_read(shipped.questions() / f"{name}.sql"))
+
+
+def _read(path: Path) -> tuple[str, dict[str, str], str]:
+    """The first comment line, the `name: meaning` lines after it, and the SQL."""
+    head, named, body = [], {}, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if body or not line.startswith("--"):
+            body.append(line)
+            continue
+        name, colon, meaning = line[2:].strip().partition(": ")
+        if colon and name.isidentifier():
+            named[name] = meaning
+        else:
+            head.append(line[2:].strip())
+    return " ".join(head), named, "\n".join(body).strip()

@@ -1,0 +1,179 @@
+"""Looking at runs: runs, show, why, tail."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ockham.cli.options import RunsOption
+from ockham.cli.output import FormatOption, OutputOption, shown, write_rows, write_table
+from ockham.errors import BadInputError, RunError
+
+if TYPE_CHECKING:
+    from ockham.catalog import Catalog
+
+RUNS = Path("runs")
+POLL_SECONDS = 0.2
+_LIST = """
+select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate, s.evaluations, s.accepted, s.val_loss, s.compute_saved
+from runs r join run_summary s using (run_id) order by r.created
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (runs, show, why, tail):
+        app.command()(verb)
+
+
+def runs(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOption = None) -> None:
+    """List all runs: state, policy, rates, loss."""
+    from ockham.catalog import Catalog
+
+    table = Catalog(runs).sql(_LIST)
+    write_table(table, form, output)
+    if table.num_rows == 0:
+        typer.echo(f"no runs in {runs}; `ockham train` makes one", err=True)
+
+
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="Decision, run, checkpoint or policy, by any unique beginning."),
+    ],
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+) -> None:
+    """Show one decision, run, checkpoint or policy, found by the beginning of its ID.
+
+    Examples:
+      ockham show 01a20da1-7999
+
+      ockham show night-1
+    """
+    from ockham.catalog import Catalog
+
+    kind, row = _found(Catalog(runs), name, runs)
+    if form is None:
+        typer.echo(kind)
+        for key, value in row.items():
+            if value is not None and value != []:
+                typer.echo(f"  {key:<24} {shown(value)}")
+    else:
+        write_rows(list(row), [list(row.values())], form)
+
+
+def why(
+    run: Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")],
+    iteration: Annotated[int, typer.Argument(metavar="ITER", help="Optimizer step, from 0.")],
+    runs: RunsOption = RUNS,
+) -> None:
+    """Tell the chain of one batch in plain words: what was given, who decided what and why, what was done."""
+    from ockham.catalog import Catalog
+    from ockham.cli.why import story
+
+    run_id = resolve(runs, run)
+    for line in story(Catalog(runs, only=[run_id]), run_id, iteration):
+        typer.echo(line)
+
+
+def tail(
+    run: Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-F", help="Go on until the run ends; Ctrl-C stops.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Decisions to begin with.")] = 20,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Show the last decisions of a run, and with -F those that come."""
+    from ockham.catalog import Catalog
+
+    run_id = resolve(runs, run)
+    catalog = Catalog(runs, only=[run_id])
+    newest = catalog.rows(
+        "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from decisions "
+        "order by attempt desc, sequence desc limit $n", {"n": lines},
+    )[::-1]  # fmt: skip
+    seen = (0, -1)
+    for row in newest:
+        seen = max(seen, _tell(row))
+    while follow and not _ended(catalog):
+        time.sleep(POLL_SECONDS)
+        fresh = catalog.rows(
+            "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from decisions "
+            "where (attempt, sequence) > ($a, $s) order by attempt, sequence", {"a": seen[0], "s": seen[1]},
+        )  # fmt: skip
+        for row in fresh:
+            seen = max(seen, _tell(row))
+
+
+def resolve(runs: Path, beginning: str) -> str:
+    """The run ID that begins so.
+
+    Raises:
+        RunError: if none or more than one does.
+
+    """
+    from ockham.record.folder import list_runs
+
+    known = list_runs(runs)
+    if beginning in known:
+        return beginning
+    found = [name for name in known if name.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    told = (
+        f"more than one run begins so: {', '.join(found[:8])}"
+        if found
+        else f"there: {', '.join(known[:8]) or 'none'}"
+    )
+    raise RunError(f"no run {beginning!r} in {runs}; {told}")
+
+
+def _tell(row: dict[str, Any]) -> tuple[int, int]:
+    judged = "" if row["observed"] is None else f"  {row['observed']:.5g}"
+    judged += "" if row["threshold"] is None else f" against {row['threshold']:.5g}"
+    typer.echo(
+        f"iter {row['iter_num']:<7} {shown(row['plugin']):<12} {row['action']:<9} {row['reason_code']}{judged}"
+    )
+    return row["attempt"], row["sequence"]
+
+
+def _ended(catalog: Catalog) -> bool:
+    return catalog.rows("select state from runs")[0]["state"] != "UNFINISHED"
+
+
+_KINDS = (
+    ("decision", "select * from decisions where starts_with(decision_id, $id) limit 9", "decision_id"),
+    ("checkpoint", "select * from checkpoints where starts_with(snapshot_id, $id) limit 9", "snapshot_id"),
+    ("policy", "select * from policies where starts_with(policy_revision, $id) or starts_with(policy_revision, 'sha256:' || $id) limit 9",
+     "policy_revision"),
+    ("event", "select * from events where starts_with(event_id, $id) and data is not null limit 9", "event_id"),
+    ("odr", "select * from odrs where starts_with(odr_id, $id) limit 9", "odr_id"),
+)  # fmt: skip
+
+
+def _found(catalog: Catalog, name: str, runs: Path) -> tuple[str, dict[str, Any]]:
+    if len(name) == 0:
+        raise BadInputError("an ID, or its beginning, was expected")
+    named = catalog.rows("select * from run_summary where starts_with(run_id, $id) limit 9", {"id": name})
+    exact = [row for row in named if row["run_id"] == name] or named
+    if len(exact) == 1:
+        about = catalog.rows("select * from runs where run_id = $id", {"id": exact[0]["run_id"]})[0]
+        return "run", {**about, **exact[0]}
+    candidates = [("run", row["run_id"], row) for row in exact]
+    for kind, query, key in _KINDS:
+        candidates += [(kind, row[key], row) for row in catalog.rows(query, {"id": name})]
+    whole = [c for c in candidates if c[1] == name]
+    found = whole or candidates
+    if len({(kind, key) for kind, key, _ in found}) == 1:
+        return found[0][0], found[0][2]
+    if not found:
+        raise BadInputError(
+            f"nothing in {runs} has an ID that begins with {name!r}: decision, run, checkpoint, policy, ODR"
+        )
+    listed = ", ".join(f"{kind} {key}" for kind, key, _ in found[:8])
+    raise BadInputError(f"{name!r} is the beginning of more than one: {listed}")

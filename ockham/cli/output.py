@@ -1,0 +1,192 @@
+"""Results on stdout in the form that was asked for: a table on a terminal, untruncated TSV in a pipe."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+import typer
+
+from ockham.errors import BadInputError
+
+Format = Literal["table", "json", "jsonl", "csv", "tsv", "md", "parquet"]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option("--format", "-f", help="Default: table on a terminal, tsv in a pipe.", show_default=False),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write to this file.", show_default=False)
+]
+TERMINAL_ROWS = 200
+
+
+def write_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    form: Format | None = None,
+    path: Path | None = None,
+) -> None:
+    """Write rows in a form; a file is written whole or not at all.
+
+    Raises:
+        BadInputError: if the file can't be written.
+
+    """
+    chosen: Format = form or _by_name(path) or ("table" if path is None and sys.stdout.isatty() else "tsv")
+    if chosen == "parquet":
+        raise BadInputError("-f parquet is for `query` and `ask`, with -o FILE")
+    if path is None:
+        _write(chosen, columns, rows, sys.stdout)
+        return
+    text = io.StringIO()
+    _write(chosen, columns, rows, text)
+    save(path, text.getvalue().encode())
+
+
+def write_table(table: Any, form: Format | None = None, path: Path | None = None) -> None:
+    """Write an Arrow table; the only one that can become Parquet."""
+    if (form or _by_name(path)) == "parquet":
+        if path is None:
+            raise BadInputError("-f parquet needs -o FILE")
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        save(path, sink.getvalue().to_pybytes())
+        return
+    columns = table.column_names
+    write_rows(
+        columns, zip(*(table.column(i).to_pylist() for i in range(len(columns))), strict=True), form, path
+    )
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file that a person named, by way of a temporary one.
+
+    Raises:
+        BadInputError: if it can't be written.
+
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BadInputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def strict(value: Any) -> Any:
+    """A value as strict JSON: non-finite numbers and times as strings, maps as objects."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, (dt.datetime, dt.date)):
+        return _time(value)
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
+            return {str(key): strict(item) for key, item in value}  # an Arrow map
+        return [strict(item) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def shown(value: Any) -> str:
+    """A value as one cell: no control character of the data reaches a terminal."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (dt.datetime, dt.date)):
+        return _time(value)
+    if isinstance(value, (list, dict, tuple)):
+        value = json.dumps(strict(value), ensure_ascii=False)
+    text = repr(value) if isinstance(value, float) else str(value)
+    return "".join(
+        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
+    )
+
+
+def _write(form: Format, columns: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
+    if form == "table":
+        _table(columns, list(rows), out)
+    elif form == "json":
+        found = [dict(zip(columns, map(strict, row), strict=True)) for row in rows]
+        out.write(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    elif form == "jsonl":
+        for row in rows:
+            line = dict(zip(columns, map(strict, row), strict=True))
+            out.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    elif form == "csv":
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_formula_free(shown(value)) for value in row] for row in rows)
+    elif form == "tsv":
+        out.write("\t".join(columns) + "\n")
+        for row in rows:
+            out.write("\t".join(shown(value) for value in row) + "\n")
+    else:
+        out.write("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n")
+        for row in rows:
+            out.write("| " + " | ".join(shown(value).replace("|", "\\|") for value in row) + " |\n")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    numeric = [
+        any(isinstance(row[i], (int, float)) and not isinstance(row[i], bool) for row in rows)
+        for i in range(len(columns))
+    ]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows[:TERMINAL_ROWS]:
+        table.add_row(*(Text(_short(value)) for value in row))
+    console = Console(file=out, highlight=False)
+    console.print(table)
+    if len(rows) > TERMINAL_ROWS:
+        sys.stderr.write(f"{TERMINAL_ROWS} of {len(rows)} rows are shown; -f tsv shows all\n")
+
+
+def _short(value: Any) -> str:
+    """A number as a person reads it; everything is exact in the other forms."""
+    return f"{value:.6g}" if isinstance(value, float) else shown(value)
+
+
+def _formula_free(text: str) -> str:
+    """A cell that a spreadsheet would run as a formula, as text."""
+    risky = text[:1] in ("=", "+", "@") or (text[:1] == "-" and not text[1:2].isdigit())
+    return "'" + text if risky else text
+
+
+def _time(value: dt.datetime | dt.date) -> str:
+    if isinstance(value, dt.datetime):
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return value.isoformat()
+
+
+def _by_name(path: Path | None) -> Format | None:
+    endings: dict[str, Format] = {
+        ".json": "json",
+        ".jsonl": "jsonl",
+        ".csv": "csv",
+        ".tsv": "tsv",
+        ".md": "md",
+        ".parquet": "parquet",
+    }
+    return None if path is None else endings.get(path.suffix)

@@ -1,0 +1,109 @@
+"""The chain of one batch in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ockham.cli.output import shown
+from ockham.errors import BadInputError
+
+Row = Mapping[str, Any]
+HOOKS = ("batch", "on_evaluate", "on_consolidate")
+_WHEN = {"on_batch_start": "before the step", "on_batch_end": "after the step", "on_evaluate": "at the evaluation",
+         "on_consolidate": "when the anchor moved"}  # fmt: skip
+
+
+def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
+    """Lines that tell what was given, who decided what and why, and what was done.
+
+    Raises:
+        BadInputError: if the run has no such iteration.
+
+    """
+    where = {"run": run_id, "iter": iter_num}
+    contexts = catalog.rows(
+        "select * from contexts where run_id = $run and iter_num = $iter order by attempt, rank, sequence",
+        where,
+    )
+    if not contexts:
+        last = catalog.rows(
+            "select max(iter_num) as last from contexts where run_id = $run", {"run": run_id}
+        )[0]["last"]
+        accepted = "it has none yet" if last is None else f"it has 0 to {last}"
+        raise BadInputError(f"run {run_id!r} has no iteration {iter_num}: {accepted}")
+    decisions = catalog.rows(
+        "select d.*, r.meaning from decisions d left join plugin_uses u using (run_id, policy_revision, plugin) "
+        "left join reason_codes r on r.plugin = u.use and r.reason_code = d.reason_code "
+        "where d.run_id = $run and d.iter_num = $iter order by d.attempt, d.rank, d.sequence",
+        where,
+    )
+    for context in contexts:
+        own = [d for d in decisions if _belongs(d, context)]
+        yield from _batch(context, own) if context["hook"] == "batch" else _other(context, own)
+
+
+def _belongs(decision: Row, context: Row) -> bool:
+    first = context["first_decision"]
+    place = ("attempt", "rank")
+    return (
+        first is not None
+        and all(decision[key] == context[key] for key in place)
+        and first <= decision["sequence"] < context["sequence"]
+        and (
+            decision["hook"].startswith("on_batch")
+            if context["hook"] == "batch"
+            else decision["hook"] == context["hook"]
+        )
+        and decision["micro_step"] == context["micro_step"]
+    )
+
+
+def _batch(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
+    superseded = ", superseded by a later attempt" if context["superseded"] else ""
+    micro = f", micro-batch {context['micro_step']}" if context["micro_step"] else ""
+    yield f"Iteration {context['iter_num']}{micro} of {context['run_id']} (attempt {context['attempt']}{superseded})"
+    yield (
+        f"  given: loss {_n(context['task_loss'])} nats/token, learning rate {_n(context['base_learning_rate'])}, "
+        f"lambda {_n(context['base_lambda_ockham'])}"
+    )
+    yield from _told(decisions)
+    step = "the optimizer took a step" if context["applied_update"] else "the optimizer took no step"
+    asked = (
+        ""
+        if bool(context["updated"]) == bool(context["applied_update"])
+        else f", though updated was {shown(context['updated'])}"
+    )
+    yield (
+        f"  done: {step}{asked}; learning rate {_n(context['learning_rate'])}, gradient norm {_n(context['grad_norm'])}, "
+        f"drift {_n(context['complexity_cost'])}, update rate so far {_n(context['update_rate'])}"
+    )
+
+
+def _other(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
+    if context["hook"] == "on_evaluate":
+        yield f"  evaluation: validation loss {_n(context['val_loss'])} nats/token, drift {_n(context['complexity_cost'])}"
+    else:
+        yield "  consolidation: the anchor moved to the present weights"
+    yield from _told(decisions)
+
+
+def _told(decisions: Sequence[Row]) -> Iterator[str]:
+    if not decisions:
+        yield "    no plugin decided anything"
+    for d in decisions:
+        shadow = " (in shadow: nothing was changed)" if d["shadow"] else ""
+        judged = ""
+        if d["observed"] is not None:
+            limit = "" if d["threshold"] is None else f" against {_n(d['threshold'])}"
+            judged = f": {_n(d['observed'])}{limit}"
+        yield f"    {shown(d['plugin'])}, {_WHEN[d['hook']]}: {d['action']} because {d['reason_code']}{judged}{shadow}"
+        if d["meaning"]:
+            yield f"      {d['meaning']}"
+        for change in d["changes"]:
+            yield f"      {change['field']}: {change['before']} -> {change['after']}"
+        yield f"      decision {d['decision_id']}"
+
+
+def _n(value: Any) -> str:
+    return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else shown(value)

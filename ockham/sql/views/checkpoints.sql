@@ -1,0 +1,18 @@
+-- Every checkpoint that was saved: its decision, its digest, and the tree head that stands in its metadata.
+-- snapshot_id: name of its folder below checkpoints/
+-- kind: accepted, resume, rollback or anchor
+-- decision_id: the decision that accepted it; only kind accepted has one
+-- weights_sha256: digest of the weights alone
+-- log_size: events in the log when it was saved
+-- log_root: root of the log's tree then
+-- megabytes: size of its files, 1e6 bytes
+-- pruned: whether it was deleted again because newer ones are kept
+select e.run_id, e.attempt, e.rank, e.sequence, e.time, e.iter_num, e.data ->> '$.snapshot_id' as snapshot_id,
+    e.data ->> '$.kind' as kind, e.data ->> '$.decision_id' as decision_id,
+    e.data ->> '$.weights_sha256' as weights_sha256, (e.data ->> '$.log_size')::bigint as log_size,
+    e.data ->> '$.log_root' as log_root,
+    list_sum((e.data -> '$.files[*].bytes')::bigint[])::double / 1e6 as megabytes,
+    exists (select 1 from events p where p.type = 'ockham.checkpoint.pruned.v1' and p.run_id = e.run_id
+        and p.data ->> '$.snapshot_id' = e.data ->> '$.snapshot_id' and p.attempt >= e.attempt) as pruned,
+    e.superseded
+from events e where e.type = 'ockham.checkpoint.saved.v1'

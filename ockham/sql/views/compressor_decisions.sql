@@ -1,0 +1,17 @@
+-- Where the compressor scaled learning rate and lambda, and why.
+-- decision_id: ID of the decision
+-- observed: relative drift over the window
+-- threshold: drift from which it compresses
+-- learning_rate_before: as it was given
+-- learning_rate_after: as it left it
+-- lambda_before: as it was given
+-- lambda_after: as it left it
+select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.plugin, d.shadow,
+    d.superseded, d.action, d.reason_code, d.observed, d.threshold, d.margin,
+    list_filter(d.changes, lambda c: c.field = 'learning_rate')[1].before_value as learning_rate_before,
+    list_filter(d.changes, lambda c: c.field = 'learning_rate')[1].after_value as learning_rate_after,
+    list_filter(d.changes, lambda c: c.field = 'lambda_ockham')[1].before_value as lambda_before,
+    list_filter(d.changes, lambda c: c.field = 'lambda_ockham')[1].after_value as lambda_after,
+    d.numbers, d.policy_revision
+from decisions d join plugin_uses u on u.policy_revision = d.policy_revision and u.run_id = d.run_id and u.plugin = d.plugin
+where u.use = 'compressor'

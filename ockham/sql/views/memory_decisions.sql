@@ -1,0 +1,24 @@
+-- Memory's verdict on every evaluation, with the value and limit of each gate.
+-- decision_id: ID of the decision
+-- accepted: whether the weights are kept as a checkpoint
+-- failed_gate: finite, quality, complexity, efficiency or baseline; null where accepted
+-- loss: validation loss, nats/token
+-- loss_limit: greatest loss that passes
+-- drift: relative drift from the anchor
+-- drift_limit: greatest drift that passes
+-- occam_quotient: quotient of the candidate
+-- baseline_quotient: quotient of the last accepted one; null for the first
+-- oq_improvement: occam_quotient / baseline_quotient - 1
+-- oq_limit: least improvement that passes
+select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.plugin, d.shadow, d.superseded,
+    d.action, d.reason_code, d.action = 'ACCEPT' as accepted,
+    case d.reason_code when 'REJECTED_NONFINITE' then 'finite' when 'REJECTED_QUALITY' then 'quality'
+        when 'REJECTED_COMPLEXITY' then 'complexity' when 'REJECTED_OQ_INSUFFICIENT' then 'efficiency'
+        when 'INVALID_BASELINE' then 'baseline' when 'REJECTED_INCOMPARABLE' then 'baseline'
+        when 'REJECTED_NO_COST' then 'efficiency' end as failed_gate,
+    d.observed, d.threshold, d.numbers['loss'] as loss, d.numbers['quality_limit'] as loss_limit,
+    d.numbers['drift'] as drift, d.numbers['complexity_limit'] as drift_limit, d.numbers['oq'] as occam_quotient,
+    d.numbers['oq_baseline'] as baseline_quotient, d.numbers['oq'] / d.numbers['oq_baseline'] - 1 as oq_improvement,
+    d.numbers['efficiency_limit'] as oq_limit, d.policy_revision
+from decisions d join plugin_uses u on u.policy_revision = d.policy_revision and u.run_id = d.run_id and u.plugin = d.plugin
+where u.use = 'memory'

@@ -1,0 +1,47 @@
+-- One row a run: rates, losses, cost. What a resume has superseded is left out.
+-- run_id: ID of the run
+-- state: UNFINISHED, or the reason code of its end
+-- policy: name of its policy
+-- batches: batches that went through the chain
+-- finite_batches: those with a finite loss
+-- updates: batches that updated the weights
+-- skips: batches that did not
+-- update_rate: updates / finite batches, 0..1
+-- evaluations: evaluations that were judged
+-- accepted: evaluations that memory accepted
+-- accept_rate: accepted / finite evaluations, 0..1; it depends on how many evaluations there are
+-- val_loss: last validation loss, nats/token
+-- best_val_loss: lowest finite validation loss, nats/token
+-- occam_quotient: quotient at the last evaluation; compare it with another one, never read it alone
+-- nonfinite: batches whose loss was not finite
+-- backward_over_forward: cost of backward and optimizer over that of the forward, measured in the run
+-- compute_saved: share of compute that the skips saved, measured in the run
+-- last_iter: last iteration recorded
+-- decisions: decisions recorded
+select
+    r.run_id, r.state, r.policy, coalesce(c.batches, 0) as batches, coalesce(c.finite_batches, 0) as finite_batches,
+    coalesce(c.updates, 0) as updates, coalesce(c.batches - c.updates, 0) as skips,
+    c.updates / nullif(c.finite_batches, 0)::double as update_rate,
+    coalesce(v.evaluations, 0) as evaluations, coalesce(m.accepted, 0) as accepted,
+    coalesce(m.accepted, 0) / nullif(v.finite, 0)::double as accept_rate,
+    v.val_loss, v.best_val_loss, c.occam_quotient, coalesce(c.batches - c.finite_batches, 0) as nonfinite,
+    f.backward_over_forward, f.compute_saved, c.last_iter, coalesce(d.decisions, 0) as decisions
+from runs r
+left join (
+    select run_id, count(*) as batches, count(*) filter (isfinite(task_loss)) as finite_batches,
+        count(*) filter (updated) as updates, max(iter_num) as last_iter,
+        arg_max(occam_quotient, sequence) as occam_quotient
+    from contexts where hook = 'batch' and not superseded and rank = 0 group by run_id
+) c using (run_id)
+left join (
+    select run_id, count(*) as evaluations, count(*) filter (isfinite(val_loss)) as finite,
+        arg_max(val_loss, (attempt, sequence)) as val_loss, min(val_loss) filter (isfinite(val_loss)) as best_val_loss
+    from evaluations where not superseded and rank = 0 group by run_id
+) v using (run_id)
+left join (select run_id, count(*) as accepted from memory_decisions where accepted and not superseded and not shadow and rank = 0 group by run_id) m using (run_id)
+left join (select run_id, count(*) as decisions from decisions where not superseded and rank = 0 group by run_id) d using (run_id)
+left join (
+    select run_id, arg_max((data ->> '$.backward_over_forward')::double, attempt) as backward_over_forward,
+        arg_max((data ->> '$.compute_saved')::double, attempt) as compute_saved
+    from events where type = 'ockham.run.finished.v1' and rank = 0 group by run_id
+) f using (run_id)
