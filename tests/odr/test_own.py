@@ -1,0 +1,26 @@
+"""Our own decisions, by our own tool."""
+
+from ockham import shipped
+from ockham.odr.folder import read_folder
+from ockham.odr.graph import index
+from ockham.odr.lint import findings_of, lint_folder
+
+OURS = shipped.root() / "odr"
+
+
+def test_our_records_have_no_finding():
+    """Form, links, locks and claims of every record of this repository hold."""
+    assert findings_of(lint_folder(OURS)) == []
+
+
+def test_our_index_is_up_to_date():
+    """The list in odr/README.md is the one that the records give."""
+    text = (OURS / "README.md").read_text()
+    assert index(read_folder(OURS), text) == text
+
+
+def test_there_is_one_of_each_kind():
+    """At least six records, one of them superseded."""
+    claims = [record.claims for record in read_folder(OURS)]
+    assert len(claims) >= 6
+    assert "superseded" in {c.status for c in claims}
