@@ -90,9 +90,6 @@ _TABLE = (
          "Each side cites exactly one ACCEPT of the memory, or neither side any and `oq_delta` is null."),
     Code("ODR408", "error", "evidence no longer verifies",
          "The log does not have the root that its signature or the record names. Nothing is judged from it."),
-    Code("ODR409", "error", "registration does not prove its order",
-         "The candidate's first event must hold a ledger head at or behind the registration, "
-         "and the constraints must be those registered."),
     Code("ODR410", "claim", "decision lies behind through_sequence", "Pin a later position, or cite another."),
     Code("ODR501", "error", "two constraints have one id", "Number them C1, C2, ..."),
     Code("ODR502", "error", "number is not finite", "NaN and infinity compare with nothing."),
@@ -120,7 +117,6 @@ _TABLE = (
     Code("ODR702", "error", "edited after acceptance",
          "From then on only status, superseded_by, review_by and waivers may change: write a new record."),
     Code("ODR703", "warning", "waiver has expired", "Its constraint counts in full again."),
-    Code("ODR704", "claim", "cited decision was superseded", "A resume went back behind it, so it shaped no weights."),
     Code("ODR705", "warning", "review is due", "`review_by` has passed: check the record, then move the date."),
     Code("ODR706", "warning", "decided without a lock", "`ockham odr status` and `lint --fix` write it.", fixable=True),
     Code("ODR707", "error", "waiver for a constraint that does not exist", "Name one of the constraints."),
