@@ -142,7 +142,7 @@ def sarif(findings: Sequence[Finding], _records: Sequence[Record], _judged: Judg
         }
         for code in used
     ]
-    driver = {"name": "ockham odr", "informationUri": "https://pypi.org/project/ockham/", "rules": rules}
+    driver = {"name": "ockham odr", "rules": rules}
     document = {
         "$schema": _SARIF_SCHEMA,
         "version": "2.1.0",

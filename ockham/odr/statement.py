@@ -56,13 +56,14 @@ def read_statement(sql: str) -> Statement:
             nothing, nothing, (Fault("ODR504", f"holds {len(parsed)} statements, not one SELECT"),)
         )
     tree = parsed[0]
-    faults = list(_faults(tree))
-    views = frozenset(table.name.casefold() for table in tree.find_all(exp.Table)) & VIEWS
+    nodes = list(tree.walk())
+    faults = list(_faults(tree, nodes))
+    views = frozenset(node.name.casefold() for node in nodes if isinstance(node, exp.Table)) & VIEWS
     if not views and not faults:
         faults.append(Fault("ODR509", "reads no audit view: a constant proves nothing"))
     if not faults:
         faults.extend(_columns(tree))
-    parameters = frozenset(node.name for node in tree.find_all(exp.Parameter, exp.Placeholder))
+    parameters = frozenset(node.name for node in nodes if isinstance(node, exp.Parameter | exp.Placeholder))
     return Statement(views, parameters, tuple(faults))
 
 
@@ -83,8 +84,8 @@ def _unreadable(error: Exception) -> Fault:
     return Fault("ODR503", f"cannot be read: {said:.160}", max(0, int(detail.get("line") or 1) - 1))
 
 
-def _faults(tree: exp.Expr) -> Iterator[Fault]:
-    write = next((node for node in tree.walk() if isinstance(node, _WRITES)), None)
+def _faults(tree: exp.Expr, nodes: list[exp.Expr]) -> Iterator[Fault]:
+    write = next((node for node in nodes if isinstance(node, _WRITES)), None)
     if write is not None:
         yield Fault(
             "ODR512" if write is not tree else "ODR504",
@@ -94,13 +95,13 @@ def _faults(tree: exp.Expr) -> Iterator[Fault]:
     if not isinstance(tree, exp.Query):
         yield Fault("ODR504", f"is {tree.key.upper()}, not one SELECT")
         return
-    own = {cte.alias.casefold() for cte in tree.find_all(exp.CTE)}
+    own = {node.alias.casefold() for node in nodes if isinstance(node, exp.CTE)}
     for name in sorted(own & VIEWS):
         yield Fault("ODR512", f"hides the view {name!r} behind a name of its own")
-    for table in tree.find_all(exp.Table):
-        yield from _table(table, own)
-    for node in tree.find_all(exp.Parameter, exp.Placeholder):
-        if node.name not in PARAMETERS:
+    for node in nodes:
+        if isinstance(node, exp.Table):
+            yield from _table(node, own)
+        elif isinstance(node, exp.Parameter | exp.Placeholder) and node.name not in PARAMETERS:
             yield Fault("ODR512", f"has the parameter {node.name!r:.40}; known: $baseline and $candidate")
 
 
