@@ -159,11 +159,11 @@ def _compare(record: Record, results: Sequence[Result], delta: float | None, ver
     claims = record.claims
     if claims.oq_delta is not None:
         written = delta_digits(record) or ""
-        if delta is None:
-            record.add_at(
-                "ODR603", f"the OQ delta cannot be recomputed (claimed {written})", ("outcome", "oq_delta")
-            )
-        elif not agrees(written, delta):
+        explained = any(finding.code == "ODR603" for finding in record.findings)
+        if delta is None and not explained:
+            message = f"the OQ delta cannot be recomputed (claimed {written})"
+            record.add_at("ODR603", message, ("outcome", "oq_delta"))
+        elif delta is not None and not agrees(written, delta):
             message = f"OQ delta: claimed {written}, recomputed {delta:+.6g}"
             record.add_at("ODR602", message, ("outcome", "oq_delta"))
     if claims.has_outcome and results and claims.verdict != verdict:

@@ -19,13 +19,15 @@ from ockham.record.folder import RunFolder
 from ockham.record.merkle import Frontier, leaf_hash
 
 MAX_LINE = 65_536
+_CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
 
 
 class Cited(NamedTuple):
-    """An event whose ID begins as cited, and its place."""
+    """An event whose ID begins as cited, its place, and what the chain was given when the memory judged."""
 
     sequence: int
     event: dict[str, Any]
+    given: dict[str, Any]
 
 
 class Cut(NamedTuple):
@@ -69,6 +71,7 @@ def cut(side: Side, folder: RunFolder) -> Cut | None:
     if not segments:
         return None
     tree, total, finished = Frontier(), 0, False
+    open_contexts: list[Cited] = []
     parts: dict[Path, int] = {}
     cited: dict[str, list[Cited]] = {prefix: [] for prefix in side.decisions}
     needles = {prefix: f'"id":"{prefix}'.encode() for prefix in side.decisions}
@@ -80,6 +83,9 @@ def cut(side: Side, folder: RunFolder) -> Cut | None:
             for prefix, needle in needles.items():
                 if needle in line:
                     cited[prefix] += _fitting(line, prefix, total)
+                    open_contexts += cited[prefix][-1:]
+            if open_contexts and _JUDGED in line and _CONTEXT in line:
+                _note_context(open_contexts, line)
             finished = finished or b'"type":"ockham.run.finished.v1"' in line
             total += 1
     except OSError as error:
@@ -120,7 +126,16 @@ def _fitting(line: bytes, prefix: str, sequence: int) -> list[Cited]:
     except orjson.JSONDecodeError:
         return []
     fits = isinstance(event, dict) and str(event.get("id", "")).startswith(prefix)
-    return [Cited(sequence, event)] if fits else []
+    return [Cited(sequence, event, {})] if fits else []
+
+
+def _note_context(waiting: list[Cited], line: bytes) -> None:
+    """The context of an evaluation stands behind the decisions about it: it belongs to those that wait for one."""
+    data = orjson.loads(line)["data"]
+    for found in waiting:
+        if found.event.get("data", {}).get("iter_num") == data["iter_num"]:
+            found.given.update(data["given"])
+    waiting.clear()
 
 
 def lay_out(cuts: Sequence[Cut], runs: Path) -> None:

@@ -1,51 +1,86 @@
-"""The Occam Quotients of the two sides: which decisions carry them, and the relative gain."""
+"""The Occam Quotients of the two sides: which decisions carry them, how they were computed, and the relative gain."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ockham.event import number
-from ockham.odr.evidence import Cut
+from ockham.odr.evidence import Cited, Cut
 from ockham.odr.record import Record
-from ockham.quotient import improvement
+from ockham.quotient import Cost, Performance, QuotientSpec, improvement, performance_of
+
+_SAME = 1e-9  # relative: the quotient was computed from these very doubles
+_NAMES: tuple[Performance, ...] = ("inverse_loss", "bits_saved")
 
 
 def oq_delta(record: Record, cuts: Sequence[Cut]) -> float | None:
-    """(candidate - baseline) / baseline; None where a side has no single quotient. Notes what is wrong with citations."""
-    quotients: dict[str, float] = {}
+    """(candidate - baseline) / baseline; None where a side has no single quotient or the two do not compare.
+
+    Notes what is wrong with the citations.
+    """
+    found: dict[str, Cited] = {}
     for one in cuts:
-        accepting = [
-            found
-            for prefix in one.side.decisions
-            if (found := _decision(record, one, cuts, prefix)) is not None
+        cited = [
+            c for prefix in one.side.decisions if (c := _decision(record, one, cuts, prefix)) is not None
         ]
-        values = [value for data in accepting if (value := _quotient(data)) is not None]
-        if len(values) == 1:
-            quotients[one.side.name] = values[0]
+        carrying = [c for c in cited if _quotient(c) is not None]
+        if len(carrying) == 1:
+            found[one.side.name] = carrying[0]
         elif record.claims.oq_delta is not None:
-            message = f"evidence.{one.side.name} cites {len(values)} accepting decisions of the memory with a quotient, not one"
+            message = f"evidence.{one.side.name} cites {len(carrying)} accepting decisions of the memory with a quotient, not one"
             record.add_at("ODR407", message, ("evidence", one.side.name, "decisions"))
-    if quotients.keys() != {"baseline", "candidate"}:
+    if found.keys() != {"baseline", "candidate"}:
         return None
-    delta = improvement(quotients["candidate"], quotients["baseline"])
+    specs = {name: spec_of(cited) for name, cited in found.items()}
+    if specs["baseline"] is None or specs["baseline"] != specs["candidate"]:
+        if record.claims.oq_delta is not None:
+            said = ", ".join(
+                f"{n}: {spec or 'from what, the log does not say'}" for n, spec in sorted(specs.items())
+            )
+            record.add_at("ODR603", f"the two quotients do not compare: {said}", ("outcome", "oq_delta"))
+        return None
+    delta = improvement(*(_quotient(found[name]) or math.nan for name in ("candidate", "baseline")))
     return delta if math.isfinite(delta) else None
 
 
-def _decision(record: Record, one: Cut, cuts: Sequence[Cut], prefix: str) -> dict[str, Any] | None:
-    """The data of a cited decision, None (and a finding) where it is none of this side."""
-    at = one.side.decisions.index(prefix)
-    path = ("evidence", one.side.name, "decisions", at)
+def spec_of(cited: Cited) -> QuotientSpec | None:
+    """How a quotient was computed, found by computing it again from the recorded facts; None where no way gives it."""
+    data, given = cited.event["data"], cited.given
+    loss, quotient = number(data.get("numbers", {}).get("loss")), _quotient(cited)
+    if loss is None or quotient is None:
+        return None
+    fact = {key: _fact(given, key) for key in ("inference_flops", "memory_footprint_mb", "model_params")}
+    measured = fact["inference_flops"] > 0 and fact["memory_footprint_mb"] > 0
+    flops = fact["inference_flops"] if measured else 2.0 * fact["model_params"]
+    megabytes = fact["memory_footprint_mb"] if measured else 4e-6 * fact["model_params"]
+    vocabulary = int(_fact(given, "vocab_size"))
+    for kind in _NAMES:
+        if kind == "bits_saved" and vocabulary < 2:
+            continue
+        if math.isclose(performance_of(loss, kind, vocabulary), quotient * flops * megabytes, rel_tol=_SAME):
+            tokens = int(_fact(given, "inference_tokens")) if measured else 1
+            cost: Cost = "measured" if measured else "from_params"
+            return QuotientSpec(kind, cost, tokens, vocabulary if kind == "bits_saved" else 0)
+    return None
+
+
+def _fact(given: Mapping[str, Any], name: str) -> float:
+    value = given.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _decision(record: Record, one: Cut, cuts: Sequence[Cut], prefix: str) -> Cited | None:
+    """A cited decision, None (and a finding) where it is none of this side."""
+    path = ("evidence", one.side.name, "decisions", one.side.decisions.index(prefix))
     found = [c for c in one.cited[prefix] if c.event.get("type") == "ockham.decision.made.v1"]
-    before = [c for c in found if c.sequence < one.size]
     if len(found) > 1:
         record.add_at(
             "ODR403", f"{prefix} is the beginning of {len(found)} decisions of {one.side.run}", path
         )
-    elif before:
-        data = before[0].event["data"]
-        return data if isinstance(data, dict) else None
+    elif found and found[0].sequence < one.size:
+        return found[0] if isinstance(found[0].event.get("data"), dict) else None
     elif found:
         message = f"{prefix} is event {found[0].sequence} of {one.side.run}, behind through_sequence"
         record.add_at("ODR410", message, path)
@@ -62,11 +97,12 @@ def _holds(other: Cut, prefix: str) -> bool:
     return any(needle in segment.read_bytes() for segment, _ in other.parts)
 
 
-def _quotient(data: dict[str, Any]) -> float | None:
+def _quotient(cited: Cited) -> float | None:
     """The quotient that an accepting decision of the memory was made by; None for any other decision.
 
     In shadow it was measured all the same, so a run under `observe` can be a baseline.
     """
+    data = cited.event["data"]
     if data.get("plugin") != "memory" or data.get("action") != "ACCEPT":
         return None
     value = number(data.get("numbers", {}).get("oq"))

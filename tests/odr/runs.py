@@ -8,8 +8,10 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from ockham.context import OccamContext
 from ockham.errors import QueryError
 from ockham.record.folder import RunFolder, list_runs
+from ockham.record.lines import field_values
 from ockham.record.log import LogWriter
 from ockham.record.snapshots import tables
 from tests.samples import REVISION, context_record, decision, run_folder
@@ -18,7 +20,7 @@ UPDATES = 40
 
 
 def make_run(
-    runs: Path, run_id: str, *, loss: float = 2.0, oq: float = 1e-17, finish: bool = True
+    runs: Path, run_id: str, *, loss: float = 2.0, gflops: float = 1.0, finish: bool = True
 ) -> list[dict]:
     """A run with 40 judged batches, 3 evaluations, and one ACCEPT; returns its events."""
     folder = run_folder(runs, run_id)
@@ -31,9 +33,14 @@ def make_run(
         writer.append("evaluation.recorded", evaluation(at, loss * better), iter_num=at)
     accept = decision(
         UPDATES + 2, hook="on_evaluate", plugin="memory", action="ACCEPT", reason_code="ACCEPTED_FIRST_VALID",
-        changes=(), numbers={"oq": oq, "loss": loss},
+        changes=(), numbers={"oq": 1 / loss / (gflops * 1e9 * 100.0), "loss": loss},
     )  # fmt: skip
     writer.append("decision.made", accept, iter_num=UPDATES + 2)
+    judged = OccamContext(
+        UPDATES + 2, loss, inference_flops=gflops * 1e9, inference_tokens=64, memory_footprint_mb=100.0
+    )
+    record = context_record(UPDATES + 2, hook="on_evaluate", given=field_values(judged), measured=None)
+    writer.append("context.recorded", record, iter_num=UPDATES + 2)
     if finish:
         writer.append("run.finished", FINISHED)
     writer.close()

@@ -55,8 +55,8 @@ SQL = (
 
 @pytest.fixture
 def runs(tmp_path):
-    make_run(tmp_path / "runs", "base", loss=2.0, oq=1.0e-17)
-    make_run(tmp_path / "runs", "cand", loss=1.8, oq=1.4e-17)
+    make_run(tmp_path / "runs", "base", loss=2.0, gflops=1.26)
+    make_run(tmp_path / "runs", "cand", loss=1.8, gflops=1.0)
     return tmp_path / "runs"
 
 
@@ -369,3 +369,22 @@ def test_the_root_is_the_tree_head_of_the_log(runs):
     note = (runs / "cand" / "log" / "1-0" / "checkpoint").read_text().split("\n")
     assert note[1] == str(len(events_of(runs, "cand")))
     assert base64.b64decode(note[2]).hex() == cut(Side("candidate", "cand"), RunFolder(runs, "cand")).root
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b'"inference_tokens":64', b'"inference_tokens":32', "tokens=32"),
+        (b'"memory_footprint_mb":100.0', b'"memory_footprint_mb":101.0', "the log does not say"),
+        (b'"hook":"on_evaluate","policy', b'"hook":"on_consolid","policy', "the log does not say"),
+    ],
+)
+def test_quotients_of_two_kinds_do_not_compare(runs, old, new, said):
+    """Other tokens, or a quotient that does not follow from the recorded facts: no OQ delta, and the message says why."""
+    for segment in (runs / "cand" / "log" / "1-0").glob("*.jsonl"):
+        segment.write_bytes(segment.read_bytes().replace(old, new))
+    judgement, found, record = checked(runs)
+
+    assert (judgement.oq_delta, judgement.verdict) == (None, "INCONCLUSIVE")
+    assert found == ["ODR603", "ODR604"]
+    assert any(said in f.message for f in record.findings)
