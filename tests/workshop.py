@@ -8,7 +8,16 @@ import torch
 
 from ockham.nano import Settings, Trainer, load_corpus, settings_from
 
-TINY = ("n_layer=1", "n_head=2", "n_embd=16", "block_size=8", "batch_size=4", "eval_batches=2", "threads=1", "max_iters=40")
+TINY = (
+    "n_layer=1",
+    "n_head=2",
+    "n_embd=16",
+    "block_size=8",
+    "batch_size=4",
+    "eval_batches=2",
+    "threads=1",
+    "max_iters=40",
+)
 
 
 def text(folder: Path, size: int = 6_000) -> Path:

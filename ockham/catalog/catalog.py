@@ -5,6 +5,7 @@ Files are looked at again before each query, so a run that appears, or grows, wh
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,14 +46,15 @@ class Catalog:
         runs: the folder; one that is not there is one without runs.
         odr_tables: `odrs`, `odr_constraints`, `odr_evidence`, `odr_findings`; None: empty ones.
         only: IDs of the runs to look at; None: all. Files of other runs are not opened.
+        locked: read Parquet by way of Arrow, so that `lock` can take DuckDB's access to files away.
 
     """
 
     def __init__(
         self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
-        only: Sequence[str] | None = None,
+        only: Sequence[str] | None = None, locked: bool = False,
     ) -> None:  # fmt: skip
-        self.runs, self.only = Path(runs), only
+        self.runs, self.only, self.locked = Path(runs), only, locked
         self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
             odr_tables or {}
         )
@@ -77,11 +79,15 @@ class Catalog:
         """
         self.refresh()
         try:
-            with self.connection.cursor() as cursor:
+            # Arrow datasets are known to the connection alone; otherwise each query has a cursor of its own.
+            with (
+                contextlib.nullcontext(self.connection) if self.locked else self.connection.cursor() as cursor
+            ):
                 found = cursor.sql(text, params=dict(parameters)) if parameters else cursor.sql(text)
-                return pa.table({}) if found is None else found.to_arrow_table()
+                answer: pa.Table = pa.table({}) if found is None else found.to_arrow_table()
+                return answer
         except duckdb.Error as error:
-            raise QueryError(str(error)) from None
+            raise QueryError(" ".join(str(error).split())[:600]) from None
 
     def rows(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The answer as dictionaries."""
@@ -90,11 +96,20 @@ class Catalog:
     def ask(self, name: str, **parameters: Any) -> pa.Table:
         """The answer to a saved question.
 
+        Args:
+            name: as `question_names` lists them.
+            parameters: the question's own; `run` limits any question to one run.
+
         Raises:
             QueryError: if there is no such question, or a parameter is missing or not its own.
 
         """
         asked = question(name)
+        run = parameters.get("run")
+        if run is not None and "run" not in asked.parameters:
+            del parameters["run"]
+            odr_tables = {key: self._odr_tables[key] for key in ODR_SCHEMAS}
+            return Catalog(self.runs, odr_tables, only=[run]).ask(name, **parameters)
         odd = sorted(set(parameters) - set(asked.parameters))
         if odd:
             known = ", ".join(asked.parameters) or "none"
@@ -136,16 +151,34 @@ class Catalog:
             tails = [schema.empty_table(), *(tail.tables[kind] for tail in self._tails.values())]
             self._load(f"raw_{kind}_tail", pa.concat_tables(tails))
             columns = ", ".join(f'"{name}"' for name in schema.names)
-            files = ", ".join("'" + path.replace("'", "''") + "'" for path in parquet[kind])
-            sealed = (
-                f"select {columns} from read_parquet([{files}], hive_partitioning = false) union all "
-                if files
-                else ""
-            )
+            sealed = self._sealed(kind, parquet[kind], columns)
             self.connection.execute(
                 f"create or replace view raw_{kind} as {sealed}select {columns} from raw_{kind}_tail"
             )
         self.connection.execute(_CUTS)
+
+    def _sealed(self, kind: str, paths: Sequence[str], columns: str) -> str:
+        """The part of a view that reads Parquet: by DuckDB, or behind a lock by way of Arrow, which DuckDB may not open."""
+        if not paths:
+            return ""
+        if self.locked:
+            import pyarrow.dataset as ds
+
+            self.connection.register(
+                f"raw_{kind}_files", ds.dataset(list(paths), format="parquet", schema=SCHEMAS[kind])
+            )
+            return f"select {columns} from raw_{kind}_files union all "
+        files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        return f"select {columns} from read_parquet([{files}], hive_partitioning = false) union all "
+
+    def lock(self, memory: str) -> None:
+        """For SQL of strangers: no file, no network, no extension, no setting, from here on and for good."""
+        for name, value in (
+            ("memory_limit", memory),
+            ("enable_external_access", "false"),
+            ("lock_configuration", "true"),
+        ):
+            self.connection.execute(f"set {name} = '{value}'")
 
     def _load(self, name: str, table: pa.Table) -> None:
         self.connection.register("arriving", table)

@@ -61,7 +61,9 @@ def question(name: str) -> Question:
 
 def _read(path: Path) -> tuple[str, dict[str, str], str]:
     """The first comment line, the `name: meaning` lines after it, and the SQL."""
-    head, named, body = [], {}, []
+    head: list[str] = []
+    named: dict[str, str] = {}
+    body: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if body or not line.startswith("--"):
             body.append(line)

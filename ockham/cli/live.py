@@ -143,7 +143,8 @@ def _tell(row: dict[str, Any]) -> tuple[int, int]:
 
 
 def _ended(catalog: Catalog) -> bool:
-    return catalog.rows("select state from runs")[0]["state"] != "UNFINISHED"
+    state: str = catalog.rows("select state from runs")[0]["state"]
+    return state != "UNFINISHED"
 
 
 _KINDS = (

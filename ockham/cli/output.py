@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import decimal
 import io
 import json
 import math
@@ -87,6 +88,8 @@ def save(path: Path, data: bytes) -> None:
 
 def strict(value: Any) -> Any:
     """A value as strict JSON: non-finite numbers and times as strings, maps as objects."""
+    if isinstance(value, decimal.Decimal):  # a literal such as 1.5 is one in DuckDB
+        return float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, (dt.datetime, dt.date)):

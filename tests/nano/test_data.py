@@ -96,7 +96,9 @@ def _bins(folder, train, val=(1, 2, 3), meta=None):
 
 def test_token_files_of_nanogpt(tmp_path):
     """uint16 tokens, and the vocabulary of meta.pkl, which is never unpickled."""
-    corpus = load_corpus(_bins(tmp_path, [0, 64, 5], meta={"vocab_size": 65, "itos": {0: "a"}, "stoi": {"a": 0}}))
+    corpus = load_corpus(
+        _bins(tmp_path, [0, 64, 5], meta={"vocab_size": 65, "itos": {0: "a"}, "stoi": {"a": 0}})
+    )
     assert corpus.vocab_size == 65
     assert list(corpus.train) == [0, 64, 5]
 

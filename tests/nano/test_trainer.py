@@ -75,7 +75,9 @@ def test_drift_pull_and_projection(tmp_path):
     other = trainer(tmp_path, "learning_rate=0.01", "warmup_iters=0", pull="decoupled")
     other.move_anchor(0)
     _, pulled = batch(other, 0, lambda_ockham=5.0)
-    assert pulled["complexity_cost"] == pytest.approx(free["complexity_cost"] * (1 - 2 * 0.01 * 5.0), rel=1e-5)
+    assert pulled["complexity_cost"] == pytest.approx(
+        free["complexity_cost"] * (1 - 2 * 0.01 * 5.0), rel=1e-5
+    )
     _, projected = batch(other, 1, lambda_ockham=0.0, drift_ceiling=0.005)
     assert projected["drift_raw"] > 0.005
     assert projected["complexity_cost"] == pytest.approx(0.005)
@@ -146,7 +148,9 @@ def test_example_gains_weight_the_examples(tmp_path):
     fields = t.scheduled(0)
     assert len(fields["example_losses"]) == 4
     assert sum(fields["example_losses"]) / 4 == pytest.approx(loss, rel=1e-5)
-    t.backward(OccamContext(0, loss, **{**fields, "learning_rate": 0.0, "example_gain": (4.0, 0.0, 0.0, 0.0)}))
+    t.backward(
+        OccamContext(0, loss, **{**fields, "learning_rate": 0.0, "example_gain": (4.0, 0.0, 0.0, 0.0)})
+    )
     _, weighted = t.step()
     x, y = t.batches.draw(0)
     t.model.loss(x[:1], y[:1]).backward()

@@ -62,7 +62,9 @@ def test_another_shape_is_refused_by_name(tmp_path):
     _, state = saved(trainer(tmp_path), tmp_path / "c")
     wide = trainer(tmp_path, "n_embd=32")
     before = weights(wide.model)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: 'wte\.weight' is \(256, 16\) .* and \(256, 32\)"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors: 'wte\.weight' is \(256, 16\) .* and \(256, 32\)"
+    ):
         wide.restore(tmp_path / "c", state)
     assert same(before, weights(wide.model))
 

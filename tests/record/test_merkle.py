@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ockham.record.merkle import (
-    EMPTY, Frontier, check_consistency, check_inclusion, consistency_proof, inclusion_proof, leaf_hash, root_of,
+    EMPTY,
+    Frontier,
+    check_consistency,
+    check_inclusion,
+    consistency_proof,
+    inclusion_proof,
+    leaf_hash,
+    root_of,
 )  # fmt: skip
 
 # The eight inputs and roots of the CT reference tests (google/certificate-transparency, merkletree tests).

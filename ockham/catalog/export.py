@@ -1,0 +1,123 @@
+"""One portable copy of the views, with a manifest that says which logs it was made from and where they stood."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from ockham.catalog.catalog import Catalog
+from ockham.errors import BadInputError
+from ockham.event import lossless
+from ockham.record.folder import RunFolder, list_runs
+from ockham.record.snapshots import complete_lines
+
+
+def export_views(
+    runs: str | Path, to: Path, kind: str, only: Sequence[str] | None = None,
+    odr_tables: Mapping[str, pa.Table] | None = None,
+) -> int:  # fmt: skip
+    """Write every view and a manifest; returns the number of rows. All or nothing.
+
+    Args:
+        runs: the folder of runs.
+        to: a new DuckDB file, or a new folder.
+        kind: `duckdb`, `parquet` or `csv`.
+        only: run IDs; None: all.
+        odr_tables: as for `Catalog`.
+
+    Raises:
+        BadInputError: if `to` exists or can't be written.
+
+    """
+    if to.exists():
+        raise BadInputError(f"{to} exists; an export goes to a new place")
+    catalog = Catalog(runs, odr_tables, only=only)
+    manifest = _manifest(Path(runs), only)
+    names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary order by view")]
+    tables = {name: catalog.sql(f'select * from "{name}"') for name in [*names, "data_dictionary"]}
+    part = to.with_name(f".{to.name}.part")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "duckdb":
+            _to_duckdb(part, tables, manifest)
+        else:
+            _to_folder(part, tables, manifest, kind)
+        part.rename(to)
+    except OSError as error:
+        raise BadInputError(f"cannot write {to}: {error.strerror or error}") from None
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        part.unlink(missing_ok=True)
+    return sum(table.num_rows for table in tables.values())
+
+
+def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
+    """For each log: number of whole lines, and the SHA-256 over them."""
+    logs = []
+    for run_id in list_runs(runs):
+        if only is not None and run_id not in only:
+            continue
+        folder = RunFolder(runs, run_id)
+        for attempt, rank in folder.logs():
+            digest, events = hashlib.sha256(), 0
+            for segment in folder.segments(attempt, rank):
+                lines, _ = complete_lines(segment)
+                events += len(lines)
+                for line in lines:
+                    digest.update(line + b"\n")
+            logs.append(
+                {
+                    "run_id": run_id,
+                    "attempt": attempt,
+                    "rank": rank,
+                    "events": events,
+                    "sha256": digest.hexdigest(),
+                }
+            )
+    return {"manifest": 1, "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "logs": logs}
+
+
+def _to_duckdb(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
+    path.unlink(missing_ok=True)
+    with duckdb.connect(str(path)) as connection:
+        for name, table in tables.items():
+            connection.register("arriving", table)
+            connection.execute(f'create table "{name}" as select * from arriving')
+            connection.unregister("arriving")
+        connection.execute("create table manifest as select ? as manifest", [json.dumps(manifest)])
+
+
+def _to_folder(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any], kind: str) -> None:
+    folder.mkdir()
+    for name, table in tables.items():
+        if kind == "parquet":
+            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        else:
+            pyarrow.csv.write_csv(_flat(table), folder / f"{name}.csv")
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """CSV knows no lists and maps: they become JSON."""
+    columns = []
+    for field in table.schema:
+        column = table.column(field.name)
+        if pa.types.is_nested(field.type):
+            values = [
+                None if value is None else json.dumps(lossless(value), default=str)
+                for value in column.to_pylist()
+            ]
+            column = pa.chunked_array([pa.array(values, pa.string())])
+        columns.append(column)
+    return pa.table(columns, names=table.column_names)

@@ -1,0 +1,206 @@
+"""Asking the log: query, ask, schema, export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ockham.cli.options import RunsOption
+from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
+from ockham.errors import BadInputError, QueryError
+
+RUNS = Path("runs")
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of $NAME in the SQL; may be repeated.", show_default=False),
+]  # fmt: skip
+Run = Annotated[
+    str, typer.Option("--run", help="Look at this run only (a unique beginning will do).", show_default=False)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (query, ask, schema, export):
+        app.command()(verb)
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over the audit views; - reads it from stdin.")] = "",
+    file: Annotated[Path | None, typer.Option("--file", help="Read the SQL from this file.", show_default=False)] = None,
+    parameters: Parameters = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows at most; more are said to be there.")] = 100_000,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds at most.")] = 30.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the plan instead of the rows.")] = False,
+    unsafe: Annotated[bool, typer.Option("--unsafe", help="No guard: all that DuckDB can do, on this machine. Refused in CI.")] = False,
+    run: Run = "",
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:  # fmt: skip
+    """Ask the log with SQL. `ockham schema` lists the views and their columns.
+
+    Examples:
+      ockham query "select reason_code, count(*) n from decisions group by all order by n desc"
+
+      ockham query "select * from gate_decisions where run_id = $run limit 5" -p run=night-1 -f json
+
+      ockham query --file question.sql -o answer.parquet
+    """
+    text = _text(sql, file)
+    values = _values(parameters)
+    only = _only(runs, run)
+    if unsafe:
+        write_table(_unsafe(text, values, runs, only), form, output)
+        return
+    from ockham.guard import Guard
+
+    with Guard(runs, _odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
+        answer = guard.query(text, values, explain=explain)
+    if explain:
+        typer.echo(answer.table.column(answer.table.num_columns - 1)[0].as_py())
+        return
+    write_table(answer.table, form, output)
+    if answer.truncated:
+        typer.echo(f"truncated: more than {limit} rows; --limit gives more", err=True)
+
+
+def ask(
+    name: Annotated[str, typer.Argument(help="Name of a saved question; none lists them.")] = "",
+    parameters: Parameters = None,
+    run: Run = "",
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Ask a saved question; without a name, list them.
+
+    Examples:
+      ockham ask
+
+      ockham ask refusals --run night-1
+    """
+    from ockham.catalog import Catalog
+    from ockham.catalog.views import question, question_names
+
+    if not name:
+        known = [question(each) for each in question_names()]
+        rows = [(q.name, q.question, ", ".join(f"{k}: {v}" for k, v in q.parameters.items())) for q in known]
+        write_rows(("name", "question", "parameters"), rows, form, output)
+        return
+    asked = question(name)
+    only = _only(runs, run)
+    values = {**({"run": only[0]} if only and "run" in asked.parameters else {}), **_values(parameters)}
+    missing = [key for key in asked.parameters if key not in values]
+    if missing:
+        raise QueryError(f"question {name!r} wants -p {missing[0]}=VALUE: {asked.parameters[missing[0]]}")
+    typer.echo(asked.question, err=True)
+    write_table(Catalog(runs, _odr_tables(), only=only).ask(name, **values), form, output)
+
+
+def schema(
+    view: Annotated[str, typer.Argument(help="A view; none lists all.")] = "",
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+) -> None:
+    """List the views, or the columns of one, with types and meanings."""
+    from ockham.catalog import Catalog
+    from ockham.errors import nearest
+
+    catalog = Catalog(runs, only=[])
+    if not view:
+        write_table(
+            catalog.sql(
+                "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
+            ),
+            form,
+        )
+        return
+    names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary")]
+    if view not in names:
+        raise BadInputError(f"no view {view!r}{nearest(view, names)}")
+    write_table(
+        catalog.sql(
+            'select "column", type, comment as meaning from data_dictionary where view = $view',
+            {"view": view},
+        ),
+        form,
+    )
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="A .duckdb file, or a folder for Parquet or CSV.")],
+    kind: Annotated[str, typer.Option("--kind", help="duckdb, parquet or csv; default: by the name.")] = "",
+    run: Run = "",
+    runs: RunsOption = RUNS,
+) -> None:
+    """Export all views as one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from.
+
+    Examples:
+      ockham export --to night-1.duckdb --run night-1
+
+      ockham export --to shared/ --kind parquet
+    """
+    from ockham.catalog.export import export_views
+
+    chosen = kind or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
+    if chosen not in ("duckdb", "parquet", "csv"):
+        raise BadInputError(f"--kind {chosen!r}: duckdb, parquet or csv")
+    count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
+    typer.echo(f"{to}: {count} rows of {chosen}; manifest.json names the logs and where they stood", err=True)
+
+
+def _text(sql: str, file: Path | None) -> str:
+    if (not sql) == (file is None):
+        raise BadInputError("give the SQL as an argument, with --file FILE, or - to read it from stdin")
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"cannot read {file}: {error}") from None
+    return sys.stdin.read() if sql == "-" else sql
+
+
+def _values(parameters: list[str] | None) -> dict[str, Any]:
+    """`name=value`; a number where it reads as one, so that comparisons work."""
+    values: dict[str, Any] = {}
+    for text in parameters or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInputError(f"-p {text!r}: a parameter is written name=value")
+        values[name] = _number(value)
+    return values
+
+
+def _number(value: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _only(runs: Path, run: str) -> list[str] | None:
+    from ockham.cli.live import resolve
+
+    return [resolve(runs, run)] if run else None
+
+
+def _odr_tables() -> dict[str, Any]:
+    """The records of ./odr, or of $OCKHAM_ODR, as tables; none where there is no such folder."""
+    from ockham.odr.tables import tables_of_folder
+
+    return tables_of_folder(Path(os.environ.get("OCKHAM_ODR", "odr")))
+
+
+def _unsafe(text: str, values: dict[str, Any], runs: Path, only: list[str] | None) -> Any:
+    if os.environ.get("CI"):
+        raise BadInputError("--unsafe is refused in CI")
+    from ockham.catalog import Catalog
+
+    return Catalog(runs, _odr_tables(), only=only).sql(text, values or None)

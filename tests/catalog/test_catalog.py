@@ -1,0 +1,233 @@
+"""The views over real runs: typed when empty, right when full, and seeing what appears."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pytest
+
+from ockham.catalog import Catalog
+from ockham.catalog.views import VIEWS, question, question_names, views
+from ockham.errors import CannotJudgeError, QueryError
+from ockham.record.folder import RunFolder
+from ockham.run import Run
+from tests.made import made_run
+from tests.samples import events
+
+PROMISED = {
+    "runs", "run_summary", "events", "decisions", "contexts", "gate_decisions", "compressor_decisions",
+    "limiter_decisions", "memory_decisions", "hyperparameter_changes", "evaluations", "checkpoints", "policies",
+    "reason_codes", "log_gaps", "rollbacks", "odrs", "odr_constraints", "odr_evidence", "odr_findings",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("catalog")
+    made_run(folder, "a", nan_at=50)
+    made_run(folder, "b", batches=40)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def catalog(runs):
+    return Catalog(runs)
+
+
+def test_every_promised_view_is_there_and_typed_without_any_run(tmp_path):
+    """Same columns and types on nothing as on everything."""
+    empty = Catalog(tmp_path / "nowhere")
+    dictionary = empty.rows("select * from data_dictionary")
+    assert {row["view"] for row in dictionary} >= PROMISED
+    for name in PROMISED:
+        table = empty.sql(f"select * from {name}")
+        assert table.num_columns > 1
+        if name != "reason_codes":
+            assert table.num_rows == 0
+        assert not [f.name for f in table.schema if pa.types.is_null(f.type)]
+
+
+def test_types_do_not_depend_on_content(runs, tmp_path, catalog):
+    """No auto-detection anywhere."""
+    empty = Catalog(tmp_path)
+    for name in PROMISED:
+        assert catalog.sql(f"select * from {name}").schema == empty.sql(f"select * from {name}").schema, name
+
+
+def test_every_view_and_its_named_columns_have_comments(catalog):
+    """COMMENT ON each; a comment of a column that does not exist would fail to be made."""
+    rows = catalog.rows("select view, any_value(view_comment) as c from data_dictionary group by view")
+    assert all(row["c"] for row in rows)
+    assert {view.name for view in views()} == set(VIEWS)
+    keys = catalog.rows("select comment from data_dictionary where view = 'decisions'")
+    assert all(row["comment"] for row in keys)
+
+
+def test_the_counts_are_the_logs(runs, catalog):
+    """Every line is an event, every decision a decision, told by the lines themselves."""
+    lines = events(RunFolder(runs, "a"))
+    made = [e for e in lines if e["type"] == "ockham.decision.made.v1"]
+    assert catalog.rows("select count(*) n from events where run_id = 'a'")[0]["n"] == len(lines)
+    rows = catalog.rows("select * from decisions where run_id = 'a' order by sequence")
+    assert [r["decision_id"] for r in rows] == [e["id"] for e in made]
+    assert [r["observed"] for r in rows if r["plugin"] == "gate"][:5] == [
+        e["data"]["observed"] for e in made if e["data"]["plugin"] == "gate"
+    ][:5]
+
+
+def test_run_summary_agrees_with_the_run_itself(runs, catalog):
+    """Rates from the views are those that run.finished gives."""
+    row = catalog.rows("select * from run_summary where run_id = 'a'")[0]
+    ended = events(RunFolder(runs, "a"))[-1]["data"]
+    assert row["state"] == "COMPLETED"
+    assert row["batches"] == ended["batches"] == 120
+    assert row["nonfinite"] == 1
+    assert row["finite_batches"] == 119
+    assert row["update_rate"] == pytest.approx(ended["update_rate"])
+    assert row["accept_rate"] == pytest.approx(ended["accept_rate"])
+    assert row["accepted"] == ended["accepted"] > 0
+
+
+def test_non_finite_numbers_are_numbers_again(catalog):
+    """NaN is NaN in SQL, not text and not NULL."""
+    row = catalog.rows(
+        "select isnan(task_loss) as nan, updated from contexts where run_id = 'a' and iter_num = 50 and hook = 'batch'"
+    )[0]
+    assert row == {"nan": True, "updated": False}
+
+
+def test_gate_and_memory_views(catalog):
+    """updated and margin; the failed gate and the quotients."""
+    wrong = "select count(*) n from gate_decisions where updated <> (action = 'UPDATE') or abs(margin - (observed - threshold)) > 0"
+    assert catalog.rows(wrong)[0]["n"] == 0
+    first = catalog.rows(
+        "select * from memory_decisions where accepted and run_id = 'a' order by sequence limit 1"
+    )[0]
+    assert first["reason_code"] == "ACCEPTED_FIRST_VALID"
+    assert first["baseline_quotient"] is None
+    assert first["occam_quotient"] > 0
+
+
+def test_a_renamed_plugin_is_still_a_gate(tmp_path):
+    """What a plugin is stands in the policy, not in its name."""
+    (tmp_path / "p.yaml").write_text(
+        "name: mine\nplugins:\n  finite: {}\n  surprise: {use: gate, target: 0.5}\n"
+    )
+    made_run(tmp_path / "runs", policy=str(tmp_path / "p.yaml"), batches=30)
+    assert Catalog(tmp_path / "runs").rows("select distinct plugin from gate_decisions") == [
+        {"plugin": "surprise"}
+    ]
+
+
+def test_a_checkpoint_leads_to_its_decision(catalog):
+    """Which decisions made these weights: one question."""
+    name = catalog.rows(
+        "select snapshot_id from checkpoints where kind = 'accepted' and run_id = 'a' limit 1"
+    )[0]["snapshot_id"]
+    told = catalog.ask("lineage", snapshot=name, run="a").to_pylist()
+    assert told[0]["reason_code"].startswith("ACCEPTED")
+    assert len(told[0]["log_root"]) == 64
+
+
+@pytest.mark.parametrize("name", question_names())
+def test_every_saved_question_is_answered(catalog, name):
+    """It opens with its question, and runs on real runs and on none."""
+    asked = question(name)
+    assert asked.question.endswith("?")
+    values = {"run": "a", "iter": 5, "snapshot": "accepted-00000019"}
+    assert catalog.ask(name, **{key: values[key] for key in asked.parameters}).num_columns > 1
+    assert re.fullmatch(r"[a-z_]+", name)
+
+
+def test_there_are_enough_saved_questions():
+    """At least fifteen."""
+    assert len(question_names()) >= 15
+
+
+def test_a_filter_prunes_runs(runs):
+    """One run only, by filter and by ask(run=...)."""
+    only = Catalog(runs, only=["b"])
+    assert only.rows("select distinct run_id from events") == [{"run_id": "b"}]
+    assert {r["run_id"] for r in Catalog(runs).ask("decisions_by_reason", run="b").to_pylist()} == {"b"}
+
+
+def test_a_live_run_is_seen_and_grows(tmp_path):
+    """Lines that no Parquet holds yet are read, each one once."""
+    catalog = Catalog(tmp_path)
+    with Run(plugins=[], runs=tmp_path, run_id="live") as run:
+        count = "select count(*) n from contexts"
+        for i in range(30):
+            run.end(run.batch(i, 2.0))
+            if i in (9, 19):
+                run.flush()
+                assert catalog.rows(count)[0]["n"] == i + 1
+        assert catalog.rows("select state from runs") == [{"state": "UNFINISHED"}]
+    assert catalog.rows(count)[0]["n"] == 30
+    assert catalog.rows("select state from runs") == [{"state": "COMPLETED"}]
+
+
+def test_a_torn_tail_is_left_out_and_garbage_is_named(tmp_path):
+    """Half a line is not yet an event; a whole line that is none is an error with its place."""
+    run = made_run(tmp_path, batches=20)
+    for kind in ("contexts", "decisions", "events"):
+        for path in (run.folder.path / kind).rglob("*.parquet"):
+            path.unlink()
+    segment = run.folder.segments(1, 0)[0]
+    count = segment.read_bytes().count(b"\n")
+    with segment.open("ab") as file:
+        file.write(b'{"specversion":"1.0","id":"x')
+    assert Catalog(tmp_path).rows("select count(*) n from events")[0]["n"] == count
+    with segment.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(CannotJudgeError, match=r"000000000000\.jsonl: a line"):
+        Catalog(tmp_path)
+
+
+def test_superseded_rows_are_marked(tmp_path):
+    """What a resume goes back before is superseded, and no rate counts it twice."""
+    from ockham.record.checkpoints import starting_point
+
+    def keep(metadata, state):
+        import orjson
+
+        from ockham.record.checkpoints import Packed
+
+        return Packed({"state.json": orjson.dumps({**state, "trainer": {"settings": {}}})}, "0" * 64)
+
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        for i in range(20):
+            ctx = run.end(run.batch(i, 2.0))
+            if i == 9:
+                run.checkpoint(ctx, "resume", keep)
+    start = starting_point(tmp_path, "a")
+    with Run(runs=tmp_path, run_id="a", resumed=start) as run:
+        run.load_state_dict(start.state["run"])
+        for i in range(start.iter_num, 25):
+            run.end(run.batch(i, 2.0))
+    catalog = Catalog(tmp_path)
+    counted = catalog.rows("select attempt, superseded, count(*) n from contexts group by all order by all")
+    assert counted == [
+        {"attempt": 1, "superseded": False, "n": 10},
+        {"attempt": 1, "superseded": True, "n": 10},
+        {"attempt": 2, "superseded": False, "n": 15},
+    ]
+    assert catalog.rows("select batches, last_iter from run_summary") == [{"batches": 25, "last_iter": 24}]
+
+
+def test_bad_questions_are_named(catalog):
+    """Nearest name, own parameters, DuckDB's words."""
+    with pytest.raises(QueryError, match="did you mean 'refusals'"):
+        catalog.ask("refusal")
+    with pytest.raises(QueryError, match="it takes: none"):
+        catalog.ask("refusals", limit=3)
+    with pytest.raises(QueryError, match="Binder Error"):
+        catalog.sql("select nothing from decisions")
+
+
+def test_a_python_variable_is_no_table(catalog):
+    """DuckDB would read a local variable by its name; here it does not."""
+    secret = pa.table({"a": [1]})
+    with pytest.raises(QueryError):
+        catalog.sql("select * from secret")
+    assert secret.num_rows == 1

@@ -1,0 +1,59 @@
+"""One portable copy, read by others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from ockham.catalog.export import export_views
+from ockham.errors import BadInputError
+from tests.made import made_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return made_run(tmp_path_factory.mktemp("export"), batches=30)
+
+
+def test_parquet_with_a_manifest_of_the_logs(run, tmp_path):
+    """The digest in the manifest is that of the log's lines."""
+    export_views(run.folder.runs, tmp_path / "out", "parquet")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    log = b"".join(path.read_bytes() for path in run.folder.segments(1, 0))
+    assert manifest["logs"] == [
+        {
+            "run_id": "a",
+            "attempt": 1,
+            "rank": 0,
+            "events": log.count(b"\n"),
+            "sha256": hashlib.sha256(log).hexdigest(),
+        }
+    ]
+    assert pq.read_table(tmp_path / "out/contexts.parquet").num_rows >= 30
+
+
+def test_one_duckdb_file(run, tmp_path):
+    """Opened by plain DuckDB."""
+    export_views(run.folder.runs, tmp_path / "a.duckdb", "duckdb")
+    with duckdb.connect(str(tmp_path / "a.duckdb"), read_only=True) as c:
+        assert c.execute("select count(*) from gate_decisions").fetchone() == (30,)
+        assert c.execute(
+            "select json_extract_string(manifest, '$.logs[0].run_id') from manifest"
+        ).fetchone() == ("a",)
+
+
+def test_csv(run, tmp_path):
+    """Nested columns are JSON."""
+    export_views(run.folder.runs, tmp_path / "out", "csv")
+    assert (tmp_path / "out/decisions.csv").read_text().splitlines()[0].startswith('"decision_id"')
+
+
+def test_an_export_overwrites_nothing(run, tmp_path):
+    """What is there stays."""
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInputError, match="exists"):
+        export_views(run.folder.runs, tmp_path / "out", "csv")

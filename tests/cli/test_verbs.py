@@ -1,0 +1,210 @@
+"""The verbs as people type them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.made import made_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verbs")
+    made_run(folder, "night-1")
+    made_run(folder, "night-2", batches=20)
+    return folder
+
+
+def ockham(runs, *words, stdin=None, env=None, cwd=None):
+    code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "--runs", str(runs), *words], capture_output=True, text=True, timeout=60,
+        input=stdin, env={**os.environ, **(env or {})}, cwd=cwd or runs,
+    )  # fmt: skip
+
+
+def test_runs_in_a_pipe_are_tsv(runs):
+    """Untruncated, one header, times in UTC."""
+    done = ockham(runs, "runs")
+    lines = done.stdout.splitlines()
+    assert lines[0].split("\t")[:3] == ["run_id", "created", "state"]
+    assert [line.split("\t")[0] for line in lines[1:]] == ["night-1", "night-2"]
+    assert done.stderr == ""
+
+
+def test_no_runs_is_clean_and_says_so(tmp_path):
+    """Exit 0 with a sentence."""
+    done = ockham(tmp_path / "none", "runs", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "no runs in" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv", "md", "table"])
+def test_every_form_holds_the_same_rows(runs, form):
+    """JSON is strict, CSV parses, the table has the words."""
+    done = ockham(
+        runs, "query", "select plugin, count(*) n from decisions group by all order by plugin", "-f", form
+    )
+    assert done.returncode == 0, done.stderr
+    if form == "json":
+        assert json.loads(done.stdout)[0]["plugin"] == "anchor"
+    elif form == "jsonl":
+        assert json.loads(done.stdout.splitlines()[0])["plugin"] == "anchor"
+    elif form == "csv":
+        assert next(csv.DictReader(io.StringIO(done.stdout)))["plugin"] == "anchor"
+    assert "gate" in done.stdout
+
+
+def test_json_has_no_nan(runs):
+    """Non-finite numbers are strings that any parser takes."""
+    done = ockham(
+        runs, "query", "select 'NaN'::double as a, '-inf'::double as b, null as c, [1.5] as d", "-f", "json"
+    )
+    assert json.loads(done.stdout, parse_constant=lambda _: pytest.fail("not strict")) == [
+        {"a": "NaN", "b": "-Infinity", "c": None, "d": [1.5]}
+    ]
+
+
+def test_query_from_stdin_file_and_with_parameters(runs, tmp_path):
+    """-, --file, -p, -o by its ending."""
+    assert ockham(runs, "query", "-", stdin="select 41 + 1 as x").stdout == "x\n42\n"
+    (tmp_path / "q.sql").write_text("select count(*) as n from gate_decisions where run_id = $run")
+    done = ockham(
+        runs,
+        "query",
+        "--file",
+        str(tmp_path / "q.sql"),
+        "-p",
+        "run=night-2",
+        "-o",
+        str(tmp_path / "x.parquet"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"n": 20}]
+
+
+def test_truncation_is_said(runs):
+    """On stderr, so that the rows stay rows."""
+    done = ockham(runs, "query", "from contexts", "--limit", "3")
+    assert len(done.stdout.splitlines()) == 4
+    assert "truncated: more than 3 rows" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["query", "drop table runs"], "DROP is refused"),
+        (["query", "select * from decision"], "did you mean 'decisions'"),
+        (["query", "select nope from decisions"], "nope"),
+        (["query"], "give the SQL"),
+        (["query", "--file", "/nowhere.sql"], "cannot read /nowhere.sql"),
+        (["query", "select 1", "-p", "x"], "name=value"),
+        (["query", "select 1", "-o", "/nowhere/x.csv"], "cannot write /nowhere/x.csv"),
+        (["ask", "refusal"], "did you mean 'refusals'"),
+        (["ask", "why_skipped", "--run", "night-1"], "-p iter=VALUE"),
+        (["schema", "decision"], "did you mean 'decisions'"),
+        (["show", "zzz"], "nothing in"),
+        (["show", "night"], "more than one"),
+        (["why", "night-1", "5000"], "it has 0 to 119"),
+        (["why", "nacht", "5"], "no run 'nacht'"),
+        (["tail", "night-3"], "no run 'night-3'"),
+    ],
+)
+def test_bad_input_is_one_line(runs, words, told):
+    """Exit 2, no traceback."""
+    done = ockham(runs, *words)
+    assert done.returncode == 2, done.stdout
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_unsafe_is_refused_in_ci(runs):
+    """And works on one's own machine."""
+    assert ockham(runs, "query", "select version() v", "--unsafe", env={"CI": "true"}).returncode == 2
+    assert ockham(runs, "query", "select version() v", "--unsafe", env={"CI": ""}).returncode == 0
+
+
+def test_why_tells_the_chain(runs):
+    """Given, who decided what and why, done; every decision with its ID."""
+    done = ockham(runs, "why", "night-1", "29")
+    assert "given: loss" in done.stdout
+    assert "gate, before the step:" in done.stdout
+    assert "memory, at the evaluation:" in done.stdout
+    assert "evaluation: validation loss" in done.stdout
+    decision = next(
+        word for line in done.stdout.splitlines() for word in line.split() if word.count("-") == 4
+    )
+    shown = ockham(runs, "show", decision)
+    assert shown.stdout.startswith("decision\n")
+    assert decision in shown.stdout
+
+
+def test_show_finds_runs_checkpoints_and_policies(runs):
+    """By any unique beginning."""
+    assert ockham(runs, "show", "night-1").stdout.startswith("run\n")
+    snapshot = ockham(
+        runs, "query", "select snapshot_id from checkpoints where run_id='night-1' limit 1"
+    ).stdout.split()[1]
+    assert "weights_sha256" in ockham(runs, "show", snapshot).stdout
+    assert json.loads(ockham(runs, "show", "night-1", "-f", "json").stdout)[0]["batches"] == 120
+
+
+def test_tail_shows_the_last_decisions(runs):
+    """And -F ends by itself where the run has ended."""
+    done = ockham(runs, "tail", "night-2", "-n", "3", "-F")
+    assert len(done.stdout.splitlines()) == 3
+    assert "iter 19" in done.stdout
+
+
+def test_ask_lists_and_answers(runs):
+    """The question goes to stderr, the rows to stdout."""
+    assert "refusals" in ockham(runs, "ask").stdout
+    done = ockham(runs, "ask", "bands", "--run", "night-1", "-f", "json")
+    assert json.loads(done.stdout)[0]["run_id"] == "night-1"
+    assert done.stderr.startswith("Are update rate")
+
+
+def test_schema_is_the_data_dictionary(runs):
+    """Views, then columns with types and meanings."""
+    assert "gate_decisions" in ockham(runs, "schema").stdout
+    assert "reason_code\tVARCHAR\twhy, a stable code" in ockham(runs, "schema", "decisions").stdout
+
+
+def test_export(runs, tmp_path):
+    """One folder with a manifest."""
+    done = ockham(runs, "export", "--to", str(tmp_path / "out"), "--run", "night-2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["logs"][0]["run_id"] == "night-2"
+
+
+def test_hostile_names_do_not_reach_the_terminal(tmp_path):
+    """Control characters of data are shown, not obeyed; a spreadsheet runs no formula."""
+    done = ockham(
+        tmp_path,
+        "query",
+        "select chr(27) || '[31mred' as a, '=1+1' as b",
+        "-f",
+        "csv",
+        "--unsafe",
+        env={"CI": ""},
+    )
+    assert "\x1b" not in done.stdout
+    assert "'=1+1" in done.stdout
+
+
+def test_help_is_quick_and_light():
+    """--help loads neither torch nor duckdb nor pyarrow."""
+    code = (
+        "import sys; from ockham.cli import application; application();"
+        "print([m for m in ('torch', 'duckdb', 'pyarrow', 'streamlit', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"
