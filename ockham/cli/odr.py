@@ -65,7 +65,7 @@ def check(
     output: Output = None,
 ) -> None:
     """Lint, then recompute from the log what the records claim: values, quotients, verdicts."""
-    from ockham.odr.ask import ask
+    from ockham.odr.ask import guarded
     from ockham.odr.check import check as checked
     from ockham.odr.fix import tick_all
     from ockham.odr.folder import find
@@ -73,7 +73,7 @@ def check(
 
     records = lint_folder(folder)
     chosen = [find(records, name) for name in wanted] if wanted else records
-    judged = {record.shown: checked(record, [runs], ask, today()) for record in chosen}
+    judged = {record.shown: checked(record, [runs], guarded, today()) for record in chosen}
     if fix:
         for record in tick_all(chosen, judged):
             print(f"mended {record.shown}", file=sys.stderr)

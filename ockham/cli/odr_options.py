@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-Folder = Annotated[Path, typer.Option("--dir", help="Folder of the records.", show_default=True)]
+Folder = Annotated[
+    Path, typer.Option("--dir", envvar="OCKHAM_ODR", help="Folder of the records.", show_default=True)
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")]
 Codes = Annotated[list[str] | None, typer.Option(help="Code or its beginning (ODR5); may be given again.")]
 Which = Annotated[str, typer.Argument(help="Its id, number or file name.")]

@@ -1,20 +1,40 @@
-"""Asking a constraint of a runs folder: through the catalog, as SQL that a stranger wrote."""
+"""Asking constraints of a runs folder: their SQL is a stranger's, so it goes through the guard."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ockham.catalog import Catalog
+from ockham.errors import QueryError
+
+# Asks SQL with parameters; gives at most a few rows.
+Ask = Callable[[str, Mapping[str, str]], list[dict[str, Any]]]
+# Opens a runs folder for asking.
+Asker = Callable[[Path], AbstractContextManager[Ask]]
+MOST_ROWS = 2  # one is right, a second shows that it is not one
+SECONDS = 30.0
 
 
-def ask(runs: Path, sql: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The rows of a query.
+class QueryTimeoutError(QueryError):
+    """A constraint's query did not end in time."""
 
-    Raises:
-        QueryError: if it cannot be answered.
 
-    """
-    rows: list[dict[str, Any]] = Catalog(runs).sql(sql, dict(parameters)).to_pylist()
-    return rows
+@contextmanager
+def guarded(runs: Path) -> Iterator[Ask]:
+    """Ask through the guard: one process for all constraints of a record, started by the first."""
+    from ockham.guard import Guard
+
+    with Guard(runs, timeout=SECONDS, limit=MOST_ROWS) as guard:
+
+        def ask(sql: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+            try:
+                rows: list[dict[str, Any]] = guard.query(sql, parameters).table.to_pylist()
+            except QueryError as error:
+                if "took longer" in str(error) or "ended the process" in str(error):
+                    raise QueryTimeoutError(str(error)) from None
+                raise
+            return rows
+
+        yield ask

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ockham.errors import OckhamError, QueryError
+from ockham.errors import CannotJudgeError, OckhamError, RunError
+from ockham.odr.ask import Ask, Asker, QueryTimeoutError
 from ockham.odr.claims import Constraint
 from ockham.odr.codes import Severity
 from ockham.odr.evidence import Cut, cut, lay_out, locate
@@ -23,32 +23,24 @@ from ockham.odr.rules import day_of, delta_digits
 from ockham.odr.statement import read_statement
 from ockham.odr.verdict import NOTHING, Judgement, Pin, Result, agrees, judge, verdict_of
 
-# Asks SQL of a runs folder: (runs, sql, parameters) -> rows.
-Ask = Callable[[Path, str, Mapping[str, str]], list[dict[str, Any]]]
 
-
-class QueryTimeoutError(QueryError):
-    """A constraint's query did not end in time."""
-
-
-def check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date) -> Judgement:
+def check(record: Record, places: Sequence[Path], asker: Asker, today: dt.date) -> Judgement:
     """Judge one record and note its findings.
 
     Args:
         record: as lint has read it.
         places: folders of runs, the first that has a run counts; what is packed beside the record goes before them.
-        ask: asks one SQL text of a runs folder.
+        asker: opens a runs folder for asking; `guarded` but in tests.
         today: for waivers.
-
-    Raises:
-        CannotJudgeError: if a log is there and cannot be read.
 
     """
     with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
-        return _check(record, places, ask, today, Path(temporary))
+        return _check(record, places, asker, today, Path(temporary))
 
 
-def _check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date, temporary: Path) -> Judgement:
+def _check(
+    record: Record, places: Sequence[Path], asker: Asker, today: dt.date, temporary: Path
+) -> Judgement:
     claims = record.claims
     cuts, sound = _cuts(record, places, temporary / "unpacked")
     results: tuple[Result, ...]
@@ -62,9 +54,8 @@ def _check(record: Record, places: Sequence[Path], ask: Ask, today: dt.date, tem
     else:
         lay_out(cuts, temporary / "runs")
         parameters = {one.side.name: one.side.run for one in cuts}
-        results = tuple(
-            _ask_one(constraint, temporary / "runs", parameters, ask) for constraint in claims.constraints
-        )
+        with asker(temporary / "runs") as ask:
+            results = tuple(_ask_one(constraint, ask, parameters) for constraint in claims.constraints)
         delta = oq_delta(record, cuts)
     for result in results:
         _note(record, result, today)
@@ -79,10 +70,14 @@ def _cuts(record: Record, places: Sequence[Path], unpacked: Path) -> tuple[list[
     cuts, sound = [], True
     for side in record.claims.sides:
         path = ("evidence", side.name)
-        folder = unpack(record.file.parent / "evidence", side, unpacked / side.name) or locate(
-            side.run, places
-        )
-        found = cut(side, folder) if folder is not None else None
+        try:
+            packs = record.file.parent / "evidence"
+            folder = unpack(packs, side, unpacked / side.name) or locate(side.run, places)
+            found = cut(side, folder) if folder is not None else None
+        except (CannotJudgeError, RunError) as error:  # the evidence of one record hides no other record
+            record.add_at("ODR408", str(error), (*path, "run"))
+            sound = False
+            continue
         if found is None:
             what = (
                 f"run {side.run}" if folder is None else f"log {side.attempt}-{side.rank} of run {side.run}"
@@ -106,7 +101,7 @@ def _cuts(record: Record, places: Sequence[Path], unpacked: Path) -> tuple[list[
     return cuts, sound
 
 
-def _ask_one(constraint: Constraint, runs: Path, parameters: Mapping[str, str], ask: Ask) -> Result:
+def _ask_one(constraint: Constraint, ask: Ask, parameters: Mapping[str, str]) -> Result:
     statement = read_statement(constraint.sql)
     if (
         statement.faults or not constraint.sql
@@ -117,7 +112,7 @@ def _ask_one(constraint: Constraint, runs: Path, parameters: Mapping[str, str], 
     if missing:
         return Result(constraint, "unknown", reason=f"${missing[0]} names no run", code="ODR505")
     try:
-        rows = ask(runs, constraint.sql, {name: parameters[name] for name in statement.parameters})
+        rows = ask(constraint.sql, {name: parameters[name] for name in statement.parameters})
     except QueryTimeoutError as error:
         return Result(constraint, "unknown", reason=str(error), code="ODR513")
     except OckhamError as error:

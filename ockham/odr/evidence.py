@@ -6,6 +6,7 @@ derived files are not in it, so a growing log changes no verdict and only lines 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -139,20 +140,28 @@ def _note_context(waiting: list[Cited], line: bytes) -> None:
 
 
 def lay_out(cuts: Sequence[Cut], runs: Path) -> None:
-    """Make a runs folder that holds the cut logs, the attempts before them, and nothing else."""
+    """Make a runs folder that holds the cut logs, the attempts before them and their policies, and nothing else.
+
+    Of run.json only an empty one is there: no root covers it. A policy counts where its digest is its name.
+    """
     for one in sorted(cuts, key=lambda c: c.size):  # of two cuts of one log the longer one stays
         target = RunFolder(runs, one.side.run)
         target.path.mkdir(parents=True, exist_ok=True)
-        _link(one.folder.run_json, target.run_json)
-        for name in ("policies", "blobs"):
-            if (one.folder.path / name).is_dir():
-                _link(one.folder.path / name, target.path / name)
+        target.run_json.write_bytes(b"{}")
+        for policy in policies_of(one.folder):
+            _link(policy, target.path / "policies" / policy.name)
         for attempt, rank in one.folder.logs():
             if rank == one.side.rank and attempt < one.side.attempt:
                 for segment in one.folder.segments(attempt, rank):
                     _link(segment, target.log(attempt, rank) / segment.name)
         for segment, size in one.parts:
             _begin(segment, size, target.log(one.side.attempt, one.side.rank) / segment.name)
+
+
+def policies_of(folder: RunFolder) -> list[Path]:
+    """The run's policies whose bytes have the digest that their name says."""
+    files = sorted((folder.path / "policies").glob("*.json"))
+    return [file for file in files if hashlib.sha256(file.read_bytes()).hexdigest() == file.stem]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ockham.errors import BadInputError
+from ockham.odr.ask import guarded
 from ockham.odr.claims import Constraint, Side
 from ockham.odr.draft import DEFAULTS
 from ockham.odr.evidence import cut, lay_out, locate, pinned
@@ -44,15 +45,13 @@ def measured_defaults(sides: Sequence[Side], runs: Path) -> tuple[Constraint, ..
     """The constraints that a new record begins with, measured; none without two sides."""
     if len(sides) < 2:
         return ()
-    from ockham.odr.ask import ask
 
     cuts = [one for side in sides if (one := cut(side, RunFolder(runs, side.run))) is not None]
     parameters = {side.name: side.run for side in sides}
     with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
         lay_out(cuts, Path(temporary))
-        results = [
-            judge(constraint, ask(Path(temporary), constraint.sql, parameters)) for constraint in DEFAULTS
-        ]
+        with guarded(Path(temporary)) as ask:
+            results = [judge(constraint, ask(constraint.sql, parameters)) for constraint in DEFAULTS]
     return tuple(result.constraint._replace(measured=result.value) for result in results)
 
 

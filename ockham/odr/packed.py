@@ -1,7 +1,9 @@
 """Evidence that travels with the records: the cut log, compressed, in `evidence/` beside them.
 
 `evidence/<run>.<attempt>-<rank>.jsonl.gz` holds the lines themselves and nothing derived; the root that the record
-names says whether they are the ones. A record with packed evidence is checked without the run's folder.
+names says whether they are the ones. `evidence/policies/` holds the policies that they name, by their digests. A
+record with packed evidence is checked without the run's folder. Packed files may come from a stranger, so every line
+must be an event by its schema before anything else reads it.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ import gzip
 import zlib
 from pathlib import Path
 
+import orjson
+
 from ockham.errors import CannotJudgeError
+from ockham.event import kind_of
 from ockham.odr.claims import Side
-from ockham.odr.evidence import Cut
+from ockham.odr.evidence import Cut, policies_of
 from ockham.record.folder import RunFolder, segment_name, write_durably
+from ockham.record.schema import checker
 
 MAX_UNPACKED = 256 * 2**20  # bytes: a file of a few kilobytes can claim to be a thousand times that
 
@@ -24,10 +30,12 @@ def packed_file(folder: Path, side: Side) -> Path:
 
 
 def pack(one: Cut, folder: Path) -> Path:
-    """Write a cut log; the same lines give the same bytes."""
+    """Write a cut log and its policies; the same lines give the same bytes."""
     lines = b"".join(segment.read_bytes()[:size] for segment, size in one.parts)
     file = packed_file(folder, one.side)
     write_durably(file, gzip.compress(lines, compresslevel=9, mtime=0))
+    for policy in policies_of(one.folder):
+        write_durably(folder / "policies" / policy.name, policy.read_bytes())
     return file
 
 
@@ -35,7 +43,7 @@ def unpack(folder: Path, side: Side, runs: Path) -> RunFolder | None:
     """Lay a packed log out as a run folder below `runs`; None where nothing is packed.
 
     Raises:
-        CannotJudgeError: if the file is no such thing, or too big.
+        CannotJudgeError: if the file is no such thing, too big, or holds a line that is no event.
 
     """
     file = packed_file(folder, side)
@@ -45,10 +53,37 @@ def unpack(folder: Path, side: Side, runs: Path) -> RunFolder | None:
         with gzip.open(file, "rb") as stream:
             lines = stream.read(MAX_UNPACKED + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise CannotJudgeError(f"packed evidence {file} cannot be read: {error}") from None
+        raise CannotJudgeError(f"packed evidence {file.name} cannot be read: {error}") from None
     if len(lines) > MAX_UNPACKED:
-        raise CannotJudgeError(f"packed evidence {file} holds more than {MAX_UNPACKED >> 20} MiB")
+        raise CannotJudgeError(f"packed evidence {file.name} holds more than {MAX_UNPACKED >> 20} MiB")
     target = RunFolder(runs, side.run)
+    revisions = _revisions(file.name, lines)
     write_durably(target.log(side.attempt, side.rank) / segment_name(0), lines)
     write_durably(target.run_json, b"{}")
+    for digest in sorted(revisions):
+        policy = folder / "policies" / f"{digest}.json"
+        if policy.is_file():
+            write_durably(target.path / "policies" / policy.name, policy.read_bytes())
     return target
+
+
+def _revisions(name: str, lines: bytes) -> set[str]:
+    """The digests of the policies that the lines name.
+
+    Raises:
+        CannotJudgeError: naming the first line that is no event.
+
+    """
+    is_valid = checker()
+    found = set()
+    for at, line in enumerate(lines.split(b"\n")[:-1]):
+        try:
+            event = orjson.loads(line)
+            fits = is_valid(kind_of(event["type"]), event)
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+            fits = False
+        if not fits:
+            raise CannotJudgeError(f"packed evidence {name}: line {at + 1} is no event")
+        if event["type"] == "ockham.policy.loaded.v1":
+            found.add(event["data"]["policy_revision"].removeprefix("sha256:"))
+    return found

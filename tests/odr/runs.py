@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
 import orjson
-import pyarrow as pa
 
 from ockham.context import OccamContext
-from ockham.errors import QueryError
-from ockham.record.folder import RunFolder, list_runs
 from ockham.record.lines import field_values
 from ockham.record.log import LogWriter
-from ockham.record.snapshots import tables
 from tests.samples import REVISION, context_record, decision, run_folder
 
 UPDATES = 40
@@ -69,27 +64,3 @@ def events_of(runs: Path, run_id: str) -> list[dict]:
 def accepting(events: list[dict]) -> str:
     """The ID of the run's ACCEPT."""
     return next(e["id"] for e in events if e["data"].get("action") == "ACCEPT")
-
-
-def ask(runs: Path, sql: str, parameters: dict[str, str]) -> list[dict]:
-    """Real DuckDB over the lines, with as much of the views as these tests need."""
-    lines = []
-    for run in list_runs(runs):
-        folder = RunFolder(runs, run)
-        for attempt, rank in folder.logs():
-            lines += [line for s in folder.segments(attempt, rank) for line in s.read_bytes().splitlines()]
-    found = tables(lines)
-    with duckdb.connect(config={"threads": 1}) as connection:
-        for name, table in found.items():
-            connection.register(f"raw_{name}", table)
-            connection.execute(f"CREATE VIEW {name} AS FROM raw_{name}")
-        connection.execute("CREATE VIEW gate_decisions AS FROM decisions WHERE plugin = 'gate'")
-        connection.execute(
-            "CREATE VIEW evaluations AS SELECT run_id, (data::JSON->>'val_loss')::DOUBLE AS val_loss FROM events "
-            "WHERE type = 'ockham.evaluation.recorded.v1'"
-        )
-        try:
-            result: pa.Table = connection.sql(sql, params=parameters or None).to_arrow_table()
-        except duckdb.Error as error:
-            raise QueryError(str(error).split("\n")[0]) from None
-    return result.to_pylist()
