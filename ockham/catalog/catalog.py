@@ -6,6 +6,7 @@ Files are looked at again before each query, so a run that appears, or grows, wh
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,11 @@ class Catalog:
         self._tails: dict[Path, Tail] = {}
         self._state: object = None
         self._lock = threading.RLock()
-        self.connection = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+        self.connection = duckdb.connect(":memory:", config={
+            "autoinstall_known_extensions": "false",
+            # Not the working folder; behind a lock nothing may be spilled at all.
+            "temp_directory": "" if locked else str(Path(tempfile.gettempdir()) / "ockham-duckdb"),
+        })  # fmt: skip
         self.connection.execute("set timezone = 'UTC'")
         self.connection.execute("set python_enable_replacements = false")  # a Python variable is no table
         self.refresh()
