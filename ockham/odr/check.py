@@ -123,7 +123,8 @@ def _ask_one(constraint: Constraint, ask: Ask, parameters: Mapping[str, str]) ->
 def _note(record: Record, result: Result, today: dt.date) -> None:
     constraint = result.constraint
     path = ("constraints", constraint.at)
-    if result.code:
+    # A record that says REVERT or INCONCLUSIVE does not claim that its constraints hold; ODR604 compares the verdict.
+    if result.code and (not record.claims.has_outcome or record.claims.verdict in {"KEEP", None}):
         waived = any(
             waiver.constraint == constraint.id
             and (until := day_of(waiver.until)) is not None

@@ -405,3 +405,9 @@ def test_quotients_of_two_kinds_do_not_compare(runs, old, new, said):
     assert (judgement.oq_delta, judgement.verdict) == (None, "INCONCLUSIVE")
     assert found == ["ODR603", "ODR604"]
     assert any(said in f.message for f in record.findings)
+
+
+def test_an_honest_failure_is_no_finding(runs):
+    """A record that says REVERT, and is right, is as clean as one that says KEEP."""
+    judgement, found, _ = checked(runs, threshold=0.5, verdict="REVERT", tick=" ", status="rejected")
+    assert (judgement.verdict, judgement.results[0].state, found) == ("REVERT", "fail", [])

@@ -1,9 +1,12 @@
 """Our own decisions, by our own tool."""
 
 from ockham import shipped
+from ockham.odr.ask import guarded
+from ockham.odr.check import check
 from ockham.odr.folder import read_folder
 from ockham.odr.graph import index
 from ockham.odr.lint import findings_of, lint_folder
+from tests.odr.samples import TODAY
 
 OURS = shipped.root() / "odr"
 
@@ -17,6 +20,17 @@ def test_our_index_is_up_to_date():
     """The list in odr/README.md is the one that the records give."""
     text = (OURS / "README.md").read_text()
     assert index(read_folder(OURS), text) == text
+
+
+def test_our_claims_are_what_the_evidence_gives(tmp_path):
+    """Values, quotients, verdicts and ticks of our records are recomputed from the packed evidence, without a run folder."""
+    records = lint_folder(OURS)
+    judged = {record.claims.id: check(record, [tmp_path], guarded, TODAY) for record in records}
+
+    assert findings_of(records) == []
+    verdicts = [judgement.verdict for judgement in judged.values()]
+    assert verdicts.count("KEEP") >= 4
+    assert "REVERT" in verdicts
 
 
 def test_there_is_one_of_each_kind():
