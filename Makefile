@@ -14,7 +14,7 @@ demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
 test: $(VENV)/.ready ## the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 check: lint types contracts test ## everything that must hold before a commit lands
 

@@ -1,0 +1,1 @@
+"""The audit pages: Streamlit and Altair, reading the catalog."""

@@ -89,7 +89,9 @@ class Run:
         self._facts = dict(facts or {})
         if resumed is not None and resumed.data.get("sha256") != self.data.get("sha256"):
             was, now = resumed.data.get("name"), self.data.get("name")
-            raise DataError(f"run {self.run_id!r} was started on other data ({was!r}, another digest) than {now!r}")
+            raise DataError(
+                f"run {self.run_id!r} was started on other data ({was!r}, another digest) than {now!r}"
+            )
         if plugins is not None:
             built = arranged(plugins, memory)
             self.policy = policy_of(built)
