@@ -2,6 +2,8 @@ import os
 
 import pytest
 
+from ockham.catalog.views import views
+from ockham.odr.statement import VIEWS
 from tests.odr.samples import GOOD, codes, judgement, lint, put
 
 
@@ -109,6 +111,10 @@ BAD = {
     "a view hidden": (with_sql("WITH decisions AS (SELECT 1 AS a) SELECT sum(a) AS value, 9 AS n FROM decisions"), ["ODR512"]),
     "a file as function": (with_sql("SELECT sum(size) AS value, 1 AS n FROM read_text('/etc/passwd')"), ["ODR512"]),
     "a file as table": (with_sql("SELECT count(*) AS value, 1 AS n FROM 'f.parquet'"), ["ODR512"]),
+    "a function that reads the environment": (with_sql("SELECT max(getenv('HOME')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
+    "a function nobody knows": (with_sql("SELECT max(launch(observed)) AS value, count(*) AS n FROM decisions"), ["ODR512"]),
+    "a setting": (with_sql("SELECT max(current_setting('threads')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
+    "a sequence": (with_sql("SELECT max(nextval('s')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
     "another schema": (with_sql("SELECT count(*) AS value, 1 AS n FROM information_schema.tables"), ["ODR512"]),
     "a table that is no view": (with_sql("SELECT count(*) AS value, count(*) AS n FROM decision"), ["ODR512"]),
     "a record's own tables": (with_sql("SELECT count(*) AS value, count(*) AS n FROM odrs"), ["ODR512"]),
@@ -175,6 +181,11 @@ def test_good_record_gives_nothing(tmp_path, name):
     put(tmp_path / "odr", GOOD_TOO[name])
 
     assert codes(tmp_path / "odr") == []
+
+
+def test_the_views_are_those_of_the_catalog():
+    """Lint knows the audit views without a database: the list is the catalog's."""
+    assert {view.name for view in views()} == VIEWS
 
 
 def test_findings_have_their_line(tmp_path):
