@@ -130,8 +130,8 @@ def main(
             attempt.load_state_dict(start.state["run"])
         with nano.ProgressLine(first, chosen.max_iters, trainer.tokens_per_step) as line:
             reason, message = train(attempt, trainer, first, line, lambda: bool(interrupted))
-        saved, val_loss = trainer.meter.saved(), attempt.val_loss
-        attempt.finish(reason, message, val_loss=val_loss, backward_over_forward=saved.backward_over_forward,
+        saved = trainer.meter.saved()
+        attempt.finish(reason, message, val_loss=attempt.val_loss, backward_over_forward=saved.backward_over_forward,
                        compute_saved=saved.measured)  # fmt: skip
     cli.print_summary(attempt, reason, message, saved)
     raise typer.Exit(EXIT_STATUS[reason])

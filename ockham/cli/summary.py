@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,15 +17,15 @@ if TYPE_CHECKING:
     from ockham.run import Run
 
 NEXT = (
-    ("ockham show {run}", "this run"),
-    ("ockham why {run} {iter}", "the chain of one batch, in plain words"),
-    ('ockham query "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"',
+    ("{ockham} show {run}", "this run"),
+    ("{ockham} why {run} {iter}", "the chain of one batch, in plain words"),
+    ('{ockham} query "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"',
      "ask anything"),
-    ("ockham verify {run}", "the proofs"),
+    ("{ockham} verify {run}", "the proofs"),
 )  # fmt: skip
 
 
-def print_summary(run: Run, reason: str, val_loss: float | None, saved: Saved) -> None:
+def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> None:
     """Rates beside their bands, loss, compute saved, and what to type next; to stdout."""
     console = Console(highlight=False)
     counts, rates = run.counts, run.rates()
@@ -29,8 +34,10 @@ def print_summary(run: Run, reason: str, val_loss: float | None, saved: Saved) -
         "run", f"{run.run_id}: {reason}, {counts['batches']} batches, {run.attempt.log.next_sequence} events"
     )
     table.add_row("policy", f"{run.policy.name} {run.policy.revision[:19]}…")
-    if val_loss is not None:
-        table.add_row("validation loss", f"{val_loss:.4f} nats/token")
+    if message:
+        table.add_row("", message)
+    if run.val_loss is not None:
+        table.add_row("validation loss", f"{run.val_loss:.4f} nats/token")
     for name, (low, high) in run.policy.targets.items():
         rate = rates.get(name)
         if rate is not None:
@@ -44,5 +51,16 @@ def print_summary(run: Run, reason: str, val_loss: float | None, saved: Saved) -
     console.print(table, soft_wrap=True)
     console.print("\nNext:", soft_wrap=True)
     for command, why in NEXT:
-        filled = command.format(run=run.run_id, iter=run.last_iter)
+        filled = command.format(ockham=_program(run.folder.runs), run=run.run_id, iter=run.last_iter)
         console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
+
+
+def _program(runs: Path) -> str:
+    """How to type `ockham` here: by its path where it is not on PATH, and with --runs where that is not the default."""
+    beside = Path(sys.executable).parent / "ockham"
+    name = "ockham" if shutil.which("ockham") or not beside.exists() else os.path.relpath(beside)
+    return (
+        name
+        if runs == Path("runs") or os.environ.get("OCKHAM_RUNS")
+        else f"{name} --runs {shlex.quote(str(runs))}"
+    )

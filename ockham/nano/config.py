@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ockham.errors import BadInputError, nearest
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
-    "demo": {"max_iters": 2_000},
+    "demo": {"max_iters": 1_200},
     "nano": {},
     "micro": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 64, "dropout": 0.2,
               "max_iters": 5_000},
