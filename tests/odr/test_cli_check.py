@@ -1,0 +1,173 @@
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from ockham.errors import BadInputError, RunError
+from ockham.odr.record import read_record
+from tests.odr.runs import make_run
+from tests.odr.samples import JUDGEMENT, put
+from tests.odr.test_cli_odr import run
+
+LAST = 88  # sequence of the last event of a run of `make_run`
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with two runs, in which the verbs are typed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.delenv("OCKHAM_RUNS", raising=False)
+    make_run(tmp_path / "runs", "base", loss=2.0)
+    make_run(tmp_path / "runs", "cand", loss=1.8)
+    return tmp_path
+
+
+def begin(place):
+    """A record begun from the two runs, with an outcome written by hand."""
+    run("new", "Use it", "--baseline", "base", "--candidate", "cand", "--owner", "alice")
+    file = place / "odr" / "0001-use-it.md"
+    text = file.read_text().replace("---\n\n#", "outcome: {oq_delta: +0.111, verdict: KEEP}\n---\n\n#")
+    file.write_text(text.replace("Open.", "OQ delta: +0.111 → KEEP"))
+    return file
+
+
+def test_from_two_runs_to_an_accepted_record(place):
+    """new fills in evidence and values; check ticks, keeps, and agrees; a changed number and a changed byte are found."""
+    file = begin(place)
+    record = read_record(file)
+    assert [
+        (side.run, side.through, len(side.root), len(side.decisions)) for side in record.claims.sides
+    ] == [
+        ("base", LAST, 64, 1),
+        ("cand", LAST, 64, 1),
+    ]
+    assert record.claims.constraints[0].measured == pytest.approx(-0.1)
+    run("lint")
+    run("check", "--fix")
+    run("status", "1", "proposed")
+    run("status", "1", "accepted")
+    result = run("check", "--fail-on", "warning")
+    assert result.stdout.startswith(
+        "ODR-0001 Use it: KEEP, OQ delta +0.1111\n  C1 pass: -0.1 ratio (n=3), claimed <= 0.01 ratio\n"
+    )
+
+    good = file.read_text()
+    file.write_text(re.sub(r"measured: .*", "measured: -0.3", good))
+    assert "claimed -0.3, recomputed -0.1" in (said := run("check", status=1).stdout)
+    assert {"ODR606", "ODR702"} <= {row.split(" ")[1] for row in said.splitlines() if row.startswith("odr/")}
+    file.write_text(good)
+    segment = place / "runs" / "cand" / "log" / "1-0" / "000000000000.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b'"q":0.25', b'"q":0.35', 1))
+    assert "ODR408" in run("check", status=1).stdout
+
+
+def test_packed_evidence_travels(place):
+    """After pack the runs may go; check says the same."""
+    begin(place)
+    assert run("pack").stdout.splitlines() == [
+        "odr/evidence/base.1-0.jsonl.gz",
+        "odr/evidence/cand.1-0.jsonl.gz",
+    ]
+    before = run("check", "--ignore", "ODR511").stdout
+    (place / "runs").rename(place / "gone")
+    assert run("check", "--ignore", "ODR511").stdout == before
+
+
+def test_pack_refuses_another_log(place):
+    """A log that is not the one that the record names is not packed."""
+    file = begin(place)
+    file.write_text(file.read_text().replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
+    with pytest.raises(BadInputError, match="not the one named"):
+        run("pack")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (("--baseline", "base"), BadInputError, "--baseline needs --candidate"),
+        (("--baseline", "base", "--candidate", "base"), BadInputError, "name two runs"),
+        (("--baseline", "base", "--candidate", "cant"), RunError, "no run 'cant'"),
+        (("--candidate", "../base"), RunError, "not allowed"),
+    ],
+)
+def test_new_refuses_wrong_runs_and_writes_nothing(place, arguments, error, said):
+    """Runs that are not there, or are one and the same."""
+    with pytest.raises(error, match=said):
+        run("new", "T", *arguments)
+    assert not (place / "odr").exists()
+
+
+def test_formats_of_a_check(place):
+    """JSON with values and pins, JUnit with a case for each constraint, SARIF and annotations with the findings."""
+    begin(place)
+    document = json.loads(run("check", "-f", "json").stdout)
+    judged = document["judgements"][0]
+    assert (judged["verdict"], judged["constraints"][0]["state"], judged["evidence"][1]["size"]) == (
+        "KEEP",
+        "pass",
+        86,
+    )
+    assert [suite.get("tests") for suite in ET.fromstring(run("check", "-f", "junit").stdout)] == ["2"]
+    assert json.loads(run("check", "-f", "sarif").stdout)["runs"][0]["results"][0]["ruleId"] == "ODR511"
+    assert run("check", "-f", "github").stdout.startswith("::warning file=odr/0001-use-it.md,line=")
+
+
+def test_findings_go_into_the_summary_of_the_step(place, monkeypatch):
+    """On GitHub the whole table is appended to the step's summary."""
+    begin(place)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+    run("check", "-f", "github")
+    assert (place / "summary.md").read_text().startswith("| place | code | finding |\n")
+
+
+def test_output_goes_into_a_file(place):
+    """-o writes whole files; a folder that cannot be written is refused."""
+    begin(place)
+    run("check", "-f", "sarif", "-o", "out.sarif")
+    assert json.loads((place / "out.sarif").read_text())["version"] == "2.1.0"
+    with pytest.raises(BadInputError, match="cannot be written"):
+        run("check", "-o", "/proc/none/out")
+
+
+def test_upgrade_by_verb(place):
+    """A bare record becomes a draft; an unreadable one is named."""
+    (place / "old.md").write_text(
+        "# ODR-007: T\n## Problem\n## Proposed Change\n## Occam Constraints\n- [ ] X < 5 ms\n## Outcome\n"
+    )
+    assert run("upgrade", "old.md").stdout == "odr/0007-t.md\n"
+    assert "nothing to check" in run("check").stdout
+    with pytest.raises(BadInputError, match=r"none.md cannot be read"):
+        run("upgrade", "none.md")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["odr", "lint"], 3, "ockham: records folder odr: No such file or directory"),
+        (["odr", "show", "9", "--dir", "two"], 2, "ockham: no record '9'; did you mean 'ODR-0001'"),
+        (["odr", "lint", "--dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
+        (["odr", "check", "--dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
+        (["odr", "explain", "ODR9"], 2, "ockham: no code begins with 'ODR9'"),
+        (["odr", "lint", "--format", "xml"], 2, "'xml' is not one of"),
+    ],
+)
+def test_exit_status_of_the_real_command(tmp_path, arguments, status, said):
+    """0 clean, 2 bad input, 3 cannot judge; one line on stderr, no traceback."""
+    put(
+        tmp_path / "two",
+        JUDGEMENT.format(number=1, title="T", status="draft", supersedes="", superseded_by=""),
+        "0001-t.md",
+    )
+    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from ockham.cli import main; main()", *arguments],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), (
+        done.stderr
+    )
