@@ -15,13 +15,15 @@ from ockham.errors import CannotJudgeError, OckhamError, RunError
 from ockham.odr.ask import Ask, Asker, QueryTimeoutError
 from ockham.odr.claims import Constraint
 from ockham.odr.codes import Severity
-from ockham.odr.evidence import Cut, cut, lay_out, locate
+from ockham.odr.evidence import Cut, cut, derive_all, lay_out, locate
 from ockham.odr.packed import unpack
 from ockham.odr.quotients import oq_delta
 from ockham.odr.record import Record
 from ockham.odr.rules import day_of, delta_digits
 from ockham.odr.statement import read_statement
 from ockham.odr.verdict import NOTHING, Judgement, Pin, Result, agrees, judge, verdict_of
+
+DERIVE_FROM = 50_000  # events; more would keep the process that answers from starting in time
 
 
 def check(record: Record, places: Sequence[Path], asker: Asker, today: dt.date) -> Judgement:
@@ -53,6 +55,8 @@ def _check(
         )
     else:
         lay_out(cuts, temporary / "runs")
+        if sum(one.size for one in cuts) > DERIVE_FROM:
+            derive_all(temporary / "runs")
         parameters = {one.side.name: one.side.run for one in cuts}
         with asker(temporary / "runs") as ask:
             results = tuple(_ask_one(constraint, ask, parameters) for constraint in claims.constraints)

@@ -16,8 +16,9 @@ import orjson
 
 from ockham.errors import CannotJudgeError
 from ockham.odr.claims import Side
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, list_runs
 from ockham.record.merkle import Frontier, leaf_hash
+from ockham.record.snapshots import derive
 
 MAX_LINE = 65_536
 _CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
@@ -156,6 +157,14 @@ def lay_out(cuts: Sequence[Cut], runs: Path) -> None:
                     _link(segment, target.log(attempt, rank) / segment.name)
         for segment, size in one.parts:
             _begin(segment, size, target.log(one.side.attempt, one.side.rank) / segment.name)
+
+
+def derive_all(runs: Path) -> None:
+    """Make Parquet of everything in a folder that `lay_out` made: from its own lines, at about 25,000 events a second."""
+    for run in list_runs(runs):
+        folder = RunFolder(runs, run)
+        for attempt, rank in folder.logs():
+            derive(folder, attempt, rank, last=True)
 
 
 def policies_of(folder: RunFolder) -> list[Path]:

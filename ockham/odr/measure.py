@@ -52,7 +52,12 @@ def measured_defaults(sides: Sequence[Side], runs: Path) -> tuple[Constraint, ..
         lay_out(cuts, Path(temporary))
         with guarded(Path(temporary)) as ask:
             results = [judge(constraint, ask(constraint.sql, parameters)) for constraint in DEFAULTS]
-    return tuple(result.constraint._replace(measured=result.value) for result in results)
+    return tuple(result.constraint._replace(measured=rounded(result.value)) for result in results)
+
+
+def rounded(value: float | None) -> float | None:
+    """Six digits: a record claims what it writes, and nobody means the seventeenth."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def pack_record(record: Record, runs: Path) -> list[Path]:

@@ -411,3 +411,18 @@ def test_an_honest_failure_is_no_finding(runs):
     """A record that says REVERT, and is right, is as clean as one that says KEEP."""
     judgement, found, _ = checked(runs, threshold=0.5, verdict="REVERT", tick=" ", status="rejected")
     assert (judgement.verdict, judgement.results[0].state, found) == ("REVERT", "fail", [])
+
+
+def test_large_evidence_is_derived_first(runs, monkeypatch):
+    """Above a size the lines become Parquet before they are asked; the judgement is the same."""
+    before, _, _ = checked(runs)
+    monkeypatch.setattr("ockham.odr.check.DERIVE_FROM", 10)
+    seen = []
+
+    def asker(folder):
+        seen.extend(folder.rglob("*.parquet"))
+        return guarded(folder)
+
+    after, codes, _ = checked(runs, asker)
+    assert (after, codes) == (before, [])
+    assert seen

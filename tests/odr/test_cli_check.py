@@ -46,7 +46,7 @@ def test_from_two_runs_to_an_accepted_record(place):
         ("base", LAST, 64, 1),
         ("cand", LAST, 64, 1),
     ]
-    assert record.claims.constraints[0].measured == pytest.approx(-0.1)
+    assert record.claims.constraints[0].measured == -0.1
     run("lint")
     run("check", "--fix")
     run("status", "1", "proposed")
