@@ -18,6 +18,7 @@ from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter, Place
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import signer
+from ockham.record.recovery import recover
 from ockham.record.snapshots import complete_lines, derive
 
 WAIT_FOR_RANK_0_SECONDS = 120
@@ -43,6 +44,7 @@ class Attempt:
         self.key_frame_due_in = 0
         self._began = time.monotonic()
         self._over = False
+        self._recovered: dict[str, Any] | None = None
 
     def open(
         self,
@@ -72,6 +74,8 @@ class Attempt:
         self.log.on_sealed = self._derive_in_background
         if self.resume:
             self.log.append("run.resumed", {**old, **opening}, urgent=True)
+            if self._recovered is not None:
+                self.log.append("log.recovered", self._recovered, subject="log", urgent=True)
         else:
             digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
             self.log.append(
@@ -107,6 +111,7 @@ class Attempt:
         self.folder.require()
         last = self.folder.last_attempt()
         self.number = last + 1
+        self._recovered = recover(self.folder, last, self.rank)
         return {"from_attempt": last, **old_log(self.folder, last, self.rank)}
 
     def _write_about(self, about: Mapping[str, Any]) -> None:

@@ -155,7 +155,7 @@ def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -
         sequences = table.column("sequence")
         day = str(orjson.loads(lines[0])["time"])[:10]
         path = folder.derived(kind, day, attempt, rank, first_sequence(segment))
-        data = _parquet(table)
+        data = parquet_bytes(table)
         about = {
             "sha256": hashlib.sha256(data).hexdigest(),
             "rows": table.num_rows,
@@ -169,7 +169,8 @@ def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -
         write_durably(path.with_suffix(".json"), orjson.dumps(about, option=orjson.OPT_INDENT_2))
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the Parquet file that is written for it: the same rows give the same bytes."""
     sink = pa.BufferOutputStream()
     repeated = [
         n

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 WIDTH = 256
+LEVEL_BITS = 8  # a tile is 2^8 wide
 
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:

@@ -17,11 +17,10 @@ from ockham.errors import LogHaltedError
 from ockham.record.folder import write_durably
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import NoteError, Signer
-from ockham.record.tiles import TileWriter
+from ockham.record.tiles import LEVEL_BITS, TileWriter
 
 CHECKPOINT = "checkpoint"  # C2SP's name for the file of the newest signed tree head
 HISTORY = "checkpoints"  # all of them, appended
-_TILE_LEVEL = 8  # 256 = 2^8
 
 
 class TreeHead(NamedTuple):
@@ -119,8 +118,8 @@ class HeadWriter:
             leaf = leaf_hash(line)
             self._tiles.add(0, leaf)
             for level, node in self._frontier.append(leaf):
-                if level % _TILE_LEVEL == 0:
-                    self._tiles.add(level // _TILE_LEVEL, node)
+                if level % LEVEL_BITS == 0:
+                    self._tiles.add(level // LEVEL_BITS, node)
 
     def sign(self) -> TreeHead:
         """Write the tiles, then the signed head of what has been read so far, durably."""

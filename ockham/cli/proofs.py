@@ -1,0 +1,236 @@
+"""The proofs: verify, prove, pin, repair, keygen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from ockham.cli.live import resolve
+from ockham.cli.options import RunsOption
+from ockham.cli.output import FormatOption, OutputOption, save, shown
+from ockham.errors import BadInputError
+
+if TYPE_CHECKING:
+    from ockham.record.note import VerifierKey
+    from ockham.record.report import Report
+
+RUNS = Path("runs")
+RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Verifier key that you trust, or a file that holds it.", show_default=False),
+]
+PinOption = Annotated[
+    list[Path] | None, typer.Option("--pin", help="Signed tree head that was kept elsewhere, see `ockham pin`.", show_default=False)
+]  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (verify, prove, pin, repair, keygen):
+        app.command()(verb)
+
+
+def verify(
+    run: RunArgument,
+    key: KeyOption = None,
+    pin: PinOption = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave the Parquet files out; the log is the record.")
+    ] = False,
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+) -> None:
+    """Check every byte of a run: lines, tree, signatures, knob changes, checkpoints, Parquet. It only reads.
+
+    Exit status: 0 sound, 1 something was found, 2 bad input, 3 there is nothing to judge.
+
+    Examples:
+      ockham verify night-1
+
+      ockham verify night-1 --key ockham.key.pub --pin night-1.pin -f json
+    """
+    from ockham.record.folder import RunFolder
+    from ockham.record.verify import known_keys, verify_run
+
+    folder = RunFolder(runs, resolve(runs, run))
+    keys = known_keys(key or [])
+    with _progress() as progress:
+        report = verify_run(
+            folder, keys=keys, pins=[_read(path) for path in pin or []], derived=not quick, progress=progress
+        )
+    if form == "json":
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _tell(report)
+    raise typer.Exit(0 if report.sound else 1)
+
+
+def prove(
+    event: Annotated[
+        str, typer.Argument(metavar="ID", help="ID of a decision or any event; a unique beginning will do.")
+    ] = "",
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Check a proof that somebody gave you.", show_default=False)
+    ] = None,
+    key: KeyOption = None,
+    runs: RunsOption = RUNS,
+    output: OutputOption = None,
+) -> None:
+    """Make a proof that an event stands in a signed log (C2SP tlog-proof), or check one.
+
+    Examples:
+      ockham prove 01a20da1-7999 -o decision.proof
+
+      ockham prove --check decision.proof --key ockham.key.pub
+    """
+    if check is not None:
+        _check(check, key)
+        return
+    from ockham.catalog import Catalog
+    from ockham.record.folder import RunFolder
+    from ockham.record.proof import prove as prove_event
+
+    if not event:
+        raise BadInputError("give the ID of an event, or --check FILE")
+    found = Catalog(runs).rows(
+        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 3",
+        {"id": event},
+    )
+    if len(found) != 1:
+        raise BadInputError(
+            f"{len(found) or 'no'} events in {runs} begin with {event!r}; exactly one is wanted"
+        )
+    row = found[0]
+    proof = prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])
+    if output is None:
+        sys.stdout.buffer.write(proof)
+    else:
+        save(output, proof)
+
+
+def pin(
+    run: RunArgument,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="A file, best on another machine or medium.", show_default=False),
+    ] = None,
+    git_tag: Annotated[
+        str, typer.Option("--git-tag", help="An annotated tag in the git repository here.")
+    ] = "",
+    runs: RunsOption = RUNS,
+) -> None:
+    """Keep the signed tree heads of a run elsewhere: what they cover cannot be written anew unseen.
+
+    Examples:
+      ockham pin night-1 --to /mnt/other/night-1.pin
+
+      ockham pin night-1 --git-tag pins/night-1
+    """
+    from ockham.record.folder import RunFolder
+    from ockham.record.pin import newest_heads, tag
+
+    folder = RunFolder(runs, resolve(runs, run))
+    note = newest_heads(folder)
+    if to is None and not git_tag:
+        sys.stdout.buffer.write(note)
+    if to is not None:
+        save(to, note)
+        typer.echo(f"pinned to {to}", err=True)
+    if git_tag:
+        tag(git_tag, note)
+        typer.echo(f"pinned to tag {git_tag}; push it, so that it lies elsewhere", err=True)
+
+
+def repair(run: RunArgument, runs: RunsOption = RUNS) -> None:
+    """Rebuild what is derived: Parquet files and tiles. The log itself is never touched."""
+    from ockham.record.folder import RunFolder
+    from ockham.record.repair import rebuild
+
+    done = rebuild(RunFolder(runs, resolve(runs, run)))
+    typer.echo(
+        f"rebuilt {done.parquet} Parquet files and {done.tiles} tiles; `ockham verify {run}` judges the rest",
+        err=True,
+    )
+
+
+def keygen() -> None:
+    """Make the signing key, if there is none, and print the verifier key that auditors need.
+
+    The key lies in $OCKHAM_KEY_DIR, else in the configuration folder of the user, readable by the user alone.
+    """
+    from ockham.record.note import KEY_FILE, key_folder, signer
+
+    typer.echo(str(signer().verifier))
+    typer.echo(f"private key: {key_folder() / KEY_FILE}", err=True)
+
+
+def _check(path: Path, key: list[str] | None) -> None:
+    from ockham.record.note import signer
+    from ockham.record.proof import check_proof
+    from ockham.record.verify import known_keys
+
+    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    proven = check_proof(_read(path), keys)
+    typer.echo(
+        f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
+        err=True,
+    )
+    typer.echo(proven.line.decode("utf-8", "backslashreplace"))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _tell(report: Report) -> None:
+    from ockham.record.report import MEANINGS, NOTES
+
+    typer.echo(f"{report.run_id}: {'sound' if report.sound else 'NOT SOUND'}")
+    typer.echo("  checked: " + ", ".join(f"{number:,} {what}" for what, number in report.checked.items()))
+    for log in report.logs:
+        pinned = f", pinned to {log.pinned:,}" if log.pinned else ""
+        typer.echo(
+            f"  log {log.attempt}-{log.rank}: {log.events:,} events, signed to {log.signed:,}{pinned}; root {log.root}"
+        )
+    for kind in sorted(report.counts, key=lambda k: (k in NOTES, k)):
+        typer.echo(
+            f"  {'note' if kind in NOTES else 'FOUND'}: {kind} ({report.counts[kind]}): {MEANINGS[kind]}"
+        )
+        for finding in [f for f in report.findings if f.kind == kind][:10]:
+            typer.echo(f"    {shown(finding.place)}: {shown(finding.message)}")
+        if report.counts[kind] > 10:
+            typer.echo(f"    and {report.counts[kind] - 10} more; -f json lists them")
+
+
+class _Progress:
+    """A counter on a terminal, once it has taken two seconds."""
+
+    def __enter__(self) -> Self:
+        import time
+
+        self._began, self._shown = time.monotonic(), False
+        return self
+
+    def __call__(self, events: int) -> None:
+        import time
+
+        if sys.stderr.isatty() and time.monotonic() - self._began > 2:
+            self._shown = True
+            sys.stderr.write(f"\r{events:,} events")
+            sys.stderr.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _progress() -> _Progress:
+    return _Progress()

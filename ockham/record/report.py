@@ -1,0 +1,83 @@
+"""What verify says: findings by class, and how far each log is signed and pinned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# Notes say how far the proof reaches and leave the status at ok; the others are findings.
+Class = Literal[
+    "crash tail", "not signed", "not pinned", "key not pinned",
+    "corruption", "tampering", "gap", "policy missing", "derived", "checkpoint", "contradiction",
+]  # fmt: skip
+NOTES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned"})
+MEANINGS: dict[str, str] = {
+    "crash tail": "an unfinished line at the end, as a crash leaves it; nothing acknowledged is missing",
+    "not signed": "lines behind the newest signed tree head: whole and valid, and nobody vouches for them yet",
+    "not pinned": "lines behind the newest pin: whoever has the key and the machine could have written them anew",
+    "key not pinned": "only the run itself says which key signs it; give --key or --pin",
+    "corruption": "bytes that are no event: a disk or a transfer has damaged them",
+    "tampering": "well-formed, and not what was signed; or signed and no longer there",
+    "gap": "events that the log itself says are missing, or that its own sequence misses",
+    "policy missing": "a policy that decisions name is not there, or is another one",
+    "derived": "a Parquet file or tile that does not fit the log: rebuild it, the log is the record",
+    "checkpoint": "a checkpoint without its decision, or whose files are not those that were recorded",
+    "contradiction": "events that cannot all be true: a knob that nobody turned, a batch without its context",
+}
+MOST_FINDINGS = 200  # of one class; the rest is counted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, and where."""
+
+    kind: Class
+    place: str
+    message: str
+    sequence: int | None = None
+
+
+@dataclass
+class LogReport:
+    """How far one log is whole, signed and pinned, in events."""
+
+    attempt: int
+    rank: int
+    events: int = 0
+    root: str = ""
+    signed: int = 0
+    pinned: int = 0
+    key: str = ""
+
+
+@dataclass
+class Report:
+    """The whole answer for one run."""
+
+    run_id: str
+    logs: list[LogReport] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    checked: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: Class, place: object, message: str, sequence: int | None = None) -> None:
+        """Note a finding; many of one class are counted and no longer listed."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        if self.counts[kind] <= MOST_FINDINGS:
+            self.findings.append(Finding(kind, str(place), message, sequence))
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Count what was looked at."""
+        self.checked[what] = self.checked.get(what, 0) + number
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is nothing but notes."""
+        return all(kind in NOTES for kind in self.counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "run_id": self.run_id, "sound": self.sound, "checked": self.checked, "counts": self.counts,
+            "logs": [vars(log) for log in self.logs], "findings": [vars(finding) for finding in self.findings],
+        }  # fmt: skip

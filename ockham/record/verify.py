@@ -1,0 +1,239 @@
+"""Verify: is this run what was recorded? Offline, reading only, believing nothing but the bytes and the keys given."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ockham.errors import BadInputError, CannotJudgeError
+from ockham.record.folder import RunFolder
+from ockham.record.note import NoteError, VerifierKey, open_note, parse_key
+from ockham.record.pin import split_pin
+from ockham.record.report import Report
+from ockham.record.snapshots import complete_lines, derived_files, parquet_bytes, sidecar, tables
+from ockham.record.tree_head import TreeHead, origin, parse_head
+from ockham.record.verify_log import LogCheck
+from ockham.record.verify_story import Story
+
+Progress = Callable[[int], None]
+
+
+def verify_run(
+    folder: RunFolder, *, keys: Sequence[VerifierKey] = (), pins: Sequence[bytes] = (), derived: bool = True,
+    progress: Progress | None = None,
+) -> Report:  # fmt: skip
+    """Check every byte of a run.
+
+    Args:
+        folder: the run.
+        keys: verifier keys that the person who asks trusts; without one, the run's own word is taken and it is said so.
+        pins: signed tree heads that were kept elsewhere.
+        derived: compare each Parquet file with the lines too.
+        progress: told the number of events read so far.
+
+    Raises:
+        CannotJudgeError: if there is no log.
+        BadInputError: if a pin is none, or of another run.
+
+    """
+    report = Report(folder.run_id)
+    if not folder.logs():
+        raise CannotJudgeError(f"{folder.path} has no log to judge")
+    own = _own_key(folder)
+    accepted = list(keys) or ([own] if own is not None else [])
+    if not accepted:
+        raise CannotJudgeError(f"{folder.run_json} names no verifier key; give one with --key")
+    if not keys:
+        report.add("key not pinned", "run.json", f"taken from the run itself: {own}")
+    elif own is not None and own not in keys:
+        report.add("tampering", "run.json", "names another verifier key than the one given")
+    pinned = _pins(folder, pins, accepted)
+    checks: dict[tuple[int, int], LogCheck] = {}
+    stories: dict[tuple[int, int], Story] = {}
+    for attempt, rank in folder.logs():
+        place = (attempt, rank)
+        checks[place] = LogCheck(folder, attempt, rank, accepted, pinned.get(place, []), report)
+        stories[place] = Story(folder, attempt, rank, report)
+        for line in checks[place]:
+            stories[place].tell(line)
+            report.count("events")
+            if progress is not None and report.checked["events"] % 5_000 == 0:
+                progress(report.checked["events"])
+        stories[place].end()
+        report.logs.append(checks[place].finish())
+        if derived:
+            _derived(folder, attempt, rank, report)
+    for place, story in stories.items():
+        _resumed(story, place, checks, report)
+        _checkpoints(folder, story, checks[place], report)
+    _reach(report, bool(pins))
+    return report
+
+
+def known_keys(texts: Sequence[str]) -> list[VerifierKey]:
+    """Verifier keys from texts, or from files that hold one.
+
+    Raises:
+        BadInputError: if one is none.
+
+    """
+    return [parse_key(Path(text).read_text(encoding="utf-8") if _is_file(text) else text) for text in texts]
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _own_key(folder: RunFolder) -> VerifierKey | None:
+    try:
+        return parse_key(str(json.loads(folder.run_json.read_bytes()).get("verifier_key")))
+    except (OSError, ValueError, AttributeError, BadInputError):
+        return None
+
+
+def _pins(
+    folder: RunFolder, pins: Sequence[bytes], keys: Sequence[VerifierKey]
+) -> dict[tuple[int, int], list[TreeHead]]:
+    wanted = {origin(folder.run_id, attempt, rank): (attempt, rank) for attempt, rank in folder.logs()}
+    found: dict[tuple[int, int], list[TreeHead]] = {}
+    for note in (note for pin in pins for note in split_pin(pin)):
+        try:
+            text, _ = open_note(note, keys)
+            where, head = parse_head(text)
+        except NoteError as error:
+            raise BadInputError(f"this pin is no signed tree head of a known key: {error}") from None
+        if where not in wanted:
+            raise BadInputError(f"this pin is of {where!r:.120}, and the run has: {', '.join(wanted)}")
+        found.setdefault(wanted[where], []).append(head)
+    return found
+
+
+def _resumed(
+    story: Story, place: tuple[int, int], checks: Mapping[tuple[int, int], LogCheck], report: Report
+) -> None:
+    """A resume carries size and root of the log before it."""
+    data = story.resumed
+    if data is None:
+        return
+    before = checks.get((data["from_attempt"], place[1]))
+    root = before.root_at(data["from_size"]) if before is not None else None
+    if root is None or root.hex() != data["from_root"]:
+        report.add(
+            "tampering", f"log/{data['from_attempt']}-{place[1]}",
+            f"attempt {place[0]} was resumed from {data['from_size']} events of it with another root", 0,
+        )  # fmt: skip
+    elif before is not None and checks[place].about.signed:
+        before.about.signed = max(
+            before.about.signed, data["from_size"]
+        )  # the new log's signature covers this root
+
+
+def _checkpoints(folder: RunFolder, story: Story, check: LogCheck, report: Report) -> None:
+    """Files as recorded, and the tree head in the metadata is one of this log."""
+    for saved in story.checkpoints:
+        root = check.root_at(saved["log_size"])
+        if root is None or root.hex() != saved["log_root"]:
+            report.add(
+                "tampering",
+                saved["snapshot_id"],
+                f"names a root of {saved['log_size']} events that the log never had",
+                saved["sequence"],
+            )
+        path = folder.checkpoint(saved["snapshot_id"])
+        if saved["snapshot_id"] in story.pruned:
+            continue
+        for file in saved["files"]:
+            report.count("checkpoint files")
+            try:
+                data = (path / Path(file["name"]).name).read_bytes()
+            except OSError:
+                report.add(
+                    "checkpoint",
+                    f"checkpoints/{saved['snapshot_id']}/{file['name']}",
+                    "is missing",
+                    saved["sequence"],
+                )
+                continue
+            if hashlib.sha256(data).hexdigest() != file["sha256"]:
+                report.add(
+                    "checkpoint",
+                    f"checkpoints/{saved['snapshot_id']}/{file['name']}",
+                    "has other bytes than recorded",
+                    saved["sequence"],
+                )
+            elif file["name"].endswith(".safetensors"):
+                _metadata(saved, file["name"], data, report)
+
+
+def _metadata(saved: Mapping[str, Any], name: str, data: bytes, report: Report) -> None:
+    """safetensors: eight bytes of length, then a JSON header whose `__metadata__` is text by name."""
+    try:
+        size = int.from_bytes(data[:8], "little")
+        told = orjson.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        said = (json.loads(told["log_size"]), json.loads(told["log_root"])) if "log_size" in told else None
+    except (ValueError, KeyError, AttributeError):
+        report.add(
+            "checkpoint",
+            f"checkpoints/{saved['snapshot_id']}/{name}",
+            "is no safetensors file",
+            saved["sequence"],
+        )
+        return
+    if said is not None and said != (saved["log_size"], saved["log_root"]):
+        report.add(
+            "checkpoint",
+            f"checkpoints/{saved['snapshot_id']}/{name}",
+            "names another tree head than the log does",
+            saved["sequence"],
+        )
+
+
+def _derived(folder: RunFolder, attempt: int, rank: int, report: Report) -> None:
+    """Each Parquet file holds exactly what its lines hold."""
+    for segment in folder.segments(attempt, rank):
+        files = derived_files(folder, segment, attempt, rank)
+        if not files:
+            continue
+        try:
+            expected = tables(complete_lines(segment)[0])
+        except (ValueError, KeyError, TypeError, pa.ArrowException):
+            continue  # the lines themselves are broken: said already
+        for kind, path in files.items():
+            report.count("Parquet files")
+            place = path.relative_to(folder.path)
+            about = sidecar(path) or {}
+            if hashlib.sha256(path.read_bytes()).hexdigest() != about.get("sha256"):
+                report.add("derived", place, "is not the file that its .json describes: rebuild it")
+            elif not _equal(path, expected[kind]):
+                report.add("derived", place, "does not hold what the lines hold: rebuild it")
+
+
+def _equal(path: Path, expected: pa.Table) -> bool:
+    """Same rows: the same bytes as we would write now, else (another version of Arrow wrote it) value by value."""
+    if path.read_bytes() == parquet_bytes(expected):
+        return True
+    try:
+        found = pq.read_table(path, schema=expected.schema, partitioning=None)
+    except (OSError, pa.ArrowException):
+        return False
+    return repr(found.to_pylist()) == repr(expected.to_pylist())  # NaN is NaN in a repr
+
+
+def _reach(report: Report, pins_given: bool) -> None:
+    for log in report.logs:
+        if log.signed < log.events:
+            what = f"{log.events - log.signed} events behind the newest signed tree head"
+            report.add("not signed", f"log/{log.attempt}-{log.rank}", what)
+        if log.pinned < log.events:
+            what = f"pinned up to event {log.pinned} of {log.events}" if pins_given else "no pin was given"
+            report.add("not pinned", f"log/{log.attempt}-{log.rank}", what)

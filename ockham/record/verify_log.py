@@ -1,0 +1,269 @@
+"""Verifying one log: every byte of its lines against schema, sequence, tiles and signed tree heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import InvalidEventError
+from ockham.event import MAX_LINE_BYTES, TYPES, kind_of
+from ockham.record.folder import RunFolder, first_sequence
+from ockham.record.merkle import EMPTY, Frontier, leaf_hash
+from ockham.record.note import NoteError, VerifierKey, open_note
+from ockham.record.report import LogReport, Report
+from ockham.record.schema import check_event, checker
+from ockham.record.tiles import WIDTH, tile_path, tile_sizes
+from ockham.record.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+
+_KINDS = frozenset(TYPES)
+
+
+class Line(NamedTuple):
+    """One whole line and where it stands; `event` is None where it is no event."""
+
+    sequence: int
+    segment: Path
+    data: bytes
+    event: Mapping[str, Any] | None
+
+
+class LogCheck:
+    """Reads one log once. Iterate over it, then ask for `finish`.
+
+    Args:
+        folder: the run's folder.
+        attempt: from 1.
+        rank: from 0.
+        keys: keys that may have signed it.
+        pins: tree heads of this log that were kept elsewhere.
+        report: where findings go.
+
+    """
+
+    def __init__(
+        self, folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey], pins: Sequence[TreeHead],
+        report: Report,
+    ) -> None:  # fmt: skip
+        self.folder, self.attempt, self.rank, self.report = folder, attempt, rank, report
+        self.path = folder.log(attempt, rank)
+        self.about = LogReport(attempt, rank)
+        self.leaves: list[bytes] = []
+        self.roots: dict[int, bytes] = {0: EMPTY}
+        self._frontier = Frontier()
+        self._heads = self._signed_heads(keys)
+        self._pins = {head.size: head.root for head in pins}
+        self._wanted = {*self._heads, *self._pins}
+        self._is_valid = checker()
+
+    def __iter__(self) -> Iterator[Line]:
+        """Every whole line in order, checked on its own."""
+        for segment in self.folder.segments(self.attempt, self.rank):
+            expected = self._frontier.size
+            if first_sequence(segment) != expected:
+                self._finding(
+                    "gap",
+                    segment,
+                    f"begins with event {first_sequence(segment)}, and {expected} was expected",
+                )
+            data = segment.read_bytes()
+            end = data.rfind(b"\n") + 1
+            for raw in data[:end].split(b"\n")[:-1]:
+                yield self._line(segment, raw)
+            if end < len(data):
+                self._tail(segment, data[end:])
+
+    def finish(self) -> LogReport:
+        """Compare the tree with heads, pins and tiles."""
+        size = self._frontier.size
+        self.about.events, self.about.root = size, self._frontier.root().hex()
+        for head_size, root in sorted(self._heads.items()):
+            self._head(head_size, root, "signed")
+        for head_size, root in sorted(self._pins.items()):
+            self._head(head_size, root, "pinned")
+        if not self._heads and size:
+            self._finding(
+                "tampering", self.path / CHECKPOINT, "no signed tree head that a known key vouches for"
+            )
+        self._tiles()
+        return self.about
+
+    def root_at(self, size: int) -> bytes | None:
+        """The root of the first `size` events, None where the log is shorter."""
+        if size > len(self.leaves):
+            return None
+        if size not in self.roots:
+            frontier = Frontier()
+            for leaf in self.leaves[:size]:
+                frontier.append(leaf)
+            self.roots[size] = frontier.root()
+        return self.roots[size]
+
+    def _line(self, segment: Path, raw: bytes) -> Line:
+        sequence = self._frontier.size
+        leaf = leaf_hash(raw)
+        self.leaves.append(leaf)
+        self._frontier.append(leaf)
+        if self._frontier.size in self._wanted:
+            self.roots[self._frontier.size] = self._frontier.root()
+        return Line(sequence, segment, raw, self._event(segment, sequence, raw))
+
+    def _event(self, segment: Path, sequence: int, raw: bytes) -> Mapping[str, Any] | None:
+        """The event of a line, or a finding that says why it is none."""
+        try:
+            event = orjson.loads(raw)
+            kind = kind_of(event["type"])
+            data = event["data"]
+            place = (data["sequence"], data["attempt"], data["rank"], event["source"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            self._finding("corruption", segment, f"event {sequence} is no event of ours ({error})", sequence)
+            return None
+        if kind not in _KINDS or not self._is_valid(kind, event):
+            self._finding(
+                "corruption",
+                segment,
+                f"event {sequence} does not fit its schema: {_why(kind, event)}",
+                sequence,
+            )
+            return None
+        if len(raw) > MAX_LINE_BYTES or orjson.dumps(event) != raw:
+            what = (
+                "is too long"
+                if len(raw) > MAX_LINE_BYTES
+                else "is not written as we write: a key twice, or other spacing"
+            )
+            self._finding("tampering", segment, f"event {sequence} {what}", sequence)
+        expected = (sequence, self.attempt, self.rank, f"ockham://runs/{self.folder.run_id}")
+        if place != expected:
+            self._finding(
+                "tampering",
+                segment,
+                f"event {sequence} says it is {place}, and stands at {expected}",
+                sequence,
+            )
+        return dict(event)
+
+    def _tail(self, segment: Path, tail: bytes) -> None:
+        last = segment == self.folder.segments(self.attempt, self.rank)[-1]
+        what = "zero bytes" if not tail.strip(b"\0") else "bytes without a newline"
+        if last:
+            self._finding("crash tail", segment, f"{len(tail)} {what} behind the last whole line")
+        else:
+            self._finding(
+                "corruption", segment, f"{len(tail)} {what} at the end of a segment that others follow"
+            )
+
+    def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
+        """Size -> root of every tree head with a good signature; all others are findings."""
+        heads: dict[int, bytes] = {}
+        where = origin(self.folder.run_id, self.attempt, self.rank)
+        for name, notes in (
+            (HISTORY, split_history(_bytes(self.path / HISTORY))),
+            (CHECKPOINT, [_bytes(self.path / CHECKPOINT)]),
+        ):
+            for note in notes:
+                try:
+                    text, key = open_note(note, keys)
+                    found, head = parse_head(text)
+                except NoteError as error:
+                    if note or name == CHECKPOINT:
+                        self._finding(
+                            "tampering", self.path / name, f"a tree head cannot be believed: {error}"
+                        )
+                    continue
+                if found != where:
+                    self._finding(
+                        "tampering", self.path / name, f"a tree head of another log: {found!r:.120}"
+                    )
+                    continue
+                if heads.get(head.size, head.root) != head.root:
+                    self._finding(
+                        "tampering",
+                        self.path / name,
+                        f"two signed tree heads of size {head.size} with different roots",
+                    )
+                heads[head.size] = head.root
+                self.about.key = str(key)
+                self.report.count("signed tree heads")
+        return heads
+
+    def _head(self, size: int, root: bytes, what: str) -> None:
+        if size > self._frontier.size:
+            self._finding(
+                "tampering", self.path,
+                f"{size} events were {what}, and {self._frontier.size} are there: {size - self._frontier.size} are gone",
+            )  # fmt: skip
+        elif self.roots.get(size) != root:
+            at = self._first_difference()
+            self._finding(
+                "tampering", self.path, f"the first {size} events are not those that were {what}{at}"
+            )
+        elif what == "signed":
+            self.about.signed = max(self.about.signed, size)
+        else:
+            self.about.pinned = max(self.about.pinned, size)
+
+    def _first_difference(self) -> str:
+        """Where the lines differ from the tiles, which help to find the place and prove nothing."""
+        for level, index, width in tile_sizes(self._frontier.size):
+            if level:
+                break
+            data = _bytes(self.path / tile_path(level, index, width))
+            for at in range(width):
+                leaf = self.leaves[index * WIDTH + at]
+                if data[at * 32 : at * 32 + 32] not in (leaf, b""):
+                    return f"; event {index * WIDTH + at} differs from its tile"
+        return ""
+
+    def _tiles(self) -> None:
+        """The tiles of the newest signed tree; what is missing or other is derived."""
+        if self.about.signed != max(self._heads, default=0):
+            return  # tampered: said already, and the tiles of what is there say nothing more
+        named: dict[str, bytes] = {}
+        level_hashes = self.leaves[: self.about.signed]
+        level = 0
+        while level_hashes:
+            full, rest = divmod(len(level_hashes), WIDTH)
+            for index in range(full + bool(rest)):
+                part = level_hashes[index * WIDTH : (index + 1) * WIDTH]
+                named[tile_path(level, index, len(part))] = b"".join(part)
+            level_hashes = [_root(level_hashes[i * WIDTH : (i + 1) * WIDTH]) for i in range(full)]
+            level += 1
+        there = {str(p.relative_to(self.path)) for p in (self.path / "tile").rglob("*") if p.is_file()}
+        for name, expected in named.items():
+            if _bytes(self.path / name) != expected:
+                self._finding("derived", self.path / name, "this tile does not hold the hashes of the lines")
+        for name in sorted(there - named.keys()):
+            self._finding("derived", self.path / name, "a tile that the signed tree does not have")
+        self.report.count("tiles", len(named))
+
+    def _finding(self, kind: Any, place: object, message: str, sequence: int | None = None) -> None:
+        shown = Path(str(place))
+        inside = shown.relative_to(self.folder.path) if shown.is_relative_to(self.folder.path) else shown
+        self.report.add(kind, inside, message, sequence)
+
+
+def _root(leaves: Sequence[bytes]) -> bytes:
+    frontier = Frontier()
+    for leaf in leaves:
+        frontier.append(leaf)
+    return frontier.root()
+
+
+def _why(kind: str, event: dict[str, Any]) -> str:
+    if kind not in _KINDS:
+        return f"unknown type {event.get('type')!r:.80}"
+    try:
+        check_event(kind, event)
+    except InvalidEventError as error:
+        return str(error)
+    return "it does now"
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
