@@ -1,6 +1,6 @@
 """The second layer: a process that can do nothing but answer.
 
-    python -P -m ockham.guard.child RUNS MEMORY_MB CPU_SECONDS [RUN_ID ...]
+    python -P -m ockham.guard.child RUNS MEMORY_MB CPU_SECONDS THREADS [RUN_ID ...]
 
 It reads one request a line (JSON: sql, parameters, limit) and writes one answer: a line of JSON, then as many bytes
 of Arrow IPC as the line says. DuckDB has no access to files, network, extensions or settings; the process can write
@@ -26,13 +26,15 @@ MOST_COLUMNS = 2_000
 def main(arguments: list[str]) -> int:
     """Answer until the parent closes the pipe."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    memory, cpu = int(arguments[1]), int(arguments[2])
+    memory, cpu, threads = (int(argument) for argument in arguments[1:4])
     tables = _odr_tables(requests)
     try:
-        catalog = Catalog(arguments[0], tables, only=arguments[3:] or None, locked=True)
+        catalog = Catalog(arguments[0], tables, only=arguments[4:] or None, locked=True)
     except OckhamError as error:
         _answer(answers, {"error": str(error), "fatal": True}, b"")
         return 0
+    if threads:
+        catalog.connection.execute(f"set threads = {threads}")
     catalog.lock(f"{memory}MB")
     _limit(memory)
     _answer(

@@ -41,20 +41,17 @@ class Guard:
         timeout: seconds that one query may take.
         limit: rows that one answer may have.
         memory_mb: memory that a query may use, 1e6 bytes.
+        threads: of a query, 0 for DuckDB's own choice; with 1 a sum of floats has the same digits each time.
 
     """
 
     def __init__(
         self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
         only: Sequence[str] | None = None, timeout: float = 30.0, limit: int = 100_000, memory_mb: int = MEMORY_MB,
+        threads: int = 0,
     ) -> None:  # fmt: skip
-        self.runs, self.only, self.timeout, self.limit, self.memory_mb = (
-            Path(runs),
-            only,
-            timeout,
-            limit,
-            memory_mb,
-        )
+        self.runs, self.only, self.timeout, self.limit = Path(runs), only, timeout, limit
+        self.memory_mb, self.threads = memory_mb, threads
         self._odr_tables = dict(odr_tables or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._views: list[str] = []
@@ -109,7 +106,7 @@ class Guard:
 
     def _start(self) -> None:
         words = [sys.executable, "-P", "-m", "ockham.guard.child", str(self.runs), str(self.memory_mb),
-                 str(int(self.timeout) + 1), *(self.only or [])]  # fmt: skip
+                 str(int(self.timeout) + 1), str(self.threads), *(self.only or [])]  # fmt: skip
         # A short environment: what is not there can't be read by a query.
         kept = {
             name: os.environ[name]

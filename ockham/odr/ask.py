@@ -23,10 +23,10 @@ class QueryTimeoutError(QueryError):
 
 @contextmanager
 def guarded(runs: Path) -> Iterator[Ask]:
-    """Ask through the guard: one process for all constraints of a record, started by the first."""
+    """Ask through the guard: one process for all constraints of a record, one thread, so that sums have the same digits."""
     from ockham.guard import Guard
 
-    with Guard(runs, timeout=SECONDS, limit=MOST_ROWS) as guard:
+    with Guard(runs, timeout=SECONDS, limit=MOST_ROWS, threads=1) as guard:
 
         def ask(sql: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
             try:

@@ -1,8 +1,11 @@
 import base64
 import contextlib
 import gzip
+import math
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ockham.errors import CannotJudgeError
@@ -14,8 +17,11 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.packed import pack, unpack
 from ockham.odr.verdict import agrees, judge, verdict_of
 from ockham.record.folder import RunFolder
+from ockham.record.log import LogWriter
+from ockham.record.snapshots import derive
 from tests.odr.runs import accepting, events_of, make_run
 from tests.odr.samples import TODAY, put
+from tests.samples import REVISION, decision, run_folder
 
 RECORD = """\
 ---
@@ -426,3 +432,27 @@ def test_large_evidence_is_derived_first(runs, monkeypatch):
     after, codes, _ = checked(runs, asker)
     assert (after, codes) == (before, [])
     assert seen
+
+
+def test_the_same_log_gives_the_same_digits(tmp_path):
+    """A mean over many row groups is the same to the last bit each time it is asked."""
+    rows = 300_000
+    folder = run_folder(tmp_path, "a")
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    writer.append("decision.made", decision(0))
+    writer.close()
+    derive(folder, 1, 0, last=True)
+    file = next((folder.path / "decisions").rglob("*.parquet"))
+    table = pq.read_table(file, partitioning=None)
+    values = [math.sin(i) * 10 ** (i % 7) for i in range(rows)]
+    many = table.take([0] * rows).set_column(
+        table.schema.get_field_index("observed"), "observed", pa.array(values)
+    )
+    pq.write_table(many, file, row_group_size=20_000)
+    with guarded(tmp_path) as ask:
+        found = {
+            ask("SELECT avg(observed) AS value, count(*) AS n FROM decisions", {})[0]["value"]
+            for _ in range(6)
+        }
+
+    assert len(found) == 1
