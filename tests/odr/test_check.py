@@ -456,3 +456,17 @@ def test_the_same_log_gives_the_same_digits(tmp_path):
         }
 
     assert len(found) == 1
+
+
+def test_a_time_bomb_is_killed(runs, monkeypatch):
+    """A query that would run for ever is ended with its process; it is unknown, and the next constraint is still asked."""
+    monkeypatch.setattr("ockham.odr.ask.SECONDS", 1.0)
+    bomb = "SELECT count(*) AS value, count(*) AS n FROM " + ", ".join(f"events e{i}" for i in range(9))
+    text = record_text(runs)
+    one = text[text.index("  - id: C1") : text.index("outcome:")]
+    put(runs.parent / "odr", text.replace(one, one.replace(SQL, bomb) + one.replace("C1", "C2")))
+    record = lint_folder(runs.parent / "odr", TODAY)[0]
+    judgement = check(record, [runs], guarded, TODAY)
+
+    assert [(r.state, r.code) for r in judgement.results] == [("unknown", "ODR513"), ("pass", "")]
+    assert judgement.verdict == "INCONCLUSIVE"
