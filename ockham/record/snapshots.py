@@ -152,21 +152,27 @@ def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -
     if not lines or size != segment.stat().st_size:
         return  # a torn tail: recovery decides about it, the lines are read meanwhile
     for kind, table in tables(lines).items():
-        sequences = table.column("sequence")
         day = str(orjson.loads(lines[0])["time"])[:10]
         path = folder.derived(kind, day, attempt, rank, first_sequence(segment))
         data = parquet_bytes(table)
-        about = {
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "rows": table.num_rows,
-            "first_sequence": sequences[0].as_py() if table.num_rows else None,
-            "last_sequence": sequences[-1].as_py() if table.num_rows else None,
-            "segment": segment.name,
-            "segment_bytes": size,
-            "segment_sha256": hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest(),
-        }
         write_durably(path, data)
-        write_durably(path.with_suffix(".json"), orjson.dumps(about, option=orjson.OPT_INDENT_2))
+        write_durably(path.with_suffix(".json"), sidecar_bytes(table, data, segment.name, lines))
+
+
+def sidecar_bytes(table: pa.Table, parquet: bytes, segment: str, lines: list[bytes]) -> bytes:
+    """What stands beside a Parquet file: its digest, its rows, and the lines that it was made from."""
+    sequences = table.column("sequence")
+    whole = b"".join(line + b"\n" for line in lines)
+    about = {
+        "sha256": hashlib.sha256(parquet).hexdigest(),
+        "rows": table.num_rows,
+        "first_sequence": sequences[0].as_py() if table.num_rows else None,
+        "last_sequence": sequences[-1].as_py() if table.num_rows else None,
+        "segment": segment,
+        "segment_bytes": len(whole),
+        "segment_sha256": hashlib.sha256(whole).hexdigest(),
+    }
+    return orjson.dumps(about, option=orjson.OPT_INDENT_2)
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

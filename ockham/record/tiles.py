@@ -9,7 +9,7 @@ There are no entry bundles: the lines of the segments are the entries.
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from pathlib import Path
 
 WIDTH = 256
@@ -40,13 +40,18 @@ def tile_sizes(size: int) -> list[tuple[int, int, int]]:
 
 
 class TileWriter:
-    """Collects hashes level by level and writes the tiles of the present tree."""
+    """Collects hashes level by level and writes the tiles of the present tree.
+
+    Old partial tiles go only with `clean`, once the head that needs the new ones is durable: a crash in between
+    leaves tiles of two trees, both true.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._levels: list[tuple[int, list[bytes]]] = []  # index of the open tile, and its hashes
         self._partial: dict[int, Path] = {}
         self._dirty: set[int] = set()
+        self._old: list[Path] = []
 
     def add(self, level: int, node: bytes) -> None:
         """Add a hash of tile level `level`: of a leaf, or of a full tile below."""
@@ -57,28 +62,29 @@ class TileWriter:
         self._dirty.add(level)
         if len(hashes) == WIDTH:
             self._write(self.folder / tile_path(level, index), hashes)
-            self._drop(level)
             self._dirty.discard(level)
             self._levels[level] = (index + 1, [])
+            if level in self._partial:
+                self._old.append(self._partial.pop(level))
 
     def write(self) -> None:
-        """Write the partial tiles of the present tree; the partial ones before them go."""
+        """Write the partial tiles of the present tree."""
         for level in sorted(self._dirty):
             index, hashes = self._levels[level]
             path = self.folder / tile_path(level, index, len(hashes))
             self._write(path, hashes)
-            old = self._partial.get(level)
-            if old is not None and old.parent != path.parent:
-                self._drop(level)
-            elif old is not None and old != path:
-                old.unlink(missing_ok=True)
+            if level in self._partial:
+                self._old.append(self._partial[level])
             self._partial[level] = path
         self._dirty.clear()
 
-    def _drop(self, level: int) -> None:
-        old = self._partial.pop(level, None)
-        if old is not None:
-            shutil.rmtree(old.parent, ignore_errors=True)
+    def clean(self) -> None:
+        """Remove the partial tiles that no head needs any more."""
+        for path in self._old:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+        self._old.clear()
 
     @staticmethod
     def _write(path: Path, hashes: list[bytes]) -> None:

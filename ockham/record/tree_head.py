@@ -130,6 +130,7 @@ class HeadWriter:
         note = self.signer.sign(head_text(self.where, head))
         _append(self.folder / HISTORY, note + b"\n")
         write_durably(self.folder / CHECKPOINT, note)
+        self._tiles.clean()
         self.head = head
         return head
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import DERIVED, RunFolder, first_sequence
 from ockham.record.note import NoteError, VerifierKey, open_note, parse_key
 from ockham.record.pin import split_pin
 from ockham.record.report import Report
-from ockham.record.snapshots import complete_lines, derived_files, parquet_bytes, sidecar, tables
+from ockham.record.snapshots import complete_lines, parquet_bytes, sidecar_bytes, tables
 from ockham.record.tree_head import TreeHead, origin, parse_head
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_story import Story
@@ -199,30 +199,39 @@ def _metadata(saved: Mapping[str, Any], name: str, data: bytes, report: Report) 
 
 
 def _derived(folder: RunFolder, attempt: int, rank: int, report: Report) -> None:
-    """Each Parquet file holds exactly what its lines hold."""
-    for segment in folder.segments(attempt, rank):
-        files = derived_files(folder, segment, attempt, rank)
-        if not files:
-            continue
-        try:
-            expected = tables(complete_lines(segment)[0])
-        except (ValueError, KeyError, TypeError, pa.ArrowException):
-            continue  # the lines themselves are broken: said already
-        for kind, path in files.items():
+    """Each Parquet file holds exactly what its lines hold, and stands beside a description that says so."""
+    segments = {first_sequence(segment): segment for segment in folder.segments(attempt, rank)}
+    made: dict[int, tuple[list[bytes], dict[str, pa.Table]]] = {}
+    for kind in DERIVED:
+        for path in sorted((folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")):
             report.count("Parquet files")
             place = path.relative_to(folder.path)
-            about = sidecar(path) or {}
-            if hashlib.sha256(path.read_bytes()).hexdigest() != about.get("sha256"):
-                report.add("derived", place, "is not the file that its .json describes: rebuild it")
-            elif not _equal(path, expected[kind]):
-                report.add("derived", place, "does not hold what the lines hold: rebuild it")
+            segment = segments.get(int(path.stem.rsplit("-", 1)[1]))
+            if segment is None:
+                report.add("derived", place, "belongs to no segment of the log")
+                continue
+            first = first_sequence(segment)
+            try:
+                if first not in made:
+                    lines, _ = complete_lines(segment)
+                    made[first] = lines, tables(lines)
+            except (ValueError, KeyError, TypeError, pa.ArrowException):
+                continue  # the lines themselves are broken: said already
+            lines, found = made[first]
+            if not _equal(path, found[kind], segment.name, lines):
+                report.add(
+                    "derived", place, "does not hold what the lines hold, or its .json does not: rebuild it"
+                )
 
 
-def _equal(path: Path, expected: pa.Table) -> bool:
+def _equal(path: Path, expected: pa.Table, segment: str, lines: list[bytes]) -> bool:
     """Same rows: the same bytes as we would write now, else (another version of Arrow wrote it) value by value."""
-    if path.read_bytes() == parquet_bytes(expected):
-        return True
+    data = path.read_bytes()
     try:
+        if path.with_suffix(".json").read_bytes() != sidecar_bytes(expected, data, segment, lines):
+            return False
+        if data == parquet_bytes(expected):
+            return True
         found = pq.read_table(path, schema=expected.schema, partitioning=None)
     except (OSError, pa.ArrowException):
         return False

@@ -218,31 +218,52 @@ class LogCheck:
         return ""
 
     def _tiles(self) -> None:
-        """The tiles of the newest signed tree; what is missing or other is derived."""
+        """The tiles of the newest signed tree, and those that a crash left of a later one: all of them true."""
         if self.about.signed != max(self._heads, default=0):
             return  # tampered: said already, and the tiles of what is there say nothing more
-        named: dict[str, bytes] = {}
-        level_hashes = self.leaves[: self.about.signed]
-        level = 0
-        while level_hashes:
-            full, rest = divmod(len(level_hashes), WIDTH)
-            for index in range(full + bool(rest)):
-                part = level_hashes[index * WIDTH : (index + 1) * WIDTH]
-                named[tile_path(level, index, len(part))] = b"".join(part)
-            level_hashes = [_root(level_hashes[i * WIDTH : (i + 1) * WIDTH]) for i in range(full)]
-            level += 1
-        there = {str(p.relative_to(self.path)) for p in (self.path / "tile").rglob("*") if p.is_file()}
-        for name, expected in named.items():
-            if _bytes(self.path / name) != expected:
-                self._finding("derived", self.path / name, "this tile does not hold the hashes of the lines")
-        for name in sorted(there - named.keys()):
-            self._finding("derived", self.path / name, "a tile that the signed tree does not have")
-        self.report.count("tiles", len(named))
+        levels = self._levels()
+        for level, index, width in tile_sizes(self.about.signed):
+            path = self.path / tile_path(level, index, width)
+            if _bytes(path) != b"".join(levels[level][index * WIDTH : index * WIDTH + width]):
+                self._finding(
+                    "derived", path, "this tile is missing or does not hold the hashes of the lines"
+                )
+        for path in sorted((self.path / "tile").rglob("*")):
+            if path.is_file():
+                self.report.count("tiles")
+                if not _is_tile(path.relative_to(self.path), path.read_bytes(), levels):
+                    self._finding("derived", path, "no tile of this log")
+
+    def _levels(self) -> list[list[bytes]]:
+        """The hashes of every tile level: leaves, roots of 256 leaves, and so on."""
+        levels = [self.leaves]
+        while len(levels[-1]) >= WIDTH:
+            below = levels[-1]
+            levels.append([_root(below[i * WIDTH : (i + 1) * WIDTH]) for i in range(len(below) // WIDTH)])
+        return levels
 
     def _finding(self, kind: Any, place: object, message: str, sequence: int | None = None) -> None:
         shown = Path(str(place))
         inside = shown.relative_to(self.folder.path) if shown.is_relative_to(self.folder.path) else shown
         self.report.add(kind, inside, message, sequence)
+
+
+def _is_tile(name: Path, data: bytes, levels: Sequence[Sequence[bytes]]) -> bool:
+    """Whether a file is a tile that the lines give, of this or an earlier size."""
+    parts = name.parts[1:]
+    width = WIDTH
+    if len(parts) > 2 and parts[-2].endswith(".p"):
+        if not parts[-1].isdigit():
+            return False
+        width, parts = int(parts[-1]), (*parts[:-2], parts[-2].removesuffix(".p"))
+    digits = "".join(part.removeprefix("x") for part in parts[1:])
+    if not parts[0].isdigit() or not digits.isdigit() or not 0 < width <= WIDTH or len(digits) > 18:
+        return False
+    level, index = int(parts[0]), int(digits)
+    if level >= len(levels) or tile_path(level, index, width) != str(name):
+        return False
+    expected = levels[level][index * WIDTH : index * WIDTH + width]
+    return len(expected) == width and data == b"".join(expected)
 
 
 def _root(leaves: Sequence[bytes]) -> bytes:

@@ -1,0 +1,145 @@
+"""Crashes of a real process at any time: nothing acknowledged is lost, and the next attempt says what was cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import orjson
+import pytest
+
+from ockham.errors import LogLockedError
+from ockham.record.checkpoints import starting_point
+from ockham.record.folder import RunFolder
+from ockham.record.log import LogWriter
+from ockham.record.verify import verify_run
+from ockham.run import Run
+from tests.samples import events, lines
+
+# Writes batches as fast as it can and tells on stdout what flush() has acknowledged.
+WRITER = """
+import sys
+from ockham.run import Run
+with Run("balanced", runs=sys.argv[1], run_id="a", facts={"max_iters": 100000, "vocab_size": 256}) as run:
+    for i in range(100000):
+        run.end(run.batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+        if i % 25 == 24:
+            print(run.flush().size, flush=True)
+"""
+
+
+def killed(tmp_path, after: int) -> int:
+    """Start the writer, kill it without warning after some acknowledgements; returns the last one heard."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    acknowledged = 0
+    for _ in range(after):
+        acknowledged = int(process.stdout.readline())
+    time.sleep(0.003 * (after % 5))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rest = process.stdout.read().split()
+    process.stdout.close()
+    return int(rest[-1]) if rest else acknowledged
+
+
+@pytest.mark.parametrize("after", [1, 4, 9])
+def test_kill_loses_nothing_acknowledged_and_is_no_tampering(tmp_path, after):
+    """kill -9: what flush() said is there, verify calls it sound, and a resume goes on."""
+    acknowledged = killed(tmp_path, after)
+    folder = RunFolder(tmp_path, "a")
+    assert len(lines(folder)) >= acknowledged > 0
+    assert verify_run(folder).sound
+    start = starting_point(tmp_path, "a")
+    with Run(runs=tmp_path, run_id="a", resumed=start) as run:
+        run.end(run.batch(0, 3.0))
+    report = verify_run(folder)
+    assert report.sound, report.findings
+    assert [log.attempt for log in report.logs] == [1, 2]
+    assert report.logs[0].signed == report.logs[0].events
+
+
+@pytest.mark.parametrize("tail", [b'{"specversion":"1.0","id', b"\0" * 4096])
+def test_a_torn_tail_is_cut_kept_and_said(tmp_path, tail):
+    """The bytes lie in torn/, log.recovered names them, and the old log is whole lines again."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end(run.batch(0, 3.0))
+    segment = run.folder.segments(1, 0)[0]
+    before = segment.read_bytes()
+    with segment.open("ab") as file:
+        file.write(tail)
+    with Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")):
+        pass
+    said = next(e["data"] for e in events(run.folder, 2) if e["type"] == "ockham.log.recovered.v1")
+    assert (run.folder.path / said["cut_file"]).read_bytes() == tail
+    assert said["cut_bytes"] == len(tail)
+    assert said["kept_events"] == before.count(b"\n")
+    assert segment.read_bytes() == before
+    assert verify_run(run.folder).sound
+
+
+def test_a_living_log_is_not_resumed(tmp_path):
+    """Two writers of one run are refused, and the first goes on."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end(run.batch(0, 3.0))
+        run.flush()
+        with (
+            pytest.raises(LogLockedError, match="still being written"),
+            Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")),
+        ):
+            pass
+        run.end(run.batch(1, 3.0))
+    assert verify_run(run.folder).sound
+
+
+def test_a_failed_sync_is_never_tried_again(tmp_path, monkeypatch):
+    """After fsync has failed the pages may be gone while a second call says all is well: not one more byte."""
+    from ockham.errors import LogError
+    from tests.samples import REVISION, decision, run_folder
+
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    writer.append("decision.made", decision(0)._replace(), iter_num=0)
+    calls = []
+
+    def broken(descriptor):
+        calls.append(descriptor)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(LogError, match="Input/output error"):
+        writer.flush()
+    size = folder.segments(1, 0)[0].stat().st_size
+    with pytest.raises(LogError):
+        writer.append("decision.made", decision(1), iter_num=1)
+    with pytest.raises(LogError):
+        writer.close()
+    assert len(calls) == 1
+    assert folder.segments(1, 0)[0].stat().st_size == size
+
+
+def test_a_run_halted_by_a_full_disk_says_so(tmp_path):
+    """A real file system of 600 kB where this machine lets us make one: log.halted, and no tampering."""
+    script = f"""
+set -e
+mount -t tmpfs -o size=600k tmpfs {tmp_path}
+export OCKHAM_KEY_DIR={tmp_path.parent}/{tmp_path.name}-keys
+{sys.executable} - <<'P' || true
+from ockham.run import Run
+with Run("balanced", runs="{tmp_path}", run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
+    for i in range(100000):
+        run.end(run.batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+P
+tail -c 700 {tmp_path}/a/log/1-0/*.jsonl
+"""
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=120)
+    if "Operation not permitted" in done.stderr or done.returncode == 127:
+        pytest.skip("this machine lets nobody mount a small file system")
+    last = orjson.loads(done.stdout.strip().splitlines()[-1])
+    assert last["type"] == "ockham.log.halted.v1"
+    assert last["data"]["reason_code"] == "ENOSPC"
+    assert last["data"]["lost_events"] > 0

@@ -1,0 +1,362 @@
+"""Verify: sound runs are sound, crashes are crashes, and nothing that was changed passes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import orjson
+import pytest
+
+from ockham.errors import BadInputError, CannotJudgeError
+from ockham.record.folder import RunFolder
+from ockham.record.note import signer
+from ockham.record.pin import newest_heads, split_pin
+from ockham.record.proof import check_proof, prove
+from ockham.record.repair import rebuild
+from ockham.record.verify import known_keys, verify_run
+from ockham.run import Run
+from tests.made import made_run
+from tests.samples import lines
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verify")
+    made_run(folder, "a", batches=40, nan_at=7)
+    return folder / "a"
+
+
+@pytest.fixture
+def run(original, tmp_path):
+    shutil.copytree(original, tmp_path / "a")
+    return RunFolder(tmp_path, "a")
+
+
+def segment_of(run):
+    return run.segments(1, 0)[0]
+
+
+def kinds(run, **kwargs):
+    report = verify_run(run, **kwargs)
+    return {kind for kind in report.counts if kind not in ("key not pinned", "not pinned")}
+
+
+def rewrite(run, change):
+    """Change the lines of the log and leave everything else."""
+    path = segment_of(run)
+    found = path.read_bytes().splitlines()
+    path.write_bytes(b"".join(line + b"\n" for line in change(found)))
+
+
+def edited(line, **data):
+    event = orjson.loads(line)
+    event["data"].update(data)
+    return orjson.dumps(event)
+
+
+def find(found, kind, nth=0):
+    return [i for i, line in enumerate(found) if orjson.loads(line)["type"] == f"ockham.{kind}.v1"][nth]
+
+
+def test_an_honest_run_is_sound(run):
+    """Everything is looked at, and nothing is found but what nobody could know."""
+    report = verify_run(run)
+    assert report.sound
+    assert set(report.counts) == {"key not pinned", "not pinned"}
+    assert report.checked["events"] == len(lines(run))
+    assert {
+        "tiles",
+        "Parquet files",
+        "checkpoint files",
+        "policies",
+        "key frames",
+        "signed tree heads",
+    } <= report.checked.keys()
+    assert report.logs[0].signed == report.logs[0].events
+
+
+def test_a_given_key_and_a_pin_say_how_far(run):
+    """With both there is not even a note."""
+    report = verify_run(run, keys=[signer().verifier], pins=[newest_heads(run)])
+    assert report.counts == {}
+    assert report.logs[0].pinned == report.logs[0].events
+
+
+def test_every_sampled_byte_counts(run):
+    """One bit anywhere: log, tiles, heads, policy, Parquet, run.json, checkpoints."""
+    draw = random.Random(3)
+    files = [p for p in sorted(run.path.rglob("*")) if p.is_file() and p.name != "lock"]
+    assert len(files) > 12
+    missed = []
+    for path in files:
+        data = path.read_bytes()
+        for at in sorted(draw.sample(range(len(data)), min(6, len(data)))):
+            changed = bytearray(data)
+            changed[at] ^= 1 << draw.randrange(8)
+            path.write_bytes(bytes(changed))
+            try:
+                if verify_run(run, keys=[signer().verifier]).sound:
+                    missed.append((str(path.relative_to(run.path)), at))
+            except CannotJudgeError:
+                pass
+        path.write_bytes(data)
+    assert missed == []
+
+
+def test_a_changed_observed_value_is_tampering(run):
+    """A well-formed line that is not the signed one, named by its sequence."""
+
+    def change(found):
+        at = find(found, "decision.made")
+        found[at] = edited(found[at], observed=1.0)
+        return found
+
+    rewrite(run, change)
+    report = verify_run(run, derived=False)
+    assert "tampering" in report.counts
+    assert any(
+        "event 3 differs" in f.message or "differs from its tile" in f.message for f in report.findings
+    )
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda found: found[:-1],
+        lambda found: found[: len(found) // 2],
+        lambda found: [*found[:10], *found[11:]],
+        lambda found: [*found[:10], found[11], found[10], *found[12:]],
+        lambda found: [*found[:10], found[10], *found[10:]],
+        lambda found: found[1:],
+        lambda found: [],
+    ],
+    ids=[
+        "last dropped",
+        "half dropped",
+        "one dropped",
+        "two swapped",
+        "one doubled",
+        "first dropped",
+        "all dropped",
+    ],
+)
+def test_what_was_signed_must_be_there(run, attack):
+    """Dropped, swapped, doubled: tampering, whatever is left."""
+    rewrite(run, attack)
+    assert "tampering" in kinds(run, derived=False)
+
+
+def test_a_line_of_another_run_is_not_at_home(run, tmp_path):
+    """Spliced lines say where they come from."""
+    other = made_run(tmp_path / "other", "b", batches=5)
+    foreign = lines(other.folder)[4]
+    rewrite(run, lambda found: [*found[:4], foreign, *found[5:]])
+    assert "tampering" in kinds(run, derived=False)
+
+
+def test_signing_again_with_another_key_shows(run, tmp_path, monkeypatch):
+    """Whoever rewrites the log needs the key: the auditor's key does not fit the new signature."""
+    auditors = signer().verifier
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other-key"))
+    forged = made_run(tmp_path / "forged", "a", batches=40)
+    assert verify_run(forged.folder).sound
+    report = verify_run(forged.folder, keys=[auditors])
+    assert "tampering" in report.counts
+
+
+def test_writing_it_all_anew_shows_against_a_pin(run, tmp_path):
+    """Key and machine in the same hands: only a pin that was kept elsewhere can tell."""
+    pin = newest_heads(run)
+    again = made_run(tmp_path / "again", "a", batches=60)
+    assert verify_run(again.folder).sound
+    assert "tampering" in verify_run(again.folder, pins=[pin]).counts
+
+
+@pytest.mark.parametrize("tail", [b'{"specversion":"1.0","id":"01', b"\0" * 300, b"x"])
+def test_a_crash_is_called_a_crash(run, tail):
+    """An unfinished or zero-filled tail is no tampering, and the run is sound."""
+    with segment_of(run).open("ab") as file:
+        file.write(tail)
+    assert kinds(run, derived=False) == {"crash tail"}
+    assert verify_run(run, derived=False).sound
+
+
+def test_whole_lines_behind_the_last_head_are_not_signed(tmp_path):
+    """A process killed between sync and signature: the lines count, and a note says that nobody vouches for them."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end(run.batch(0, 2.0))
+        size = run.flush().size
+        log = run.folder.log(1, 0)
+        shutil.copytree(log, tmp_path / "then")
+        run.end(run.batch(1, 2.0))
+    for name in ("checkpoint", "checkpoints"):
+        shutil.copy(tmp_path / "then" / name, log / name)
+    shutil.rmtree(log / "tile")
+    shutil.copytree(tmp_path / "then" / "tile", log / "tile")
+    report = verify_run(run.folder)
+    assert report.sound
+    assert report.logs[0].signed == size < report.logs[0].events
+    assert "not signed" in report.counts
+
+
+def test_garbage_in_the_middle_is_corruption(run):
+    """Bytes that are no event."""
+    rewrite(run, lambda found: [*found[:5], b"\xff\xfe garbage", *found[6:]])
+    assert "corruption" in kinds(run, derived=False)
+
+
+def test_a_key_twice_is_refused(run):
+    """Two readers could believe two things."""
+    rewrite(run, lambda found: [found[0][:-1] + b',"specversion":"1.0"}', *found[1:]])
+    assert "tampering" in kinds(run, derived=False)
+
+
+def test_a_policy_that_is_not_there_or_another(run):
+    """Named by its revision."""
+    path = next((run.path / "policies").glob("*.json"))
+    path.write_bytes(path.read_bytes().replace(b"0.6", b"0.7", 1))
+    assert "policy missing" in kinds(run)
+    path.unlink()
+    assert "policy missing" in kinds(run)
+
+
+def test_derived_files_are_derived(run):
+    """A changed Parquet file or tile is to be rebuilt, and rebuilding makes the run sound again."""
+    parquet = next((run.path / "decisions").rglob("*.parquet"))
+    data = bytearray(parquet.read_bytes())
+    data[len(data) // 2] ^= 1
+    parquet.write_bytes(bytes(data))
+    next(p for p in (run.log(1, 0) / "tile").rglob("*") if p.is_file()).unlink()
+    assert kinds(run) == {"derived"}
+    before = segment_of(run).read_bytes()
+    rebuild(run)
+    assert kinds(run) == set()
+    assert segment_of(run).read_bytes() == before
+
+
+def test_parquet_that_lies_with_its_sidecar_is_found(run):
+    """Both files rewritten to agree with each other still do not hold what the lines hold."""
+    import hashlib
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parquet = next((run.path / "decisions").rglob("*.parquet"))
+    table = pq.read_table(parquet, partitioning=None)
+    at = table.schema.get_field_index("action")
+    table = table.set_column(at, table.schema.field(at), pa.array(["UPDATE"] * table.num_rows))
+    pq.write_table(table, parquet)
+    sidecar = parquet.with_suffix(".json")
+    about = orjson.loads(sidecar.read_bytes())
+    sidecar.write_bytes(orjson.dumps({**about, "sha256": hashlib.sha256(parquet.read_bytes()).hexdigest()}))
+    assert kinds(run) == {"derived"}
+
+
+def test_checkpoint_files(run):
+    """Missing or changed files of a checkpoint that was recorded."""
+    path = next(run.checkpoints.glob("accepted-*")) / "weights.bin"
+    path.write_bytes(b"other")
+    assert kinds(run) == {"checkpoint"}
+    path.unlink()
+    assert kinds(run) == {"checkpoint"}
+
+
+def resigned(tmp_path, change):
+    """A log whose writer itself lied: changed lines, written and signed by the real writer's key."""
+    from ockham.record.note import signer as users
+    from ockham.record.tree_head import HeadWriter, origin
+
+    run = made_run(tmp_path, "a", batches=60)
+    path = run.folder.segments(1, 0)[0]
+    found = change(path.read_bytes().splitlines())
+    log = run.folder.log(1, 0)
+    shutil.rmtree(log)
+    log.mkdir()
+    path.write_bytes(b"".join(line + b"\n" for line in found))
+    import hashlib
+
+    heads = HeadWriter(log, origin("a", 1, 0), users())
+    heads.read(path, path.stat().st_size, hashlib.sha256(path.read_bytes()).digest())
+    heads.sign()
+    return run.folder
+
+
+def test_a_knob_that_nobody_turned_is_a_contradiction(tmp_path):
+    """Even well signed: the value after the last plugin is the value used."""
+
+    def change(found):
+        at = find(found, "context.recorded", 15)
+        left = {**orjson.loads(found[at])["data"]["left"], "learning_rate": 0.5}
+        found[at] = edited(found[at], left=left)
+        return found
+
+    assert "contradiction" in kinds(resigned(tmp_path, change), derived=False)
+
+
+def test_a_turn_from_a_value_it_never_had_is_a_contradiction(tmp_path):
+    """after of plugin i = before of plugin i+1."""
+
+    def change(found):
+        for at in range(len(found)):
+            event = orjson.loads(found[at])
+            if event["type"] == "ockham.decision.made.v1" and event["data"]["changes"]:
+                event["data"]["changes"][0]["before"] = 12.5
+                found[at] = orjson.dumps(event)
+                return found
+        raise AssertionError("no turn in this run")
+
+    assert "contradiction" in kinds(resigned(tmp_path, change), derived=False)
+
+
+def test_a_checkpoint_without_its_decision(tmp_path):
+    """An accepted checkpoint names the decision that accepted it."""
+
+    def change(found):
+        at = find(found, "checkpoint.saved")
+        found[at] = edited(found[at], decision_id="01a20da1-7999-7cd9-80fb-585900000013")
+        return found
+
+    assert "checkpoint" in kinds(resigned(tmp_path, change), derived=False)
+
+
+def test_other_keys_and_pins_are_refused_by_name(run, original, tmp_path):
+    """A pin of another run, a key that is none, a run without a log."""
+    other = made_run(tmp_path / "x", "other", batches=3)
+    with pytest.raises(BadInputError, match="ockham/runs/other/1-0"):
+        verify_run(run, pins=[newest_heads(other.folder)])
+    with pytest.raises(BadInputError, match="no verifier key"):
+        known_keys(["nonsense"])
+    with pytest.raises(CannotJudgeError, match="no log"):
+        verify_run(RunFolder(tmp_path, "nothing"))
+    assert original.exists()
+
+
+def test_a_pin_of_several_logs_splits_again(run):
+    """Notes one after the other, an empty line between."""
+    note = newest_heads(run)
+    assert split_pin(note) == [note]
+    assert split_pin(note + b"\n" + note) == [note, note]
+
+
+def test_a_proof_convinces_a_stranger(run):
+    """Line, place and signed root in one small file; any change of it is refused."""
+    sequence = 20
+    proof = prove(run, 1, 0, sequence)
+    proven = check_proof(proof, [signer().verifier])
+    assert proven.line == lines(run)[sequence]
+    assert proven.sequence == sequence
+    draw = random.Random(5)
+    for at in draw.sample(range(len(proof)), 150):
+        changed = bytearray(proof)
+        changed[at] ^= 1
+        with pytest.raises(BadInputError):
+            check_proof(bytes(changed), [signer().verifier])
+    with pytest.raises(BadInputError):
+        check_proof(proof.replace(b"index 20\n", b"index 21\n"), [signer().verifier])
+
+
+def test_a_proof_needs_a_signature_over_the_event(run):
+    """What no head covers cannot be proven."""
+    with pytest.raises(CannotJudgeError, match="behind the newest signed tree head"):
+        prove(run, 1, 0, 100_000)
