@@ -44,6 +44,14 @@ pivot_is_not_a_name_here_so_this_line_is_skipped
 select plugin, lag(observed) over w from decisions window w as (order by sequence)
 with recursive t(n) as (select 1 union all select n + 1 from t where n < 5) select * from t
 select $name, $iter + 1
+with decisions as (select * from decisions where shadow) select count(*) from decisions
+with x as (select 1 as a) select a from x union all select a from x
+with x as (select 1 as a) select * from (with y as (select * from x) select * from y) z where a in (select a from x)
+with recursive t(n) as (select 1 union all select n + 1 from t where n < 5), u as (select * from t) select * from u
+select * from runs r, lateral (select max(iter_num) as n from contexts c where c.run_id = r.run_id) l
+from runs pivot (count(*) for policy in ('balanced', 'tight'))
+select plugin, count(*) from decisions group by rollup (plugin) order by all
+select 1 /* /* nested */ ; drop table runs */
 """
 
 REFUSED = """
@@ -193,6 +201,79 @@ select * from x, x as y
 select 'a' from runs group by getenv('x')
 select list_transform([1], lambda x: getenv('HOME'))
 select sum(getenv('x')) over () from runs
+with raw_runs as (select * from raw_runs) select * from raw_runs
+with attempt_cuts as (select * from attempt_cuts) select * from attempt_cuts
+with plugin_uses as (from plugin_uses) from plugin_uses
+with sqlite_master as (select * from sqlite_master) select * from sqlite_master
+with duckdb_settings as (from duckdb_settings) from duckdb_settings
+with "/etc/passwd" as (select * from "/etc/passwd") select * from "/etc/passwd"
+with recursive plugin_uses as (select * from plugin_uses) select * from plugin_uses
+with recursive plugin_uses(x) as (select run_id from plugin_uses union all select x from plugin_uses where false) select * from plugin_uses
+with recursive p(x) as (select sql from sqlite_master union all select x from p where false) select * from p
+with recursive plugin_uses(x) as (select 1 except select x from plugin_uses) select * from plugin_uses
+with recursive attempt_cuts(x) as (select 1 union select run_id from attempt_cuts union select 2) select * from attempt_cuts
+with a as (select * from attempt_cuts), attempt_cuts as (select 1) select * from a
+with a as (with attempt_cuts as (select 1) select * from attempt_cuts) select * from attempt_cuts
+select * from (with attempt_cuts as (select 1) select 1) t, attempt_cuts
+(with attempt_cuts as (select 1) select * from attempt_cuts) union all select * from attempt_cuts
+with show as (select 1) select * from (show tables)
+with "describe" as (select 1) select * from (describe runs)
+with x as (from runs) from x, lateral (from attempt_cuts)
+with x as (from runs) select * from x where run_id in (with y as (from attempt_cuts) from y)
+select * from runs natural join attempt_cuts
+select * from runs positional join attempt_cuts
+select * from runs asof join attempt_cuts on true
+select * from runs semi join attempt_cuts using (run_id)
+from runs select * where run_id = (from sqlite_master select any_value(sql))
+select ('HOME').getenv()
+select run_id.getenv() from runs
+select struct_pack(a := getenv('x'))
+select {'a': getenv('x')}
+select [getenv(x) for x in ['a']]
+select map {'a': getenv('x')}
+select columns(lambda c: getenv(c)) from runs
+select * replace (getenv('x') as run_id) from runs
+select list_transform(['HOME'], lambda x: x.getenv())
+select 1 from runs limit (select count(*) from glob('*'))
+select * from range((select count(*) from glob('*')))
+select * from unnest((select list(content) from read_text('/etc/passwd')))
+select 1 union select content from read_text('/etc/passwd')
+select 1 where 'x' in (from sqlite_master select sql)
+values ((select sql from sqlite_master limit 1))
+select array(select sql from sqlite_master)
+select exists(table attempt_cuts)
+table attempt_cuts
+(table attempt_cuts)
+select * from ATTEMPT_CUTS
+select * from "attempt_cuts"
+select try(getenv('x'))
+select constant_or_null(1, getenv('x'))
+select in_search_path('a', 'b')
+select current_query()
+select current_schemas(true)
+select pg_get_viewdef(1)
+select 1 from runs group by cube(getenv('a'))
+select sum(1) filter (where getenv('a') = 'x')
+select sum(1) over (partition by getenv('a'))
+select 1 qualify getenv('a') = ''
+pivot runs on run_id using count(*)
+unpivot runs on run_id
+select * from (describe runs)
+select * from (summarize runs)
+select * from (show tables)
+with x as (describe runs) from x
+with x as (pragma version) from x
+with x as (call pragma_version()) from x
+with x as (explain select 1) from x
+with x as (attach '/tmp/x') from x
+with x as (set memory_limit = '1TB') from x
+with x as (install httpfs) from x
+with x as (drop table runs) from x
+with x as (create table y as select 1) from x
+select $$a$$; drop table runs
+select 1) as a limit 1; drop table runs; select * from (select 1
+select nan() from runs
+select 'nan'::double from runs, '/etc/passwd'
 """
 
 
@@ -215,7 +296,7 @@ def test_our_own_questions_would_pass(name):
     check(question(name).sql, VIEWS)
 
 
-@pytest.mark.parametrize("sql", ["", ";", "--", "/* */", "'", '"', "select * from", "\0", "select 1" + " " * 200_000,
+@pytest.mark.parametrize("sql", ["", ";", "select 1 --\r; drop table runs", "--", "/* */", "'", '"', "select * from", "\0", "select 1" + " " * 200_000,
                                  "select " + "(" * 5_000 + "1" + ")" * 5_000, "select " + "+".join(["1"] * 15_000)])  # fmt: skip
 def test_odd_text_is_refused_with_words(sql):
     """Empty, torn, deep, long: one typed error."""
