@@ -126,7 +126,10 @@ def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:
     document.description = _text(document, loaded, "description", document.description)
     document.shadow = bool(loaded.get("shadow", document.shadow))
     for key, value in _mapping(document, loaded, "targets").items():
-        document.targets[key] = _band(document, key, value)
+        if value is None:
+            document.targets.pop(key, None)  # no promise about this rate
+        else:
+            document.targets[key] = _band(document, key, value)
     for key, value in _mapping(document, loaded, "hyperparameters").items():
         document.hyperparameters[key] = _hyperparameter(document, key, value)
     for name, settings in _mapping(document, loaded, "plugins").items():
