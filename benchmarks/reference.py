@@ -1,0 +1,116 @@
+"""Gate off, does it learn like nanoGPT? Runs a checkout of nanoGPT that you bring beside ours, on the same bytes.
+
+    git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
+    .venv/bin/python benchmarks/reference.py --reference /tmp/nanoGPT --iters 600 --seeds 3
+
+Both at 4 layers, 4 heads, 128 wide, 12 x 64 tokens, AdamW 1e-3 -> 1e-4, betas .9/.99, decay .1, clip 1.0, no dropout,
+float32 on the CPU. nanoGPT runs as its own process, unmodified; none of its code is here. Ours runs under preset
+observe: the whole chain decides and is logged, and changes nothing. Validation loss is what each prints of itself over
+200 batches; the noise between seeds is the yardstick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+EVAL_BATCHES = 200
+
+
+def make_data(folder: Path) -> None:
+    """The embedded corpus as nanoGPT's token files."""
+    sys.path.insert(0, str(ROOT))
+    from ockham.nano import load_corpus
+
+    corpus = load_corpus(None)
+    for name, tokens in (("train", corpus.train), ("val", corpus.val)):
+        np.asarray(tokens).astype("<u2").tofile(folder / f"{name}.bin")
+    (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 256}))
+
+
+def reference(checkout: Path, data: Path, iters: int, seed: int) -> tuple[float, float]:
+    """Final validation loss and seconds of nanoGPT's own train.py."""
+    source = (checkout / "train.py").read_text(encoding="utf-8")
+    if "1337 + seed_offset" not in source:
+        raise SystemExit("this train.py seeds otherwise than the one that this benchmark knows")
+    words = {
+        "device": "cpu", "compile": False, "eval_iters": EVAL_BATCHES, "log_interval": iters, "block_size": 64,
+        "batch_size": 12, "n_layer": 4, "n_head": 4, "n_embd": 128, "max_iters": iters, "lr_decay_iters": iters,
+        "dropout": 0.0, "dataset": str(data), "eval_interval": iters, "learning_rate": 1e-3, "min_lr": 1e-4,
+        "beta2": 0.99, "warmup_iters": min(100, iters // 10), "gradient_accumulation_steps": 1, "dtype": "float32",
+        "out_dir": str(data / "out"), "wandb_log": False, "always_save_checkpoint": False,
+    }  # fmt: skip
+    settings = [f"--{key}={value}" for key, value in words.items()]
+    # Its seed is a constant in the file, so another one is given around it; the file stays as it is.
+    code = f"""
+import sys, torch
+real = torch.manual_seed
+torch.manual_seed = lambda _: real({seed})
+torch.set_num_threads(1)
+sys.argv = ["train.py", *{settings!r}]
+exec(compile(open("train.py").read(), "train.py", "exec"))
+"""
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    found = re.findall(rf"step {iters}: train loss [\d.]+, val loss ([\d.]+)", done.stdout)
+    if done.returncode or not found:
+        raise SystemExit(f"nanoGPT did not finish:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}")
+    return float(found[-1]), time.perf_counter() - began
+
+
+def ours(data: Path, iters: int, seed: int) -> tuple[float, float]:
+    """Final validation loss and seconds of train.py under preset observe."""
+    words = ["--preset", "observe", "--data", str(data), "--runs", str(data / "runs"), "--run", f"seed-{seed}",
+             "--set", f"max_iters={iters}", "--set", f"seed={seed}", "--set", "threads=1", "--set", "device=cpu",
+             "--set", f"eval_batches={EVAL_BATCHES}", "--set", "hyperparameters.evaluations=1"]  # fmt: skip
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-1500:])
+    log = (data / "runs" / f"seed-{seed}" / "log" / "1-0" / "000000000000.jsonl").read_text(encoding="utf-8")
+    return json.loads(log.splitlines()[-1])["data"]["val_loss"], time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--reference", type=Path, required=True, help="a checkout of nanoGPT")
+    parser.add_argument("--iters", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        make_data(data)
+        pairs = []
+        for seed in range(1337, 1337 + asked.seeds):
+            pairs.append((reference(asked.reference, data, asked.iters, seed), ours(data, asked.iters, seed)))
+            print(
+                f"seed {seed}: nanoGPT {pairs[-1][0][0]:.4f} in {pairs[-1][0][1]:.0f} s, Ockham {pairs[-1][1][0]:.4f} in {pairs[-1][1][1]:.0f} s",
+                flush=True,
+            )
+    theirs, own = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
+    noise = statistics.stdev(theirs) if len(theirs) > 1 else float("nan")
+    print(f"mean validation loss over {len(pairs)} seeds at {asked.iters} iterations: nanoGPT {statistics.mean(theirs):.4f}, "
+          f"Ockham {statistics.mean(own):.4f}; difference {statistics.mean(own) - statistics.mean(theirs):+.4f}, "
+          f"nanoGPT's spread between seeds {noise:.4f}; load {os.getloadavg()[0]:.1f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
