@@ -135,16 +135,22 @@ def schema(
 def export(
     to: Annotated[Path, typer.Option("--to", help="A .duckdb file, or a folder for Parquet or CSV.")],
     kind: Annotated[str, typer.Option("--kind", help="duckdb, parquet or csv; default: by the name.")] = "",
+    evidence: Annotated[bool, typer.Option("--evidence", help="The log of --run itself, with a verifier that is one file (zip).")] = False,
     run: Run = "",
     runs: RunsOption = RUNS,
-) -> None:
+) -> None:  # fmt: skip
     """Export all views as one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from.
+
+    With --evidence: the log, its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
 
     Examples:
       ockham export --to night-1.duckdb --run night-1
 
       ockham export --to shared/ --kind parquet
     """
+    if evidence:
+        _evidence(runs, run, to)
+        return
     from ockham.catalog.export import export_views
 
     chosen = kind or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
@@ -152,6 +158,17 @@ def export(
         raise BadInputError(f"--kind {chosen!r}: duckdb, parquet or csv")
     count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
     typer.echo(f"{to}: {count} rows of {chosen}; manifest.json names the logs and where they stood", err=True)
+
+
+def _evidence(runs: Path, run: str, to: Path) -> None:
+    from ockham.cli.live import resolve
+    from ockham.record.evidence import pack
+    from ockham.record.folder import RunFolder
+
+    if not run:
+        raise BadInputError("--evidence is of one run: say which with --run ID")
+    count = pack(RunFolder(runs, resolve(runs, run)), to)
+    typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run it", err=True)
 
 
 def _text(sql: str, file: Path | None) -> str:

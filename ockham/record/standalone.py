@@ -1,0 +1,208 @@
+"""verify.py of an evidence archive: checks the logs with the standard library and `cryptography` alone.
+
+    python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
+
+It knows nothing of the package that wrote the archive, and should be read before it is believed: 150 lines.
+Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
+policy against the digest that events name, run.json against run.started, resumes against the log before them, and
+every state blob. Exit status: 0 sound, 1 something was found, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+MOST_BYTES = 20_000_000_000
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """All files of an archive or folder by name; names that leave it are refused."""
+    if path.is_dir():
+        return {
+            str(p.relative_to(path)): p.read_bytes()
+            for p in path.rglob("*")
+            if p.is_file() and not p.is_symlink()
+        }
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
+            raise ValueError("the archive is larger than this verifier reads")
+        names = [info.filename for info in archive.infolist()]
+        if len(set(names)) != len(names):
+            raise ValueError("two files of one name in the archive")
+        return {name: archive.read(name) for name in names}
+
+
+def leaf(line: bytes) -> bytes:
+    """RFC 6962 leaf hash."""
+    return hashlib.sha256(b"\0" + line).digest()
+
+
+def roots(lines: list[bytes], wanted: set[int]) -> dict[int, bytes]:
+    """The root of the tree at each wanted size, and at the end."""
+    found: dict[int, bytes] = {0: hashlib.sha256(b"").digest()}
+    stack: list[bytes] = []
+    for size, line in enumerate(lines, start=1):
+        node, rest = leaf(line), size - 1
+        while rest & 1:
+            node, rest = hashlib.sha256(b"\1" + stack.pop() + node).digest(), rest >> 1
+        stack.append(node)
+        if size in wanted or size == len(lines):
+            root = stack[-1]
+            for left in reversed(stack[:-1]):
+                root = hashlib.sha256(b"\1" + left + root).digest()
+            found[size] = root
+    return found
+
+
+def parse_key(text: str) -> tuple[str, bytes, bytes]:
+    """Name, key ID and public key of a C2SP verifier key."""
+    name, key_id, encoded = text.strip().split("+", 2)
+    raw = base64.b64decode(encoded, validate=True)
+    digest = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
+    if len(raw) != 33 or raw[0] != 1 or digest.hex() != key_id:
+        raise ValueError("no Ed25519 verifier key")
+    return name, digest, raw[1:]
+
+
+def heads(data: bytes, key: tuple[str, bytes, bytes], where: str) -> tuple[dict[int, bytes], list[str]]:
+    """Size -> root of every signed tree head, and what is wrong with others."""
+    found: dict[int, bytes] = {}
+    wrong = []
+    parts = data.split(b"\n\n")
+    for text, signed in zip(parts[0::2], parts[1::2], strict=False):
+        match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n*", signed)
+        raw = base64.b64decode(match[2]) if match else b""
+        if match is None or match[1].decode() != key[0] or raw[:4] != key[1]:
+            wrong.append("a tree head that the given key has not signed")
+            continue
+        try:
+            Ed25519PublicKey.from_public_bytes(key[2]).verify(raw[4:], text + b"\n")
+        except InvalidSignature:
+            wrong.append("a tree head whose signature does not fit")
+            continue
+        origin, size, root = text.decode().split("\n")[:3]
+        if origin != where:
+            wrong.append(f"a tree head of another log: {origin}")
+        elif found.setdefault(int(size), base64.b64decode(root)) != base64.b64decode(root):
+            wrong.append(f"two tree heads of size {size} with different roots")
+    return found, wrong
+
+
+def check_log(
+    files: dict[str, bytes], run_id: str, name: str, key: tuple[str, bytes, bytes]
+) -> tuple[list[str], list[bytes]]:
+    """Findings in one log, and its lines."""
+    wrong: list[str] = []
+    segments = sorted(path for path in files if re.fullmatch(rf"log/{name}/[0-9]{{12}}\.jsonl", path))
+    lines: list[bytes] = []
+    for segment in segments:
+        if int(Path(segment).stem) != len(lines):
+            wrong.append(f"{segment} begins elsewhere than at event {len(lines)}")
+        lines += files[segment].split(b"\n")[:-1]
+    attempt, rank = (int(part) for part in name.split("-"))
+    for sequence, line in enumerate(lines):
+        try:
+            event = json.loads(line)
+            place = (
+                event["source"],
+                event["data"]["attempt"],
+                event["data"]["rank"],
+                event["data"]["sequence"],
+            )
+        except (ValueError, KeyError, TypeError):
+            wrong.append(f"event {sequence} is no event")
+            continue
+        if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
+            wrong.append(f"event {sequence} says that it stands elsewhere: {place}")
+        wrong += check_event(files, event, sequence)
+    history = files.get(f"log/{name}/checkpoints", b"")
+    signed, odd = heads(history, key, f"ockham/runs/{run_id}/{name}")
+    wrong += odd
+    if not signed:
+        wrong.append("no signed tree head of the given key")
+    computed = roots(lines, set(signed))
+    for size, root in sorted(signed.items()):
+        if size > len(lines):
+            wrong.append(f"{size} events were signed, and {len(lines)} are there")
+        elif computed[size] != root:
+            wrong.append(f"the first {size} events are not those that were signed")
+    reach = max((size for size in signed if size <= len(lines)), default=0)
+    print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
+    return [f"log {name}: {each}" for each in wrong], lines
+
+
+def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -> list[str]:
+    """What an event names must be in the archive with the digest that it gives."""
+    data, wrong = event["data"], []
+    revision = str(data.get("policy_revision", ""))
+    if revision:
+        policy = files.get(f"policies/{revision.removeprefix('sha256:')}.json")
+        if policy is None or f"sha256:{hashlib.sha256(policy).hexdigest()}" != revision:
+            wrong.append(f"event {sequence} names policy {revision}, which is missing or another one")
+    if (
+        event["type"] == "ockham.run.started.v1"
+        and hashlib.sha256(files.get("run.json", b"")).hexdigest() != data["run_json_sha256"]
+    ):
+        wrong.append("run.json is not the file that run.started names")
+    if event["type"] == "ockham.plugin_state.recorded.v1" and data["state"] is None:
+        blob = files.get(f"blobs/{data['state_sha256']}", b"")
+        if hashlib.sha256(blob).hexdigest() != data["state_sha256"]:
+            wrong.append(f"event {sequence} names a state blob that is missing or another one")
+    return wrong
+
+
+def main() -> int:
+    """Check one archive or folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("evidence", type=Path)
+    parser.add_argument(
+        "--key", help="the verifier key that you trust; without it the run's own is taken, and it is said so"
+    )
+    asked = parser.parse_args()
+    try:
+        files = load(asked.evidence)
+        about = json.loads(files["run.json"])
+        key = parse_key(asked.key or about["verifier_key"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        print(f"verify: {asked.evidence}: {error}", file=sys.stderr)
+        return 2
+    wrong: list[str] = []
+    logs: dict[str, list[bytes]] = {}
+    for name in sorted(
+        {
+            path.split("/")[1]
+            for path in files
+            if re.fullmatch(r"log/[1-9][0-9]*-[0-9]+/[0-9]{12}\.jsonl", path)
+        }
+    ):
+        odd, logs[name] = check_log(files, about["run_id"], name, key)
+        wrong += odd
+    for name, lines in logs.items():
+        first = json.loads(lines[0])["data"] if lines else {}
+        if "from_root" in first:
+            before = logs.get(f"{first['from_attempt']}-{name.split('-')[1]}", [])
+            size = first["from_size"]
+            if size > len(before) or roots(before, {size})[size].hex() != first["from_root"]:
+                wrong.append(f"log {name}: was resumed from another log than the one that is here")
+    if not asked.key:
+        print("note: the key is the run's own word; give the one you know with --key")
+    for each in wrong or ["sound" if logs else "no log in it"]:
+        print(each)
+    return 1 if wrong or not logs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
