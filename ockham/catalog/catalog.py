@@ -16,7 +16,15 @@ import duckdb
 import pyarrow as pa
 
 from ockham.catalog.empty import ODR_SCHEMAS
-from ockham.catalog.files import Tail, find, policies_tables, read_tail, reason_codes_table, runs_table
+from ockham.catalog.files import (
+    Tail,
+    attempts_table,
+    policies_tables,
+    read_tail,
+    reason_codes_table,
+    runs_table,
+)
+from ockham.catalog.listing import Found, Listing
 from ockham.catalog.views import question, views
 from ockham.errors import QueryError
 from ockham.record.folder import RunFolder, list_runs
@@ -25,10 +33,10 @@ from ockham.record.snapshots import SCHEMAS
 # Why a row is superseded: a later attempt of its run went back to an iteration before it.
 _CUTS = """
 create or replace table attempt_cuts as
-select s.run_id, s.attempt, min(r.iter_num) as iter_num
-from (select distinct run_id, attempt from raw_events) s
+select a.run_id, a.attempt, min(r.iter_num) as iter_num
+from raw_attempts a
 join (select run_id, attempt, (data ->> '$.iter_num')::bigint as iter_num from raw_events
-      where type = 'ockham.run.resumed.v1') r on r.run_id = s.run_id and r.attempt > s.attempt
+      where attempt > 1 and type = 'ockham.run.resumed.v1') r on r.run_id = a.run_id and r.attempt > a.attempt
 group by all
 """
 _DICTIONARY = """
@@ -59,6 +67,7 @@ class Catalog:
         self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
             odr_tables or {}
         )
+        self._listing = Listing()
         self._tails: dict[Path, Tail] = {}
         self._state: object = None
         self._lock = threading.RLock()
@@ -130,14 +139,14 @@ class Catalog:
                 else [r for r in list_runs(self.runs) if r in set(self.only)]
             )
             folders = [RunFolder(self.runs, name) for name in names]
-            found = find(folders)
+            found = self._listing.find(folders)
             self._tails = {path: read_tail(path, self._tails.get(path)) for path in found.segments}
             policies = [str(path) for folder in folders for path in (folder.path / "policies").glob("*.json")]
             state = (names, found.parquet, {path: tail.size for path, tail in self._tails.items()}, policies)
             if state == self._state:
                 return
             first = self._state is None
-            self._register(folders, found.parquet)
+            self._register(folders, found)
             if first:
                 self._create_views()
             self._state = state
@@ -146,17 +155,17 @@ class Catalog:
         """Give the memory back."""
         self.connection.close()
 
-    def _register(self, folders: list[RunFolder], parquet: Mapping[str, list[str]]) -> None:
+    def _register(self, folders: list[RunFolder], found: Found) -> None:
         policies, uses = policies_tables(folders)
         own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses,
-               "raw_reason_codes": reason_codes_table(), **self._odr_tables}  # fmt: skip
+               "raw_reason_codes": reason_codes_table(), "raw_attempts": attempts_table(found.attempts), **self._odr_tables}  # fmt: skip
         for name, table in own.items():
             self._load(f"{name}_" if name in self._odr_tables else name, table)
         for kind, schema in SCHEMAS.items():
             tails = [schema.empty_table(), *(tail.tables[kind] for tail in self._tails.values())]
             self._load(f"raw_{kind}_tail", pa.concat_tables(tails))
             columns = ", ".join(f'"{name}"' for name in schema.names)
-            sealed = self._sealed(kind, parquet[kind], columns)
+            sealed = self._sealed(kind, found.parquet[kind], columns)
             self.connection.execute(
                 f"create or replace view raw_{kind} as {sealed}select {columns} from raw_{kind}_tail"
             )

@@ -21,6 +21,7 @@ RUNS = pa.schema([
 ])  # fmt: skip
 POLICIES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("policy", _TEXT), ("content", _TEXT)])
 PLUGIN_USES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("plugin", _TEXT), ("use", _TEXT)])
+ATTEMPTS = pa.schema([("run_id", _TEXT), ("attempt", pa.int32())])
 REASON_CODES = pa.schema([("plugin", _TEXT), ("reason_code", _TEXT), ("meaning", _TEXT)])
 ODR_SCHEMAS: Mapping[str, pa.Schema] = {
     "odrs": pa.schema([

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import orjson
 import pyarrow as pa
 
-from ockham.catalog.empty import PLUGIN_USES, POLICIES, REASON_CODES, RUNS
+from ockham.catalog.empty import ATTEMPTS, PLUGIN_USES, POLICIES, REASON_CODES, RUNS
 from ockham.errors import CannotJudgeError
 from ockham.plugins import BUILT_IN, built_in
-from ockham.record.folder import DERIVED, RunFolder
-from ockham.record.snapshots import SCHEMAS, coverage, tables
+from ockham.record.folder import RunFolder
+from ockham.record.snapshots import SCHEMAS, tables
 
 
 class Tail(NamedTuple):
@@ -23,25 +23,6 @@ class Tail(NamedTuple):
 
     size: int
     tables: Mapping[str, pa.Table]
-
-
-class Found(NamedTuple):
-    """What a reader of some runs reads: Parquet files by kind, and segments without them."""
-
-    parquet: dict[str, list[str]]
-    segments: list[Path]
-
-
-def find(folders: Iterable[RunFolder]) -> Found:
-    """Parquet files and uncovered segments of runs."""
-    found = Found({kind: [] for kind in DERIVED}, [])
-    for folder in folders:
-        for attempt, rank in folder.logs():
-            covered = coverage(folder, attempt, rank)
-            for kind, paths in covered.parquet.items():
-                found.parquet[kind] += [str(path) for path in paths]
-            found.segments.extend(covered.segments)
-    return found
 
 
 def read_tail(segment: Path, before: Tail | None) -> Tail:
@@ -88,6 +69,12 @@ def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
                 {**row, "plugin": p.get("name"), "use": p.get("use")} for p in content.get("plugins", [])
             ]
     return pa.Table.from_pylist(policies, schema=POLICIES), pa.Table.from_pylist(uses, schema=PLUGIN_USES)
+
+
+def attempts_table(attempts: Iterable[tuple[str, int]]) -> pa.Table:
+    """Which attempts each run has, by the folders of their logs."""
+    rows = [{"run_id": run_id, "attempt": attempt} for run_id, attempt in sorted(set(attempts))]
+    return pa.Table.from_pylist(rows, schema=ATTEMPTS)
 
 
 def reason_codes_table() -> pa.Table:

@@ -1,0 +1,102 @@
+"""Which files a reader reads: always those of now, though what has not changed is not asked for again."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ockham.catalog.listing import Listing
+from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.snapshots import coverage
+from tests.made import made_run
+
+
+@pytest.fixture
+def folder(tmp_path) -> RunFolder:
+    return made_run(tmp_path, "a", 30).folder
+
+
+def age(folder: RunFolder) -> None:
+    """Every folder looks as if nothing had come for an hour, so that it is trusted."""
+    past = time.time_ns() - 3_600_000_000_000
+    for path in [folder.path, *folder.path.rglob("*")]:
+        if path.is_dir():
+            os.utime(path, ns=(past, past))
+
+
+def agrees(listing: Listing, folder: RunFolder) -> bool:
+    """The listing says what asking for every file says."""
+    found, asked = listing.find([folder]), coverage(folder, 1, 0)
+    return found.segments == asked.segments and found.parquet == {
+        kind: [str(path) for path in paths] for kind, paths in asked.parquet.items()
+    }
+
+
+def test_a_sealed_run_is_read_as_parquet(folder):
+    """One file of each kind, no line; the second look says the same."""
+    listing = Listing()
+    age(folder)
+    for _ in range(2):
+        found = listing.find([folder])
+        assert {kind: len(paths) for kind, paths in found.parquet.items()} == dict.fromkeys(DERIVED, 1)
+        assert (found.segments, found.attempts) == ([], [("a", 1)])
+
+
+@pytest.mark.parametrize("kind", DERIVED)
+def test_a_missing_file_sends_the_reader_to_the_lines(folder, kind):
+    """Whichever kind is gone, at once, also for one who has looked before."""
+    listing = Listing()
+    age(folder)
+    listing.find([folder])
+    next((folder.path / kind).rglob("*.parquet")).unlink()
+    assert listing.find([folder]).segments == folder.segments(1, 0)
+    assert agrees(listing, folder)
+
+
+def test_a_segment_that_grew_is_read_as_lines(folder):
+    """Parquet of fewer bytes than the segment has is not the segment."""
+    listing = Listing()
+    age(folder)
+    listing.find([folder])
+    segment = folder.segments(1, 0)[-1]
+    segment.write_bytes(segment.read_bytes() + segment.read_bytes().splitlines(keepends=True)[-1])
+    age(folder)
+    assert listing.find([folder]).segments == [segment]
+    assert agrees(listing, folder)
+
+
+def test_a_sidecar_that_is_replaced_is_read_again(folder):
+    """As `write_durably` replaces it: by a rename."""
+    listing = Listing()
+    age(folder)
+    listing.find([folder])
+    beside = next((folder.path / DERIVED[-1]).rglob("*.json"))
+    other = beside.with_name("x.tmp")
+    other.write_bytes(orjson.dumps({"segment_bytes": 1}))
+    other.rename(beside)
+    assert listing.find([folder]).segments == folder.segments(1, 0)
+
+
+def test_what_comes_in_the_same_tick_of_the_clock_is_seen(folder):
+    """A folder that changed just now is not trusted, whatever its time of change says."""
+    listing = Listing()
+    parquet = next((folder.path / "contexts").rglob("*.parquet"))
+    away = Path(f"{parquet}.away")
+    parquet.rename(away)
+    changed = parquet.parent.stat().st_mtime_ns
+    assert listing.find([folder]).segments
+    away.rename(parquet)
+    os.utime(parquet.parent, ns=(changed, changed))
+    assert not listing.find([folder]).segments
+
+
+def test_no_runs_no_files(tmp_path):
+    """A folder that is being made has neither logs nor days."""
+    folder = RunFolder(tmp_path, "new")
+    folder.create()
+    found = Listing().find([folder])
+    assert (found.segments, found.attempts) == ([], [])
