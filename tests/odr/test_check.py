@@ -1,96 +1,14 @@
-import base64
-import contextlib
-import gzip
-import math
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from ockham.errors import CannotJudgeError
 from ockham.odr.ask import QueryTimeoutError, guarded
 from ockham.odr.check import check
-from ockham.odr.claims import Constraint, Side
-from ockham.odr.evidence import cut, pinned
+from ockham.odr.claims import Side
+from ockham.odr.evidence import cut
 from ockham.odr.lint import lint_folder
-from ockham.odr.packed import pack, unpack
-from ockham.odr.verdict import agrees, judge, verdict_of
 from ockham.record.folder import RunFolder
-from ockham.record.log import LogWriter
-from ockham.record.snapshots import derive
-from tests.odr.runs import accepting, events_of, make_run
+from tests.odr.checks import SQL, answering, checked, record_text
+from tests.odr.runs import accepting, events_of
 from tests.odr.samples import TODAY, put
-from tests.samples import REVISION, decision, run_folder
-
-RECORD = """\
----
-odr: 1
-id: ODR-0001
-title: T
-status: {status}
-date: 2026-11-24
-owners: [alice]
-evidence:
-  baseline: {{run: base, through_sequence: {size}, root: {base_root}, decisions: [{base_id}]}}
-  candidate: {{run: cand, through_sequence: {size}, root: {cand_root}, decisions: [{cand_id}]}}
-constraints:
-  - id: C1
-    text: The validation loss improves by > 2 %
-    sql: |
-      {sql}
-    op: ">"
-    threshold: {threshold}
-    measured: {measured}
-outcome: {{oq_delta: {delta}, verdict: {verdict}}}
----
-
-# ODR-0001: T
-
-## Problem
-## Proposed Change
-## Occam Constraints
-- [{tick}] C1 Better
-
-## Outcome
-OQ delta: {delta} → {verdict}
-"""
-SQL = (
-    "SELECT 1 - min(val_loss) FILTER (WHERE run_id = $candidate) / min(val_loss) FILTER (WHERE run_id = $baseline) AS value,"
-    " count(val_loss) FILTER (WHERE run_id = $candidate) AS n FROM evaluations"
-)
-
-
-@pytest.fixture
-def runs(tmp_path):
-    make_run(tmp_path / "runs", "base", loss=2.0, gflops=1.26)
-    make_run(tmp_path / "runs", "cand", loss=1.8, gflops=1.0)
-    return tmp_path / "runs"
-
-
-def record_text(runs: Path, **changes) -> str:
-    """A record that is true of the two runs, with what a test changes."""
-    values = {
-        "status": "accepted", "sql": SQL, "threshold": 0.02, "measured": "0.10", "delta": "+0.4", "verdict": "KEEP", "tick": "x",
-        "size": len(events_of(runs, "base")) - 1,
-    }  # fmt: skip
-    for name in ("base", "cand"):
-        values[f"{name}_id"] = accepting(events_of(runs, name))
-        values[f"{name}_root"] = cut(Side(name, name), RunFolder(runs, name)).root
-    return RECORD.format(**{**values, **changes})
-
-
-def answering(ask):
-    """An asker that answers by a function."""
-    return lambda _: contextlib.nullcontext(ask)
-
-
-def checked(runs: Path, asker=guarded, **changes):
-    """The judgement of a record, and the codes of what was found in it."""
-    put(runs.parent / "odr", record_text(runs, **changes))
-    record = lint_folder(runs.parent / "odr", TODAY)[0]
-    judgement = check(record, [runs], asker, TODAY)
-    return judgement, sorted(f.code for f in record.findings if f.code != "ODR706"), record
 
 
 def test_a_true_record_is_kept(runs):
@@ -125,49 +43,6 @@ def test_a_number_changed_by_hand_is_found(runs, lie):
 
     assert found == codes
     assert any(said in f.message for f in record.findings)
-
-
-def test_one_byte_of_the_log_changed(runs):
-    """The evidence no longer verifies, and nothing is judged from it."""
-    text = record_text(runs)
-    segment = runs / "cand" / "log" / "1-0" / "000000000000.jsonl"
-    data = segment.read_bytes()
-    segment.write_bytes(data.replace(b'"q":0.25', b'"q":0.26', 1))
-    put(runs.parent / "odr", text)
-    record = lint_folder(runs.parent / "odr", TODAY)[0]
-    judgement = check(record, [runs], guarded, TODAY)
-
-    assert "ODR408" in {f.code for f in record.findings}
-    assert (judgement.verdict, judgement.results[0].state) == ("INCONCLUSIVE", "unknown")
-    assert judgement.results[0].reason == "the evidence does not verify"
-
-
-def test_a_log_that_grows_changes_no_verdict(runs):
-    """What is logged behind through_sequence is not asked, however good or bad it is."""
-    before, _, _ = checked(runs)
-    text = (runs.parent / "odr" / "0001-enable.md").read_text()
-    segment = max((runs / "cand" / "log" / "1-0").glob("*.jsonl"))
-    line = next(e for e in segment.read_bytes().splitlines() if b"evaluation.recorded" in e)
-    with segment.open("ab") as file:
-        file.write(line.replace(b'"val_loss":1.8', b'"val_loss":0.001') + b"\n" + b'{"torn')
-    put(runs.parent / "odr", text)
-    record = lint_folder(runs.parent / "odr", TODAY)[0]
-
-    assert check(record, [runs], guarded, TODAY).results == before.results
-
-
-def test_derived_files_are_not_believed(runs):
-    """A Parquet file that says otherwise than the lines is not even laid out for the query."""
-    seen = []
-
-    def asker(folder):
-        seen.extend(path.suffix for path in folder.rglob("*") if path.is_file())
-        return guarded(folder)
-
-    (runs / "cand" / "decisions" / "day=2026-11-24").mkdir(parents=True)
-    (runs / "cand" / "decisions" / "day=2026-11-24" / "1-0-000000000000.parquet").write_bytes(b"PAR1 lies")
-    assert checked(runs, asker)[0].verdict == "KEEP"
-    assert set(seen) == {".json", ".jsonl"}
 
 
 @pytest.mark.parametrize(
@@ -302,98 +177,6 @@ def test_nothing_to_judge_is_said(runs):
     assert check(record, [runs], guarded, TODAY).verdict is None
 
 
-C1 = Constraint(0, "C1", "t", "", "<", 1.0)
-
-
-@pytest.mark.parametrize(
-    ("op", "value", "passes"),
-    [("<", 1.0, False), ("<=", 1.0, True), (">", 1.0, False), (">=", 1.0, True), ("==", 1.0, True), ("==", 1.01, False), ("<", -1e308, True)],
-)  # fmt: skip
-def test_operators_mean_what_they_say(op, value, passes):
-    """At the threshold itself only <=, >= and == hold."""
-    assert (judge(C1._replace(op=op), [{"value": value, "n": 1}]).state == "pass") is passes
-
-
-@pytest.mark.parametrize(
-    ("written", "value", "agree"),
-    [("+0.4", 0.35, True), ("+0.4", 0.4499, True), ("+0.4", 0.46, False), ("+0.400", 0.41, False), ("0.4", -0.4, False),
-     ("1e-3", 0.0014, True), ("7", 7.4, True), ("7", 7.6, False), ("7", float("nan"), False), ("x", 1.0, False), ("1e999999999", 1.0, False),
-     ("-0.02", -0.0161, True)],
-)  # fmt: skip
-def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
-    """+0.4 stands for 0.35 to 0.45; more digits claim more."""
-    assert agrees(written, value) is agree
-
-
-def test_verdicts():
-    """One unknown: INCONCLUSIVE; one failure: REVERT; warnings decide nothing; nothing decided is no KEEP."""
-    yes, no = judge(C1, [{"value": 0.5, "n": 1}]), judge(C1, [{"value": 2, "n": 1}])
-    unknown = judge(C1, [])
-    warn = no._replace(constraint=C1._replace(severity="warn"))
-    assert verdict_of([yes, warn], None, oq_claimed=False) == "KEEP"
-    assert verdict_of([yes, no], None, oq_claimed=False) == "REVERT"
-    assert verdict_of([yes, no, unknown], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert verdict_of([yes], -0.1, oq_claimed=True) == "REVERT"
-    assert verdict_of([yes], None, oq_claimed=True) == "INCONCLUSIVE"
-    assert verdict_of([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert verdict_of([], None, oq_claimed=False) is None
-
-
-def test_packed_evidence_needs_no_run(runs):
-    """The packed lines alone are enough, are preferred to a folder of the same name, and are as strictly compared."""
-    text = record_text(runs)
-    size = len(events_of(runs, "base")) - 1
-    packed = runs.parent / "odr" / "evidence"
-    for name in ("base", "cand"):
-        file = pack(cut(Side(name, name, through=size), RunFolder(runs, name)), packed)
-        before = file.read_bytes()
-        assert pack(cut(Side(name, name, through=size), RunFolder(runs, name)), packed).read_bytes() == before
-    put(runs.parent / "odr", text)
-
-    def verdict():
-        record = lint_folder(runs.parent / "odr", TODAY)[0]
-        return check(record, [runs.parent / "elsewhere"], guarded, TODAY).verdict, {
-            f.code for f in record.findings
-        }
-
-    assert verdict() == ("KEEP", {"ODR706"})
-    lines = gzip.decompress(before).replace(b'"q":0.25', b'"q":0.26', 1)
-    file.write_bytes(gzip.compress(lines))
-    assert "ODR408" in verdict()[1]
-    file.write_bytes(before[:-20])
-    assert verdict()[1] >= {"ODR408"}
-    for line in (b'{"type": 1}', b"[]", b'{"type":"ockham.../etc.v1"}', lines[:50], b"\xff"):
-        file.write_bytes(gzip.compress(line + b"\n" + lines))
-        with pytest.raises(CannotJudgeError, match="line 1 is no event"):
-            unpack(packed, Side("candidate", "cand"), runs.parent / "out")
-
-
-def test_a_decompression_bomb_is_refused(runs, monkeypatch):
-    """Packed evidence that unpacks to more than its limit is not unpacked."""
-    monkeypatch.setattr("ockham.odr.packed.MAX_UNPACKED", 1000)
-    packed = runs.parent / "odr" / "evidence"
-    pack(cut(Side("candidate", "cand"), RunFolder(runs, "cand")), packed)
-    with pytest.raises(CannotJudgeError, match="more than"):
-        unpack(packed, Side("candidate", "cand"), runs.parent / "out")
-    assert not (runs.parent / "out").exists()
-
-
-def test_a_run_is_pinned_as_it_is(runs):
-    """`pinned` names the newest attempt, its last event, its root, and the memory's last ACCEPT."""
-    side = pinned("candidate", RunFolder(runs, "cand"))
-    events = events_of(runs, "cand")
-    assert (side.attempt, side.through, side.decisions) == (1, len(events) - 1, (accepting(events),))
-    assert side.root == cut(side, RunFolder(runs, "cand")).root
-    assert pinned("candidate", RunFolder(runs, "none")) is None
-
-
-def test_the_root_is_the_tree_head_of_the_log(runs):
-    """The root that a record names is the one that the log's own tree head signs."""
-    note = (runs / "cand" / "log" / "1-0" / "checkpoint").read_text().split("\n")
-    assert note[1] == str(len(events_of(runs, "cand")))
-    assert base64.b64decode(note[2]).hex() == cut(Side("candidate", "cand"), RunFolder(runs, "cand")).root
-
-
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -417,45 +200,6 @@ def test_an_honest_failure_is_no_finding(runs):
     """A record that says REVERT, and is right, is as clean as one that says KEEP."""
     judgement, found, _ = checked(runs, threshold=0.5, verdict="REVERT", tick=" ", status="rejected")
     assert (judgement.verdict, judgement.results[0].state, found) == ("REVERT", "fail", [])
-
-
-def test_large_evidence_is_derived_first(runs, monkeypatch):
-    """Above a size the lines become Parquet before they are asked; the judgement is the same."""
-    before, _, _ = checked(runs)
-    monkeypatch.setattr("ockham.odr.check.DERIVE_FROM", 10)
-    seen = []
-
-    def asker(folder):
-        seen.extend(folder.rglob("*.parquet"))
-        return guarded(folder)
-
-    after, codes, _ = checked(runs, asker)
-    assert (after, codes) == (before, [])
-    assert seen
-
-
-def test_the_same_log_gives_the_same_digits(tmp_path):
-    """A mean over many row groups is the same to the last bit each time it is asked."""
-    rows = 300_000
-    folder = run_folder(tmp_path, "a")
-    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
-    writer.append("decision.made", decision(0))
-    writer.close()
-    derive(folder, 1, 0, last=True)
-    file = next((folder.path / "decisions").rglob("*.parquet"))
-    table = pq.read_table(file, partitioning=None)
-    values = [math.sin(i) * 10 ** (i % 7) for i in range(rows)]
-    many = table.take([0] * rows).set_column(
-        table.schema.get_field_index("observed"), "observed", pa.array(values)
-    )
-    pq.write_table(many, file, row_group_size=20_000)
-    with guarded(tmp_path) as ask:
-        found = {
-            ask("SELECT avg(observed) AS value, count(*) AS n FROM decisions", {})[0]["value"]
-            for _ in range(6)
-        }
-
-    assert len(found) == 1
 
 
 def test_a_time_bomb_is_killed(runs, monkeypatch):

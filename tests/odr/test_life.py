@@ -1,4 +1,3 @@
-import datetime as dt
 import subprocess
 
 import pytest
@@ -6,11 +5,9 @@ import pytest
 from ockham.errors import BadInputError
 from ockham.odr import edit
 from ockham.odr.draft import DEFAULTS, draft
-from ockham.odr.fix import fix_folder
 from ockham.odr.folder import find, next_number, read_folder, slug
 from ockham.odr.life import new_record, renumber, supersede, to_status, write_all
 from ockham.odr.record import read_record
-from ockham.odr.upgrade import read_bare, upgraded_text
 from tests.odr.samples import GOOD, TODAY, codes, judgement, lint, put
 
 
@@ -177,60 +174,6 @@ def test_links_follow_a_renumbered_record(folder):
     assert read_record(folder / "0002-b.md").claims.supersedes == ("ODR-0003",)
 
 
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_an_edit_keeps_every_other_byte(folder, newline):
-    """Comments, odd spacing, line ends and quotes stay; the key's own comment too."""
-    before = (
-        judgement(1, "draft")
-        .replace("status: draft", "status:   draft   # for now")
-        .replace("odr: 1", "# on top\nodr:    1")
-    )
-    file = put(folder, before.replace("\n", newline))
-    text = to_status(read_record(file), "proposed", dt.date(2026, 1, 14))
-
-    assert text == before.replace("status:   draft   # for now", "status: proposed   # for now").replace(
-        "\n", newline
-    )
-
-
-def test_an_edit_that_cannot_be_sure_is_refused(folder):
-    """Front matter on one line is left alone."""
-    file = put(folder, "---\n{odr: 1, id: ODR-0001, status: draft, title: A}\n---\n# A\n")
-    with pytest.raises(BadInputError, match="each key on a line of its own"):
-        to_status(read_record(file), "proposed", TODAY)
-
-
-def test_fix_mends_what_it_says(folder):
-    """Mark, heading, Outcome line, successors and lock; a second run writes nothing."""
-    broken = GOOD.replace("# ODR-0001: Enable", "# Enable").replace(
-        "OQ delta: +0.4 → KEEP", "OQ delta: +0.5 → REVERT"
-    )
-    put(folder, b"\xef\xbb\xbf" + broken.encode())
-    put(folder, judgement(2, "superseded"), "0002-a.md")
-    put(folder, judgement(3, "accepted", "ODR-0002"), "0003-a.md")
-
-    assert len(fix_folder(folder, TODAY)) == 3
-    assert [f.code for r in lint(folder) for f in r.findings] == []
-    assert fix_folder(folder, TODAY) == []
-    text = (folder / "0001-enable.md").read_text()
-    assert text.replace(f"\nlock: {read_record(folder / '0001-enable.md').claims.lock}", "") == GOOD
-
-
-def test_fix_leaves_what_it_cannot_mend(folder):
-    """Front matter that cannot be read keeps every byte."""
-    text = GOOD.replace("owners: [alice]", "owners: [alice").replace("# ODR-0001", "# ODR-0002")
-    put(folder, text)
-    fix_folder(folder, TODAY)
-    assert (folder / "0001-enable.md").read_text() == text
-
-
-def test_fix_never_renews_a_lock(folder):
-    """A record that was edited after acceptance stays a finding."""
-    put(folder, judgement(1).replace("constraints: []", f"constraints: []\nlock: sha256:{'0' * 64}"))
-    fix_folder(folder, TODAY)
-    assert codes(folder) == ["ODR702"]
-
-
 def test_find_by_id_number_or_name(folder):
     """All names of a record are good; a wrong one is answered with the nearest."""
     put(folder, GOOD)
@@ -241,55 +184,3 @@ def test_find_by_id_number_or_name(folder):
     } == {"ODR-0001"}
     with pytest.raises(BadInputError, match="did you mean 'ODR-0001'"):
         find(records, "ODR-0011")
-
-
-OLD = """\
-# ODR-001: Enable TTT for User-Specific Adaptation
-
-## Problem
-Current model accuracy drops 15% on user-specific vocabulary.
-
-## Proposed Change
-Enable TTT on layers 18-24 with LoRA adapter.
-
-## Occam Constraints
-- [x] Reversibility: Can revert in < 10ms
-- [ ] Complexity Cap: Added params < 5% of base
-- [ ] Quality Gate: Val loss improves by > 2%
-
-## Outcome
-OQ Delta: +0.4 → KEEP
-"""
-
-
-def test_an_old_record_becomes_a_draft(folder):
-    """The claims become constraints with their numbers, nothing is ticked, and the unmeasured outcome is prose."""
-    bare = read_bare(OLD)
-    file = new_record(folder, bare.title, lambda i: upgraded_text(bare, i, ["alice"], TODAY), bare.number)
-    record = lint(folder)[0]
-
-    assert file.name == "0001-enable-ttt-for-user-specific-adaptation.md"
-    assert [(c.op, c.threshold, c.unit) for c in record.claims.constraints] == [
-        ("<", 10, "ms"),
-        ("<", 0.05, "ratio"),
-        (">", 0.02, "ratio"),
-    ]
-    assert not any(box.ticked for box in record.body.boxes)
-    assert not record.claims.has_outcome
-    assert [f.code for f in record.findings if f.severity == "error"] == []
-    assert "Claimed before anything was measured: an OQ delta of +0.4 → KEEP" in file.read_text()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (GOOD, "front matter already"),
-        ("text", "no heading"),
-        ("# ODR-001: T\n## Problem\n", "no section `## Proposed Change`"),
-        ("# ODR-1:\n" + OLD[50:], "no title"),
-    ],
-)
-def test_what_is_no_old_record_is_refused(text, said):
-    """A record that cannot be read is not guessed at."""
-    with pytest.raises(BadInputError, match=said):
-        read_bare(text)

@@ -1,0 +1,63 @@
+import pytest
+
+from ockham.errors import BadInputError
+from ockham.odr.life import new_record
+from ockham.odr.upgrade import read_bare, upgraded_text
+from tests.odr.samples import GOOD, TODAY, lint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "odr"
+
+
+OLD = """\
+# ODR-001: Enable TTT for User-Specific Adaptation
+
+## Problem
+Current model accuracy drops 15% on user-specific vocabulary.
+
+## Proposed Change
+Enable TTT on layers 18-24 with LoRA adapter.
+
+## Occam Constraints
+- [x] Reversibility: Can revert in < 10ms
+- [ ] Complexity Cap: Added params < 5% of base
+- [ ] Quality Gate: Val loss improves by > 2%
+
+## Outcome
+OQ Delta: +0.4 → KEEP
+"""
+
+
+def test_an_old_record_becomes_a_draft(folder):
+    """The claims become constraints with their numbers, nothing is ticked, and the unmeasured outcome is prose."""
+    bare = read_bare(OLD)
+    file = new_record(folder, bare.title, lambda i: upgraded_text(bare, i, ["alice"], TODAY), bare.number)
+    record = lint(folder)[0]
+
+    assert file.name == "0001-enable-ttt-for-user-specific-adaptation.md"
+    assert [(c.op, c.threshold, c.unit) for c in record.claims.constraints] == [
+        ("<", 10, "ms"),
+        ("<", 0.05, "ratio"),
+        (">", 0.02, "ratio"),
+    ]
+    assert not any(box.ticked for box in record.body.boxes)
+    assert not record.claims.has_outcome
+    assert [f.code for f in record.findings if f.severity == "error"] == []
+    assert "Claimed before anything was measured: an OQ delta of +0.4 → KEEP" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD, "front matter already"),
+        ("text", "no heading"),
+        ("# ODR-001: T\n## Problem\n", "no section `## Proposed Change`"),
+        ("# ODR-1:\n" + OLD[50:], "no title"),
+    ],
+)
+def test_what_is_no_old_record_is_refused(text, said):
+    """A record that cannot be read is not guessed at."""
+    with pytest.raises(BadInputError, match=said):
+        read_bare(text)

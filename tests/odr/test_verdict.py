@@ -1,0 +1,40 @@
+import pytest
+
+from ockham.odr.claims import Constraint
+from ockham.odr.verdict import agrees, judge, verdict_of
+
+C1 = Constraint(0, "C1", "t", "", "<", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("op", "value", "passes"),
+    [("<", 1.0, False), ("<=", 1.0, True), (">", 1.0, False), (">=", 1.0, True), ("==", 1.0, True), ("==", 1.01, False), ("<", -1e308, True)],
+)  # fmt: skip
+def test_operators_mean_what_they_say(op, value, passes):
+    """At the threshold itself only <=, >= and == hold."""
+    assert (judge(C1._replace(op=op), [{"value": value, "n": 1}]).state == "pass") is passes
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "agree"),
+    [("+0.4", 0.35, True), ("+0.4", 0.4499, True), ("+0.4", 0.46, False), ("+0.400", 0.41, False), ("0.4", -0.4, False),
+     ("1e-3", 0.0014, True), ("7", 7.4, True), ("7", 7.6, False), ("7", float("nan"), False), ("x", 1.0, False), ("1e999999999", 1.0, False),
+     ("-0.02", -0.0161, True)],
+)  # fmt: skip
+def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
+    """+0.4 stands for 0.35 to 0.45; more digits claim more."""
+    assert agrees(written, value) is agree
+
+
+def test_verdicts():
+    """One unknown: INCONCLUSIVE; one failure: REVERT; warnings decide nothing; nothing decided is no KEEP."""
+    yes, no = judge(C1, [{"value": 0.5, "n": 1}]), judge(C1, [{"value": 2, "n": 1}])
+    unknown = judge(C1, [])
+    warn = no._replace(constraint=C1._replace(severity="warn"))
+    assert verdict_of([yes, warn], None, oq_claimed=False) == "KEEP"
+    assert verdict_of([yes, no], None, oq_claimed=False) == "REVERT"
+    assert verdict_of([yes, no, unknown], None, oq_claimed=False) == "INCONCLUSIVE"
+    assert verdict_of([yes], -0.1, oq_claimed=True) == "REVERT"
+    assert verdict_of([yes], None, oq_claimed=True) == "INCONCLUSIVE"
+    assert verdict_of([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
+    assert verdict_of([], None, oq_claimed=False) is None
