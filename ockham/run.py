@@ -24,9 +24,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from ockham.chain import PluginChain, base_knobs, start_knobs
-from ockham.context import GAUGES, OccamContext, knob_values
+from ockham.context import GAUGES, OccamContext
 from ockham.errors import DataError, LogError, PluginError, PolicyError
-from ockham.event import Decision, Value, lossless, restored
+from ockham.event import Value, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_from_json, policy_of
@@ -35,13 +35,12 @@ from ockham.record.about import about
 from ockham.record.attempt import Attempt, last_policy_revision
 from ockham.record.checkpoints import Packed, StartingPoint, prune, snapshot_name, write_checkpoint
 from ockham.record.folder import RunFolder
-from ockham.record.lines import ContextRecord, StateRecord, field_values, gauge_values
+from ockham.record.lines import gauge_values
 from ockham.record.log import Place
+from ockham.record.recorder import Recorder
 from ockham.record.tree_head import TreeHead
 
 Kind = Literal["accepted", "resume", "rollback", "anchor"]
-KEY_FRAME_BATCHES = 1_000  # replay starts at most this many batches before the decision it proves
-_GOALS = frozenset({"accepted", "rollback", "halt"})
 
 
 class Run:
@@ -98,16 +97,14 @@ class Run:
         else:
             self.policy = _choose(policy, overrides, self.folder if resumed else None)
             built = self.policy.build()
-        self.chain = PluginChain(built, self._decided)
-        self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
         self.attempt = Attempt(self.folder, rank, resume=resumed is not None)
+        self._recorder = Recorder(self.attempt)
+        self.chain = PluginChain(built, self._recorder.decided)
+        self._recorder.state = self.chain.state_dict
+        self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
         self.counts = dict.fromkeys(("batches", "finite", "updates", "updated", "evaluations", "accepted"), 0)
         self._knobs = base_knobs(built, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
-        self._given: tuple[Value, ...] = ()
-        self._given_custom: dict[str, float] = {}
-        self._first = self._count = self._since_frame = 0
-        self._places: dict[str, Place] = {}
 
     def __enter__(self) -> Self:
         """Make or reopen the folder, take the log's lock, write the first events."""
@@ -132,12 +129,8 @@ class Run:
             "iter_num": self._resumed.iter_num, "snapshot_id": self._resumed.snapshot_id,
         }  # fmt: skip
         self.attempt.open((revision, self.policy.canonical), content, {**common, **resumed}, loaded)
-        if self._resumed is not None and self._resumed.path is not None:
-            self._since_frame = (
-                KEY_FRAME_BATCHES  # load_state_dict writes the key frame, at the latest the first batch
-            )
-        else:
-            self._key_frame("START", 0)
+        if self._resumed is None or self._resumed.path is None:  # else load_state_dict writes the key frame
+            self._recorder.key_frame("START", 0)
         return self
 
     def __exit__(
@@ -189,14 +182,11 @@ class Run:
             fields: facts of this batch and knobs at their scheduled value, such as `learning_rate`.
 
         """
-        if self._since_frame >= KEY_FRAME_BATCHES:
-            self._key_frame("INTERVAL", iter_num, micro_step)
-        self._since_frame += 1
+        self._recorder.before_batch(iter_num, micro_step)
         ctx = self._last.following(
             iter_num, task_loss, micro_step=micro_step, **start_knobs(self._knobs, fields)
         )
-        self._first, self._count = self.attempt.log.next_sequence, 0
-        self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
+        self._recorder.begin(ctx)
         return self.chain.on_batch_start(ctx)
 
     def end(
@@ -226,9 +216,9 @@ class Run:
         ctx.measure(
             update_rate=counts["updated"] / max(counts["finite"], 1), updates=counts["updates"], **gauges
         )
-        measured, custom = gauge_values(ctx), dict(ctx.custom)
+        self._recorder.measured(ctx)
         self.chain.on_batch_end(ctx)
-        self._record(ctx, "batch", measured, custom, applied or {"updated": ctx.updated}, seconds or {})
+        self._recorder.context(ctx, "batch", applied or {"updated": ctx.updated}, seconds or {})
         self._last = ctx
         return ctx
 
@@ -254,12 +244,11 @@ class Run:
         }
         self.attempt.log.append("evaluation.recorded", evaluation, iter_num=ctx.iter_num)
         ctx.measure(val_loss=val_loss, occam_quotient=self._quotient(ctx, val_loss), **gauges)
-        self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
-        self._first, self._count = self.attempt.log.next_sequence, 0
+        self._recorder.begin(ctx)
         self.chain.on_evaluate(ctx)
         self.counts["evaluations"] += math.isfinite(val_loss)
         self.counts["accepted"] += ctx.accepted
-        self._record(ctx, "on_evaluate", None, {}, {"updated": ctx.updated}, {"evaluation": seconds})
+        self._recorder.context(ctx, "on_evaluate", {"updated": ctx.updated}, {"evaluation": seconds})
         return ctx
 
     def consolidated(
@@ -281,10 +270,9 @@ class Run:
             "weights_sha256": weights_sha256,
         }
         self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
-        self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
-        self._first, self._count = self.attempt.log.next_sequence, 0
+        self._recorder.begin(ctx)
         self.chain.on_consolidate(ctx)
-        self._record(ctx, "on_consolidate", None, {}, {"updated": ctx.updated}, {})
+        self._recorder.context(ctx, "on_consolidate", {"updated": ctx.updated}, {})
         ctx.measure(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
         return ctx
 
@@ -330,7 +318,7 @@ class Run:
         packed = pack(metadata, state)
         files = write_checkpoint(self.folder.checkpoint(snapshot_id), packed.files)
         if kind == "resume":
-            self._key_frame("CHECKPOINT", ctx.iter_num + 1)
+            self._recorder.key_frame("CHECKPOINT", ctx.iter_num + 1)
         saved = {
             "iter_num": ctx.iter_num, "snapshot_id": snapshot_id, "kind": kind,
             "decision_id": self.decision_id("accepted") if kind == "accepted" else None,
@@ -369,7 +357,7 @@ class Run:
 
     def decision_id(self, knob: str) -> str | None:
         """ID of the last decision that turned this knob on (`accepted`, `rollback`, `halt`, `consolidating`)."""
-        return self.attempt.event_id(self._places.get(knob))
+        return self._recorder.decision_id(knob)
 
     def state_dict(self) -> dict[str, Any]:
         """Plugin state, counters and carried gauges, as JSON: what a checkpoint keeps."""
@@ -386,40 +374,7 @@ class Run:
         self._last = self._last.following(state["iter_num"], 0.0)
         self._last.measure(**state["gauges"])
         self._last.custom.update(state["custom"])
-        self._key_frame("RESUME", state["iter_num"] + 1)
-
-    def _decided(self, decision: Decision) -> None:
-        urgent = decision.hook == "on_evaluate" or bool(
-            decision.changes and decision.changes[-1].field in _GOALS
-        )
-        place = self.attempt.log.append("decision.made", decision, iter_num=decision.iter_num, urgent=urgent)
-        self._count += 1
-        if decision.shadow:
-            return
-        for change in decision.changes:
-            if change.after is True:
-                self._places[change.field] = place
-        if decision.hook == "on_evaluate" and decision.action == "ALLOW":
-            self._places["consolidating"] = place
-
-    def _record(
-        self,
-        ctx: OccamContext,
-        hook: str,
-        measured: tuple[Value, ...] | None,
-        custom: Mapping[str, float],
-        applied: Mapping[str, Value],
-        seconds: Mapping[str, float],
-    ) -> None:
-        record = ContextRecord(
-            ctx.iter_num, ctx.micro_step, hook, self._given, self._given_custom, measured, custom,
-            knob_values(ctx), applied, seconds, self._first, self._count,
-        )  # fmt: skip
-        self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
-
-    def _key_frame(self, trigger: str, iter_num: int, micro_step: int = 0) -> None:
-        self.attempt.key_frame(StateRecord(iter_num, micro_step, trigger, self.chain.state_dict()))
-        self._since_frame = 0
+        self._recorder.key_frame("RESUME", state["iter_num"] + 1)
 
     def _quotient(self, ctx: OccamContext, val_loss: float) -> float | None:
         flops, megabytes = ctx.cost()
