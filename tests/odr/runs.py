@@ -12,6 +12,7 @@ from ockham.record.log import LogWriter
 from tests.samples import REVISION, context_record, decision, run_folder
 
 UPDATES = 40
+LAST = 88  # sequence of the last event of such a run
 
 
 def make_run(

@@ -7,7 +7,7 @@ from ockham.odr.evidence import cut
 from ockham.odr.lint import lint_folder
 from ockham.record.folder import RunFolder
 from tests.odr.checks import SQL, answering, checked, record_text
-from tests.odr.runs import accepting, events_of
+from tests.odr.runs import LAST, accepting, events_of
 from tests.odr.samples import TODAY, put
 
 
@@ -51,6 +51,7 @@ def test_a_number_changed_by_hand_is_found(runs, lie):
         ({"cand_id": "ffffffff"}, ["ODR403", "ODR407", "ODR603", "ODR604"]),
         ({"cand_id": "0"}, None),
         ({"size": 40}, None),
+        ({"size": LAST + 1}, ["ODR404", "ODR404", "ODR507", "ODR511", "ODR603", "ODR604"]),
         ({"size": 99999}, ["ODR404", "ODR404", "ODR507", "ODR511", "ODR603", "ODR604"]),
     ],
 )

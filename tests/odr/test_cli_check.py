@@ -9,11 +9,9 @@ import pytest
 
 from ockham.errors import BadInputError, RunError
 from ockham.odr.record import read_record
-from tests.odr.runs import make_run
+from tests.odr.runs import LAST, make_run
 from tests.odr.samples import JUDGEMENT, put
 from tests.odr.test_cli_odr import run
-
-LAST = 88  # sequence of the last event of a run of `make_run`
 
 
 @pytest.fixture
