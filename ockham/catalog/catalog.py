@@ -25,20 +25,11 @@ from ockham.catalog.files import (
     runs_table,
 )
 from ockham.catalog.listing import Found, Listing
+from ockham.catalog.raw import build, load
 from ockham.catalog.views import question, views
 from ockham.errors import QueryError
 from ockham.record.folder import RunFolder, list_runs
-from ockham.record.snapshots import SCHEMAS
 
-# Why a row is superseded: a later attempt of its run went back to an iteration before it.
-_CUTS = """
-create or replace table attempt_cuts as
-select a.run_id, a.attempt, min(r.iter_num) as iter_num
-from raw_attempts a
-join (select run_id, attempt, (data ->> '$.iter_num')::bigint as iter_num from raw_events
-      where attempt > 1 and type = 'ockham.run.resumed.v1') r on r.run_id = a.run_id and r.attempt > a.attempt
-group by all
-"""
 _DICTIONARY = """
 create or replace view data_dictionary as
 select v.view_name as view, c.column_name as "column", c.data_type as type, c.comment as comment, v.comment as view_comment
@@ -160,30 +151,8 @@ class Catalog:
         own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses,
                "raw_reason_codes": reason_codes_table(), "raw_attempts": attempts_table(found.attempts), **self._odr_tables}  # fmt: skip
         for name, table in own.items():
-            self._load(f"{name}_" if name in self._odr_tables else name, table)
-        for kind, schema in SCHEMAS.items():
-            tails = [schema.empty_table(), *(tail.tables[kind] for tail in self._tails.values())]
-            self._load(f"raw_{kind}_tail", pa.concat_tables(tails))
-            columns = ", ".join(f'"{name}"' for name in schema.names)
-            sealed = self._sealed(kind, found.parquet[kind], columns)
-            self.connection.execute(
-                f"create or replace view raw_{kind} as {sealed}select {columns} from raw_{kind}_tail"
-            )
-        self.connection.execute(_CUTS)
-
-    def _sealed(self, kind: str, paths: Sequence[str], columns: str) -> str:
-        """The part of a view that reads Parquet: by DuckDB, or behind a lock by way of Arrow, which DuckDB may not open."""
-        if not paths:
-            return ""
-        if self.locked:
-            import pyarrow.dataset as ds
-
-            self.connection.register(
-                f"raw_{kind}_files", ds.dataset(list(paths), format="parquet", schema=SCHEMAS[kind])
-            )
-            return f"select {columns} from raw_{kind}_files union all "
-        files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-        return f"select {columns} from read_parquet([{files}], hive_partitioning = false) union all "
+            load(self.connection, f"{name}_" if name in self._odr_tables else name, table)
+        build(self.connection, found, (tail.tables for tail in self._tails.values()), locked=self.locked)
 
     def lock(self, memory: str) -> None:
         """For SQL of strangers: no file, no network, no extension, no setting, from here on and for good."""
@@ -193,11 +162,6 @@ class Catalog:
             ("lock_configuration", "true"),
         ):
             self.connection.execute(f"set {name} = '{value}'")
-
-    def _load(self, name: str, table: pa.Table) -> None:
-        self.connection.register("arriving", table)
-        self.connection.execute(f"create or replace table {name} as select * from arriving")
-        self.connection.unregister("arriving")
 
     def _create_views(self) -> None:
         for view in views():

@@ -18,10 +18,18 @@ from ockham.record.snapshots import sidecar
 _TICK_NS = 100_000_000
 
 
+class Sealed(NamedTuple):
+    """The Parquet file of one segment."""
+
+    run_id: str
+    attempt: int
+    path: str
+
+
 class Found(NamedTuple):
     """What a reader of some runs reads: Parquet files by kind, segments without them, and the attempts that there are."""
 
-    parquet: dict[str, list[str]]
+    parquet: dict[str, list[Sealed]]
     segments: list[Path]
     attempts: list[tuple[str, int]]
 
@@ -56,7 +64,7 @@ class Listing:
                         found.segments.append(segment)
                     else:
                         for kind, path in zip(DERIVED, files, strict=True):
-                            found.parquet[kind].append(str(path))
+                            found.parquet[kind].append(Sealed(folder.run_id, attempt, str(path)))
         return found
 
     def _log(self, folder: RunFolder, attempt: int, rank: int) -> _Log:

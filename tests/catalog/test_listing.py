@@ -32,7 +32,7 @@ def agrees(listing: Listing, folder: RunFolder) -> bool:
     """The listing says what asking for every file says."""
     found, asked = listing.find([folder]), coverage(folder, 1, 0)
     return found.segments == asked.segments and found.parquet == {
-        kind: [str(path) for path in paths] for kind, paths in asked.parquet.items()
+        kind: [("a", 1, str(path)) for path in paths] for kind, paths in asked.parquet.items()
     }
 
 

@@ -10,5 +10,4 @@
 -- custom: the plugins' own metrics, by name
 -- first_decision: sequence of the first decision about it, null without one
 -- decisions: number of decisions about it
-select x.*, coalesce(x.iter_num >= c.iter_num, false) as superseded
-from raw_contexts x left join attempt_cuts c on c.run_id = x.run_id and c.attempt = x.attempt
+select * from raw_contexts

@@ -21,7 +21,7 @@
 -- numbers: further values that it rests on, by name
 -- policy_revision: digest of the policy in force
 select d.event_id as decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.hook,
-    d.plugin, d."order" as plugin_order, d.shadow, coalesce(d.iter_num >= c.iter_num, false) as superseded,
+    d.plugin, d."order" as plugin_order, d.shadow, d.superseded,
     d.action, d.reason_code, d.observed, d.threshold, d.observed - d.threshold as margin, d.changes, d.numbers,
     d.policy_revision
-from raw_decisions d left join attempt_cuts c on c.run_id = d.run_id and c.attempt = d.attempt
+from raw_decisions d

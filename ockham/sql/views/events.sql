@@ -11,5 +11,5 @@
 -- data: the payload as JSON; null for decisions and contexts
 -- superseded: whether a later attempt went back before it
 select e.event_id, e.run_id, e.attempt, e.rank, e.sequence, e.time, e.type, e.subject, e.iter_num, e.data,
-    coalesce(e.iter_num >= c.iter_num, false) as superseded
-from raw_events e left join attempt_cuts c on c.run_id = e.run_id and c.attempt = e.attempt
+    e.superseded
+from raw_events e

@@ -1,0 +1,93 @@
+"""The raw views, one for each kind of row: Parquet of sealed segments and lines without one, under one name and schema.
+
+Whether a row is superseded is known of whole files: only those of an attempt that a later one went back behind are joined
+with the place of the cut; for all others it is a constant. A join for every row doubled the time of most questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ockham.catalog.listing import Found, Sealed
+from ockham.record.snapshots import SCHEMAS
+
+_CUTS = """
+create or replace table attempt_cuts as
+select a.run_id, a.attempt, min(r.iter_num) as iter_num
+from raw_attempts a
+join (select run_id, attempt, (data ->> '$.iter_num')::bigint as iter_num from ({resumed})
+      where type = 'ockham.run.resumed.v1') r on r.run_id = a.run_id and r.attempt > a.attempt
+group by all
+"""
+
+
+def build(connection: Any, found: Found, tails: Iterable[Mapping[str, pa.Table]], *, locked: bool) -> None:
+    """Make `raw_contexts`, `raw_decisions` and `raw_events` anew, and `attempt_cuts` before them.
+
+    Args:
+        connection: DuckDB's, with a table `raw_attempts`.
+        found: what there is to read.
+        tails: tables of the segments without Parquet.
+        locked: read Parquet by way of Arrow, because DuckDB may open no file.
+
+    """
+    read = _by_arrow if locked else _by_duckdb
+    held = list(tails)
+    for kind, schema in SCHEMAS.items():
+        load(
+            connection, f"raw_{kind}_tail", pa.concat_tables([schema.empty_table(), *(t[kind] for t in held)])
+        )
+    later = [file for file in found.parquet["events"] if file.attempt > 1]
+    parts = [f"select {_names('events')} from raw_events_tail"]
+    if later:
+        parts.append(f"select {_names('events')} from {read(connection, 'events', 'later', later)}")
+    connection.execute(_CUTS.format(resumed=" union all ".join(parts)))
+    cuts = set(connection.execute("select run_id, attempt from attempt_cuts").fetchall())
+    for kind in SCHEMAS:
+        whole = [file for file in found.parquet[kind] if (file.run_id, file.attempt) not in cuts]
+        cut = [file for file in found.parquet[kind] if (file.run_id, file.attempt) in cuts]
+        parts = [_rows(kind, f"raw_{kind}_tail", bool(cuts))]
+        for files, name in ((whole, "whole"), (cut, "cut")):
+            if files:
+                parts.append(_rows(kind, read(connection, kind, name, files), name == "cut"))
+        connection.execute(f"create or replace view raw_{kind} as {' union all '.join(parts)}")
+
+
+def load(connection: Any, name: str, table: pa.Table) -> None:
+    """An Arrow table as a table of DuckDB's own."""
+    connection.register("arriving", table)
+    connection.execute(f"create or replace table {name} as select * from arriving")
+    connection.unregister("arriving")
+
+
+def _rows(kind: str, source: str, cut: bool) -> str:
+    """The rows of a source, each with whether it is superseded."""
+    if not cut:
+        return f"select {_names(kind)}, false as superseded from {source}"
+    return (
+        f"select {_names(kind, 'x.')}, coalesce(x.iter_num >= c.iter_num, false) as superseded from {source} x "
+        "left join attempt_cuts c on c.run_id = x.run_id and c.attempt = x.attempt"
+    )
+
+
+def _names(kind: str, before: str = "") -> str:
+    return ", ".join(f'{before}"{name}"' for name in SCHEMAS[kind].names)
+
+
+def _by_duckdb(_connection: Any, _kind: str, _name: str, files: Sequence[Sealed]) -> str:
+    paths = ", ".join("'" + str(Path(file.path)).replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{paths}], hive_partitioning = false)"
+
+
+def _by_arrow(connection: Any, kind: str, name: str, files: Sequence[Sealed]) -> str:
+    import pyarrow.dataset as ds
+
+    view = f"raw_{kind}_{name}"
+    connection.register(
+        view, ds.dataset([file.path for file in files], format="parquet", schema=SCHEMAS[kind])
+    )
+    return view
