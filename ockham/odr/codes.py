@@ -89,7 +89,7 @@ _TABLE = (
     Code("ODR407", "claim", "no single accepting decision with an Occam Quotient",
          "Each side cites exactly one ACCEPT of the memory, or neither side any and `oq_delta` is null."),
     Code("ODR408", "error", "evidence no longer verifies",
-         "The log does not have the root that its signature or the record names. Nothing is judged from it."),
+         "The lines do not have the root that the record names, or are no log. Nothing is judged from them."),
     Code("ODR410", "claim", "decision lies behind through_sequence", "Pin a later position, or cite another."),
     Code("ODR501", "error", "two constraints have one id", "Number them C1, C2, ..."),
     Code("ODR502", "error", "number is not finite", "NaN and infinity compare with nothing."),

@@ -52,6 +52,7 @@ def with_key(record: Record, lines: list[str], key: str, value: str, after: str 
         BadInputError: if that cannot be done without touching anything else.
 
     """
+    require_readable(record)
     close = _closing(lines)
     before = _values(record, lines, close)
     spans = _spans(lines, close)
@@ -69,6 +70,17 @@ def with_key(record: Record, lines: list[str], key: str, value: str, after: str 
     }:
         raise _by_hand(record, key)
     return new
+
+
+def require_readable(record: Record) -> None:
+    """Refuse a record whose front matter could not be read.
+
+    Raises:
+        BadInputError: naming the file.
+
+    """
+    if record.front is None or not isinstance(record.front.values, dict):
+        raise BadInputError(f"{record.shown} cannot be read: `ockham odr lint` says why")
 
 
 def _spans(lines: list[str], close: int) -> dict[str, tuple[int, int]]:

@@ -74,6 +74,7 @@ def to_status(record: Record, status: str, today: dt.date) -> str:
         BadInputError: if the life cycle does not go that way, or the outcome says otherwise.
 
     """
+    edit.require_readable(record)
     claims = record.claims
     allowed = NEXT.get(claims.status, ())
     if status not in allowed:
@@ -99,6 +100,8 @@ def supersede(old: Record, new: Record, today: dt.date) -> dict[Path, str]:
         BadInputError: if the old one is not in force, or the new one not accepted.
 
     """
+    for record in (old, new):
+        edit.require_readable(record)
     if old.claims.id == new.claims.id:
         raise BadInputError(f"{old.claims.id} cannot supersede itself")
     if old.claims.status not in {"accepted", "superseded"}:
@@ -148,6 +151,7 @@ def renumber(record: Record, others: Sequence[Record], number: int) -> dict[Path
         BadInputError: if it has a lock: others may cite its id.
 
     """
+    edit.require_readable(record)
     old, new = record.claims.id, f"ODR-{number:04d}"
     if record.claims.status in DECIDED:
         raise BadInputError(f"{old} is {record.claims.status}, so others may cite it: renumber the other one")

@@ -134,7 +134,7 @@ def parse(record: Record, text: str) -> None:
     else:
         if not isinstance(record.front.values, dict):
             kind = "empty" if record.front.values is None else f"a {type(record.front.values).__name__}"
-            record.add("ODR005", f"is {kind}; it is a list of `key: value` lines", 2)
+            record.add("ODR005", f"the front matter is {kind}, not `key: value` lines", 2)
         record.claims = claims_of(record.front.values)
     record.body = read_body(record.lines[close + 1 :], close + 2)
 

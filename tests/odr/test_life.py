@@ -184,3 +184,18 @@ def test_find_by_id_number_or_name(folder):
     } == {"ODR-0001"}
     with pytest.raises(BadInputError, match="did you mean 'ODR-0001'"):
         find(records, "ODR-0011")
+
+
+@pytest.mark.parametrize("text", ["x", "---\n- a\n---\n", "---\nodr: [\n---\n", "---\n", ""])
+def test_what_cannot_be_read_is_not_edited(folder, text):
+    """No verb changes a record that it cannot read; the message names the file."""
+    put(folder, text, "0001-a.md")
+    put(folder, judgement(2), "0002-b.md")
+    bad, good = read_folder(folder)
+    for act in (
+        lambda: to_status(bad, "proposed", TODAY),
+        lambda: supersede(bad, good, TODAY),
+        lambda: renumber(bad, [bad, good], 3),
+    ):
+        with pytest.raises(BadInputError, match=r"0001-a.md cannot be read"):
+            act()
