@@ -1,13 +1,12 @@
-"""Replay: every decision derived again from what was logged, and compared to the last bit.
+"""One stretch of a log, derived again from its key frame and compared to the last bit.
 
-A decision is compared as the JSON that the log would hold: shortest round-trip doubles differ exactly where their
-bits do. State is compared by digest at every key frame, so that a plugin that keeps something hidden is caught at
-the first frame or decision where it shows.
+A decision is compared as the JSON that the log holds: shortest round-trip doubles differ exactly where their bits
+do. State is compared at every key frame, so that a plugin that keeps something hidden is caught at the first
+decision or frame where it shows.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 import orjson
 
 from ockham.chain import PluginChain, plugin_name
-from ockham.context import KNOBS, OccamContext
-from ockham.errors import PluginError
-from ockham.event import Decision, Value, lossless
+from ockham.context import KNOBS, OccamContext, knob_values
+from ockham.errors import CannotJudgeError, ContextError, PluginError
+from ockham.event import Decision, Value, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.record.lines import data_of
-from ockham.replay.steps import STARTS, Frame, Step, context_of, left_of, run_hooks
+from ockham.replay.bits import digest, equal, text_of, unequal
+from ockham.replay.stand_in import StandIn
+from ockham.replay.steps import STARTS, Frame, Item, Step, Unended, context_of, left_of, run_hooks
 
 POSITION = ("sequence", "attempt", "rank", "policy_revision", "ext")
 SHOWN = 20
@@ -40,147 +41,189 @@ class Difference:
 
 @dataclass(slots=True)
 class Proof:
-    """What a replay found over a stretch of a log."""
+    """What a replay found over a stretch of a log.
 
-    steps: int = 0
+    Attributes:
+        contexts: hooks that were run again.
+        decisions: decisions that were derived again.
+        identical: those of them that came out the same to the last bit.
+        taken: decisions of third-party code that was not run, taken as recorded.
+        unended: decisions of a batch that never ended (a crash, a plugin that raised): nothing to derive them from.
+        frames: key frames whose state was compared.
+        found: how many differences there are; `differences` keeps the first ones.
+
+    """
+
+    contexts: int = 0
     decisions: int = 0
     identical: int = 0
+    taken: int = 0
+    unended: int = 0
     frames: int = 0
+    found: int = 0
     differences: list[Difference] = field(default_factory=list)
 
-    def differs(self, difference: Difference) -> None:
-        """Note a difference; only the first ones are kept, all are counted by `decisions - identical`."""
+    def differs(
+        self, iter_num: int, sequence: int, plugin: str, name: str, recorded: Any, replayed: Any
+    ) -> None:
+        """Note a difference."""
+        self.found += 1
         if len(self.differences) < SHOWN:
-            self.differences.append(difference)
-
-    def add(self, other: Proof) -> None:
-        """Join the proof of a later stretch."""
-        self.steps += other.steps
-        self.decisions += other.decisions
-        self.identical += other.identical
-        self.frames += other.frames
-        self.differences = (self.differences + other.differences)[:SHOWN]
+            self.differences.append(
+                Difference(iter_num, sequence, plugin, name, text_of(recorded), text_of(replayed))
+            )
 
 
-class Recorded(OccamPlugin):
-    """Stands in for third-party code that may not run: turns the knobs as the log says that it did."""
+def prove(
+    items: Iterable[Item], plugins: list[OccamPlugin], revision: str, *, fresh_start: bool = True
+) -> Proof:
+    """Replay frames and steps with fresh plugins.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.due: list[dict[str, Any]] = []
+    Args:
+        items: a stretch that begins with a key frame that stands before a batch.
+        plugins: as `plugins_of` builds them.
+        revision: the policy revision that every step must name.
+        fresh_start: whether the state at the start of the run must be that of fresh plugins.
 
-    def _again(self, ctx: OccamContext, hook: str) -> None:
-        for made in self.due:
-            if made["hook"] == hook:
-                ctx.turn({change["field"]: change["after"] for change in made["changes"]})
+    Raises:
+        CannotJudgeError: if the stretch begins otherwise.
 
-    def on_batch_start(self, ctx: OccamContext) -> None:
-        """What it did at the start of this batch."""
-        self._again(ctx, "on_batch_start")
-
-    def on_batch_end(self, ctx: OccamContext) -> None:
-        """What it did at the end of this batch."""
-        self._again(ctx, "on_batch_end")
-
-    def on_evaluate(self, ctx: OccamContext) -> None:
-        """What it did at this evaluation."""
-        self._again(ctx, "on_evaluate")
-
-    def on_consolidate(self, ctx: OccamContext) -> None:
-        """What it did at this consolidation."""
-        self._again(ctx, "on_consolidate")
+    """
+    return _Replay(plugins, revision).run(items, fresh_start=fresh_start)
 
 
-def prove(items: Iterable[Frame | Step], plugins: list[OccamPlugin]) -> Proof:
-    """Replay frames and steps with fresh plugins; the first item must be a key frame that stands before a batch."""
-    made: list[Decision] = []
-    chain = PluginChain(plugins, made.append)
-    stand_ins = [plugin for plugin in plugins if isinstance(plugin, Recorded)]
-    skipped = {plugin_name(plugin) for plugin in stand_ins}
-    proof, shadow, loaded = Proof(), dict[str, Value](), False
-    for item in items:
-        if isinstance(item, Frame):
-            proof.frames += 1
-            if loaded:
-                _compare_state(proof, item, chain, skipped)
-            if item.trigger in STARTS and item.state is not None and not loaded:
-                chain.load_state_dict(
-                    item.state if not skipped else {k: v for k, v in item.state.items() if k not in skipped}
+class _Replay:
+    def __init__(self, plugins: list[OccamPlugin], revision: str) -> None:
+        self.made: list[Decision] = []
+        self.chain = PluginChain(plugins, self.made.append)
+        self.revision = revision
+        self.stand_ins = {plugin_name(p): p for p in plugins if isinstance(p, StandIn)}
+        self.shadow: dict[str, Value] = {}
+        self.proof = Proof()
+
+    def run(self, items: Iterable[Item], *, fresh_start: bool) -> Proof:
+        loaded = False
+        for item in items:
+            if isinstance(item, Frame):
+                if (loaded and item.trigger != "RESUME") or (item.trigger == "START" and fresh_start):
+                    self._compare_state(item)
+                if not loaded and item.trigger in STARTS:
+                    self._load(item)
+                    loaded = True
+            elif isinstance(item, Unended):
+                self.proof.unended += len(item.decisions)
+            elif not loaded:
+                raise CannotJudgeError(
+                    f"no key frame stands before iteration {item.iter_num} (sequence {item.sequence}): nowhere to replay from"
                 )
-                loaded = True
-            continue
-        for stand_in in stand_ins:
-            stand_in.due = [d for d in item.decisions if d["plugin"] == plugin_name(stand_in)]
-        ctx = context_of(item)
+            else:
+                self._step(item)
+        return self.proof
+
+    def _load(self, frame: Frame) -> None:
+        state = {name: kept for name, kept in frame.state.items() if name not in self.stand_ins}
         try:
-            run_hooks(chain, item, ctx, shadow)
+            self.chain.load_state_dict(restored(state))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.proof.differs(
+                frame.iter_num, frame.sequence, "chain", "state", "a state", f"does not load: {error!r}"
+            )
+
+    def _step(self, step: Step) -> None:
+        proof = self.proof
+        proof.contexts += 1
+        if step.orphans:
+            codes = [f"{made['plugin']} {made['reason_code']}" for made in step.orphans]
+            proof.differs(step.orphans[0]["iter_num"], step.orphans[0]["sequence"], step.orphans[0]["plugin"],
+                          "context", codes, "no context was recorded for this batch")  # fmt: skip
+        if step.data["policy_revision"] != self.revision:
+            proof.differs(
+                step.iter_num,
+                step.sequence,
+                "chain",
+                "policy_revision",
+                step.data["policy_revision"],
+                self.revision,
+            )
+        for name, stand_in in self.stand_ins.items():
+            stand_in.due = [made for made in step.decisions if made["plugin"] == name]
+        self.made.clear()
+        try:
+            ctx = context_of(step)
+            given = knob_values(ctx)
+            run_hooks(self.chain, step, ctx, self.shadow)
         except PluginError as error:
             proof.differs(
-                Difference(item.iter_num, item.sequence, error.plugin, error.hook, "no error", str(error))
+                step.iter_num, step.sequence, error.plugin, error.hook, "no error", str(error.__cause__)
             )
-        shadow = ctx.shadow_knobs
-        _compare(proof, item, made, ctx, skipped)
-        made.clear()
-    return proof
+            return
+        except (ContextError, TypeError, ValueError) as error:
+            proof.differs(step.iter_num, step.sequence, "context", "given", "a context", f"none: {error}")
+            return
+        self.shadow = ctx.shadow_knobs
+        self._compare(step)
+        self._compare_knobs(step, given, ctx)
 
+    def _compare(self, step: Step) -> None:
+        proof, skipped = self.proof, self.stand_ins
+        recorded = (
+            [made for made in step.decisions if made["plugin"] not in skipped] if skipped else step.decisions
+        )
+        replayed = [data_of(made, "")[0] for made in self.made if made.plugin not in skipped]
+        proof.decisions += len(recorded)
+        proof.taken += len(step.decisions) - len(recorded)
+        if len(recorded) != len(replayed):
+            then, now = _codes(recorded), _codes(replayed)
+            odd = next(o or n for o, n in _padded(then, now) if o != n)
+            proof.identical += sum(o == n for o, n in zip(then, now, strict=False))
+            proof.differs(step.iter_num, step.sequence, odd.split()[0], "decisions", then, now)
+            return
+        for old, new in zip(recorded, replayed, strict=True):
+            if orjson.dumps({key: old.get(key) for key in new if key != "policy_revision"}) == orjson.dumps(
+                _judged(new)
+            ):
+                proof.identical += 1
+                continue
+            odd_ones = list(unequal(_judged(old), _judged(new)))
+            proof.identical += not odd_ones
+            for name, was, now_ in odd_ones[:1]:
+                proof.differs(step.iter_num, old["sequence"], new["plugin"], name, was, now_)
 
-def _compare(proof: Proof, step: Step, made: list[Decision], ctx: OccamContext, skipped: set[str]) -> None:
-    proof.steps += 1
-    recorded = [d for d in step.decisions if d["plugin"] not in skipped]
-    replayed = [data_of(d, "")[0] for d in made if d.plugin not in skipped]
-    proof.decisions += len(recorded)
-    for old, new in zip(recorded, replayed, strict=False):
-        differing = [key for key in new if key not in POSITION and _text(old.get(key)) != _text(new[key])]
-        proof.identical += not differing
-        for key in differing[:1]:
-            proof.differs(
-                Difference(
-                    step.iter_num, old["sequence"], old["plugin"], key, _text(old.get(key)), _text(new[key])
-                )
-            )
-    if len(recorded) != len(replayed):
-        then = [f"{d['plugin']} {d['reason_code']}" for d in recorded]
-        now = [f"{d['plugin']} {d['reason_code']}" for d in replayed]
-        who = next((o or n for o, n in _padded(then, now) if o != n), "chain").split()[0]
-        proof.differs(Difference(step.iter_num, step.sequence, who, "decisions", _text(then), _text(now)))
-    left = left_of(step)
-    for name in KNOBS:
-        value = getattr(ctx, name)
-        if _text(lossless(left[name])) != _text(lossless(value)):
-            proof.differs(
-                Difference(
-                    step.iter_num,
-                    step.sequence,
-                    "chain",
-                    name,
-                    _text(lossless(left[name])),
-                    _text(lossless(value)),
-                )
-            )
-
-
-def _compare_state(proof: Proof, frame: Frame, chain: PluginChain, skipped: set[str]) -> None:
-    state: Mapping[str, Any] = lossless(chain.state_dict())
-    if not skipped and digest(state) == frame.state_sha256:
-        return
-    for name, recorded in (frame.state or {}).items():
-        if name in skipped:
-            continue
-        for key in sorted({*recorded, *state.get(name, {})}):
-            old, new = recorded.get(key), state.get(name, {}).get(key)
-            if _text(old) != _text(new):
-                proof.differs(
-                    Difference(frame.iter_num, frame.sequence, name, f"state {key}", _text(old), _text(new))
+    def _compare_knobs(self, step: Step, given: tuple[Value, ...], ctx: OccamContext) -> None:
+        recorded, replayed = left_of(step, given), knob_values(ctx)
+        if repr(recorded) == repr(replayed):
+            return
+        for name, old, new in zip(KNOBS, recorded, replayed, strict=True):
+            if repr(old) != repr(new):
+                self.proof.differs(
+                    step.iter_num, step.sequence, "chain", f"left.{name}", lossless(old), lossless(new)
                 )
 
+    def _compare_state(self, frame: Frame) -> None:
+        self.proof.frames += 1
+        if digest(frame.state) != frame.state_sha256:
+            self.proof.differs(
+                frame.iter_num,
+                frame.sequence,
+                "chain",
+                "state_sha256",
+                frame.state_sha256,
+                digest(frame.state),
+            )
+        state: Mapping[str, Any] = lossless(self.chain.state_dict())
+        if equal(state, frame.state):
+            return
+        for name in [n for n in {**state, **frame.state} if n not in self.stand_ins]:
+            for key, old, new in unequal(frame.state.get(name, {}), state.get(name, {})):
+                self.proof.differs(frame.iter_num, frame.sequence, name, f"state.{key}", old, new)
 
-def digest(state: Mapping[str, Any]) -> str:
-    """SHA-256 of a lossless state as the log writes it: sorted keys, no spaces."""
-    return hashlib.sha256(orjson.dumps(state, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+def _judged(made: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in made.items() if key not in POSITION}
 
 
-def _text(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+def _codes(decisions: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [f"{made['plugin']} {made['reason_code']}" for made in decisions]
 
 
 def _padded(old: list[str], new: list[str]) -> Iterator[tuple[str, str]]:

@@ -19,32 +19,45 @@ STARTS = ("START", "INTERVAL", "RESUME")  # key frames that stand before a batch
 
 @dataclass(slots=True)
 class Frame:
-    """A key frame: the plugins' state, or its digest alone where the state is not needed."""
+    """A key frame: the state of every plugin, in lossless JSON."""
 
     sequence: int
     iter_num: int
     trigger: str
     state_sha256: str
-    state: dict[str, Any] | None
+    state: dict[str, Any]
 
 
 @dataclass(slots=True)
 class Step:
-    """One `context.recorded` with the decisions that belong to it, in order."""
+    """One `context.recorded` with the decisions that belong to it, in order.
+
+    `orphans` are decisions that stand before it and belong to a batch whose context was never recorded.
+    """
 
     sequence: int
     iter_num: int
-    micro_step: int
     hook: str
     data: Mapping[str, Any]
-    decisions: list[dict[str, Any]] = field(default_factory=list)
+    decisions: list[dict[str, Any]]
+    orphans: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Frame | Step]:
-    """Frames and steps of one log, in order; decisions that no context follows (a crash) are left out.
+@dataclass(slots=True)
+class Unended:
+    """Decisions at the end of a log that no context follows: the process died in that batch, or a plugin raised."""
+
+    decisions: list[dict[str, Any]]
+
+
+Item = Frame | Step | Unended
+
+
+def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
+    """Frames and steps of one log, or of a stretch of it, in order.
 
     Raises:
-        CannotJudgeError: if a line can't be read.
+        CannotJudgeError: if a line, or a blob that it names, can't be read.
 
     """
     pending: list[dict[str, Any]] = []
@@ -55,21 +68,23 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Frame | Step]:
             if kind == "decision.made":
                 pending.append(data)
             elif kind == "context.recorded":
-                yield Step(
-                    data["sequence"], data["iter_num"], data["micro_step"], data["hook"], data, pending
-                )
+                yield _step(data, pending)
                 pending = []
             elif kind == "plugin_state.recorded":
-                yield _frame(folder, data)
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                yield frame_of(folder, data)
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
             raise CannotJudgeError(
-                f"{folder.path}: a line that is no event of ours: {line[:80]!r} ({error})"
+                f"{folder.path}: a line that cannot be replayed: {line[:80]!r} ({error})"
             ) from None
+    if pending:
+        yield Unended(pending)
 
 
 def context_of(step: Step) -> OccamContext:
     """The context exactly as the first hook of the step was given it."""
-    given: dict[str, Any] = {k: _value(k, value) for k, value in step.data["given"].items() if k != "custom"}
+    given: dict[str, Any] = {
+        k: value_of(k, value) for k, value in step.data["given"].items() if k != "custom"
+    }
     return OccamContext(custom=restored(step.data["given"].get("custom", {})), **given)
 
 
@@ -83,32 +98,45 @@ def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping
     return chain.on_evaluate(ctx) if step.hook == "on_evaluate" else chain.on_consolidate(ctx)
 
 
-def measure(ctx: OccamContext, step: Step) -> None:
-    """Set the gauges as `on_batch_end` was given them."""
+def measure(ctx: OccamContext, step: Step, *but: str) -> None:
+    """Set the gauges as `on_batch_end` was given them, except those named."""
     measured = step.data["measured"]
-    ctx.measure(**{name: _value(name, value) for name, value in measured.items() if name in GAUGES})
-    if "custom" in measured:
-        ctx.custom.clear()
-        ctx.custom.update(restored(measured["custom"]))
+    ctx.measure(**{k: value_of(k, v) for k, v in measured.items() if k in GAUGES and k not in but})
+    ctx.custom.clear()
+    ctx.custom.update(restored(measured.get("custom", step.data["given"].get("custom", {}))))
 
 
-def left_of(step: Step) -> dict[str, Value]:
-    """All knobs as the record says that the chain left them."""
-    given, left = step.data["given"], step.data["left"]
-    return {name: _value(name, left.get(name, given.get(name, TABLE[name].default))) for name in KNOBS}
+def left_of(step: Step, given: tuple[Value, ...]) -> tuple[Value, ...]:
+    """All knobs in order as the record says that the chain left them; `given` are those that it was given."""
+    left = step.data["left"]
+    if not left:
+        return given
+    return tuple(
+        value_of(name, left[name]) if name in left else value
+        for name, value in zip(KNOBS, given, strict=True)
+    )
 
 
-def _frame(folder: RunFolder, data: Mapping[str, Any]) -> Frame:
+def frame_of(folder: RunFolder, data: Mapping[str, Any]) -> Frame:
+    """A key frame with its state, from the line or from its blob."""
     state = data["state"]
     if state is None:
         state = orjson.loads(folder.blob(data["state_sha256"]).read_bytes())
     return Frame(data["sequence"], data["iter_num"], data["trigger"], data["state_sha256"], state)
 
 
-def _value(name: str, value: Any) -> Value:
+def value_of(name: str, value: Any) -> Value:
+    """A context field's value back from lossless JSON."""
     kind = TABLE[name].kind
+    if kind == "float":
+        return value if value is None else float(restored(value))
     if kind == "floats":
         return tuple(float(restored(item)) for item in value)
-    if kind == "float" and value is not None:
-        return float(restored(value))
     return value  # type: ignore[no-any-return]  # int, bool, str or None, checked by OccamContext
+
+
+def _step(data: Mapping[str, Any], pending: list[dict[str, Any]]) -> Step:
+    first, count = data["decisions"]["first"], data["decisions"]["count"]
+    begins = first if count else data["sequence"]
+    orphans = [made for made in pending if made["sequence"] < begins]
+    return Step(data["sequence"], data["iter_num"], data["hook"], data, pending[len(orphans) :], orphans)

@@ -1,0 +1,215 @@
+"""Replay of a whole run: every attempt, every rank, every stretch, by as many processes as there are cores."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from ockham.errors import CannotJudgeError, PolicyError
+from ockham.policy import Policy, code_digest, policy_from_json
+from ockham.policy_plugins import plugin_class
+from ockham.record.folder import RunFolder
+from ockham.replay.bits import text_of
+from ockham.replay.proof import SHOWN, Difference, Proof, prove
+from ockham.replay.stand_in import plugins_of, third_party
+from ockham.replay.steps import Frame, read
+from ockham.replay.stretches import LogMap, Stretch, map_log
+
+WORTH_A_PROCESS = 20_000_000  # bytes of log; below, starting processes costs more than it saves
+
+
+@dataclass(slots=True)
+class LogProof:
+    """What replay found in one log; `code` says of each plugin which code decided then, and which does now."""
+
+    attempt: int
+    rank: int
+    policy_revision: str
+    events: int
+    proof: Proof = field(default_factory=Proof)
+    code: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Report:
+    """What replay found in a run; seconds of wall time, and the processes that took part."""
+
+    run_id: str
+    logs: list[LogProof]
+    seconds: float = 0.0
+    processes: int = 1
+
+    def total(self, name: str) -> int:
+        """A count of `Proof` over all logs."""
+        return sum(getattr(log.proof, name) for log in self.logs)
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing came out otherwise."""
+        return self.total("found") == 0
+
+    @property
+    def differences(self) -> list[tuple[LogProof, Difference]]:
+        """The first differences, in order."""
+        return [(log, one) for log in self.logs for one in log.proof.differences][:SHOWN]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        counts = ("contexts", "decisions", "identical", "taken", "unended", "frames", "found")
+        return {
+            "run_id": self.run_id,
+            "identical": self.identical,
+            "counts": {name: self.total(name) for name in counts},
+            "seconds": self.seconds,
+            "processes": self.processes,
+            "decisions_per_second": self.total("decisions") / self.seconds if self.seconds else None,
+            "logs": [
+                {"attempt": log.attempt, "rank": log.rank, "policy_revision": log.policy_revision, "events": log.events,
+                 "code": log.code, **asdict(log.proof)}
+                for log in self.logs
+            ],
+        }  # fmt: skip
+
+
+class _Task(NamedTuple):
+    folder: RunFolder
+    stretch: Stretch
+    canonical: bytes
+    revision: str
+    trust: bool
+    fresh_start: bool
+
+
+def replay_run(
+    folder: RunFolder,
+    *,
+    trust: bool = False,
+    processes: int | None = None,
+    iteration: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Report:
+    """Derive every decision of a run again.
+
+    Args:
+        folder: the run; nothing in it is written.
+        trust: import third-party plugins and replay them too.
+        processes: at most so many; None: one for each core, where the log is big enough.
+        iteration: only the stretch between two key frames that holds this one.
+        progress: told stretches done and stretches in all.
+
+    Raises:
+        RunError: if there is no such run.
+        CannotJudgeError: if log, policy or key frames are missing or unreadable.
+        PolicyError: if a trusted plugin can't be had.
+
+    """
+    began = time.monotonic()
+    folder.require()
+    maps = [map_log(folder, attempt, rank) for attempt, rank in folder.logs()]
+    logs = [LogProof(m.attempt, m.rank, m.revision, m.events) for m in maps]
+    tasks: list[tuple[LogProof, _Task]] = []
+    for found, log in zip(maps, logs, strict=True):
+        if found.events:
+            tasks += [(log, task) for task in _tasks(folder, found, log, trust=trust, iteration=iteration)]
+    if iteration is not None and not tasks:
+        raise CannotJudgeError(
+            f"no key frame of run {folder.run_id!r} stands before an iteration {iteration}"
+        )
+    if iteration is None:
+        _compare_attempts(maps, logs)
+    whole = sum(found.size for found in maps)
+    wanted = processes or (os.cpu_count() or 1 if whole >= WORTH_A_PROCESS else 1)
+    count = max(1, min(wanted, len(tasks)))
+    for done, ((log, _), proof) in enumerate(zip(tasks, _proofs([t for _, t in tasks], count), strict=True)):
+        _add(log.proof, proof)
+        progress(done + 1, len(tasks))
+    return Report(folder.run_id, logs, time.monotonic() - began, count)
+
+
+def _tasks(
+    folder: RunFolder, found: LogMap, log: LogProof, *, trust: bool, iteration: int | None
+) -> list[_Task]:
+    policy = _policy(folder, found, log.proof)
+    log.code = _code(policy, found, trust=trust)
+    chosen = found.stretches
+    if iteration is not None:
+        chosen = [s for s in chosen if s.first_iter <= iteration][-1:]
+    fresh = found.loaded.get("source") != "objects"  # objects may have been used before the run took them
+    return [_Task(folder, s, policy.canonical, found.revision, trust, fresh) for s in chosen]
+
+
+def _policy(folder: RunFolder, found: LogMap, proof: Proof) -> Policy:
+    """The recorded policy; bytes that are not those of its revision are a difference."""
+    path = folder.policy(found.revision)
+    try:
+        canonical = path.read_bytes()
+    except OSError as error:
+        raise CannotJudgeError(f"cannot read the policy {path}: {error.strerror}") from None
+    revision = f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+    if revision != found.revision:
+        proof.differs(0, 0, "policy", "policy_revision", found.revision, revision)
+    try:
+        return policy_from_json(canonical)
+    except PolicyError as error:
+        raise CannotJudgeError(f"{path}: {error}") from None
+
+
+def _code(policy: Policy, found: LogMap, *, trust: bool) -> dict[str, dict[str, Any]]:
+    """For each plugin: where it comes from, the digest of its code then and now (None: not imported)."""
+    foreign = third_party(policy)
+    then = {source["plugin"]: source["code_sha256"] for source in found.loaded.get("plugins", [])}
+    return {
+        entry["name"]: {
+            "use": entry["use"],
+            "recorded_sha256": then.get(entry["name"]),
+            "replayed_sha256": None
+            if entry["name"] in foreign and not trust
+            else code_digest(plugin_class(entry["use"])),
+        }
+        for entry in policy.content["plugins"]
+    }
+
+
+def _proofs(tasks: list[_Task], processes: int) -> Iterator[Proof]:
+    if processes <= 1:
+        yield from map(_prove, tasks)
+        return
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy the locks of threads that it does not copy
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(_prove, tasks)
+
+
+def _prove(task: _Task) -> Proof:
+    plugins = plugins_of(policy_from_json(task.canonical), trust=task.trust)
+    return prove(
+        read(task.folder, task.stretch.lines()), plugins, task.revision, fresh_start=task.fresh_start
+    )
+
+
+def _add(whole: Proof, part: Proof) -> None:
+    for name in ("contexts", "decisions", "identical", "taken", "unended", "frames", "found"):
+        setattr(whole, name, getattr(whole, name) + getattr(part, name))
+    whole.differences = (whole.differences + part.differences)[:SHOWN]
+
+
+def _compare_attempts(maps: list[LogMap], logs: list[LogProof]) -> None:
+    """What a resume took up must be what an earlier attempt, under the same policy, left at that iteration."""
+    left: dict[tuple[int, int], tuple[str, Frame]] = {}
+    for found, log in zip(maps, logs, strict=True):
+        for frame in found.frames:
+            if frame.trigger == "CHECKPOINT":
+                left[found.rank, frame.iter_num] = found.revision, frame
+            elif frame.trigger == "RESUME":
+                revision, before = left.get((found.rank, frame.iter_num), ("", frame))
+                for name in before.state if revision == found.revision else ():
+                    old, new = before.state[name], frame.state.get(name)
+                    if text_of(old) != text_of(new):
+                        log.proof.differs(frame.iter_num, frame.sequence, name, "state", old, new)

@@ -1,0 +1,120 @@
+"""A log cut at its key frames: each stretch can be replayed by itself, and in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import CannotJudgeError
+from ockham.record.folder import RunFolder
+from ockham.record.snapshots import complete_lines
+from ockham.replay.steps import STARTS, Frame, frame_of
+
+
+class Span(NamedTuple):
+    """Bytes `start` to `end` of one segment."""
+
+    segment: Path
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Stretch:
+    """From one key frame to the next, both included: what is compared at the end is where the next one begins."""
+
+    attempt: int
+    rank: int
+    first_iter: int
+    spans: list[Span] = field(default_factory=list)
+
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the stretch."""
+        for span in self.spans:
+            with span.segment.open("rb") as file:
+                file.seek(span.start)
+                yield from file.read(span.end - span.start).split(b"\n")[:-1]
+
+
+@dataclass(slots=True)
+class LogMap:
+    """What one log holds for a replay.
+
+    Attributes:
+        revision: the policy that this attempt is under.
+        loaded: data of its `policy.loaded`.
+        frames: its key frames, the states included.
+        events: whole lines.
+        size: bytes of them.
+
+    """
+
+    attempt: int
+    rank: int
+    revision: str = ""
+    loaded: dict[str, Any] = field(default_factory=dict)
+    stretches: list[Stretch] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+    events: int = 0
+    size: int = 0
+
+
+def map_log(folder: RunFolder, attempt: int, rank: int) -> LogMap:
+    """Find policy and key frames of one log; lines of other kinds are not parsed.
+
+    Raises:
+        CannotJudgeError: if the log can't be read or names no policy.
+
+    """
+    found = LogMap(attempt, rank)
+    open_: Stretch | None = None
+    for segment in folder.segments(attempt, rank):
+        try:
+            lines, end = complete_lines(segment)
+        except OSError as error:
+            raise CannotJudgeError(f"cannot read {segment}: {error.strerror}") from None
+        found.events += len(lines)
+        found.size += end
+        at = begin = 0
+        for line in lines:
+            after = at + len(line) + 1
+            if b"ockham.plugin_state.recorded.v1" in line:
+                frame = _frame(folder, line)
+                found.frames.append(frame)
+                if frame.trigger in STARTS:
+                    if open_ is not None:
+                        open_.spans.append(Span(segment, begin, after))
+                    begin, open_ = at, Stretch(attempt, rank, frame.iter_num)
+                    found.stretches.append(open_)
+            elif not found.loaded and b"ockham.policy.loaded.v1" in line:
+                found.loaded = _data(line)
+                found.revision = found.loaded["policy_revision"]
+            at = after
+        if open_ is not None:
+            open_.spans.append(Span(segment, begin, end))
+    if found.events and not found.loaded:
+        raise CannotJudgeError(
+            f"log {attempt}-{rank} of run {folder.run_id} names no policy: nothing to replay with"
+        )
+    return found
+
+
+def _frame(folder: RunFolder, line: bytes) -> Frame:
+    data = _data(line)
+    try:
+        return frame_of(folder, data)
+    except (KeyError, OSError, orjson.JSONDecodeError) as error:
+        raise CannotJudgeError(
+            f"the key frame at sequence {data.get('sequence')} of run {folder.run_id} cannot be read: {error}"
+        ) from None
+
+
+def _data(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(orjson.loads(line)["data"])
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise CannotJudgeError(f"a line that is no event of ours: {line[:80]!r} ({error})") from None
