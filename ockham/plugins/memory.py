@@ -153,8 +153,8 @@ class OckhamMemory(OccamPlugin):
     def state_dict(self) -> dict[str, Any]:
         """Baseline, frontier and counters."""
         return {
-            "baseline": None if self.baseline is None else asdict(self.baseline),
-            "frontier": [asdict(snapshot) for snapshot in self.frontier],
+            "baseline": None if self.baseline is None else _state_of(self.baseline),
+            "frontier": [_state_of(snapshot) for snapshot in self.frontier],
             "evaluations": self.evaluations,
             "nonfinite": self.nonfinite,
             "reasons_given": dict(self.reasons_given),
@@ -285,7 +285,14 @@ def _dominates(one: ModelSnapshot, other: ModelSnapshot) -> bool:
 
 
 def _snapshot_from(item: Mapping[str, Any]) -> ModelSnapshot:
-    return ModelSnapshot(item["snapshot_id"], item["iter_num"], OccamMetrics(**item["metrics"]), item["path"])
+    return ModelSnapshot(item["snapshot_id"], item["iter_num"], OccamMetrics(**item["metrics"]))
+
+
+def _state_of(snapshot: ModelSnapshot) -> dict[str, Any]:
+    """Without the path: where a file lies decides nothing, and a replay has no files."""
+    state = asdict(snapshot)
+    del state["path"]
+    return state
 
 
 def _save(model: Any, path: Path) -> str:

@@ -1,0 +1,137 @@
+"""The gate: holds its rate on a falling loss, and is fed by nothing but finite losses."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ockham.context import OccamContext
+from ockham.errors import BadInputError
+from ockham.plugins.gate import OckhamGatePlugin
+
+
+def losses(count, seed=0):
+    draw = random.Random(seed)
+    return [2 + 3 * math.exp(-i / (count / 5)) + draw.gauss(0, 0.15) for i in range(count)]
+
+
+def verdicts(gate, values, **fields):
+    out = []
+    for i, loss in enumerate(values):
+        ctx = OccamContext(i, loss, max_iters=len(values), **fields)
+        gate.on_batch_start(ctx)
+        out.append((ctx.updated, [note.reason_code for note in ctx.notes]))
+    return out
+
+
+@pytest.mark.parametrize("count", [200, 600, 3000])
+@pytest.mark.parametrize(
+    ("target", "low", "high"), [(0.30, 0.20, 0.40), (0.60, 0.50, 0.70), (0.88, 0.80, 0.95)]
+)
+def test_the_promised_rate_is_held(count, target, low, high):
+    """In its band from 200 batches up, warm-up counted."""
+    rate = sum(updated for updated, _ in verdicts(OckhamGatePlugin(target=target), losses(count))) / count
+    assert low < rate < high
+
+
+def test_it_does_not_starve():
+    """Every fifth of the run has updates, however the loss falls."""
+    found = verdicts(OckhamGatePlugin(target=0.3), losses(1_000))
+    for part in range(5):
+        assert sum(updated for updated, _ in found[part * 200 : part * 200 + 200]) > 20
+
+
+def test_a_fixed_threshold_is_the_documented_rule():
+    """Skip when loss < surprise_threshold; equal updates. Built with a threshold alone it is in fixed mode."""
+    gate = OckhamGatePlugin(surprise_threshold=2.0)
+    assert gate.mode == "fixed"
+    assert [updated for updated, _ in verdicts(gate, [1.9, 2.0, 2.1])] == [False, True, True]
+
+
+def test_a_fixed_threshold_says_when_it_does_nothing():
+    """On a falling loss it is early stopping in disguise."""
+    found = verdicts(
+        OckhamGatePlugin(surprise_threshold=9.0, stall_batches=10, max_consecutive_skips=1_000), [1.0] * 30
+    )
+    assert sum("NEVER_UPDATES" in reasons for _, reasons in found) > 0
+    found = verdicts(OckhamGatePlugin(surprise_threshold=0.1, stall_batches=10), [1.0] * 30)
+    assert sum("NEVER_SKIPS" in reasons for _, reasons in found) > 0
+
+
+def test_too_many_skips_force_an_update():
+    """After max_consecutive_skips one batch updates whatever its loss."""
+    found = verdicts(OckhamGatePlugin(surprise_threshold=9.0, max_consecutive_skips=5), [1.0] * 12)
+    assert [i for i, (updated, _) in enumerate(found) if updated] == [5, 11]
+    assert found[5][1] == ["FORCED_UPDATE"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_enters_nothing(bad):
+    """Mean, variance and quantile are those of the finite losses alone."""
+    clean, dirty = OckhamGatePlugin(target=0.5), OckhamGatePlugin(target=0.5)
+    values = losses(80)
+    verdicts(clean, values)
+    verdicts(dirty, [v for pair in zip(values, [bad] * 80, strict=True) for v in pair][:160])
+    assert dirty.mean == clean.mean
+    assert dirty.batches == clean.batches
+
+
+def test_warmup_always_updates_and_is_counted():
+    """min(20, a tenth of the run)."""
+    found = verdicts(OckhamGatePlugin(target=0.3), losses(100))
+    assert [reasons for _, reasons in found[:10]] == [["WARMUP"]] * 10
+    assert found[10][1] != ["WARMUP"]
+
+
+def test_random_is_blind_and_repeatable():
+    """The control: the same counter draws the same, whatever the loss."""
+    one = verdicts(OckhamGatePlugin(mode="random", target=0.6), losses(400), seed=3)
+    two = verdicts(OckhamGatePlugin(mode="random", target=0.6), [1.0] * 400, seed=3)
+    assert one == two
+    assert 0.5 < sum(updated for updated, _ in one) / 400 < 0.7
+    assert one != verdicts(OckhamGatePlugin(mode="random", target=0.6), losses(400), seed=4)
+
+
+def test_a_batch_that_is_skipped_already_is_left_alone():
+    """Another plugin's skip is not the gate's verdict."""
+    gate = OckhamGatePlugin(surprise_threshold=1.0)
+    ctx = OccamContext(0, 5.0, updated=False)
+    gate.on_batch_start(ctx)
+    assert ctx.notes == []
+    assert gate.batches == 0
+
+
+@pytest.mark.parametrize("target", [0.0, -0.1, 1.1])
+def test_a_target_is_a_rate(target):
+    """In (0, 1]."""
+    with pytest.raises(BadInputError, match="target is an update rate"):
+        OckhamGatePlugin(target=target)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(0.1, 10), min_size=2, max_size=60),
+    st.integers(1, 59),
+    st.sampled_from(["target_rate", "random"]),
+)
+def test_state_round_trip(values, cut, mode):
+    """A gate that was saved and loaded goes on as if nothing had happened."""
+    import json
+
+    whole, first = OckhamGatePlugin(mode=mode, target=0.5), OckhamGatePlugin(mode=mode, target=0.5)
+    all_at_once = verdicts(whole, values)
+    cut = min(cut, len(values) - 1)
+    for i, loss in enumerate(values[:cut]):
+        first.on_batch_start(OccamContext(i, loss, max_iters=len(values)))
+    second = OckhamGatePlugin(mode=mode, target=0.5)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    rest = []
+    for i, loss in enumerate(values[cut:], start=cut):
+        ctx = OccamContext(i, loss, max_iters=len(values))
+        second.on_batch_start(ctx)
+        rest.append((ctx.updated, [note.reason_code for note in ctx.notes]))
+    assert rest == all_at_once[cut:]
