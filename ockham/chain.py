@@ -100,6 +100,8 @@ class PluginChain:
                 returned = method(ctx)
                 if returned is not None and returned is not ctx:
                     _adopt(ctx, returned)
+                if ctx.custom:
+                    ctx.check_custom()
             except Exception as error:
                 ctx.turn(dict(zip(KNOBS, real, strict=True)))
                 ctx.notes.clear()
@@ -181,4 +183,4 @@ def _adopt(ctx: OccamContext, returned: object) -> None:
         raise ContextError(f"the returned copy has other facts: {', '.join(changed)}")
     ctx.turn(returned.knobs())
     ctx.custom.update(returned.custom)
-    ctx.notes.extend(returned.notes)
+    ctx.notes.extend(note for note in returned.notes if not any(note is known for known in ctx.notes))

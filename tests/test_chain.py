@@ -1,182 +1,336 @@
-"""The chain: every turn has one owner and one reason, shadow changes nothing, an error says where."""
+"""The chain: every turned knob has one owner, shadow changes nothing, and a plugin that raises is named."""
 
 from __future__ import annotations
 
-import math
+import copy
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ockham.chain import PluginChain, base_knobs, start_knobs
-from ockham.context import FIELDS, OccamContext
+from ockham.context import OccamContext
 from ockham.errors import BadInputError, ContextError, PluginError
+from ockham.event import Change
 from ockham.plugin import OccamPlugin
+from ockham.plugins.gate import OckhamGatePlugin
 from ockham.plugins.limiter import LimiterPlugin
+from ockham.plugins.memory import OckhamMemory
 
 
-def plugin(name="p", shadow=False, **hooks):
-    def method(function):
-        return lambda self, ctx: function(ctx)
+class Turn(OccamPlugin):
+    """Turns one knob by a factor; says why only if it has a reason."""
 
-    made = type(name, (OccamPlugin,), {hook: method(function) for hook, function in hooks.items()})()
-    made.name, made.shadow = name, shadow
-    return made
+    def __init__(self, name="turn", factor=0.5, knob="learning_rate", reason=None, shadow=False):
+        self.name, self.factor, self.knob, self.reason, self.shadow = name, factor, knob, reason, shadow
+        self.seen = []
+
+    def on_batch_start(self, ctx):
+        self.seen.append(getattr(ctx, self.knob))
+        setattr(ctx, self.knob, getattr(ctx, self.knob) * self.factor)
+        if self.reason:
+            ctx.decide("TURN", self.reason, 1.0, 2.0, numbers={"factor": self.factor})
+        return ctx
 
 
-def run(*plugins, hook="on_batch_start", ctx=None):
+def run(*plugins, hook="on_batch_start", **fields):
     made = []
-    ctx = ctx or OccamContext(3, 2.0, learning_rate=0.1)
-    getattr(PluginChain(plugins, made.append), hook)(ctx)
+    ctx = OccamContext(7, 1.5, **fields)
+    chain = PluginChain(plugins, made.append)
+    assert getattr(chain, hook)(ctx) is ctx
     return ctx, made
 
 
-def halve(ctx):
-    ctx.learning_rate *= 0.5
-
-
-def test_a_turn_without_a_word_is_logged():
-    """Before, after, and UNEXPLAINED."""
-    ctx, made = run(plugin(on_batch_start=halve))
+def test_each_turn_has_one_owner_with_before_and_after():
+    """Two plugins on one knob: two decisions, and the end of the first is the start of the second."""
+    ctx, made = run(Turn("a", 0.5, reason="HALVED"), Turn("b", 0.1, reason="TENTH"), learning_rate=1.0)
     assert ctx.learning_rate == 0.05
-    assert [(d.reason_code, d.changes) for d in made] == [("UNEXPLAINED", (("learning_rate", 0.1, 0.05),))]
+    assert [(d.plugin, d.order, d.changes) for d in made] == [
+        ("a", 0, (Change("learning_rate", 1.0, 0.5),)),
+        ("b", 1, (Change("learning_rate", 0.5, 0.05),)),
+    ]
+    first = made[0]
+    assert (first.iter_num, first.micro_step, first.hook, first.shadow) == (7, 0, "on_batch_start", False)
+    assert (first.action, first.reason_code, first.observed, first.threshold) == ("TURN", "HALVED", 1.0, 2.0)
+    assert first.numbers == {"factor": 0.5}
 
 
-def test_each_turn_has_one_owner():
-    """after of plugin i = before of plugin i + 1."""
-    _, made = run(plugin("a", on_batch_start=halve), plugin("b", on_batch_start=halve))
-    assert [(d.plugin, d.order, d.changes[0].before, d.changes[0].after) for d in made] == [
-        ("a", 0, 0.1, 0.05), ("b", 1, 0.05, 0.025),
-    ]  # fmt: skip
+def test_a_silent_turn_is_logged_as_unexplained():
+    """An old plugin that mutates and returns the context runs unchanged and is logged."""
+    _, made = run(Turn(knob="lambda_ockham"), lambda_ockham=0.02)
+    assert [(d.action, d.reason_code, d.changes) for d in made] == [
+        ("TURN", "UNEXPLAINED", (Change("lambda_ockham", 0.02, 0.01),))
+    ]
 
 
-def test_knobs_go_to_the_call_that_names_them():
-    """Fields that no call names belong to the last one."""
+def test_no_turn_and_no_word_is_no_decision():
+    """A knob set to the value that it has did not turn."""
+    assert run(Turn(factor=1.0))[1] == []
+    assert run(OccamPlugin())[1] == []
 
-    def turn(ctx):
-        ctx.learning_rate, ctx.lambda_ockham, ctx.grad_clip = 1.0, 2.0, 3.0
-        ctx.decide("A", "FIRST", fields=("lambda_ockham",))
-        ctx.decide("B", "SECOND")
 
-    with pytest.raises(PluginError):
-        run(plugin(on_batch_start=turn))  # one letter is no stable code
+def test_a_verdict_is_a_decision_without_a_turn():
+    """`decide` alone is enough."""
+    _, made = run(Turn(factor=1.0, reason="LOOKED"))
+    assert [(d.reason_code, d.changes) for d in made] == [("LOOKED", ())]
 
-    def turn_again(ctx):
-        ctx.learning_rate, ctx.lambda_ockham = 1.0, 2.0
-        ctx.decide("AA", "FIRST", fields=("lambda_ockham",))
-        ctx.decide("BB", "SECOND")
 
-    _, made = run(plugin(on_batch_start=turn_again))
+def test_knobs_go_to_the_call_that_names_them_and_the_rest_to_the_last():
+    """Three knobs, two reasons: no turn is lost and none counted twice."""
+
+    class Several(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.learning_rate, ctx.grad_clip, ctx.updated = 0.5, 1.0, False
+            ctx.decide("CLAMP", "CLIPPED", fields=("grad_clip",))
+            ctx.decide("SKIP", "BORED")
+
+    _, made = run(Several(), learning_rate=1.0)
     assert [(d.reason_code, [c.field for c in d.changes]) for d in made] == [
-        ("FIRST", ["lambda_ockham"]), ("SECOND", ["learning_rate"]),
-    ]  # fmt: skip
+        ("CLIPPED", ["grad_clip"]),
+        ("BORED", ["learning_rate", "updated"]),
+    ]
 
 
-def test_a_verdict_without_a_turn_is_logged():
-    """The gate says something about every batch."""
-    _, made = run(plugin(on_batch_start=lambda ctx: ctx.decide("UPDATE", "SURPRISING", 2.0, 1.0)))
-    assert (made[0].observed, made[0].threshold, made[0].changes) == (2.0, 1.0, ())
+knobs = st.sampled_from(["learning_rate", "lambda_ockham", "grad_clip"])
+turns = st.lists(st.tuples(knobs, st.sampled_from([0.5, 1.0, 2.0]), st.booleans()), max_size=8)
 
 
-def test_silence_is_not_logged():
-    """No turn, no word, no decision; and a hook that the plugin lacks is not called."""
-    assert run(plugin(on_batch_start=lambda ctx: ctx))[1] == []
-    assert run(plugin(on_batch_start=halve), hook="on_batch_end")[1] == []
+@given(turns, st.sampled_from([None, "WHY"]))
+def test_the_decisions_add_up_to_what_happened(turned, reason):
+    """Whatever the chain: laying all acting changes over the start gives the end, each from where the last left."""
+    plugins = [Turn(str(i), f, k, reason, shadow) for i, (k, f, shadow) in enumerate(turned)]
+    ctx, made = run(*plugins, grad_clip=4.0)
+    state = {"learning_rate": 1e-3, "lambda_ockham": 0.01, "grad_clip": 4.0}
+    for decision in made:
+        if not decision.shadow:
+            for change in decision.changes:
+                assert state[change.field] == change.before
+                state[change.field] = change.after
+    assert state == {name: getattr(ctx, name) for name in state}
+    acting = [p for p in plugins if not p.shadow]
+    alone, _ = run(*[Turn(p.name, p.factor, p.knob) for p in acting], grad_clip=4.0)
+    assert alone.knobs() == ctx.knobs(), "shadow plugins change nothing"
 
 
-def test_shadow_decides_and_changes_nothing():
-    """Logged as shadow; the knob is as it was; an acting plugin sees only the real ones."""
-    seen = []
-    ctx, made = run(
-        plugin("watching", shadow=True, on_batch_start=halve),
-        plugin("acting", on_batch_start=lambda ctx: seen.append(ctx.learning_rate)),
+def test_shadow_decides_is_logged_and_changes_nothing():
+    """Marked as shadow, with the change that acting would have made."""
+    ctx, made = run(Turn("s", reason="HALVED", shadow=True), learning_rate=1.0)
+    assert ctx.learning_rate == 1.0
+    assert [(d.shadow, d.changes) for d in made] == [(True, (Change("learning_rate", 1.0, 0.5),))]
+
+
+def test_shadow_plugins_see_each_other_and_acting_ones_only_the_real_world():
+    """Two worlds: an acting turn counts in both, a shadow turn in one."""
+    first, real = Turn("s1", shadow=True), Turn("real", 0.1, "lambda_ockham")
+    acting, second, third = (
+        Turn("a", 0.1),
+        Turn("s2", shadow=True),
+        Turn("s3", 1.0, "lambda_ockham", shadow=True),
     )
-    assert ctx.learning_rate == 0.1
-    assert seen == [0.1]
-    assert [(d.shadow, d.changes[0].after) for d in made] == [(True, 0.05)]
+    ctx, _ = run(first, second, acting, real, third, learning_rate=1.0, lambda_ockham=1.0)
+    assert (first.seen, second.seen) == ([1.0], [0.5])
+    assert acting.seen == [1.0]
+    assert third.seen == [0.1]
+    assert (ctx.learning_rate, ctx.lambda_ockham) == (0.1, 0.1)
 
 
-def test_plugins_in_shadow_see_each_other():
-    """What the acting chain would have done."""
-    _, made = run(
-        plugin("a", shadow=True, on_batch_start=halve), plugin("b", shadow=True, on_batch_start=halve)
-    )
-    assert [d.changes[0].after for d in made] == [0.05, 0.025]
+def test_a_ceiling_in_shadow_holds_in_the_shadow_world_only():
+    """The shadow world starts at its own base knobs, so a limiter there has nothing to clamp on each batch."""
+    limiter = LimiterPlugin(complexity_ceiling=0.2, grad_norm_ceiling=1.0)
+    limiter.shadow = True
+    ctx, made = run(limiter, grad_clip=5.0)
+    assert (ctx.grad_clip, made) == (5.0, [])
+    assert (ctx.shadow_knobs["grad_clip"], ctx.shadow_knobs["drift_ceiling"]) == (1.0, 0.2)
 
 
-def test_a_copy_that_is_returned_counts():
-    """Old plugins may return another context: its knobs are taken, other facts are refused."""
+def test_the_shadow_world_lives_from_batch_start_to_evaluation():
+    """A gate in shadow skips there, and what stands behind it at batch end sees so."""
 
-    def copied(ctx):
-        return OccamContext(ctx.iter_num, ctx.task_loss, learning_rate=0.7)
+    class Look(OccamPlugin):
+        shadow = True
 
-    ctx, _ = run(plugin(on_batch_start=copied), ctx=OccamContext(3, 2.0, learning_rate=0.1))
-    assert ctx.learning_rate == 0.7
-    with pytest.raises(PluginError, match="other facts: task_loss"):
-        run(plugin(on_batch_start=lambda ctx: OccamContext(ctx.iter_num, 9.0)))
-    with pytest.raises(PluginError, match="not int"):
-        run(plugin(on_batch_start=lambda ctx: 7))
+        def __init__(self):
+            self.seen = []
+
+        def on_batch_end(self, ctx):
+            self.seen.append(ctx.updated)
+
+    gate, look = OckhamGatePlugin(surprise_threshold=9.0), Look()
+    gate.shadow = True
+    chain = PluginChain([gate, look])
+    ctx = chain.on_batch_start(OccamContext(0, 1.5))
+    chain.on_batch_end(ctx)
+    assert (ctx.updated, look.seen) == (True, [False])
 
 
-def test_a_plugin_that_raises_is_named_and_leaves_no_trace():
-    """Plugin, hook, iteration; what it had turned before is put back."""
+def test_a_hook_may_return_nothing_the_context_or_a_copy():
+    """All three styles turn the same knob."""
 
-    def breaks(ctx):
+    class Nothing(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.updated = False
+
+    class Same(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.updated = False
+            return ctx
+
+    class Copied(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.decide("LOOK", "SEEN")
+            twin = copy.copy(ctx)
+            twin.updated = False
+            twin.custom["mine"] = 1.0
+            return twin.decide("SKIP", "BORED")
+
+    for plugin in (Nothing(), Same(), Copied()):
+        ctx, made = run(plugin)
+        assert ctx.updated is False
+        assert made[-1].changes == (Change("updated", True, False),)
+    assert [d.reason_code for d in made] == ["SEEN", "BORED"], "each said once"
+    assert ctx.custom == {"mine": 1.0}
+
+
+def test_a_copy_with_other_facts_or_another_thing_is_refused():
+    """A plugin cannot hand back another batch."""
+
+    class Other(OccamPlugin):
+        def __init__(self, back):
+            self.back = back
+
+        def on_batch_start(self, ctx):
+            return self.back
+
+    with pytest.raises(PluginError, match="other facts: iter_num, task_loss"):
+        run(Other(OccamContext(8, 2.5)))
+    with pytest.raises(PluginError, match="returns the context or nothing, not bool"):
+        run(Other(True))
+
+
+@pytest.mark.parametrize("hook", ["on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate"])
+def test_a_plugin_that_raises_is_named_with_hook_and_iteration(hook):
+    """The error says who, where and when; knobs are as before it, its words are dropped, the chain goes on."""
+    made = []
+
+    def fail(self, ctx):
         ctx.learning_rate = 9.0
-        raise ZeroDivisionError("oops")
+        ctx.decide("TURN", "HALF_DONE")
+        if ctx.iter_num == 7:
+            raise ValueError("no more")
 
-    ctx = OccamContext(7, 2.0, learning_rate=0.1)
+    plugin = type("Brittle", (OccamPlugin,), {hook: fail})()
+    chain = PluginChain([Turn("first"), plugin], made.append)
+    ctx = OccamContext(7, 1.5, learning_rate=1.0)
     with pytest.raises(
-        PluginError, match="'bad' failed in on_batch_start at iteration 7: ZeroDivisionError: oops"
-    ) as told:
-        run(plugin("bad", on_batch_start=breaks), ctx=ctx)
-    assert (told.value.plugin, told.value.hook, told.value.iter_num) == ("bad", "on_batch_start", 7)
-    assert ctx.learning_rate == 0.1
+        PluginError, match=f"'Brittle' failed in {hook} at iteration 7: ValueError: no more"
+    ) as caught:
+        getattr(chain, hook)(ctx)
+    assert (caught.value.plugin, caught.value.hook, caught.value.iter_num) == ("Brittle", hook, 7)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert ctx.learning_rate == (0.5 if hook == "on_batch_start" else 1.0)
+    assert ctx.notes == []
+    assert all(decision.plugin == "first" for decision in made)
+    getattr(chain, hook)(OccamContext(8, 1.5))
+    assert made[-1].reason_code == "HALF_DONE"
 
 
-@pytest.mark.parametrize("name", ["task_loss", "iter_num", "grad_norm", "val_loss"])
-def test_facts_and_gauges_are_the_trainers(name):
-    """The error names what may be turned."""
-    with pytest.raises(PluginError, match="plugins may turn: learning_rate"):
-        run(plugin(on_batch_start=lambda ctx: setattr(ctx, name, 1)))
+def test_a_plugin_that_raises_in_shadow_leaves_the_real_knobs():
+    """The shadow world must not leak out through an exception."""
+
+    class Brittle(OccamPlugin):
+        shadow = True
+
+        def on_batch_start(self, ctx):
+            ctx.updated = False
+            raise ValueError
+
+    ctx = OccamContext(0, 1.5)
+    with pytest.raises(PluginError):
+        PluginChain([Turn(shadow=True), Brittle()]).on_batch_start(ctx)
+    assert ctx.knobs() == OccamContext(0, 1.5).knobs()
 
 
-@pytest.mark.parametrize("value", [math.nan, "fast", None, [1.0], True])
-def test_a_knob_takes_only_its_kind(value):
-    """NaN, text, nothing, lists and booleans are no learning rate."""
-    with pytest.raises(PluginError, match="learning_rate"):
-        run(plugin(on_batch_start=lambda ctx: setattr(ctx, "learning_rate", value)))
+def test_a_plugin_that_sets_a_fact_or_an_unfit_metric_is_named():
+    """What the context refuses, and what the record could not keep, is a failure of that plugin."""
+
+    class SetsFact(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.task_loss = 0.0
+
+    class Says(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.custom["note"] = "text"
+
+    for cls, told in (
+        (SetsFact, "task_loss is a fact"),
+        (Says, r"ctx.custom\['note'\] takes a float, got str"),
+    ):
+        with pytest.raises(PluginError, match=f"'{cls.__name__}' failed in on_batch_start.*{told}") as caught:
+            run(cls())
+        assert isinstance(caught.value.__cause__, ContextError)
 
 
-def test_names_are_unique_and_plugins_are_plugins():
-    """Two of one name, or something else, are refused at once."""
-    with pytest.raises(BadInputError, match="two plugins are called 'a'"):
-        PluginChain([plugin("a"), plugin("a")])
-    with pytest.raises(BadInputError, match="is no plugin"):
+def test_a_plugin_may_have_one_hook_alone():
+    """The old watchdog has `on_batch_end` only; hooks that a plugin lacks are not called."""
+
+    class EndOnly(OccamPlugin):
+        def on_batch_end(self, ctx):
+            ctx.halt = True
+
+    assert run(EndOnly())[1] == []
+    ctx, made = run(EndOnly(), hook="on_batch_end")
+    assert (ctx.halt, made[0].hook) == (True, "on_batch_end")
+
+
+def test_names_are_told_apart():
+    """Two plugins of one name can't be told apart in the log; what is no plugin is refused."""
+    with pytest.raises(BadInputError, match="two plugins are called 'gate'"):
+        PluginChain([OckhamGatePlugin(), OckhamGatePlugin()])
+    with pytest.raises(BadInputError, match="is no plugin: derive its class"):
         PluginChain([object()])
 
+    class Nameless(OccamPlugin):
+        def on_batch_start(self, ctx):
+            ctx.updated = False
 
-def test_ceilings_of_two_owners_are_the_lower_one():
-    """Trainer and policy both cap the gradient."""
-    base = base_knobs(
-        [LimiterPlugin(complexity_ceiling=0.3, grad_norm_ceiling=2.0)],
-        {"grad_clip": 5.0, "lambda_ockham": 0.1},
-    )
-    assert base == {"grad_clip": 2.0, "lambda_ockham": 0.1, "drift_ceiling": 0.3}
-    assert start_knobs(base, {"grad_clip": 1.0, "learning_rate": 0.5})["grad_clip"] == 1.0
-    assert start_knobs(base, {"grad_clip": 9.0})["grad_clip"] == 2.0
+    assert run(Nameless())[1][0].plugin == "Nameless"
 
 
-def test_only_iter_num_and_task_loss_have_no_default():
-    """And every field has a unit, a role and a sentence."""
-    OccamContext(0, 1.0)
-    with pytest.raises(TypeError):
-        OccamContext(0)
-    with pytest.raises(ContextError, match="did you mean 'learning_rate'"):
-        OccamContext(0, 1.0, learning_rat=1.0)
-    assert all(field.doc.endswith(".") for field in FIELDS)
+def test_state_goes_by_name():
+    """State of all plugins at once; a plugin that the state does not name keeps its own."""
+    chain = PluginChain([OckhamGatePlugin(), OckhamMemory()])
+    for i in range(5):
+        chain.on_batch_start(OccamContext(i, 3.0 - i / 10))
+    state = chain.state_dict()
+    assert set(state) == {"gate", "memory"}
+    fresh = PluginChain([OckhamGatePlugin(), OckhamMemory()])
+    fresh.load_state_dict({"gate": state["gate"], "gone": {}})
+    assert fresh.state_dict() == state
 
 
-def test_custom_metrics_carry_over():
-    """A plugin's own numbers, by name."""
-    ctx = OccamContext(0, 1.0)
-    ctx.custom["perplexity"] = 2.7
-    assert ctx.following(1, 0.9).custom == {"perplexity": 2.7}
+def test_the_most_frequent_wish_wins():
+    """Two plugins that want one measurement get it as often as the more eager one asks."""
+
+    class Wants(OccamPlugin):
+        def __init__(self, name, every):
+            self.name, self.every = name, every
+
+        def wants(self):
+            return {"kl_to_anchor": self.every}
+
+    assert PluginChain([Wants("a", 10), Wants("b", 4), OccamPlugin()]).wants() == {"kl_to_anchor": 4}
+
+
+def test_base_knobs_come_from_policy_and_acting_plugins():
+    """Ceilings by the lower of two; lambda from the policy; nothing from a plugin in shadow."""
+    hyperparameters = {"lambda_ockham": 0.02, "grad_clip": 0.5, "evaluations": 60}
+    limiter, gate = LimiterPlugin(grad_norm_ceiling=1.0), OckhamGatePlugin(surprise_threshold=2.5)
+    base = base_knobs([gate, limiter], hyperparameters)
+    assert base == {"lambda_ockham": 0.02, "grad_clip": 0.5, "drift_ceiling": 0.2, "surprise_threshold": 2.5}
+    limiter.shadow = gate.shadow = True
+    assert base_knobs([gate, limiter], hyperparameters) == {"lambda_ockham": 0.02, "grad_clip": 0.5}
+    assert start_knobs(base, {"grad_clip": 9.0, "learning_rate": 0.1, "lambda_ockham": 0.5}) == {
+        **base,
+        "learning_rate": 0.1,
+        "lambda_ockham": 0.5,
+    }

@@ -1,0 +1,226 @@
+"""The context: facts stand, knobs turn, gauges are measured; whoever breaks that is told what is accepted."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ockham.context import FACTS, FIELDS, GAUGES, KNOBS, TABLE, OccamContext
+from ockham.errors import BadInputError, ContextError
+
+
+def test_every_field_starts_at_its_default():
+    """What nobody gives is what the table says."""
+    ctx = OccamContext(3, 1.5)
+    assert (ctx.iter_num, ctx.task_loss) == (3, 1.5)
+    rest = [field for field in FIELDS if field.name not in ("iter_num", "task_loss")]
+    assert all(getattr(ctx, field.name) == field.default for field in rest)
+    assert sorted((*FACTS, *KNOBS, *GAUGES)) == sorted(TABLE)
+
+
+def test_the_annotations_are_those_of_the_table():
+    """A type checker sees the fields that exist, each with its own type."""
+    hints = {"float": "float", "int": "int", "bool": "bool", "str": "str", "floats": "tuple[float, ...]"}
+    told = {name: kind for name, kind in OccamContext.__annotations__.items() if name in TABLE}
+    assert told == {f.name: hints[f.kind] + (" | None" if f.nullable else "") for f in FIELDS}
+
+
+@pytest.mark.parametrize("name", [*FACTS, *GAUGES])
+def test_facts_and_gauges_cannot_be_set(name):
+    """The core is immutable: a plugin that sets it is told which knobs there are."""
+    ctx = OccamContext(7, 1.5)
+    with pytest.raises(ContextError, match=f"{name} is a .* of iteration 7, only the trainer") as caught:
+        setattr(ctx, name, getattr(ctx, name))
+    assert "learning_rate" in str(caught.value)
+    with pytest.raises(ContextError, match="can't be deleted"):
+        delattr(ctx, name)
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_each_knob_turns_and_takes_only_its_own_type(name):
+    """A knob takes its type; text and lists of text never."""
+    ctx = OccamContext(0, 1.5)
+    value = {"float": 0.25, "bool": True, "floats": (0.5, 1.5)}[TABLE[name].kind]
+    setattr(ctx, name, value)
+    assert getattr(ctx, name) == value
+    for wrong in ("0.5", ["a"], None, object()):
+        with pytest.raises(ContextError, match=f"{name} takes {TABLE[name].kind}, got"):
+            setattr(ctx, name, wrong)
+    assert getattr(ctx, name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", math.nan), ("example_gain", (1.0, math.nan)), ("lambda_ockham", -math.nan)],
+)
+def test_no_knob_is_turned_to_nan(name, value):
+    """A knob that is NaN would poison every comparison after it; inf is a number (no ceiling)."""
+    ctx = OccamContext(0, 1.5)
+    with pytest.raises(ContextError, match=f"{name} was turned to NaN"):
+        setattr(ctx, name, value)
+    with pytest.raises(ContextError, match=f"{name} was turned to NaN"):
+        OccamContext(0, 1.5, **{name: value})
+    ctx.grad_clip = math.inf
+    assert OccamContext(0, math.nan).task_loss != 1, "a loss that is NaN is a fact"
+
+
+def test_a_whole_number_becomes_a_float_and_a_bool_never():
+    """1 is 1.0 for a float; True is no number and 1 is no bool."""
+    ctx = OccamContext(0, 2)
+    ctx.learning_rate = 1
+    assert type(ctx.task_loss) is type(ctx.learning_rate) is float
+    for name, wrong in (("learning_rate", True), ("updated", 1), ("learning_rate", 10**400)):
+        with pytest.raises(ContextError, match=name):
+            setattr(ctx, name, wrong)
+
+
+def test_a_tensor_is_refused_with_a_hint():
+    """Plugins judge Python floats: one host read of the loss, in the trainer."""
+
+    class Tensor:
+        def item(self):
+            return 1.5
+
+    with pytest.raises(ContextError, match=r"task_loss takes float, got Tensor .*read a tensor once"):
+        OccamContext(0, Tensor())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("learning_rat", "learning_rate"), ("lamda_ockham", "lambda_ockham")]
+)
+def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
+    """Typos are told, not kept as a new attribute."""
+    with pytest.raises(ContextError, match=f"no field '{wrong}'; did you mean '{right}'"):
+        OccamContext(0, 1.5, **{wrong: 1.0})
+    with pytest.raises(ContextError, match=f"no field '{wrong}'; did you mean '{right}'.*ctx.custom"):
+        setattr(OccamContext(0, 1.5), wrong, 1.0)
+    with pytest.raises(ContextError, match="takes gauges, and 'learning_rate' is none"):
+        OccamContext(0, 1.5).measure(learning_rate=1.0)
+
+
+def test_measure_sets_gauges_of_their_type():
+    """The trainer's door; the same types hold."""
+    ctx = OccamContext(0, 1.5)
+    ctx.measure(grad_norm=math.nan, updates=3, val_loss=None)
+    assert math.isnan(ctx.grad_norm)
+    assert (ctx.updates, ctx.val_loss) == (3, None)
+    with pytest.raises(ContextError, match=r"updates takes int, got float 3\.5"):
+        ctx.measure(updates=3.5)
+    with pytest.raises(ContextError, match="grad_norm takes float, got NoneType"):
+        ctx.measure(grad_norm=None)
+
+
+def test_the_next_batch_carries_facts_and_gauges_but_no_knob():
+    """Knobs start again at the schedule, so nothing compounds; what belongs to one batch is forgotten."""
+    ctx = OccamContext(
+        4, 1.5, micro_step=1, max_iters=100, vocab_size=256, example_losses=(1.0, 2.0), learning_rate=0.1
+    )
+    ctx.learning_rate *= 0.5
+    ctx.updated = False
+    ctx.custom["accuracy"] = 0.5
+    ctx.measure(complexity_cost=0.2, val_loss=1.25, kl_to_anchor=0.1)
+    after = ctx.following(5, 1.25, learning_rate=0.2, vocab_size=512)
+    assert (after.iter_num, after.task_loss, after.micro_step) == (5, 1.25, 0)
+    assert (after.max_iters, after.vocab_size, after.complexity_cost, after.val_loss) == (100, 512, 0.2, 1.25)
+    assert (after.example_losses, after.kl_to_anchor) == ((), None)
+    assert (after.learning_rate, after.updated) == (0.2, True)
+    assert after.custom == {"accuracy": 0.5}
+    after.custom["accuracy"] = 1.0
+    assert ctx.custom == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_turns_on_its_own(copied):
+    """Plugins of the old documents may work on a copy and return it."""
+    ctx = OccamContext(2, math.nan, max_iters=9, custom={"a": 1.0})
+    twin = copied(ctx)
+    twin.learning_rate, twin.custom["a"] = 5.0, 2.0
+    twin.decide("SKIP", "BECAUSE")
+    assert (ctx.learning_rate, ctx.custom, ctx.notes) == (1e-3, {"a": 1.0}, [])
+    assert (twin.iter_num, twin.max_iters) == (2, 9)
+    assert twin.task_loss is ctx.task_loss
+
+
+def test_custom_takes_numbers_under_plain_names():
+    """What the record can't keep is refused where it was made, not by the writer later."""
+    ctx = OccamContext(0, 1.5)
+    ctx.custom.update({"a.b": 1, "c": math.nan})
+    ctx.check_custom()
+    assert type(ctx.custom["a.b"]) is float
+    for name, value, told in (
+        ("x", "text", "takes a float, got str"),
+        ("x", True, "takes a float, got bool"),
+        ("x", None, "takes a float, got NoneType"),
+        ("no spaces", 1.0, "can't name a metric"),
+        ("", 1.0, "can't name a metric"),
+        (3, 1.0, "can't name a metric"),
+    ):
+        ctx = OccamContext(0, 1.5, custom={name: value})
+        with pytest.raises(ContextError, match=told):
+            ctx.check_custom()
+
+
+def test_a_decision_is_said_with_stable_codes_and_plain_numbers():
+    """Numbers never go into a reason; they stand beside it."""
+    ctx = OccamContext(0, 1.5)
+    assert ctx.decide("SKIP", "BELOW_THRESHOLD", 1, 2, fields=["updated"], numbers={"q": 1}) is ctx
+    note = ctx.notes[0]
+    assert (note.action, note.reason_code, note.observed, note.threshold) == (
+        "SKIP",
+        "BELOW_THRESHOLD",
+        1.0,
+        2.0,
+    )
+    assert (note.fields, note.numbers, type(note.observed)) == (("updated",), {"q": 1.0}, float)
+    for action, reason in (("skip", "OK"), ("SKIP", "drift 0.31"), ("S", "OK"), ("SKIP", "A" * 65)):
+        with pytest.raises(ContextError, match="not a stable code"):
+            ctx.decide(action, reason)
+    with pytest.raises(ContextError, match="cannot name a number"):
+        ctx.decide("SKIP", "OK", numbers={"two words": 1.0})
+    for wrong in ("many", object(), 10**400):
+        with pytest.raises(ContextError, match="observed of a decision takes a number"):
+            ctx.decide("SKIP", "OK", wrong)
+
+
+@given(st.sampled_from(FIELDS), st.floats() | st.integers() | st.booleans() | st.text() | st.none())
+def test_a_field_holds_its_own_type_or_refuses(field, value):
+    """Whatever is put in, a context never holds a value of another type."""
+    kinds = {"float": float, "int": int, "bool": bool, "str": str, "floats": tuple}
+    try:
+        fields = {"iter_num": 0, "task_loss": 1.0} | {field.name: value}
+        held = getattr(OccamContext(**fields), field.name)
+    except ContextError:
+        return
+    assert type(held) is kinds[field.kind] or (held is None and field.nullable)
+
+
+def test_the_quotient_of_a_context():
+    """As the document writes it: FLOPs and MB if both are given, else both from the number of parameters."""
+    given_both = OccamContext(0, 1.2, inference_flops=2.6e12, memory_footprint_mb=26_000.0, model_params=7)
+    assert given_both.compute_occam_quotient(1 / 1.2) == pytest.approx(1.2327e-17, rel=1e-4)
+    one_missing = OccamContext(0, 1.2, inference_flops=2.6e12, model_params=1_000_000)
+    assert one_missing.cost() == (2e6, 4.0), "a measure and an estimate are never mixed"
+    with pytest.raises(BadInputError, match="needs inference_flops > 0"):
+        OccamContext(0, 1.2).compute_occam_quotient(1.0)
+
+
+def test_to_dict_and_repr_say_what_is_there():
+    """All fields as plain values; the repr shows what differs from the default."""
+    ctx = OccamContext(3, 1.5, vocab_size=256, custom={"a": 1.0})
+    told = ctx.to_dict()
+    assert set(told) == {*TABLE, "custom"}
+    assert (told["vocab_size"], told["custom"]) == (256, {"a": 1.0})
+    assert json.loads(json.dumps(told))["task_loss"] == 1.5
+    assert repr(ctx) == "OccamContext(iter_num=3, task_loss=1.5, vocab_size=256)"
+
+
+def test_two_facts_are_required_and_every_field_is_told():
+    """No context without iteration and loss; each field has its sentence."""
+    with pytest.raises(TypeError, match="task_loss"):
+        OccamContext(0)
+    assert all(field.doc.endswith(".") and field.unit is not None for field in FIELDS)
