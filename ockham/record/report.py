@@ -8,7 +8,7 @@ from typing import Any, Literal
 # Notes say how far the proof reaches and leave the status at ok; the others are findings.
 Class = Literal[
     "crash tail", "not signed", "not pinned", "key not pinned",
-    "corruption", "tampering", "gap", "policy missing", "derived", "checkpoint", "contradiction",
+    "unsigned", "corruption", "tampering", "gap", "policy missing", "derived", "checkpoint", "contradiction",
 ]  # fmt: skip
 NOTES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned"})
 MEANINGS: dict[str, str] = {
@@ -16,6 +16,7 @@ MEANINGS: dict[str, str] = {
     "not signed": "lines behind the newest signed tree head: whole and valid, and nobody vouches for them yet",
     "not pinned": "lines behind the newest pin: whoever has the key and the machine could have written them anew",
     "key not pinned": "only the run itself says which key signs it; give --key or --pin",
+    "unsigned": "no signature at all: a crash in the first moments leaves this, and so does whoever removes signatures",
     "corruption": "bytes that are no event: a disk or a transfer has damaged them",
     "tampering": "well-formed, and not what was signed; or signed and no longer there",
     "gap": "events that the log itself says are missing, or that its own sequence misses",

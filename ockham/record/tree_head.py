@@ -62,14 +62,12 @@ def parse_head(text: str) -> tuple[str, TreeHead]:
     return lines[0], TreeHead(int(size), raw)
 
 
-def split_history(data: bytes) -> list[bytes]:
-    """The notes of a history file; a torn last one is left out."""
+def split_history(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole notes of a history file, and the bytes of an unfinished last one."""
     parts = data.split(b"\n\n")
-    notes = []
-    for text, signed in zip(parts[0::2], parts[1::2], strict=False):
-        if signed.startswith("\u2014 ".encode()):
-            notes.append(text + b"\n\n" + signed.rstrip(b"\n") + b"\n")
-    return notes
+    whole = (len(parts) - 1) // 2
+    notes = [parts[2 * i] + b"\n\n" + parts[2 * i + 1] + b"\n" for i in range(whole)]
+    return notes, b"\n\n".join(parts[2 * whole :])
 
 
 class HeadWriter:

@@ -156,38 +156,59 @@ class LogCheck:
             )
 
     def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
-        """Size -> root of every tree head with a good signature; all others are findings."""
+        """Size -> root of every tree head with a good signature; all others are findings.
+
+        The history is written before `checkpoint`, so after a crash `checkpoint` is the newest or the one before it,
+        or is not there yet where there is but one; an unfinished last note is one that `checkpoint` does not have.
+        """
+        notes, torn = split_history(_bytes(self.path / HISTORY))
+        newest = _bytes(self.path / CHECKPOINT)
         heads: dict[int, bytes] = {}
-        where = origin(self.folder.run_id, self.attempt, self.rank)
-        for name, notes in (
-            (HISTORY, split_history(_bytes(self.path / HISTORY))),
-            (CHECKPOINT, [_bytes(self.path / CHECKPOINT)]),
-        ):
-            for note in notes:
-                try:
-                    text, key = open_note(note, keys)
-                    found, head = parse_head(text)
-                except NoteError as error:
-                    if note or name == CHECKPOINT:
-                        self._finding(
-                            "tampering", self.path / name, f"a tree head cannot be believed: {error}"
-                        )
-                    continue
-                if found != where:
-                    self._finding(
-                        "tampering", self.path / name, f"a tree head of another log: {found!r:.120}"
-                    )
-                    continue
-                if heads.get(head.size, head.root) != head.root:
-                    self._finding(
-                        "tampering",
-                        self.path / name,
-                        f"two signed tree heads of size {head.size} with different roots",
-                    )
-                heads[head.size] = head.root
-                self.about.key = str(key)
-                self.report.count("signed tree heads")
+        for name, note in [*((HISTORY, note) for note in notes), *([(CHECKPOINT, newest)] if newest else [])]:
+            head = self._open(name, note, keys)
+            if head is None:
+                continue
+            if heads.get(head.size, head.root) != head.root:
+                self._finding(
+                    "tampering",
+                    self.path / name,
+                    f"two signed tree heads of size {head.size} with different roots",
+                )
+            heads[head.size] = head.root
+            self.report.count("signed tree heads")
+        if torn:
+            self._finding("crash tail", self.path / HISTORY, f"{len(torn)} bytes of an unfinished tree head")
+        if newest and newest not in notes[-2:]:
+            self._finding(
+                "tampering",
+                self.path / CHECKPOINT,
+                "is not the newest tree head of the history, nor the one before it",
+            )
+        elif not newest and len(notes) > 1:
+            self._finding(
+                "tampering", self.path / CHECKPOINT, "is missing, and the history has more than one tree head"
+            )
+        elif not newest and notes:
+            self._finding(
+                "crash tail",
+                self.path / CHECKPOINT,
+                "is missing: the first tree head stands in the history alone",
+            )
         return heads
+
+    def _open(self, name: str, note: bytes, keys: Sequence[VerifierKey]) -> TreeHead | None:
+        """The tree head of a note, or a finding."""
+        try:
+            text, key = open_note(note, keys)
+            where, head = parse_head(text)
+        except NoteError as error:
+            self._finding("tampering", self.path / name, f"a tree head cannot be believed: {error}")
+            return None
+        if where != origin(self.folder.run_id, self.attempt, self.rank):
+            self._finding("tampering", self.path / name, f"a tree head of another log: {where!r:.120}")
+            return None
+        self.about.key = str(key)
+        return head
 
     def _head(self, size: int, root: bytes, what: str) -> None:
         if size > self._frontier.size:

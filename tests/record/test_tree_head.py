@@ -37,7 +37,7 @@ def test_the_signed_head_is_the_tree_of_the_lines(tmp_path):
     assert where == "ockham/runs/a/1-0"
     assert signed.size == len(written) >= head.size >= 70
     assert signed.root == root_of([leaf_hash(line) for line in written])
-    assert split_history((writer.path / "checkpoints").read_bytes())[-1] == note
+    assert split_history((writer.path / "checkpoints").read_bytes())[0][-1] == note
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
