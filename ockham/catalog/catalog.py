@@ -19,6 +19,7 @@ from ockham.catalog.empty import ODR_SCHEMAS
 from ockham.catalog.files import (
     Tail,
     attempts_table,
+    clashes_table,
     policies_tables,
     read_tail,
     reason_codes_table,
@@ -64,6 +65,7 @@ class Catalog:
         self._lock = threading.RLock()
         self.connection = duckdb.connect(":memory:", config={
             "autoinstall_known_extensions": "false",
+            "parquet_metadata_cache": "true",  # footers of hundreds of files, read once
             # Not the working folder; behind a lock nothing may be spilled at all.
             "temp_directory": "" if locked else str(Path(tempfile.gettempdir()) / "ockham-duckdb"),
         })  # fmt: skip
@@ -148,7 +150,7 @@ class Catalog:
 
     def _register(self, folders: list[RunFolder], found: Found) -> None:
         policies, uses = policies_tables(folders)
-        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses,
+        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses, "plugin_clashes": clashes_table(uses),
                "raw_reason_codes": reason_codes_table(), "raw_attempts": attempts_table(found.attempts), **self._odr_tables}  # fmt: skip
         for name, table in own.items():
             load(self.connection, f"{name}_" if name in self._odr_tables else name, table)

@@ -71,6 +71,15 @@ def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(policies, schema=POLICIES), pa.Table.from_pylist(uses, schema=PLUGIN_USES)
 
 
+def clashes_table(uses: pa.Table) -> pa.Table:
+    """The rows of `plugin_uses` whose plugin has a name that stands for different classes in different policies."""
+    rows = uses.to_pylist()
+    classes: dict[str, set[str]] = {}
+    for row in rows:
+        classes.setdefault(row["plugin"], set()).add(row["use"])
+    return pa.Table.from_pylist([row for row in rows if len(classes[row["plugin"]]) > 1], schema=PLUGIN_USES)
+
+
 def attempts_table(attempts: Iterable[tuple[str, int]]) -> pa.Table:
     """Which attempts each run has, by the folders of their logs."""
     rows = [{"run_id": run_id, "attempt": attempt} for run_id, attempt in sorted(set(attempts))]

@@ -120,6 +120,22 @@ def test_a_renamed_plugin_is_still_a_gate(tmp_path):
     ]
 
 
+def test_a_name_that_means_two_things_is_told_apart(tmp_path):
+    """A `gate` of one policy may be another plugin in the next; each run is read by its own."""
+    odd = "name: odd\nplugins:\n  finite: {}\n  gate: {use: limiter, grad_norm_ceiling: 0.1}\n  wall: {use: gate, target: 0.5}\n"
+    (tmp_path / "odd.yaml").write_text(odd)
+    made_run(tmp_path / "runs", "odd", policy=str(tmp_path / "odd.yaml"), batches=30)
+    made_run(tmp_path / "runs", "usual", batches=30)
+    both = Catalog(tmp_path / "runs")
+    found = both.rows("select run_id, plugin, count(*) n from gate_decisions group by all order by run_id")
+    assert found == [
+        {"run_id": "odd", "plugin": "wall", "n": 30},
+        {"run_id": "usual", "plugin": "gate", "n": 30},
+    ]
+    limited = both.rows("select distinct run_id, plugin from limiter_decisions where run_id = 'odd'")
+    assert "gate" in {row["plugin"] for row in limited}
+
+
 def test_a_checkpoint_leads_to_its_decision(catalog):
     """Which decisions made these weights: one question."""
     name = catalog.rows(

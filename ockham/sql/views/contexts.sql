@@ -10,4 +10,5 @@
 -- custom: the plugins' own metrics, by name
 -- first_decision: sequence of the first decision about it, null without one
 -- decisions: number of decisions about it
-select * from raw_contexts
+select event_id, run_id, attempt, "rank", * exclude (event_id, run_id, attempt, "rank")
+from raw_contexts

@@ -15,10 +15,13 @@ select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_nu
     case d.reason_code when 'REJECTED_NONFINITE' then 'finite' when 'REJECTED_QUALITY' then 'quality'
         when 'REJECTED_COMPLEXITY' then 'complexity' when 'REJECTED_OQ_INSUFFICIENT' then 'efficiency'
         when 'INVALID_BASELINE' then 'baseline' when 'REJECTED_INCOMPARABLE' then 'baseline'
-        when 'REJECTED_NO_COST' then 'efficiency' end as failed_gate,
+        when 'REJECTED_NO_COST' then 'efficiency'
+        when 'REJECTED_NO_PERFORMANCE' then 'efficiency' end as failed_gate,
     d.observed, d.threshold, d.numbers['loss'] as loss, d.numbers['quality_limit'] as loss_limit,
     d.numbers['drift'] as drift, d.numbers['complexity_limit'] as drift_limit, d.numbers['oq'] as occam_quotient,
     d.numbers['oq_baseline'] as baseline_quotient, d.numbers['oq'] / d.numbers['oq_baseline'] - 1 as oq_improvement,
     d.numbers['efficiency_limit'] as oq_limit, d.policy_revision
-from decisions d join plugin_uses u on u.policy_revision = d.policy_revision and u.run_id = d.run_id and u.plugin = d.plugin
-where u.use = 'memory'
+from decisions d
+where d.plugin in (select plugin from plugin_uses where use = 'memory') and not exists (
+    select 1 from plugin_clashes c where c.use <> 'memory' and c.run_id = d.run_id
+    and c.policy_revision = d.policy_revision and c.plugin = d.plugin)
