@@ -11,7 +11,7 @@ import typer
 
 from ockham.cli.live import resolve
 from ockham.cli.options import RunsOption
-from ockham.cli.output import FormatOption, shown
+from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
 
 if TYPE_CHECKING:
     from ockham.replay.report import Report
@@ -22,7 +22,7 @@ RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (replay,):
+    for verb in (replay, whatif):
         app.command()(verb)
 
 
@@ -59,6 +59,48 @@ def replay(
     else:
         _tell(report)
     raise typer.Exit(0 if report.identical else 1)
+
+
+def whatif(
+    run: RunArgument,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", "--preset", help="Preset by name or policy file; may be given again.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PLUGIN.SETTING=VALUE", help="Put on each policy, or on the recorded one; a range gate.target=0.1..0.9 is nine values, 0.3..0.9:5 five.", show_default=False)
+    ] = None,
+    batches: Annotated[bool, typer.Option("--batches", help="A row for each batch; `exact` ends where the trajectories part.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", "--trust-plugins", help="Import third-party plugins.")] = False,
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:  # fmt: skip
+    """Ask what another policy would have decided on the contexts of a run.
+
+    Its decisions are exact until it first changes the weights otherwise (`diverged_iter`, `diverged_by`). From there
+    on it judges losses of a model that it would not have trained: a hint, not a proof.
+
+    Examples:
+      ockham whatif night-1 --policy tight --policy exploratory
+
+      ockham whatif night-1 --set gate.target=0.1..0.9
+    """
+    from ockham.record.folder import RunFolder
+    from ockham.replay.path import path_of
+    from ockham.replay.variants import variants
+    from ockham.replay.whatif import whatif as ask
+
+    legs = path_of(RunFolder(runs, resolve(runs, run)))
+    asked = variants(legs[-1].policy, policy or [], settings or [])
+    answers = [ask(legs, one, label, trust=trust) for label, one in asked]
+    if batches:
+        columns = ["policy", *answers[0].rows[0]._fields] if answers[0].rows else ["policy"]
+        write_rows(columns, ((a.label, *row) for a in answers for row in a.rows), form, output)
+    else:
+        summaries = [answer.summary() for answer in answers]
+        write_rows(list(summaries[0]), [list(summary.values()) for summary in summaries], form, output)
+    for note in dict.fromkeys(f"{answer.label}: {note}" for answer in answers for note in answer.notes):
+        typer.echo(f"note: {shown(note)}", err=True)
 
 
 def _tell(report: Report) -> None:

@@ -157,7 +157,7 @@ class _Replay:
                 step.iter_num, step.sequence, error.plugin, error.hook, "no error", str(error.__cause__)
             )
             return
-        except (ContextError, TypeError, ValueError) as error:
+        except (ContextError, KeyError, TypeError, ValueError) as error:
             proof.differs(step.iter_num, step.sequence, "context", "given", "a context", f"none: {error}")
             return
         self.shadow = ctx.shadow_knobs

@@ -11,7 +11,7 @@ import orjson
 from ockham.chain import PluginChain
 from ockham.context import GAUGES, KNOBS, TABLE, OccamContext
 from ockham.errors import CannotJudgeError
-from ockham.event import Value, kind_of, restored
+from ockham.event import NONFINITE, Value, kind_of, restored
 from ockham.record.folder import RunFolder
 
 STARTS = ("START", "INTERVAL", "RESUME")  # key frames that stand before a batch: a replay may begin there
@@ -32,7 +32,8 @@ class Frame:
 class Step:
     """One `context.recorded` with the decisions that belong to it, in order.
 
-    `orphans` are decisions that stand before it and belong to a batch whose context was never recorded.
+    `orphans` are decisions that stand before it and belong to a batch whose context was never recorded; `trigger`
+    says why there was an evaluation (`SCHEDULE`, `CONSOLIDATION`, `USER`), and is empty elsewhere.
     """
 
     sequence: int
@@ -41,6 +42,7 @@ class Step:
     data: Mapping[str, Any]
     decisions: list[dict[str, Any]]
     orphans: list[dict[str, Any]] = field(default_factory=list)
+    trigger: str = ""
 
 
 @dataclass(slots=True)
@@ -61,6 +63,7 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
 
     """
     pending: list[dict[str, Any]] = []
+    trigger = ""
     for line in lines:
         try:
             event = orjson.loads(line)
@@ -68,8 +71,10 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
             if kind == "decision.made":
                 pending.append(data)
             elif kind == "context.recorded":
-                yield _step(data, pending)
+                yield _step(data, pending, trigger if data["hook"] == "on_evaluate" else "")
                 pending = []
+            elif kind == "evaluation.recorded":
+                trigger = data["trigger"]
             elif kind == "plugin_state.recorded":
                 yield frame_of(folder, data)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -83,7 +88,9 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
 def context_of(step: Step) -> OccamContext:
     """The context exactly as the first hook of the step was given it."""
     given: dict[str, Any] = {
-        k: value_of(k, value) for k, value in step.data["given"].items() if k != "custom"
+        name: value if type(value) is float else value_of(name, value)
+        for name, value in step.data["given"].items()
+        if name != "custom"
     }
     return OccamContext(custom=restored(step.data["given"].get("custom", {})), **given)
 
@@ -129,14 +136,15 @@ def value_of(name: str, value: Any) -> Value:
     """A context field's value back from lossless JSON."""
     kind = TABLE[name].kind
     if kind == "float":
-        return value if value is None else float(restored(value))
+        return value if value is None else float(NONFINITE[value] if isinstance(value, str) else value)
     if kind == "floats":
         return tuple(float(restored(item)) for item in value)
     return value  # type: ignore[no-any-return]  # int, bool, str or None, checked by OccamContext
 
 
-def _step(data: Mapping[str, Any], pending: list[dict[str, Any]]) -> Step:
+def _step(data: Mapping[str, Any], pending: list[dict[str, Any]], trigger: str) -> Step:
     first, count = data["decisions"]["first"], data["decisions"]["count"]
     begins = first if count else data["sequence"]
     orphans = [made for made in pending if made["sequence"] < begins]
-    return Step(data["sequence"], data["iter_num"], data["hook"], data, pending[len(orphans) :], orphans)
+    made = pending[len(orphans) :]
+    return Step(data["sequence"], data["iter_num"], data["hook"], data, made, orphans, trigger)

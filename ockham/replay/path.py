@@ -1,0 +1,107 @@
+"""The path that a run took: its contexts in order, without the tails that a resume left behind."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ockham.chain import PluginChain, base_knobs
+from ockham.errors import CannotJudgeError
+from ockham.event import Value
+from ockham.policy import Policy, policy_from_json
+from ockham.record.folder import RunFolder
+from ockham.record.snapshots import complete_lines
+from ockham.replay.stand_in import plugins_of
+from ockham.replay.steps import Step, read
+
+
+@dataclass(slots=True)
+class Leg:
+    """One attempt as far as it counts: its policy, the knobs that every batch started at, its steps."""
+
+    policy: Policy
+    hyperparameters: dict[str, Any]
+    base: dict[str, Value]
+    wants: dict[str, int]
+    settings: dict[str, Any]
+    steps: list[Step]
+
+
+def path_of(folder: RunFolder, rank: int = 0) -> list[Leg]:
+    """The legs of a run, in order; each ends where a later attempt went back to.
+
+    Raises:
+        RunError: if there is no such run.
+        CannotJudgeError: if log or policy can't be read, or nothing was recorded.
+
+    """
+    folder.require()
+    attempts = [attempt for attempt, of in folder.logs() if of == rank]
+    opened = {attempt: _opening(folder, attempt, rank) for attempt in attempts}
+    legs = []
+    for attempt in attempts:
+        later = [opened[other].get("iter_num", 0) for other in attempts if other > attempt and opened[other]]
+        if opened[attempt]:
+            legs.append(_leg(folder, attempt, rank, opened[attempt], min(later, default=None)))
+    if not any(leg.steps for leg in legs):
+        raise CannotJudgeError(f"run {folder.run_id!r} has no recorded contexts to ask about")
+    return legs
+
+
+def backward_over_forward(legs: list[Leg]) -> float | None:
+    """b: median cost of backward and optimizer over that of the forward, from the run's own stage times."""
+    batches = [step.data for leg in legs for step in leg.steps if step.hook == "batch"]
+    forward = [data["seconds"].get("forward", 0.0) for data in batches]
+    backward = [_backward(data["seconds"]) for data in batches if _updated(data)]
+    if not backward or not any(backward) or not statistics.median(forward):
+        return None
+    return float(statistics.median(backward) / statistics.median(forward))
+
+
+def _backward(seconds: Mapping[str, float]) -> float:
+    return seconds.get("backward", 0.0) + seconds.get("optimizer", 0.0)
+
+
+def _updated(data: Mapping[str, Any]) -> bool:
+    return bool(data["left"].get("updated", data["given"].get("updated", True)))
+
+
+def _leg(folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any], cut: int | None) -> Leg:
+    revision = opening["policy_revision"]
+    try:
+        policy = policy_from_json(folder.policy(revision).read_bytes())
+    except OSError as error:
+        raise CannotJudgeError(f"cannot read the policy {revision}: {error.strerror}") from None
+    plugins = plugins_of(policy, trust=False)
+    wants = PluginChain(plugins).wants()
+    steps = [
+        item
+        for item in read(folder, _lines(folder, attempt, rank))
+        if isinstance(item, Step) and (cut is None or item.iter_num < cut)
+    ]
+    parameters = policy.hyperparameters
+    base = base_knobs(plugins, parameters)
+    return Leg(policy, parameters, base, wants, dict(opening.get("settings", {})), steps)
+
+
+def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
+    for line in _lines(folder, attempt, rank):
+        try:
+            return dict(orjson.loads(line)["data"])
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise CannotJudgeError(
+                f"log {attempt}-{rank} of run {folder.run_id!r} does not open as ours: {error}"
+            ) from None
+    return {}
+
+
+def _lines(folder: RunFolder, attempt: int, rank: int) -> Iterator[bytes]:
+    for segment in folder.segments(attempt, rank):
+        try:
+            yield from complete_lines(segment)[0]
+        except OSError as error:
+            raise CannotJudgeError(f"cannot read {segment}: {error.strerror}") from None

@@ -1,0 +1,114 @@
+"""Policies to ask about: presets and files, the recorded one with settings on top, and sweeps of one setting."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ockham.errors import BadInputError, PolicyError, nearest
+from ockham.event import lossless
+from ockham.policy import Policy, load_policy
+from ockham.policy_file import HYPERPARAMETERS
+from ockham.policy_plugins import check_setting, plugin_class
+
+SWEEP = 9  # values of a range where no number is given
+MOST = 200
+
+
+def variants(recorded: Policy, policies: Sequence[str], settings: Sequence[str]) -> list[tuple[str, Policy]]:
+    """Each policy under each combination of settings, with a label.
+
+    Args:
+        recorded: what the run was under; settings go on it where no policy is named.
+        policies: presets by name and policy files by path.
+        settings: `gate.target=0.3`, or a range: `gate.target=0.1..0.9` for nine values, `=0.3..0.9:7` for seven.
+
+    Raises:
+        BadInputError: if nothing is asked, or too much.
+        PolicyError: if a policy or setting can't be used.
+
+    """
+    if not policies and not settings:
+        raise BadInputError(
+            "say what to ask about: --policy NAME or --set gate.target=0.3 (a range: 0.1..0.9)"
+        )
+    combinations = list(itertools.product(*(expanded(setting) for setting in settings)))
+    if len(combinations) * max(1, len(policies)) > MOST:
+        raise BadInputError(
+            f"{len(combinations)} combinations are too many; at most {MOST} policies at a time"
+        )
+    found = []
+    for name in policies or [""]:
+        for chosen in combinations:
+            label = f"{name} {' '.join(chosen)}".strip()
+            found.append((label, load_policy(name, chosen) if name else with_settings(recorded, chosen)))
+    return found
+
+
+def expanded(setting: str) -> list[str]:
+    """`gate.target=0.1..0.9` as nine settings; anything else as itself.
+
+    Raises:
+        BadInputError: if a range has no numbers for ends.
+
+    """
+    key, _, text = setting.partition("=")
+    low, dots, rest = text.partition("..")
+    if not dots:
+        return [setting]
+    high, _, number = rest.partition(":")
+    try:
+        ends, count = (float(low), float(high)), int(number or SWEEP)
+    except ValueError:
+        raise BadInputError(
+            f"--set {setting!r}: a range is written {key}=0.1..0.9 or {key}=0.1..0.9:5"
+        ) from None
+    if not 2 <= count <= MOST:
+        raise BadInputError(f"--set {setting!r}: a range has 2 to {MOST} values")
+    return [f"{key}={ends[0] + (ends[1] - ends[0]) * i / (count - 1):.12g}" for i in range(count)]
+
+
+def with_settings(policy: Policy, settings: Sequence[str]) -> Policy:
+    """A recorded policy with settings such as `gate.target=0.3` put on it.
+
+    Raises:
+        PolicyError: if it has no such plugin or setting, or the value has the wrong type.
+
+    """
+    content = policy.content
+    plugins = {entry["name"]: entry for entry in content["plugins"]}
+    for text in settings:
+        target, dot, rest = text.partition(".")
+        key, equals, written = rest.partition("=")
+        if not (dot and equals):
+            raise PolicyError(f"--set {text!r}: a setting of the policy is written plugin.setting=value")
+        place, value = f"--set {text!r}: ", _value(text, written)
+        if target == "hyperparameters" and key in HYPERPARAMETERS:
+            content["hyperparameters"][key] = value
+        elif target in plugins:
+            entry = plugins[target]
+            if key == "shadow":
+                entry["shadow"] = bool(value)
+            else:
+                entry["settings"][key] = check_setting(plugin_class(entry["use"]), target, key, value, place)
+        else:
+            raise PolicyError(
+                f"{place}no plugin {target!r} in the recorded policy{nearest(target, [*plugins, 'hyperparameters'])}"
+            )
+    canonical = json.dumps(
+        lossless(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return Policy(canonical.encode(), f"{policy.source} with {' '.join(settings)}")
+
+
+def _value(text: str, written: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(io.StringIO(written)) if written.strip() else ""
+    except (YAMLError, ValueError):
+        raise PolicyError(f"--set {text!r}: {written!r} is no YAML value") from None

@@ -1,0 +1,200 @@
+"""What if: another policy over the contexts that a run recorded, honest about what it cannot know.
+
+Until the other policy first does something else to the weights, its decisions are exact: the same contexts would have
+come. From there on (`exact` is false) it judges losses and drifts of a model that it would not have trained: those
+rows say what it would do to such a run, not what its own run would have been. A rerun says that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ockham.chain import PluginChain, base_knobs, plugin_name
+from ockham.context import KNOBS, TABLE, OccamContext, knob_values
+from ockham.event import Decision, Value
+from ockham.policy import Policy
+from ockham.replay.answer import Answer, Row
+from ockham.replay.path import Leg, backward_over_forward
+from ockham.replay.stand_in import StandIn, plugins_of
+from ockham.replay.steps import Step, context_of, left_of, measure, value_of
+
+CEILINGS = ("grad_clip", "drift_ceiling")
+COUNTED = ("updates", "update_rate")
+
+
+def whatif(legs: list[Leg], policy: Policy, label: str, *, trust: bool = False) -> Answer:
+    """Ask what `policy` would have decided on the contexts of a run.
+
+    Raises:
+        PolicyError: if a plugin of it can't be had.
+        PluginError: if a plugin of it raises.
+
+    """
+    return _Question(legs, policy, label, trust=trust).answer_()
+
+
+class _Question:
+    def __init__(self, legs: list[Leg], policy: Policy, label: str, *, trust: bool) -> None:
+        plugins = plugins_of(policy, trust=trust)
+        self.legs, self.parameters = legs, policy.hyperparameters
+        self.made: list[Decision] = []
+        self.chain = PluginChain(plugins, self.made.append)
+        self.stand_ins = [plugin for plugin in plugins if isinstance(plugin, StandIn)]
+        self.base = base_knobs(plugins, self.parameters)
+        self.answer = Answer(label, policy, backward_over_forward=backward_over_forward(legs))
+        self.extra = 0  # updates more (or fewer) than were recorded so far
+        self.last: OccamContext | None = None
+        self.evaluated = True
+
+    def answer_(self) -> Answer:
+        """Run the chain over every leg."""
+        for leg in self.legs:
+            unmeasured = self._unmeasured(leg)
+            for step in leg.steps:
+                if self.answer.halted_iter is not None:
+                    return self.answer
+                for plugin in self.stand_ins:
+                    plugin.due = [made for made in step.decisions if made["plugin"] == plugin_name(plugin)]
+                self.made.clear()
+                if step.hook == "batch":
+                    self._batch(leg, step, unmeasured)
+                elif step.hook == "on_evaluate" and self.last is not None:
+                    self._evaluation(step, self.last)
+        return self.answer
+
+    def _batch(self, leg: Leg, step: Step, unmeasured: str) -> None:
+        if not self.evaluated and self.last is not None:
+            self.answer.unanswered += 1
+            self._diverges(self.last.iter_num, "consolidating")
+        ctx = context_of(step)
+        recorded = dict(zip(KNOBS, left_of(step, knob_values(ctx)), strict=True))
+        for name, value in self._rebased(leg, ctx).items():
+            ctx.turn({name: value})
+        self._count(ctx)
+        self.chain.on_batch_start(ctx)
+        verdict = ctx.updated
+        self.extra += int(verdict) - int(bool(recorded["updated"]))
+        measure(ctx, step)
+        self._count(ctx)
+        self.chain.on_batch_end(ctx)
+        answer = self.answer
+        answer.batches += 1
+        answer.finite += math.isfinite(ctx.task_loss)
+        answer.transitions[f"{_word(recorded['updated'])}>{_word(verdict)}"] += 1
+        cause = unmeasured if unmeasured and (ctx.anchor_available or "example" in unmeasured) else ""
+        cause = cause or self._otherwise(leg, ctx, recorded)
+        # This batch's own verdict was still given on a context that would have come.
+        answer.exact_batches += answer.diverged_iter is None
+        answer.rows.append(Row(step.iter_num, ctx.micro_step, ctx.task_loss, _word(recorded["updated"]), _word(verdict),
+                               self._reason(), answer.diverged_iter is None))  # fmt: skip
+        if cause:
+            self._diverges(step.iter_num, cause)
+        if ctx.halt:
+            answer.halted_iter = step.iter_num
+        self.last, self.evaluated = ctx, not ctx.consolidating
+
+    def _evaluation(self, step: Step, ctx: OccamContext) -> None:
+        given, left = step.data["given"], step.data["left"]
+        answer = self.answer
+        answer.recorded_accepted += bool(left.get("accepted", False))
+        moved = bool(left.get("consolidating", given.get("consolidating", False)))
+        answer.recorded_consolidated += moved
+        if step.trigger == "CONSOLIDATION" and not ctx.consolidating:
+            return  # the other policy would not have evaluated here
+        gauges = {
+            k: v for k, v in given.items() if k in TABLE and TABLE[k].role == "gauge" and k not in COUNTED
+        }
+        ctx.measure(**{name: value_of(name, value) for name, value in gauges.items()})
+        self.chain.on_evaluate(ctx)
+        answer.evaluations += 1
+        answer.accepted += ctx.accepted
+        answer.consolidated += ctx.consolidating
+        self.evaluated = True
+        if ctx.consolidating != moved:
+            self._diverges(step.iter_num, "consolidating")
+        if ctx.consolidating:
+            self.chain.on_consolidate(ctx)
+        if ctx.halt:
+            answer.halted_iter = step.iter_num
+
+    def _rebased(self, leg: Leg, ctx: OccamContext) -> dict[str, Value]:
+        """Knobs that started where the recorded policy put them start where this one does."""
+        knobs: dict[str, Value] = {}
+        for name in {*leg.base, *self.base}:
+            given, old = getattr(ctx, name), leg.base.get(name, TABLE[name].default)
+            new: Any = self.base.get(name, TABLE[name].default)
+            if name in CEILINGS:
+                own = leg.settings.get(name, math.inf)  # the trainer's, where it says one
+                knobs[name] = min(new, own if given == old else given)
+            elif given == old:
+                knobs[name] = new
+        return knobs
+
+    def _count(self, ctx: OccamContext) -> None:
+        if self.extra:
+            finite = max(self.answer.finite, 1)
+            ctx.measure(
+                updates=max(0, ctx.updates + self.extra),
+                update_rate=min(1.0, max(0.0, ctx.update_rate + self.extra / finite)),
+            )
+
+    def _otherwise(self, leg: Leg, ctx: OccamContext, recorded: Mapping[str, Value]) -> str:
+        """The knob by which the weights would come out otherwise; empty where they would not."""
+        for name in ("updated", "rollback", "halt", "consolidating"):
+            if getattr(ctx, name) != recorded[name]:
+                return name
+        if not ctx.updated:
+            return ""
+        for name in ("learning_rate", "grad_noise_std", "example_gain"):
+            if getattr(ctx, name) != recorded[name]:
+                return name
+        pulls = (
+            _pull(self.parameters["pull"], ctx, ctx.lambda_ockham),
+            _pull(leg.hyperparameters["pull"], ctx, recorded["lambda_ockham"]),
+        )
+        if pulls[0] != pulls[1]:
+            return "lambda_ockham"
+        for name, seen in (("grad_clip", ctx.grad_norm), ("drift_ceiling", ctx.drift_raw)):
+            new, old = getattr(ctx, name), recorded[name]
+            if new != old and not seen <= min(new, old):
+                return name
+        return ""
+
+    def _unmeasured(self, leg: Leg) -> str:
+        """A gauge that this policy wants and the recorded one did not measure so often; empty if there is none."""
+        then, now = leg.hyperparameters["evaluations"], self.parameters["evaluations"]
+        if then != now:
+            self._note(
+                f"the run has {then} scheduled evaluations, this policy wants {now}: judged are the recorded ones"
+            )
+        odd = {name: every for name, every in self.chain.wants().items() if leg.wants.get(name) != every}
+        for name, every in odd.items():
+            was = f"every {leg.wants[name]} updates" if name in leg.wants else "never"
+            self._note(f"{name} was measured {was}, this policy wants it every {every}")
+        return min(odd, default="")
+
+    def _note(self, text: str) -> None:
+        if text not in self.answer.notes:
+            self.answer.notes.append(text)
+
+    def _reason(self) -> str:
+        turned = [
+            d
+            for d in self.made
+            if d.hook == "on_batch_start" and not d.shadow and d.action in ("UPDATE", "SKIP")
+        ]
+        return turned[-1].reason_code if turned else ""
+
+    def _diverges(self, iter_num: int, cause: str) -> None:
+        if self.answer.diverged_iter is None:
+            self.answer.diverged_iter, self.answer.diverged_by = iter_num, cause
+
+
+def _pull(kind: str, ctx: OccamContext, strength: Any) -> tuple[str, float]:
+    return (kind, strength) if kind != "none" and ctx.anchor_available and strength > 0 else ("none", 0.0)
+
+
+def _word(updated: Any) -> str:
+    return "UPDATE" if updated else "SKIP"

@@ -1,0 +1,95 @@
+"""The verbs replay and whatif: exit statuses and forms."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import orjson
+import pytest
+
+from ockham.record.folder import RunFolder
+from tests.made import made_run
+
+
+def ockham(*words, runs):
+    return subprocess.run(
+        [sys.executable, "-c", "from ockham.cli import main; main()", "--runs", str(runs), *words],
+        capture_output=True, text=True, env=dict(os.environ),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    made_run(folder, "good", 60)
+    made_run(folder, "bad", 60)
+    path = RunFolder(folder, "bad").segments(1, 0)[0]
+    lines = path.read_bytes().splitlines(keepends=True)
+    at = [i for i, line in enumerate(lines) if b"BELOW_THRESHOLD" in line][3]
+    event = orjson.loads(lines[at])
+    event["data"]["threshold"] += 0.5
+    lines[at] = orjson.dumps(event) + b"\n"
+    path.write_bytes(b"".join(lines))
+    return folder
+
+
+def test_identical_is_0(runs):
+    """A run that replays says so, by unique beginning too."""
+    done = ockham("replay", "goo", runs=runs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("good: IDENTICAL\n")
+
+
+def test_a_difference_is_1_and_named(runs):
+    """Plugin, iteration and field are told, as JSON and in words."""
+    done = ockham("replay", "bad", "-f", "json", runs=runs)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["counts"]["found"] == 1
+    one = report["logs"][0]["differences"][0]
+    assert (one["plugin"], one["field"]) == ("gate", "threshold")
+    assert float(one["recorded"]) == pytest.approx(float(one["replayed"]) + 0.5)
+    told = ockham("replay", "bad", runs=runs)
+    assert f"iteration {one['iter_num']}" in told.stdout
+    again = ockham("replay", "bad", "--iter", str(one["iter_num"]), runs=runs)
+    assert again.returncode == 1
+
+
+def test_bad_input_is_2_and_no_verdict_is_3(runs, tmp_path):
+    """No such run is the person's mistake; a policy that is gone leaves nothing to judge with."""
+    done = ockham("replay", "nope", runs=runs)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ockham: no run 'nope'")
+    made_run(tmp_path, "a", 5)
+    next((tmp_path / "a" / "policies").iterdir()).unlink()
+    done = ockham("replay", "a", runs=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_whatif_tells_a_row_for_each_policy(runs, tmp_path):
+    """Nine targets are nine rows; --batches gives a row for each batch."""
+    done = ockham("whatif", "good", "--set", "gate.target=0.1..0.9", "-f", "json", runs=runs)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert len(rows) == 9
+    rates = [row["update_rate"] for row in rows]
+    assert rates == sorted(rates)
+    assert rates[0] < rates[-1]
+    out = tmp_path / "each.csv"
+    done = ockham("whatif", "good", "--policy", "tight", "--batches", "-o", str(out), runs=runs)
+    assert done.returncode == 0, done.stderr
+    with out.open() as file:
+        each = list(csv.DictReader(file))
+    assert len(each) == 60
+    assert {row["exact"] for row in each} == {"true", "false"}
+
+
+def test_whatif_without_a_question_is_2(runs):
+    """One line says what can be asked."""
+    done = ockham("whatif", "good", runs=runs)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
