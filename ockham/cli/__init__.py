@@ -29,14 +29,11 @@ def application() -> typer.Typer:
         runs: Annotated[
             Path | None, typer.Option("--runs", help="Folder of all runs, before or after the verb.")
         ] = None,
-        version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+        _version: Annotated[
+            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        ] = False,
     ) -> None:
         """Train GPTs with every decision logged; ask the log, prove it, keep the answer."""
-        if version:
-            from ockham import __version__
-
-            typer.echo(f"ockham {__version__}")
-            raise typer.Exit
         if runs is not None:
             os.environ["OCKHAM_RUNS"] = str(runs)  # read by every verb's own --runs
 
@@ -44,6 +41,14 @@ def application() -> typer.Typer:
         if importlib.util.find_spec(f"ockham.cli.{group}") is not None:
             importlib.import_module(f"ockham.cli.{group}").register(app)
     return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from ockham import __version__
+
+        typer.echo(f"ockham {__version__}")
+        raise typer.Exit
 
 
 def main() -> NoReturn:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,8 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> N
     if run.val_loss is not None:
         table.add_row("validation loss", f"{run.val_loss:.4f} nats/token")
     for name, (low, high) in run.policy.targets.items():
-        rate = rates.get(name)
-        if rate is not None:
-            verdict = "in its band" if low <= rate <= high else "outside its band"
-            note = f" of {counts['evaluations']} evaluations" if name == "accept_rate" else ""
-            table.add_row(name.replace("_", " "), f"{rate:.1%}{note}, {verdict} {low:.0%} to {high:.0%}")
+        if rates.get(name) is not None:
+            table.add_row(name.replace("_", " "), _beside_band(name, rates[name] or 0.0, low, high, counts))
     if saved.bound is not None and saved.measured is not None:
         ratio = f"backward/forward {saved.backward_over_forward:.2f}"
         table.add_row("compute saved", f"{saved.measured:.1%} measured, bound {saved.bound:.1%} ({ratio})")
@@ -53,6 +51,23 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> N
     for command, why in NEXT:
         filled = command.format(ockham=_program(run.folder.runs), run=run.run_id, iter=run.last_iter)
         console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
+
+
+def _beside_band(name: str, rate: float, low: float, high: float, counts: Mapping[str, int]) -> str:
+    """A rate and its band; one of too few is shown and not judged."""
+    of, number, least = (
+        ("evaluations", counts["evaluations"], 20)
+        if name == "accept_rate"
+        else ("batches", counts["batches"], 200)
+    )
+    verdict = (
+        f"too few {of} to judge, band"
+        if number < least
+        else "in its band"
+        if low <= rate <= high
+        else "outside its band"
+    )
+    return f"{rate:.1%} of {number} {of}, {verdict} {low:.0%} to {high:.0%}"
 
 
 def _program(runs: Path) -> str:

@@ -208,3 +208,13 @@ def test_help_is_quick_and_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_version_and_help_without_a_verb(tmp_path):
+    """The two things that a newcomer types first."""
+    import ockham as package
+
+    assert ockham(tmp_path, "--version").stdout == f"ockham {package.__version__}\n"
+    done = ockham(tmp_path, "--help")
+    assert "verify" in done.stdout
+    assert done.returncode == 0
