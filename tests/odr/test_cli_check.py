@@ -169,3 +169,13 @@ def test_exit_status_of_the_real_command(tmp_path, arguments, status, said):
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), (
         done.stderr
     )
+
+
+def test_a_decided_record_is_not_ticked(place):
+    """check --fix leaves a locked record alone; the finding stays."""
+    file = begin(place)
+    run("status", "1", "proposed")
+    run("status", "1", "accepted")
+    before = file.read_bytes()
+    assert "ODR511" in run("check", "--fix", status=1).stdout
+    assert file.read_bytes() == before

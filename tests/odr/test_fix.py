@@ -66,3 +66,11 @@ def test_fix_never_renews_a_lock(folder):
     put(folder, judgement(1).replace("constraints: []", f"constraints: []\nlock: sha256:{'0' * 64}"))
     fix_folder(folder, TODAY)
     assert codes(folder) == ["ODR702"]
+
+
+def test_an_edit_that_would_hit_another_key_is_refused(folder):
+    """A line that only looks like the key (inside of a flow list) is not taken for it."""
+    text = judgement(1, "draft").replace("supersedes: []", "tags: [\nstatus: x\n]\nsupersedes: []")
+    file = put(folder, text)
+    with pytest.raises(BadInputError, match="cannot be edited by the tool"):
+        to_status(read_record(file), "proposed", TODAY)
