@@ -14,7 +14,6 @@ and a verifier needs no YAML.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +22,15 @@ from typing import Any
 
 from ockham.chain import plugin_name
 from ockham.errors import PolicyError
-from ockham.event import lossless, restored
+from ockham.event import NONFINITE, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.plugins import BUILT_IN
 from ockham.plugins.anchor import AnchorPlugin
 from ockham.plugins.finite import FinitePlugin
 from ockham.plugins.limiter import LimiterPlugin
 from ockham.plugins.memory import OckhamMemory
-from ockham.policy_file import Document, read_policy
-from ockham.policy_plugins import check_setting, plugin_class
+from ockham.policy_file import Document, boolean, check_contract, read_policy
+from ockham.policy_plugins import check_setting, code_digest, plugin_class
 
 HYPERPARAMETERS: Mapping[str, Any] = {
     "lambda_ockham": 0.01,
@@ -112,14 +111,13 @@ def load_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Poli
     document = read_policy(name_or_path, overrides)
     entries = []
     for name, settings in document.plugins.items():
-        use = str(settings.pop("use", name))
-        shadow = bool(settings.pop("shadow", document.shadow))
-        cls = plugin_class(use, document.place("plugins", name))
+        use, place = str(settings.pop("use", name)), document.place("plugins", name)
+        shadow = boolean(settings.pop("shadow", document.shadow), f"{name}.shadow", place)
+        cls = plugin_class(use, place)
         for key in settings:
             settings[key] = check_setting(cls, name, key, settings[key], document.place("plugins", name, key))
-        entries.append(
-            (name, use, _make(name, cls, settings, shadow=shadow, place=document.place("plugins", name)))
-        )
+        entries.append((name, use, _make(name, cls, settings, shadow=shadow, place=place)))
+    check_contract(document, {name: {"use": use, **plugin.settings()} for name, use, plugin in entries})
     return _resolved(document, entries)
 
 
@@ -189,16 +187,6 @@ def plugin_sources(policy: Policy, plugins: Sequence[OccamPlugin]) -> list[dict[
     ]
 
 
-def code_digest(cls: type) -> str:
-    """SHA-256 of the file that a class stands in, or of its source where it has no file."""
-    try:
-        path = inspect.getsourcefile(cls)
-        data = Path(path).read_bytes() if path else b""
-    except (OSError, TypeError):
-        data = cls.__qualname__.encode()
-    return hashlib.sha256(data).hexdigest()
-
-
 def _resolved(document: Document, entries: Sequence[tuple[str, str, OccamPlugin]]) -> Policy:
     _check_order(document, [plugin for _, _, plugin in entries])
     content = {
@@ -208,11 +196,19 @@ def _resolved(document: Document, entries: Sequence[tuple[str, str, OccamPlugin]
         "targets": document.targets,
         "hyperparameters": {**HYPERPARAMETERS, **document.hyperparameters},
         "plugins": [
-            {"name": name, "use": use, "shadow": plugin.shadow, "settings": lossless(plugin.settings())}
+            {"name": name, "use": use, "shadow": plugin.shadow, "settings": _settings(name, plugin)}
             for name, use, plugin in entries
         ],
     }
     return Policy(_canonical(content), document.source)
+
+
+def _settings(name: str, plugin: OccamPlugin) -> dict[str, Any]:
+    settings = plugin.settings()
+    for key, value in settings.items():
+        if isinstance(value, str) and value in NONFINITE:
+            raise PolicyError(f"{name}.{key} is the text {value!r}, which a policy keeps for the number")
+    return dict(lossless(settings))
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -6,19 +6,24 @@ PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from ockham import shipped
 from ockham.errors import PolicyError, nearest
+from ockham.event import lossless
+from ockham.record.schema import load
 
 ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
+VERSION = 1
 KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
 HYPERPARAMETERS: Mapping[str, type | tuple[str, ...]] = {
     "lambda_ockham": float,
@@ -72,6 +77,23 @@ def read_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Docu
     return document
 
 
+def check_contract(document: Document, plugins: Mapping[str, Mapping[str, Any]]) -> None:
+    """The second opinion: the whole document against `schemas/policy.v1.schema.json`.
+
+    Raises:
+        PolicyError: naming place and field.
+
+    """
+    whole = {
+        "policy": VERSION, "name": document.name, "description": document.description, "shadow": document.shadow,
+        "targets": document.targets, "hyperparameters": document.hyperparameters, "plugins": plugins,
+    }  # fmt: skip
+    error = next(jsonschema_rs.Draft202012Validator(load("policy")).iter_errors(lossless(whole)), None)
+    if error is not None:
+        path = [str(part) for part in error.instance_path]
+        raise PolicyError(f"{document.place(*path)}{'.'.join(path) or 'policy'}: {error.message:.300}")
+
+
 def _chain(name_or_path: str | Path) -> list[Path]:
     """The file and all that it extends, the nearest first."""
     paths = [_find(name_or_path)]
@@ -90,12 +112,12 @@ def _find(name_or_path: Any, beside: Path | None = None) -> Path:
     if text in preset_names():
         return preset
     path = Path(text) if beside is None else beside / text
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
         known = preset_names()
         what = (
-            f"no policy file {text!r}"
+            f"no policy file {text!r:.200}"
             if path.suffix in (".yaml", ".yml")
-            else f"no preset {text!r}{nearest(text, known)}"
+            else f"no preset {text!r:.200}{nearest(text, known)}"
         )
         raise PolicyError(f"{what}; presets: {', '.join(known)}")
     return path
@@ -124,7 +146,9 @@ def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:
     document.source = str(path) if path.parent != shipped.presets() else f"preset {path.stem}"
     document.name = _text(document, loaded, "name", path.stem)
     document.description = _text(document, loaded, "description", document.description)
-    document.shadow = bool(loaded.get("shadow", document.shadow))
+    if loaded.get("policy", VERSION) != VERSION or isinstance(loaded.get("policy"), bool):
+        raise PolicyError(f"{document.place('policy')}policy is the version of this format, {VERSION}")
+    document.shadow = boolean(loaded.get("shadow", document.shadow), "shadow", document.place("shadow"))
     for key, value in _mapping(document, loaded, "targets").items():
         if value is None:
             document.targets.pop(key, None)  # no promise about this rate
@@ -132,7 +156,7 @@ def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:
             document.targets[key] = _band(document, key, value)
     for key, value in _mapping(document, loaded, "hyperparameters").items():
         document.hyperparameters[key] = _hyperparameter(document, key, value)
-    for name, settings in _mapping(document, loaded, "plugins").items():
+    for name, settings in ((str(key), value) for key, value in _mapping(document, loaded, "plugins").items()):
         if settings is None and name in document.plugins:
             del document.plugins[name]
             continue
@@ -140,7 +164,22 @@ def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:
             raise PolicyError(
                 f"{document.place('plugins', name)}plugin {name!r} takes a mapping of settings, {{}} for none"
             )
-        document.plugins.setdefault(str(name), {}).update({str(k): _plain(v) for k, v in settings.items()})
+        _lay_over(name, document.plugins.setdefault(name, {}), settings)
+
+
+def _lay_over(name: str, below: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Settings one by one, unless they are those of another class."""
+    used = below.get("use", name)
+    if settings.get("use", used) != used:
+        below.clear()
+    below.update({str(key): _plain(value) for key, value in settings.items()})
+
+
+def boolean(value: Any, what: str, place: str) -> bool:
+    """A switch; text that looks like one is none."""
+    if not isinstance(value, bool):
+        raise PolicyError(f"{place}{what} takes true or false, got {type(value).__name__} {value!r:.60}")
+    return value
 
 
 def _override(document: Document, override: str) -> None:
@@ -162,7 +201,7 @@ def _override(document: Document, override: str) -> None:
             f"--set {override!r}: no plugin {target!r} in policy {document.name!r}{nearest(target, [*document.plugins, 'hyperparameters'])}"
         )
     document.places["plugins", target, setting] = "--set"
-    document.plugins[target][setting] = value
+    _lay_over(target, document.plugins[target], {setting: value})
 
 
 def _hyperparameter(document: Document, key: str, value: Any) -> Any:
@@ -190,7 +229,8 @@ def _band(document: Document, key: str, value: Any) -> list[float]:
         raise PolicyError(f"{place}no target {key!r}{nearest(key, BANDS)}")
     numbers = (
         [float(item) for item in value]
-        if isinstance(value, Sequence) and all(isinstance(i, (int, float)) for i in value)
+        if isinstance(value, Sequence)
+        and all(isinstance(i, (int, float)) and not isinstance(i, bool) for i in value)
         else []
     )
     if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1] <= 1:

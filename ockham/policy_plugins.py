@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import math
+import operator
 import types
 import typing
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from ockham.errors import PolicyError, nearest
@@ -69,17 +72,34 @@ def default_settings(cls: type[OccamPlugin]) -> dict[str, Any]:
     }
 
 
+def code_digest(cls: type) -> str:
+    """SHA-256 of the file that a class stands in, or of its source where it has no file."""
+    try:
+        path = inspect.getsourcefile(cls)
+        data = Path(path).read_bytes() if path else b""
+    except (OSError, TypeError):
+        data = cls.__qualname__.encode()
+    return hashlib.sha256(data).hexdigest()
+
+
 def _imported(use: str, place: str) -> type[OccamPlugin]:
     module, _, attribute = use.partition(":")
+    found: Any
     try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {error}") from None
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {_one_line(error)}") from None
+    try:
+        found = operator.attrgetter(attribute)(found)
     except AttributeError:
         raise PolicyError(f"{place}module {module!r} has no class {attribute!r}") from None
     if not (isinstance(found, type) and issubclass(found, OccamPlugin)):
         raise PolicyError(f"{place}{use!r} is no class that derives from ockham.OccamPlugin")
     return found
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _fit(value: Any, wanted: Any) -> tuple[bool, Any]:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from ockham.errors import CannotJudgeError, PolicyError
-from ockham.policy import Policy, code_digest, policy_from_json
-from ockham.policy_plugins import plugin_class
+from ockham.policy import Policy, policy_from_json
+from ockham.policy_plugins import code_digest, plugin_class
 from ockham.record.folder import RunFolder
 from ockham.replay.bits import text_of
 from ockham.replay.proof import SHOWN, Difference, Proof, prove
