@@ -1,0 +1,134 @@
+"""Two runs side by side: policy, figures, losses at the same iterations, verdicts on the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ockham.policy import Policy
+from ockham.replay.path import backward_over_forward
+from ockham.study.seen import Seen
+
+LOSSES_SHOWN = 12
+
+
+class Row(NamedTuple):
+    """One line: `difference` is b - a, of quotients b/a - 1; empty where it means nothing."""
+
+    section: str
+    name: str
+    a: Any
+    b: Any
+    difference: float | None
+
+
+def compare(a: Seen, b: Seen, *, all_losses: bool = False) -> tuple[list[Row], list[str]]:
+    """Rows, and notes on what can't be compared and why."""
+    notes: list[str] = []
+    rows = [*_policies(a.policy, b.policy), *_figures(a, b, notes), *_losses(a, b, every=all_losses)]
+    return rows + list(_verdicts(a, b, notes)), notes
+
+
+def _policies(a: Policy, b: Policy) -> Iterator[Row]:
+    one, other = flat(a), flat(b)
+    for name in [*one, *(key for key in other if key not in one)]:
+        if one.get(name) != other.get(name):
+            yield Row("policy", name, one.get(name), other.get(name), _minus(one.get(name), other.get(name)))
+
+
+def flat(policy: Policy) -> dict[str, Any]:
+    """A policy as `gate.target` -> value, with the order of its plugins."""
+    content = policy.content
+    found: dict[str, Any] = {f"hyperparameters.{k}": v for k, v in content["hyperparameters"].items()}
+    found |= {f"targets.{k}": v for k, v in content["targets"].items()}
+    found["plugins"] = " ".join(entry["name"] for entry in content["plugins"])
+    for entry in content["plugins"]:
+        found |= {
+            f"{entry['name']}.{k}": entry[k]
+            for k in ("use", "shadow")
+            if k == "shadow" or entry[k] != entry["name"]
+        }
+        found |= {f"{entry['name']}.{k}": v for k, v in entry["settings"].items()}
+    return found
+
+
+def _figures(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
+    pairs: dict[str, tuple[Any, Any]] = {
+        "batches": (len(a.batches), len(b.batches)),
+        "updates": (a.updates, b.updates),
+        "update_rate": (a.update_rate, b.update_rate),
+        "evaluations": (len(a.evaluations), len(b.evaluations)),
+        "accepted": (a.accepted, b.accepted),
+        "best_val_loss": (min(a.losses.values(), default=None), min(b.losses.values(), default=None)),
+        "last_val_loss": (_last(a), _last(b)),
+    }
+    ratio = backward_over_forward([*a.legs, *b.legs])
+    if ratio is None:
+        notes.append("no stage times: compute is not compared")
+    else:
+        costs = a.compute(ratio), b.compute(ratio)
+        pairs["backward_over_forward"] = (ratio, ratio)
+        pairs["compute_forwards"] = costs
+        pairs["val_loss_at_equal_compute"] = (a.loss_at(min(costs), ratio), b.loss_at(min(costs), ratio))
+        notes.append(
+            "at equal compute, a schedule that was laid out for more compute has not come to its end"
+        )
+    for name, (one, other) in pairs.items():
+        yield Row("figures", name, one, other, _minus(one, other))
+    if a.quotient_spec == b.quotient_spec and a.quotient and b.quotient and a.quotient > 0:
+        yield Row("figures", "occam_quotient", a.quotient, b.quotient, b.quotient / a.quotient - 1)
+    else:
+        notes.append(
+            "the Occam Quotients were computed in other ways, or there are none: they do not compare"
+        )
+
+
+def _losses(a: Seen, b: Seen, *, every: bool) -> Iterator[Row]:
+    shared = [at for at in a.losses if at in b.losses]
+    step = 1 if every else max(1, -(-len(shared) // LOSSES_SHOWN))
+    for at in shared[::-1][::step][::-1]:
+        yield Row("losses", f"iter {at}", a.losses[at], b.losses[at], b.losses[at] - a.losses[at])
+
+
+def _verdicts(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
+    for what, one, other in (
+        ("seed", _seed(a), _seed(b)),
+        ("data", _data(a), _data(b)),
+        ("batch size", _shape(a), _shape(b)),
+    ):
+        if one != other:
+            notes.append(
+                f"another {what} ({one} and {other}): their batches are not the same, so verdicts do not compare"
+            )
+            return
+    pairs = [(up, b.verdicts[key]) for key, up in a.verdicts.items() if key in b.verdicts]
+    for name, wanted in (("both update", (True, True)), ("both skip", (False, False)), ("only a updates", (True, False)),
+                         ("only b updates", (False, True))):  # fmt: skip
+        count = pairs.count(wanted)
+        yield Row("verdicts", name, count if wanted[0] or wanted == (False, False) else None,
+                  count if wanted[1] or wanted == (False, False) else None, None)  # fmt: skip
+    differ = sum(one != other for one, other in pairs)
+    yield Row("verdicts", "share that differs", None, None, differ / len(pairs) if pairs else None)
+
+
+def _seed(seen: Seen) -> Any:
+    return seen.batches[0].data["given"].get("seed", 0)
+
+
+def _data(seen: Seen) -> Any:
+    return str(seen.about.get("data", {}).get("sha256", ""))[:12]
+
+
+def _shape(seen: Seen) -> Any:
+    return tuple(
+        seen.settings.get(name) for name in ("batch_size", "block_size", "gradient_accumulation_steps")
+    )
+
+
+def _last(seen: Seen) -> float | None:
+    return next(reversed(seen.losses.values()), None)
+
+
+def _minus(a: Any, b: Any) -> float | None:
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b))
+    return b - a if numbers else None

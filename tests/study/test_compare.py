@@ -1,0 +1,112 @@
+"""Compare and roi: figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from ockham.errors import BadInputError, CannotJudgeError, RunError
+from ockham.run import Run
+from ockham.study.compare import compare
+from ockham.study.roi import Prices, roi
+from ockham.study.seen import see
+from tests.study.runs import planned
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    planned(folder, "always", [3.0, 2.0, 1.0], skipping=False)
+    planned(folder, "half", [3.0, 2.5, 1.005], skipping=True)
+    planned(folder, "worse", [3.0, 2.5, 2.4], skipping=True)
+    planned(folder, "seeded", [3.0, 2.5, 2.4], skipping=True, seed=8)
+    planned(folder, "other-tokens", [3.0, 2.5, 2.4], skipping=False, tokens=99)
+    return folder
+
+
+def told(rows):
+    return {row.name if hasattr(row, "name") else row.figure: row for row in rows}
+
+
+def test_figures_of_two_runs_by_hand(runs):
+    """30 batches at 3 forwards are 90; with every other skipped 30 + 15 x 2 are 60."""
+    rows, _ = compare(see(runs, "always"), see(runs, "half"))
+    found = told(rows)
+    assert (found["updates"].a, found["updates"].b) == (30, 15)
+    assert (found["compute_forwards"].a, found["compute_forwards"].b) == (90, 60)
+    assert found["update_rate"].difference == pytest.approx(-0.5)
+    assert found["last_val_loss"].difference == pytest.approx(0.005)
+    # 60 forwards: always stands at batch 20, where its loss was 2.0.
+    assert found["val_loss_at_equal_compute"].a == pytest.approx(2.0)
+    assert found["val_loss_at_equal_compute"].b == pytest.approx(1.005)
+    assert found["iter 19"].difference == pytest.approx(0.5)
+    assert found["occam_quotient"].difference == pytest.approx(1 / 1.005 - 1)
+
+
+def test_policies_differ_where_they_differ(runs):
+    """Only settings that are not the same are told, and the order of the plugins."""
+    rows, _ = compare(see(runs, "always"), see(runs, "half"))
+    differing = {row.name for row in rows if row.section == "policy"}
+    assert "plugins" in differing
+    assert not any(name.startswith("finite.") for name in differing)
+    same, _ = compare(see(runs, "half"), see(runs, "worse"))
+    assert not [row for row in same if row.section == "policy"]
+
+
+def test_verdicts_compare_on_the_same_batches_alone(runs):
+    """Matrix of verdicts where seed and data match; otherwise a note and no matrix."""
+    rows, _ = compare(see(runs, "always"), see(runs, "half"))
+    found = told(rows)
+    assert (found["both update"].a, found["only a updates"].a, found["only b updates"].b) == (15, 15, 0)
+    assert found["share that differs"].difference == 0.5
+    rows, notes = compare(see(runs, "half"), see(runs, "seeded"))
+    assert not [row for row in rows if row.section == "verdicts"]
+    assert any("seed" in note for note in notes)
+
+
+def test_quotients_of_other_kinds_do_not_compare(runs):
+    """FLOPs over another number of tokens are another quotient."""
+    rows, notes = compare(see(runs, "always"), see(runs, "other-tokens"))
+    assert "occam_quotient" not in told(rows)
+    assert any("Quotient" in note for note in notes)
+
+
+def test_roi_counts_what_a_skip_saves(runs):
+    """15 skips save 15 x 2 s less 3 s of the chain, of 90 s: never half."""
+    found = told(roi(see(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))
+    assert found["backward_over_forward"].value == pytest.approx(2.0)
+    assert found["saved_at_most"].value == pytest.approx(0.5 * 2 / 3)
+    assert found["seconds_saved"].value == pytest.approx(30 - 3)
+    assert found["compute_saved"].value == pytest.approx(27 / 90)
+    assert found["flops_saved"].value == 4 * 100 * 10 * 15
+    assert found["bytes_saved"].value == 3e6
+    assert found["compute_money_saved"].value == pytest.approx(27.0)
+    assert found["storage_saved"].value == pytest.approx(3.0)
+    assert {row.kind for row in found.values()} == {"measured", "derived", "assumed"}
+    assert found["verdict"].value == "GROSS"
+
+
+def test_roi_against_a_rival_counts_compute_up_to_the_floor(runs):
+    """As good as always within .01 after 60 forwards instead of 90."""
+    found = told(roi(see(runs, "half"), Prices(), rival=see(runs, "always")))
+    assert found["compute_saved_to_floor"].value == pytest.approx(1 / 3)
+    assert found["verdict"].value == "SAVED"
+
+
+def test_a_model_that_is_not_good_enough_has_saved_nothing(runs):
+    """Whatever was skipped: below the floor of quality there is no saving."""
+    found = told(roi(see(runs, "worse"), Prices(), rival=see(runs, "always")))
+    assert found["reached_at"].value is None
+    assert found["verdict"].value == "NOTHING_SAVED"
+    assert told(roi(see(runs, "worse"), Prices(), floor=2.45))["verdict"].value == "FLOOR_REACHED"
+
+
+def test_what_cannot_be_studied_is_refused(runs, tmp_path):
+    """A price below 0, a run that is not there, a run without a batch."""
+    with pytest.raises(BadInputError):
+        roi(see(runs, "half"), Prices(hour=-1.0))
+    with pytest.raises(RunError):
+        see(runs, "nope")
+    with Run("balanced", runs=tmp_path, run_id="a"):
+        pass
+    with pytest.raises(CannotJudgeError):
+        see(tmp_path, "a")
