@@ -59,6 +59,19 @@ def question(name: str) -> Question:
     return Question(name, *_read(shipped.questions() / f"{name}.sql"))
 
 
+def page_query(name: str) -> Question:
+    """A query of the audit pages, in `sql/pages`.
+
+    Raises:
+        QueryError: if there is none.
+
+    """
+    names = sorted(path.stem for path in (shipped.questions() / "pages").glob("*.sql"))
+    if name not in names:
+        raise QueryError(f"no page query {name!r}{nearest(name, names)}")
+    return Question(name, *_read(shipped.questions() / "pages" / f"{name}.sql"))
+
+
 def _read(path: Path) -> tuple[str, dict[str, str], str]:
     """The first comment line, the `name: meaning` lines after it, and the SQL."""
     head: list[str] = []

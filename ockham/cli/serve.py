@@ -1,0 +1,59 @@
+"""`ockham dashboard`: the audit pages, on this machine alone unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ockham.cli.options import RunsOption
+from ockham.errors import BadInputError
+
+RUNS = Path("runs")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(dashboard)
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine can only come if you name one.")] = "127.0.0.1",
+    show: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    odr: Annotated[Path, typer.Option("--odr", help="Folder of the decision records.")] = Path("odr"),
+    runs: RunsOption = RUNS,
+) -> None:  # fmt: skip
+    """Show the audit pages: runs, decisions, gate, memory and OQ, SQL, integrity. Ctrl-C ends it.
+
+    Examples:
+      ockham dashboard
+
+      ockham --runs /data/runs dashboard --port 0 --open
+    """
+    import importlib.util
+
+    from ockham import shipped
+
+    if importlib.util.find_spec("streamlit") is None:
+        raise BadInputError('the dashboard needs its extra: pip install "ockham[dashboard]"')
+    root = shipped.root()
+    words = [
+        sys.executable, "-m", "streamlit", "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
+        f"--server.port={port}", f"--server.headless={'false' if show else 'true'}", "--browser.gatherUsageStats=false",
+        "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false",
+    ]  # fmt: skip
+    paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
+    env = {
+        **os.environ,
+        "OCKHAM_RUNS": str(runs.resolve()),
+        "OCKHAM_ODR": str(odr.resolve()),
+        "PYTHONPATH": os.pathsep.join(paths),
+    }
+    if not runs.is_dir():
+        typer.echo(f"{runs} is not there yet; the pages fill as soon as a run writes into it", err=True)
+    raise typer.Exit(subprocess.run(words, env=env, check=False).returncode)  # noqa: S603 - our own words

@@ -1,0 +1,12 @@
+-- Does the update rate stay in its band?
+-- run: run ID
+with numbered as (
+    select iter_num, updated, ntile(40) over (order by iter_num, micro_step) as part
+    from contexts where run_id = $run and hook = 'batch' and not superseded and rank = 0 and isfinite(task_loss)
+), each as (
+    select part, min(iter_num) as iter, max(iter_num) as to_iter, count(*) as n, avg(updated::int) as rate from numbered group by part
+)
+select iter, to_iter, n, rate,
+    (rate + 1.92 / n - 1.96 * sqrt((rate * (1 - rate) + 0.96 / n) / n)) / (1 + 3.84 / n) as low,
+    (rate + 1.92 / n + 1.96 * sqrt((rate * (1 - rate) + 0.96 / n) / n)) / (1 + 3.84 / n) as high
+from each order by iter
