@@ -1,7 +1,8 @@
-"""Comparing whole runs: compare, roi."""
+"""Comparing whole runs: compare, roi, ablate."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from ockham.cli.live import resolve
 from ockham.cli.options import RunsOption
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
+from ockham.errors import BadInputError
 
 RUNS = Path("runs")
 RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
@@ -69,3 +71,43 @@ def roi(
     prices = Prices(price_per_hour, price_per_gb)
     rows = count(see(runs, resolve(runs, run)), prices, floor, rival, tolerance)
     write_rows(Row._fields, rows, form, output)
+
+
+def ablate(
+    policy: Annotated[str, typer.Option("--policy", "--preset", help="Preset by name, or policy file.")] = "balanced",
+    study: Annotated[str, typer.Option("--study", help="Run IDs are STUDY.ARM.sSEED; the same name again goes on.")] = "ablate",
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of weights and batches, by commas.")] = "1,2,3",
+    arms: Annotated[str, typer.Option("--arms", help="By commas, such as full,none,only-gate,random-skip; default: all.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="For the trainer (max_iters=600) or the policy (gate.target=0.3).", show_default=False)] = None,
+    size: Annotated[str, typer.Option(help="Model by name, as `ockham train` takes it.")] = "nano",
+    data: Annotated[str, typer.Option(help="Text to train on; default: the standard library's sources.")] = "",
+    runs: RunsOption = RUNS,
+    form: FormatOption = None,
+    output: OutputOption = None,
+) -> None:  # fmt: skip
+    """Take a policy apart: each plugin out, only one in, none, and random skipping at the gate's own rate.
+
+    Each arm and seed is an `ockham train` process and a run in the log, on the same batches in the same order. An
+    interrupted study goes on where it stopped. `_pm` is half a 95 % interval over the seeds.
+
+    Example:
+      ockham ablate --preset balanced --set max_iters=600 --seeds 1,2,3
+    """
+    from ockham.study.ablate import Plan
+    from ockham.study.ablate import ablate as train_all
+    from ockham.study.table import Row, table
+
+    try:
+        numbers = [int(text) for text in seeds.split(",")]
+    except ValueError:
+        raise BadInputError(f"--seeds takes whole numbers by commas, got {seeds!r}") from None
+    dotted = [text for text in settings or [] if "." in text.partition("=")[0]]
+    trainer = [text for text in settings or [] if text not in dotted]
+    chosen = [text.strip() for text in arms.split(",") if text.strip()]
+    found = train_all(Plan(study, policy, dotted, trainer, numbers, chosen, size, data, runs), _told)
+    write_rows(Row._fields, table(found), form, output)
+
+
+def _told(done: int, whole: int, run_id: str) -> None:
+    if run_id:
+        sys.stderr.write(f"{done + 1}/{whole} {run_id}\n")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.compare import compare, roi
+from ockham.cli.compare import ablate, compare, roi
 from ockham.cli.live import resolve
 from ockham.cli.options import RunsOption
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
@@ -23,7 +23,7 @@ RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (replay, whatif, compare, roi):
+    for verb in (replay, whatif, compare, roi, ablate):
         app.command()(verb)
 
 

@@ -1,0 +1,157 @@
+"""Ablation: each arm and seed is an `ockham train` process and a run in the log; what is done is not done again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+
+from ockham.errors import CannotJudgeError, RunError
+from ockham.policy import load_policy
+from ockham.record.folder import RunFolder, check_run_id
+from ockham.record.snapshots import complete_lines
+from ockham.replay.path import backward_over_forward
+from ockham.study.arms import Arm, arms_of, completed
+from ockham.study.seen import Seen, see
+
+OVER = (b'"COMPLETED"', b'"HALTED_BY_POLICY"', b'"NO_ANCHOR"')
+TOLD = 400  # characters of a failed process's last words
+
+
+class Plan(NamedTuple):
+    """What is ablated, and how each arm is trained.
+
+    Attributes:
+        name: run IDs are `<name>.<arm>.s<seed>`.
+        policy: preset or policy file, with `overrides`.
+        trainer: `name=value` for the trainer.
+        arms: names; empty for all.
+
+    """
+
+    name: str
+    policy: str
+    overrides: Sequence[str]
+    trainer: Sequence[str]
+    seeds: Sequence[int]
+    arms: Sequence[str]
+    size: str
+    data: str
+    runs: Path
+
+
+def ablate(
+    plan: Plan, progress: Callable[[int, int, str], None] = lambda _done, _all, _name: None
+) -> dict[str, list[Seen]]:
+    """Train what is not trained yet; returns the runs of each arm in order of the seeds.
+
+    Raises:
+        BadInputError: if policy, arm or name can't be used.
+        CannotJudgeError: if an arm's process fails.
+
+    """
+    arms = arms_of(load_policy(plan.policy, plan.overrides), plan.arms)
+    check_run_id(_run_id(plan, max(arms, key=lambda a: len(a.name)), max(plan.seeds)))
+    found: dict[str, list[Seen]] = {arm.name: [] for arm in arms}
+    whole = len(arms) * len(plan.seeds)
+    for at, seed in enumerate(plan.seeds):  # seeds outside: an interrupted study has whole seeds
+        for done, arm in enumerate(arms):
+            progress(at * len(arms) + done, whole, _run_id(plan, arm, seed))
+            found[arm.name].append(_trained(plan, arm, seed, found))
+    progress(whole, whole, "")
+    return found
+
+
+def _trained(plan: Plan, arm: Arm, seed: int, found: dict[str, list[Seen]]) -> Seen:
+    """The run of one arm and seed: read where it is complete, resumed where it was interrupted, else trained."""
+    run_id = _run_id(plan, arm, seed)
+    folder = RunFolder(plan.runs, run_id)
+    if arm.after:
+        before = found[arm.after][-1]
+        b, rate = backward_over_forward(before.legs), before.update_rate
+        if b is None or rate is None:
+            raise CannotJudgeError(f"run {before.run_id!r} has no stage times: {arm.name} cannot be laid out")
+        arm = completed(arm, rate, b, int(before.settings["max_iters"]))
+    if not folder.exists():
+        _train(
+            plan, arm, run_id, [f"seed={seed}", *(f"{k}={v}" for k, v in arm.trainer.items())], resume=False
+        )
+    elif not _over(folder):
+        _train(plan, arm, run_id, [], resume=True)
+    seen = see(plan.runs, run_id)
+    _check_same(plan, seen, seed, arm)
+    return seen
+
+
+def _over(folder: RunFolder) -> bool:
+    """Whether the newest attempt came to its end, by itself or by its policy."""
+    for attempt, rank in folder.logs()[-1:]:
+        for segment in folder.segments(attempt, rank)[-1:]:
+            last = (complete_lines(segment)[0] or [b""])[-1]
+            return b"ockham.run.finished.v1" in last and any(reason in last for reason in OVER)
+    return False
+
+
+def _train(plan: Plan, arm: Arm, run_id: str, settings: Sequence[str], *, resume: bool) -> None:
+    program = [
+        sys.executable,
+        "-c",
+        "from ockham.cli import main; main()",
+        "train",
+        "--runs",
+        str(plan.runs),
+        "--run",
+        run_id,
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / f"{arm.name}.yaml"
+        with path.open("wb") as file:
+            YAML(typ="safe", pure=True).dump(arm.document, file)
+        if resume:
+            words = ["--resume"]
+        else:
+            words = [
+                "--policy",
+                str(path),
+                "--size",
+                plan.size,
+                *(["--data", plan.data] if plan.data else []),
+            ]
+            words += [word for setting in (*plan.trainer, *settings) for word in ("--set", setting)]
+        done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)  # noqa: S603 - our own verb
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    if done.returncode not in (0, 1):  # 1: halted by its policy, a valid run
+        raise CannotJudgeError(
+            f"{run_id}: `ockham train` ended with {done.returncode}: {' '.join(done.stderr.split())[-TOLD:]}"
+        )
+
+
+def _check_same(plan: Plan, seen: Seen, seed: int, arm: Arm) -> None:
+    """A run of that name that was trained otherwise must not pass for an arm of this study."""
+    wanted: dict[str, Any] = dict(setting.split("=", 1) for setting in plan.trainer) | {
+        "seed": seed,
+        **arm.trainer,
+    }
+    for name, value in wanted.items():
+        had = seen.settings.get(name)
+        if str(had) != str(value) and not _equal(had, value):
+            raise RunError(
+                f"run {seen.run_id!r} was trained with {name}={had}, not {value}: take another --study name"
+            )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return float(one) == float(other)
+    except (TypeError, ValueError):
+        return False
+
+
+def _run_id(plan: Plan, arm: Arm, seed: int) -> str:
+    return f"{plan.name}.{arm.name}.s{seed}"

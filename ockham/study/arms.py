@@ -1,0 +1,101 @@
+"""The arms of an ablation: which policy each one is under, and which must be known before it can be laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ockham.errors import BadInputError, nearest
+from ockham.policy import Policy
+
+BARE = {"lambda_ockham": 0.0, "pull": "none"}
+NEEDS_ANCHOR = ("compressor", "limiter", "watchdog", "memory")  # drift and KL mean nothing without one
+RANDOM, SHORT = "random-skip", "none-equal-compute"
+
+
+@dataclass(slots=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        name: part of the run ID.
+        document: the policy as a policy file has it.
+        after: an arm whose update rate must be known first; empty for none.
+        trainer: settings of the trainer, by name.
+
+    """
+
+    name: str
+    document: dict[str, Any]
+    after: str = ""
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+def arms_of(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
+    """Every plugin out, only one in, none, and the two controls of the gate.
+
+    `only-` arms of plugins that judge drift keep the anchor; `only-gate`, `none` and the controls have neither anchor
+    nor pull. `random-skip` skips blindly at the rate that `only-gate` turned out to have; `none-equal-compute` always
+    updates, over as many batches as cost the same as `only-gate`, with its schedule laid out for them.
+
+    Raises:
+        BadInputError: if a chosen arm is none of them.
+
+    """
+    entries = {entry["name"]: entry for entry in policy.content["plugins"]}
+    first = [name for name, entry in entries.items() if entry["use"] == "finite"]
+    anchors = [name for name, entry in entries.items() if entry["use"] == "anchor"]
+    found = [Arm("full", _document(policy, list(entries))), Arm("none", _document(policy, first, bare=True))]
+    for name, entry in entries.items():
+        if name in first:
+            continue
+        kept = [other for other in entries if other != name]
+        found.append(Arm(f"without-{name}", _document(policy, kept, bare=name in anchors)))
+        base = anchors if entry["use"] in NEEDS_ANCHOR else []
+        alone = [other for other in entries if other in (*first, name, *base)]
+        found.append(Arm(f"only-{name}", _document(policy, alone, bare=not base and name not in anchors)))
+    gates = [name for name, entry in entries.items() if entry["use"] == "gate"]
+    if gates:
+        found.append(Arm(RANDOM, _document(policy, [*first, gates[0]], bare=True), after=f"only-{gates[0]}"))
+        found.append(Arm(SHORT, _document(policy, first, bare=True), after=f"only-{gates[0]}"))
+    return _chosen(found, chosen)
+
+
+def completed(arm: Arm, rate: float, b: float, max_iters: int) -> Arm:
+    """A control, once the update rate and b of the arm that it follows are known."""
+    if arm.name == SHORT:
+        batches = max(1, round(max_iters * (1 + rate * b) / (1 + b)))
+        return Arm(arm.name, arm.document, arm.after, {"max_iters": batches})
+    plugins = {
+        name: {**settings, "mode": "random", "target": rate, "surprise_threshold": None}
+        if settings["use"] == "gate"
+        else settings
+        for name, settings in arm.document["plugins"].items()
+    }
+    return Arm(arm.name, {**arm.document, "plugins": plugins}, arm.after)
+
+
+def _document(policy: Policy, names: list[str], *, bare: bool = False) -> dict[str, Any]:
+    content = policy.content
+    return {
+        "policy": 1,
+        "name": content["name"],
+        "hyperparameters": {**content["hyperparameters"], **(BARE if bare else {})},
+        "plugins": {
+            entry["name"]: {**entry["settings"], "use": entry["use"], "shadow": entry["shadow"]}
+            for entry in content["plugins"]
+            if entry["name"] in names
+        },
+    }
+
+
+def _chosen(found: list[Arm], chosen: Sequence[str]) -> list[Arm]:
+    names = [arm.name for arm in found]
+    for name in chosen:
+        if name not in names:
+            raise BadInputError(f"no arm {name!r}{nearest(name, names)}")
+    if not chosen:
+        return found
+    needed = {*chosen, *(arm.after for arm in found if arm.name in chosen)}
+    return [arm for arm in found if arm.name in needed]

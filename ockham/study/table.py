@@ -1,0 +1,86 @@
+"""The table of an ablation: losses at equal iterations and at equal compute, paired by seed, with intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ockham.replay.path import backward_over_forward
+from ockham.study.seen import Seen
+
+# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; above, the normal quantile is taken with a correction.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+class Row(NamedTuple):
+    """One arm. `loss` at the end of its own run, nats/token; `beside_none`: its difference, paired by seed.
+
+    `compute` in forwards relative to always updating over the same batches; `_pm` is the half width of the 95 %
+    interval over seeds, empty for one seed. `loss_at_equal_compute` is read off the arm's evaluations where the
+    cheapest arm's compute was spent: a longer schedule has not come to its end there, which is why
+    `none-equal-compute` is the fair rival of the gate and of random skipping.
+    """
+
+    arm: str
+    seeds: int
+    update_rate: float | None
+    compute: float | None
+    loss: float | None
+    loss_pm: float | None
+    beside_none: float | None
+    beside_none_pm: float | None
+    loss_at_equal_compute: float | None
+    loss_at_equal_compute_pm: float | None
+
+
+def table(found: Mapping[str, Sequence[Seen]]) -> list[Row]:
+    """Rows in the order of the arms."""
+    every = [seen for runs in found.values() for seen in runs]
+    b = backward_over_forward([leg for seen in every for leg in seen.legs])
+    budget = None if b is None else min(seen.compute(b) for seen in every)
+    always = {seed: _last(seen) for seed, seen in enumerate(found.get("none", ()))}
+    rows = []
+    for arm, runs in found.items():
+        losses = [_last(seen) for seen in runs]
+        pairs = [loss - always[i] for i, loss in enumerate(losses) if i in always and arm != "none"]
+        equal = [seen.loss_at(budget, b) for seen in runs] if b is not None and budget is not None else []
+        rates = [seen.update_rate for seen in runs if seen.update_rate is not None]
+        costs = (
+            [] if b is None else [seen.compute(b) / _always(found, i, seen, b) for i, seen in enumerate(runs)]
+        )
+        known = [loss for loss in equal if loss is not None]
+        intervals = [
+            *_interval(losses),
+            *_interval(pairs),
+            *_interval(known if len(known) == len(runs) else []),
+        ]
+        rows.append(Row(arm, len(runs), _mean(rates), _mean(costs), *intervals))
+    return rows
+
+
+def _always(found: Mapping[str, Sequence[Seen]], at: int, seen: Seen, b: float) -> float:
+    """What updating always costs over the batches of the study, or of this run where there is no arm `none`."""
+    rival = found["none"][at] if "none" in found else seen
+    return len(rival.batches) * (1 + b)
+
+
+def _last(seen: Seen) -> float:
+    return next(reversed(seen.losses.values()), math.nan)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean, and half the width of its 95 % interval by Student's t."""
+    if not values:
+        return None, None
+    mean = statistics.fmean(values)
+    freedom = len(values) - 1
+    if freedom < 1:
+        return mean, None
+    t = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 * (1 + 1.2 / freedom)
+    return mean, t * statistics.stdev(values) / math.sqrt(len(values))
