@@ -1,0 +1,14 @@
+"""For authors of plugins: `capture` runs plugins over losses without a trainer, `check_plugin` finds what breaks a run.
+
+seen = capture(MyPlugin(), losses=[2.0, 1.5, math.nan])
+assert seen.reasons == ["QUIET", "QUIET"]
+
+check_plugin(MyPlugin)
+"""
+
+from __future__ import annotations
+
+from ockham.testing.check import check_plugin
+from ockham.testing.rehearsal import Batch, Captured, capture, story
+
+__all__ = ["Batch", "Captured", "capture", "check_plugin", "story"]
