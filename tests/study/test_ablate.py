@@ -1,0 +1,126 @@
+"""Ablation: the arms, the table worked out by hand, and a study that goes on where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+
+import pytest
+from ruamel.yaml import YAML
+
+from ockham.errors import BadInputError
+from ockham.policy import load_policy
+from ockham.study.arms import arms_of, completed
+from ockham.study.seen import see
+from ockham.study.table import table
+from tests.study.runs import planned
+from tests.workshop import TINY, text
+
+
+def named(chosen=()):
+    return {arm.name: arm for arm in arms_of(load_policy("balanced"), chosen)}
+
+
+def test_arms_take_out_and_leave_in_each_plugin():
+    """Every plugin but `finite` has an arm without it and one with it alone."""
+    arms = named()
+    plugins = [entry["name"] for entry in load_policy("balanced").content["plugins"]]
+    for plugin in plugins[1:]:
+        assert list(arms[f"without-{plugin}"].document["plugins"]) == [p for p in plugins if p != plugin]
+        assert plugin in arms[f"only-{plugin}"].document["plugins"]
+    assert list(arms["full"].document["plugins"]) == plugins
+    assert list(arms["none"].document["plugins"]) == ["finite"]
+    assert list(arms["only-gate"].document["plugins"]) == ["finite", "gate"]
+    assert list(arms["only-compressor"].document["plugins"]) == ["finite", "compressor", "anchor"]
+
+
+def test_arms_without_an_anchor_have_no_pull():
+    """Gate, none and both controls differ in nothing but which batches update."""
+    arms = named()
+    for name in ("none", "only-gate", "random-skip", "none-equal-compute"):
+        parameters = arms[name].document["hyperparameters"]
+        assert (parameters["pull"], parameters["lambda_ockham"]) == ("none", 0.0)
+    assert arms["full"].document["hyperparameters"]["pull"] == "decoupled"
+
+
+@pytest.mark.parametrize("arm", arms_of(load_policy("tight")), ids=lambda arm: arm.name)
+def test_every_arm_is_a_policy_that_loads(tmp_path, arm):
+    """Written as a policy file, each arm is accepted, the completed control too."""
+    whole = completed(arm, 0.3, 2.0, 300) if arm.after else arm
+    with (tmp_path / "arm.yaml").open("wb") as file:
+        YAML(typ="safe", pure=True).dump(whole.document, file)
+    assert load_policy(tmp_path / "arm.yaml").build()
+
+
+def test_controls_follow_the_gate():
+    """Random at the rate that the gate had; always updating over batches that cost as much as the gate's run."""
+    arms = named(["random-skip", "none-equal-compute"])
+    assert set(arms) == {"only-gate", "random-skip", "none-equal-compute"}
+    gate = completed(arms["random-skip"], 0.5, 2.0, 300).document["plugins"]["gate"]
+    assert (gate["mode"], gate["target"]) == ("random", 0.5)
+    assert completed(arms["none-equal-compute"], 0.5, 2.0, 300).trainer == {"max_iters": 200}
+
+
+def test_an_arm_that_is_none_is_refused():
+    """With the nearest name."""
+    with pytest.raises(BadInputError, match="only-gate"):
+        named(["only-gait"])
+
+
+def test_the_table_by_hand(tmp_path):
+    """Two seeds: mean, half width by Student's t (12.706 for two), pairs by seed, compute of every other skipped."""
+    runs = [planned(tmp_path, f"n{i}", [3.0, 2.0, 1.0 + i], skipping=False) for i in range(2)]
+    half = [planned(tmp_path, f"h{i}", [3.0, 2.5, 1.5 + 2 * i], skipping=True) for i in range(2)]
+    rows = {
+        row.arm: row
+        for row in table({"none": [see(tmp_path, r) for r in runs], "gate": [see(tmp_path, r) for r in half]})
+    }
+    none, gate = rows["none"], rows["gate"]
+    assert (none.loss, gate.loss) == (1.5, 2.5)
+    assert gate.beside_none == pytest.approx(1.0)
+    assert gate.beside_none_pm == pytest.approx(12.706 * 0.5)
+    assert none.beside_none is None
+    assert (none.compute, gate.compute) == (1.0, pytest.approx(60 / 90))
+    assert (gate.update_rate, none.update_rate) == (0.5, 1.0)
+    # 60 forwards are 20 batches of always updating, where its loss was 2.0 in both seeds.
+    assert none.loss_at_equal_compute == pytest.approx(2.0)
+    assert gate.loss_at_equal_compute == pytest.approx(2.5)
+    one = table({"gate": [see(tmp_path, "h0")]})[0]
+    assert one.loss_pm is None
+
+
+def ablate(runs, *words):
+    sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
+    program = [
+        sys.executable,
+        "-c",
+        "from ockham.cli import main; main()",
+        "ablate",
+        "--runs",
+        str(runs),
+        "-f",
+        "csv",
+    ]
+    return subprocess.run([*program, *sets, *words], capture_output=True, text=True, env=dict(os.environ))
+
+
+def test_a_study_trains_each_arm_once(tmp_path):
+    """Each arm is a run in the log; the same study again trains nothing, another one under its name is refused."""
+    words = ["--data", str(text(tmp_path)), "--seeds", "5", "--arms", "none,only-gate"]
+    first = ablate(tmp_path / "runs", *words)
+    assert first.returncode == 0, first.stderr
+    rows = {row["arm"]: row for row in csv.DictReader(first.stdout.splitlines())}
+    assert set(rows) == {"none", "only-gate"}
+    assert float(rows["none"]["update_rate"]) == 1.0
+    assert float(rows["only-gate"]["compute"]) < 1.0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"ablate.none.s5", "ablate.only-gate.s5"}
+    seen = see(tmp_path / "runs", "ablate.only-gate.s5")
+    assert seen.settings["seed"] == 5
+    again = ablate(tmp_path / "runs", *words)
+    assert again.stdout == first.stdout
+    assert [attempt for leg in seen.legs for attempt in {s.data["attempt"] for s in leg.steps}] == [1]
+    other = ablate(tmp_path / "runs", *words, "--set", "n_embd=32")
+    assert other.returncode == 2
+    assert "n_embd=16" in other.stderr
