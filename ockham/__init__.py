@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ockham.context import OccamContext as OccamContext
     from ockham.errors import BadInputError as BadInputError
     from ockham.errors import OckhamError as OckhamError
+    from ockham.frontier import ModelSnapshot as ModelSnapshot
+    from ockham.frontier import OccamMetrics as OccamMetrics
     from ockham.guard import Guard as Guard
     from ockham.plugin import OccamPlugin as OccamPlugin
     from ockham.plugins.anchor import AnchorPlugin as AnchorPlugin
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from ockham.plugins.finite import FinitePlugin as FinitePlugin
     from ockham.plugins.gate import OckhamGatePlugin as OckhamGatePlugin
     from ockham.plugins.limiter import LimiterPlugin as LimiterPlugin
-    from ockham.plugins.memory import ModelSnapshot as ModelSnapshot
-    from ockham.plugins.memory import OccamMetrics as OccamMetrics
     from ockham.plugins.memory import OckhamMemory as OckhamMemory
     from ockham.plugins.memory import OckhamMemoryV2 as OckhamMemoryV2
     from ockham.plugins.saturation import SaturationPlugin as SaturationPlugin
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ockham.record.folder import RunFolder as RunFolder
     from ockham.record.verify import verify_run as verify_run
     from ockham.run import Run as Run
+    from ockham.testing import capture as capture
+    from ockham.testing import check_plugin as check_plugin
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -49,9 +51,9 @@ _HOMES = {
     "Guard": "ockham.guard",
     "KLWatchdogPlugin": "ockham.plugins.watchdog",
     "LimiterPlugin": "ockham.plugins.limiter",
-    "ModelSnapshot": "ockham.plugins.memory",
+    "ModelSnapshot": "ockham.frontier",
     "OccamContext": "ockham.context",
-    "OccamMetrics": "ockham.plugins.memory",
+    "OccamMetrics": "ockham.frontier",
     "OccamPlugin": "ockham.plugin",
     "OckhamError": "ockham.errors",
     "OckhamGatePlugin": "ockham.plugins.gate",
@@ -63,6 +65,8 @@ _HOMES = {
     "RunFolder": "ockham.record.folder",
     "SaturationPlugin": "ockham.plugins.saturation",
     "StartingPoint": "ockham.record.checkpoints",
+    "capture": "ockham.testing",
+    "check_plugin": "ockham.testing",
     "load_policy": "ockham.policy",
     "load_preset": "ockham.policy",
     "occam_quotient": "ockham.quotient",

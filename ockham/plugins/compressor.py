@@ -64,13 +64,16 @@ class CompressorPlugin(OccamPlugin):
         self.drifts: deque[float] = deque(maxlen=window)
         self.ln_lambda = self.ln_rate = 0.0
         self.updates_seen = 0
+        self.followed = -1
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         """Turn both knobs by the present scales; frozen while skipping."""
-        if not ctx.updated or not self.drifts:
+        if not ctx.updated or not (self.drifts or self.ln_lambda or self.ln_rate):
             return ctx
-        drift = sum(self.drifts) / len(self.drifts)
-        compressing = self._follow(drift)
+        drift = sum(self.drifts) / len(self.drifts) if self.drifts else 0.0
+        if ctx.iter_num != self.followed:  # micro-batches of one step share its scales
+            self._follow(drift)
+            self.followed = ctx.iter_num
         if self.ln_lambda == 0 and self.ln_rate == 0:
             return ctx
         ctx.lambda_ockham = min(
@@ -78,7 +81,7 @@ class CompressorPlugin(OccamPlugin):
             max(self.max_lambda, ctx.lambda_ockham),
         )
         ctx.learning_rate *= math.exp(self.ln_rate)
-        reason = "COMPRESSING" if compressing else "RELEASING" if self.ln_lambda else "MAKEUP"
+        reason = "COMPRESSING" if drift > self.threshold else "RELEASING" if self.ln_lambda else "MAKEUP"
         action = {"COMPRESSING": "ATTACK", "RELEASING": "RELEASE", "MAKEUP": "MAKEUP"}[reason]
         return ctx.decide(
             action,
@@ -96,19 +99,18 @@ class CompressorPlugin(OccamPlugin):
         return ctx
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """The anchor is here now: the drifts of before say nothing any more."""
+        """The anchor is here now: drift is 0, the drifts of before say nothing, and the scales go back by release."""
         self.drifts.clear()
         return ctx
 
-    def _follow(self, drift: float) -> bool:
-        """Move both scales one update towards where this drift wants them; True while over the threshold."""
+    def _follow(self, drift: float) -> None:
+        """Move both scales one update towards where this drift wants them."""
         over = math.log(drift / self.threshold) if drift > self.threshold else 0.0
         if self.law == "stepped":
             over = math.log(self.ratio) / (1 - 1 / self.ratio) if over > 0 and self.ratio > 1 else 0.0
         goal = over * (1 - 1 / self.ratio)
         self.ln_lambda = self._smooth(self.ln_lambda, goal)
         self.ln_rate = self._smooth(self.ln_rate, -goal if goal > 0 else math.log(self.makeup))
-        return goal > 0
 
     def _smooth(self, value: float, goal: float) -> float:
         constant = self.attack if abs(goal) > abs(value) else self.release

@@ -110,7 +110,8 @@ class OckhamGatePlugin(OccamPlugin):
         }
         if self.batches:
             ctx.surprise_threshold = threshold
-        self._verdict(ctx, warm=warm, surprising=ctx.task_loss >= threshold, numbers=numbers)
+        surprising = ctx.task_loss >= threshold or self.target == 1
+        self._verdict(ctx, warm=warm, surprising=surprising, numbers=numbers)
         if not warm:
             self.q += self.eta * (float(ctx.updated) - self.target)
         self._learn(ctx.task_loss)

@@ -9,6 +9,7 @@ from ockham.context import OccamContext
 from ockham.event import Value
 from ockham.plugin import OccamPlugin
 
+ROUNDING = 1.001  # a projection lands on the ceiling give or take the rounding of single precision
 OnBreach = Literal["project", "rollback", "consolidate", "halt"]
 
 
@@ -33,6 +34,7 @@ class LimiterPlugin(OccamPlugin):
         "DRIFT_CAPPED": "The ceiling of drift was put over the trainer's.",
         "GRADIENT_CLIPPED": "The gradient was longer than its ceiling and was clipped to it.",
         "DRIFT_PROJECTED": "Drift went over its ceiling and the weights were pulled back to it.",
+        "DRIFT_NOT_PROJECTED": "Drift is over its ceiling after the step: this trainer does not pull the weights back.",
         "DRIFT_OVER_CEILING": "Drift is over its ceiling.",
     }
 
@@ -83,25 +85,28 @@ class LimiterPlugin(OccamPlugin):
                 self.grad_norm_ceiling,
                 numbers={"applied": min(ctx.grad_norm, ctx.grad_clip)},
             )
-        if self.complexity_ceiling is None or not ctx.drift_raw > self.complexity_ceiling:
-            return ctx
+        if self.complexity_ceiling is not None:
+            self._answer(ctx, self.complexity_ceiling)
+        return ctx
+
+    def _answer(self, ctx: OccamContext, ceiling: float) -> None:
+        """Answer a breach; a loop that measures no drift before projection is judged by the drift it has."""
+        drift, applied = max(ctx.drift_raw, ctx.complexity_cost), ctx.complexity_cost
+        if not drift > ceiling:
+            return
         if self.on_breach == "project":
-            return ctx.decide(
-                "PROJECT",
-                "DRIFT_PROJECTED",
-                ctx.drift_raw,
-                self.complexity_ceiling,
-                numbers={"applied": ctx.complexity_cost},
-            )
+            if applied > ceiling * ROUNDING:
+                ctx.decide("WARN", "DRIFT_NOT_PROJECTED", applied, ceiling)
+            elif ctx.drift_raw > ceiling:
+                ctx.decide("PROJECT", "DRIFT_PROJECTED", ctx.drift_raw, ceiling, numbers={"applied": applied})
+            return
         if self.on_breach == "rollback":
             ctx.rollback = True
         elif self.on_breach == "halt":
             ctx.halt = True
         else:
             ctx.consolidating = True
-        return ctx.decide(
-            self.on_breach.upper(), "DRIFT_OVER_CEILING", ctx.drift_raw, self.complexity_ceiling
-        )
+        ctx.decide(self.on_breach.upper(), "DRIFT_OVER_CEILING", drift, ceiling)
 
 
 def _cap(ctx: OccamContext, knob: str, ceiling: float | None, reason: str) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
+from ockham.frontier import ModelSnapshot, OccamMetrics, pareto, snapshot_from, state_of
 from ockham.plugin import OccamPlugin
 from ockham.quotient import Performance, QuotientSpec, improvement, occam_quotient, performance_of
 
@@ -24,28 +25,6 @@ class Verdict(NamedTuple):
 
     accept: bool
     reason: str
-
-
-@dataclass(frozen=True)
-class OccamMetrics:
-    """What a candidate was judged by: nats/token, relative drift, OQ and what the OQ was made of."""
-
-    loss: float
-    complexity_cost: float
-    occam_quotient: float
-    flops: float
-    megabytes: float
-    spec: str
-
-
-@dataclass(frozen=True)
-class ModelSnapshot:
-    """An accepted candidate: its metrics, and where its weights lie once they are saved."""
-
-    snapshot_id: str
-    iter_num: int
-    metrics: OccamMetrics
-    path: str | None = None
 
 
 class _Gate(NamedTuple):
@@ -62,7 +41,7 @@ class OckhamMemory(OccamPlugin):
     Args:
         quality_threshold: greatest loss in nats per token; None: `quality_fraction` decides.
         quality_fraction: greatest loss as a fraction of ln(vocab_size), which fits bytes and BPE alike.
-        complexity_threshold: greatest relative drift from the anchor; None: open.
+        complexity_threshold: greatest relative drift from the anchor; None: open. Below the limiter's ceiling.
         min_oq_improvement: least relative gain of OQ over the baseline.
         performance: `inverse_loss`, or `bits_saved` across models of different size.
 
@@ -78,13 +57,14 @@ class OckhamMemory(OccamPlugin):
         "REJECTED_OQ_INSUFFICIENT": "The Occam Quotient is not better than the baseline's by the minimum.",
         "REJECTED_INCOMPARABLE": "Candidate and baseline have quotients of different specs.",
         "REJECTED_NO_COST": "Neither FLOPs and MB nor the number of parameters are known: no quotient.",
+        "REJECTED_NO_PERFORMANCE": "No positive quotient: the model is no better than guessing, or its loss is not positive.",
         "INVALID_BASELINE": "The baseline's quotient is not finite and positive.",
     }
 
     def __init__(
         self,
         quality_threshold: float | None = None,
-        complexity_threshold: float | None = 0.2,
+        complexity_threshold: float | None = 0.18,
         min_oq_improvement: float = 0.05,
         *,
         quality_fraction: float | None = None,
@@ -128,16 +108,21 @@ class OckhamMemory(OccamPlugin):
             ctx: the context that was accepted.
             folder: where to write when no store was injected.
 
+        Raises:
+            BadInputError: if they were not accepted, or others have been since.
+
         """
-        snapshot = self.baseline or self._snapshot(ctx)
+        snapshot = self.baseline
+        if snapshot is None or snapshot.iter_num != ctx.iter_num:
+            raise BadInputError(
+                f"memory: the weights of iteration {ctx.iter_num} are not the last accepted ones"
+            )
         store = self.store or (
             lambda weights, _ctx, name: _save(weights, Path(folder) / f"{name}.safetensors")
         )
-        saved = ModelSnapshot(
-            snapshot.snapshot_id, snapshot.iter_num, snapshot.metrics, store(model, ctx, snapshot.snapshot_id)
-        )
+        saved = replace(snapshot, path=store(model, ctx, snapshot.snapshot_id))
         self.frontier = [saved if kept.snapshot_id == saved.snapshot_id else kept for kept in self.frontier]
-        self.baseline = saved if self.baseline is not None else None
+        self.baseline = saved
         return saved
 
     def statistics(self) -> dict[str, float]:
@@ -153,8 +138,8 @@ class OckhamMemory(OccamPlugin):
     def state_dict(self) -> dict[str, Any]:
         """Baseline, frontier and counters."""
         return {
-            "baseline": None if self.baseline is None else _state_of(self.baseline),
-            "frontier": [_state_of(snapshot) for snapshot in self.frontier],
+            "baseline": None if self.baseline is None else state_of(self.baseline),
+            "frontier": [state_of(snapshot) for snapshot in self.frontier],
             "evaluations": self.evaluations,
             "nonfinite": self.nonfinite,
             "reasons_given": dict(self.reasons_given),
@@ -162,8 +147,8 @@ class OckhamMemory(OccamPlugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` left."""
-        self.baseline = None if state["baseline"] is None else _snapshot_from(state["baseline"])
-        self.frontier = [_snapshot_from(item) for item in state["frontier"]]
+        self.baseline = None if state["baseline"] is None else snapshot_from(state["baseline"])
+        self.frontier = [snapshot_from(item) for item in state["frontier"]]
         self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
         self.reasons_given = dict(state["reasons_given"])
 
@@ -201,9 +186,9 @@ class OckhamMemory(OccamPlugin):
         """The third gate; its reason is that of the verdict it leads to."""
         least = self.min_oq_improvement
         if not candidate.occam_quotient > 0:
-            return _Gate(
-                "efficiency", candidate.occam_quotient, least, passed=False, reason="REJECTED_NO_COST"
-            )
+            costed = candidate.flops > 0 and candidate.megabytes > 0
+            reason = "REJECTED_NO_PERFORMANCE" if costed else "REJECTED_NO_COST"
+            return _Gate("efficiency", candidate.occam_quotient, least, passed=False, reason=reason)
         if baseline is None:
             return _Gate("efficiency", math.inf, least, passed=True, reason="ACCEPTED_FIRST_VALID")
         if baseline.metrics.spec != candidate.spec:
@@ -260,39 +245,6 @@ class OckhamMemory(OccamPlugin):
 
 
 OckhamMemoryV2 = OckhamMemory  # the name that the first documents gave it
-
-
-def pareto(snapshots: list[ModelSnapshot]) -> list[ModelSnapshot]:
-    """Those that no other one beats or equals in loss, FLOPs, MB and drift at once; of equals the first."""
-    kept: list[ModelSnapshot] = []
-    for at, one in enumerate(snapshots):
-        others = [*snapshots[:at], *snapshots[at + 1 :]]
-        beaten = any(_dominates(other, one) for other in others)
-        equal_before = any(_axes(other) == _axes(one) for other in snapshots[:at])
-        if not beaten and not equal_before:
-            kept.append(one)
-    return kept
-
-
-def _axes(snapshot: ModelSnapshot) -> tuple[float, ...]:
-    m = snapshot.metrics
-    return m.loss, m.flops, m.megabytes, m.complexity_cost
-
-
-def _dominates(one: ModelSnapshot, other: ModelSnapshot) -> bool:
-    pairs = list(zip(_axes(one), _axes(other), strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-
-
-def _snapshot_from(item: Mapping[str, Any]) -> ModelSnapshot:
-    return ModelSnapshot(item["snapshot_id"], item["iter_num"], OccamMetrics(**item["metrics"]))
-
-
-def _state_of(snapshot: ModelSnapshot) -> dict[str, Any]:
-    """Without the path: where a file lies decides nothing, and a replay has no files."""
-    state = asdict(snapshot)
-    del state["path"]
-    return state
 
 
 def _save(model: Any, path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ockham.context import OccamContext
+from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
 
 
@@ -40,6 +41,9 @@ class KLWatchdogPlugin(OccamPlugin):
         every: int = 10,
     ) -> None:
         self.warn, self.rollback, self.halt, self.clear, self.every = warn, rollback, halt, clear, every
+        levels = [level for level in (warn, rollback, halt) if level is not None]
+        if levels != sorted(levels):
+            raise BadInputError(f"watchdog: warn <= rollback <= halt, got {', '.join(map(str, levels))}")
         self.alarmed = False
 
     def wants(self) -> dict[str, int]:

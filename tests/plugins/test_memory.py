@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.plugins.memory import ModelSnapshot, OccamMetrics, OckhamMemory, pareto
+from ockham.frontier import ModelSnapshot, OccamMetrics, pareto
+from ockham.plugins.memory import OckhamMemory
 
 
 def candidate(loss, drift=0.05, iter_num=10, **fields):

@@ -1,0 +1,63 @@
+"""The Pareto frontier of accepted candidates: which no other one beats in loss, FLOPs, MB and drift at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class OccamMetrics:
+    """What a candidate was judged by: nats/token, relative drift, OQ and what the OQ was made of."""
+
+    loss: float
+    complexity_cost: float
+    occam_quotient: float
+    flops: float
+    megabytes: float
+    spec: str
+
+
+@dataclass(frozen=True)
+class ModelSnapshot:
+    """An accepted candidate: its metrics, and where its weights lie once they are saved."""
+
+    snapshot_id: str
+    iter_num: int
+    metrics: OccamMetrics
+    path: str | None = None
+
+
+def pareto(snapshots: list[ModelSnapshot]) -> list[ModelSnapshot]:
+    """Those that no other one beats or equals in loss, FLOPs, MB and drift at once; of equals the first."""
+    kept: list[ModelSnapshot] = []
+    for at, one in enumerate(snapshots):
+        others = [*snapshots[:at], *snapshots[at + 1 :]]
+        beaten = any(_dominates(other, one) for other in others)
+        equal_before = any(_axes(other) == _axes(one) for other in snapshots[:at])
+        if not beaten and not equal_before:
+            kept.append(one)
+    return kept
+
+
+def _axes(snapshot: ModelSnapshot) -> tuple[float, ...]:
+    m = snapshot.metrics
+    return m.loss, m.flops, m.megabytes, m.complexity_cost
+
+
+def _dominates(one: ModelSnapshot, other: ModelSnapshot) -> bool:
+    pairs = list(zip(_axes(one), _axes(other), strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def snapshot_from(item: Mapping[str, Any]) -> ModelSnapshot:
+    """The inverse of `state_of`."""
+    return ModelSnapshot(item["snapshot_id"], item["iter_num"], OccamMetrics(**item["metrics"]))
+
+
+def state_of(snapshot: ModelSnapshot) -> dict[str, Any]:
+    """Without the path: where a file lies decides nothing, and a replay has no files."""
+    state = asdict(snapshot)
+    del state["path"]
+    return state
