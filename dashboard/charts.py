@@ -14,6 +14,15 @@ UPDATE, SKIP, CLAMP, ATTACK, RELEASE, NEUTRAL = (
     "#767676",
 )
 HEIGHT = 220
+PLUGINS = {
+    "gate": UPDATE,
+    "limiter": CLAMP,
+    "compressor": ATTACK,
+    "memory": RELEASE,
+    "anchor": NEUTRAL,
+    "finite": SKIP,
+    "watchdog": SKIP,
+}
 OUTCOMES = {
     "accepted": UPDATE,
     "efficiency": SKIP,
@@ -51,8 +60,8 @@ def plugin_lane(table: pa.Table) -> alt.Chart:
     return (
         alt.Chart(table).mark_rect().encode(
             x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False)), x2="end:Q",
-            y=alt.Y("lane:N", title=None), opacity=alt.Opacity("decisions:Q", title="decisions", scale=alt.Scale(range=[0.25, 1])),
-            color=alt.Color("plugin:N", title=None, legend=None), tooltip=["iter", "plugin", "action", "decisions"],
+            y=alt.Y("lane:N", title=None, axis=alt.Axis(labelLimit=220)), opacity=alt.Opacity("decisions:Q", title="decisions", scale=alt.Scale(range=[0.25, 1])),
+            color=alt.Color("plugin:N", title=None, legend=None, scale=alt.Scale(domain=list(PLUGINS), range=list(PLUGINS.values()))), tooltip=["iter", "plugin", "action", "decisions"],
         ).transform_calculate(end="datum.iter + datum.width", lane="datum.plugin + ' ' + datum.action")
     ).properties(height=alt.Step(20))  # fmt: skip
 
@@ -96,7 +105,7 @@ def rate_band(table: pa.Table, low: float | None, high: float | None) -> alt.Lay
 def margin_histogram(table: pa.Table) -> alt.LayerChart:
     """Loss minus threshold; right of zero updates."""
     bars = alt.Chart(table).mark_bar().encode(
-        x=alt.X("margin:Q", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"),
+        x=alt.X("margin:Q", bin="binned", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"),
         color=alt.Color("verdict:N", title=None, scale=alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])),
         tooltip=["margin", "verdict:N", "batches"],
     ).transform_calculate(end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'")  # fmt: skip

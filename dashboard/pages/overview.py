@@ -35,10 +35,17 @@ columns[1].metric(
     percent(newest["accept_rate"]),
     f"of {newest['evaluations']} evaluations",
     delta_color="off",
+    delta_arrow="off",
 )
-columns[2].metric("Compute saved", percent(newest["compute_saved"]), "measured in the run", delta_color="off")
+columns[2].metric(
+    "Compute saved",
+    percent(newest["compute_saved"]),
+    "measured in the run",
+    delta_color="off",
+    delta_arrow="off",
+)
 columns[3].metric("Validation loss", "-" if newest["val_loss"] is None else f"{newest['val_loss']:.4f}")
-columns[4].metric("Not finite", f"{newest['nonfinite']:,}", "batches", delta_color="off")
+columns[4].metric("Not finite", f"{newest['nonfinite']:,}", "batches", delta_color="off", delta_arrow="off")
 st.subheader("Needs a look")
 if looks and attention is not None:
     st.dataframe(attention.table, hide_index=True, key="attention")

@@ -1,0 +1,126 @@
+"""Every page on real runs, on nothing, on what is broken, and with hostile addresses."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from ockham import shipped
+from ockham.run import Run
+from tests.made import made_run
+
+PAGES = ("overview", "run", "decision", "gate", "control", "memory", "compare", "odr", "sql", "integrity")
+pytestmark = pytest.mark.filterwarnings("ignore")
+logging.getLogger("streamlit").setLevel(logging.CRITICAL)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    made_run(folder, "first", nan_at=50)
+    made_run(folder, "second", batches=40)
+    return folder
+
+
+@pytest.fixture
+def at(monkeypatch, tmp_path):
+    def opened(runs, page, **query):
+        monkeypatch.setenv("OCKHAM_RUNS", str(runs))
+        monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
+        test = AppTest.from_file(str(shipped.root() / "dashboard" / "app.py"), default_timeout=60)
+        test.run()
+        if page != "overview":
+            test.switch_page(f"pages/{page}.py")
+        for key, value in query.items():
+            test.query_params[key] = value
+        return test.run()
+
+    return opened
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_with_its_question_and_an_answer(at, runs, page):
+    """A title that asks, one sentence that answers, and no error."""
+    test = at(runs, page)
+    assert not test.exception
+    assert not test.error
+    assert test.title[0].value.endswith(("?", "."))
+    assert test.text[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_reads_well_without_any_run(at, tmp_path, page):
+    """What to type, and no error."""
+    test = at(tmp_path / "nowhere", page)
+    assert not test.exception
+    assert not test.error
+
+
+def test_the_answer_is_this_runs(at, runs):
+    """The numbers in the sentence are those of the chosen run."""
+    assert "second" in at(runs, "run", run="second").text[0].value
+    assert "40 batches" in at(runs, "run", run="second").text[0].value
+    assert "inside" in at(runs, "gate", run="first").text[0].value
+
+
+@pytest.mark.parametrize(
+    "name", ["nope", "../../etc/passwd", "<script>alert(1)</script>", "x" * 300, "=cmd()", "**bold**"]
+)
+@pytest.mark.parametrize("page", ["run", "gate", "integrity"])
+def test_an_unknown_run_is_said_and_never_another_one(at, runs, page, name):
+    """An error that says so; what the address held is shown as code, not as markup."""
+    test = at(runs, page, run=name)
+    assert not test.exception
+    assert test.error
+    assert test.code[0].value == name[:300]
+    assert not test.title
+
+
+def test_a_decision_by_its_address(at, runs):
+    """One plain sentence, the chain of its batch, its provenance."""
+    from ockham.catalog import Catalog
+
+    row = Catalog(runs).rows(
+        "select * from gate_decisions where run_id = 'first' and action = 'SKIP' limit 1"
+    )[0]
+    test = at(runs, "decision", decision=row["decision_id"])
+    assert f"At iteration {row['iter_num']} gate said SKIP because BELOW_THRESHOLD" in test.text[0].value
+    assert any("ockham prove" in code.value for code in test.code)
+    missing = at(runs, "decision", decision="00000000-0000-7000-8000-000000000000")
+    assert "is not in the logs" in missing.text[0].value
+
+
+def test_sql_goes_through_the_guard(at, runs):
+    """A query is answered; a statement that writes is refused in words."""
+    test = at(runs, "sql", sql="select count(*) as n from runs")
+    assert test.dataframe
+    assert not test.error
+    refused = at(runs, "sql", sql="drop table runs")
+    assert refused.error
+    assert "DROP is refused" in refused.code[0].value
+
+
+def test_tampering_is_seen(at, tmp_path):
+    """The sentence says NO, and what was found."""
+    run = made_run(tmp_path, "bad", batches=10)
+    segment = run.folder.segments(1, 0)[0]
+    lines = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join(lines[:-2]))
+    test = at(tmp_path, "integrity")
+    assert test.text[0].value.startswith("NO: tampering")
+
+
+def test_a_live_and_a_torn_run(at, tmp_path):
+    """A run that goes on is UNFINISHED; half a line at its end blanks nothing."""
+    with Run(plugins=[], runs=tmp_path, run_id="live") as run:
+        for i in range(5):
+            run.end(run.batch(i, 2.0))
+        run.flush()
+        test = at(tmp_path, "run")
+        assert not test.exception
+        assert "UNFINISHED" in test.text[0].value
+    with run.folder.segments(1, 0)[0].open("ab") as file:
+        file.write(b'{"torn')
+    assert not at(tmp_path, "run").exception
