@@ -13,6 +13,7 @@ from ockham.cli.compare import ablate, compare, roi
 from ockham.cli.live import resolve
 from ockham.cli.options import RunsOption
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
+from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
     from ockham.replay.report import Report
@@ -35,13 +36,14 @@ def replay(
     iteration: Annotated[
         int | None, typer.Option("--iter", min=0, help="Only from the key frame before this iteration to the next.", show_default=False)
     ] = None,
+    attest: Annotated[bool, typer.Option("--attest", help="Write what was found, signed, into the ledger beside the runs.")] = False,
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, help="At most so many; default: one for each core.", show_default=False)
     ] = None,
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:  # fmt: skip
-    """Derive every decision of a run again from what was recorded, and compare all bits. It only reads.
+    """Derive every decision of a run again from what was recorded, and compare all bits. The run is only read.
 
     Exit status: 0 all identical, 1 something came out otherwise, 2 bad input, 3 there is nothing to replay from.
 
@@ -54,11 +56,17 @@ def replay(
     from ockham.replay.report import replay_run
 
     folder = RunFolder(runs, resolve(runs, run))
+    if attest and iteration is not None:
+        raise BadInputError("--attest speaks of whole runs: leave --iter out")
     report = replay_run(folder, trust=trust, processes=processes, iteration=iteration, progress=_progress)
     if form == "json":
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:
         _tell(report)
+    if attest:
+        from ockham.replay.attest import attest as write_attestation
+
+        typer.echo(f"attested as {write_attestation(folder, report)} in {folder.runs / '_ledger'}", err=True)
     raise typer.Exit(0 if report.identical else 1)
 
 

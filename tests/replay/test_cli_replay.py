@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from ockham.record.folder import RunFolder
+from ockham.record.schema import check_event
 from tests.made import made_run
 
 
@@ -68,6 +69,26 @@ def test_bad_input_is_2_and_no_verdict_is_3(runs, tmp_path):
     next((tmp_path / "a" / "policies").iterdir()).unlink()
     done = ockham("replay", "a", runs=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_an_attestation_is_signed_and_leaves_the_run_alone(runs):
+    """It lies in the ledger, fits its schema, names size and root of what was replayed; --iter can't be attested."""
+    before = {path: path.read_bytes() for path in (runs / "good").rglob("*") if path.is_file()}
+    for attempt in (1, 2):
+        done = ockham("replay", "good", "--attest", runs=runs)
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "good: IDENTICAL")
+        ledger = RunFolder(runs, "_ledger")
+        line = ledger.segments(attempt, 0)[0].read_bytes()
+        event = orjson.loads(line)
+        check_event("replay.attested", event)
+        assert event["id"] in done.stderr
+        assert event["data"]["decisions"] == event["data"]["identical"] > 60
+        assert event["data"]["attempt_size"][0]["size"] == len(
+            RunFolder(runs, "good").segments(1, 0)[0].read_bytes().splitlines()
+        )
+        assert (ledger.log(attempt, 0) / "checkpoint").exists()
+    assert before == {path: path.read_bytes() for path in (runs / "good").rglob("*") if path.is_file()}
+    assert ockham("replay", "good", "--attest", "--iter", "3", runs=runs).returncode == 2
 
 
 def test_whatif_tells_a_row_for_each_policy(runs, tmp_path):
