@@ -7,6 +7,6 @@ with numbered as (
     select part, min(iter_num) as iter, max(iter_num) as to_iter, count(*) as n, avg(updated::int) as rate from numbered group by part
 )
 select iter, to_iter, n, rate,
-    (rate + 1.92 / n - 1.96 * sqrt((rate * (1 - rate) + 0.96 / n) / n)) / (1 + 3.84 / n) as low,
-    (rate + 1.92 / n + 1.96 * sqrt((rate * (1 - rate) + 0.96 / n) / n)) / (1 + 3.84 / n) as high
+    greatest(0.0, (rate + 1.9208 / n - 1.96 * sqrt((rate * (1 - rate) + 0.9604 / n) / n)) / (1 + 3.8416 / n)) as low,
+    least(1.0, (rate + 1.9208 / n + 1.96 * sqrt((rate * (1 - rate) + 0.9604 / n) / n)) / (1 + 3.8416 / n)) as high
 from each order by iter
