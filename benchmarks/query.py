@@ -33,8 +33,8 @@ ID = "select * from decisions where decision_id = $id"
 _MEMORY = "from {decisions} where plugin = 'memory' and hook = 'on_evaluate'"
 _GATE = "from {decisions} where plugin = 'gate' and hook = 'on_batch_start'"
 RAW = {
-    "why_skipped": "select attempt, hook, plugin, action, reason_code, observed, threshold, observed - threshold, event_id from {decisions} where run_id = $run and iter_num = $iter order by attempt, \"rank\", sequence",
-    "refusals": f"select run_id, reason_code, count(*) n, count(*) / sum(count(*)) over (partition by run_id) {_MEMORY} group by all order by all",
+    "why_skipped": 'select attempt, hook, plugin, action, reason_code, observed, threshold, observed - threshold, event_id from {decisions} where run_id = $run and iter_num = $iter order by attempt, "rank", sequence',
+    "refusals": f"select run_id, reason_code, count(*) n, count(*) / sum(count(*)) over (partition by run_id) {_MEMORY} group by run_id, reason_code order by all",
     "window": f"select run_id, iter_num // 1000 * 1000 b, avg((action = 'UPDATE')::int), count(*) {_GATE} group by all order by all",
     "near_misses": f"select run_id, iter_num, numbers['oq'] / numbers['oq_baseline'] - 1 as gain, event_id {_MEMORY} and reason_code = 'REJECTED_OQ_INSUFFICIENT' order by numbers['efficiency_limit'] - gain limit 20",
     "stage_times": "select run_id, e.key, count(*), median(e.value), quantile_cont(e.value, 0.99), sum(e.value) from (select run_id, unnest(map_entries(seconds)) e from {contexts} where hook = 'batch') group by all order by all",
@@ -89,12 +89,12 @@ def raw(runs: Path, name: str) -> dict[str, float]:
         sql = f"select event_id from {files['decisions']} limit 1 offset {count}"
         wanted = connection.execute(sql).fetchall()[0][0]
         lookup = f"select * from {files['decisions']} where event_id = ?"
-        return measure(lambda: connection.execute(lookup, [wanted]).to_arrow_table())
+        return measure(lambda: connection.sql(lookup, params=[wanted]).to_arrow_table())
     if name == "jsonl":
-        return measure(lambda: connection.execute(JSONL.format(runs=runs)).to_arrow_table())
+        return measure(lambda: connection.sql(JSONL.format(runs=runs)).to_arrow_table())
     sql = RAW[name].format(**files)
     used = {key: value for key, value in ONE_RUN.items() if f"${key}" in sql}
-    return measure(lambda: connection.execute(sql, used).to_arrow_table())
+    return measure(lambda: connection.sql(sql, params=used).to_arrow_table())
 
 
 def guarded(runs: Path, name: str) -> dict[str, float]:

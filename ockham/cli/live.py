@@ -1,4 +1,4 @@
-"""Looking at runs: runs, show, why, tail."""
+"""Looking at runs: runs, show, why, tail; forward stands in a file of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from runs r join run_summary s using (run_id) order by r.created
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (runs, show, why, tail):
+    from ockham.cli.forward import forward
+
+    for verb in (runs, show, why, tail, forward):
         app.command()(verb)
 
 

@@ -1,0 +1,212 @@
+"""Events to others: CloudEvents over HTTP, in order, at least once, with a cursor that survives a crash.
+
+A reader like any other: it never touches the run. The lines go out as they stand in the log, byte for byte, so that a
+receiver can check them against the run's tree head. The cursor moves after the receiver has said yes and is synced before
+the next request; a crash in between sends the same events again, with the same `id` and `source`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+from urllib.parse import SplitResult, urlsplit
+
+import orjson
+import platformdirs
+import stamina
+
+from ockham.errors import BadInputError, CannotJudgeError
+from ockham.event import kind_of
+from ockham.record.folder import RunFolder, write_durably
+from ockham.record.follow import Line, Log, RunReader
+
+STRUCTURED = "application/cloudevents+json; charset=UTF-8"
+BATCHED = "application/cloudevents-batch+json; charset=UTF-8"
+POLL_SECONDS = 0.2
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Unreachable(OSError):  # noqa: N818 - a state of the receiver
+    """The receiver is down, slow or overloaded: what is asked again later."""
+
+
+class Sent(NamedTuple):
+    """What one call of `forward` did."""
+
+    events: int
+    requests: int
+
+
+class Receiver:
+    """One URL, one connection that is kept open.
+
+    Args:
+        url: http:// or https://
+        headers: sent with every request, an authorization for example.
+        timeout: seconds for one request.
+
+    Raises:
+        BadInputError: if the URL is none that events can be sent to.
+
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
+        self.parts, self.headers, self.timeout = _checked(url), dict(headers or {}), timeout
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, lines: Sequence[bytes], *, batched: bool) -> None:
+        """Send lines as one request.
+
+        Raises:
+            Unreachable: if it may work later.
+            BadInputError: if the receiver refuses these events for good.
+
+        """
+        body = b"[" + b",".join(lines) + b"]" if batched else lines[0]
+        headers = {**self.headers, "Content-Type": BATCHED if batched else STRUCTURED}
+        path = (self.parts.path or "/") + (f"?{self.parts.query}" if self.parts.query else "")
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            self._connection.request("POST", path, body, headers)
+            answer = self._connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unreachable(f"{self.parts.netloc}: {error or type(error).__name__}") from None
+        if answer.status in _AGAIN:
+            raise Unreachable(f"{self.parts.netloc} answered {answer.status} {answer.reason}")
+        if not 200 <= answer.status < 300:
+            raise BadInputError(
+                f"{self.parts.netloc} answered {answer.status} {answer.reason}; a receiver answers 2xx when it has the events"
+            )
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        secure = self.parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        return kind(self.parts.hostname or "", self.parts.port, timeout=self.timeout)
+
+
+class Cursor:
+    """The next sequence of each log that a receiver has not got yet, in a file.
+
+    Args:
+        path: the file; made with the first event.
+
+    Raises:
+        BadInputError: if the file is not a cursor of this run.
+
+    """
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self.path, self.run_id = path, run_id
+        self.position: dict[Log, int] = {}
+        try:
+            held = orjson.loads(path.read_bytes())
+            if held["run_id"] != run_id:
+                raise BadInputError(f"{path} is the cursor of run {held['run_id']!r}, not of {run_id!r}")
+            for name, sequence in held["next"].items():
+                attempt, rank = name.split("-")
+                self.position[int(attempt), int(rank)] = int(sequence)
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise BadInputError(f"{path} is no cursor; without it everything is sent again") from None
+
+    def advance(self, lines: Sequence[Line]) -> None:
+        """These lines have arrived: remember it durably."""
+        for line in lines:
+            self.position[line.log] = line.sequence + 1
+        named = {f"{attempt}-{rank}": sequence for (attempt, rank), sequence in sorted(self.position.items())}
+        write_durably(self.path, orjson.dumps({"run_id": self.run_id, "next": named}))
+
+
+def cursor_path(runs: Path, run_id: str, url: str) -> Path:
+    """Where the cursor of a run and a receiver lies by default: the user's state folder, never the run's."""
+    name = hashlib.sha256("\n".join((str(runs.resolve()), run_id, url)).encode()).hexdigest()[:32]
+    return Path(platformdirs.user_state_dir("ockham")) / "cursors" / f"{run_id}-{name}.json"
+
+
+def forward(
+    folder: RunFolder, receiver: Receiver, cursor: Cursor, *, batch: int = 100, follow: bool = False,
+    kinds: Collection[str] = (), give_up: float | None = 300.0, told: Callable[[str], None] = lambda _: None,
+) -> Sent:  # fmt: skip
+    """Send what the receiver has not got yet.
+
+    Args:
+        folder: the run's folder.
+        receiver: where to.
+        cursor: up to where it has got them.
+        batch: events in one request; 1: structured mode, each in a request of its own.
+        follow: go on until the run ends.
+        kinds: only these, such as `decision.made`; empty: all.
+        give_up: seconds of retrying after which it stops; None: never.
+        told: gets a line each time that the receiver can't be reached.
+
+    Raises:
+        CannotJudgeError: if the receiver could not be reached in time; the cursor stands where it stopped.
+        BadInputError: if the receiver refuses the events.
+
+    """
+    reader = RunReader(folder, cursor.position)
+    events = requests = 0
+    while True:
+        ended = (
+            follow and reader.ended()
+        )  # asked before reading: what comes after it is read in the next round
+        lines = reader.lines(batch)
+        wanted = [line for line in lines if not kinds or kind_of(orjson.loads(line.content)["type"]) in kinds]
+        if wanted:
+            _insist(receiver, [line.content for line in wanted], batch > 1, give_up, told)
+            events, requests = events + len(wanted), requests + 1
+        if lines:
+            cursor.advance(lines)
+        elif not follow or ended:
+            return Sent(events, requests)
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def _insist(
+    receiver: Receiver, lines: list[bytes], batched: bool, give_up: float | None, told: Callable[[str], None]
+) -> None:
+    tries = stamina.retry_context(
+        on=Unreachable, attempts=None, timeout=give_up, wait_initial=0.1, wait_max=15.0
+    )
+    try:
+        for attempt in tries:
+            with attempt:
+                if attempt.num > 1:
+                    told(f"try {attempt.num}")
+                receiver.send(lines, batched=batched)
+    except Unreachable as error:
+        raise CannotJudgeError(f"{error}; given up, and the next call goes on here") from None
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise BadInputError(f"{url!r:.100} is no URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one or parts.username:
+        raise BadInputError(
+            f"{url!r:.100}: events go to http://host/path or https://host/path, without a user in it"
+        )
+    return parts
