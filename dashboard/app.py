@@ -12,7 +12,7 @@ PAGES = (
 
 st.set_page_config(page_title="Ockham", page_icon=":material/balance:", layout="wide")
 pages = [
-    st.Page(f"pages/{name}.py", title=title, url_path=name, default=name == "overview")
+    st.Page(f"screens/{name}.py", title=title, url_path=name, default=name == "overview")
     for name, title in PAGES
 ]
 st.navigation(pages).run()

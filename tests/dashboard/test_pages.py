@@ -32,7 +32,7 @@ def at(monkeypatch, tmp_path):
         test = AppTest.from_file(str(shipped.root() / "dashboard" / "app.py"), default_timeout=60)
         test.run()
         if page != "overview":
-            test.switch_page(f"pages/{page}.py")
+            test.switch_page(f"screens/{page}.py")
         for key, value in query.items():
             test.query_params[key] = value
         return test.run()

@@ -80,7 +80,7 @@ def draw() -> None:
         )
         if picked.selection.rows:
             st.switch_page(
-                "pages/decision.py",
+                "screens/decision.py",
                 query_params={"decision": recent.rows()[picked.selection.rows[0]]["decision_id"]},
             )
 

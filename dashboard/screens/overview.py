@@ -71,5 +71,5 @@ picked = st.dataframe(
     column_config={name: st.column_config.NumberColumn(format="percent") for name in ("update_rate", "accept_rate", "compute_saved")},
 )  # fmt: skip
 if picked.selection.rows:
-    st.switch_page("pages/run.py", query_params={"run": rows[picked.selection.rows[0]]["run_id"]})
+    st.switch_page("screens/run.py", query_params={"run": rows[picked.selection.rows[0]]["run_id"]})
 under(summary, "runs")
