@@ -104,11 +104,11 @@ def rate_band(table: pa.Table, low: float | None, high: float | None) -> alt.Lay
 
 def margin_histogram(table: pa.Table) -> alt.LayerChart:
     """Loss minus threshold; right of zero updates."""
-    bars = alt.Chart(table).mark_bar().encode(
-        x=alt.X("margin:Q", bin="binned", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"),
+    bars = alt.Chart(table).mark_rect(opacity=0.8).encode(
+        x=alt.X("margin:Q", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"), y2="floor:Q",
         color=alt.Color("verdict:N", title=None, scale=alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])),
         tooltip=["margin", "verdict:N", "batches"],
-    ).transform_calculate(end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'")  # fmt: skip
+    ).transform_calculate(end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'", floor="0")  # fmt: skip
     zero = alt.Chart(pa.table({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 2]).encode(x="x:Q")
     return (bars + zero).properties(height=HEIGHT)
 

@@ -56,7 +56,7 @@ columns[1].metric("Threshold", number(row["threshold"]))
 columns[2].metric("Margin", number(row["margin"]))
 if row["observed"] is not None and row["margin"] is not None:
     st.text(
-        f"It would have been decided otherwise on the other side of {number(row['observed'])}: the margin is {number(abs(row['margin']))}."
+        f"With a threshold on the other side of {number(row['observed'])}, {number(abs(row['margin']))} away, it would have been decided otherwise."
     )
 st.subheader("The whole chain of this batch")
 chain = or_error(ask, "chain_of_batch", run=row["run_id"], iter=row["iter_num"])

@@ -35,11 +35,10 @@ head(
     "Is this run what was recorded?",
     f"{'Yes' if report['sound'] else 'NO: ' + ', '.join(wrong)}. {signed:,} of {events:,} events are signed.",
 )
-columns = st.columns(4)
+columns = st.columns(3)
 columns[0].metric("Events", f"{events:,}")
 columns[1].metric("Signed", f"{signed:,}")
-columns[2].metric("Pinned", "give a pin: ockham verify --pin")
-columns[3].metric("Findings", sum(report["counts"][kind] for kind in wrong))
+columns[2].metric("Findings", sum(report["counts"][kind] for kind in wrong))
 for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTES, item[0])):
     show = st.info if kind in NOTES else st.error
     show(f"{'note: ' if kind in NOTES else ''}{kind} ({count}): {MEANINGS[kind]}")

@@ -64,7 +64,9 @@ with left:
         name: st.text_input(f"${name}: {meaning}", key=f"parameter-{name}")
         for name, meaning in wanted.items()
     }
-    if st.button("Run", type="primary", key="go") or (text and not wanted and "sql" in st.query_params):
+    if st.button("Run", type="primary", key="go") or (
+        text and not wanted and {"sql", "q"} & set(st.query_params)
+    ):
         try:
             typed = {k: int(v) if v.isdigit() else v for k, v in values.items()}
             answer = guard(str(runs_folder()), str(odr_folder())).query(text, typed)
