@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ockham.cli.live import resolve
 from ockham.cli.options import RunsOption
-from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
+from ockham.cli.output import Format, FormatOption, OutputOption, shown, write_rows
 from ockham.errors import BadInputError
+
+if TYPE_CHECKING:
+    from ockham.replay.answer import Answer
 
 RUNS = Path("runs")
 RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
@@ -106,6 +109,20 @@ def ablate(
     chosen = [text.strip() for text in arms.split(",") if text.strip()]
     found = train_all(Plan(study, policy, dotted, trainer, numbers, chosen, size, data, runs), _told)
     write_rows(Row._fields, table(found), form, output)
+
+
+def confirm(runs: Path, run_id: str, answers: list[Answer], form: Format | None, output: Path | None) -> None:
+    """Train what `whatif` foretold, and tell what came true; each rerun is a run of its own."""
+    from ockham.study.rerun import Confirmed, rerun
+    from ockham.study.seen import see
+
+    seen = see(runs, run_id)
+    rows = []
+    for answer in answers:
+        name = f"{run_id}.whatif-{answer.policy.revision[7:15]}"
+        sys.stderr.write(f"training {name}: {shown(answer.label)}\n")
+        rows.append(rerun(runs, seen, answer, name))
+    write_rows(Confirmed._fields, rows, form, output)
 
 
 def _told(done: int, whole: int, run_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.compare import ablate, compare, roi
+from ockham.cli.compare import ablate, compare, confirm, roi
 from ockham.cli.live import resolve
 from ockham.cli.options import RunsOption
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
@@ -79,6 +79,7 @@ def whatif(
         list[str] | None, typer.Option("--set", metavar="PLUGIN.SETTING=VALUE", help="Put on each policy, or on the recorded one; a range gate.target=0.1..0.9 is nine values, 0.3..0.9:5 five.", show_default=False)
     ] = None,
     batches: Annotated[bool, typer.Option("--batches", help="A row for each batch; `exact` ends where the trajectories part.")] = False,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Train RUN.whatif-REVISION from the start under each policy, and tell what came true.")] = False,
     trust: Annotated[bool, typer.Option("--trust", "--trust-plugins", help="Import third-party plugins.")] = False,
     runs: RunsOption = RUNS,
     form: FormatOption = None,
@@ -99,10 +100,13 @@ def whatif(
     from ockham.replay.variants import variants
     from ockham.replay.whatif import whatif as ask
 
-    legs = path_of(RunFolder(runs, resolve(runs, run)))
+    run_id = resolve(runs, run)
+    legs = path_of(RunFolder(runs, run_id))
     asked = variants(legs[-1].policy, policy or [], settings or [])
     answers = [ask(legs, one, label, trust=trust) for label, one in asked]
-    if batches:
+    if rerun:
+        confirm(runs, run_id, answers, form, output)
+    elif batches:
         columns = ["policy", *answers[0].rows[0]._fields] if answers[0].rows else ["policy"]
         write_rows(columns, ((a.label, *row) for a in answers for row in a.rows), form, output)
     else:

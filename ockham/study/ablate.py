@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-
 from ockham.errors import CannotJudgeError, RunError
 from ockham.policy import load_policy
 from ockham.record.folder import RunFolder, check_run_id
-from ockham.record.snapshots import complete_lines
 from ockham.replay.path import backward_over_forward
 from ockham.study.arms import Arm, arms_of, completed
+from ockham.study.process import over, resume, train
 from ockham.study.seen import Seen, see
-
-OVER = (b'"COMPLETED"', b'"HALTED_BY_POLICY"', b'"NO_ANCHOR"')
-TOLD = 400  # characters of a failed process's last words
 
 
 class Plan(NamedTuple):
@@ -78,58 +70,17 @@ def _trained(plan: Plan, arm: Arm, seed: int, found: dict[str, list[Seen]]) -> S
             raise CannotJudgeError(f"run {before.run_id!r} has no stage times: {arm.name} cannot be laid out")
         arm = completed(arm, rate, b, int(before.settings["max_iters"]))
     if not folder.exists():
-        _train(
-            plan, arm, run_id, [f"seed={seed}", *(f"{k}={v}" for k, v in arm.trainer.items())], resume=False
-        )
-    elif not _over(folder):
-        _train(plan, arm, run_id, [], resume=True)
+        settings = [
+            *plan.trainer,
+            f"seed={seed}",
+            *(f"{name}={value}" for name, value in arm.trainer.items()),
+        ]
+        train(folder, arm.document, settings, size=plan.size, data=plan.data)
+    elif not over(folder):
+        resume(folder)
     seen = see(plan.runs, run_id)
     _check_same(plan, seen, seed, arm)
     return seen
-
-
-def _over(folder: RunFolder) -> bool:
-    """Whether the newest attempt came to its end, by itself or by its policy."""
-    for attempt, rank in folder.logs()[-1:]:
-        for segment in folder.segments(attempt, rank)[-1:]:
-            last = (complete_lines(segment)[0] or [b""])[-1]
-            return b"ockham.run.finished.v1" in last and any(reason in last for reason in OVER)
-    return False
-
-
-def _train(plan: Plan, arm: Arm, run_id: str, settings: Sequence[str], *, resume: bool) -> None:
-    program = [
-        sys.executable,
-        "-c",
-        "from ockham.cli import main; main()",
-        "train",
-        "--runs",
-        str(plan.runs),
-        "--run",
-        run_id,
-    ]
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / f"{arm.name}.yaml"
-        with path.open("wb") as file:
-            YAML(typ="safe", pure=True).dump(arm.document, file)
-        if resume:
-            words = ["--resume"]
-        else:
-            words = [
-                "--policy",
-                str(path),
-                "--size",
-                plan.size,
-                *(["--data", plan.data] if plan.data else []),
-            ]
-            words += [word for setting in (*plan.trainer, *settings) for word in ("--set", setting)]
-        done = subprocess.run([*program, *words], capture_output=True, text=True, check=False)  # noqa: S603 - our own verb
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode not in (0, 1):  # 1: halted by its policy, a valid run
-        raise CannotJudgeError(
-            f"{run_id}: `ockham train` ended with {done.returncode}: {' '.join(done.stderr.split())[-TOLD:]}"
-        )
 
 
 def _check_same(plan: Plan, seen: Seen, seed: int, arm: Arm) -> None:

@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from ruamel.yaml import YAML
 
 from ockham.errors import BadInputError
 from ockham.policy import load_policy
 from ockham.study.arms import arms_of, completed
+from ockham.study.process import write_policy
 from ockham.study.seen import see
 from ockham.study.table import table
 from tests.study.runs import planned
@@ -47,11 +47,12 @@ def test_arms_without_an_anchor_have_no_pull():
 
 @pytest.mark.parametrize("arm", arms_of(load_policy("tight")), ids=lambda arm: arm.name)
 def test_every_arm_is_a_policy_that_loads(tmp_path, arm):
-    """Written as a policy file, each arm is accepted, the completed control too."""
+    """Written as a policy file, each arm is accepted in the order of its chain, the completed control too."""
     whole = completed(arm, 0.3, 2.0, 300) if arm.after else arm
-    with (tmp_path / "arm.yaml").open("wb") as file:
-        YAML(typ="safe", pure=True).dump(whole.document, file)
-    assert load_policy(tmp_path / "arm.yaml").build()
+    write_policy(tmp_path / "arm.yaml", whole.document)
+    policy = load_policy(tmp_path / "arm.yaml")
+    assert [entry["name"] for entry in policy.content["plugins"]] == list(whole.document["plugins"])
+    assert [plugin.name for plugin in policy.build()] == list(whole.document["plugins"])
 
 
 def test_controls_follow_the_gate():
@@ -124,3 +125,24 @@ def test_a_study_trains_each_arm_once(tmp_path):
     other = ablate(tmp_path / "runs", *words, "--set", "n_embd=32")
     assert other.returncode == 2
     assert "n_embd=16" in other.stderr
+
+
+def test_a_rerun_confirms_what_was_exact(tmp_path):
+    """Up to where the trajectories part, the run that is trained again has the foretold losses and verdicts, bit for bit."""
+    words = ["--data", str(text(tmp_path)), "--run", "a", "--set", "gate.warmup=5"]
+    sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
+    program = [sys.executable, "-c", "from ockham.cli import main; main()", "--runs", str(tmp_path / "runs")]
+
+    def run(*more):
+        return subprocess.run([*program, *more], capture_output=True, text=True, env=dict(os.environ))
+
+        [*program, *more], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert run("train", *words, *sets).returncode == 0
+    done = run("whatif", "a", "--set", "gate.target=0.2", "--rerun", "-f", "csv")
+    assert done.returncode == 0, done.stderr
+    row = next(csv.DictReader(done.stdout.splitlines()))
+    assert 5 <= int(row["exact_batches"]) < 40
+    assert float(row["exact_identical"]) == 1.0
+    assert row["rerun"].startswith("a.whatif-")
+    assert run("replay", row["rerun"]).returncode == 0

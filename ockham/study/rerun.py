@@ -1,0 +1,96 @@
+"""Confirming a "what if" by training: the same settings, seed and data from the start, under the other policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ockham.errors import BadInputError
+from ockham.event import number
+from ockham.record.folder import RunFolder
+from ockham.replay.answer import Answer
+from ockham.study.process import document_of, over, resume, train
+from ockham.study.seen import Seen, see
+
+RUN_ITSELF = ("data", "size")  # settings of the record that `ockham train` takes by options of their own
+
+
+class Confirmed(NamedTuple):
+    """What the rerun did, beside what was foretold; shares of batches, losses in nats/token.
+
+    `exact_identical`: of the batches that were called exact, those with the same loss bits and the same verdict;
+    `rest_same_verdict`: of the others, those with the verdict that was foretold.
+    """
+
+    policy: str
+    rerun: str
+    exact_batches: int
+    exact_identical: float | None
+    rest_same_verdict: float | None
+    foretold_update_rate: float | None
+    update_rate: float | None
+    recorded_val_loss: float | None
+    val_loss: float | None
+
+
+def rerun(runs: Path, seen: Seen, answer: Answer, run_id: str) -> Confirmed:
+    """Train `run_id` under the other policy, or read it where it is trained, and compare.
+
+    Raises:
+        BadInputError: if the run was not trained by `ockham train`, or the rerun is of another policy.
+        CannotJudgeError: if the process fails.
+
+    """
+    if "n_layer" not in seen.settings:
+        raise BadInputError(
+            f"run {seen.run_id!r} was not trained by `ockham train`: nothing knows how to train it again"
+        )
+    folder = RunFolder(runs, run_id)
+    if not folder.exists():
+        settings = [f"{name}={value}" for name, value in seen.settings.items() if name not in RUN_ITSELF]
+        train(
+            folder,
+            document_of(answer.policy),
+            settings,
+            size=seen.settings["size"],
+            data=seen.settings.get("data") or "",
+        )
+    elif not over(folder):
+        resume(folder)
+    again = see(runs, run_id)
+    if not _holds(again.policy.content, answer.policy.content):
+        raise BadInputError(f"run {run_id!r} is there and was trained under another policy")
+    return _confirmed(seen, answer, again)
+
+
+def _confirmed(seen: Seen, answer: Answer, again: Seen) -> Confirmed:
+    losses = {(s.iter_num, s.data["micro_step"]): number(s.data["given"]["task_loss"]) for s in again.batches}
+    exact: list[bool] = []
+    rest: list[bool] = []
+    for row in answer.rows:
+        key = row.iter_num, row.micro_step
+        verdict = again.verdicts.get(key) == (row.whatif == "UPDATE")
+        if row.exact:
+            exact.append(verdict and repr(losses.get(key)) == repr(row.task_loss))
+        else:
+            rest.append(verdict)
+    return Confirmed(
+        answer.label, again.run_id, len(exact), _share(exact), _share(rest), answer.rate(), again.update_rate,
+        next(reversed(seen.losses.values()), None), next(reversed(again.losses.values()), None),
+    )  # fmt: skip
+
+
+def _holds(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    """Whether a policy has every plugin and setting of another; newer code may know more settings."""
+    plugins = {entry["name"]: entry["settings"] for entry in whole["plugins"]}
+    wanted = {entry["name"]: entry["settings"] for entry in part["plugins"]}
+    return list(plugins) == list(wanted) and all(
+        plugins[name].get(key) == value
+        for name, settings in wanted.items()
+        for key, value in settings.items()
+    )
+
+
+def _share(found: list[bool]) -> float | None:
+    return sum(found) / len(found) if found else None
