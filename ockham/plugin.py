@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import typing
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ockham.context import OccamContext
+from ockham.errors import BadInputError
 from ockham.event import Value
 
 HOOKS = ("on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate")
@@ -41,12 +43,14 @@ class OccamPlugin:
         name: how policy, log and views call the plugin; the chain fills in the class name where it is empty.
         shadow: if true the plugin decides and is logged, and the chain puts the knobs back.
         reasons: each reason code that the plugin gives, and its meaning in one sentence.
+        limits: interval of each setting that has one, such as `(0, 1]`; see `check_settings`.
 
     """
 
     name: str = ""
     shadow: bool = False
     reasons: ClassVar[Mapping[str, str]] = {}
+    limits: ClassVar[Mapping[str, str]] = {}
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext | None:
         """Turn knobs before the backward pass."""
@@ -72,6 +76,23 @@ class OccamPlugin:
         """The plugin's settings: parameters of `__init__` that are attributes too."""
         return {key: getattr(self, key) for key in setting_names(type(self)) if hasattr(self, key)}
 
+    def check_settings(self) -> None:
+        """For the end of `__init__`: every setting in its `limits`, and one of its `Literal`; None passes, NaN never.
+
+        Raises:
+            BadInputError: naming plugin, setting and what is accepted.
+
+        """
+        called = self.name or type(self).__name__
+        for name, interval in self.limits.items():
+            value = getattr(self, name)
+            if value is not None and not within(value, interval):
+                raise BadInputError(f"{called}: {name} lies in {interval}, got {value!r:.60}")
+        for name, choices in literal_settings(type(self)).items():
+            if getattr(self, name) not in (*choices, None):
+                told = ", ".join(map(repr, choices))
+                raise BadInputError(f"{called}: {name} is one of {told}, got {getattr(self, name)!r:.60}")
+
     def state_dict(self) -> dict[str, Any]:
         """All that the plugin remembers, as JSON values."""
         hidden = {"name", "shadow", *setting_names(type(self))}
@@ -93,6 +114,26 @@ def setting_names(cls: type) -> tuple[str, ...]:
     """Names of the parameters of a plugin class."""
     parameters = list(inspect.signature(cls).parameters.values())
     return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+def literal_settings(cls: type) -> dict[str, tuple[Any, ...]]:
+    """Settings whose hint is a `Literal`, or one or None, and their choices."""
+    found = {}
+    for name, parameter in inspect.signature(cls, eval_str=True).parameters.items():
+        options = (parameter.annotation, *typing.get_args(parameter.annotation))
+        choices = [typing.get_args(hint) for hint in options if typing.get_origin(hint) is typing.Literal]
+        if choices:
+            found[name] = choices[0]
+    return found
+
+
+def within(value: Any, interval: str) -> bool:
+    """Whether a number lies in an interval written as in mathematics: `[0, 1]`, `(0, inf)`, `[1, inf]`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    return above and (value <= high if interval[-1] == "]" else value < high)
 
 
 def draw(*counter: int | str) -> float:

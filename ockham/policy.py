@@ -223,7 +223,8 @@ def _make(
     try:
         plugin = cls(**settings)
     except Exception as error:
-        raise PolicyError(f"{place}plugin {name!r}: {error}") from None
+        told = str(error) if str(error).startswith(f"{name}: ") else f"plugin {name!r}: {error}"
+        raise PolicyError(f"{place}{told}") from None
     if not isinstance(plugin, OccamPlugin):
         raise PolicyError(f"{place}plugin {name!r}: {cls.__name__} does not derive from ockham.OccamPlugin")
     plugin.name, plugin.shadow = name, shadow

@@ -200,6 +200,8 @@ def _override(document: Document, override: str) -> None:
         raise PolicyError(
             f"--set {override!r}: no plugin {target!r} in policy {document.name!r}{nearest(target, [*document.plugins, 'hyperparameters'])}"
         )
+    above = document.place("plugins", target).removesuffix(": ").removesuffix(" with --set")
+    document.places["plugins", target] = f"{above} with --set"
     document.places["plugins", target, setting] = "--set"
     _lay_over(target, document.plugins[target], {setting: value})
 

@@ -123,6 +123,29 @@ def test_the_schema_has_every_setting_of_every_plugin_with_its_default():
             assert properties[key]["description"].endswith("."), (name, key)
 
 
+def test_the_schema_has_the_interval_of_every_setting():
+    """What `limits` refuses the contract refuses, and nothing else; checked at the ends and next to them."""
+    from ockham.plugin import within
+    from ockham.plugins import BUILT_IN, built_in
+
+    validator = jsonschema.Draft202012Validator(schema())
+    for name in BUILT_IN:
+        whole = {
+            key for key, hint in built_in(name).__init__.__annotations__.items() if hint.startswith("int")
+        }
+        for key, interval in built_in(name).limits.items():
+            low, high = (float(end) for end in interval[1:-1].split(","))
+            near = (
+                [low, low - 1, low + 1, high, 10.0]
+                if key in whole
+                else [low, low - 1e-9, low + 1e-9, high, high + 1]
+            )
+            for value in near:
+                typed = int(value) if key in whole and math.isfinite(value) else value
+                accepted = validator.is_valid({"plugins": {name: {key: lossless(typed)}}})
+                assert accepted == within(typed, interval), (name, key, interval, typed)
+
+
 def test_the_schema_is_a_second_opinion_on_every_load(written):
     """What the reader itself lets through is refused by the contract, with the place."""
     path = written("extends: balanced\nhyperparameters:\n  lambda_ockham: .inf\n")
@@ -278,8 +301,13 @@ def test_overrides_are_typed_by_yaml_and_by_the_parameter():
         ("gate.target=high", "--set: gate.target takes a number, got str 'high'"),
         ("gate.target=.nan", "gate.target takes a number, got float nan"),
         ("gate.target=true", "gate.target takes a number, got bool True"),
-        ("gate.target=2", "target is an update rate in"),
+        ("gate.target=2", "balanced.yaml:15 with --set: gate: target lies in [0.001, 1], got 2.0"),
         ("gate.target=[", "is no YAML value"),
+        (
+            "gate.surprise_threshold=2.0",
+            "surprise_threshold belongs to mode 'fixed', and mode is 'target_rate'",
+        ),
+        ("watchdog.every=0", "watchdog: every lies in [1, inf), got 0"),
         ("gate.shadow=perhaps", "gate.shadow takes true or false"),
         ("gate.mode=fixd", "one of 'target_rate', 'fixed', 'random'"),
         ("compressor.window=1.5", "takes a whole number, got float 1.5"),

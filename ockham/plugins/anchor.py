@@ -33,11 +33,18 @@ class AnchorPlugin(OccamPlugin):
         "REFUSED_QUALITY": "No consolidation: the validation loss is worse than at the last anchor.",
         "REFUSED_COOLDOWN": "No consolidation: the last one was too short a time ago.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "per_run": "[0, inf)",
+        "interval": "[1, inf)",
+        "tolerance": "[0, inf]",
+        "cooldown": "[0, inf)",
+    }
 
     def __init__(
         self, per_run: int = 10, interval: int | None = None, tolerance: float = 0.05, cooldown: int = 10
     ) -> None:
         self.per_run, self.interval, self.tolerance, self.cooldown = per_run, interval, tolerance, cooldown
+        self.check_settings()
         self.anchor_loss: float | None = None
         self.anchor_iter: int | None = None
 

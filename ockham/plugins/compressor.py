@@ -40,6 +40,16 @@ class CompressorPlugin(OccamPlugin):
         "RELEASING": "Drift is under the threshold again: on the way back.",
         "MAKEUP": "Drift is under the threshold: the learning rate has its make-up gain.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "threshold": "(0, inf)",
+        "ratio": "[1, inf)",
+        "attack": "[0, inf)",
+        "release": "[0, inf)",
+        "makeup": "(0, inf)",
+        "min_lambda": "[0, inf)",
+        "max_lambda": "[0, inf)",
+        "window": "[1, inf)",
+    }
 
     def __init__(
         self,
@@ -61,6 +71,7 @@ class CompressorPlugin(OccamPlugin):
             makeup,
         )
         self.min_lambda, self.max_lambda, self.window, self.law = min_lambda, max_lambda, window, law
+        self.check_settings()
         self.drifts: deque[float] = deque(maxlen=window)
         self.ln_lambda = self.ln_rate = 0.0
         self.updates_seen = 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from ockham.context import OccamContext
+from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
 
 
@@ -34,6 +35,14 @@ class EQPlugin(OccamPlugin):
         "MEDIUM_BAND": "The batch lies in the middle third.",
         "HARD_BAND": "The batch lies in the highest third.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "easy": "[0, inf)",
+        "medium": "[0, inf)",
+        "hard": "[0, inf)",
+        "window": "[3, inf)",
+        "min_history": "[3, inf)",
+        "ema": "[0, 1]",
+    }
 
     def __init__(
         self,
@@ -47,6 +56,11 @@ class EQPlugin(OccamPlugin):
     ) -> None:
         self.easy, self.medium, self.hard, self.target = easy, medium, hard, target
         self.window, self.min_history, self.ema = window, min_history, ema
+        self.check_settings()
+        if min_history > window:
+            raise BadInputError(
+                f"eq: min_history {min_history} is more than the window of {window} ever holds"
+            )
         self.history: deque[float] = deque(maxlen=window)
         self.trend: float | None = None
 

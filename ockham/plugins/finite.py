@@ -27,11 +27,15 @@ class FinitePlugin(OccamPlugin):
         "NONFINITE_KL": "The KL divergence from the anchor is not finite.",
         "NONFINITE_IN_A_ROW": "Too many non-finite batches in a row.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "max_in_a_row": "[1, inf)",
+    }
 
     def __init__(
         self, max_in_a_row: int = 10, then: Literal["rollback", "halt", "continue"] = "halt"
     ) -> None:
         self.max_in_a_row, self.then = max_in_a_row, then
+        self.check_settings()
         self.in_a_row = 0
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:

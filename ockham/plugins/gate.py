@@ -49,6 +49,15 @@ class OckhamGatePlugin(OccamPlugin):
         "NEVER_SKIPS": "A fixed threshold lies below every loss of late: the gate does nothing.",
         "NEVER_UPDATES": "A fixed threshold lies above every loss of late: early stopping in disguise.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "surprise_threshold": "[0, inf)",
+        "target": "[0.001, 1]",
+        "ema": "(0, 1]",
+        "eta": "[0, inf)",
+        "warmup": "[0, inf)",
+        "max_consecutive_skips": "[1, inf)",
+        "stall_batches": "[1, inf)",
+    }
 
     def __init__(
         self,
@@ -63,14 +72,17 @@ class OckhamGatePlugin(OccamPlugin):
         stall_batches: int = 200,
     ) -> None:
         self.mode: Mode = mode or ("fixed" if surprise_threshold is not None else "target_rate")
-        if not 0 < target <= 1:
-            raise BadInputError(f"gate: target is an update rate in (0, 1], got {target!r}")
         self.surprise_threshold, self.target, self.ema, self.eta = surprise_threshold, target, ema, eta
         self.warmup, self.max_consecutive_skips, self.stall_batches = (
             warmup,
             max_consecutive_skips,
             stall_batches,
         )
+        self.check_settings()
+        if surprise_threshold is not None and self.mode != "fixed":
+            raise BadInputError(
+                f"gate: surprise_threshold belongs to mode 'fixed', and mode is {self.mode!r}"
+            )
         self.batches = self.skips_in_a_row = self.updates_in_a_row = 0
         self.mean = self.variance = 0.0
         self.q = -4.0 if target == 1 else NormalDist().inv_cdf(1 - target)

@@ -37,6 +37,12 @@ class LimiterPlugin(OccamPlugin):
         "DRIFT_NOT_PROJECTED": "Drift is over its ceiling after the step: this trainer does not pull the weights back.",
         "DRIFT_OVER_CEILING": "Drift is over its ceiling.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "complexity_ceiling": "(0, inf]",
+        "grad_norm_ceiling": "(0, inf]",
+        "learning_rate_ceiling": "(0, inf]",
+        "lambda_ceiling": "[0, inf]",
+    }
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class LimiterPlugin(OccamPlugin):
             lambda_ceiling,
             on_breach,
         )
+        self.check_settings()
 
     def base_knobs(self) -> dict[str, Value]:
         """Ceilings that hold for every batch; a Run starts each batch there."""

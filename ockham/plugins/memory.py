@@ -60,6 +60,12 @@ class OckhamMemory(OccamPlugin):
         "REJECTED_NO_PERFORMANCE": "No positive quotient: the model is no better than guessing, or its loss is not positive.",
         "INVALID_BASELINE": "The baseline's quotient is not finite and positive.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "quality_threshold": "(0, inf]",
+        "quality_fraction": "(0, inf]",
+        "complexity_threshold": "[0, inf]",
+        "min_oq_improvement": "(-1, inf)",
+    }
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class OckhamMemory(OccamPlugin):
             quality_fraction,
             performance,
         )
+        self.check_settings()
         self.store: Callable[[Any, OccamContext, str], str] | None = None  # the trainer puts its own here
         self.baseline: ModelSnapshot | None = None
         self.frontier: list[ModelSnapshot] = []

@@ -26,6 +26,10 @@ class SaturationPlugin(OccamPlugin):
         "NOISE_ON_LEARNING_RATE": "The learning rate was multiplied by 1 + a logged draw.",
         "NOISE_ON_GRADIENT": "Gaussian noise of this relative size goes onto the gradient, drawn from the run's seed.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "drive": "[0, inf)",
+        "warmup": "[0, inf)",
+    }
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class SaturationPlugin(OccamPlugin):
         seed: int = 0,
     ) -> None:
         self.drive, self.noise_type, self.warmup, self.seed = drive, noise_type, warmup, seed
+        self.check_settings()
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         """Draw and turn."""

@@ -31,6 +31,13 @@ class KLWatchdogPlugin(OccamPlugin):
         "KL_CLEAR": "The predictions are near the anchor's again.",
         "REFUSED_WATCHDOG": "No consolidation while the watchdog is in alarm.",
     }
+    limits: ClassVar[Mapping[str, str]] = {
+        "warn": "(0, inf]",
+        "rollback": "(0, inf]",
+        "halt": "(0, inf]",
+        "clear": "(0, 1]",
+        "every": "[1, inf)",
+    }
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class KLWatchdogPlugin(OccamPlugin):
         every: int = 10,
     ) -> None:
         self.warn, self.rollback, self.halt, self.clear, self.every = warn, rollback, halt, clear, every
+        self.check_settings()
         levels = [level for level in (warn, rollback, halt) if level is not None]
         if levels != sorted(levels):
             raise BadInputError(f"watchdog: warn <= rollback <= halt, got {', '.join(map(str, levels))}")

@@ -105,10 +105,10 @@ def test_a_batch_that_is_skipped_already_is_left_alone():
     assert gate.batches == 0
 
 
-@pytest.mark.parametrize("target", [0.0, -0.1, 1.1])
+@pytest.mark.parametrize("target", [0.0, -0.1, 1.1, math.nan, True, "0.5"])
 def test_a_target_is_a_rate(target):
-    """In (0, 1]."""
-    with pytest.raises(BadInputError, match="target is an update rate"):
+    """Never NaN, never text."""
+    with pytest.raises(BadInputError, match=r"gate: target lies in \[0.001, 1\]"):
         OckhamGatePlugin(target=target)
 
 

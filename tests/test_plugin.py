@@ -1,0 +1,133 @@
+"""OccamPlugin: settings are parameters, state is the rest, draws come from counters alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections import deque
+from typing import ClassVar, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ockham.context import OccamContext
+from ockham.errors import BadInputError
+from ockham.plugin import OccamPlugin, draw, literal_settings, within
+from ockham.plugins import BUILT_IN, built_in
+from ockham.policy_plugins import default_settings
+
+
+class Kept(OccamPlugin):
+    """Settings, and state of every kind that JSON knows."""
+
+    limits: ClassVar = {"level": "(0, 1]", "steps": "[1, inf)"}
+
+    def __init__(
+        self, level: float = 0.5, *, mode: Literal["a", "b"] | None = None, steps: int | None = None
+    ):
+        self.level, self.mode, self.steps = level, mode, steps
+        self.count, self.last, self.pair = 0, None, (1, 2)
+        self.seen = deque(maxlen=3)
+        self.by_name = {"a": [1.0]}
+        self.check_settings()
+
+
+def test_settings_are_parameters_and_state_is_the_rest():
+    """The policy holds the one, checkpoints the other; name and shadow are neither."""
+    plugin = Kept(0.25, mode="b")
+    plugin.name, plugin.shadow = "kept", True
+    assert plugin.settings() == {"level": 0.25, "mode": "b", "steps": None}
+    assert plugin.state_dict() == {
+        "count": 0, "last": None, "pair": [1, 2], "seen": [], "by_name": {"a": [1.0]}}  # fmt: skip
+
+
+@given(st.lists(st.floats(allow_nan=False), max_size=6), st.integers(), st.none() | st.text())
+def test_state_goes_through_json_and_keeps_its_types(seen, count, last):
+    """A deque stays a deque of its length, a tuple a tuple."""
+    one, two = Kept(), Kept()
+    one.seen.extend(seen)
+    one.count, one.last, one.pair = count, last, (3, 4)
+    two.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert two.state_dict() == one.state_dict()
+    assert (type(two.seen), two.seen.maxlen, type(two.pair)) == (deque, 3, tuple)
+
+
+def test_a_state_is_a_copy():
+    """What the plugin does afterwards is not in it, and what is loaded is not shared."""
+    one, two = Kept(), Kept()
+    state = one.state_dict()
+    one.by_name["a"].append(2.0)
+    assert state["by_name"] == {"a": [1.0]}
+    two.load_state_dict(state)
+    two.by_name["a"].append(3.0)
+    assert state["by_name"] == {"a": [1.0]}
+
+
+def test_hooks_are_optional():
+    """A plugin may have none of them and is asked for none."""
+    plugin, ctx = OccamPlugin(), OccamContext(0, 1.0)
+    assert [plugin.on_batch_start(ctx), plugin.on_batch_end(ctx), plugin.on_evaluate(ctx)] == [None] * 3
+    assert plugin.on_consolidate(ctx) is None
+    assert (plugin.base_knobs(), plugin.wants(), plugin.settings(), plugin.state_dict()) == ({}, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"level": 0.0}, "Kept: level lies in (0, 1], got 0.0"),
+        ({"level": 1.5}, "Kept: level lies in (0, 1], got 1.5"),
+        ({"level": math.nan}, "Kept: level lies in (0, 1], got nan"),
+        ({"level": "0.5"}, "Kept: level lies in (0, 1], got '0.5'"),
+        ({"level": True}, "Kept: level lies in (0, 1], got True"),
+        ({"steps": 0}, "Kept: steps lies in [1, inf), got 0"),
+        ({"mode": "c"}, "Kept: mode is one of 'a', 'b', got 'c'"),
+    ],
+)
+def test_a_setting_out_of_its_limits_is_named(settings, told):
+    """Plugin, setting, what is accepted, what was given."""
+    with pytest.raises(BadInputError) as caught:
+        Kept(**settings)
+    assert str(caught.value) == told
+
+
+def test_intervals_are_read_as_in_mathematics():
+    """Square ends belong to it, round ones do not; NaN and text lie in none."""
+    assert [within(x, "(0, 1]") for x in (0, 1e-300, 1, 1.0000001)] == [False, True, True, False]
+    assert [within(x, "[0, inf)") for x in (0, math.inf, -1e-300)] == [True, False, False]
+    assert within(math.inf, "[0, inf]")
+    assert not any(within(x, "[-inf, inf]") for x in (math.nan, None, "1", True))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_no_built_in_plugin_takes_nan_or_an_unknown_word(name):
+    """Whatever the setting: a NaN would make a comparison that is never true, a wrong word another rule."""
+    cls = built_in(name)
+    choices = literal_settings(cls)
+    for key, default in default_settings(cls).items():
+        if key in choices:
+            with pytest.raises(BadInputError, match=f"{key} is one of"):
+                cls(**{key: "nothing of the kind"})
+        elif key != "seed":
+            assert key in cls.limits, f"{name}.{key} has no limits, default {default}"
+            with pytest.raises(BadInputError, match=f"{key} lies in"):
+                cls(**{key: math.nan})
+
+
+def test_a_draw_is_the_same_on_every_machine():
+    """Fixed values, in (0, 1), even over its bins, another for another counter."""
+    assert draw(1, 2, 3, "gate") == draw(1, 2, 3, "gate") != draw(1, 2, 4, "gate")
+    assert draw(0) == 0.516288615126363
+    drawn = [draw(7, i) for i in range(4_000)]
+    assert all(0 < x < 1 for x in drawn)
+    counts = [sum(i / 10 <= x < (i + 1) / 10 for x in drawn) for i in range(10)]
+    assert all(330 < n < 470 for n in counts)
+
+
+def test_a_draw_does_not_depend_on_the_process():
+    """No hash seed in it."""
+    code = "from ockham.plugin import draw; print(draw(1, 'a'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert float(done.stdout) == draw(1, "a")
