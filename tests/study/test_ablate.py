@@ -136,8 +136,6 @@ def test_a_rerun_confirms_what_was_exact(tmp_path):
     def run(*more):
         return subprocess.run([*program, *more], capture_output=True, text=True, env=dict(os.environ))
 
-        [*program, *more], capture_output=True, text=True, env=dict(os.environ)
-    )
     assert run("train", *words, *sets).returncode == 0
     done = run("whatif", "a", "--set", "gate.target=0.2", "--rerun", "-f", "csv")
     assert done.returncode == 0, done.stderr
