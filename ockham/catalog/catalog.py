@@ -48,12 +48,13 @@ class Catalog:
         odr_tables: `odrs`, `odr_constraints`, `odr_evidence`, `odr_findings`; None: empty ones.
         only: IDs of the runs to look at; None: all. Files of other runs are not opened.
         locked: read Parquet by way of Arrow, so that `lock` can take DuckDB's access to files away.
+        spill: whether a query that needs more memory than there is may use the disk; never where locked.
 
     """
 
     def __init__(
         self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
-        only: Sequence[str] | None = None, locked: bool = False,
+        only: Sequence[str] | None = None, locked: bool = False, spill: bool = True,
     ) -> None:  # fmt: skip
         self.runs, self.only, self.locked = Path(runs), only, locked
         self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
@@ -62,12 +63,13 @@ class Catalog:
         self._listing = Listing()
         self._tails: dict[Path, Tail] = {}
         self._state: object = None
+        self.version = 0  # moves whenever the files have changed: a key for whoever keeps answers
         self._lock = threading.RLock()
         self.connection = duckdb.connect(":memory:", config={
             "autoinstall_known_extensions": "false",
             "parquet_metadata_cache": "true",  # footers of hundreds of files, read once
             # Not the working folder; behind a lock nothing may be spilled at all.
-            "temp_directory": "" if locked else str(Path(tempfile.gettempdir()) / "ockham-duckdb"),
+            "temp_directory": "" if locked or not spill else str(Path(tempfile.gettempdir()) / "ockham-duckdb"),
         })  # fmt: skip
         self.connection.execute("set timezone = 'UTC'")
         self.connection.execute("set python_enable_replacements = false")  # a Python variable is no table
@@ -143,6 +145,7 @@ class Catalog:
             if first:
                 self._create_views()
             self._state = state
+            self.version += 1
 
     def close(self) -> None:
         """Give the memory back."""
@@ -156,14 +159,22 @@ class Catalog:
             load(self.connection, f"{name}_" if name in self._odr_tables else name, table)
         build(self.connection, found, (tail.tables for tail in self._tails.values()), locked=self.locked)
 
-    def lock(self, memory: str) -> None:
-        """For SQL of strangers: no file, no network, no extension, no setting, from here on and for good."""
-        for name, value in (
-            ("memory_limit", memory),
-            ("enable_external_access", "false"),
-            ("lock_configuration", "true"),
-        ):
+    def lock(self, memory: str, readable: Path | None = None) -> None:
+        """For SQL of strangers: no file, no network, no extension, no setting, from here on and for good.
+
+        Args:
+            memory: what DuckDB may use, as `500MB`.
+            readable: the only folder that DuckDB may open files in; it could write there too, so the caller has taken
+                writing from the whole process before.
+
+        """
+        settings = {"memory_limit": memory, "temp_directory": "", "enable_external_access": "false"}
+        for name, value in settings.items():
+            if name == "enable_external_access" and readable is not None:
+                quoted = str(readable).replace("'", "''")
+                self.connection.execute(f"set allowed_directories = ['{quoted}/']")
             self.connection.execute(f"set {name} = '{value}'")
+        self.connection.execute("set lock_configuration = true")
 
     def _create_views(self) -> None:
         for view in views():

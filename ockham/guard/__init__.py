@@ -1,5 +1,22 @@
-"""Guard: SQL that a person typed, or that stands in a file, answered without trusting it."""
+"""SQL that a person wrote: an allow-list that fails closed, then a child process with limits on a locked connection.
 
-from ockham.guard.guard import Answer as Answer
-from ockham.guard.guard import Guard as Guard
-from ockham.guard.rules import check as check
+The names are resolved on first use: the child imports this package before it has given up writing, and Arrow starts threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ockham.guard.guard import Answer as Answer
+    from ockham.guard.guard import Guard as Guard
+    from ockham.guard.rules import check as check
+
+_HOMES = {"Answer": "guard", "Guard": "guard", "check": "rules"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,10 +1,9 @@
 """The second layer: a process that can do nothing but answer.
 
-    python -P -m ockham.guard.child RUNS MEMORY_MB CPU_SECONDS THREADS [RUN_ID ...]
-
 It reads one request a line (JSON: sql, parameters, limit) and writes one answer: a line of JSON, then as many bytes
-of Arrow IPC as the line says. DuckDB has no access to files, network, extensions or settings; the process can write
-no file, and has limits of memory and CPU time, because DuckDB's own memory limit does not stop `repeat` or `lpad`.
+of Arrow IPC as the line says. DuckDB has no access to network, extensions or settings; the process can write no file,
+and has limits of memory and CPU time, because DuckDB's own memory limit does not stop `repeat` or `lpad`.
+`ockham.guard.__main__` starts it.
 """
 
 from __future__ import annotations
@@ -23,23 +22,35 @@ from ockham.errors import OckhamError
 MOST_COLUMNS = 2_000
 
 
-def main(arguments: list[str]) -> int:
-    """Answer until the parent closes the pipe."""
+def main(arguments: list[str], *, read_only: bool) -> int:
+    """Answer until the parent closes the pipe.
+
+    Args:
+        arguments: as `ockham.guard.__main__` names them.
+        read_only: whether this process can write nothing any more, so that DuckDB may open the evidence by itself.
+
+    """
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     memory, cpu, threads = (int(argument) for argument in arguments[1:4])
+    readable = Path(arguments[0]).resolve() if read_only else None
     tables = _odr_tables(requests)
     try:
-        catalog = Catalog(arguments[0], tables, only=arguments[4:] or None, locked=True)
+        catalog = Catalog(
+            readable or arguments[0], tables, only=arguments[5:] or None, locked=readable is None, spill=False
+        )
     except OckhamError as error:
         _answer(answers, {"error": str(error), "fatal": True}, b"")
         return 0
     if threads:
         catalog.connection.execute(f"set threads = {threads}")
-    catalog.lock(f"{memory}MB")
+    catalog.lock(f"{memory}MB", readable)
     _limit(memory)
     _answer(
         answers,
-        {"ready": [row["view"] for row in catalog.rows("select distinct view from data_dictionary")]},
+        {
+            "ready": [row["view"] for row in catalog.rows("select distinct view from data_dictionary")],
+            "reader": "arrow" if readable is None else "duckdb",
+        },
         b"",
     )
     for line in requests:
@@ -110,7 +121,3 @@ def _address_space() -> int:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     except OSError:  # no /proc: what a process with DuckDB and Arrow usually maps
         return 4_000_000_000
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
@@ -42,16 +42,17 @@ class Guard:
         limit: rows that one answer may have.
         memory_mb: memory that a query may use, 1e6 bytes.
         threads: of a query, 0 for DuckDB's own choice; with 1 a sum of floats has the same digits each time.
+        reader: who opens Parquet; after the first query, who really does (see `ockham.guard.__main__`).
 
     """
 
     def __init__(
         self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
         only: Sequence[str] | None = None, timeout: float = 30.0, limit: int = 100_000, memory_mb: int = MEMORY_MB,
-        threads: int = 0,
+        threads: int = 0, reader: Literal["duckdb", "arrow"] = "duckdb",
     ) -> None:  # fmt: skip
         self.runs, self.only, self.timeout, self.limit = Path(runs), only, timeout, limit
-        self.memory_mb, self.threads = memory_mb, threads
+        self.memory_mb, self.threads, self.reader = memory_mb, threads, reader
         self._odr_tables = dict(odr_tables or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._views: list[str] = []
@@ -105,8 +106,8 @@ class Guard:
                     pipe.close()
 
     def _start(self) -> None:
-        words = [sys.executable, "-P", "-m", "ockham.guard.child", str(self.runs), str(self.memory_mb),
-                 str(int(self.timeout) + 1), str(self.threads), *(self.only or [])]  # fmt: skip
+        words = [sys.executable, "-P", "-m", "ockham.guard", str(self.runs), str(self.memory_mb),
+                 str(int(self.timeout) + 1), str(self.threads), self.reader, *(self.only or [])]  # fmt: skip
         # A short environment: what is not there can't be read by a query.
         kept = {
             name: os.environ[name]
@@ -127,7 +128,7 @@ class Guard:
         if "error" in head:
             self.close()
             raise QueryError(str(head["error"]))
-        self._views = list(head["ready"])
+        self._views, self.reader = list(head["ready"]), head["reader"]
 
     def _exchange(self, request: bytes, timeout: float) -> tuple[dict[str, Any], bytes]:
         child = self._child

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,20 +93,106 @@ HOSTILE = [
     "select printf('%2000000000d', 1)",
     "select * from duckdb_secrets()",
     "create persistent secret s (type s3)",
+    "copy (select 1 as x) to '{evidence}'",
+    "copy (select 1 as x) to '{evidence}' (format parquet)",
+    "copy (select 1 as x) to '{segment}'",
+    "copy (select 1 as x) to '{runs}/a/decisions/new.parquet'",
+    "copy (select 1 as x) to '{runs}/x' (format parquet, partition_by (x))",
+    "with x as (copy (select 1 as x) to '{evidence}') select * from x",
+    "attach '{runs}/new.db' as e",
+    "attach '{runs}/a/new.db' as e (read_only false)",
+    "export database '{runs}/exported'",
+    "set allowed_paths = ['{out}']",
+    "set temp_directory = '{runs}'",
+    "set log_query_path = '{runs}/queries'",
+    "pragma enable_profiling = 'json'",
+    "pragma profiling_output = '{evidence}'",
+    "set profiling_output = '{evidence}'",
+    "select * from read_csv('http://127.0.0.1:9/x')",
+    "select * from read_text('{runs}/../../../../../../etc/passwd')",
+    "attach 'http://127.0.0.1:9/x.db'",
+    "select rpad('x', 4000000000, 'y')",
+    "select count(*) from range(3000000000000) a, range(1000)",
+    "with recursive t(n) as (select 1 union all select n + 1 from t) select count(*) from t",
 ]
 
 
+@pytest.fixture(scope="module", params=["duckdb", "arrow"])
+def bare(request, runs):
+    """A guard whose rules are gone: what holds now is the process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ockham.guard.guard.check", lambda text, views: None)
+        with Guard(runs, timeout=2, memory_mb=300, reader=request.param) as made:
+            yield made
+
+
 @pytest.mark.parametrize("sql", HOSTILE)
-def test_the_second_layer_holds_alone(runs, tmp_path, monkeypatch, sql):
+def test_the_second_layer_holds_alone(runs, bare, tmp_path, sql):
     """With the rules taken away, the process itself reaches no file, setting or extension, and leaves nothing behind."""
-    monkeypatch.setattr("ockham.guard.guard.check", lambda text, views: None)
     out = tmp_path / "out"
+    evidence, segment = next(runs.rglob("decisions/**/*.parquet")), next(runs.rglob("*.jsonl"))
     before = _listing(runs)
-    with Guard(runs, timeout=10, memory_mb=300) as bare, pytest.raises(QueryError):
-        bare.query("select 1")
-        _raw(bare, sql.format(out=out))
+    bare.query("select 1 as one")
+    with pytest.raises(QueryError):
+        _raw(bare, sql.format(out=out, runs=runs, evidence=evidence, segment=segment))
     assert not out.exists()
     assert _listing(runs) == before
+    assert bare.query("select count(*) as n from runs").table.to_pylist() == [{"n": 1}]
+
+
+KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2])
+
+
+def test_what_may_be_read_can_only_be_read(runs):
+    """Below the runs DuckDB may open a file, as the evidence that it answers from; even attached it is not written."""
+    evidence = next(runs.rglob("decisions/**/*.parquet"))
+    before = _listing(runs)
+    with Guard(runs, timeout=5) as own:
+        own.query("select 1 as one")
+        for sql in (f"attach '{evidence}' as e", "create table e.x as select 1 as x", "checkpoint e"):
+            with contextlib.suppress(QueryError):
+                _raw(own, sql)
+    assert _listing(runs) == before
+
+
+@pytest.mark.skipif(KERNEL < (6, 2), reason="no Landlock that forbids truncation")
+def test_where_the_kernel_can_the_child_cannot_write(runs, tmp_path):
+    """DuckDB reads by itself only in a process that has given up writing, starting programs and connecting."""
+    code = (
+        "from ockham.guard.landlock import forbid_writing; import os, socket, subprocess; "
+        f"held = forbid_writing(); told = []\n"
+        f"for act in (lambda: open(r'{tmp_path}/x', 'w'), lambda: os.truncate(r'{tmp_path}/there', 0), "
+        f"lambda: os.remove(r'{tmp_path}/there'), lambda: os.rename(r'{tmp_path}/there', r'{tmp_path}/y'), "
+        f"lambda: os.mkdir(r'{tmp_path}/d'), lambda: os.symlink('a', r'{tmp_path}/l'), lambda: os.execv('/bin/true', ['true']), "
+        "lambda: socket.create_connection(('127.0.0.1', 9))):\n"
+        "    try: act(); told.append('did')\n"
+        "    except ConnectionRefusedError: told.append('tried')\n"
+        "    except OSError: told.append('no')\n"
+        f"print(held, told, open(r'{tmp_path}/there').read())"
+    )
+    (tmp_path / "there").write_text("kept")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"True {['no'] * 8} kept\n"
+
+
+def test_with_threads_it_says_so():
+    """Threads that run already would not be held, so the answer is no."""
+    code = (
+        "import threading, time; threading.Thread(target=time.sleep, args=(1,), daemon=True).start(); "
+        "from ockham.guard.landlock import forbid_writing; print(forbid_writing())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("reader", ["duckdb", "arrow"])
+def test_both_readers_answer_alike(runs, reader):
+    """Whoever opens the files, the rows are the same; a run that appears is seen."""
+    from ockham.catalog import Catalog
+
+    sql = "select plugin, action, count(*) as n, max(map_keys(numbers)) as k from decisions group by all order by all"
+    with Guard(runs, reader=reader) as own:
+        assert own.query(sql).table.to_pylist() == Catalog(runs).rows(sql)
 
 
 def _raw(guard, sql):
@@ -111,7 +200,7 @@ def _raw(guard, sql):
     import json
 
     request = {"sql": sql, "parameters": None, "limit": 10, "wrap": False}
-    head, _ = guard._exchange(json.dumps(request).encode() + b"\n", 10)
+    head, _ = guard._exchange(json.dumps(request).encode() + b"\n", guard.timeout)
     if "error" in head:
         raise QueryError(head["error"])
 
