@@ -30,7 +30,7 @@ from ockham.plugins.finite import FinitePlugin
 from ockham.plugins.limiter import LimiterPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy_file import Document, boolean, check_contract, read_policy
-from ockham.policy_plugins import check_setting, code_digest, plugin_class
+from ockham.policy_plugins import check_setting, code_digest, plugin_class, use_of
 
 HYPERPARAMETERS: Mapping[str, Any] = {
     "lambda_ockham": 0.01,
@@ -144,9 +144,7 @@ def policy_from_json(canonical: bytes) -> Policy:
     """
     try:
         content = json.loads(canonical)
-        plugins = [
-            (entry["name"], entry["use"], entry["settings"], entry["shadow"]) for entry in content["plugins"]
-        ]
+        plugins = [(e["name"], e["use"], e["settings"], e["shadow"]) for e in content["plugins"]]
     except (ValueError, KeyError, TypeError) as error:
         raise PolicyError(f"these bytes are no policy: {error}") from None
     if not plugins or canonical != _canonical(content):
@@ -158,7 +156,7 @@ def policy_of(
     plugins: Sequence[OccamPlugin], name: str = "custom", hyperparameters: Mapping[str, Any] | None = None
 ) -> Policy:
     """The policy that plugin objects amount to."""
-    entries = [(plugin_name(plugin), _use_of(plugin), plugin) for plugin in plugins]
+    entries = [(plugin_name(plugin), use_of(type(plugin)), plugin) for plugin in plugins]
     document = Document(
         name=name, hyperparameters={**HYPERPARAMETERS, **(hyperparameters or {})}, source="objects"
     )
@@ -246,9 +244,3 @@ def _check_order(document: Document, plugins: Sequence[OccamPlugin]) -> None:
             f"{document.place('plugins', 'memory', 'complexity_threshold')}memory.complexity_threshold {drift:g} must lie below "
             f"limiter.complexity_ceiling {ceiling:g}: a projection lands on the ceiling give or take a rounding"
         )
-
-
-def _use_of(plugin: OccamPlugin) -> str:
-    cls = type(plugin)
-    path = f"{cls.__module__}:{cls.__qualname__}"
-    return next((name for name, known in BUILT_IN.items() if known == path), path)

@@ -1,12 +1,7 @@
-"""Reading a policy file: YAML 1.2 by ruamel.yaml, `extends`, overrides, and the place of everything for errors.
-
-PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; ruamel.yaml reads YAML 1.2.
-"""
+"""A policy file with what it extends and the overrides on top, and the place of everything for errors."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +10,15 @@ from typing import Any
 import jsonschema_rs
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from ockham import shipped
 from ockham.errors import PolicyError, nearest
 from ockham.event import lossless
+from ockham.policy_yaml import KEYS, extended, parsed
 from ockham.record.schema import load
 
-ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
 VERSION = 1
-KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
 HYPERPARAMETERS: Mapping[str, type | tuple[str, ...]] = {
     "lambda_ockham": float,
     "evaluations": int,
@@ -32,7 +26,6 @@ HYPERPARAMETERS: Mapping[str, type | tuple[str, ...]] = {
     "grad_clip": float,
 }
 BANDS = ("update_rate", "accept_rate")
-MAX_EXTENDS = 8
 
 
 @dataclass
@@ -57,11 +50,6 @@ class Document:
         return f"{self.source}: " if self.source else ""
 
 
-def preset_names() -> list[str]:
-    """All shipped presets and the other names they are known by."""
-    return sorted([*(path.stem for path in shipped.presets().glob("*.yaml")), *ALIASES])
-
-
 def read_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Document:
     """Read a preset or file with everything it extends, then put overrides on top.
 
@@ -70,8 +58,8 @@ def read_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Docu
 
     """
     document = Document()
-    for path in reversed(_chain(name_or_path)):
-        _merge(document, path, _parse(path))
+    for path in reversed(extended(name_or_path)):
+        _merge(document, path, parsed(path))
     for override in overrides:
         _override(document, override)
     return document
@@ -92,49 +80,6 @@ def check_contract(document: Document, plugins: Mapping[str, Mapping[str, Any]])
     if error is not None:
         path = [str(part) for part in error.instance_path]
         raise PolicyError(f"{document.place(*path)}{'.'.join(path) or 'policy'}: {error.message:.300}")
-
-
-def _chain(name_or_path: str | Path) -> list[Path]:
-    """The file and all that it extends, the nearest first."""
-    paths = [_find(name_or_path)]
-    while (base := _parse(paths[-1]).get("extends")) is not None:
-        paths.append(_find(base, paths[-1].parent))
-        if paths[-1] in paths[:-1] or len(paths) > MAX_EXTENDS:
-            raise PolicyError(
-                f"{paths[-1]}: extends itself by way of {' > '.join(path.name for path in paths)}"
-            )
-    return paths
-
-
-def _find(name_or_path: Any, beside: Path | None = None) -> Path:
-    text = str(name_or_path)
-    preset = shipped.presets() / f"{ALIASES.get(text, text)}.yaml"
-    if text in preset_names():
-        return preset
-    path = Path(text) if beside is None else beside / text
-    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
-        known = preset_names()
-        what = (
-            f"no policy file {text!r:.200}"
-            if path.suffix in (".yaml", ".yml")
-            else f"no preset {text!r:.200}{nearest(text, known)}"
-        )
-        raise PolicyError(f"{what}; presets: {', '.join(known)}")
-    return path
-
-
-def _parse(path: Path) -> CommentedMap:
-    yaml = YAML(typ="rt")  # round-trip: the only loader that keeps line numbers; it makes no Python objects
-    try:
-        loaded = yaml.load(io.StringIO(path.read_text(encoding="utf-8-sig")))
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise PolicyError(f"{path}:{line}: {error.problem or error.context}") from None
-    except (YAMLError, ValueError, OSError) as error:
-        raise PolicyError(f"{path}: {error}") from None
-    if not isinstance(loaded, CommentedMap):
-        raise PolicyError(f"{path}:1: a policy is a mapping with the keys {', '.join(KEYS)}")
-    return loaded
 
 
 def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:

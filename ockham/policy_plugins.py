@@ -39,6 +39,12 @@ def plugin_class(use: str, place: str = "") -> type[OccamPlugin]:
     return _imported(points[use].value, place)
 
 
+def use_of(cls: type) -> str:
+    """What a policy calls a class: the inverse of `plugin_class`."""
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    return next((name for name, known in BUILT_IN.items() if known == path), path)
+
+
 def check_setting(cls: type[OccamPlugin], plugin: str, key: str, value: Any, place: str) -> Any:
     """A setting as the parameter wants it: an int where a float is asked for becomes one.
 

@@ -14,3 +14,15 @@ def _own_environment(tmp_path_factory):
     yield
     os.environ.pop("OCKHAM_KEY_DIR")
     os.environ.update(kept)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a policy file and gives its path."""
+
+    def write(text, name="mine.yaml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

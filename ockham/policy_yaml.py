@@ -1,0 +1,82 @@
+"""YAML 1.2 by ruamel.yaml, each key with its line, and the way from a policy to all that it extends.
+
+PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; ruamel.yaml reads YAML 1.2.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from ockham import shipped
+from ockham.errors import PolicyError, nearest
+
+ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
+KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
+MAX_EXTENDS = 8
+
+
+def preset_names() -> list[str]:
+    """All shipped presets and the other names they are known by."""
+    return sorted([*(path.stem for path in shipped.presets().glob("*.yaml")), *ALIASES])
+
+
+def extended(name_or_path: str | Path) -> list[Path]:
+    """The file of a policy and all that it extends, the nearest first.
+
+    Raises:
+        PolicyError: if one is not there, or extends itself.
+
+    """
+    paths = [_find(name_or_path)]
+    while (base := parsed(paths[-1]).get("extends")) is not None:
+        paths.append(_find(base, paths[-1].parent))
+        if paths[-1] in paths[:-1] or len(paths) > MAX_EXTENDS:
+            raise PolicyError(
+                f"{paths[-1]}: extends itself by way of {' > '.join(path.name for path in paths)}"
+            )
+    return paths
+
+
+def _find(name_or_path: Any, beside: Path | None = None) -> Path:
+    text = str(name_or_path)
+    preset = shipped.presets() / f"{ALIASES.get(text, text)}.yaml"
+    if text in preset_names():
+        return preset
+    path = Path(text) if beside is None else beside / text
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
+        known = preset_names()
+        what = (
+            f"no policy file {text!r:.200}"
+            if path.suffix in (".yaml", ".yml")
+            else f"no preset {text!r:.200}{nearest(text, known)}"
+        )
+        raise PolicyError(f"{what}; presets: {', '.join(known)}")
+    return path
+
+
+def parsed(path: Path) -> CommentedMap:
+    """One file as a mapping that knows its lines.
+
+    Raises:
+        PolicyError: naming file and line, if it is no YAML 1.2, or no mapping.
+
+    """
+    yaml = YAML(typ="rt")  # round-trip: the only loader that keeps line numbers; it makes no Python objects
+    try:
+        loaded = yaml.load(io.StringIO(path.read_text(encoding="utf-8-sig")))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PolicyError(f"{path}:{line}: {error.problem or error.context}") from None
+    except (YAMLError, ValueError, OSError) as error:
+        raise PolicyError(f"{path}: {error}") from None
+    if not isinstance(loaded, CommentedMap):
+        raise PolicyError(f"{path}:1: a policy is a mapping with the keys {', '.join(KEYS)}")
+    return loaded
