@@ -1,9 +1,4 @@
-"""The table of the context's fields: the only place that says what is a fact, a knob or a gauge.
-
-* a *fact* was measured before the chain runs and never changes;
-* a *knob* may be turned by a plugin; each batch starts at the trainer's scheduled value;
-* a *gauge* is measured by the trainer after the step and carries over to the next batch.
-"""
+"""The table of the context's fields: the only place that says what is a fact, a knob or a gauge."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The Pareto frontier of accepted candidates: which no other one beats in loss, FLOPs, MB and drift at once."""
+"""Accepted candidates: their Pareto frontier over loss, FLOPs, MB and drift, and their weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -61,3 +62,19 @@ def state_of(snapshot: ModelSnapshot) -> dict[str, Any]:
     state = asdict(snapshot)
     del state["path"]
     return state
+
+
+def save_weights(model: Any, path: Path) -> str:
+    """Write weights as safetensors without importing torch: a tensor on any device becomes a numpy array."""
+    from safetensors.numpy import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: _array(tensor) for name, tensor in model.state_dict().items()}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(save(arrays))
+    temporary.rename(path)
+    return str(path)
+
+
+def _array(tensor: Any) -> Any:
+    return tensor.detach().cpu().contiguous().numpy() if hasattr(tensor, "detach") else tensor

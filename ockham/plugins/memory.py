@@ -15,7 +15,14 @@ from typing import Any, ClassVar, NamedTuple
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.frontier import ModelSnapshot, OccamMetrics, pareto, snapshot_from, state_of
+from ockham.frontier import (
+    ModelSnapshot,
+    OccamMetrics,
+    pareto,
+    save_weights,
+    snapshot_from,
+    state_of,
+)
 from ockham.plugin import OccamPlugin
 from ockham.quotient import Performance, QuotientSpec, improvement, occam_quotient, performance_of
 
@@ -125,7 +132,7 @@ class OckhamMemory(OccamPlugin):
                 f"memory: the weights of iteration {ctx.iter_num} are not the last accepted ones"
             )
         store = self.store or (
-            lambda weights, _ctx, name: _save(weights, Path(folder) / f"{name}.safetensors")
+            lambda weights, _ctx, name: save_weights(weights, Path(folder) / f"{name}.safetensors")
         )
         saved = replace(snapshot, path=store(model, ctx, snapshot.snapshot_id))
         self.frontier = [saved if kept.snapshot_id == saved.snapshot_id else kept for kept in self.frontier]
@@ -252,19 +259,3 @@ class OckhamMemory(OccamPlugin):
 
 
 OckhamMemoryV2 = OckhamMemory  # the name that the first documents gave it
-
-
-def _save(model: Any, path: Path) -> str:
-    """Write weights without importing torch: a tensor on any device becomes a numpy array."""
-    from safetensors.numpy import save
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: _array(tensor) for name, tensor in model.state_dict().items()}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(save(arrays))
-    temporary.rename(path)
-    return str(path)
-
-
-def _array(tensor: Any) -> Any:
-    return tensor.detach().cpu().contiguous().numpy() if hasattr(tensor, "detach") else tensor
