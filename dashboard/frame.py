@@ -10,42 +10,63 @@ import altair as alt
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboard.source import Answer, ask, ask_sql, or_error, runs_folder
+from dashboard.source import Answer, ask, ask_sql, or_error, runs_folder, store
+
+ROWS_SHOWN = 1_000
+EVERY_SECONDS = 2.0
 
 
 def head(question: str, answer: str) -> None:
     """The page's question, and one sentence that answers it; text of runs is never read as markdown."""
-    st.title(question)
+    st.title(question, anchor=False)
     st.text(answer)
 
 
+def section(title: str, caption: str = "") -> None:
+    """A heading of our own words."""
+    st.subheader(title, anchor=False)
+    if caption:
+        st.caption(caption)
+
+
 def choose_run(key: str = "run") -> str | None:
-    """The run of the URL, or the newest; an unknown one is said to be unknown."""
-    found = or_error(ask_sql, "select run_id from runs order by created desc")
+    """The run of the URL, or the one looked at before, or the newest; an unknown one is said to be unknown."""
+    found = or_error(ask_sql, "select run_id from runs order by created desc, run_id")
     if found is None:
         return None
     names = [row["run_id"] for row in found.rows()]
+    asked = st.query_params.get(key)
+    if asked is not None and asked not in names:
+        _unknown(key, asked, names)
+        return None
     if not names:
         empty()
         return None
-    asked = st.query_params.get(key)
-    if asked is not None and asked not in names:
-        st.error("The run that this address names is not here. Choose one that is:")
-        st.code(asked[:300], language=None)
-        picked = st.selectbox("Run", names, index=None, key=f"{key}-other")
+    before = st.session_state.get(f"last-{key}")
+    start = asked or (before if before in names else names[1 if key != "run" and len(names) > 1 else 0])
+    label = "Run" if key == "run" else "Other run"
+    if asked and st.session_state.get(f"url-{key}") != asked:  # the address leads, also where the menu was used before
+        st.session_state.pop(f"{key}-choice", None)
+    chosen = st.sidebar.selectbox(label, names, index=names.index(start), key=f"{key}-choice")
+    if chosen != asked:
+        st.query_params[key] = chosen
+    st.session_state[f"last-{key}"] = st.session_state[f"url-{key}"] = chosen
+    return str(chosen)
+
+
+def _unknown(key: str, asked: str, names: list[str]) -> None:
+    why = store().broken.get(asked)
+    st.error(
+        "The run that this address names cannot be read." if why else "The run that this address names is not here."
+    )
+    st.code((why or asked)[:300], language=None)
+    if names:
+        picked = st.selectbox("Runs that are here", names, index=None, key=f"{key}-other")
         if picked:
             st.query_params[key] = picked
             st.rerun()
-        return None
-    chosen = st.sidebar.selectbox(
-        "Run" if key == "run" else "Other run",
-        names,
-        index=names.index(asked) if asked else 0,
-        key=f"{key}-choice",
-    )
-    if chosen != asked:
-        st.query_params[key] = chosen
-    return str(chosen)
+    else:
+        empty()
 
 
 def empty() -> None:
@@ -54,18 +75,38 @@ def empty() -> None:
     st.code(f"ockham --runs {runs_folder()} train --set max_iters=300", language="bash")
 
 
-def chart(drawn: alt.Chart | alt.LayerChart | None, answer: Answer, name: str, alt_text: str) -> None:
-    """A chart, and under it rows used, time, SQL, the table itself and its downloads."""
+def chart(
+    drawn: Callable[[], alt.Chart | alt.LayerChart], answer: Answer, name: str, alt_text: str, **options: Any
+) -> None:
+    """A chart, and under it rows used, time, SQL, the table itself and its downloads.
+
+    Args:
+        drawn: makes the chart; what it raises is shown in its place.
+        answer: the table that it shows.
+        name: for keys and file names.
+        alt_text: what it shows, in words.
+        options: for `st.altair_chart`.
+
+    """
     if answer.table.num_rows == 0:
         st.caption("Nothing to draw: no rows.")
-    elif drawn is not None:
-        st.altair_chart(drawn.properties(description=alt_text), key=f"chart-{name}")
+    else:
+        try:
+            st.altair_chart(drawn(), alt=alt_text, **{"key": f"chart-{name}", **options})
+        except (ValueError, TypeError, KeyError) as error:
+            st.error("This chart could not be drawn.", icon=":material/error:")
+            st.code(str(error)[:600], language=None)
     under(answer, name, alt_text)
 
 
 def under(answer: Answer, name: str, alt_text: str = "") -> None:
-    """Rows, time, SQL, table, downloads."""
-    with st.expander(f"{answer.table.num_rows:,} rows, {answer.seconds * 1000:.0f} ms. SQL, table, download"):
+    """Rows, time, SQL, table, downloads; made only when somebody opens it."""
+    rows = answer.table.num_rows
+    label = f"{rows:,} {'row' if rows == 1 else 'rows'}, {answer.seconds * 1000:.0f} ms: SQL, table, download"
+    box = st.popover(label, type="tertiary", key=f"under-{name}", on_change="rerun")
+    if not box.open:
+        return
+    with box:
         if alt_text:
             st.text(alt_text)
         st.code(answer.sql, language="sql")
@@ -73,25 +114,39 @@ def under(answer: Answer, name: str, alt_text: str = "") -> None:
             st.code(
                 ", ".join(f"${key} = {value!r}" for key, value in answer.parameters.items()), language=None
             )
-        st.dataframe(answer.table.slice(0, 1_000), key=f"table-{name}")
+        st.dataframe(answer.table.slice(0, ROWS_SHOWN), key=f"table-{name}")
+        if rows > ROWS_SHOWN:
+            st.caption(f"The first {ROWS_SHOWN:,} rows; the downloads hold all {rows:,}.")
         left, right = st.columns(2)
         left.download_button(
-            "CSV", _csv(answer), f"{name}.csv", "text/csv", key=f"csv-{name}", on_click="ignore"
+            "CSV", lambda: csv_bytes(answer), f"{name}.csv", "text/csv", key=f"csv-{name}", on_click="ignore"
         )
         right.download_button(
-            "Parquet", _parquet(answer), f"{name}.parquet", key=f"parquet-{name}", on_click="ignore"
+            "Parquet", lambda: parquet_bytes(answer), f"{name}.parquet", key=f"parquet-{name}", on_click="ignore"
         )
 
 
 def follow(draw: Callable[[], None], run_id: str) -> None:
-    """Draw once, or every two seconds while the run goes on and the reader wants it."""
-    state = or_error(ask_sql, "select state from runs where run_id = $run", run=run_id)
-    live = state is not None and state.rows() and state.rows()[0]["state"] == "UNFINISHED"
-    wanted = st.sidebar.toggle("Follow the live run", value=False, key="live") if live else False
-    st.fragment(draw, run_every=2.0 if wanted else None)()
+    """Draw; again every two seconds while the run goes on and the reader lets it. Its end is noticed."""
+    live = _live(run_id)
+    wanted = live and st.sidebar.toggle(
+        "Follow the live run", value=True, key="live", help="Off: the page stands still."
+    )
+
+    def drawn() -> None:
+        if live and wanted and not _live(run_id):
+            st.rerun()
+        draw()
+
+    st.fragment(drawn, run_every=EVERY_SECONDS if wanted else None)()
 
 
-def span(run_id: str) -> tuple[int, int] | None:
+def _live(run_id: str) -> bool:
+    found = or_error(ask_sql, "select state from runs where run_id = $run", run=run_id)
+    return found is not None and any(row["state"] == "UNFINISHED" for row in found.rows())
+
+
+def span(run_id: str, key: str = "span") -> tuple[int, int] | None:
     """The iterations to look at, from the URL or two number inputs; None for a run without batches."""
     found = or_error(ask, "span", run=run_id)
     row: dict[str, Any] = found.rows()[0] if found is not None else {"batches": 0}
@@ -99,34 +154,54 @@ def span(run_id: str) -> tuple[int, int] | None:
         st.info("This run has no batch yet.")
         return None
     first, last = int(row["first"]), int(row["last"])
-    low = st.sidebar.number_input(
-        "From iteration", first, last, _number("from", first, first, last), key="span-low"
-    )
-    high = st.sidebar.number_input(
-        "To iteration", int(low), last, max(int(low), _number("to", last, first, last)), key="span-high"
-    )
-    if (low, high) != (first, last):
-        st.query_params.update({"from": str(int(low)), "to": str(int(high))})
-    return int(low), int(high)
+    names = f"{key}-low-{run_id}", f"{key}-high-{run_id}"
+    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
+    for name, part in zip(names, ("from", "to"), strict=True):
+        st.session_state.setdefault(name, _number(part, first, last))
+    ask_for = {"min_value": first, "max_value": last, "value": None, "on_change": _to_url, "args": names}
+    low = left.number_input("From iteration", placeholder=str(first), key=names[0], **ask_for)
+    high = middle.number_input("To iteration", placeholder=str(last), key=names[1], **ask_for)
+    right.button("Whole run", key=f"{key}-whole", on_click=zoom, args=(run_id, None, None, key), width="stretch")
+    start, end = first if low is None else int(low), last if high is None else int(high)
+    return (start, end) if start <= end else (end, start)
 
 
-def _number(key: str, default: int, low: int, high: int) -> int:
+def zoom(run_id: str, low: int | None, high: int | None, key: str = "span") -> None:
+    """Look at other iterations; None: from the first, to the last. For callbacks of widgets."""
+    names = f"{key}-low-{run_id}", f"{key}-high-{run_id}"
+    st.session_state[names[0]], st.session_state[names[1]] = low, high
+    _to_url(*names)
+
+
+def _to_url(low: str, high: str) -> None:
+    for name, key in (("from", low), ("to", high)):
+        value = st.session_state.get(key)
+        if value is None:
+            st.query_params.pop(name, None)
+        else:
+            st.query_params[name] = str(int(value))
+
+
+def _number(key: str, low: int, high: int) -> int | None:
     text = st.query_params.get(key, "")
-    return min(max(int(text), low), high) if text.isascii() and text.isdigit() and len(text) < 16 else default
+    return min(max(int(text), low), high) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
-def _csv(answer: Answer) -> bytes:
+def csv_bytes(answer: Answer) -> bytes:
+    """Comma-separated; a cell that a spreadsheet would run begins with an apostrophe."""
     from ockham.cli.output import shown
 
     out = io.StringIO()
-    out.write(",".join(answer.table.column_names) + "\n")
-    for row in answer.rows():
-        cells = [shown(value).replace('"', '""') for value in row.values()]
+    columns = [answer.table.column(i).to_pylist() for i in range(answer.table.num_columns)]
+    for row in [tuple(answer.table.column_names), *zip(*columns, strict=True)]:
+        cells = [shown(value).replace('"', '""') for value in row]
         out.write(",".join(f'"{chr(39) + c if c[:1] in "=+@" else c}"' for c in cells) + "\n")
     return out.getvalue().encode()
 
 
-def _parquet(answer: Answer) -> bytes:
+def parquet_bytes(answer: Answer) -> bytes:
+    """Parquet, with the SQL and its parameters in the file's metadata."""
+    about = {b"ockham.sql": answer.sql.encode(), b"ockham.parameters": repr(answer.parameters).encode()}
     sink = io.BytesIO()
-    pq.write_table(answer.table, sink, compression="zstd")
+    pq.write_table(answer.table.replace_schema_metadata(about), sink, compression="zstd")
     return sink.getvalue()

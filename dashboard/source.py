@@ -1,8 +1,9 @@
-"""Where the pages get their tables: one catalog for all sessions, asked by name, each answer kept for two seconds."""
+"""Where the pages get their tables: one catalog for all sessions, asked by name, each answer kept until a file changes."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,16 @@ import pyarrow as pa
 import streamlit as st
 
 from ockham.catalog import Catalog
+from ockham.catalog.files import read_tail
+from ockham.catalog.listing import Listing
 from ockham.catalog.views import page_query, question
-from ockham.errors import OckhamError
+from ockham.errors import CannotJudgeError, OckhamError
 from ockham.odr.tables import tables_of_folder
+from ockham.record.folder import RunFolder, list_runs
 
 RUNS = "OCKHAM_RUNS"
 ODR = "OCKHAM_ODR"
+LOOK_SECONDS = 0.5  # files are looked at again at most so often, whatever the number of charts on a page
 
 
 class Answer(NamedTuple):
@@ -31,6 +36,78 @@ class Answer(NamedTuple):
         return list(self.table.to_pylist())
 
 
+class Store:
+    """A catalog that leaves out runs which can't be read, and says so, instead of answering nothing at all.
+
+    Args:
+        runs: folder of runs.
+        odr: folder of decision records, looked at again whenever a file in it changes.
+
+    """
+
+    def __init__(self, runs: Path, odr: Path) -> None:
+        self.runs, self.odr = runs, odr
+        self.broken: dict[str, str] = {}
+        self._catalog: Catalog | None = None
+        self._records: object = None
+        self._looked = 0.0
+        self._generation = 0
+        self._lock = threading.RLock()
+
+    def catalog(self) -> Catalog:
+        """The catalog, its files looked at a moment ago."""
+        with self._lock:
+            if self._catalog is None or time.monotonic() - self._looked > LOOK_SECONDS:
+                self._look()
+                self._looked = time.monotonic()
+            assert self._catalog is not None
+            return self._catalog
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Another one whenever any file has changed."""
+        found = self.catalog()
+        return self._generation, found.version
+
+    def _look(self) -> None:
+        try:
+            self._open()
+        except CannotJudgeError:
+            self.broken = _broken(self.runs)
+            self._open()
+
+    def _open(self) -> None:
+        records = _files(self.odr)
+        if self._catalog is None or records != self._records:
+            tables = tables_of_folder(self.odr)
+            only = [run for run in list_runs(self.runs) if run not in self.broken] if self.broken else None
+            self._catalog, self._records = Catalog(self.runs, tables, only=only), records
+            self._generation += 1
+            return
+        if self.broken:
+            self.broken = _broken(self.runs)
+            self._catalog.only = [run for run in list_runs(self.runs) if run not in self.broken]
+        self._catalog.refresh()
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    if not folder.is_dir():
+        return []
+    return sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.md"))
+
+
+def _broken(runs: Path) -> dict[str, str]:
+    """Runs with a line that is no event, and where it stands."""
+    found: dict[str, str] = {}
+    for run_id in list_runs(runs):
+        try:
+            for segment in Listing().find([RunFolder(runs, run_id)]).segments:
+                read_tail(segment, None)
+        except CannotJudgeError as error:
+            found[run_id] = str(error)
+    return found
+
+
 def runs_folder() -> Path:
     return Path(os.environ.get(RUNS, "runs"))
 
@@ -39,21 +116,31 @@ def odr_folder() -> Path:
     return Path(os.environ.get(ODR, "odr"))
 
 
-@st.cache_resource(show_spinner="Reading the runs")
-def catalog(runs: str, odr: str) -> Catalog:
-    return Catalog(runs, tables_of_folder(Path(odr)))
+@st.cache_resource(show_spinner="Reading the runs", max_entries=4)
+def _store(runs: str, odr: str) -> Store:
+    return Store(Path(runs), Path(odr))
 
 
-@st.cache_data(ttl=2, max_entries=200, show_spinner=False)
-def _asked(runs: str, odr: str, sql: str, parameters: tuple[tuple[str, Any], ...]) -> tuple[pa.Table, float]:
+def store() -> Store:
+    """The one store of this folder."""
+    return _store(str(runs_folder()), str(odr_folder()))
+
+
+@st.cache_data(max_entries=400, show_spinner=False)
+def _asked(
+    runs: str, odr: str, version: tuple[int, int], sql: str, parameters: tuple[tuple[str, Any], ...]
+) -> tuple[pa.Table, float]:
     began = time.perf_counter()
-    table = catalog(runs, odr).sql(sql, dict(parameters) or None)
+    table = _store(runs, odr).catalog().sql(sql, dict(parameters) or None)
     return table, time.perf_counter() - began
 
 
 def ask_sql(sql: str, **parameters: Any) -> Answer:
     """Our own SQL, never a person's."""
-    table, seconds = _asked(str(runs_folder()), str(odr_folder()), sql, tuple(sorted(parameters.items())))
+    version = store().version
+    table, seconds = _asked(
+        str(runs_folder()), str(odr_folder()), version, sql, tuple(sorted(parameters.items()))
+    )
     return Answer(table, sql, parameters, seconds)
 
 

@@ -2,74 +2,106 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
-from dashboard.frame import empty, head, under
-from dashboard.source import ask, ask_sql, or_error
+from dashboard.frame import empty, head, section, under
+from dashboard.source import Answer, ask, ask_saved, or_error, store
 
-summary = or_error(
-    ask_sql,
-    "select s.*, r.created, r.data from run_summary s join runs r using (run_id) order by r.created desc",
-)
-attention = or_error(ask, "attention")
-rows = summary.rows() if summary is not None else []
-looks = attention.rows() if attention is not None else []
-need = len({row["run_id"] for row in looks})
-told = (
-    f"{len(rows)} {'run' if len(rows) == 1 else 'runs'}; {need or 'none'} of them {'needs' if need == 1 else 'need'} a look."
-    if rows
-    else "No run yet."
-)
-head("Which runs are there, and which need a look?", told)
-if not rows:
-    empty()
-    st.stop()
-newest = rows[0]
-st.subheader("The newest run")
-st.text(f"{newest['run_id']}: {newest['state']}, policy {newest['policy']}")
-percent = lambda value: "-" if value is None else f"{value:.1%}"  # noqa: E731
-columns = st.columns(5)
-columns[0].metric("Update rate", percent(newest["update_rate"]))
-columns[1].metric(
-    "Accept rate",
-    percent(newest["accept_rate"]),
-    f"of {newest['evaluations']} evaluations",
-    delta_color="off",
-    delta_arrow="off",
-)
-columns[2].metric(
-    "Compute saved",
-    percent(newest["compute_saved"]),
-    "measured in the run",
-    delta_color="off",
-    delta_arrow="off",
-)
-columns[3].metric("Validation loss", "-" if newest["val_loss"] is None else f"{newest['val_loss']:.4f}")
-columns[4].metric("Not finite", f"{newest['nonfinite']:,}", "batches", delta_color="off", delta_arrow="off")
-st.subheader("Needs a look")
-if looks and attention is not None:
-    st.dataframe(attention.table, hide_index=True, key="attention")
-else:
-    st.text("Nothing: every run has ended, is finite, and keeps its band.")
-st.subheader("All runs")
-shown = summary.table.select(
-    [
-        "run_id",
-        "state",
-        "policy",
-        "batches",
-        "update_rate",
-        "evaluations",
-        "accept_rate",
-        "best_val_loss",
-        "compute_saved",
-        "created",
-    ]
-)
-picked = st.dataframe(
-    shown, hide_index=True, on_select="rerun", selection_mode="single-row", key="runs",
-    column_config={name: st.column_config.NumberColumn(format="percent") for name in ("update_rate", "accept_rate", "compute_saved")},
-)  # fmt: skip
-if picked.selection.rows:
-    st.switch_page("screens/run.py", query_params={"run": rows[picked.selection.rows[0]]["run_id"]})
-under(summary, "runs")
+SHOWN = ("run_id", "created", "state", "policy", "batches", "update_rate", "evaluations", "accept_rate", "best_val_loss", "compute_saved")  # fmt: skip
+RATES = ("update_rate", "accept_rate", "compute_saved")
+
+
+def percent(value: float | None) -> str:
+    """A share, or a dash."""
+    return "-" if value is None else f"{value:.1%}"
+
+
+def figures(newest: dict[str, Any]) -> None:
+    """What there is to say about the newest run, with the way that it went."""
+    sparks = or_error(ask, "sparks", run=newest["run_id"])
+    parts = sparks.rows() if sparks is not None else []
+    curve = {name: [part[name] for part in parts if part[name] is not None] for name in ("update_rate", "loss", "drift")}
+    oq = or_error(ask, "memory_points", run=newest["run_id"])
+    points = [row for row in oq.rows() if row["gain"] is not None] if oq is not None else []
+    kept = [row["gain"] for row in points if row["accepted"]]
+    columns = st.columns(5)  # labels are short because a column is narrow; the caption below says the rest
+    columns[0].metric("Update rate", percent(newest["update_rate"]), chart_data=curve["update_rate"] or None, border=True, height="stretch")
+    columns[1].metric(
+        "Training loss", f"{curve['loss'][-1]:.3f}" if curve["loss"] else "-", chart_data=curve["loss"] or None, border=True, height="stretch"
+    )
+    columns[2].metric("Drift", f"{curve['drift'][-1]:.3f}" if curve["drift"] else "-", chart_data=curve["drift"] or None, border=True, height="stretch")
+    columns[3].metric(
+        "OQ gain", f"{kept[-1]:+.1%}" if kept else "-", chart_data=[row["gain"] for row in points][-200:] or None, border=True, height="stretch"
+    )
+    columns[4].metric(
+        "Compute saved", percent(newest["compute_saved"]), f"{newest['accepted']} of {newest['evaluations']} kept",
+        delta_color="off", delta_arrow="off", border=True, height="stretch",
+    )  # fmt: skip
+    st.caption("Loss in nats/token and drift from the anchor at the end; OQ of the last kept checkpoint against the first; compute as measured in the run.")
+
+
+def attend(attention: Answer | None) -> None:
+    """What needs a look, runs that cannot be read among it."""
+    section("Needs a look")
+    for run_id, why in sorted(store().broken.items()):
+        st.error("A run cannot be read, and is left out of every page:", icon=":material/error:")
+        st.code(f"{run_id}: {why}"[:600], language=None)
+    if attention is not None and attention.table.num_rows:
+        st.dataframe(attention.table, hide_index=True, key="attention")
+        under(attention, "attention")
+    elif not store().broken:
+        st.text("Nothing: every run has ended, is finite, and keeps its band.")
+
+
+def all_runs(summary: Answer) -> None:
+    """The table; a row opens its run."""
+    section("All runs", "Choose a row to open it.")
+    picked = st.dataframe(
+        summary.table.select(list(SHOWN)), hide_index=True, on_select="rerun", selection_mode="single-row", key="runs",
+        column_config={name: st.column_config.NumberColumn(format="percent") for name in RATES},
+    )  # fmt: skip
+    under(summary, "runs")
+    if picked.selection.rows:
+        st.switch_page("screens/run.py", query_params={"run": summary.rows()[picked.selection.rows[0]]["run_id"]})
+
+
+def page() -> None:
+    """The page."""
+    question = "Which runs are there, and which need a look?"
+    summary, attention = or_error(ask, "runs"), or_error(ask, "attention")
+    if summary is None:
+        head(question, "The runs could not be read.")
+        return
+    rows = summary.rows()
+    need = len({row["run_id"] for row in attention.rows()} | set(store().broken)) if attention is not None else 0
+    if not rows:
+        head(question, "No run yet." if not store().broken else "No run that can be read.")
+        if store().broken:
+            attend(None)
+        else:
+            empty()
+        return
+    going = sum(row["state"] == "UNFINISHED" for row in rows)
+    head(
+        question,
+        f"{len(rows):,} {'run' if len(rows) == 1 else 'runs'}{f', {going} without an end in the log' if going else ''}; "
+        f"{need or 'none'} {'needs' if need == 1 else 'need'} a look.",
+    )
+    section("The newest run")
+    st.text(f"{rows[0]['run_id']}: {rows[0]['state']}, policy {rows[0]['policy']}")
+    figures(rows[0])
+    attend(attention)
+    all_runs(summary)
+    bands = or_error(ask_saved, "bands") if len(rows) <= 200 else None
+    if bands is not None:
+        section("Promised and kept", "Bands of update rate and accept rate that each policy promises.")
+        st.dataframe(
+            bands.table, hide_index=True, key="bands",
+            column_config={n: st.column_config.NumberColumn(format="percent") for n in bands.table.column_names if n.startswith(("update_", "accept_")) and not n.endswith("band")},
+        )  # fmt: skip
+        under(bands, "bands")
+
+
+page()

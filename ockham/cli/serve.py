@@ -46,6 +46,7 @@ def dashboard(
         sys.executable, "-m", "streamlit", "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
         f"--server.port={port}", f"--server.headless={'false' if show else 'true'}", "--browser.gatherUsageStats=false",
         "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false",
+        '--theme.headingFontSizes=["1.9rem", "1.35rem", "1.1rem"]', "--theme.primaryColor=#1C83CC",
     ]  # fmt: skip
     paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
     env = {
