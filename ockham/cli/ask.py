@@ -73,6 +73,10 @@ def ask(
     name: Annotated[str, typer.Argument(help="Name of a saved question; none lists them.")] = "",
     parameters: Parameters = None,
     run: Run = "",
+    engine: Annotated[
+        str, typer.Option(help="duckdb, or spark for a fleet (ockham[spark] and Java 17).")
+    ] = "duckdb",
+    master: Annotated[str, typer.Option(help="Where Spark runs.")] = "local[*]",
     runs: RunsOption = RUNS,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -83,7 +87,11 @@ def ask(
       ockham ask
 
       ockham ask refusals --run night-1
+
+      ockham ask update_rate --engine spark --master spark://host:7077
     """
+    if engine not in ("duckdb", "spark"):
+        raise BadInputError(f"--engine {engine!r}: duckdb or spark")
     from ockham.catalog import Catalog
     from ockham.catalog.views import question, question_names
 
@@ -99,7 +107,16 @@ def ask(
     if missing:
         raise QueryError(f"question {name!r} wants -p {missing[0]}=VALUE: {asked.parameters[missing[0]]}")
     typer.echo(asked.question, err=True)
-    write_table(Catalog(runs, _odr_tables(), only=only).ask(name, **values), form, output)
+    if engine == "duckdb":
+        write_table(Catalog(runs, _odr_tables(), only=only).ask(name, **values), form, output)
+        return
+    from ockham.spark import SparkCatalog
+
+    fleet = SparkCatalog(runs, _odr_tables(), only=only, master=master)
+    try:
+        write_table(fleet.ask(name, **values), form, output)
+    finally:
+        fleet.close()
 
 
 def schema(
@@ -161,7 +178,7 @@ def export(
 
 
 def _evidence(runs: Path, run: str, to: Path) -> None:
-    from ockham.cli.live import resolve
+    from ockham.cli.options import resolve
     from ockham.record.evidence import pack
     from ockham.record.folder import RunFolder
 
@@ -203,7 +220,7 @@ def _number(value: str) -> Any:
 
 
 def _only(runs: Path, run: str) -> list[str] | None:
-    from ockham.cli.live import resolve
+    from ockham.cli.options import resolve
 
     return [resolve(runs, run)] if run else None
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.live import resolve
-from ockham.cli.options import RunsOption
+from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import Format, FormatOption, OutputOption, shown, write_rows
 from ockham.errors import BadInputError
 

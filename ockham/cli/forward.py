@@ -34,7 +34,7 @@ def forward(
 
       ockham forward night-1 --to https://example.org/hook -F --type decision.made --batch 1
     """
-    from ockham.cli.live import resolve
+    from ockham.cli.options import resolve
     from ockham.errors import BadInputError
     from ockham.forward import Cursor, Receiver, cursor_path
     from ockham.forward import forward as send

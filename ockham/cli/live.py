@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption
+from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows, write_table
-from ockham.errors import BadInputError, RunError
+from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
     from ockham.catalog import Catalog
@@ -110,29 +110,6 @@ def tail(
         )  # fmt: skip
         for row in fresh:
             seen = max(seen, _tell(row))
-
-
-def resolve(runs: Path, beginning: str) -> str:
-    """The run ID that begins so.
-
-    Raises:
-        RunError: if none or more than one does.
-
-    """
-    from ockham.record.folder import list_runs
-
-    known = list_runs(runs)
-    if beginning in known:
-        return beginning
-    found = [name for name in known if name.startswith(beginning)]
-    if len(found) == 1:
-        return found[0]
-    told = (
-        f"more than one run begins so: {', '.join(found[:8])}"
-        if found
-        else f"there: {', '.join(known[:8]) or 'none'}"
-    )
-    raise RunError(f"no run {beginning!r} in {runs}; {told}")
 
 
 def _tell(row: dict[str, Any]) -> tuple[int, int]:

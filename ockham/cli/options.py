@@ -7,6 +7,31 @@ from typing import Annotated
 
 import typer
 
+from ockham.errors import RunError
+
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar="OCKHAM_RUNS", help="Folder of all runs.", show_default=True)
 ]
+
+
+def resolve(runs: Path, beginning: str) -> str:
+    """The run ID that begins so.
+
+    Raises:
+        RunError: if none or more than one does.
+
+    """
+    from ockham.record.folder import list_runs
+
+    known = list_runs(runs)
+    if beginning in known:
+        return beginning
+    found = [name for name in known if name.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    told = (
+        f"more than one run begins so: {', '.join(found[:8])}"
+        if found
+        else f"there: {', '.join(known[:8]) or 'none'}"
+    )
+    raise RunError(f"no run {beginning!r} in {runs}; {told}")

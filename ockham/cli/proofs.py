@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from ockham.cli.live import resolve
-from ockham.cli.options import RunsOption
+from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import FormatOption, OutputOption, save, shown
 from ockham.errors import BadInputError
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.compare import ablate, compare, confirm, roi
-from ockham.cli.live import resolve
-from ockham.cli.options import RunsOption
+from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
 from ockham.errors import BadInputError
 
