@@ -178,7 +178,7 @@ def bullet(observed: float, threshold: float) -> alt.LayerChart:
     base = alt.Chart(table)
     x = alt.X("observed:Q", title="observed (bar) and threshold (line)", scale=alt.Scale(zero=True))
     bar = base.mark_bar(size=18, color=UPDATE).encode(x=x, tooltip=["observed", "threshold"])
-    return (bar + base.mark_tick(size=44, thickness=3, color=SKIP).encode(x="threshold:Q")).properties(height=60)
+    return (bar + base.mark_tick(size=32, thickness=4, color=SKIP).encode(x="threshold:Q")).properties(height=80)
 
 
 def waterfall(table: pa.Table) -> alt.LayerChart:

@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from dashboard import charts
-from dashboard.frame import chart, choose_run, follow, head, under
-from dashboard.source import ask, ask_sql, or_error
+from dashboard.frame import chart, choose_run, follow, head, section, under
+from dashboard.source import ask, or_error
 
 run_id = choose_run()
 if run_id is None:
     st.stop()
 
 
+def answer(rows: list[dict[str, Any]], band: dict[str, Any]) -> str:
+    """One sentence."""
+    if not rows:
+        return "No checkpoint has been judged yet."
+    kept = [row for row in rows if row["accepted"]]
+    told = f"{len(kept)} of {len(rows)} candidates were kept"
+    rate, low, high = (band.get(name) for name in ("accept_rate", "accept_low", "accept_high"))
+    if rate is not None and low is not None and high is not None:
+        told += f" ({rate:.1%}, {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%})"
+    gain = kept[-1]["gain"] if kept else None
+    return told + (f"; the last one's quotient is {gain:+.1%} against the first." if gain is not None else ".")
+
+
 def draw() -> None:
     """Funnel, trend, frontier, near misses."""
-    points = or_error(ask, "memory_points", run=run_id)
-    rows = points.rows() if points is not None else []
-    accepted = [row for row in rows if row["accepted"]]
-    gain = accepted[-1]["gain"] if accepted else None
-    told = f"{len(accepted)} of {len(rows)} candidates were kept" + (
-        f"; the last one's quotient is {gain:+.1%} against the first." if gain is not None else "."
-    )
-    head("Which checkpoints were kept, and did the Occam Quotient rise?", told)
-    st.caption(
-        "At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss."
-    )
+    points, bands = or_error(ask, "memory_points", run=run_id), or_error(ask, "bands_of", run=run_id)
+    band = next(iter(bands.rows()), {}) if bands is not None else {}
+    head("Which checkpoints were kept, and did the Occam Quotient rise?", answer(points.rows() if points is not None else [], band))
+    st.caption("At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss.")
     funnel = or_error(ask, "funnel", run=run_id)
     left, right = st.columns([1, 2])
     with left:
         if funnel is not None:
-            st.subheader("Through the gates")
-            chart(charts.funnel(funnel.table), funnel, "funnel", "Candidates left after each gate.")
+            section("Through the gates")
+            chart(lambda: charts.funnel(funnel.table), funnel, "funnel", "Candidates left after each gate.")
     with right:
         if points is not None:
-            st.subheader("OQ against the first accepted")
+            section("OQ against the first accepted")
             chart(
-                charts.oq_trend(points.table),
-                points,
-                "oq",
+                lambda: charts.oq_trend(points.table), points, "oq",
                 "Each point is a candidate; shape and colour say which gate refused it, or that it was kept.",
-            )
+            )  # fmt: skip
     if points is not None:
-        st.subheader("Loss against drift")
-        chart(charts.pareto(points.table), points, "pareto", "Lower left is better in both.")
-    near = or_error(
-        ask_sql,
-        "select iter_num, loss, oq_improvement, oq_limit, oq_limit - oq_improvement as missing, decision_id from memory_decisions where run_id = $run and failed_gate = 'efficiency' and not superseded order by missing limit 10",
-        run=run_id,
-    )
-    if near is not None:
-        st.subheader("Near misses at the efficiency gate")
-        st.dataframe(near.table, hide_index=True, key="near")
+        section("Loss against drift", "Lower left is better in both.")
+        chart(lambda: charts.pareto(points.table), points, "pareto", "Validation loss against drift of each candidate, by outcome.")
+    near = or_error(ask, "near_misses_of", run=run_id)
+    if near is not None and near.table.num_rows:
+        section("Near misses", "What was missing, as a share of the limit; choose a row to open the decision.")
+        picked = st.dataframe(near.table, hide_index=True, key="near", on_select="rerun", selection_mode="single-row", height=280)
         under(near, "near")
+        if picked.selection.rows:
+            chosen = near.rows()[picked.selection.rows[0]]["decision_id"]
+            st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": chosen})
 
 
 follow(draw, run_id)

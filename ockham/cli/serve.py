@@ -13,6 +13,7 @@ from ockham.cli.options import RunsOption
 from ockham.errors import BadInputError
 
 RUNS = Path("runs")
+THEME = {"primaryColor": "#1C83CC", "headingFontSizes": '["1.9rem", "1.35rem", "1.15rem"]'}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,7 @@ def dashboard(
         sys.executable, "-m", "streamlit", "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
         f"--server.port={port}", f"--server.headless={'false' if show else 'true'}", "--browser.gatherUsageStats=false",
         "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false",
-        "--theme.light.primaryColor=#1C83CC", "--theme.dark.primaryColor=#1C83CC",
+        *(f"--theme.{scheme}.{name}={value}" for scheme in ("light", "dark") for name, value in THEME.items()),
     ]  # fmt: skip
     paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
     env = {
