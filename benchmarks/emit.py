@@ -108,12 +108,23 @@ def writer(folder: Path, events: int) -> float:
 def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
     """Seconds a batch of `run.batch` and `run.end` under preset balanced at 100 batches a second, and decisions a batch."""
     times, draw = [], __import__("random").Random(3)
-    with Run("balanced", runs=folder, run_id="chain", facts={"max_iters": batches, "vocab_size": 256, "model_params": 1000}) as run:
+    with Run(
+        "balanced",
+        runs=folder,
+        run_id="chain",
+        facts={"max_iters": batches, "vocab_size": 256, "model_params": 1000},
+    ) as run:
         first = run.attempt.log.next_sequence
         for i in range(batches):
             began = time.perf_counter()
             ctx = run.batch(i, 2 + draw.gauss(0, 0.3), learning_rate=1e-3, anchor_available=True)
-            run.end(ctx, grad_norm=draw.uniform(0.5, 2), complexity_cost=0.3 * draw.random(), drift_raw=0.3, seconds={"forward": 0.01})
+            run.end(
+                ctx,
+                grad_norm=draw.uniform(0.5, 2),
+                complexity_cost=0.3 * draw.random(),
+                drift_raw=0.3,
+                seconds={"forward": 0.01},
+            )
             times.append(time.perf_counter() - began)
             time.sleep(0.005)
         events = run.attempt.log.next_sequence - first
@@ -137,7 +148,9 @@ def step_seconds(batches: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--events", type=int, default=60_000)
     events = parser.parse_args().events
     gc.disable()
@@ -147,10 +160,18 @@ def main() -> None:
         slow, fast = writer(folder, events), writer_floor(folder, events)
         batch, decisions = chain_cost(folder, 1_000)
     step = step_seconds(60)
-    print(f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
-    print(f"hand over one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 (floor: a tuple into a deque {floor * 1e6:.2f} us)")
-    print(f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} (validate, encode, hash, write, sync)")
-    print(f"chain, preset balanced: {batch * 1e6:.0f} us a batch, {decisions:.2f} decisions a batch, {batch / max(decisions + 1, 1) * 1e6:.0f} us an event")
+    print(
+        f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    )
+    print(
+        f"hand over one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 (floor: a tuple into a deque {floor * 1e6:.2f} us)"
+    )
+    print(
+        f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} (validate, encode, hash, write, sync)"
+    )
+    print(
+        f"chain, preset balanced: {batch * 1e6:.0f} us a batch, {decisions:.2f} decisions a batch, {batch / max(decisions + 1, 1) * 1e6:.0f} us an event"
+    )
     print(f"share of a step of {step * 1e3:.1f} ms (size nano, one thread): {batch / step:.2%}")
     print(f"threads left: {threading.active_count()}")
 
