@@ -12,6 +12,7 @@ from ockham.catalog.views import VIEWS, question, question_names, views
 from ockham.errors import CannotJudgeError, QueryError
 from ockham.record.folder import RunFolder
 from ockham.run import Run
+from tests.catalog.resumed import resumed_run
 from tests.made import made_run
 from tests.samples import events
 
@@ -202,25 +203,7 @@ def test_a_torn_tail_is_left_out_and_garbage_is_named(tmp_path):
 
 def test_superseded_rows_are_marked(tmp_path):
     """What a resume goes back before is superseded, and no rate counts it twice."""
-    from ockham.record.checkpoints import starting_point
-
-    def keep(metadata, state):
-        import orjson
-
-        from ockham.record.checkpoints import Packed
-
-        return Packed({"state.json": orjson.dumps({**state, "trainer": {"settings": {}}})}, "0" * 64)
-
-    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
-        for i in range(20):
-            ctx = run.end(run.batch(i, 2.0))
-            if i == 9:
-                run.checkpoint(ctx, "resume", keep)
-    start = starting_point(tmp_path, "a")
-    with Run(runs=tmp_path, run_id="a", resumed=start) as run:
-        run.load_state_dict(start.state["run"])
-        for i in range(start.iter_num, 25):
-            run.end(run.batch(i, 2.0))
+    resumed_run(tmp_path)
     catalog = Catalog(tmp_path)
     counted = catalog.rows("select attempt, superseded, count(*) n from contexts group by all order by all")
     assert counted == [
