@@ -81,7 +81,8 @@ class CompressorPlugin(OccamPlugin):
         """Turn both knobs by the present scales; frozen while skipping."""
         if not ctx.updated or not (self.drifts or self.ln_lambda or self.ln_rate):
             return ctx
-        drift = sum(self.drifts) / len(self.drifts) if self.drifts else 0.0
+        # fsum is rounded once; sum() gives other last bits from Python 3.12 on, and a replay there would differ.
+        drift = math.fsum(self.drifts) / len(self.drifts) if self.drifts else 0.0
         if ctx.iter_num != self.followed:  # micro-batches of one step share its scales
             self._follow(drift)
             self.followed = ctx.iter_num

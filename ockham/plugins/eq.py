@@ -92,7 +92,7 @@ class EQPlugin(OccamPlugin):
         bands = [bisect_right((low, high), residual) for residual in residuals]
         gains = [(self.easy, self.medium, self.hard)[band] for band in bands]
         if self.target == "examples":
-            mean = sum(gains) / len(gains)
+            mean = math.fsum(gains) / len(gains)
             if mean > 0:
                 ctx.example_gain = tuple(gain / mean for gain in gains)
                 ctx.decide(
