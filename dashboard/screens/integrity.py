@@ -2,55 +2,130 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
-from dashboard.frame import choose_run, head, under
-from dashboard.source import ask_sql, or_error, runs_folder
+from dashboard.frame import choose_run, head, section, under
+from dashboard.source import ask, ask_sql, or_error, runs_folder
 from ockham.errors import OckhamError
 from ockham.record.folder import RunFolder
 from ockham.record.report import MEANINGS, NOTES
 from ockham.record.verify import verify_run
+from ockham.replay.report import replay_run
 
+AT_ONCE = 50_000  # events that are checked without being asked to: about a second
+QUESTION = "Is this run what was recorded?"
 run_id = choose_run()
 if run_id is None:
     st.stop()
-
-
-@st.cache_data(ttl=30, show_spinner="Reading every byte")
-def judged(runs: str, run: str, size: int) -> dict:
-    return verify_run(RunFolder(runs, run)).to_dict()
-
-
+assert run_id is not None
 folder = RunFolder(runs_folder(), run_id)
 size = sum(path.stat().st_size for attempt, rank in folder.logs() for path in folder.segments(attempt, rank))
-try:
-    report = judged(str(runs_folder()), run_id, size)
-except OckhamError as error:
-    head("Is this run what was recorded?", "It cannot be judged.")
-    st.code(str(error), language=None)
-    st.stop()
-signed, events = sum(log["signed"] for log in report["logs"]), sum(log["events"] for log in report["logs"])
-wrong = [kind for kind in report["counts"] if kind not in NOTES]
-head(
-    "Is this run what was recorded?",
-    f"{'Yes' if report['sound'] else 'NO: ' + ', '.join(wrong)}. {signed:,} of {events:,} events are signed.",
-)
-columns = st.columns(3)
-columns[0].metric("Events", f"{events:,}")
-columns[1].metric("Signed", f"{signed:,}")
-columns[2].metric("Findings", sum(report["counts"][kind] for kind in wrong))
-for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTES, item[0])):
-    show = st.info if kind in NOTES else st.error
-    show(f"{'note: ' if kind in NOTES else ''}{kind} ({count}): {MEANINGS[kind]}")
-    st.code(
-        "\n".join(f"{f['place']}: {f['message']}"[:400] for f in report["findings"] if f["kind"] == kind),
-        language=None,
-    )
-st.subheader("Logs")
-st.dataframe(report["logs"], hide_index=True, key="logs")
-st.text("Checked: " + ", ".join(f"{number:,} {what}" for what, number in report["checked"].items()))
-gaps = or_error(ask_sql, "select * from log_gaps where run_id = $run", run=run_id)
-if gaps is not None and gaps.table.num_rows:
-    st.subheader("Gaps, recoveries, halts")
-    st.dataframe(gaps.table, hide_index=True, key="gaps")
+
+
+def events_there() -> int:
+    """Events in the log, as the catalog counts them."""
+    found = or_error(ask_sql, "select count(*) as n from events where run_id = $run", run=run_id)
+    return int(found.rows()[0]["n"]) if found is not None else 0
+
+
+def verified(events: int) -> dict[str, Any] | None:
+    """The report, kept while the log does not grow; made with a bar, and given up where the reader goes elsewhere."""
+    key = f"verified-{run_id}-{size}"
+    if key not in st.session_state:
+        bar = st.progress(0.0, "Reading every byte; leaving the page, or Stop, ends it.")
+        stop = st.empty()
+        stop.button("Stop", key=f"stop-{run_id}", on_click=lambda: st.session_state.update({f"go-{run_id}": False}))
+
+        def progress(done: int) -> None:
+            bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
+
+        st.session_state[key] = verify_run(folder, progress=progress).to_dict()
+        bar.empty()
+        stop.empty()
+    kept: dict[str, Any] = st.session_state[key]
+    return kept
+
+
+def told(report: dict[str, Any]) -> None:
+    """The findings, class by class, and how far signatures and pins reach."""
+    signed, events, pinned = (sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned"))
+    wrong = [kind for kind in report["counts"] if kind not in NOTES]
+    head(QUESTION, f"{'Yes' if report['sound'] else 'NO: ' + ', '.join(wrong)}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.")
+    columns = st.columns(4)
+    for column, label, value in zip(
+        columns, ("Events", "Signed", "Pinned", "Findings"), (events, signed, pinned, sum(report["counts"][k] for k in wrong)), strict=True
+    ):
+        column.metric(label, f"{value:,}", border=True)
+    for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTES, item[0])):
+        show = st.info if kind in NOTES else st.error
+        show(f"{'Note, ' if kind in NOTES else ''}{kind} ({count}): {MEANINGS[kind]}")
+        lines = [f"{f['place']}: {f['message']}"[:400] for f in report["findings"] if f["kind"] == kind]
+        st.code("\n".join(lines[:20]) + (f"\n... and {count - 20} more" if count > 20 else ""), language=None, wrap_lines=True)
+    section("Logs")
+    st.dataframe(report["logs"], hide_index=True, key="logs")
+    st.text("Checked: " + ", ".join(f"{number:,} {what}" for what, number in report["checked"].items()))
+
+
+def replayed() -> None:
+    """Every decision derived again, on request."""
+    section("Replay", "Derive every decision again from what was recorded, and compare all bits. Third-party plugins are not run from here.")
+    key = f"replayed-{run_id}-{size}"
+    if key not in st.session_state:
+        if not st.button("Replay every decision", key=f"replay-{run_id}"):
+            return
+        bar = st.progress(0.0, "Replaying")
+        try:
+            report = replay_run(
+                folder, processes=1, progress=lambda done, whole: bar.progress(done / max(1, whole), f"{done} of {whole} stretches") and None
+            )
+        except OckhamError as error:
+            st.error("It cannot be replayed.", icon=":material/error:")
+            st.code(str(error), language=None)
+            return
+        bar.empty()
+        st.session_state[key] = report.to_dict()
+    found = st.session_state[key]
+    counts = found["counts"]
+    if found["identical"]:
+        st.success(f"Identical: {counts['decisions']:,} decisions came out again bit by bit, in {found['seconds']:.1f} s.", icon=":material/check:")
+    else:
+        st.error(f"{counts['found']:,} came out otherwise.", icon=":material/error:")
+    st.code("\n".join(f"{name:<10} {number:,}" for name, number in counts.items()), language=None)
+
+
+def missing() -> None:
+    """What the log itself says is missing."""
+    gaps = or_error(ask, "gaps", run=run_id)
+    if gaps is None:
+        return
+    section("Gaps, recoveries, halts")
+    if gaps.table.num_rows:
+        st.dataframe(gaps.table, hide_index=True, key="gaps")
+    else:
+        st.text("The log names none.")
     under(gaps, "gaps")
+
+
+def page() -> None:
+    """The page."""
+    events = events_there()
+    if events > AT_ONCE and f"verified-{run_id}-{size}" not in st.session_state and not st.session_state.get(f"go-{run_id}"):
+        head(QUESTION, f"Not checked yet: {events:,} events, {size / 1e6:,.0f} MB, about {events / 40_000:.0f} seconds.")
+        st.button("Check every byte", type="primary", key="check", on_click=lambda: st.session_state.update({f"go-{run_id}": True}))
+        st.code(f"ockham --runs {runs_folder()} verify {run_id}", language="bash")
+    else:
+        try:
+            report = verified(events)
+        except OckhamError as error:
+            head(QUESTION, "It cannot be judged.")
+            st.code(str(error), language=None)
+        else:
+            if report is not None:
+                told(report)
+    missing()
+    replayed()
+
+
+page()

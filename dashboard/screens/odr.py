@@ -2,44 +2,126 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import streamlit as st
 
-from dashboard.frame import head, under
-from dashboard.source import ask_sql, odr_folder, or_error
+from dashboard.frame import head, section, under
+from dashboard.source import Answer, ask, odr_folder, or_error, runs_folder
+from ockham.cli.odr_options import today
+from ockham.errors import OckhamError
+from ockham.odr.ask import guarded
+from ockham.odr.check import check
+from ockham.odr.folder import find
+from ockham.odr.graph import mermaid, nodes_and_edges
+from ockham.odr.lint import lint_folder
+from ockham.odr.tables import odr_tables
+from ockham.odr.verdict import Judgement
 
-records = or_error(
-    ask_sql,
-    "select odr_id, title, status, date, claimed_verdict, claimed_oq_delta, errors, warnings, path from odrs order by odr_id",
-)
-rows = records.rows() if records is not None else []
-wrong = sum(1 for row in rows if row["errors"])
-head(
-    "Which decisions of people are on record?",
-    f"{len(rows)} records, {wrong or 'none'} of them with errors." if rows else "No record yet.",
-)
-if records is None or not rows:
-    st.code(f'ockham odr --dir {odr_folder()} new "Move to preset tight" --candidate RUN', language="bash")
-    st.stop()
-st.dataframe(records.table, hide_index=True, key="odrs")
-under(records, "odrs")
-chosen = st.selectbox("Record", [row["odr_id"] for row in rows], key="odr")
-for title, sql in (
-    (
-        "Constraints",
-        "select constraint_id, text, op, threshold, claimed_value, value, state, sql from odr_constraints where odr_id = $id",
-    ),
-    (
-        "Evidence",
-        "select side, run_id, attempt, rank, through_sequence, root, decision_id from odr_evidence where odr_id = $id",
-    ),
-    ("Findings", "select code, severity, line, message from odr_findings where odr_id = $id"),
-):
-    found = or_error(ask_sql, sql, id=chosen)
-    if found is not None:
-        st.subheader(title)
-        if found.table.num_rows:
-            st.dataframe(found.table, hide_index=True, key=title)
-        else:
-            st.text("None.")
-st.text("Constraints are judged by:")
-st.code("ockham odr check", language="bash")
+QUESTION = "Which decisions of people are on record?"
+STATES = {"pass": "pass ✓", "fail": "fail ✗", "unknown": "unknown ?", None: "not measured yet"}
+
+
+def supersession() -> None:
+    """Who superseded whom, as a picture and as the same edges in a table."""
+    folder = lint_folder(odr_folder())
+    _, edges = nodes_and_edges(folder)
+    if not edges:
+        return
+    section("Who superseded whom")
+    inside = {name for edge in edges for name in edge}
+    st.mermaid_chart(
+        mermaid([record for record in folder if record.claims.id in inside]), alt=f"{len(edges)} edges from a record to the one it superseded."
+    )
+    st.dataframe(pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}), hide_index=True, key="edges")
+
+
+def measured(chosen: str) -> Judgement | None:
+    """What check came to, when somebody asked for it."""
+    key = f"judged-{chosen}-{runs_folder()}"
+    if st.button("Check: measure each claim from the log", key="check", type="primary"):
+        with st.status("Unpacking the evidence, asking each constraint", expanded=False) as status:
+            try:
+                record = find(lint_folder(odr_folder()), chosen)
+                st.session_state[key] = check(record, [runs_folder()], guarded, today()), record
+            except OckhamError as error:
+                status.update(label="It could not be checked.", state="error")
+                st.code(str(error), language=None)
+            else:
+                status.update(label="Checked", state="complete")
+    kept = st.session_state.get(key)
+    if kept is None:
+        return None
+    judgement, record = kept
+    tables = odr_tables([record], {record.shown: judgement})
+    row = tables["odrs"].to_pylist()[0]
+    said = row["claimed_verdict"] or "no verdict"
+    st.text(f"Measured now: {row['verdict']}; claimed: {said}. {row['errors']} errors, {row['warnings']} warnings.")
+    claims(tables["odr_constraints"])
+    if tables["odr_findings"].num_rows:
+        st.dataframe(tables["odr_findings"].select(["code", "severity", "line", "message"]), hide_index=True, key="found")
+    return judgement  # type: ignore[no-any-return]
+
+
+def claims(constraints: pa.Table) -> None:
+    """Each constraint, claimed and measured, with its SQL."""
+    rows = constraints.to_pylist()
+    if not rows:
+        st.text("None.")
+        return
+    st.dataframe(
+        [{"id": r["constraint_id"], "claim": r["text"], "must be": f"{r['op']} {r['threshold']:g} {r['unit'] or ''}" if r["threshold"] is not None else "",
+          "claimed value": r["claimed_value"], "measured": r["value"], "n": r["n"], "state": STATES.get(r["state"], r["state"]), "why": r["reason"]}
+         for r in rows], hide_index=True, key=f"claims-{rows[0]['state']}",
+    )  # fmt: skip
+    with st.expander("SQL of each constraint"):
+        for row in rows:
+            st.text(f"{row['constraint_id']}: {row['text']}")
+            st.code(row["sql"] or "", language="sql")
+
+
+def one(chosen: str) -> None:
+    """One record: constraints, evidence, findings."""
+    section("Constraints: claimed and measured")
+    if measured(chosen) is None:
+        found = or_error(ask, "odr_claims", id=chosen)
+        if found is not None:
+            claims(found.table)
+    for title, name, empty in (("Evidence", "odr_sides", "None is named."), ("Findings of lint", "odr_said", "None.")):
+        found = or_error(ask, name, id=chosen)
+        if found is not None:
+            section(title)
+            if found.table.num_rows:
+                st.dataframe(found.table, hide_index=True, key=name)
+            else:
+                st.text(empty)
+
+
+def page(records: Answer) -> None:
+    """The page."""
+    rows = records.rows()
+    wrong = sum(1 for row in rows if row["errors"])
+    if not rows:
+        head(QUESTION, "No record yet.")
+        st.code(f'ockham odr new "Move to preset tight" --dir {odr_folder()} --candidate RUN', language="bash")
+        return
+    holding = sum(row["status"] == "accepted" for row in rows)
+    head(QUESTION, f"{len(rows)} records, {holding} of them accepted; {wrong or 'none'} with errors.")
+    st.dataframe(records.table, hide_index=True, key="odrs")
+    under(records, "odrs")
+    names = [row["odr_id"] or row["path"].rsplit("/", 1)[-1] for row in rows]
+    asked = st.query_params.get("id")
+    if asked is not None and asked not in names:
+        st.error("The record that this address names is not here. Choose one that is:")
+        st.code(asked[:200], language=None)
+    chosen = st.selectbox("Record", names, index=names.index(asked) if asked in names else None if asked else 0, key="odr")
+    if chosen:
+        st.query_params["id"] = chosen
+        one(chosen)
+    supersession()
+
+
+listed = or_error(ask, "odr_list")
+if listed is not None:
+    page(listed)
+else:
+    head(QUESTION, "The records could not be read.")

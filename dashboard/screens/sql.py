@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import time
+import zlib
+from typing import Any
+
+import altair as alt
+import pyarrow as pa
 import streamlit as st
 
-from dashboard.frame import head, under
+from dashboard.charts import UPDATE
+from dashboard.frame import head, section, under
 from dashboard.source import Answer, ask_sql, odr_folder, or_error, runs_folder
 from ockham.catalog.views import question, question_names
 from ockham.errors import OckhamError
@@ -12,71 +21,115 @@ from ockham.guard import Guard
 from ockham.odr.tables import tables_of_folder
 
 LIMIT, SECONDS = 10_000, 5.0
+MOST_TEXT = 20_000
+START = "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc"
 
 
-@st.cache_resource(show_spinner="Starting the process that answers")
+@st.cache_resource(show_spinner="Starting the process that answers", max_entries=4, on_release=lambda guard: guard.close())
 def guard(runs: str, odr: str) -> Guard:
     return Guard(runs, tables_of_folder(odr_folder()), timeout=SECONDS, limit=LIMIT)
+
+
+def packed(text: str) -> str:
+    """SQL as one short word for an address."""
+    return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def unpacked(word: str) -> str:
+    """SQL from an address; plain text is taken as it is."""
+    try:
+        # A small word could unfold into gigabytes: no more than a text of a person's length is unfolded.
+        return zlib.decompressobj().decompress(base64.urlsafe_b64decode(word), MOST_TEXT).decode()
+    except (zlib.error, binascii.Error, ValueError):
+        return word[:MOST_TEXT]
+
+
+def saved_question(names: list[str], asked: str) -> None:
+    """Choose a saved question; the views and their columns."""
+    picked = st.selectbox(
+        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: question(n).question, key="saved"
+    )
+    if picked and picked != asked:
+        st.query_params.from_dict({"q": picked})
+        st.rerun()
+    views = or_error(ask_sql, 'select view, "column", type, comment from data_dictionary')
+    if views is not None:
+        rows = views.rows()
+        view = st.selectbox("Columns of", sorted({row["view"] for row in rows}), key="view")
+        st.dataframe(
+            [{"column": r["column"], "type": r["type"], "meaning": r["comment"]} for r in rows if r["view"] == view],
+            hide_index=True, key="columns", height=260,
+        )  # fmt: skip
+
+
+def answer(text: str, values: dict[str, str]) -> None:
+    """The guard's answer, or its refusal."""
+    typed: dict[str, Any] = {k: int(v) if v.isascii() and v.isdigit() and len(v) < 18 else v for k, v in values.items()}
+    began = time.perf_counter()
+    try:
+        with st.spinner("Asking"):
+            found = guard(str(runs_folder()), str(odr_folder())).query(text, typed)
+    except OckhamError as error:
+        st.error("This query was not answered.", icon=":material/block:")
+        st.code(str(error), language=None, wrap_lines=True)
+        return
+    if found.truncated:
+        st.warning(f"More than {LIMIT:,} rows: the rest was left out.")
+    st.dataframe(found.table, hide_index=True, key="answer")
+    under(Answer(found.table, text, typed, time.perf_counter() - began), "answer")
+    drawn(found.table)
+
+
+def drawn(table: pa.Table) -> None:
+    """A chart of two columns, where there is a number to draw."""
+    numbers = [f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    if not numbers or table.num_rows < 2 or len(set(table.column_names)) != table.num_columns:
+        return
+    section("Chart")
+    left, middle, right = st.columns(3)
+    x = left.selectbox("Across", table.column_names, key="x")
+    y = middle.selectbox("Up", numbers, index=len(numbers) - 1, key="y")
+    mark = right.selectbox("As", ("bar", "line", "point"), key="mark")
+    # Names of columns are a stranger's: Vega would read dots and brackets in them as paths.
+    about = pa.table({"x": table[x].slice(0, 1_000), "y": table[y].slice(0, 1_000)})
+    kind = "Q" if x in numbers else "N"
+    made = alt.Chart(about, mark={"type": mark, "color": UPDATE}).encode(
+        x=alt.X("x", type={"Q": "quantitative", "N": "nominal"}[kind], title=x, sort=None), y=alt.Y("y:Q", title=y), tooltip=["x", "y"]
+    )
+    st.altair_chart(made, alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
+
+
+def editor(names: list[str], asked: str) -> None:
+    """The editor, the parameters of a saved question, and the answer."""
+    linked = st.query_params.get("sql")
+    start = question(asked).sql if asked in names else unpacked(linked) if linked else START
+    if asked and asked not in names:
+        st.error("The question that this address names is not here.")
+        st.code(asked[:200], language=None)
+    text = st.text_area("SQL", start, height=220, key=f"sql-{asked}", max_chars=MOST_TEXT)
+    wanted = question(asked).parameters if asked in names and text == start else {}
+    values = {name: st.text_input(f"${name}: {meaning}", st.query_params.get(name, ""), key=f"parameter-{name}") for name, meaning in wanted.items()}
+    if st.button("Run", type="primary", key="go"):
+        st.session_state["ran"] = text
+        # The address opens this query again.
+        if text == start and asked in names:
+            st.query_params.from_dict({"q": asked, **{k: v for k, v in values.items() if v}})
+        else:
+            st.query_params.from_dict({"sql": packed(text)})
+    ready = all(values.values())
+    if not ready:
+        st.caption("Give each parameter a value.")
+    elif text.strip() and (st.session_state.get("ran") == text or (text == start and (linked or asked in names))):
+        answer(text, values)
 
 
 head(
     "Ask the log anything.",
     f"One SELECT over the audit views; at most {SECONDS:g} seconds and {LIMIT:,} rows. Nothing can be changed from here.",
 )
-names = question_names()
-asked = st.query_params.get("q", "")
-start = (
-    question(asked).sql
-    if asked in names
-    else st.query_params.get(
-        "sql",
-        "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc",
-    )
-)
-left, right = st.columns([3, 1])
-with right:
-    saved = st.selectbox(
-        "Saved question",
-        names,
-        index=names.index(asked) if asked in names else None,
-        format_func=lambda n: question(n).question,
-        key="saved",
-    )
-    if saved and saved != asked:
-        st.query_params.from_dict({"q": saved})
-        st.rerun()
-    views = or_error(ask_sql, 'select view, "column", type, comment from data_dictionary')
-    if views is not None:
-        listed = sorted({row["view"] for row in views.rows()})
-        view = st.selectbox("Columns of", listed, key="view")
-        st.dataframe(
-            [
-                {"column": r["column"], "type": r["type"], "meaning": r["comment"]}
-                for r in views.rows()
-                if r["view"] == view
-            ],
-            key="columns",
-        )
-with left:
-    text = st.text_area("SQL", start, height=220, key=f"sql-{asked}")
-    wanted = question(asked).parameters if asked in names and text == start else {}
-    values = {
-        name: st.text_input(f"${name}: {meaning}", key=f"parameter-{name}")
-        for name, meaning in wanted.items()
-    }
-    if st.button("Run", type="primary", key="go") or (
-        text and not wanted and {"sql", "q"} & set(st.query_params)
-    ):
-        try:
-            typed = {k: int(v) if v.isdigit() else v for k, v in values.items()}
-            answer = guard(str(runs_folder()), str(odr_folder())).query(text, typed)
-        except OckhamError as error:
-            st.error("This query was not answered.", icon=":material/block:")
-            st.code(str(error), language=None)
-        else:
-            if text != start or not asked:
-                st.query_params.from_dict({"sql": text[:4000]})
-            if answer.truncated:
-                st.warning(f"More than {LIMIT:,} rows: the rest was left out.")
-            st.dataframe(answer.table, hide_index=True, key="answer")
-            under(Answer(answer.table, text, typed, 0.0), "answer")
+known, given = question_names(), st.query_params.get("q", "")
+wide, narrow = st.columns([3, 1])
+with narrow:
+    saved_question(known, given)
+with wide:
+    editor(known, given)
