@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +42,7 @@ def application() -> typer.Typer:
     for group in GROUPS:
         if importlib.util.find_spec(f"ockham.cli.{group}") is not None:
             importlib.import_module(f"ockham.cli.{group}").register(app)
+    _keep_examples(app)
     return app
 
 
@@ -60,7 +63,19 @@ def run(function: Callable[..., Any]) -> NoReturn:
     """Run one function as a command line of its own, with the same errors and exit statuses."""
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     app.command()(function)
+    _keep_examples(app)
     _guarded(app)
+
+
+def _keep_examples(app: typer.Typer) -> None:
+    """Leave example lines in the help as they are written: wrapped ones cannot be copied."""
+    for command in app.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        text = text.replace("Examples:\n", "Examples:\n\n")
+        command.help = re.sub(r"\n\n+(?=  +ockham )", "\n\n\b\n", text)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _keep_examples(group.typer_instance)
 
 
 def _guarded(app: typer.Typer) -> NoReturn:

@@ -218,3 +218,9 @@ def test_version_and_help_without_a_verb(tmp_path):
     done = ockham(tmp_path, "--help")
     assert "verify" in done.stdout
     assert done.returncode == 0
+
+
+def test_examples_in_the_help_can_be_copied(tmp_path):
+    """One command, one line, whatever the width."""
+    told = ockham(tmp_path, "query", "--help").stdout
+    assert '    ockham query "select reason_code, count(*) n from decisions group by all order by n desc"\n' in told
