@@ -1,134 +1,81 @@
-"""The docs say what the code says: tables are made from it, and every Python block runs.
-
-`python -m tests.test_docs` writes the tables anew.
-"""
+"""What README and docs show can be typed: every verb and option is there, every snippet of Python runs or compiles."""
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-from pathlib import Path
+import shlex
 
 import pytest
+import typer.main
 
+import ockham
 from ockham import shipped
-from ockham.event import lossless
-from ockham.fields import FIELDS
-from ockham.plugins import BUILT_IN, built_in
-from ockham.policy import load_policy
+from ockham.cli import application
+from ockham.context import OccamContext
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs beside an installed package")
-MARK = re.compile(r"(<!-- (\w+): made from [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
+PAGES = [shipped.root() / "README.md", *sorted((shipped.root() / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def value_told(value):
-    return "" if value == "" else f"`{json.dumps(lossless(value))}`"
+def blocks(page, *kinds):
+    return [body for kind, body in _BLOCK.findall(page.read_text(encoding="utf-8")) if kind in kinds]
 
 
-def fields():
-    """Every field of the context, in the order of the record."""
-    rows = [
-        f"| `{f.name}` | {f.role} | {f.kind}{' or null' if f.nullable else ''} | {f.unit} "
-        f"| {'required' if f.name in ('iter_num', 'task_loss') else value_told(f.default)} | {f.doc} |"
-        for f in FIELDS
-    ]
-    return ["| field | role | type | unit | default | |", "|---|---|---|---|---|---|", *rows]
+def commands(page):
+    """Lines of code blocks that begin with `ockham`, as words."""
+    for body in blocks(page, "", "bash", "sh", "console"):
+        for line in body.replace("\\\n", " ").splitlines():
+            text = line.strip().removeprefix("$ ")
+            if text.startswith("ockham "):
+                yield shlex.split(text, comments=True)
 
 
-def settings():
-    """Every setting of every built-in plugin."""
-    described = json.loads((shipped.schemas() / "policy.v1.schema.json").read_bytes())["$defs"]
-    rows = []
-    for name in BUILT_IN:
-        for key, about in described[f"plugin_{name}"]["properties"].items():
-            if key not in ("use", "shadow"):
-                choices = [c for part in about.get("anyOf", [about]) for c in part.get("enum", [])]
-                accepted = built_in(name).limits.get(key) or ", ".join(choices)
-                rows.append(
-                    f"| `{name}.{key}` | {value_told(about['default'])} | {accepted} | {about['description']} |"
-                )
-    return ["| setting | default | accepted | |", "|---|---|---|---|", *rows]
+@pytest.fixture(scope="module")
+def root():
+    return typer.main.get_command(application())
 
 
-def reasons():
-    """Every reason code of every built-in plugin."""
-    rows = [
-        f"| `{name}` | `{code}` | {text} |"
-        for name in BUILT_IN
-        for code, text in built_in(name).reasons.items()
-    ]
-    return ["| plugin | reason | meaning |", "|---|---|---|", *rows]
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_can_be_typed(page, root):
+    """The verb exists and knows each option that is given."""
+    for words in commands(page):
+        command, rest = root, words[1:]
+        while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
+            assert rest[0] in command.commands, f"{page.name}: {' '.join(words)}"
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in getattr(parameter, "opts", [])} | {
+            "--help"
+        }
+        if command is root or hasattr(command, "commands"):
+            known |= {"--runs", "--version"}
+        for word in rest:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in known, f"{page.name}: {' '.join(words)}"
 
 
-TABLES = {"context.md": (fields,), "plugins.md": (settings, reasons)}
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_snippet_of_python_compiles(page):
+    """And uses only public names of ockham."""
+    for body in blocks(page, "python"):
+        compile(body, page.name, "exec")
+        for name in re.findall(r"\bockham\.([A-Za-z_]\w*)\(", body):
+            assert name in ockham.__all__, f"{page.name}: ockham.{name}"
 
 
-def rewritten(page):
-    tables = {table.__name__: table for table in TABLES[page]}
-    fill = lambda m: "\n".join([m[1].rstrip(), *tables[m[2]](), m[3]])  # noqa: E731
-    return MARK.sub(fill, (DOCS / page).read_text(encoding="utf-8"))
+def test_the_plugin_of_the_readme_works():
+    """Pasted as it stands."""
+    body = next(b for b in blocks(PAGES[0], "python") if "class Cautious" in b)
+    space = {"ockham": ockham}
+    exec(body, space)
+    ctx = OccamContext(0, 9.0, learning_rate=1.0)
+    space["Cautious"]().on_batch_start(ctx)
+    assert ctx.learning_rate == 0.5
+    assert ctx.notes[0].reason_code == "LOSS_OVER_CEILING"
 
 
-@pytest.mark.parametrize("page", TABLES)
-def test_tables_are_those_of_the_code(page):
-    """Whoever changes a field, a setting or a reason writes the page anew: python -m tests.test_docs."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    assert [m[2] for m in MARK.finditer(text)] == [table.__name__ for table in TABLES[page]]
-    assert text == rewritten(page)
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_every_reason_in_the_source_is_declared_and_every_declared_one_is_given(name):
-    """No code that the table does not know, none that nobody gives."""
-    path = ROOT / "ockham" / "plugins" / f"{name}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    table = next(
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "reasons"
-    )
-    keys = {id(key) for key in table.keys}
-    words = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in keys
-    ]
-    declared = set(built_in(name).reasons)
-    codes = {word for word in words if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", word)}
-    assert codes - declared == set()
-    assert declared - set(words) == set()
-
-
-def test_the_pages_python_runs(tmp_path, monkeypatch):
-    """Block after block, as a reader would type them; the plugin of the page then runs under the page's policy."""
-    text = (DOCS / "plugins.md").read_text(encoding="utf-8")
-    source = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    package = tmp_path / "my_package"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "plugins.py").write_text(source, encoding="utf-8")
-    (tmp_path / "mine.yaml").write_text(
-        re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    quiet = load_policy(tmp_path / "mine.yaml", ["quiet.factor=0.5"]).build()[-1]
-    assert (type(quiet).__name__, quiet.factor, quiet.shadow) == ("QuietPlugin", 0.5, True)
-
-
-def test_links_between_pages_lead_somewhere():
-    """Every relative link of the docs and the README."""
-    dead = []
-    for page in (*sorted(DOCS.rglob("*.md")), ROOT / "README.md"):
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if not (page.parent / target).exists():
-                dead.append(f"{page.name}: {target}")
-    assert dead == []
-
-
-if __name__ == "__main__":
-    for changed in TABLES:
-        text = rewritten(changed)
-        (DOCS / changed).write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    """Every relative link of a page is a file."""
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
