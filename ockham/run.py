@@ -38,6 +38,7 @@ from ockham.record.folder import RunFolder
 from ockham.record.lines import gauge_values
 from ockham.record.log import Place
 from ockham.record.recorder import Recorder
+from ockham.record.subscribe import Consumer, Subscription, Subscriptions
 from ockham.record.tree_head import TreeHead
 
 Kind = Literal["accepted", "resume", "rollback", "anchor"]
@@ -99,6 +100,7 @@ class Run:
             built = self.policy.build()
         self.attempt = Attempt(self.folder, rank, resume=resumed is not None)
         self._recorder = Recorder(self.attempt)
+        self._subscriptions: Subscriptions | None = None
         self.chain = PluginChain(built, self._recorder.decided)
         self._recorder.state = self.chain.state_dict
         self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
@@ -167,10 +169,34 @@ class Run:
             "message": None if message is None else message[:4096],
             **measured,
         })  # fmt: skip
+        if self._subscriptions is not None:
+            self._subscriptions.close()
 
     def flush(self) -> TreeHead:
         """Block until everything so far is durable; returns the signed tree head of the log."""
         return self.attempt.log.flush()
+
+    def subscribe(
+        self,
+        consumer: Consumer,
+        *,
+        type: str = "",  # noqa: A002 - as CloudEvents calls it
+        reason_code: str = "",
+    ) -> Subscription:
+        """Call a function with each durable event from now on, on a thread of its own; the batch never waits for it.
+
+        Args:
+            consumer: takes the event as a dictionary.
+            type: only these, such as `decision.made`; empty: all.
+            reason_code: only those with this code; empty: all.
+
+        Raises:
+            BadInputError: if there is no such type.
+
+        """
+        if self._subscriptions is None:
+            self._subscriptions = Subscriptions(self.attempt.log)
+        return self._subscriptions.add(consumer, type, reason_code)
 
     def batch(self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any) -> OccamContext:
         """Build the context of a batch whose loss has just been read, and run `on_batch_start`.
