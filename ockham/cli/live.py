@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 POLL_SECONDS = 0.2
+_SHORT = ("run", "created, UTC", "state", "policy", "batches", "updated", "accepted", "val loss", "saved")
 _LIST = """
 select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate, s.evaluations, s.accepted, s.val_loss, s.compute_saved
 from runs r join run_summary s using (run_id) order by r.created
@@ -36,9 +38,21 @@ def runs(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOptio
     from ockham.catalog import Catalog
 
     table = Catalog(runs).sql(_LIST)
-    write_table(table, form, output)
+    if form is None and output is None and sys.stdout.isatty():
+        write_rows(_SHORT, [_brief(row) for row in table.to_pylist()], "table")
+    else:
+        write_table(table, form, output)
     if table.num_rows == 0:
         typer.echo(f"no runs in {runs}; `ockham train` makes one", err=True)
+
+
+def _brief(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A run on one line of a terminal; the other forms have every digit."""
+    percent = {key: "" if row[key] is None else f"{row[key]:.1%}" for key in ("update_rate", "compute_saved")}
+    loss = "" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
+    created = "" if row["created"] is None else f"{row['created']:%Y-%m-%d %H:%M}"
+    return (row["run_id"], created, row["state"], row["policy"], row["batches"], percent["update_rate"],
+            f"{row['accepted']} of {row['evaluations']}", loss, percent["compute_saved"])  # fmt: skip
 
 
 def show(

@@ -27,6 +27,7 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to this file.", show_default=False)
 ]
 TERMINAL_ROWS = 200
+MOST_COLUMNS = 400
 
 
 def write_rows(
@@ -161,6 +162,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str]) 
     for row in rows[:TERMINAL_ROWS]:
         table.add_row(*(Text(_short(value)) for value in row))
     console = Console(file=out, highlight=False)
+    natural = console.measure(table, options=console.options.update(width=MOST_COLUMNS)).maximum
+    console.width = max(
+        console.width, min(natural, MOST_COLUMNS)
+    )  # a folded table cannot be read; a long line can
     console.print(table)
     if len(rows) > TERMINAL_ROWS:
         sys.stderr.write(f"{TERMINAL_ROWS} of {len(rows)} rows are shown; -f tsv shows all\n")
