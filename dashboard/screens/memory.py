@@ -15,24 +15,23 @@ if run_id is None:
     st.stop()
 
 
-def answer(rows: list[dict[str, Any]], band: dict[str, Any]) -> str:
+def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
     """One sentence."""
-    if not rows:
+    if not row.get("candidates"):
         return "No checkpoint has been judged yet."
-    kept = [row for row in rows if row["accepted"]]
-    told = f"{len(kept)} of {len(rows)} candidates were kept"
+    told = f"{row['accepted']:,} of {row['candidates']:,} candidates were kept"
     rate, low, high = (band.get(name) for name in ("accept_rate", "accept_low", "accept_high"))
     if rate is not None and low is not None and high is not None:
         told += f" ({rate:.1%}, {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%})"
-    gain = kept[-1]["gain"] if kept else None
+    gain = row["gain"]
     return told + (f"; the last one's quotient is {gain:+.1%} against the first." if gain is not None else ".")
 
 
 def draw() -> None:
     """Funnel, trend, frontier, near misses."""
-    points, bands = or_error(ask, "memory_points", run=run_id), or_error(ask, "bands_of", run=run_id)
-    band = next(iter(bands.rows()), {}) if bands is not None else {}
-    head("Which checkpoints were kept, and did the Occam Quotient rise?", answer(points.rows() if points is not None else [], band))
+    points, bands, gain = (or_error(ask, name, run=run_id) for name in ("memory_points", "bands_of", "oq_gain"))
+    band, row = (next(iter(found.rows()), {}) if found is not None else {} for found in (bands, gain))
+    head("Which checkpoints were kept, and did the Occam Quotient rise?", answer(row, band))
     st.caption("At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss.")
     funnel = or_error(ask, "funnel", run=run_id)
     left, right = st.columns([1, 2])

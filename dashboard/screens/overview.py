@@ -25,7 +25,8 @@ def figures(newest: dict[str, Any]) -> None:
     curve = {name: [part[name] for part in parts if part[name] is not None] for name in ("update_rate", "loss", "drift")}
     oq = or_error(ask, "memory_points", run=newest["run_id"])
     points = [row for row in oq.rows() if row["gain"] is not None] if oq is not None else []
-    kept = [row["gain"] for row in points if row["accepted"]]
+    told = or_error(ask, "oq_gain", run=newest["run_id"])
+    gain = told.rows()[0]["gain"] if told is not None else None
     columns = st.columns(5)  # labels are short because a column is narrow; the caption below says the rest
     columns[0].metric("Update rate", percent(newest["update_rate"]), chart_data=curve["update_rate"] or None, border=True, height="stretch")
     columns[1].metric(
@@ -33,7 +34,7 @@ def figures(newest: dict[str, Any]) -> None:
     )
     columns[2].metric("Drift", f"{curve['drift'][-1]:.3f}" if curve["drift"] else "-", chart_data=curve["drift"] or None, border=True, height="stretch")
     columns[3].metric(
-        "OQ gain", f"{kept[-1]:+.1%}" if kept else "-", chart_data=[row["gain"] for row in points][-200:] or None, border=True, height="stretch"
+        "OQ gain", "-" if gain is None else f"{gain:+.1%}", chart_data=[row["gain"] for row in points][-200:] or None, border=True, height="stretch"
     )
     columns[4].metric(
         "Compute saved", percent(newest["compute_saved"]), f"{newest['accepted']} of {newest['evaluations']} kept",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 import time
 import zlib
 from typing import Any
@@ -25,9 +26,10 @@ MOST_TEXT = 20_000
 START = "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc"
 
 
-@st.cache_resource(show_spinner="Starting the process that answers", max_entries=4, on_release=lambda guard: guard.close())
-def guard(runs: str, odr: str) -> Guard:
-    return Guard(runs, tables_of_folder(odr_folder()), timeout=SECONDS, limit=LIMIT)
+@st.cache_resource(show_spinner="Starting the process that answers", max_entries=4, on_release=lambda pair: pair[0].close())
+def guard(runs: str, odr: str) -> tuple[Guard, threading.Lock]:
+    """One process that answers for all readers, in turn."""
+    return Guard(runs, tables_of_folder(odr_folder()), timeout=SECONDS, limit=LIMIT), threading.Lock()
 
 
 def packed(text: str) -> str:
@@ -67,8 +69,9 @@ def answer(text: str, values: dict[str, str]) -> None:
     typed: dict[str, Any] = {k: int(v) if v.isascii() and v.isdigit() and len(v) < 18 else v for k, v in values.items()}
     began = time.perf_counter()
     try:
-        with st.spinner("Asking"):
-            found = guard(str(runs_folder()), str(odr_folder())).query(text, typed)
+        asking, turn = guard(str(runs_folder()), str(odr_folder()))
+        with st.spinner("Asking"), turn:
+            found = asking.query(text, typed)
     except OckhamError as error:
         st.error("This query was not answered.", icon=":material/block:")
         st.code(str(error), language=None, wrap_lines=True)

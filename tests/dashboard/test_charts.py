@@ -26,7 +26,7 @@ def test_every_chart_draws_its_own_table(catalog):
     """The specification is made without an error, with every encoded column in the table."""
     bins = asked(catalog, "run_bins", low=0, high=119)
     made = [
-        charts.loss_lane(bins, asked(catalog, "marks")),
+        charts.loss_lane(bins, asked(catalog, "marks", low=0, high=119)),
         charts.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119)),
         charts.lines(bins, {"learning_rate": (charts.UPDATE, [1, 0])}, "rate"),
         charts.rate_band(asked(catalog, "gate_bins"), 0.5, 0.7),
@@ -34,7 +34,10 @@ def test_every_chart_draws_its_own_table(catalog):
         charts.funnel(asked(catalog, "funnel")),
         charts.oq_trend(asked(catalog, "memory_points")),
         charts.pareto(asked(catalog, "memory_points")),
-        charts.threshold_curve(catalog.ask("thresholds", run="a")),
+        charts.threshold_curve(asked(catalog, "thresholds_of")),
+        charts.overshoot(asked(catalog, "overshoot", low=0, high=119)),
+        charts.waterfall(asked(catalog, "knob", iter=60, field="learning_rate")),
+        charts.bullet(1.5, 2.0),
         charts.overlay(catalog.sql(page_query("overlay").sql, {"run": "a", "other": "a"})),
     ]
     for chart in made:
@@ -49,6 +52,7 @@ def test_bins_hide_no_spike(catalog):
     )[0]
     assert bins.num_rows <= 501
     assert sum(bins.column("batches").to_pylist()) == top["n"]
+    assert sum(bins.column("nonfinite").to_pylist()) == 1
     finite = [v for v in bins.column("loss_high").to_pylist() if v is not None and v == v]
     assert max(finite) == pytest.approx(top["top"])
 
@@ -74,3 +78,34 @@ def test_outcomes_have_shape_and_colour():
     )
     encoding = charts.oq_trend(table).to_dict()["encoding"]
     assert encoding["shape"]["field"] == encoding["color"]["field"] == "outcome"
+
+
+def test_many_marks_become_few_and_none_is_lost(catalog):
+    """Of more than forty of a kind one stands for each fortieth, and says for how many."""
+    rows = asked(catalog, "marks", low=0, high=119).to_pylist()
+    accepted = [row for row in rows if row["what"] == "accepted checkpoint"]
+    there = catalog.rows("select count(*) as n from checkpoints where kind = 'accepted'")[0]["n"]
+    assert sum(row["times"] for row in accepted) == there
+    assert sum(row["what"] == "not finite" for row in rows) == 1
+
+
+def test_the_histogram_holds_every_batch(catalog):
+    """What is farther out than the outermost bars is in them, not left out."""
+    known = catalog.rows("select count(*) as n from gate_decisions where isfinite(margin)")[0]["n"]
+    assert sum(asked(catalog, "margins").column("batches").to_pylist()) == known
+
+
+def test_a_knob_goes_from_what_was_given_to_what_was_left(catalog):
+    """The first row is the value before the first plugin, the last one that of the context."""
+    at = catalog.rows("select iter_num from hyperparameter_changes where field = 'learning_rate' limit 1")[0]["iter_num"]
+    rows = asked(catalog, "knob", iter=at, field="learning_rate").to_pylist()
+    left = catalog.rows(f"select base_learning_rate, learning_rate from contexts where hook = 'batch' and iter_num = {at}")[0]
+    assert rows[0]["before"] == left["base_learning_rate"]
+    assert rows[-1]["after"] == left["learning_rate"]
+
+
+def test_a_line_that_only_hides_another_is_left_out():
+    """Where the highest of each bin is the median there is one line."""
+    table = pa.table({"iter": [1, 2], "a": [1.0, 2.0], "b": [1.0, 2.0]})
+    drawn = charts.lines(table, {"a": (charts.UPDATE, [1, 0]), "b": (charts.SKIP, [4, 2])}, "x").to_dict()
+    assert "b" not in str(drawn["layer"])

@@ -11,7 +11,7 @@ from ockham import shipped
 from ockham.run import Run
 from tests.made import made_run
 
-PAGES = ("overview", "run", "decision", "gate", "control", "memory", "compare", "odr", "sql", "integrity")
+PAGES = ("overview", "run", "decision", "gate", "control", "memory", "compare", "value", "odr", "sql", "integrity")
 pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
 

@@ -1,4 +1,4 @@
--- What happened once: evaluations accepted, anchors moved, rollbacks, resumes, losses that are not finite?
+-- What happened once: evaluations accepted, anchors moved, rollbacks, resumes, losses that are not finite? Of more than 40 of a kind, one for each fortieth.
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
@@ -9,4 +9,9 @@ with all_marks as (
     union all select (data ->> '$.iter_num')::bigint, 'resumed', 'attempt ' || attempt from events where run_id = $run and type = 'ockham.run.resumed.v1'
     union all select iter_num, 'not finite', '' from contexts where run_id = $run and hook = 'batch' and not superseded and rank = 0 and not isfinite(task_loss)
 )
-select * from all_marks where iter between $low and $high order by iter limit 400
+select iter, what, which, 1 as times from (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)
+where among <= 40
+union all
+select min(iter), what, count(*)::varchar || ' of them from here to ' || max(iter), count(*) from
+    (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)
+where among > 40 group by what, (iter - $low) * 40 // ($high - $low + 1) order by 1, 2
