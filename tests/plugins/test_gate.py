@@ -135,3 +135,43 @@ def test_state_round_trip(values, cut, mode):
         second.on_batch_start(ctx)
         rest.append((ctx.updated, [note.reason_code for note in ctx.notes]))
     assert rest == all_at_once[cut:]
+
+
+def test_the_threshold_in_the_log_is_the_only_comparison():
+    """Mean and sd are those of the finite batches before this one, and threshold = mean + q sd in nats."""
+    gate = OckhamGatePlugin(target=0.4, warmup=5)
+    for i, loss in enumerate(losses(200)):
+        ctx = OccamContext(i, loss)
+        gate.on_batch_start(ctx)
+        note = ctx.notes[0]
+        if i >= 5:
+            assert (
+                note.threshold
+                == note.numbers["mean"] + note.numbers["q"] * note.numbers["sd"]
+                == ctx.surprise_threshold
+            )
+            assert ctx.updated == (note.observed >= note.threshold)
+            assert note.numbers["z"] == (loss - note.numbers["mean"]) / note.numbers["sd"]
+
+
+def test_the_search_rests_during_warmup():
+    """q moving in a long warm-up caused 249 skips in a row."""
+    gate = OckhamGatePlugin(target=0.3, warmup=50)
+    start = gate.q
+    verdicts(gate, losses(50))
+    assert gate.q == start
+    verdicts(gate, losses(20))
+    assert gate.q != start
+
+
+def test_a_target_of_one_is_no_gate():
+    """Every finite batch updates, whatever its loss."""
+    values = [*losses(300), 0.0, -50.0]
+    assert all(updated for updated, _ in verdicts(OckhamGatePlugin(target=1), values))
+
+
+@pytest.mark.parametrize("mode", ["target_rate", "random"])
+def test_a_threshold_that_the_mode_ignores_is_refused(mode):
+    """It would look like a setting that does something."""
+    with pytest.raises(BadInputError, match=f"belongs to mode 'fixed', and mode is '{mode}'"):
+        OckhamGatePlugin(2.0, mode=mode)

@@ -151,3 +151,48 @@ def test_weights_are_saved_without_torch_and_without_pickle(tmp_path):
     snapshot = own.save_checkpoint(Model(), ctx, tmp_path)
     assert list(load_file(snapshot.path)["w"]) == [0.0, 1.0, 2.0, 3.0]
     assert own.state_dict() == before  # where a file lies decides nothing, so replay need not know it
+
+
+def test_only_the_weights_that_were_accepted_last_are_saved(tmp_path):
+    """Others would lie under a snapshot that is not theirs."""
+    own = memory()
+    with pytest.raises(BadInputError, match="iteration 10 are not the last accepted"):
+        own.save_checkpoint(object(), candidate(2.0), tmp_path)
+    own.should_accept_update(candidate(2.5, iter_num=10))
+    own.should_accept_update(candidate(9.0, iter_num=20))
+    with pytest.raises(BadInputError, match="iteration 20 are not the last accepted"):
+        own.save_checkpoint(object(), candidate(9.0, iter_num=20), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_only_guesses_has_no_performance():
+    """With bits_saved an untrained model is worth 0, and worse than guessing is worth less."""
+    own = memory(quality_threshold=None, performance="bits_saved")
+    assert verdict(own, math.log(256), vocab_size=256) == "REJECTED_NO_PERFORMANCE"
+    assert verdict(own, 6.0, vocab_size=256) == "REJECTED_NO_PERFORMANCE"
+    assert verdict(own, 2.0, vocab_size=256) == "ACCEPTED_FIRST_VALID"
+    assert own.baseline.metrics.occam_quotient > 0
+
+
+@pytest.mark.parametrize("params", [1, 124_000_000, 7_000_000_000_000])
+def test_the_third_gate_is_relative_at_any_size(params):
+    """The predecessor's epsilon was larger than every real quotient: its gate never opened."""
+    own = memory(min_oq_improvement=1.0)
+    assert verdict(own, 2.0, model_params=params) == "ACCEPTED_FIRST_VALID"
+    assert verdict(own, 1.01, model_params=params) == "REJECTED_OQ_INSUFFICIENT"
+    assert verdict(own, 1.0, model_params=params) == "ACCEPTED_OQ_IMPROVEMENT"
+
+
+def test_a_limit_itself_passes():
+    """loss <= quality, drift <= complexity."""
+    assert verdict(memory(), 3.0, 0.1) == "ACCEPTED_FIRST_VALID"
+
+
+def test_the_accept_rate_is_of_the_finite_evaluations():
+    """A NaN is no candidate; before the first there is no rate."""
+    own = memory()
+    assert math.isnan(own.statistics()["accept_rate"])
+    for loss in (math.nan, 2.0, 9.0):
+        verdict(own, loss)
+    assert own.statistics() == {"evaluations": 3, "accept_rate": 0.5, "REJECTED_NONFINITE": 1,
+                                "ACCEPTED_FIRST_VALID": 1, "REJECTED_QUALITY": 1}  # fmt: skip
