@@ -25,6 +25,11 @@ from runs r join run_summary s using (run_id) order by r.created
 """
 
 
+_TOLD = "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from {} "
+_NEWEST = _TOLD + "order by attempt desc, sequence desc limit $n"
+_AFTER = _TOLD + "where (attempt, sequence) > ($a, $s) order by attempt, sequence"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     from ockham.cli.forward import forward
@@ -102,28 +107,45 @@ def tail(
         bool, typer.Option("--follow", "-F", help="Go on until the run ends; Ctrl-C stops.")
     ] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Decisions to begin with.")] = 20,
+    where: Annotated[
+        str,
+        typer.Option(
+            "--where", help="Only decisions for which this SQL condition holds.", show_default=False
+        ),
+    ] = "",
     runs: RunsOption = RUNS,
 ) -> None:
-    """Show the last decisions of a run, and with -F those that come."""
+    """Show the last decisions of a run, and with -F those that come.
+
+    Examples:
+      ockham tail night-1 -F --where "action = 'SKIP' and margin > -0.1"
+    """
     from ockham.catalog import Catalog
+    from ockham.guard import Guard
 
     run_id = resolve(runs, run)
     catalog = Catalog(runs, only=[run_id])
-    newest = catalog.rows(
-        "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from decisions "
-        "order by attempt desc, sequence desc limit $n", {"n": lines},
-    )[::-1]  # fmt: skip
-    seen = (0, -1)
-    for row in newest:
-        seen = max(seen, _tell(row))
-    while follow and not _ended(catalog):
-        time.sleep(POLL_SECONDS)
-        fresh = catalog.rows(
-            "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from decisions "
-            "where (attempt, sequence) > ($a, $s) order by attempt, sequence", {"a": seen[0], "s": seen[1]},
-        )  # fmt: skip
-        for row in fresh:
+    with Guard(
+        runs, only=[run_id]
+    ) as guard:  # a person typed the condition; the child starts with the first question
+
+        def asked(text: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+            if not where:
+                return catalog.rows(text.format("decisions"), values)
+            kept = text.format(f"(select * from decisions where ({where}\n))")  # noqa: S608 - for the guard
+            rows: list[dict[str, Any]] = guard.query(kept, values).table.to_pylist()
+            return rows
+
+        seen = (0, -1)
+        for row in asked(_NEWEST, {"n": lines})[::-1]:
             seen = max(seen, _tell(row))
+        while follow:
+            ended = _ended(catalog)  # asked before, so that what comes until then is told
+            for row in asked(_AFTER, {"a": seen[0], "s": seen[1]}):
+                seen = max(seen, _tell(row))
+            if ended:
+                break
+            time.sleep(POLL_SECONDS)
 
 
 def _tell(row: dict[str, Any]) -> tuple[int, int]:

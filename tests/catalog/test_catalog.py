@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pyarrow as pa
 import pytest
@@ -199,6 +200,32 @@ def test_a_torn_tail_is_left_out_and_garbage_is_named(tmp_path):
         file.write(b"\n")
     with pytest.raises(CannotJudgeError, match=r"000000000000\.jsonl: a line"):
         Catalog(tmp_path)
+
+
+def test_a_batch_is_seen_within_two_seconds_of_a_torn_log(tmp_path):
+    """While the log grows, and though the last line is half a line at each look."""
+    from ockham.record.log import LogWriter
+    from tests.samples import REVISION, decision, run_folder
+
+    folder = run_folder(tmp_path)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    log.append("decision.made", decision(0), iter_num=0)
+    log.flush()
+    torn = RunFolder(tmp_path, "a").log(1, 1)  # a second rank that died in the middle of a line
+    torn.mkdir()
+    line = folder.segments(1, 0)[0].read_bytes()
+    (torn / "000000000000.jsonl").write_bytes(line.replace(b'"rank":0', b'"rank":1') + line[:100])
+    live = Catalog(tmp_path)
+    for i in range(1, 6):
+        log.append("decision.made", decision(i), iter_num=i)
+        handed_over = time.monotonic()
+        while live.rows("select max(iter_num) as last from decisions")[0]["last"] < i:
+            assert time.monotonic() - handed_over < 2.0
+            time.sleep(0.01)
+    log.close()
+    assert live.rows("select rank, count(*) as n from decisions group by all order by all") == [
+        {"rank": 0, "n": 6}, {"rank": 1, "n": 1}
+    ]  # fmt: skip
 
 
 def test_superseded_rows_are_marked(tmp_path):

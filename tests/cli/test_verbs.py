@@ -164,6 +164,24 @@ def test_tail_shows_the_last_decisions(runs):
     assert "iter 19" in done.stdout
 
 
+def test_tail_where(runs):
+    """Only what the condition holds for; it is a stranger's SQL like any other."""
+    done = ockham(
+        runs, "tail", "night-1", "-n", "5", "-F", "--where", "plugin = 'memory' and action = 'ACCEPT'"
+    )
+    assert done.returncode == 0
+    assert {line.split()[3] for line in done.stdout.splitlines()} == {"ACCEPT"}
+    bad = ockham(runs, "tail", "night-1", "--where", "exists (select 1 from read_text('/etc/passwd'))")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert "'read_text' is refused" in bad.stderr
+
+
+def test_ask_another_engine(runs):
+    """Only those that there are."""
+    done = ockham(runs, "ask", "refusals", "--engine", "oracle")
+    assert (done.returncode, done.stderr) == (2, "ockham: --engine 'oracle': duckdb or spark\n")
+
+
 def test_ask_lists_and_answers(runs):
     """The question goes to stderr, the rows to stdout."""
     assert "refusals" in ockham(runs, "ask").stdout
@@ -223,4 +241,7 @@ def test_version_and_help_without_a_verb(tmp_path):
 def test_examples_in_the_help_can_be_copied(tmp_path):
     """One command, one line, whatever the width."""
     told = ockham(tmp_path, "query", "--help").stdout
-    assert '    ockham query "select reason_code, count(*) n from decisions group by all order by n desc"\n' in told
+    assert (
+        '    ockham query "select reason_code, count(*) n from decisions group by all order by n desc"\n'
+        in told
+    )
