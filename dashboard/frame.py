@@ -195,7 +195,7 @@ def csv_bytes(answer: Answer) -> bytes:
     columns = [answer.table.column(i).to_pylist() for i in range(answer.table.num_columns)]
     for row in [tuple(answer.table.column_names), *zip(*columns, strict=True)]:
         cells = [shown(value).replace('"', '""') for value in row]
-        out.write(",".join(f'"{chr(39) + c if c[:1] in "=+@" else c}"' for c in cells) + "\n")
+        out.write(",".join(f'"{chr(39) + c if c.startswith(("=", "+", "@")) else c}"' for c in cells) + "\n")
     return out.getvalue().encode()
 
 

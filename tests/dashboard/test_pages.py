@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from ockham import shipped
 from ockham.run import Run
+from tests.dashboard.test_source import damage
 from tests.made import made_run
 
 PAGES = ("overview", "run", "decision", "gate", "control", "memory", "compare", "value", "odr", "sql", "integrity")
@@ -124,3 +125,79 @@ def test_a_live_and_a_torn_run(at, tmp_path):
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b'{"torn')
     assert not at(tmp_path, "run").exception
+
+
+def test_a_run_that_cannot_be_read_is_named_on_the_first_page(at, tmp_path):
+    """The others are shown; its own address says why it is not."""
+    made_run(tmp_path, "good", batches=12)
+    damage(made_run(tmp_path, "bad", batches=12))
+    first = at(tmp_path, "overview")
+    assert not first.exception
+    assert "1 run; 1 needs a look" in first.text[0].value
+    assert any(code.value.startswith("bad: ") for code in first.code)
+    own = at(tmp_path, "run", run="bad")
+    assert "cannot be read" in own.error[0].value
+
+
+def test_iterations_of_the_address_are_those_of_the_charts(at, runs):
+    """And those beyond the run's end become its end."""
+    test = at(runs, "run", run="second", **{"from": "5", "to": "99999"})
+    assert not test.exception
+    assert [entry.value for entry in test.number_input] == [5, 39]
+    test = at(runs, "run", run="second", **{"from": "-3", "to": "x"})
+    assert [entry.value for entry in test.number_input] == [None, None]
+
+
+def test_a_query_comes_back_by_its_address(at, runs):
+    """SQL is packed into the address and unpacked again."""
+    import base64
+    import zlib
+
+    word = base64.urlsafe_b64encode(zlib.compress(b"select 41 + 1 as answer")).decode()
+    test = at(runs, "sql", sql=word)
+    assert test.text_area[0].value == "select 41 + 1 as answer"
+    assert test.dataframe
+    bomb = base64.urlsafe_b64encode(zlib.compress(b" " * 50_000_000)).decode()
+    assert len(at(runs, "sql", sql=bomb).text_area[0].value) <= 20_000
+
+
+def test_a_comparison_becomes_a_record(at, runs):
+    """The draft names both runs, pins their logs and carries the measured value."""
+    test = at(runs, "compare", run="second", vs="first")
+    test.button(key="draft").click()
+    test.run()
+    made = next(code.value for code in test.code if code.value.startswith("---"))
+    assert 'run: "first"' in made
+    assert 'run: "second"' in made
+    assert "measured:" in made
+
+
+def test_replay_says_that_all_came_out_again(at, runs):
+    """On request, with the number of decisions."""
+    test = at(runs, "integrity", run="first")
+    test.button(key="replay-first").click()
+    test.run()
+    assert test.success[0].value.startswith("Identical: ")
+
+
+def test_value_is_open_until_somebody_says_what_is_good_enough(at, runs):
+    """Savings of a model that nobody has judged are said to be that."""
+    test = at(runs, "value", run="first")
+    assert "is open until" in test.text[0].value
+    test.number_input(key="floor").set_value(9.0)
+    assert "is open until" not in test.run().text[0].value
+
+
+def test_hostile_text_is_shown_and_not_run(at, tmp_path):
+    """Names of plugins and reasons that are markup stand as they are."""
+    from ockham.policy import policy_of
+
+    assert policy_of is not None
+    hostile = '<img src=x onerror="alert(1)"> **b** :red[x] $y$ =cmd'
+    with Run(plugins=[], runs=tmp_path, run_id="h", data={"name": hostile, "sha256": "0" * 64}) as run:
+        for i in range(3):
+            run.end(run.batch(i, 2.0))
+    for page in PAGES:
+        test = at(tmp_path, page)
+        assert not test.exception, page
+        assert not any(hostile in block.value for block in test.markdown), page

@@ -1,0 +1,91 @@
+"""Where tables come from: kept until a file changes, and one bad run hides no other."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dashboard import frame
+from dashboard.source import LOOK_SECONDS, Answer, Store
+from tests.made import made_run
+
+logging.getLogger("streamlit").setLevel(logging.CRITICAL)
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def runs_of(store: Store) -> list[str]:
+    time.sleep(LOOK_SECONDS + 0.05)
+    return [row["run_id"] for row in store.catalog().rows("select run_id from runs order by run_id")]
+
+
+def damage(run) -> None:
+    """A whole line that is no event, in a segment that Parquet does not stand for."""
+    segment = run.folder.segments(1, 0)[-1]
+    for kind in ("contexts", "decisions", "events"):
+        for path in (run.folder.path / kind).rglob("*.parquet"):
+            path.unlink()
+    segment.write_bytes(segment.read_bytes() + b"this is no event\n")
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(tmp_path):
+    """It is left out, named, and its place given."""
+    made_run(tmp_path, "good", batches=12)
+    damage(made_run(tmp_path, "bad", batches=12))
+    store = Store(tmp_path, tmp_path / "no-odr")
+    assert runs_of(store) == ["good"]
+    assert list(store.broken) == ["bad"]
+    assert "bad" in store.broken["bad"]
+
+
+def test_a_run_that_breaks_while_pages_are_open_is_left_out(tmp_path):
+    """The others stay, and a new one still appears."""
+    made_run(tmp_path, "good", batches=12)
+    bad = made_run(tmp_path, "bad", batches=12)
+    store = Store(tmp_path, tmp_path / "no-odr")
+    assert runs_of(store) == ["bad", "good"]
+    damage(bad)
+    assert runs_of(store) == ["good"]
+    made_run(tmp_path, "later", batches=12)
+    assert runs_of(store) == ["good", "later"]
+
+
+def test_the_version_moves_with_the_files_and_only_then(tmp_path):
+    """Answers are kept by it."""
+    store = Store(tmp_path, tmp_path / "no-odr")
+    before = store.version
+    time.sleep(LOOK_SECONDS + 0.05)
+    assert store.version == before
+    made_run(tmp_path, "new", batches=12)
+    time.sleep(LOOK_SECONDS + 0.05)
+    assert store.version != before
+
+
+def test_a_new_record_is_seen(tmp_path):
+    """Decision records are read again when one comes."""
+    store = Store(tmp_path / "runs", tmp_path / "odr")
+    assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 0
+    (tmp_path / "odr").mkdir()
+    (tmp_path / "odr" / "0001-x.md").write_text("# not a record\n")
+    time.sleep(LOOK_SECONDS + 0.05)
+    assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 1
+
+
+def test_csv_runs_nothing_in_a_spreadsheet():
+    """Cells and names of columns that begin like a formula are text; quotes are doubled."""
+    answer = Answer(pa.table({"=a": ["=cmd|' /C calc'!A0", "@x", '"q"', "-1", None]}), "select", {}, 0.0)
+    assert frame.csv_bytes(answer).decode().splitlines() == [
+        "\"'=a\"", "\"'=cmd|' /C calc'!A0\"", "\"'@x\"", '"""q"""', '"-1"', '""',
+    ]  # fmt: skip
+
+
+def test_parquet_says_what_was_asked(tmp_path):
+    """The SQL and its parameters stand in the file; NaN stays NaN."""
+    answer = Answer(pa.table({"x": [float("nan")]}), "select $a", {"a": 1}, 0.0)
+    (tmp_path / "x.parquet").write_bytes(frame.parquet_bytes(answer))
+    read = pq.read_table(tmp_path / "x.parquet")
+    assert read.schema.metadata[b"ockham.sql"] == b"select $a"
+    assert str(read["x"][0].as_py()) == "nan"
