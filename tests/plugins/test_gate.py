@@ -175,3 +175,8 @@ def test_a_threshold_that_the_mode_ignores_is_refused(mode):
     """It would look like a setting that does something."""
     with pytest.raises(BadInputError, match=f"belongs to mode 'fixed', and mode is '{mode}'"):
         OckhamGatePlugin(2.0, mode=mode)
+
+
+def test_equal_updates():
+    """A loss at the threshold is worth an update: a constant loss is never skipped."""
+    assert all(updated for updated, _ in verdicts(OckhamGatePlugin(target=0.3), [2.0] * 60))
