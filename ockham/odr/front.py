@@ -111,6 +111,7 @@ class _Builder:
             return self._mapping(events, path)
         if kind == "SequenceStartEvent":
             return self._sequence(events, path)
+        self._check_text(event)
         plain = event.implicit[0] and not self._is_text(path)
         return scalar(event.value) if plain else event.value
 
@@ -122,6 +123,7 @@ class _Builder:
             key = getattr(event, "value", None)
             if key is None or getattr(event, "anchor", None) or getattr(event, "tag", None) is not None:
                 raise self._error(event, "a key must be a plain word")
+            self._check_text(event)
             if key in values:
                 before = self.places[(*path, key)].line
                 raise self._error(event, f"the key {key!r:.60} stands twice (first in line {before})")
@@ -149,6 +151,11 @@ class _Builder:
             text if isinstance(text, str) else "",
             self._first + value.start_mark.line,
         )
+
+    def _check_text(self, event: Any) -> None:
+        """Half a surrogate pair is no character: the C parser refuses it, the one in Python lets it through."""
+        if any("\ud800" <= character <= "\udfff" for character in event.value):
+            raise self._error(event, "half a surrogate pair is no character")
 
     def _error(self, event: Any, message: str) -> FrontError:
         return FrontError(message, self._first + event.start_mark.line, event.start_mark.column + 1)
