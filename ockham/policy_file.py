@@ -135,7 +135,7 @@ def _override(document: Document, override: str) -> None:
         raise PolicyError(f"--set {override!r}: a setting of the policy is written plugin.setting=value")
     try:
         value = _plain(YAML(typ="safe", pure=True).load(text)) if text.strip() else ""
-    except (YAMLError, ValueError):
+    except (YAMLError, ValueError, RecursionError):
         raise PolicyError(f"--set {override!r}: {text!r} is no YAML value") from None
     if target == "hyperparameters":
         document.places["hyperparameters", setting] = "--set"

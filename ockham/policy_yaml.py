@@ -5,7 +5,6 @@ PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; 
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from ockham import shipped
 from ockham.errors import PolicyError, nearest
@@ -21,6 +21,7 @@ from ockham.errors import PolicyError, nearest
 ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
 KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
 MAX_EXTENDS = 8
+MAX_DEPTH = 16
 
 
 def preset_names() -> list[str]:
@@ -71,7 +72,9 @@ def parsed(path: Path) -> CommentedMap:
     """
     yaml = YAML(typ="rt")  # round-trip: the only loader that keeps line numbers; it makes no Python objects
     try:
-        loaded = yaml.load(io.StringIO(path.read_text(encoding="utf-8-sig")))
+        text = path.read_text(encoding="utf-8-sig")
+        _check_shape(path, text)
+        loaded = yaml.load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise PolicyError(f"{path}:{line}: {error.problem or error.context}") from None
@@ -80,3 +83,18 @@ def parsed(path: Path) -> CommentedMap:
     if not isinstance(loaded, CommentedMap):
         raise PolicyError(f"{path}:1: a policy is a mapping with the keys {', '.join(KEYS)}")
     return loaded
+
+
+def _check_shape(path: Path, text: str) -> None:
+    """A few lines of aliases can stand for millions of values, and deep brackets for a stack that overflows."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        what = (
+            "an alias" if isinstance(event, AliasEvent) else "so deep a nesting" if depth > MAX_DEPTH else ""
+        )
+        if what:
+            line = event.start_mark.line + 1
+            raise PolicyError(
+                f"{path}:{line}: {what} is not read in a policy; `extends` builds one on another"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from importlib import metadata
 
 import jsonschema
 import pytest
@@ -166,6 +167,17 @@ def test_third_party_code_is_imported_only_with_trust():
     assert isinstance(policy.build()[0], Quiet)
     with pytest.raises(PolicyError, match=r"third-party code .*Quiet.*not imported"):
         policy.build(trust=False)
+
+
+def test_a_plugin_is_found_by_its_entry_point(monkeypatch, written):
+    """Installed packages add theirs to the group ockham.plugins."""
+    point = metadata.EntryPoint("hushed", QUIET, "ockham.plugins")
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "ockham.plugins" else [])
+    policy = load_policy(written("plugins: {hushed: {level: 3}}\n"))
+    assert policy.content["plugins"][0]["use"] == "hushed"
+    assert policy.build()[0].settings() == {"level": 3.0, "label": "a"}
+    with pytest.raises(PolicyError, match="did you mean 'hushed'"):
+        load_policy(written("plugins: {hushd: {}}\n"))
 
 
 # extends and overrides

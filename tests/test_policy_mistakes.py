@@ -80,6 +80,7 @@ def test_the_schema_is_a_second_opinion_on_every_load(written):
         ("gate.target=true", "gate.target takes a number, got bool True"),
         ("gate.target=2", "balanced.yaml:15 with --set: gate: target lies in [0.001, 1], got 2.0"),
         ("gate.target=[", "is no YAML value"),
+        ("gate.target=" + "[" * 3_000, "is no YAML value"),
         (
             "gate.surprise_threshold=2.0",
             "surprise_threshold belongs to mode 'fixed', and mode is 'target_rate'",
@@ -154,6 +155,20 @@ def test_a_mistake_in_a_file_is_named_with_file_line_and_nearest_name(written, t
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "mine.yaml" in str(caught.value) or "presets: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: &a [1]\nb: *a\n", "mine.yaml:2: an alias is not read in a policy"),
+        ("name: " + "[" * 3_000, "mine.yaml:1: so deep a nesting is not read in a policy"),
+        ("plugins: " + "{a: " * 400 + "1" + "}" * 400, "mine.yaml:1: so deep a nesting"),
+    ],
+)
+def test_a_file_that_would_blow_up_is_refused(written, text, told):
+    """A few lines of aliases can stand for millions of values."""
+    with pytest.raises(PolicyError, match=told):
+        load_policy(written(text))
 
 
 @pytest.mark.parametrize("name", ["balancd", "nothing.yaml", ".", "", "a\0b", "x" * 5_000])
