@@ -51,8 +51,11 @@ def query(
 
       ockham query --file question.sql -o answer.parquet
     """
+    from ockham.catalog.remote import local_copy
+
     text = _text(sql, file)
     values = _values(parameters)
+    runs = local_copy(runs)
     only = _only(runs, run)
     if unsafe:
         write_table(_unsafe(text, values, runs, only), form, output)
@@ -93,6 +96,7 @@ def ask(
     if engine not in ("duckdb", "spark"):
         raise BadInputError(f"--engine {engine!r}: duckdb or spark")
     from ockham.catalog import Catalog
+    from ockham.catalog.remote import local_copy
     from ockham.catalog.views import question, question_names
 
     if not name:
@@ -101,6 +105,7 @@ def ask(
         write_rows(("name", "question", "parameters"), rows, form, output)
         return
     asked = question(name)
+    runs = local_copy(runs)
     only = _only(runs, run)
     values = {**({"run": only[0]} if only and "run" in asked.parameters else {}), **_values(parameters)}
     missing = [key for key in asked.parameters if key not in values]
@@ -169,10 +174,12 @@ def export(
         _evidence(runs, run, to)
         return
     from ockham.catalog.export import export_views
+    from ockham.catalog.remote import local_copy
 
     chosen = kind or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
     if chosen not in ("duckdb", "parquet", "csv"):
         raise BadInputError(f"--kind {chosen!r}: duckdb, parquet or csv")
+    runs = local_copy(runs)
     count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
     typer.echo(f"{to}: {count} rows of {chosen}; manifest.json names the logs and where they stood", err=True)
 

@@ -41,8 +41,9 @@ def register(app: typer.Typer) -> None:
 def runs(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOption = None) -> None:
     """List all runs: state, policy, rates, loss."""
     from ockham.catalog import Catalog
+    from ockham.catalog.remote import local_copy
 
-    table = Catalog(runs).sql(_LIST)
+    table = Catalog(local_copy(runs)).sql(_LIST)
     if form is None and output is None and sys.stdout.isatty():
         write_rows(_SHORT, [_brief(row) for row in table.to_pylist()], "table")
     else:
@@ -76,8 +77,9 @@ def show(
       ockham show night-1
     """
     from ockham.catalog import Catalog
+    from ockham.catalog.remote import local_copy
 
-    kind, row = _found(Catalog(runs), name, runs)
+    kind, row = _found(Catalog(local_copy(runs)), name, runs)
     if form is None:
         typer.echo(kind)
         for key, value in row.items():
@@ -94,10 +96,12 @@ def why(
 ) -> None:
     """Tell the chain of one batch in plain words: what was given, who decided what and why, what was done."""
     from ockham.catalog import Catalog
+    from ockham.catalog.remote import local_copy
     from ockham.cli.why import story
 
-    run_id = resolve(runs, run)
-    for line in story(Catalog(runs, only=[run_id]), run_id, iteration):
+    folder = local_copy(runs)
+    run_id = resolve(folder, run)
+    for line in story(Catalog(folder, only=[run_id]), run_id, iteration):
         typer.echo(line)
 
 
