@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 
 from ockham.chain import PluginChain, base_knobs
-from ockham.errors import CannotJudgeError
-from ockham.event import Value
+from ockham.errors import CannotJudgeError, OckhamError
+from ockham.event import Value, number
 from ockham.policy import Policy, policy_from_json
 from ockham.record.folder import RunFolder
 from ockham.record.snapshots import complete_lines
 from ockham.replay.stand_in import plugins_of
-from ockham.replay.steps import Step, read
+from ockham.replay.steps import Step, context_of, read, value_of
 
 
 @dataclass(slots=True)
@@ -79,13 +79,31 @@ def _leg(folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any],
     plugins = plugins_of(policy, trust=False)
     wants = PluginChain(plugins).wants()
     steps = [
-        item
+        _readable(folder, item)
         for item in read(folder, _lines(folder, attempt, rank))
         if isinstance(item, Step) and (cut is None or item.iter_num < cut)
     ]
     parameters = policy.hyperparameters
     base = base_knobs(plugins, parameters)
     return Leg(policy, parameters, base, wants, dict(opening.get("settings", {})), steps)
+
+
+def _readable(folder: RunFolder, step: Step) -> Step:
+    """The step itself, if all its values are of the kinds that its fields have."""
+    data = step.data
+    try:
+        context_of(step)
+        for part in ("measured", "left"):
+            for name, value in data[part].items():
+                if name != "custom":
+                    value_of(name, value)
+        for seconds in data["seconds"].values():
+            number(seconds)
+    except (OckhamError, KeyError, TypeError, ValueError) as error:
+        raise CannotJudgeError(
+            f"run {folder.run_id!r}: the context at sequence {step.sequence} cannot be read: {error!r:.200}"
+        ) from None
+    return step
 
 
 def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:

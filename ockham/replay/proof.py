@@ -136,13 +136,13 @@ class _Replay:
             codes = [f"{made['plugin']} {made['reason_code']}" for made in step.orphans]
             proof.differs(step.orphans[0]["iter_num"], step.orphans[0]["sequence"], step.orphans[0]["plugin"],
                           "context", codes, "no context was recorded for this batch")  # fmt: skip
-        if step.data["policy_revision"] != self.revision:
+        if step.data.get("policy_revision") != self.revision:
             proof.differs(
                 step.iter_num,
                 step.sequence,
                 "chain",
                 "policy_revision",
-                step.data["policy_revision"],
+                step.data.get("policy_revision"),
                 self.revision,
             )
         for name, stand_in in self.stand_ins.items():
@@ -150,7 +150,7 @@ class _Replay:
         self.made.clear()
         try:
             ctx = context_of(step)
-            given = knob_values(ctx)
+            left = left_of(step, knob_values(ctx))
             run_hooks(self.chain, step, ctx, self.shadow)
         except PluginError as error:
             proof.differs(
@@ -158,11 +158,11 @@ class _Replay:
             )
             return
         except (ContextError, KeyError, TypeError, ValueError) as error:
-            proof.differs(step.iter_num, step.sequence, "context", "given", "a context", f"none: {error}")
+            proof.differs(step.iter_num, step.sequence, "context", "fields", "a context", f"none: {error}")
             return
         self.shadow = ctx.shadow_knobs
         self._compare(step)
-        self._compare_knobs(step, given, ctx)
+        self._compare_knobs(step, left, ctx)
 
     def _compare(self, step: Step) -> None:
         proof, skipped = self.proof, self.stand_ins
@@ -189,8 +189,8 @@ class _Replay:
             for name, was, now_ in odd_ones[:1]:
                 proof.differs(step.iter_num, old["sequence"], new["plugin"], name, was, now_)
 
-    def _compare_knobs(self, step: Step, given: tuple[Value, ...], ctx: OccamContext) -> None:
-        recorded, replayed = left_of(step, given), knob_values(ctx)
+    def _compare_knobs(self, step: Step, recorded: tuple[Value, ...], ctx: OccamContext) -> None:
+        replayed = knob_values(ctx)
         if repr(recorded) == repr(replayed):
             return
         for name, old, new in zip(KNOBS, recorded, replayed, strict=True):

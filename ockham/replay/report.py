@@ -163,7 +163,9 @@ def _policy(folder: RunFolder, found: LogMap, proof: Proof) -> Policy:
 def _code(policy: Policy, found: LogMap, *, trust: bool) -> dict[str, dict[str, Any]]:
     """For each plugin: where it comes from, the digest of its code then and now (None: not imported)."""
     foreign = third_party(policy)
-    then = {source["plugin"]: source["code_sha256"] for source in found.loaded.get("plugins", [])}
+    sources = found.loaded.get("plugins")
+    listed = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+    then = {str(source.get("plugin")): source.get("code_sha256") for source in listed}
     return {
         entry["name"]: {
             "use": entry["use"],

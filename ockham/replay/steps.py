@@ -148,6 +148,11 @@ def value_of(name: str, value: Any) -> Value:
 
 
 def _step(data: Mapping[str, Any], pending: list[dict[str, Any]], trigger: str) -> Step:
+    for part in ("given", "measured", "left", "seconds"):
+        if not isinstance(data[part], dict):
+            raise TypeError(f"{part} is no object")
+    if not all(type(data[name]) is int for name in ("sequence", "iter_num", "micro_step")):
+        raise TypeError("sequence, iter_num and micro_step are whole numbers")
     first, count = data["decisions"]["first"], data["decisions"]["count"]
     begins = first if count else data["sequence"]
     orphans = [made for made in pending if made["sequence"] < begins]

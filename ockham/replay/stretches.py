@@ -92,11 +92,11 @@ def map_log(folder: RunFolder, attempt: int, rank: int) -> LogMap:
                     found.stretches.append(open_)
             elif not found.loaded and b"ockham.policy.loaded.v1" in line:
                 found.loaded = _data(line)
-                found.revision = found.loaded["policy_revision"]
+                found.revision = str(found.loaded.get("policy_revision", ""))
             at = after
         if open_ is not None:
             open_.spans.append(Span(segment, begin, end))
-    if found.events and not found.loaded:
+    if found.events and not found.revision.startswith("sha256:"):
         raise CannotJudgeError(
             f"log {attempt}-{rank} of run {folder.run_id} names no policy: nothing to replay with"
         )

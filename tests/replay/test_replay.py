@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import sys
@@ -312,3 +313,27 @@ def test_what_cannot_be_judged_says_so(folder):
     next((folder.path / "policies").iterdir()).unlink()
     with pytest.raises(CannotJudgeError, match="policy"):
         replay_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("context.recorded", lambda data: data.update(given="x")),
+        ("context.recorded", lambda data: data.pop("measured")),
+        ("context.recorded", lambda data: data.update(iter_num=[])),
+        ("context.recorded", lambda data: data["given"].pop("task_loss")),
+        ("context.recorded", lambda data: data["given"].update(learning_rate={})),
+        ("context.recorded", lambda data: data["left"].update(surprise_threshold="x")),
+        ("context.recorded", lambda data: data.pop("policy_revision")),
+        ("decision.made", lambda data: data.update(changes=None)),
+        ("plugin_state.recorded", lambda data: data["state"].update(gate=[])),
+        ("plugin_state.recorded", lambda data: data.update(state=None)),
+        ("policy.loaded", lambda data: data.update(plugins=[None, {"plugin": {}}])),
+        ("policy.loaded", lambda data: data.pop("policy_revision")),
+    ],
+)
+def test_a_line_of_another_shape_is_a_finding_or_no_verdict(folder, kind, change):
+    """Whatever stands in a line: a difference, or one clear error; what only names code digests changes nothing."""
+    tamper(folder, kind, change)
+    with contextlib.suppress(CannotJudgeError):
+        assert not replay_run(folder).identical or kind == "policy.loaded"
