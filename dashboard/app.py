@@ -23,7 +23,13 @@ PAGES = {
 st.set_page_config(page_title="Ockham", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
 pages = {
     group: [
-        st.Page(f"screens/{name}.py", title=title, url_path=name, icon=f":material/{icon}:", default=name == "overview")
+        st.Page(
+            f"screens/{name}.py",
+            title=title,
+            url_path=name,
+            icon=f":material/{icon}:",
+            default=name == "overview",
+        )
         for name, title, icon in listed
     ]
     for group, listed in PAGES.items()

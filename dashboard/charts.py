@@ -50,7 +50,8 @@ def loss_lane(bins: pa.Table, marks: pa.Table) -> alt.LayerChart:
         y=alt.Y("loss_low:Q", title="loss, nats/token", scale=alt.Scale(zero=False)), y2="loss_high:Q"
     )
     line = base.mark_line(color=UPDATE, clip=True, strokeWidth=1.5).encode(
-        y="loss:Q", tooltip=["iter", "loss_low", "loss", "loss_high", "threshold", "update_rate", "batches", "nonfinite"]
+        y="loss:Q",
+        tooltip=["iter", "loss_low", "loss", "loss_high", "threshold", "update_rate", "batches", "nonfinite"],
     )
     limit = base.mark_line(color=SKIP, strokeDash=[5, 3], interpolate="step-after").encode(y="threshold:Q")
     kinds = {"accepted checkpoint": (RELEASE, [1, 0]), "anchor moved": (NEUTRAL, [4, 3]), "rollback": (SKIP, [2, 2]),
@@ -62,7 +63,9 @@ def loss_lane(bins: pa.Table, marks: pa.Table) -> alt.LayerChart:
         strokeDash=alt.StrokeDash("what:N", legend=TOP, scale=alt.Scale(domain=there, range=[kinds[k][1] for k in there])),
     )  # fmt: skip
     brush = alt.selection_interval(name="brush", encodings=["x"])
-    return alt.layer(band, *([rules] if there else []), limit, line.add_params(brush)).properties(height=HEIGHT + 60)
+    return alt.layer(band, *([rules] if there else []), limit, line.add_params(brush)).properties(
+        height=HEIGHT + 60
+    )
 
 
 def plugin_lane(table: pa.Table) -> alt.Chart:
@@ -178,18 +181,24 @@ def bullet(observed: float, threshold: float) -> alt.LayerChart:
     base = alt.Chart(table)
     x = alt.X("observed:Q", title="observed (bar) and threshold (line)", scale=alt.Scale(zero=True))
     bar = base.mark_bar(size=18, color=UPDATE).encode(x=x, tooltip=["observed", "threshold"])
-    return (bar + base.mark_tick(size=32, thickness=4, color=SKIP).encode(x="threshold:Q")).properties(height=80)
+    return (bar + base.mark_tick(size=32, thickness=4, color=SKIP).encode(x="threshold:Q")).properties(
+        height=80
+    )
 
 
 def waterfall(table: pa.Table) -> alt.LayerChart:
     """One knob of one batch through the chain: what each plugin made of it."""
-    base = alt.Chart(table).encode(y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260)))
+    base = alt.Chart(table).encode(
+        y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260))
+    )
     tip = ["who", alt.Tooltip("before:Q", format=".6g"), alt.Tooltip("after:Q", format=".6g")]
     bar = base.mark_bar(color=ATTACK, height=12).encode(
         x=alt.X("before:Q", title="value", scale=alt.Scale(zero=False)), x2="after:Q", tooltip=tip
     )
     point = base.mark_point(filled=True, size=70, color=UPDATE).encode(x="after:Q", tooltip=tip)
-    text = base.mark_text(align="left", dx=8, color=NEUTRAL).encode(x="after:Q", text=alt.Text("after:Q", format=".4g"))
+    text = base.mark_text(align="left", dx=8, color=NEUTRAL).encode(
+        x="after:Q", text=alt.Text("after:Q", format=".4g")
+    )
     return (bar + point + text).properties(height=alt.Step(32))
 
 

@@ -45,7 +45,9 @@ def choose_run(key: str = "run") -> str | None:
     before = st.session_state.get(f"last-{key}")
     start = asked or (before if before in names else names[1 if key != "run" and len(names) > 1 else 0])
     label = "Run" if key == "run" else "Other run"
-    if asked and st.session_state.get(f"url-{key}") != asked:  # the address leads, also where the menu was used before
+    if (
+        asked and st.session_state.get(f"url-{key}") != asked
+    ):  # the address leads, also where the menu was used before
         st.session_state.pop(f"{key}-choice", None)
     chosen = st.sidebar.selectbox(label, names, index=names.index(start), key=f"{key}-choice")
     if chosen != asked:
@@ -57,7 +59,9 @@ def choose_run(key: str = "run") -> str | None:
 def _unknown(key: str, asked: str, names: list[str]) -> None:
     why = store().broken.get(asked)
     st.error(
-        "The run that this address names cannot be read." if why else "The run that this address names is not here."
+        "The run that this address names cannot be read."
+        if why
+        else "The run that this address names is not here."
     )
     st.code((why or asked)[:300], language=None)
     if names:
@@ -102,8 +106,12 @@ def chart(
 def under(answer: Answer, name: str, alt_text: str = "") -> None:
     """Rows, time, SQL, table, downloads; made only when somebody opens it."""
     rows = answer.table.num_rows
-    label = f"{rows:,} {'row' if rows == 1 else 'rows'}, {answer.seconds * 1000:.0f} ms: SQL, table, download"
-    box = st.popover(label, type="tertiary", key=f"under-{name}", on_change="rerun")
+    line = st.container(horizontal=True, vertical_alignment="center")
+    line.caption(
+        f"{rows:,} {'row' if rows == 1 else 'rows'}, {answer.seconds * 1000:.0f} ms", width="content"
+    )
+    # What changes stands outside of the label: another label is another popover, and a closed one.
+    box = line.popover("SQL, table, download", type="tertiary", key=f"under-{name}", on_change="rerun")
     if not box.open:
         return
     with box:
@@ -122,7 +130,11 @@ def under(answer: Answer, name: str, alt_text: str = "") -> None:
             "CSV", lambda: csv_bytes(answer), f"{name}.csv", "text/csv", key=f"csv-{name}", on_click="ignore"
         )
         right.download_button(
-            "Parquet", lambda: parquet_bytes(answer), f"{name}.parquet", key=f"parquet-{name}", on_click="ignore"
+            "Parquet",
+            lambda: parquet_bytes(answer),
+            f"{name}.parquet",
+            key=f"parquet-{name}",
+            on_click="ignore",
         )
 
 
@@ -161,7 +173,9 @@ def span(run_id: str, key: str = "span") -> tuple[int, int] | None:
     ask_for = {"min_value": first, "max_value": last, "value": None, "on_change": _to_url, "args": names}
     low = left.number_input("From iteration", placeholder=str(first), key=names[0], **ask_for)
     high = middle.number_input("To iteration", placeholder=str(last), key=names[1], **ask_for)
-    right.button("Whole run", key=f"{key}-whole", on_click=zoom, args=(run_id, None, None, key), width="stretch")
+    right.button(
+        "Whole run", key=f"{key}-whole", on_click=zoom, args=(run_id, None, None, key), width="stretch"
+    )
     start, end = first if low is None else int(low), last if high is None else int(high)
     return (start, end) if start <= end else (end, start)
 

@@ -41,12 +41,16 @@ def sentence(one: dict[str, Any], two: dict[str, Any]) -> str:
     else:
         better, low, high = (one, mine, theirs) if mine < theirs else (two, theirs, mine)
         told = f"{better['run_id']} comes to the lower validation loss: {low:.4f} against {high:.4f}"
-    return told + ("; the data are the same." if same else "; the data are NOT the same, so the losses do not compare.")
+    return told + (
+        "; the data are the same." if same else "; the data are NOT the same, so the losses do not compare."
+    )
 
 
 def table(both: Answer, one: dict[str, Any], two: dict[str, Any]) -> None:
     """Facts side by side, those that differ first."""
-    fields = sorted((name for name in both.table.column_names if name != "run_id"), key=lambda f: one[f] == two[f])
+    fields = sorted(
+        (name for name in both.table.column_names if name != "run_id"), key=lambda f: one[f] == two[f]
+    )
     st.dataframe(
         pa.table({"": [f.replace("_", " ") for f in fields], one["run_id"]: [text(one[f]) for f in fields],
                   f"{two['run_id']} ": [text(two[f]) for f in fields], "differs": ["yes" if one[f] != two[f] else "" for f in fields]}),
@@ -57,22 +61,39 @@ def table(both: Answer, one: dict[str, Any], two: dict[str, Any]) -> None:
 
 def keep(run: str, baseline: str) -> None:
     """A decision record with both runs as evidence, and measured values."""
-    section("Keep the answer", f"A decision record with {baseline} as baseline and {run} as candidate; logs pinned, values measured.")
-    title = st.text_input("What is decided, on one line", f"Take {run} instead of {baseline}", key="title", max_chars=120)
+    section(
+        "Keep the answer",
+        f"A decision record with {baseline} as baseline and {run} as candidate; logs pinned, values measured.",
+    )
+    title = st.text_input(
+        "What is decided, on one line", f"Take {run} instead of {baseline}", key="title", max_chars=120
+    )
     if st.button("Draft an ODR from this", type="primary", key="draft"):
         try:
             with st.spinner("Pinning the logs and measuring"):
                 sides = pinned_sides(runs_folder(), baseline, run)
-                made = draft("ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=measured_defaults(sides, runs_folder()))
+                made = draft(
+                    "ODR-0000",
+                    title,
+                    [getpass.getuser()],
+                    today(),
+                    sides=sides,
+                    constraints=measured_defaults(sides, runs_folder()),
+                )
         except OckhamError as error:
             st.error("No draft could be made.", icon=":material/error:")
             st.code(str(error), language=None)
         else:
             st.code(made, language="yaml")
-            st.download_button("Markdown", made, "0000-draft.md", "text/markdown", key="markdown", on_click="ignore")
+            st.download_button(
+                "Markdown", made, "0000-draft.md", "text/markdown", key="markdown", on_click="ignore"
+            )
     st.caption("Or let it be written under the next free number:")
     quoted = "'" + title.replace("'", "'\\''") + "'"
-    st.code(f"ockham --runs {runs_folder()} odr new {quoted} --dir {odr_folder()} --baseline {baseline} --candidate {run}", language="bash")
+    st.code(
+        f"ockham --runs {runs_folder()} odr new {quoted} --dir {odr_folder()} --baseline {baseline} --candidate {run}",
+        language="bash",
+    )
 
 
 def page(run: str, baseline: str) -> None:
@@ -87,10 +108,18 @@ def page(run: str, baseline: str) -> None:
         return
     head(QUESTION, sentence(*rows))
     table(both, *rows)
-    losses, policy = or_error(ask, "overlay", run=run, other=baseline), or_error(ask, "policy_differences", run=run, other=baseline)
+    losses, policy = (
+        or_error(ask, "overlay", run=run, other=baseline),
+        or_error(ask, "policy_differences", run=run, other=baseline),
+    )
     if losses is not None:
         section("Validation loss")
-        chart(lambda: charts.overlay(losses.table), losses, "overlay", "Validation losses of both runs at their evaluations.")
+        chart(
+            lambda: charts.overlay(losses.table),
+            losses,
+            "overlay",
+            "Validation losses of both runs at their evaluations.",
+        )
     if policy is not None:
         section("Policy", "Settings that differ.")
         if policy.table.num_rows:

@@ -42,7 +42,12 @@ def lanes(low: int, high: int) -> None:
             )  # fmt: skip
     if over is not None:
         section("What the limiter capped", "The larger the mark, the more batches of the bin were capped.")
-        chart(lambda: charts.overshoot(over.table), over, "overshoot", "How far values stood above the cap at worst, by bin and reason.")
+        chart(
+            lambda: charts.overshoot(over.table),
+            over,
+            "overshoot",
+            "How far values stood above the cap at worst, by bin and reason.",
+        )
 
 
 def one_knob() -> None:
@@ -62,7 +67,12 @@ def one_knob() -> None:
     if not found.table.num_rows:
         st.text(f"No plugin turned {field} at iteration {iteration}.")
         return
-    chart(lambda: charts.waterfall(found.table), found, "knob", f"{field} of iteration {iteration}, as it was given and after each plugin.")
+    chart(
+        lambda: charts.waterfall(found.table),
+        found,
+        "knob",
+        f"{field} of iteration {iteration}, as it was given and after each plugin.",
+    )
 
 
 def draw() -> None:

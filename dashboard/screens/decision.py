@@ -36,7 +36,10 @@ def open_by_iteration() -> None:
         return
     start = st.query_params.get("iter", "0")
     iteration = st.number_input(
-        "Iteration", 0, value=int(start) if start.isascii() and start.isdigit() and len(start) < 16 else 0, key="iteration"
+        "Iteration",
+        0,
+        value=int(start) if start.isascii() and start.isdigit() and len(start) < 16 else 0,
+        key="iteration",
     )
     st.query_params["iter"] = str(int(iteration))
     batch = or_error(ask, "chain_of_batch", run=run_id, iter=int(iteration))
@@ -46,7 +49,11 @@ def open_by_iteration() -> None:
         st.info("Nothing was decided at this iteration.")
         return
     picked = st.dataframe(
-        batch.table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"batch-{run_id}-{iteration}"
+        batch.table,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"batch-{run_id}-{iteration}",
     )
     st.caption("Choose a row to open the decision.")
     if picked.selection.rows:
@@ -119,11 +126,16 @@ def proven(row: dict[str, Any]) -> None:
         st.caption("No proof yet: no signed tree head covers it.")
         st.code(str(error), language=None)
     else:
-        st.download_button("Proof (C2SP tlog-proof)", proof, f"{row['decision_id']}.proof", key="proof", on_click="ignore")
+        st.download_button(
+            "Proof (C2SP tlog-proof)", proof, f"{row['decision_id']}.proof", key="proof", on_click="ignore"
+        )
         st.code(f"ockham prove --check {row['decision_id']}.proof --key VERIFIER_KEY", language="bash")
     cited = or_error(ask, "citations", id=row["decision_id"])
     if cited is not None:
-        st.text("Cited by: " + (", ".join(f"{r['odr_id']} ({r['side']})" for r in cited.rows()) or "no decision record"))
+        st.text(
+            "Cited by: "
+            + (", ".join(f"{r['odr_id']} ({r['side']})" for r in cited.rows()) or "no decision record")
+        )
 
 
 def one(asked: str) -> None:
@@ -151,7 +163,11 @@ def one(asked: str) -> None:
         under(chain, "chain")
     if row["numbers"]:
         section("Numbers that it rests on")
-        st.dataframe(pa.table({"name": [k for k, _ in row["numbers"]], "value": [v for _, v in row["numbers"]]}), hide_index=True, key="numbers")
+        st.dataframe(
+            pa.table({"name": [k for k, _ in row["numbers"]], "value": [v for _, v in row["numbers"]]}),
+            hide_index=True,
+            key="numbers",
+        )
     proven(row)
 
 

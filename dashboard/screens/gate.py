@@ -17,7 +17,9 @@ if run_id is None:
 
 def answer(row: dict[str, Any]) -> str:
     """One sentence."""
-    rate, low, high, saved = (row.get(name) for name in ("update_rate", "update_low", "update_high", "compute_saved"))
+    rate, low, high, saved = (
+        row.get(name) for name in ("update_rate", "update_low", "update_high", "compute_saved")
+    )
     if rate is None:
         return "No batch has been judged yet."
     if low is None or high is None:
@@ -40,8 +42,16 @@ def closeness() -> None:
             )  # fmt: skip
     with right:
         if curve is not None:
-            section("Other fixed thresholds", "A replay of the logged losses, not a run trained anew: another gate trains another model.")
-            chart(lambda: charts.threshold_curve(curve.table), curve, "thresholds", "Update rate at other fixed thresholds over the logged losses.")
+            section(
+                "Other fixed thresholds",
+                "A replay of the logged losses, not a run trained anew: another gate trains another model.",
+            )
+            chart(
+                lambda: charts.threshold_curve(curve.table),
+                curve,
+                "thresholds",
+                "Update rate at other fixed thresholds over the logged losses.",
+            )
     st.code(f"ockham whatif {run_id} --set gate.target=0.4", language="bash")
 
 
@@ -64,7 +74,10 @@ def draw() -> None:
         if reasons is not None:
             section("Reasons")
             st.dataframe(
-                reasons.table, hide_index=True, key="reasons", column_config={"share": st.column_config.NumberColumn(format="percent")}
+                reasons.table,
+                hide_index=True,
+                key="reasons",
+                column_config={"share": st.column_config.NumberColumn(format="percent")},
             )
             under(reasons, "reasons")
     with right:

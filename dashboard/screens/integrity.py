@@ -36,7 +36,9 @@ def verified(events: int) -> dict[str, Any] | None:
     if key not in st.session_state:
         bar = st.progress(0.0, "Reading every byte; leaving the page, or Stop, ends it.")
         stop = st.empty()
-        stop.button("Stop", key=f"stop-{run_id}", on_click=lambda: st.session_state.update({f"go-{run_id}": False}))
+        stop.button(
+            "Stop", key=f"stop-{run_id}", on_click=lambda: st.session_state.update({f"go-{run_id}": False})
+        )
 
         def progress(done: int) -> None:
             bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
@@ -50,19 +52,31 @@ def verified(events: int) -> dict[str, Any] | None:
 
 def told(report: dict[str, Any]) -> None:
     """The findings, class by class, and how far signatures and pins reach."""
-    signed, events, pinned = (sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned"))
+    signed, events, pinned = (
+        sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned")
+    )
     wrong = [kind for kind in report["counts"] if kind not in NOTES]
-    head(QUESTION, f"{'Yes' if report['sound'] else 'NO: ' + ', '.join(wrong)}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.")
+    head(
+        QUESTION,
+        f"{'Yes' if report['sound'] else 'NO: ' + ', '.join(wrong)}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.",
+    )
     columns = st.columns(4)
     for column, label, value in zip(
-        columns, ("Events", "Signed", "Pinned", "Findings"), (events, signed, pinned, sum(report["counts"][k] for k in wrong)), strict=True
+        columns,
+        ("Events", "Signed", "Pinned", "Findings"),
+        (events, signed, pinned, sum(report["counts"][k] for k in wrong)),
+        strict=True,
     ):
         column.metric(label, f"{value:,}", border=True)
     for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTES, item[0])):
         show = st.info if kind in NOTES else st.error
         show(f"{'Note, ' if kind in NOTES else ''}{kind} ({count}): {MEANINGS[kind]}")
         lines = [f"{f['place']}: {f['message']}"[:400] for f in report["findings"] if f["kind"] == kind]
-        st.code("\n".join(lines[:20]) + (f"\n... and {count - 20} more" if count > 20 else ""), language=None, wrap_lines=True)
+        st.code(
+            "\n".join(lines[:20]) + (f"\n... and {count - 20} more" if count > 20 else ""),
+            language=None,
+            wrap_lines=True,
+        )
     section("Logs")
     st.dataframe(report["logs"], hide_index=True, key="logs")
     st.text("Checked: " + ", ".join(f"{number:,} {what}" for what, number in report["checked"].items()))
@@ -70,7 +84,10 @@ def told(report: dict[str, Any]) -> None:
 
 def replayed() -> None:
     """Every decision derived again, on request."""
-    section("Replay", "Derive every decision again from what was recorded, and compare all bits. Third-party plugins are not run from here.")
+    section(
+        "Replay",
+        "Derive every decision again from what was recorded, and compare all bits. Third-party plugins are not run from here.",
+    )
     key = f"replayed-{run_id}-{size}"
     if key not in st.session_state:
         if not st.button("Replay every decision", key=f"replay-{run_id}"):
@@ -78,7 +95,11 @@ def replayed() -> None:
         bar = st.progress(0.0, "Replaying")
         try:
             report = replay_run(
-                folder, processes=1, progress=lambda done, whole: bar.progress(done / max(1, whole), f"{done} of {whole} stretches") and None
+                folder,
+                processes=1,
+                progress=lambda done, whole: (
+                    bar.progress(done / max(1, whole), f"{done} of {whole} stretches") and None
+                ),
             )
         except OckhamError as error:
             st.error("It cannot be replayed.", icon=":material/error:")
@@ -89,7 +110,10 @@ def replayed() -> None:
     found = st.session_state[key]
     counts = found["counts"]
     if found["identical"]:
-        st.success(f"Identical: {counts['decisions']:,} decisions came out again bit by bit, in {found['seconds']:.1f} s.", icon=":material/check:")
+        st.success(
+            f"Identical: {counts['decisions']:,} decisions came out again bit by bit, in {found['seconds']:.1f} s.",
+            icon=":material/check:",
+        )
     else:
         st.error(f"{counts['found']:,} came out otherwise.", icon=":material/error:")
     st.code("\n".join(f"{name:<10} {number:,}" for name, number in counts.items()), language=None)
@@ -111,9 +135,21 @@ def missing() -> None:
 def page() -> None:
     """The page."""
     events = events_there()
-    if events > AT_ONCE and f"verified-{run_id}-{size}" not in st.session_state and not st.session_state.get(f"go-{run_id}"):
-        head(QUESTION, f"Not checked yet: {events:,} events, {size / 1e6:,.0f} MB, about {events / 40_000:.0f} seconds.")
-        st.button("Check every byte", type="primary", key="check", on_click=lambda: st.session_state.update({f"go-{run_id}": True}))
+    if (
+        events > AT_ONCE
+        and f"verified-{run_id}-{size}" not in st.session_state
+        and not st.session_state.get(f"go-{run_id}")
+    ):
+        head(
+            QUESTION,
+            f"Not checked yet: {events:,} events, {size / 1e6:,.0f} MB, about {events / 40_000:.0f} seconds.",
+        )
+        st.button(
+            "Check every byte",
+            type="primary",
+            key="check",
+            on_click=lambda: st.session_state.update({f"go-{run_id}": True}),
+        )
         st.code(f"ockham --runs {runs_folder()} verify {run_id}", language="bash")
     else:
         try:

@@ -30,9 +30,14 @@ def supersession() -> None:
     section("Who superseded whom")
     inside = {name for edge in edges for name in edge}
     st.mermaid_chart(
-        mermaid([record for record in folder if record.claims.id in inside]), alt=f"{len(edges)} edges from a record to the one it superseded."
+        mermaid([record for record in folder if record.claims.id in inside]),
+        alt=f"{len(edges)} edges from a record to the one it superseded.",
     )
-    st.dataframe(pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}), hide_index=True, key="edges")
+    st.dataframe(
+        pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}),
+        hide_index=True,
+        key="edges",
+    )
 
 
 def measured(chosen: str) -> Judgement | None:
@@ -55,10 +60,16 @@ def measured(chosen: str) -> Judgement | None:
     tables = odr_tables([record], {record.shown: judgement})
     row = tables["odrs"].to_pylist()[0]
     said = row["claimed_verdict"] or "no verdict"
-    st.text(f"Measured now: {row['verdict']}; claimed: {said}. {row['errors']} errors, {row['warnings']} warnings.")
+    st.text(
+        f"Measured now: {row['verdict']}; claimed: {said}. {row['errors']} errors, {row['warnings']} warnings."
+    )
     claims(tables["odr_constraints"])
     if tables["odr_findings"].num_rows:
-        st.dataframe(tables["odr_findings"].select(["code", "severity", "line", "message"]), hide_index=True, key="found")
+        st.dataframe(
+            tables["odr_findings"].select(["code", "severity", "line", "message"]),
+            hide_index=True,
+            key="found",
+        )
     return judgement  # type: ignore[no-any-return]
 
 
@@ -86,7 +97,10 @@ def one(chosen: str) -> None:
         found = or_error(ask, "odr_claims", id=chosen)
         if found is not None:
             claims(found.table)
-    for title, name, empty in (("Evidence", "odr_sides", "None is named."), ("Findings of lint", "odr_said", "None.")):
+    for title, name, empty in (
+        ("Evidence", "odr_sides", "None is named."),
+        ("Findings of lint", "odr_said", "None."),
+    ):
         found = or_error(ask, name, id=chosen)
         if found is not None:
             section(title)
@@ -102,7 +116,9 @@ def page(records: Answer) -> None:
     wrong = sum(1 for row in rows if row["errors"])
     if not rows:
         head(QUESTION, "No record yet.")
-        st.code(f'ockham odr new "Move to preset tight" --dir {odr_folder()} --candidate RUN', language="bash")
+        st.code(
+            f'ockham odr new "Move to preset tight" --dir {odr_folder()} --candidate RUN', language="bash"
+        )
         return
     holding = sum(row["status"] == "accepted" for row in rows)
     head(QUESTION, f"{len(rows)} records, {holding} of them accepted; {wrong or 'none'} with errors.")
@@ -113,7 +129,9 @@ def page(records: Answer) -> None:
     if asked is not None and asked not in names:
         st.error("The record that this address names is not here. Choose one that is:")
         st.code(asked[:200], language=None)
-    chosen = st.selectbox("Record", names, index=names.index(asked) if asked in names else None if asked else 0, key="odr")
+    chosen = st.selectbox(
+        "Record", names, index=names.index(asked) if asked in names else None if asked else 0, key="odr"
+    )
     if chosen:
         st.query_params["id"] = chosen
         one(chosen)

@@ -22,25 +22,50 @@ def figures(newest: dict[str, Any]) -> None:
     """What there is to say about the newest run, with the way that it went."""
     sparks = or_error(ask, "sparks", run=newest["run_id"])
     parts = sparks.rows() if sparks is not None else []
-    curve = {name: [part[name] for part in parts if part[name] is not None] for name in ("update_rate", "loss", "drift")}
+    curve = {
+        name: [part[name] for part in parts if part[name] is not None]
+        for name in ("update_rate", "loss", "drift")
+    }
     oq = or_error(ask, "memory_points", run=newest["run_id"])
     points = [row for row in oq.rows() if row["gain"] is not None] if oq is not None else []
     told = or_error(ask, "oq_gain", run=newest["run_id"])
     gain = told.rows()[0]["gain"] if told is not None else None
     columns = st.columns(5)  # labels are short because a column is narrow; the caption below says the rest
-    columns[0].metric("Update rate", percent(newest["update_rate"]), chart_data=curve["update_rate"] or None, border=True, height="stretch")
-    columns[1].metric(
-        "Training loss", f"{curve['loss'][-1]:.3f}" if curve["loss"] else "-", chart_data=curve["loss"] or None, border=True, height="stretch"
+    columns[0].metric(
+        "Update rate",
+        percent(newest["update_rate"]),
+        chart_data=curve["update_rate"] or None,
+        border=True,
+        height="stretch",
     )
-    columns[2].metric("Drift", f"{curve['drift'][-1]:.3f}" if curve["drift"] else "-", chart_data=curve["drift"] or None, border=True, height="stretch")
+    columns[1].metric(
+        "Training loss",
+        f"{curve['loss'][-1]:.3f}" if curve["loss"] else "-",
+        chart_data=curve["loss"] or None,
+        border=True,
+        height="stretch",
+    )
+    columns[2].metric(
+        "Drift",
+        f"{curve['drift'][-1]:.3f}" if curve["drift"] else "-",
+        chart_data=curve["drift"] or None,
+        border=True,
+        height="stretch",
+    )
     columns[3].metric(
-        "OQ gain", "-" if gain is None else f"{gain:+.1%}", chart_data=[row["gain"] for row in points][-200:] or None, border=True, height="stretch"
+        "OQ gain",
+        "-" if gain is None else f"{gain:+.1%}",
+        chart_data=[row["gain"] for row in points][-200:] or None,
+        border=True,
+        height="stretch",
     )
     columns[4].metric(
         "Compute saved", percent(newest["compute_saved"]), f"{newest['accepted']} of {newest['evaluations']} kept",
         delta_color="off", delta_arrow="off", border=True, height="stretch",
     )  # fmt: skip
-    st.caption("Loss in nats/token and drift from the anchor at the end; OQ of the last kept checkpoint against the first; compute as measured in the run.")
+    st.caption(
+        "Loss in nats/token and drift from the anchor at the end; OQ of the last kept checkpoint against the first; compute as measured in the run."
+    )
 
 
 def attend(attention: Answer | None) -> None:
@@ -65,7 +90,9 @@ def all_runs(summary: Answer) -> None:
     )  # fmt: skip
     under(summary, "runs")
     if picked.selection.rows:
-        st.switch_page("screens/run.py", query_params={"run": summary.rows()[picked.selection.rows[0]]["run_id"]})
+        st.switch_page(
+            "screens/run.py", query_params={"run": summary.rows()[picked.selection.rows[0]]["run_id"]}
+        )
 
 
 def page() -> None:
@@ -76,7 +103,9 @@ def page() -> None:
         head(question, "The runs could not be read.")
         return
     rows = summary.rows()
-    need = len({row["run_id"] for row in attention.rows()} | set(store().broken)) if attention is not None else 0
+    need = (
+        len({row["run_id"] for row in attention.rows()} | set(store().broken)) if attention is not None else 0
+    )
     if not rows:
         head(question, "No run yet." if not store().broken else "No run that can be read.")
         if store().broken:

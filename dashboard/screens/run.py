@@ -37,7 +37,9 @@ def lanes(low: int, high: int) -> None:
     where = {"run": run_id, "low": low, "high": high}
     bins, marks = or_error(ask, "run_bins", **where), or_error(ask, "marks", **where)
     if bins is not None and marks is not None:
-        section("Loss and the gate's threshold", "Drag over the chart to look closer; the range is also above.")
+        section(
+            "Loss and the gate's threshold", "Drag over the chart to look closer; the range is also above."
+        )
         key = f"chart-loss-{low}-{high}"
         chart(
             lambda: charts.loss_lane(bins.table, marks.table), bins, "loss",
@@ -47,9 +49,15 @@ def lanes(low: int, high: int) -> None:
         )  # fmt: skip
     found = or_error(ask, "plugin_bins", **where)
     if found is not None:
-        section("Who acted when", "One strip for each plugin and action; the fuller the colour, the larger the share of batches.")
+        section(
+            "Who acted when",
+            "One strip for each plugin and action; the fuller the colour, the larger the share of batches.",
+        )
         chart(
-            lambda: charts.plugin_lane(found.table), found, "plugins", "Decisions of each plugin and action over the iterations."
+            lambda: charts.plugin_lane(found.table),
+            found,
+            "plugins",
+            "Decisions of each plugin and action over the iterations.",
         )
     if bins is not None:
         left, right = st.columns(2)
@@ -76,7 +84,12 @@ def decisions(low: int, high: int) -> None:
         return
     section("The last decisions here", "Choose a row to open it.")
     picked = st.dataframe(
-        recent.table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"recent-{low}-{high}", height=260
+        recent.table,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"recent-{low}-{high}",
+        height=260,
     )
     under(recent, "recent")
     if picked.selection.rows:

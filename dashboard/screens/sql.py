@@ -26,7 +26,9 @@ MOST_TEXT = 20_000
 START = "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc"
 
 
-@st.cache_resource(show_spinner="Starting the process that answers", max_entries=4, on_release=lambda pair: pair[0].close())
+@st.cache_resource(
+    show_spinner="Starting the process that answers", max_entries=4, on_release=lambda pair: pair[0].close()
+)
 def guard(runs: str, odr: str) -> tuple[Guard, threading.Lock]:
     """One process that answers for all readers, in turn."""
     return Guard(runs, tables_of_folder(odr_folder()), timeout=SECONDS, limit=LIMIT), threading.Lock()
@@ -49,7 +51,11 @@ def unpacked(word: str) -> str:
 def saved_question(names: list[str], asked: str) -> None:
     """Choose a saved question; the views and their columns."""
     picked = st.selectbox(
-        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: question(n).question, key="saved"
+        "Saved question",
+        names,
+        index=names.index(asked) if asked in names else None,
+        format_func=lambda n: question(n).question,
+        key="saved",
     )
     if picked and picked != asked:
         st.query_params.from_dict({"q": picked})
@@ -66,7 +72,9 @@ def saved_question(names: list[str], asked: str) -> None:
 
 def answer(text: str, values: dict[str, str]) -> None:
     """The guard's answer, or its refusal."""
-    typed: dict[str, Any] = {k: int(v) if v.isascii() and v.isdigit() and len(v) < 18 else v for k, v in values.items()}
+    typed: dict[str, Any] = {
+        k: int(v) if v.isascii() and v.isdigit() and len(v) < 18 else v for k, v in values.items()
+    }
     began = time.perf_counter()
     try:
         asking, turn = guard(str(runs_folder()), str(odr_folder()))
@@ -97,7 +105,9 @@ def drawn(table: pa.Table) -> None:
     about = pa.table({"x": table[x].slice(0, 1_000), "y": table[y].slice(0, 1_000)})
     kind = "Q" if x in numbers else "N"
     made = alt.Chart(about, mark={"type": mark, "color": UPDATE}).encode(
-        x=alt.X("x", type={"Q": "quantitative", "N": "nominal"}[kind], title=x, sort=None), y=alt.Y("y:Q", title=y), tooltip=["x", "y"]
+        x=alt.X("x", type={"Q": "quantitative", "N": "nominal"}[kind], title=x, sort=None),
+        y=alt.Y("y:Q", title=y),
+        tooltip=["x", "y"],
     )
     st.altair_chart(made, alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
 
@@ -111,7 +121,10 @@ def editor(names: list[str], asked: str) -> None:
         st.code(asked[:200], language=None)
     text = st.text_area("SQL", start, height=220, key=f"sql-{asked}", max_chars=MOST_TEXT)
     wanted = question(asked).parameters if asked in names and text == start else {}
-    values = {name: st.text_input(f"${name}: {meaning}", st.query_params.get(name, ""), key=f"parameter-{name}") for name, meaning in wanted.items()}
+    values = {
+        name: st.text_input(f"${name}: {meaning}", st.query_params.get(name, ""), key=f"parameter-{name}")
+        for name, meaning in wanted.items()
+    }
     if st.button("Run", type="primary", key="go"):
         st.session_state["ran"] = text
         # The address opens this query again.
@@ -122,7 +135,9 @@ def editor(names: list[str], asked: str) -> None:
     ready = all(values.values())
     if not ready:
         st.caption("Give each parameter a value.")
-    elif text.strip() and (st.session_state.get("ran") == text or (text == start and (linked or asked in names))):
+    elif text.strip() and (
+        st.session_state.get("ran") == text or (text == start and (linked or asked in names))
+    ):
         answer(text, values)
 
 

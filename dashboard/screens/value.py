@@ -24,7 +24,13 @@ assert run_id is not None
 
 @st.cache_data(max_entries=50, show_spinner="Counting")
 def counted(
-    runs: str, run: str, rival: str | None, floor: float | None, hour: float | None, gigabyte: float | None, version: tuple[int, int]
+    runs: str,
+    run: str,
+    rival: str | None,
+    floor: float | None,
+    hour: float | None,
+    gigabyte: float | None,
+    version: tuple[int, int],
 ) -> list[dict[str, Any]]:
     """The rows of `ockham roi`."""
     other = see(Path(runs), rival) if rival else None
@@ -34,10 +40,20 @@ def counted(
 def inputs() -> tuple[str | None, float | None, float | None, float | None]:
     """What people assume: prices, and the floor of quality."""
     with st.sidebar:
-        others = or_error(ask_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id)
+        others = or_error(
+            ask_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id
+        )
         names = [row["run_id"] for row in others.rows()] if others is not None else []
-        rival = st.selectbox("Run that always updated", names, index=None, key="rival", help="Its best loss + 0.01 is the floor of quality.")
-        floor = st.number_input("Or: highest loss that is good enough", 0.0, value=None, key="floor", format="%.4f")
+        rival = st.selectbox(
+            "Run that always updated",
+            names,
+            index=None,
+            key="rival",
+            help="Its best loss + 0.01 is the floor of quality.",
+        )
+        floor = st.number_input(
+            "Or: highest loss that is good enough", 0.0, value=None, key="floor", format="%.4f"
+        )
         hour = st.number_input("Price of a device hour", 0.0, value=None, key="hour")
         gigabyte = st.number_input("Price of a GB kept", 0.0, value=None, key="gigabyte")
     return rival, floor, hour, gigabyte
@@ -51,7 +67,11 @@ def told(rows: list[dict[str, Any]], judged: bool) -> str:
     text = f"{skipped:,} of {by.get('batches', 0):,} batches were skipped"
     if isinstance(saved, float):
         text += f", which saved {saved:.1%} of the compute"
-    return text + ("." if judged else "; whether the model is good enough is open until a floor of quality is given at the left.")
+    return text + (
+        "."
+        if judged
+        else "; whether the model is good enough is open until a floor of quality is given at the left."
+    )
 
 
 def page() -> None:
@@ -83,13 +103,28 @@ def page() -> None:
             )  # fmt: skip
     table = pa.table({name: [shown(row[name]) for row in rows] for name in Row._fields})
     answer = Answer(table, f"ockham roi {run_id}", {}, 0.0)
-    st.download_button("CSV", lambda: csv_bytes(answer), f"value-{run_id}.csv", "text/csv", key="csv-value", on_click="ignore")
+    st.download_button(
+        "CSV",
+        lambda: csv_bytes(answer),
+        f"value-{run_id}.csv",
+        "text/csv",
+        key="csv-value",
+        on_click="ignore",
+    )
     st.code(f"ockham roi {run_id}", language="bash")
 
 
 def shown(value: Any) -> str:
     """A figure as text."""
-    return "unknown" if value is None else f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        "unknown"
+        if value is None
+        else f"{value:,.6g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 page()

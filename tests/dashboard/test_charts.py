@@ -97,9 +97,13 @@ def test_the_histogram_holds_every_batch(catalog):
 
 def test_a_knob_goes_from_what_was_given_to_what_was_left(catalog):
     """The first row is the value before the first plugin, the last one that of the context."""
-    at = catalog.rows("select iter_num from hyperparameter_changes where field = 'learning_rate' limit 1")[0]["iter_num"]
+    at = catalog.rows("select iter_num from hyperparameter_changes where field = 'learning_rate' limit 1")[0][
+        "iter_num"
+    ]
     rows = asked(catalog, "knob", iter=at, field="learning_rate").to_pylist()
-    left = catalog.rows(f"select base_learning_rate, learning_rate from contexts where hook = 'batch' and iter_num = {at}")[0]
+    left = catalog.rows(
+        f"select base_learning_rate, learning_rate from contexts where hook = 'batch' and iter_num = {at}"
+    )[0]
     assert rows[0]["before"] == left["base_learning_rate"]
     assert rows[-1]["after"] == left["learning_rate"]
 

@@ -12,7 +12,19 @@ from ockham.run import Run
 from tests.dashboard.test_source import damage
 from tests.made import made_run
 
-PAGES = ("overview", "run", "decision", "gate", "control", "memory", "compare", "value", "odr", "sql", "integrity")
+PAGES = (
+    "overview",
+    "run",
+    "decision",
+    "gate",
+    "control",
+    "memory",
+    "compare",
+    "value",
+    "odr",
+    "sql",
+    "integrity",
+)
 pytestmark = pytest.mark.filterwarnings("ignore")
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
 
