@@ -38,6 +38,8 @@ HYPERPARAMETERS: Mapping[str, Any] = {
     "pull": "decoupled",
     "grad_clip": 1.0,
 }
+SHAPE = {"name": str, "targets": dict, "hyperparameters": dict, "plugins": list}
+ENTRY = {"name": str, "use": str, "settings": dict, "shadow": bool}
 TURNERS = ("gate", "eq", "saturation", "compressor")
 
 
@@ -144,11 +146,12 @@ def policy_from_json(canonical: bytes) -> Policy:
     """
     try:
         content = json.loads(canonical)
-        plugins = [(e["name"], e["use"], e["settings"], e["shadow"]) for e in content["plugins"]]
-    except (ValueError, KeyError, TypeError) as error:
+        fits = canonical == _canonical(content) and {key: type(content[key]) for key in SHAPE} == SHAPE
+        fits = fits and all({key: type(entry[key]) for key in ENTRY} == ENTRY for entry in content["plugins"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PolicyError(f"these bytes are no policy: {error}") from None
-    if not plugins or canonical != _canonical(content):
-        raise PolicyError("these bytes are no canonical policy: no plugins, or other spacing or order")
+    if not fits or not content["plugins"]:
+        raise PolicyError("these bytes are no canonical policy: a part is missing, or other spacing or order")
     return Policy(canonical, "record")
 
 

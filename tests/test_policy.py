@@ -154,6 +154,20 @@ def test_bytes_that_are_no_policy_are_refused(data):
         policy_from_json(data)
 
 
+@pytest.mark.parametrize(
+    "part", ["name", "targets", "hyperparameters", "plugins", "use", "settings", "shadow"]
+)
+@pytest.mark.parametrize("other", [None, 3, [], [[]]])
+def test_a_policy_with_a_part_of_another_kind_is_refused(part, other):
+    """A stranger's record may hold anything; it is refused before anything is built from it."""
+    content = json.loads(load_policy("tight").canonical)
+    (content if part in content else content["plugins"][0])[part] = other
+    with pytest.raises(PolicyError, match="these bytes are no"):
+        policy_from_json(
+            json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        )
+
+
 def test_bytes_with_other_spacing_are_refused():
     """Two spellings of one policy would have two revisions."""
     spaced = json.dumps(json.loads(load_policy("tight").canonical), sort_keys=True).encode()
