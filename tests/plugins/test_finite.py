@@ -34,3 +34,10 @@ def test_too_many_in_a_row(then, knob):
     ctx, reasons = end(plugin, task_loss=math.nan)
     assert getattr(ctx, knob)
     assert reasons == ["NONFINITE_IN_A_ROW"]
+
+
+def test_the_count_starts_again_after_an_answer():
+    """One answer for each row, not one for each batch behind it."""
+    plugin = FinitePlugin(max_in_a_row=2, then="rollback")
+    answered = [end(plugin, task_loss=math.nan)[0].rollback for _ in range(6)]
+    assert answered == [False, True] * 3
