@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ockham.replay.path import backward_over_forward
+from ockham.study.arms import SHORT
 from ockham.study.seen import Seen
 
 # Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; above, the normal quantile is taken with a correction.
@@ -15,12 +16,12 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class Row(NamedTuple):
-    """One arm. `loss` at the end of its own run, nats/token; `beside_none`: its difference, paired by seed.
+    """One arm; losses in nats/token, `_pm` half the width of the 95 % interval over seeds, empty for one seed.
 
-    `compute` in forwards relative to always updating over the same batches; `_pm` is the half width of the 95 %
-    interval over seeds, empty for one seed. `loss_at_equal_compute` is read off the arm's evaluations where the
-    cheapest arm's compute was spent: a longer schedule has not come to its end there, which is why
-    `none-equal-compute` is the fair rival of the gate and of random skipping.
+    `loss` stands at the end of its own run; `beside_none` and `beside_short` are that less the loss of the arms `none`
+    and `none-equal-compute`, paired by seed. `compute` in forwards, relative to always updating over the same batches.
+    `loss_at_equal_compute` is read off the arm's evaluations where the cheapest arm's compute was spent: a longer
+    schedule has not come to its end there, so `none-equal-compute` is the fair rival of gate and random skipping.
     """
 
     arm: str
@@ -31,6 +32,8 @@ class Row(NamedTuple):
     loss_pm: float | None
     beside_none: float | None
     beside_none_pm: float | None
+    beside_short: float | None
+    beside_short_pm: float | None
     loss_at_equal_compute: float | None
     loss_at_equal_compute_pm: float | None
 
@@ -40,11 +43,13 @@ def table(found: Mapping[str, Sequence[Seen]]) -> list[Row]:
     every = [seen for runs in found.values() for seen in runs]
     b = backward_over_forward([leg for seen in every for leg in seen.legs])
     budget = None if b is None else min(seen.compute(b) for seen in every)
-    always = {seed: _last(seen) for seed, seen in enumerate(found.get("none", ()))}
     rows = []
     for arm, runs in found.items():
         losses = [_last(seen) for seen in runs]
-        pairs = [loss - always[i] for i, loss in enumerate(losses) if i in always and arm != "none"]
+        pairs = [
+            _interval(_beside(losses, found.get(rival, ()))) if arm != rival else (None, None)
+            for rival in ("none", SHORT)
+        ]
         equal = [seen.loss_at(budget, b) for seen in runs] if b is not None and budget is not None else []
         rates = [seen.update_rate for seen in runs if seen.update_rate is not None]
         costs = (
@@ -53,7 +58,8 @@ def table(found: Mapping[str, Sequence[Seen]]) -> list[Row]:
         known = [loss for loss in equal if loss is not None]
         intervals = [
             *_interval(losses),
-            *_interval(pairs),
+            *pairs[0],
+            *pairs[1],
             *_interval(known if len(known) == len(runs) else []),
         ]
         rows.append(Row(arm, len(runs), _mean(rates), _mean(costs), *intervals))
@@ -64,6 +70,10 @@ def _always(found: Mapping[str, Sequence[Seen]], at: int, seen: Seen, b: float) 
     """What updating always costs over the batches of the study, or of this run where there is no arm `none`."""
     rival = found["none"][at] if "none" in found else seen
     return len(rival.batches) * (1 + b)
+
+
+def _beside(losses: Sequence[float], rivals: Sequence[Seen]) -> list[float]:
+    return [loss - _last(rival) for loss, rival in zip(losses, rivals, strict=False)]
 
 
 def _last(seen: Seen) -> float:

@@ -1,0 +1,58 @@
+"""How fast decisions are replayed, and asked about: decisions per second of wall time and of CPU time.
+
+.venv/bin/python benchmarks/replay.py                    50,000 batches, about a minute
+.venv/bin/python benchmarks/replay.py --batches 5000
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ockham.policy import load_policy
+from ockham.record.folder import RunFolder
+from ockham.replay.path import path_of
+from ockham.replay.report import replay_run
+from ockham.replay.whatif import whatif
+from tests.made import made_run
+
+
+def cpu() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, default=50_000)
+    batches = parser.parse_args().batches
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["OCKHAM_KEY_DIR"] = f"{scratch}/keys"
+        made_run(Path(scratch), "big", batches)
+        folder = RunFolder(scratch, "big")
+        for processes in (1, 2):
+            began, spent = time.monotonic(), cpu()
+            report = replay_run(folder, processes=processes)
+            wall, spent = time.monotonic() - began, cpu() - spent
+            decisions = report.total("decisions")
+            print(
+                f"replay, {report.processes} process(es): {decisions:,} decisions identical: {report.identical}; {wall:.1f} s, "
+                f"{decisions / wall:,.0f}/s of wall time, {decisions / spent:,.0f}/s of CPU time; load {os.getloadavg()[0]:.1f}"
+            )
+        legs = path_of(folder)
+        began, spent = time.monotonic(), cpu()
+        answer = whatif(legs, load_policy("tight"), "tight")
+        wall, spent = time.monotonic() - began, cpu() - spent
+        print(
+            f"whatif, 1 policy: {answer.batches:,} batches; {wall:.1f} s, {answer.batches / spent:,.0f}/s of CPU time"
+        )
+
+
+if __name__ == "__main__":
+    main()
