@@ -16,19 +16,22 @@
 -- verifier_key: key that its tree heads are said to be signed with
 select
     j.run_id, j.created,
-    coalesce(f.reason_code, 'UNFINISHED') as state,
-    coalesce(a.attempts, 0)::integer as attempts,
-    p.policy, coalesce(l.policy_revision, j.policy_revision) as policy_revision,
+    case when e.ended = e.newest then e.reason_code else 'UNFINISHED' end as state,
+    coalesce(e.attempts, 0)::integer as attempts,
+    e.policy, coalesce(e.policy_revision, j.policy_revision) as policy_revision,
     j.data, j.data_sha256, j.model_params, j.max_iters, j.seed, j.settings, j.user_name, j.host, j.python, j.platform,
     j.git_commit, j.git_changed, j.verifier_key
 from raw_runs j
-left join (select run_id, count(distinct attempt) as attempts from raw_events where type in ('ockham.run.started.v1', 'ockham.run.resumed.v1') group by run_id) a using (run_id)
-left join (select run_id, arg_max(data ->> '$.policy_revision', attempt) as policy_revision from raw_events where type = 'ockham.policy.loaded.v1' group by run_id) l using (run_id)
-left join (select run_id, arg_max(data ->> '$.policy', attempt) as policy from raw_events where type = 'ockham.policy.loaded.v1' group by run_id) p using (run_id)
 left join (
-    select e.run_id, arg_max(e.data ->> '$.reason_code', e.attempt) as reason_code
-    from raw_events e
-    where e.type = 'ockham.run.finished.v1'
-      and e.attempt = (select max(x.attempt) from raw_events x where x.run_id = e.run_id and x.type in ('ockham.run.started.v1', 'ockham.run.resumed.v1'))
-    group by e.run_id
-) f using (run_id)
+    -- One look at the events: where there are many, each further one costs as much again.
+    select run_id,
+        count(distinct attempt) filter (where type <> 'ockham.policy.loaded.v1' and type <> 'ockham.run.finished.v1') as attempts,
+        max(attempt) filter (where type <> 'ockham.policy.loaded.v1' and type <> 'ockham.run.finished.v1') as newest,
+        max(attempt) filter (where type = 'ockham.run.finished.v1') as ended,
+        arg_max(data ->> '$.reason_code', attempt) filter (where type = 'ockham.run.finished.v1') as reason_code,
+        arg_max(data ->> '$.policy_revision', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy_revision,
+        arg_max(data ->> '$.policy', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy
+    from raw_events
+    where type in ('ockham.run.started.v1', 'ockham.run.resumed.v1', 'ockham.policy.loaded.v1', 'ockham.run.finished.v1')
+    group by run_id
+) e using (run_id)
