@@ -94,7 +94,9 @@ def _imported(use: str, place: str) -> type[OccamPlugin]:
     try:
         found = importlib.import_module(module)
     except Exception as error:
-        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {_one_line(error)}") from None
+        told = "; a module of your own is installed, lies in the working folder, or on PYTHONPATH"
+        missing = told if isinstance(error, ModuleNotFoundError) else ""
+        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {_one_line(error)}{missing}") from None
     try:
         found = operator.attrgetter(attribute)(found)
     except AttributeError:

@@ -245,3 +245,15 @@ def test_examples_in_the_help_can_be_copied(tmp_path):
         '    ockham query "select reason_code, count(*) n from decisions group by all order by n desc"\n'
         in told
     )
+
+
+def test_a_plugin_in_the_working_folder_is_found(tmp_path):
+    """`use: mine:Mine` with mine.py beside the policy, as a newcomer puts it."""
+    (tmp_path / "mine.py").write_text("import ockham\nclass Mine(ockham.OccamPlugin): pass\n")
+    (tmp_path / "p.yaml").write_text(
+        'name: p\nextends: balanced\nplugins:\n  mine: {use: "mine:Mine"}\n  absent: {use: "absent:It"}\n'
+    )
+    done = ockham(tmp_path / "runs", "train", "--policy", "p.yaml", "--set", "max_iters=1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'absent:It' cannot be imported" in done.stderr
+    assert "lies in the working folder" in done.stderr
