@@ -148,7 +148,7 @@ def funnel(table: pa.Table) -> alt.LayerChart:
 def oq_trend(table: pa.Table) -> alt.Chart:
     """OQ relative to the first accepted candidate; shape and colour say what became of each."""
     names = [name for name in OUTCOMES if name in set(table.column("outcome").to_pylist())]
-    return alt.Chart(table).mark_point(filled=True, size=60).encode(
+    return alt.Chart(table).mark_point(filled=True, size=60, opacity=0.9).encode(
         x=_x(), y=alt.Y("gain:Q", title="OQ against the first accepted", axis=alt.Axis(format="+%")),
         color=alt.Color("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[OUTCOMES[n] for n in names])),
         shape=alt.Shape("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[SHAPES[n] for n in names])),
@@ -159,7 +159,7 @@ def oq_trend(table: pa.Table) -> alt.Chart:
 def pareto(table: pa.Table) -> alt.Chart:
     """Validation loss against drift."""
     names = [name for name in OUTCOMES if name in set(table.column("outcome").to_pylist())]
-    return alt.Chart(table).mark_point(filled=True, size=60).encode(
+    return alt.Chart(table).mark_point(filled=True, size=60, opacity=0.9).encode(
         x=alt.X("drift:Q", title="relative drift from the anchor"), y=alt.Y("loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
         color=alt.Color("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[OUTCOMES[n] for n in names])),
         shape=alt.Shape("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[SHAPES[n] for n in names])), tooltip=["iter", "loss", "drift", "outcome"],
