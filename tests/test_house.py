@@ -25,6 +25,7 @@ LONGER_FILES = {  # one thing each that reads worse in two; none may grow beyond
     "ockham/nano/trainer.py": 290,
     "ockham/plugins/memory.py": 262,
 }
+SCREEN_LINES = 50  # a screen of the dashboard is a list of what is drawn, from top to bottom
 LONGER_FUNCTIONS = {"ockham/study/roi.py:_quality": 46}
 HEAVY = (
     "torch",
@@ -82,7 +83,8 @@ def test_functions_are_short():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 name = f"{name_of(path)}:{node.name}"
-                if code_lines(node) > LONGER_FUNCTIONS.get(name, FUNCTION_LINES):
+                usual = SCREEN_LINES if name.startswith("dashboard/screens/") else FUNCTION_LINES
+                if code_lines(node) > LONGER_FUNCTIONS.get(name, usual):
                     long[name] = code_lines(node)
     assert long == {}
 
