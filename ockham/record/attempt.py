@@ -13,12 +13,13 @@ from typing import Any
 import orjson
 
 from ockham.errors import RunError
+from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, write_durably
 from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter, Place
 from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.note import signer
-from ockham.record.recovery import recover
+from ockham.record.note import VerifierKey, parse_key, signer
+from ockham.record.recovery import gap_after, recover
 from ockham.record.snapshots import complete_lines, derive
 
 WAIT_FOR_RANK_0_SECONDS = 120
@@ -45,6 +46,7 @@ class Attempt:
         self._began = time.monotonic()
         self._over = False
         self._recovered: dict[str, Any] | None = None
+        self._gap: dict[str, Any] | None = None
 
     def open(
         self,
@@ -76,6 +78,10 @@ class Attempt:
             self.log.append("run.resumed", {**old, **opening}, urgent=True)
             if self._recovered is not None:
                 self.log.append("log.recovered", self._recovered, subject="log", urgent=True)
+            if self._gap is not None:
+                self.log.append("log.gap", self._gap, subject="log", urgent=True)
+            self.log.flush()  # from here on the old log's reserve, which tells a kill from a fault, is needed no more
+            (self.folder.log(self.number - 1, self.rank) / RESERVE).unlink(missing_ok=True)
         else:
             digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
             self.log.append(
@@ -111,8 +117,14 @@ class Attempt:
         self.folder.require()
         last = self.folder.last_attempt()
         self.number = last + 1
-        self._recovered = recover(self.folder, last, self.rank)
+        self._recovered = recover(self.folder, last, self.rank, self._keys())
+        self._gap = gap_after(self.folder, last, self.rank)
         return {"from_attempt": last, **old_log(self.folder, last, self.rank)}
+
+    def _keys(self) -> list[VerifierKey]:
+        """Who may have signed the old log: the user's key, and the one that run.json names."""
+        own = orjson.loads(self.folder.run_json.read_bytes()).get("verifier_key")
+        return [signer().verifier, *([parse_key(own)] if own else [])]
 
     def _write_about(self, about: Mapping[str, Any]) -> None:
         if self.rank == 0:

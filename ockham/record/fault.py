@@ -10,6 +10,7 @@ from typing import Any
 
 from ockham.errors import LogError
 
+RESERVE = "reserve"
 RESERVE_BYTES = 131_072  # one line of the greatest length, its tiles, and a tree head
 
 

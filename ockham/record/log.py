@@ -25,7 +25,7 @@ import orjson
 
 from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
-from ockham.record.fault import Reserve, refuse_after_fork
+from ockham.record.fault import RESERVE, Reserve, refuse_after_fork
 from ockham.record.folder import RunFolder, segment_name, sync_folder, write_durably
 from ockham.record.lines import Payload, data_of
 from ockham.record.note import Signer
@@ -36,7 +36,6 @@ from ockham.record.tree_head import HeadWriter, TreeHead, origin
 POLL_SECONDS = 0.01  # a polled queue costs the training thread 3.6 us an event, one that wakes the writer 8.6
 SYNC_SECONDS = 0.2
 HEAD_SECONDS = 1.0  # a signed tree head costs about 20 ms of the writer's time
-RESERVE = "reserve"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 

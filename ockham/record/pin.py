@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 
 from ockham.errors import BadInputError, CannotJudgeError
 from ockham.record.folder import RunFolder
-from ockham.record.tree_head import CHECKPOINT
+from ockham.record.note import NoteError, VerifierKey, open_note
+from ockham.record.report import Report
+from ockham.record.tree_head import CHECKPOINT, TreeHead, origin, parse_head
 
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
@@ -33,6 +36,36 @@ def split_pin(data: bytes) -> list[bytes]:
     """The notes of a pin."""
     parts = re.split(rb"(?<=\n)\n(?=[^\n\xe2])", data)
     return [part if part.endswith(b"\n") else part + b"\n" for part in parts if part.strip()]
+
+
+def pinned_heads(
+    folder: RunFolder, pins: Sequence[bytes], keys: Sequence[VerifierKey], report: Report
+) -> dict[tuple[int, int], list[TreeHead]]:
+    """(attempt, rank) -> tree heads that pins hold; a log of this run that is pinned and gone is a finding.
+
+    Raises:
+        BadInputError: if a pin is none, or of another run.
+
+    """
+    wanted = {origin(folder.run_id, attempt, rank): (attempt, rank) for attempt, rank in folder.logs()}
+    own = origin(folder.run_id, 1, 0).removesuffix("1-0")
+    found: dict[tuple[int, int], list[TreeHead]] = {}
+    for note in (note for pin in pins for note in split_pin(pin)):
+        try:
+            text, _ = open_note(note, keys)
+            where, head = parse_head(text)
+        except NoteError as error:
+            raise BadInputError(f"this pin is no signed tree head of a known key: {error}") from None
+        if where in wanted:
+            found.setdefault(wanted[where], []).append(head)
+        elif where.startswith(own):
+            report.add(
+                "tampering", f"log/{where.removeprefix(own):.40}",
+                f"{head.size} events were pinned, and the whole log is gone",
+            )  # fmt: skip
+        else:
+            raise BadInputError(f"this pin is of {where!r:.120}, and the run has: {', '.join(wanted)}")
+    return found
 
 
 def tag(name: str, note: bytes) -> None:

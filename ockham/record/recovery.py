@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import filelock
+import orjson
 
-from ockham.errors import LogLockedError
+from ockham.errors import LogError, LogLockedError
+from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, sync_folder, write_durably
-from ockham.record.snapshots import derive
+from ockham.record.merkle import Frontier, leaf_hash
+from ockham.record.note import NoteError, VerifierKey, open_note
+from ockham.record.snapshots import complete_lines, derive
+from ockham.record.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
 
 TORN = "torn"
 
 
-def recover(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
+def recover(
+    folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey] = ()
+) -> dict[str, Any] | None:
     """Cut the unfinished or zero-filled tail of a log whose writer is gone; the fields of `log.recovered`, or None.
 
     A second crash in here changes nothing: the cut bytes are durable before the file is cut. Then Parquet is written
@@ -23,6 +32,7 @@ def recover(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None
 
     Raises:
         LogLockedError: if the log is still being written.
+        LogError: if lines that one of `keys` has signed are gone or others: no crash does that, and nothing is touched.
 
     """
     path = folder.log(attempt, rank)
@@ -37,11 +47,70 @@ def recover(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None
             f"{path} is still being written: end that process before this run is resumed"
         ) from None
     try:
-        (path / "reserve").unlink(missing_ok=True)
+        check_signed(folder, attempt, rank, keys)
         found = _cut(folder, attempt, rank)
         derive(folder, attempt, rank, last=True)
     finally:
         lock.release()
+    return found
+
+
+def check_signed(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> TreeHead:
+    """Size and root of a log's whole lines, which must begin with every tree that was signed.
+
+    Raises:
+        LogError: if they do not.
+
+    """
+    path = folder.log(attempt, rank)
+    signed = _signed(path, origin(folder.run_id, attempt, rank), keys)
+    frontier = Frontier()
+    for segment in folder.segments(attempt, rank):
+        for line in complete_lines(segment)[0]:
+            frontier.append(leaf_hash(line))
+            if frontier.size in signed and signed[frontier.size] != frontier.root():
+                raise LogError(
+                    f"{path}: the first {frontier.size} events are not those that were signed; `ockham verify` says more"
+                )
+    most = max(signed, default=0)
+    if most > frontier.size:
+        raise LogError(
+            f"{path}: {most} events were signed, and {frontier.size} are there; `ockham verify` says more"
+        )
+    return TreeHead(frontier.size, frontier.root())
+
+
+def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
+    """The fields of `log.gap`, where the writer of an old log knew that it lost events; None after an end or a kill.
+
+    A full disk left `log.halted`, which counts them. After a failed sync not one byte may be written, so the writer only
+    gave its reserve back: a log without an end and without a reserve is one whose writer stopped itself.
+    """
+    lines = [line for s in folder.segments(attempt, rank)[-2:] for line in complete_lines(s)[0][-1:]]
+    if not lines:
+        return None
+    last = orjson.loads(lines[-1])
+    kind, data = last["type"], last["data"]
+    gap = {"from_attempt": attempt, "from_sequence": data["sequence"] + 1}
+    if kind == "ockham.log.halted.v1":
+        return {**gap, "reason_code": data["reason_code"], "count": data["lost_events"]}
+    if kind == "ockham.run.finished.v1" or (folder.log(attempt, rank) / RESERVE).exists():
+        return None
+    return {**gap, "reason_code": "WRITER_FAILED", "count": None}
+
+
+def _signed(path: Path, where: str, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
+    notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).exists() else b"")
+    if (path / CHECKPOINT).exists():
+        notes.append((path / CHECKPOINT).read_bytes())
+    found: dict[int, bytes] = {}
+    for note in notes:
+        try:
+            told, head = parse_head(open_note(note, keys)[0])
+        except NoteError:
+            continue  # a crash leaves none; verify names it
+        if told == where:
+            found[head.size] = head.root
     return found
 
 

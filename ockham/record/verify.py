@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 
 from ockham.errors import BadInputError, CannotJudgeError
 from ockham.record.folder import DERIVED, RunFolder, first_sequence
-from ockham.record.note import NoteError, VerifierKey, open_note, parse_key
-from ockham.record.pin import split_pin
+from ockham.record.note import VerifierKey, parse_key
+from ockham.record.pin import pinned_heads
 from ockham.record.report import Report
 from ockham.record.snapshots import complete_lines, parquet_bytes, sidecar_bytes, tables
-from ockham.record.tree_head import TreeHead, origin, parse_head
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_story import Story
 
@@ -54,7 +53,7 @@ def verify_run(
         report.add("key not pinned", "run.json", f"taken from the run itself: {own}")
     elif own is not None and own not in keys:
         report.add("tampering", "run.json", "names another verifier key than the one given")
-    pinned = _pins(folder, pins, accepted)
+    pinned = pinned_heads(folder, pins, accepted, report)
     checks: dict[tuple[int, int], LogCheck] = {}
     stories: dict[tuple[int, int], Story] = {}
     for attempt, rank in folder.logs():
@@ -73,6 +72,7 @@ def verify_run(
     for place, story in stories.items():
         _resumed(story, place, checks, report)
         _checkpoints(folder, story, checks[place], report)
+        _ranks(story, place, checks, report)
     _reach(report, bool(pins))
     return report
 
@@ -101,23 +101,6 @@ def _own_key(folder: RunFolder) -> VerifierKey | None:
         return None
 
 
-def _pins(
-    folder: RunFolder, pins: Sequence[bytes], keys: Sequence[VerifierKey]
-) -> dict[tuple[int, int], list[TreeHead]]:
-    wanted = {origin(folder.run_id, attempt, rank): (attempt, rank) for attempt, rank in folder.logs()}
-    found: dict[tuple[int, int], list[TreeHead]] = {}
-    for note in (note for pin in pins for note in split_pin(pin)):
-        try:
-            text, _ = open_note(note, keys)
-            where, head = parse_head(text)
-        except NoteError as error:
-            raise BadInputError(f"this pin is no signed tree head of a known key: {error}") from None
-        if where not in wanted:
-            raise BadInputError(f"this pin is of {where!r:.120}, and the run has: {', '.join(wanted)}")
-        found.setdefault(wanted[where], []).append(head)
-    return found
-
-
 def _resumed(
     story: Story, place: tuple[int, int], checks: Mapping[tuple[int, int], LogCheck], report: Report
 ) -> None:
@@ -136,6 +119,18 @@ def _resumed(
         before.about.signed = max(
             before.about.signed, data["from_size"]
         )  # the new log's signature covers this root
+
+
+def _ranks(
+    story: Story, place: tuple[int, int], checks: Mapping[tuple[int, int], LogCheck], report: Report
+) -> None:
+    """Every rank that an attempt began with has a log."""
+    missing = [rank for rank in range(story.world_size) if (place[0], rank) not in checks]
+    if place[1] == min(rank for attempt, rank in checks if attempt == place[0]):
+        for rank in missing:
+            report.add(
+                "gap", f"log/{place[0]}-{rank}", f"is missing: {story.world_size} ranks began this attempt"
+            )
 
 
 def _checkpoints(folder: RunFolder, story: Story, check: LogCheck, report: Report) -> None:

@@ -36,6 +36,7 @@ class Story:
         self.checkpoints: list[Mapping[str, Any]] = []
         self.pruned: set[str] = set()
         self.resumed: Mapping[str, Any] | None = None
+        self.world_size = 1
         self.finished = False
         self._pending: list[Mapping[str, Any]] = []
         self._accepting: dict[str, int] = {}
@@ -144,6 +145,7 @@ class Story:
         self.pruned.add(data["snapshot_id"])
 
     def _run_started(self, line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        self.world_size = data["world_size"]
         try:
             digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
         except OSError:
@@ -154,7 +156,7 @@ class Story:
             )
 
     def _run_resumed(self, _line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-        self.resumed = data
+        self.resumed, self.world_size = data, data["world_size"]
 
     def _run_finished(self, _line: Line, _event: Mapping[str, Any], _data: Mapping[str, Any]) -> None:
         self.finished = True

@@ -143,3 +143,61 @@ tail -c 700 {tmp_path}/a/log/1-0/*.jsonl
     assert last["type"] == "ockham.log.halted.v1"
     assert last["data"]["reason_code"] == "ENOSPC"
     assert last["data"]["lost_events"] > 0
+
+
+def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
+    """Not one byte may follow it in its own log, so the next one opens with a signed log.gap of unknown size."""
+    from ockham.errors import LogError
+
+    real = os.fdatasync
+    run = Run(plugins=[], runs=tmp_path, run_id="a").__enter__()
+    run.end(run.batch(0, 3.0))
+    run.flush()
+
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(LogError):
+        run.end(run.batch(1, 3.0))
+        run.flush()
+    with pytest.raises(LogError):
+        run.__exit__(None, None, None)
+    monkeypatch.setattr(os, "fdatasync", real)
+    with Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")):
+        pass
+    gap = next(e["data"] for e in events(run.folder, 2) if e["type"] == "ockham.log.gap.v1")
+    assert (gap["reason_code"], gap["from_attempt"], gap["count"]) == ("WRITER_FAILED", 1, None)
+    assert verify_run(run.folder).counts.keys() & {"gap", "tampering", "corruption"} == {"gap"}
+
+
+@pytest.mark.parametrize("attack", ["shorter", "other"])
+def test_signed_events_that_are_gone_are_not_resumed_from(tmp_path, attack):
+    """No crash does that: the resume is refused and touches nothing."""
+    from ockham.errors import LogError
+
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end(run.batch(0, 3.0))
+    segment = run.folder.segments(1, 0)[0]
+    data = segment.read_bytes()
+    whole = data.splitlines(keepends=True)
+    data = b"".join(whole[:-1]) if attack == "shorter" else data.replace(b"3.0", b"4.0", 1)
+    segment.write_bytes(data + b"torn")
+    with (
+        pytest.raises(LogError, match="were signed"),
+        Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")),
+    ):
+        pass
+    assert segment.read_bytes() == data + b"torn"
+    assert run.folder.last_attempt() == 1
+
+
+@pytest.mark.torture
+def test_two_hundred_kills(tmp_path):
+    """Acknowledged events lost: 0. Crashes called tampering: 0."""
+    for i in range(200):
+        runs = tmp_path / str(i)
+        acknowledged = killed(runs, 1 + i % 11)
+        folder = RunFolder(runs, "a")
+        assert len(lines(folder)) >= acknowledged > 0, i
+        assert verify_run(folder).sound, i

@@ -360,3 +360,73 @@ def test_a_proof_needs_a_signature_over_the_event(run):
     """What no head covers cannot be proven."""
     with pytest.raises(CannotJudgeError, match="behind the newest signed tree head"):
         prove(run, 1, 0, 100_000)
+
+
+def test_every_length_but_the_whole_is_noticed(run):
+    """The tail dropped at every line: the size was signed."""
+    path = segment_of(run)
+    found = path.read_bytes().splitlines(keepends=True)
+    for kept in range(len(found)):
+        path.write_bytes(b"".join(found[:kept]))
+        assert "tampering" in verify_run(run, derived=False).counts, kept
+
+
+def test_a_pinned_log_that_is_gone_is_tampering(tmp_path):
+    """A whole attempt removed: the run is sound by its own word, and the pin remembers."""
+    folder = made_run(tmp_path, batches=20).folder
+    from ockham.record.checkpoints import starting_point
+
+    start = starting_point(tmp_path, "a")
+    with Run(runs=tmp_path, run_id="a", resumed=start, data=start.data) as again:
+        again.end(again.batch(0, 3.0))
+    pin = newest_heads(folder)
+    assert verify_run(folder, pins=[pin]).sound
+    shutil.rmtree(folder.log(2, 0))
+    report = verify_run(folder, pins=[pin], derived=False)
+    assert any(f.kind == "tampering" and f.place == "log/2-0" for f in report.findings)
+
+
+def test_a_rank_that_is_gone_is_a_gap(tmp_path):
+    """Two ranks began; the log of one is not there, and the other one says so."""
+    with Run(plugins=[], runs=tmp_path, run_id="a", world_size=2) as run:
+        with Run(plugins=[], runs=tmp_path, run_id="a", rank=1, world_size=2) as other:
+            other.end(other.batch(0, 3.0))
+        run.end(run.batch(0, 3.0))
+    assert verify_run(run.folder).sound
+    shutil.rmtree(run.folder.log(1, 1))
+    report = verify_run(run.folder, derived=False)
+    assert [(f.kind, f.place) for f in report.findings if f.kind == "gap"] == [("gap", "log/1-1")]
+
+
+def test_an_old_head_put_back_is_noticed(tmp_path):
+    """The newest signatures stay in the history, so an older `checkpoint` beside it does not pass."""
+    from ockham.record.tree_head import split_history
+
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        for i in range(3):
+            run.end(run.batch(i, 3.0))
+            run.flush()
+    log = run.folder.log(1, 0)
+    notes, _ = split_history((log / "checkpoints").read_bytes())
+    assert len(notes) > 2
+    (log / "checkpoint").write_bytes(notes[0])
+    assert "tampering" in kinds(run.folder, derived=False)
+
+
+def test_two_heads_of_one_size_are_a_fork(run):
+    """The same key, the same size, another root: the writer showed two histories."""
+    from ockham.record.tree_head import TreeHead, head_text, origin
+
+    own = signer()
+    with (run.log(1, 0) / "checkpoints").open("ab") as file:
+        file.write(own.sign(head_text(origin("a", 1, 0), TreeHead(len(lines(run)), bytes(32)))) + b"\n")
+    assert any("two signed tree heads" in f.message for f in verify_run(run, derived=False).findings)
+
+
+def test_a_head_of_a_giant_tree_is_judged_at_once(run):
+    """2^63 - 1 events signed: gone, and no loop over them."""
+    from ockham.record.tree_head import TreeHead, head_text, origin
+
+    with (run.log(1, 0) / "checkpoints").open("ab") as file:
+        file.write(signer().sign(head_text(origin("a", 1, 0), TreeHead(2**63 - 1, bytes(32)))) + b"\n")
+    assert any("are gone" in f.message for f in verify_run(run, derived=False).findings)
