@@ -64,8 +64,9 @@ class RunFolder:
 
         """
         try:
-            self.runs.mkdir(parents=True, exist_ok=True)
+            make_folder(self.runs)
             self.path.mkdir(mode=0o755)
+            sync_folder(self.runs)
         except OSError as error:
             if self.path.exists():
                 raise RunError(
@@ -149,7 +150,7 @@ def list_runs(runs: str | Path) -> list[str]:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Write a whole file so that after a crash it is either there with these bytes or not there at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -161,6 +162,14 @@ def write_durably(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that a crash does not take them with what lies in them."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -26,7 +26,7 @@ import orjson
 from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
 from ockham.record.fault import RESERVE, Reserve, refuse_after_fork
-from ockham.record.folder import RunFolder, segment_name, sync_folder, write_durably
+from ockham.record.folder import RunFolder, make_folder, segment_name, sync_folder, write_durably
 from ockham.record.lines import Payload, data_of
 from ockham.record.note import Signer
 from ockham.record.note import signer as users_signer
@@ -163,7 +163,7 @@ class LogWriter:
             raise self._halted()
 
     def _open(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         self._lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
         try:
             self._lock.acquire()

@@ -85,7 +85,7 @@ class LogCheck:
             self._head(head_size, root, "pinned")
         if not self._heads and size:
             self._finding(
-                "tampering", self.path / CHECKPOINT, "no signed tree head that a known key vouches for"
+                "unsigned", self.path / CHECKPOINT, "no signed tree head that a known key vouches for"
             )
         self._tiles()
         return self.about

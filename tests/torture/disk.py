@@ -1,0 +1,170 @@
+"""A disk that loses power: what a traced process did to its files, and the images that a crash may leave of it.
+
+The model is what POSIX promises and no more: the bytes of a file are durable once it was synced, a name in a folder once
+the folder was. Of what is not durable a crash keeps any part: a prefix, a prefix with zeros behind it, or nothing; and each
+folder shows its old names or its new ones.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+CALLS = "openat,write,fsync,fdatasync,ftruncate,rename,link,unlink,mkdir"
+_WHOLE = re.compile(r"(\d+) +(\w+)\((.*)\) += (-?\d+)")
+_BEGUN = re.compile(r"(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
+_ENDED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)\) += (-?\d+)")
+_QUOTED = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+_DESCRIPTOR = re.compile(r"^(\d+)<([^>]*)>")
+
+
+class Op(NamedTuple):
+    """One system call: its name, the paths or bytes in quotes, the path of its descriptor, and all words."""
+
+    call: str
+    quoted: list[bytes]
+    target: str
+    words: str
+
+
+def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
+    """Run a command and return what it did to files, in order."""
+    subprocess.run(
+        ["strace", "-f", "-qq", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-o", str(at), *command],
+        check=True, capture_output=True, timeout=120, env=env,
+    )  # fmt: skip
+    begun: dict[str, str] = {}
+    ops = []
+    for line in at.read_text().splitlines():
+        if match := _BEGUN.match(line):
+            begun[match[1]] = match[3]
+            continue
+        if match := _ENDED.match(line):
+            call, words, result = match[2], begun.pop(match[1], "") + match[3], int(match[4])
+        elif match := _WHOLE.match(line):
+            call, words, result = match[2], match[3], int(match[4])
+        else:
+            continue
+        if result >= 0:
+            ops.append(_op(call, words))
+    return ops
+
+
+def _op(call: str, words: str) -> Op:
+    quoted = [bytes.fromhex(text.replace("\\x", "")) for text in _QUOTED.findall(words)]
+    found = _DESCRIPTOR.match(words)
+    return Op(call, quoted, _plain(found[2]) if found else "", words)
+
+
+def _plain(text: str) -> str:
+    return bytes.fromhex(text.replace("\\x", "")).decode() if text.startswith("\\x") else text
+
+
+@dataclass
+class File:
+    """The bytes as the process sees them, and those that are durable."""
+
+    now: bytes = b""
+    durable: bytes = b""
+
+
+@dataclass
+class Disk:
+    """Files and names below one folder, as seen and as durable. A name is a path, and hangs on those above it."""
+
+    root: str
+    now: dict[str, File | None] = field(default_factory=dict)  # None: a folder
+    durable: dict[str, File | None] = field(default_factory=dict)
+    said: int = 0
+
+    def do(self, op: Op) -> bool:
+        """Apply a call; True if anything changed."""
+        if op.call == "write" and op.quoted and op.quoted[0].startswith(b"acknowledged "):
+            self.said = int(op.quoted[0].split()[1])
+            return True
+        paths = [p.decode() for p in op.quoted] if op.call not in ("write", "ftruncate") else []
+        if not any(path.startswith(self.root + "/") for path in [op.target, *paths]) and op.target != self.root:
+            return False
+        return bool(getattr(self, op.call)(op, paths))
+
+    def openat(self, op: Op, paths: list[str]) -> bool:
+        if "O_CREAT" not in op.words or paths[0] in self.now and "O_TRUNC" not in op.words:
+            return False
+        self.now[paths[0]] = File()
+        return True
+
+    def mkdir(self, _op: Op, paths: list[str]) -> bool:
+        self.now[paths[0]] = None
+        return True
+
+    def write(self, op: Op, _paths: list[str]) -> bool:
+        file = self.now.get(op.target)
+        if file is not None:
+            file.now += op.quoted[0]
+        return file is not None
+
+    def ftruncate(self, op: Op, _paths: list[str]) -> bool:
+        file = self.now[op.target]
+        assert file is not None
+        file.now = file.now[: int(op.words.rsplit(",", 1)[1])]
+        return True
+
+    def fsync(self, op: Op, _paths: list[str]) -> bool:
+        file = self.now.get(op.target)
+        if file is not None:
+            file.durable = file.now
+            return True
+        here = {path for path in {*self.now, *self.durable} if path.rpartition("/")[0] == op.target}
+        for path in here:
+            if path in self.now:
+                self.durable[path] = self.now[path]
+            else:
+                del self.durable[path]
+        return True
+
+    fdatasync = fsync
+
+    def rename(self, _op: Op, paths: list[str]) -> bool:
+        self.now[paths[1]] = self.now.pop(paths[0])
+        return True
+
+    def link(self, _op: Op, paths: list[str]) -> bool:
+        self.now[paths[1]] = self.now[paths[0]]
+        return True
+
+    def unlink(self, _op: Op, paths: list[str]) -> bool:
+        return self.now.pop(paths[0], None) is not None
+
+    def images(self, draw: random.Random, most: int) -> Iterator[dict[str, bytes | None]]:
+        """Some of what a crash here may leave: first the plain ones, then a throw of the dice for each file and folder."""
+        for names, data in (("durable", "durable"), ("now", "durable"), ("durable", "now"), ("now", "now"))[:most]:
+            yield self._image(lambda _, n=names: n, lambda f, d=data: getattr(f, d))
+        for _ in range(most - 4):
+            chosen: dict[str, str] = {}
+            yield self._image(
+                lambda folder, c=chosen: c.setdefault(folder, draw.choice(("now", "durable"))),
+                lambda file: _torn(file, draw),
+            )
+
+    def _image(self, names, data) -> dict[str, bytes | None]:  # type: ignore[no-untyped-def]
+        shown: dict[str, bytes | None] = {}
+        for path in sorted({*self.now, *self.durable}, key=lambda p: p.count("/")):
+            folder = path.rpartition("/")[0]
+            tree = getattr(self, names(folder))
+            if path in tree and (folder == self.root or folder in shown):
+                shown[path] = None if tree[path] is None else data(tree[path])
+        return shown
+
+
+def _torn(file: File, draw: random.Random) -> bytes:
+    """A file that grew: the durable bytes, a part of the rest, and zeros or nothing."""
+    if not file.now.startswith(file.durable):
+        return draw.choice((file.now, file.durable))
+    rest = file.now[len(file.durable) :]
+    kept = draw.choice((0, len(rest), draw.randint(0, len(rest)), len(rest) // 512 * 512))
+    return file.durable + rest[:kept] + b"\0" * draw.choice((0, len(rest) - kept))
