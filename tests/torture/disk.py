@@ -88,7 +88,10 @@ class Disk:
             self.said = int(op.quoted[0].split()[1])
             return True
         paths = [p.decode() for p in op.quoted] if op.call not in ("write", "ftruncate") else []
-        if not any(path.startswith(self.root + "/") for path in [op.target, *paths]) and op.target != self.root:
+        if (
+            not any(path.startswith(self.root + "/") for path in [op.target, *paths])
+            and op.target != self.root
+        ):
             return False
         return bool(getattr(self, op.call)(op, paths))
 
@@ -142,7 +145,9 @@ class Disk:
 
     def images(self, draw: random.Random, most: int) -> Iterator[dict[str, bytes | None]]:
         """Some of what a crash here may leave: first the plain ones, then a throw of the dice for each file and folder."""
-        for names, data in (("durable", "durable"), ("now", "durable"), ("durable", "now"), ("now", "now"))[:most]:
+        for names, data in (("durable", "durable"), ("now", "durable"), ("durable", "now"), ("now", "now"))[
+            :most
+        ]:
             yield self._image(lambda _, n=names: n, lambda f, d=data: getattr(f, d))
         for _ in range(most - 4):
             chosen: dict[str, str] = {}

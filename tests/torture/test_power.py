@@ -25,7 +25,7 @@ with Run(plugins=[], runs=sys.argv[1], run_id="a") as run:
     for i in range(9):
         run.end(run.batch(i, 3.0))
         if i % 2 == 1:
-            print("acknowledged", run.flush().size, flush=True)
+            print(f"acknowledged {run.flush().size}", flush=True)
 """
 WRONG = {"tampering", "corruption", "contradiction", "policy missing", "unsigned", "gap"}
 
@@ -35,7 +35,9 @@ def trace(tmp_path_factory):
     """What one honest run did, and the folder that it did it in; its key is on another disk."""
     at = tmp_path_factory.mktemp("power")
     env = {**os.environ, "OCKHAM_KEY_DIR": str(at / "keys")}
-    subprocess.run([sys.executable, "-c", "from ockham.record.note import signer; signer()"], env=env, check=True)
+    subprocess.run(
+        [sys.executable, "-c", "from ockham.record.note import signer; signer()"], env=env, check=True
+    )
     (at / "runs").mkdir()
     ops = traced([sys.executable, "-c", WRITER, str(at / "runs")], at / "trace", env)
     return ops, str(at / "runs")
@@ -62,7 +64,9 @@ def broken(image: dict[str, bytes | None], said: int, root: str, at: Path) -> st
     if said and report.logs[0].signed < said:
         return f"{said} events were acknowledged, and {report.logs[0].signed} are signed"
     wrong = report.counts.keys() & (WRONG if said else {"tampering", "contradiction"})
-    return f"called {sorted(wrong)}: {[f.message for f in report.findings if f.kind in wrong]}" if wrong else ""
+    return (
+        f"called {sorted(wrong)}: {[f.message for f in report.findings if f.kind in wrong]}" if wrong else ""
+    )
 
 
 def crashes(ops: list[Op], root: str, at: Path, most: int, every: int = 1) -> tuple[int, str]:
@@ -87,6 +91,8 @@ def sync_of(op: Op, root: str) -> str:
     if op.call not in ("fsync", "fdatasync") or not op.target.startswith(root):
         return ""
     name = op.target.rpartition("/")[2]
+    if "/day=" in op.target or name == "reserve":
+        return ""  # derived files can be made again; a lost reserve is taken again by the next attempt
     if op.target == root:
         return "name of the run folder"
     if name.endswith(".tmp"):
@@ -101,6 +107,14 @@ def test_no_crash_image_breaks_a_promise(trace, tmp_path):
     tried, what = crashes(*trace, tmp_path / "image", most=5, every=3)
     assert what == ""
     assert tried > 150
+
+
+def test_the_trace_is_of_a_run_that_acknowledged(trace):
+    """Else every image would pass."""
+    disk = Disk(trace[1])
+    for op in trace[0]:
+        disk.do(op)
+    assert disk.said > 10
 
 
 @pytest.mark.torture
