@@ -2,7 +2,7 @@
 
     python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
 
-It knows nothing of the package that wrote the archive, and should be read before it is believed: 150 lines.
+It knows nothing of the package that wrote the archive, and should be read before it is believed: 240 lines.
 Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
 policy against the digest that events name, run.json against run.started, resumes against the log before them, and
 every state blob. Exit status: 0 sound, 1 something was found, 2 bad input.
@@ -17,12 +17,14 @@ import json
 import re
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+_ZIP = (zipfile.BadZipFile, zlib.error)
 MOST_BYTES = 20_000_000_000
 
 
@@ -75,6 +77,18 @@ def parse_key(text: str) -> tuple[str, bytes, bytes]:
     return name, digest, raw[1:]
 
 
+def event_of(line: bytes) -> dict[str, Any]:
+    """The event of a line; a key twice is refused, as two readers could believe two things."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key twice")
+        return dict(pairs)
+
+    event: dict[str, Any] = json.loads(line, object_pairs_hook=once)
+    return event
+
+
 def heads(data: bytes, key: tuple[str, bytes, bytes], where: str) -> tuple[dict[int, bytes], list[str]]:
     """Size -> root of every signed tree head, and what is wrong with others."""
     found: dict[int, bytes] = {}
@@ -83,7 +97,7 @@ def heads(data: bytes, key: tuple[str, bytes, bytes], where: str) -> tuple[dict[
     for text, signed in zip(parts[0::2], parts[1::2], strict=False):
         match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n*", signed)
         raw = base64.b64decode(match[2]) if match else b""
-        if match is None or match[1].decode() != key[0] or raw[:4] != key[1]:
+        if match is None or match[1] != key[0].encode() or raw[:4] != key[1]:
             wrong.append("a tree head that the given key has not signed")
             continue
         try:
@@ -109,19 +123,24 @@ def check_log(
     for segment in segments:
         if int(Path(segment).stem) != len(lines):
             wrong.append(f"{segment} begins elsewhere than at event {len(lines)}")
-        lines += files[segment].split(b"\n")[:-1]
+        *whole, tail = files[segment].split(b"\n")
+        lines += whole
+        if tail and segment != segments[-1]:
+            wrong.append(f"{segment} ends in {len(tail)} bytes that are no line")
+        elif tail:
+            print(f"log {name}: note: {len(tail)} bytes behind the last whole line, as a crash leaves them")
     attempt, rank = (int(part) for part in name.split("-"))
     for sequence, line in enumerate(lines):
         try:
-            event = json.loads(line)
+            event = event_of(line)
             place = (
                 event["source"],
                 event["data"]["attempt"],
                 event["data"]["rank"],
                 event["data"]["sequence"],
             )
-        except (ValueError, KeyError, TypeError):
-            wrong.append(f"event {sequence} is no event")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            wrong.append(f"event {sequence} is no event, or has a key twice")
             continue
         if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
             wrong.append(f"event {sequence} says that it stands elsewhere: {place}")
@@ -162,6 +181,15 @@ def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -
     return wrong
 
 
+def opening(lines: list[bytes]) -> dict[str, Any]:
+    """The fields of the first event, nothing where that is none: it was said already."""
+    try:
+        data = event_of(lines[0])["data"]
+        return data if isinstance(data, dict) else {}
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return {}
+
+
 def main() -> int:
     """Check one archive or folder."""
     parser = argparse.ArgumentParser(
@@ -176,9 +204,14 @@ def main() -> int:
         files = load(asked.evidence)
         about = json.loads(files["run.json"])
         key = parse_key(asked.key or about["verifier_key"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        print(f"verify: {asked.evidence}: {error}", file=sys.stderr)
+        return judge(files, str(about["run_id"]), key, known=bool(asked.key))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, *_ZIP) as error:
+        print(f"verify: {asked.evidence}: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+
+
+def judge(files: dict[str, bytes], run_id: str, key: tuple[str, bytes, bytes], *, known: bool) -> int:
+    """All logs, and resumes against the log before them; prints what is found and returns the exit status."""
     wrong: list[str] = []
     logs: dict[str, list[bytes]] = {}
     for name in sorted(
@@ -188,16 +221,18 @@ def main() -> int:
             if re.fullmatch(r"log/[1-9][0-9]*-[0-9]+/[0-9]{12}\.jsonl", path)
         }
     ):
-        odd, logs[name] = check_log(files, about["run_id"], name, key)
+        odd, logs[name] = check_log(files, run_id, name, key)
         wrong += odd
     for name, lines in logs.items():
-        first = json.loads(lines[0])["data"] if lines else {}
+        first = opening(lines)
+        missing = [r for r in range(first.get("world_size", 1)) if f"{name.split('-')[0]}-{r}" not in logs]
+        wrong += [f"log {name}: the log of rank {rank}, which began with it, is not here" for rank in missing]
         if "from_root" in first:
             before = logs.get(f"{first['from_attempt']}-{name.split('-')[1]}", [])
             size = first["from_size"]
             if size > len(before) or roots(before, {size})[size].hex() != first["from_root"]:
                 wrong.append(f"log {name}: was resumed from another log than the one that is here")
-    if not asked.key:
+    if not known:
         print("note: the key is the run's own word; give the one you know with --key")
     for each in wrong or ["sound" if logs else "no log in it"]:
         print(each)

@@ -80,3 +80,31 @@ def test_the_same_run_packs_to_the_same_bytes(packed, tmp_path):
     assert (tmp_path / "b.zip").read_bytes() == (packed / "a.zip").read_bytes()
     with pytest.raises(BadInputError, match="exists"):
         pack(RunFolder(packed / "runs", "a"), tmp_path / "b.zip")
+
+
+@pytest.mark.parametrize("name", ["log/1-0/000000000000.jsonl", "log/1-0/checkpoints", "run.json"])
+def test_whatever_is_in_it_the_answer_is_a_line(packed, tmp_path, name):
+    """Cut, emptied, nested without end, not UTF-8: a status and no traceback."""
+    import shutil
+
+    for number, data in enumerate(
+        (b"", b"\n\n", b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"{}\n", b"x\n\ny\n\n")
+    ):
+        out = tmp_path / str(number)
+        shutil.copytree(packed / "out", out)
+        (out / name).write_bytes(data)
+        done = judge(packed, out, "--key", str(signer().verifier))
+        assert done.returncode in (1, 2), done.stdout
+        assert "Traceback" not in done.stderr
+
+
+def test_a_torn_tail_is_a_note(packed, tmp_path):
+    """As a crash leaves it: said, and no finding."""
+    import shutil
+
+    shutil.copytree(packed / "out", tmp_path / "out")
+    with (tmp_path / "out" / "log/1-0/000000000000.jsonl").open("ab") as file:
+        file.write(b'{"specversion"')
+    done = judge(packed, tmp_path / "out", "--key", str(signer().verifier))
+    assert done.returncode == 0
+    assert "note: 14 bytes behind the last whole line" in done.stdout

@@ -96,7 +96,7 @@ class Disk:
         return bool(getattr(self, op.call)(op, paths))
 
     def openat(self, op: Op, paths: list[str]) -> bool:
-        if "O_CREAT" not in op.words or paths[0] in self.now and "O_TRUNC" not in op.words:
+        if "O_CREAT" not in op.words or (paths[0] in self.now and "O_TRUNC" not in op.words):
             return False
         self.now[paths[0]] = File()
         return True
