@@ -2,10 +2,11 @@
 
     python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
 
-It knows nothing of the package that wrote the archive, and should be read before it is believed: 240 lines.
+It knows nothing of the package that wrote the archive, and should be read before it is believed: 270 lines.
 Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
 policy against the digest that events name, run.json against run.started, resumes against the log before them, and
-every state blob. Exit status: 0 sound, 1 something was found, 2 bad input.
+every state blob, and the tiles. No signature covers schemas/, README and this file: compare them with the ones that you
+know. Exit status: 0 sound, 1 something was found, 2 bad input.
 """
 
 from __future__ import annotations
@@ -148,6 +149,10 @@ def check_log(
     history = files.get(f"log/{name}/checkpoints", b"")
     signed, odd = heads(history, key, f"ockham/runs/{run_id}/{name}")
     wrong += odd
+    newest = files.get(f"log/{name}/checkpoint", b"")
+    if newest and newest not in history:
+        wrong.append("`checkpoint` is no tree head of the history")
+    wrong += check_tiles(files, name, lines)
     if not signed:
         wrong.append("no signed tree head of the given key")
     computed = roots(lines, set(signed))
@@ -159,6 +164,23 @@ def check_log(
     reach = max((size for size in signed if size <= len(lines)), default=0)
     print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
     return [f"log {name}: {each}" for each in wrong], lines
+
+
+def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[str]:
+    """Every Merkle tile (C2SP tlog-tiles) holds the hashes of the lines."""
+    wrong = []
+    for path, data in files.items():
+        if not path.startswith(f"log/{name}/tile/"):
+            continue
+        match = re.fullmatch(
+            r"log/[^/]+/tile/([0-5])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([0-9]{1,3}))?", path
+        )
+        span, width = 256 ** int(match[1]) if match else 0, int(match[3] or 256) if match else 0
+        first = int(re.sub("[^0-9]", "", match[2])) * 256 * span if match else 0
+        parts = [lines[at : at + span] for at in range(first, first + width * span, span)] if span else []
+        if not parts or len(parts[-1]) != span or data != b"".join(roots(p, set())[span] for p in parts):
+            wrong.append(f"{path} does not hold the hashes of the lines")
+    return wrong
 
 
 def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -> list[str]:

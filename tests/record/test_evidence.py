@@ -49,7 +49,15 @@ def test_it_imports_nothing_of_ours(packed):
 
 
 @pytest.mark.parametrize(
-    "name", ["log/1-0/000000000000.jsonl", "log/1-0/checkpoints", "run.json", "policies"]
+    "name",
+    [
+        "log/1-0/000000000000.jsonl",
+        "log/1-0/checkpoints",
+        "log/1-0/checkpoint",
+        "log/1-0/tile",
+        "run.json",
+        "policies",
+    ],
 )
 def test_it_finds_one_changed_byte(packed, tmp_path, name):
     """In the log, in a signature, in run.json, in a policy."""
@@ -57,7 +65,7 @@ def test_it_finds_one_changed_byte(packed, tmp_path, name):
 
     shutil.copytree(packed / "out", tmp_path / "out")
     path = tmp_path / "out" / name
-    path = next(path.glob("*.json")) if path.is_dir() else path
+    path = next(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else path
     data = bytearray(path.read_bytes())
     at = len(data) // 2
     data[at] = data[at] ^ 1 if chr(data[at] ^ 1).isprintable() else data[at] ^ 2

@@ -115,4 +115,4 @@ def test_a_run_takes_subscribers(tmp_path):
             run.end(run.batch(i, 3.0 - i / 30, learning_rate=1e-3), grad_norm=0.5)
     logged = [e for e in events(run.folder) if e["data"].get("reason_code") == "BELOW_THRESHOLD"]
     assert [e for e in heard if e["type"] == "ockham.decision.made.v1"] == logged
-    assert heard[-1]["type"] == "ockham.run.finished.v1"
+    assert "ockham.run.finished.v1" in [e["type"] for e in heard]  # each subscription has a thread of its own
