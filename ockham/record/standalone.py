@@ -170,7 +170,7 @@ def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[
     """Every Merkle tile (C2SP tlog-tiles) holds the hashes of the lines."""
     wrong = []
     for path, data in files.items():
-        if not path.startswith(f"log/{name}/tile/"):
+        if not path.startswith(f"log/{name}/tile/") or path.endswith(".tmp"):
             continue
         match = re.fullmatch(
             r"log/[^/]+/tile/([0-5])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([0-9]{1,3}))?", path

@@ -250,7 +250,9 @@ class LogCheck:
                     "derived", path, "this tile is missing or does not hold the hashes of the lines"
                 )
         for path in sorted((self.path / "tile").rglob("*")):
-            if path.is_file():
+            if path.name.startswith(".") and path.suffix == ".tmp":
+                self._finding("crash tail", path, "a tile that was being written")
+            elif path.is_file():
                 self.report.count("tiles")
                 if not _is_tile(path.relative_to(self.path), path.read_bytes(), levels):
                     self._finding("derived", path, "no tile of this log")

@@ -430,3 +430,9 @@ def test_a_head_of_a_giant_tree_is_judged_at_once(run):
     with (run.log(1, 0) / "checkpoints").open("ab") as file:
         file.write(signer().sign(head_text(origin("a", 1, 0), TreeHead(2**63 - 1, bytes(32)))) + b"\n")
     assert any("are gone" in f.message for f in verify_run(run, derived=False).findings)
+
+
+def test_a_tile_that_was_being_written_is_a_crash(run):
+    """A kill between write and rename leaves its temporary file."""
+    (run.log(1, 0) / "tile" / "0" / ".007.tmp").write_bytes(bytes(31))
+    assert kinds(run, derived=False) == {"crash tail"}
