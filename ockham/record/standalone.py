@@ -146,13 +146,19 @@ def check_log(
         if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
             wrong.append(f"event {sequence} says that it stands elsewhere: {place}")
         wrong += check_event(files, event, sequence)
+    wrong += check_heads(files, run_id, name, key, lines) + check_tiles(files, name, lines)
+    return [f"log {name}: {each}" for each in wrong], lines
+
+
+def check_heads(
+    files: dict[str, bytes], run_id: str, name: str, key: tuple[str, bytes, bytes], lines: list[bytes]
+) -> list[str]:
+    """The tree of the lines against every signed head."""
     history = files.get(f"log/{name}/checkpoints", b"")
-    signed, odd = heads(history, key, f"ockham/runs/{run_id}/{name}")
-    wrong += odd
+    signed, wrong = heads(history, key, f"ockham/runs/{run_id}/{name}")
     newest = files.get(f"log/{name}/checkpoint", b"")
     if newest and newest not in history:
         wrong.append("`checkpoint` is no tree head of the history")
-    wrong += check_tiles(files, name, lines)
     if not signed:
         wrong.append("no signed tree head of the given key")
     computed = roots(lines, set(signed))
@@ -163,7 +169,7 @@ def check_log(
             wrong.append(f"the first {size} events are not those that were signed")
     reach = max((size for size in signed if size <= len(lines)), default=0)
     print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
-    return [f"log {name}: {each}" for each in wrong], lines
+    return wrong
 
 
 def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[str]:
