@@ -100,7 +100,7 @@ def test_a_deep_link_opens_this_run(page, address):
     page.goto(f"{address}/run?run=demo&from=10&to=60")
     page.wait_for_selector("h1")
     page.wait_for_selector("text=demo: COMPLETED")
-    assert page.get_by_label("From iteration").input_value() == "10"
+    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]').value === '10'")
 
 
 def test_sql_and_a_download(page, address):
