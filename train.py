@@ -87,6 +87,7 @@ def main(
     policy: Annotated[Path | None, typer.Option(help="Policy of your own, a YAML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Text file, folder of text, or folder with train.bin; default: the standard library's sources.")] = None,
     size: Annotated[str, typer.Option(help="Model by name: demo, nano, micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "nano",
+    init_from: Annotated[str, typer.Option(metavar="FOLDER", help="Hugging Face folder of a GPT-2 (safetensors) to start from.")] = "",
     run: Annotated[str, typer.Option(help="Run ID; default: made from the time.")] = "",
     settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3).")] = [],  # noqa: B006 - typer's way
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --run from its newest checkpoint.")] = False,
@@ -102,9 +103,14 @@ def main(
 
       ockham train --data my_texts/ --run night-1 --set gate.target=0.3
 
+      ockham train --init-from gpt2/ --data my_tokens/ --set max_iters=200
+
       ockham train --run night-1 --resume
     """
-    ours, policys = nano.split_overrides([*settings, *([f"device={device}"] if device else [])])
+    typed = {"device": device, "init_from": init_from}
+    ours, policys = nano.split_overrides(
+        [*settings, *(f"{name}={text}" for name, text in typed.items() if text)]
+    )
     if resume and not run:
         raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
     start = ockham.starting_point(runs, run) if resume else None
@@ -114,7 +120,9 @@ def main(
     with nano.loading(source) as progress:
         corpus = nano.load_corpus(source, chosen.vocab_size, progress)
     trainer = nano.Trainer(chosen, corpus)
-    told = {**asdict(chosen), "threads": trainer.threads, "data": source and str(source)}
+    if chosen.init_from and not (start and start.path):
+        nano.start_from_pretrained(trainer)
+    told = {**asdict(trainer.settings), "threads": trainer.threads, "data": source and str(source)}
     attempt = ockham.Run(
         policy or preset or None, overrides=policys, runs=runs, run_id=run or None, settings=told,
         facts=trainer.facts(), data=corpus.about, resumed=start,

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from ockham.nano.interrupt import Interrupt
     from ockham.nano.meter import Meter, ProgressLine, loading
     from ockham.nano.model import GPT
+    from ockham.nano.start import start_from_pretrained
     from ockham.nano.trainer import Trainer
 
 __all__ = ["GPT", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Settings", "Trainer", "load_corpus", "loading",
-           "settings_from", "split_overrides"]  # fmt: skip
+           "settings_from", "split_overrides", "start_from_pretrained"]  # fmt: skip
 _HOMES = {
     "Settings": "config", "settings_from": "config", "split_overrides": "config",
     "Batches": "data", "Corpus": "data", "load_corpus": "data",
-    "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model", "Trainer": "trainer",
+    "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model",
+    "Trainer": "trainer", "start_from_pretrained": "start",
 }  # fmt: skip
 
 

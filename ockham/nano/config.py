@@ -6,6 +6,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from ockham.errors import BadInputError, nearest
@@ -37,6 +38,7 @@ class Settings:
         block_size: context length in tokens.
         dropout: share of activations dropped, 0..1.
         bias: biases in Linear and LayerNorm, as GPT-2 has them.
+        gelu: `exact`, or `tanh`, the approximation that GPT-2's own weights were trained with.
         vocab_size: number of tokens; 0: what the data says.
         batch_size: examples in a micro-batch.
         gradient_accumulation_steps: micro-batches in an optimizer step.
@@ -56,6 +58,8 @@ class Settings:
         dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
         compile: by torch.compile; `auto` does on CUDA.
         threads: CPU threads of torch; 0: chosen once, from the cores and their load.
+        init_from: Hugging Face folder of a GPT-2 whose weights training starts from; it says the architecture.
+        init_sha256: digest that these weights must have; empty: any, and it is filled in.
 
     """
 
@@ -66,6 +70,7 @@ class Settings:
     block_size: int = 64
     dropout: float = 0.0
     bias: bool = False
+    gelu: Literal["exact", "tanh"] = "exact"
     vocab_size: int = 0
     batch_size: int = 12
     gradient_accumulation_steps: int = 1
@@ -85,6 +90,8 @@ class Settings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
     threads: int = 0
+    init_from: str = ""
+    init_sha256: str = ""
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
@@ -119,6 +126,7 @@ class Settings:
         return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * share)) * (self.learning_rate - self.min_lr)
 
 
+_FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0}
 _POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "max_iters",
              "learning_rate", "grad_clip", "eval_batches")  # fmt: skip
 _NOT_NEGATIVE = ("dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
@@ -138,8 +146,7 @@ def settings_from(
         raise BadInputError(f"no size {size!r}{nearest(size, SIZES)}")
     known = typing.get_type_hints(Settings)
     values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
-    if base is not None:
-        values = {name: value for name, value in base.items() if name in known}
+    asked: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
         if not equals or name not in known or name == "size":
@@ -147,8 +154,30 @@ def settings_from(
             raise BadInputError(
                 f"--set {override!r}: no setting {name!r}{close}; the policy's are written plugin.setting=value"
             )
-        values[name] = _read(name, text, known[name])
-    return Settings(**values)
+        asked[name] = _read(name, text, known[name])
+    if base is not None:
+        values = {name: value for name, value in base.items() if name in known}
+        if asked.get("init_from", values.get("init_from", "")) != values.get("init_from", ""):
+            raise BadInputError(
+                f"init_from={asked['init_from']!r}: a run that goes on has its weights already"
+            )
+    elif asked.get("init_from"):
+        values |= _pretrained(asked)
+    return Settings(**{**values, **asked})
+
+
+def _pretrained(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The architecture of a folder of weights, and learning rates that leave something of them, as nanoGPT has them."""
+    from ockham.nano.pretrained import architecture
+
+    found = architecture(Path(asked["init_from"]))
+    for name, value in found.items():
+        shorter = name == "block_size" and 0 < asked.get(name, value) <= value
+        if asked.get(name, value) != value and not shorter:
+            raise BadInputError(
+                f"--set {name}={asked[name]}: the weights of {asked['init_from']} have {name}={value}"
+            )
+    return {**found, **_FINE_TUNING}
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:

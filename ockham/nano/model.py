@@ -49,27 +49,29 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide inside, GELU between them."""
+    """Two layers, four times as wide inside, GELU between them: exact, or GPT-2's approximation by tanh."""
 
-    def __init__(self, width: int, dropout: float, *, bias: bool) -> None:
+    def __init__(self, width: int, dropout: float, *, bias: bool, gelu: str = "exact") -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.approximate = dropout, "tanh" if gelu == "tanh" else "none"
         self.c_fc = nn.Linear(width, 4 * width, bias=bias)
         self.c_proj = nn.Linear(4 * width, width, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, width) -> (batch, time, width)."""
-        return F.dropout(self.c_proj(F.gelu(self.c_fc(x))), self.dropout, self.training)
+        return F.dropout(
+            self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate)), self.dropout, self.training
+        )
 
 
 class Block(nn.Module):
     """Attention and MLP, each behind a LayerNorm and around a residual."""
 
-    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool, gelu: str = "exact") -> None:
         super().__init__()
         self.ln_1, self.ln_2 = LayerNorm(width, bias=bias), LayerNorm(width, bias=bias)
         self.attn = Attention(width, heads, dropout, bias=bias)
-        self.mlp = MLP(width, dropout, bias=bias)
+        self.mlp = MLP(width, dropout, bias=bias, gelu=gelu)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, width) -> (batch, time, width)."""
@@ -83,14 +85,14 @@ class GPT(nn.Module):
 
     def __init__(
         self, *, vocab_size: int, block_size: int, n_layer: int, n_head: int, n_embd: int, dropout: float = 0.0,
-        bias: bool = False,
+        bias: bool = False, gelu: str = "exact",
     ) -> None:  # fmt: skip
         super().__init__()
         self.vocab_size, self.block_size, self.n_layer, self.n_embd = vocab_size, block_size, n_layer, n_embd
         self.dropout = dropout
         self.wte = nn.Embedding(vocab_size, n_embd)
         self.wpe = nn.Embedding(block_size, n_embd)
-        self.h = nn.ModuleList(Block(n_embd, n_head, dropout, bias=bias) for _ in range(n_layer))
+        self.h = nn.ModuleList(Block(n_embd, n_head, dropout, bias=bias, gelu=gelu) for _ in range(n_layer))
         self.ln_f = LayerNorm(n_embd, bias=bias)
         self.apply(_initialise)
         for name, parameter in self.named_parameters():

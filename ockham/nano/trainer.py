@@ -76,7 +76,7 @@ class Trainer:
         self.model = GPT(
             vocab_size=settings.vocab_size or corpus.vocab_size, block_size=settings.block_size,
             n_layer=settings.n_layer, n_head=settings.n_head, n_embd=settings.n_embd, dropout=settings.dropout,
-            bias=settings.bias,
+            bias=settings.bias, gelu=settings.gelu,
         ).to(self.device)  # fmt: skip
         self.optimizer = make_optimizer(
             self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
