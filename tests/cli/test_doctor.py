@@ -1,0 +1,59 @@
+"""`ockham doctor` as people type it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ockham.record.folder import RunFolder
+from tests.cli.test_verbs import ockham
+from tests.made import made_run
+
+
+@pytest.fixture
+def key(tmp_path):
+    """A key folder of the test's own."""
+    return {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
+
+
+def looked_at(runs, env):
+    done = ockham(runs, "doctor", "-f", "json", env=env)
+    return done, {(row["what"], row["state"]): row["told"] for row in json.loads(done.stdout)}
+
+
+def test_a_healthy_folder(tmp_path, key, monkeypatch):
+    """Every run on a line, and exit 0."""
+    monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
+    made_run(tmp_path / "runs", "a", batches=5)
+    done, rows = looked_at(tmp_path / "runs", key)
+    assert done.returncode == 0, done.stderr
+    assert rows["a", "ok"] == "ended, whole, signed to its last event"
+    assert rows["signing key", "ok"].startswith(key["OCKHAM_KEY_DIR"])
+    assert ("ockham", "ok") in rows
+    assert any(what == "guard" for what, _ in rows)
+
+
+def test_what_is_wrong_is_named(tmp_path, key, monkeypatch):
+    """A run without an end, a key that others can read: exit 1, and each has its row."""
+    monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
+    runs = tmp_path / "runs"
+    made_run(runs, "a", batches=5)
+    segment = RunFolder(runs, "a").segments(1, 0)[0]
+    segment.write_bytes(segment.read_bytes()[:-40])  # the end and a bit of its line, as a kill leaves it
+    (tmp_path / "keys" / "log.key").chmod(0o644)
+    done, rows = looked_at(runs, key)
+    assert done.returncode == 1
+    assert done.stderr == "2 problems\n"
+    assert "process is gone" in rows["a 1-0", "problem"]
+    assert "unfinished line" in rows["a 1-0", "note"] or "not signed" in rows["a 1-0", "note"]
+    assert "chmod 600" in rows["signing key", "problem"]
+
+
+def test_no_runs_and_no_key_are_no_problem(tmp_path, key):
+    """A newcomer's machine."""
+    (tmp_path / "runs").mkdir()
+    done, rows = looked_at(tmp_path / "runs", key)
+    assert done.returncode == 0, done.stderr
+    assert "`ockham train` makes one" in rows["runs", "ok"]
+    assert "the first run makes" in rows["signing key", "note"]
