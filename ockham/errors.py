@@ -9,6 +9,9 @@ OckhamError                      exit status 2 unless a line says otherwise
 │   └── QueryError               SQL, a saved question, a parameter
 ├── ContextError                 a fact or gauge was set by a plugin, or a knob got a value of the wrong type
 ├── PluginError                  a plugin raised; names plugin, hook and iteration
+├── RankError                    a run of many ranks cannot go on (exit status 1)
+│   ├── RankDivergedError        two ranks reached different verdicts on one batch
+│   └── RankLostError            another rank has ended, or has not answered in time
 ├── LogError                     the log cannot take another byte (exit status 3)
 │   ├── LogLockedError           another process writes this log
 │   ├── LogHaltedError           disk full, quota, or a sync that failed
@@ -66,6 +69,20 @@ class PluginError(OckhamError):
         super().__init__(
             f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
         )
+
+
+class RankError(OckhamError):
+    """A run of many ranks cannot go on; each rank that is left ends its log."""
+
+    exit_status = 1
+
+
+class RankDivergedError(RankError):
+    """Two ranks left one batch otherwise: acting on it would hang one or part their weights."""
+
+
+class RankLostError(RankError):
+    """Another rank has ended, was killed, or has not answered in time."""
 
 
 class LogError(OckhamError):

@@ -25,7 +25,15 @@ from typing import Any, Literal, Self
 
 from ockham.chain import PluginChain, base_knobs, start_knobs
 from ockham.context import GAUGES, OccamContext
-from ockham.errors import DataError, LogError, PluginError, PolicyError
+from ockham.errors import (
+    DataError,
+    LogError,
+    PluginError,
+    PolicyError,
+    RankDivergedError,
+    RankError,
+    RunError,
+)
 from ockham.event import Value, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
@@ -37,6 +45,7 @@ from ockham.record.checkpoints import Packed, StartingPoint, prune, snapshot_nam
 from ockham.record.folder import RunFolder
 from ockham.record.lines import gauge_values
 from ockham.record.log import Place
+from ockham.record.peers import Gather, Peers
 from ockham.record.recorder import Recorder
 from ockham.record.subscribe import Consumer, Subscription, Subscriptions
 from ockham.record.tree_head import TreeHead
@@ -58,6 +67,10 @@ class Run:
         facts: run-long facts of the context, such as seed, max_iters, vocab_size, model_params.
         data: what is trained on, recorded: name, digest, sizes.
         resumed: go on with `run_id` as a new attempt, from this point of it (`ockham.starting_point`).
+        rank: of this process, from 0; each rank makes a Run of its own with the same `run_id`.
+        world_size: how many ranks there are.
+        gather: hands bytes to all ranks and returns those of every rank in order, as `ockham.nano.Ranks.gather` does;
+            with it every verdict is compared before anyone acts on it. All of them must make the same calls.
 
     Raises:
         RunError: if the run exists, or on resume does not, or its folder can't be written.
@@ -80,10 +93,13 @@ class Run:
         resumed: StartingPoint | None = None,
         rank: int = 0,
         world_size: int = 1,
+        gather: Gather | None = None,
     ) -> None:
+        if run_id is None and world_size > 1:
+            raise RunError("many ranks write one run: give each the same run_id")
         self.run_id = run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()) + f"-{os.getpid()}"
         self.folder = RunFolder(runs, self.run_id)
-        self.rank, self.world_size = rank, world_size
+        self.peers = Peers(rank, world_size, gather)
         self.settings, self.data = dict(settings or {}), dict(data or {})
         self._resumed = resumed
         self._facts = dict(facts or {})
@@ -98,7 +114,7 @@ class Run:
         else:
             self.policy = _choose(policy, overrides, self.folder if resumed else None)
             built = self.policy.build()
-        self.attempt = Attempt(self.folder, rank, resume=resumed is not None)
+        self.attempt = Attempt(self.folder, self.peers, resume=resumed is not None)
         self._recorder = Recorder(self.attempt)
         self._subscriptions: Subscriptions | None = None
         self.chain = PluginChain(built, self._recorder.decided)
@@ -111,7 +127,9 @@ class Run:
     def __enter__(self) -> Self:
         """Make or reopen the folder, take the log's lock, write the first events."""
         revision = self.policy.revision
-        common = {"policy_revision": revision, "settings": self.settings, "world_size": self.world_size}
+        settings = {f"setting {name}": value for name, value in self.settings.items()}
+        self.peers.same({"run ID": self.run_id, "policy": revision, "data": self.data, **settings})
+        common = {"policy_revision": revision, "settings": self.settings, "world_size": self.peers.world_size}
         loaded = {
             "policy_revision": revision,
             "policy": self.policy.name,
@@ -213,7 +231,8 @@ class Run:
             iter_num, task_loss, micro_step=micro_step, **start_knobs(self._knobs, fields)
         )
         self._recorder.begin(ctx)
-        return self.chain.on_batch_start(ctx)
+        self.chain.on_batch_start(ctx)
+        return self._agreed(ctx, "on_batch_start")
 
     def end(
         self,
@@ -244,6 +263,7 @@ class Run:
         )
         self._recorder.measured(ctx)
         self.chain.on_batch_end(ctx)
+        self._agreed(ctx, "on_batch_end")
         self._recorder.context(ctx, "batch", applied or {"updated": ctx.updated}, seconds or {})
         self._last = ctx
         return ctx
@@ -272,6 +292,7 @@ class Run:
         ctx.measure(val_loss=val_loss, occam_quotient=self._quotient(ctx, val_loss), **gauges)
         self._recorder.begin(ctx)
         self.chain.on_evaluate(ctx)
+        self._agreed(ctx, "on_evaluate")
         self.counts["evaluations"] += math.isfinite(val_loss)
         self.counts["accepted"] += ctx.accepted
         self._recorder.context(ctx, "on_evaluate", {"updated": ctx.updated}, {"evaluation": seconds})
@@ -323,7 +344,8 @@ class Run:
         """Keep the present weights; returns the snapshot ID, which is the folder's name under `checkpoints/`.
 
         The log is durable and signed before the files are written, and its tree head stands in their metadata:
-        which decisions made these weights is written on them. Of kind `resume` the newest two are kept.
+        which decisions made these weights is written on them. Of kind `resume` the newest two are kept. Every rank
+        calls this and packs; rank 0 alone writes.
 
         Args:
             ctx: the context of the batch that they come from.
@@ -334,17 +356,19 @@ class Run:
             CheckpointError: if the disk refuses.
 
         """
-        head = self.flush()
+        head = self.peers.together(self.flush)
         snapshot_id = snapshot_name(kind, ctx.iter_num, self.attempt.number)
         metadata = {
-            "run_id": self.run_id, "attempt": self.attempt.number, "rank": self.rank, "iter_num": ctx.iter_num,
+            "run_id": self.run_id, "attempt": self.attempt.number, "rank": self.peers.rank, "iter_num": ctx.iter_num,
             "kind": kind, "policy_revision": self.policy.revision, "log_size": head.size, "log_root": head.root.hex(),
         }  # fmt: skip
         state = {**metadata, "run": self.state_dict()} if kind == "resume" else None
         packed = pack(metadata, state)
-        files = write_checkpoint(self.folder.checkpoint(snapshot_id), packed.files)
+        files = self.peers.first(lambda: write_checkpoint(self.folder.checkpoint(snapshot_id), packed.files))
         if kind == "resume":
             self._recorder.key_frame("CHECKPOINT", ctx.iter_num + 1)
+        if files is None:  # written by rank 0, whose log says so
+            return snapshot_id
         saved = {
             "iter_num": ctx.iter_num, "snapshot_id": snapshot_id, "kind": kind,
             "decision_id": self.decision_id("accepted") if kind == "accepted" else None,
@@ -402,6 +426,17 @@ class Run:
         self._last.custom.update(state["custom"])
         self._recorder.key_frame("RESUME", state["iter_num"] + 1)
 
+    def _agreed(self, ctx: OccamContext, hook: str) -> OccamContext:
+        """The context itself, where every rank left it alike.
+
+        Raises RankDivergedError if one did not; every rank then knows, and each log says what differs.
+        """
+        diverged = self.peers.disagreement(ctx, hook)
+        if diverged is not None:
+            self.emit("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
+            raise RankDivergedError(diverged.message)
+        return ctx
+
     def _quotient(self, ctx: OccamContext, val_loss: float) -> float | None:
         flops, megabytes = ctx.cost()
         if flops <= 0 or megabytes <= 0:
@@ -419,6 +454,8 @@ class Run:
             self.finish("PLUGIN_FAILED", str(error))
         elif isinstance(error, (KeyboardInterrupt, SystemExit)):
             self.finish("INTERRUPTED")
+        elif isinstance(error, RankError):
+            self.finish("RANK_DIVERGED" if isinstance(error, RankDivergedError) else "RANK_LOST", str(error))
         else:
             self.finish("FAILED", f"{type(error).__name__}: {error}")
 

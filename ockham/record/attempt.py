@@ -19,6 +19,7 @@ from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter, Place
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import VerifierKey, parse_key, signer
+from ockham.record.peers import Peers
 from ockham.record.recovery import gap_after, recover
 from ockham.record.snapshots import complete_lines, derive
 
@@ -30,7 +31,7 @@ class Attempt:
 
     Args:
         folder: the run's folder.
-        rank: this writer's rank; rank 0 makes the folder, the others wait for it.
+        peers: this writer's rank and the others; rank 0 makes the folder, the others wait for it.
         resume: go on with a run that is there, as its next attempt.
 
     Raises:
@@ -38,15 +39,14 @@ class Attempt:
 
     """
 
-    def __init__(self, folder: RunFolder, rank: int, *, resume: bool) -> None:
-        self.folder, self.rank, self.resume = folder, rank, resume
+    def __init__(self, folder: RunFolder, peers: Peers, *, resume: bool) -> None:
+        self.folder, self.peers, self.rank, self.resume = folder, peers, peers.rank, resume
         self.number = 1
         self.log: LogWriter
         self.key_frame_due_in = 0
         self._began = time.monotonic()
         self._over = False
-        self._recovered: dict[str, Any] | None = None
-        self._gap: dict[str, Any] | None = None
+        self._recovered: list[tuple[str, dict[str, Any]]] = []
 
     def open(
         self,
@@ -64,24 +64,20 @@ class Attempt:
             loaded: fields of `policy.loaded`.
 
         """
-        old: Mapping[str, Any] = {}
-        if self.resume:
-            old = self._reopen()
-        elif self.rank == 0:
-            self.folder.create()
-        write_durably(self.folder.policy(policy[0]), policy[1])
-        if not self.resume:
-            self._write_about(about)
-        self.log = LogWriter(self.folder, self.number, self.rank, policy_revision=policy[0])
+        old = self._reopen() if self.resume else {}
+        self.peers.first(lambda: self._found(policy, about))
+        self._wait_for_rank_0()
+        self.log = self.peers.together(
+            lambda: LogWriter(self.folder, self.number, self.rank, policy_revision=policy[0])
+        )
         self.log.on_sealed = self._derive_in_background
         if self.resume:
-            self.log.append("run.resumed", {**old, **opening}, urgent=True)
-            if self._recovered is not None:
-                self.log.append("log.recovered", self._recovered, subject="log", urgent=True)
-            if self._gap is not None:
-                self.log.append("log.gap", self._gap, subject="log", urgent=True)
-            self.log.flush()  # from here on the old log's reserve, which tells a kill from a fault, is needed no more
-            (self.folder.log(self.number - 1, self.rank) / RESERVE).unlink(missing_ok=True)
+            self.log.append("run.resumed", {**opening, **old}, urgent=True)
+            for kind, fields in self._recovered:
+                self.log.append(kind, fields, subject="log", urgent=True)
+            self.log.flush()  # from here on an old log's reserve, which tells a kill from a fault, is needed no more
+            for rank in self._left_behind():
+                (self.folder.log(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
         else:
             digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
             self.log.append(
@@ -114,23 +110,50 @@ class Attempt:
         return None if place is None else self.log.id_of(place)
 
     def _reopen(self) -> dict[str, Any]:
-        self.folder.require()
-        last = self.folder.last_attempt()
-        self.number = last + 1
-        self._recovered = recover(self.folder, last, self.rank, self._keys())
-        self._gap = gap_after(self.folder, last, self.rank)
-        return {"from_attempt": last, **old_log(self.folder, last, self.rank)}
+        """Number this attempt, mend the logs before it, and say how far they go."""
+        if self.peers.world_size > 1 and self.peers.gather is None:
+            raise RunError("a resume on many ranks needs `gather`: they must agree which attempt this is")
+        self.peers.together(self.folder.require)
+        self.number = self.peers.one(self.folder.last_attempt()) + 1
+        return self.peers.together(self._leave)
+
+    def _leave(self) -> dict[str, Any]:
+        last = self.number - 1
+        for rank in self._left_behind():
+            for kind, fields in (
+                ("log.recovered", recover(self.folder, last, rank, self._keys())),
+                ("log.gap", gap_after(self.folder, last, rank)),
+            ):
+                self._recovered += [] if fields is None else [(kind, fields)]
+        others = [
+            {"rank": rank, **old_log(self.folder, last, rank)}
+            for rank in self._left_behind()
+            if rank != self.rank
+        ]
+        before, now = _world_size(self.folder, last), self.peers.world_size
+        old = {"from_attempt": last, **old_log(self.folder, last, self.rank)}
+        return old | ({"left_logs": others} if others else {}) | _other_world(before, now)
+
+    def _left_behind(self) -> list[int]:
+        """The ranks whose old log this one answers for: its own, and for rank 0 those that are no more."""
+        gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
+        return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
 
     def _keys(self) -> list[VerifierKey]:
         """Who may have signed the old log: the user's key, and the one that run.json names."""
         own = orjson.loads(self.folder.run_json.read_bytes()).get("verifier_key")
         return [signer().verifier, *([parse_key(own)] if own else [])]
 
-    def _write_about(self, about: Mapping[str, Any]) -> None:
-        if self.rank == 0:
+    def _found(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
+        if not self.resume:
+            self.folder.create()
+        write_durably(self.folder.policy(policy[0]), policy[1])
+        if not self.resume:
             whole = {**about, "verifier_key": str(signer().verifier)}
             write_durably(self.folder.run_json, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
-            return
+
+    def _wait_for_rank_0(self) -> None:
+        """Where files are shared over a network, what rank 0 wrote may be seen later than it says so."""
         waited = time.monotonic()
         while not self.folder.exists():
             if time.monotonic() - waited > WAIT_FOR_RANK_0_SECONDS:
@@ -159,9 +182,33 @@ def old_log(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
 def last_policy_revision(folder: RunFolder) -> str:
     """The policy that a run was last under, from the first event of its newest log."""
     for attempt, rank in reversed(folder.logs()):
-        for segment in folder.segments(attempt, rank)[:1]:
-            with segment.open("rb") as file:
-                line = file.readline()
-            if line.endswith(b"\n"):
-                return str(orjson.loads(line)["data"]["policy_revision"])
+        if opened := _opening(folder, attempt, rank):
+            return str(opened["policy_revision"])
     raise RunError(f"run {folder.run_id!r} has no log to go on from")
+
+
+def _world_size(folder: RunFolder, attempt: int) -> int:
+    """How many ranks an attempt began with, as its logs say; where none got so far, how many logs there are."""
+    ranks = [rank for of, rank in folder.logs() if of == attempt]
+    return max(
+        (int(_opening(folder, attempt, rank).get("world_size", 0)) for rank in ranks), default=0
+    ) or len(ranks)
+
+
+def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
+    """The first event of a log, nothing where there is no whole line."""
+    for segment in folder.segments(attempt, rank)[:1]:
+        with segment.open("rb") as file:
+            line = file.readline()
+        if line.endswith(b"\n"):
+            return dict(orjson.loads(line)["data"])
+    return {}
+
+
+def _other_world(before: int, now: int) -> dict[str, Any]:
+    if before == now:
+        return {}
+    told = (
+        f"{before} ranks before and {now} now: from here on the batches are others than they would have been"
+    )
+    return {"from_world_size": before, "reason_code": "RESUMED_ON_OTHER_WORLD_SIZE", "warnings": [told]}

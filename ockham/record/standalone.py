@@ -255,10 +255,10 @@ def judge(files: dict[str, bytes], run_id: str, key: tuple[str, bytes, bytes], *
         first = opening(lines)
         missing = [r for r in range(first.get("world_size", 1)) if f"{name.split('-')[0]}-{r}" not in logs]
         wrong += [f"log {name}: the log of rank {rank}, which began with it, is not here" for rank in missing]
-        if "from_root" in first:
-            before = logs.get(f"{first['from_attempt']}-{name.split('-')[1]}", [])
-            size = first["from_size"]
-            if size > len(before) or roots(before, {size})[size].hex() != first["from_root"]:
+        own = {**first, "rank": name.split("-")[1]}
+        for left in [own, *first.get("left_logs", [])] if "from_root" in first else []:
+            before, size = logs.get(f"{first['from_attempt']}-{left['rank']}", []), left["from_size"]
+            if size > len(before) or roots(before, {size})[size].hex() != left["from_root"]:
                 wrong.append(f"log {name}: was resumed from another log than the one that is here")
     if not known:
         print("note: the key is the run's own word; give the one you know with --key")

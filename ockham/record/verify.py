@@ -19,6 +19,7 @@ from ockham.record.pin import pinned_heads
 from ockham.record.report import Report
 from ockham.record.snapshots import complete_lines, parquet_bytes, sidecar_bytes, tables
 from ockham.record.verify_log import LogCheck
+from ockham.record.verify_ranks import judge_together
 from ockham.record.verify_story import Story
 
 Progress = Callable[[int], None]
@@ -69,10 +70,10 @@ def verify_run(
         report.logs.append(checks[place].finish())
         if derived:
             _derived(folder, attempt, rank, report)
+    pruned = frozenset().union(*(story.pruned for story in stories.values()))  # a later attempt prunes too
     for place, story in stories.items():
-        _resumed(story, place, checks, report)
-        _checkpoints(folder, story, checks[place], report)
-        _ranks(story, place, checks, report)
+        _checkpoints(folder, story, checks[place], pruned, report)
+    judge_together(stories, checks, report)
     _reach(report, bool(pins))
     return report
 
@@ -101,39 +102,9 @@ def _own_key(folder: RunFolder) -> VerifierKey | None:
         return None
 
 
-def _resumed(
-    story: Story, place: tuple[int, int], checks: Mapping[tuple[int, int], LogCheck], report: Report
+def _checkpoints(
+    folder: RunFolder, story: Story, check: LogCheck, pruned: frozenset[str], report: Report
 ) -> None:
-    """A resume carries size and root of the log before it."""
-    data = story.resumed
-    if data is None:
-        return
-    before = checks.get((data["from_attempt"], place[1]))
-    root = before.root_at(data["from_size"]) if before is not None else None
-    if root is None or root.hex() != data["from_root"]:
-        report.add(
-            "tampering", f"log/{data['from_attempt']}-{place[1]}",
-            f"attempt {place[0]} was resumed from {data['from_size']} events of it with another root", 0,
-        )  # fmt: skip
-    elif before is not None and checks[place].about.signed:
-        before.about.signed = max(
-            before.about.signed, data["from_size"]
-        )  # the new log's signature covers this root
-
-
-def _ranks(
-    story: Story, place: tuple[int, int], checks: Mapping[tuple[int, int], LogCheck], report: Report
-) -> None:
-    """Every rank that an attempt began with has a log."""
-    missing = [rank for rank in range(story.world_size) if (place[0], rank) not in checks]
-    if place[1] == min(rank for attempt, rank in checks if attempt == place[0]):
-        for rank in missing:
-            report.add(
-                "gap", f"log/{place[0]}-{rank}", f"is missing: {story.world_size} ranks began this attempt"
-            )
-
-
-def _checkpoints(folder: RunFolder, story: Story, check: LogCheck, report: Report) -> None:
     """Files as recorded, and the tree head in the metadata is one of this log."""
     for saved in story.checkpoints:
         root = check.root_at(saved["log_size"])
@@ -145,7 +116,7 @@ def _checkpoints(folder: RunFolder, story: Story, check: LogCheck, report: Repor
                 saved["sequence"],
             )
         path = folder.checkpoint(saved["snapshot_id"])
-        if saved["snapshot_id"] in story.pruned:
+        if saved["snapshot_id"] in pruned:
             continue
         for file in saved["files"]:
             report.count("checkpoint files")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import orjson
 from ockham.context import FIELDS, KNOBS
 from ockham.event import kind_of, lossless
 from ockham.record.folder import RunFolder
+from ockham.record.peers import OWN
 from ockham.record.report import Report
 from ockham.record.verify_log import Line
 
@@ -20,7 +22,13 @@ _FIRST_HOOK = {
     "on_evaluate": ("on_evaluate",),
     "on_consolidate": ("on_consolidate",),
 }
-_POSITIVE = {"accepted": "accepted", "rollback": "rollback"}
+BROKEN_OFF = (
+    "FAILED",
+    "PLUGIN_FAILED",
+    "INTERRUPTED",
+    "RANK_DIVERGED",
+    "RANK_LOST",
+)  # may end inside a batch
 
 
 class Story:
@@ -37,7 +45,11 @@ class Story:
         self.pruned: set[str] = set()
         self.resumed: Mapping[str, Any] | None = None
         self.world_size = 1
-        self.finished = False
+        self.finished = self.broken = False
+        self.left, self.iterations = (
+            array("Q"),
+            array("Q"),
+        )  # of each context, to be held against other ranks'
         self._pending: list[Mapping[str, Any]] = []
         self._accepting: dict[str, int] = {}
         self._policies: dict[str, bool] = {}
@@ -62,12 +74,16 @@ class Story:
 
     def end(self) -> None:
         """What can be said once the log has ended."""
-        if self.finished and self._pending:
+        if self.finished and self._pending and not self._ended_inside():
             self.report.add(
                 "contradiction",
                 self._place(),
                 f"{len(self._pending)} decisions at the end belong to no context",
             )
+
+    def _ended_inside(self) -> bool:
+        """Whether the attempt broke off inside a batch, whose decisions then have no context."""
+        return self.broken and len({(made["iter_num"], made["micro_step"]) for made in self._pending}) == 1
 
     def _decision_made(self, line: Line, event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         self._pending.append({**data, "id": event["id"], "line": line.sequence})
@@ -100,12 +116,25 @@ class Story:
             if not decision["shadow"]:
                 self._turn(line, decision, knobs)
         left = {name: data["left"].get(name, data["given"].get(name, _DEFAULTS[name])) for name in KNOBS}
+        if self.world_size > 1:
+            self._remember(data, left)
         for name in KNOBS:
             if not _same(knobs[name], left[name]):
                 self._odd(
                     line,
                     f"{name} was left at {left[name]!r:.40}, and the decisions leave it at {knobs[name]!r:.40}",
                 )
+
+    def _remember(self, data: Mapping[str, Any], left: Mapping[str, Any]) -> None:
+        """Eight bytes of how the chain left a context: ranks are compared without holding their contexts."""
+        shared = [
+            data["hook"],
+            data["iter_num"],
+            data["micro_step"],
+            *(left[n] for n in KNOBS if n not in OWN),
+        ]
+        self.left.append(int.from_bytes(hashlib.blake2b(orjson.dumps(shared), digest_size=8).digest()))
+        self.iterations.append(data["iter_num"])
 
     def _turn(self, line: Line, decision: Mapping[str, Any], knobs: dict[str, Any]) -> None:
         for change in decision["changes"]:
@@ -158,27 +187,19 @@ class Story:
     def _run_resumed(self, _line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         self.resumed, self.world_size = data, data["world_size"]
 
-    def _run_finished(self, _line: Line, _event: Mapping[str, Any], _data: Mapping[str, Any]) -> None:
-        self.finished = True
+    def _run_finished(self, _line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        self.finished, self.broken = True, data["reason_code"] in BROKEN_OFF
 
     def _log_gap(self, line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         self._gap_said = True
         count = "an unknown number of" if data["count"] is None else data["count"]
-        self.report.add(
-            "gap",
-            self._place(),
-            f"the log says that {count} events are missing ({data['reason_code']})",
-            line.sequence,
-        )
+        said = f"the log says that {count} events are missing ({data['reason_code']})"
+        self.report.add("gap", self._place(), said, line.sequence)
 
     def _log_halted(self, line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         self._gap_said = True
-        self.report.add(
-            "gap",
-            self._place(),
-            f"the log was halted ({data['reason_code']}): {data['lost_events']} events were lost",
-            line.sequence,
-        )
+        said = f"the log was halted ({data['reason_code']}): {data['lost_events']} events were lost"
+        self.report.add("gap", self._place(), said, line.sequence)
 
     def _plugin_state_recorded(self, line: Line, _event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         state = data["state"]
@@ -189,20 +210,12 @@ class Story:
                 else self.folder.blob(data["state_sha256"]).read_bytes()
             )
         except OSError:
-            self.report.add(
-                "corruption",
-                f"blobs/{data['state_sha256']}",
-                "the plugin state of a key frame is missing",
-                line.sequence,
-            )
+            said = "the plugin state of a key frame is missing"
+            self.report.add("corruption", f"blobs/{data['state_sha256']}", said, line.sequence)
             return
         if hashlib.sha256(raw).hexdigest() != data["state_sha256"]:
-            self.report.add(
-                "tampering",
-                f"blobs/{data['state_sha256']}",
-                "the plugin state is not the one recorded",
-                line.sequence,
-            )
+            said = "the plugin state is not the one recorded"
+            self.report.add("tampering", f"blobs/{data['state_sha256']}", said, line.sequence)
         self.report.count("key frames")
 
     def _policy(self, line: Line, revision: str) -> None:

@@ -1,0 +1,69 @@
+"""Verifying what the logs of one run say of one another: resumes, ranks that are missing, verdicts that should be one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ockham.record.report import Report
+from ockham.record.verify_log import LogCheck
+from ockham.record.verify_story import Story
+
+Place = tuple[int, int]  # attempt and rank
+Checks = Mapping[Place, LogCheck]
+
+
+def judge_together(stories: Mapping[Place, Story], checks: Checks, report: Report) -> None:
+    """All that needs more than one log."""
+    for place, story in stories.items():
+        _resumed(story, place, checks, report)
+        _missing(story, place, checks, report)
+    for attempt, rank in stories:
+        first = stories.get((attempt, 0))
+        if rank and first is not None:
+            _agree(first, stories[attempt, rank], report)
+
+
+def _resumed(story: Story, place: Place, checks: Checks, report: Report) -> None:
+    """A resume carries size and root of the log before it, and rank 0 those of ranks that are no more."""
+    data = story.resumed
+    if data is None:
+        return
+    for rank, left in ((place[1], data), *((each["rank"], each) for each in data.get("left_logs", ()))):
+        _left(data["from_attempt"], rank, left, place, checks, report)
+
+
+def _left(
+    attempt: int, rank: int, left: Mapping[str, Any], place: Place, checks: Checks, report: Report
+) -> None:
+    before = checks.get((attempt, rank))
+    if before is None and left["from_size"] == 0:
+        return  # a rank that the attempt before did not have
+    root = before.root_at(left["from_size"]) if before is not None else None
+    if root is None or root.hex() != left["from_root"]:
+        said = f"attempt {place[0]} was resumed from {left['from_size']} events of it with another root"
+        report.add("tampering", f"log/{attempt}-{rank}", said, 0)
+    elif before is not None and checks[place].about.signed:
+        before.about.signed = max(
+            before.about.signed, left["from_size"]
+        )  # the new log's signature covers this root
+
+
+def _missing(story: Story, place: Place, checks: Checks, report: Report) -> None:
+    """Every rank that an attempt began with has a log."""
+    if place[1] != min(rank for attempt, rank in checks if attempt == place[0]):
+        return
+    for rank in range(story.world_size):
+        if (place[0], rank) not in checks:
+            said = f"is missing: {story.world_size} ranks began this attempt"
+            report.add("gap", f"log/{place[0]}-{rank}", said)
+
+
+def _agree(first: Story, other: Story, report: Report) -> None:
+    """Each context was left as on rank 0; a rank that ended early has fewer of them."""
+    for at, (theirs, ours) in enumerate(zip(first.left, other.left, strict=False)):
+        if theirs != ours:
+            iteration = other.iterations[at]
+            said = f"the chain left iteration {iteration} otherwise than on rank 0, or not in the same order"
+            report.add("contradiction", f"log/{other.attempt}-{other.rank}", said)
+            return
