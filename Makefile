@@ -13,30 +13,35 @@ help: ## this list
 demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and ask its log
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
-test: $(VENV)/.ready ## the tests
+test: $(VENV)/.ready-dev ## the tests
 	@$(BIN)/python -m pytest -n 2
 
 check: lint types contracts test ## everything that must hold before a commit lands
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: $(VENV)/.ready
+types: $(VENV)/.ready-dev
 	@$(BIN)/mypy
 
-contracts: $(VENV)/.ready
+contracts: $(VENV)/.ready-dev
 	@$(BIN)/lint-imports --no-logo
 
-torture: $(VENV)/.ready ## long fault injection: every system call, every byte, power loss, kill -9
+torture: $(VENV)/.ready-dev ## long fault injection: every system call, every byte, power loss, kill -9
 	@$(BIN)/python -m pytest -m torture --timeout 3600
 
 wheel: $(VENV)/.ready ## dist/*.whl
 	@$(BIN)/uv build --wheel --out-dir dist --no-build-logs
 
-setup: $(VENV)/.ready ## the environment alone
+setup: $(VENV)/.ready-dev ## the environment alone
 
 $(VENV)/.ready: pyproject.toml .ci/setup
 	@PYTHON=$(PYTHON) .ci/setup $(VENV)
+	@touch $@
+
+# What only the tests need (Spark, an S3 server, a browser's driver) is most of the download, and no part of the demo's.
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@PYTHON=$(PYTHON) .ci/setup $(VENV) --group dev
 	@touch $@
 
 clean: ## remove the environment and caches; runs stay
