@@ -9,7 +9,8 @@ import pytest
 from safetensors.torch import load_file
 
 from ockham.nano import GPT
-from ockham.nano.pretrained import architecture, load_pretrained, pretrained_files
+from ockham.nano.architecture import architecture
+from ockham.nano.pretrained import load_pretrained, pretrained_files
 from ockham.record.folder import RunFolder
 from tests.samples import events
 from tests.test_train import of, train

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ockham.errors import BadInputError, nearest
+from ockham.nano.architecture import architecture
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"max_iters": 1_200},
@@ -168,8 +169,6 @@ def settings_from(
 
 def _pretrained(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The architecture of a folder of weights, and learning rates that leave something of them, as nanoGPT has them."""
-    from ockham.nano.pretrained import architecture
-
     found = architecture(Path(asked["init_from"]))
     for name, value in found.items():
         shorter = name == "block_size" and 0 < asked.get(name, value) <= value

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - what everyone calls it
 
+from ockham.nano.config import Settings
+
 
 class LayerNorm(nn.Module):
     """LayerNorm over the last dimension, with or without bias."""
@@ -132,6 +134,15 @@ class GPT(nn.Module):
         """
         matrices = self.params() - self.wpe.weight.numel()
         return float(tokens * (2 * matrices + 4 * self.n_layer * tokens * self.n_embd))
+
+
+def model_from(settings: Settings, vocab_size: int) -> GPT:
+    """The model that a trainer's settings ask for, with fresh weights."""
+    s = settings
+    return GPT(
+        vocab_size=vocab_size, block_size=s.block_size, n_layer=s.n_layer, n_head=s.n_head, n_embd=s.n_embd,
+        dropout=s.dropout, bias=s.bias, gelu=s.gelu,
+    )  # fmt: skip
 
 
 def _initialise(module: nn.Module) -> None:

@@ -14,54 +14,15 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from ockham.errors import CheckpointError, nearest
+from ockham.errors import CheckpointError
 from ockham.nano.anchor import put
+from ockham.nano.architecture import CONFIG, ONLY, SIZES, read_json
 from ockham.nano.model import GPT
 from ockham.nano.weights import load_tensors, weights_digest
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _MASKS = (".attn.bias", ".attn.masked_bias")  # buffers of older files: the causal mask
-_GELUS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
-_SIZES = {"n_layer": "n_layer", "n_head": "n_head", "n_embd": "n_embd", "n_positions": "block_size", "vocab_size": "vocab_size"}  # fmt: skip
-_ONLY = {  # what this model computes; a file may leave it out
-    "layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
-    "tie_word_embeddings": True, "add_cross_attention": False,
-}  # fmt: skip
-
-
-def architecture(folder: Path) -> dict[str, Any]:
-    """The trainer's settings that a folder's config.json asks for: sizes, biases, the form of GELU.
-
-    Raises:
-        CheckpointError: if it is no GPT-2, or one that computes something else than the model here.
-
-    """
-    told = _json(folder, CONFIG)
-    if told.get("model_type") != "gpt2":
-        raise CheckpointError(
-            f"{folder / CONFIG}: model_type is {told.get('model_type')!r:.60}; weights of 'gpt2' can be read"
-        )
-    for name, wanted in {**_ONLY, "n_inner": None}.items():
-        value = told.get(name, wanted)
-        if value != wanted and not (name == "n_inner" and value == 4 * told.get("n_embd", 0)):
-            raise CheckpointError(
-                f"{folder / CONFIG}: {name} is {value!r:.60}, and the model here has {wanted!r}"
-            )
-    gelu = told.get("activation_function", "gelu_new")
-    if gelu not in _GELUS:
-        raise CheckpointError(
-            f"{folder / CONFIG}: activation_function {gelu!r:.60}{nearest(str(gelu), _GELUS)}"
-        )
-    found: dict[str, Any] = {"bias": True, "gelu": _GELUS[gelu]}
-    for name, ours in _SIZES.items():
-        value = told.get(name)
-        if type(value) is not int or value <= 0:
-            raise CheckpointError(
-                f"{folder / CONFIG}: {name} is {value!r:.60}; a whole number above 0 was expected"
-            )
-        found[ours] = value
-    return found
 
 
 def load_pretrained(model: GPT, folder: Path, sha256: str = "") -> str:
@@ -119,8 +80,8 @@ def pretrained_files(
     end_of_text = 50_256 if vocab_size > 50_256 else None
     config = {
         "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"],
-        **{theirs: settings[ours] for theirs, ours in _SIZES.items() if ours != "vocab_size"}, "vocab_size": vocab_size,
-        "activation_function": "gelu_new" if settings.get("gelu") == "tanh" else "gelu", **_ONLY,
+        **{theirs: settings[ours] for theirs, ours in SIZES.items() if ours != "vocab_size"}, "vocab_size": vocab_size,
+        "activation_function": "gelu_new" if settings.get("gelu") == "tanh" else "gelu", **ONLY,
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), settings.get("dropout", 0.0)),
         "bos_token_id": end_of_text, "eos_token_id": end_of_text,
     }  # fmt: skip
@@ -138,7 +99,7 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
         pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
         why = f"; {pickled[0]} is a pickle and is not read: save it again as safetensors" if pickled else ""
         raise CheckpointError(f"{folder}: no {WEIGHTS}, and no {INDEX}{why}")
-    placed = _json(folder, INDEX).get("weight_map")
+    placed = read_json(folder, INDEX).get("weight_map")
     if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
         raise CheckpointError(f"{folder / INDEX}: weight_map must be an object of tensor to file name")
     found: dict[str, torch.Tensor] = {}
@@ -163,18 +124,3 @@ def _as_ours(found: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch
     ours = {name: tensor.float() for name, tensor in plain.items() if not name.endswith(_MASKS)}
     turned = {name for name in ours if name.endswith(_TRANSPOSED) and ours[name].dim() == 2}
     return {name: (tensor.t() if name in turned else tensor).contiguous() for name, tensor in ours.items()}
-
-
-def _json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    try:
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: {error.strerror}; a Hugging Face folder with {CONFIG} and {WEIGHTS} was expected"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: no JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: a JSON object was expected")
-    return value

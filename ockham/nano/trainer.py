@@ -25,7 +25,7 @@ from ockham.nano.config import Settings
 from ockham.nano.data import Batches, Corpus
 from ockham.nano.device import device_name, precision, prepare, random_state, set_random_state
 from ockham.nano.meter import Meter
-from ockham.nano.model import GPT
+from ockham.nano.model import model_from
 from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
 from ockham.nano.weights import (
     ANCHOR,
@@ -73,11 +73,7 @@ class Trainer:
         self.batches = Batches(
             corpus, settings.batch_size, settings.block_size, settings.seed, rank=rank, device=self.device
         )
-        self.model = GPT(
-            vocab_size=settings.vocab_size or corpus.vocab_size, block_size=settings.block_size,
-            n_layer=settings.n_layer, n_head=settings.n_head, n_embd=settings.n_embd, dropout=settings.dropout,
-            bias=settings.bias, gelu=settings.gelu,
-        ).to(self.device)  # fmt: skip
+        self.model = model_from(settings, settings.vocab_size or corpus.vocab_size).to(self.device)
         self.optimizer = make_optimizer(
             self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             betas=(settings.beta1, settings.beta2),

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from ockham.errors import BadInputError, CheckpointError, DataError
 from ockham.nano import GPT, Trainer, load_corpus, settings_from, start_from_pretrained
-from ockham.nano.pretrained import architecture, load_pretrained, pretrained_files
+from ockham.nano.architecture import architecture
+from ockham.nano.pretrained import load_pretrained, pretrained_files
 from ockham.nano.weights import weights_digest
 from tests.workshop import settings, text, weights
 
