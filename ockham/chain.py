@@ -56,7 +56,8 @@ class PluginChain:
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         """Run every plugin's `on_batch_start`; afterwards the knobs say what the trainer is to do."""
-        object.__setattr__(ctx, "shadow_knobs", {**ctx.knobs(), **self._shadow_base})
+        ctx.shadow_knobs.clear()
+        ctx.shadow_knobs.update(ctx.knobs(), **self._shadow_base)
         return self._run("on_batch_start", ctx)
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
@@ -90,12 +91,13 @@ class PluginChain:
         return wanted
 
     def _run(self, hook: str, ctx: OccamContext) -> OccamContext:
+        after = knob_values(ctx)
         for order, name, plugin, method in self._called[hook]:
             shadow = plugin.shadow
-            real = knob_values(ctx)
+            real = before = after
             if shadow and ctx.shadow_knobs:
                 ctx.turn(ctx.shadow_knobs)
-            before = knob_values(ctx)
+                before = knob_values(ctx)
             try:
                 returned = method(ctx)
                 if returned is not None and returned is not ctx:
@@ -110,10 +112,11 @@ class PluginChain:
             turned = (
                 ()
                 if after == before
-                else tuple(Change(*c) for c in zip(KNOBS, before, after, strict=True) if c[1] != c[2])
+                else tuple([Change(k, b, a) for k, b, a in zip(KNOBS, before, after, strict=True) if b != a])
             )
             if shadow:
                 ctx.turn(dict(zip(KNOBS, real, strict=True)))
+                after = real
             if turned:
                 ctx.shadow_knobs.update({change.field: change.after for change in turned})
             if turned or ctx.notes:
@@ -134,6 +137,8 @@ def attribute(notes: list[Note], turned: tuple[Change, ...]) -> list[tuple[Note,
     """Give each turned knob to the note that names it, the rest to the last note, or to an unexplained one."""
     if not notes:
         return [(Note("TURN", UNEXPLAINED, None, None, (), {}), turned)]
+    if len(notes) == 1:
+        return [(notes[0], turned)]
     named = [tuple(change for change in turned if change.field in note.fields) for note in notes]
     unnamed = tuple(change for change in turned if not any(change.field in note.fields for note in notes))
     named[-1] += unnamed

@@ -25,6 +25,7 @@ TYPES: tuple[str, ...] = (
     "odr.registered", "odr.checked", "replay.attested",
 )  # fmt: skip
 NONFINITE: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_AS_IS = frozenset({int, bool, str, type(None)})
 Value = float | int | bool | str | tuple[float, ...] | None
 
 
@@ -84,9 +85,9 @@ def timestamp(time_ns: int) -> str:
 
 def lossless(value: Any) -> Any:
     """A value as JSON keeps it: non-finite floats as strings, tuples as lists."""
+    if type(value) in _AS_IS or (isinstance(value, float) and math.isfinite(value)):
+        return value
     if isinstance(value, float):
-        if math.isfinite(value):
-            return value
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         return {key: lossless(item) for key, item in value.items()}

@@ -173,7 +173,9 @@ GAUGES: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "gauge")
 REQUIRED: tuple[str, ...] = ("iter_num", "task_loss")
 PER_BATCH = frozenset({"iter_num", "task_loss", "micro_step", "example_losses", "kl_to_anchor"})
 CARRIED = tuple(name for name in (*FACTS, *GAUGES) if name not in PER_BATCH)
-DEFAULTS = tuple((field.name, field.default) for field in FIELDS)
+DEFAULTS: Mapping[str, Value] = {field.name: field.default for field in FIELDS}
+_TYPES: Mapping[Kind, type] = {"float": float, "int": int, "bool": bool, "str": str}
+EXACT: Mapping[str, type] = {field.name: _TYPES[field.kind] for field in FIELDS if field.kind in _TYPES}
 
 
 def _as_float(value: Any) -> float:
@@ -212,10 +214,10 @@ _CONVERT: Mapping[Kind, Callable[[Any], Value]] = {
 def convert(name: str, value: Any) -> Value:
     """A value as the field keeps it.
 
-    Raises:
-        ContextError: if it has the wrong type.
-
+    Raises ContextError if it has the wrong type.
     """
+    if type(value) is EXACT.get(name) and not (isinstance(value, float) and math.isnan(value)):
+        return value  # type: ignore[return-value]  # of its type already: nearly always
     field = TABLE[name]
     if value is None and field.nullable:
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from math import isfinite
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -14,9 +15,9 @@ import orjson
 
 from ockham.context import FIELDS, GAUGES, KNOBS
 from ockham.event import Decision, Value, lossless
+from ockham.fields import DEFAULTS
 
 FIELD_NAMES = tuple(field.name for field in FIELDS)
-DEFAULTS: dict[str, Value] = {field.name: field.default for field in FIELDS}
 field_values = attrgetter(*FIELD_NAMES)
 gauge_values = attrgetter(*GAUGES)
 INLINE_STATE_BYTES = 16_384  # a line ends at 65,535 bytes; a bigger state goes to a blob
@@ -84,7 +85,7 @@ def _decision(made: Decision, policy_revision: str) -> dict[str, Any]:
             {"field": change.field, "before": lossless(change.before), "after": lossless(change.after)}
             for change in made.changes
         ],
-        "numbers": {key: lossless(value) for key, value in made.numbers.items()},
+        "numbers": {key: v if isfinite(v) else lossless(v) for key, v in made.numbers.items()},
         "policy_revision": policy_revision,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import marshal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ import orjson
 def digest(state: Mapping[str, Any]) -> str:
     """SHA-256 of a lossless state as the log writes it: sorted keys, no spaces."""
     return hashlib.sha256(orjson.dumps(state, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def bits(values: tuple[Any, ...]) -> bytes:
+    """Numbers, booleans and None as bytes in which each double stands as its own IEEE-754 bits."""
+    return marshal.dumps(values, 2)  # version 2 shares no object, so equal bits are equal bytes
 
 
 def text_of(value: Any) -> str:

@@ -19,7 +19,7 @@ from ockham.errors import CannotJudgeError, ContextError, PluginError
 from ockham.event import Decision, Value, lossless, restored
 from ockham.plugin import OccamPlugin
 from ockham.record.lines import data_of
-from ockham.replay.bits import digest, equal, text_of, unequal
+from ockham.replay.bits import bits, digest, equal, text_of, unequal
 from ockham.replay.stand_in import StandIn
 from ockham.replay.steps import STARTS, Frame, Item, Step, Unended, context_of, left_of, run_hooks
 
@@ -133,9 +133,9 @@ class _Replay:
         proof = self.proof
         proof.contexts += 1
         if step.orphans:
-            codes = [f"{made['plugin']} {made['reason_code']}" for made in step.orphans]
-            proof.differs(step.orphans[0]["iter_num"], step.orphans[0]["sequence"], step.orphans[0]["plugin"],
-                          "context", codes, "no context was recorded for this batch")  # fmt: skip
+            lost = [made.data for made in step.orphans]
+            proof.differs(lost[0]["iter_num"], lost[0]["sequence"], lost[0]["plugin"],
+                          "context", _codes(lost), "no context was recorded for this batch")  # fmt: skip
         if step.data.get("policy_revision") != self.revision:
             proof.differs(
                 step.iter_num,
@@ -146,7 +146,7 @@ class _Replay:
                 self.revision,
             )
         for name, stand_in in self.stand_ins.items():
-            stand_in.due = [made for made in step.decisions if made["plugin"] == name]
+            stand_in.due = [made.data for made in step.decisions if made.data["plugin"] == name]
         self.made.clear()
         try:
             ctx = context_of(step)
@@ -166,32 +166,31 @@ class _Replay:
 
     def _compare(self, step: Step) -> None:
         proof, skipped = self.proof, self.stand_ins
-        recorded = (
-            [made for made in step.decisions if made["plugin"] not in skipped] if skipped else step.decisions
-        )
-        replayed = [data_of(made, "")[0] for made in self.made if made.plugin not in skipped]
+        recorded, made = step.decisions, self.made
+        if skipped:
+            recorded = [old for old in recorded if old.data["plugin"] not in skipped]
+            made = [new for new in made if new.plugin not in skipped]
+        replayed = [data_of(new, self.revision)[0] for new in made]
         proof.decisions += len(recorded)
         proof.taken += len(step.decisions) - len(recorded)
         if len(recorded) != len(replayed):
-            then, now = _codes(recorded), _codes(replayed)
+            then, now = _codes(old.data for old in recorded), _codes(replayed)
             odd = next(o or n for o, n in _padded(then, now) if o != n)
             proof.identical += sum(o == n for o, n in zip(then, now, strict=False))
             proof.differs(step.iter_num, step.sequence, odd.split()[0], "decisions", then, now)
             return
         for old, new in zip(recorded, replayed, strict=True):
-            if orjson.dumps({key: old.get(key) for key in new if key != "policy_revision"}) == orjson.dumps(
-                _judged(new)
-            ):
+            if old.judged == orjson.dumps(new)[1:] + b"}":
                 proof.identical += 1
                 continue
-            odd_ones = list(unequal(_judged(old), _judged(new)))
+            odd_ones = list(unequal(_judged(old.data), _judged(new)))
             proof.identical += not odd_ones
             for name, was, now_ in odd_ones[:1]:
-                proof.differs(step.iter_num, old["sequence"], new["plugin"], name, was, now_)
+                proof.differs(step.iter_num, old.sequence, new["plugin"], name, was, now_)
 
     def _compare_knobs(self, step: Step, recorded: tuple[Value, ...], ctx: OccamContext) -> None:
         replayed = knob_values(ctx)
-        if repr(recorded) == repr(replayed):
+        if bits(recorded) == bits(replayed):
             return
         for name, old, new in zip(KNOBS, recorded, replayed, strict=True):
             if repr(old) != repr(new):

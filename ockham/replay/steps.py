@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,12 @@ from ockham.chain import PluginChain
 from ockham.context import GAUGES, KNOBS, TABLE, OccamContext
 from ockham.errors import CannotJudgeError
 from ockham.event import NONFINITE, Value, kind_of, restored
+from ockham.fields import EXACT
 from ockham.record.folder import RunFolder
 
+_GAUGES = frozenset(GAUGES)
+_OBJECTS = ("given", "measured", "left", "seconds")
 STARTS = ("START", "INTERVAL", "RESUME")  # key frames that stand before a batch: a replay may begin there
-_TYPES: Mapping[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
-EXACT = {name: _TYPES[field.kind] for name, field in TABLE.items() if field.kind in _TYPES}
 
 
 @dataclass(slots=True)
@@ -28,6 +30,42 @@ class Frame:
     trigger: str
     state_sha256: str
     state: dict[str, Any]
+
+
+class Recorded:
+    """A recorded decision: its sequence, and `judged`, the bytes that say what was decided.
+
+    Nearly every replayed decision has these very bytes; only the others are parsed. A line that the writer did not
+    write so (another order of keys, something in `ext`) has no `judged` and is compared value by value.
+    """
+
+    __slots__ = ("_data", "judged", "line", "sequence")
+
+    def __init__(self, line: bytes, sequence: int, judged: bytes, data: dict[str, Any] | None) -> None:
+        self.line, self.sequence, self.judged, self._data = line, sequence, judged, data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The event's `data`.
+
+        Raises CannotJudgeError where the line is no JSON.
+        """
+        if self._data is None:
+            try:
+                self._data = orjson.loads(self.line)["data"]
+            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                raise CannotJudgeError(
+                    f"a decision that cannot be replayed: {self.line[:80]!r} ({error})"
+                ) from None
+        return self._data
+
+
+# All that stands before what was decided, as the writer writes it: a line that fits holds nothing else before it.
+_FRONT = re.compile(
+    rb'\{"specversion":"1\.0","id":"[0-9a-f-]{36}","source":"ockham://runs/[a-z0-9._-]{1,64}",'
+    rb'"type":"ockham\.decision\.made\.v1","subject":"[^"\\]*","time":"[^"\\]*",'
+    rb'"dataschema":"urn:ockham:decision\.made\.v1","data":\{"sequence":(\d+),"attempt":\d+,"rank":\d+,'
+)
 
 
 @dataclass(slots=True)
@@ -42,8 +80,8 @@ class Step:
     iter_num: int
     hook: str
     data: Mapping[str, Any]
-    decisions: list[dict[str, Any]]
-    orphans: list[dict[str, Any]] = field(default_factory=list)
+    decisions: list[Recorded]
+    orphans: list[Recorded] = field(default_factory=list)
     trigger: str = ""
 
 
@@ -51,7 +89,7 @@ class Step:
 class Unended:
     """Decisions at the end of a log that no context follows: the process died in that batch, or a plugin raised."""
 
-    decisions: list[dict[str, Any]]
+    decisions: list[Recorded]
 
 
 Item = Frame | Step | Unended
@@ -64,14 +102,18 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
         CannotJudgeError: if a line, or a blob that it names, can't be read.
 
     """
-    pending: list[dict[str, Any]] = []
+    pending: list[Recorded] = []
     trigger = ""
     for line in lines:
+        front = _FRONT.match(line)
+        if front:
+            pending.append(Recorded(line, int(front[1]), line[front.end() :], None))
+            continue
         try:
             event = orjson.loads(line)
             kind, data = kind_of(event["type"]), event["data"]
             if kind == "decision.made":
-                pending.append(data)
+                pending.append(Recorded(line, data["sequence"], b"", data))
             elif kind == "context.recorded":
                 yield _step(data, pending, trigger if data["hook"] == "on_evaluate" else "")
                 pending = []
@@ -91,13 +133,17 @@ def context_of(step: Step) -> OccamContext:
     """The context exactly as the first hook of the step was given it."""
     given: dict[str, Any] = dict(step.data["given"])
     custom = restored(given.pop("custom", {}))
-    for name, value in given.items():
-        if type(value) is not EXACT.get(name):  # a string for NaN, a list, null, or nothing of ours
-            converted: dict[str, Any] = {name: value_of(name, value) for name, value in given.items()}
-            return OccamContext(custom=custom, **converted)
+    if not _exact(given):
+        converted: dict[str, Any] = {name: value_of(name, value) for name, value in given.items()}
+        return OccamContext(custom=custom, **converted)
     ctx = OccamContext(given["iter_num"], given["task_loss"], custom=custom)
     ctx.turn(given)  # of the right type already: converting each again takes a fifth of a replay
     return ctx
+
+
+def _exact(values: Mapping[str, Any]) -> bool:
+    """Whether each is of its field's own type: no string for NaN, no list, null, or nothing of ours."""
+    return list(map(type, values.values())) == list(map(EXACT.get, values))
 
 
 def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping[str, Value]) -> OccamContext:
@@ -113,9 +159,14 @@ def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping
 def measure(ctx: OccamContext, step: Step, *but: str) -> None:
     """Set the gauges as `on_batch_end` was given them, except those named."""
     measured = step.data["measured"]
-    ctx.measure(**{k: value_of(k, v) for k, v in measured.items() if k in GAUGES and k not in but})
+    if not but and _GAUGES.issuperset(measured) and _exact(measured):
+        ctx.turn(measured)
+    else:
+        ctx.measure(**{k: value_of(k, v) for k, v in measured.items() if k in _GAUGES and k not in but})
+    custom = measured.get("custom", step.data["given"].get("custom"))
     ctx.custom.clear()
-    ctx.custom.update(restored(measured.get("custom", step.data["given"].get("custom", {}))))
+    if custom:
+        ctx.custom.update(restored(custom))
 
 
 def left_of(step: Step, given: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -123,10 +174,9 @@ def left_of(step: Step, given: tuple[Value, ...]) -> tuple[Value, ...]:
     left = step.data["left"]
     if not left:
         return given
-    return tuple(
-        value_of(name, left[name]) if name in left else value
-        for name, value in zip(KNOBS, given, strict=True)
-    )
+    knobs = dict(zip(KNOBS, given, strict=True))
+    knobs.update((name, value_of(name, value)) for name, value in left.items() if name in knobs)
+    return tuple(knobs.values())
 
 
 def frame_of(folder: RunFolder, data: Mapping[str, Any]) -> Frame:
@@ -147,14 +197,14 @@ def value_of(name: str, value: Any) -> Value:
     return value  # type: ignore[no-any-return]  # int, bool, str or None, checked by OccamContext
 
 
-def _step(data: Mapping[str, Any], pending: list[dict[str, Any]], trigger: str) -> Step:
-    for part in ("given", "measured", "left", "seconds"):
+def _step(data: Mapping[str, Any], pending: list[Recorded], trigger: str) -> Step:
+    for part in _OBJECTS:
         if not isinstance(data[part], dict):
             raise TypeError(f"{part} is no object")
-    if not all(type(data[name]) is int for name in ("sequence", "iter_num", "micro_step")):
+    if not type(data["sequence"]) is type(data["iter_num"]) is type(data["micro_step"]) is int:
         raise TypeError("sequence, iter_num and micro_step are whole numbers")
     first, count = data["decisions"]["first"], data["decisions"]["count"]
     begins = first if count else data["sequence"]
-    orphans = [made for made in pending if made["sequence"] < begins]
-    made = pending[len(orphans) :]
+    orphans = [made for made in pending if made.sequence < begins]
+    made = pending[len(orphans) :] if orphans else pending
     return Step(data["sequence"], data["iter_num"], data["hook"], data, made, orphans, trigger)

@@ -11,7 +11,6 @@ import orjson
 
 from ockham.errors import CannotJudgeError
 from ockham.record.folder import RunFolder
-from ockham.record.snapshots import complete_lines
 from ockham.replay.steps import STARTS, Frame, frame_of
 
 
@@ -74,26 +73,25 @@ def map_log(folder: RunFolder, attempt: int, rank: int) -> LogMap:
     open_: Stretch | None = None
     for segment in folder.segments(attempt, rank):
         try:
-            lines, end = complete_lines(segment)
+            content = segment.read_bytes()
         except OSError as error:
             raise CannotJudgeError(f"cannot read {segment}: {error.strerror}") from None
-        found.events += len(lines)
+        end, begin = content.rfind(b"\n") + 1, 0
+        found.events += content.count(b"\n")
         found.size += end
-        at = begin = 0
-        for line in lines:
-            after = at + len(line) + 1
-            if b"ockham.plugin_state.recorded.v1" in line:
-                frame = _frame(folder, line)
-                found.frames.append(frame)
-                if frame.trigger in STARTS:
-                    if open_ is not None:
-                        open_.spans.append(Span(segment, begin, after))
-                    begin, open_ = at, Stretch(attempt, rank, frame.iter_num)
-                    found.stretches.append(open_)
-            elif not found.loaded and b"ockham.policy.loaded.v1" in line:
+        if not found.loaded:
+            for _, line in _lines_with(b"ockham.policy.loaded.v1", content):
                 found.loaded = _data(line)
                 found.revision = str(found.loaded.get("policy_revision", ""))
-            at = after
+                break
+        for at, line in _lines_with(b"ockham.plugin_state.recorded.v1", content):
+            frame = _frame(folder, line)
+            found.frames.append(frame)
+            if frame.trigger in STARTS:
+                if open_ is not None:
+                    open_.spans.append(Span(segment, begin, at + len(line) + 1))
+                begin, open_ = at, Stretch(attempt, rank, frame.iter_num)
+                found.stretches.append(open_)
         if open_ is not None:
             open_.spans.append(Span(segment, begin, end))
     if found.events and not found.revision.startswith("sha256:"):
@@ -101,6 +99,16 @@ def map_log(folder: RunFolder, attempt: int, rank: int) -> LogMap:
             f"log {attempt}-{rank} of run {folder.run_id} names no policy: nothing to replay with"
         )
     return found
+
+
+def _lines_with(words: bytes, content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Whole lines that hold these words, and where they begin: one search in C, not one for each line."""
+    end = 0
+    while (hit := content.find(words, end)) >= 0:
+        begin, end = content.rfind(b"\n", 0, hit) + 1, content.find(b"\n", hit)
+        if end < 0:
+            return
+        yield begin, content[begin:end]
 
 
 def _frame(folder: RunFolder, line: bytes) -> Frame:

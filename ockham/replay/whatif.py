@@ -56,7 +56,9 @@ class _Question:
                 if self.answer.halted_iter is not None:
                     return self.answer
                 for plugin in self.stand_ins:
-                    plugin.due = [made for made in step.decisions if made["plugin"] == plugin_name(plugin)]
+                    plugin.due = [
+                        made.data for made in step.decisions if made.data["plugin"] == plugin_name(plugin)
+                    ]
                 self.made.clear()
                 if step.hook == "batch":
                     self._batch(leg, step, unmeasured)

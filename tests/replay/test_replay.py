@@ -337,3 +337,29 @@ def test_a_line_of_another_shape_is_a_finding_or_no_verdict(folder, kind, change
     tamper(folder, kind, change)
     with contextlib.suppress(CannotJudgeError):
         assert not replay_run(folder).identical or kind == "policy.loaded"
+
+
+def test_minus_zero_is_not_zero(folder):
+    """Equal to `==`, another bit in the log: told as a difference."""
+    tamper(folder, "context.recorded", lambda data: data["left"].update(grad_noise_std=-0.0), nth=30)
+    report = replay_run(folder)
+    assert report.total("found") == 1
+    assert (report.differences[0][1].recorded, report.differences[0][1].replayed) == ("-0.0", "0.0")
+
+
+def test_a_decision_written_by_another_writer_is_compared_by_value(folder):
+    """Keys in another order, and a field of somebody else's in `ext`, decide nothing."""
+    path = lines_of(folder)[0]
+    lines = path.read_bytes().splitlines()
+    at = next(i for i, line in enumerate(lines) if b"decision.made" in line)
+    event = orjson.loads(lines[at])
+    event["data"] = {**dict(reversed(event["data"].items())), "ext": {"theirs": 1}}
+    lines[at] = orjson.dumps(event)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    report = replay_run(folder)
+    assert report.identical
+    assert report.total("identical") == report.total("decisions")
+    event["data"]["observed"] = math.nextafter(event["data"]["observed"], 9)
+    lines[at] = orjson.dumps(event)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    assert first(replay_run(folder))[2] == "observed"
