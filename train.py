@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,19 +29,27 @@ EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPT
 Ended = tuple[str, str | None]  # reason code and, for people, a sentence
 
 
-def train_batch(run: Run, trainer: Trainer, iter_num: int) -> OccamContext:
-    """One optimizer step: a verdict for each micro-batch, then what the accepted ones left."""
-    last = trainer.settings.gradient_accumulation_steps - 1
-    for micro_step in range(last + 1):
-        task_loss = trainer.forward(iter_num, micro_step)
+def start_batch(
+    run: Run, trainer: Trainer, iter_num: int, micro_step: int, task_loss: float
+) -> Callable[[], OccamContext]:
+    """A verdict, and what it asks for; returns what ends the batch.
+
+    The optimizer steps after the last micro-batch, on what the accepted ones left.
+    """
+    with trainer.meter.stage("chain"):
+        ctx = run.batch(iter_num, task_loss, micro_step, **trainer.scheduled(iter_num, micro_step))
+    trainer.backward(ctx)
+    last = micro_step == trainer.settings.gradient_accumulation_steps - 1
+    measured = trainer.advance() if last else lambda: (False, {})
+    stages = trainer.meter.take(updated=ctx.updated)
+
+    def end() -> OccamContext:
+        stepped, gauges = measured()
+        seconds = stages()
         with trainer.meter.stage("chain"):
-            ctx = run.batch(iter_num, task_loss, micro_step, **trainer.scheduled(iter_num, micro_step))
-        trainer.backward(ctx)
-        stepped, gauges = trainer.step() if micro_step == last else (False, {})
-        seconds = trainer.meter.take(updated=ctx.updated)
-        with trainer.meter.stage("chain"):
-            run.end(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
-    return ctx
+            return run.end(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
+
+    return end
 
 
 def settle(run: Run, trainer: Trainer, ctx: OccamContext, *, due: bool) -> Ended | None:
@@ -65,20 +74,47 @@ def settle(run: Run, trainer: Trainer, ctx: OccamContext, *, due: bool) -> Ended
 def train(
     run: Run, trainer: Trainer, first: int, line: ProgressLine, interrupted: Callable[[], bool]
 ) -> Ended:
-    """The loop, from iteration `first`; returns why it ended."""
-    total = trainer.settings.max_iters
+    """The loop, from iteration `first`; returns why it ended.
+
+    On a GPU (`trainer.late`) a batch ends after the next one's loss has been read: its gauges are there by then, and
+    nothing waits. It ends at once where something is due after it, and everywhere on a CPU. Order and values are the same.
+    """
+    total, micros = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
     evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
     keep_every = trainer.settings.checkpoint_every or max(1, total // 5)
-    for iter_num in range(first, total):
-        ctx = train_batch(run, trainer, iter_num)
-        ended = settle(run, trainer, ctx, due=(iter_num + 1) % evaluate_every == 0)
-        line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
+
+    def finish(end: Callable[[], OccamContext], *, whole: bool, due: bool, keep: bool) -> Ended | None:
+        ctx = end()
+        if not whole:
+            return None
+        ended = settle(run, trainer, ctx, due=due)
+        line.show(ctx.iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
         if interrupted() and ended is None:
             ended = "INTERRUPTED", None
-        if ended or (iter_num + 1) % keep_every == 0 or iter_num == total - 1:
+        if ended or keep:
+            trainer.drop()
             run.checkpoint(ctx, "resume", trainer.pack)
-        if ended:
-            return ended
+        return ended
+
+    waiting: Callable[[], Ended | None] | None = None
+    for done in range(first * micros, total * micros):
+        iter_num, micro_step = divmod(done, micros)
+        task_loss = trainer.forward(iter_num, micro_step)
+        if waiting is not None:
+            ended, waiting = waiting(), None
+            if ended is not None:
+                return ended
+            if not trainer.forwarded:  # a rollback threw the forward away
+                task_loss = trainer.forward(iter_num, micro_step)
+        whole = micro_step == micros - 1
+        due = whole and (iter_num + 1) % evaluate_every == 0
+        keep = whole and ((iter_num + 1) % keep_every == 0 or iter_num == total - 1)
+        end = start_batch(run, trainer, iter_num, micro_step, task_loss)
+        waiting = partial(finish, end, whole=whole, due=due, keep=keep)
+        if not trainer.late or due or keep or interrupted():
+            ended, waiting = waiting(), None
+            if ended:
+                return ended
     return "COMPLETED", None
 
 

@@ -40,7 +40,7 @@ class Anchor:
         self._matrices = [parameter for parameter in self._parameters if parameter.dim() >= 2]
         self._copies = [parameter.detach().clone() for parameter in self._parameters]
         self._anchored = [c for p, c in zip(self._parameters, self._copies, strict=True) if p.dim() >= 2]
-        self.norm = _norm(self._anchored)
+        self.norm = float(_norm(self._anchored))
         self._log_probs = None if probe is None else _log_probs(model, probe)
 
     @torch.no_grad()
@@ -50,25 +50,43 @@ class Anchor:
 
     @torch.no_grad()
     def measure(self) -> Drift:
-        """Drift of the present weights."""
-        distance = float(_norm(self.differences()))
-        norm = float(self.norm)
-        return Drift(distance / norm, distance / norm, distance**2)
+        """Drift of the present weights; waits for the device."""
+        return self.drift(float(_norm(self.differences())))
+
+    def drift(
+        self, distance: float, stepped: bool = True, *, strength: float = 0.0, ceiling: float = math.inf
+    ) -> Drift:
+        """What `pull` did at this distance, in plain numbers; nothing where no step was taken."""
+        if not stepped:
+            strength, ceiling = 0.0, math.inf
+        raw = distance * (1.0 - strength) / self.norm
+        kept = (1.0 - strength) * min(1.0, ceiling / raw if raw > 0 and math.isfinite(raw) else 1.0)
+        return Drift(raw, distance * kept / self.norm, (distance * kept) ** 2)
 
     @torch.no_grad()
-    def pull(self, strength: float, ceiling: float) -> Drift:
+    def pull(self, strength: float, ceiling: float, stepped: torch.Tensor) -> torch.Tensor:
         """Pull towards the anchor (theta -= strength * (theta - anchor)), then project to the ceiling.
 
-        Both scale theta - anchor, so they are applied as one; where neither does anything no weight is touched.
+        Both scale theta - anchor, so they are applied as one, by a factor that is computed where the weights lie, in the
+        arithmetic of `drift`: nothing waits for the host. Returns the distance before, float64.
+
+        Args:
+            strength: 0 to 1.
+            ceiling: largest relative drift.
+            stepped: one truth value on the device; where it is false no weight is touched.
+
         """
         differences = self.differences()
-        distance, norm = float(_norm(differences)), float(self.norm)
-        raw = distance * (1.0 - strength) / norm
-        kept = (1.0 - strength) * min(1.0, ceiling / raw if raw > 0 and math.isfinite(raw) else 1.0)
-        if kept != 1.0:
-            torch._foreach_add_([p.data for p in self._matrices], differences, alpha=kept - 1.0)
-        after = distance * kept
-        return Drift(raw, after / norm, after**2)
+        distance = wide(_norm(differences))
+        if strength == 0 and ceiling == math.inf:
+            return distance
+        raw = distance * (1.0 - strength) / self.norm
+        over = torch.where((raw > 0) & torch.isfinite(raw), ceiling / raw, 1.0).clamp(max=1.0)
+        kept = torch.where(stepped.to(raw.device), (1.0 - strength) * over, 1.0)
+        factor = (kept - 1.0).to(differences[0].dtype).to(differences[0].device)
+        torch._foreach_mul_(differences, factor)
+        torch._foreach_add_([p.data for p in self._matrices], differences)
+        return distance
 
     @torch.no_grad()
     def add_penalty(self, strength: float) -> None:
@@ -84,12 +102,12 @@ class Anchor:
             parameter.copy_(copy)
 
     @torch.no_grad()
-    def kl(self, model: GPT) -> float | None:
-        """KL(anchor || current) on the probe, mean over tokens, nats; None without a probe."""
+    def kl(self, model: GPT) -> torch.Tensor | None:
+        """KL(anchor || current) on the probe, mean over tokens, nats, a scalar on the device; None without a probe."""
         if self.probe is None or self._log_probs is None:
             return None
         current = _log_probs(model, self.probe)
-        return float((self._log_probs.exp() * (self._log_probs - current)).sum(-1).mean())
+        return (self._log_probs.exp() * (self._log_probs - current)).sum(-1).mean()
 
     def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """The anchor's parameters by name."""
@@ -128,6 +146,11 @@ def put(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
                 f"{name!r} is {tuple(state[name].shape)} in the checkpoint and {tuple(parameter.shape)} in the model"
             )
         parameter.copy_(state[name])
+
+
+def wide(value: torch.Tensor) -> torch.Tensor:
+    """A float64 of it, on the host where the device has none (MPS)."""
+    return (value.cpu() if value.device.type == "mps" else value).double()
 
 
 def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:

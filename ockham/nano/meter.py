@@ -12,7 +12,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -41,28 +41,43 @@ class Saved(NamedTuple):
 
 
 class Meter:
-    """Seconds of each stage of a batch, and their totals."""
+    """Seconds of each stage of a batch, and their totals.
 
-    def __init__(self) -> None:
-        self.batch: dict[str, float] = {}
+    Args:
+        mark: a point in time of whatever computes; on a GPU an event in its stream (`ockham.nano.device.clock`).
+        between: seconds from one mark to another.
+
+    """
+
+    def __init__(
+        self, mark: Callable[[], Any] = time.perf_counter, between: Callable[[Any, Any], float] = lambda a, b: b - a
+    ) -> None:  # fmt: skip
+        self.batch: list[tuple[str, Any, Any]] = []
         self.totals: dict[str, float] = {}
         self.batches = self.updates = 0
+        self._mark, self._between = mark, between
         self._forward: deque[float] = deque(maxlen=RECENT)
         self._backward: deque[float] = deque(maxlen=RECENT)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time what is done inside, as a part of this batch."""
-        began = time.perf_counter()
+        began = self._mark()
         try:
             yield
         finally:
-            self.batch[name] = self.batch.get(name, 0.0) + time.perf_counter() - began
+            self.batch.append((name, began, self._mark()))
 
-    def take(self, *, updated: bool) -> dict[str, float]:
-        """The stages of the batch that ends here; the next one starts empty."""
-        done, self.batch = self.batch, {}
-        for name, seconds in done.items():
+    def take(self, *, updated: bool) -> Callable[[], dict[str, float]]:
+        """The stages of the batch that ends here, in seconds once they are asked for; the next one starts empty."""
+        stages, self.batch = self.batch, []
+        return lambda: self._read(stages, updated=updated)
+
+    def _read(self, stages: list[tuple[str, Any, Any]], *, updated: bool) -> dict[str, float]:
+        done: dict[str, float] = {}
+        for name, began, ended in stages:
+            seconds = self._between(began, ended)
+            done[name] = done.get(name, 0.0) + seconds
             self.totals[name] = self.totals.get(name, 0.0) + seconds
         self.batches += 1
         self.updates += updated

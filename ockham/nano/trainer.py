@@ -2,7 +2,7 @@
 
 forward(iter_num)  -> loss          one host read
 backward(ctx)                       if ctx.updated
-step(ctx)          -> gauges        clip, optimizer, pull, projection; drift, gradient norm, KL
+advance()          -> read          clip, optimizer, pull, projection; `read()` gives drift, gradient norm, KL
 evaluate()         -> Evaluation    always the same batches
 move_anchor(...), roll_back()
 """
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,24 +21,15 @@ import orjson
 import torch
 
 from ockham.context import OccamContext
-from ockham.nano.anchor import Anchor, Drift
+from ockham.nano import weights
+from ockham.nano.anchor import Anchor, wide
 from ockham.nano.config import Settings
 from ockham.nano.data import Batches, Corpus
-from ockham.nano.device import device_name, precision, prepare, random_state, set_random_state
+from ockham.nano.device import clock, device_name, precision, prepare, random_state, set_random_state
+from ockham.nano.measured import Measured, nothing_measured
 from ockham.nano.meter import Meter
 from ockham.nano.model import model_from
 from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
-from ockham.nano.weights import (
-    ANCHOR,
-    MODEL,
-    OPTIMIZER,
-    load_model,
-    load_optimizer,
-    load_tensors,
-    model_bytes,
-    optimizer_bytes,
-    tensor_bytes,
-)  # fmt: skip
 from ockham.record.checkpoints import STATE, Packed
 
 PROBE_TOKENS = 768
@@ -61,6 +53,9 @@ class Trainer:
         pull: `decoupled`, `coupled` or `none`, from the policy.
         wants: costly measurements that plugins ask for (`PluginChain.wants`).
 
+    Attributes:
+        late: gauges of a batch are read after the next batch's loss, so that a GPU never waits for the host.
+
     """
 
     def __init__(
@@ -69,7 +64,8 @@ class Trainer:
     ) -> None:  # fmt: skip
         self.settings, self.pull, self.wants = settings, pull, dict(wants or {})
         self.device, self.threads = prepare(settings)
-        self.meter = Meter()
+        self.late = self.device.startswith("cuda")
+        self.meter = Meter(*clock(self.device))
         self.batches = Batches(
             corpus, settings.batch_size, settings.block_size, settings.seed, rank=rank, device=self.device
         )
@@ -81,6 +77,7 @@ class Trainer:
         self.anchor: Anchor | None = None
         self.steps = 0
         self._loss: torch.Tensor | None = None
+        self._random: dict[str, str] = {}
         self._examples: torch.Tensor | None = None
         self._last_accepted: OccamContext | None = None
         self._accepted = 0
@@ -114,6 +111,8 @@ class Trainer:
 
     def forward(self, iter_num: int, micro_step: int = 0) -> float:
         """Loss of a fresh micro-batch in nats per token, read to the host; its graph is kept for `backward`."""
+        if self.late and self.settings.dropout > 0:
+            self._random = random_state(self.device)
         with self.meter.stage("data"):
             inputs, targets = self.batches.draw(iter_num, micro_step)
         with self.meter.stage("forward"), precision(self.settings, self.device):
@@ -123,6 +122,17 @@ class Trainer:
             else:
                 self._loss = self._compute(inputs, targets)
             return float(self._loss.item())
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether a loss waits for its verdict."""
+        return self._loss is not None
+
+    def drop(self) -> None:
+        """Throw a forward away as if it had never been made; generators that dropout drew from go back."""
+        if self.forwarded and self._random:
+            set_random_state(self._random, self.device)
+        self._loss = self._examples = None
 
     def scheduled(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
         """Facts and scheduled knobs of this micro-batch, for `Run.batch`."""
@@ -151,29 +161,27 @@ class Trainer:
         self._accepted += 1
 
     def step(self) -> tuple[bool, dict[str, Any]]:
-        """Take the optimizer step of the accepted micro-batches; returns whether one was taken, and the gauges."""
+        """Take the optimizer step and wait for its gauges; returns whether one was taken, and them."""
+        return self.advance()()
+
+    def advance(self) -> Callable[[], tuple[bool, dict[str, Any]]]:
+        """Take the optimizer step of the accepted micro-batches, without waiting for it.
+
+        Returns what reads whether a step was taken, and the gauges: read each before the next one is taken.
+        """
         ctx, self._last_accepted = self._last_accepted, None
         accepted, self._accepted = self._accepted, 0
         if ctx is None:
-            return False, {"kl_to_anchor": None}
+            return nothing_measured
         with self.meter.stage("optimizer"):
             norm = self._apply(ctx, accepted)
-        stepped = math.isfinite(norm)
-        self.steps += stepped
-        drift = (
-            self._pull(ctx)
-            if stepped
-            else Drift(0.0, 0.0, 0.0)
-            if self.anchor is None
-            else self.anchor.measure()
-        )
-        gauges = {
-            "grad_norm": norm,
-            "complexity_cost": drift.after,
-            "drift_raw": drift.raw,
-            "drift_sq": drift.squared,
-        }
-        return stepped, {**gauges, "kl_to_anchor": self._kl() if stepped else None}
+        anchor, strength, distance = self.anchor, 0.0, None
+        if anchor is not None:
+            with self.meter.stage("anchor"):
+                strength = 2.0 * ctx.learning_rate * ctx.lambda_ockham if self.pull == "decoupled" else 0.0
+                distance = anchor.pull(strength, ctx.drift_ceiling, torch.isfinite(norm))
+        drift = partial(anchor.drift, strength=strength, ceiling=ctx.drift_ceiling) if anchor else None
+        return Measured(norm, distance, self._kl(), drift, self._stepped).read
 
     def evaluate(self) -> Evaluation:
         """Mean loss over the first `eval_batches` of the validation text's own counter: always the same tokens."""
@@ -183,7 +191,7 @@ class Trainer:
         with torch.no_grad(), precision(self.settings, self.device):
             losses = [self._compute(*self.batches.draw(0, at, "val")) for at in count]
         self.model.train()
-        each = torch.stack(losses).double()
+        each = wide(torch.stack(losses))
         error = float(each.std() / math.sqrt(len(losses))) if len(losses) > 1 else 0.0
         tokens = len(losses) * self.settings.tokens_per_batch
         return Evaluation(float(each.mean()), error, tokens, time.perf_counter() - began)
@@ -206,6 +214,7 @@ class Trainer:
         if self.anchor is None:
             raise RuntimeError("there is no anchor to go back to")
         began = time.perf_counter()
+        self.drop()
         drift = self.anchor.measure().after
         self.anchor.restore()
         self.optimizer.state.clear()
@@ -221,17 +230,17 @@ class Trainer:
     def pack(self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> Packed:
         """The files of a checkpoint: weights with `metadata`, and with a `state` all that a resume needs."""
         config = {"settings": asdict(self.settings), "vocab_size": self.model.vocab_size}
-        weights, digest = model_bytes(self.model, {**metadata, **config})
-        files = {MODEL: weights}
+        packed, digest = weights.model_bytes(self.model, {**metadata, **config})
+        files = {weights.MODEL: packed}
         if state is not None:
             own = {
                 "settings": {**asdict(self.settings), "threads": self.threads}, "steps": self.steps,
                 "random": random_state(self.device), "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
             }  # fmt: skip
-            files[OPTIMIZER] = optimizer_bytes(self.model, self.optimizer)
+            files[weights.OPTIMIZER] = weights.optimizer_bytes(self.model, self.optimizer)
             files[STATE] = orjson.dumps({**state, "trainer": own}, option=orjson.OPT_INDENT_2)
             if self.anchor is not None:
-                files[ANCHOR] = tensor_bytes(self.anchor.state(self.model))
+                files[weights.ANCHOR] = weights.tensor_bytes(self.anchor.state(self.model))
         return Packed(files, digest)
 
     def restore(self, path: Path, state: Mapping[str, Any]) -> None:
@@ -242,15 +251,15 @@ class Trainer:
 
         """
         own = state["trainer"]
-        load_model(self.model, path / MODEL)
-        load_optimizer(self.model, self.optimizer, path / OPTIMIZER)
+        weights.load_model(self.model, path / weights.MODEL)
+        weights.load_optimizer(self.model, self.optimizer, path / weights.OPTIMIZER)
         self.steps = own["steps"]
         if own["anchor_iter"] is not None:
-            anchored = load_tensors(path / ANCHOR)
+            anchored = weights.load_tensors(path / weights.ANCHOR)
             self.anchor = Anchor.from_state(self.model, own["anchor_iter"], self.probe(), anchored)
         set_random_state(own["random"], self.device)
 
-    def _apply(self, ctx: OccamContext, accepted: int) -> float:
+    def _apply(self, ctx: OccamContext, accepted: int) -> torch.Tensor:
         parameters = list(self.model.parameters())
         if accepted > 1:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], accepted)
@@ -262,18 +271,15 @@ class Trainer:
         set_learning_rate(self.optimizer, ctx.learning_rate)
         step_if_finite(self.optimizer, norm)
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm.item())
+        return norm
 
-    def _pull(self, ctx: OccamContext) -> Drift:
-        if self.anchor is None:
-            return Drift(0.0, 0.0, 0.0)
-        with self.meter.stage("anchor"):
-            strength = 2.0 * ctx.learning_rate * ctx.lambda_ockham if self.pull == "decoupled" else 0.0
-            return self.anchor.pull(strength, ctx.drift_ceiling)
+    def _stepped(self, taken: bool) -> None:
+        self.steps += taken
 
-    def _kl(self) -> float | None:
+    def _kl(self) -> torch.Tensor | None:
+        """KL after the step that is under way, which is taken for a good one; a refused one does not report it."""
         every = self.wants.get("kl_to_anchor", 0)
-        if self.anchor is None or not every or self.steps % every:
+        if self.anchor is None or not every or (self.steps + 1) % every:
             return None
         with self.meter.stage("probe"):
             return self.anchor.kl(self.model)

@@ -15,8 +15,9 @@ def filled(rate, forward=1.0, backward=2.0, chain=0.0):
     meter = Meter()
     for i in range(100):
         updated = i < rate * 100
-        meter.batch = {"forward": forward, "chain": chain, **({"backward": backward} if updated else {})}
-        meter.take(updated=updated)
+        meter.batch = [("forward", 0.0, forward), ("chain", 5.0, 5.0 + chain)]
+        meter.batch += [("backward", 0.0, backward)] if updated else []
+        meter.take(updated=updated)()
     return meter.saved()
 
 
@@ -32,6 +33,23 @@ def test_a_skip_saves_the_backward_and_never_the_forward():
 def test_nothing_is_claimed_before_the_first_update():
     """No update, no ratio."""
     assert filled(0.0).measured is None
+
+
+def test_stages_are_read_when_they_are_asked_for():
+    """On a GPU a mark is an event in its stream: nothing is computed from it before somebody asks."""
+    asked = []
+    marks = iter(range(100))
+    meter = Meter(lambda: next(marks), lambda a, b: asked.append((a, b)) or float(b - a))
+    for name in ("forward", "forward", "chain"):
+        with meter.stage(name):
+            pass
+    lap = meter.take(updated=True)
+    with meter.stage("forward"):
+        pass
+    assert asked == []
+    assert lap() == {"forward": 2.0, "chain": 1.0}
+    assert [name for name, *_ in meter.batch] == ["forward"]
+    assert meter.batches == 1
 
 
 def test_progress_off_a_terminal_is_plain_lines():

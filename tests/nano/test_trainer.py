@@ -116,7 +116,7 @@ def test_kl_is_measured_only_if_somebody_asks(tmp_path):
     """Zero at the anchor, positive after a step, None where no plugin wants it."""
     t = trainer(tmp_path, wants={"kl_to_anchor": 2})
     t.move_anchor(0)
-    assert t.anchor.kl(t.model) == pytest.approx(0.0, abs=1e-6)
+    assert float(t.anchor.kl(t.model)) == pytest.approx(0.0, abs=1e-6)
     values = [batch(t, i, learning_rate=0.01)[1]["kl_to_anchor"] for i in range(4)]
     assert values[0] is None
     assert values[2] is None
