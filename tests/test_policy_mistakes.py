@@ -174,7 +174,7 @@ def test_a_file_that_would_blow_up_is_refused(written, text, told):
 @pytest.mark.parametrize("name", ["balancd", "nothing.yaml", ".", "", "a\0b", "x" * 5_000])
 def test_a_policy_that_is_not_there_is_answered_with_those_that_are(name):
     """Nearest name for a preset, the list for a file."""
-    with pytest.raises(PolicyError, match="presets: balanced, exploratory"):
+    with pytest.raises(PolicyError, match="presets: adapt, balanced"):
         load_policy(name)
 
 

@@ -4,6 +4,10 @@
 before this one, a batch is updated when loss >= ema + q sd; then q += eta (updated - target): a Robbins-Monro
 search for the quantile of the detrended loss, fed by the gate's own verdicts.
 
+`calibrated` is for adaptation: the threshold is z standard deviations above the mean loss of familiar text, as it was
+measured before the run. What is as likely as before is skipped; what is not is learned. z is the dial of forgetting:
+the loss of familiar text may rise up to about the threshold, there the gate opens on familiar text too.
+
 What a skip saves is backward and optimizer, not the forward that had to be made to know the loss.
 """
 
@@ -19,15 +23,15 @@ from ockham.errors import BadInputError
 from ockham.event import Value
 from ockham.plugin import OccamPlugin, draw
 
-Mode = Literal["target_rate", "fixed", "random"]
+Mode = Literal["target_rate", "fixed", "random", "calibrated"]
 
 
 class OckhamGatePlugin(OccamPlugin):
     """Skip the update when the loss is below the threshold; equal updates.
 
     Args:
-        mode: `target_rate`, `fixed` (the documented rule) or `random` (the control); None: `fixed` where a
-            threshold is given, else `target_rate`.
+        mode: `target_rate`, `fixed` (the documented rule), `random` (the control) or `calibrated` (adaptation);
+            None: `fixed` where a threshold is given, else `target_rate`.
         target: update rate to hold, 0..1.
         surprise_threshold: nats per token, for `fixed`.
         ema: weight of a new loss in mean and variance.
@@ -35,6 +39,9 @@ class OckhamGatePlugin(OccamPlugin):
         warmup: batches that always update; None: 20, but at most a tenth of the run.
         max_consecutive_skips: after so many skips the next batch updates whatever its loss.
         stall_batches: `fixed` warns when it has not skipped, or not updated, for so long.
+        familiar_mean: mean batch loss of familiar text, nats per token, for `calibrated`.
+        familiar_sd: its standard deviation over batches, nats per token, for `calibrated`.
+        z: `calibrated` updates from familiar_mean + z familiar_sd on: greater skips more and forgets more.
 
     """
 
@@ -57,6 +64,9 @@ class OckhamGatePlugin(OccamPlugin):
         "warmup": "[0, inf)",
         "max_consecutive_skips": "[1, inf)",
         "stall_batches": "[1, inf)",
+        "familiar_mean": "[0, inf)",
+        "familiar_sd": "(0, inf)",
+        "z": "(-inf, inf)",
     }
 
     def __init__(
@@ -70,6 +80,9 @@ class OckhamGatePlugin(OccamPlugin):
         warmup: int | None = None,
         max_consecutive_skips: int = 50,
         stall_batches: int = 200,
+        familiar_mean: float | None = None,
+        familiar_sd: float | None = None,
+        z: float = 1.0,
     ) -> None:
         self.mode: Mode = mode or ("fixed" if surprise_threshold is not None else "target_rate")
         self.surprise_threshold, self.target, self.ema, self.eta = surprise_threshold, target, ema, eta
@@ -78,7 +91,12 @@ class OckhamGatePlugin(OccamPlugin):
             max_consecutive_skips,
             stall_batches,
         )
+        self.familiar_mean, self.familiar_sd, self.z = familiar_mean, familiar_sd, z
         self.check_settings()
+        if self.mode == "calibrated" and (familiar_mean is None or familiar_sd is None):
+            raise BadInputError(
+                "gate: mode 'calibrated' takes familiar_mean and familiar_sd, which `ockham adapt` measures"
+            )
         if surprise_threshold is not None and self.mode != "fixed":
             raise BadInputError(
                 f"gate: surprise_threshold belongs to mode 'fixed', and mode is {self.mode!r}"
@@ -88,18 +106,21 @@ class OckhamGatePlugin(OccamPlugin):
         self.q = -4.0 if target == 1 else NormalDist().inv_cdf(1 - target)
 
     def base_knobs(self) -> dict[str, Value]:
-        """A fixed threshold is where every batch starts."""
-        return (
-            {"surprise_threshold": self.surprise_threshold}
-            if self.mode == "fixed" and self.surprise_threshold is not None
-            else {}
-        )
+        """A threshold that does not move is where every batch starts."""
+        threshold = self._still()
+        return {} if threshold is None else {"surprise_threshold": threshold}
+
+    def _still(self) -> float | None:
+        """The threshold of the modes in which it does not move."""
+        if self.mode == "calibrated" and self.familiar_mean is not None and self.familiar_sd is not None:
+            return self.familiar_mean + self.z * self.familiar_sd
+        return self.surprise_threshold if self.mode == "fixed" else None
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         """Give a verdict on every finite batch that is not skipped already."""
         if not (math.isfinite(ctx.task_loss) and ctx.updated):
             return ctx
-        if self.mode == "fixed":
+        if self.mode in {"fixed", "calibrated"}:
             self._fixed(ctx)
         elif self.mode == "random":
             self._random(ctx)
@@ -158,8 +179,9 @@ class OckhamGatePlugin(OccamPlugin):
         self.variance = (1 - weight) * (self.variance + weight * delta * delta)
 
     def _fixed(self, ctx: OccamContext) -> None:
-        if self.surprise_threshold is not None:
-            ctx.surprise_threshold = self.surprise_threshold
+        threshold = self._still()
+        if threshold is not None:
+            ctx.surprise_threshold = threshold
         self._verdict(
             ctx,
             warm=self.batches < (self.warmup or 0),
@@ -170,7 +192,7 @@ class OckhamGatePlugin(OccamPlugin):
             ("NEVER_SKIPS", self.updates_in_a_row),
             ("NEVER_UPDATES", self.skips_in_a_row),
         ):
-            if streak and streak % self.stall_batches == 0:
+            if self.mode == "fixed" and streak and streak % self.stall_batches == 0:
                 ctx.decide("WARN", reason, streak, self.stall_batches)
 
     def _random(self, ctx: OccamContext) -> None:

@@ -180,3 +180,26 @@ def test_a_threshold_that_the_mode_ignores_is_refused(mode):
 def test_equal_updates():
     """A loss at the threshold is worth an update: a constant loss is never skipped."""
     assert all(updated for updated, _ in verdicts(OckhamGatePlugin(target=0.3), [2.0] * 60))
+
+
+@pytest.mark.parametrize("z", [-1.0, 0.0, 2.5])
+def test_a_calibrated_threshold_stays_where_familiar_text_put_it(z):
+    """mean + z sd, whatever the losses do; equal updates; nothing is forced or warned of where that is not asked for."""
+    gate = OckhamGatePlugin(
+        mode="calibrated", familiar_mean=2.0, familiar_sd=0.5, z=z, max_consecutive_skips=1_000_000
+    )
+    limit = 2.0 + z * 0.5
+    assert gate.base_knobs() == {"surprise_threshold": limit}
+    found = verdicts(gate, [limit, limit - 1e-9, *[0.1] * 300, 9.0])
+    assert [updated for updated, _ in found] == [True, False, *[False] * 300, True]
+    assert {reason for _, reasons in found for reason in reasons} == {"SURPRISING", "BELOW_THRESHOLD"}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"familiar_mean": 2.0}, {"familiar_mean": 2.0, "familiar_sd": 0.0},
+                 {"familiar_mean": math.nan, "familiar_sd": 1.0}, {"familiar_mean": 2.0, "familiar_sd": 1.0, "z": math.nan}]
+)  # fmt: skip
+def test_a_gate_that_was_not_calibrated_is_refused(settings):
+    """A threshold from nowhere would be none."""
+    with pytest.raises(BadInputError, match=r"familiar_mean|familiar_sd|z lies in"):
+        OckhamGatePlugin(mode="calibrated", **settings)
