@@ -42,13 +42,17 @@ def rerun(runs: Path, seen: Seen, answer: Answer, run_id: str) -> Confirmed:
         CannotJudgeError: if the process fails.
 
     """
-    if "n_layer" not in seen.settings:
+    if "n_layer" not in seen.settings or "from_run" in seen.settings:
         raise BadInputError(
             f"run {seen.run_id!r} was not trained by `ockham train`: nothing knows how to train it again"
         )
     folder = RunFolder(runs, run_id)
     if not folder.exists():
-        settings = [f"{name}={value}" for name, value in seen.settings.items() if name not in RUN_ITSELF]
+        settings = [
+            f"{name}={value}"
+            for name, value in seen.settings.items()
+            if name not in RUN_ITSELF and value != ""
+        ]  # empty text is the default and cannot be typed
         train(
             folder,
             document_of(answer.policy),
