@@ -18,7 +18,19 @@ from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import OckhamError
 
-GROUPS = ("train", "tokenize", "sample", "live", "ask", "proofs", "studies", "odr", "serve", "doctor")
+GROUPS = (
+    "train",
+    "adapt",
+    "tokenize",
+    "sample",
+    "live",
+    "ask",
+    "proofs",
+    "studies",
+    "odr",
+    "serve",
+    "doctor",
+)
 INTERRUPTED = 130
 
 

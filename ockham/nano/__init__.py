@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ockham.nano.adapt import Adaptation, base_of, settings_for
     from ockham.nano.config import Settings, settings_from, split_overrides
     from ockham.nano.data import Batches, Corpus, load_corpus
     from ockham.nano.interrupt import Interrupt
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from ockham.nano.start import start_from_pretrained
     from ockham.nano.trainer import Trainer
 
-__all__ = ["GPT", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Settings", "Trainer", "load_corpus", "loading",
-           "settings_from", "split_overrides", "start_from_pretrained"]  # fmt: skip
+__all__ = ["GPT", "Adaptation", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Settings", "Trainer", "base_of", "load_corpus", "loading",
+           "settings_for", "settings_from", "split_overrides", "start_from_pretrained"]  # fmt: skip
 _HOMES = {
+    "Adaptation": "adapt", "base_of": "adapt", "settings_for": "adapt",
     "Settings": "config", "settings_from": "config", "split_overrides": "config",
     "Batches": "data", "Corpus": "data", "load_corpus": "data",
     "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model",

@@ -1,0 +1,248 @@
+"""`ockham adapt` as people run it, on a model small enough for tests."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from ockham.catalog import Catalog
+from ockham.cli import application
+from ockham.cli.checkpoints import saved_checkpoint
+from ockham.errors import BadInputError, CheckpointError, DataError, PolicyError, RunError
+from ockham.nano.adapt import Adaptation, base_of, settings_for
+from ockham.nano.data import load_corpus
+from ockham.record.folder import RunFolder
+from ockham.record.verify import verify_run
+from ockham.replay.report import replay_run
+from tests.samples import events, plain_validator
+from tests.workshop import TINY, text
+
+BASE = """
+extends: adapt
+targets: {}
+plugins:
+  gate: null
+  memory: {quality_fraction: 1.0, min_oq_improvement: 0.001}
+"""
+TWO = [word for setting in (*TINY, "n_layer=2", "device=cpu") for word in ("--set", setting)]
+
+
+def run(runs, *words):
+    """A verb, in this process; what it raises is raised."""
+    done = CliRunner().invoke(application(), [*words, "--runs", str(runs)])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def of(folder, kind, attempt=1):
+    return [e["data"] for e in events(folder, attempt) if e["type"] == f"ockham.{kind}.v1"]
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A trained run, and two adaptations of it: of all weights, and by an adapter."""
+    folder = tmp_path_factory.mktemp("adapt")
+    runs = folder / "runs"
+    draw = random.Random(1)
+    (folder / "new.txt").write_text("".join(draw.choice("+*/<>{}[]") * 3 + f"{i % 7};\n" for i in range(900)))
+    (folder / "base.yaml").write_text(BASE)
+    base = ["train", "--policy", str(folder / "base.yaml"), "--data", str(text(folder)), "--run", "base"]
+    assert run(runs, *base, *TWO, "--set", "max_iters=120", "--set", "learning_rate=0.01").exit_code == 0
+    adapt = [
+        "adapt",
+        "--from",
+        "base",
+        "--data",
+        str(folder / "new.txt"),
+        "--set",
+        "threads=1",
+        "--set",
+        "max_iters=60",
+    ]
+    rate = ["--set", "learning_rate=0.01"]
+    assert run(runs, *adapt, "--run", "full", *rate, "--set", "checkpoint_every=30").exit_code == 0
+    told = run(
+        runs, *adapt, "--run", "low", *rate, "--lora", "h.1.*", "--rank", "1", "--set", "checkpoint_every=30"
+    )
+    assert told.exit_code == 0
+    return folder, runs, adapt, told.stdout
+
+
+@pytest.mark.parametrize("name", ["full", "low"])
+def test_its_record_verifies_and_replays_to_the_last_bit(there, name):
+    """The calibration stands in the policy, so the decisions need nothing else."""
+    _, runs, _, _ = there
+    folder = RunFolder(runs, name)
+    assert verify_run(folder).sound
+    report = replay_run(folder, processes=1)
+    assert report.identical
+    assert report.total("decisions") > 60
+
+
+@pytest.mark.parametrize("name", ["full", "low"])
+def test_every_event_fits_its_schema(there, name):
+    """Also the adapter's, read by a validator that we did not write."""
+    _, runs, _, _ = there
+    for event in events(RunFolder(runs, name)):
+        plain_validator(event["type"].removeprefix("ockham.").removesuffix(".v1")).validate(event)
+
+
+def test_the_threshold_is_the_calibrated_one_and_the_verdict_its_comparison(there):
+    """mean + z sd of the loss on familiar text; loss >= threshold is the only comparison."""
+    _, runs, _, _ = there
+    folder = RunFolder(runs, "full")
+    settings = of(folder, "run.started")[0]["settings"]
+    found = settings["calibration"]["gate"]
+    verdicts = [d for d in of(folder, "decision.made") if d["plugin"] == "gate"]
+    assert len(verdicts) == 60
+    assert {d["threshold"] for d in verdicts} == {found["mean"] + 1.0 * found["sd"]}
+    assert all((d["action"] == "UPDATE") == (d["observed"] >= d["threshold"]) for d in verdicts)
+    assert 0 < sum(d["action"] == "UPDATE" for d in verdicts) < 60
+
+
+def test_served_losses_are_the_means_of_what_was_predicted_before_the_update(there):
+    """Recomputed from the contexts; the log says of each batch whether it was new."""
+    _, runs, _, _ = there
+    batches = [c for c in of(RunFolder(runs, "low"), "context.recorded") if c["hook"] == "batch"]
+    last = batches[-1]["measured"]["custom"]
+    for name, wanted in (("served", (0, 1)), ("served_new", (1,)), ("served_familiar", (0,))):
+        losses = [c["given"]["task_loss"] for c in batches if c["measured"]["custom"]["new_text"] in wanted]
+        assert last[f"{name}_loss"] == pytest.approx(math.fsum(losses) / len(losses))
+        assert last[f"{name}_batches"] == len(losses)
+
+
+def test_both_texts_are_evaluated_and_the_stream_is_judged(there):
+    """val_loss is what the stream would be served: share new, the rest familiar."""
+    _, runs, _, stdout = there
+    rows = Catalog(runs).rows(
+        "select custom['new_loss'] n, custom['familiar_loss'] f, val_loss v from contexts "
+        "where run_id = 'full' and hook = 'on_evaluate' order by iter_num"
+    )
+    assert len(rows) == 10
+    assert all(row["v"] == pytest.approx(0.15 * row["n"] + 0.85 * row["f"]) for row in rows)
+    assert rows[-1]["n"] < of(RunFolder(runs, "full"), "run.started")[0]["settings"]["new_loss"] - 0.1
+    assert "held out, before" in stdout
+
+
+def test_the_adapter_goes_off_and_on_at_each_evaluation(there):
+    """Off, the weights are those of the checkpoint to the last bit; what is added is counted."""
+    _, runs, _, _ = there
+    folder = RunFolder(runs, "low")
+    on, off = of(folder, "adapter.enabled"), of(folder, "adapter.reverted")
+    assert (len(on), len(off)) == (11, 10)
+    assert all(event["identical"] and event["weights_sha256"] == on[0]["weights_sha256"] for event in off)
+    assert on[0]["layers"] == ["h.1.attn.c_attn", "h.1.attn.c_proj", "h.1.mlp.c_fc", "h.1.mlp.c_proj"]
+    assert on[0]["added_params"] == 1 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)
+    assert of(RunFolder(runs, "full"), "adapter.enabled") == []
+
+
+def test_an_accepted_checkpoint_is_a_plain_model_that_can_be_adapted_again(there):
+    """With the adapter in its weights: other layers are those of the checkpoint that it came from."""
+    folder, runs, _, _ = there
+    low, base = (base_of(saved_checkpoint(runs, name).folder) for name in ("low", "base"))
+    new, old = (load_file(one.path / "model.safetensors") for one in (low, base))
+    assert new.keys() == old.keys()
+    changed = {name for name in new if not new[name].equal(old[name])}
+    assert changed == {
+        f"h.1.{name}.weight" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    }
+    again = Adaptation(
+        low,
+        settings_for(low, ["threads=1"]),
+        load_corpus(text(folder)),
+        load_corpus(folder / "new.txt"),
+        0.15,
+    )
+    assert again.evaluate()[0].loss < of(RunFolder(runs, "low"), "run.started")[0]["settings"]["new_loss"]
+
+
+@pytest.mark.parametrize("name", ["full", "low"])
+def test_a_resumed_run_serves_what_the_uninterrupted_one_served(there, name):
+    """To the last bit, from iteration 30 on, and its record verifies and replays."""
+    _, runs, _, _ = there
+    folder = RunFolder(runs, name)
+    before = {c["iter_num"]: c for c in of(folder, "context.recorded") if c["hook"] == "batch"}
+    last = folder.checkpoint("resume-00000059")
+    last.rename(last.with_name("gone"))
+    done = run(runs, "adapt", "--run", name, "--resume")
+    last.with_name("gone").rename(last)
+    assert done.exit_code == 0
+    after = [c for c in of(folder, "context.recorded", 2) if c["hook"] == "batch"]
+    assert [c["iter_num"] for c in after] == list(range(30, 60))
+    for context in after:
+        was = before[context["iter_num"]]
+        assert (context["given"], context["measured"]) == (was["given"], was["measured"])
+    assert replay_run(folder, processes=1).identical
+    assert verify_run(folder).sound
+
+
+def test_a_rollback_is_an_event_and_leads_to_the_checkpoint(there):
+    """Predictions that have moved too far bring the weights back; the log says so, for both kinds."""
+    _, runs, adapt, _ = there
+    far = ["--set", "watchdog.warn=1e-6", "--set", "watchdog.rollback=1e-6", "--set", "watchdog.every=5"]
+    for name, layers in (("back", []), ("back-low", ["--lora", "h.0.mlp.*"])):
+        done = run(runs, *adapt, "--run", name, *layers, *far, "--set", "learning_rate=0.01", "--z", "-9")
+        assert done.exit_code == 0
+        back = of(RunFolder(runs, name), "rollback.performed")
+        assert len(back) == 12
+        assert all(event["drift"] > 0 and event["decision_id"] for event in back)
+        kept = load_file(
+            RunFolder(runs, name).checkpoint("resume-00000059") / "model.safetensors"
+        )  # after the last
+        base = load_file(saved_checkpoint(runs, "base").folder / "model.safetensors")
+        plain = {key.replace(".inner.", "."): value for key, value in kept.items()}
+        assert all(plain[key].equal(value) for key, value in base.items())
+        assert not any(value.any() for key, value in kept.items() if key.endswith(".b"))
+    assert len(of(RunFolder(runs, "back-low"), "adapter.reverted")) == 10 + 12
+    assert all(event["identical"] for event in of(RunFolder(runs, "back-low"), "adapter.reverted"))
+
+
+def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
+    """Named with what would be accepted; nothing is half-written."""
+    folder, runs, adapt, _ = there
+    (tmp_path / "none.txt").write_bytes(b"")
+    (tmp_path / "bins").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "bins" / f"{split}.bin").write_bytes(b"\1\0" * 200)
+    bare = [*adapt[:3], "--run", "bad"]
+    new = ["--data", str(folder / "new.txt")]
+    cases = (
+        (RunError, "no run 'nobody'", ["adapt", "--from", "nobody", *new]),
+        (BadInputError, "no checkpoint whose ID begins", [*bare, *new, "--checkpoint", "acepted-00000119"]),
+        (DataError, "no text in it", [*bare, "--data", str(tmp_path / "none.txt")]),
+        (DataError, "give text of the same kind", [*bare, "--data", str(tmp_path / "bins")]),
+        (BadInputError, "did you mean 'h.0.mlp.c_fc'", [*bare, *new, "--lora", "h.0.mlp.cfc"]),
+        (PolicyError, "did you mean 'adapt'", [*bare, *new, "--policy", "adpt"]),
+        (CheckpointError, "in the model", [*bare, *new, "--set", "n_embd=32"]),
+        (BadInputError, "takes --from RUN", ["adapt", *new]),
+        (
+            BadInputError,
+            "nothing knows how to train it again",
+            ["whatif", "full", "--set", "gate.z=2", "--rerun"],
+        ),
+        (RunError, "was not made by `ockham adapt`", ["adapt", "--resume", "--run", "base"]),
+        (DataError, "name familiar text by --familiar", ["adapt", "--from", "full", *new, "--run", "bad"]),
+    )
+    for error, told, words in cases:
+        with pytest.raises(error, match=told.replace("(", r"\(")) as caught:
+            run(runs, *words)
+        assert caught.value.exit_status == 2
+        assert "\n" not in str(caught.value)
+        assert not (runs / "bad").exists()
+
+
+def test_only_an_accepted_checkpoint_is_taken_unasked(there):
+    """A resumable one is what it is; who wants it names it."""
+    folder, runs, adapt, _ = there
+    words = ["--set", "memory.quality_fraction=0.01", "--run", "refused"]
+    assert run(runs, *adapt, *words).exit_code == 0
+    new = ["--data", str(folder / "new.txt"), "--familiar", str(folder / "text.txt"), "--run", "from-refused"]
+    with pytest.raises(RunError, match="--checkpoint resume-00000059"):
+        run(runs, "adapt", "--from", "refused", *new)
+    named = ["--checkpoint", "resume-00000059", "--set", "max_iters=5", "--set", "threads=1"]
+    assert run(runs, "adapt", "--from", "refused", *new, *named).exit_code == 0
