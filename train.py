@@ -123,6 +123,7 @@ def main(
     policy: Annotated[Path | None, typer.Option(help="Policy of your own, a YAML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Text file, folder of text, or folder with train.bin; default: the standard library's sources.")] = None,
     size: Annotated[str, typer.Option(help="Model by name: demo, nano, micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "nano",
+    recipe: Annotated[str, typer.Option(help="Mathematics by name: nanogpt, or fast (Muon, rotary positions and more).")] = "nanogpt",
     init_from: Annotated[str, typer.Option(metavar="FOLDER", help="Hugging Face folder of a GPT-2 (safetensors) to start from.")] = "",
     run: Annotated[str, typer.Option(help="Run ID; default: made from the time.")] = "",
     settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3).")] = [],  # noqa: B006 - typer's way
@@ -151,7 +152,7 @@ def main(
         raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
     start = ockham.starting_point(runs, run) if resume else None
     recorded = start.settings if start else {}
-    chosen = nano.settings_from(size, ours, recorded or None)
+    chosen = nano.settings_from(size, ours, recorded or None, recipe=recipe)
     source = data or recorded.get("data")
     with nano.loading(source) as progress:
         corpus = nano.load_corpus(source, chosen.vocab_size, progress)

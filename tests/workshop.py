@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
+from ockham import shipped
 from ockham.nano import Settings, Trainer, load_corpus, settings_from
 
 TINY = (
@@ -41,3 +44,11 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def train_py() -> ModuleType:
+    """train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train_py", shipped.root() / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from ockham.errors import BadInputError, nearest
 from ockham.nano.architecture import architecture
+from ockham.nano.recipe import only_gpt2, recipe_settings
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"max_iters": 1_200},
@@ -59,6 +60,13 @@ class Settings:
         dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
         compile: by torch.compile; `auto` does on CUDA.
         threads: CPU threads of torch; 0: chosen once, from the cores and their load.
+        optimizer: `adamw`, or `muon` for the hidden matrices and AdamW for the rest.
+        norm: `layer` or `rms`; this and the five that follow are explained in `ockham.nano.recipe`.
+        positions: `learned` or `rotary`.
+        qk_norm: queries and keys to RMS 1.
+        activation: `gelu` or `relu2`.
+        zero_init: projections into the residual start at 0.
+        logit_softcap: logits stay within +-cap; 0: no cap.
         init_from: Hugging Face folder of a GPT-2 whose weights training starts from; it says the architecture.
         init_sha256: digest that these weights must have; empty: any, and it is filled in.
 
@@ -91,6 +99,13 @@ class Settings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
     threads: int = 0
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    norm: Literal["layer", "rms"] = "layer"
+    positions: Literal["learned", "rotary"] = "learned"
+    qk_norm: bool = False
+    activation: Literal["gelu", "relu2"] = "gelu"
+    zero_init: bool = False
+    logit_softcap: float = 0.0
     init_from: str = ""
     init_sha256: str = ""
 
@@ -105,6 +120,12 @@ class Settings:
             raise BadInputError(f"setting n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
         if not self.dropout < 1:
             raise BadInputError(f"setting dropout must be under 1, got {self.dropout!r}")
+        if self.positions == "rotary" and self.n_embd // self.n_head % 2:
+            raise BadInputError(
+                f"setting positions=rotary turns pairs: n_embd/n_head={self.n_embd // self.n_head} must be even"
+            )
+        if self.init_from:
+            only_gpt2(self, f"init_from={self.init_from!r}")
 
     @property
     def tokens_per_batch(self) -> int:
@@ -131,23 +152,27 @@ _FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0}
 _POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "max_iters",
              "learning_rate", "grad_clip", "eval_batches")  # fmt: skip
 _NOT_NEGATIVE = ("dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
-                 "checkpoint_every", "seed", "threads")  # fmt: skip
+                 "checkpoint_every", "seed", "threads", "logit_softcap")  # fmt: skip
 
 
 def settings_from(
-    size: str = "nano", overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+    size: str = "nano",
+    overrides: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
+    *,
+    recipe: str = "nanogpt",
 ) -> Settings:
-    """Settings of a size, with `name=value` on top; `base` takes the size's place, as on resume.
+    """Settings of a size under a recipe, with `name=value` on top; `base` takes the size's place, as on resume.
 
     Raises:
-        BadInputError: naming the size or setting, the nearest name, and what it takes.
+        BadInputError: naming the size, recipe or setting, the nearest name, and what it takes.
 
     """
     if size not in SIZES:
         raise BadInputError(f"no size {size!r}{nearest(size, SIZES)}")
     known = typing.get_type_hints(Settings)
     values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
-    asked: dict[str, Any] = {}
+    asked: dict[str, Any] = dict(recipe_settings(recipe))
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
         if not equals or name not in known or name == "size":

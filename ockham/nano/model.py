@@ -1,7 +1,7 @@
 """GPT as nanoGPT has it: learned positions, pre-LN blocks, tied embedding and head, GPT-2's initialisation.
 
 Architecture: Radford et al. 2019 (GPT-2). Initialisation: normal(0, 0.02), residual projections scaled by
-1/sqrt(2 n_layer), so that at equal configuration the loss curve is nanoGPT's.
+1/sqrt(2 n_layer), so that at equal configuration the loss curve is nanoGPT's. What a recipe changes: `ockham.nano.recipe`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - what everyone calls it
 
 from ockham.nano.config import Settings
+from ockham.nano.recipe import Switches, switches_of
+
+GPT2 = Switches()
 
 
 class LayerNorm(nn.Module):
@@ -28,56 +31,76 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
 
 
+class RMSNorm(nn.Module):
+    """To a root mean square of 1 over the last dimension; no parameters."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., width) -> (..., width)."""
+        return F.rms_norm(x, (x.shape[-1],), eps=1e-5)
+
+
 class Attention(nn.Module):
     """Causal self-attention by the fused kernel of torch."""
 
-    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool, qk_norm: bool = False) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
+        self.norm = RMSNorm() if qk_norm else None
         self.c_attn = nn.Linear(width, 3 * width, bias=bias)
         self.c_proj = nn.Linear(width, width, bias=bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, time, width) -> (batch, time, width)."""
+    def forward(self, x: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, time, width) -> (batch, time, width); `turn` is what `rotary` gives, for rotary positions."""
         batch, time, width = x.shape
         q, k, v = (
             part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
             for part in self.c_attn(x).split(width, dim=2)
         )
+        if self.norm is not None:
+            q, k = self.norm(q), self.norm(k)
+        if turn is not None:
+            q, k = rotated(q, turn), rotated(k, turn)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        mixed = F.scaled_dot_product_attention(
+            q.type_as(v), k.type_as(v), v, dropout_p=dropout, is_causal=True
+        )
         out = self.c_proj(mixed.transpose(1, 2).contiguous().view(batch, time, width))
         return F.dropout(out, self.dropout, self.training)
 
 
 class MLP(nn.Module):
-    """Two layers, four times as wide inside, GELU between them: exact, or GPT-2's approximation by tanh."""
+    """Two layers, four times as wide inside; between them GELU, exact or GPT-2's approximation by tanh, or ReLU squared."""
 
-    def __init__(self, width: int, dropout: float, *, bias: bool, gelu: str = "exact") -> None:
+    def __init__(
+        self, width: int, dropout: float, *, bias: bool, gelu: str = "exact", activation: str = "gelu"
+    ) -> None:
         super().__init__()
         self.dropout, self.approximate = dropout, "tanh" if gelu == "tanh" else "none"
+        self.squared = activation == "relu2"
         self.c_fc = nn.Linear(width, 4 * width, bias=bias)
         self.c_proj = nn.Linear(4 * width, width, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, time, width) -> (batch, time, width)."""
-        return F.dropout(
-            self.c_proj(F.gelu(self.c_fc(x), approximate=self.approximate)), self.dropout, self.training
-        )
+        x = self.c_fc(x)
+        x = F.relu(x).square() if self.squared else F.gelu(x, approximate=self.approximate)
+        return F.dropout(self.c_proj(x), self.dropout, self.training)
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a LayerNorm and around a residual."""
+    """Attention and MLP, each behind a norm and around a residual."""
 
-    def __init__(self, width: int, heads: int, dropout: float, *, bias: bool, gelu: str = "exact") -> None:
+    def __init__(
+        self, width: int, heads: int, dropout: float, *, bias: bool, gelu: str = "exact", switches: Switches = GPT2
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.ln_1, self.ln_2 = LayerNorm(width, bias=bias), LayerNorm(width, bias=bias)
-        self.attn = Attention(width, heads, dropout, bias=bias)
-        self.mlp = MLP(width, dropout, bias=bias, gelu=gelu)
+        self.ln_1, self.ln_2 = (_norm(width, switches, bias=bias) for _ in range(2))
+        self.attn = Attention(width, heads, dropout, bias=bias, qk_norm=switches.qk_norm)
+        self.mlp = MLP(width, dropout, bias=bias, gelu=gelu, activation=switches.activation)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, time, width) -> (batch, time, width)."""
-        x = x + self.attn(self.ln_1(x))
+        x = x + self.attn(self.ln_1(x), turn)
         out: torch.Tensor = x + self.mlp(self.ln_2(x))
         return out
 
@@ -87,27 +110,38 @@ class GPT(nn.Module):
 
     def __init__(
         self, *, vocab_size: int, block_size: int, n_layer: int, n_head: int, n_embd: int, dropout: float = 0.0,
-        bias: bool = False, gelu: str = "exact",
+        bias: bool = False, gelu: str = "exact", switches: Switches = GPT2,
     ) -> None:  # fmt: skip
         super().__init__()
         self.vocab_size, self.block_size, self.n_layer, self.n_embd = vocab_size, block_size, n_layer, n_embd
-        self.dropout = dropout
+        self.dropout, self.logit_softcap = dropout, switches.logit_softcap
         self.wte = nn.Embedding(vocab_size, n_embd)
-        self.wpe = nn.Embedding(block_size, n_embd)
-        self.h = nn.ModuleList(Block(n_embd, n_head, dropout, bias=bias, gelu=gelu) for _ in range(n_layer))
-        self.ln_f = LayerNorm(n_embd, bias=bias)
+        self.wpe = nn.Embedding(block_size, n_embd) if switches.positions == "learned" else None
+        self.turn: torch.Tensor | None
+        turn = rotary(block_size, n_embd // n_head) if switches.positions == "rotary" else None
+        self.register_buffer("turn", turn, persistent=False)
+        self.h = nn.ModuleList(
+            Block(n_embd, n_head, dropout, bias=bias, gelu=gelu, switches=switches) for _ in range(n_layer)
+        )
+        self.ln_f = _norm(n_embd, switches, bias=bias)
         self.apply(_initialise)
         for name, parameter in self.named_parameters():
             if name.endswith("c_proj.weight"):
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * n_layer))
+                nn.init.normal_(parameter, std=0.0 if switches.zero_init else 0.02 / math.sqrt(2 * n_layer))
 
     def forward(self, idx: torch.Tensor) -> torch.Tensor:
         """(batch, time) int64 -> logits (batch, time, vocab)."""
-        positions = torch.arange(idx.shape[1], device=idx.device)
-        x = F.dropout(self.wte(idx) + self.wpe(positions), self.dropout, self.training)
+        time = idx.shape[1]
+        x = self.wte(idx)
+        if self.wpe is not None:
+            x = x + self.wpe(torch.arange(time, device=idx.device))
+        x = F.dropout(x, self.dropout, self.training)
+        turn = None if self.turn is None else self.turn[:, :time]
         for block in self.h:
-            x = block(x)
+            x = block(x, turn)
         logits: torch.Tensor = F.linear(self.ln_f(x), self.wte.weight)
+        if self.logit_softcap > 0:
+            logits = self.logit_softcap * torch.tanh(logits / self.logit_softcap)
         return logits
 
     def loss(self, idx: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -132,7 +166,7 @@ class GPT(nn.Module):
 
         Kaplan et al. 2020, appendix B: 2N + 2 n_layer n_ctx d_attn for each token; positions cost nothing, the head does.
         """
-        matrices = self.params() - self.wpe.weight.numel()
+        matrices = self.params() - (0 if self.wpe is None else self.wpe.weight.numel())
         return float(tokens * (2 * matrices + 4 * self.n_layer * tokens * self.n_embd))
 
 
@@ -141,8 +175,25 @@ def model_from(settings: Settings, vocab_size: int) -> GPT:
     s = settings
     return GPT(
         vocab_size=vocab_size, block_size=s.block_size, n_layer=s.n_layer, n_head=s.n_head, n_embd=s.n_embd,
-        dropout=s.dropout, bias=s.bias, gelu=s.gelu,
+        dropout=s.dropout, bias=s.bias, gelu=s.gelu, switches=switches_of(s),
     )  # fmt: skip
+
+
+def rotary(time: int, size: int, base: float = 10_000.0) -> torch.Tensor:
+    """Cosines and sines of each position and pair, shape (2, time, size / 2): Su et al. 2021, equation 34."""
+    pairs = base ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
+    angles = torch.outer(torch.arange(time, dtype=torch.float32), pairs)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def rotated(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Turn each pair (i, i + size / 2) of (batch, heads, time, size) by its position's angle."""
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat((one * turn[0] - other * turn[1], one * turn[1] + other * turn[0]), dim=-1)
+
+
+def _norm(width: int, switches: Switches, *, bias: bool) -> nn.Module:
+    return RMSNorm() if switches.norm == "rms" else LayerNorm(width, bias=bias)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,24 +1,72 @@
-"""AdamW as nanoGPT groups it, and the norm that can refuse a step without a host read."""
+"""AdamW as nanoGPT groups it, Muon beside it where a recipe asks, and a norm that can refuse a step without a host read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
+from ockham.errors import BadInputError
+
+
+class MuonAdamW:
+    """Muon for the hidden matrices, AdamW for embeddings, head and gains, used as one optimizer.
+
+    Both keep their state in one mapping by parameter. Muon orthogonalises each matrix's momentum (Jordan et al. 2024) and
+    scales it to the RMS of an AdamW update (Liu et al. 2025), so that one learning rate and one decay serve both.
+    """
+
+    def __init__(self, adamw: torch.optim.AdamW, muon: torch.optim.Optimizer) -> None:
+        self.parts = (adamw, muon)
+        self.state = muon.state = adamw.state
+        self.param_groups = [*adamw.param_groups, *muon.param_groups]
+        self.defaults: dict[str, Any] = {}  # not fused: Muon has no found_inf
+
+    def step(self) -> None:
+        """Step both."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, *, set_to_none: bool = True) -> None:
+        """Drop the gradients of both."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+
+AnyOptimizer = torch.optim.AdamW | MuonAdamW
+
 
 def make_optimizer(
-    model: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float]
-) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay on matrices and embeddings alone, not on gains and biases."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float], kind: str = "adamw"
+) -> AnyOptimizer:  # fmt: skip
+    """Fused AdamW, weight decay on matrices and embeddings alone, not on gains and biases; or Muon and AdamW.
+
+    Raises:
+        BadInputError: if this torch has no Muon.
+
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    hidden = [p for name, p in named if kind == "muon" and name.startswith("h.") and p.dim() == 2]
+    taken = {id(parameter) for parameter in hidden}
+    rest = [parameter for _, parameter in named if id(parameter) not in taken]
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
     ]
-    fused = {parameter.device.type for parameter in parameters} <= {"cpu", "cuda"}
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused or None)
+    fused = {parameter.device.type for parameter in rest} <= {"cpu", "cuda"}
+    adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused or None)
+    if kind != "muon":
+        return adamw
+    if not hasattr(torch.optim, "Muon"):
+        raise BadInputError(
+            f"optimizer=muon: torch {torch.__version__} has no Muon, 2.9 and newer have; or say optimizer=adamw"
+        )
+    muon = torch.optim.Muon(
+        hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return MuonAdamW(adamw, muon)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> torch.Tensor:
@@ -26,20 +74,20 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> torch.Te
     return torch.nn.utils.clip_grad_norm_(list(parameters), limit, foreach=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+def set_learning_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
     """The learning rate of the next step, in every group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
 
 
-def step_if_finite(optimizer: torch.optim.AdamW, norm: torch.Tensor) -> None:
+def step_if_finite(optimizer: AnyOptimizer, norm: torch.Tensor) -> None:
     """Step, unless the gradient's norm is not finite: the fused kernel then leaves weights and moments alone.
 
-    The device decides (`found_inf`, as GradScaler hands it over), so that nothing waits; the unfused step has no
-    such input and asks the host.
+    The device decides (`found_inf`, as GradScaler hands it over), so that nothing waits; the unfused step and
+    Muon have no such input and ask the host.
     """
     refused = (~torch.isfinite(norm)).float()
-    if optimizer.defaults.get("fused"):
+    if isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults.get("fused"):
         optimizer.found_inf = refused  # type: ignore[attr-defined]  # read by torch's fused step
         optimizer.step()
     elif not refused.item():

@@ -18,6 +18,7 @@ from ockham.errors import CheckpointError
 from ockham.nano.anchor import put
 from ockham.nano.architecture import CONFIG, ONLY, SIZES, read_json
 from ockham.nano.model import GPT
+from ockham.nano.recipe import only_gpt2
 from ockham.nano.weights import load_tensors, weights_digest
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -67,7 +68,12 @@ def pretrained_files(
     """A model as `transformers.GPT2LMHeadModel.from_pretrained` reads it: config.json and model.safetensors.
 
     GPT-2 has biases everywhere: where this model has none they are written as zeros, which computes the same.
+
+    Raises:
+        BadInputError: if the model was trained under a recipe that GPT-2 does not have.
+
     """
+    only_gpt2(settings, "transformers reads it as GPT-2")
     state = {name: tensor.detach().cpu().float() for name, tensor in weights.items()}
     for name, tensor in list(state.items()):
         bias = name.removesuffix("weight") + "bias"

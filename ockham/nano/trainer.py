@@ -72,7 +72,7 @@ class Trainer:
         self.model = model_from(settings, settings.vocab_size or corpus.vocab_size).to(self.device)
         self.optimizer = make_optimizer(
             self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
-            betas=(settings.beta1, settings.beta2),
+            betas=(settings.beta1, settings.beta2), kind=settings.optimizer,
         )  # fmt: skip
         self.anchor: Anchor | None = None
         self.steps = 0

@@ -25,6 +25,7 @@ from torch import nn
 
 from ockham.errors import CheckpointError
 from ockham.nano.anchor import put
+from ockham.nano.optimizer import AnyOptimizer
 
 MODEL, OPTIMIZER, ANCHOR = "model.safetensors", "optimizer.safetensors", "anchor.safetensors"
 
@@ -46,7 +47,7 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def optimizer_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
+def optimizer_bytes(model: nn.Module, optimizer: AnyOptimizer) -> bytes:
     """Moments and counters by parameter name."""
     tensors = {
         f"{name}/{key}": value.detach().cpu().contiguous()
@@ -56,7 +57,7 @@ def optimizer_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> bytes
     return save(tensors)
 
 
-def load_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> None:
+def load_optimizer(model: nn.Module, optimizer: AnyOptimizer, path: Path) -> None:
     """Take up the moments that `optimizer_bytes` kept."""
     tensors = load_tensors(path)
     for name, parameter in model.named_parameters():

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 
-from ockham import Run, shipped
+from ockham import Run
 from ockham.nano import ProgressLine
 from ockham.plugin import OccamPlugin
 from ockham.policy import HYPERPARAMETERS, load_policy
 from ockham.record.folder import RunFolder
 from tests.samples import events
-from tests.workshop import same, trainer, weights
+from tests.workshop import same, train_py, trainer, weights
 
 OVERRIDES = ("watchdog.every=3", "anchor.interval=9", "anchor.cooldown=1", "anchor.tolerance=9")
 
@@ -32,13 +30,6 @@ class Trouble(OccamPlugin):
     def on_batch_end(self, ctx):
         ctx.rollback = ctx.rollback or ctx.iter_num == self.rollback
         ctx.halt = ctx.halt or ctx.iter_num == self.halt
-
-
-def train_py():
-    spec = importlib.util.spec_from_file_location("train_py", shipped.root() / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def story(runs):
