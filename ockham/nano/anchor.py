@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from ockham.errors import CheckpointError
-from ockham.nano.model import GPT
 
 
 class Drift(NamedTuple):
@@ -34,7 +33,7 @@ class Anchor:
 
     """
 
-    def __init__(self, model: GPT, iter_num: int, probe: torch.Tensor | None = None) -> None:
+    def __init__(self, model: nn.Module, iter_num: int, probe: torch.Tensor | None = None) -> None:
         self.iter_num, self.probe = iter_num, probe
         self._parameters = list(model.parameters())
         self._matrices = [parameter for parameter in self._parameters if parameter.dim() >= 2]
@@ -102,7 +101,7 @@ class Anchor:
             parameter.copy_(copy)
 
     @torch.no_grad()
-    def kl(self, model: GPT) -> torch.Tensor | None:
+    def kl(self, model: nn.Module) -> torch.Tensor | None:
         """KL(anchor || current) on the probe, mean over tokens, nats, a scalar on the device; None without a probe."""
         if self.probe is None or self._log_probs is None:
             return None
@@ -115,7 +114,7 @@ class Anchor:
 
     @classmethod
     def from_state(
-        cls, model: GPT, iter_num: int, probe: torch.Tensor | None, state: Mapping[str, torch.Tensor]
+        cls, model: nn.Module, iter_num: int, probe: torch.Tensor | None, state: Mapping[str, torch.Tensor]
     ) -> Self:
         """The anchor of a checkpoint; the model's weights are put aside for it and come back.
 
@@ -158,7 +157,7 @@ def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
     return norms
 
 
-def _log_probs(model: GPT, probe: torch.Tensor) -> torch.Tensor:
+def _log_probs(model: nn.Module, probe: torch.Tensor) -> torch.Tensor:
     training = model.training
     model.eval()
     with torch.no_grad():

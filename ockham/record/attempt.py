@@ -48,6 +48,11 @@ class Attempt:
         self._over = False
         self._recovered: list[tuple[str, dict[str, Any]]] = []
 
+    @property
+    def is_open(self) -> bool:
+        """Whether events can be handed over: after `open`, before `close`."""
+        return hasattr(self, "log") and not self._over
+
     def open(
         self,
         policy: tuple[str, bytes],

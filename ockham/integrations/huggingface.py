@@ -1,0 +1,134 @@
+"""Hugging Face Trainer: the chain around the model's loss, in a callback.
+
+    with ockham.Run("balanced", facts={"max_iters": 600, "vocab_size": 50257}) as run:
+        trainer = transformers.Trainer(model, arguments, callbacks=[OckhamCallback(run)], ...)
+        trainer.train()
+
+The Trainer shows its callbacks no loss, so the callback listens to the model: a skipped batch's loss leaves it without
+a graph, the backward pass has nothing to walk, and the optimizer leaves weights, moments and weight decay alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ockham.errors import BadInputError
+from ockham.integrations.hands import Hands, without_graph
+from ockham.run import Run
+
+IGNORED = -100  # the label that Hugging Face leaves out of a loss
+
+
+class OckhamCallback(TrainerCallback):
+    """Judges each batch of one process.
+
+    The Trainer's `max_grad_norm` becomes the chain's base for `grad_clip`, which takes its place while training.
+
+    Args:
+        run: open (`with ockham.Run(...) as run`); leaving its block ends it, whatever the Trainer did.
+        keep: whether accepted weights are written as checkpoints of the run.
+
+    Raises:
+        BadInputError: when training starts with several processes or float16 with a loss scaler, or if the model
+            returns no loss: label smoothing and `compute_loss_func` compute it elsewhere.
+
+    """
+
+    def __init__(self, run: Run, *, keep: bool = True) -> None:
+        self.run, self.keep = run, keep
+        self.hands: Hands | None = None
+        self._clip = 0.0
+        self._listening: Any = None
+        self._judged = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Listen to the model."""
+        if args.world_size > 1 or args.n_gpu > 1 or args.fp16:
+            raise BadInputError("OckhamCallback takes one process on one device, in float32 or bfloat16")
+        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
+        self.hands = Hands(self.run, kwargs["model"], optimizer, keep=self.keep)
+        self._clip = args.max_grad_norm
+        if self.hands.acts:
+            args.max_grad_norm = 0.0
+        self._listening = kwargs["model"].register_forward_hook(self._heard, with_kwargs=True)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """All gradients of the step are there."""
+        if self.hands is not None:
+            self.hands.before_step()
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Record the batch; stop where the policy says so, evaluate where it wants a new anchor."""
+        self._judged = False
+        ctx = None if self.hands is None else self.hands.end()
+        if self.hands is not None and ctx is not None:
+            control.should_training_stop |= self.hands.ended is not None
+            control.should_evaluate |= ctx.consolidating and args.eval_strategy != "no"
+        return control
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """The same, after the last micro-batch of a step."""
+        return self.on_substep_end(args, state, control, **kwargs)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Hand the validation loss to memory and anchor."""
+        found = kwargs.get("metrics", {}).get("eval_loss")
+        if self.hands is not None and found is not None:
+            self.hands.evaluate(float(found))
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Listen no more, and end the run."""
+        if self.hands is not None:
+            args.max_grad_norm = self._clip
+            self._listening.remove()
+            self.hands.close()
+            self.hands = None
+
+    def _heard(self, model: nn.Module, _: Any, kwargs: Mapping[str, Any], out: Any) -> Any:
+        """The model's output, with a loss that leads nowhere where the chain skips the batch."""
+        if self.hands is None or self._judged or not model.training or not torch.is_grad_enabled():
+            return out
+        loss = out.get("loss") if isinstance(out, Mapping) else out[0]
+        if not isinstance(loss, torch.Tensor) or loss.dim():
+            raise BadInputError(
+                "the model returned no loss: label smoothing and compute_loss_func compute it elsewhere, where a callback sees nothing"
+            )
+        self._judged = True
+        if self.hands.judge(_mean(model, loss, kwargs), self._clip or math.inf):
+            return out
+        skipped = without_graph(loss)
+        if isinstance(out, Mapping):
+            out["loss"] = skipped  # type: ignore[index]
+            return out
+        return (skipped, *out[1:])
+
+
+def _mean(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> float:
+    """Loss per predicted token of this micro-batch; the Trainer has the model divide by its own count for the whole step."""
+    whole, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
+    value = float(loss.detach())
+    if whole is None or labels is None:
+        return value
+    shifts = (
+        getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
+    )  # such a loss has no target for the first token
+    own = int(((labels[..., 1:] if shifts else labels) != IGNORED).sum())
+    return value * float(whole) / max(own, 1)

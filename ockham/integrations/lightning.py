@@ -1,0 +1,97 @@
+"""Lightning: the chain around `training_step`, in a callback.
+
+    with ockham.Run("balanced", facts={"max_iters": 600, "vocab_size": 256}) as run:
+        trainer = lightning.Trainer(max_steps=600, callbacks=[OckhamCallback(run)])
+        trainer.fit(module, train_batches, val_batches)
+
+A batch that the chain skips gets a loss without a graph: Lightning's backward pass then has nothing to walk, no gradient
+appears, and the optimizer leaves weights, moments and weight decay alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from ockham.errors import BadInputError
+from ockham.integrations.hands import Hands, without_graph
+from ockham.run import Run
+
+
+class OckhamCallback(pl.Callback):
+    """Judges each batch of one process under automatic optimization.
+
+    Args:
+        run: open (`with ockham.Run(...) as run`); leaving its block ends it, whatever Lightning did.
+        monitor: the logged metric that is the validation loss, in nats per token.
+        keep: whether accepted weights are written as checkpoints of the run.
+
+    Raises:
+        BadInputError: when training starts with manual optimization, several processes or float16 with a loss scaler.
+
+    """
+
+    def __init__(self, run: Run, *, monitor: str = "val_loss", keep: bool = True) -> None:
+        self.run, self.monitor, self.keep = run, monitor, keep
+        self.hands: Hands | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the chain between the module's training step and what Lightning does with its loss."""
+        if not pl_module.automatic_optimization:
+            raise BadInputError(
+                "under manual optimization the module calls ockham.Run itself; see docs/integrations.md"
+            )
+        if trainer.world_size > 1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
+            raise BadInputError("OckhamCallback takes one process, in float32 or bfloat16")
+        self.hands = Hands(self.run, pl_module, trainer.optimizers[0], keep=self.keep)
+        pl_module.training_step = self._judged(trainer, pl_module.training_step)  # type: ignore[method-assign]
+
+    def on_before_optimizer_step(self, *_: object) -> None:
+        """All gradients of the step are there."""
+        if self.hands is not None:
+            self.hands.before_step()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object, **__: object) -> None:
+        """Record the batch; stop where the policy says so."""
+        if self.hands is not None:
+            self.hands.end()
+            trainer.should_stop |= self.hands.ended is not None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hand the validation loss to memory and anchor."""
+        found = trainer.callback_metrics.get(self.monitor)
+        if self.hands is not None and not trainer.sanity_checking and found is not None:
+            self.hands.evaluate(float(found))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the module its own step back, and end the run."""
+        if self.hands is not None:
+            del pl_module.training_step
+            self.hands.close()
+            self.hands = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, _: BaseException) -> None:
+        """Give the module its own step back; the run's block says how it ended."""
+        if self.hands is not None:
+            del pl_module.training_step
+            self.hands.leave()
+            self.hands = None
+
+    def _judged(self, trainer: pl.Trainer, step: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(step)
+        def training_step(*args: Any, **kwargs: Any) -> Any:
+            out = step(*args, **kwargs)
+            loss = out.get("loss") if isinstance(out, Mapping) else out
+            if self.hands is None or not isinstance(loss, torch.Tensor):
+                return out
+            if self.hands.judge(float(loss.detach()), trainer.gradient_clip_val or math.inf):
+                return out
+            skipped = without_graph(loss)
+            return {**out, "loss": skipped} if isinstance(out, Mapping) else skipped
+
+        return training_step

@@ -1,0 +1,159 @@
+"""Hugging Face's Trainer under the chain: real trainings of a small GPT-2, their skips, their log."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from ockham.errors import BadInputError
+from ockham.plugin import OccamPlugin
+from ockham.run import Run
+from tests.integrations import small
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    from ockham.integrations.huggingface import OckhamCallback
+
+pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::accelerate", "ignore:::torch")
+STEPS = 30
+
+
+class Rates(transformers.TrainerCallback):
+    """What the optimizer and the schedule see."""
+
+    def __init__(self):
+        self.used, self.scheduled = [], []
+
+    def on_train_begin(self, args, state, control, optimizer=None, **_):
+        plain = getattr(optimizer, "optimizer", optimizer)
+        plain.register_step_pre_hook(lambda o, *_: self.used.append(o.param_groups[0]["lr"]))
+
+    def on_step_end(self, args, state, control, lr_scheduler=None, **_):
+        self.scheduled.append(lr_scheduler.get_last_lr()[0])
+
+
+def rows(count):
+    tokens = [torch.cat([inputs, targets[:, -1:]], dim=1) for inputs, targets in small.batches(count)]
+    return [{"input_ids": row, "labels": row} for batch in tokens for row in batch]
+
+
+def fit(folder, *callbacks, steps=STEPS, **kwargs):
+    torch.manual_seed(1)
+    sizes = {"vocab_size": small.VOCAB, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(**sizes, **off, bos_token_id=0, eos_token_id=0)
+    )
+    model.walked = []
+    model.transformer.h[0].mlp.c_fc.weight.register_hook(lambda _: model.walked.append(1))
+    told = {
+        "output_dir": str(folder / "hf"), "max_steps": steps, "per_device_train_batch_size": 4, "learning_rate": 0.01,
+        "report_to": [], "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 10, "disable_tqdm": True,
+        "use_cpu": True, "logging_strategy": "no", "lr_scheduler_type": "linear", "warmup_steps": 4, "seed": 3,
+    }  # fmt: skip
+    arguments = transformers.TrainingArguments(**{**told, **kwargs})
+    trainer = transformers.Trainer(
+        model=model, args=arguments, train_dataset=rows(STEPS), eval_dataset=rows(2), callbacks=[*callbacks]
+    )
+    trainer.train()
+    return trainer
+
+
+def moments(trainer):
+    plain = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    return {int(state["step"]) for state in plain.state.values()}
+
+
+def test_the_chain_gates_a_real_training(tmp_path):
+    """A skipped batch walks no graph and moves neither weight nor moment; the log verifies and replays."""
+    with small.run(tmp_path) as run:
+        trainer = fit(tmp_path, OckhamCallback(run))
+    small.holds(tmp_path, batches=STEPS)
+    updated = small.verdicts(tmp_path)
+    assert 5 < sum(updated) < STEPS - 5
+    assert len(trainer.model.walked) == sum(updated)
+    assert moments(trainer) == {sum(updated)}
+    assert {9, 19, 29} <= {e["iter_num"] for e in small.of(tmp_path, "evaluation.recorded")}
+    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "COMPLETED"
+    assert trainer.args.max_grad_norm == 1.0  # given back
+    losses = [c["given"]["task_loss"] for c in small.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
+    assert losses[0] == pytest.approx(3.47, abs=0.1)  # ln 32 at the start: a mean per token
+    assert losses[-1] < losses[0]
+
+
+def test_a_new_anchor_is_asked_for_and_set(tmp_path):
+    """Where the policy wants one, the Trainer evaluates at that very step."""
+    with small.run(
+        tmp_path, "a", "balanced", "anchor.interval=7", "anchor.cooldown=1", "anchor.tolerance=9"
+    ) as run:
+        fit(tmp_path, OckhamCallback(run), steps=15, eval_steps=100)
+    moved = small.of(tmp_path, "anchor.consolidated")
+    assert [event["iter_num"] for event in moved] == [6, 13]
+    assert all(event["drift"] > 0 for event in moved)
+
+
+def test_a_turned_rate_holds_for_one_step(tmp_path):
+    """The optimizer sees it, the schedule does not; a warm-up may begin at 0."""
+
+    class Halving(OccamPlugin):
+        name = "halving"
+
+        def on_batch_start(self, ctx):
+            ctx.learning_rate *= 0.5 if ctx.iter_num % 2 else 1.0
+
+    rates = Rates()
+    with Run(plugins=[Halving()], runs=tmp_path / "runs", run_id="a") as run:
+        fit(tmp_path, rates, OckhamCallback(run), steps=8)
+    plain = [0.0, *rates.scheduled[:-1]]
+    assert plain[1] > 0
+    assert rates.used == pytest.approx([rate * (0.5 if i % 2 else 1) for i, rate in enumerate(plain)])
+    small.holds(tmp_path, batches=8)
+
+
+def test_observing_changes_nothing(tmp_path):
+    """Under `observe` the weights are those without the callback, to the last bit."""
+    plain = fit(tmp_path, steps=15).model.state_dict()
+    with small.run(tmp_path, policy="observe") as run:
+        watched = fit(tmp_path, OckhamCallback(run), steps=15).model.state_dict()
+    for name, weight in plain.items():
+        assert torch.equal(weight, watched[name]), name
+    small.holds(tmp_path, batches=15)
+
+
+def test_accumulated_batches_have_a_verdict_each(tmp_path):
+    """Each judged by its own mean loss, though the Trainer divides by the tokens of the whole step."""
+    with small.run(tmp_path) as run:
+        trainer = fit(tmp_path, OckhamCallback(run), steps=10, gradient_accumulation_steps=3)
+    contexts = [c for c in small.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
+    assert [(c["iter_num"], c.get("micro_step", 0)) for c in contexts] == [(i // 3, i % 3) for i in range(30)]
+    assert contexts[0]["given"]["task_loss"] == pytest.approx(3.47, abs=0.1)
+    assert len(trainer.model.walked) == sum(small.verdicts(tmp_path)) < 30
+    small.holds(tmp_path, batches=30)
+
+
+def test_a_policy_ends_the_training(tmp_path):
+    """Halt stops the Trainer, and the run says so."""
+
+    class Stop(OccamPlugin):
+        name = "stop"
+
+        def on_batch_end(self, ctx):
+            if ctx.iter_num == 3:
+                ctx.halt = True
+                ctx.decide("HALT", "FOUR_ARE_ENOUGH")
+
+    with Run(plugins=[Stop()], runs=tmp_path / "runs", run_id="a") as run:
+        trainer = fit(tmp_path, OckhamCallback(run))
+    assert trainer.state.global_step == 4
+    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "HALTED_BY_POLICY"
+
+
+def test_a_loss_that_a_callback_does_not_see_is_refused(tmp_path):
+    """Label smoothing takes it out of the model's hands; the record ends valid."""
+    with pytest.raises(BadInputError, match="label smoothing"), small.run(tmp_path) as run:
+        fit(tmp_path, OckhamCallback(run), label_smoothing_factor=0.1)
+    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
