@@ -1,15 +1,16 @@
 """Folders of many events for benchmarks: one real segment, made by a real run, repeated with places, times and IDs of its own.
 
-    python -m benchmarks.fleet FOLDER EVENTS        1 run a million events, segments of 20,000 as the writer makes them
+    python -m benchmarks.fleet FOLDER EVENTS [--small]      a run for each million events, in segments of 20,000
 
-The Parquet files are written by the code that writes a run's. Segments of all runs but the first are holes of the right
+The Parquet files are written by the code that writes a run's: as they are at the end of a run, one of each kind for fifty
+segments, or with --small as before they are compacted. Segments of all runs but the first are holes of the right
 size: no reader opens a segment that has its Parquet, and the disk stays free.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from ockham.record.derived import COMPACTED_SEGMENTS
 from ockham.record.folder import RunFolder, segment_name, write_durably
-from ockham.record.snapshots import complete_lines, parquet_bytes, tables
+from ockham.record.snapshots import Writer, complete_lines, tables
 from tests.made import made_run
 
 SEGMENT = 20_000
-RUN_EVENTS = 1_000_000
+RUN_EVENTS = SEGMENT * COMPACTED_SEGMENTS
+DAY = "2026-11-24"
 _MOVED = {
     "run_id": "$run",
     "sequence": "sequence + $events",
@@ -33,6 +36,7 @@ _MOVED = {
     # The first 48 bits of a UUIDv7 are milliseconds since 1970.
     "event_id": "printf('%08x-%04x', (epoch_ms(time) + $ms) >> 16, (epoch_ms(time) + $ms) & 65535) || substr(event_id, 14)",
 }
+Tables = dict[str, pa.Table]
 
 
 def template(batches: int = 9_500) -> tuple[Path, list[bytes]]:
@@ -45,53 +49,64 @@ def template(batches: int = 9_500) -> tuple[Path, list[bytes]]:
     return run.folder.path, lines
 
 
-def make(runs: Path, events: int, lines_too: bool = True) -> None:
-    """Write `events` events below `runs`, a run for each million."""
+def make(runs: Path, events: int, *, small: bool = False, first: int = 0) -> None:
+    """Write `events` events below `runs`, a run for each million, numbered from `first`."""
     path, lines = template()
     found = tables(lines)
     iters = max(found["contexts"].column("iter_num").to_pylist()) + 1
-    for number in range(0, events, RUN_EVENTS):
-        run_id = f"run-{number // RUN_EVENTS:04d}"
-        folder = RunFolder(runs, run_id)
+    for number in range(first * RUN_EVENTS, first * RUN_EVENTS + events, RUN_EVENTS):
+        folder = RunFolder(runs, f"run-{number // RUN_EVENTS:04d}")
         folder.create()
         shutil.copytree(path / "policies", folder.path / "policies")
         write_durably(folder.run_json, (path / "run.json").read_bytes())
-        for k in range(min(events - number, RUN_EVENTS) // SEGMENT):
-            moved = {
-                "run": run_id,
-                "events": k * SEGMENT,
-                "iters": k * iters,
-                "ms": (number // SEGMENT + k) * 60_000,
-            }
-            _segment(folder, found, lines if lines_too and number == 0 else [], moved)
+        count = min(events + first * RUN_EVENTS - number, RUN_EVENTS) // SEGMENT
+        moves = [
+            {"run": folder.run_id, "events": k * SEGMENT, "iters": k * iters, "ms": (number // SEGMENT + k) * 60_000}
+            for k in range(count)
+        ]  # fmt: skip
+        segments = [_segment(folder, lines if number == 0 else [], moved) for moved in moves]
+        for start in range(0, count, 1 if small else COMPACTED_SEGMENTS):
+            part = slice(start, start + (1 if small else COMPACTED_SEGMENTS))
+            _parquet(folder, found, moves[part], segments[part])
     shutil.rmtree(path.parent)
 
 
-def _segment(
-    folder: RunFolder, found: dict[str, pa.Table], lines: list[bytes], moved: dict[str, Any]
-) -> None:
-    first = moved["events"]
-    segment = folder.log(1, 0) / segment_name(first)
-    segment.parent.mkdir(parents=True, exist_ok=True)
-    if lines:
-        segment.write_bytes(b"".join(_line(line, moved) for line in lines))
-    else:
-        with segment.open("wb") as file:
+def _segment(folder: RunFolder, lines: list[bytes], moved: dict[str, Any]) -> dict[str, Any]:
+    path = folder.log(1, 0) / segment_name(moved["events"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        if lines:
+            file.write(b"".join(_line(line, moved) for line in lines))
+        else:
             file.truncate(SEGMENT * 830)
-    about = orjson.dumps({"segment": segment.name, "segment_bytes": segment.stat().st_size})
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": None}
+
+
+def _parquet(
+    folder: RunFolder, found: Tables, moves: list[dict[str, Any]], segments: list[dict[str, Any]]
+) -> None:
+    first = moves[0]["events"]
+    last = None if len(moves) == 1 else moves[-1]["events"] + SEGMENT - 1
     for kind, table in found.items():
-        path = folder.derived(kind, "2026-11-24", 1, 0, first)
+        path = folder.derived(kind, DAY, 1, 0, first, last)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(parquet_bytes(_moved(table, moved)))
-        path.with_suffix(".json").write_bytes(about)
+        writer = Writer(table.schema)
+        for moved in moves:
+            writer.add(_moved(table, moved))
+        path.write_bytes(writer.close()[0])
+        path.with_suffix(".json").write_bytes(orjson.dumps({"segments": segments}))
 
 
 def _moved(rows: pa.Table, moved: dict[str, Any]) -> pa.Table:
-    columns = ", ".join(
-        f'{_MOVED[name]} as "{name}"' if name in _MOVED else f'"{name}"' for name in rows.schema.names
-    )
+    """The rows elsewhere; columns that stay are not touched."""
+    names = [name for name in rows.schema.names if name in _MOVED]
+    columns = ", ".join(f'{_MOVED[name]} as "{name}"' for name in names)
     used = {name: value for name, value in moved.items() if f"${name}" in columns}
-    return duckdb.sql(f"select {columns} from rows", params=used).to_arrow_table().cast(rows.schema)
+    fresh = duckdb.sql(f"select {columns} from rows", params=used).to_arrow_table()
+    for name in names:
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(at), fresh.column(name).cast(rows.schema.field(at).type))
+    return rows
 
 
 def _line(line: bytes, moved: dict[str, Any]) -> bytes:
@@ -106,4 +121,12 @@ def _line(line: bytes, moved: dict[str, Any]) -> bytes:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), int(sys.argv[2]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("events", type=int)
+    parser.add_argument("--small", action="store_true", help="a Parquet file for each segment")
+    parser.add_argument("--first", type=int, default=0, help="number of the first run, to add to a folder")
+    given = parser.parse_args()
+    make(given.runs, given.events, small=given.small, first=given.first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +14,7 @@ from ockham.context import OccamContext, knob_values
 from ockham.event import Change, Decision
 from ockham.record.folder import RunFolder, write_durably
 from ockham.record.lines import ContextRecord, field_values, gauge_values
+from ockham.record.log import LogWriter
 
 REVISION = "sha256:" + "ab" * 32
 
@@ -41,6 +43,17 @@ def run_folder(runs: Path, run_id: str = "a") -> RunFolder:
     folder = RunFolder(runs, run_id)
     folder.create()
     write_durably(folder.run_json, b"{}")
+    return folder
+
+
+def log_folder(runs: Path, count: int = 24, segment_events: int = 10) -> RunFolder:
+    """A run whose one log has decisions and contexts in turn, and a NaN, in several segments."""
+    folder = run_folder(runs)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=segment_events)
+    for i in range(count // 2):
+        writer.append("decision.made", decision(i, observed=math.nan if i == 3 else float(i)), iter_num=i)
+        writer.append("context.recorded", context_record(i), iter_num=i)
+    writer.close()
     return folder
 
 

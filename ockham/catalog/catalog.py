@@ -31,6 +31,7 @@ from ockham.catalog.views import question, views
 from ockham.errors import QueryError
 from ockham.record.folder import RunFolder, list_runs
 
+_LOOKS = 4
 _DICTIONARY = """
 create or replace view data_dictionary as
 select v.view_name as view, c.column_name as "column", c.data_type as type, c.comment as comment, v.comment as view_comment
@@ -87,16 +88,22 @@ class Catalog:
 
         """
         self.refresh()
-        try:
-            # Arrow datasets are known to the connection alone; otherwise each query has a cursor of its own.
-            with (
-                contextlib.nullcontext(self.connection) if self.locked else self.connection.cursor() as cursor
-            ):
-                found = cursor.sql(text, params=dict(parameters)) if parameters else cursor.sql(text)
-                answer: pa.Table = pa.table({}) if found is None else found.to_arrow_table()
-                return answer
-        except duckdb.Error as error:
-            raise QueryError(" ".join(str(error).split())[:600]) from None
+        for _ in range(_LOOKS):
+            seen = self.version
+            try:
+                return self._answer(text, parameters)
+            except duckdb.Error as error:
+                self.refresh()
+                if self.version == seen:  # else: small files were compacted while we read them
+                    raise QueryError(" ".join(str(error).split())[:600]) from None
+        raise QueryError(f"the files in {self.runs} change faster than they can be read; try again")
+
+    def _answer(self, text: str, parameters: Mapping[str, Any] | None) -> pa.Table:
+        # Arrow datasets are known to the connection alone; otherwise each query has a cursor of its own.
+        with contextlib.nullcontext(self.connection) if self.locked else self.connection.cursor() as cursor:
+            found = cursor.sql(text, params=dict(parameters)) if parameters else cursor.sql(text)
+            answer: pa.Table = pa.table({}) if found is None else found.to_arrow_table()
+            return answer
 
     def rows(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The answer as dictionaries."""
@@ -127,6 +134,16 @@ class Catalog:
 
     def refresh(self) -> None:
         """Look at the files again; where nothing has changed this costs only the listing."""
+        for left in reversed(range(_LOOKS)):
+            try:
+                self._look()
+            except (OSError, duckdb.IOException):  # a file went between the listing and its reading
+                if not left:
+                    raise
+            else:
+                return
+
+    def _look(self) -> None:
         with self._lock:
             names = (
                 list_runs(self.runs)

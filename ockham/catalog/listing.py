@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ockham.record.cover import Made, beside, cover, log_of, made_of
 from ockham.record.folder import DERIVED, RunFolder
-from ockham.record.snapshots import sidecar
 
 _TICK_NS = 100_000_000
 
 
 class Sealed(NamedTuple):
-    """The Parquet file of one segment."""
+    """The Parquet file of one or more sealed segments."""
 
     run_id: str
     attempt: int
@@ -36,8 +36,7 @@ class Found(NamedTuple):
 
 class _Log(NamedTuple):
     changed: int
-    segments: list[Path]
-    sizes: list[int]
+    sizes: dict[str, int]  # of segments, by name
 
 
 class Listing:
@@ -45,8 +44,8 @@ class Listing:
 
     def __init__(self) -> None:
         self._logs: dict[Path, _Log] = {}
-        self._days: dict[str, tuple[int, dict[str, str]]] = {}
-        self._made_from: dict[str, int] = {}
+        self._days: dict[str, tuple[int, dict[str, dict[str, str]]]] = {}
+        self._made_from: dict[str, Made] = {}
 
     def find(self, folders: Iterable[RunFolder]) -> Found:
         """Parquet files and uncovered segments of runs."""
@@ -55,17 +54,22 @@ class Listing:
             parquet = {kind: self._parquet(folder.path / kind) for kind in DERIVED}
             for attempt, rank in folder.logs():
                 found.attempts.append((folder.run_id, attempt))
-                log = self._log(folder, attempt, rank)
-                for segment, size in zip(log.segments, log.sizes, strict=True):
-                    name = f"{attempt}-{rank}-{segment.stem}.parquet"
-                    files = [parquet[kind].get(name) for kind in DERIVED]
-                    # The files of a segment are written in this order, so the last one says that all are there.
-                    if files[-1] is None or None in files or self._size_of_source(files[-1]) != size:
-                        found.segments.append(segment)
-                    else:
-                        for kind, path in zip(DERIVED, files, strict=True):
-                            found.parquet[kind].append(Sealed(folder.run_id, attempt, str(path)))
+                self._add(found, folder, (attempt, rank), parquet)
         return found
+
+    def _add(
+        self, found: Found, folder: RunFolder, log: tuple[int, int],
+        parquet: Mapping[str, Mapping[str, Mapping[str, str]]],
+    ) -> None:  # fmt: skip
+        attempt, rank = log
+        paths = {kind: parquet[kind].get(f"{attempt}-{rank}", {}) for kind in DERIVED}
+        # The files of a segment are written in this order, so what stands beside the last says that all are there.
+        last = paths[DERIVED[-1]]
+        whole = [name for name in last if all(name in paths[kind] for kind in DERIVED)]
+        read = cover(whole, self._log(folder, attempt, rank).sizes, lambda name: self._made(last[name]))
+        found.segments.extend(folder.log(attempt, rank) / name for name in read.segments)
+        for kind in DERIVED:
+            found.parquet[kind] += [Sealed(folder.run_id, attempt, paths[kind][name]) for name in read.names]
 
     def _log(self, folder: RunFolder, attempt: int, rank: int) -> _Log:
         path = folder.log(attempt, rank)
@@ -73,33 +77,36 @@ class Listing:
         known = self._logs.get(path)
         if known is None or known.changed != changed:
             segments = folder.segments(attempt, rank)
-            known = _Log(changed, segments, [segment.stat().st_size for segment in segments])
+            known = _Log(changed, {segment.name: segment.stat().st_size for segment in segments})
             self._logs[path] = known
-        elif known.segments:
-            known.sizes[-1] = known.segments[-1].stat().st_size
+        elif known.sizes:
+            newest = next(reversed(known.sizes))
+            known.sizes[newest] = os.stat(path / newest).st_size  # noqa: PTH116
         return known
 
-    def _parquet(self, kind: Path) -> Mapping[str, str]:
-        """Names of Parquet files of all days, with their paths."""
-        names: dict[str, str] = {}
+    def _parquet(self, kind: Path) -> dict[str, dict[str, str]]:
+        """By log, the names of Parquet files of all days, with their paths."""
+        logs: dict[str, dict[str, str]] = {}
         for day in _folders(kind):
             changed = _changed(day)
             known = self._days.get(day)
             if known is None or known[0] != changed:
                 known = (changed, _files(day))
                 self._days[day] = known
-                for path in known[1].values():  # what stands beside it came by a rename into this folder too
-                    self._made_from.pop(path, None)
-            names |= known[1]
-        return names
+                for files in known[1].values():  # what stands beside it came by a rename into this folder too
+                    for path in files.values():
+                        self._made_from.pop(path, None)
+            for log, files in known[1].items():
+                logs.setdefault(log, {}).update(files)
+        return logs
 
-    def _size_of_source(self, parquet: str) -> int | None:
-        """Bytes of the segment that a Parquet file was made from, None where nothing says so."""
+    def _made(self, parquet: str) -> Made | None:
+        """The segments that a Parquet file was made from, None where nothing says so."""
         if parquet not in self._made_from:
-            size = (sidecar(Path(parquet)) or {}).get("segment_bytes")
-            if not isinstance(size, int):
+            made = made_of(beside(Path(parquet)))
+            if made is None:
                 return None
-            self._made_from[parquet] = size
+            self._made_from[parquet] = made
         return self._made_from[parquet]
 
 
@@ -122,6 +129,11 @@ def _folders(kind: Path) -> list[str]:
         return []
 
 
-def _files(day: str) -> dict[str, str]:
+def _files(day: str) -> dict[str, dict[str, str]]:
+    """By log and name, the Parquet files of a day."""
+    logs: dict[str, dict[str, str]] = {}
     with os.scandir(day) as entries:
-        return {entry.name: entry.path for entry in entries if entry.name.endswith(".parquet")}
+        for entry in entries:
+            if log := log_of(entry.name):
+                logs.setdefault(log, {})[entry.name] = entry.path
+    return logs

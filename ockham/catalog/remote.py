@@ -17,6 +17,7 @@ import orjson
 import platformdirs
 
 from ockham.errors import BadInputError
+from ockham.record.cover import beside, made_of
 from ockham.record.folder import DERIVED, RUN_ID, write_durably
 
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -79,12 +80,15 @@ def _bring(store: Any, path: str, root: Path) -> None:
             there[f"{run_id}/{rest}"] = about
     known = _known(root)
     now = {name: _mark(about) for name, about in there.items()}
-    # Segments last: by then it is known which of them their Parquet stands for.
+    # Segments last: by then it is known which of them Parquet stands for.
     for name in sorted(there, key=lambda n: (n.endswith(".jsonl"), n)):
         target = root / name
         if target.exists() and known.get(name) == now[name]:
             continue
         if name.endswith(".jsonl") and _covered(root, name, int(there[name]["size"])):
+            now[name] = f"hole {now[name]}"  # brought after all, should its Parquet go
+            if target.exists() and known.get(name) == now[name]:
+                continue
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as file:
                 file.truncate(int(there[name]["size"]))
@@ -97,16 +101,11 @@ def _bring(store: Any, path: str, root: Path) -> None:
 
 
 def _covered(root: Path, segment: str, size: int) -> bool:
-    """Whether the Parquet of a segment of this size has been brought."""
+    """Whether Parquet of a segment of this size has been brought."""
     run_id, _, log, name = segment.split("/")
-    stem = f"{log}-{name.removesuffix('.jsonl')}"
     for kind in DERIVED:
-        found = [
-            path
-            for path in (root / run_id / kind).glob(f"day=*/{stem}.json")
-            if path.with_suffix(".parquet").exists()
-        ]
-        if not any(orjson.loads(path.read_bytes()).get("segment_bytes") == size for path in found):
+        found = (root / run_id / kind).glob(f"day=*/{log}-*.parquet")
+        if not any((name, size) in (made_of(beside(path)) or ()) for path in found):
             return False
     return True
 

@@ -145,12 +145,27 @@ def pin(
         typer.echo(f"pinned to tag {git_tag}; push it, so that it lies elsewhere", err=True)
 
 
-def repair(run: RunArgument, runs: RunsOption = RUNS) -> None:
-    """Rebuild what is derived: Parquet files and tiles. The log itself is never touched."""
+def repair(
+    run: RunArgument,
+    compact: Annotated[
+        bool,
+        typer.Option("--compact", help="Only make what is missing, and one Parquet file of many small ones."),
+    ] = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Rebuild what is derived: Parquet files and tiles. The log itself is never touched.
+
+    Parquet of a run is compacted while it goes on and at its end; --compact is for a run that was killed.
+    """
     from ockham.record.folder import RunFolder
+    from ockham.record.repair import compact as compact_files
     from ockham.record.repair import rebuild
 
-    done = rebuild(RunFolder(runs, resolve(runs, run)))
+    folder = RunFolder(runs, resolve(runs, run))
+    if compact:
+        typer.echo("{} Parquet files before, {} now".format(*compact_files(folder)), err=True)
+        return
+    done = rebuild(folder)
     typer.echo(
         f"rebuilt {done.parquet} Parquet files and {done.tiles} tiles; `ockham verify {run}` judges the rest",
         err=True,

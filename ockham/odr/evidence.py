@@ -16,9 +16,9 @@ import orjson
 
 from ockham.errors import CannotJudgeError
 from ockham.odr.claims import Side
+from ockham.record.derived import update
 from ockham.record.folder import RunFolder, list_runs
 from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.snapshots import derive
 
 MAX_LINE = 65_536
 _CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
@@ -164,7 +164,7 @@ def derive_all(runs: Path) -> None:
     for run in list_runs(runs):
         folder = RunFolder(runs, run)
         for attempt, rank in folder.logs():
-            derive(folder, attempt, rank, last=True)
+            update(folder, attempt, rank, last=True)
 
 
 def policies_of(folder: RunFolder) -> list[Path]:

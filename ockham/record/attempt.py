@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from ockham.errors import RunError
+from ockham.record.derived import update
 from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, write_durably
 from ockham.record.lines import StateRecord
@@ -21,7 +22,7 @@ from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import VerifierKey, parse_key, signer
 from ockham.record.peers import Peers
 from ockham.record.recovery import gap_after, recover
-from ockham.record.snapshots import complete_lines, derive
+from ockham.record.snapshots import complete_lines
 
 WAIT_FOR_RANK_0_SECONDS = 120
 
@@ -108,7 +109,7 @@ class Attempt:
             self.log.append("run.finished", {**finished, **times}, urgent=True)
         finally:
             self.log.close()
-        derive(self.folder, self.number, self.rank, last=True)
+        update(self.folder, self.number, self.rank, last=True)
 
     def event_id(self, place: Place | None) -> str | None:
         """The ID of an event that this attempt has handed over."""
@@ -170,7 +171,7 @@ class Attempt:
     def _derive_in_background(self, _segment: Path) -> None:
         """In a process of its own at low priority: Parquet of a sealed segment costs the trainer no GIL."""
         subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-P", "-m", "ockham.record.snapshots", str(self.folder.runs), self.folder.run_id],
+            [sys.executable, "-P", "-m", "ockham.record.derived", str(self.folder.runs), self.folder.run_id],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 

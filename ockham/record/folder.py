@@ -6,7 +6,8 @@ runs/<run_id>/
   log/<attempt>-<rank>/<first sequence>.jsonl segments; one writer for each folder, held by `lock`
   log/<attempt>-<rank>/checkpoint, tile/      signed tree head and Merkle tiles (C2SP)
   blobs/<sha256>                              what is too big for a line
-  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first sequence>.parquet   derived
+  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first sequence>.parquet            derived
+  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first>-<last sequence>.parquet     compacted
   checkpoints/<snapshot_id>/                  weights (safetensors) and state (JSON)
 """
 
@@ -125,9 +126,12 @@ class RunFolder:
             raise RunError(f"checkpoint ID {snapshot_id!r:.80} is not allowed: a-z, 0-9, '.', '_' and '-'")
         return self.checkpoints / snapshot_id
 
-    def derived(self, kind: str, day: str, attempt: int, rank: int, first: int) -> Path:
-        """The Parquet file of one segment and kind."""
-        return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}.parquet"
+    def derived(
+        self, kind: str, day: str, attempt: int, rank: int, first: int, last: int | None = None
+    ) -> Path:
+        """The Parquet file of one segment and kind; with the sequence of its last event, of more than one."""
+        upto = "" if last is None else f"-{last:012d}"
+        return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{upto}.parquet"
 
 
 def segment_name(first: int) -> str:

@@ -12,11 +12,12 @@ import filelock
 import orjson
 
 from ockham.errors import LogError, LogLockedError
+from ockham.record.derived import update
 from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, sync_folder, write_durably
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import NoteError, VerifierKey, open_note
-from ockham.record.snapshots import complete_lines, derive
+from ockham.record.snapshots import complete_lines
 from ockham.record.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
 
 TORN = "torn"
@@ -49,7 +50,7 @@ def recover(
     try:
         check_signed(folder, attempt, rank, keys)
         found = _cut(folder, attempt, rank)
-        derive(folder, attempt, rank, last=True)
+        update(folder, attempt, rank, last=True)
     finally:
         lock.release()
     return found

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from typing import NamedTuple
 
+import filelock
+
+from ockham.record.derived import update
 from ockham.record.folder import DERIVED, RunFolder
 from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.snapshots import complete_lines, derive
+from ockham.record.snapshots import complete_lines
 from ockham.record.tiles import LEVEL_BITS, TileWriter, tile_sizes
 
 
@@ -27,12 +30,40 @@ def rebuild(folder: RunFolder) -> Rebuilt:
     """
     folder.require()
     for kind in DERIVED:
-        shutil.rmtree(folder.path / kind, ignore_errors=True)
-    segments = tiles = 0
+        for day in (folder.path / kind).glob("day=*"):
+            shutil.rmtree(day, ignore_errors=True)
+    tiles = 0
     for attempt, rank in folder.logs():
-        segments += derive(folder, attempt, rank, last=True)
+        update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
         tiles += _tiles(folder, attempt, rank)
-    return Rebuilt(segments * len(DERIVED), tiles)
+    return Rebuilt(_parquet_files(folder), tiles)
+
+
+def compact(folder: RunFolder) -> tuple[int, int]:
+    """Write the Parquet files that are missing and compact the small ones; how many there were, and are.
+
+    Raises:
+        RunError: if there is no such run.
+
+    """
+    folder.require()
+    before = _parquet_files(folder)
+    for attempt, rank in folder.logs():
+        update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
+    return before, _parquet_files(folder)
+
+
+def _is_over(folder: RunFolder, attempt: int, rank: int) -> bool:
+    """Whether nobody writes this log any more, so that its last segment will not grow."""
+    try:
+        with filelock.FileLock(str(folder.log(attempt, rank) / "lock"), timeout=0):
+            return True
+    except filelock.Timeout:
+        return False
+
+
+def _parquet_files(folder: RunFolder) -> int:
+    return sum(1 for kind in DERIVED for _ in (folder.path / kind).glob("day=*/*.parquet"))
 
 
 def _tiles(folder: RunFolder, attempt: int, rank: int) -> int:

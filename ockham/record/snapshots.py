@@ -1,21 +1,11 @@
-"""Parquet snapshots: the lines of a segment as typed columns, one file for each kind and segment.
-
-Derived and rebuildable: the lines are the record. Beside each file stands a `.json` with its digest, the range of
-sequences and the size of the segment that it was made from; a reader takes the Parquet of a segment if that size is
-still the segment's, and the lines otherwise. A crash leaves a `.tmp` that nobody reads.
-
-    python -P -m ockham.record.snapshots RUNS RUN_ID     makes what is missing for all sealed segments
-"""
+"""Snapshots: lines as typed columns, a table for each kind, and the bytes of a Parquet file of one."""
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -23,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ockham.context import FIELDS, GAUGES, KNOBS
 from ockham.event import kind_of, number
-from ockham.record.folder import DERIVED, RunFolder, first_sequence, write_durably
+from ockham.record.folder import DERIVED
 
 _ARROW: Mapping[str, pa.DataType] = {
     "float": pa.float64(),
@@ -60,14 +50,9 @@ CONTEXTS = pa.schema([
 EVENTS = pa.schema([*_WHERE, ("type", pa.string()), ("subject", pa.string()), ("data", pa.string())])
 SCHEMAS: Mapping[str, pa.Schema] = dict(zip(DERIVED, (CONTEXTS, DECISIONS, EVENTS), strict=True))
 Row = dict[str, Any]
+_REPEATED = frozenset({"run_id", "hook", "plugin", "action", "reason_code", "policy_revision", "type"})
+ROW_GROUP = 60_000  # a segment has 20,000 events
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
-
-
-class Coverage(NamedTuple):
-    """What a reader of one log reads: Parquet files by kind, and segments that have none yet."""
-
-    parquet: dict[str, list[Path]]
-    segments: list[Path]
 
 
 def tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
@@ -97,100 +82,58 @@ def complete_lines(segment: Path, upto: int | None = None) -> tuple[list[bytes],
     return data[:end].split(b"\n")[:-1], end
 
 
-def coverage(folder: RunFolder, attempt: int, rank: int) -> Coverage:
-    """Which Parquet files stand for the segments of a log, and which segments must be read as lines."""
-    found = Coverage({kind: [] for kind in DERIVED}, [])
-    for segment in folder.segments(attempt, rank):
-        files = derived_files(folder, segment, attempt, rank)
-        if len(files) == len(DERIVED):
-            for kind, path in files.items():
-                found.parquet[kind].append(path)
-        else:
-            found.segments.append(segment)
-    return found
-
-
-def derived_files(folder: RunFolder, segment: Path, attempt: int, rank: int) -> dict[str, Path]:
-    """The Parquet files of a segment that were made from as many bytes as it has now."""
-    files: dict[str, Path] = {}
-    size = segment.stat().st_size
-    name = f"{attempt}-{rank}-{first_sequence(segment):012d}.parquet"
-    for kind in DERIVED:
-        for path in (folder.path / kind).glob(f"day=*/{name}"):
-            about = sidecar(path)
-            if about is not None and about.get("segment_bytes") == size:
-                files[kind] = path
-    return files
-
-
-def sidecar(parquet: Path) -> dict[str, Any] | None:
-    """What stands beside a Parquet file, None where it is missing or unreadable."""
-    try:
-        about = orjson.loads(parquet.with_suffix(".json").read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    return about if isinstance(about, dict) else None
-
-
-def derive(folder: RunFolder, attempt: int, rank: int, *, last: bool = False) -> int:
-    """Write the Parquet files that are missing; returns how many segments were done.
-
-    The last segment is still being written, so it is done only where `last` says that its writer is gone.
-    """
-    segments = folder.segments(attempt, rank)
-    todo = segments if last else segments[:-1]
-    done = 0
-    for segment in todo:
-        if len(derived_files(folder, segment, attempt, rank)) < len(DERIVED):
-            _derive_segment(folder, segment, attempt, rank)
-            done += 1
-    return done
-
-
-def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -> None:
-    lines, size = complete_lines(segment)
-    if not lines or size != segment.stat().st_size:
-        return  # a torn tail: recovery decides about it, the lines are read meanwhile
-    for kind, table in tables(lines).items():
-        day = str(orjson.loads(lines[0])["time"])[:10]
-        path = folder.derived(kind, day, attempt, rank, first_sequence(segment))
-        data = parquet_bytes(table)
-        write_durably(path, data)
-        write_durably(path.with_suffix(".json"), sidecar_bytes(table, data, segment.name, lines))
-
-
-def sidecar_bytes(table: pa.Table, parquet: bytes, segment: str, lines: list[bytes]) -> bytes:
-    """What stands beside a Parquet file: its digest, its rows, and the lines that it was made from."""
-    sequences = table.column("sequence")
-    whole = b"".join(line + b"\n" for line in lines)
-    about = {
-        "sha256": hashlib.sha256(parquet).hexdigest(),
-        "rows": table.num_rows,
-        "first_sequence": sequences[0].as_py() if table.num_rows else None,
-        "last_sequence": sequences[-1].as_py() if table.num_rows else None,
-        "segment": segment,
-        "segment_bytes": len(whole),
-        "segment_sha256": hashlib.sha256(whole).hexdigest(),
-    }
-    return orjson.dumps(about, option=orjson.OPT_INDENT_2)
-
-
 def parquet_bytes(table: pa.Table) -> bytes:
     """A table as the Parquet file that is written for it: the same rows give the same bytes."""
-    sink = pa.BufferOutputStream()
-    repeated = [
-        n
-        for n in table.schema.names
-        if n in {"run_id", "hook", "plugin", "action", "reason_code", "policy_revision", "type"}
-    ]
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        use_dictionary=repeated,  # type: ignore[arg-type]  # the stubs know only a bool
-        row_group_size=20_000,
-    )
-    return sink.getvalue().to_pybytes()
+    writer = Writer(table.schema)
+    writer.add(table)
+    return writer.close()[0]
+
+
+def rows_of(table: pa.Table) -> dict[str, int | None]:
+    """How many rows, and the sequences of the first and the last."""
+    sequences = table.column("sequence")
+    ends = (sequences[0].as_py(), sequences[-1].as_py()) if table.num_rows else (None, None)
+    return {"rows": table.num_rows, "first_sequence": ends[0], "last_sequence": ends[1]}
+
+
+def rows_together(before: dict[str, int | None], more: dict[str, int | None]) -> dict[str, int | None]:
+    """What `rows_of` says of the rows of two tables, one behind the other."""
+    if not before["rows"] or not more["rows"]:
+        return more if more["rows"] else before
+    return {**more, "rows": before["rows"] + more["rows"], "first_sequence": before["first_sequence"]}
+
+
+class Writer:
+    """One Parquet file in memory, from tables that come one after the other; never more than a row group waits."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in schema.names if name in _REPEATED],  # type: ignore[arg-type]  # the stubs know only a bool
+        )
+        self._waiting = schema.empty_table()
+        self._rows: dict[str, int | None] = rows_of(self._waiting)
+
+    def add(self, table: pa.Table) -> None:
+        """Further rows."""
+        self._rows = rows_together(self._rows, rows_of(table))
+        self._waiting = pa.concat_tables([self._waiting, table])
+        while self._waiting.num_rows >= ROW_GROUP:
+            self._write(ROW_GROUP)
+
+    def close(self) -> tuple[bytes, dict[str, int | None]]:
+        """The file, and what `rows_of` says of all its rows."""
+        if self._waiting.num_rows or not self._rows["rows"]:
+            self._write(ROW_GROUP)
+        self._writer.close()
+        return self._sink.getvalue().to_pybytes(), self._rows
+
+    def _write(self, count: int) -> None:
+        self._writer.write_table(self._waiting.slice(0, count).combine_chunks(), row_group_size=ROW_GROUP)
+        self._waiting = self._waiting.slice(count)
 
 
 def _add(columns: dict[str, list[Any]], row: Row) -> None:
@@ -275,16 +218,3 @@ def _scalar(value: Any) -> float | None:
 def _microseconds(text: str) -> int:
     """RFC 3339 as microseconds since 1970."""
     return (dt.datetime.fromisoformat(text) - _EPOCH) // dt.timedelta(microseconds=1)
-
-
-def main(arguments: list[str]) -> int:
-    """Derive what is missing for all logs of a run, at low priority."""
-    os.nice(10)
-    folder = RunFolder(arguments[0], arguments[1])
-    for attempt, rank in folder.logs():
-        derive(folder, attempt, rank)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.record.folder import DERIVED, RunFolder, first_sequence
+from ockham.record.folder import RunFolder
 from ockham.record.note import VerifierKey, parse_key
 from ockham.record.pin import pinned_heads
 from ockham.record.report import Report
-from ockham.record.snapshots import complete_lines, parquet_bytes, sidecar_bytes, tables
+from ockham.record.verify_derived import check_derived
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_ranks import judge_together
 from ockham.record.verify_story import Story
@@ -69,7 +67,7 @@ def verify_run(
         stories[place].end()
         report.logs.append(checks[place].finish())
         if derived:
-            _derived(folder, attempt, rank, report)
+            check_derived(folder, attempt, rank, report)
     pruned = frozenset().union(*(story.pruned for story in stories.values()))  # a later attempt prunes too
     for place, story in stories.items():
         _checkpoints(folder, story, checks[place], pruned, report)
@@ -162,46 +160,6 @@ def _metadata(saved: Mapping[str, Any], name: str, data: bytes, report: Report) 
             "names another tree head than the log does",
             saved["sequence"],
         )
-
-
-def _derived(folder: RunFolder, attempt: int, rank: int, report: Report) -> None:
-    """Each Parquet file holds exactly what its lines hold, and stands beside a description that says so."""
-    segments = {first_sequence(segment): segment for segment in folder.segments(attempt, rank)}
-    made: dict[int, tuple[list[bytes], dict[str, pa.Table]]] = {}
-    for kind in DERIVED:
-        for path in sorted((folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")):
-            report.count("Parquet files")
-            place = path.relative_to(folder.path)
-            segment = segments.get(int(path.stem.rsplit("-", 1)[1]))
-            if segment is None:
-                report.add("derived", place, "belongs to no segment of the log")
-                continue
-            first = first_sequence(segment)
-            try:
-                if first not in made:
-                    lines, _ = complete_lines(segment)
-                    made[first] = lines, tables(lines)
-            except (ValueError, KeyError, TypeError, pa.ArrowException):
-                continue  # the lines themselves are broken: said already
-            lines, found = made[first]
-            if not _equal(path, found[kind], segment.name, lines):
-                report.add(
-                    "derived", place, "does not hold what the lines hold, or its .json does not: rebuild it"
-                )
-
-
-def _equal(path: Path, expected: pa.Table, segment: str, lines: list[bytes]) -> bool:
-    """Same rows: the same bytes as we would write now, else (another version of Arrow wrote it) value by value."""
-    data = path.read_bytes()
-    try:
-        if path.with_suffix(".json").read_bytes() != sidecar_bytes(expected, data, segment, lines):
-            return False
-        if data == parquet_bytes(expected):
-            return True
-        found = pq.read_table(path, schema=expected.schema, partitioning=None)
-    except (OSError, pa.ArrowException):
-        return False
-    return repr(found.to_pylist()) == repr(expected.to_pylist())  # NaN is NaN in a repr
 
 
 def _reach(report: Report, pins_given: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 
 import pyarrow as pa
@@ -11,11 +12,13 @@ import pytest
 from ockham.catalog import Catalog
 from ockham.catalog.views import VIEWS, question, question_names, views
 from ockham.errors import CannotJudgeError, QueryError
-from ockham.record.folder import RunFolder
+from ockham.record import derived
+from ockham.record.derived import update
+from ockham.record.folder import DERIVED, RunFolder
 from ockham.run import Run
 from tests.catalog.resumed import resumed_run
 from tests.made import made_run
-from tests.samples import events
+from tests.samples import events, log_folder
 
 PROMISED = {
     "runs", "run_summary", "events", "decisions", "contexts", "gate_decisions", "compressor_decisions",
@@ -226,6 +229,41 @@ def test_a_batch_is_seen_within_two_seconds_of_a_torn_log(tmp_path):
     assert live.rows("select rank, count(*) as n from decisions group by all order by all") == [
         {"rank": 0, "n": 6}, {"rank": 1, "n": 1}
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_files_that_are_compacted_while_they_are_read(tmp_path, monkeypatch, locked, times):
+    """The files that a query was to read go after it has looked at the folder: it looks again, and has every row once."""
+    folder = log_folder(tmp_path, 60)
+    monkeypatch.setattr(derived, "_compact", lambda *_, **__: None)
+    update(folder, 1, 0, last=True)
+    monkeypatch.undo()
+    catalog = Catalog(tmp_path, locked=locked)
+    answer, left = catalog._answer, iter(range(times))
+
+    def goes_first(*words):
+        if next(left, None) is not None:
+            for kind in DERIVED:
+                for day in (folder.path / kind).glob("day=*"):
+                    shutil.rmtree(day)
+            update(folder, 1, 0, last=times % 2 == 1)
+        return answer(*words)
+
+    monkeypatch.setattr(catalog, "_answer", goes_first)
+    found = catalog.rows(
+        "select count(*) as n, count(distinct sequence) as places, max(time) as last from events"
+    )
+    assert (found[0]["n"], found[0]["places"]) == (66, 66)
+
+
+def test_a_query_that_is_wrong_is_wrong_at_once(catalog, monkeypatch):
+    """Files that have not changed are no reason to ask again."""
+    asked, answer = [], catalog._answer
+    monkeypatch.setattr(catalog, "_answer", lambda *words: asked.append(1) or answer(*words))
+    with pytest.raises(QueryError):
+        catalog.sql("select nothing from decisions")
+    assert asked == [1]
 
 
 def test_superseded_rows_are_marked(tmp_path):

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from ockham.catalog.listing import Listing
+from ockham.record.cover import covered
 from ockham.record.folder import DERIVED, RunFolder
-from ockham.record.snapshots import coverage
 from tests.made import made_run
 
 
@@ -30,10 +30,10 @@ def age(folder: RunFolder) -> None:
 
 def agrees(listing: Listing, folder: RunFolder) -> bool:
     """The listing says what asking for every file says."""
-    found, asked = listing.find([folder]), coverage(folder, 1, 0)
-    return found.segments == asked.segments and found.parquet == {
-        kind: [("a", 1, str(path)) for path in paths] for kind, paths in asked.parquet.items()
-    }
+    found, asked = listing.find([folder]), covered(folder, 1, 0)
+    return [path.name for path in found.segments] == asked.segments and all(
+        [Path(file.path).name for file in files] == asked.names for files in found.parquet.values()
+    )
 
 
 def test_a_sealed_run_is_read_as_parquet(folder):
@@ -69,14 +69,14 @@ def test_a_segment_that_grew_is_read_as_lines(folder):
     assert agrees(listing, folder)
 
 
-def test_a_sidecar_that_is_replaced_is_read_again(folder):
+def test_what_stands_beside_is_read_again_where_it_is_replaced(folder):
     """As `write_durably` replaces it: by a rename."""
     listing = Listing()
     age(folder)
     listing.find([folder])
     beside = next((folder.path / DERIVED[-1]).rglob("*.json"))
     other = beside.with_name("x.tmp")
-    other.write_bytes(orjson.dumps({"segment_bytes": 1}))
+    other.write_bytes(orjson.dumps({"segments": [{"name": "000000000000.jsonl", "bytes": 1}]}))
     other.rename(beside)
     assert listing.find([folder]).segments == folder.segments(1, 0)
 

@@ -14,9 +14,9 @@ from ockham.odr.claims import Side
 from ockham.odr.evidence import cut, lay_out, pinned, policies_of
 from ockham.odr.lint import lint_folder
 from ockham.odr.packed import pack, unpack
+from ockham.record.derived import update
 from ockham.record.folder import RunFolder
 from ockham.record.log import LogWriter
-from ockham.record.snapshots import derive
 from tests.odr.checks import checked, record_text
 from tests.odr.runs import accepting, events_of
 from tests.odr.samples import TODAY, put
@@ -143,7 +143,7 @@ def test_the_same_log_gives_the_same_digits(tmp_path):
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     writer.append("decision.made", decision(0))
     writer.close()
-    derive(folder, 1, 0, last=True)
+    update(folder, 1, 0, last=True)
     file = next((folder.path / "decisions").rglob("*.parquet"))
     table = pq.read_table(file, partitioning=None)
     values = [math.sin(i) * 10 ** (i % 7) for i in range(rows)]

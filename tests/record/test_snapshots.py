@@ -1,6 +1,6 @@
 import math
 
-import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -8,58 +8,34 @@ from hypothesis import strategies as st
 
 from ockham.context import FIELDS
 from ockham.record import snapshots
-from ockham.record.log import LogWriter
-from tests.samples import REVISION, context_record, decision, lines, run_folder
+from tests.samples import lines, log_folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = run_folder(tmp_path)
-    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
-    for i in range(12):
-        writer.append("decision.made", decision(i, observed=math.nan if i == 3 else float(i)), iter_num=i)
-        writer.append("context.recorded", context_record(i), iter_num=i)
-    writer.close()
-    return folder
+    return log_folder(tmp_path)
 
 
-def test_parquet_holds_what_the_lines_say(folder):
-    """Each kind's Parquet equals the table made from the lines."""
-    snapshots.derive(folder, 1, 0, last=True)
-
-    covered = snapshots.coverage(folder, 1, 0)
-    assert covered.segments == []
-    for kind, table in snapshots.tables(lines(folder)).items():
-        rows = [
-            row
-            for path in covered.parquet[kind]
-            for row in pq.read_table(path, partitioning=None).to_pylist()
-        ]
-        assert repr(rows) == repr(table.to_pylist())
-
-
-def test_a_live_segment_is_read_as_lines(folder):
-    """The segment that may still grow has no Parquet."""
-    snapshots.derive(folder, 1, 0)
-
-    covered = snapshots.coverage(folder, 1, 0)
-    assert [path.name for path in covered.segments] == ["000000000020.jsonl"]
-    assert len(covered.parquet["decisions"]) == 2
+@pytest.mark.parametrize("group", [1, 5, 7, 1000])
+def test_a_file_made_in_parts_holds_the_rows_of_all(folder, monkeypatch, group):
+    """Whatever a row group holds, and where a part has no rows."""
+    monkeypatch.setattr(snapshots, "ROW_GROUP", group)
+    found = lines(folder)
+    for kind, whole in snapshots.tables(found).items():
+        writer = snapshots.Writer(whole.schema)
+        for start in range(0, len(found), 9):
+            writer.add(snapshots.tables(found[start : start + 9])[kind])
+        writer.add(whole.schema.empty_table())
+        data, rows = writer.close()
+        assert repr(pq.read_table(pa.BufferReader(data)).to_pylist()) == repr(whole.to_pylist())
+        assert rows == snapshots.rows_of(whole)
+        assert pq.ParquetFile(pa.BufferReader(data)).num_row_groups == -(-whole.num_rows // group)
 
 
-def test_a_segment_that_grew_is_read_as_lines_again(folder):
-    """Parquet counts only as long as it was made from all the bytes that are there."""
-    snapshots.derive(folder, 1, 0, last=True)
-    with folder.segments(1, 0)[-1].open("ab") as file:
-        file.write(b'{"torn')
-
-    assert [path.name for path in snapshots.coverage(folder, 1, 0).segments] == ["000000000020.jsonl"]
-
-
-def test_deriving_twice_writes_nothing(folder):
-    """What is there and fits is left alone."""
-    assert snapshots.derive(folder, 1, 0, last=True) == 3
-    assert snapshots.derive(folder, 1, 0, last=True) == 0
+def test_a_file_without_rows_has_its_columns(folder):
+    """Typed though empty."""
+    empty = snapshots.DECISIONS.empty_table()
+    assert pq.read_table(pa.BufferReader(snapshots.parquet_bytes(empty))).schema == snapshots.DECISIONS
 
 
 @given(st.binary(max_size=200))
@@ -84,13 +60,3 @@ def test_contexts_have_every_field(folder):
             assert f"base_{field.name}" in row
     assert (row["base_updated"], row["updated"], row["applied_update"]) == (True, False, False)
     assert (row["grad_norm"], row["model_params"], row["drift_ceiling"]) == (0.75, 124, math.inf)
-
-
-def test_day_and_sidecar(folder):
-    """The file lies under its day, and what stands beside it names range and digest."""
-    snapshots.derive(folder, 1, 0, last=True)
-    path = snapshots.coverage(folder, 1, 0).parquet["decisions"][0]
-
-    about = snapshots.sidecar(path)
-    assert path.parent.name == "day=" + orjson.loads(lines(folder)[0])["time"][:10]
-    assert (about["first_sequence"], about["last_sequence"], about["rows"]) == (0, 8, 5)

@@ -1,0 +1,120 @@
+"""Verify, the Parquet files: each holds exactly what the lines of its segments hold, and what stands beside it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ockham.record.cover import beside, beside_bytes, covered, log_of, made_of, segment_of
+from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.report import Report
+from ockham.record.snapshots import SCHEMAS, complete_lines, parquet_bytes, rows_of, rows_together, tables
+
+
+class _Claim:
+    """One Parquet file, held against the segments that it says it was made from, one after the other."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path, self.kind = path, kind
+        self.made = [name for name, _ in made_of(beside(path)) or ()]
+        self.holds = True
+        self._next = 0
+        self._segments: list[dict[str, Any]] = []
+        self._rows = rows_of(SCHEMAS[kind].empty_table())
+        self._file: pq.ParquetFile | None = None
+        self._group = 0
+        self._waiting = SCHEMAS[kind].empty_table()
+
+    def take(self, segment: dict[str, Any], expected: pa.Table) -> None:
+        """Compare the rows of one segment with the next rows of the file."""
+        if not self.holds:
+            return
+        self._segments.append(segment)
+        self._rows = rows_together(self._rows, rows_of(expected))
+        try:
+            self.holds = _same(self._read(expected.num_rows), expected)
+        except (OSError, ValueError, pa.ArrowException):
+            self.holds = False
+
+    def end(self) -> bool:
+        """Whether the file holds this and no more."""
+        try:
+            data = self.path.read_bytes()
+            told = self.path.with_suffix(".json").read_bytes()
+            return (
+                self.holds
+                and [segment["name"] for segment in self._segments] == self.made
+                and self._read(1).num_rows == 0
+                and told == beside_bytes(data, self._rows, self._segments)
+            )
+        except (OSError, ValueError, pa.ArrowException):
+            return False
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    def _read(self, count: int) -> pa.Table:
+        """The next rows, so many at most."""
+        if self._file is None:
+            self._file = pq.ParquetFile(self.path)
+        while self._waiting.num_rows < count and self._group < self._file.num_row_groups:
+            group = self._file.read_row_group(self._group)
+            self._waiting = pa.concat_tables([self._waiting, group])
+            self._group += 1
+        found = self._waiting.slice(0, count)
+        self._waiting = self._waiting.slice(count)
+        return found
+
+
+def check_derived(folder: RunFolder, attempt: int, rank: int, report: Report) -> None:
+    """Report each Parquet file of a log that is not what its lines make."""
+    log = {segment.name: segment for segment in folder.segments(attempt, rank)}
+    claims = _claims(folder, attempt, rank, report, set(log))
+    broken = set()
+    for name, segment in log.items():
+        about_it = [claim for claim in claims if name in claim.made]
+        if not about_it:
+            continue
+        try:
+            lines, _ = complete_lines(segment)
+            made, told = tables(lines), segment_of(name, lines)
+        except (ValueError, KeyError, TypeError, pa.ArrowException):
+            broken |= {claim.path for claim in about_it}  # the lines themselves are broken: said already
+            continue
+        for claim in about_it:
+            claim.take(told, made[claim.kind])
+    for claim in claims:
+        if not claim.end() and claim.path not in broken:
+            what = "does not hold what the lines hold, or its .json does not: rebuild it"
+            report.add("derived", claim.path.relative_to(folder.path), what)
+
+
+def _claims(folder: RunFolder, attempt: int, rank: int, report: Report, log: set[str]) -> list[_Claim]:
+    """The Parquet files that say what they were made from; the others are reported."""
+    read = set(covered(folder, attempt, rank).names)
+    claims = []
+    for kind in DERIVED:
+        for path in sorted((folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")):
+            report.count("Parquet files")
+            claim = _Claim(path, kind)
+            if log_of(path.name) and claim.made and set(claim.made) <= log:
+                claims.append(claim)
+            elif (
+                path.name in read or path.with_suffix(".json").exists()
+            ):  # else: a crash, and nobody reads it
+                report.add(
+                    "derived", path.relative_to(folder.path), "belongs to no segment of the log: rebuild it"
+                )
+    return claims
+
+
+def _same(found: pa.Table, expected: pa.Table) -> bool:
+    """The same rows; NaN is the same as NaN."""
+    if found.num_rows != expected.num_rows or not found.schema.equals(expected.schema):
+        return False
+    if found.equals(expected) or parquet_bytes(found.combine_chunks()) == parquet_bytes(expected):
+        return True
+    return repr(found.to_pylist()) == repr(expected.to_pylist())

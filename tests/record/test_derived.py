@@ -1,0 +1,230 @@
+"""Parquet of segments: made, compacted, found; each event is read exactly once whenever a crash comes."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import shutil
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from ockham.catalog import Catalog
+from ockham.record import derived, snapshots
+from ockham.record.cover import beside, beside_bytes, covered, is_compacted
+from ockham.record.derived import update
+from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.report import Report
+from ockham.record.verify_derived import check_derived
+from tests.samples import REVISION, lines, log_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return log_folder(tmp_path)
+
+
+def small(folder, last=True):
+    """Parquet of each segment, not compacted, as of a log whose writer is gone or is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(derived, "_compact", lambda *_, **__: None)
+        return update(folder, 1, 0, last=last)
+
+
+def files(folder, kind="decisions"):
+    return sorted(path.name for path in (folder.path / kind).rglob("*.parquet"))
+
+
+def rows(folder, kind):
+    """What a reader of all that stands for the log reads, lines too."""
+    found = covered(folder, 1, 0)
+    paths = {path.name: path for path in (folder.path / kind).rglob("*.parquet")}
+    read = [row for name in found.names for row in pq.read_table(paths[name], partitioning=None).to_pylist()]
+    for segment in found.segments:
+        left, _ = snapshots.complete_lines(folder.log(1, 0) / segment)
+        read += snapshots.tables(left)[kind].to_pylist()
+    return sorted(read, key=lambda row: row["sequence"])
+
+
+def complaints(folder):
+    report = Report("a")
+    check_derived(folder, 1, 0, report)
+    return [(Path(f.place).name, f.message) for f in report.findings]
+
+
+@pytest.mark.parametrize("make", [small, lambda folder: update(folder, 1, 0, last=True)])
+def test_parquet_holds_what_the_lines_say(folder, make):
+    """Each kind's Parquet equals the table made from the lines, compacted or not."""
+    make(folder)
+    assert covered(folder, 1, 0).segments == []
+    for kind, table in snapshots.tables(lines(folder)).items():
+        assert repr(rows(folder, kind)) == repr(table.to_pylist())
+    assert complaints(folder) == []
+
+
+def test_a_live_segment_is_read_as_lines(folder):
+    """The segment that may still grow has no Parquet, and two sealed ones are not yet worth compacting."""
+    update(folder, 1, 0)
+    assert covered(folder, 1, 0) == (
+        ["1-0-000000000000.parquet", "1-0-000000000010.parquet"],
+        ["000000000020.jsonl"],
+    )
+
+
+def test_a_segment_that_grew_is_read_as_lines_again(folder):
+    """Parquet counts only as long as it was made from all the bytes that are there."""
+    small(folder)
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(b'{"torn')
+    assert covered(folder, 1, 0).segments == ["000000000020.jsonl"]
+
+
+def test_twice_writes_nothing(folder):
+    """What is there and fits is left alone."""
+    assert update(folder, 1, 0, last=True) == 3
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
+    assert update(folder, 1, 0, last=True) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")} == before
+
+
+def test_the_end_of_a_log_leaves_one_file_of_each_kind(folder):
+    """Under its day; what stands beside it names range, digest and segments."""
+    update(folder, 1, 0, last=True)
+    for kind in DERIVED:
+        assert files(folder, kind) == ["1-0-000000000000-000000000025.parquet"]
+    path = next((folder.path / "decisions").rglob("*.parquet"))
+    told = beside(path)
+    made = snapshots.tables(lines(folder))["decisions"].column("sequence").to_pylist()
+    assert path.parent.name == "day=" + orjson.loads(lines(folder)[0])["time"][:10]
+    assert (told["first_sequence"], told["last_sequence"], told["rows"]) == (
+        made[0], made[-1], len(made)
+    )  # fmt: skip
+    assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [(s["name"], s["sha256"]) for s in told["segments"]] == [
+        (s.name, hashlib.sha256(s.read_bytes()).hexdigest()) for s in folder.segments(1, 0)
+    ]
+
+
+def test_a_live_log_is_compacted_by_so_many_segments(tmp_path, monkeypatch):
+    """Sealed segments alone; the rest wait for others, or for the end."""
+    monkeypatch.setattr(derived, "COMPACTED_SEGMENTS", 3)
+    folder = log_folder(tmp_path, 84)
+    update(folder, 1, 0)
+    assert [(is_compacted(name), name[4:16]) for name in files(folder)] == [
+        (True, "000000000000"), (True, "000000000030"), (True, "000000000060")
+    ]  # fmt: skip
+    update(folder, 1, 0, last=True)
+    assert complaints(folder) == []
+    assert covered(folder, 1, 0).segments == []
+
+
+def test_segments_of_two_days_stay_apart(folder):
+    """A day is what readers prune by."""
+    small(folder)
+    for kind in DERIVED:
+        day = next((folder.path / kind).glob("day=*"))
+        (later := day.with_name("day=2099-01-01")).mkdir()
+        for path in day.glob("*0020.*"):
+            path.rename(later / path.name)
+    update(folder, 1, 0, last=True)
+    assert files(folder) == ["1-0-000000000000-000000000019.parquet", "1-0-000000000020.parquet"]
+
+
+def test_each_event_is_read_once_after_a_crash_anywhere(tmp_path):
+    """Before each change that making and compacting Parquet does to the folder."""
+    honest = log_folder(tmp_path / "honest", 12)
+    ids = {kind: table.column("sequence").to_pylist() for kind, table in snapshots.tables(lines(honest)).items()}  # fmt: skip
+    for stop in itertools.count():
+        folder = RunFolder(shutil.copytree(honest.runs, tmp_path / str(stop)), "a")
+        ended = _update_until(folder, stop)
+        for kind in DERIVED:
+            assert [row["sequence"] for row in rows(folder, kind)] == ids[kind], (stop, kind)
+        if stop % 6 == 0:
+            found = Catalog(folder.runs).sql("select sequence from events order by all")
+            assert found.column("sequence").to_pylist() == ids["events"], stop
+        assert complaints(folder) == []
+        update(folder, 1, 0, last=True)  # the next one goes on, and leaves nothing behind
+        assert [len(files(folder, kind)) for kind in DERIVED] == [1, 1, 1]
+        assert not list(folder.path.rglob("*.tmp"))
+        if ended:
+            break
+    assert stop == 30  # two segments: 12 names, 6 of the compacted ones, and 12 that go
+
+
+class _Crash(BaseException):
+    """Nobody catches it, as nobody catches a kill."""
+
+
+def _update_until(folder, changes):
+    """Whether it ended within so many renames and removals."""
+    left = iter(range(changes))
+
+    def dies(does):
+        def instead(*words, **named):
+            if next(left, None) is None:
+                raise _Crash
+            return does(*words, **named)
+
+        return instead
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "unlink"):
+            patch.setattr(Path, name, dies(getattr(Path, name)))
+        try:
+            update(folder, 1, 0, last=True)
+        except _Crash:
+            return False
+    return True
+
+
+def test_a_file_that_lies_is_not_compacted(folder):
+    """It stays where it is, and is found."""
+    small(folder)
+    path = sorted((folder.path / "decisions").rglob("*.parquet"))[1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    update(folder, 1, 0, last=True)
+    assert len(files(folder)) == 3
+    assert [name for name, _ in complaints(folder)] == [path.name]
+
+
+@pytest.mark.parametrize("lie", ["row", "order", "missing", "more", "segments"])
+def test_a_compacted_file_that_lies_is_found(folder, lie):
+    """With a description that agrees with it."""
+    update(folder, 1, 0, last=True)
+    path = next((folder.path / "contexts").rglob("*.parquet"))
+    told = beside(path)
+    table = pq.read_table(path, partitioning=None)
+    if lie == "row":
+        at = table.schema.get_field_index("task_loss")
+        values = table.column(at).to_pylist()
+        values[5] = 9.0
+        table = table.set_column(at, table.schema.field(at), [values])
+    elif lie == "segments":
+        told["segments"] = told["segments"][:-1]
+    else:
+        table = {"order": table.take([1, 0, *range(2, 12)]), "missing": table.slice(0, 11), "more": table.take([*range(12), 11])}[lie]  # fmt: skip
+    data = snapshots.parquet_bytes(table.combine_chunks())
+    path.write_bytes(data)
+    path.with_suffix(".json").write_bytes(beside_bytes(data, snapshots.rows_of(table), told["segments"]))
+    assert [name for name, _ in complaints(folder)] == [path.name]
+
+
+@pytest.mark.parametrize("kind", DERIVED)
+def test_a_file_without_its_description(folder, kind):
+    """Nobody reads it, or it is found: what stands beside the last kind is what a reader goes by."""
+    update(folder, 1, 0, last=True)
+    next((folder.path / kind).rglob("*.json")).unlink()
+    assert bool(complaints(folder)) == (not covered(folder, 1, 0).segments) == (kind != DERIVED[-1])
+
+
+def test_nan_is_compared(folder):
+    """The row with NaN is the same row."""
+    update(folder, 1, 0, last=True)
+    assert any(math.isnan(row["observed"]) for row in rows(folder, "decisions"))
+    assert complaints(folder) == []
+    assert REVISION == rows(folder, "decisions")[0]["policy_revision"]

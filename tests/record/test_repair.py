@@ -1,0 +1,44 @@
+"""What is derived, made anew or compacted; the lines stay, and so does what a writer still writes."""
+
+from __future__ import annotations
+
+from typer.testing import CliRunner
+
+from ockham.catalog import Catalog
+from ockham.cli import application
+from ockham.record import derived
+from ockham.record.cover import covered, is_compacted
+from ockham.record.derived import update
+from ockham.record.log import LogWriter
+from ockham.record.repair import compact, rebuild
+from tests.samples import REVISION, decision, lines, log_folder, run_folder
+
+
+def test_small_files_become_one(tmp_path, monkeypatch):
+    """By the verb, which says how many there were; the answer stays."""
+    folder = log_folder(tmp_path, 60)
+    monkeypatch.setattr(derived, "_compact", lambda *_, **__: None)
+    update(folder, 1, 0, last=True)
+    monkeypatch.undo()
+    before = lines(folder)
+    done = CliRunner().invoke(application(), ["--runs", str(tmp_path), "repair", "a", "--compact"])
+    assert (done.exit_code, done.stderr) == (0, "21 Parquet files before, 3 now\n")
+    assert compact(folder) == (3, 3)
+    assert rebuild(folder).parquet == 3
+    assert lines(folder) == before
+    assert Catalog(tmp_path).rows("select count(*) as n from events") == [{"n": len(before)}]
+
+
+def test_a_run_that_goes_on_is_left_its_last_segment(tmp_path):
+    """It will grow: Parquet of it would be stale at once."""
+    folder = run_folder(tmp_path)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
+    for i in range(35):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.flush()
+    assert rebuild(folder).parquet == 9  # three are sealed, too few to be compacted while more may come
+    found = covered(folder, 1, 0)
+    assert [is_compacted(name) for name in found.names] == [False] * 3
+    assert len(found.segments) == 1
+    log.close()
+    assert compact(folder) == (9, 3)
