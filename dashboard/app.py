@@ -9,6 +9,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard.frame import failed
+from dashboard.style import CSS
 from ockham.errors import OckhamError
 
 PAGES = {
@@ -21,6 +23,7 @@ PAGES = {
 
 # The icon is a file: one by name would be fetched from another machine.
 st.set_page_config(page_title="Ockham", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+st.html(CSS)
 pages = {
     group: [
         st.Page(
@@ -39,3 +42,5 @@ try:
 except OckhamError as error:
     st.error("This page could not be made.", icon=":material/error:")
     st.code(str(error), language=None)
+except Exception as error:
+    failed("This page could not be made.", error)

@@ -1,211 +1,202 @@
-"""Charts: pure functions from a table to an Altair chart. Colours read on light and dark, and never stand alone."""
+"""Charts that stand alone: pure functions from a table to an Altair chart."""
 
 from __future__ import annotations
 
 import altair as alt
 import pyarrow as pa
 
-UPDATE, SKIP, CLAMP, ATTACK, RELEASE, NEUTRAL = (
-    "#1C83CC",
-    "#D55E00",
-    "#B37700",
-    "#A8558A",
-    "#009E73",
-    "#767676",
-)
-HEIGHT = 220
-PLUGINS = {
-    "gate": UPDATE,
-    "limiter": CLAMP,
-    "compressor": ATTACK,
-    "memory": RELEASE,
-    "anchor": NEUTRAL,
-    "finite": SKIP,
-    "watchdog": SKIP,
-}
+from dashboard.style import ATTACK, CLAMP, HEIGHT, NEUTRAL, POINTS, RELEASE, SKIP, TOP, UPDATE, finished, tips
+
 OUTCOMES = {
-    "accepted": UPDATE,
-    "efficiency": SKIP,
-    "complexity": CLAMP,
-    "quality": ATTACK,
-    "finite": NEUTRAL,
-    "baseline": RELEASE,
+    "accepted": (UPDATE, "circle"),
+    "efficiency": (SKIP, "cross"),
+    "complexity": (CLAMP, "square"),
+    "quality": (ATTACK, "triangle-up"),
+    "finite": (NEUTRAL, "diamond"),
+    "baseline": (RELEASE, "triangle-down"),
 }
 
 
-SHAPES = dict(
-    zip(OUTCOMES, ("circle", "cross", "square", "triangle-up", "diamond", "triangle-down"), strict=True)
-)
-TOP = alt.Legend(orient="top", title=None)
-
-
-def _x(field: str = "iter") -> alt.X:
-    return alt.X(f"{field}:Q", title="iteration", scale=alt.Scale(nice=False, zero=False))
-
-
-def loss_lane(bins: pa.Table, marks: pa.Table) -> alt.LayerChart:
-    """Loss per bin (median and range), the gate's threshold, and what happened once; the brush is named `brush`."""
-    base = alt.Chart(bins).encode(x=_x())
-    band = base.mark_area(opacity=0.3, color=NEUTRAL).encode(
-        y=alt.Y("loss_low:Q", title="loss, nats/token", scale=alt.Scale(zero=False)), y2="loss_high:Q"
-    )
-    line = base.mark_line(color=UPDATE, clip=True, strokeWidth=1.5).encode(
-        y="loss:Q",
-        tooltip=["iter", "loss_low", "loss", "loss_high", "threshold", "update_rate", "batches", "nonfinite"],
-    )
-    limit = base.mark_line(color=SKIP, strokeDash=[5, 3], interpolate="step-after").encode(y="threshold:Q")
-    kinds = {"accepted checkpoint": (RELEASE, [1, 0]), "anchor moved": (NEUTRAL, [4, 3]), "rollback": (SKIP, [2, 2]),
-             "resumed": (ATTACK, [6, 2]), "not finite": (CLAMP, [1, 2])}  # fmt: skip
-    there = [kind for kind in kinds if kind in set(marks.column("what").to_pylist())]
-    rules = alt.Chart(marks).mark_rule(strokeWidth=1.5).encode(
-        x="iter:Q", tooltip=["iter", "what", "which"],
-        color=alt.Color("what:N", legend=TOP, scale=alt.Scale(domain=there, range=[kinds[k][0] for k in there])),
-        strokeDash=alt.StrokeDash("what:N", legend=TOP, scale=alt.Scale(domain=there, range=[kinds[k][1] for k in there])),
-    )  # fmt: skip
-    brush = alt.selection_interval(name="brush", encodings=["x"])
-    return alt.layer(band, *([rules] if there else []), limit, line.add_params(brush)).properties(
-        height=HEIGHT + 60
-    )
-
-
-def plugin_lane(table: pa.Table) -> alt.Chart:
-    """Which plugin acted when, and how."""
-    return (
-        alt.Chart(table).mark_rect().encode(
-            x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False)), x2="end:Q",
-            y=alt.Y("lane:N", title=None, axis=alt.Axis(labelLimit=220)), opacity=alt.Opacity("share:Q", title="share of batches", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.3, 1])),
-            color=alt.Color("plugin:N", title=None, legend=None, scale=alt.Scale(domain=list(PLUGINS), range=list(PLUGINS.values()))), tooltip=["iter", "plugin", "action", "decisions", alt.Tooltip("share:Q", format=".0%", title="share of batches")],
-        ).transform_calculate(share="min(1, datum.decisions / datum.width)", end="datum.iter + datum.width", lane="datum.plugin + ' ' + datum.action")
-    ).properties(height=alt.Step(20))  # fmt: skip
-
-
-def lines(
-    table: pa.Table, fields: dict[str, tuple[str, list[int]]], title: str, *, log: bool = False
-) -> alt.LayerChart:
-    """Several columns on one axis; name -> (colour, dash). A column that equals one before it would only hide that."""
-    names = [n for i, n in enumerate(fields) if not any(table[n].equals(table[m]) for m in list(fields)[:i])]
-    folded = (
+def promises(table: pa.Table, name: str) -> alt.LayerChart:
+    """A rate of each run beside what its policy promises; `name` is update or accept."""
+    base = (
         alt.Chart(table)
-        .transform_fold(names, as_=["what", "value"])
-        .transform_filter("isValid(datum.value) && isFinite(datum.value)")
+        .transform_filter(f"isValid(datum.{name}_rate)")
+        .transform_calculate(
+            where=f"!isValid(datum.{name}_low) ? 'nothing promised' : datum.{name}_in_band ? 'inside' : 'outside'"
+        )
     )
-    scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
-    line = folded.mark_line(interpolate="step-after").encode(
-        x=_x(), y=alt.Y("value:Q", title=title, scale=scale),
-        color=alt.Color("what:N", legend=TOP, scale=alt.Scale(domain=names, range=[fields[n][0] for n in names])),
-        strokeDash=alt.StrokeDash("what:N", legend=TOP, scale=alt.Scale(domain=names, range=[fields[n][1] for n in names])),
-        tooltip=["iter:Q", "what:N", alt.Tooltip("value:Q", format=".5g")],
+    y = alt.Y("run_id:N", title=None, sort=None, axis=alt.Axis(labelLimit=170))
+    band = base.mark_bar(height=12, opacity=0.3, color=RELEASE).encode(
+        y=y, x=alt.X(f"{name}_low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")), x2=f"{name}_high:Q"
     )  # fmt: skip
-    return alt.layer(line).properties(height=HEIGHT)
-
-
-def rate_band(table: pa.Table, low: float | None, high: float | None) -> alt.LayerChart:
-    """Update rate with its 95 % interval (Wilson), beside the promised band."""
-    base = alt.Chart(table).encode(x=_x())
-    spread = base.mark_area(opacity=0.3, color=UPDATE, interpolate="step-after").encode(
-        y=alt.Y("low:Q", title="update rate", scale=alt.Scale(domain=[0, 1])), y2="high:Q"
-    )
-    line = base.mark_line(color=UPDATE, interpolate="step-after", point=True).encode(
-        y="rate:Q", tooltip=["iter", "to_iter", "rate", "low", "high", "n"]
-    )
-    layers = [spread, line]
-    if low is not None and high is not None:
-        promise = alt.Chart(pa.table({"low": [low], "high": [high]}))
-        layers = [promise.mark_rect(opacity=0.12, color=RELEASE).encode(y="low:Q", y2="high:Q"), *layers]
-    return alt.layer(*layers).properties(height=HEIGHT)
+    where = {
+        "inside": (RELEASE, "circle"),
+        "outside": (SKIP, "cross"),
+        "nothing promised": (NEUTRAL, "diamond"),
+    }
+    found = {None if v is None else bool(v) for v in table.column(f"{name}_in_band").to_pylist()}
+    names = [n for n, v in zip(where, (True, False, None), strict=True) if v in found]
+    colours, shapes = zip(*(where[n] for n in names), strict=True)
+    dot = base.mark_point(filled=True, size=80, opacity=1).encode(
+        y=y, x=f"{name}_rate:Q",
+        color=alt.Color("where:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(colours))),
+        shape=alt.Shape("where:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(shapes))),
+        tooltip=tips(run_id="", policy="", **{f"{name}_rate": ".1%", f"{name}_low": ".0%", f"{name}_high": ".0%"}),
+    )  # fmt: skip
+    return finished(band + dot, alt.Step(24))
 
 
 def margin_histogram(table: pa.Table) -> alt.LayerChart:
     """Loss minus threshold; right of zero updates."""
-    bars = alt.Chart(table).mark_rect(opacity=0.8).encode(
+    bars = alt.Chart(table).mark_rect(opacity=0.85).encode(
         x=alt.X("margin:Q", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"), y2="floor:Q",
-        color=alt.Color("verdict:N", legend=TOP, scale=alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])),
-        tooltip=["margin", "verdict:N", "batches"],
+        color=alt.Color("verdict:N", legend=POINTS, scale=alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])),
+        tooltip=tips(verdict="", batches=",d", lowest=".4f", highest=".4f"),
     ).transform_calculate(end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'", floor="0")  # fmt: skip
     zero = alt.Chart(pa.table({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 2]).encode(x="x:Q")
-    return (bars + zero).properties(height=HEIGHT)
+    return finished(bars + zero, HEIGHT)
 
 
 def threshold_curve(table: pa.Table) -> alt.Chart:
     """Update rate that other fixed thresholds would have given on the logged losses."""
-    return alt.Chart(table).mark_line(point=True, color=UPDATE).encode(
-        x=alt.X("threshold:Q", title="fixed threshold, nats/token"), y=alt.Y("update_rate:Q", title="update rate", scale=alt.Scale(domain=[0, 1])),
-        tooltip=["threshold", "update_rate", "batches"],
-    ).properties(height=HEIGHT)  # fmt: skip
+    drawn = alt.Chart(table).mark_line(point=True, color=UPDATE).encode(
+        x=alt.X("threshold:Q", title="fixed threshold, nats/token", scale=alt.Scale(zero=False, nice=False)),
+        y=alt.Y("update_rate:Q", title="update rate", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
+        tooltip=tips(threshold=".4f", update_rate=".1%", compute_saved=".1%", batches=",d"),
+    )  # fmt: skip
+    return finished(drawn, HEIGHT)
 
 
 def funnel(table: pa.Table) -> alt.LayerChart:
     """How many candidates pass each gate."""
-    base = alt.Chart(table).encode(y=alt.Y("gate:N", sort=alt.SortField("step"), title=None))
-    bars = base.mark_bar(color=UPDATE).encode(
-        x=alt.X("candidates:Q", title="candidates"), tooltip=["gate", "candidates"]
+    first = max(1, *table.column("candidates").to_pylist())
+    base = (
+        alt.Chart(table)
+        .transform_calculate(
+            said=f"format(datum.candidates, ',d') + '  (' + format(datum.candidates / {first}, '.0%') + ')'"
+        )
+        .encode(y=alt.Y("gate:N", sort=alt.SortField("step"), title=None))
     )
-    return (
-        bars + base.mark_text(align="left", dx=4, color=NEUTRAL).encode(x="candidates:Q", text="candidates:Q")
-    ).properties(height=180)
+    # Room at the right for the number of the longest bar.
+    x = alt.X("candidates:Q", title=None, axis=None, scale=alt.Scale(domain=[0, first * 1.35]))
+    bars = base.mark_bar(color=UPDATE, height=20).encode(x=x, tooltip=tips(gate="", candidates=",d"))
+    said = base.mark_text(align="left", dx=6, color=NEUTRAL, fontSize=12).encode(x=x, text="said:N")
+    return finished(bars + said, alt.Step(34))
 
 
-def oq_trend(table: pa.Table) -> alt.Chart:
-    """OQ relative to the first accepted candidate; shape and colour say what became of each."""
-    names = [name for name in OUTCOMES if name in set(table.column("outcome").to_pylist())]
-    return alt.Chart(table).mark_point(filled=True, size=60, opacity=0.9).encode(
-        x=_x(), y=alt.Y("gain:Q", title="OQ against the first accepted", axis=alt.Axis(format="+%")),
-        color=alt.Color("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[OUTCOMES[n] for n in names])),
-        shape=alt.Shape("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[SHAPES[n] for n in names])),
-        tooltip=["iter", "loss", "drift", "gain", "oq_improvement", "oq_limit", "outcome"],
-    ).properties(height=HEIGHT + 40)  # fmt: skip
+def _outcomes(table: pa.Table) -> dict[str, alt.Color | alt.Shape]:
+    there = set(table.column("outcome").to_pylist())
+    names = [name for name in OUTCOMES if name in there]
+    colours, shapes = zip(*(OUTCOMES[name] for name in names), strict=True)
+    return {
+        "color": alt.Color("outcome:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(colours))),
+        "shape": alt.Shape("outcome:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(shapes))),
+    }
 
 
-def pareto(table: pa.Table) -> alt.Chart:
-    """Validation loss against drift."""
-    names = [name for name in OUTCOMES if name in set(table.column("outcome").to_pylist())]
-    return alt.Chart(table).mark_point(filled=True, size=60, opacity=0.9).encode(
-        x=alt.X("drift:Q", title="relative drift from the anchor"), y=alt.Y("loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
-        color=alt.Color("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[OUTCOMES[n] for n in names])),
-        shape=alt.Shape("outcome:N", legend=TOP, scale=alt.Scale(domain=names, range=[SHAPES[n] for n in names])), tooltip=["iter", "loss", "drift", "outcome"],
-    ).properties(height=HEIGHT)  # fmt: skip
+def oq_trend(table: pa.Table) -> alt.LayerChart:
+    """OQ relative to the first accepted candidate: what became of each, and the step of those that were kept."""
+    base = alt.Chart(table).transform_filter("isValid(datum.gain)").encode(
+        x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(format=",d")),
+        y=alt.Y("gain:Q", title="OQ against the first accepted", axis=alt.Axis(format="+.0%")),
+    )  # fmt: skip
+    kept = base.transform_filter("datum.accepted").mark_line(
+        interpolate="step-after", color=UPDATE, strokeWidth=1.25
+    )
+    points = base.mark_point(filled=True, size=60, opacity=0.85).encode(
+        **_outcomes(table),
+        tooltip=tips(iter=",d", outcome="", gain="+.2%", loss=".4f", drift=".4f", oq_improvement="+.2%", oq_limit=".2%"),
+    )  # fmt: skip
+    picked = points.add_params(alt.selection_point(name="candidate", fields=["decision_id"]))
+    return finished(kept + picked, 300)
 
 
-def overlay(table: pa.Table) -> alt.Chart:
-    """Validation losses of two runs."""
-    return alt.Chart(table).mark_line(point=True).encode(
-        x=_x(), y=alt.Y("val_loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
-        color=alt.Color("run_id:N", legend=TOP, scale=alt.Scale(range=[UPDATE, SKIP])), strokeDash=alt.StrokeDash("run_id:N", legend=TOP),
-        tooltip=["run_id", "iter", "val_loss"],
-    ).properties(height=HEIGHT + 40)  # fmt: skip
+def pareto(table: pa.Table) -> alt.LayerChart:
+    """Validation loss against drift; a line joins the candidates that no other beats in both."""
+    base = alt.Chart(table).transform_filter("isValid(datum.drift) && isValid(datum.loss)").encode(
+        x=alt.X("drift:Q", title="relative drift from the anchor", axis=alt.Axis(format="~g")),
+        y=alt.Y("loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
+    )  # fmt: skip
+    front = (
+        base.transform_filter("datum.frontier")
+        .mark_line(interpolate="step-after", color=RELEASE, strokeDash=[5, 3])
+        .encode(order="drift:Q")
+    )
+    points = base.mark_point(filled=True, size=60, opacity=0.85).encode(
+        **_outcomes(table), tooltip=tips(iter=",d", outcome="", loss=".4f", drift=".4f")
+    )
+    return finished(front + points, 280)
+
+
+def overlay(table: pa.Table, names: list[str]) -> alt.Chart:
+    """Validation losses of two runs, the first of `names` in blue."""
+    drawn = alt.Chart(table).mark_line(point=True).encode(
+        x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(format=",d")),
+        y=alt.Y("val_loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
+        color=alt.Color("run_id:N", legend=TOP, scale=alt.Scale(domain=names, range=[UPDATE, SKIP])),
+        strokeDash=alt.StrokeDash("run_id:N", legend=TOP, scale=alt.Scale(domain=names, range=[[1, 0], [5, 3]])),
+        tooltip=tips(run_id="", iter=",d", val_loss=".4f"),
+    )  # fmt: skip
+    return finished(drawn, 300)
 
 
 def bullet(observed: float, threshold: float) -> alt.LayerChart:
-    """The observed value against its threshold."""
-    table = pa.table({"observed": [observed], "threshold": [threshold]})
-    base = alt.Chart(table)
-    x = alt.X("observed:Q", title="observed (bar) and threshold (line)", scale=alt.Scale(zero=True))
-    bar = base.mark_bar(size=18, color=UPDATE).encode(x=x, tooltip=["observed", "threshold"])
-    return (bar + base.mark_tick(size=32, thickness=4, color=SKIP).encode(x="threshold:Q")).properties(
-        height=80
+    """How far the observed value lies from its threshold, each with its number."""
+    room = abs(observed - threshold) * 0.6 or abs(threshold) * 0.1 or 1.0
+    ends = [min(observed, threshold) - room, max(observed, threshold) + room]
+    x = alt.Scale(domain=ends, nice=False)
+
+    def at(what: str, value: float) -> alt.Chart:
+        text = f"{what} {value:.5g}"
+        return alt.Chart(pa.table({"value": [value], "said": [text]})).encode(
+            x=alt.X("value:Q", title=None, scale=x, axis=alt.Axis(format="~g")), tooltip=tips(said="")
+        )
+
+    between = alt.Chart(pa.table({"value": [threshold], "to": [observed]})).mark_rule(
+        strokeWidth=5, opacity=0.35, color=UPDATE
+    )
+    limit, value = at("threshold", threshold), at("observed", observed)
+    return finished(
+        alt.layer(
+            between.encode(x=alt.X("value:Q", scale=x), x2="to:Q"),
+            limit.mark_tick(size=34, thickness=4, color=SKIP),
+            value.mark_point(filled=True, size=220, opacity=1, color=UPDATE),
+            limit.mark_text(dy=-26, fontSize=12, color=SKIP).encode(text="said:N"),
+            value.mark_text(dy=24, fontSize=12, color=UPDATE).encode(text="said:N"),
+        ),
+        120,
     )
 
 
 def waterfall(table: pa.Table) -> alt.LayerChart:
     """One knob of one batch through the chain: what each plugin made of it."""
-    base = alt.Chart(table).encode(
-        y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260))
+    values = [
+        v for row in table.select(["before", "after"]).to_pylist() for v in row.values() if v is not None
+    ]
+    low, high = min(values), max(values)
+    room = (high - low) * 0.25 or abs(high) * 0.1 or 1.0
+    x = alt.Scale(domain=[low - room * 0.2, high + room], nice=False)
+    base = alt.Chart(table).transform_calculate(
+        said="format(datum.after, '.4~g') + (datum.after == datum.before || datum.before == 0 ? '' : '  (' + format(datum.after / datum.before - 1, '+.1%') + ')')",
+        way="datum.after > datum.before ? 'raised' : datum.after < datum.before ? 'lowered' : 'given'",
+    ).encode(y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260)))  # fmt: skip
+    way = alt.Color(
+        "way:N",
+        legend=POINTS,
+        scale=alt.Scale(domain=["given", "raised", "lowered"], range=[NEUTRAL, UPDATE, SKIP]),
     )
-    tip = ["who", alt.Tooltip("before:Q", format=".6g"), alt.Tooltip("after:Q", format=".6g")]
-    bar = base.mark_bar(color=ATTACK, height=12).encode(
-        x=alt.X("before:Q", title="value", scale=alt.Scale(zero=False)), x2="after:Q", tooltip=tip
+    tip = tips(who="", before=".6g", after=".6g")
+    bar = base.mark_bar(height=12, opacity=0.6).encode(
+        x=alt.X("before:Q", title=None, scale=x, axis=alt.Axis(format="~g")),
+        x2="after:Q",
+        color=way,
+        tooltip=tip,
     )
-    point = base.mark_point(filled=True, size=70, color=UPDATE).encode(x="after:Q", tooltip=tip)
-    text = base.mark_text(align="left", dx=8, color=NEUTRAL).encode(
-        x="after:Q", text=alt.Text("after:Q", format=".4g")
+    point = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x=alt.X("after:Q", scale=x), color=way, tooltip=tip
     )
-    return (bar + point + text).properties(height=alt.Step(32))
-
-
-def overshoot(table: pa.Table) -> alt.Chart:
-    """How far values were above the limiter's caps, by bin: the highest, and how often."""
-    return alt.Chart(table).mark_circle(opacity=0.8, color=CLAMP).encode(
-        x=_x(), y=alt.Y("worst:Q", title="above the cap, at worst", axis=alt.Axis(format="+%")),
-        size=alt.Size("hits:Q", legend=None), shape=alt.Shape("reason_code:N", legend=TOP),
-        tooltip=["iter", "reason_code", "hits", alt.Tooltip("typical:Q", format=".1%"), alt.Tooltip("worst:Q", format=".1%")],
-    ).properties(height=HEIGHT)  # fmt: skip
+    text = base.mark_text(align="left", dx=10, color=NEUTRAL, fontSize=12).encode(
+        x=alt.X("after:Q", scale=x), text="said:N"
+    )
+    return finished(bar + point + text, alt.Step(34))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +82,7 @@ def empty() -> None:
 
 def chart(
     drawn: Callable[[], alt.Chart | alt.LayerChart], answer: Answer, name: str, alt_text: str, **options: Any
-) -> None:
+) -> Any:
     """A chart, and under it rows used, time, SQL, the table itself and its downloads.
 
     Args:
@@ -91,16 +92,20 @@ def chart(
         alt_text: what it shows, in words.
         options: for `st.altair_chart`.
 
+    Returns:
+        what was selected in it, where `on_select` asks for that.
+
     """
+    state = None
     if answer.table.num_rows == 0:
         st.caption("Nothing to draw: no rows.")
     else:
         try:
-            st.altair_chart(drawn(), alt=alt_text, **{"key": f"chart-{name}", **options})
-        except (ValueError, TypeError, KeyError) as error:
-            st.error("This chart could not be drawn.", icon=":material/error:")
-            st.code(str(error)[:600], language=None)
+            state = st.altair_chart(drawn(), alt=alt_text, **{"key": f"chart-{name}", **options})
+        except Exception as error:  # one chart that fails blanks no page; altair raises errors of jsonschema
+            failed("This chart could not be drawn.", error)
     under(answer, name, alt_text)
+    return state
 
 
 def under(answer: Answer, name: str, alt_text: str = "") -> None:
@@ -138,6 +143,13 @@ def under(answer: Answer, name: str, alt_text: str = "") -> None:
         )
 
 
+def failed(what: str, error: Exception) -> None:
+    """A fault of our own: one sentence here, the traceback where the server was started."""
+    traceback.print_exception(error)
+    st.error(what, icon=":material/error:")
+    st.code(f"{type(error).__name__}: {error}"[:600], language=None, wrap_lines=True)
+
+
 def follow(draw: Callable[[], None], run_id: str) -> None:
     """Draw; again every two seconds while the run goes on and the reader lets it. Its end is noticed."""
     live = _live(run_id)
@@ -148,7 +160,10 @@ def follow(draw: Callable[[], None], run_id: str) -> None:
     def drawn() -> None:
         if live and wanted and not _live(run_id):
             st.rerun()
-        draw()
+        try:
+            draw()
+        except Exception as error:
+            failed("The rest of this page could not be made.", error)
 
     st.fragment(drawn, run_every=EVERY_SECONDS if wanted else None)()
 

@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.frame import chart, choose_run, head, section, under
 from dashboard.source import Answer, ask, odr_folder, or_error, runs_folder
+from dashboard.tables import RATES, answered, grid
 from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
 from ockham.odr.draft import draft
@@ -25,9 +26,30 @@ assert run_id is not None
 assert other is not None
 
 
-def text(value: Any) -> str:
+def text(name: str, value: Any) -> str:
     """A value as a cell."""
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "-"
+    if name in RATES:
+        return f"{value:.1%}"
+    return (
+        f"{value:.5g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int) and name != "seed"
+        else str(value)
+    )
+
+
+def apart(name: str, one: Any, two: Any) -> str:
+    """How far this run is from the other; a word where there is no number."""
+    if one == two:
+        return ""
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (one, two)) or name == "seed":
+        return "differs"
+    if name in RATES:
+        return f"{100 * (one - two):+.1f} points"
+    return f"{one - two:+,.5g}" + (f" ({one / two - 1:+.1%})" if two else "")
 
 
 def sentence(one: dict[str, Any], two: dict[str, Any]) -> str:
@@ -51,12 +73,35 @@ def table(both: Answer, one: dict[str, Any], two: dict[str, Any]) -> None:
     fields = sorted(
         (name for name in both.table.column_names if name != "run_id"), key=lambda f: one[f] == two[f]
     )
-    st.dataframe(
-        pa.table({"": [f.replace("_", " ") for f in fields], one["run_id"]: [text(one[f]) for f in fields],
-                  f"{two['run_id']} ": [text(two[f]) for f in fields], "differs": ["yes" if one[f] != two[f] else "" for f in fields]}),
-        hide_index=True, key="fields", height=320,
+    grid(
+        pa.table({"fact": [f.replace("_", " ") for f in fields], f"this: {one['run_id']}": [text(f, one[f]) for f in fields],
+                  f"other: {two['run_id']}": [text(f, two[f]) for f in fields], "this minus other": [apart(f, one[f], two[f]) for f in fields]}),
+        "fields", height="content", alt="Facts of both runs, those that differ first.",
     )  # fmt: skip
     under(both, "compare")
+
+
+def gates(run: str, baseline: str, one: dict[str, Any], two: dict[str, Any]) -> None:
+    """Where the gates of two runs on the same batches disagreed."""
+    section("Did the gates agree?", "Verdicts on the batches that both have, side by side.")
+    if one["data_sha256"] != two["data_sha256"] or one["seed"] != two["seed"]:
+        st.text("It cannot be said: with other data or another seed the batches are not the same.")
+        return
+    found = or_error(ask, "disagreement", run=run, other=baseline)
+    if found is None or not found.table.num_rows:
+        return
+    rows = found.rows()
+    alike = sum(row["share"] for row in rows if row["this_run"] == row["other_run"])
+    apart_from = min((row["first_iter"] for row in rows if row["this_run"] != row["other_run"]), default=None)
+    st.text(
+        f"They agreed on {alike:.1%} of {sum(row['batches'] for row in rows):,} batches"
+        + (
+            f"; the first that they judged differently is iteration {apart_from:,}."
+            if apart_from is not None
+            else "."
+        )
+    )
+    answered(found, "disagreement", alt="Batches by the verdicts of both runs.")
 
 
 def keep(run: str, baseline: str) -> None:
@@ -93,13 +138,17 @@ def keep(run: str, baseline: str) -> None:
     st.code(
         f"ockham --runs {runs_folder()} odr new {quoted} --dir {odr_folder()} --baseline {baseline} --candidate {run}",
         language="bash",
+        wrap_lines=True,
     )
 
 
 def page(run: str, baseline: str) -> None:
     """The page."""
     if run == baseline:
-        head(QUESTION, "Choose another run to set beside this one.")
+        head(
+            QUESTION,
+            "Choose another run at the left to set beside this one; if there is none, train one with another policy.",
+        )
         return
     both = or_error(ask, "compare", run=run, other=baseline)
     rows = both.rows() if both is not None else []
@@ -115,7 +164,7 @@ def page(run: str, baseline: str) -> None:
     if losses is not None:
         section("Validation loss")
         chart(
-            lambda: charts.overlay(losses.table),
+            lambda: charts.overlay(losses.table, [run, baseline]),
             losses,
             "overlay",
             "Validation losses of both runs at their evaluations.",
@@ -123,10 +172,11 @@ def page(run: str, baseline: str) -> None:
     if policy is not None:
         section("Policy", "Settings that differ.")
         if policy.table.num_rows:
-            st.dataframe(policy.table, hide_index=True, key="policy")
+            grid(policy.table, "policy", alt="Settings that differ.")
         else:
             st.text("The same policy, setting by setting.")
         under(policy, "policy")
+    gates(run, baseline, *rows)
     keep(run, baseline)
 
 

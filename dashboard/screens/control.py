@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import charts
-from dashboard.frame import chart, choose_run, follow, head, section, span, under
-from dashboard.source import ask, ask_sql, or_error
+from dashboard import charts, lanes
+from dashboard.frame import chart, choose_run, follow, head, section, span
+from dashboard.source import ask, or_error
+from dashboard.style import NEUTRAL, SKIP, UPDATE
+from dashboard.tables import answered
 
 KNOBS = ("learning_rate", "lambda_ockham", "grad_clip", "drift_ceiling")
 run_id = choose_run()
@@ -15,52 +19,72 @@ if run_id is None:
 assert run_id is not None
 
 
-def lanes(low: int, high: int) -> None:
-    """Rate, drift and gradient norm on one axis, and what the limiter capped."""
+def below_each_other(low: int, high: int) -> None:
+    """Rate, who turned it, drift and gradient norm on one axis, and what the limiter capped."""
     where = {"run": run_id, "low": low, "high": high}
-    bins, over = or_error(ask, "run_bins", **where), or_error(ask, "overshoot", **where)
+    bins, acted, over = (or_error(ask, name, **where) for name in ("run_bins", "plugin_bins", "overshoot"))
     if bins is not None:
         section("Learning rate: scheduled, and as it was used")
+        rates = {
+            "scheduled_rate": ("scheduled rate", NEUTRAL, [4, 2]),
+            "learning_rate": ("learning rate", UPDATE, [1, 0]),
+        }
         chart(
-            lambda: charts.lines(
-                bins.table, {"scheduled_rate": (charts.NEUTRAL, [4, 2]), "learning_rate": (charts.UPDATE, [1, 0])}, "learning rate"
-            ), bins, "rates", "The dashed line is the schedule; the solid one is what the chain left of it.",
+            lambda: lanes.lines(bins.table, rates, (low, high), named=False, height=190), bins, "rates",
+            "The dashed line is the schedule; the solid one is what the chain left of it.",
         )  # fmt: skip
-        left, right = st.columns(2)
-        with left:
-            section("Drift from the anchor")
-            chart(
-                lambda: charts.lines(bins.table, {"drift": (charts.UPDATE, [1, 0]), "drift_high": (charts.SKIP, [4, 2])}, "relative drift"),
-                bins, "drifts", "Median and highest drift of each bin; it falls to zero where the anchor moves.",
-            )  # fmt: skip
-        with right:
-            section("Gradient norm")
-            chart(
-                lambda: charts.lines(
-                    bins.table, {"grad_norm": (charts.UPDATE, [1, 0]), "grad_norm_high": (charts.SKIP, [4, 2])}, "gradient norm", log=True
-                ), bins, "norms", "Median and highest gradient norm of each bin before clipping, on a log axis.",
-            )  # fmt: skip
-    if over is not None:
-        section("What the limiter capped", "The larger the mark, the more batches of the bin were capped.")
-        chart(
-            lambda: charts.overshoot(over.table),
-            over,
-            "overshoot",
-            "How far values stood above the cap at worst, by bin and reason.",
+    if acted is not None:
+        turning = acted._replace(
+            table=acted.table.filter(pc.is_in(acted.table["plugin"], pa.array(["compressor", "limiter"])))
         )
+        section(
+            "Attack, release, make-up, and clamps", "The fuller the colour, the larger the share of batches."
+        )
+        chart(
+            lambda: lanes.plugin_lane(turning.table, (low, high)), turning, "strips",
+            "When the compressor attacked, released and made up, and when the limiter clamped.",
+        )  # fmt: skip
+    if bins is not None:
+        section("Drift from the anchor", "It falls to zero where the anchor moves.")
+        drifts = {"drift_high": ("highest of the bin", SKIP, [1, 0]), "drift": ("median", UPDATE, [1, 0])}
+        chart(
+            lambda: lanes.lines(bins.table, drifts, (low, high), named=False), bins, "drifts",
+            "Median and highest drift of each bin; it falls to zero where the anchor moves.",
+        )  # fmt: skip
+        section("Gradient norm before clipping", "On a log axis.")
+        norms = {
+            "grad_norm_high": ("highest of the bin", SKIP, [1, 0]),
+            "grad_norm": ("median", UPDATE, [1, 0]),
+        }
+        chart(
+            lambda: lanes.lines(bins.table, norms, (low, high), log=True, named=over is None), bins, "norms",
+            "Median and highest gradient norm of each bin before clipping, on a log axis.",
+        )  # fmt: skip
+    if over is not None:
+        section(
+            "What the limiter capped",
+            "How far above its cap a value stood at worst; the larger the mark, the more batches of the bin.",
+        )
+        chart(
+            lambda: lanes.overshoot(over.table, (low, high)), over, "overshoot",
+            "How far values stood above the cap at worst, by bin and reason.",
+        )  # fmt: skip
 
 
 def one_knob() -> None:
     """A knob of one batch, through the chain."""
     section("One knob through the chain", "What each plugin made of it, in order.")
-    turned = or_error(
-        ask_sql, "select max(iter_num) as at from hyperparameter_changes where run_id = $run and field = 'learning_rate' and not superseded and not shadow",
-        run=run_id,
-    )  # fmt: skip
-    at = turned.rows()[0]["at"] if turned is not None else None
     left, right = st.columns(2)
     field = left.selectbox("Knob", KNOBS, key="knob")
-    iteration = right.number_input("Iteration", 0, value=int(at or 0), key=f"knob-at-{run_id}")
+    busiest = or_error(ask, "knob_busiest", run=run_id, field=field)
+    at = next((row["iter"] for row in busiest.rows()), 0) if busiest is not None else 0
+    iteration = right.number_input(
+        "Iteration",
+        0,
+        value=int(at),
+        key=f"knob-at-{run_id}-{field}",
+        help="It starts where most plugins turned this knob.",
+    )
     found = or_error(ask, "knob", run=run_id, iter=int(iteration), field=field)
     if found is None:
         return
@@ -88,12 +112,11 @@ def draw() -> None:
     limits = span(str(run_id))
     if limits is None:
         return
-    lanes(*limits)
+    below_each_other(*limits)
     one_knob()
     if turns is not None:
         section("By plugin and reason")
-        st.dataframe(turns.table, hide_index=True, key="turns")
-        under(turns, "turns")
+        answered(turns, "turns", alt="How often each plugin gave each reason.")
 
 
 follow(draw, run_id)

@@ -9,55 +9,74 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboard import charts
+from dashboard.figures import first_row
 from dashboard.frame import chart, choose_run, head, section, under
 from dashboard.source import Answer, ask, or_error, runs_folder
+from dashboard.tables import answered, grid
 from ockham.errors import OckhamError
 from ockham.record.folder import RunFolder
 from ockham.record.proof import prove
 
 ID = re.compile(r"[0-9a-f-]{36}")
+CHAIN = (
+    "hook",
+    "plugin",
+    "action",
+    "reason_code",
+    "observed",
+    "threshold",
+    "changes",
+    "shadow",
+    "micro_step",
+    "sequence",
+    "decision_id",
+)
 QUESTION = "What was decided here, and why?"
 
 
 def number(value: float | None) -> str:
-    """Six digits, or a dash."""
-    return "-" if value is None else f"{value:.6g}"
+    """Five digits, or a dash."""
+    return "-" if value is None else f"{value:.5g}"
 
 
 def open_by_iteration() -> None:
-    """Without an ID in the address: an ID to type, or an iteration to choose from."""
-    head(QUESTION, "Choose an iteration, or give the ID of a decision.")
-    typed = st.text_input("Decision ID", key="decision-id").strip().lower()
+    """Without an ID in the address: an iteration to choose from, or an ID to type."""
+    head(QUESTION, "Choose an iteration and one of its decisions, or give the ID of a decision.")
+    run_id = choose_run()
+    left, right = st.columns([1, 2])
+    typed = right.text_input("Or the ID of a decision", key="decision-id").strip().lower()
     if typed:
         st.query_params["decision"] = typed
         st.rerun()
-    run_id = choose_run()
     if run_id is None:
         return
-    start = st.query_params.get("iter", "0")
-    iteration = st.number_input(
+    asked = st.query_params.get("iter", "")
+    given = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 16 else None
+    last = first_row("span", run_id).get("last") or 0
+    iteration = left.number_input(
         "Iteration",
         0,
-        value=int(start) if start.isascii() and start.isdigit() and len(start) < 16 else 0,
-        key="iteration",
+        value=last if given is None else given,
+        key=f"iteration-{run_id}",
+        help=f"The run has 0 to {last:,}.",
     )
     st.query_params["iter"] = str(int(iteration))
-    batch = or_error(ask, "chain_of_batch", run=run_id, iter=int(iteration))
+    batch = or_error(ask, "chain_of_batch", run=run_id, iter=int(iteration), on_rank=0)
     if batch is None:
         return
     if not batch.table.num_rows:
         st.info("Nothing was decided at this iteration.")
         return
-    picked = st.dataframe(
-        batch.table,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"batch-{run_id}-{iteration}",
+    section("The chain of this batch", "Choose a row to open the decision.")
+    chosen = answered(
+        batch,
+        f"batch-{run_id}-{iteration}",
+        columns=CHAIN,
+        pick=True,
+        alt="Decisions in the order of the chain.",
     )
-    st.caption("Choose a row to open the decision.")
-    if picked.selection.rows:
-        _go(str(batch.rows()[picked.selection.rows[0]]["decision_id"]))
+    if chosen:
+        _go(str(chosen["decision_id"]))
 
 
 def _go(decision_id: str) -> None:
@@ -67,8 +86,13 @@ def _go(decision_id: str) -> None:
 
 def sentence(row: dict[str, Any]) -> str:
     """The decision in words."""
-    told = f"At iteration {row['iter_num']} {row['plugin']} said {row['action']} because {row['reason_code']}"
-    if row["observed"] is not None:
+    told = (
+        f"At iteration {row['iter_num']:,} {row['plugin']} said {row['action']} because {row['reason_code']}"
+    )
+    if row["margin"] is not None and row["margin"] != 0:
+        side = "below" if row["margin"] < 0 else "above"
+        told += f": {number(row['observed'])} is {side} {number(row['threshold'])} by {number(abs(row['margin']))}"
+    elif row["observed"] is not None:
         told += f": {number(row['observed'])}"
         told += f" against {number(row['threshold'])}" if row["threshold"] is not None else ""
     told += "."
@@ -78,16 +102,15 @@ def sentence(row: dict[str, Any]) -> str:
 
 def judged(row: dict[str, Any], found: Answer) -> None:
     """Observed against threshold, and what would have flipped it."""
-    columns = st.columns(3)
-    columns[0].metric("Observed", number(row["observed"]), border=True)
-    columns[1].metric("Threshold", number(row["threshold"]), border=True)
-    columns[2].metric("Margin", number(row["margin"]), border=True)
     if row["margin"] is None:
         return
     below = row["margin"] < 0
+    section("How close it was")
     st.text(
-        f"With a threshold of {number(row['observed'])} or {'less' if below else 'more'} - {number(abs(row['margin']))} "
-        f"{'lower' if below else 'higher'} - the value would have stood on the other side of it."
+        f"A threshold of {number(row['observed'])} or {'less' if below else 'more'} would have put the value on the other side: "
+        f"{number(abs(row['margin']))} {'lower' if below else 'higher'}, {abs(row['margin']) / abs(row['threshold']):.1%} of it."
+        if row["threshold"]
+        else f"The value lies {number(abs(row['margin']))} from it."
     )
     about = found.table.select(["decision_id", "observed", "threshold", "margin"])
     chart(
@@ -96,17 +119,42 @@ def judged(row: dict[str, Any], found: Answer) -> None:
     )  # fmt: skip
 
 
+def chain(row: dict[str, Any]) -> None:
+    """All that was decided about this batch, the decision at hand marked."""
+    section(
+        "The whole chain of this batch",
+        "In the order in which the plugins spoke; the arrow marks this decision.",
+    )
+    found = or_error(ask, "chain_of_batch", run=row["run_id"], iter=row["iter_num"], on_rank=row["rank"])
+    if found is None:
+        return
+    marks = ["→" if one == row["decision_id"] else "" for one in found.table["decision_id"].to_pylist()]
+    grid(
+        found.table.select(list(CHAIN)).add_column(0, "this", pa.array(marks)),
+        "chain",
+        alt="Decisions in the order of the chain.",
+    )
+    under(found, "chain")
+
+
 def neighbours(row: dict[str, Any]) -> None:
-    """To the decisions before and after it in the log; also by the keys."""
+    """To the decisions before and after it in the log, also by the keys; to its run, and to another."""
     found = or_error(ask, "neighbours", id=row["decision_id"], run=row["run_id"])
     beside = next(iter(found.rows()), {}) if found is not None else {}
-    left, middle, right = st.columns(3)
-    for column, label, key, short in ((left, "Before", "before", "k"), (middle, "After", "after", "j")):
+    columns = st.columns(4)
+    for column, label, key, short in (
+        (columns[0], "Before", "before", "k"),
+        (columns[1], "After", "after", "j"),
+    ):
         if column.button(label, disabled=beside.get(key) is None, key=key, shortcut=short, width="stretch"):
             _go(str(beside[key]))
-    if right.button("Choose another", key="another", width="stretch"):
+    at = row["iter_num"]
+    if columns[2].button("In its run", key="in-run", width="stretch"):
+        around = {"from": str(max(0, at - 50)), "to": str(at + 50)}
+        st.switch_page("screens/run.py", query_params={"run": row["run_id"], **around})
+    if columns[3].button("Choose another", key="another", width="stretch"):
         del st.query_params["decision"]
-        st.query_params.update({"run": row["run_id"], "iter": str(row["iter_num"])})
+        st.query_params.update({"run": row["run_id"], "iter": str(at)})
         st.rerun()
 
 
@@ -148,7 +196,7 @@ def one(asked: str) -> None:
         near = or_error(ask, "decisions_near", beginning=asked[:13].lower())
         if near is not None and near.table.num_rows:
             st.text("IDs that begin alike:")
-            st.dataframe(near.table, hide_index=True, key="near")
+            grid(near.table, "near")
         return
     row = rows[0]
     head(QUESTION, sentence(row))
@@ -156,17 +204,12 @@ def one(asked: str) -> None:
         st.text(row["meaning"])
     neighbours(row)
     judged(row, found)
-    section("The whole chain of this batch")
-    chain = or_error(ask, "chain_of_batch", run=row["run_id"], iter=row["iter_num"])
-    if chain is not None:
-        st.dataframe(chain.table, hide_index=True, key="chain")
-        under(chain, "chain")
+    chain(row)
     if row["numbers"]:
         section("Numbers that it rests on")
-        st.dataframe(
-            pa.table({"name": [k for k, _ in row["numbers"]], "value": [v for _, v in row["numbers"]]}),
-            hide_index=True,
-            key="numbers",
+        names, values = zip(*row["numbers"], strict=True)
+        grid(
+            pa.table({"name": pa.array(names), "value": pa.array(values, pa.float64())}), "numbers", width=420
         )
     proven(row)
 

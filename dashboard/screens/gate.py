@@ -6,9 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import charts
-from dashboard.frame import chart, choose_run, follow, head, section, under
+from dashboard import charts, lanes
+from dashboard.figures import first_row
+from dashboard.frame import chart, choose_run, follow, head, section
 from dashboard.source import ask, or_error
+from dashboard.tables import answered
 
 run_id = choose_run()
 if run_id is None:
@@ -22,7 +24,11 @@ def answer(row: dict[str, Any]) -> str:
     )
     if rate is None:
         return "No batch has been judged yet."
-    if low is None or high is None:
+    if row.get("shadow_rate") is not None:
+        told = (
+            f"The gate only watched, in shadow: it would have updated {row['shadow_rate']:.1%} of the batches"
+        )
+    elif low is None or high is None:
         told = f"{rate:.1%} of the finite batches updated; the policy promises no rate"
     else:
         told = f"{rate:.1%} of the finite batches updated: {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%}"
@@ -35,7 +41,10 @@ def closeness() -> None:
     margins, curve = or_error(ask, "margins", run=run_id), or_error(ask, "thresholds_of", run=run_id)
     with left:
         if margins is not None:
-            section("How close the verdicts were", "Right of zero a batch is worth an update.")
+            section(
+                "How close the verdicts were",
+                "Right of zero a batch is worth an update; warm-up updates left of it too.",
+            )
             chart(
                 lambda: charts.margin_histogram(margins.table), margins, "margins",
                 "Loss minus threshold of every batch, by verdict; the outermost bars hold all that is farther out.",
@@ -44,7 +53,7 @@ def closeness() -> None:
         if curve is not None:
             section(
                 "Other fixed thresholds",
-                "A replay of the logged losses, not a run trained anew: another gate trains another model.",
+                "A replay of the logged losses: another gate would train another model.",
             )
             chart(
                 lambda: charts.threshold_curve(curve.table),
@@ -52,20 +61,24 @@ def closeness() -> None:
                 "thresholds",
                 "Update rate at other fixed thresholds over the logged losses.",
             )
+    st.caption("What another policy would have decided on the same batches, plugin by plugin:")
     st.code(f"ockham whatif {run_id} --set gate.target=0.4", language="bash")
 
 
 def draw() -> None:
     """Rate, margins, reasons, longest rows of skips."""
-    bands = or_error(ask, "bands_of", run=run_id)
-    row = next(iter(bands.rows()), {}) if bands is not None else {}
+    row = first_row("bands_of", str(run_id))
     head("Does the gate keep its rate?", answer(row))
     found = or_error(ask, "gate_bins", run=run_id)
     if found is not None:
-        section("Update rate over the run")
+        low, high = row.get("update_low"), row.get("update_high")
+        promised = "" if low is None or high is None else f" Green: the promised {low:.0%} to {high:.0%}."
+        section(
+            "Update rate over the run", f"Blue: the rate of each stretch with its 95 % interval.{promised}"
+        )
         chart(
-            lambda: charts.rate_band(found.table, row.get("update_low"), row.get("update_high")), found, "rate",
-            "Update rate in fortieths of the run with its 95 % interval (Wilson); the green band is what the policy promises.",
+            lambda: lanes.rate_band(found.table, low, high), found, "rate",
+            "Update rate in stretches of the run with its 95 % interval (Wilson); the green band is what the policy promises.",
         )  # fmt: skip
     closeness()
     reasons, streaks = or_error(ask, "gate_reasons", run=run_id), or_error(ask, "skip_streaks", run=run_id)
@@ -73,18 +86,11 @@ def draw() -> None:
     with left:
         if reasons is not None:
             section("Reasons")
-            st.dataframe(
-                reasons.table,
-                hide_index=True,
-                key="reasons",
-                column_config={"share": st.column_config.NumberColumn(format="percent")},
-            )
-            under(reasons, "reasons")
+            answered(reasons, "reasons", alt="How often the gate gave each reason.")
     with right:
         if streaks is not None:
             section("Longest rows of skips")
-            st.dataframe(streaks.table, hide_index=True, key="streaks", height=248)
-            under(streaks, "streaks")
+            answered(streaks, "streaks", height=248, alt="The ten longest rows of skips.")
 
 
 follow(draw, run_id)

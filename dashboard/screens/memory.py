@@ -7,8 +7,10 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts
-from dashboard.frame import chart, choose_run, follow, head, section, under
-from dashboard.source import ask, or_error
+from dashboard.figures import first_row
+from dashboard.frame import chart, choose_run, follow, head, section
+from dashboard.source import Answer, ask, or_error
+from dashboard.tables import answered
 
 run_id = choose_run()
 if run_id is None:
@@ -29,12 +31,45 @@ def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
     )
 
 
+def opened(decision_id: str) -> None:
+    """Go to the decision."""
+    st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": decision_id})
+
+
+def trend(points: Answer) -> None:
+    """What became of each candidate, over the run; a click opens the decision."""
+    section(
+        "OQ against the first accepted",
+        "The line joins what was kept. A click on a point opens its decision.",
+    )
+    made = chart(
+        lambda: charts.oq_trend(points.table), points, "oq",
+        "Each point is a candidate; shape and colour say which gate refused it, or that it was kept; the line joins those kept.",
+        on_select="rerun", selection_mode="candidate",
+    )  # fmt: skip
+    picked = next(iter(made["selection"].get("candidate", [])), None) if made else None
+    if picked and picked.get("decision_id"):
+        opened(str(picked["decision_id"]))
+
+
+def near_misses() -> None:
+    """Candidates that missed by the least; a row opens the decision."""
+    near = or_error(ask, "near_misses_of", run=run_id)
+    if near is None or not near.table.num_rows:
+        return
+    section("Near misses", "What was missing, as a share of the limit; choose a row to open the decision.")
+    chosen = answered(near, "near", pick=True, height=280, alt="Refused candidates, the nearest first.")
+    if chosen:
+        opened(str(chosen["decision_id"]))
+
+
 def draw() -> None:
     """Funnel, trend, frontier, near misses."""
-    points, bands, gain = (
-        or_error(ask, name, run=run_id) for name in ("memory_points", "bands_of", "oq_gain")
+    points, band, row = (
+        or_error(ask, "memory_points", run=run_id),
+        first_row("bands_of", str(run_id)),
+        first_row("oq_gain", str(run_id)),
     )
-    band, row = (next(iter(found.rows()), {}) if found is not None else {} for found in (bands, gain))
     head("Which checkpoints were kept, and did the Occam Quotient rise?", answer(row, band))
     st.caption(
         "At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss."
@@ -43,40 +78,21 @@ def draw() -> None:
     left, right = st.columns([1, 2])
     with left:
         if funnel is not None:
-            section("Through the gates")
+            section("Through the gates", "How many candidates were left after each.")
             chart(lambda: charts.funnel(funnel.table), funnel, "funnel", "Candidates left after each gate.")
     with right:
         if points is not None:
-            section("OQ against the first accepted")
-            chart(
-                lambda: charts.oq_trend(points.table), points, "oq",
-                "Each point is a candidate; shape and colour say which gate refused it, or that it was kept.",
-            )  # fmt: skip
+            trend(points)
     if points is not None:
-        section("Loss against drift", "Lower left is better in both.")
-        chart(
-            lambda: charts.pareto(points.table),
-            points,
-            "pareto",
-            "Validation loss against drift of each candidate, by outcome.",
-        )
-    near = or_error(ask, "near_misses_of", run=run_id)
-    if near is not None and near.table.num_rows:
         section(
-            "Near misses", "What was missing, as a share of the limit; choose a row to open the decision."
+            "Loss against drift",
+            "Lower left is better; the line joins the candidates that no other beats in both (the Pareto front).",
         )
-        picked = st.dataframe(
-            near.table,
-            hide_index=True,
-            key="near",
-            on_select="rerun",
-            selection_mode="single-row",
-            height=280,
-        )
-        under(near, "near")
-        if picked.selection.rows:
-            chosen = near.rows()[picked.selection.rows[0]]["decision_id"]
-            st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": chosen})
+        chart(
+            lambda: charts.pareto(points.table), points, "pareto",
+            "Validation loss against drift of each candidate, by outcome; the dashed line is the Pareto front.",
+        )  # fmt: skip
+    near_misses()
 
 
 follow(draw, run_id)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.frame import head, section, under
+from dashboard.frame import head, section
 from dashboard.source import Answer, ask, odr_folder, or_error, runs_folder
+from dashboard.tables import answered, grid
 from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
 from ockham.odr.ask import guarded
@@ -17,6 +18,17 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.tables import odr_tables
 from ockham.odr.verdict import Judgement
 
+LISTED = (
+    "odr_id",
+    "title",
+    "status",
+    "date",
+    "claimed_verdict",
+    "claimed_oq_delta",
+    "errors",
+    "warnings",
+    "owners",
+)
 QUESTION = "Which decisions of people are on record?"
 STATES = {"pass": "pass ✓", "fail": "fail ✗", "unknown": "unknown ?", None: "not measured yet"}
 
@@ -33,11 +45,7 @@ def supersession() -> None:
         mermaid([record for record in folder if record.claims.id in inside]),
         alt=f"{len(edges)} edges from a record to the one it superseded.",
     )
-    st.dataframe(
-        pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}),
-        hide_index=True,
-        key="edges",
-    )
+    grid(pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}), "edges")
 
 
 def measured(chosen: str) -> Judgement | None:
@@ -65,11 +73,7 @@ def measured(chosen: str) -> Judgement | None:
     )
     claims(tables["odr_constraints"])
     if tables["odr_findings"].num_rows:
-        st.dataframe(
-            tables["odr_findings"].select(["code", "severity", "line", "message"]),
-            hide_index=True,
-            key="found",
-        )
+        grid(tables["odr_findings"], "found", columns=("code", "severity", "line", "message"))
     return judgement  # type: ignore[no-any-return]
 
 
@@ -105,9 +109,31 @@ def one(chosen: str) -> None:
         if found is not None:
             section(title)
             if found.table.num_rows:
-                st.dataframe(found.table, hide_index=True, key=name)
+                grid(found.table, name)
             else:
                 st.text(empty)
+
+
+def chosen_record(records: Answer) -> str | None:
+    """The record of the address, of the row, or of the menu."""
+    names = [row["odr_id"] or row["path"].rsplit("/", 1)[-1] for row in records.rows()]
+    row = answered(
+        records,
+        "odrs",
+        columns=LISTED,
+        pick=True,
+        height="content" if len(names) < 15 else 420,
+        alt="Decision records.",
+    )
+    if row:
+        st.session_state["odr"] = row["odr_id"] or row["path"].rsplit("/", 1)[-1]
+    asked = st.query_params.get("id")
+    if asked is not None and asked not in names and st.session_state.get("odr") not in names:
+        st.error("The record that this address names is not here. Choose one that is:")
+        st.code(asked[:200], language=None)
+    if st.session_state.get("odr") not in names:
+        st.session_state["odr"] = asked if asked in names else None
+    return st.selectbox("Record", names, key="odr", placeholder="Choose a row above, or a record here")
 
 
 def page(records: Answer) -> None:
@@ -121,17 +147,8 @@ def page(records: Answer) -> None:
         )
         return
     holding = sum(row["status"] == "accepted" for row in rows)
-    head(QUESTION, f"{len(rows)} records, {holding} of them accepted; {wrong or 'none'} with errors.")
-    st.dataframe(records.table, hide_index=True, key="odrs")
-    under(records, "odrs")
-    names = [row["odr_id"] or row["path"].rsplit("/", 1)[-1] for row in rows]
-    asked = st.query_params.get("id")
-    if asked is not None and asked not in names:
-        st.error("The record that this address names is not here. Choose one that is:")
-        st.code(asked[:200], language=None)
-    chosen = st.selectbox(
-        "Record", names, index=names.index(asked) if asked in names else None if asked else 0, key="odr"
-    )
+    head(QUESTION, f"{len(rows):,} records, {holding:,} of them accepted; {wrong or 'none'} with errors.")
+    chosen = chosen_record(records)
     if chosen:
         st.query_params["id"] = chosen
         one(chosen)

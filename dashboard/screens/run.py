@@ -2,108 +2,173 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pyarrow as pa
 import streamlit as st
 
-from dashboard import charts
-from dashboard.frame import chart, choose_run, follow, head, section, span, under, zoom
-from dashboard.source import ask, ask_sql, or_error
+from dashboard import lanes
+from dashboard.figures import figures, first_row
+from dashboard.frame import chart, choose_run, follow, head, section, span, zoom
+from dashboard.source import Answer, ask, ask_sql, or_error
+from dashboard.style import ATTACK, NEUTRAL, UPDATE
+from dashboard.tables import answered
 
+LISTED = (
+    "iter_num",
+    "plugin",
+    "action",
+    "reason_code",
+    "observed",
+    "threshold",
+    "margin",
+    "changes",
+    "shadow",
+    "decision_id",
+)
+ALL = "all decisions"
 run_id = choose_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
+LANE, CELL = f"lane-{run_id}", f"cell-{run_id}"
 
 
-def answer() -> str:
+def answer(row: dict[str, Any]) -> str:
     """One sentence."""
-    summary = or_error(ask_sql, "select * from run_summary where run_id = $run", run=run_id)
-    row = next(iter(summary.rows()), {}) if summary is not None else {}
     rate, loss = row.get("update_rate"), row.get("val_loss")
     told = f"{run_id}: {row.get('state')}"
     if rate is not None:
-        told += f"; {row['batches']:,} batches, {rate:.1%} of them updated, {row['accepted']} checkpoints accepted"
-    return told + (f", validation loss {loss:.4f}." if loss is not None else ".")
+        told += (
+            f"; {row['batches']:,} batches, {rate:.1%} of them updated, {row['accepted']:,} checkpoints kept"
+        )
+    told += f", validation loss {loss:.4f}." if loss is not None else "."
+    ranks = first_row("ranks_of", str(run_id))
+    if ranks.get("ranks", 1) > 1:
+        alike = "they decided differently" if ranks["diverged"] else "each decides alike"
+        told += f" {ranks['ranks']} ranks wrote a log; rank 0 is shown, {alike}."
+    return told
 
 
 def brushed(key: str) -> None:
     """The reader dragged over the loss: look at these iterations."""
     found = st.session_state[key]["selection"].get("brush", {}).get("iter")
     if found:
+        st.session_state.pop(CELL, None)
         zoom(str(run_id), round(found[0]), round(found[1]))
 
 
-def lanes(low: int, high: int) -> None:
-    """Lanes on one axis."""
+def clicked(key: str) -> None:
+    """The reader chose a cell of the strips: list its decisions below."""
+    found = next(iter(st.session_state[key]["selection"].get("cell", [])), None)
+    if found:
+        st.session_state[LANE] = f"{found['plugin']} {found['action']}"
+        st.session_state[CELL] = int(found["iter"]), int(found["iter"] + found["width"]) - 1
+
+
+def top(low: int, high: int, key: str) -> Answer | None:
+    """Loss and who acted, on one axis; the decisions of each plugin by bin."""
     where = {"run": run_id, "low": low, "high": high}
-    bins, marks = or_error(ask, "run_bins", **where), or_error(ask, "marks", **where)
+    bins, marks, acted = (or_error(ask, name, **where) for name in ("run_bins", "marks", "plugin_bins"))
     if bins is not None and marks is not None:
         section(
-            "Loss and the gate's threshold", "Drag over the chart to look closer; the range is also above."
+            "Loss and the gate's threshold, nats/token",
+            "Drag over the chart to look closer; or type the range above.",
         )
-        key = f"chart-loss-{low}-{high}"
         chart(
-            lambda: charts.loss_lane(bins.table, marks.table), bins, "loss",
+            lambda: lanes.loss_lane(bins.table, marks.table, (low, high)), bins, "loss",
             f"Median loss (line) and range (grey) of {bins.table.num_rows} bins; dashed orange is the loss from which a "
             f"batch is worth an update; {marks.table.num_rows} upright rules mark what happened once.",
-            key=key, on_select=lambda: brushed(key), selection_mode="brush",
+            key=f"chart-loss-{key}", on_select=lambda: brushed(f"chart-loss-{key}"), selection_mode="brush",
         )  # fmt: skip
-    found = or_error(ask, "plugin_bins", **where)
-    if found is not None:
+    if acted is not None:
         section(
             "Who acted when",
-            "One strip for each plugin and action; the fuller the colour, the larger the share of batches.",
+            "One strip for each plugin and action; the fuller the colour, the larger the share of batches. A click lists the decisions of a cell.",
         )
         chart(
-            lambda: charts.plugin_lane(found.table),
-            found,
-            "plugins",
+            lambda: lanes.plugin_lane(acted.table, (low, high)), acted, "plugins",
             "Decisions of each plugin and action over the iterations.",
-        )
+            key=f"chart-plugins-{key}", on_select=lambda: clicked(f"chart-plugins-{key}"), selection_mode="cell",
+        )  # fmt: skip
     if bins is not None:
-        left, right = st.columns(2)
-        with left:
-            section("Learning rate")
-            chart(
-                lambda: charts.lines(
-                    bins.table, {"scheduled_rate": (charts.NEUTRAL, [4, 2]), "learning_rate": (charts.UPDATE, [1, 0])}, "learning rate"
-                ), bins, "rate", "Scheduled learning rate (dashed) and as the chain left it.",
-            )  # fmt: skip
-        with right:
-            section("Lambda")
-            chart(
-                lambda: charts.lines(
-                    bins.table, {"given_lambda": (charts.NEUTRAL, [4, 2]), "lambda": (charts.ATTACK, [1, 0])}, "lambda"
-                ), bins, "lambda", "Pull towards the anchor as it was given (dashed), and as the chain left it.",
-            )  # fmt: skip
+        knobs(bins, (low, high))
+    return acted
 
 
-def decisions(low: int, high: int) -> None:
-    """The decisions of the range, newest first; one opens by a click, or by its ID on the Decision page."""
-    recent = or_error(ask, "recent", run=run_id, low=low, high=high)
+def knobs(bins: Answer, limits: tuple[int, int]) -> None:
+    """Learning rate and lambda before and after the chain, on the same axis."""
+    section("Learning rate and lambda", "Dashed: as the schedule gave it. Solid: as the chain left it.")
+    fields = {
+        "scheduled_rate": ("scheduled rate", NEUTRAL, [4, 2]),
+        "learning_rate": ("learning rate", UPDATE, [1, 0]),
+    }
+    chart(
+        lambda: lanes.lines(bins.table, fields, limits, named=False), bins, "rate",
+        "Scheduled learning rate (dashed) and as the chain left it.",
+    )  # fmt: skip
+    pull = {"given_lambda": ("given lambda", NEUTRAL, [4, 2]), "lambda": ("lambda", ATTACK, [1, 0])}
+    chart(
+        lambda: lanes.lines(bins.table, pull, limits, height=120), bins, "lambda",
+        "Pull towards the anchor as it was given (dashed), and as the chain left it.",
+    )  # fmt: skip
+
+
+def chosen_lane(acted: pa.Table) -> tuple[str, str]:
+    """Plugin and action whose decisions are listed; also by the keyboard, and in the address."""
+    found = {(row["plugin"], row["action"]) for row in acted.select(["plugin", "action"]).to_pylist()}
+    pairs = {f"{plugin} {action}": (plugin, action) for plugin, action in sorted(found)}
+    st.session_state.setdefault(LANE, st.query_params.get("of", ALL))
+    if st.session_state[LANE] not in pairs:
+        st.session_state[LANE] = ALL
+    said = st.selectbox("Of", [ALL, *pairs], key=LANE)
+    if said == ALL:
+        st.query_params.pop("of", None)
+        return "", ""
+    st.query_params["of"] = said
+    return pairs[said]
+
+
+def decisions(low: int, high: int, acted: pa.Table) -> None:
+    """The decisions of the range, newest first; a row opens one."""
+    section("Decisions", "The newest 100 of what is chosen. Choose a row to open it.")
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    with left:
+        plugin, action = chosen_lane(acted)
+    cell = st.session_state.get(CELL)
+    if cell:
+        low, high = max(low, cell[0]), min(high, cell[1])
+        right.button(
+            f"Iterations {low:,} to {high:,} only: show the whole range", key="uncell",
+            on_click=lambda: st.session_state.pop(CELL, None), width="stretch",
+        )  # fmt: skip
+    recent = or_error(ask, "recent", run=run_id, low=low, high=high, plugin=plugin, action=action)
     if recent is None:
         return
-    section("The last decisions here", "Choose a row to open it.")
-    picked = st.dataframe(
-        recent.table,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"recent-{low}-{high}",
-        height=260,
-    )
-    under(recent, "recent")
-    if picked.selection.rows:
-        chosen = recent.rows()[picked.selection.rows[0]]["decision_id"]
-        st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": chosen})
+    key = f"recent-{low}-{high}-{plugin}-{action}"
+    # Where nothing stands in shadow the column says nothing.
+    listed = LISTED if any(recent.table["shadow"].to_pylist()) else tuple(c for c in LISTED if c != "shadow")
+    chosen = answered(recent, key, columns=listed, pick=True, height=320, alt="Decisions, the newest first.")
+    if chosen:
+        st.switch_page(
+            "screens/decision.py", query_params={"run": str(run_id), "decision": chosen["decision_id"]}
+        )
 
 
 def draw() -> None:
     """The page."""
-    head("What happened in this run?", answer())
+    found = or_error(ask_sql, "select * from run_summary where run_id = $run", run=run_id)
+    row = next(iter(found.rows()), {}) if found is not None else {}
+    head("What happened in this run?", answer(row))
+    if row.get("batches"):
+        figures(str(run_id), row)
     limits = span(str(run_id))
-    if limits is not None:
-        lanes(*limits)
-        decisions(*limits)
+    if limits is None:
+        return
+    # By the range that was asked for, not by that which it comes to: a live run's end moves, and its charts must stay.
+    acted = top(*limits, key=f"{st.query_params.get('from')}-{st.query_params.get('to')}")
+    if acted is not None:
+        decisions(*limits, acted.table)
 
 
 follow(draw, run_id)

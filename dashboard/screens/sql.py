@@ -11,11 +11,13 @@ from typing import Any
 
 import altair as alt
 import pyarrow as pa
+import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard.charts import UPDATE
 from dashboard.frame import head, section, under
 from dashboard.source import Answer, ask_sql, odr_folder, or_error, runs_folder
+from dashboard.style import UPDATE, finished
+from dashboard.tables import grid
 from ockham.catalog.views import question, question_names
 from ockham.errors import OckhamError
 from ockham.guard import Guard
@@ -23,6 +25,8 @@ from ockham.odr.tables import tables_of_folder
 
 LIMIT, SECONDS = 10_000, 5.0
 MOST_TEXT = 20_000
+DRAWN = 1_000
+MARKS = ("bar", "line", "point")
 START = "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc"
 
 
@@ -49,25 +53,31 @@ def unpacked(word: str) -> str:
 
 
 def saved_question(names: list[str], asked: str) -> None:
-    """Choose a saved question; the views and their columns."""
+    """Choose a saved question; it stands in the address."""
     picked = st.selectbox(
-        "Saved question",
-        names,
-        index=names.index(asked) if asked in names else None,
-        format_func=lambda n: question(n).question,
-        key="saved",
-    )
+        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: question(n).question,
+        key="saved", placeholder=f"{len(names)} questions that people ask; or write your own below",
+    )  # fmt: skip
     if picked and picked != asked:
         st.query_params.from_dict({"q": picked})
         st.rerun()
+
+
+def schema() -> None:
+    """The views and their columns."""
     views = or_error(ask_sql, 'select view, "column", type, comment from data_dictionary')
-    if views is not None:
-        rows = views.rows()
-        view = st.selectbox("Columns of", sorted({row["view"] for row in rows}), key="view")
-        st.dataframe(
-            [{"column": r["column"], "type": r["type"], "meaning": r["comment"]} for r in rows if r["view"] == view],
-            hide_index=True, key="columns", height=260,
-        )  # fmt: skip
+    if views is None:
+        return
+    names = sorted(set(views.table["view"].to_pylist()))
+    view = st.selectbox(
+        "Columns of", names, index=names.index("decisions") if "decisions" in names else 0, key="view"
+    )
+    rows = (
+        views.table.filter(pc.equal(views.table["view"], view))
+        .drop_columns(["view"])
+        .rename_columns(["column", "type", "meaning"])
+    )
+    grid(rows, "columns", height=250, alt=f"Columns of {view}.")
 
 
 def answer(text: str, values: dict[str, str]) -> None:
@@ -86,9 +96,18 @@ def answer(text: str, values: dict[str, str]) -> None:
         return
     if found.truncated:
         st.warning(f"More than {LIMIT:,} rows: the rest was left out.")
-    st.dataframe(found.table, hide_index=True, key="answer")
+    grid(found.table, "answer", alt=f"{found.table.num_rows} rows.")
     under(Answer(found.table, text, typed, time.perf_counter() - began), "answer")
     drawn(found.table)
+
+
+def across(table: pa.Table) -> str:
+    """The column that is most likely meant as the axis: iterations or times, else the words that differ most."""
+    for name in table.column_names:
+        if name.startswith("iter") or name.endswith("_iter") or pa.types.is_timestamp(table[name].type):
+            return str(name)
+    words = [name for name in table.column_names if pa.types.is_string(table[name].type)]
+    return str(max(words, key=lambda name: len(set(table[name].to_pylist())), default=table.column_names[0]))
 
 
 def drawn(table: pa.Table) -> None:
@@ -98,28 +117,32 @@ def drawn(table: pa.Table) -> None:
         return
     section("Chart")
     left, middle, right = st.columns(3)
-    x = left.selectbox("Across", table.column_names, key="x")
-    y = middle.selectbox("Up", numbers, index=len(numbers) - 1, key="y")
-    mark = right.selectbox("As", ("bar", "line", "point"), key="mark")
+    start = across(table)
+    x = left.selectbox("Across", table.column_names, index=table.column_names.index(start), key="x")
+    others = [name for name in numbers if name != start] or numbers
+    y = middle.selectbox("Up", numbers, index=numbers.index(others[-1]), key="y")
+    mark = right.selectbox("As", MARKS, index=MARKS.index("line") if start in numbers else 0, key="mark")
     # Names of columns are a stranger's: Vega would read dots and brackets in them as paths.
-    about = pa.table({"x": table[x].slice(0, 1_000), "y": table[y].slice(0, 1_000)})
-    kind = "Q" if x in numbers else "N"
-    made = alt.Chart(about, mark={"type": mark, "color": UPDATE}).encode(
-        x=alt.X("x", type={"Q": "quantitative", "N": "nominal"}[kind], title=x, sort=None),
-        y=alt.Y("y:Q", title=y),
-        tooltip=["x", "y"],
+    about = pa.table({"x": table[x].slice(0, DRAWN), "y": table[y].slice(0, DRAWN)})
+    kind = (
+        "quantitative" if x in numbers else "temporal" if pa.types.is_timestamp(table[x].type) else "nominal"
     )
-    st.altair_chart(made, alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
+    made = alt.Chart(about, mark={"type": mark, "color": UPDATE}).encode(
+        x=alt.X("x", type=kind, title=x, sort=None), y=alt.Y("y:Q", title=y), tooltip=["x", "y"]
+    )
+    st.altair_chart(finished(made, 300), alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
+    if table.num_rows > DRAWN:
+        st.caption(f"The first {DRAWN:,} rows of {table.num_rows:,}.")
 
 
-def editor(names: list[str], asked: str) -> None:
-    """The editor, the parameters of a saved question, and the answer."""
+def editor(names: list[str], asked: str) -> tuple[str | None, dict[str, str]]:
+    """The editor and the parameters of a saved question; what is to be asked now, or None."""
     linked = st.query_params.get("sql")
     start = question(asked).sql if asked in names else unpacked(linked) if linked else START
     if asked and asked not in names:
         st.error("The question that this address names is not here.")
         st.code(asked[:200], language=None)
-    text = st.text_area("SQL", start, height=220, key=f"sql-{asked}", max_chars=MOST_TEXT)
+    text = st.text_area("SQL", start, height=250, key=f"sql-{asked}", max_chars=MOST_TEXT)
     wanted = question(asked).parameters if asked in names and text == start else {}
     values = {
         name: st.text_input(f"${name}: {meaning}", st.query_params.get(name, ""), key=f"parameter-{name}")
@@ -132,13 +155,11 @@ def editor(names: list[str], asked: str) -> None:
             st.query_params.from_dict({"q": asked, **{k: v for k, v in values.items() if v}})
         else:
             st.query_params.from_dict({"sql": packed(text)})
-    ready = all(values.values())
-    if not ready:
+    if not all(values.values()):
         st.caption("Give each parameter a value.")
-    elif text.strip() and (
-        st.session_state.get("ran") == text or (text == start and (linked or asked in names))
-    ):
-        answer(text, values)
+        return None, values
+    again = st.session_state.get("ran") == text or (text == start and (linked or asked in names))
+    return (text if text.strip() and again else None), values
 
 
 head(
@@ -146,8 +167,11 @@ head(
     f"One SELECT over the audit views; at most {SECONDS:g} seconds and {LIMIT:,} rows. Nothing can be changed from here.",
 )
 known, given = question_names(), st.query_params.get("q", "")
-wide, narrow = st.columns([3, 1])
+saved_question(known, given)
+wide, narrow = st.columns([3, 2])
 with narrow:
-    saved_question(known, given)
+    schema()
 with wide:
-    editor(known, given)
+    text, values = editor(known, given)
+if text is not None:
+    answer(text, values)

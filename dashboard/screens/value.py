@@ -8,14 +8,28 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
+from dashboard.figures import percent
 from dashboard.frame import choose_run, csv_bytes, head, section
 from dashboard.source import Answer, ask_sql, or_error, runs_folder, store
+from dashboard.tables import grid
 from ockham.errors import OckhamError
 from ockham.study.roi import Prices, Row, roi
 from ockham.study.seen import see
 
 ASK_FIRST = 300_000  # events; reading more takes seconds, and is done when somebody asks for it
 QUESTION = "What did this run save, and is the model good enough?"
+VERDICTS = {
+    "GROSS": "open: nobody said yet how good the model must be",
+    "FLOOR_REACHED": "yes: the floor was reached, so what was saved counts",
+    "NOTHING_SAVED": "NO: the floor was never reached, and savings of a model that is not good enough are none",
+    "SAVED": "yes: it took less compute than the other run to be as good",
+    "LOST": "yes, but it took MORE compute than the other run to be as good",
+}
+KINDS = {
+    "measured": "Counted or timed in this run.",
+    "derived": "Follows from what was measured, by the formula beside it.",
+    "assumed": "Rests on what somebody entered, or on what would have been.",
+}
 run_id = choose_run()
 if run_id is None:
     st.stop()
@@ -37,70 +51,102 @@ def counted(
     return [row._asdict() for row in roi(see(Path(runs), run), Prices(hour, gigabyte), floor, other)]
 
 
+def entered(place: Any, label: str, name: str, **options: Any) -> float | None:
+    """A number that stands in the address too."""
+    if f"value-{name}" not in st.session_state:
+        try:
+            st.session_state[f"value-{name}"] = max(0.0, float(st.query_params.get(name, "")))
+        except ValueError:
+            st.session_state[f"value-{name}"] = None
+    found = place.number_input(label, min_value=0.0, value=None, key=f"value-{name}", **options)
+    if found is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = f"{found:g}"
+    return found
+
+
 def inputs() -> tuple[str | None, float | None, float | None, float | None]:
-    """What people assume: prices, and the floor of quality."""
-    with st.sidebar:
-        others = or_error(
-            ask_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id
-        )
-        names = [row["run_id"] for row in others.rows()] if others is not None else []
-        rival = st.selectbox(
-            "Run that always updated",
-            names,
-            index=None,
-            key="rival",
-            help="Its best loss + 0.01 is the floor of quality.",
-        )
-        floor = st.number_input(
-            "Or: highest loss that is good enough", 0.0, value=None, key="floor", format="%.4f"
-        )
-        hour = st.number_input("Price of a device hour", 0.0, value=None, key="hour")
-        gigabyte = st.number_input("Price of a GB kept", 0.0, value=None, key="gigabyte")
-    return rival, floor, hour, gigabyte
-
-
-def told(rows: list[dict[str, Any]], judged: bool) -> str:
-    """One sentence."""
-    by = {row["figure"]: row["value"] for row in rows}
-    skipped = by.get("batches", 0) - by.get("updates", 0)
-    saved = by.get("net_saved_share", by.get("compute_saved"))
-    text = f"{skipped:,} of {by.get('batches', 0):,} batches were skipped"
-    if isinstance(saved, float):
-        text += f", which saved {saved:.1%} of the compute"
-    return text + (
-        "."
-        if judged
-        else "; whether the model is good enough is open until a floor of quality is given at the left."
+    """What people assume: what is good enough, and prices."""
+    others = or_error(
+        ask_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id
     )
+    names = [row["run_id"] for row in others.rows()] if others is not None else []
+    asked = st.query_params.get("against")
+    first, second, third, fourth = st.columns(4)
+    rival = first.selectbox(
+        "As good as this run", names, index=names.index(asked) if asked in names else None, key=f"against-{run_id}",
+        placeholder="none", help="One that always updated; its best loss + 0.01 is the floor of quality.",
+    )  # fmt: skip
+    if rival:
+        st.query_params["against"] = rival
+    else:
+        st.query_params.pop("against", None)
+    floor = entered(second, "Or: highest loss that will do", "floor", format="%.4f", placeholder="nats/token")
+    hour = entered(third, "Price of a device hour", "hour", placeholder="any currency")
+    return rival, floor, hour, entered(fourth, "Price of a GB kept", "gigabyte", placeholder="any currency")
 
 
-def page() -> None:
-    """The page."""
-    size = or_error(ask_sql, "select count(*) as n from events where run_id = $run", run=run_id)
-    events = size.rows()[0]["n"] if size is not None else 0
-    rival, floor, hour, gigabyte = inputs()
-    if events > ASK_FIRST and not st.session_state.get(f"count-{run_id}"):
-        head(QUESTION, f"{events:,} events have to be read for this.")
-        st.button("Read them", key=f"count-{run_id}", type="primary")
-        return
-    try:
-        rows = counted(str(runs_folder()), str(run_id), rival, floor, hour, gigabyte, store().version)
-    except OckhamError as error:
-        head(QUESTION, "This run says too little to count by.")
-        st.code(str(error), language=None)
-        return
-    head(QUESTION, told(rows, floor is not None or rival is not None))
-    for kind, meaning in (
-        ("measured", "Counted or timed in this run."), ("derived", "Follows from what was measured, by the formula beside it."),
-        ("assumed", "Rests on what you entered."),
-    ):  # fmt: skip
+def told(by: dict[str, Any]) -> str:
+    """One sentence."""
+    skipped = by.get("batches", 0) - by.get("updates", 0)
+    text = f"{skipped:,} of {by.get('batches', 0):,} batches were skipped"
+    if isinstance(by.get("compute_saved"), float):
+        text += f", which saved {by['compute_saved']:.1%} of the compute"
+    return f"{text}. Good enough? {VERDICTS.get(by.get('verdict', ''), 'unknown')[0].upper()}{VERDICTS.get(by.get('verdict', ''), 'unknown')[1:]}."
+
+
+def cards(by: dict[str, Any]) -> None:
+    """The figures that a decision rests on."""
+    best, floor = by.get("best_val_loss"), by.get("quality_floor")
+    enough = (
+        None if floor is None or best is None else "below the floor" if best <= floor else "ABOVE the floor"
+    )
+    money = [by[name] for name in ("compute_money_saved", "storage_saved") if by.get(name) is not None]
+    with st.container(horizontal=True):
+        for label, value, said in (
+            ("Best validation loss", "-" if best is None else f"{best:.3f}", enough or "no floor given"),
+            ("Compute saved", percent(by.get("compute_saved")), "net of the chain's cost"),
+            ("Saved up to the floor", percent(by.get("compute_saved_to_floor")), "beside the other run"),
+            (
+                "Device time saved",
+                "-" if by.get("seconds_saved") is None else f"{by['seconds_saved']:,.1f} s",
+                "one device",
+            ),
+            ("Money saved", f"{sum(money):,.4g}" if money else "-", "at the prices above"),
+        ):
+            st.metric(
+                label,
+                value,
+                said,
+                delta_color="red" if said.startswith("ABOVE") else "off",
+                delta_arrow="off",
+                border=True,
+                width=196,
+            )
+
+
+def rows_shown(rows: list[dict[str, Any]]) -> None:
+    """Every figure by how far it can be trusted, and the file of all."""
+    for kind, meaning in KINDS.items():
         own = [row for row in rows if row["kind"] == kind]
         if own:
             section(kind.capitalize(), meaning)
-            st.dataframe(
-                {"figure": [r["figure"].replace("_", " ") for r in own], "value": [shown(r["value"]) for r in own],
-                 "unit": [r["unit"] for r in own], "how": [r["how"] for r in own]}, hide_index=True, key=f"rows-{kind}",
-            )  # fmt: skip
+            named = {
+                "figure": [r["figure"].replace("_", " ") for r in own],
+                "value": [shown(r["value"]) for r in own],
+            }
+            grid(
+                pa.table(
+                    {
+                        **named,
+                        "unit": ["" if r["unit"] == "1" else r["unit"] for r in own],
+                        "how": [r["how"] for r in own],
+                    }
+                ),
+                f"rows-{kind}",
+                height="content",
+            )
     table = pa.table({name: [shown(row[name]) for row in rows] for name in Row._fields})
     answer = Answer(table, f"ockham roi {run_id}", {}, 0.0)
     st.download_button(
@@ -114,17 +160,42 @@ def page() -> None:
     st.code(f"ockham roi {run_id}", language="bash")
 
 
+def page() -> None:
+    """The page."""
+    size = or_error(ask_sql, "select count(*) as n from events where run_id = $run", run=run_id)
+    events = size.rows()[0]["n"] if size is not None else 0
+    if events > ASK_FIRST and not st.session_state.get(f"count-{run_id}"):
+        head(QUESTION, f"{events:,} events have to be read for this, about {events / 100_000:.0f} seconds.")
+        st.button(
+            "Read them",
+            key="ask",
+            type="primary",
+            on_click=lambda: st.session_state.update({f"count-{run_id}": True}),
+        )
+        return
+    said = st.container()
+    rival, floor, hour, gigabyte = inputs()
+    try:
+        rows = counted(str(runs_folder()), str(run_id), rival, floor, hour, gigabyte, store().version)
+    except OckhamError as error:
+        with said:
+            head(QUESTION, "This run says too little to count by.")
+        st.code(str(error), language=None)
+        return
+    by = {row["figure"]: row["value"] for row in rows}
+    with said:
+        head(QUESTION, told(by))
+    cards(by)
+    rows_shown(rows)
+
+
 def shown(value: Any) -> str:
     """A figure as text."""
-    return (
-        "unknown"
-        if value is None
-        else f"{value:,.6g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100_000 else f"{value:,.5g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 page()

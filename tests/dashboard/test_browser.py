@@ -100,7 +100,7 @@ def test_a_deep_link_opens_this_run(page, address):
     page.goto(f"{address}/run?run=demo&from=10&to=60")
     page.wait_for_selector("h1")
     page.wait_for_selector("text=demo: COMPLETED")
-    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]').value === '10'")
+    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value === '10'")
 
 
 def test_sql_and_a_download(page, address):
@@ -125,7 +125,7 @@ def test_dragging_over_the_loss_looks_closer(page, address):
     page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
     page.mouse.up()
     page.wait_for_url("**from=*")
-    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]').value !== ''")
+    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value !== ''")
     low, high = (int(page.get_by_label(f"{word} iteration").input_value()) for word in ("From", "To"))
     assert 20 < low < high < 100
     page.get_by_text("Whole run").click()

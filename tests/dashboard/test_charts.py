@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dashboard import charts
+from dashboard import charts, lanes, style
 from ockham.catalog import Catalog
-from ockham.catalog.views import page_query
+from ockham.catalog.views import page_query, question
 from tests.made import made_run
 
 
@@ -25,20 +25,27 @@ def asked(catalog, name, **parameters):
 def test_every_chart_draws_its_own_table(catalog):
     """The specification is made without an error, with every encoded column in the table."""
     bins = asked(catalog, "run_bins", low=0, high=119)
+    bands = catalog.sql(question("bands").sql)
+    busiest = asked(catalog, "knob_busiest", field="learning_rate")["iter"][0].as_py()
     made = [
-        charts.loss_lane(bins, asked(catalog, "marks", low=0, high=119)),
-        charts.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119)),
-        charts.lines(bins, {"learning_rate": (charts.UPDATE, [1, 0])}, "rate"),
-        charts.rate_band(asked(catalog, "gate_bins"), 0.5, 0.7),
+        lanes.loss_lane(bins, asked(catalog, "marks", low=0, high=119), (0, 119)),
+        lanes.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119), (0, 119)),
+        lanes.lines(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (0, 119)),
+        lanes.lines(bins, {"grad_norm": ("norm", style.UPDATE, [1, 0])}, log=True),
+        lanes.rate_band(asked(catalog, "gate_bins"), 0.5, 0.7),
+        lanes.rate_band(asked(catalog, "gate_bins"), None, None),
+        lanes.overshoot(asked(catalog, "overshoot", low=0, high=119), (0, 119)),
+        charts.promises(bands, "update"),
+        charts.promises(bands, "accept"),
         charts.margin_histogram(asked(catalog, "margins")),
         charts.funnel(asked(catalog, "funnel")),
         charts.oq_trend(asked(catalog, "memory_points")),
         charts.pareto(asked(catalog, "memory_points")),
         charts.threshold_curve(asked(catalog, "thresholds_of")),
-        charts.overshoot(asked(catalog, "overshoot", low=0, high=119)),
-        charts.waterfall(asked(catalog, "knob", iter=60, field="learning_rate")),
+        charts.waterfall(asked(catalog, "knob", iter=busiest, field="learning_rate")),
         charts.bullet(1.5, 2.0),
-        charts.overlay(catalog.sql(page_query("overlay").sql, {"run": "a", "other": "a"})),
+        charts.bullet(2.0, 2.0),
+        charts.overlay(catalog.sql(page_query("overlay").sql, {"run": "a", "other": "a"}), ["a", "b"]),
     ]
     for chart in made:
         assert chart.to_dict()["$schema"]
@@ -70,20 +77,22 @@ def test_outcomes_have_shape_and_colour():
             "iter": [1],
             "gain": [0.1],
             "outcome": ["accepted"],
+            "accepted": [True],
+            "decision_id": ["x"],
             "loss": [1.0],
             "drift": [0.1],
             "oq_improvement": [0.1],
             "oq_limit": [0.1],
         }
     )
-    encoding = charts.oq_trend(table).to_dict()["encoding"]
-    assert encoding["shape"]["field"] == encoding["color"]["field"] == "outcome"
+    points = charts.oq_trend(table).to_dict()["layer"][1]["encoding"]
+    assert points["shape"]["field"] == points["color"]["field"] == "outcome"
 
 
 def test_many_marks_become_few_and_none_is_lost(catalog):
     """Of more than forty of a kind one stands for each fortieth, and says for how many."""
     rows = asked(catalog, "marks", low=0, high=119).to_pylist()
-    accepted = [row for row in rows if row["what"] == "accepted checkpoint"]
+    accepted = [row for row in rows if row["what"] == "accepted"]
     there = catalog.rows("select count(*) as n from checkpoints where kind = 'accepted'")[0]["n"]
     assert sum(row["times"] for row in accepted) == there
     assert sum(row["what"] == "not finite" for row in rows) == 1
@@ -111,5 +120,62 @@ def test_a_knob_goes_from_what_was_given_to_what_was_left(catalog):
 def test_a_line_that_only_hides_another_is_left_out():
     """Where the highest of each bin is the median there is one line."""
     table = pa.table({"iter": [1, 2], "a": [1.0, 2.0], "b": [1.0, 2.0]})
-    drawn = charts.lines(table, {"a": (charts.UPDATE, [1, 0]), "b": (charts.SKIP, [4, 2])}, "x").to_dict()
-    assert "b" not in str(drawn["layer"])
+    fields = {"a": ("median", style.UPDATE, [1, 0]), "b": ("highest", style.SKIP, [4, 2])}
+    assert "highest" not in str(lanes.lines(table, fields).to_dict())
+    assert "highest" in str(lanes.lines(table.set_column(2, "b", [[3.0, 4.0]]), fields).to_dict())
+
+
+def test_lanes_stand_on_one_axis(catalog):
+    """Every lane keeps the same room for labels and the same iterations, so that one place is one iteration."""
+    bins = asked(catalog, "run_bins", low=20, high=80)
+    made = (
+        lanes.loss_lane(bins, asked(catalog, "marks", low=20, high=80), (20, 80)),
+        lanes.plugin_lane(asked(catalog, "plugin_bins", low=20, high=80), (20, 80)),
+        lanes.lines(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (20, 80)),
+        lanes.overshoot(asked(catalog, "overshoot", low=20, high=80), (20, 80)),
+    )
+    for chart in made:
+        drawn = chart.to_dict()
+        encoding = drawn.get("encoding") or drawn["layer"][0]["encoding"]
+        assert encoding["x"]["scale"]["domain"] == [20, 80]
+        assert encoding["y"]["axis"]["minExtent"] == encoding["y"]["axis"]["maxExtent"] == lanes.LABELS
+
+
+def test_the_front_is_what_no_other_candidate_beats(catalog):
+    """In loss and drift at once, by comparing each with each."""
+    points = asked(catalog, "memory_points").to_pylist()
+    assert any(p["frontier"] for p in points)
+    for one in points:
+        beaten = any(
+            o["loss"] <= one["loss"]
+            and o["drift"] <= one["drift"]
+            and (o["loss"], o["drift"]) != (one["loss"], one["drift"])
+            for o in points
+        )
+        assert not (one["frontier"] and beaten)
+
+
+def test_several_ranks_count_once(tmp_path):
+    """Every rank decides alike and logs it: the pages count the batches of one."""
+    from ockham.run import Run
+
+    for rank in (0, 1):
+        with Run(
+            runs=tmp_path, run_id="two", policy="balanced", rank=rank, world_size=2, facts={"vocab_size": 256}
+        ) as run:
+            for i in range(60):
+                ctx = run.batch(i, 3.0 + 0.1 * (i % 7), learning_rate=1e-3)
+                run.end(ctx, grad_norm=2.0, complexity_cost=0.001)
+                if i % 10 == 9:
+                    run.evaluate(ctx, 3.0 - i / 100, tokens=10)
+    two = Catalog(tmp_path)
+
+    def count(name, column, **more):
+        return sum(two.sql(page_query(name).sql, {"run": "two", **more})[column].to_pylist())
+
+    for name in ("gate_reasons", "margins"):
+        assert count(name, "batches") == 60
+    assert count("gate_bins", "n") == count("run_bins", "batches", low=0, high=59) == 60
+    assert two.sql(page_query("funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
+    assert two.sql(page_query("memory_points").sql, {"run": "two"}).num_rows == 6
+    assert two.sql(page_query("ranks_of").sql, {"run": "two"}).to_pylist() == [{"ranks": 2, "diverged": 0}]

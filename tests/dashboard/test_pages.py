@@ -195,9 +195,10 @@ def test_replay_says_that_all_came_out_again(at, runs):
 def test_value_is_open_until_somebody_says_what_is_good_enough(at, runs):
     """Savings of a model that nobody has judged are said to be that."""
     test = at(runs, "value", run="first")
-    assert "is open until" in test.text[0].value
-    test.number_input(key="floor").set_value(9.0)
-    assert "is open until" not in test.run().text[0].value
+    assert "Open: nobody said" in test.text[0].value
+    test.number_input(key="value-floor").set_value(9.0)
+    assert "Yes: the floor was reached" in test.run().text[0].value
+    assert "NO: the floor was never reached" in at(runs, "value", run="first", floor="0.5").text[0].value
 
 
 def test_hostile_text_is_shown_and_not_run(at, tmp_path):

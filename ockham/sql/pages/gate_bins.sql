@@ -1,10 +1,12 @@
 -- Does the update rate stay in its band?
 -- run: run ID
 with numbered as (
-    select iter_num, updated, ntile(40) over (order by iter_num, micro_step) as part
+    -- A bin of fewer than 25 batches says nothing of a rate.
+    select iter_num, updated, row_number() over (order by iter_num, micro_step) - 1 as place,
+        greatest(25, ceil(count(*) over () / 40.0))::bigint as width
     from contexts where run_id = $run and hook = 'batch' and not superseded and rank = 0 and isfinite(task_loss)
 ), each as (
-    select part, min(iter_num) as iter, max(iter_num) as to_iter, count(*) as n, avg(updated::int) as rate from numbered group by part
+    select place // width as part, min(iter_num) as iter, max(iter_num) as to_iter, count(*) as n, avg(updated::int) as rate from numbered group by 1
 )
 select iter, to_iter, n, rate,
     greatest(0.0, (rate + 1.9208 / n - 1.96 * sqrt((rate * (1 - rate) + 0.9604 / n) / n)) / (1 + 3.8416 / n)) as low,

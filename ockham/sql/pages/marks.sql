@@ -1,12 +1,15 @@
--- What happened once: evaluations accepted, anchors moved, rollbacks, resumes, losses that are not finite? Of more than 40 of a kind, one for each fortieth.
+-- What happened once: checkpoints accepted, anchors moved, rollbacks, resumes, adapters, losses that are not finite? Of more than 40 of a kind, one for each fortieth.
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
 with all_marks as (
-    select iter_num as iter, 'accepted checkpoint' as what, snapshot_id as which from checkpoints where run_id = $run and kind = 'accepted' and not superseded
-    union all select iter_num, 'anchor moved', '' from events where run_id = $run and type = 'ockham.anchor.consolidated.v1' and not superseded
+    select iter_num as iter, 'accepted' as what, snapshot_id as which from checkpoints where run_id = $run and kind = 'accepted' and not superseded
+    union all select iter_num, 'anchor moved', '' from events where run_id = $run and type = 'ockham.anchor.consolidated.v1' and not superseded and "rank" = 0
     union all select iter_num, 'rollback', decision_id from rollbacks where run_id = $run and not superseded
-    union all select (data ->> '$.iter_num')::bigint, 'resumed', 'attempt ' || attempt from events where run_id = $run and type = 'ockham.run.resumed.v1'
+    union all select (data ->> '$.iter_num')::bigint, 'resumed', 'attempt ' || attempt from events where run_id = $run and type = 'ockham.run.resumed.v1' and "rank" = 0
+    union all select iter_num, 'adapter on', (data ->> '$.added_params') || ' parameters' from events where run_id = $run and type = 'ockham.adapter.enabled.v1' and not superseded and "rank" = 0
+    union all select iter_num, 'adapter off', case when (data ->> '$.identical')::boolean then 'weights are those from before, to the bit' else 'weights differ from those before' end from events where run_id = $run and type = 'ockham.adapter.reverted.v1' and not superseded and "rank" = 0
+    union all select iter_num, 'ranks differ', 'rank ' || "rank" from events where run_id = $run and type = 'ockham.rank.diverged.v1'
     union all select iter_num, 'not finite', '' from contexts where run_id = $run and hook = 'batch' and not superseded and rank = 0 and not isfinite(task_loss)
 )
 select iter, what, which, 1 as times from (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)

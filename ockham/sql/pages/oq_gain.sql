@@ -2,4 +2,4 @@
 -- run: run ID
 select count(*) as candidates, count(*) filter (accepted) as accepted,
     arg_max(occam_quotient, (attempt, sequence)) filter (accepted) / arg_min(occam_quotient, (attempt, sequence)) filter (accepted) - 1 as gain
-from memory_decisions where run_id = $run and not superseded
+from memory_decisions where run_id = $run and not superseded and "rank" = 0

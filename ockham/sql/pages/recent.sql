@@ -1,7 +1,13 @@
--- What was decided last?
+-- What was decided last, by one plugin or by all?
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
-select iter_num, plugin, action, reason_code, observed, threshold, sequence, decision_id
-from decisions where run_id = $run and not superseded and iter_num between $low and $high
+-- plugin: its name; empty for all
+-- action: its verdict; empty for all
+select iter_num, plugin, action, reason_code, observed, threshold, margin,
+    list_transform(changes, lambda c: c.field || ': ' || coalesce(format('{:.5g}', try_cast(c.before as double)), c.before)
+        || ' -> ' || coalesce(format('{:.5g}', try_cast(c.after as double)), c.after)) as changes, shadow, sequence, decision_id
+from decisions
+where run_id = $run and not superseded and "rank" = 0 and iter_num between $low and $high
+    and ($plugin = '' or plugin = $plugin) and ($action = '' or action = $action)
 order by attempt desc, sequence desc limit 100

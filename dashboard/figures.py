@@ -1,0 +1,64 @@
+"""A run in six figures: each with its course, and with what the policy promised of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard.source import ask, or_error
+
+
+def percent(value: float | None, form: str = ".1%") -> str:
+    """A share, or a dash."""
+    return "-" if value is None else format(value, form)
+
+
+def promise(value: float | None, low: float | None, high: float | None) -> str | None:
+    """Where a rate lies in the band that its policy promises."""
+    if value is None or low is None or high is None:
+        return None
+    return f"{'inside' if low <= value <= high else 'outside'} {low * 100:.0f}-{high:.0%}"
+
+
+def first_row(name: str, run_id: str) -> dict[str, Any]:
+    """The one row of a page query about a run; {} where it has none."""
+    found = or_error(ask, name, run=run_id)
+    return next(iter(found.rows()), {}) if found is not None else {}
+
+
+def figures(run_id: str, summary: dict[str, Any]) -> None:
+    """Update rate, validation loss, drift, checkpoints, OQ, compute; side by side as far as the screen goes.
+
+    Args:
+        run_id: the run.
+        summary: its row of `run_summary`.
+
+    """
+    band, oq = first_row("bands_of", run_id), first_row("oq_gain", run_id)
+    sparks = or_error(ask, "sparks", run=run_id)
+    evaluated = or_error(ask, "evaluated", run=run_id)
+    parts = sparks.rows() if sparks is not None else []
+    judged = evaluated.rows() if evaluated is not None else []
+
+    def course(rows: list[dict[str, Any]], name: str) -> list[float] | None:
+        return [row[name] for row in rows if row[name] is not None] or None
+
+    drift, losses = course(parts, "drift"), course(judged, "val_loss")
+    rate = band.get("update_rate"), band.get("update_low"), band.get("update_high")
+    kept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
+    shown: tuple[tuple[str, str, list[float] | None, str | None], ...] = (
+        ("Update rate", percent(rate[0]), course(parts, "update_rate"), promise(*rate)),
+        ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
+        ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
+        ("Kept", f"{summary['accepted']:,} of {summary['evaluations']:,}", None, promise(*kept) if kept[0] is not None else None),
+        ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "against first kept"),
+        ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        for label, value, drawn, said in shown:
+            st.metric(
+                label, value, said, delta_color="red" if said and said.startswith("outside") else "off", delta_arrow="off",
+                chart_data=drawn, border=True, height="stretch", width=162,
+            )  # fmt: skip
+    st.caption("Loss in nats/token. Kept: checkpoints that memory accepted, of all evaluations.")

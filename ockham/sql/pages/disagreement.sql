@@ -1,0 +1,8 @@
+-- On which batches did two runs decide differently, of those that both have?
+-- run: the one
+-- other: the other
+with a as (select iter_num, micro_step, updated from contexts where run_id = $run and hook = 'batch' and not superseded and "rank" = 0),
+    b as (select iter_num, micro_step, updated from contexts where run_id = $other and hook = 'batch' and not superseded and "rank" = 0)
+select case when a.updated then 'updated' else 'skipped' end as this_run, case when b.updated then 'updated' else 'skipped' end as other_run,
+    count(*) as batches, count(*) / sum(count(*)) over () as share, min(iter_num) as first_iter
+from a join b using (iter_num, micro_step) group by all order by batches desc
