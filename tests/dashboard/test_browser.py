@@ -125,7 +125,7 @@ def test_dragging_over_the_loss_looks_closer(page, address):
     page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
     page.mouse.up()
     page.wait_for_url("**from=*")
-    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value !== ''")
+    page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value > ''")
     low, high = (int(page.get_by_label(f"{word} iteration").input_value()) for word in ("From", "To"))
     assert 20 < low < high < 100
     page.get_by_text("Whole run").click()
