@@ -2,12 +2,14 @@
 
 .venv/bin/python benchmarks/replay.py                    50,000 batches, about a minute
 .venv/bin/python benchmarks/replay.py --batches 5000
+.venv/bin/python benchmarks/replay.py --ranks 10         a million decisions: the same log as that of ten ranks
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -31,11 +33,15 @@ def cpu() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=50_000)
-    batches = parser.parse_args().batches
+    parser.add_argument("--ranks", type=int, default=1)
+    options = parser.parse_args()
+    batches = options.batches
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["OCKHAM_KEY_DIR"] = f"{scratch}/keys"
         made_run(Path(scratch), "big", batches)
         folder = RunFolder(scratch, "big")
+        for rank in range(1, options.ranks):
+            shutil.copytree(folder.log(1, 0), folder.log(1, rank))
         for processes in (1, 2):
             began, spent = time.monotonic(), cpu()
             report = replay_run(folder, processes=processes)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ockham.cli.odr_evidence import add_to as add_evidence_to
 from ockham.cli.odr_life import add_to
 from ockham.cli.odr_options import HERE, Codes, FailOn, Folder, Format, Graph, Output, today
 from ockham.cli.options import RunsOption
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Occam Decision Records: write, lint and check them.")
 add_to(app)
+add_evidence_to(app)
 
 
 def register(parent: typer.Typer) -> None:
@@ -62,9 +64,13 @@ def check(
     ignore: Codes = None,
     fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
     fix: Annotated[bool, typer.Option("--fix", help="Tick the boxes as their constraints came out.")] = False,
+    attest: Annotated[bool, typer.Option("--attest", help="Write what came out, signed, into the ledger beside the runs.")] = False,
     output: Output = None,
-) -> None:
-    """Lint, then recompute from the log what the records claim: values, quotients, verdicts."""
+) -> None:  # fmt: skip
+    """Lint, then recompute from the log what the records claim: values, quotients, verdicts.
+
+    Exit status: 0 clean, 1 findings, 2 bad input, 3 cannot judge.
+    """
     from ockham.odr.ask import guarded
     from ockham.odr.check import check as checked
     from ockham.odr.fix import tick_all
@@ -77,6 +83,14 @@ def check(
     if fix:
         for record in tick_all(chosen, judged):
             print(f"mended {record.shown}", file=sys.stderr)
+    if attest:
+        from ockham.odr.measure import attest as write_check
+
+        for event_id in (write_check(record, judged[record.shown], runs) for record in chosen):
+            print(
+                f"attested as {event_id}" if event_id else "nothing was judged: nothing to attest",
+                file=sys.stderr,
+            )
     _finish(chosen, judged, form, select or [], ignore or [], fail_on, output)
 
 

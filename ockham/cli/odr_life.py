@@ -1,4 +1,4 @@
-"""`ockham odr new, list, show, status, supersede, renumber, pack, upgrade`."""
+"""`ockham odr new, list, show, status, supersede, renumber, upgrade`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ockham.cli.options import RunsOption
 def add_to(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command("list")(list_records)
-    for verb in (new, show, status, supersede, renumber, pack, upgrade):
+    for verb in (new, show, status, supersede, renumber, upgrade):
         app.command()(verb)
 
 
@@ -130,21 +130,6 @@ def renumber(
     write_all(texts)
     found.file.unlink()
     print(next(iter(texts)))
-
-
-def pack(
-    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
-    folder: Folder = HERE,
-    runs: RunsOption = Path("runs"),
-) -> None:
-    """Copy the pinned logs, compressed, into evidence/ beside the records, so that they can be checked anywhere."""
-    from ockham.odr.folder import find, read_folder
-    from ockham.odr.measure import pack_record
-
-    records = read_folder(folder)
-    for record in [find(records, name) for name in wanted] if wanted else records:
-        for file in pack_record(record, runs):
-            print(file)
 
 
 def upgrade(

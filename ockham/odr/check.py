@@ -19,6 +19,7 @@ from ockham.odr.evidence import Cut, cut, derive_all, lay_out, locate
 from ockham.odr.packed import unpack
 from ockham.odr.quotients import oq_delta
 from ockham.odr.record import Record
+from ockham.odr.registration import check_registration
 from ockham.odr.rules import day_of, delta_digits
 from ockham.odr.statement import read_statement
 from ockham.odr.verdict import NOTHING, Judgement, Pin, Result, agrees, judge, verdict_of
@@ -63,10 +64,11 @@ def _check(
         delta = oq_delta(record, cuts)
     for result in results:
         _note(record, result, today)
+    registration = check_registration(record, cuts, places)
     verdict = verdict_of(results, delta, oq_claimed=claims.oq_delta is not None)
     _compare(record, results, delta, verdict)
     pins = tuple(Pin(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root) for c in cuts)
-    return Judgement(claims.id, verdict, delta, results, pins)
+    return Judgement(claims.id, verdict, delta, results, pins, registration)
 
 
 def _cuts(record: Record, places: Sequence[Path], unpacked: Path) -> tuple[list[Cut], bool]:

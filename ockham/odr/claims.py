@@ -69,6 +69,7 @@ class Claims(NamedTuple):
     verdict: str | None = None
     waivers: tuple[Waiver, ...] = ()
     lock: str = ""
+    registered: str = ""
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -103,6 +104,7 @@ def claims_of(values: Any) -> Claims:
             if isinstance(item, Mapping)
         ),
         lock=_text(front, "lock"),
+        registered=_text(front, "registered"),
     )
 
 

@@ -23,6 +23,7 @@ _LOOKS = {
     "^[0-9a-f]{64}$": "is 64 hex digits",
     "^sha256:[0-9a-f]{64}$": "is sha256: and 64 hex digits",
     "^[0-9a-f]{8}[0-9a-f-]{0,28}$": "is a decision ID, or 8 digits or more of its beginning",
+    "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$": "is the ID of an event, as `ockham odr register` writes it",
     "^[a-z0-9][a-z0-9._-]{0,63}$": "is a run ID: a-z, 0-9, '.', '_' and '-', at most 64",
     "^[a-z0-9][a-z0-9-]{0,39}$": "is a tag: a-z, 0-9 and '-', at most 40",
 }

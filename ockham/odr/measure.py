@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ockham.errors import BadInputError
+from ockham.odr import edit
 from ockham.odr.ask import guarded
 from ockham.odr.claims import Constraint, Side
 from ockham.odr.draft import DEFAULTS
 from ockham.odr.evidence import cut, lay_out, locate, pinned
 from ockham.odr.packed import pack
 from ockham.odr.record import Record
-from ockham.odr.verdict import judge
+from ockham.odr.registration import pack_registration
+from ockham.odr.report import result_json
+from ockham.odr.verdict import Judgement, judge
 from ockham.record.folder import RunFolder
+from ockham.record.ledger import say
 
 
 def pinned_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[Side, ...]:
@@ -67,7 +72,7 @@ def pack_record(record: Record, runs: Path) -> list[Path]:
         BadInputError: if a side is not pinned, not there, or its root is another one.
 
     """
-    files = []
+    files, cuts = [], []
     for side in record.claims.sides:
         folder = locate(side.run, [runs])
         one = cut(side, folder) if folder is not None else None
@@ -82,4 +87,49 @@ def pack_record(record: Record, runs: Path) -> list[Path]:
                 f"{record.claims.id}: the log of {side.run} has the root {one.root}, not the one named"
             )
         files.append(pack(one, record.file.parent / "evidence"))
-    return files
+        cuts.append(one)
+    registration = pack_registration(record, cuts, [runs])
+    return files if registration is None else [*files, registration]
+
+
+def with_evidence(record: Record, sides: Sequence[Side]) -> str:
+    """The record's text with these sides as its evidence, in place of what stood there.
+
+    Raises:
+        BadInputError: if the record is decided, or cannot be edited.
+
+    """
+    edit.require_readable(record)
+    if record.claims.status not in {"draft", "proposed"}:
+        raise BadInputError(f"{record.claims.id} is {record.claims.status}: its evidence is locked")
+    told = ", ".join(f"{side.name}: {_flow(side)}" for side in sides)
+    lines = edit.with_key(record, record.lines, "evidence", "{" + told + "}", "supersedes")
+    return edit.text_of(record, lines)
+
+
+def _flow(side: Side) -> str:
+    decisions = ", ".join(edit.quoted(decision) for decision in side.decisions)
+    return (
+        f"{{run: {edit.quoted(side.run)}, attempt: {side.attempt}, rank: {side.rank}, "
+        f"through_sequence: {side.through}, root: {edit.quoted(side.root)}, decisions: [{decisions}]}}"
+    )
+
+
+def attest(record: Record, judgement: Judgement, runs: Path) -> str:
+    """Write an `odr.checked` event into the ledger; returns its ID, empty where nothing was judged.
+
+    Raises:
+        LogError: if the ledger can't be written.
+
+    """
+    if judgement.verdict is None:
+        return ""
+    fields = {
+        "odr_id": judgement.odr_id,
+        "odr_sha256": hashlib.sha256(record.data).hexdigest(),
+        "verdict": judgement.verdict,
+        "oq_delta": judgement.oq_delta,
+        "evidence": [pin._asdict() for pin in judgement.pins],
+        "constraints": [result_json(result) for result in judgement.results],
+    }
+    return say(runs, "odr.checked", fields)

@@ -43,6 +43,11 @@ def judgement_rows(record: Record, judgement: Judgement) -> list[str]:
     rows += [
         f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
     ]
+    if told := judgement.registration:
+        rows.append(
+            f"  registered at {told.time}, before {judgement.pins[-1].run} began: line {told.position + 1} of the "
+            f"{told.size} that its first event names"
+        )
     return rows
 
 
@@ -82,6 +87,7 @@ def judgement_json(judgement: Judgement) -> dict[str, Any]:
         "oq_delta": judgement.oq_delta,
         "constraints": [result_json(result) for result in judgement.results],
         "evidence": [pin._asdict() for pin in judgement.pins],
+        "registration": None if judgement.registration is None else judgement.registration._asdict(),
     }
 
 

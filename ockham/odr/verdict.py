@@ -47,6 +47,15 @@ class Pin(NamedTuple):
     root: str
 
 
+class Registration(NamedTuple):
+    """A registration older than the candidate: line `position` of the `size` that the ledger had when the run began."""
+
+    event_id: str
+    time: str
+    position: int
+    size: int
+
+
 class Judgement(NamedTuple):
     """What a record's evidence came to."""
 
@@ -55,6 +64,7 @@ class Judgement(NamedTuple):
     oq_delta: float | None
     results: tuple[Result, ...]
     pins: tuple[Pin, ...]
+    registration: Registration | None = None
 
 
 def _unit(constraint: Constraint) -> str:

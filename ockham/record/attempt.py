@@ -16,6 +16,7 @@ from ockham.errors import RunError
 from ockham.record.derived import update
 from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, write_durably
+from ockham.record.ledger import ledger_head
 from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter, Place
 from ockham.record.merkle import Frontier, leaf_hash
@@ -87,7 +88,9 @@ class Attempt:
         else:
             digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
             self.log.append(
-                "run.started", {"run_json_sha256": digest, "ledger": None, **opening}, urgent=True
+                "run.started",
+                {"run_json_sha256": digest, "ledger": ledger_head(self.folder.runs), **opening},
+                urgent=True,
             )
         self.log.append("policy.loaded", loaded)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ockham.record.attempt import old_log
-from ockham.record.folder import LEDGER, RunFolder
-from ockham.record.log import LogWriter
+from ockham.record.folder import RunFolder
+from ockham.record.ledger import say
 from ockham.replay.report import Report
 
 
@@ -19,7 +19,6 @@ def attest(folder: RunFolder, report: Report) -> str:
         LogError: if the ledger can't be written.
 
     """
-    ledger = RunFolder(folder.runs, LEDGER)
     sizes = []
     for log in report.logs:
         old = old_log(folder, log.attempt, log.rank)
@@ -34,9 +33,4 @@ def attest(folder: RunFolder, report: Report) -> str:
     }
     found = {"run_id": folder.run_id, "attempt_size": sizes, "decisions": report.total("decisions"),
              "identical": report.total("identical"), "code_sha256": code}  # fmt: skip
-    writer = LogWriter(ledger, ledger.last_attempt() + 1, 0)
-    try:
-        place = writer.append("replay.attested", found, urgent=True)
-    finally:
-        writer.close()
-    return writer.id_of(place)
+    return say(folder.runs, "replay.attested", found)

@@ -1,0 +1,67 @@
+"""`ockham odr register, evidence, pack`: what ties a record to the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ockham.cli.odr_options import HERE, Folder, Which
+from ockham.cli.options import RunsOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (register, evidence, pack):
+        app.command()(verb)
+
+
+def register(record: Which, folder: Folder = HERE, runs: RunsOption = Path("runs")) -> None:
+    """Fix the constraints of a record in the ledger before the candidate run begins; check then proves the order.
+
+    Example:
+      ockham odr register 12      (then train the candidate, then `ockham odr evidence 12 ...`)
+    """
+    from ockham.odr.folder import find
+    from ockham.odr.life import write_all
+    from ockham.odr.lint import lint_folder
+    from ockham.odr.registration import register as registered
+
+    found = find(lint_folder(folder), record)
+    write_all({found.file: registered(found, runs)})
+
+
+def evidence(
+    record: Which,
+    candidate: Annotated[str, typer.Option(help="Run with the change.")],
+    baseline: Annotated[str | None, typer.Option(help="Run to compare with.")] = None,
+    folder: Folder = HERE,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Pin runs as the evidence of a draft: their logs up to now, with root and accepting decision.
+
+    Example:
+      ockham odr evidence 12 --baseline night-1 --candidate night-2
+    """
+    from ockham.odr.folder import find, read_folder
+    from ockham.odr.life import write_all
+    from ockham.odr.measure import pinned_sides, with_evidence
+
+    found = find(read_folder(folder), record)
+    write_all({found.file: with_evidence(found, pinned_sides(runs, baseline, candidate))})
+
+
+def pack(
+    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
+    folder: Folder = HERE,
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Copy the pinned logs, compressed, into evidence/ beside the records, so that they can be checked anywhere."""
+    from ockham.odr.folder import find, read_folder
+    from ockham.odr.measure import pack_record
+
+    records = read_folder(folder)
+    for record in [find(records, name) for name in wanted] if wanted else records:
+        for file in pack_record(record, runs):
+            print(file)

@@ -1,0 +1,229 @@
+"""Pre-registration: what must hold is written into the ledger before the candidate run begins, and check proves it.
+
+The candidate's first event names size and root of the ledger as it was then. If the registration is a leaf of that
+tree, it is older than everything that the run logged: its criteria were fixed before the data. Who holds the key can
+still make registration and run anew; a pin of the ledger or of the run, kept elsewhere, is what speaks against that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import BadInputError
+from ockham.event import kind_of
+from ockham.odr import edit
+from ockham.odr.claims import Constraint
+from ockham.odr.evidence import Cut
+from ockham.odr.record import Record
+from ockham.odr.verdict import Registration
+from ockham.record.folder import RunFolder, write_durably
+from ockham.record.ledger import ledger_lines, say
+from ockham.record.merkle import check_inclusion, inclusion_proof, leaf_hash
+from ockham.record.schema import checker
+
+KIND = "odr.registered"
+MAX_PROOF_BYTES = 200_000  # a line has at most 65,535 bytes
+_FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity")
+
+
+class Found(NamedTuple):
+    """A registration: its line, its place in the ledger, and the proof of it in the tree of a given size, if there is one."""
+
+    line: bytes
+    position: int
+    proof: Callable[[int], list[bytes] | None]
+
+
+def register(record: Record, runs: Path) -> str:
+    """Write a record's constraints into the ledger; returns the record's text, which then names the event.
+
+    Raises:
+        BadInputError: if there is nothing to register, or it is too late.
+        LogError: if the ledger can't be written.
+
+    """
+    edit.require_readable(record)
+    claims = record.claims
+    if claims.registered:
+        raise BadInputError(
+            f"{claims.id} is registered as {claims.registered}: another question is another record"
+        )
+    if claims.status not in {"draft", "proposed"}:
+        raise BadInputError(
+            f"{claims.id} is {claims.status}: what is decided already cannot be registered before"
+        )
+    if not claims.constraints:
+        raise BadInputError(f"{claims.id} has no constraint: say first what must hold")
+    fault = next((f for f in record.findings if f.severity == "error"), None)
+    if fault is not None:
+        raise BadInputError(
+            f"{claims.id}: {fault.code} at line {fault.line}, {fault.message}: mend that first"
+        )
+    candidate = claims.candidate
+    if candidate is not None and (candidate.root or RunFolder(runs, candidate.run).exists()):
+        raise BadInputError(
+            f"{claims.id}: the candidate run {candidate.run} is there already; registering comes before the evidence"
+        )
+    fields = {
+        "odr_id": claims.id,
+        "title": claims.title,
+        "odr_sha256": hashlib.sha256(record.data).hexdigest(),
+        "constraints": [fixed(constraint) for constraint in claims.constraints],
+    }
+    _with_registered(record, "0" * 8)  # a file that can't be edited must not leave a registration behind
+    return _with_registered(record, say(runs, KIND, fields))
+
+
+def _with_registered(record: Record, event_id: str) -> str:
+    lines = edit.with_key(record, record.lines, "registered", edit.quoted(event_id), "supersedes")
+    return edit.text_of(record, lines)
+
+
+def fixed(constraint: Constraint) -> dict[str, Any]:
+    """What a registration fixes of a constraint: all but what was measured."""
+    return {"id": constraint.id, **{name: getattr(constraint, name) for name in _FIXED}}
+
+
+def check_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Path]) -> Registration | None:
+    """Compare a record with its registration, and prove that it is older than the candidate run.
+
+    Notes ODR409, ODR411 and ODR412; None where anything of it cannot be shown.
+    """
+    if not record.claims.registered:
+        return None
+    found = _packed(record) or find(record.claims.registered, places)
+    if found is None:
+        where = ", ".join(str(place) for place in places)
+        record.add_at(
+            "ODR409", f"{record.claims.registered} is in no ledger of {where}, nor packed", ("registered",)
+        )
+        return None
+    data = orjson.loads(found.line)
+    same = _same_criteria(record, data["data"])
+    candidate = next((one for one in cuts if one.side.name == "candidate"), None)
+    if candidate is None:
+        return None
+    late, size = _too_late(found, candidate)
+    if late:
+        record.add_at("ODR412", late, ("registered",))
+    return None if late or not same else Registration(data["id"], data["time"], found.position, size)
+
+
+def find(event_id: str, places: Sequence[Path]) -> Found | None:
+    """A registration in the ledgers of these folders."""
+    for place in places:
+        lines = ledger_lines(place)
+        for index, line in enumerate(lines):
+            if _registered(line, event_id):
+                return Found(line, index, _prover(lines, index))
+    return None
+
+
+def _prover(lines: Sequence[bytes], index: int) -> Callable[[int], list[bytes] | None]:
+    leaves = [leaf_hash(line) for line in lines]
+    return lambda size: inclusion_proof(leaves[:size], index) if index < size <= len(leaves) else None
+
+
+def _registered(line: bytes, event_id: str) -> bool:
+    """Whether a line is a registration of this ID, or beginning of one."""
+    if f'"id":"{event_id}'.encode() not in line:
+        return False
+    try:
+        event = orjson.loads(line)
+        return (
+            str(event["id"]).startswith(event_id)
+            and checker()(KIND, event)
+            and kind_of(event["type"]) == KIND
+        )
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return False
+
+
+def pack_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Path]) -> Path | None:
+    """Put a registration and its inclusion proof beside the packed evidence; None where there is none to show."""
+    found = find(record.claims.registered, places) if record.claims.registered else None
+    named = _named_ledger(cuts)
+    path = found.proof(named[0]) if found is not None and named is not None else None
+    if found is None or named is None or path is None:
+        return None
+    document = {
+        "line": found.line.decode(),
+        "index": found.position,
+        "size": named[0],
+        "path": [node.hex() for node in path],
+    }
+    file = _packed_file(record)
+    write_durably(file, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    return file
+
+
+def _packed_file(record: Record) -> Path:
+    return record.file.parent / "evidence" / "registrations" / f"{record.claims.registered}.json"
+
+
+def _packed(record: Record) -> Found | None:
+    """The packed registration, if there is one that can be read; a stranger may have written it."""
+    try:
+        document = orjson.loads(_packed_file(record).read_bytes()[:MAX_PROOF_BYTES])
+        line, index, size = document["line"].encode(), document["index"], document["size"]
+        path = [bytes.fromhex(node) for node in document["path"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if type(index) is not int or not _registered(line, record.claims.registered):
+        return None
+    return Found(line, index, lambda wanted: path if wanted == size else None)
+
+
+def _same_criteria(record: Record, data: dict[str, Any]) -> bool:
+    if data["odr_id"] != record.claims.id:
+        record.add_at("ODR409", f"{record.claims.registered} registers {data['odr_id']:.40}", ("registered",))
+        return False
+    then = {str(one.get("id")): one for one in data["constraints"]}
+    now = {constraint.id: fixed(constraint) for constraint in record.claims.constraints}
+    odd = []
+    for name in [*then, *(name for name in now if name not in then)]:
+        if name not in then or name not in now:
+            odd.append(f"{name} was {'added' if name in now else 'taken out'} since")
+        odd += [
+            f"{name}.{key} is {now[name][key]!r:.60}, registered was {then[name].get(key)!r:.60}"
+            for key in _FIXED
+            if name in then and name in now and now[name][key] != then[name].get(key)
+        ]
+    for message in odd:
+        record.add_at("ODR411", message, ("registered",))
+    return not odd
+
+
+def _too_late(found: Found, candidate: Cut) -> tuple[str, int]:
+    """Why it is not shown that the registration came first, empty where it is; and the size of the tree."""
+    run, named = candidate.side.run, _named_ledger([candidate])
+    if candidate.side.attempt != 1:
+        return (
+            f"the evidence is attempt {candidate.side.attempt} of {run}: only a first one names its ledger",
+            0,
+        )
+    if named is None:
+        return f"run {run} began when nothing stood in a ledger beside it", 0
+    size, root = named
+    if found.position >= size:
+        return f"run {run} began when the ledger had {size} lines, and this is line {found.position + 1}", 0
+    path = found.proof(size)
+    if path is None or not check_inclusion(leaf_hash(found.line), found.position, size, path, root):
+        return f"the ledger is not the one that run {run} began under: its root was {root.hex()}", 0
+    return "", size
+
+
+def _named_ledger(cuts: Sequence[Cut]) -> tuple[int, bytes] | None:
+    """Size and root of the ledger that the candidate's first event names."""
+    candidate = next((one for one in cuts if one.side.name == "candidate"), None)
+    if candidate is None or not candidate.parts:
+        return None
+    with candidate.parts[0][0].open("rb") as segment:
+        event = orjson.loads(segment.readline())
+    ledger = event["data"].get("ledger") if event["type"] == "ockham.run.started.v1" else None
+    return (ledger["size"], bytes.fromhex(ledger["root"])) if ledger else None

@@ -1,0 +1,61 @@
+"""The ledger, `runs/_ledger`: what is said about runs from outside, such as registrations, checks and attestations.
+
+Each saying is a log of its own, signed and closed. All lines, in order, are the leaves of one RFC 6962 tree, and a run
+names its head when it starts: what stood in the ledger by then is proven to be older than the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ockham.errors import LogLockedError
+from ockham.record.folder import LEDGER, RunFolder, make_folder
+from ockham.record.log import LogWriter
+from ockham.record.merkle import leaf_hash, root_of
+from ockham.record.snapshots import complete_lines
+
+WAIT_SECONDS = 10
+
+
+def say(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
+    """Write one event into the ledger, durable and signed; returns its ID.
+
+    Raises:
+        LogError: if the ledger can't be written.
+
+    """
+    ledger = RunFolder(runs, LEDGER)
+    make_folder(ledger.path)
+    try:
+        with filelock.FileLock(
+            str(ledger.path / "lock"), timeout=WAIT_SECONDS
+        ):  # the tree grows at its end only
+            writer = LogWriter(ledger, ledger.last_attempt() + 1, 0)
+            try:
+                place = writer.append(kind, dict(fields), subject="ledger", urgent=True)
+            finally:
+                writer.close()
+            return writer.id_of(place)
+    except filelock.Timeout:
+        raise LogLockedError(f"{ledger.path} is being written by another process") from None
+
+
+def ledger_lines(runs: Path) -> list[bytes]:
+    """Every whole line of the ledger, in order."""
+    ledger = RunFolder(runs, LEDGER)
+    return [
+        line
+        for attempt, rank in ledger.logs()
+        for segment in ledger.segments(attempt, rank)
+        for line in complete_lines(segment)[0]
+    ]
+
+
+def ledger_head(runs: Path) -> dict[str, Any] | None:
+    """Size and root of the tree over the ledger's lines; None where nothing was said yet."""
+    lines = ledger_lines(runs)
+    return {"size": len(lines), "root": root_of([leaf_hash(line) for line in lines]).hex()} if lines else None

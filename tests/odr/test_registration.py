@@ -1,0 +1,214 @@
+"""Pre-registration: the order is proven by the ledger's root in the candidate's first event, or it is not proven."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import orjson
+import pytest
+
+from ockham.errors import BadInputError
+from ockham.odr.check import check
+from ockham.odr.folder import read_folder
+from ockham.odr.lint import lint_folder
+from ockham.odr.report import text
+from ockham.record.ledger import ledger_lines, say
+from tests.made import made_run
+from tests.odr.checks import answering
+from tests.odr.samples import TODAY
+from tests.odr.test_cli_odr import run
+
+CONSTRAINTS = """constraints:
+  - id: C1
+    text: Updates at most every batch
+    sql: SELECT avg(updated::INT) AS value, count(*) AS n FROM gate_decisions WHERE run_id = $candidate
+    op: "<="
+    threshold: 0.9
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A registered draft; then the candidate runs, and is named as evidence."""
+    monkeypatch.chdir(tmp_path)
+    made_run(tmp_path / "runs", "base", 20)
+    say(
+        tmp_path / "runs",
+        "odr.registered",
+        {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
+    )
+    run("new", "Skip more", "--owner", "a")
+    file = tmp_path / "odr" / "0001-skip-more.md"
+    file.write_text(
+        file.read_text().replace("constraints: []\n", CONSTRAINTS).replace("None yet: say what must hold, and how the log shows it.",
+                                                                          "- [ ] C1 Updates at most every batch")
+    )  # fmt: skip
+    run("register", "1")
+    return tmp_path / "odr"
+
+
+def judged(folder, runs="runs"):
+    record = lint_folder(folder)[0]
+    judgement = check(record, [folder.parent / runs], answering(lambda *_: [{"value": 0.6, "n": 30}]), TODAY)
+    return (
+        judgement,
+        [f"{f.code} {f.message}" for f in record.findings if f.code not in {"ODR511", "ODR706"}],
+        record,
+    )
+
+
+def with_candidate(folder, batches=30):
+    made_run(folder.parent / "runs", "cand", batches)
+    run("evidence", "1", "--baseline", "base", "--candidate", "cand")
+
+
+def test_the_order_is_proven(folder):
+    """Registered, then run, then checked: line 2 of the 2 that the candidate's first event names."""
+    with_candidate(folder)
+    judgement, findings, record = judged(folder)
+    assert findings == []
+    told = judgement.registration
+    assert (told.event_id, told.position, told.size) == (record.claims.registered, 1, 2)
+    assert "before cand began: line 2 of the 2" in text([], [record], {record.shown: judgement})
+    say(folder.parent / "runs", "odr.registered", {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []})  # fmt: skip
+    assert judged(folder)[0].registration == told  # what is said later changes nothing
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("threshold: 0.9", "threshold: 0.99", "C1.threshold is 0.99, registered was 0.9"),
+        ('op: "<="', 'op: "<"', "C1.op is '<', registered was '<='"),
+        ("run_id = $candidate", "run_id = $baseline", "C1.sql is"),
+        ("    threshold: 0.9", "    threshold: 0.9\n    severity: warn", "C1.severity is 'warn'"),
+    ],
+)
+def test_a_criterion_changed_since_is_found(folder, old, new, said):
+    """Whatever was fixed may not be another afterwards."""
+    with_candidate(folder)
+    file = next(folder.glob("0001*"))
+    file.write_text(file.read_text().replace(old, new))
+    judgement, findings, _ = judged(folder)
+    assert judgement.registration is None
+    assert next(f for f in findings if f.startswith("ODR411")).startswith(f"ODR411 {said}")
+
+
+def test_a_constraint_added_or_taken_out_is_found(folder):
+    """The list of criteria was fixed too."""
+    with_candidate(folder)
+    file = next(folder.glob("0001*"))
+    file.write_text(file.read_text().replace("id: C1", "id: C2").replace("- [ ] C1", "- [ ] C2"))
+    assert [f for f in judged(folder)[1] if f.startswith("ODR411")] == [
+        "ODR411 C1 was taken out since", "ODR411 C2 was added since",
+    ]  # fmt: skip
+
+
+def test_a_run_that_was_there_before_proves_nothing(folder):
+    """The baseline began when nothing was registered; a run of another folder began under another ledger."""
+    run("evidence", "1", "--candidate", "base")
+    assert judged(folder)[1] == ["ODR412 run base began when nothing stood in a ledger beside it"]
+    other = folder.parent / "elsewhere"
+    say(
+        other,
+        "odr.registered",
+        {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
+    )
+    made_run(other, "cand", 20)
+    shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
+    run("evidence", "1", "--candidate", "cand")
+    assert judged(folder)[1] == ["ODR412 run cand began when the ledger had 1 lines, and this is line 2"]
+    say(
+        other,
+        "odr.registered",
+        {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
+    )
+    made_run(other, "late", 20)
+    shutil.copytree(other / "late", folder.parent / "runs" / "late")
+    run("evidence", "1", "--candidate", "late")
+    assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late began under")
+
+
+def test_a_changed_ledger_is_found(folder):
+    """A registration edited afterwards no longer leads to the root that the run named."""
+    with_candidate(folder)
+    segment = next((folder.parent / "runs" / "_ledger" / "log" / "2-0").glob("*.jsonl"))
+    segment.write_bytes(segment.read_bytes().replace(b'"threshold":0.9', b'"threshold":0.8'))
+    file = next(folder.glob("0001*"))
+    file.write_text(file.read_text().replace("threshold: 0.9", "threshold: 0.8"))
+    assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one")
+
+
+def test_an_unknown_registration_is_found(folder):
+    """An ID that is in no ledger, and one that registers another record."""
+    with_candidate(folder)
+    file = next(folder.glob("0001*"))
+    good = file.read_text()
+    own = orjson.loads(ledger_lines(folder.parent / "runs")[1])["id"]
+    other = orjson.loads(ledger_lines(folder.parent / "runs")[0])["id"]
+    file.write_text(good.replace(own, own[:-1] + ("0" if own[-1] != "0" else "1")))
+    assert judged(folder)[1][0].startswith("ODR409")
+    file.write_text(good.replace(own, other))
+    assert judged(folder)[1][0] == f"ODR409 {other} registers ODR-0099"
+
+
+def test_a_packed_registration_needs_no_ledger(folder):
+    """Line, place and inclusion proof travel with the evidence; each of them changed proves nothing."""
+    with_candidate(folder)
+    assert "registrations" in run("pack", "1").stdout
+    shutil.rmtree(folder.parent / "runs")
+    assert judged(folder)[0].registration is not None
+    file = next((folder / "evidence" / "registrations").iterdir())
+    good = orjson.loads(file.read_bytes())
+    for change in (
+        {"index": 0},
+        {"index": -1},
+        {"index": True},
+        {"size": 5},
+        {"path": []},
+        {"path": ["00" * 32]},
+        {"path": ["xyz"]},
+        {"line": good["line"].replace("0.9", "0.8")},
+        {"line": "{}"},
+        {"line": 7},
+    ):
+        file.write_bytes(orjson.dumps({**good, **change}))
+        assert judged(folder)[0].registration is None, change
+    file.write_bytes(b"[" * 100_000)
+    assert judged(folder)[1][0].startswith("ODR409")
+
+
+def test_what_cannot_be_registered(folder):
+    """Too late, nothing to fix, fixed already, not readable: one line each, and nothing is written to the ledger."""
+    before = ledger_lines(folder.parent / "runs")
+    with pytest.raises(BadInputError, match="is registered as"):
+        run("register", "1")
+    run("new", "Nothing to hold", "--owner", "a")
+    with pytest.raises(BadInputError, match="has no constraint"):
+        run("register", "2")
+    file = next(folder.glob("0001*"))
+    late = re.sub(r"registered: .*\n", "", file.read_text())
+    file.write_text(late.replace("constraints:\n", "evidence: {candidate: {run: base}}\nconstraints:\n"))
+    with pytest.raises(BadInputError, match="the candidate run base is there already"):
+        run("register", "1")
+    file.write_text(late.replace("avg(updated::INT)", "avg(updated::INT"))
+    with pytest.raises(BadInputError, match="ODR503 at line"):
+        run("register", "1")
+    file.write_text(late.replace("status: draft", "status: rejected"))
+    with pytest.raises(BadInputError, match="is rejected"):
+        run("register", "1")
+    assert ledger_lines(folder.parent / "runs") == before
+
+
+def test_a_check_is_attested(folder):
+    """`check --attest` puts verdict, values and pins into the ledger; a record that claims nothing is passed over."""
+    with_candidate(folder)
+    run("new", "Nothing to hold", "--owner", "a")
+    told = run("check", "--attest").stderr
+    event = orjson.loads(ledger_lines(folder.parent / "runs")[-1])
+    assert event["id"] in told
+    assert "nothing to attest" in told
+    assert event["type"] == "ockham.odr.checked.v1"
+    assert (event["data"]["odr_id"], event["data"]["verdict"]) == ("ODR-0001", "KEEP")
+    assert event["data"]["evidence"][1]["root"] == read_folder(folder)[0].claims.candidate.root
+    assert event["data"]["constraints"][0]["state"] == "pass"

@@ -1,0 +1,56 @@
+"""The ledger: one tree over all that was said, and its head in every run that starts later."""
+
+from __future__ import annotations
+
+import threading
+
+import orjson
+
+from ockham.record.folder import LEDGER, RunFolder
+from ockham.record.ledger import ledger_head, ledger_lines, say
+from ockham.record.merkle import leaf_hash, root_of
+from ockham.record.schema import check_event
+from tests.made import made_run
+
+SAID = {"odr_id": "ODR-0001", "title": "T", "odr_sha256": "0" * 64, "constraints": [{"id": "C1"}]}
+
+
+def test_it_grows_at_its_end_and_has_a_head(tmp_path):
+    """Each saying is one more line, a valid event, under a signed tree head; the head is the root over all lines."""
+    assert ledger_head(tmp_path) is None
+    before: list[bytes] = []
+    for count in (1, 2, 3):
+        event_id = say(tmp_path, "odr.registered", SAID)
+        lines = ledger_lines(tmp_path)
+        assert lines[:-1] == before
+        assert (len(lines), orjson.loads(lines[-1])["id"]) == (count, event_id)
+        check_event("odr.registered", orjson.loads(lines[-1]))
+        before = lines
+    head = {"size": 3, "root": root_of([leaf_hash(line) for line in before]).hex()}
+    assert ledger_head(tmp_path) == head
+    ledger = RunFolder(tmp_path, LEDGER)
+    assert all((ledger.log(*log) / "checkpoint").exists() for log in ledger.logs())
+
+
+def test_two_who_speak_at_once_are_both_heard(tmp_path):
+    """Writers wait for each other: no line is lost, and none is put before an older one."""
+    speakers = [threading.Thread(target=say, args=(tmp_path, "odr.registered", SAID)) for _ in range(4)]
+    for speaker in speakers:
+        speaker.start()
+    for speaker in speakers:
+        speaker.join()
+    ids = [orjson.loads(line)["id"] for line in ledger_lines(tmp_path)]
+    assert len(set(ids)) == 4
+    assert ids == sorted(ids)
+
+
+def test_a_run_names_the_head_that_it_began_under(tmp_path):
+    """`run.started` says what the ledger held; nothing where there was none."""
+    made_run(tmp_path, "before", 3)
+    say(tmp_path, "odr.registered", SAID)
+    head = ledger_head(tmp_path)
+    made_run(tmp_path, "after", 3)
+    say(tmp_path, "odr.registered", SAID)
+    for run_id, named in (("before", None), ("after", head)):
+        line = RunFolder(tmp_path, run_id).segments(1, 0)[0].read_bytes().split(b"\n")[0]
+        assert orjson.loads(line)["data"]["ledger"] == named
