@@ -13,11 +13,12 @@ interrupted is done anew. `random` skips blindly at the rate that the gate with 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,10 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
+from ockham.cli import application
+from ockham.nano.trainer import Trainer  # noqa: F401 - loaded before any arm is forked
 from ockham.record.folder import RunFolder
 from ockham.study.process import over, train
 from ockham.study.seen import Seen, see
@@ -83,11 +88,19 @@ def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> Seen:
 
 
 def adapt(options: argparse.Namespace, run_id: str, words: list[str]) -> None:
-    program = [sys.executable, "-c", "from ockham.cli import main; main()", "adapt"]
+    """One `ockham adapt` in a process of its own, forked so that torch is loaded once for all arms."""
     asked = ["--from", "base", "--data", str(options.data), "--share", str(options.share), "--run", run_id]
-    subprocess.run(
-        [*program, *asked, *words, "--runs", str(options.runs)], check=True, stdout=subprocess.DEVNULL
-    )
+    arguments = ["adapt", *asked, *words, "--runs", str(options.runs)]
+    process = multiprocessing.get_context("fork").Process(target=quietly, args=(arguments,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{run_id}: `ockham adapt` ended with {process.exitcode}")
+
+
+def quietly(arguments: list[str]) -> None:
+    with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink):
+        application()(arguments, standalone_mode=False)
 
 
 def figures(seen: Seen) -> dict[str, float]:
@@ -111,12 +124,12 @@ def table(options: argparse.Namespace, found: dict[Arm, list[Seen]]) -> None:
     """One row an arm, means over the seeds; beside the best always-updating arm, paired by seed."""
     rows = {arm: [figures(one) for one in runs] for arm, runs in found.items()}
     every = [row for own in rows.values() for row in own]
-    b = statistics.median(
-        row["update s"] / row["updates"] for row in every if row["updates"]
-    ) / statistics.median(row["forward s"] / options.batches for row in every)
-    always = {arm: own for arm, own in rows.items() if arm.name == "always"}
+    updates = [row["update s"] / row["updates"] for row in every if row["updates"]]
+    forward = statistics.median(row["forward s"] / options.batches for row in every)
+    b = statistics.median(updates) / forward if updates else float("nan")
+    always = {arm: own for arm, own in rows.items() if arm.name == "always"} or rows
     rival = min(always, key=lambda arm: statistics.fmean(row["served"] for row in always[arm]))
-    print(f"rival: {rival.name} at {rival.rate}; b = {b:.2f}; {len(options.seeds)} seeds: {options.seeds}\n")
+    print(f"rival: {rival.name} at {rival.rate}; b = {b:.2f}; seeds {options.seeds}\n")
     shown = ("rate", "served", "preq new", "preq old", "held-out new", "held-out old")
     print(
         f"| arm | learning rate | {' | '.join(shown)} | served - rival (each seed) | bound (1-u)b/(1+b) | saved, measured |"
@@ -132,8 +145,6 @@ def table(options: argparse.Namespace, found: dict[Arm, list[Seen]]) -> None:
 
 
 def text_of_torch() -> Path:
-    import torch
-
     return Path(torch.__file__).parent / "include" / "c10"
 
 
@@ -145,7 +156,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs-adapt"))
     parser.add_argument("--data", type=Path, default=None, help="new text; default: torch's c10 headers")
     parser.add_argument("--share", type=float, default=0.15)
-    parser.add_argument("--batches", type=int, default=300)
+    parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--base-iters", type=int, default=2000)
     parser.add_argument("--rates", default="", help="by commas")
     parser.add_argument("--zs", default="1,2")
@@ -163,7 +174,7 @@ def main() -> None:
         return
     tuning = options.part == "tune"
     options.seeds = [int(s) for s in (options.seeds or ("11" if tuning else "101,102,103")).split(",")]
-    rates = (options.rates or ("1e-4,2e-4,3e-4,5e-4,8e-4" if tuning else "3e-4")).split(",")
+    rates = (options.rates or ("1.5e-4,3e-4,6e-4" if tuning else "3e-4")).split(",")
     chosen = [arm for arm in arms(rates, options.zs.split(","))
               if not options.arms or arm.name.startswith(tuple(options.arms.split(",")))]  # fmt: skip
     if options.part == "table":
