@@ -171,7 +171,10 @@ def _known(runs: Path, asked: Asked, vocab_size: int) -> Corpus:
     if asked.familiar is not None:
         return nano.load_corpus(asked.familiar, vocab_size)
     before = ockham.starting_point(runs, asked.from_run)
-    corpus = nano.load_corpus(before.settings.get("data"), vocab_size)
+    try:
+        corpus = nano.load_corpus(before.settings.get("data"), vocab_size)
+    except DataError as error:
+        raise DataError(f"{error}; other familiar text is named by --familiar PATH") from None
     if corpus.about["sha256"] != before.data.get("sha256"):
         raise DataError(
             f"{corpus.about['name']} is not the text that run {asked.from_run!r} was trained on (another digest): "

@@ -23,7 +23,7 @@ from ockham.record.checkpoints import Packed
 STARTS: Mapping[str, Any] = {  # what a checkpoint's own training would decide otherwise
     "max_iters": 300, "learning_rate": 3e-4, "warmup_iters": 0, "lr_decay_iters": 0, "weight_decay": 0.0,
     "dropout": 0.0, "gradient_accumulation_steps": 1, "checkpoint_every": 0, "device": "auto", "threads": 0,
-    "init_from": "", "init_sha256": "",
+    "optimizer": "adamw", "init_from": "", "init_sha256": "",
 }  # fmt: skip
 
 
@@ -102,7 +102,7 @@ class Adaptation:
         if self.adapter is not None:
             self.trainer.optimizer = make_optimizer(
                 self.trainer.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
-                betas=(settings.beta1, settings.beta2),
+                betas=(settings.beta1, settings.beta2), kind=settings.optimizer,
             )  # fmt: skip
 
     def evaluate(self) -> tuple[Evaluation, Evaluation]:

@@ -234,6 +234,11 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
         assert caught.value.exit_status == 2
         assert "\n" not in str(caught.value)
         assert not (runs / "bad").exists()
+    away = folder / "text.txt"
+    away.rename(folder / "away.txt")
+    with pytest.raises(DataError, match=r"no data at .*; other familiar text is named by --familiar PATH"):
+        run(runs, *bare, *new)
+    (folder / "away.txt").rename(away)
 
 
 def test_only_an_accepted_checkpoint_is_taken_unasked(there):
