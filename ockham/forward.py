@@ -12,7 +12,7 @@ import http.client
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
@@ -27,7 +27,7 @@ from ockham.record.follow import Line, Log, RunReader
 STRUCTURED = "application/cloudevents+json; charset=UTF-8"
 BATCHED = "application/cloudevents-batch+json; charset=UTF-8"
 POLL_SECONDS = 0.2
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Unreachable(OSError):  # noqa: N818 - a state of the receiver
@@ -39,6 +39,14 @@ class Sent(NamedTuple):
 
     events: int
     requests: int
+
+
+class Sink(Protocol):
+    """Whatever takes lines: it returns when it has them, raises Unreachable for later and BadInputError for never."""
+
+    def send(self, lines: Sequence[bytes], *, batched: bool) -> None:
+        """Take lines, in order."""
+        ...
 
 
 class Receiver:
@@ -55,7 +63,7 @@ class Receiver:
     """
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
-        self.parts, self.headers, self.timeout = _checked(url), dict(headers or {}), timeout
+        self.parts, self.headers, self.timeout = checked_url(url), dict(headers or {}), timeout
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Self:
@@ -84,7 +92,7 @@ class Receiver:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise Unreachable(f"{self.parts.netloc}: {error or type(error).__name__}") from None
-        if answer.status in _AGAIN:
+        if answer.status in AGAIN:
             raise Unreachable(f"{self.parts.netloc} answered {answer.status} {answer.reason}")
         if not 200 <= answer.status < 300:
             raise BadInputError(
@@ -144,7 +152,7 @@ def cursor_path(runs: Path, run_id: str, url: str) -> Path:
 
 
 def forward(
-    folder: RunFolder, receiver: Receiver, cursor: Cursor, *, batch: int = 100, follow: bool = False,
+    folder: RunFolder, receiver: Sink, cursor: Cursor, *, batch: int = 100, follow: bool = False,
     kinds: Collection[str] = (), give_up: float | None = 300.0, told: Callable[[str], None] = lambda _: None,
 ) -> Sent:  # fmt: skip
     """Send what the receiver has not got yet.
@@ -184,7 +192,7 @@ def forward(
 
 
 def _insist(
-    receiver: Receiver, lines: list[bytes], batched: bool, give_up: float | None, told: Callable[[str], None]
+    receiver: Sink, lines: list[bytes], batched: bool, give_up: float | None, told: Callable[[str], None]
 ) -> None:
     tries = stamina.retry_context(
         on=Unreachable, attempts=None, timeout=give_up, wait_initial=0.1, wait_max=15.0
@@ -199,7 +207,13 @@ def _insist(
         raise CannotJudgeError(f"{error}; given up, and the next call goes on here") from None
 
 
-def _checked(url: str) -> SplitResult:
+def checked_url(url: str) -> SplitResult:
+    """The parts of a URL that events can be sent to.
+
+    Raises:
+        BadInputError: if it is none.
+
+    """
     try:
         parts = urlsplit(url)
         port_is_one = parts.port is None or parts.port > 0

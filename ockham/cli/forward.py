@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ockham.cli.options import RunsOption
+
+if TYPE_CHECKING:
+    from ockham.forward import Receiver
+    from ockham.integrations.otel import Collector
 
 RUNS = Path("runs")
 TOKEN = "OCKHAM_FORWARD_TOKEN"  # noqa: S105 - the name of the variable
@@ -20,12 +24,13 @@ def forward(
     to: Annotated[str, typer.Option("--to", metavar="URL", help="http:// or https:// of the receiver.")],
     follow: Annotated[bool, typer.Option("--follow", "-F", help="Go on until the run ends; Ctrl-C stops.")] = False,
     batch: Annotated[int, typer.Option(min=1, max=10_000, help="Events in one request; 1: structured mode.")] = 100,
+    otlp: Annotated[bool, typer.Option("--otlp", help="To an OpenTelemetry collector: as log records, OTLP over HTTP.")] = False,
     kind: Annotated[list[str] | None, typer.Option("--type", help="Only these, as decision.made; may be repeated.", show_default=False)] = None,
     cursor: Annotated[Path | None, typer.Option("--cursor", help="File of the cursor; default: in your state folder.", show_default=False)] = None,
     give_up: Annotated[float, typer.Option(min=0.0, help="Seconds of retrying after which it stops; 0: never.")] = 300.0,
     runs: RunsOption = RUNS,
 ) -> None:  # fmt: skip
-    """Send a run's events to a URL as CloudEvents: in order, at least once, going on where it stopped.
+    """Send a run's events to a URL, as CloudEvents or to OpenTelemetry: in order, at least once, going on where it stopped.
 
     A token in $OCKHAM_FORWARD_TOKEN is sent as a bearer token. Nobody but the receiver waits: the run does not know.
 
@@ -33,10 +38,12 @@ def forward(
       ockham forward night-1 --to http://localhost:8080/events
 
       ockham forward night-1 --to https://example.org/hook -F --type decision.made --batch 1
+
+      ockham forward night-1 --otlp --to http://127.0.0.1:4318 -F
     """
     from ockham.cli.options import resolve
     from ockham.errors import BadInputError
-    from ockham.forward import Cursor, Receiver, cursor_path
+    from ockham.forward import Cursor, cursor_path
     from ockham.forward import forward as send
     from ockham.record.folder import RunFolder
     from ockham.shipped import schemas
@@ -48,10 +55,28 @@ def forward(
     logging.getLogger("stamina").setLevel(logging.ERROR)  # each new try is told below, in words
     folder = RunFolder(runs, resolve(runs, run))
     token = os.environ.get(TOKEN)
-    place = Cursor(cursor or cursor_path(runs, folder.run_id, to), folder.run_id)
-    with Receiver(to, {"Authorization": f"Bearer {token}"} if token else None) as receiver:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    named = f"otlp {to}" if otlp else to  # the same collector may get both, each with a cursor of its own
+    place = Cursor(cursor or cursor_path(runs, folder.run_id, named), folder.run_id)
+    with _receiver(to, headers, otlp=otlp) as receiver:
         sent = send(
             folder, receiver, place, batch=batch, follow=follow, kinds=kind or (),
             give_up=give_up or None, told=lambda text: typer.echo(f"{to}: {text}", err=True),
         )  # fmt: skip
     typer.echo(f"{to}: {sent.events} events in {sent.requests} requests", err=True)
+
+
+def _receiver(to: str, headers: dict[str, str], *, otlp: bool) -> Receiver | Collector:
+    from ockham.errors import BadInputError
+    from ockham.forward import Receiver
+
+    if not otlp:
+        return Receiver(to, headers)
+    try:
+        from ockham.integrations.otel import Collector
+    except ImportError:
+        raise BadInputError(
+            "OpenTelemetry is not installed; it comes with: pip install 'ockham[otel]'"
+        ) from None
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what it was answered is told below
+    return Collector(to, headers)

@@ -1,0 +1,149 @@
+"""Events to an OpenTelemetry collector as log records, by OTLP over HTTP.
+
+The body is the event's line as it stands in the log; attributes follow the semantic conventions for CloudEvents
+(`cloudevents.event_id` ...), with Ockham's own under `ockham.`. The exporter is OpenTelemetry's; what it was answered is read
+here too, because it tells neither a refusal from an outage nor of events that a collector dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib import metadata
+from os import environ
+from typing import Any, Self
+
+import orjson
+import requests
+from google.protobuf.message import DecodeError
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from ockham.errors import BadInputError
+from ockham.event import kind_of, number
+from ockham.forward import AGAIN, Unreachable, checked_url
+
+PATH = "/v1/logs"
+_SEVERITIES: Mapping[str, SeverityNumber] = {
+    "context.recorded": SeverityNumber.DEBUG, "plugin_state.recorded": SeverityNumber.DEBUG,
+    "log.gap": SeverityNumber.WARN, "log.recovered": SeverityNumber.WARN, "rollback.performed": SeverityNumber.WARN,
+    "adapter.reverted": SeverityNumber.WARN,
+    "plugin.failed": SeverityNumber.ERROR, "rank.diverged": SeverityNumber.ERROR, "log.halted": SeverityNumber.ERROR,
+}  # fmt: skip
+_TEXTS = ("plugin", "hook", "action", "reason_code")
+_COUNTS = ("attempt", "rank", "sequence", "iter_num")
+_NUMBERS = ("observed", "threshold")
+
+
+class Collector:
+    """A receiver for `ockham.forward.forward`: one collector.
+
+    Args:
+        url: of the collector, such as http://127.0.0.1:4318; without a path the one for logs is taken.
+        headers: sent with every request, beside those of $OTEL_EXPORTER_OTLP_HEADERS.
+        timeout: seconds for one request, with the exporter's own short retries.
+
+    Raises:
+        BadInputError: if the URL is none that events can be sent to.
+
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
+        parts = checked_url(url)
+        self.place = parts.netloc
+        if parts.path in ("", "/"):
+            url = parts._replace(path=PATH).geturl()
+        self._answer: requests.Response | None = None
+        session = requests.Session()
+        session.hooks["response"].append(self._answered)
+        self._exporter = OTLPLogExporter(
+            endpoint=url, headers=dict(headers or {}), timeout=timeout, session=session
+        )
+        version = metadata.version("ockham")
+        self._scope = InstrumentationScope("ockham", version)
+        self._told = {"service.name": environ.get("OTEL_SERVICE_NAME", "ockham"), "service.version": version}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+    def send(self, lines: Sequence[bytes], *, batched: bool = True) -> None:
+        """Export lines as one request; OTLP knows batches alone.
+
+        Raises:
+            Unreachable: if it may work later.
+            BadInputError: if the collector refuses these events for good, or has dropped some of them.
+
+        """
+        self._answer = None
+        records = [self._record(line) for line in lines]
+        done = self._exporter.export(records) is LogRecordExportResult.SUCCESS
+        answer: requests.Response | None = self._answer
+        if answer is None:
+            raise Unreachable(f"{self.place}: no answer")
+        if answer.status_code in AGAIN:
+            raise Unreachable(f"{self.place} answered {answer.status_code} {answer.reason}")
+        if not done or not 200 <= answer.status_code < 300:
+            raise BadInputError(
+                f"{self.place} answered {answer.status_code} {answer.reason}; an OpenTelemetry collector answers 200 at {PATH}"
+            )
+        self._check_taken(answer)
+
+    def _check_taken(self, answer: requests.Response) -> None:
+        """A collector may answer 200 and say that it dropped some; OTLP forbids to send those again."""
+        try:
+            partly = ExportLogsServiceResponse.FromString(answer.content).partial_success
+        except DecodeError:
+            return  # an answer in JSON, or none
+        if partly.rejected_log_records:
+            raise BadInputError(
+                f"{self.place} dropped {partly.rejected_log_records} events: {partly.error_message!r:.200}"
+            )
+
+    def _answered(self, answer: requests.Response, *_: object, **__: object) -> None:
+        self._answer = answer
+
+    def _record(self, line: bytes) -> ReadableLogRecord:
+        event = orjson.loads(line)
+        run_id = event["source"].rpartition("/")[2]
+        record = LogRecord(
+            timestamp=_nanoseconds(event["time"]), observed_timestamp=time.time_ns(), body=line.decode(),
+            severity_number=severity(event), severity_text=severity(event).name, event_name=event["type"],
+            attributes=attributes(event, run_id),
+        )  # fmt: skip
+        resource = Resource.create({**self._told, "service.instance.id": run_id})
+        return ReadableLogRecord(record, resource, self._scope)
+
+
+def attributes(event: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """What a collector can filter by: the envelope by the conventions for CloudEvents, place and verdict under `ockham.`."""
+    data = event["data"]
+    found: dict[str, Any] = {
+        "cloudevents.event_id": event["id"], "cloudevents.event_source": event["source"],
+        "cloudevents.event_spec_version": event["specversion"], "cloudevents.event_type": event["type"],
+        "cloudevents.event_subject": event["subject"], "ockham.run_id": run_id,
+    }  # fmt: skip
+    for names, read in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, number)):
+        found |= {f"ockham.{name}": read(data[name]) for name in names if data.get(name) is not None}
+    return found
+
+
+def severity(event: Mapping[str, Any]) -> SeverityNumber:
+    """How much a person should care: contexts are DEBUG, verdicts INFO, what went wrong WARN or ERROR."""
+    kind = kind_of(event["type"])
+    if kind == "run.finished" and event["data"]["reason_code"] != "COMPLETED":
+        return SeverityNumber.WARN
+    return _SEVERITIES.get(kind, SeverityNumber.INFO)
+
+
+def _nanoseconds(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
