@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ockham.errors import BadInputError, nearest
 from ockham.nano.architecture import architecture
-from ockham.nano.recipe import only_gpt2, recipe_settings
+from ockham.nano.recipe import RATES, only_gpt2, recipe_settings
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"max_iters": 1_200},
@@ -173,6 +173,8 @@ def settings_from(
     known = typing.get_type_hints(Settings)
     values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
     asked: dict[str, Any] = dict(recipe_settings(recipe))
+    for name in ("learning_rate", "min_lr"):
+        values[name] = values.get(name, getattr(Settings, name)) * RATES.get(recipe, 1.0)
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
         if not equals or name not in known or name == "size":

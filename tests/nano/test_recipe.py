@@ -42,7 +42,10 @@ def test_a_recipe_is_settings_and_each_can_be_taken_back():
     fast = settings_from("nano", recipe="fast")
     assert {name: getattr(fast, name) for name in RECIPES["fast"]} == RECIPES["fast"]
     assert settings_from("nano", ["qk_norm=false"], recipe="fast") == replace(fast, qk_norm=False)
-    assert settings_from("nano", FAST) == fast
+    assert settings_from("nano", FAST) == replace(
+        fast, learning_rate=1e-3, min_lr=1e-4
+    )  # no recipe, no other rate
+    assert (fast.learning_rate, settings_from("gpt2", recipe="fast").learning_rate) == (4e-3, 2.4e-3)
     assert switches_of(Settings()) == Switches()
     with pytest.raises(BadInputError, match="no recipe 'fats'; did you mean 'fast'"):
         settings_from("nano", recipe="fats")
