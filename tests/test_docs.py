@@ -6,12 +6,14 @@ import re
 import shlex
 
 import pytest
+import torch
 import typer.main
 
 import ockham
 from ockham import shipped
 from ockham.cli import application
 from ockham.context import OccamContext
+from tests.made import made_run
 
 PAGES = [shipped.root() / "README.md", *sorted((shipped.root() / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -60,15 +62,37 @@ def test_every_snippet_of_python_compiles(page):
             assert name in ockham.__all__, f"{page.name}: ockham.{name}"
 
 
-def test_the_plugin_of_the_readme_works():
-    """Pasted as it stands."""
-    body = next(b for b in blocks(PAGES[0], "python") if "class Cautious" in b)
-    space = {"ockham": ockham}
-    exec(body, space)
-    ctx = OccamContext(0, 9.0, learning_rate=1.0)
-    space["Cautious"]().on_batch_start(ctx)
-    assert ctx.learning_rate == 0.5
-    assert ctx.notes[0].reason_code == "LOSS_OVER_CEILING"
+def stand_ins():
+    """What the snippets take as given: a model of one weight, its batches, its optimizer."""
+    weight = torch.nn.Parameter(torch.tensor(3.0))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+
+    def step(optimizer, learning_rate, limit):
+        torch.nn.utils.clip_grad_norm_([weight], limit)
+        optimizer.param_groups[0]["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return {
+        "ockham": ockham, "batches": torch.ones(30), "model": lambda batch: 1 + (weight * batch) ** 2, "norm": 0.5,
+        "schedule": lambda _: 0.1, "optimizer": optimizer, "step": step, "page_me": print,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/plugins.md", "docs/scale.md", "docs/sql.md"])
+def test_every_snippet_of_python_runs(name, tmp_path, monkeypatch):
+    """Pasted one after the other, beside a run called night-1. (tests/integrations/ runs those of integrations.md.)"""
+    monkeypatch.chdir(tmp_path)
+    made_run(tmp_path / "runs", "night-1", batches=12)
+    space = stand_ins()
+    for body in blocks(shipped.root() / name, "python"):
+        exec(compile(body, name, "exec"), space)
+    if name == "README.md":
+        ctx = OccamContext(0, 9.0, learning_rate=1.0)
+        space["Cautious"]().on_batch_start(ctx)
+        assert ctx.learning_rate == 0.5
+        assert ctx.notes[0].reason_code == "LOSS_OVER_CEILING"
+        assert space["run"].counts["batches"] == 30
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
