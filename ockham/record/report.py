@@ -67,6 +67,17 @@ class Report:
         if self.counts[kind] <= MOST_FINDINGS:
             self.findings.append(Finding(kind, str(place), message, sequence))
 
+    def merge(self, other: Report) -> None:
+        """Take what was found in a part."""
+        for finding in other.findings:
+            if self.counts.get(finding.kind, 0) + 1 <= MOST_FINDINGS:
+                self.findings.append(finding)
+            self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
+        for kind, number in other.counts.items():
+            self.counts[kind] += max(0, number - MOST_FINDINGS)
+        for what, number in other.checked.items():
+            self.count(what, number)
+
     def count(self, what: str, number: int = 1) -> None:
         """Count what was looked at."""
         self.checked[what] = self.checked.get(what, 0) + number

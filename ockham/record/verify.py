@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError, CannotJudgeError
 from ockham.record.folder import RunFolder
@@ -16,16 +18,17 @@ from ockham.record.note import VerifierKey, parse_key
 from ockham.record.pin import pinned_heads
 from ockham.record.report import Report
 from ockham.record.verify_derived import check_derived
+from ockham.record.verify_files import check_checkpoints, check_story
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_ranks import judge_together
-from ockham.record.verify_story import Story
 
+WORTH_A_PROCESS = 3  # segments of 20,000 events: below, starting a process costs more than it saves
 Progress = Callable[[int], None]
 
 
 def verify_run(
     folder: RunFolder, *, keys: Sequence[VerifierKey] = (), pins: Sequence[bytes] = (), derived: bool = True,
-    progress: Progress | None = None,
+    jobs: int | None = 1, progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """Check every byte of a run.
 
@@ -34,7 +37,8 @@ def verify_run(
         keys: verifier keys that the person who asks trusts; without one, the run's own word is taken and it is said so.
         pins: signed tree heads that were kept elsewhere.
         derived: compare each Parquet file with the lines too.
-        progress: told the number of events read so far.
+        jobs: processes that share the segments; None: one a core, where the log is long enough to gain by it.
+        progress: told the number of events of each segment that is done.
 
     Raises:
         CannotJudgeError: if there is no log.
@@ -54,25 +58,59 @@ def verify_run(
         report.add("tampering", "run.json", "names another verifier key than the one given")
     pinned = pinned_heads(folder, pins, accepted, report)
     checks: dict[tuple[int, int], LogCheck] = {}
-    stories: dict[tuple[int, int], Story] = {}
-    for attempt, rank in folder.logs():
-        place = (attempt, rank)
-        checks[place] = LogCheck(folder, attempt, rank, accepted, pinned.get(place, []), report)
-        stories[place] = Story(folder, attempt, rank, report)
-        for line in checks[place]:
-            stories[place].tell(line)
-            report.count("events")
-            if progress is not None and report.checked["events"] % 5_000 == 0:
-                progress(report.checked["events"])
-        stories[place].end()
-        report.logs.append(checks[place].finish())
-        if derived:
-            check_derived(folder, attempt, rank, report)
-    pruned = frozenset().union(*(story.pruned for story in stories.values()))  # a later attempt prunes too
-    for place, story in stories.items():
-        _checkpoints(folder, story, checks[place], pruned, report)
-    judge_together(stories, checks, report)
+    with workers(folder, jobs) as pool:
+        for place in folder.logs():
+            beside = pool.submit(_derived, folder, place) if derived else None
+            check = checks[place] = LogCheck(folder, *place, accepted, pinned.get(place, []), report)
+            for lines in check.read(pool):
+                if progress is not None:
+                    progress(lines)
+            check_story(folder, place, check.told, report)
+            report.logs.append(check.finish())
+            if beside is not None:
+                report.merge(beside.result())
+    pruned = frozenset().union(
+        *(check.told.pruned for check in checks.values())
+    )  # a later attempt prunes too
+    for check in checks.values():
+        check_checkpoints(folder, check, pruned, report)
+    judge_together(checks, report)
     _reach(report, bool(pins))
+    return report
+
+
+@contextlib.contextmanager
+def workers(folder: RunFolder, jobs: int | None) -> Iterator[Executor]:
+    """Who judges segments: this process, or as many as there are cores and segments, if there are enough to share."""
+    most = max((len(folder.segments(*place)) for place in folder.logs()), default=0)
+    wanted = min(len(os.sched_getaffinity(0)), most // WORTH_A_PROCESS) if jobs is None else min(jobs, most)
+    if wanted < 2:
+        yield _Here()
+        return
+    pool = ProcessPoolExecutor(wanted, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Here(Executor):
+    """This process, when the result is asked for."""
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **_: Any) -> Iterator[Any]:
+        return map(fn, *iterables)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return _Later(functools.partial(fn, *args, **kwargs))
+
+
+class _Later(NamedTuple):
+    result: Callable[[], Any]
+
+
+def _derived(folder: RunFolder, place: tuple[int, int]) -> Report:
+    report = Report(folder.run_id)
+    check_derived(folder, *place, report)
     return report
 
 
@@ -98,68 +136,6 @@ def _own_key(folder: RunFolder) -> VerifierKey | None:
         return parse_key(str(json.loads(folder.run_json.read_bytes()).get("verifier_key")))
     except (OSError, ValueError, AttributeError, BadInputError):
         return None
-
-
-def _checkpoints(
-    folder: RunFolder, story: Story, check: LogCheck, pruned: frozenset[str], report: Report
-) -> None:
-    """Files as recorded, and the tree head in the metadata is one of this log."""
-    for saved in story.checkpoints:
-        root = check.root_at(saved["log_size"])
-        if root is None or root.hex() != saved["log_root"]:
-            report.add(
-                "tampering",
-                saved["snapshot_id"],
-                f"names a root of {saved['log_size']} events that the log never had",
-                saved["sequence"],
-            )
-        path = folder.checkpoint(saved["snapshot_id"])
-        if saved["snapshot_id"] in pruned:
-            continue
-        for file in saved["files"]:
-            report.count("checkpoint files")
-            try:
-                data = (path / Path(file["name"]).name).read_bytes()
-            except OSError:
-                report.add(
-                    "checkpoint",
-                    f"checkpoints/{saved['snapshot_id']}/{file['name']}",
-                    "is missing",
-                    saved["sequence"],
-                )
-                continue
-            if hashlib.sha256(data).hexdigest() != file["sha256"]:
-                report.add(
-                    "checkpoint",
-                    f"checkpoints/{saved['snapshot_id']}/{file['name']}",
-                    "has other bytes than recorded",
-                    saved["sequence"],
-                )
-            elif file["name"].endswith(".safetensors"):
-                _metadata(saved, file["name"], data, report)
-
-
-def _metadata(saved: Mapping[str, Any], name: str, data: bytes, report: Report) -> None:
-    """safetensors: eight bytes of length, then a JSON header whose `__metadata__` is text by name."""
-    try:
-        size = int.from_bytes(data[:8], "little")
-        told = orjson.loads(data[8 : 8 + size]).get("__metadata__") or {}
-        said = (json.loads(told["log_size"]), json.loads(told["log_root"])) if "log_size" in told else None
-    except (ValueError, KeyError, AttributeError):
-        report.add(
-            "checkpoint",
-            f"checkpoints/{saved['snapshot_id']}/{name}",
-            "is no safetensors file",
-            saved["sequence"],
-        )
-        return
-    if said is not None and said != (saved["log_size"], saved["log_root"]):
-        report.add(
-            "checkpoint",
-            f"checkpoints/{saved['snapshot_id']}/{name}",
-            "names another tree head than the log does",
-            saved["sequence"],
-        )
 
 
 def _reach(report: Report, pins_given: bool) -> None:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from ockham.errors import InvalidEventError
-from ockham.event import MAX_LINE_BYTES, TYPES, kind_of
 from ockham.record.folder import RunFolder, first_sequence
-from ockham.record.merkle import EMPTY, Frontier, leaf_hash
 from ockham.record.note import NoteError, VerifierKey, open_note
 from ockham.record.report import LogReport, Report
-from ockham.record.schema import check_event, checker
 from ockham.record.tiles import WIDTH, tile_path, tile_sizes
 from ockham.record.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
-
-_KINDS = frozenset(TYPES)
-
-
-class Line(NamedTuple):
-    """One whole line and where it stands; `event` is None where it is no event."""
-
-    sequence: int
-    segment: Path
-    data: bytes
-    event: Mapping[str, Any] | None
+from ockham.record.verify_segment import CHUNK, Task, judge
+from ockham.record.verify_told import Told
+from ockham.record.verify_tree import Tree, read_or_empty
 
 
 class LogCheck:
-    """Reads one log once. Iterate over it, then ask for `finish`.
+    """Reads one log once, with `read`; then ask for `finish`.
 
     Args:
         folder: the run's folder.
@@ -50,35 +39,29 @@ class LogCheck:
         self.folder, self.attempt, self.rank, self.report = folder, attempt, rank, report
         self.path = folder.log(attempt, rank)
         self.about = LogReport(attempt, rank)
-        self.leaves: list[bytes] = []
-        self.roots: dict[int, bytes] = {0: EMPTY}
-        self._frontier = Frontier()
+        self.told = Told()
         self._heads = self._signed_heads(keys)
         self._pins = {head.size: head.root for head in pins}
-        self._wanted = {*self._heads, *self._pins}
-        self._is_valid = checker()
+        self.tree = Tree(self.path, {*self._heads, *self._pins})
 
-    def __iter__(self) -> Iterator[Line]:
-        """Every whole line in order, checked on its own."""
-        for segment in self.folder.segments(self.attempt, self.rank):
-            expected = self._frontier.size
-            if first_sequence(segment) != expected:
-                self._finding(
-                    "gap",
-                    segment,
-                    f"begins with event {first_sequence(segment)}, and {expected} was expected",
-                )
-            data = segment.read_bytes()
-            end = data.rfind(b"\n") + 1
-            for raw in data[:end].split(b"\n")[:-1]:
-                yield self._line(segment, raw)
-            if end < len(data):
-                self._tail(segment, data[end:])
+    def read(self, workers: Executor) -> Iterator[int]:
+        """Judge all segments; gives the number of lines of each one that is done."""
+        tasks = list(self._tasks())
+        for task, judged in zip(tasks, workers.map(judge, tasks), strict=True):
+            segment = task.segment
+            if first_sequence(segment) != task.first:
+                said = f"begins with event {first_sequence(segment)}, and {task.first} was expected"
+                self._finding("gap", segment, said)
+            self.report.merge(judged.report)
+            self.told.add(judged.told)
+            self.tree.add(segment, judged.leaves, judged.starts)
+            yield len(judged.leaves) // 32
+        self.tree.close()
 
     def finish(self) -> LogReport:
         """Compare the tree with heads, pins and tiles."""
-        size = self._frontier.size
-        self.about.events, self.about.root = size, self._frontier.root().hex()
+        size = self.tree.size
+        self.about.events, self.about.root = size, self.tree.root.hex()
         for head_size, root in sorted(self._heads.items()):
             self._head(head_size, root, "signed")
         for head_size, root in sorted(self._pins.items()):
@@ -87,73 +70,17 @@ class LogCheck:
             self._finding(
                 "unsigned", self.path / CHECKPOINT, "no signed tree head that a known key vouches for"
             )
-        self._tiles()
+        if self.about.signed == max(self._heads, default=0):
+            self._tiles()  # else: said already, and the tiles of what is there say nothing more
         return self.about
 
-    def root_at(self, size: int) -> bytes | None:
-        """The root of the first `size` events, None where the log is shorter."""
-        if size > len(self.leaves):
-            return None
-        if size not in self.roots:
-            frontier = Frontier()
-            for leaf in self.leaves[:size]:
-                frontier.append(leaf)
-            self.roots[size] = frontier.root()
-        return self.roots[size]
-
-    def _line(self, segment: Path, raw: bytes) -> Line:
-        sequence = self._frontier.size
-        leaf = leaf_hash(raw)
-        self.leaves.append(leaf)
-        self._frontier.append(leaf)
-        if self._frontier.size in self._wanted:
-            self.roots[self._frontier.size] = self._frontier.root()
-        return Line(sequence, segment, raw, self._event(segment, sequence, raw))
-
-    def _event(self, segment: Path, sequence: int, raw: bytes) -> Mapping[str, Any] | None:
-        """The event of a line, or a finding that says why it is none."""
-        try:
-            event = orjson.loads(raw)
-            kind = kind_of(event["type"])
-            data = event["data"]
-            place = (data["sequence"], data["attempt"], data["rank"], event["source"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            self._finding("corruption", segment, f"event {sequence} is no event of ours ({error})", sequence)
-            return None
-        if kind not in _KINDS or not self._is_valid(kind, event):
-            self._finding(
-                "corruption",
-                segment,
-                f"event {sequence} does not fit its schema: {_why(kind, event)}",
-                sequence,
-            )
-            return None
-        if len(raw) > MAX_LINE_BYTES or orjson.dumps(event) != raw:
-            what = (
-                "is too long"
-                if len(raw) > MAX_LINE_BYTES
-                else "is not written as we write: a key twice, or other spacing"
-            )
-            self._finding("tampering", segment, f"event {sequence} {what}", sequence)
-        expected = (sequence, self.attempt, self.rank, f"ockham://runs/{self.folder.run_id}")
-        if place != expected:
-            self._finding(
-                "tampering",
-                segment,
-                f"event {sequence} says it is {place}, and stands at {expected}",
-                sequence,
-            )
-        return dict(event)
-
-    def _tail(self, segment: Path, tail: bytes) -> None:
-        last = segment == self.folder.segments(self.attempt, self.rank)[-1]
-        what = "zero bytes" if not tail.strip(b"\0") else "bytes without a newline"
-        if last:
-            self._finding("crash tail", segment, f"{len(tail)} {what} behind the last whole line")
-        else:
-            self._finding(
-                "corruption", segment, f"{len(tail)} {what} at the end of a segment that others follow"
-            )
+    def _tasks(self) -> Iterator[Task]:
+        segments = self.folder.segments(self.attempt, self.rank)
+        first, world_size = 0, _world_size(segments[0]) if segments else 1
+        for before, segment in zip([None, *segments], segments, strict=False):
+            last = segment == segments[-1]
+            yield Task(self.folder, self.attempt, self.rank, segment, before, last, first, world_size)
+            first += _count_lines(segment)
 
     def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
         """Size -> root of every tree head with a good signature; all others are findings.
@@ -161,8 +88,8 @@ class LogCheck:
         The history is written before `checkpoint`, so after a crash `checkpoint` is the newest or the one before it,
         or is not there yet where there is but one; an unfinished last note is one that `checkpoint` does not have.
         """
-        notes, torn = split_history(_bytes(self.path / HISTORY))
-        newest = _bytes(self.path / CHECKPOINT)
+        notes, torn = split_history(read_or_empty(self.path / HISTORY))
+        newest = read_or_empty(self.path / CHECKPOINT)
         heads: dict[int, bytes] = {}
         for name, note in [*((HISTORY, note) for note in notes), *([(CHECKPOINT, newest)] if newest else [])]:
             head = self._open(name, note, keys)
@@ -211,13 +138,15 @@ class LogCheck:
         return head
 
     def _head(self, size: int, root: bytes, what: str) -> None:
-        if size > self._frontier.size:
+        there = self.tree.size
+        if size > there:
             self._finding(
                 "tampering", self.path,
-                f"{size} events were {what}, and {self._frontier.size} are there: {size - self._frontier.size} are gone",
+                f"{size} events were {what}, and {there} are there: {size - there} are gone",
             )  # fmt: skip
-        elif self.roots.get(size) != root:
-            at = self._first_difference()
+        elif self.tree.root_at(size) != root:
+            first = self.tree.first_difference
+            at = "" if first is None else f"; event {first} differs from its tile"
             self._finding(
                 "tampering", self.path, f"the first {size} events are not those that were {what}{at}"
             )
@@ -226,26 +155,16 @@ class LogCheck:
         else:
             self.about.pinned = max(self.about.pinned, size)
 
-    def _first_difference(self) -> str:
-        """Where the lines differ from the tiles, which help to find the place and prove nothing."""
-        for level, index, width in tile_sizes(self._frontier.size):
-            if level:
-                break
-            data = _bytes(self.path / tile_path(level, index, width))
-            for at in range(width):
-                leaf = self.leaves[index * WIDTH + at]
-                if data[at * 32 : at * 32 + 32] not in (leaf, b""):
-                    return f"; event {index * WIDTH + at} differs from its tile"
-        return ""
-
     def _tiles(self) -> None:
         """The tiles of the newest signed tree, and those that a crash left of a later one: all of them true."""
-        if self.about.signed != max(self._heads, default=0):
-            return  # tampered: said already, and the tiles of what is there say nothing more
-        levels = self._levels()
+        levels = self.tree.levels()
         for level, index, width in tile_sizes(self.about.signed):
             path = self.path / tile_path(level, index, width)
-            if _bytes(path) != b"".join(levels[level][index * WIDTH : index * WIDTH + width]):
+            if level == 0 and width == WIDTH:
+                fits = index not in self.tree.other_tiles
+            else:
+                fits = read_or_empty(path) == b"".join(self._hashes(levels, level, index)[:width])
+            if not fits:
                 self._finding(
                     "derived", path, "this tile is missing or does not hold the hashes of the lines"
                 )
@@ -254,60 +173,52 @@ class LogCheck:
                 self._finding("crash tail", path, "a tile that was being written")
             elif path.is_file():
                 self.report.count("tiles")
-                if not _is_tile(path.relative_to(self.path), path.read_bytes(), levels):
+                if not self._is_tile(path, levels):
                     self._finding("derived", path, "no tile of this log")
 
-    def _levels(self) -> list[list[bytes]]:
-        """The hashes of every tile level: leaves, roots of 256 leaves, and so on."""
-        levels = [self.leaves]
-        while len(levels[-1]) >= WIDTH:
-            below = levels[-1]
-            levels.append([_root(below[i * WIDTH : (i + 1) * WIDTH]) for i in range(len(below) // WIDTH)])
-        return levels
+    def _hashes(self, levels: Sequence[Sequence[bytes]], level: int, index: int) -> Sequence[bytes]:
+        """The up to 256 hashes that a tile may hold."""
+        if level == 0:
+            return self.tree.leaves(index)
+        return levels[level - 1][index * WIDTH : (index + 1) * WIDTH] if level <= len(levels) else ()
 
-    def _finding(self, kind: Any, place: object, message: str, sequence: int | None = None) -> None:
-        shown = Path(str(place))
-        inside = shown.relative_to(self.folder.path) if shown.is_relative_to(self.folder.path) else shown
-        self.report.add(kind, inside, message, sequence)
-
-
-def _is_tile(name: Path, data: bytes, levels: Sequence[Sequence[bytes]]) -> bool:
-    """Whether a file is a tile that the lines give, of this or an earlier size."""
-    parts = name.parts[1:]
-    width = WIDTH
-    if len(parts) > 2 and parts[-2].endswith(".p"):
-        if not parts[-1].isdigit():
+    def _is_tile(self, path: Path, levels: Sequence[Sequence[bytes]]) -> bool:
+        """Whether a file is a tile that the lines give, of this or an earlier size."""
+        name = path.relative_to(self.path)
+        parts = name.parts[1:]
+        width = WIDTH
+        if len(parts) > 2 and parts[-2].endswith(".p"):
+            if not parts[-1].isdecimal():
+                return False
+            width, parts = int(parts[-1]), (*parts[:-2], parts[-2].removesuffix(".p"))
+        digits = "".join(part.removeprefix("x") for part in parts[1:])
+        if not parts[0].isdecimal() or not digits.isdecimal() or not 0 < width <= WIDTH or len(digits) > 18:
             return False
-        width, parts = int(parts[-1]), (*parts[:-2], parts[-2].removesuffix(".p"))
-    digits = "".join(part.removeprefix("x") for part in parts[1:])
-    if not parts[0].isdigit() or not digits.isdigit() or not 0 < width <= WIDTH or len(digits) > 18:
-        return False
-    level, index = int(parts[0]), int(digits)
-    if level >= len(levels) or tile_path(level, index, width) != str(name):
-        return False
-    expected = levels[level][index * WIDTH : index * WIDTH + width]
-    return len(expected) == width and data == b"".join(expected)
+        level, index = int(parts[0]), int(digits)
+        if tile_path(level, index, width) != str(name):
+            return False
+        if level == 0 and width == WIDTH and index < len(self.tree.blocks):
+            return index not in self.tree.other_tiles
+        expected = self._hashes(levels, level, index)[:width]
+        return len(expected) == width and read_or_empty(path) == b"".join(expected)
+
+    def _finding(self, kind: Any, place: Path, message: str) -> None:
+        inside = place.relative_to(self.folder.path) if place.is_relative_to(self.folder.path) else place
+        self.report.add(kind, inside, message)
 
 
-def _root(leaves: Sequence[bytes]) -> bytes:
-    frontier = Frontier()
-    for leaf in leaves:
-        frontier.append(leaf)
-    return frontier.root()
+def _world_size(segment: Path) -> int:
+    """How many ranks the first line says there are; one where it is none, which is said elsewhere."""
+    with segment.open("rb") as file:
+        try:
+            return int(orjson.loads(file.readline())["data"]["world_size"])
+        except (ValueError, KeyError, TypeError):
+            return 1
 
 
-def _why(kind: str, event: dict[str, Any]) -> str:
-    if kind not in _KINDS:
-        return f"unknown type {event.get('type')!r:.80}"
-    try:
-        check_event(kind, event)
-    except InvalidEventError as error:
-        return str(error)
-    return "it does now"
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+def _count_lines(segment: Path) -> int:
+    count = 0
+    with segment.open("rb") as file:
+        while data := file.read(CHUNK):
+            count += data.count(b"\n")
+    return count

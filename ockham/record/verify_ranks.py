@@ -7,26 +7,26 @@ from typing import Any
 
 from ockham.record.report import Report
 from ockham.record.verify_log import LogCheck
-from ockham.record.verify_story import Story
+from ockham.record.verify_told import Told
 
 Place = tuple[int, int]  # attempt and rank
 Checks = Mapping[Place, LogCheck]
 
 
-def judge_together(stories: Mapping[Place, Story], checks: Checks, report: Report) -> None:
+def judge_together(checks: Checks, report: Report) -> None:
     """All that needs more than one log."""
-    for place, story in stories.items():
-        _resumed(story, place, checks, report)
-        _missing(story, place, checks, report)
-    for attempt, rank in stories:
-        first = stories.get((attempt, 0))
+    for place in checks:
+        _resumed(place, checks, report)
+        _missing(place, checks, report)
+    for attempt, rank in checks:
+        first = checks.get((attempt, 0))
         if rank and first is not None:
-            _agree(first, stories[attempt, rank], report)
+            _agree(first.told, checks[attempt, rank], report)
 
 
-def _resumed(story: Story, place: Place, checks: Checks, report: Report) -> None:
+def _resumed(place: Place, checks: Checks, report: Report) -> None:
     """A resume carries size and root of the log before it, and rank 0 those of ranks that are no more."""
-    data = story.resumed
+    data = checks[place].told.resumed
     if data is None:
         return
     for rank, left in ((place[1], data), *((each["rank"], each) for each in data.get("left_logs", ()))):
@@ -39,7 +39,7 @@ def _left(
     before = checks.get((attempt, rank))
     if before is None and left["from_size"] == 0:
         return  # a rank that the attempt before did not have
-    root = before.root_at(left["from_size"]) if before is not None else None
+    root = before.tree.root_at(left["from_size"]) if before is not None else None
     if root is None or root.hex() != left["from_root"]:
         said = f"attempt {place[0]} was resumed from {left['from_size']} events of it with another root"
         report.add("tampering", f"log/{attempt}-{rank}", said, 0)
@@ -49,21 +49,23 @@ def _left(
         )  # the new log's signature covers this root
 
 
-def _missing(story: Story, place: Place, checks: Checks, report: Report) -> None:
+def _missing(place: Place, checks: Checks, report: Report) -> None:
     """Every rank that an attempt began with has a log."""
     if place[1] != min(rank for attempt, rank in checks if attempt == place[0]):
         return
-    for rank in range(story.world_size):
+    began = checks[place].told.world_size
+    for rank in range(began):
         if (place[0], rank) not in checks:
-            said = f"is missing: {story.world_size} ranks began this attempt"
+            said = f"is missing: {began} ranks began this attempt"
             report.add("gap", f"log/{place[0]}-{rank}", said)
 
 
-def _agree(first: Story, other: Story, report: Report) -> None:
+def _agree(first: Told, check: LogCheck, report: Report) -> None:
     """Each context was left as on rank 0; a rank that ended early has fewer of them."""
+    other = check.told
     for at, (theirs, ours) in enumerate(zip(first.left, other.left, strict=False)):
         if theirs != ours:
             iteration = other.iterations[at]
             said = f"the chain left iteration {iteration} otherwise than on rank 0, or not in the same order"
-            report.add("contradiction", f"log/{other.attempt}-{other.rank}", said)
+            report.add("contradiction", f"log/{check.attempt}-{check.rank}", said)
             return

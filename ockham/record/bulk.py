@@ -1,0 +1,234 @@
+"""Reading many lines at once: decisions and contexts, which make up nearly all of a log, as typed structs.
+
+This only ever accepts: a line is taken where it has the bytes that the writer gives such an event, typed as its schema
+asks; all others are left to the slow reading, JSON then schema then JSON again, which alone refuses. Every line that is
+taken here passes there too (`tests/record/test_bulk.py` tries to find one that does not), so the verdict is the same
+and costs a third. The proof that bytes are canonical is to write what was read and compare; numbers from 1e15 up are
+left alone, because msgspec and orjson write their exponents differently.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ockham.context import CODE_PATTERN, FIELDS, GAUGES, KNOBS, REQUIRED
+from ockham.event import lossless
+
+DECISION, CONTEXT = "decision.made", "context.recorded"
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Number = Int | Annotated[float, Meta(gt=-1e15, lt=1e15)] | Literal["NaN", "Infinity", "-Infinity"]
+KnobValue = Number | bool | list[Number]
+_KINDS: Mapping[str, Any] = {"float": Number, "int": Int, "bool": bool, "str": str, "floats": list[Number]}
+_LONG = 64_000  # bytes of data; near the limit of a line the slow reading counts exactly
+_MOST_KNOWN = 4096  # names seen before; a hostile log must not fill the memory with them
+_HEAD = (  # of source, attempt and rank; gives ID, kind, day and data
+    rb'^\{"specversion":"1\.0","id":"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})",'
+    rb'"source":"%s","type":"ockham\.([a-z_.]+)\.v1","subject":"[^"\x00-\x1f]{1,200}",'
+    rb'"time":"([0-9]{4}-[0-9]{2}-[0-9]{2})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z",'
+    rb'"dataschema":"urn:ockham:\2\.v1","data":(\{"sequence":[0-9]+,"attempt":%d,"rank":%d,[^\n]*\})\}$'
+)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
+_REVISION = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Change(Struct, forbid_unknown_fields=True, gc=False):
+    """One knob that one plugin turned."""
+
+    field: Literal[KNOBS]  # type: ignore[valid-type]  # the table of fields is the one list of knobs
+    before: KnobValue
+    after: KnobValue
+
+
+class Decided(Struct, forbid_unknown_fields=True, gc=False):
+    """The data of `decision.made`, in the order in which it is written."""
+
+    sequence: Count
+    attempt: Count
+    rank: Count
+    iter_num: Count
+    micro_step: Count
+    hook: Literal["on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate"]
+    plugin: str
+    order: Count
+    shadow: bool
+    action: str
+    reason_code: str
+    observed: Number | None
+    threshold: Number | None
+    changes: list[Change]
+    numbers: dict[str, Number]
+    policy_revision: str
+
+
+def _table(name: str, fields: Sequence[Any], *, absent: bool) -> Any:
+    """A struct of context fields: what is not in the line has its default, or is UNSET."""
+    members: list[Any] = []
+    for field in fields:
+        kind = _KINDS[field.kind] | None if field.nullable else _KINDS[field.kind]
+        if absent:
+            members.append((field.name, kind | UnsetType, UNSET))
+        elif field.name in REQUIRED:
+            members.append((field.name, kind))
+        else:
+            members.append((field.name, kind, lossless(field.default)))
+    if name != "Left":
+        members.append(("custom", dict[str, Number] | UnsetType, UNSET))
+    return msgspec.defstruct(name, members, forbid_unknown_fields=True, omit_defaults=True, gc=False)
+
+
+Given = _table("Given", FIELDS, absent=False)
+Measured = _table("Measured", [f for f in FIELDS if f.name in GAUGES], absent=True)
+Left = _table("Left", [f for f in FIELDS if f.name in KNOBS], absent=True)
+
+
+class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """What the trainer did with the knobs."""
+
+    updated: bool
+    learning_rate: Number | UnsetType = UNSET
+    lambda_ockham: Number | UnsetType = UNSET
+    grad_clip: Number | UnsetType = UNSET
+    drift_ceiling: Number | UnsetType = UNSET
+
+
+class Range(Struct, forbid_unknown_fields=True, gc=False):
+    """First decision of a context, and how many."""
+
+    first: Count | None
+    count: Count
+
+
+class Recorded(Struct, forbid_unknown_fields=True, gc=False):
+    """The data of `context.recorded`, in the order in which it is written."""
+
+    sequence: Count
+    attempt: Count
+    rank: Count
+    iter_num: Count
+    micro_step: Count
+    hook: Literal["batch", "on_evaluate", "on_consolidate"]
+    policy_revision: str
+    given: Given  # type: ignore[valid-type]
+    measured: Measured  # type: ignore[valid-type]
+    left: Left  # type: ignore[valid-type]
+    applied: Applied
+    seconds: dict[str, Number]
+    decisions: Range
+
+
+Event = tuple[str, str, Any]  # kind, ID and data: a struct for decisions and contexts, else as JSON gives it
+
+
+def struct_of(kind: str, data: Mapping[str, Any]) -> Any:
+    """The struct of a decision or context whose data has passed its schema; anything else as it is."""
+    rest = {key: value for key, value in data.items() if key != "ext"}
+    if kind == DECISION:
+        return Decided(**{**rest, "changes": [Change(**change) for change in data["changes"]]})
+    if kind == CONTEXT:
+        parts = (
+            ("given", Given),
+            ("measured", Measured),
+            ("left", Left),
+            ("applied", Applied),
+            ("decisions", Range),
+        )
+        return Recorded(**{**rest, **{name: part(**data[name]) for name, part in parts}})
+    return data
+
+
+class BulkReader:
+    """Takes the decisions and contexts among many lines.
+
+    Args:
+        source: the `source` that events of this run have.
+        attempt: from 1.
+        rank: from 0.
+
+    """
+
+    def __init__(self, source: str, attempt: int, rank: int) -> None:
+        self._heads = re.compile(_HEAD % (re.escape(source.encode()), attempt, rank), re.MULTILINE)
+        self._readers = [
+            (kind, kind.encode(), msgspec.json.Decoder(type_))
+            for kind, type_ in ((DECISION, Decided), (CONTEXT, Recorded))
+        ]
+        self._encoder = msgspec.json.Encoder()
+        self._days: set[bytes] = set()
+        self._known: set[tuple[str, ...]] = set()
+
+    def read(self, chunk: bytes, first: int, count: int) -> list[Event | None]:
+        """The event of each of `count` whole lines, None where the slow reading must look.
+
+        Args:
+            chunk: the lines, each ended by its newline.
+            first: sequence of the first one.
+            count: how many there are.
+
+        """
+        found: list[Event | None] = [None] * count
+        if not chunk.isascii() or b"\\" in chunk:
+            return found
+        heads = self._heads.findall(chunk)  # each match is a line of its own: nothing in it can be a newline
+        if len(heads) != count:
+            return found
+        known, days = self._known, self._days
+        for kind, name, reader in self._readers:
+            at = [i for i, head in enumerate(heads) if head[1] == name]
+            for i, data in zip(at, self._data(reader, [heads[i][3] for i in at]), strict=False):
+                id_, _, day, text = heads[i]
+                if (
+                    data.sequence == first + i
+                    and len(text) < _LONG
+                    and (day in days or self._is_day(day))
+                    and ((names := _names(data)) in known or self._are_names(data, names))
+                ):
+                    found[i] = (kind, id_.decode(), data)
+        return found
+
+    def _data(self, reader: Any, texts: list[bytes]) -> list[Any]:
+        """All of them, or none where one is not what we write."""
+        whole = b"\n".join(texts) + b"\n"
+        try:
+            read: list[Any] = reader.decode_lines(whole)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return []
+        return read if self._encoder.encode_lines(read) == whole else []
+
+    def _are_names(self, data: Any, names: tuple[str, ...]) -> bool:
+        """Whether codes, revision and names are such as the schema asks."""
+        revision, *others = names
+        good = _REVISION.fullmatch(revision) is not None
+        if type(data) is Decided:
+            plugin, action, reason_code, *others = others
+            codes = CODE_PATTERN.fullmatch(action) and CODE_PATTERN.fullmatch(reason_code)
+            good = good and codes is not None and len(plugin) <= 4096
+        good = good and all(map(_NAME.fullmatch, others))
+        if good and len(self._known) < _MOST_KNOWN:
+            self._known.add(names)
+        return good
+
+    def _is_day(self, day: bytes) -> bool:
+        try:
+            dt.date.fromisoformat(day.decode())
+        except ValueError:
+            return False
+        if len(self._days) < _MOST_KNOWN:
+            self._days.add(day)
+        return True
+
+
+def _names(data: Any) -> tuple[str, ...]:
+    """Texts that recur: what was good once need not be looked at again."""
+    if type(data) is Decided:
+        return (data.policy_revision, data.plugin, data.action, data.reason_code, *data.numbers)
+    given, measured = data.given.custom, data.measured.custom
+    if given is UNSET and measured is UNSET:
+        return (data.policy_revision, *data.seconds)
+    return (data.policy_revision, *data.seconds, *(given or ()), *(measured or ()))

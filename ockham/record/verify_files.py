@@ -1,0 +1,104 @@
+"""Verifying the files that events name: policies, checkpoints, and the tree head in their metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from ockham.record.folder import RunFolder
+from ockham.record.report import Report
+from ockham.record.verify_log import LogCheck
+from ockham.record.verify_told import Told
+
+MOST_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+
+
+def check_story(folder: RunFolder, place: tuple[int, int], told: Told, report: Report) -> None:
+    """What a log told as a whole: its policies, its accepting decisions, its end."""
+    for revision, sequence in sorted(told.policies.items(), key=lambda pair: pair[1]):
+        _policy(folder, revision, sequence, report)
+    ended_inside = told.broken and told.pending_batches == 1  # a batch's decisions then have no context
+    if told.finished and told.pending and not ended_inside:
+        what = f"{told.pending} decisions at the end belong to no context"
+        report.add("contradiction", f"log/{place[0]}-{place[1]}", what)
+    for saved, fits in told.checkpoints():
+        if not fits:
+            report.add(
+                "checkpoint", saved["snapshot_id"],
+                f"names decision {saved['decision_id']}, which accepted nothing at iteration {saved['iter_num']}",
+                saved["sequence"],
+            )  # fmt: skip
+
+
+def _policy(folder: RunFolder, revision: str, sequence: int, report: Report) -> None:
+    report.count("policies")
+    try:
+        found = hashlib.sha256(folder.policy(revision).read_bytes()).hexdigest()
+    except OSError:
+        found = ""
+    if f"sha256:{found}" != revision:
+        place = f"policies/{revision.removeprefix('sha256:')}.json"
+        report.add("policy missing", place, "has other bytes" if found else "is missing", sequence)
+
+
+def check_checkpoints(folder: RunFolder, check: LogCheck, pruned: Collection[str], report: Report) -> None:
+    """Files as recorded, and the tree head in the metadata is one of this log."""
+    for saved, _ in check.told.checkpoints():
+        root = check.tree.root_at(saved["log_size"])
+        if root is None or root.hex() != saved["log_root"]:
+            what = f"names a root of {saved['log_size']} events that the log never had"
+            report.add("tampering", saved["snapshot_id"], what, saved["sequence"])
+        if saved["snapshot_id"] in pruned:
+            continue
+        for file in saved["files"]:
+            report.count("checkpoint files")
+            what = _file(folder.checkpoint(saved["snapshot_id"]), file, saved)
+            if what:
+                place = f"checkpoints/{saved['snapshot_id']}/{file['name']}"
+                report.add("checkpoint", place, what, saved["sequence"])
+
+
+def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """What is wrong with one file of a checkpoint; empty: nothing."""
+    try:
+        with (path / Path(file["name"]).name).open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()  # weights may be larger than memory
+            opened.seek(0)
+            head = metadata_of(opened) if file["name"].endswith(".safetensors") else {}
+    except OSError:
+        return "is missing"
+    except ValueError:
+        head = None
+    if digest != file["sha256"]:
+        return "has other bytes than recorded"
+    if head is None:
+        return "is no safetensors file"
+    if "log_size" in head and (head["log_size"], head.get("log_root")) != (
+        saved["log_size"],
+        saved["log_root"],
+    ):
+        return "names another tree head than the log does"
+    return ""
+
+
+def metadata_of(file: BinaryIO) -> dict[str, Any]:
+    """The metadata of a safetensors file, each value read as JSON: eight bytes of length, then a JSON header.
+
+    Raises:
+        ValueError: if it is no such file, or a value is no JSON.
+
+    """
+    size = int.from_bytes(file.read(8), "little")
+    if not 0 < size <= MOST_HEADER_BYTES:
+        raise ValueError(f"a safetensors header of {size} bytes")
+    head = orjson.loads(file.read(size))
+    told = head.get("__metadata__") if isinstance(head, dict) else None
+    if not isinstance(told, dict | None) or not all(
+        isinstance(value, str) for value in (told or {}).values()
+    ):
+        raise ValueError("the metadata of a safetensors file is text by name")
+    return {key: orjson.loads(value) for key, value in (told or {}).items()}

@@ -1,0 +1,211 @@
+"""Verifying one segment of a log, line by line: the part of the work that other cores can share.
+
+What a segment's story begins with is found in the lines before it: behind a batch's context nothing is pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import InvalidEventError
+from ockham.event import MAX_LINE_BYTES, TYPES, kind_of
+from ockham.record.bulk import CONTEXT, BulkReader, Event, struct_of
+from ockham.record.folder import RunFolder
+from ockham.record.report import Report
+from ockham.record.schema import check_event, checker
+from ockham.record.snapshots import complete_lines
+from ockham.record.tiles import WIDTH
+from ockham.record.verify_story import Story
+from ockham.record.verify_told import Told
+
+CHUNK = 1 << 18  # bytes: some 300 lines, read at once
+_KINDS = frozenset(TYPES)
+
+
+class Task(NamedTuple):
+    """One segment to be judged."""
+
+    folder: RunFolder
+    attempt: int
+    rank: int
+    segment: Path
+    before: Path | None  # the segment before it
+    last: bool  # no segment follows
+    first: int  # how many lines the ones before it have
+    world_size: int = 1  # ranks that began this attempt
+
+
+@dataclass
+class Judged:
+    """What was found in one segment, and what the whole log needs of it."""
+
+    report: Report
+    told: Told
+    leaves: bytearray = field(default_factory=bytearray)  # 32 bytes a line
+    starts: list[int] = field(
+        default_factory=list
+    )  # where lines 0, 256, 512, ... of the log begin in the file
+
+
+def judge(task: Task) -> Judged:
+    """Check every line of a segment."""
+    segment = task.segment
+    report = Report(task.folder.run_id)
+    story = Story(task.folder, task.attempt, task.rank, Report(task.folder.run_id), task.world_size)
+    lines = LineCheck(task.folder, task.attempt, task.rank, segment, report)
+    before = _before(task)
+    story.tell(task.first - len(before), before)
+    story.begin(report)
+    judged = Judged(report, story.told)
+    sequence, offset = task.first, 0
+    for chunk, raws in _chunks(segment):
+        story.tell(sequence, lines.events(chunk, raws, sequence))
+        judged.leaves += b"".join([sha256(b"\0" + raw).digest() for raw in raws])  # inline: a tenth of all
+        for at in range(-sequence % WIDTH, len(raws), WIDTH):
+            judged.starts.append(offset + sum(map(len, raws[:at])) + at)
+        sequence, offset = sequence + len(raws), offset + len(chunk)
+    report.count("events", sequence - task.first)
+    judged.told = story.end()
+    _tail(task, segment, offset, report)
+    return judged
+
+
+class LineCheck:
+    """Each line on its own: JSON as we write it, its schema, its place.
+
+    Args:
+        folder: the run's folder.
+        attempt: from 1.
+        rank: from 0.
+        segment: for the messages.
+        report: where findings go.
+
+    """
+
+    def __init__(self, folder: RunFolder, attempt: int, rank: int, segment: Path, report: Report) -> None:
+        self.attempt, self.rank, self.report = attempt, rank, report
+        self.place = segment.relative_to(folder.path)
+        self.source = f"ockham://runs/{folder.run_id}"
+        self._bulk = BulkReader(self.source, attempt, rank)
+        self._is_valid = checker()
+
+    def events(self, chunk: bytes, raws: Sequence[bytes], first: int) -> list[Event | None]:
+        """The event of each line, None where it is none: then the report says why."""
+        found = self._bulk.read(chunk, first, len(raws))
+        for at, event in enumerate(found):
+            if event is None:
+                found[at] = self.event(raws[at], first + at)
+        return found
+
+    def event(self, raw: bytes, sequence: int) -> Event | None:
+        """The event of one line, or a finding that says why it is none."""
+        try:
+            event = orjson.loads(raw)
+            kind = kind_of(event["type"])
+            data = event["data"]
+            place = (data["sequence"], data["attempt"], data["rank"], event["source"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            self._finding("corruption", f"event {sequence} is no event of ours ({error})", sequence)
+            return None
+        if kind not in _KINDS or not self._is_valid(kind, event):
+            self._finding(
+                "corruption", f"event {sequence} does not fit its schema: {_why(kind, event)}", sequence
+            )
+            return None
+        if len(raw) > MAX_LINE_BYTES:
+            self._finding("tampering", f"event {sequence} is too long", sequence)
+        elif orjson.dumps(event) != raw:
+            what = "is not written as we write: a key twice, or other spacing"
+            self._finding("tampering", f"event {sequence} {what}", sequence)
+        expected = (sequence, self.attempt, self.rank, self.source)
+        if place != expected:
+            self._finding(
+                "tampering", f"event {sequence} says it is {place}, and stands at {expected}", sequence
+            )
+        return kind, event["id"], struct_of(kind, data)
+
+    def _finding(self, kind: Any, message: str, sequence: int) -> None:
+        self.report.add(kind, self.place, message, sequence)
+
+
+def _before(task: Task) -> list[Event | None]:
+    """The events since the last context of a batch in earlier segments: all that a story must know of them."""
+    found: list[Event | None] = []
+    sequence = task.first
+    for segment in _segments_before(task):
+        check = LineCheck(task.folder, task.attempt, task.rank, segment, Report(task.folder.run_id))
+        for raw in _backwards(segment):
+            sequence -= 1
+            event = check.event(raw, sequence)
+            found.append(event)
+            if event is not None and event[0] == CONTEXT and event[2].hook == "batch":
+                return found[::-1]
+    return found[::-1]
+
+
+def _segments_before(task: Task) -> Iterator[Path]:
+    """The newest first; mostly the first one is enough."""
+    if task.before is None:
+        return
+    yield task.before
+    everything = task.folder.segments(task.attempt, task.rank)
+    yield from reversed(everything[: everything.index(task.before)])
+
+
+def _backwards(segment: Path) -> Iterator[bytes]:
+    """The whole lines of a file from its end; mostly the first few are enough."""
+    with segment.open("rb") as file:
+        start = max(0, segment.stat().st_size - CHUNK)
+        file.seek(start)
+        data = file.read()
+    lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
+    if start:
+        del lines[:1]  # begins somewhere in a line
+    yield from reversed(lines)
+    if start:
+        whole = complete_lines(segment)[0]
+        yield from reversed(whole[: len(whole) - len(lines)])
+
+
+def _chunks(segment: Path) -> Iterator[tuple[bytes, list[bytes]]]:
+    """The whole lines of a file, some at a time: as bytes and one by one."""
+    rest = b""
+    with segment.open("rb") as file:
+        while data := file.read(CHUNK):
+            end = data.rfind(b"\n") + 1
+            if not end:
+                rest += data
+                continue
+            chunk, rest = rest + data[:end], data[end:]
+            yield chunk, chunk.split(b"\n")[:-1]
+
+
+def _tail(task: Task, segment: Path, whole: int, report: Report) -> None:
+    """Bytes behind the last newline."""
+    with segment.open("rb") as file:
+        file.seek(whole)
+        tail = file.read()
+    if not tail:
+        return
+    what = f"{len(tail)} {'zero bytes' if not tail.strip(bytes(1)) else 'bytes without a newline'}"
+    place = segment.relative_to(task.folder.path)
+    if task.last:
+        report.add("crash tail", place, f"{what} behind the last whole line")
+    else:
+        report.add("corruption", place, f"{what} at the end of a segment that others follow")
+
+
+def _why(kind: str, event: Mapping[str, Any]) -> str:
+    if kind not in _KINDS:
+        return f"unknown type {event.get('type')!r:.80}"
+    try:
+        check_event(kind, dict(event))
+    except InvalidEventError as error:
+        return str(error)
+    return "it does now"
