@@ -4,6 +4,7 @@
     python train.py --data shakespeare.txt --preset tight --run night-1 --set max_iters=5000
     python train.py --set gate.target=0.3             a setting with a dot is the policy's
     python train.py --run night-1 --resume            go on where night-1 stopped
+    torchrun --nproc-per-node 4 train.py              four ranks, one run
 
 The same command is `ockham train`. Read this file first: it is the whole loop, and uses public names only.
 """
@@ -22,8 +23,8 @@ import ockham
 from ockham import cli, nano
 
 if TYPE_CHECKING:
-    from ockham import OccamContext, Run
-    from ockham.nano import ProgressLine, Trainer
+    from ockham import OccamContext, Run, StartingPoint
+    from ockham.nano import ProgressLine, Ranks, Trainer
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
 Ended = tuple[str, str | None]  # reason code and, for people, a sentence
@@ -125,7 +126,7 @@ def main(
     size: Annotated[str, typer.Option(help="Model by name: demo, nano, micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "nano",
     recipe: Annotated[str, typer.Option(help="Mathematics by name: nanogpt, or fast (Muon, rotary positions and more).")] = "nanogpt",
     init_from: Annotated[str, typer.Option(metavar="FOLDER", help="Hugging Face folder of a GPT-2 (safetensors) to start from.")] = "",
-    run: Annotated[str, typer.Option(help="Run ID; default: made from the time.")] = "",
+    run: Annotated[str, typer.Option("--run", "--run-id", help="Run ID; default: made from the time. Under torchrun, which takes --run for its own: --run-id.")] = "",
     settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3).")] = [],  # noqa: B006 - typer's way
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --run from its newest checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "",
@@ -145,41 +146,64 @@ def main(
       ockham train --run night-1 --resume
     """
     typed = {"device": device, "init_from": init_from}
-    ours, policys = nano.split_overrides(
-        [*settings, *(f"{name}={text}" for name, text in typed.items() if text)]
-    )
-    if resume and not run:
-        raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
-    start = ockham.starting_point(runs, run) if resume else None
-    recorded = start.settings if start else {}
-    chosen = nano.settings_from(size, ours, recorded or None, recipe=recipe)
-    source = data or recorded.get("data")
-    with nano.loading(source) as progress:
-        corpus = nano.load_corpus(source, chosen.vocab_size, progress)
-    trainer = nano.Trainer(chosen, corpus)
-    if chosen.init_from and not (start and start.path):
-        nano.start_from_pretrained(trainer)
-    told = {**asdict(trainer.settings), "threads": trainer.threads, "data": source and str(source)}
-    attempt = ockham.Run(
-        policy or preset or None, overrides=policys, runs=runs, run_id=run or None, settings=told,
-        facts=trainer.facts(), data=corpus.about, resumed=start,
-    )  # fmt: skip
-    trainer.wants, trainer.pull = attempt.chain.wants(), attempt.policy.hyperparameters["pull"]
+    changed = [*settings, *(f"{name}={text}" for name, text in typed.items() if text)]
+    with nano.Ranks() as ranks:
+        with ranks.alike():
+            ours, policys = nano.split_overrides(changed)
+            start = starting(ranks, runs, run, resume=resume)
+            recorded = start.settings if start else {}
+            chosen = nano.settings_from(size, ours, recorded or None, recipe=recipe)
+        chosen, run = ranks.settle(chosen), run or ranks.shared(ockham.new_run_id())
+        with ranks.alike():
+            source = data or recorded.get("data")
+            with nano.loading(source, quiet=ranks.rank > 0) as progress:
+                corpus = nano.load_corpus(source, chosen.vocab_size, progress)
+            trainer = nano.trainer_for(chosen, corpus, ranks)
+            if chosen.init_from and not (start and start.path):
+                nano.start_from_pretrained(trainer)
+            told = {**asdict(trainer.settings), "threads": trainer.threads, "data": source and str(source)}
+            attempt = ockham.Run(
+                policy or preset or None, overrides=policys, runs=runs, run_id=run, settings=told,
+                facts=trainer.facts(), data=corpus.about, resumed=start, rank=ranks.rank,
+                world_size=ranks.world_size, gather=ranks.gather,
+            )  # fmt: skip
+        run_to_the_end(attempt, trainer, ranks, start)
+
+
+def run_to_the_end(run: Run, trainer: Trainer, ranks: Ranks, start: StartingPoint | None) -> None:
+    """Take up the state where there is one, train, end the run, tell; leaves with the exit status."""
+    trainer.wants, trainer.pull = run.chain.wants(), run.policy.hyperparameters["pull"]
     first = start.iter_num if start else 0
     if start and start.path:
         trainer.restore(start.path, start.state)
-    elif chosen.warmup == 0:
+    elif trainer.settings.warmup == 0:
         trainer.move_anchor(-1)
-    with nano.Interrupt() as interrupted, attempt:
+    with nano.Interrupt() as ranks.interrupt, run:
         if start and start.path:
-            attempt.load_state_dict(start.state["run"])
-        with nano.ProgressLine(first, chosen.max_iters, trainer.tokens_per_step) as line:
-            reason, message = train(attempt, trainer, first, line, lambda: bool(interrupted))
+            run.load_state_dict(start.state["run"])
+        steps = trainer.settings.max_iters
+        with nano.ProgressLine(first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0) as line:
+            reason, message = train(run, trainer, first, line, lambda: ranks.stopping)
         saved = trainer.meter.saved()
-        attempt.finish(reason, message, val_loss=attempt.val_loss, backward_over_forward=saved.backward_over_forward,
-                       compute_saved=saved.measured)  # fmt: skip
-    cli.print_summary(attempt, reason, message, saved)
+        run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,
+                   compute_saved=saved.measured)  # fmt: skip
+    if ranks.rank == 0:
+        cli.print_summary(run, reason, message, saved)
     raise typer.Exit(EXIT_STATUS[reason])
+
+
+def starting(ranks: Ranks, runs: Path, run: str, *, resume: bool) -> StartingPoint | None:
+    """Where to go on; None for a new run. What torchrun starts again goes on by itself, if it may."""
+    if resume and not run:
+        raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
+    if ranks.max_restarts and not resume:
+        raise ockham.BadInputError(
+            "torchrun --max-restarts starts this again after a failure: give --run ID --resume, "
+            "which begins the run the first time and goes on with it after that"
+        )
+    if not resume or (ranks.max_restarts and not ockham.RunFolder(runs, run).exists()):
+        return None
+    return ockham.starting_point(runs, run, rank=ranks.rank, world_size=ranks.world_size)
 
 
 if __name__ == "__main__":

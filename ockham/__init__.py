@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ockham.record.checkpoints import StartingPoint as StartingPoint
     from ockham.record.checkpoints import starting_point as starting_point
     from ockham.record.folder import RunFolder as RunFolder
+    from ockham.record.folder import new_run_id as new_run_id
     from ockham.record.verify import verify_run as verify_run
     from ockham.run import Run as Run
     from ockham.testing import capture as capture
@@ -69,6 +70,7 @@ _HOMES = {
     "check_plugin": "ockham.testing",
     "load_policy": "ockham.policy",
     "load_preset": "ockham.policy",
+    "new_run_id": "ockham.record.folder",
     "occam_quotient": "ockham.quotient",
     "starting_point": "ockham.record.checkpoints",
     "verify_run": "ockham.record.verify",

@@ -84,6 +84,7 @@ class OccamContext:
     memory_footprint_mb: float
     anchor_available: bool
     example_losses: tuple[float, ...]
+    rank_loss: float | None
     learning_rate: float
     lambda_ockham: float
     surprise_threshold: float

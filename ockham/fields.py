@@ -93,6 +93,15 @@ FIELDS: tuple[Field, ...] = (
         "nats/token",
         "Loss of each example, read only if a plugin asks for it.",
     ),
+    Field(
+        "rank_loss",
+        "fact",
+        "float",
+        None,
+        "nats/token",
+        "This rank's own loss, of which task_loss is the mean; null alone.",
+        nullable=True,
+    ),
     Field("learning_rate", "knob", "float", 1e-3, "1", "Learning rate of this step."),
     Field("lambda_ockham", "knob", "float", 0.01, "1", "Strength of the pull towards the anchor."),
     Field(
@@ -171,7 +180,7 @@ FACTS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "fact")
 KNOBS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "knob")
 GAUGES: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "gauge")
 REQUIRED: tuple[str, ...] = ("iter_num", "task_loss")
-PER_BATCH = frozenset({"iter_num", "task_loss", "micro_step", "example_losses", "kl_to_anchor"})
+PER_BATCH = frozenset({"iter_num", "task_loss", "micro_step", "example_losses", "rank_loss", "kl_to_anchor"})
 CARRIED = tuple(name for name in (*FACTS, *GAUGES) if name not in PER_BATCH)
 DEFAULTS: Mapping[str, Value] = {field.name: field.default for field in FIELDS}
 _TYPES: Mapping[Kind, type] = {"float": float, "int": int, "bool": bool, "str": str}

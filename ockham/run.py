@@ -16,7 +16,6 @@ Leaving the block ends the run, valid and signed, whatever happened inside.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ from ockham.quotient import occam_quotient, performance_of
 from ockham.record.about import about
 from ockham.record.attempt import Attempt, last_policy_revision
 from ockham.record.checkpoints import Packed, StartingPoint, prune, snapshot_name, write_checkpoint
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, new_run_id
 from ockham.record.lines import gauge_values
 from ockham.record.log import Place
 from ockham.record.peers import Gather, Peers
@@ -97,7 +96,7 @@ class Run:
     ) -> None:
         if run_id is None and world_size > 1:
             raise RunError("many ranks write one run: give each the same run_id")
-        self.run_id = run_id or time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()) + f"-{os.getpid()}"
+        self.run_id = run_id or new_run_id()
         self.folder = RunFolder(runs, self.run_id)
         self.peers = Peers(rank, world_size, gather)
         self.settings, self.data = dict(settings or {}), dict(data or {})

@@ -23,6 +23,7 @@ LONGER_FILES = {  # one thing each that reads worse in two; none may grow beyond
     "ockham/record/standalone.py": 275,  # one file by its nature: a stranger reads it whole
     "ockham/nano/trainer.py": 290,
     "ockham/plugins/memory.py": 262,
+    "ockham/fields.py": 260,
 }
 SCREEN_LINES = 50  # a screen of the dashboard is a list of what is drawn, from top to bottom
 LONGER_FUNCTIONS = {"ockham/study/roi.py:_quality": 46}

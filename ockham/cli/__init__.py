@@ -16,7 +16,7 @@ import typer
 
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_summary as print_summary
-from ockham.errors import OckhamError
+from ockham.errors import BadInputError, OckhamError
 
 GROUPS = (
     "train",
@@ -98,7 +98,11 @@ def _guarded(app: typer.Typer) -> NoReturn:
     try:
         app()
     except OckhamError as error:
-        typer.echo(f"ockham: {error}", err=True)
+        rank = int(os.environ.get("RANK", "0"))
+        if rank == 0 or not isinstance(
+            error, BadInputError
+        ):  # what stops one rank is told to all, and rank 0 says it
+            typer.echo(f"ockham: {f'rank {rank}: ' if rank else ''}{error}", err=True)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         typer.echo("ockham: interrupted", err=True)

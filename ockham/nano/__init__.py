@@ -12,17 +12,19 @@ if TYPE_CHECKING:
     from ockham.nano.interrupt import Interrupt
     from ockham.nano.meter import Meter, ProgressLine, loading
     from ockham.nano.model import GPT
+    from ockham.nano.parallel import trainer_for
+    from ockham.nano.ranks import Ranks
     from ockham.nano.start import start_from_pretrained
     from ockham.nano.trainer import Trainer
 
-__all__ = ["GPT", "Adaptation", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Settings", "Trainer", "base_of", "load_corpus", "loading",
-           "settings_for", "settings_from", "split_overrides", "start_from_pretrained"]  # fmt: skip
+__all__ = ["GPT", "Adaptation", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Ranks", "Settings", "Trainer", "base_of", "load_corpus",
+           "loading", "settings_for", "settings_from", "split_overrides", "start_from_pretrained", "trainer_for"]  # fmt: skip
 _HOMES = {
     "Adaptation": "adapt", "base_of": "adapt", "settings_for": "adapt",
     "Settings": "config", "settings_from": "config", "split_overrides": "config",
     "Batches": "data", "Corpus": "data", "load_corpus": "data",
     "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model",
-    "Trainer": "trainer", "start_from_pretrained": "start",
+    "trainer_for": "parallel", "Ranks": "ranks", "Trainer": "trainer", "start_from_pretrained": "start",
 }  # fmt: skip
 
 

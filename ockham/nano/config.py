@@ -67,6 +67,8 @@ class Settings:
         activation: `gelu` or `relu2`.
         zero_init: projections into the residual start at 0.
         logit_softcap: logits stay within +-cap; 0: no cap.
+        parallel: on many ranks, `ddp` keeps the whole model on each, `fsdp` a share of it.
+        rank_timeout: seconds that a rank waits for the others before it ends the run.
         init_from: Hugging Face folder of a GPT-2 whose weights training starts from; it says the architecture.
         init_sha256: digest that these weights must have; empty: any, and it is filled in.
 
@@ -106,6 +108,8 @@ class Settings:
     activation: Literal["gelu", "relu2"] = "gelu"
     zero_init: bool = False
     logit_softcap: float = 0.0
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    rank_timeout: float = 600.0
     init_from: str = ""
     init_sha256: str = ""
 
@@ -150,7 +154,7 @@ class Settings:
 
 _FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0}
 _POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "max_iters",
-             "learning_rate", "grad_clip", "eval_batches")  # fmt: skip
+             "learning_rate", "grad_clip", "eval_batches", "rank_timeout")  # fmt: skip
 _NOT_NEGATIVE = ("dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
                  "checkpoint_every", "seed", "threads", "logit_softcap")  # fmt: skip
 

@@ -83,9 +83,10 @@ class Batches:
     def draw(
         self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of one micro-batch."""
+        """Inputs and targets of one micro-batch; those for validation are the same on every rank."""
         tokens = self.corpus.train if split == "train" else self.corpus.val
-        key = (self.seed & 0xFFFF_FFFF) << 32 | self.rank << 1 | _SPLITS[split]
+        rank = self.rank if split == "train" else 0
+        key = (self.seed & 0xFFFF_FFFF) << 32 | rank << 1 | _SPLITS[split]
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, micro_step, iter_num]))
         starts = random.integers(0, len(tokens) - self.block_size, size=self.batch_size)
         window = torch.from_numpy(tokens[starts[:, None] + self._steps].astype(np.int64))

@@ -46,12 +46,16 @@ def choose_threads(asked: int) -> int:
     """
     if asked:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         busy = os.getloadavg()[0]
     except OSError:
         busy = 0.0
-    return max(1, min(MOST_THREADS, round(cores - busy)))
+    return max(1, min(MOST_THREADS, round(cores() - busy)))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(settings: Settings) -> tuple[str, int]:

@@ -101,8 +101,16 @@ class Meter:
 class ProgressLine:
     """One line on a terminal: iteration, loss, update rate, tokens/s, time left; a plain line every 10 s elsewhere."""
 
-    def __init__(self, first: int, total: int, tokens_per_step: int, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(
+        self,
+        first: int,
+        total: int,
+        tokens_per_step: int,
+        console: Console | None = None,
+        *,
+        quiet: bool = False,
+    ) -> None:
+        self.console = console or Console(stderr=True, quiet=quiet)
         self._total, self._tokens = total, tokens_per_step
         self._progress = Progress(
             TextColumn("iter {task.completed}/{task.total}"), BarColumn(bar_width=24), TaskProgressColumn(),
@@ -142,9 +150,9 @@ class ProgressLine:
 
 
 @contextlib.contextmanager
-def loading(source: object) -> Iterator[Callable[[int, int], None]]:
-    """A bar for reading big data, shown once it has taken two seconds."""
-    console = Console(stderr=True)
+def loading(source: object, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar for reading big data, shown once it has taken two seconds; one rank of many shows it."""
+    console = Console(stderr=True, quiet=quiet)
     began = time.monotonic()
     with Progress(
         TextColumn(f"reading {source}", markup=False), BarColumn(), DownloadColumn(), console=console,

@@ -77,8 +77,14 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
     ]
 
 
-def starting_point(runs: str | Path, run_id: str) -> StartingPoint:
+def starting_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1) -> StartingPoint:
     """Where a run can go on.
+
+    Args:
+        runs: the folder of all runs.
+        run_id: the run.
+        rank: whose state `run` in the state is, where the checkpoint was made by as many ranks; else it is rank 0's.
+        world_size: how many ranks go on.
 
     Raises:
         RunError: if there is no such run.
@@ -89,6 +95,8 @@ def starting_point(runs: str | Path, run_id: str) -> StartingPoint:
     about = _json(folder.run_json)
     for path in _resumable(folder)[:1]:
         state = _json(path / STATE)
+        if len(each := state.get("ranks", [])) == world_size:
+            state["run"] = each[rank]["run"]
         settings = {**about["settings"], **state["trainer"]["settings"]}
         return StartingPoint(int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"])
     return StartingPoint(0, None, None, {}, dict(about["settings"]), about["data"])

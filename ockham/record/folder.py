@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 from ockham.errors import RunError
@@ -40,6 +41,11 @@ def check_run_id(run_id: str) -> str:
             f"run ID {run_id!r:.80} is not allowed: 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
         )
     return run_id
+
+
+def new_run_id() -> str:
+    """A run ID made from the time; many ranks share the one that rank 0 made."""
+    return time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()) + f"-{os.getpid()}"
 
 
 class RunFolder:

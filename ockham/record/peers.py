@@ -6,14 +6,15 @@ every rank in order (`ockham.nano.Ranks.gather`, or `allgather` of an MPI commun
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
 from ockham.context import KNOBS, OccamContext, knob_values
-from ockham.errors import RunError
+from ockham.errors import RankError, RunError
 from ockham.event import lossless
 
 Gather = Callable[[bytes], Sequence[bytes]]
@@ -48,17 +49,29 @@ class Peers:
         self.rank, self.world_size = rank, world_size
         self.gather = gather if world_size > 1 else None
 
-    def together(self, action: Callable[[], Result]) -> Result:
-        """Everyone does it, and nobody goes on before all have; what fails on one rank fails on all."""
+    @contextlib.contextmanager
+    def alike(self) -> Iterator[None]:
+        """Nobody leaves the block before all have; what fails in it on one rank fails on all.
+
+        Raises:
+            RunError: on the ranks that did not fail, with what the first one said that did.
+
+        """
         try:
-            done = action()
+            yield
+        except RankError:
+            raise  # nobody is left to tell
         except Exception as error:
-            self._all(f"{type(error).__name__}: {error}".encode())
+            self._all(f" {error}".encode())
             raise
         for rank, said in enumerate(self._all(b"")):
             if said:
-                raise RunError(f"rank {rank}: {said.decode(errors='replace').partition(': ')[2]}")
-        return done
+                raise RunError(f"rank {rank}:{said.decode(errors='replace')}")
+
+    def together(self, action: Callable[[], Result]) -> Result:
+        """Everyone does it, and nobody goes on before all have."""
+        with self.alike():
+            return action()
 
     def first(self, action: Callable[[], Result]) -> Result | None:
         """Rank 0 does it and the others, who get None, wait until it has."""

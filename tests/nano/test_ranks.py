@@ -1,0 +1,136 @@
+"""Many ranks: one verdict on the mean loss, one gradient, a log each; a lost rank ends the run, and it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from ockham.catalog import Catalog
+from ockham.record.folder import RunFolder
+from ockham.record.verify import verify_run
+from ockham.replay.report import replay_run
+from tests.ranks import ended, spawned, started
+from tests.samples import events
+from tests.workshop import same
+
+
+def of(kind, found):
+    return [event["data"] for event in found if event["type"] == f"ockham.{kind}.v1"]
+
+
+def batches(folder, rank, attempt=1, run="two"):
+    found = events(RunFolder(folder / "runs", run), attempt, rank)
+    return [c for c in of("context.recorded", found) if c["hook"] == "batch"]
+
+
+def story(folder, rank, attempt=1, since=0, run="two"):
+    made = of("decision.made", events(RunFolder(folder / "runs", run), attempt, rank))
+    place = ("sequence", "attempt", "rank")
+    return [{k: v for k, v in d.items() if k not in place} for d in made if d["iter_num"] >= since]
+
+
+def final(folder, run, iter_num=39, attempt=1):
+    name = f"resume-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
+    return load_file(folder / "runs" / run / "checkpoints" / name / "model.safetensors")
+
+
+def kept(folder, run):
+    path = folder / "runs" / run
+    return [(check := verify_run(RunFolder(path.parent, run))).sound, replay_run(RunFolder(path.parent, run)).identical,
+            [f for f in check.findings if "pinned" not in f.kind]]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """One run of two ranks that several tests look at."""
+    folder = tmp_path_factory.mktemp("two")
+    done = ended(started(folder, 2, "--run", "two", "--set", "dropout=0.1"))
+    assert [status for status, _, _ in done] == [0, 0], done
+    return folder, done
+
+
+def test_ranks_judge_the_mean_and_log_one_story(two):
+    """One rank's loss is under the threshold and another's over it, and both do what the mean says."""
+    folder, done = two
+    each = [batches(folder, rank) for rank in (0, 1)]
+    assert [[c["iter_num"] for c in own] for own in each] == [list(range(40))] * 2
+    parted = 0
+    verdicts = {d["iter_num"]: d for d in story(folder, 0) if d["plugin"] == "gate"}
+    for one, other in zip(*each, strict=True):
+        losses = one["given"]["rank_loss"], other["given"]["rank_loss"]
+        assert losses[0] != losses[1]
+        assert one["given"]["task_loss"] == other["given"]["task_loss"] == sum(losses) / 2
+        if (verdict := verdicts[one["iter_num"]])["reason_code"] != "WARMUP":
+            parted += min(losses) < verdict["threshold"] <= max(losses)
+    assert parted > 0
+    assert story(folder, 0) == story(folder, 1)
+    assert {d["action"] for d in verdicts.values()} == {"UPDATE", "SKIP"}
+    assert "update rate" in done[0][1]
+    assert done[1][1:] == ("", "")  # rank 0 alone speaks
+
+
+def test_the_logs_of_all_ranks_are_one_run(two):
+    """They verify and replay together; the views count each batch once and show each rank's own loss."""
+    folder, _ = two
+    assert kept(folder, "two") == [True, True, []]
+    catalog = Catalog(folder / "runs")
+    summary = catalog.rows("select batches, updates, evaluations from run_summary")[0]
+    updated = sum(c["applied"]["updated"] for c in batches(folder, 0))
+    assert summary == {"batches": 40, "updates": updated, "evaluations": 40}
+    rows = catalog.rows(
+        "select rank, rank_loss from contexts where hook = 'batch' and iter_num = 7 order by rank"
+    )
+    assert [row["rank_loss"] for row in rows] == [batches(folder, r)[7]["given"]["rank_loss"] for r in (0, 1)]
+
+
+def test_the_steps_are_those_of_torchs_own_ddp(tmp_path):
+    """Two ranks beside DistributedDataParallel on the same batches, some of them skipped: the same weights."""
+    done = ended(spawned(2, "-m", "tests.nano.beside_torch", str(tmp_path)))
+    assert [status for status, _, _ in done] == [0, 0], done
+    found = [json.loads(out) for _, out, _ in done]
+    assert found[0] == found[1]  # on every rank
+    assert found[0]["ddp"] == 0.0
+
+
+def test_a_killed_rank_ends_the_run_and_it_goes_on_bit_for_bit(two):
+    """SIGKILL of one of two: the other ends its log and exits 1; resumed, the run is the uninterrupted one."""
+    folder, _ = two
+    words = ("--run", "killed", "--set", "dropout=0.1", "--set", "checkpoint_every=10")
+    processes = started(folder, 2, *words)
+    checkpoints = folder / "runs/killed/checkpoints"
+    while not (checkpoints / "resume-00000019").exists() and processes[1].exitcode is None:
+        time.sleep(0.005)
+    processes[1].kill()
+    done = ended(processes, 60)
+    assert (done[0][0], done[1][0]) == (1, -9), done
+    assert done[0][2].count("\n") == 1, done[0][2]
+    assert "another rank has ended" in done[0][2]
+    last = events(RunFolder(folder / "runs", "killed"), 1, 0)[-1]["data"]
+    assert last["reason_code"] == "RANK_LOST"
+    assert kept(folder, "killed")[:2] == [True, True]
+    again = ended(started(folder, 2, "--run", "killed", "--resume"))
+    assert [status for status, _, _ in again] == [0, 0], again
+    resumed = of("run.resumed", events(RunFolder(folder / "runs", "killed"), 2, 1))[0]
+    assert "from_world_size" not in resumed
+    since = resumed["iter_num"]
+    assert since in (20, 30)
+    assert same(final(folder, "two"), final(folder, "killed", 39, 2))
+    for rank in (0, 1):
+        assert story(folder, rank, 2, since, "killed") == story(folder, rank, 1, since)
+    assert kept(folder, "killed")[:2] == [True, True]
+
+
+def test_another_number_of_ranks_says_so(two):
+    """One process goes on where two stood: a new attempt with the reason, which verifies."""
+    folder, _ = two
+    done = ended(started(folder, 1, "--run", "two", "--resume", "--set", "max_iters=44"))
+    assert done[0][0] == 0, done
+    resumed = of("run.resumed", events(RunFolder(folder / "runs", "two"), 2, 0))[0]
+    assert (resumed["from_world_size"], resumed["world_size"]) == (2, 1)
+    assert resumed["reason_code"] == "RESUMED_ON_OTHER_WORLD_SIZE"
+    assert [left["rank"] for left in resumed["left_logs"]] == [1]
+    assert [c["iter_num"] for c in batches(folder, 0, 2)] == [40, 41, 42, 43]
+    assert kept(folder, "two")[:2] == [True, True]
