@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ockham.cli.counter import EventCounter
 from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import FormatOption, OutputOption, save, shown
 from ockham.errors import BadInputError
@@ -68,7 +69,7 @@ def verify(
 
     folder = RunFolder(runs, resolve(runs, run))
     keys = known_keys(key or [])
-    with _progress() as progress:
+    with EventCounter() as progress:
         report = verify_run(
             folder,
             keys=keys,
@@ -237,30 +238,3 @@ def _tell(report: Report) -> None:
             typer.echo(f"    {shown(finding.place)}: {shown(finding.message)}")
         if report.counts[kind] > 10:
             typer.echo(f"    and {report.counts[kind] - 10} more; -f json lists them")
-
-
-class _Progress:
-    """A counter on a terminal, once it has taken two seconds."""
-
-    def __enter__(self) -> Self:
-        import time
-
-        self._began, self._shown, self._events = time.monotonic(), False, 0
-        return self
-
-    def __call__(self, events: int) -> None:
-        import time
-
-        self._events += events
-        if sys.stderr.isatty() and time.monotonic() - self._began > 2:
-            self._shown = True
-            sys.stderr.write(f"\r{self._events:,} events")
-            sys.stderr.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-
-
-def _progress() -> _Progress:
-    return _Progress()
