@@ -1,7 +1,7 @@
 """Gate off, does it learn like nanoGPT? Runs a checkout of nanoGPT that you bring beside ours, on the same bytes.
 
     git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
-    .venv/bin/python benchmarks/reference.py --reference /tmp/nanoGPT --iters 600 --seeds 3
+    .venv/bin/python -m benchmarks.reference --reference /tmp/nanoGPT --iters 600 --seeds 3
 
 Both at 4 layers, 4 heads, 128 wide, 12 x 64 tokens, AdamW 1e-3 -> 1e-4, betas .9/.99, decay .1, clip 1.0, no dropout,
 float32 on the CPU. nanoGPT runs as its own process, unmodified; none of its code is here. Ours runs under preset
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import re
 import statistics
 import subprocess
@@ -23,45 +22,19 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+from benchmarks.nanogpt import NANO, make_data, program
 
 ROOT = Path(__file__).resolve().parents[1]
 EVAL_BATCHES = 200
 
 
-def make_data(folder: Path) -> None:
-    """The embedded corpus as nanoGPT's token files."""
-    sys.path.insert(0, str(ROOT))
-    from ockham.nano import load_corpus
-
-    corpus = load_corpus(None)
-    for name, tokens in (("train", corpus.train), ("val", corpus.val)):
-        np.asarray(tokens).astype("<u2").tofile(folder / f"{name}.bin")
-    (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 256}))
-
-
 def reference(checkout: Path, data: Path, iters: int, seed: int) -> tuple[float, float]:
     """Final validation loss and seconds of nanoGPT's own train.py."""
-    source = (checkout / "train.py").read_text(encoding="utf-8")
-    if "1337 + seed_offset" not in source:
-        raise SystemExit("this train.py seeds otherwise than the one that this benchmark knows")
     words = {
-        "device": "cpu", "compile": False, "eval_iters": EVAL_BATCHES, "log_interval": iters, "block_size": 64,
-        "batch_size": 12, "n_layer": 4, "n_head": 4, "n_embd": 128, "max_iters": iters, "lr_decay_iters": iters,
-        "dropout": 0.0, "dataset": str(data), "eval_interval": iters, "learning_rate": 1e-3, "min_lr": 1e-4,
-        "beta2": 0.99, "warmup_iters": min(100, iters // 10), "gradient_accumulation_steps": 1, "dtype": "float32",
-        "out_dir": str(data / "out"), "wandb_log": False, "always_save_checkpoint": False,
+        **NANO, "eval_iters": EVAL_BATCHES, "log_interval": iters, "max_iters": iters, "lr_decay_iters": iters,
+        "dataset": str(data), "eval_interval": iters, "warmup_iters": min(100, iters // 10), "out_dir": str(data / "out"),
     }  # fmt: skip
-    settings = [f"--{key}={value}" for key, value in words.items()]
-    # Its seed is a constant in the file, so another one is given around it; the file stays as it is.
-    code = f"""
-import sys, torch
-real = torch.manual_seed
-torch.manual_seed = lambda _: real({seed})
-torch.set_num_threads(1)
-sys.argv = ["train.py", *{settings!r}]
-exec(compile(open("train.py").read(), "train.py", "exec"))
-"""
+    code = program(checkout, words, seed, before="torch.set_num_threads(1)")
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False

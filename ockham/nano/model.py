@@ -169,6 +169,14 @@ class GPT(nn.Module):
         matrices = self.params() - (0 if self.wpe is None else self.wpe.weight.numel())
         return float(tokens * (2 * matrices + 4 * self.n_layer * tokens * self.n_embd))
 
+    def training_flops(self, tokens: int) -> float:
+        """FLOPs of forward and backward over `tokens` in contexts of `block_size`, as nanoGPT counts them.
+
+        6N + 12 n_layer n_embd T for each token (Chowdhery et al. 2022, appendix B), N without positions; a third is forward.
+        """
+        matrices = self.params() - (0 if self.wpe is None else self.wpe.weight.numel())
+        return float(tokens * (6 * matrices + 12 * self.n_layer * self.n_embd * self.block_size))
+
 
 def model_from(settings: Settings, vocab_size: int) -> GPT:
     """The model that a trainer's settings ask for, with fresh weights."""
