@@ -15,6 +15,7 @@ class EventCounter:
         return self
 
     def __call__(self, events: int) -> None:
+        """So many more are done."""
         self._events += events
         if sys.stderr.isatty() and time.monotonic() - self._began > 2:
             self._shown = True
