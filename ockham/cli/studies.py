@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
 def replay(
     run: RunArgument,
     trust: Annotated[
-        bool, typer.Option("--trust", "--trust-plugins", help="Import third-party plugins and replay them too; their code runs here.")
+        bool, typer.Option("--trust-plugins", help="Import third-party plugins and replay them too; their code runs here.")
     ] = False,
     iteration: Annotated[
         int | None, typer.Option("--iter", min=0, help="Only from the key frame before this iteration to the next.", show_default=False)
@@ -58,10 +59,11 @@ def replay(
     if attest and iteration is not None:
         raise BadInputError("--attest speaks of whole runs: leave --iter out")
     report = replay_run(folder, trust=trust, processes=processes, iteration=iteration, progress=_progress)
+    again = "" if report.identical else _again(report, runs, trust=trust)
     if form == "json":
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        typer.echo(json.dumps({**report.to_dict(), "again": again}, indent=2))
     else:
-        _tell(report)
+        _tell(report, again)
     if attest:
         from ockham.replay.attest import attest as write_attestation
 
@@ -79,7 +81,7 @@ def whatif(
     ] = None,
     batches: Annotated[bool, typer.Option("--batches", help="A row for each batch; `exact` ends where the trajectories part.")] = False,
     rerun: Annotated[bool, typer.Option("--rerun", help="Train RUN.whatif-REVISION from the start under each policy, and tell what came true.")] = False,
-    trust: Annotated[bool, typer.Option("--trust", "--trust-plugins", help="Import third-party plugins.")] = False,
+    trust: Annotated[bool, typer.Option("--trust-plugins", help="Import third-party plugins.")] = False,
     runs: RunsOption = RUNS,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -115,7 +117,7 @@ def whatif(
         typer.echo(f"note: {shown(note)}", err=True)
 
 
-def _tell(report: Report) -> None:
+def _tell(report: Report, again: str) -> None:
     decisions, same = report.total("decisions"), report.total("identical")
     verdict = "IDENTICAL" if report.identical else "DIFFERENT"
     typer.echo(f"{report.run_id}: {verdict if report.total('contexts') else 'nothing to replay'}")
@@ -125,7 +127,7 @@ def _tell(report: Report) -> None:
     )
     if report.total("taken"):
         typer.echo(
-            f"  {report.total('taken'):,} decisions of third-party code are taken as recorded; --trust replays them"
+            f"  {report.total('taken'):,} decisions of third-party code are taken as recorded; --trust-plugins replays them"
         )
     if report.total("unended"):
         typer.echo(
@@ -142,11 +144,16 @@ def _tell(report: Report) -> None:
             f"  FOUND: log {log.attempt}-{log.rank}, iteration {one.iter_num}, sequence {one.sequence}: "
             f"{shown(one.plugin)} {shown(one.field)}: recorded {shown(one.recorded)}, replayed {shown(one.replayed)}"
         )
-    if not report.identical:
+    if again:
         hidden = report.total("found") - len(report.differences)
-        typer.echo(
-            f"  {f'and {hidden} more; ' if hidden else ''}again: ockham replay {report.run_id} --iter {report.differences[0][1].iter_num}"
-        )
+        typer.echo(f"  {f'and {hidden} more; ' if hidden else ''}the first one again: {again}")
+
+
+def _again(report: Report, runs: Path, *, trust: bool) -> str:
+    """A command that shows the first difference from the nearest key frame on, to be pasted as it stands."""
+    words = ["ockham", "replay", report.run_id, "--iter", str(report.differences[0][1].iter_num)]
+    words += [] if runs == RUNS else ["--runs", str(runs)]
+    return shlex.join([*words, *(["--trust-plugins"] if trust else [])])
 
 
 def _progress(done: int, whole: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -56,8 +57,13 @@ def test_a_difference_is_1_and_named(runs):
     assert float(one["recorded"]) == pytest.approx(float(one["replayed"]) + 0.5)
     told = ockham("replay", "bad", runs=runs)
     assert f"iteration {one['iter_num']}" in told.stdout
-    again = ockham("replay", "bad", "--iter", str(one["iter_num"]), runs=runs)
+    command = told.stdout.splitlines()[-1].partition("again: ")[2]
+    assert command == report["again"]
+    again = ockham(*shlex.split(command)[1:], runs="nowhere")
     assert again.returncode == 1
+    assert (
+        f"iteration {one['iter_num']}, sequence {one['sequence']}: gate threshold: recorded" in again.stdout
+    )
 
 
 def test_bad_input_is_2_and_no_verdict_is_3(runs, tmp_path):

@@ -256,6 +256,38 @@ def test_hidden_state_is_caught_at_the_key_frame(tmp_path, monkeypatch):
     assert first(report) == ("Counting", 10, "observed")
 
 
+class Forgetful(OccamPlugin):
+    """Keeps a counter in the instance and leaves it out of its state."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def state_dict(self):
+        return {}
+
+    def on_batch_start(self, ctx):
+        self.seen += 1
+        ctx.decide("COUNT", "COUNTED", self.seen)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "batches", "caught_at"), [(Forgetful, 25, 10), (Counting, 25, 0), (Counting, 5, 0)]
+)
+def test_hidden_state_is_caught_by_a_whole_replay(tmp_path, monkeypatch, plugin, batches, caught_at):
+    """In the instance: at the first batch behind a frame. In the class: everywhere, in a run of one stretch too."""
+    monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
+    Counting.hidden = 0
+    with Run(plugins=[plugin()], runs=tmp_path, run_id="a") as run:
+        for i in range(batches):
+            run.end(run.batch(i, 3.0))
+    Counting.hidden = 0
+    report = replay_run(RunFolder(tmp_path, "a"), trust=True)
+    assert first(report) == (plugin.__name__, caught_at, "observed")
+    one = report.differences[0][1]
+    assert float(one.recorded) == caught_at + 1
+    assert float(one.replayed) != caught_at + 1
+
+
 def test_third_party_code_is_not_imported_unless_trusted(tmp_path, monkeypatch):
     """Without trust its decisions are taken as recorded and ours are proven; with trust all are."""
     mark = tmp_path / "mark"
