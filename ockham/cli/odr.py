@@ -63,7 +63,7 @@ def check(
     select: Codes = None,
     ignore: Codes = None,
     fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
-    fix: Annotated[bool, typer.Option("--fix", help="Tick the boxes as their constraints came out.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="In drafts: tick the boxes, and fill in a missing outcome, as they came out.")] = False,
     attest: Annotated[bool, typer.Option("--attest", help="Write what came out, signed, into the ledger beside the runs.")] = False,
     output: Output = None,
 ) -> None:  # fmt: skip

@@ -88,12 +88,18 @@ def status(
 ) -> None:
     """Give a record another status, its day, and from acceptance on a lock."""
     from ockham.errors import BadInputError
-    from ockham.odr.folder import find, read_folder
+    from ockham.odr.folder import find
     from ockham.odr.life import to_status, write_all
+    from ockham.odr.lint import lint_folder
 
     if to == "superseded":
         raise BadInputError("a record is superseded by another one: `ockham odr supersede OLD --by NEW`")
-    found = find(read_folder(folder), record)
+    found = find(lint_folder(folder), record)
+    fault = next((f for f in found.findings if f.severity == "error"), None)
+    if to in {"accepted", "rejected"} and fault is not None:
+        raise BadInputError(
+            f"{found.shown}:{fault.line}: {fault.code} {fault.message}: mend that before it is locked"
+        )
     write_all({found.file: to_status(found, to, today())})
 
 

@@ -70,7 +70,7 @@ _TABLE = (
     Code("ODR205", "error", "constraint and checkbox do not match",
          "Each constraint has one line `- [ ] C1 ...` in its section, and each line a constraint."),
     Code("ODR206", "error", "Outcome line malformed",
-         "`OQ delta: +0.4 → KEEP`, with `none` in place of a number where no efficiency is claimed."),
+         "`OQ delta: +0.4 → KEEP`, with `none` in place of a number where no efficiency is claimed.", fixable=True),
     Code("ODR301", "error", "two records have one id", "`ockham odr renumber` gives one of them the next number."),
     Code("ODR302", "error", "link to a record that does not exist", "Name a record of this folder."),
     Code("ODR303", "error", "record supersedes itself", "Name the older record."),

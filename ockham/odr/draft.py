@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from ockham.odr.claims import Constraint, Side
-from ockham.odr.edit import flow, quoted
+from ockham.odr.edit import OPEN, flow, quoted
 
 _BODY = """\
 # {id}: {title}
@@ -21,7 +21,7 @@ What is done about it, and what was not chosen.
 {boxes}
 
 ## Outcome
-Open.
+{open}
 """
 NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."
 # What nearly every change has to keep; `ockham odr new` measures it, the author changes it.
@@ -58,7 +58,7 @@ def draft(
         identity, title, owners, today, tags=tags, supersedes=supersedes, sides=sides, constraints=constraints
     )
     boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in constraints) or NO_CONSTRAINT
-    return "\n".join(front) + "\n\n" + _BODY.format(id=identity, title=title, boxes=boxes)
+    return "\n".join(front) + "\n\n" + _BODY.format(id=identity, title=title, boxes=boxes, open=OPEN)
 
 
 def front_lines(

@@ -22,6 +22,8 @@ _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
 FREE = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
 
+OPEN = "Open."  # what a draft says where its outcome will stand
+
 
 def quoted(text: str) -> str:
     """Text as a YAML scalar: JSON's string is one, whatever the text holds."""
@@ -140,7 +142,8 @@ def with_outcome_line(record: Record, lines: list[str], digits: str | None, verd
     if not sections:
         return lines
     at = sections[0].line
-    return [*lines[:at], text, *lines[at:]]
+    placeholder = at < len(lines) and lines[at].strip() == OPEN
+    return [*lines[:at], text, *lines[at + placeholder :]]
 
 
 def with_tick(record: Record, lines: list[str], constraint_id: str, *, ticked: bool) -> list[str]:

@@ -48,7 +48,7 @@ def _mended(record: Record, successors: Mapping[str, list[str]]) -> str | None:
     try:
         if "ODR204" in codes:  # a round for each edit of the body: it moves the lines of the others
             return edit.text_of(record, edit.with_heading(record, lines, heading_text(record)))
-        if "ODR605" in codes and record.claims.has_outcome:
+        if codes & {"ODR206", "ODR605"} and record.claims.has_outcome:
             line = edit.with_outcome_line(record, lines, delta_digits(record), record.claims.verdict)
             return edit.text_of(record, line)
         if "ODR304" in codes:
@@ -64,7 +64,8 @@ def _mended(record: Record, successors: Mapping[str, list[str]]) -> str | None:
 def tick_all(records: Iterable[Record], judged: Mapping[str, Judgement]) -> list[Record]:
     """Tick the boxes of records that are not decided yet as their constraints came out; returns what was written.
 
-    The finding of each box that was mended is taken back. A decided record is locked: its finding stays.
+    Where such a record has no outcome, quotient and verdict are filled in as they came out. The finding of each box
+    that was mended is taken back. A decided record is locked: its finding stays.
     """
     written = []
     for record in records:
@@ -73,8 +74,24 @@ def tick_all(records: Iterable[Record], judged: Mapping[str, Judgement]) -> list
         lines = record.lines
         for result in judged[record.shown].results:
             lines = edit.with_tick(record, lines, result.constraint.id, ticked=result.state == "pass")
+        lines = _with_outcome(record, lines, judged[record.shown])
         if lines != record.lines:
             write_record(record.file, edit.text_of(record, lines))
             record.findings[:] = [finding for finding in record.findings if finding.code != "ODR511"]
             written.append(record)
     return written
+
+
+def _with_outcome(record: Record, lines: list[str], judgement: Judgement) -> list[str]:
+    """The lines with the outcome as it came out, in front matter and body, where the record says none."""
+    if judgement.verdict is None or record.claims.has_outcome or (record.body and record.body.outcome):
+        return lines
+    digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"
+    told = f"{{oq_delta: {digits or 'null'}, verdict: {judgement.verdict}}}"
+    lines = edit.with_outcome_line(
+        record, lines, digits, judgement.verdict
+    )  # the body first: its lines move by the key
+    try:
+        return edit.with_key(record, lines, "outcome", told, "constraints")
+    except BadInputError:
+        return record.lines

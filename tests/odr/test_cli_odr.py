@@ -130,3 +130,12 @@ def test_fix_then_lint(folder):
     result = run("lint", "--fix", status=1)
     assert "mended odr/0001-enable.md" in result.stderr
     assert [row.split(" ")[1] for row in result.stdout.splitlines()] == ["ODR102"]
+
+
+def test_a_record_with_an_error_is_not_locked(folder):
+    """Accepting asks lint first; the message names place and code, and the file keeps every byte."""
+    file = put(folder, PROPOSED.replace("## Problem", "## Trouble"))
+    before = file.read_bytes()
+    with pytest.raises(BadInputError, match="ODR201"):
+        run("status", "1", "accepted")
+    assert file.read_bytes() == before

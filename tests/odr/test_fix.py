@@ -3,9 +3,10 @@ import datetime as dt
 import pytest
 
 from ockham.errors import BadInputError
-from ockham.odr.fix import fix_folder
+from ockham.odr.fix import fix_folder, tick_all
 from ockham.odr.life import to_status
 from ockham.odr.record import read_record
+from ockham.odr.verdict import Judgement
 from tests.odr.samples import GOOD, TODAY, codes, judgement, lint, put
 
 
@@ -74,3 +75,31 @@ def test_an_edit_that_would_hit_another_key_is_refused(folder):
     file = put(folder, text)
     with pytest.raises(BadInputError, match="cannot be edited by the tool"):
         to_status(read_record(file), "proposed", TODAY)
+
+
+def test_fix_puts_in_the_outcome_line(folder):
+    """A section that only says that it is open gets the line of the front matter; other words stay."""
+    put(folder, GOOD.replace("OQ delta: +0.4 → KEEP", "Open."))
+    put(
+        folder,
+        GOOD.replace("OQ delta: +0.4 → KEEP", "We kept it.").replace("ODR-0001", "ODR-0002"),
+        "0002-b.md",
+    )
+    fix_folder(folder, TODAY)
+    assert "## Outcome\nOQ delta: +0.4 → KEEP\n" in (folder / "0001-enable.md").read_text()
+    assert "## Outcome\nOQ delta: +0.4 → KEEP\nWe kept it.\n" in (folder / "0002-b.md").read_text()
+
+
+@pytest.mark.parametrize(("delta", "wanted"), [(0.10517, "+0.105"), (None, "null"), (-2e-4, "-0.0002")])
+def test_a_draft_without_outcome_gets_the_one_that_came_out(folder, delta, wanted):
+    """Both places say the same, lint agrees, and an outcome that a person wrote stays."""
+    text = GOOD.replace("status: accepted", "status: draft").replace(
+        "outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""
+    )
+    put(folder, text.replace("OQ delta: +0.4 → KEEP", "Open."))
+    record = lint(folder)[0]
+    tick_all([record], {record.shown: Judgement("ODR-0001", "REVERT", delta, (), ())})
+    after = lint(folder)[0]
+    assert f"outcome: {{oq_delta: {wanted}, verdict: REVERT}}\n" in "\n".join(after.lines)
+    assert [f.code for f in after.findings] == []
+    assert tick_all([after], {after.shown: Judgement("ODR-0001", "KEEP", 0.5, (), ())}) == []
