@@ -31,7 +31,7 @@ import torch
 from ockham.cli import application
 from ockham.nano.trainer import Trainer  # noqa: F401 - loaded before any arm is forked
 from ockham.record.folder import RunFolder
-from ockham.study.process import over, train
+from ockham.study.process import over, resume, train
 from ockham.study.seen import Seen, see
 
 BASE: dict[str, Any] = {  # always updates, keeps what is clearly better
@@ -162,14 +162,16 @@ def main() -> None:
     parser.add_argument("--zs", default="1,2")
     parser.add_argument("--seeds", default="", help="by commas; tuning and final must not share any")
     parser.add_argument("--arms", default="", help="only those whose name begins so, by commas")
-    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--set", action="append", default=[], help="of the runs of this part")
     options = parser.parse_args()
     options.data = options.data or text_of_torch()
     if options.part == "base":
-        settings = [f"max_iters={options.base_iters}", "threads=1", "seed=1"]
+        settings = [f"max_iters={options.base_iters}", "threads=1", "seed=1", *options.set]
         folder = RunFolder(options.runs, "base")
-        if not over(folder):
+        if not folder.exists():
             train(folder, BASE, settings)
+        elif not over(folder):
+            resume(folder)
         print(json.dumps(see(options.runs, "base").losses))
         return
     tuning = options.part == "tune"
