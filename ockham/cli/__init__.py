@@ -36,7 +36,10 @@ INTERRUPTED = 130
 
 def application() -> typer.Typer:
     """The whole command line."""
-    app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    wide = {"max_content_width": 120}  # so that a terminal that is wide shows whole sentences
+    app = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=wide
+    )
 
     @app.callback()
     def ockham(
