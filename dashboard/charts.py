@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dashboard.style import ATTACK, CLAMP, HEIGHT, NEUTRAL, POINTS, RELEASE, SKIP, TOP, UPDATE, finished, tips
 
@@ -19,12 +20,9 @@ OUTCOMES = {
 
 def promises(table: pa.Table, name: str) -> alt.LayerChart:
     """A rate of each run beside what its policy promises; `name` is update or accept."""
-    base = (
-        alt.Chart(table)
-        .transform_filter(f"isValid(datum.{name}_rate)")
-        .transform_calculate(
-            where=f"!isValid(datum.{name}_low) ? 'nothing promised' : datum.{name}_in_band ? 'inside' : 'outside'"
-        )
+    table = table.filter(pc.is_valid(table[f"{name}_rate"]))
+    base = alt.Chart(table).transform_calculate(
+        where=f"!isValid(datum.{name}_low) ? 'nothing promised' : datum.{name}_in_band ? 'inside' : 'outside'"
     )
     y = alt.Y("run_id:N", title=None, sort=None, axis=alt.Axis(labelLimit=170))
     band = base.mark_bar(height=12, opacity=0.3, color=RELEASE).encode(

@@ -8,16 +8,20 @@ import streamlit as st
 
 from dashboard.source import ask, or_error
 
+BATCHES, EVALUATIONS = 200, 20  # from which a rate says something; attention.sql has the same
+
 
 def percent(value: float | None, form: str = ".1%") -> str:
     """A share, or a dash."""
     return "-" if value is None else format(value, form)
 
 
-def promise(value: float | None, low: float | None, high: float | None) -> str | None:
-    """Where a rate lies in the band that its policy promises."""
+def promise(value: float | None, low: float | None, high: float | None, *, enough: bool) -> str | None:
+    """Where a rate lies in the band that its policy promises; of few batches it lies outside by chance alone."""
     if value is None or low is None or high is None:
         return None
+    if not enough:
+        return f"promised {low * 100:.0f}-{high:.0%}"
     return f"{'inside' if low <= value <= high else 'outside'} {low * 100:.0f}-{high:.0%}"
 
 
@@ -48,10 +52,10 @@ def figures(run_id: str, summary: dict[str, Any]) -> None:
     rate = band.get("update_rate"), band.get("update_low"), band.get("update_high")
     kept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
     shown: tuple[tuple[str, str, list[float] | None, str | None], ...] = (
-        ("Update rate", percent(rate[0]), course(parts, "update_rate"), promise(*rate)),
+        ("Update rate", percent(rate[0]), course(parts, "update_rate"), promise(*rate, enough=summary["batches"] >= BATCHES)),
         ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
         ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
-        ("Kept", f"{summary['accepted']:,} of {summary['evaluations']:,}", None, promise(*kept) if kept[0] is not None else None),
+        ("Kept", f"{summary['accepted']:,} of {summary['evaluations']:,}", None, promise(*kept, enough=summary["evaluations"] >= EVALUATIONS)),
         ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "against first kept"),
         ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
     )  # fmt: skip

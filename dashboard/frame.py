@@ -77,7 +77,7 @@ def _unknown(key: str, asked: str, names: list[str]) -> None:
 def empty() -> None:
     """No run yet: what to type."""
     st.info("There is no run here yet.", icon=":material/inbox:")
-    st.code(f"ockham --runs {runs_folder()} train --set max_iters=300", language="bash")
+    st.code(f"ockham --runs {runs_folder()} train --set max_iters=300", language="bash", wrap_lines=True)
 
 
 def chart(

@@ -75,7 +75,8 @@ def page() -> None:
     going = sum(row["state"] == "UNFINISHED" for row in rows)
     head(
         question,
-        f"{len(rows):,} {'run' if len(rows) == 1 else 'runs'}{f', {going:,} without an end in the log' if going else ''}; "
+        f"{len(rows):,} {'run' if len(rows) == 1 else 'runs'}{f', {going:,} without an end in the log' if going else ''}"
+        f"{f', {len(store().broken):,} more that cannot be read' if store().broken else ''}; "
         f"{f'{need:,}' if need else 'none'} {'needs' if need == 1 else 'need'} a look.",
     )
     section("The newest run")
