@@ -31,6 +31,12 @@ def first_row(name: str, run_id: str) -> dict[str, Any]:
     return next(iter(found.rows()), {}) if found is not None else {}
 
 
+def some_kept(summary: dict[str, Any]) -> tuple[str, str]:
+    """Label and value: as a count where that fits on a card."""
+    said = f"{summary['accepted']:,} of {summary['evaluations']:,}"
+    return ("Kept", said) if len(said) < 9 else ("Accept rate", percent(summary["accept_rate"]))
+
+
 def figures(run_id: str, summary: dict[str, Any]) -> None:
     """Update rate, validation loss, drift, checkpoints, OQ, compute; side by side as far as the screen goes.
 
@@ -55,7 +61,7 @@ def figures(run_id: str, summary: dict[str, Any]) -> None:
         ("Update rate", percent(rate[0]), course(parts, "update_rate"), promise(*rate, enough=summary["batches"] >= BATCHES)),
         ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
         ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
-        ("Kept", f"{summary['accepted']:,} of {summary['evaluations']:,}", None, promise(*kept, enough=summary["evaluations"] >= EVALUATIONS)),
+        (*some_kept(summary), None, promise(*kept, enough=summary["evaluations"] >= EVALUATIONS)),
         ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "against first kept"),
         ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
     )  # fmt: skip

@@ -26,7 +26,7 @@ MARKS = {
     "rollback": (SKIP, [2, 2]),
     "resumed": (ATTACK, [6, 2]),
     "adapter on": (UPDATE, [8, 3]),
-    "adapter off": (UPDATE, [2, 3]),
+    "adapter left a trace": (UPDATE, [2, 3]),
     "ranks differ": (SKIP, [8, 2]),
     "not finite": (CLAMP, [1, 2]),
 }
@@ -88,10 +88,10 @@ def loss_lane(bins: pa.Table, marks: pa.Table, span: Span) -> alt.LayerChart:
         limit = of("threshold").mark_line(interpolate="step-after", strokeWidth=1.5)
         layers.append(limit.encode(y="threshold:Q", **named))
     if there:
-        rules = alt.Chart(marks).mark_rule(strokeWidth=1.25).encode(
+        rules = alt.Chart(marks).mark_rule(strokeWidth=1.25, opacity=0.65).encode(
             x=_x(span, named=False), tooltip=tips(iter=",d", what="", which=""), **named
         )  # fmt: skip
-        layers.insert(1, rules)
+        layers.insert(0, rules)  # behind the curves: on a long run there are many
     return finished(alt.layer(*layers), 320)
 
 
@@ -117,11 +117,15 @@ def lines(
     fields: dict[str, tuple[str, str, list[int]]],
     span: Span | None = None,
     *,
+    band: tuple[str, str] | None = None,
     log: bool = False,
     named: bool = True,
     height: int = 150,
 ) -> alt.LayerChart:
-    """Several columns on one axis; column -> (name, colour, dash). One that equals one before it would only hide that."""
+    """Several columns on one axis; column -> (name, colour, dash). One that equals one before it would only hide that.
+
+    `band`: two columns, lowest and highest of each bin, drawn grey behind the lines.
+    """
     columns = list(fields)
     shown = [n for i, n in enumerate(columns) if not any(table[n].equals(table[m]) for m in columns[:i])]
     colour, dash = _one_legend({fields[n][0]: fields[n][1:] for n in shown})
@@ -133,7 +137,11 @@ def lines(
         color=alt.Color("what:N", **colour), strokeDash=alt.StrokeDash("what:N", **dash),
         tooltip=tips(iter=",d", what="", value=".5g"),
     )  # fmt: skip
-    return finished(alt.layer(line), height)
+    layers = [line]
+    if band is not None and not table[band[0]].equals(table[band[1]]):
+        spread = alt.Chart(table).mark_area(opacity=0.28, color=NEUTRAL, interpolate="step-after")
+        layers.insert(0, spread.encode(x=_x(span, named=named), y=_y(f"{band[0]}:Q"), y2=f"{band[1]}:Q"))
+    return finished(alt.layer(*layers), height)
 
 
 def rate_band(table: pa.Table, low: float | None, high: float | None) -> alt.LayerChart:
@@ -161,11 +169,13 @@ def rate_band(table: pa.Table, low: float | None, high: float | None) -> alt.Lay
 
 def overshoot(table: pa.Table, span: Span) -> alt.Chart:
     """How far values were above the limiter's caps, by bin and reason: at worst, and how often."""
+    one_below_another = POINTS.copy()
+    one_below_another.columns = 1  # reason codes are long, phones narrow
     drawn = alt.Chart(table).mark_point(filled=True, opacity=0.75).encode(
         x=_x(span), y=_y("worst:Q").axis(alt.Axis(format="+%", minExtent=LABELS, maxExtent=LABELS)),
         size=alt.Size("hits:Q", legend=None, scale=alt.Scale(range=[20, 220])),
-        color=alt.Color("reason_code:N", legend=POINTS, scale=alt.Scale(range=[CLAMP, ATTACK, UPDATE, SKIP])),
-        shape=alt.Shape("reason_code:N", legend=POINTS),
+        color=alt.Color("reason_code:N", legend=one_below_another, scale=alt.Scale(range=[CLAMP, ATTACK, UPDATE, SKIP])),
+        shape=alt.Shape("reason_code:N", legend=one_below_another),
         tooltip=tips(iter=",d", reason_code="", hits=",d", typical=".1%", worst=".1%"),
     )  # fmt: skip
     return finished(drawn, 200)

@@ -28,7 +28,7 @@ CSS = """<style>
 TOP = alt.Legend(
     orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolSize=200, labelLimit=260
 )
-POINTS = alt.Legend(orient="top", title=None, labelLimit=260)
+POINTS = alt.Legend(orient="top", title=None, labelLimit=260, columns=3)
 
 
 def tips(**formats: str) -> list[alt.Tooltip]:

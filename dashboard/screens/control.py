@@ -30,7 +30,7 @@ def below_each_other(low: int, high: int) -> None:
             "learning_rate": ("learning rate", UPDATE, [1, 0]),
         }
         chart(
-            lambda: lanes.lines(bins.table, rates, (low, high), named=False, height=190), bins, "rates",
+            lambda: lanes.lines(bins.table, rates, (low, high), band=("learning_rate_low", "learning_rate_high"), named=False, height=190), bins, "rates",
             "The dashed line is the schedule; the solid one is what the chain left of it.",
         )  # fmt: skip
     if acted is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -89,7 +90,7 @@ def sentence(row: dict[str, Any]) -> str:
     told = (
         f"At iteration {row['iter_num']:,} {row['plugin']} said {row['action']} because {row['reason_code']}"
     )
-    if row["margin"] is not None and row["margin"] != 0:
+    if row["margin"] is not None and math.isfinite(row["margin"]) and row["margin"] != 0:
         side = "below" if row["margin"] < 0 else "above"
         told += f": {number(row['observed'])} is {side} {number(row['threshold'])} by {number(abs(row['margin']))}"
     elif row["observed"] is not None:
@@ -102,7 +103,7 @@ def sentence(row: dict[str, Any]) -> str:
 
 def judged(row: dict[str, Any], found: Answer) -> None:
     """Observed against threshold, and what would have flipped it."""
-    if row["margin"] is None:
+    if row["margin"] is None or not math.isfinite(row["margin"]):
         return
     below = row["margin"] < 0
     section("How close it was")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import streamlit as st
 
 from dashboard.frame import choose_run, head, section, under
 from dashboard.source import ask, ask_sql, or_error, runs_folder
+from dashboard.tables import grid
 from ockham.errors import OckhamError
 from ockham.record.folder import RunFolder
 from ockham.record.report import MEANINGS, NOTES
@@ -56,18 +58,14 @@ def told(report: dict[str, Any]) -> None:
         sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned")
     )
     wrong = [kind for kind in report["counts"] if kind not in NOTES]
-    head(
-        QUESTION,
-        f"{'Yes' if report['sound'] else 'NO: ' + ', '.join(wrong)}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.",
-    )
-    columns = st.columns(4)
-    for column, label, value in zip(
-        columns,
-        ("Events", "Signed", "Pinned", "Findings"),
-        (events, signed, pinned, sum(report["counts"][k] for k in wrong)),
-        strict=True,
-    ):
-        column.metric(label, f"{value:,}", border=True)
+    sound = "Yes" if report["sound"] else "NO: " + ", ".join(wrong)
+    if wrong == ["derived"]:
+        sound = "The log is; files that were derived from it do not fit it, and want rebuilding"
+    head(QUESTION, f"{sound}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.")
+    found = sum(report["counts"][kind] for kind in wrong)
+    with st.container(horizontal=True):
+        for label, value in (("Events", events), ("Signed", signed), ("Pinned", pinned), ("Findings", found)):
+            st.metric(label, f"{value:,}", border=True, width=168)
     for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTES, item[0])):
         show = st.info if kind in NOTES else st.error
         show(f"{'Note, ' if kind in NOTES else ''}{kind} ({count}): {MEANINGS[kind]}")
@@ -78,7 +76,7 @@ def told(report: dict[str, Any]) -> None:
             wrap_lines=True,
         )
     section("Logs")
-    st.dataframe(report["logs"], hide_index=True, key="logs")
+    grid(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one for each attempt and rank.")
     st.text("Checked: " + ", ".join(f"{number:,} {what}" for what, number in report["checked"].items()))
 
 
@@ -126,7 +124,7 @@ def missing() -> None:
         return
     section("Gaps, recoveries, halts")
     if gaps.table.num_rows:
-        st.dataframe(gaps.table, hide_index=True, key="gaps")
+        grid(gaps.table, "gaps", alt="What the log says is missing.")
     else:
         st.text("The log names none.")
     under(gaps, "gaps")

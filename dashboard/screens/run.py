@@ -11,7 +11,7 @@ from dashboard import lanes
 from dashboard.figures import figures, first_row
 from dashboard.frame import chart, choose_run, follow, head, section, span, zoom
 from dashboard.source import Answer, ask, ask_sql, or_error
-from dashboard.style import ATTACK, NEUTRAL, UPDATE
+from dashboard.style import ATTACK, NEUTRAL, SKIP, UPDATE
 from dashboard.tables import answered
 
 LISTED = (
@@ -98,13 +98,16 @@ def top(low: int, high: int, key: str) -> Answer | None:
 
 def knobs(bins: Answer, limits: tuple[int, int]) -> None:
     """Learning rate and lambda before and after the chain, on the same axis."""
-    section("Learning rate and lambda", "Dashed: as the schedule gave it. Solid: as the chain left it.")
+    section(
+        "Learning rate and lambda",
+        "Dashed: as the schedule gave it. Solid: as the chain left it; grey: lowest to highest of each bin.",
+    )
     fields = {
         "scheduled_rate": ("scheduled rate", NEUTRAL, [4, 2]),
         "learning_rate": ("learning rate", UPDATE, [1, 0]),
     }
     chart(
-        lambda: lanes.lines(bins.table, fields, limits, named=False), bins, "rate",
+        lambda: lanes.lines(bins.table, fields, limits, band=("learning_rate_low", "learning_rate_high"), named=False), bins, "rate",
         "Scheduled learning rate (dashed) and as the chain left it.",
     )  # fmt: skip
     pull = {"given_lambda": ("given lambda", NEUTRAL, [4, 2]), "lambda": ("lambda", ATTACK, [1, 0])}
@@ -112,6 +115,36 @@ def knobs(bins: Answer, limits: tuple[int, int]) -> None:
         lambda: lanes.lines(bins.table, pull, limits, height=120), bins, "lambda",
         "Pull towards the anchor as it was given (dashed), and as the chain left it.",
     )  # fmt: skip
+
+
+def served(limits: tuple[int, int]) -> None:
+    """What a run that learned while it was served cost its readers; nothing for any other run."""
+    found = or_error(ask, "served_bins", run=run_id, low=limits[0], high=limits[1])
+    if found is None or not found.table.num_rows:
+        return
+    section(
+        "Served before learned, nats/token",
+        "Mean losses so far; each batch was scored before it could update anything.",
+    )
+    fields = {
+        "served_loss": ("all", NEUTRAL, [4, 2]), "served_new_loss": ("new", SKIP, [1, 0]), "served_familiar_loss": ("familiar", UPDATE, [1, 0]),
+    }  # fmt: skip
+    chart(
+        lambda: lanes.lines(found.table, fields, limits), found, "served",
+        "Mean loss of all batches served so far, of those of new text, and of those of familiar text.",
+    )  # fmt: skip
+    adapter = first_row("adapter_of", str(run_id))
+    if adapter:
+        whole = (
+            "each time the weights were those from before, to the bit"
+            if not adapter["traces"]
+            else f"{adapter['traces']:,} times the weights were NOT those from before"
+        )
+        st.text(
+            f"An adapter of {adapter['added_params']:,} parameters ({adapter['added_params'] / adapter['model_params']:.1%} of the model) on "
+            f"{adapter['layers']} layers; taken off {adapter['reverts']:,} times"
+            + (f" in {adapter['seconds'] * 1000:.2g} ms: {whole}." if adapter["reverts"] else ".")
+        )
 
 
 def chosen_lane(acted: pa.Table) -> tuple[str, str]:
@@ -167,6 +200,7 @@ def draw() -> None:
         return
     # By the range that was asked for, not by that which it comes to: a live run's end moves, and its charts must stay.
     acted = top(*limits, key=f"{st.query_params.get('from')}-{st.query_params.get('to')}")
+    served(limits)
     if acted is not None:
         decisions(*limits, acted.table)
 

@@ -105,9 +105,9 @@ def cards(by: dict[str, Any]) -> None:
     money = [by[name] for name in ("compute_money_saved", "storage_saved") if by.get(name) is not None]
     with st.container(horizontal=True):
         for label, value, said in (
-            ("Best validation loss", "-" if best is None else f"{best:.3f}", enough or "no floor given"),
-            ("Compute saved", percent(by.get("compute_saved")), "net of the chain's cost"),
-            ("Saved up to the floor", percent(by.get("compute_saved_to_floor")), "beside the other run"),
+            ("Best val. loss", "-" if best is None else f"{best:.3f}", enough or "no floor given"),
+            ("Compute saved", percent(by.get("compute_saved")), "net of the chain"),
+            ("Saved to the floor", percent(by.get("compute_saved_to_floor")), "beside the other run"),
             (
                 "Device time saved",
                 "-" if by.get("seconds_saved") is None else f"{by['seconds_saved']:,.1f} s",
@@ -122,7 +122,7 @@ def cards(by: dict[str, Any]) -> None:
                 delta_color="red" if said.startswith("ABOVE") else "off",
                 delta_arrow="off",
                 border=True,
-                width=196,
+                width=168,
             )
 
 

@@ -158,3 +158,18 @@ def test_the_run_stays_from_page_to_page(page, address):
     page.get_by_role("link", name="Gate").click()
     page.get_by_text("Does the gate keep its rate?").wait_for()
     page.wait_for_url("**run=demo*")
+
+
+def test_a_click_on_a_strip_lists_its_decisions(page, address):
+    """Those of the cell alone, by name in the menu and in the address; a button leads back to the whole range."""
+    page.goto(f"{address}/run?run=demo")
+    strips = page.locator("[data-testid=stVegaLiteChart]").nth(1)
+    strips.locator("canvas, svg").first.wait_for()
+    strips.scroll_into_view_if_needed()
+    page.wait_for_timeout(1_000)
+    box = strips.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 36)
+    page.wait_for_url("**of=gate*")
+    page.get_by_text("show the whole range").click()
+    page.get_by_text("show the whole range").wait_for(state="detached")
+    assert page.failures == []

@@ -136,7 +136,9 @@ def test_lanes_stand_on_one_axis(catalog):
     )
     for chart in made:
         drawn = chart.to_dict()
-        encoding = drawn.get("encoding") or drawn["layer"][0]["encoding"]
+        encoding = drawn.get("encoding") or next(
+            e for e in (part["encoding"] for part in drawn["layer"]) if "axis" in e.get("y", {})
+        )
         assert encoding["x"]["scale"]["domain"] == [20, 80]
         assert encoding["y"]["axis"]["minExtent"] == encoding["y"]["axis"]["maxExtent"] == lanes.LABELS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -145,7 +146,7 @@ def test_a_run_that_cannot_be_read_is_named_on_the_first_page(at, tmp_path):
     damage(made_run(tmp_path, "bad", batches=12))
     first = at(tmp_path, "overview")
     assert not first.exception
-    assert "1 run; 1 needs a look" in first.text[0].value
+    assert "1 run, 1 more that cannot be read; 1 needs a look" in first.text[0].value
     assert any(code.value.startswith("bad: ") for code in first.code)
     own = at(tmp_path, "run", run="bad")
     assert "cannot be read" in own.error[0].value
@@ -214,3 +215,80 @@ def test_hostile_text_is_shown_and_not_run(at, tmp_path):
         test = at(tmp_path, page)
         assert not test.exception, page
         assert not any(hostile in block.value for block in test.markdown), page
+
+
+def test_a_hostile_log_changes_no_page(at, tmp_path):
+    """Markup, formulas and long words in place of names of plugins, and links out of the folder: shown as text, or left out."""
+    run = made_run(tmp_path / "runs", "h", batches=30)
+    for kind in ("contexts", "decisions", "events"):
+        shutil.rmtree(run.folder.path / kind)
+    hostile = b"<img src=x onerror=alert(1)> **b** :red[x] $y$ =cmd " + b"z" * 300
+    segment = run.folder.segments(1, 0)[0]
+    lines = segment.read_bytes()
+    segment.write_bytes(
+        lines.replace(b'"plugin":"gate"', b'"plugin":"' + hostile + b'"').replace(b"SURPRISING", hostile)
+    )
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "run.json").write_text("secret")
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "outside")
+    for page in PAGES:
+        test = at(tmp_path / "runs", page)
+        assert not test.exception, page
+        assert not any("onerror" in block.value for block in [*test.markdown, *test.caption, *test.title]), (
+            page
+        )
+        assert "secret" not in str([*test.code, *test.text]), page
+
+
+def test_one_chart_that_fails_blanks_no_page(at, runs, monkeypatch, capsys):
+    """It says so in its place; what stands below it is there, and the traceback is the server's."""
+    from dashboard import lanes
+
+    def broken(*_):
+        raise RuntimeError("cannot draw this")
+
+    monkeypatch.setattr(lanes, "loss_lane", broken)
+    test = at(runs, "run", run="first")
+    assert test.error[0].value == "This chart could not be drawn."
+    assert any("cannot draw this" in code.value for code in test.code)
+    assert test.dataframe
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_decisions_of_one_plugin_are_listed_by_the_address(at, runs):
+    """Chosen by menu or by a click on a strip, and kept in the address."""
+    test = at(runs, "run", run="first", of="gate SKIP")
+    shown = test.dataframe[0].value
+    assert set(shown["plugin"]) == {"gate"}
+    assert set(shown["action"]) == {"SKIP"}
+    test.selectbox(key="lane-first").set_value("memory REJECT")
+    assert set(test.run().dataframe[0].value["plugin"]) == {"memory"}
+    assert "memory REJECT" in test.query_params["of"]
+
+
+def test_a_run_that_learned_while_it_was_served(at, tmp_path):
+    """What each batch cost before it was learned stands on the page of its run, and on no other's."""
+    with Run(plugins=[], runs=tmp_path, run_id="served") as run:
+        for i in range(5):
+            ctx = run.batch(i, 2.0)
+            ctx.custom.update(served_loss=2.0, served_new_loss=3.0, served_familiar_loss=1.5)
+            run.end(ctx)
+    assert "Served before learned, nats/token" in [part.value for part in at(tmp_path, "run").subheader]
+
+
+def test_a_threshold_without_end_has_no_distance(at, tmp_path):
+    """Infinity is an ordinary limit: the sentence says it, and nothing is drawn."""
+    from ockham.catalog import Catalog
+
+    with Run(policy="balanced", runs=tmp_path, run_id="a", facts={"vocab_size": 256, "max_iters": 60}) as run:
+        for i in range(60):
+            ctx = run.batch(i, 2.0, anchor_available=True)
+            run.end(ctx, complexity_cost=0.01)
+            if i % 10 == 9:
+                run.evaluate(ctx, 2.0, tokens=10)
+    rows = Catalog(tmp_path).rows("select decision_id from decisions where isinf(threshold) limit 1")
+    assert rows
+    test = at(tmp_path, "decision", decision=rows[0]["decision_id"])
+    assert not test.exception
+    assert not test.error
+    assert "against" in test.text[0].value

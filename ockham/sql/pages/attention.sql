@@ -14,6 +14,7 @@ union all select run_id, 'never accepted a checkpoint in ' || evaluations || ' e
 union all select run_id, 'no end in the log: it goes on, or it was killed', 'run' from runs where state = 'UNFINISHED'
 union all select run_id, 'ended with ' || state, 'run' from runs where state not in ('UNFINISHED', 'COMPLETED')
 union all select run_id, 'batches with a loss that is not finite: ' || nonfinite, 'run' from run_summary where nonfinite > 0
+union all select run_id, 'taking the adapter off did not give the weights back', 'run' from events where type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean group by run_id
 union all select run_id, 'ranks decided differently', 'integrity' from events where type = 'ockham.rank.diverged.v1' group by run_id
 union all select run_id, 'the log says that events are missing: ' || kind, 'integrity' from log_gaps where kind <> 'recovered'
 order by run_id limit 200
