@@ -193,9 +193,8 @@ def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
                 progress(done, whole)
         arrays.append(tokens)
     pair = (arrays[0], arrays[1])
-    return Corpus(
-        *pair, vocab_size, _about(folder.name, "uint16 tokens", digest.hexdigest(), pair, vocab_size, 2)
-    )
+    told = _about(folder.name, "uint16 tokens", digest.hexdigest(), pair, vocab_size, 2)
+    return Corpus(*pair, vocab_size, {**told, **_meta_tokenizer(folder)})
 
 
 def _chunks(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:
@@ -218,6 +217,15 @@ def _meta_vocab(folder: Path) -> int:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}/meta: no vocab_size can be read from it ({error})") from None
     return 0
+
+
+def _meta_tokenizer(folder: Path) -> dict[str, Any]:
+    """Name and digest of the tokenizer, where `ockham tokenize` wrote the meta.json."""
+    try:
+        told = json.loads((folder / "meta.json").read_bytes())["tokenizer"]
+        return {"tokenizer": {"name": str(told["name"]), "sha256": str(told["sha256"])}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _about(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ockham.errors import BadInputError, CheckpointError
+from ockham.errors import BadInputError, CheckpointError, DataError
 from ockham.nano.config import Settings, settings_from
 from ockham.nano.device import choose_device
 from ockham.nano.model import GPT, model_from
@@ -72,7 +72,7 @@ def codec_for(data: dict[str, Any], trained_on: str | None, asked: str = "") -> 
         asked: name or folder of a tokenizer; empty: what the data says.
 
     Raises:
-        DataError: if the tokenizer is not there.
+        DataError: if the tokenizer is not there, or is not the one that the run's tokens were made with.
 
     """
     if asked:
@@ -81,7 +81,16 @@ def codec_for(data: dict[str, Any], trained_on: str | None, asked: str = "") -> 
         return Bytes()
     if not trained_on:
         raise BadInputError("run.json does not say what data this was; say how tokens are read: --tokenizer")
-    return Encoded(read_tokenizer(Path(trained_on)))
+    try:
+        tokenizer = read_tokenizer(Path(trained_on))
+    except DataError as error:
+        raise DataError(f"{error}; or say how tokens are read: --tokenizer") from None
+    wanted = (data.get("tokenizer") or {}).get("sha256")
+    if wanted and tokenizer.sha256 != wanted:
+        raise DataError(
+            f"{trained_on}: the tokenizer there has digest {tokenizer.sha256}, the run's had {wanted}"
+        )
+    return Encoded(tokenizer)
 
 
 def load_checkpoint(folder: Path, device: str = "auto") -> tuple[GPT, Settings]:

@@ -46,6 +46,11 @@ class Tokenizer(NamedTuple):
         """The token that stands between two documents, where there is one."""
         return self.special.get(END_OF_TEXT)
 
+    @property
+    def sha256(self) -> str:
+        """Digest of tokenizer.tiktoken."""
+        return hashlib.sha256(self.ranks_bytes()).hexdigest()
+
     def encoding(self) -> Encoding:
         """Tiktoken's object of it."""
         tiktoken = _tiktoken()
@@ -119,8 +124,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 def about(tokenizer: Tokenizer) -> dict[str, Any]:
     """What meta.json says of a tokenizer."""
-    digest = hashlib.sha256(tokenizer.ranks_bytes()).hexdigest()
-    return {"name": tokenizer.name, "sha256": digest, "special_tokens": dict(tokenizer.special)}
+    return {"name": tokenizer.name, "sha256": tokenizer.sha256, "special_tokens": dict(tokenizer.special)}
 
 
 def _named(name: str) -> Tokenizer:

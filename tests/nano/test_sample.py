@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ockham.errors import BadInputError, CheckpointError, DataError
-from ockham.nano import GPT
+from ockham.nano import GPT, load_corpus
 from ockham.nano.sample import Bytes, as_text, codec_for, draw, load_checkpoint
 from tests.words import tiny
 from tests.workshop import trainer
@@ -80,6 +80,13 @@ def test_tokens_of_an_encoding(tmp_path):
     assert max(tokens) < 300  # what looks like a special token is text
     assert "".join(as_text(iter([*tokens, 300, 290]), codec)) == "the water <|endoftext|>"
     assert codec.vocab_size == tiny().vocab_size
+    recorded = load_corpus(tmp_path / "out").about
+    assert recorded["tokenizer"] == {"name": "tiny", "sha256": tiny().sha256}
+    assert codec_for(recorded, str(tmp_path / "out")).tokens("the") == codec.tokens("the")
+    with pytest.raises(DataError, match="the run's had ab"):
+        codec_for({**recorded, "tokenizer": {"sha256": "ab"}}, str(tmp_path / "out"))
+    with pytest.raises(DataError, match="--tokenizer"):
+        codec_for(recorded, str(tmp_path / "moved"))
     with pytest.raises(DataError, match="names no tokenizer"):
         (tmp_path / "out" / "tokenizer.tiktoken").unlink()
         codec_for({"kind": "uint16 tokens"}, str(tmp_path / "out"))
