@@ -18,8 +18,8 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
     "nano": {},
     "micro": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 64, "dropout": 0.2,
               "max_iters": 5_000},
-    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "gradient_accumulation_steps": 40,
-             "learning_rate": 6e-4, "min_lr": 6e-5, "warmup_iters": 2_000, "max_iters": 600_000, "beta2": 0.95,
+    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "batch_size": 0,
+             "gradient_accumulation_steps": 0, "examples_per_step": 480, "vocab_multiple": 64, "learning_rate": 6e-4, "min_lr": 6e-5, "warmup_iters": 2_000, "max_iters": 600_000, "beta2": 0.95,
              "eval_batches": 100},
     "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
     "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
@@ -42,8 +42,10 @@ class Settings:
         bias: biases in Linear and LayerNorm, as GPT-2 has them.
         gelu: `exact`, or `tanh`, the approximation that GPT-2's own weights were trained with.
         vocab_size: number of tokens; 0: what the data says.
-        batch_size: examples in a micro-batch.
-        gradient_accumulation_steps: micro-batches in an optimizer step.
+        vocab_multiple: the model's vocabulary is padded to a multiple of this, which matrix units like; 1: not.
+        batch_size: examples in a micro-batch; 0: as many as fit into a GPU's memory (`ockham.nano.fit`).
+        gradient_accumulation_steps: micro-batches in an optimizer step; 0: examples_per_step / batch_size.
+        examples_per_step: examples in an optimizer step of a rank, where one of the two above is 0.
         max_iters: optimizer steps that the schedule is laid out for.
         learning_rate: after warm-up.
         min_lr: at the end of the cosine.
@@ -59,6 +61,7 @@ class Settings:
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
         compile: by torch.compile; `auto` does on CUDA.
+        attention: kernel on CUDA: `cudnn` or `flash` before the others, or `auto`: cuDNN's from Hopper on.
         threads: CPU threads of torch; 0: chosen once, from the cores and their load.
         optimizer: `adamw`, or `muon` for the hidden matrices and AdamW for the rest.
         norm: `layer` or `rms`; this and the five that follow are explained in `ockham.nano.recipe`.
@@ -83,8 +86,10 @@ class Settings:
     bias: bool = False
     gelu: Literal["exact", "tanh"] = "exact"
     vocab_size: int = 0
+    vocab_multiple: int = 1
     batch_size: int = 12
     gradient_accumulation_steps: int = 1
+    examples_per_step: int = 12
     max_iters: int = 2_000
     learning_rate: float = 1e-3
     min_lr: float = 1e-4
@@ -100,6 +105,7 @@ class Settings:
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "yes", "no"] = "auto"
+    attention: Literal["auto", "cudnn", "flash"] = "auto"
     threads: int = 0
     optimizer: Literal["adamw", "muon"] = "adamw"
     norm: Literal["layer", "rms"] = "layer"
@@ -153,9 +159,9 @@ class Settings:
 
 
 _FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0}
-_POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps", "max_iters",
+_POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "examples_per_step", "vocab_multiple", "max_iters",
              "learning_rate", "grad_clip", "eval_batches", "rank_timeout")  # fmt: skip
-_NOT_NEGATIVE = ("dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
+_NOT_NEGATIVE = ("batch_size", "gradient_accumulation_steps", "dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
                  "checkpoint_every", "seed", "threads", "logit_softcap")  # fmt: skip
 
 

@@ -84,14 +84,28 @@ class Batches:
         self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets of one micro-batch; those for validation are the same on every rank."""
+        return self.placed(self.window(iter_num, micro_step, split))
+
+    def window(
+        self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train", out: torch.Tensor | None = None
+    ) -> torch.Tensor:  # fmt: skip
+        """Inputs and the token after the last of them, (batch_size, block_size + 1) int64 on the host, into `out` if given."""
         tokens = self.corpus.train if split == "train" else self.corpus.val
         rank = self.rank if split == "train" else 0
         key = (self.seed & 0xFFFF_FFFF) << 32 | rank << 1 | _SPLITS[split]
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, micro_step, iter_num]))
         starts = random.integers(0, len(tokens) - self.block_size, size=self.batch_size)
-        window = torch.from_numpy(tokens[starts[:, None] + self._steps].astype(np.int64))
+        found = tokens[starts[:, None] + self._steps]
+        if out is None:
+            return torch.from_numpy(found.astype(np.int64))
+        np.copyto(out.numpy(), found)
+        return out
+
+    def placed(self, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets on the device; a copy to CUDA is under way when this returns."""
         if self.device.type == "cuda":
-            window = window.pin_memory().to(self.device, non_blocking=True)
+            pinned = window if window.is_pinned() else window.pin_memory()
+            window = pinned.to(self.device, non_blocking=True)
         elif self.device.type != "cpu":
             window = window.to(self.device)
         return window[:, :-1].contiguous(), window[:, 1:].contiguous()

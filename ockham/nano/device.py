@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import inspect
 import os
 import platform
 import random
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ockham.errors import BadInputError
 from ockham.nano.config import Settings
@@ -90,10 +92,40 @@ def keep_freed_memory() -> None:
 
 
 def precision(settings: Settings, device: str) -> contextlib.AbstractContextManager[object]:
-    """Autocast to bfloat16 where it is asked for, or by default on CUDA."""
+    """Autocast to bfloat16 where it is asked for, or by default on CUDA; there also the order of attention's kernels."""
     kind = device.split(":", maxsplit=1)[0]
     wanted = settings.dtype if settings.dtype != "auto" else ("bfloat16" if kind == "cuda" else "float32")
-    return torch.autocast(kind, torch.bfloat16) if wanted == "bfloat16" else contextlib.nullcontext()
+    context = contextlib.ExitStack()
+    if wanted == "bfloat16":
+        context.enter_context(torch.autocast(kind, torch.bfloat16))
+    if kind == "cuda":
+        hopper = torch.cuda.get_device_capability(device) >= (9, 0)
+        context.enter_context(attention_kernels(settings.attention, hopper=hopper))
+    return context
+
+
+def attention_kernels(asked: str, *, hopper: bool) -> contextlib.AbstractContextManager[object]:
+    """Prefer cuDNN's attention or FlashAttention; whatever cannot take a shape leaves it to the next one.
+
+    cuDNN's is the faster one from Hopper on. A torch without an order of preference (before 2.6) keeps its own.
+    """
+    if asked == "auto" and not hopper:
+        return contextlib.nullcontext()
+    if "set_priority" not in inspect.signature(sdpa_kernel).parameters:
+        return contextlib.nullcontext()
+    two = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    first = two[::-1] if asked == "flash" else two
+    return sdpa_kernel([*first, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True)
+
+
+def compiled(settings: Settings, device: str) -> bool:
+    """Whether to compile: as asked, by default on CUDA."""
+    return settings.compile == "yes" or (settings.compile == "auto" and device.startswith("cuda"))
+
+
+def memory_of(device: str) -> int | None:
+    """Bytes of a GPU's memory; None elsewhere."""
+    return torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else None
 
 
 def clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:

@@ -178,6 +178,11 @@ class GPT(nn.Module):
         return float(tokens * (6 * matrices + 12 * self.n_layer * self.n_embd * self.block_size))
 
 
+def padded(vocab_size: int, multiple: int) -> int:
+    """The vocabulary rounded up: tokens that no text has cost memory and FLOPs, which are counted, and no loss."""
+    return -(-vocab_size // multiple) * multiple
+
+
 def model_from(settings: Settings, vocab_size: int) -> GPT:
     """The model that a trainer's settings ask for, with fresh weights."""
     s = settings

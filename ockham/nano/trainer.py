@@ -21,14 +21,15 @@ import orjson
 import torch
 
 from ockham.context import OccamContext
-from ockham.nano import weights
+from ockham.nano import device, weights
+from ockham.nano.ahead import Ahead
 from ockham.nano.anchor import Anchor, wide
 from ockham.nano.config import Settings
 from ockham.nano.data import Batches, Corpus
-from ockham.nano.device import clock, device_name, precision, prepare, random_state, set_random_state
+from ockham.nano.fit import fitted
 from ockham.nano.measured import Measured, nothing_measured
 from ockham.nano.meter import Meter
-from ockham.nano.model import model_from
+from ockham.nano.model import model_from, padded
 from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
 from ockham.record.checkpoints import STATE, Packed
 
@@ -62,14 +63,17 @@ class Trainer:
         self, settings: Settings, corpus: Corpus, *, pull: str = "none", wants: Mapping[str, int] | None = None,
         rank: int = 0,
     ) -> None:  # fmt: skip
-        self.settings, self.pull, self.wants = settings, pull, dict(wants or {})
-        self.device, self.threads = prepare(settings)
+        self.pull, self.wants = pull, dict(wants or {})
+        self.device, self.threads = device.prepare(settings)
+        self.tokens = settings.vocab_size or corpus.vocab_size
+        self.model = model_from(settings, padded(self.tokens, settings.vocab_multiple)).to(self.device)
+        self.settings = settings = fitted(settings, self.model, device.memory_of(self.device))
         self.late = self.device.startswith("cuda")
-        self.meter = Meter(*clock(self.device))
-        self.batches = Batches(
+        self.meter = Meter(*device.clock(self.device))
+        draws = partial(Ahead, micros=settings.gradient_accumulation_steps) if self.late else Batches
+        self.batches: Batches = draws(
             corpus, settings.batch_size, settings.block_size, settings.seed, rank=rank, device=self.device
         )
-        self.model = model_from(settings, settings.vocab_size or corpus.vocab_size).to(self.device)
         self.optimizer = make_optimizer(
             self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             betas=(settings.beta1, settings.beta2), kind=settings.optimizer,
@@ -81,19 +85,16 @@ class Trainer:
         self._examples: torch.Tensor | None = None
         self._last_accepted: OccamContext | None = None
         self._accepted = 0
-        kind = (
-            settings.compile
-            if settings.compile != "auto"
-            else "yes"
-            if self.device.startswith("cuda")
-            else "no"
-        )
-        self._compute = torch.compile(self.model.loss) if kind == "yes" else self.model.loss
+        self._compute = self.model.loss
+        if device.compiled(
+            settings, self.device
+        ):  # model and loss in one graph: no float32 logits need be written
+            self._compute = torch.compile(self.model.loss, dynamic=False)
 
     @property
     def device_name(self) -> str:
         """The device in words."""
-        return device_name(self.device)
+        return device.device_name(self.device)
 
     @property
     def tokens_per_step(self) -> int:
@@ -104,7 +105,7 @@ class Trainer:
         """Run-long facts of the context."""
         s = self.settings
         return {
-            "seed": s.seed, "max_iters": s.max_iters, "warmup_iters": s.warmup, "vocab_size": self.model.vocab_size,
+            "seed": s.seed, "max_iters": s.max_iters, "warmup_iters": s.warmup, "vocab_size": self.tokens,
             "model_params": self.model.params(), "inference_flops": self.model.inference_flops(s.block_size),
             "inference_tokens": s.block_size, "memory_footprint_mb": self.model.megabytes(),
         }  # fmt: skip
@@ -112,10 +113,10 @@ class Trainer:
     def forward(self, iter_num: int, micro_step: int = 0) -> float:
         """Loss of a fresh micro-batch in nats per token, read to the host; its graph is kept for `backward`."""
         if self.late and self.settings.dropout > 0:
-            self._random = random_state(self.device)
+            self._random = device.random_state(self.device)
         with self.meter.stage("data"):
             inputs, targets = self.batches.draw(iter_num, micro_step)
-        with self.meter.stage("forward"), precision(self.settings, self.device):
+        with self.meter.stage("forward"), device.precision(self.settings, self.device):
             if "example_losses" in self.wants:
                 self._examples = self.model.example_losses(inputs, targets)
                 self._loss = self._examples.mean()
@@ -131,7 +132,7 @@ class Trainer:
     def drop(self) -> None:
         """Throw a forward away as if it had never been made; generators that dropout drew from go back."""
         if self.forwarded and self._random:
-            set_random_state(self._random, self.device)
+            device.set_random_state(self._random, self.device)
         self._loss = self._examples = None
 
     def scheduled(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
@@ -188,7 +189,7 @@ class Trainer:
         began = time.perf_counter()
         self.model.eval()
         count = range(self.settings.eval_batches)
-        with torch.no_grad(), precision(self.settings, self.device):
+        with torch.no_grad(), device.precision(self.settings, self.device):
             losses = [self._compute(*self.batches.draw(0, at, "val")) for at in count]
         self.model.train()
         each = wide(torch.stack(losses))
@@ -235,7 +236,7 @@ class Trainer:
         if state is not None:
             own = {
                 "settings": {**asdict(self.settings), "threads": self.threads}, "steps": self.steps,
-                "random": random_state(self.device), "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
+                "random": device.random_state(self.device), "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
             }  # fmt: skip
             files[weights.OPTIMIZER] = weights.optimizer_bytes(self.model, self.optimizer)
             files[STATE] = orjson.dumps({**state, "trainer": own}, option=orjson.OPT_INDENT_2)
@@ -257,7 +258,7 @@ class Trainer:
         if own["anchor_iter"] is not None:
             anchored = weights.load_tensors(path / weights.ANCHOR)
             self.anchor = Anchor.from_state(self.model, own["anchor_iter"], self.probe(), anchored)
-        set_random_state(own["random"], self.device)
+        device.set_random_state(own["random"], self.device)
 
     def _apply(self, ctx: OccamContext, accepted: int) -> torch.Tensor:
         parameters = list(self.model.parameters())

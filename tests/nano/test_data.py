@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ockham.errors import DataError
 from ockham.nano import Batches, load_corpus
+from ockham.nano.ahead import Ahead
 
 
 def test_a_text_file_is_its_bytes(tmp_path):
@@ -151,3 +152,29 @@ def _corpus(factory):
     if not path.exists():
         path.write_bytes(np.random.default_rng(0).integers(1, 256, 100_000).astype(np.uint8).tobytes())
     return load_corpus(path)
+
+
+def test_batches_drawn_ahead_are_the_same(tmp_path_factory):
+    """On a thread, from two buffers in turn: in order, after a jump, drawn twice, and for validation."""
+    corpus = _corpus(tmp_path_factory)
+    plain, ahead = Batches(corpus, 4, 8, 7), Ahead(corpus, 4, 8, 7, micros=3)
+    places = [(i, m) for i in range(4) for m in range(3)]
+    places += [(9, 1), (9, 2), (9, 2), (10, 0), (0, 0)]
+    for place in places:
+        drawn = ahead.draw(*place)
+        assert all(torch.equal(a, b) for a, b in zip(drawn, plain.draw(*place), strict=True)), place
+        assert torch.equal(ahead.draw(*place, "val")[0], plain.draw(*place, "val")[0])
+    place, future = ahead._next
+    assert place == (0, 1)
+    assert torch.equal(future.result()[:, :-1], plain.draw(0, 1)[0])
+
+
+def test_what_is_computed_on_is_not_overwritten(tmp_path_factory):
+    """While a batch is in use only the other buffer is filled."""
+    ahead = Ahead(_corpus(tmp_path_factory), 4, 8, 7)
+    ahead.placed = lambda window: (window, window)  # as a copy that is still under way would read it
+    for i in range(6):
+        window, _ = ahead.draw(i)
+        before = window.clone()
+        ahead._next[1].result()
+        assert torch.equal(window, before)

@@ -7,7 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend
 
+from ockham.nano.device import attention_kernels
 from ockham.nano.peak import PEAKS, peak_flops
 
 FAULTS = """
@@ -65,3 +68,29 @@ def test_no_name_hides_behind_a_shorter_one():
     """The first match counts: no entry stands behind a name that is a part of it."""
     names = [name for name, _ in PEAKS]
     assert [n for i, n in enumerate(names) if any(short in n for short in names[:i])] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "hopper", "first"),
+    [
+        ("auto", True, "CUDNN_ATTENTION"),
+        ("cudnn", False, "CUDNN_ATTENTION"),
+        ("flash", True, "FLASH_ATTENTION"),
+    ],
+)
+def test_attention_prefers_a_kernel_and_loses_none(asked, hopper, first):
+    """The order that torch is asked to keep; every kernel stays allowed, and the old order comes back."""
+    usual = torch._C._get_sdp_priority_order()
+    with attention_kernels(asked, hopper=hopper):
+        order = torch._C._get_sdp_priority_order()
+        assert order[0] == int(getattr(SDPBackend, first))
+        assert torch.backends.cuda.math_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch._C._get_sdp_priority_order() == usual
+
+
+def test_before_hopper_torch_chooses():
+    """`auto` leaves the order alone where cuDNN's attention is not known to be faster."""
+    usual = torch._C._get_sdp_priority_order()
+    with attention_kernels("auto", hopper=False):
+        assert torch._C._get_sdp_priority_order() == usual
