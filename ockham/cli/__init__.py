@@ -9,11 +9,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ockham.cli.options import RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, OckhamError
@@ -43,6 +45,7 @@ def application() -> typer.Typer:
 
     @app.callback()
     def ockham(
+        context: typer.Context,
         runs: Annotated[
             Path | None, typer.Option("--runs", help="Folder of all runs, before or after the verb.")
         ] = None,
@@ -52,13 +55,21 @@ def application() -> typer.Typer:
     ) -> None:
         """Train GPTs with every decision logged; ask the log, prove it, keep the answer."""
         if runs is not None:
-            os.environ["OCKHAM_RUNS"] = str(runs)  # read by every verb's own --runs
+            context.call_on_close(partial(_put_back, os.environ.get(RUNS_VARIABLE)))
+            os.environ[RUNS_VARIABLE] = str(runs)  # read by every verb's own --runs
 
     for group in GROUPS:
         if importlib.util.find_spec(f"ockham.cli.{group}") is not None:
             importlib.import_module(f"ockham.cli.{group}").register(app)
     _keep_examples(app)
     return app
+
+
+def _put_back(runs: str | None) -> None:
+    """Leave the environment as it was: who calls verbs inside one process has more than one folder."""
+    os.environ.pop(RUNS_VARIABLE, None)
+    if runs is not None:
+        os.environ[RUNS_VARIABLE] = runs
 
 
 def _print_version(wanted: bool) -> None:

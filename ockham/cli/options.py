@@ -9,8 +9,9 @@ import typer
 
 from ockham.errors import RunError
 
+RUNS_VARIABLE = "OCKHAM_RUNS"
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar="OCKHAM_RUNS", help="Folder of all runs.", show_default=True)
+    Path, typer.Option("--runs", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True)
 ]
 
 

@@ -11,7 +11,9 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from ockham.cli import application
 from tests.made import made_run
 
 
@@ -257,3 +259,14 @@ def test_a_plugin_in_the_working_folder_is_found(tmp_path):
     assert done.returncode == 2
     assert "'absent:It' cannot be imported" in done.stderr
     assert "lies in the working folder" in done.stderr
+
+
+def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):
+    """Verbs called one after the other inside one process do not inherit each other's folder."""
+    app = application()
+    monkeypatch.setenv("OCKHAM_RUNS", "mine")
+    assert CliRunner().invoke(app, ["--runs", str(runs), "runs"]).exit_code == 0
+    assert os.environ["OCKHAM_RUNS"] == "mine"
+    monkeypatch.delenv("OCKHAM_RUNS")
+    assert "night-1" in CliRunner().invoke(app, ["--runs", str(runs), "runs"]).stdout
+    assert "OCKHAM_RUNS" not in os.environ
