@@ -25,6 +25,7 @@ from ockham.catalog.files import (
     runs_table,
 )
 from ockham.catalog.listing import Listing
+from ockham.catalog.raw import by_use
 from ockham.catalog.views import question, views
 from ockham.errors import BadInputError, QueryError
 from ockham.record.folder import RunFolder, list_runs
@@ -74,8 +75,8 @@ class SparkCatalog:
         found = Listing().find(folders)
         tails = [read_tail(path, None).tables for path in found.segments]
         policies, uses = policies_tables(folders)
-        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses,
-               "plugin_clashes": clashes_table(uses), "raw_reason_codes": reason_codes_table(),
+        clashes = clashes_table(uses)
+        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses, "plugin_clashes": clashes, "raw_reason_codes": reason_codes_table(),
                "raw_attempts": attempts_table(found.attempts),
                **{name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()}, **(odr_tables or {})}  # fmt: skip
         for name, table in own.items():
@@ -89,6 +90,8 @@ class SparkCatalog:
         self._view("attempt_cuts", _CUTS)
         for kind in SCHEMAS:
             self._view(f"raw_{kind}", _SUPERSEDED.format(kind=kind))
+        for name, select in by_use(uses, clashes).items():
+            self._view(name, select)
         for view in views():
             self._view(view.name, view.select)
 

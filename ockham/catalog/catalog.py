@@ -26,7 +26,7 @@ from ockham.catalog.files import (
     runs_table,
 )
 from ockham.catalog.listing import Found, Listing
-from ockham.catalog.raw import build, load
+from ockham.catalog.raw import build, by_use, load
 from ockham.catalog.views import question, views
 from ockham.errors import QueryError
 from ockham.record.folder import RunFolder, list_runs
@@ -170,11 +170,14 @@ class Catalog:
 
     def _register(self, folders: list[RunFolder], found: Found) -> None:
         policies, uses = policies_tables(folders)
-        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses, "plugin_clashes": clashes_table(uses),
+        clashes = clashes_table(uses)
+        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses, "plugin_clashes": clashes,
                "raw_reason_codes": reason_codes_table(), "raw_attempts": attempts_table(found.attempts), **self._odr_tables}  # fmt: skip
         for name, table in own.items():
             load(self.connection, f"{name}_" if name in self._odr_tables else name, table)
         build(self.connection, found, (tail.tables for tail in self._tails.values()), locked=self.locked)
+        for name, select in by_use(uses, clashes).items():
+            self.connection.execute(f"create or replace view {name} as {select}")
 
     def lock(self, memory: str, readable: Path | None = None) -> None:
         """For SQL of strangers: no file, no network, no extension, no setting, from here on and for good.

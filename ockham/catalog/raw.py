@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from ockham.catalog.listing import Found, Sealed
+from ockham.catalog.views import views
 from ockham.record.snapshots import SCHEMAS
 
+_USES = ("gate", "compressor", "limiter", "memory")
 _CUTS = """
 create or replace table attempt_cuts as
 select a.run_id, a.attempt, min(r.iter_num) as iter_num
@@ -58,6 +60,28 @@ def build(connection: Any, found: Found, tails: Iterable[Mapping[str, pa.Table]]
             if files:
                 parts.append(_rows(kind, read(connection, kind, name, files), name == "cut"))
         connection.execute(f"create or replace view raw_{kind} as {' union all '.join(parts)}")
+
+
+def by_use(uses: pa.Table, clashes: pa.Table) -> dict[str, str]:
+    """The decisions of each kind of plugin, as SELECTs by the name of their view.
+
+    The names that policies give to such plugins stand in the SQL itself: a scan filters by them before it reads the other
+    columns, where a join with the policies took a third longer. A name that means another plugin in another policy is
+    looked up for each row.
+    """
+    decisions = next(view.select for view in views() if view.name == "decisions")
+    selects = {}
+    for use in _USES:
+        names = sorted({row["plugin"] for row in uses.to_pylist() if row["use"] == use and row["plugin"]})
+        listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+        where = f"d.plugin in ({listed})" if names else "false"
+        if set(names) & set(clashes.column("plugin").to_pylist()):
+            where += (
+                f" and not exists (select 1 from plugin_clashes c where c.use <> '{use}' and c.run_id = d.run_id"
+                " and c.policy_revision = d.policy_revision and c.plugin = d.plugin)"
+            )
+        selects[f"raw_{use}_decisions"] = f"select d.* from ({decisions}) d where {where}"
+    return selects
 
 
 def load(connection: Any, name: str, table: pa.Table) -> None:

@@ -13,7 +13,4 @@ select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_nu
     list_filter(d.changes, lambda c: c.field = 'lambda_ockham')[1].before_value as lambda_before,
     list_filter(d.changes, lambda c: c.field = 'lambda_ockham')[1].after_value as lambda_after,
     d.numbers, d.policy_revision
-from decisions d
-where d.plugin in (select plugin from plugin_uses where use = 'compressor') and not exists (
-    select 1 from plugin_clashes c where c.use <> 'compressor' and c.run_id = d.run_id
-    and c.policy_revision = d.policy_revision and c.plugin = d.plugin)
+from raw_compressor_decisions d

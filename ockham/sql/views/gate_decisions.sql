@@ -9,7 +9,5 @@
 select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.plugin, d.shadow,
     d.superseded, d.action, d.action = 'UPDATE' as updated, d.reason_code, d.observed, d.threshold, d.margin,
     d.numbers['z'] as z, d.numbers['q'] as q, d.numbers, d.policy_revision
-from decisions d
-where d.plugin in (select plugin from plugin_uses where use = 'gate') and not exists (
-    select 1 from plugin_clashes c where c.use <> 'gate' and c.run_id = d.run_id
-    and c.policy_revision = d.policy_revision and c.plugin = d.plugin) and d.hook = 'on_batch_start'
+from raw_gate_decisions d
+where d.hook = 'on_batch_start'

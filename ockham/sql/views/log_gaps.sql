@@ -6,4 +6,7 @@
 select run_id, attempt, rank, sequence, time, split_part(type, '.', 3) as kind, data ->> '$.reason_code' as reason_code,
     coalesce((data ->> '$.count')::bigint, (data ->> '$.lost_events')::bigint) as missing,
     (data ->> '$.cut_bytes')::bigint as cut_bytes, data ->> '$.message' as message
-from events where type in ('ockham.log.gap.v1', 'ockham.log.recovered.v1', 'ockham.log.halted.v1')
+from events
+-- The range is what a scan can filter by before it reads the payload; the list alone takes nine times as long.
+where type between 'ockham.log.gap.v1' and 'ockham.log.recovered.v1'
+    and type in ('ockham.log.gap.v1', 'ockham.log.recovered.v1', 'ockham.log.halted.v1')

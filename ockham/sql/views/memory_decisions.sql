@@ -21,7 +21,4 @@ select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_nu
     d.numbers['drift'] as drift, d.numbers['complexity_limit'] as drift_limit, d.numbers['oq'] as occam_quotient,
     d.numbers['oq_baseline'] as baseline_quotient, d.numbers['oq'] / d.numbers['oq_baseline'] - 1 as oq_improvement,
     d.numbers['efficiency_limit'] as oq_limit, d.policy_revision
-from decisions d
-where d.plugin in (select plugin from plugin_uses where use = 'memory') and not exists (
-    select 1 from plugin_clashes c where c.use <> 'memory' and c.run_id = d.run_id
-    and c.policy_revision = d.policy_revision and c.plugin = d.plugin)
+from raw_memory_decisions d

@@ -32,6 +32,7 @@ left join (
         arg_max(data ->> '$.policy_revision', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy_revision,
         arg_max(data ->> '$.policy', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy
     from raw_events
-    where type in ('ockham.run.started.v1', 'ockham.run.resumed.v1', 'ockham.policy.loaded.v1', 'ockham.run.finished.v1')
+    where type between 'ockham.policy.loaded.v1' and 'ockham.run.started.v1' -- the range is filtered in the scan
+        and type in ('ockham.run.started.v1', 'ockham.run.resumed.v1', 'ockham.policy.loaded.v1', 'ockham.run.finished.v1')
     group by run_id
 ) e using (run_id)
