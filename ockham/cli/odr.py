@@ -79,7 +79,11 @@ def check(
 
     records = lint_folder(folder)
     chosen = [find(records, name) for name in wanted] if wanted else records
-    judged = {record.shown: checked(record, [runs], guarded, today()) for record in chosen}
+    judged = {}
+    for at, record in enumerate(chosen):
+        _told(at, len(chosen), record.shown)
+        judged[record.shown] = checked(record, [runs], guarded, today())
+    _told(len(chosen), len(chosen), "")
     if fix:
         for record in tick_all(chosen, judged):
             print(f"mended {record.shown}", file=sys.stderr)
@@ -92,6 +96,13 @@ def check(
                 file=sys.stderr,
             )
     _finish(chosen, judged, form, select or [], ignore or [], fail_on, output)
+
+
+def _told(done: int, whole: int, name: str) -> None:
+    """On a terminal, which record is being judged: each takes about a second."""
+    if sys.stderr.isatty() and whole > 1:
+        sys.stderr.write("\r\x1b[K" + (f"{done + 1} of {whole} {name}" if name else ""))
+        sys.stderr.flush()
 
 
 @app.command()

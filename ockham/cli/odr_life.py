@@ -10,6 +10,8 @@ import typer
 from ockham.cli.odr_options import HERE, Folder, Which, today
 from ockham.cli.options import RunsOption
 
+STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs."""
@@ -58,8 +60,12 @@ def list_records(
     tag: Annotated[list[str] | None, typer.Option(help="Only records with one of these tags.")] = None,
 ) -> None:
     """List the records: id, status, verdict, day, title."""
+    from ockham.errors import BadInputError, nearest
     from ockham.odr.folder import read_folder
 
+    for name in status or []:
+        if name not in STATUSES:
+            raise BadInputError(f"no status {name!r:.40}{nearest(name, STATUSES)}")
     for record in read_folder(folder):
         claims = record.claims
         if (status and claims.status not in status) or (tag and not set(tag) & set(claims.tags)):

@@ -12,7 +12,7 @@ from ockham.odr import edit
 from ockham.odr.ask import guarded
 from ockham.odr.claims import Constraint, Side
 from ockham.odr.draft import DEFAULTS
-from ockham.odr.evidence import cut, lay_out, locate, pinned
+from ockham.odr.evidence import Cut, cut, lay_out, locate, pinned
 from ockham.odr.packed import pack
 from ockham.odr.record import Record
 from ockham.odr.registration import pack_registration
@@ -72,7 +72,7 @@ def pack_record(record: Record, runs: Path) -> list[Path]:
         BadInputError: if a side is not pinned, not there, or its root is another one.
 
     """
-    files, cuts = [], []
+    cuts: list[Cut] = []
     for side in record.claims.sides:
         folder = locate(side.run, [runs])
         one = cut(side, folder) if folder is not None else None
@@ -86,8 +86,8 @@ def pack_record(record: Record, runs: Path) -> list[Path]:
             raise BadInputError(
                 f"{record.claims.id}: the log of {side.run} has the root {one.root}, not the one named"
             )
-        files.append(pack(one, record.file.parent / "evidence"))
         cuts.append(one)
+    files = [pack(one, record.file.parent / "evidence") for one in cuts]  # all or none
     registration = pack_registration(record, cuts, [runs])
     return files if registration is None else [*files, registration]
 

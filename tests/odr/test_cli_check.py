@@ -77,11 +77,13 @@ def test_packed_evidence_travels(place):
 
 
 def test_pack_refuses_another_log(place):
-    """A log that is not the one that the record names is not packed."""
+    """A log that is not the one that the record names is not packed, nor is the other side alone."""
     file = begin(place)
-    file.write_text(file.read_text().replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
+    before, _, candidate = file.read_text().partition("  candidate:")
+    file.write_text(f"{before}  candidate:" + candidate.replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
     with pytest.raises(BadInputError, match="not the one named"):
         run("pack")
+    assert not (place / "odr" / "evidence").exists()
 
 
 @pytest.mark.parametrize(

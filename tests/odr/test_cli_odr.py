@@ -139,3 +139,11 @@ def test_a_record_with_an_error_is_not_locked(folder):
     with pytest.raises(BadInputError, match="ODR201"):
         run("status", "1", "accepted")
     assert file.read_bytes() == before
+
+
+def test_an_unknown_status_is_refused(folder):
+    """A list of nothing would say that there is none."""
+    put(folder, PROPOSED)
+    assert run("list", "--status", "proposed").stdout.startswith("ODR-0001")
+    with pytest.raises(BadInputError, match="did you mean 'accepted'"):
+        run("list", "--status", "acepted")

@@ -31,6 +31,9 @@ def test_our_claims_are_what_the_evidence_gives(tmp_path):
     verdicts = [judgement.verdict for judgement in judged.values()]
     assert verdicts.count("KEEP") >= 4
     assert "REVERT" in verdicts
+    registered = judged["ODR-0012"].registration
+    assert registered is not None  # what had to hold was fixed before its candidate began
+    assert (registered.position, registered.size) == (0, 1)
 
 
 def test_there_is_one_of_each_kind():
