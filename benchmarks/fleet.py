@@ -19,6 +19,7 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from ockham.record.cover import COLUMNS
 from ockham.record.derived import COMPACTED_SEGMENTS
 from ockham.record.folder import RunFolder, segment_name, write_durably
 from ockham.record.snapshots import Writer, complete_lines, tables
@@ -94,7 +95,7 @@ def _parquet(
         for moved in moves:
             writer.add(_moved(table, moved))
         path.write_bytes(writer.close()[0])
-        path.with_suffix(".json").write_bytes(orjson.dumps({"segments": segments}))
+        path.with_suffix(".json").write_bytes(orjson.dumps({"columns": COLUMNS, "segments": segments}))
 
 
 def _moved(rows: pa.Table, moved: dict[str, Any]) -> pa.Table:

@@ -2,7 +2,8 @@
 
 A file stands for its segments only where they still have the sizes that it was made from; the lines of all others are read.
 A compacted file goes before the single ones that it was made from, and counts once all three kinds are there, the `.json`
-of the last kind last: whenever a crash comes, each event is read exactly once.
+of the last kind last: whenever a crash comes, each event is read exactly once. A file with the columns of another version of
+Ockham stands for nothing either: `ockham repair` makes it anew, and so does the next attempt.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.snapshots import SCHEMAS
 
 _NAME = re.compile(r"([0-9]+-[0-9]+)-([0-9]{12})(-[0-9]{12})?\.parquet")
+# Of all kinds together: what stands beside one speaks for the others.
+COLUMNS = hashlib.sha256("\n".join(str(schema) for schema in SCHEMAS.values()).encode()).hexdigest()[:16]
 Made = tuple[tuple[str, int], ...]  # names and sizes of the segments that a file was made from
 
 
@@ -68,7 +72,9 @@ def beside(parquet: Path) -> dict[str, Any] | None:
 
 
 def made_of(told: Mapping[str, Any] | None) -> Made | None:
-    """The segments that a file was made from, by what stands beside it; None where that is not said."""
+    """The segments that a file was made from; None where that is not said, or it has columns of another version."""
+    if (told or {}).get("columns") != COLUMNS:
+        return None
     try:
         return tuple((str(s["name"]), int(s["bytes"])) for s in (told or {})["segments"])
     except (KeyError, TypeError, ValueError):
@@ -84,7 +90,7 @@ def beside_bytes(parquet: bytes, rows: Mapping[str, Any], segments: list[dict[st
         segments: `name`, `bytes` and `sha256` of each that it was made from.
 
     """
-    told = {"sha256": hashlib.sha256(parquet).hexdigest(), **rows, "segments": segments}
+    told = {"sha256": hashlib.sha256(parquet).hexdigest(), "columns": COLUMNS, **rows, "segments": segments}
     return orjson.dumps(told, option=orjson.OPT_INDENT_2)
 
 

@@ -106,7 +106,9 @@ def _claims(folder: RunFolder, attempt: int, rank: int, report: Report, log: set
                 path.name in read or path.with_suffix(".json").exists()
             ):  # else: a crash, and nobody reads it
                 report.add(
-                    "derived", path.relative_to(folder.path), "belongs to no segment of the log: rebuild it"
+                    "derived",
+                    path.relative_to(folder.path),
+                    "belongs to no segment of the log, or was made by another version: rebuild it",
                 )
     return claims
 

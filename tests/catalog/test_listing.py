@@ -76,7 +76,11 @@ def test_what_stands_beside_is_read_again_where_it_is_replaced(folder):
     listing.find([folder])
     beside = next((folder.path / DERIVED[-1]).rglob("*.json"))
     other = beside.with_name("x.tmp")
-    other.write_bytes(orjson.dumps({"segments": [{"name": "000000000000.jsonl", "bytes": 1}]}))
+    other.write_bytes(
+        orjson.dumps(
+            {**orjson.loads(beside.read_bytes()), "segments": [{"name": "000000000000.jsonl", "bytes": 1}]}
+        )
+    )
     other.rename(beside)
     assert listing.find([folder]).segments == folder.segments(1, 0)
 

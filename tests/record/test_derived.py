@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ockham.catalog import Catalog
-from ockham.record import derived, snapshots
+from ockham.record import cover, derived, snapshots
 from ockham.record.cover import beside, beside_bytes, covered, is_compacted
 from ockham.record.derived import update
 from ockham.record.folder import DERIVED, RunFolder
@@ -220,6 +220,23 @@ def test_a_file_without_its_description(folder, kind):
     update(folder, 1, 0, last=True)
     next((folder.path / kind).rglob("*.json")).unlink()
     assert bool(complaints(folder)) == (not covered(folder, 1, 0).segments) == (kind != DERIVED[-1])
+
+
+def test_a_file_with_other_columns_is_not_read(folder, monkeypatch):
+    """One that another version made: the lines are read, verify says so, and the next look makes it anew."""
+    with pytest.MonkeyPatch.context() as older:
+        short = {**snapshots.SCHEMAS, "contexts": snapshots.CONTEXTS.remove(10)}
+        for module in (snapshots, derived):
+            older.setattr(module, "SCHEMAS", short)
+        older.setattr(cover, "COLUMNS", "an older one")
+        update(folder, 1, 0, last=True)
+    assert len(covered(folder, 1, 0).segments) == 3
+    names = snapshots.CONTEXTS.names
+    assert Catalog(folder.runs).sql("select * from contexts").num_rows == 12
+    assert len(complaints(folder)) == len(DERIVED)
+    assert update(folder, 1, 0, last=True) == 3
+    assert complaints(folder) == []
+    assert pq.read_schema(next((folder.path / "contexts").rglob("*.parquet"))).names == names
 
 
 def test_nan_is_compared(folder):
