@@ -21,7 +21,7 @@ import urllib.request
 from typing import Any
 
 PAGES = ("", "run", "decision", "gate", "control", "memory", "odr", "sql", "integrity")
-DRAWN = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg, [data-testid=stDataFrame], [data-testid=stCode]"
+DRAWN = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg, [data-testid=stMetric] canvas, [data-testid=stMetric] svg, [data-testid=stDataFrame], [data-testid=stCode]"
 IDLE = "!document.querySelector('[data-testid=stStatusWidget]')"
 
 

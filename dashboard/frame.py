@@ -151,21 +151,21 @@ def failed(what: str, error: Exception) -> None:
 
 
 def follow(draw: Callable[[], None], run_id: str) -> None:
-    """Draw; again every two seconds while the run goes on and the reader lets it. Its end is noticed."""
-    live = _live(run_id)
-    wanted = live and st.sidebar.toggle(
+    """Draw; again whenever its files have changed, while the run goes on and the reader lets it. Its end is noticed.
+
+    A run without an end that does not grow (it was killed, or waits) is looked at and not sent again.
+    """
+    if _live(run_id) and st.sidebar.toggle(
         "Follow the live run", value=True, key="live", help="Off: the page stands still."
-    )
+    ):
+        seen = store().version
 
-    def drawn() -> None:
-        if live and wanted and not _live(run_id):
-            st.rerun()
-        try:
-            draw()
-        except Exception as error:
-            failed("The rest of this page could not be made.", error)
+        def look() -> None:
+            if store().version != seen:
+                st.rerun()
 
-    st.fragment(drawn, run_every=EVERY_SECONDS if wanted else None)()
+        st.fragment(look, run_every=EVERY_SECONDS)()
+    draw()
 
 
 def _live(run_id: str) -> bool:

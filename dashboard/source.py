@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,5 +162,10 @@ def or_error(what: Any, *arguments: Any, **parameters: Any) -> Answer | None:
     except OckhamError as error:
         st.error("This could not be answered.", icon=":material/error:")
         st.code(str(error), language=None)
+        return None
+    except Exception as error:  # a fault of ours or of a file: the rest of the page stays
+        traceback.print_exception(error)
+        st.error("This could not be answered.", icon=":material/error:")
+        st.code(f"{type(error).__name__}: {error}"[:600], language=None, wrap_lines=True)
         return None
     return answer
