@@ -158,7 +158,7 @@ class Settings:
         return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * share)) * (self.learning_rate - self.min_lr)
 
 
-_FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0}
+_FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0, "vocab_multiple": 1}
 _POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "examples_per_step", "vocab_multiple", "max_iters",
              "learning_rate", "grad_clip", "eval_batches", "rank_timeout")  # fmt: skip
 _NOT_NEGATIVE = ("batch_size", "gradient_accumulation_steps", "dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
@@ -213,6 +213,8 @@ def _pretrained(asked: Mapping[str, Any]) -> dict[str, Any]:
             raise BadInputError(
                 f"--set {name}={asked[name]}: the weights of {asked['init_from']} have {name}={value}"
             )
+    if asked.get("vocab_multiple", 1) != 1:
+        raise BadInputError("--set vocab_multiple: weights that others trained know no padded tokens")
     return {**found, **_FINE_TUNING}
 
 

@@ -139,7 +139,13 @@ def micros(text):
 
 def test_an_outage_while_the_run_is_live(tmp_path, server, url):
     """Cut before and after the collector had a batch, then overloaded: all arrive in order, doubles are told by their ID."""
-    server.moods += ["take", "cut before", "take", "cut after", 503]
+    server.moods += [
+        "take",
+        *["cut before"] * 4,
+        "take",
+        "cut after",
+        *[503] * 3,
+    ]  # longer than the exporter itself tries
     folder = run_folder(tmp_path / "runs")
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=40)
     done = []

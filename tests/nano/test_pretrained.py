@@ -149,11 +149,12 @@ def test_bytes_are_not_tokens_of_gpt2(tmp_path):
         start_from_pretrained(Trainer(chosen, load_corpus(text(tmp_path))))
 
 
-@pytest.mark.parametrize("override", ["n_layer=3", "vocab_size=50304", "bias=false", "block_size=17", "block_size=0"])  # fmt: skip
+@pytest.mark.parametrize("override", ["n_layer=3", "vocab_size=50304", "bias=false", "block_size=17", "block_size=0", "vocab_multiple=64"])  # fmt: skip
 def test_the_architecture_is_the_folders(saved, override):
     """Another one is refused, with the value that the weights have."""
     with pytest.raises(BadInputError, match=override.split("=")[0]):
         settings_from("nano", [f"init_from={saved[0]}", override])
+    assert settings_from("gpt2", [f"init_from={saved[0]}"]).vocab_multiple == 1  # which size gpt2 would pad
 
 
 def test_a_run_that_goes_on_takes_no_other_weights(saved):
