@@ -2,6 +2,10 @@
 
     .venv/bin/python benchmarks/emit.py                  all of it, about a minute
     .venv/bin/python benchmarks/emit.py --events 100000
+    .venv/bin/python benchmarks/emit.py --beside PYTHON  under structlog, TensorBoard, trackio, Aim, MLflow and W&B too
+
+PYTHON is the interpreter of an environment that has torch, this package and the trackers: python -m venv trackers, then
+trackers/bin/pip install structlog tensorboard trackio aim mlflow wandb.
 
 Each figure stands beside a floor of the same run: handing over a bare tuple, and one thread that does nothing but
 validate, encode, hash and write.
@@ -26,7 +30,9 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ockham.event import Change, Decision, envelope, event_id
+from benchmarks.beside import beside
+from benchmarks.trackers import decision
+from ockham.event import envelope, event_id
 from ockham.record.folder import RunFolder, write_durably
 from ockham.record.lines import data_of
 from ockham.record.log import LogWriter
@@ -34,11 +40,6 @@ from ockham.record.schema import check_event
 from ockham.run import Run
 
 REVISION = "sha256:" + "ab" * 32
-
-
-def decision(i: int) -> Decision:
-    return Decision(i, 0, "on_batch_start", "gate", 1, False, "SKIP", "BELOW_THRESHOLD", 1.5 + i % 7, 2.0,
-                    (Change("updated", True, False),), {"q": 0.25, "z": -0.5})  # fmt: skip
 
 
 def hand_over_floor(events: int) -> float:
@@ -152,7 +153,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=60_000)
-    events = parser.parse_args().events
+    parser.add_argument("--beside", metavar="PYTHON")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2)
+    asked = parser.parse_args()
+    events = asked.events
+    if asked.beside:
+        print(
+            f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+        )
+        beside(asked.beside, asked.steps, min(events, 3_000), asked.rounds)
+        return
     gc.disable()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -28,6 +28,7 @@ GROUPS = (
     "live",
     "ask",
     "proofs",
+    "lineage",
     "studies",
     "odr",
     "serve",

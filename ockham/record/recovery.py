@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import filelock
@@ -64,7 +63,7 @@ def check_signed(folder: RunFolder, attempt: int, rank: int, keys: Sequence[Veri
 
     """
     path = folder.log(attempt, rank)
-    signed = _signed(path, origin(folder.run_id, attempt, rank), keys)
+    signed = signed_heads(folder, attempt, rank, keys)
     frontier = Frontier()
     for segment in folder.segments(attempt, rank):
         for line in complete_lines(segment)[0]:
@@ -100,7 +99,9 @@ def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | No
     return {**gap, "reason_code": "WRITER_FAILED", "count": None}
 
 
-def _signed(path: Path, where: str, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
+def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
+    """Size -> root of every tree head of a log that one of `keys` has signed."""
+    path, where = folder.log(attempt, rank), origin(folder.run_id, attempt, rank)
     notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).exists() else b"")
     if (path / CHECKPOINT).exists():
         notes.append((path / CHECKPOINT).read_bytes())

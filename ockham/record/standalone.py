@@ -25,7 +25,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-_ZIP = (zipfile.BadZipFile, zlib.error)
+_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)  # encrypted, unknown compression, cut
 MOST_BYTES = 20_000_000_000
 
 

@@ -96,7 +96,9 @@ def metadata_of(file: BinaryIO) -> dict[str, Any]:
     if not 0 < size <= MOST_HEADER_BYTES:
         raise ValueError(f"a safetensors header of {size} bytes")
     head = orjson.loads(file.read(size))
-    told = head.get("__metadata__") if isinstance(head, dict) else None
+    if not isinstance(head, dict):
+        raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for any file that is none
+    told = head.get("__metadata__")
     if not isinstance(told, dict | None) or not all(
         isinstance(value, str) for value in (told or {}).values()
     ):

@@ -1,0 +1,146 @@
+"""From a file of weights back to the log: which run's decisions made them, and does the log vouch for these bytes.
+
+The metadata of a safetensors file names run, attempt, rank and the tree head before it was written; the log behind that
+head says what was saved, by digest. Both must agree, and a signature must cover the decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import BadInputError, LogError
+from ockham.event import type_name
+from ockham.record.folder import RunFolder
+from ockham.record.merkle import Frontier, leaf_hash
+from ockham.record.note import VerifierKey
+from ockham.record.recovery import check_signed, signed_heads
+from ockham.record.snapshots import complete_lines
+from ockham.record.verify_files import metadata_of
+
+_SAVED = type_name("checkpoint.saved")
+_MARK = b'"' + _SAVED.encode() + b'"'
+
+
+class Lineage(NamedTuple):
+    """What a file of weights claims, and what the log says of it.
+
+    Attributes:
+        path: the file.
+        sha256: of its bytes.
+        told: its metadata: run_id, attempt, rank, iter_num, kind, policy_revision, log_size, log_root.
+        saved: the data of the `checkpoint.saved` that names these bytes; None where no event does.
+        event_id: of that event.
+        signed: events that the newest good signature covers.
+        problems: what does not fit; empty: the log vouches for these bytes.
+
+    """
+
+    path: Path
+    sha256: str
+    told: Mapping[str, Any]
+    saved: Mapping[str, Any] | None
+    event_id: str
+    signed: int
+    problems: tuple[str, ...]
+
+
+def weights_file(path: Path) -> Path:
+    """The file itself, or the safetensors file in a checkpoint's folder.
+
+    Raises:
+        BadInputError: if there is none, or more than one.
+
+    """
+    if path.is_file():
+        return path
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) != 1:
+        there = ", ".join(file.name for file in found) or "none"
+        raise BadInputError(f"{path}: a safetensors file or a folder with one was expected; there: {there}")
+    return found[0]
+
+
+def claimed(path: Path) -> dict[str, Any]:
+    """The metadata of a safetensors file that a run of ours has written.
+
+    Raises:
+        BadInputError: if it is another file.
+
+    """
+    try:
+        with path.open("rb") as file:
+            told = metadata_of(file)
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInputError(f"{path} is no safetensors file whose metadata is JSON: {error}") from None
+    kinds = {"run_id": str, "attempt": int, "rank": int, "log_size": int, "log_root": str}
+    wrong = [name for name, kind in kinds.items() if not isinstance(told.get(name), kind)]
+    if wrong:
+        raise BadInputError(f"{path} names no run of ours: its metadata has no {', '.join(wrong)}")
+    return told
+
+
+def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
+    """What the log of a run says of a file of weights, wherever the file lies.
+
+    Raises:
+        BadInputError: if the file is none of ours, or its run is not in `runs`.
+
+    """
+    told = claimed(path)
+    folder = RunFolder(runs, told["run_id"]).require()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    attempt, rank = told["attempt"], told["rank"]
+    root, saved, event_id = _read(folder, told, digest)
+    problems = []
+    if root is None or root.hex() != told["log_root"]:
+        problems.append(
+            f"log {attempt}-{rank} never had the root that the file names at {told['log_size']} events"
+        )
+    if saved is None:
+        problems.append("no event of that log says that these bytes were saved")
+    elif (saved["log_size"], saved["log_root"]) != (told["log_size"], told["log_root"]):
+        problems.append("the event that names these bytes names another tree head")
+    signed = 0
+    try:
+        check_signed(folder, attempt, rank, keys)
+        signed = max(signed_heads(folder, attempt, rank, keys), default=0)
+    except LogError as error:
+        problems.append(str(error))
+    if not problems and signed < told["log_size"]:
+        problems.append("no known key has signed the decisions before these weights; give one with --key")
+    return Lineage(path, digest, told, saved, event_id, signed, tuple(problems))
+
+
+def _read(
+    folder: RunFolder, told: Mapping[str, Any], digest: str
+) -> tuple[bytes | None, Mapping[str, Any] | None, str]:
+    """The root at the size that is claimed, and the event that names these bytes."""
+    frontier, root, saved, event_id = Frontier(), None, None, ""
+    for segment in folder.segments(told["attempt"], told["rank"]):
+        for line in complete_lines(segment)[0]:
+            if frontier.size <= told["log_size"]:
+                root = frontier.root() if frontier.size == told["log_size"] else root
+                frontier.append(leaf_hash(line))
+            if _MARK in line:
+                event = _event(line)
+                if any(file.get("sha256") == digest for file in event.get("data", {}).get("files", ())):
+                    saved, event_id = event["data"], str(event["id"])
+    if frontier.size == told["log_size"]:
+        root = frontier.root()
+    return root, saved, event_id
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) and event.get("type") == _SAVED else {}

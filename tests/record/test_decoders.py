@@ -1,0 +1,191 @@
+"""Whatever a stranger writes into a proof, a pin, a tile, an archive or a header: a typed error, or the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ockham.errors import BadInputError
+from ockham.record import standalone
+from ockham.record.evidence import pack
+from ockham.record.folder import RunFolder
+from ockham.record.note import signer
+from ockham.record.pin import newest_heads, split_pin
+from ockham.record.proof import check_proof, prove
+from ockham.record.tree_head import split_history
+from ockham.record.verify import verify_run
+from ockham.record.verify_files import metadata_of
+from tests.made import made_run
+
+FEW = settings(max_examples=60, deadline=None)
+JUNK = st.binary(max_size=300)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return made_run(tmp_path_factory.mktemp("decoders"), batches=12).folder
+
+
+def edited(data, draw):
+    """The bytes with one stretch replaced by others."""
+    at = draw.draw(st.integers(0, len(data)))
+    return data[:at] + draw.draw(JUNK) + data[at + draw.draw(st.integers(0, 40)) :]
+
+
+@FEW
+@given(data=st.data())
+def test_a_proof(run, data):
+    """Either refused, or it still proves the same line at the same place."""
+    good = prove(run, 1, 0, 5)
+    proven = check_proof(good, [signer().verifier])
+    with contextlib.suppress(BadInputError):
+        assert check_proof(edited(good, data), [signer().verifier])[:2] == proven[:2]
+
+
+@FEW
+@given(data=JUNK)
+def test_a_proof_of_junk(data):
+    """Nothing random proves anything."""
+    with pytest.raises(BadInputError):
+        check_proof(b"c2sp.org/tlog-proof@v1\nextra YQ==\nindex 0\n\n" + data, [signer().verifier])
+
+
+@FEW
+@given(data=st.data())
+def test_a_pin(run, data):
+    """Refused, or a pin of this run that its log bears out."""
+    pin = edited(newest_heads(run), data)
+    with contextlib.suppress(BadInputError):
+        report = verify_run(run, keys=[signer().verifier], pins=[pin], derived=False)
+        assert report.sound
+
+
+@FEW
+@given(data=JUNK)
+def test_notes_side_by_side(data):
+    """Splitting loses no byte of a history, and splits a pin into notes that end in a newline."""
+    notes, torn = split_history(data)
+    assert b"".join(note + b"\n" for note in notes) + torn == data or not notes
+    assert all(note.endswith(b"\n") for note in split_pin(data))
+
+
+@FEW
+@given(
+    name=st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40), data=JUNK
+)
+def test_a_tile_with_any_name(run, tmp_path_factory, name, data):
+    """A file among the tiles that is none is found, whatever it is called."""
+    copy = RunFolder(tmp_path_factory.mktemp("tile"), "a")
+    shutil.copytree(run.path, copy.path)
+    path = copy.log(1, 0) / "tile" / "0" / name
+    if path.exists() or name in (".", "..") or len(name.encode("utf-8", "ignore")) > 200:
+        return
+    try:
+        path.write_bytes(data)
+    except (OSError, UnicodeEncodeError):
+        return
+    report = verify_run(copy, keys=[signer().verifier], derived=False)
+    assert report.counts.keys() & {"derived", "crash tail"}
+
+
+@FEW
+@given(data=JUNK | st.builds(lambda head: len(head).to_bytes(8, "little") + head, JUNK))
+def test_a_safetensors_header(data):
+    """A header that says any length and holds anything."""
+    with contextlib.suppress(ValueError):
+        assert isinstance(metadata_of(io.BytesIO(data)), dict)
+
+
+@pytest.mark.parametrize(
+    "head", [b"[]", b'{"__metadata__":[]}', b'{"__metadata__":{"a":1}}', b'{"__metadata__":{"a":"{"}}']
+)
+def test_a_header_of_another_shape(head):
+    """JSON, but no header."""
+    with pytest.raises(ValueError, match=r".+"):
+        metadata_of(io.BytesIO(len(head).to_bytes(8, "little") + head))
+    with pytest.raises(ValueError, match="header of"):
+        metadata_of(io.BytesIO(b"\xff" * 8))
+
+
+@pytest.fixture(scope="module")
+def archive(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "a.zip"
+    pack(run, path)
+    return path.read_bytes()
+
+
+def judged(path, monkeypatch, capsys):
+    """The status of the verifier that is packed, run here."""
+    monkeypatch.setattr("sys.argv", ["verify.py", str(path), "--key", str(signer().verifier)])
+    status = standalone.main()
+    capsys.readouterr()
+    return status
+
+
+def test_an_archive_with_bytes_changed(archive, tmp_path, monkeypatch, capsys):
+    """Every 97th byte of the zip itself: found, refused, or of no meaning (dates and the like) with all files as they were."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(archive)
+    assert judged(path, monkeypatch, capsys) == 0
+    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+        before = {name: packed.read(name) for name in packed.namelist()}
+    for at in range(0, len(archive), 97):
+        changed = bytearray(archive)
+        changed[at] ^= 1
+        path.write_bytes(bytes(changed))
+        if judged(path, monkeypatch, capsys) == 0:
+            with zipfile.ZipFile(path) as packed:
+                now = {name: packed.read(name) for name in packed.namelist()}
+            unsigned = (
+                "schemas/",
+                "README",
+                "verify.py",
+            )  # no signature covers these, and the verifier says so
+            same = {name for name, data in before.items() if now.get(name) == data}
+            assert {name for name in before if not name.startswith(unsigned)} <= same, at
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "log/1-0/../../evil", "C:evil"])
+def test_an_archive_that_would_leave_its_folder(archive, tmp_path, monkeypatch, capsys, name):
+    """The verifier reads by name and writes nothing, so a name can only be one of no log."""
+    path = tmp_path / "a.zip"
+    path.write_bytes(archive)
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.writestr(name, b"{}")
+    before = sorted(tmp_path.rglob("*"))
+    assert judged(path, monkeypatch, capsys) in (0, 1)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_schema_that_was_swapped_changes_no_verdict_of_ours(run, tmp_path):
+    """Schemas are not taken from the run: another one in the folder convinces nobody."""
+    copy = RunFolder(tmp_path, "a")
+    shutil.copytree(run.path, copy.path)
+    (copy.path / "schemas").mkdir()
+    (copy.path / "schemas" / "decision.made.v1.schema.json").write_text("{}", encoding="utf-8")
+    segment = copy.segments(1, 0)[0]
+    segment.write_bytes(
+        segment.read_bytes().replace(b'"hook":"on_batch_start"', b'"hook":"on_lunch_start"', 1)
+    )
+    assert {"corruption", "tampering"} <= verify_run(copy, derived=False).counts.keys()
+
+
+def test_honest_lines_after_a_cut_are_no_cure(run, tmp_path):
+    """The tail dropped, and as many good lines written in its place: the signed root is another one."""
+    copy = RunFolder(tmp_path, "a")
+    shutil.copytree(run.path, copy.path)
+    segment = copy.segments(1, 0)[0]
+    found = segment.read_bytes().splitlines(keepends=True)
+    again = [json.loads(line) for line in found[-4:]]
+    for event in again:
+        event["time"] = "2031" + event["time"][4:]
+    tail = [json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in again]
+    segment.write_bytes(b"".join([*found[:-4], *tail]))
+    assert "tampering" in verify_run(copy, derived=False).counts
