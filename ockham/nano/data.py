@@ -7,8 +7,6 @@ draws what the uninterrupted one would have drawn, and a skipped batch moves not
 from __future__ import annotations
 
 import hashlib
-import json
-import pickletools
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ockham.errors import DataError
+from ockham.nano.meta import tokenizer_of, vocab_size_of
 
 GPT2_VOCAB = 50_304  # what nanoGPT takes where a .bin comes without meta: 50,257 padded to a multiple of 64
 BYTES_VOCAB = 256
@@ -181,7 +180,7 @@ def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
     """NanoGPT's token files: little-endian uint16, mapped, read once for digest and range."""
     if not (folder / "val.bin").is_file():
         raise DataError(f"{folder}: train.bin is there, val.bin is missing")
-    vocab_size = vocab_size or _meta_vocab(folder) or GPT2_VOCAB
+    vocab_size = vocab_size or vocab_size_of(folder) or GPT2_VOCAB
     arrays = []
     digest = hashlib.sha256()
     whole = sum((folder / f"{split}.bin").stat().st_size for split in _SPLITS)
@@ -208,38 +207,12 @@ def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
         arrays.append(tokens)
     pair = (arrays[0], arrays[1])
     told = _about(folder.name, "uint16 tokens", digest.hexdigest(), pair, vocab_size, 2)
-    return Corpus(*pair, vocab_size, {**told, **_meta_tokenizer(folder)})
+    return Corpus(*pair, vocab_size, {**told, **tokenizer_of(folder)})
 
 
 def _chunks(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:
     for start in range(0, len(tokens), _CHUNK):
         yield start, tokens[start : start + _CHUNK]
-
-
-def _meta_vocab(folder: Path) -> int:
-    """`vocab_size` of meta.json, or of nanoGPT's meta.pkl, whose opcodes are read and never executed."""
-    try:
-        if (folder / "meta.json").is_file():
-            return int(json.loads((folder / "meta.json").read_bytes())["vocab_size"])
-        if not (folder / "meta.pkl").is_file():
-            return 0
-        named = False
-        for opcode, argument, _ in pickletools.genops((folder / "meta.pkl").read_bytes()):
-            if named and opcode.name in {"BININT", "BININT1", "BININT2", "INT"}:
-                return int(str(argument))
-            named = argument == "vocab_size" or (named and opcode.name in {"MEMOIZE", "BINPUT", "PUT"})
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}/meta: no vocab_size can be read from it ({error})") from None
-    return 0
-
-
-def _meta_tokenizer(folder: Path) -> dict[str, Any]:
-    """Name and digest of the tokenizer, where `ockham tokenize` wrote the meta.json."""
-    try:
-        told = json.loads((folder / "meta.json").read_bytes())["tokenizer"]
-        return {"tokenizer": {"name": str(told["name"]), "sha256": str(told["sha256"])}}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _about(
