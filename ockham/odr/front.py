@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 MAX_DEPTH = 16
 KeyPath = tuple[str | int, ...]
 _INT = re.compile(r"[-+]?[0-9]{1,300}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,250}|0o[0-7]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _CONSTANTS = {
@@ -154,7 +155,7 @@ class _Builder:
 
     def _check_text(self, event: Any) -> None:
         """Half a surrogate pair is no character: the C parser refuses it, the one in Python lets it through."""
-        if any("\ud800" <= character <= "\udfff" for character in event.value):
+        if _SURROGATE.search(event.value):
             raise self._error(event, "half a surrogate pair is no character")
 
     def _error(self, event: Any, message: str) -> FrontError:

@@ -17,6 +17,7 @@ from ockham.odr.front import Front, FrontError, KeyPath, read_front
 MAX_BYTES = 512 * 1024
 NAME = re.compile(r"(?P<number>[0-9]{4})-(?P<slug>[a-z0-9]+(?:-[a-z0-9]+)*)\.md")
 _BOM = b"\xef\xbb\xbf"
+_KEY = re.compile(r"[a-z_]+\s*:")
 
 
 @dataclass(slots=True)
@@ -136,12 +137,23 @@ def parse(record: Record, text: str) -> None:
             kind = "empty" if record.front.values is None else f"a {type(record.front.values).__name__}"
             record.add("ODR005", f"the front matter is {kind}, not `key: value` lines", 2)
         record.claims = claims_of(record.front.values)
+    second = _second_front_matter(record.lines, close)
+    if second is not None:
+        record.add("ODR004", "a second front matter begins here: which of the two holds?", second + 1)
     record.body = read_body(record.lines[close + 1 :], close + 2)
 
 
 def is_text(path: KeyPath) -> bool:
     """Whether a value is text whatever it looks like: the decision 019e1234 is no number."""
     return path[:1] == ("evidence",) and (path[-1] in {"run", "root"} or "decisions" in path)
+
+
+def _second_front_matter(lines: list[str], close: int) -> int | None:
+    """The index of a `---` right behind the front matter that a key follows."""
+    following = next((i for i in range(close + 1, len(lines)) if lines[i].strip()), None)
+    if following is None or lines[following].rstrip() != "---" or following + 1 == len(lines):
+        return None
+    return following if _KEY.match(lines[following + 1]) else None
 
 
 def _closing(lines: list[str]) -> int | None:

@@ -38,6 +38,7 @@ BAD = {
     "nested too deep": (changed("[alice]", "[" * 200 + "]" * 200), ["ODR004"]),
     "list for front matter": ("---\n- a\n---\n" + GOOD[GOOD.index("# ODR") :], ["ODR005"]),
     "empty front matter": ("---\n---\n" + GOOD[GOOD.index("# ODR") :], ["ODR005"]),
+    "front matter twice": (GOOD.replace("\n---\n\n#", "\n---\n\n---\nodr: 1\n---\n\n#", 1), ["ODR004"]),
     # the schema
     "key missing": (changed("owners: [alice]\n", ""), ["ODR101"]),
     "key of a constraint missing": (changed('    op: "<="\n', ""), ["ODR101"]),
