@@ -77,10 +77,11 @@ def folder(tmp_path):
     return RunFolder(tmp_path, "a")
 
 
-@pytest.mark.parametrize("policy", ["tight", "balanced", "exploratory", "observe"])
+@pytest.mark.parametrize("policy", ["tight", "balanced", "exploratory", "observe", "adapt"])
 def test_every_preset_replays_to_the_last_bit(tmp_path, policy):
-    """Each preset, those in shadow too, decides again what it decided."""
-    made_run(tmp_path, "a", 120, policy=policy)
+    """Each preset, those in shadow too, decides again what it decided; that of `adapt` with what it would measure."""
+    measured = ("gate.familiar_mean=2.5", "gate.familiar_sd=0.2") if policy == "adapt" else ()
+    made_run(tmp_path, "a", 120, policy=policy, overrides=measured)
     report = replay_run(RunFolder(tmp_path, "a"))
     assert report.identical
     assert report.total("identical") == report.total("decisions") > 120
