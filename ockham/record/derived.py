@@ -1,7 +1,7 @@
 """The Parquet files of a run: made from its segments, and compacted. Derived: the lines are the record.
 
 A sealed segment gets one file of each kind, at low priority in a process of its own; fifty of them of one day, and what
-is left of them at the end of the log, are compacted into one file of each kind. Beside each file stands a `.json` with
+is left of them when the day or the log is over, are compacted into one file of each kind. Beside each file stands a `.json` with
 its digest, its rows and the segments that it was made from; see `ockham.record.cover` for what a reader makes of it.
 
     python -P -m ockham.record.derived RUNS RUN_ID     makes what is missing for all sealed segments
@@ -53,7 +53,7 @@ def update(folder: RunFolder, attempt: int, rank: int, *, last: bool = False) ->
     try:
         with filelock.FileLock(str(lock), timeout=_LOCK_SECONDS):
             done = _derive(folder, attempt, rank, last=last)
-            _compact(folder, attempt, rank, at_least=2 if last else COMPACTED_SEGMENTS, last=last)
+            _compact(folder, attempt, rank, last=last)
             return done
     except filelock.Timeout:
         return 0  # whoever is at work does it; until then the lines are read
@@ -86,26 +86,28 @@ def _write(path: Path, data: bytes, rows: Mapping[str, Any], segments: list[dict
     write_durably(path.with_suffix(".json"), beside_bytes(data, rows, segments))
 
 
-def _compact(folder: RunFolder, attempt: int, rank: int, *, at_least: int, last: bool) -> None:
+def _compact(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> None:
     """Join single files of one day that follow each other, then remove what a compacted file stands for."""
     log = [segment.name for segment in folder.segments(attempt, rank)]
     sealed = set(log if last else log[:-1])
     paths = parquet_files(folder, attempt, rank)
     single = [name for name in covered(folder, attempt, rank).names if not is_compacted(name)]
-    for batch in _batches(single, paths[DERIVED[-1]], log):
+    days = {name: path.parent.name for name, path in paths[DERIVED[-1]].items()}
+    for batch in _batches(single, days, log):
         names = [name for name in batch if _segment_name(name) in sealed]
-        if len(names) >= at_least:
+        more_may_come = not last and days[batch[0]] == days[single[-1]]
+        if len(names) >= (COMPACTED_SEGMENTS if more_may_come else 2):
             _join(folder, attempt, rank, [{kind: paths[kind][name] for kind in DERIVED} for name in names])
     _sweep(folder, attempt, rank)
 
 
-def _batches(names: list[str], paths: Mapping[str, Path], log: list[str]) -> Iterator[list[str]]:
+def _batches(names: list[str], days: Mapping[str, str], log: list[str]) -> Iterator[list[str]]:
     """Names of single files of the same day whose segments follow each other, so many at most as one file may join."""
     places = {segment: place for place, segment in enumerate(log)}
 
     def stretch(numbered: tuple[int, str]) -> tuple[str, int]:
         number, name = numbered
-        return paths[name].parent.name, places[_segment_name(name)] - number
+        return days[name], places[_segment_name(name)] - number
 
     for _, group in itertools.groupby(enumerate(names), stretch):
         found = [name for _, name in group]

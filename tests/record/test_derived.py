@@ -121,7 +121,8 @@ def test_a_live_log_is_compacted_by_so_many_segments(tmp_path, monkeypatch):
     assert covered(folder, 1, 0).segments == []
 
 
-def test_segments_of_two_days_stay_apart(folder):
+@pytest.mark.parametrize("last", [False, True])
+def test_segments_of_two_days_stay_apart(folder, last):
     """A day is what readers prune by."""
     small(folder)
     for kind in DERIVED:
@@ -129,7 +130,7 @@ def test_segments_of_two_days_stay_apart(folder):
         (later := day.with_name("day=2099-01-01")).mkdir()
         for path in day.glob("*0020.*"):
             path.rename(later / path.name)
-    update(folder, 1, 0, last=True)
+    update(folder, 1, 0, last=last)  # a day that is over is compacted while the log goes on
     assert files(folder) == ["1-0-000000000000-000000000019.parquet", "1-0-000000000020.parquet"]
 
 
