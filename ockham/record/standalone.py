@@ -167,6 +167,7 @@ def check_heads(
             wrong.append(f"{size} events were signed, and {len(lines)} are there")
         elif computed[size] != root:
             wrong.append(f"the first {size} events are not those that were signed")
+            break  # nor is any longer start
     reach = max((size for size in signed if size <= len(lines)), default=0)
     print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
     return wrong

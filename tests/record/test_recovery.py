@@ -145,6 +145,38 @@ tail -c 700 {tmp_path}/a/log/1-0/*.jsonl
     assert last["data"]["lost_events"] > 0
 
 
+def test_a_limit_on_the_size_of_a_file_is_said_too(tmp_path):
+    """`ulimit -f`: what was acknowledged stays, nothing is called tampering, and the loss is told, here or by the next attempt."""
+    code = f"""
+import resource, signal, sys
+from ockham.errors import LogError
+from ockham.run import Run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    with Run("balanced", runs={str(tmp_path)!r}, run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
+        run.end(run.batch(0, 3.0))
+        print(run.flush().size, flush=True)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+        for i in range(1, 100000):
+            run.end(run.batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+            if i % 25 == 0:
+                print(run.flush().size, flush=True)
+except LogError as error:
+    print("halted", error, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    said = done.stdout.splitlines()
+    assert said[-1].startswith("halted"), done.stderr[-400:]
+    folder = RunFolder(tmp_path, "a")
+    assert len(lines(folder)) >= int(said[-2]) > 0
+    assert folder.segments(1, 0)[0].stat().st_size <= 150_000
+    with Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")):
+        pass
+    report = verify_run(folder)
+    assert report.counts.keys() & {"gap", "tampering", "corruption", "contradiction"} == {"gap"}
+    assert any(f.kind == "gap" for f in report.findings)
+
+
 def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
     """Not one byte may follow it in its own log, so the next one opens with a signed log.gap of unknown size."""
     from ockham.errors import LogError
