@@ -33,9 +33,9 @@ def newest_heads(folder: RunFolder) -> bytes:
 
 
 def split_pin(data: bytes) -> list[bytes]:
-    """The notes of a pin."""
+    """The notes of a pin; git puts an empty line behind the text of a tag that it prints."""
     parts = re.split(rb"(?<=\n)\n(?=[^\n\xe2])", data)
-    return [part if part.endswith(b"\n") else part + b"\n" for part in parts if part.strip()]
+    return [part.rstrip(b"\n") + b"\n" for part in parts if part.strip()]
 
 
 def pinned_heads(

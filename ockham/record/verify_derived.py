@@ -13,6 +13,8 @@ from ockham.record.folder import DERIVED, RunFolder
 from ockham.record.report import Report
 from ockham.record.snapshots import SCHEMAS, complete_lines, parquet_bytes, rows_of, rows_together, tables
 
+_UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # overflow: a time that is no date
+
 
 class _Claim:
     """One Parquet file, held against the segments that it says it was made from, one after the other."""
@@ -36,7 +38,7 @@ class _Claim:
         self._rows = rows_together(self._rows, rows_of(expected))
         try:
             self.holds = _same(self._read(expected.num_rows), expected)
-        except (OSError, ValueError, pa.ArrowException):
+        except _UNREADABLE:
             self.holds = False
 
     def end(self) -> bool:
@@ -50,7 +52,7 @@ class _Claim:
                 and self._read(1).num_rows == 0
                 and told == beside_bytes(data, self._rows, self._segments)
             )
-        except (OSError, ValueError, pa.ArrowException):
+        except _UNREADABLE:
             return False
         finally:
             if self._file is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 
 import orjson
 import pytest
@@ -253,6 +254,19 @@ def test_parquet_that_lies_with_its_sidecar_is_found(run):
     assert kinds(run) == {"derived"}
 
 
+def test_parquet_with_a_time_that_is_no_date(run):
+    """One flipped bit makes such: it is a finding and no traceback."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parquet = next((run.path / "events").rglob("*.parquet"))
+    table = pq.read_table(parquet, partitioning=None)
+    at = table.schema.get_field_index("time")
+    times = pa.array([2**62] * table.num_rows, pa.int64()).cast(table.schema.field(at).type)
+    pq.write_table(table.set_column(at, table.schema.field(at), times), parquet)
+    assert kinds(run) == {"derived"}
+
+
 def test_checkpoint_files(run):
     """Missing or changed files of a checkpoint that was recorded."""
     path = next(run.checkpoints.glob("accepted-*")) / "weights.bin"
@@ -337,6 +351,28 @@ def test_a_pin_of_several_logs_splits_again(run):
     note = newest_heads(run)
     assert split_pin(note) == [note]
     assert split_pin(note + b"\n" + note) == [note, note]
+
+
+def test_a_pin_comes_back_from_a_tag(run, tmp_path, monkeypatch):
+    """What git prints of the tag is a pin; a name that git refuses is refused."""
+    from ockham.record.pin import tag
+
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
+    repository = tmp_path / "repository"
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    monkeypatch.chdir(repository)
+    subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    tag("pins/a", newest_heads(run))
+    words = ["git", "for-each-ref", "--format=%(contents)", "refs/tags/pins/a"]
+    pin = subprocess.run(words, check=True, capture_output=True).stdout
+    report = verify_run(run, pins=[pin], derived=False)
+    assert report.logs[0].pinned == report.logs[0].events > 0
+    with pytest.raises(BadInputError, match="git made no tag"):
+        tag("pins/a", newest_heads(run))
+    with pytest.raises(BadInputError, match="letters, digits"):
+        tag("--delete", b"")
 
 
 def test_a_proof_convinces_a_stranger(run):
