@@ -21,8 +21,14 @@ PAGES = {
                     ("sql", "SQL", "database")),
 }  # fmt: skip
 
+SIDEBAR = 244  # pixels; hidden on a phone
 # The icon is a file: one by name would be fetched from another machine.
-st.set_page_config(page_title="Ockham", page_icon=str(Path(__file__).with_name("icon.svg")), layout="wide")
+st.set_page_config(
+    page_title="Ockham",
+    page_icon=str(Path(__file__).with_name("icon.svg")),
+    layout="wide",
+    initial_sidebar_state=SIDEBAR,
+)
 st.html(CSS)
 pages = {
     group: [

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard.source import ask, or_error
 
+WIDTH = 146  # six of them side by side on a laptop, two on a phone
 BATCHES, EVALUATIONS = 200, 20  # from which a rate says something; attention.sql has the same
 
 
@@ -62,13 +63,13 @@ def figures(run_id: str, summary: dict[str, Any]) -> None:
         ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
         ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
         (*some_kept(summary), None, promise(*kept, enough=summary["evaluations"] >= EVALUATIONS)),
-        ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "against first kept"),
+        ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "over first kept"),
         ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
     )  # fmt: skip
     with st.container(horizontal=True):
         for label, value, drawn, said in shown:
             st.metric(
                 label, value, said, delta_color="red" if said and said.startswith("outside") else "off", delta_arrow="off",
-                chart_data=drawn, border=True, height="stretch", width=162,
+                chart_data=drawn, border=True, height="stretch", width=WIDTH,
             )  # fmt: skip
     st.caption("Loss in nats/token. Kept: checkpoints that memory accepted, of all evaluations.")
