@@ -62,7 +62,8 @@ def judge(folder: Path, words: list[str], monkeypatch) -> str:
     """What must hold after any fault; returns what happened, for the reader of a failure."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(folder / "keys"))
     run = RunFolder(folder / "runs", "a")
-    acknowledged = max((int(w.split()[1]) for w in words if w.startswith("acknowledged")), default=0)
+    told = [w.split() for w in words if w.startswith("acknowledged ")]
+    acknowledged = max((int(w[1]) for w in told if len(w) > 1), default=0)  # a fault may tear its words too
     if not run.exists() or not run.logs():
         assert acknowledged == 0
         return "nothing begun"
