@@ -63,7 +63,7 @@ def figures(run_id: str, summary: dict[str, Any]) -> None:
         ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
         ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
         (*some_kept(summary), None, promise(*kept, enough=summary["evaluations"] >= EVALUATIONS)),
-        ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "over first kept"),
+        ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "in shadow" if oq.get("shadow") else "over first kept"),
         ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
     )  # fmt: skip
     with st.container(horizontal=True):

@@ -32,7 +32,9 @@ def answer(row: dict[str, Any]) -> str:
         told = f"{rate:.1%} of the finite batches updated; the policy promises no rate"
     else:
         told = f"{rate:.1%} of the finite batches updated: {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%}"
-    return told + (f"; the skips saved {saved:.1%} of the compute, measured." if saved is not None else ".")
+    if saved is None:
+        return f"{told}."
+    return f"{told}; {f'the skips saved {saved:.1%}' if saved > 0 else f'the chain cost {-saved:.1%}'} of the compute, measured."
 
 
 def closeness() -> None:
@@ -90,7 +92,10 @@ def draw() -> None:
     with right:
         if streaks is not None:
             section("Longest rows of skips")
-            answered(streaks, "streaks", height=248, alt="The ten longest rows of skips.")
+            if streaks.table.num_rows:
+                answered(streaks, "streaks", height=248, alt="The ten longest rows of skips.")
+            else:
+                st.text("No batch was skipped.")
 
 
 follow(draw, run_id)

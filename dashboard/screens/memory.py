@@ -21,7 +21,7 @@ def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
     """One sentence."""
     if not row.get("candidates"):
         return "No checkpoint has been judged yet."
-    told = f"{row['accepted']:,} of {row['candidates']:,} candidates were kept"
+    told = f"{row['accepted']:,} of {row['candidates']:,} candidates {'would have been kept by a memory that only watched, in shadow' if row['shadow'] else 'were kept'}"
     rate, low, high = (band.get(name) for name in ("accept_rate", "accept_low", "accept_high"))
     if rate is not None and low is not None and high is not None:
         told += f" ({rate:.1%}, {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%})"

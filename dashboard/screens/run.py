@@ -39,9 +39,7 @@ def answer(row: dict[str, Any]) -> str:
     rate, loss = row.get("update_rate"), row.get("val_loss")
     told = f"{run_id}: {row.get('state')}"
     if rate is not None:
-        told += (
-            f"; {row['batches']:,} batches, {rate:.1%} of them updated, {row['accepted']:,} checkpoints kept"
-        )
+        told += f"; {row['batches']:,} batches, {rate:.1%} of them updated, {row['accepted']:,} {'checkpoint' if row['accepted'] == 1 else 'checkpoints'} kept"
     told += f", validation loss {loss:.4f}." if loss is not None else "."
     ranks = first_row("ranks_of", str(run_id))
     if ranks.get("ranks", 1) > 1:

@@ -92,7 +92,12 @@ def told(by: dict[str, Any]) -> str:
     skipped = by.get("batches", 0) - by.get("updates", 0)
     text = f"{skipped:,} of {by.get('batches', 0):,} batches were skipped"
     if isinstance(by.get("compute_saved"), float):
-        text += f", which saved {by['compute_saved']:.1%} of the compute"
+        saved = by["compute_saved"]
+        text += (
+            f", which saved {saved:.1%} of the compute"
+            if saved > 0
+            else f", and the chain cost {-saved:.1%} of the compute"
+        )
     return f"{text}. Good enough? {VERDICTS.get(by.get('verdict', ''), 'unknown')[0].upper()}{VERDICTS.get(by.get('verdict', ''), 'unknown')[1:]}."
 
 

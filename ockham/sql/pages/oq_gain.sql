@@ -1,5 +1,5 @@
 -- How does the quotient of the last accepted checkpoint stand to the first?
 -- run: run ID
-select count(*) as candidates, count(*) filter (accepted) as accepted,
+select count(*) as candidates, count(*) filter (accepted) as accepted, bool_or(shadow) as shadow,
     arg_max(occam_quotient, (attempt, sequence)) filter (accepted) / arg_min(occam_quotient, (attempt, sequence)) filter (accepted) - 1 as gain
 from memory_decisions where run_id = $run and not superseded and "rank" = 0
