@@ -117,11 +117,14 @@ class Catalog:
             parameters: the question's own; `run` limits any question to one run.
 
         Raises:
-            QueryError: if there is no such question, or a parameter is missing or not its own.
+            QueryError: if there is no such question or run, or a parameter is missing or not its own.
 
         """
         asked = question(name)
         run = parameters.get("run")
+        if run is not None and run not in (known_runs := list_runs(self.runs)):
+            there = ", ".join(known_runs[:8]) or "none"
+            raise QueryError(f"no run {run!r:.80} in {self.runs}; there: {there}")
         if run is not None and "run" not in asked.parameters:
             del parameters["run"]
             odr_tables = {key: self._odr_tables[key] for key in ODR_SCHEMAS}

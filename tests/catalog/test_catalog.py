@@ -287,6 +287,9 @@ def test_bad_questions_are_named(catalog):
         catalog.ask("refusals", limit=3)
     with pytest.raises(QueryError, match="Binder Error"):
         catalog.sql("select nothing from decisions")
+    for name in ("refusals", "why_skipped"):
+        with pytest.raises(QueryError, match="no run 'c' in .*; there: a, b"):
+            catalog.ask(name, run="c")
 
 
 def test_a_python_variable_is_no_table(catalog):
