@@ -288,7 +288,7 @@ def test_bad_questions_are_named(catalog):
     with pytest.raises(QueryError, match="Binder Error"):
         catalog.sql("select nothing from decisions")
     for name in ("refusals", "why_skipped"):
-        with pytest.raises(QueryError, match="no run 'c' in .*; there: a, b"):
+        with pytest.raises(QueryError, match=r"no run 'c' in .*; there: a, b"):
             catalog.ask(name, run="c")
 
 
