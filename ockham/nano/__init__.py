@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from ockham.nano.config import Settings, settings_from, split_overrides
     from ockham.nano.data import Batches, Corpus, load_corpus
     from ockham.nano.interrupt import Interrupt
+    from ockham.nano.many import trainer_for
     from ockham.nano.meter import Meter, ProgressLine, loading
     from ockham.nano.model import GPT
-    from ockham.nano.parallel import trainer_for
     from ockham.nano.ranks import Ranks
     from ockham.nano.start import start_from_pretrained
     from ockham.nano.trainer import Trainer
@@ -24,7 +24,7 @@ _HOMES = {
     "Settings": "config", "settings_from": "config", "split_overrides": "config",
     "Batches": "data", "Corpus": "data", "load_corpus": "data",
     "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model",
-    "trainer_for": "parallel", "Ranks": "ranks", "Trainer": "trainer", "start_from_pretrained": "start",
+    "trainer_for": "many", "Ranks": "ranks", "Trainer": "trainer", "start_from_pretrained": "start",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ockham.errors import CheckpointError
+from ockham.nano.shares import joined, share, shared_like
 
 
 class Drift(NamedTuple):
@@ -37,20 +38,20 @@ class Anchor:
         self.iter_num, self.probe = iter_num, probe
         self._parameters = list(model.parameters())
         self._matrices = [parameter for parameter in self._parameters if parameter.dim() >= 2]
-        self._copies = [parameter.detach().clone() for parameter in self._parameters]
+        self._copies = [share(parameter).detach().clone() for parameter in self._parameters]
         self._anchored = [c for p, c in zip(self._parameters, self._copies, strict=True) if p.dim() >= 2]
-        self.norm = float(_norm(self._anchored))
+        self.norm = float(self._norm(self._anchored))
         self._log_probs = None if probe is None else _log_probs(model, probe)
 
     @torch.no_grad()
     def differences(self) -> list[torch.Tensor]:
         """Theta - anchor, a tensor for each matrix."""
-        return list(torch._foreach_sub([p.data for p in self._matrices], self._anchored))
+        return list(torch._foreach_sub([share(p.data) for p in self._matrices], self._anchored))
 
     @torch.no_grad()
     def measure(self) -> Drift:
         """Drift of the present weights; waits for the device."""
-        return self.drift(float(_norm(self.differences())))
+        return self.drift(float(self._norm(self.differences())))
 
     def drift(
         self, distance: float, stepped: bool = True, *, strength: float = 0.0, ceiling: float = math.inf
@@ -76,7 +77,7 @@ class Anchor:
 
         """
         differences = self.differences()
-        distance = wide(_norm(differences))
+        distance = wide(self._norm(differences))
         if strength == 0 and ceiling == math.inf:
             return distance
         raw = distance * (1.0 - strength) / self.norm
@@ -84,13 +85,13 @@ class Anchor:
         kept = torch.where(stepped.to(raw.device), (1.0 - strength) * over, 1.0)
         factor = (kept - 1.0).to(differences[0].dtype).to(differences[0].device)
         torch._foreach_mul_(differences, factor)
-        torch._foreach_add_([p.data for p in self._matrices], differences)
+        torch._foreach_add_([share(p.data) for p in self._matrices], differences)
         return distance
 
     @torch.no_grad()
     def add_penalty(self, strength: float) -> None:
         """Add the gradient of `strength * |theta - anchor|^2`, for the coupled form of the old formula."""
-        gradients = [p.grad for p in self._matrices if p.grad is not None]
+        gradients = [share(p.grad) for p in self._matrices if p.grad is not None]
         if len(gradients) == len(self._matrices):
             torch._foreach_add_(gradients, self.differences(), alpha=2.0 * strength)
 
@@ -98,7 +99,7 @@ class Anchor:
     def restore(self) -> None:
         """Put the model back to the anchor."""
         for parameter, copy in zip(self._parameters, self._copies, strict=True):
-            parameter.copy_(copy)
+            share(parameter.data).copy_(copy)
 
     @torch.no_grad()
     def kl(self, model: nn.Module) -> torch.Tensor | None:
@@ -110,7 +111,14 @@ class Anchor:
 
     def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """The anchor's parameters by name."""
-        return dict(zip(_names(model), self._copies, strict=True))
+        return {
+            name: joined(copy, parameter)
+            for (name, parameter), copy in zip(model.named_parameters(), self._copies, strict=True)
+        }
+
+    def _norm(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        norms: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))))
+        return norms
 
     @classmethod
     def from_state(
@@ -144,17 +152,12 @@ def put(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(
                 f"{name!r} is {tuple(state[name].shape)} in the checkpoint and {tuple(parameter.shape)} in the model"
             )
-        parameter.copy_(state[name])
+        parameter.copy_(shared_like(state[name], parameter))
 
 
 def wide(value: torch.Tensor) -> torch.Tensor:
     """A float64 of it, on the host where the device has none (MPS)."""
     return (value.cpu() if value.device.type == "mps" else value).double()
-
-
-def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
-    norms: torch.Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))))
-    return norms
 
 
 def _log_probs(model: nn.Module, probe: torch.Tensor) -> torch.Tensor:
@@ -164,7 +167,3 @@ def _log_probs(model: nn.Module, probe: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.log_softmax(model(probe).float(), dim=-1)
     model.train(training)
     return result
-
-
-def _names(model: nn.Module) -> list[str]:
-    return [name for name, _ in model.named_parameters()]

@@ -22,11 +22,6 @@ from ockham.nano.trainer import Evaluation, Trainer
 from ockham.record.checkpoints import Packed
 
 
-def trainer_for(settings: Settings, corpus: Corpus, ranks: Ranks) -> Trainer:
-    """The trainer of one process, or one rank's."""
-    return Trainer(settings, corpus) if ranks.world_size == 1 else ParallelTrainer(settings, corpus, ranks)
-
-
 class ParallelTrainer(Trainer):
     """One rank's trainer; every rank must make the same calls in the same order.
 

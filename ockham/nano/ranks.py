@@ -90,7 +90,8 @@ class Ranks(Peers):
         self.together(lambda: self._choose_gpu(settings.device))
         self._control = dist.new_group(backend="gloo", timeout=timedelta(seconds=settings.rank_timeout))
         threads = settings.threads or max(1, min(MOST_THREADS, cores() // self.local_world_size))
-        return dataclasses.replace(settings, threads=-self.one(-threads))
+        compiled = "no" if settings.parallel == "fsdp" and settings.compile == "auto" else settings.compile
+        return dataclasses.replace(settings, threads=-self.one(-threads), compile=compiled)
 
     def shared(self, value: Value) -> Value:
         """Rank 0's value, on every rank; JSON values, non-finite numbers among them."""

@@ -59,6 +59,8 @@ class Trainer:
 
     """
 
+    anchor_kind = Anchor
+
     def __init__(
         self, settings: Settings, corpus: Corpus, *, pull: str = "none", wants: Mapping[str, int] | None = None,
         rank: int = 0,
@@ -200,7 +202,7 @@ class Trainer:
     def move_anchor(self, iter_num: int) -> float:
         """Make the present weights the anchor; returns the drift that the old one had."""
         drift = 0.0 if self.anchor is None else self.anchor.measure().after
-        self.anchor = Anchor(self.model, iter_num, self.probe())
+        self.anchor = self.anchor_kind(self.model, iter_num, self.probe())
         return drift
 
     def roll_back(self) -> tuple[int, float, float]:
@@ -257,7 +259,7 @@ class Trainer:
         self.steps = own["steps"]
         if own["anchor_iter"] is not None:
             anchored = weights.load_tensors(path / weights.ANCHOR)
-            self.anchor = Anchor.from_state(self.model, own["anchor_iter"], self.probe(), anchored)
+            self.anchor = self.anchor_kind.from_state(self.model, own["anchor_iter"], self.probe(), anchored)
         device.set_random_state(own["random"], self.device)
 
     def _apply(self, ctx: OccamContext, accepted: int) -> torch.Tensor:

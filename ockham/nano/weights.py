@@ -26,13 +26,14 @@ from torch import nn
 from ockham.errors import CheckpointError
 from ockham.nano.anchor import put
 from ockham.nano.optimizer import AnyOptimizer
+from ockham.nano.shares import shared_like, whole
 
 MODEL, OPTIMIZER, ANCHOR = "model.safetensors", "optimizer.safetensors", "anchor.safetensors"
 
 
 def model_bytes(model: nn.Module, metadata: Mapping[str, Any]) -> tuple[bytes, str]:
     """The weights as safetensors with metadata (values as JSON), and the digest of the weights alone."""
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()}
+    tensors = {name: whole(parameter).cpu().contiguous() for name, parameter in model.named_parameters()}
     told = {key: orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() for key, value in metadata.items()}
     return save(tensors, metadata=told), weights_digest(tensors)
 
@@ -50,7 +51,7 @@ def weights_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 def optimizer_bytes(model: nn.Module, optimizer: AnyOptimizer) -> bytes:
     """Moments and counters by parameter name."""
     tensors = {
-        f"{name}/{key}": value.detach().cpu().contiguous()
+        f"{name}/{key}": whole(value).cpu().contiguous()
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -63,7 +64,7 @@ def load_optimizer(model: nn.Module, optimizer: AnyOptimizer, path: Path) -> Non
     for name, parameter in model.named_parameters():
         own = {key.split("/")[1]: value for key, value in tensors.items() if key.split("/")[0] == name}
         if own:
-            kept = {key: value.to(parameter.device) for key, value in own.items()}
+            kept = {key: shared_like(value.to(parameter.device), parameter) for key, value in own.items()}
             optimizer.state[parameter] = kept
 
 
@@ -82,7 +83,7 @@ def load_model(model: nn.Module, path: Path) -> None:
 
 def tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
     """Any tensors by name as safetensors."""
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    return save({name: whole(tensor).cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def metadata_of(path: Path) -> dict[str, Any]:

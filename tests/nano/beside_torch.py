@@ -1,4 +1,4 @@
-"""One rank of two: our steps beside those of PyTorch's own DistributedDataParallel, in the same process.
+"""One rank of two: our steps beside those of PyTorch's own DistributedDataParallel, whole and in shares, in one process.
 
 `python -m tests.nano.beside_torch FOLDER`, on each rank, prints the largest difference of a weight as JSON.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ockham.context import OccamContext
 from ockham.nano import Ranks, load_corpus, trainer_for
+from ockham.nano.shares import whole
 from tests.workshop import settings, text
 
 # Verdicts of the micro-batches of each step: the last one skipped, the first one skipped, all, none.
@@ -70,15 +72,14 @@ def main() -> None:
     with Ranks() as ranks:
         path = ranks.first(lambda: text(folder)) or folder / "text.txt"
         chosen = ranks.settle(settings(MICRO))
-        trainers = [trainer_for(chosen, load_corpus(path), ranks) for _ in range(2)]
+        kinds = chosen, chosen, dataclasses.replace(chosen, parallel="fsdp")
+        trainers = [trainer_for(kind, load_corpus(path), ranks) for kind in kinds]
         losses = ours(trainers[0])
         torchs(trainers[1])
-        weights = [list(trainer.model.parameters()) for trainer in trainers]
-        print(
-            json.dumps(
-                {"losses": losses, "ddp": furthest(*weights), "sum": float(sum(w.sum() for w in weights[0]))}
-            )
-        )
+        shared = ours(trainers[2])
+        weights = [[whole(p) for p in trainer.model.parameters()] for trainer in trainers]
+        found = {"ddp": furthest(*weights[:2]), "fsdp": furthest(weights[0], weights[2])}
+        print(json.dumps({"losses": losses, "shared": shared, **found}))
 
 
 if __name__ == "__main__":

@@ -87,12 +87,17 @@ def test_the_logs_of_all_ranks_are_one_run(two):
 
 
 def test_the_steps_are_those_of_torchs_own_ddp(tmp_path):
-    """Two ranks beside DistributedDataParallel on the same batches, some of them skipped: the same weights."""
+    """Two ranks beside DistributedDataParallel on the same batches, some of them skipped: the same weights.
+
+    In shares (FSDP2) the sums run in another order: the same losses and weights but for rounding.
+    """
     done = ended(spawned(2, "-m", "tests.nano.beside_torch", str(tmp_path)))
     assert [status for status, _, _ in done] == [0, 0], done
     found = [json.loads(out) for _, out, _ in done]
     assert found[0] == found[1]  # on every rank
     assert found[0]["ddp"] == 0.0
+    assert found[0]["fsdp"] < 1e-6
+    assert found[0]["shared"] == pytest.approx(found[0]["losses"], rel=1e-6)
 
 
 def test_a_killed_rank_ends_the_run_and_it_goes_on_bit_for_bit(two):
@@ -134,3 +139,20 @@ def test_another_number_of_ranks_says_so(two):
     assert [left["rank"] for left in resumed["left_logs"]] == [1]
     assert [c["iter_num"] for c in batches(folder, 0, 2)] == [40, 41, 42, 43]
     assert kept(folder, "two")[:2] == [True, True]
+
+
+def test_four_ranks_with_a_share_each(two):
+    """FSDP2 from end to end: one rank's loss over the threshold and another's under it; its checkpoint is a whole one."""
+    folder, _ = two
+    words = ("--run", "four", "--set", "parallel=fsdp", "--set", "max_iters=24")
+    done = ended(started(folder, 4, *words))
+    assert [status for status, _, _ in done] == [0] * 4, done
+    stories = [story(folder, rank, run="four") for rank in range(4)]
+    assert stories.count(stories[0]) == 4
+    each = [batches(folder, rank, run="four") for rank in range(4)]
+    limits = {d["iter_num"]: d["threshold"] for d in stories[0] if d["plugin"] == "gate"}
+    losses = [[c["given"]["rank_loss"] for c in same] for same in zip(*each, strict=True)]
+    assert any(min(own) < limits[at] <= max(own) for at, own in enumerate(losses) if limits[at] is not None)
+    again = ended(started(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))
+    assert again[0][0] == 0, again
+    assert kept(folder, "four")[:2] == [True, True]
