@@ -12,7 +12,6 @@ The key is made on first use in `$OCKHAM_KEY_DIR`, else in the user's configurat
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Sequence
@@ -100,8 +99,8 @@ def parse_key(text: str) -> VerifierKey:
     name, _, rest = text.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     try:
-        raw = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+        raw = strict_base64(encoded)
+    except ValueError:
         raw = b""
     key = VerifierKey(name, raw[1:])
     if not name or len(raw) != 33 or raw[0] != ED25519 or key.id.hex() != key_id or set(name) & set(" \t\n"):
@@ -109,6 +108,22 @@ def parse_key(text: str) -> VerifierKey:
             f"{text!r:.120} is no verifier key: name+keyid+base64, as `ockham keygen` prints it"
         )
     return key
+
+
+def strict_base64(text: str) -> bytes:
+    """The bytes of the one text that stands for them.
+
+    The last character of a group that is not full has bits that a decoder passes over (RFC 4648, section 3.5); with them free,
+    a signature could be written in more than one way, and a changed byte would verify.
+
+    Raises:
+        ValueError: if it is no base64, or another text is written for the same bytes.
+
+    """
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("base64 with bits that stand for nothing")
+    return raw
 
 
 def open_note(note: bytes, keys: Sequence[VerifierKey]) -> tuple[str, VerifierKey]:
@@ -132,8 +147,8 @@ def open_note(note: bytes, keys: Sequence[VerifierKey]) -> tuple[str, VerifierKe
         mark, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
         try:
-            raw = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+            raw = strict_base64(encoded)
+        except ValueError:
             raw = b""
         if mark != "\u2014" or not name or len(raw) < 5:
             raise NoteError("a signature line reads: em dash, name, base64")

@@ -13,7 +13,6 @@ ockham/runs/night-1/1-0
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from ockham.errors import BadInputError, CannotJudgeError
 from ockham.record.folder import RunFolder
 from ockham.record.merkle import check_inclusion, inclusion_proof, leaf_hash, root_of
-from ockham.record.note import NoteError, VerifierKey, open_note
+from ockham.record.note import VerifierKey, open_note, strict_base64
 from ockham.record.snapshots import complete_lines
 from ockham.record.tree_head import CHECKPOINT, TreeHead, parse_head
 
@@ -79,11 +78,11 @@ def check_proof(proof: bytes, keys: Sequence[VerifierKey]) -> Proven:
             "this is no proof: header, extra, index, at most 64 hashes, an empty line, a signed tree head"
         )
     try:
-        line = base64.b64decode(found["extra"], validate=True)
-        hashes = [base64.b64decode(text, validate=True) for text in found["hashes"].split()]
+        line = strict_base64(found["extra"].decode())
+        hashes = [strict_base64(text.decode()) for text in found["hashes"].split()]
         text, key = open_note(found["note"], keys)
         origin, head = parse_head(text)
-    except (NoteError, binascii.Error) as error:
+    except ValueError as error:
         raise BadInputError(f"this proof cannot be checked: {error}") from None
     sequence = int(found["index"])
     if not check_inclusion(leaf_hash(line), sequence, head.size, hashes, head.root):

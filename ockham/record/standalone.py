@@ -68,10 +68,18 @@ def roots(lines: list[bytes], wanted: set[int]) -> dict[int, bytes]:
     return found
 
 
+def strict_base64(text: str) -> bytes:
+    """The bytes of the one text that stands for them: a decoder passes over the spare bits of the last character."""
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("base64 with bits that stand for nothing")
+    return raw
+
+
 def parse_key(text: str) -> tuple[str, bytes, bytes]:
     """Name, key ID and public key of a C2SP verifier key."""
     name, key_id, encoded = text.strip().split("+", 2)
-    raw = base64.b64decode(encoded, validate=True)
+    raw = strict_base64(encoded)
     digest = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
     if len(raw) != 33 or raw[0] != 1 or digest.hex() != key_id:
         raise ValueError("no Ed25519 verifier key")
@@ -97,7 +105,10 @@ def heads(data: bytes, key: tuple[str, bytes, bytes], where: str) -> tuple[dict[
     parts = data.split(b"\n\n")
     for text, signed in zip(parts[0::2], parts[1::2], strict=False):
         match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n*", signed)
-        raw = base64.b64decode(match[2]) if match else b""
+        try:
+            raw = strict_base64(match[2].decode()) if match else b""
+        except ValueError:
+            raw = b""
         if match is None or match[1] != key[0].encode() or raw[:4] != key[1]:
             wrong.append("a tree head that the given key has not signed")
             continue
@@ -109,7 +120,7 @@ def heads(data: bytes, key: tuple[str, bytes, bytes], where: str) -> tuple[dict[
         origin, size, root = text.decode().split("\n")[:3]
         if origin != where:
             wrong.append(f"a tree head of another log: {origin}")
-        elif found.setdefault(int(size), base64.b64decode(root)) != base64.b64decode(root):
+        elif found.setdefault(int(size), strict_base64(root)) != strict_base64(root):
             wrong.append(f"two tree heads of size {size} with different roots")
     return found, wrong
 

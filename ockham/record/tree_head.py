@@ -7,7 +7,6 @@ their digest is compared with that of the bytes written, and the tree grows from
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from ockham.errors import LogHaltedError
 from ockham.record.folder import write_durably
 from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.note import NoteError, Signer
+from ockham.record.note import NoteError, Signer, strict_base64
 from ockham.record.tiles import LEVEL_BITS, TileWriter
 
 CHECKPOINT = "checkpoint"  # C2SP's name for the file of the newest signed tree head
@@ -54,8 +53,8 @@ def parse_head(text: str) -> tuple[str, TreeHead]:
     if not size.isascii() or not size.isdigit() or len(size) > 19 or (size[0] == "0" and size != "0"):
         raise NoteError(f"{size!r:.40} is no size of a tree")
     try:
-        raw = base64.b64decode(root, validate=True)
-    except binascii.Error:
+        raw = strict_base64(root)
+    except ValueError:
         raw = b""
     if len(raw) != 32:
         raise NoteError(f"{root!r:.60} is no root hash")

@@ -59,16 +59,25 @@ def test_openssl_accepts_the_signature(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@given(st.data())
-def test_any_changed_byte_is_refused(tmp_path_factory, data):
-    """No byte of a signed head can be another one."""
-    own = signer(tmp_path_factory.getbasetemp() / "flip")
-    note = own.sign(head_text("ockham/runs/a/1-0", TreeHead(7, bytes(32))))
-    at = data.draw(st.integers(0, len(note) - 1))
-    changed = bytearray(note)
-    changed[at] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(NoteError):
-        open_note(bytes(changed), [own.verifier])
+def test_any_changed_byte_is_refused(tmp_path):
+    """No byte of a signed head can be another one: every bit of each, and every value of the last ones.
+
+    The last character before `=` has two spare bits that a decoder passes over: found by chance, hence all of them.
+    """
+    own = signer(tmp_path)
+    note = own.sign(head_text("ockham/runs/a/1-0", TreeHead(7, bytes(range(32)))))
+    flips = [(at, 1 << bit) for at in range(len(note)) for bit in range(8)]
+    flips += [(at, value) for at in range(len(note) - 6, len(note)) for value in range(1, 256)]
+    verified = []
+    for at, value in flips:
+        changed = bytearray(note)
+        changed[at] ^= value
+        try:
+            open_note(bytes(changed), [own.verifier])
+            verified.append((at, value))
+        except NoteError:
+            pass
+    assert verified == []
 
 
 @given(st.binary(max_size=400))
