@@ -38,7 +38,10 @@ def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
         "where d.run_id = $run and d.iter_num = $iter order by d.attempt, d.rank, d.sequence",
         where,
     )
+    several = len({context["rank"] for context in contexts}) > 1
     for context in contexts:
+        if several:
+            yield f"Rank {context['rank']}"
         own = [d for d in decisions if _belongs(d, context)]
         yield from _batch(context, own) if context["hook"] == "batch" else _other(context, own)
 

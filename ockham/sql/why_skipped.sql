@@ -1,5 +1,5 @@
 -- Why was a batch skipped, or not?
 -- run: run ID
 -- iter: iteration
-select attempt, hook, plugin, action, reason_code, observed, threshold, margin, decision_id
+select attempt, rank, hook, plugin, action, reason_code, observed, threshold, margin, decision_id
 from decisions where run_id = $run and iter_num = $iter order by attempt, rank, sequence

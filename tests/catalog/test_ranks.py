@@ -1,0 +1,56 @@
+"""Where several ranks log the same decisions, a saved question counts each once."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ockham.catalog import Catalog
+from ockham.catalog.views import question, question_names
+from ockham.cli.why import story
+from ockham.record.folder import DERIVED, RunFolder
+from tests.made import made_run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of one rank, and the same one with a second rank that logged the same."""
+    root = tmp_path_factory.mktemp("ranks")
+    for name in ("one", "two"):
+        made_run(root / name, "a", batches=240)
+    folder = RunFolder(root / "two", "a")
+    for kind in DERIVED:
+        shutil.rmtree(folder.path / kind, ignore_errors=True)
+    folder.log(1, 1).mkdir()
+    for segment in folder.segments(1, 0):
+        second = segment.read_bytes().replace(b'"rank":0', b'"rank":1')
+        (folder.log(1, 1) / segment.name).write_bytes(second)
+    return root
+
+
+def _plain(rows):
+    """Without IDs and times, which differ from run to run."""
+    own = ("decision_id", "seconds", "median_ms", "p99_ms", "total_seconds", "state")
+    return [{k: v for k, v in row.items() if k not in own} for row in rows]
+
+
+def test_every_saved_question_counts_a_decision_once(runs):
+    """Two ranks, the answers of one; only why_skipped tells both, and which is which."""
+    one, two = Catalog(runs / "one"), Catalog(runs / "two")
+    names = [name for name in question_names() if not question(name).parameters]
+    assert len(names) > 15
+    for name in names:
+        expected, found = (_plain(catalog.ask(name).to_pylist()) for catalog in (one, two))
+        assert found == expected, name
+    told = two.ask("why_skipped", run="a", iter=30).to_pylist()
+    assert {row["rank"] for row in told} == {0, 1}
+
+
+def test_why_names_the_rank(runs):
+    """Where there is more than one."""
+    assert [line for line in story(Catalog(runs / "two"), "a", 30) if line.startswith("Rank")] == [
+        "Rank 0",
+        "Rank 1",
+    ]
+    assert not [line for line in story(Catalog(runs / "one"), "a", 30) if line.startswith("Rank")]
