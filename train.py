@@ -182,7 +182,10 @@ def run_to_the_end(run: Run, trainer: Trainer, ranks: Ranks, start: StartingPoin
         if start and start.path:
             run.load_state_dict(start.state["run"])
         steps = trainer.settings.max_iters
-        with nano.ProgressLine(first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0) as line:
+        peak = nano.peak_tokens(trainer.device_name, trainer.model.training_flops(1), ranks.world_size)
+        with nano.ProgressLine(
+            first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0, peak=peak
+        ) as line:
             reason, message = train(run, trainer, first, line, lambda: ranks.stopping)
         saved = trainer.meter.saved()
         run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,

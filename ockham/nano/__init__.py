@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from ockham.nano.many import trainer_for
     from ockham.nano.meter import Meter, ProgressLine, loading
     from ockham.nano.model import GPT
+    from ockham.nano.peak import peak_tokens
     from ockham.nano.ranks import Ranks
     from ockham.nano.start import start_from_pretrained
     from ockham.nano.trainer import Trainer
 
 __all__ = ["GPT", "Adaptation", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Ranks", "Settings", "Trainer", "base_of", "load_corpus",
-           "loading", "settings_for", "settings_from", "split_overrides", "start_from_pretrained", "trainer_for"]  # fmt: skip
+           "loading", "peak_tokens", "settings_for", "settings_from", "split_overrides", "start_from_pretrained", "trainer_for"]  # fmt: skip
 _HOMES = {
     "Adaptation": "adapt", "base_of": "adapt", "settings_for": "adapt",
     "Settings": "config", "settings_from": "config", "split_overrides": "config",
     "Batches": "data", "Corpus": "data", "load_corpus": "data",
-    "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model",
+    "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model", "peak_tokens": "peak",
     "trainer_for": "many", "Ranks": "ranks", "Trainer": "trainer", "start_from_pretrained": "start",
 }  # fmt: skip
 

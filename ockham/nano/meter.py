@@ -99,7 +99,17 @@ class Meter:
 
 
 class ProgressLine:
-    """One line on a terminal: iteration, loss, update rate, tokens/s, time left; a plain line every 10 s elsewhere."""
+    """One line on a terminal: iteration, loss, update rate, tokens/s, time left; a plain line every 10 s elsewhere.
+
+    Args:
+        first: iteration that this attempt begins with.
+        total: iterations in all.
+        tokens_per_step: forwarded for one optimizer step.
+        console: where to; None: stderr.
+        quiet: say nothing, as all ranks but one.
+        peak: tokens/s at which the devices would compute all the time (`nano.peak_tokens`); None: not known, no MFU.
+
+    """
 
     def __init__(
         self,
@@ -109,7 +119,9 @@ class ProgressLine:
         console: Console | None = None,
         *,
         quiet: bool = False,
+        peak: float | None = None,
     ) -> None:
+        self._peak = peak
         self.console = console or Console(stderr=True, quiet=quiet)
         self._total, self._tokens = total, tokens_per_step
         self._progress = Progress(
@@ -143,6 +155,8 @@ class ProgressLine:
         told = (
             f"loss {self._loss:.3f} · val {self._val:.3f} · updated {update_rate:.0%} · {speed:,.0f} tokens/s"
         )
+        if self._peak:  # a skipped batch is forwarded alone: a third of its FLOPs
+            told += f" · MFU {speed / self._peak * (1 + 2 * update_rate) / 3:.1%}"
         if plain:
             self.console.print(f"iter {done}/{self._total} · {told}", highlight=False)
         else:

@@ -31,3 +31,16 @@ PEAKS: tuple[tuple[str, float], ...] = (
 def peak_flops(device_name: str) -> float | None:
     """FLOP/s of a device by the name that its driver gives; None: not in the table."""
     return next((flops for name, flops in PEAKS if name in device_name), None)
+
+
+def peak_tokens(device_name: str, flops: float, devices: int = 1) -> float | None:
+    """Tokens/s at which the devices would compute all the time; None: not in the table.
+
+    Args:
+        device_name: by the driver.
+        flops: of training on one token (`GPT.training_flops(1)`).
+        devices: how many work side by side.
+
+    """
+    peak = peak_flops(device_name)
+    return peak and peak * devices / flops

@@ -62,6 +62,26 @@ def test_progress_off_a_terminal_is_plain_lines():
     assert "\x1b" not in out.getvalue()
 
 
+def test_mfu_is_of_this_device_and_counts_what_was_computed():
+    """At u = .5 two thirds of the FLOPs are done; without a known peak nothing is claimed."""
+    out = io.StringIO()
+    with ProgressLine(0, 10, 100, Console(file=out), peak=200.0) as line:
+        line._shown -= 60
+        line._began -= 2.5
+        line.show(4, 2.5, 0.5, None)
+    share = float(out.getvalue().split("MFU ")[1].split("%")[0])
+    assert share == pytest.approx(200 / 200 * 100 * 2 / 3, abs=1.0)
+    assert "MFU" not in _plain_line()
+
+
+def _plain_line():
+    out = io.StringIO()
+    with ProgressLine(0, 10, 100, Console(file=out)) as line:
+        line._shown -= 60
+        line.show(4, 2.5, 0.5, None)
+    return out.getvalue()
+
+
 def test_the_second_signal_does_not_wait():
     """One Ctrl-C is a flag, the next one is an exception, and the handlers come back."""
     import signal

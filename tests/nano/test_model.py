@@ -9,6 +9,7 @@ import torch
 
 from ockham.nano import GPT
 from ockham.nano.optimizer import make_optimizer
+from ockham.nano.peak import peak_tokens
 
 
 @pytest.fixture
@@ -64,3 +65,17 @@ def test_flops_follow_the_formula(model):
     matrices = model.params() - 16 * 32
     assert model.inference_flops(16) == 16 * (2 * matrices + 4 * 2 * 16 * 32)
     assert model.megabytes() == pytest.approx(model.params() * 4 / 1e6)
+
+
+def test_training_flops_are_counted_as_nanogpt_does():
+    """854.8 MFLOP for each token of GPT-2 124M with 50,304 tokens: 6N + 12 L H Q T, N without positions."""
+    with torch.device("meta"):
+        gpt2 = GPT(vocab_size=50_304, block_size=1024, n_layer=12, n_head=12, n_embd=768)
+    assert gpt2.training_flops(1) == pytest.approx(854.8e6, rel=2e-3)
+
+
+def test_full_use_is_of_this_device():
+    """An H200 computes 989.4 TFLOP/s: 1.16 million tokens of GPT-2 124M a second; what is not in the table claims nothing."""
+    assert peak_tokens("NVIDIA H200", 854.8e6) == pytest.approx(1_157_000, rel=1e-3)
+    assert peak_tokens("NVIDIA H200", 854.8e6, 2) == 2 * peak_tokens("NVIDIA H200", 854.8e6)
+    assert peak_tokens("AMD EPYC", 1.0) is None
