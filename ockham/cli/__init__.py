@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ockham.cli.options import RUNS_VARIABLE
+from ockham.cli.options import EXTRAS, RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, OckhamError
@@ -119,6 +119,12 @@ def _guarded(app: typer.Typer) -> NoReturn:
         ):  # what stops one rank is told to all, and rank 0 says it
             typer.echo(f"ockham: {f'rank {rank}: ' if rank else ''}{error}", err=True)
         sys.exit(error.exit_status)
+    except ModuleNotFoundError as error:
+        extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)
+        if extra is None:
+            raise
+        typer.echo(f'ockham: {error.name} is not installed: pip install "ockham[{extra}]"', err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("ockham: interrupted", err=True)
         sys.exit(INTERRUPTED)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
-from ockham.cli.options import RunsOption
+from ockham.cli.options import EXTRAS, RunsOption
 from ockham.cli.output import FormatOption, OutputOption, write_rows
 from ockham.errors import CannotJudgeError
 
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 LOW_DISK_MB = 1_000
-EXTRAS = {
-    "train": ("torch", "numpy", "safetensors"),
-    "dashboard": ("streamlit", "altair"),
-    "spark": ("pyspark",),
-    "s3": ("s3fs",),
-}
 _ABRUPT = "its process is gone without an end: go on with `ockham train --resume`"
 
 

@@ -10,6 +10,12 @@ import typer
 from ockham.errors import RunError
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
+EXTRAS = {  # what `pip install "ockham[NAME]"` brings
+    "train": ("torch", "numpy", "safetensors"),
+    "dashboard": ("streamlit", "altair"),
+    "spark": ("pyspark",),
+    "s3": ("s3fs",),
+}
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True)
 ]

@@ -270,3 +270,18 @@ def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):
     monkeypatch.delenv("OCKHAM_RUNS")
     assert "night-1" in CliRunner().invoke(app, ["--runs", str(runs), "runs"]).stdout
     assert "OCKHAM_RUNS" not in os.environ
+
+
+@pytest.mark.parametrize(
+    "words", [("train",), ("adapt", "--from", "night-1", "--data", "."), ("sample", "night-1")]
+)
+def test_without_torch_the_workshop_says_what_it_needs(runs, words):
+    """The reading room alone is installed: one line, exit 2."""
+    code = (
+        "import sys; sys.modules['torch'] = None; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--runs", str(runs), *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == 'ockham: torch is not installed: pip install "ockham[train]"\n'
