@@ -13,6 +13,7 @@ import ockham
 from ockham import shipped
 from ockham.cli import application
 from ockham.context import OccamContext
+from ockham.testing import check_plugin
 from tests.made import made_run
 
 PAGES = [shipped.root() / "README.md", *sorted((shipped.root() / "docs").glob("*.md"))]
@@ -92,6 +93,7 @@ def test_every_snippet_of_python_runs(name, tmp_path, monkeypatch):
         space["Cautious"]().on_batch_start(ctx)
         assert ctx.learning_rate == 0.5
         assert ctx.notes[0].reason_code == "LOSS_OVER_CEILING"
+        assert check_plugin(space["Cautious"])
         assert space["run"].counts["batches"] == 30
 
 
