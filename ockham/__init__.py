@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ockham.policy import load_policy as load_policy
     from ockham.policy import load_preset as load_preset
     from ockham.quotient import occam_quotient as occam_quotient
+    from ockham.record.checkpoints import Packed as Packed
     from ockham.record.checkpoints import StartingPoint as StartingPoint
     from ockham.record.checkpoints import starting_point as starting_point
     from ockham.record.folder import RunFolder as RunFolder
@@ -60,6 +61,7 @@ _HOMES = {
     "OckhamGatePlugin": "ockham.plugins.gate",
     "OckhamMemory": "ockham.plugins.memory",
     "OckhamMemoryV2": "ockham.plugins.memory",
+    "Packed": "ockham.record.checkpoints",
     "PluginChain": "ockham.chain",
     "Policy": "ockham.policy",
     "Run": "ockham.run",

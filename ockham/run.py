@@ -25,6 +25,7 @@ from typing import Any, Literal, Self
 from ockham.chain import PluginChain, base_knobs, start_knobs
 from ockham.context import GAUGES, OccamContext
 from ockham.errors import (
+    CheckpointError,
     DataError,
     LogError,
     PluginError,
@@ -40,7 +41,7 @@ from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_
 from ockham.quotient import occam_quotient, performance_of
 from ockham.record.about import about
 from ockham.record.attempt import Attempt, last_policy_revision
-from ockham.record.checkpoints import Packed, StartingPoint, prune, snapshot_name, write_checkpoint
+from ockham.record.checkpoints import STATE, Packed, StartingPoint, prune, snapshot_name, write_checkpoint
 from ockham.record.folder import RunFolder, new_run_id
 from ockham.record.lines import gauge_values
 from ockham.record.log import Place
@@ -349,10 +350,11 @@ class Run:
         Args:
             ctx: the context of the batch that they come from.
             kind: only `accepted` has an accepting decision.
-            pack: makes the files from metadata and, for kind `resume`, from the run's state.
+            pack: makes the files from metadata and, for kind `resume`, from the run's state, which goes into
+                `state.json` whole, with whatever the trainer adds.
 
         Raises:
-            CheckpointError: if the disk refuses.
+            CheckpointError: if the disk refuses, or nobody could go on from the files.
 
         """
         head = self.peers.together(self.flush)
@@ -363,6 +365,8 @@ class Run:
         }  # fmt: skip
         state = {**metadata, "run": self.state_dict()} if kind == "resume" else None
         packed = pack(metadata, state)
+        if kind == "resume" and self.peers.rank == 0 and STATE not in packed.files:
+            raise CheckpointError(f"{snapshot_id}: a checkpoint to go on from keeps its state in {STATE!r}")
         files = self.peers.first(lambda: write_checkpoint(self.folder.checkpoint(snapshot_id), packed.files))
         if kind == "resume":
             self._recorder.key_frame("CHECKPOINT", ctx.iter_num + 1)

@@ -23,7 +23,10 @@ _RESUME = re.compile(r"resume-([0-9]{8,})(?:\.([0-9]+))?")
 
 
 class Packed(NamedTuple):
-    """What a trainer hands over to be kept: files by name, and the digest of the weights alone."""
+    """What a trainer hands over to be kept: files by name, and the digest of the weights alone.
+
+    A checkpoint to go on from has the state that `Run.checkpoint` gave as JSON in `state.json`.
+    """
 
     files: Mapping[str, bytes]
     weights_sha256: str
@@ -97,7 +100,7 @@ def starting_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: 
         state = _json(path / STATE)
         if len(each := state.get("ranks", [])) == world_size:
             state["run"] = each[rank]["run"]
-        settings = {**about["settings"], **state["trainer"]["settings"]}
+        settings = {**about["settings"], **state.get("trainer", {}).get("settings", {})}
         return StartingPoint(int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"])
     return StartingPoint(0, None, None, {}, dict(about["settings"]), about["data"])
 

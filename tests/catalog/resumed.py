@@ -14,7 +14,7 @@ def resumed_run(runs: Path, run_id: str = "a", **kwargs) -> None:
     kwargs = kwargs or {"plugins": []}
 
     def keep(metadata, state):
-        return Packed({"state.json": orjson.dumps({**state, "trainer": {"settings": {}}})}, "0" * 64)
+        return Packed({"state.json": orjson.dumps(state)}, "0" * 64)
 
     with Run(runs=runs, run_id=run_id, **kwargs) as run:
         for i in range(20):

@@ -1,11 +1,16 @@
-"""The loop of docs/integrations.md as it stands there, in plain PyTorch, on a real model."""
+"""The loops of docs/integrations.md as they stand there, in plain PyTorch, on a real model."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+import ockham
 from ockham import shipped
+from ockham.record.verify import verify_run
+from ockham.replay.report import replay_run
 from tests.integrations import small
+from tests.samples import events
 from tests.test_docs import blocks
 
 
@@ -39,3 +44,30 @@ def test_the_loop_of_the_docs(tmp_path, monkeypatch):
     assert max(steps) <= 1e-3
     small.holds(tmp_path, "mine")
     assert len(small.of(tmp_path, "evaluation.recorded", "mine")) == 4
+
+
+def test_the_resume_of_the_docs(tmp_path, monkeypatch):
+    """Goes on from its beginning, then from the checkpoint that it kept, and is one run that verifies and replays."""
+    monkeypatch.chdir(tmp_path)
+    model, batches = small.model(), small.batches(40)
+    facts = {"max_iters": 40, "vocab_size": 32}
+    with ockham.Run("balanced", run_id="mine", facts=facts):
+        pass  # killed before its first batch, as it were
+    body = next(b for b in blocks(shipped.root() / "docs" / "integrations.md", "python") if "def pack" in b)
+    for upto in (25, 40):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        exec(body, {"ockham": ockham, "model": model, "optimizer": optimizer, "facts": facts, "batches": batches[:upto]})  # fmt: skip
+    place = ockham.RunFolder(tmp_path / "runs", "mine")
+    told = [e["data"] for attempt in (1, 2, 3) for e in events(place, attempt)]
+    assert [d["iter_num"] for d in told if d.get("hook") == "batch"] == [*range(25), *range(20, 40)]
+    assert verify_run(place).sound
+    assert replay_run(place).identical
+
+
+def test_a_checkpoint_nobody_could_go_on_from(tmp_path):
+    """One of kind resume without the state is refused, and not half written."""
+    with ockham.Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 1}) as run:
+        ctx = run.end(run.batch(0, 2.0))
+        with pytest.raises(ockham.OckhamError, match=r"state\.json"):
+            run.checkpoint(ctx, "resume", lambda metadata, state: ockham.Packed({"w": b"w"}, "0" * 64))
+    assert not list((tmp_path / "a" / "checkpoints").glob("*"))
