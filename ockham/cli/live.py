@@ -1,9 +1,8 @@
-"""Looking at runs: runs, show, why, tail; forward stands in a file of its own."""
+"""Looking at runs: runs, show, why; tail and forward stand in files of their own."""
 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ockham.catalog import Catalog
 
 RUNS = Path("runs")
-POLL_SECONDS = 0.2
 _SHORT = ("run", "created, UTC", "state", "policy", "batches", "updated", "accepted", "val loss", "saved")
 _LIST = """
 select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate, s.evaluations, s.accepted, s.val_loss, s.compute_saved
@@ -25,14 +23,10 @@ from runs r join run_summary s using (run_id) order by r.created
 """
 
 
-_TOLD = "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from {} "
-_NEWEST = _TOLD + "order by attempt desc, sequence desc limit $n"
-_AFTER = _TOLD + "where (attempt, sequence) > ($a, $s) order by attempt, sequence"
-
-
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     from ockham.cli.forward import forward
+    from ockham.cli.tail import tail
 
     for verb in (runs, show, why, tail, forward):
         app.command()(verb)
@@ -103,67 +97,6 @@ def why(
     run_id = resolve(folder, run)
     for line in story(Catalog(folder, only=[run_id]), run_id, iteration):
         typer.echo(line)
-
-
-def tail(
-    run: Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")],
-    follow: Annotated[
-        bool, typer.Option("--follow", "-F", help="Go on until the run ends; Ctrl-C stops.")
-    ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Decisions to begin with.")] = 20,
-    where: Annotated[
-        str,
-        typer.Option(
-            "--where", help="Only decisions for which this SQL condition holds.", show_default=False
-        ),
-    ] = "",
-    runs: RunsOption = RUNS,
-) -> None:
-    """Show the last decisions of a run, and with -F those that come.
-
-    Examples:
-      ockham tail night-1 -F --where "action = 'SKIP' and margin > -0.1"
-    """
-    from ockham.catalog import Catalog
-    from ockham.guard import Guard
-
-    run_id = resolve(runs, run)
-    catalog = Catalog(runs, only=[run_id])
-    with Guard(
-        runs, only=[run_id]
-    ) as guard:  # a person typed the condition; the child starts with the first question
-
-        def asked(text: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-            if not where:
-                return catalog.rows(text.format("decisions"), values)
-            kept = text.format(f"(select * from decisions where ({where}\n))")  # noqa: S608 - for the guard
-            rows: list[dict[str, Any]] = guard.query(kept, values).table.to_pylist()
-            return rows
-
-        seen = (0, -1)
-        for row in asked(_NEWEST, {"n": lines})[::-1]:
-            seen = max(seen, _tell(row))
-        while follow:
-            ended = _ended(catalog)  # asked before, so that what comes until then is told
-            for row in asked(_AFTER, {"a": seen[0], "s": seen[1]}):
-                seen = max(seen, _tell(row))
-            if ended:
-                break
-            time.sleep(POLL_SECONDS)
-
-
-def _tell(row: dict[str, Any]) -> tuple[int, int]:
-    judged = "" if row["observed"] is None else f"  {row['observed']:.5g}"
-    judged += "" if row["threshold"] is None else f" against {row['threshold']:.5g}"
-    typer.echo(
-        f"iter {row['iter_num']:<7} {shown(row['plugin']):<12} {row['action']:<9} {row['reason_code']}{judged}"
-    )
-    return row["attempt"], row["sequence"]
-
-
-def _ended(catalog: Catalog) -> bool:
-    state: str = catalog.rows("select state from runs")[0]["state"]
-    return state != "UNFINISHED"
 
 
 _KINDS = (

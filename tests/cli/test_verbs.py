@@ -159,25 +159,6 @@ def test_show_finds_runs_checkpoints_and_policies(runs):
     assert json.loads(ockham(runs, "show", "night-1", "-f", "json").stdout)[0]["batches"] == 120
 
 
-def test_tail_shows_the_last_decisions(runs):
-    """And -F ends by itself where the run has ended."""
-    done = ockham(runs, "tail", "night-2", "-n", "3", "-F")
-    assert len(done.stdout.splitlines()) == 3
-    assert "iter 19" in done.stdout
-
-
-def test_tail_where(runs):
-    """Only what the condition holds for; it is a stranger's SQL like any other."""
-    done = ockham(
-        runs, "tail", "night-1", "-n", "5", "-F", "--where", "plugin = 'memory' and action = 'ACCEPT'"
-    )
-    assert done.returncode == 0
-    assert {line.split()[3] for line in done.stdout.splitlines()} == {"ACCEPT"}
-    bad = ockham(runs, "tail", "night-1", "--where", "exists (select 1 from read_text('/etc/passwd'))")
-    assert (bad.returncode, bad.stdout) == (2, "")
-    assert "'read_text' is refused" in bad.stderr
-
-
 def test_ask_another_engine(runs):
     """Only those that there are."""
     done = ockham(runs, "ask", "refusals", "--engine", "oracle")
