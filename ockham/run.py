@@ -15,7 +15,6 @@ Leaving the block ends the run, valid and signed, whatever happened inside.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +41,7 @@ from ockham.quotient import occam_quotient, performance_of
 from ockham.record.about import about
 from ockham.record.attempt import Attempt, last_policy_revision
 from ockham.record.checkpoints import STATE, Packed, StartingPoint, prune, snapshot_name, write_checkpoint
+from ockham.record.counts import Counts
 from ockham.record.folder import RunFolder, new_run_id
 from ockham.record.lines import gauge_values
 from ockham.record.log import Place
@@ -120,7 +120,7 @@ class Run:
         self.chain = PluginChain(built, self._recorder.decided)
         self._recorder.state = self.chain.state_dict
         self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
-        self.counts = dict.fromkeys(("batches", "finite", "updates", "updated", "evaluations", "accepted"), 0)
+        self.counts = Counts()
         self._knobs = base_knobs(built, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
 
@@ -174,16 +174,10 @@ class Run:
             measured: `val_loss`, `backward_over_forward` and `compute_saved`, where the trainer measured them.
 
         """
-        counts = self.counts
         self.attempt.close({
             "reason_code": reason_code,
             "iter_num": self._last.iter_num,
-            "batches": counts["batches"],
-            "updates": counts["updates"],
-            "skips": counts["batches"] - counts["updated"],
-            "evaluations": counts["evaluations"],
-            "accepted": counts["accepted"],
-            **self.rates(),
+            **self.counts.told(),
             "message": None if message is None else message[:4096],
             **measured,
         })  # fmt: skip
@@ -254,13 +248,8 @@ class Run:
 
         """
         counts = self.counts
-        counts["batches"] += 1
-        counts["finite"] += math.isfinite(ctx.task_loss)
-        counts["updated"] += ctx.updated
-        counts["updates"] += ctx.updated if stepped is None else stepped
-        ctx.measure(
-            update_rate=counts["updated"] / max(counts["finite"], 1), updates=counts["updates"], **gauges
-        )
+        counts.batch(ctx.task_loss, updated=ctx.updated, stepped=ctx.updated if stepped is None else stepped)
+        ctx.measure(update_rate=counts.updated / max(counts.finite, 1), updates=counts.updates, **gauges)
         self._recorder.measured(ctx)
         self.chain.on_batch_end(ctx)
         self._agreed(ctx, "on_batch_end")
@@ -293,8 +282,7 @@ class Run:
         self._recorder.begin(ctx)
         self.chain.on_evaluate(ctx)
         self._agreed(ctx, "on_evaluate")
-        self.counts["evaluations"] += math.isfinite(val_loss)
-        self.counts["accepted"] += ctx.accepted
+        self.counts.evaluation(val_loss, accepted=ctx.accepted)
         self._recorder.context(ctx, "on_evaluate", {"updated": ctx.updated}, {"evaluation": seconds})
         return ctx
 
@@ -396,11 +384,7 @@ class Run:
 
     def rates(self) -> dict[str, float | None]:
         """`update_rate` of finite batches and `accept_rate` of finite evaluations so far; None before the first."""
-        counts = self.counts
-        return {
-            "update_rate": _share(counts["updated"], counts["finite"]),
-            "accept_rate": _share(counts["accepted"], counts["evaluations"]),
-        }
+        return self.counts.rates()
 
     def emit(
         self, kind: str, data: Mapping[str, Any], *, iter_num: int | None = None, urgent: bool = False
@@ -415,7 +399,7 @@ class Run:
     def state_dict(self) -> dict[str, Any]:
         """Plugin state, counters and carried gauges, as JSON: what a checkpoint keeps."""
         carried = dict(zip(GAUGES, gauge_values(self._last), strict=True))
-        state = {"plugins": self.chain.state_dict(), "counts": dict(self.counts), "gauges": carried,
+        state = {"plugins": self.chain.state_dict(), "counts": self.counts.state_dict(), "gauges": carried,
                  "custom": dict(self._last.custom), "iter_num": self._last.iter_num}  # fmt: skip
         return dict(lossless(state))
 
@@ -423,7 +407,7 @@ class Run:
         """Take up where `state_dict` left, and record the key frame that replay starts from."""
         state = restored(state)
         self.chain.load_state_dict(state["plugins"])
-        self.counts.update(state["counts"])
+        self.counts = Counts(**state["counts"])
         self._last = self._last.following(state["iter_num"], 0.0)
         self._last.measure(**state["gauges"])
         self._last.custom.update(state["custom"])
@@ -461,10 +445,6 @@ class Run:
             self.finish("RANK_DIVERGED" if isinstance(error, RankDivergedError) else "RANK_LOST", str(error))
         else:
             self.finish("FAILED", f"{type(error).__name__}: {error}")
-
-
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
 
 
 def _choose(

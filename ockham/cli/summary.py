@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from ockham.nano.meter import Saved
+    from ockham.record.counts import Counts
     from ockham.run import Run
 
 NEXT = (
@@ -32,7 +32,7 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> N
     counts, rates = run.counts, run.rates()
     table = Table.grid(padding=(0, 2))
     table.add_row(
-        "run", f"{run.run_id}: {reason}, {counts['batches']} batches, {run.attempt.log.next_sequence} events"
+        "run", f"{run.run_id}: {reason}, {counts.batches} batches, {run.attempt.log.next_sequence} events"
     )
     table.add_row("policy", f"{run.policy.name} {run.policy.revision[:19]}…")
     if message:
@@ -53,12 +53,10 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> N
         console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
 
 
-def _beside_band(name: str, rate: float, low: float, high: float, counts: Mapping[str, int]) -> str:
+def _beside_band(name: str, rate: float, low: float, high: float, counts: Counts) -> str:
     """A rate and its band; one of too few is shown and not judged."""
     of, number, least = (
-        ("evaluations", counts["evaluations"], 20)
-        if name == "accept_rate"
-        else ("batches", counts["batches"], 200)
+        ("evaluations", counts.evaluations, 20) if name == "accept_rate" else ("batches", counts.batches, 200)
     )
     verdict = (
         f"too few {of} to judge, band"
