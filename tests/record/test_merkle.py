@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from ockham.record.merkle import (
     EMPTY,
+    MAX_PROOF,
     Frontier,
     check_consistency,
     check_inclusion,
     consistency_proof,
     inclusion_proof,
     leaf_hash,
+    node_hash,
+    perfect_root,
     root_of,
 )  # fmt: skip
 
@@ -109,6 +112,41 @@ def test_a_proof_of_any_length_ends():
     assert not check_consistency(1, bytes(32), 2**63, bytes(32), [bytes(32)] * 1_000_000)
     assert not check_inclusion(bytes(32), 5, 5, [], bytes(32))
     assert not check_consistency(5, bytes(32), 3, bytes(32), [])
+
+
+def test_no_empty_proof_of_an_earlier_tree():
+    """Sizes that differ need hashes, and a later tree is no start of an earlier one, whatever the roots."""
+    hashes = leaves(5)
+    assert not check_consistency(3, root_of(hashes[:3]), 5, root_of(hashes), [])
+    same = root_of(hashes)
+    assert not check_consistency(2, same, 1, same, [])
+
+
+def test_the_longest_proof_is_still_one():
+    """A path as long as the largest tree is deep holds; one hash more does not."""
+    path = leaves(MAX_PROOF)
+    root = leaf = leaf_hash(b"first")
+    for sibling in path:
+        root = node_hash(root, sibling)
+    assert check_inclusion(leaf, 0, 1 << MAX_PROOF, path, root)
+    assert check_consistency(1, leaf, 1 << MAX_PROOF, root, path)
+    longer = [*path, leaf]
+    assert not check_inclusion(leaf, 0, 1 << MAX_PROOF + 1, longer, node_hash(root, leaf))
+    assert not check_consistency(1, leaf, 1 << MAX_PROOF + 1, node_hash(root, leaf), longer)
+
+
+def test_no_proof_of_what_is_not_there():
+    """The error names the place and the size."""
+    with pytest.raises(IndexError, match="no leaf 5 in a tree of 5"):
+        inclusion_proof(leaves(5), 5)
+    with pytest.raises(IndexError, match="a tree of 5 has no earlier size 6"):
+        consistency_proof(leaves(5), 6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 64, 256])
+def test_a_perfect_tree_level_by_level(size):
+    """The short way for full tiles gives the root of the long one."""
+    assert perfect_root(leaves(size)) == root_of(leaves(size))
 
 
 def test_a_leaf_is_no_node():
