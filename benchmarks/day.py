@@ -28,6 +28,7 @@ from ockham.record.folder import RunFolder
 from ockham.record.snapshots import complete_lines
 
 RUN = "day"
+FULL_SECONDS = 20.0
 MB = 1_000_000
 
 
@@ -69,20 +70,21 @@ def one_hour(runs: Path, until: int, total: int, *, stop_at: int = -1, fill: boo
     if (ended, status) not in {("finished", 0), ("killed", -signal.SIGKILL)} and ended != "disk full":
         raise SystemExit(f"the hour to {until} ended with {status}: {said[-1:]}")
     if ended == "disk full":
-        print(f"  the hour on a full disk: status {status}, {said[-1] if said else 'no word'}", flush=True)
+        ended += f", {said[-1][:120]}" if said else ", and it did not notice"
     return Hour(ended, attempt, size, iter_num, time.monotonic() - began, peak)
 
 
 def _fill(ballast: Path) -> None:
-    block = b"\0" * 4096
+    """Take every block that is free, at once, and give them back after a while."""
     with ballast.open("ab", buffering=0) as file:
-        for size in (256, 16, 1):
+        free = os.statvfs(ballast).f_bavail * os.statvfs(ballast).f_frsize
+        for size in (free, free // 2, 16 * MB, MB, 4096):
             try:
-                while file.write(block * size):
-                    pass
+                while True:
+                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), size)
             except OSError:
                 continue
-    threading.Timer(20.0, lambda: ballast.unlink(missing_ok=True)).start()
+    threading.Timer(FULL_SECONDS, lambda: ballast.unlink(missing_ok=True)).start()
 
 
 def kept(folder: RunFolder, attempt: int) -> int:

@@ -12,6 +12,7 @@ from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.record.folder import RunFolder
+from ockham.record.verify import verify_run
 from ockham.run import Run
 from tests.samples import events
 
@@ -182,3 +183,32 @@ def test_key_frames_every_thousand_batches(tmp_path):
         loop(run, [2.0] * 2_100)
     frames = [(f["trigger"], f["iter_num"]) for f in of("plugin_state.recorded", read(tmp_path))]
     assert frames == [("START", 0), ("INTERVAL", 1000), ("INTERVAL", 2000)]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_segment_sealed_while_a_hook_runs(tmp_path, at):
+    """The writer's own event falls before a batch's first decision, or between two: the context still names its own."""
+
+    class Seal(OccamPlugin):
+        """Stands for the writer thread, which seals when it likes."""
+
+        def on_batch_start(self, ctx):
+            if ctx.iter_num == 3:
+                run.emit("log.sealed", {"segment": "000000000000.jsonl", "first_sequence": 0, "events": 1, "bytes": 1, "sha256": "0" * 64})  # fmt: skip
+            return ctx
+
+    class Second(OccamPlugin):
+        """Decides each batch, as the gate does."""
+
+        def on_batch_start(self, ctx):
+            ctx.decide("ALLOW", "SECOND_LOOK")
+            return ctx
+
+    plugins = [OckhamGatePlugin(), Second()]
+    plugins.insert(at, Seal())
+    with Run(plugins=plugins, runs=tmp_path, run_id="a") as run:
+        loop(run, [3.0] * 6)
+    batch = next(c for c in of("context.recorded", read(tmp_path)) if c["iter_num"] == 3)
+    own = [d["sequence"] for d in of("decision.made", read(tmp_path)) if d["iter_num"] == 3]
+    assert batch["decisions"] == {"first": own[0], "count": 2}
+    assert "contradiction" not in verify_run(run.folder).counts

@@ -40,7 +40,7 @@ class Recorder:
         """A hook is about to run on this context."""
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
         self._measured, self._measured_custom = None, {}
-        self._first, self._count = self.attempt.log.next_sequence, 0
+        self._first = self._count = 0
 
     def measured(self, ctx: OccamContext) -> None:
         """The gauges of this batch are in, `on_batch_end` is about to run."""
@@ -51,6 +51,10 @@ class Recorder:
         turned = decision.changes[-1].field if decision.changes else ""
         urgent = decision.hook == "on_evaluate" or turned in _GOALS
         place = self.attempt.log.append("decision.made", decision, iter_num=decision.iter_num, urgent=urgent)
+        if (
+            not self._count
+        ):  # not the next sequence when the hook began: the writer may seal a segment in between
+            self._first = place.sequence
         self._count += 1
         if decision.shadow:
             return
