@@ -28,7 +28,7 @@ from ockham.catalog.files import (
 from ockham.catalog.listing import Found, Listing
 from ockham.catalog.raw import build, by_use, load
 from ockham.catalog.views import question, views
-from ockham.errors import QueryError
+from ockham.errors import CannotJudgeError, QueryError
 from ockham.record.folder import RunFolder, list_runs
 
 _LOOKS = 4
@@ -39,6 +39,14 @@ from duckdb_views() v join duckdb_columns() c on c.table_name = v.view_name and 
 where not v.internal and v.schema_name = 'main' and v.view_name not like 'raw\\_%' escape '\\'
 order by v.view_name, c.column_index
 """
+
+
+def _unreadable(error: duckdb.Error) -> CannotJudgeError:
+    """A Parquet file that is none, or has other columns than what stands beside it says."""
+    said = str(error).split("\n")[0]
+    return CannotJudgeError(
+        f"a Parquet file cannot be read ({said:.400}); `ockham verify RUN` names it, `ockham repair RUN` makes it anew"
+    )
 
 
 class Catalog:
@@ -136,13 +144,23 @@ class Catalog:
         return self.sql(asked.sql, {key: parameters.get(key) for key in asked.parameters} or None)
 
     def refresh(self) -> None:
-        """Look at the files again; where nothing has changed this costs only the listing."""
+        """Look at the files again; where nothing has changed this costs only the listing.
+
+        Raises:
+            CannotJudgeError: if a Parquet file or a line cannot be read.
+
+        """
         for left in reversed(range(_LOOKS)):
             try:
                 self._look()
-            except (OSError, duckdb.IOException):  # a file went between the listing and its reading
+            except OSError:  # a file went between the listing and its reading
                 if not left:
                     raise
+            except duckdb.IOException as error:  # the same, in DuckDB's words
+                if not left:
+                    raise _unreadable(error) from None
+            except duckdb.Error as error:
+                raise _unreadable(error) from None
             else:
                 return
 

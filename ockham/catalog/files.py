@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
 import pyarrow as pa
 
 from ockham.catalog.empty import ATTEMPTS, PLUGIN_USES, POLICIES, REASON_CODES, RUNS
 from ockham.errors import CannotJudgeError
 from ockham.plugins import BUILT_IN, built_in
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, open_file, read_file
 from ockham.record.snapshots import SCHEMAS, tables
 
 
@@ -33,7 +32,7 @@ def read_tail(segment: Path, before: Tail | None) -> Tail:
 
     """
     start = before.size if before is not None else 0
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         file.seek(start)
         data = file.read()
     end = data.rfind(b"\n") + 1
@@ -41,7 +40,7 @@ def read_tail(segment: Path, before: Tail | None) -> Tail:
         return before or Tail(0, {kind: schema.empty_table() for kind, schema in SCHEMAS.items()})
     try:
         fresh = tables(data[:end].split(b"\n")[:-1])
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+    except ValueError as error:
         raise CannotJudgeError(
             f"{segment}: a line from byte {start} on is no event of ours ({error}); `ockham verify` says more"
         ) from None
@@ -53,7 +52,16 @@ def read_tail(segment: Path, before: Tail | None) -> Tail:
 
 def runs_table(folders: Iterable[RunFolder]) -> pa.Table:
     """One row for each run.json; one that is unreadable gives a row with its ID alone."""
-    return pa.Table.from_pylist([_run(folder) for folder in folders], schema=RUNS)
+    rows = [_run(folder) for folder in folders]
+    try:
+        return pa.Table.from_pylist(rows, schema=RUNS)
+    except (
+        pa.ArrowException,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ):  # somebody else's file: which one is it?
+        return pa.concat_tables([RUNS.empty_table(), *map(_row, rows)])
 
 
 def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
@@ -64,9 +72,12 @@ def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
             content = _json(path)
             revision = f"sha256:{path.stem}"
             row = {"run_id": folder.run_id, "policy_revision": revision}
-            policies.append({**row, "policy": content.get("name"), "content": json.dumps(content)})
+            policies.append({**row, "policy": _text(content.get("name")), "content": json.dumps(content)})
+            plugins = content.get("plugins")
             uses += [
-                {**row, "plugin": p.get("name"), "use": p.get("use")} for p in content.get("plugins", [])
+                {**row, "plugin": _text(plugin.get("name")), "use": _text(plugin.get("use"))}
+                for plugin in (plugins if isinstance(plugins, list) else [])
+                if isinstance(plugin, dict)
             ]
     return pa.Table.from_pylist(policies, schema=POLICIES), pa.Table.from_pylist(uses, schema=PLUGIN_USES)
 
@@ -103,7 +114,8 @@ def reason_codes_table() -> pa.Table:
 
 def _run(folder: RunFolder) -> dict[str, Any]:
     about = _json(folder.run_json)
-    facts, data, git = (about.get(key) or {} for key in ("facts", "data", "git"))
+    parts = (about.get(key) for key in ("facts", "data", "git"))
+    facts, data, git = (part if isinstance(part, dict) else {} for part in parts)
     return {
         "run_id": folder.run_id, "created": _time(about.get("created")), "policy_revision": about.get("policy_revision"),
         "data": data.get("name"), "data_sha256": data.get("sha256"), "model_params": facts.get("model_params"),
@@ -112,6 +124,18 @@ def _run(folder: RunFolder) -> dict[str, Any]:
         "platform": about.get("platform"), "git_commit": git.get("commit"), "git_changed": git.get("changed"),
         "verifier_key": about.get("verifier_key"),
     }  # fmt: skip
+
+
+def _row(row: Mapping[str, Any]) -> pa.Table:
+    """A table of one run; of its ID alone where run.json holds other kinds of values."""
+    try:
+        return pa.Table.from_pylist([row], schema=RUNS)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.Table.from_pylist([{"run_id": row["run_id"]}], schema=RUNS)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _time(text: Any) -> dt.datetime | None:
@@ -123,7 +147,7 @@ def _time(text: Any) -> dt.datetime | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_file(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

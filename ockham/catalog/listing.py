@@ -134,6 +134,6 @@ def _files(day: str) -> dict[str, dict[str, str]]:
     logs: dict[str, dict[str, str]] = {}
     with os.scandir(day) as entries:
         for entry in entries:
-            if log := log_of(entry.name):
+            if (log := log_of(entry.name)) and entry.is_file():  # to open a pipe would be to wait for ever
                 logs.setdefault(log, {})[entry.name] = entry.path
     return logs

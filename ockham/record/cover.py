@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.folder import DERIVED, RunFolder, read_file
 from ockham.record.snapshots import SCHEMAS
 
 _NAME = re.compile(r"([0-9]+-[0-9]+)-([0-9]{12})(-[0-9]{12})?\.parquet")
@@ -65,7 +65,7 @@ def log_of(name: str) -> str:
 def beside(parquet: Path) -> dict[str, Any] | None:
     """What stands beside a Parquet file, None where it is missing or unreadable."""
     try:
-        told = orjson.loads(parquet.with_suffix(".json").read_bytes())
+        told = orjson.loads(read_file(parquet.with_suffix(".json")))
     except (OSError, orjson.JSONDecodeError):
         return None
     return told if isinstance(told, dict) else None
@@ -111,6 +111,10 @@ def covered(folder: RunFolder, attempt: int, rank: int) -> Cover:
 def parquet_files(folder: RunFolder, attempt: int, rank: int) -> dict[str, dict[str, Path]]:
     """By kind and name, the Parquet files of a log."""
     return {
-        kind: {path.name: path for path in (folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")}
+        kind: {
+            path.name: path
+            for path in (folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")
+            if path.is_file()  # to open a pipe would be to wait for ever
+        }
         for kind in DERIVED
     }

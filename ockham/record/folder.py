@@ -13,9 +13,12 @@ runs/<run_id>/
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import time
+from io import BufferedReader
 from pathlib import Path
 
 from ockham.errors import RunError
@@ -116,7 +119,7 @@ class RunFolder:
     def segments(self, attempt: int, rank: int) -> list[Path]:
         """The segments of one log, in order of their first sequence."""
         folder = self.log(attempt, rank)
-        return [folder / name for name in sorted(_names(folder)) if _SEGMENT.fullmatch(name)]
+        return [folder / name for name in sorted(files_in(folder)) if _SEGMENT.fullmatch(name)]
 
     def policy(self, revision: str) -> Path:
         """The file of a policy revision, `sha256:` or not."""
@@ -189,6 +192,40 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """A regular file, to be read: the open of a pipe that a stranger left in a run folder would wait for ever.
+
+    Raises:
+        OSError: if it is not there, not readable, or no regular file.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: as `open_file` does.
+
+    """
+    with open_file(path) as file:
+        return file.read()
+
+
+def files_in(folder: str | Path) -> list[str]:
+    """Names of the regular files in a folder; what else lies there under such a name holds nothing of ours."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _digest(text: str) -> str:

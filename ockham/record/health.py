@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import CannotJudgeError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, open_file, read_file
 from ockham.record.note import NoteError
 from ockham.record.tree_head import CHECKPOINT, parse_head
 
@@ -63,7 +63,7 @@ def _last_line(segments: list[Path]) -> tuple[bytes | None, int]:
     """The last line that ends in a newline, and the bytes behind it."""
     torn = 0
     for segment in reversed(segments):
-        with segment.open("rb") as file:
+        with open_file(segment) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             data = file.read()
@@ -91,6 +91,6 @@ def _locked(lock: Path) -> bool:
 
 def _signed(checkpoint: Path) -> int | None:
     try:
-        return parse_head(checkpoint.read_text("utf-8"))[1].size
+        return parse_head(read_file(checkpoint).decode())[1].size
     except (FileNotFoundError, NoteError, UnicodeDecodeError):
         return None

@@ -15,7 +15,7 @@ import orjson
 
 from ockham.errors import BadInputError, LogError
 from ockham.event import type_name
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, open_file
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import VerifierKey
 from ockham.record.recovery import check_signed, signed_heads
@@ -73,7 +73,7 @@ def claimed(path: Path) -> dict[str, Any]:
 
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             told = metadata_of(file)
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from None
@@ -95,7 +95,7 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
     """
     told = claimed(path)
     folder = RunFolder(runs, told["run_id"]).require()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     attempt, rank = told["attempt"], told["rank"]
     root, saved, event_id = _read(folder, told, digest)

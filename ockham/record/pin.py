@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Sequence
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.record.note import NoteError, VerifierKey, open_note
 from ockham.record.report import Report
 from ockham.record.tree_head import CHECKPOINT, TreeHead, origin, parse_head
@@ -26,7 +26,7 @@ def newest_heads(folder: RunFolder) -> bytes:
     for attempt, rank in folder.require().logs():
         path = folder.log(attempt, rank) / CHECKPOINT
         if path.is_file():
-            notes.append(path.read_bytes())
+            notes.append(read_file(path))
     if not notes:
         raise CannotJudgeError(f"run {folder.run_id!r} has no signed tree head yet")
     return b"\n".join(notes)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.record.merkle import check_inclusion, inclusion_proof, leaf_hash, root_of
 from ockham.record.note import VerifierKey, open_note, strict_base64
 from ockham.record.snapshots import complete_lines
@@ -92,6 +92,6 @@ def check_proof(proof: bytes, keys: Sequence[VerifierKey]) -> Proven:
 
 def _note(folder: RunFolder, attempt: int, rank: int) -> bytes:
     try:
-        return (folder.log(attempt, rank) / CHECKPOINT).read_bytes()
+        return read_file(folder.log(attempt, rank) / CHECKPOINT)
     except OSError:
         raise CannotJudgeError(f"log {attempt}-{rank} of {folder.run_id} has no signed tree head") from None

@@ -102,8 +102,8 @@ def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | No
 def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
     """Size -> root of every tree head of a log that one of `keys` has signed."""
     path, where = folder.log(attempt, rank), origin(folder.run_id, attempt, rank)
-    notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).exists() else b"")
-    if (path / CHECKPOINT).exists():
+    notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).is_file() else b"")
+    if (path / CHECKPOINT).is_file():
         notes.append((path / CHECKPOINT).read_bytes())
     found: dict[int, bytes] = {}
     for note in notes:

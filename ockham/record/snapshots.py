@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ockham.context import FIELDS, GAUGES, KNOBS
 from ockham.event import kind_of, number
-from ockham.record.folder import DERIVED
+from ockham.record.folder import DERIVED, open_file
 
 _ARROW: Mapping[str, pa.DataType] = {
     "float": pa.float64(),
@@ -56,7 +56,19 @@ _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 
 
 def tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
-    """Complete lines as one table for each kind: `contexts`, `decisions`, `events` (all events' envelopes)."""
+    """Complete lines as one table for each kind: `contexts`, `decisions`, `events` (all events' envelopes).
+
+    Raises:
+        ValueError: if a line is no event of ours: what a stranger wrote may be anything, at any depth.
+
+    """
+    try:
+        return _tables(lines)
+    except (KeyError, TypeError, AttributeError, OverflowError, pa.ArrowException) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
     columns: dict[str, dict[str, list[Any]]] = {
         kind: {name: [] for name in s.names} for kind, s in SCHEMAS.items()
     }
@@ -76,7 +88,7 @@ def tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
 
 def complete_lines(segment: Path, upto: int | None = None) -> tuple[list[bytes], int]:
     """The lines of a segment that end in a newline, and the number of their bytes; a torn tail is left alone."""
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         data = file.read() if upto is None else file.read(upto)
     end = data.rfind(b"\n") + 1
     return data[:end].split(b"\n")[:-1], end

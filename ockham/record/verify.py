@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.record.note import VerifierKey, parse_key
 from ockham.record.pin import pinned_heads
 from ockham.record.report import Report
@@ -41,7 +41,7 @@ def verify_run(
         progress: told the number of events of each segment that is done.
 
     Raises:
-        CannotJudgeError: if there is no log.
+        CannotJudgeError: if there is no log, or it cannot be read.
         BadInputError: if a pin is none, or of another run.
 
     """
@@ -133,7 +133,7 @@ def _is_file(text: str) -> bool:
 
 def _own_key(folder: RunFolder) -> VerifierKey | None:
     try:
-        return parse_key(str(json.loads(folder.run_json.read_bytes()).get("verifier_key")))
+        return parse_key(str(json.loads(read_file(folder.run_json)).get("verifier_key")))
     except (OSError, ValueError, AttributeError, BadInputError):
         return None
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ockham.record.cover import beside, beside_bytes, covered, log_of, made_of, segment_of
-from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.folder import DERIVED, RunFolder, read_file
 from ockham.record.report import Report
 from ockham.record.snapshots import SCHEMAS, complete_lines, parquet_bytes, rows_of, rows_together, tables
 
@@ -44,8 +44,8 @@ class _Claim:
     def end(self) -> bool:
         """Whether the file holds this and no more."""
         try:
-            data = self.path.read_bytes()
-            told = self.path.with_suffix(".json").read_bytes()
+            data = read_file(self.path)
+            told = read_file(self.path.with_suffix(".json"))
             return (
                 self.holds
                 and [segment["name"] for segment in self._segments] == self.made
@@ -83,7 +83,7 @@ def check_derived(folder: RunFolder, attempt: int, rank: int, report: Report) ->
         try:
             lines, _ = complete_lines(segment)
             made, told = tables(lines), segment_of(name, lines)
-        except (ValueError, KeyError, TypeError, pa.ArrowException):
+        except ValueError:
             broken |= {claim.path for claim in about_it}  # the lines themselves are broken: said already
             continue
         for claim in about_it:
@@ -100,6 +100,10 @@ def _claims(folder: RunFolder, attempt: int, rank: int, report: Report, log: set
     claims = []
     for kind in DERIVED:
         for path in sorted((folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")):
+            if not path.is_file():
+                what = "is no regular file: rebuild it"
+                report.add("derived", path.relative_to(folder.path), what)
+                continue
             report.count("Parquet files")
             claim = _Claim(path, kind)
             if log_of(path.name) and claim.made and set(claim.made) <= log:

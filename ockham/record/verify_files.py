@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from ockham.record.folder import RunFolder
+from ockham.errors import RunError
+from ockham.record.folder import RunFolder, open_file, read_file
 from ockham.record.report import Report
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_told import Told
@@ -37,7 +38,7 @@ def check_story(folder: RunFolder, place: tuple[int, int], told: Told, report: R
 def _policy(folder: RunFolder, revision: str, sequence: int, report: Report) -> None:
     report.count("policies")
     try:
-        found = hashlib.sha256(folder.policy(revision).read_bytes()).hexdigest()
+        found = hashlib.sha256(read_file(folder.policy(revision))).hexdigest()
     except OSError:
         found = ""
     if f"sha256:{found}" != revision:
@@ -48,15 +49,20 @@ def _policy(folder: RunFolder, revision: str, sequence: int, report: Report) -> 
 def check_checkpoints(folder: RunFolder, check: LogCheck, pruned: Collection[str], report: Report) -> None:
     """Files as recorded, and the tree head in the metadata is one of this log."""
     for saved, _ in check.told.checkpoints():
-        root = check.tree.root_at(saved["log_size"])
+        root = check.tree.root_at(int(saved["log_size"]))  # a schema's integer may be written 7.0
         if root is None or root.hex() != saved["log_root"]:
             what = f"names a root of {saved['log_size']} events that the log never had"
             report.add("tampering", saved["snapshot_id"], what, saved["sequence"])
         if saved["snapshot_id"] in pruned:
             continue
+        try:
+            path = folder.checkpoint(saved["snapshot_id"])
+        except RunError as error:  # a name that leaves the folder, or that no writer of ours gives
+            report.add("checkpoint", f"log/{check.attempt}-{check.rank}", str(error), saved["sequence"])
+            continue
         for file in saved["files"]:
             report.count("checkpoint files")
-            what = _file(folder.checkpoint(saved["snapshot_id"]), file, saved)
+            what = _file(path, file, saved)
             if what:
                 place = f"checkpoints/{saved['snapshot_id']}/{file['name']}"
                 report.add("checkpoint", place, what, saved["sequence"])
@@ -64,15 +70,16 @@ def check_checkpoints(folder: RunFolder, check: LogCheck, pruned: Collection[str
 
 def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
     """What is wrong with one file of a checkpoint; empty: nothing."""
+    digest, head = "", None
     try:
-        with (path / Path(file["name"]).name).open("rb") as opened:
+        with open_file(path / Path(file["name"]).name) as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()  # weights may be larger than memory
             opened.seek(0)
             head = metadata_of(opened) if file["name"].endswith(".safetensors") else {}
     except OSError:
-        return "is missing"
+        return "is missing, or no regular file"
     except ValueError:
-        head = None
+        pass  # no safetensors file, or a name that no file can have
     if digest != file["sha256"]:
         return "has other bytes than recorded"
     if head is None:

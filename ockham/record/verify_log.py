@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from ockham.record.folder import RunFolder, first_sequence
+from ockham.errors import CannotJudgeError
+from ockham.record.folder import RunFolder, first_sequence, open_file
 from ockham.record.note import NoteError, VerifierKey, open_note
 from ockham.record.report import LogReport, Report
 from ockham.record.tiles import WIDTH, tile_path, tile_sizes
@@ -45,8 +46,16 @@ class LogCheck:
         self.tree = Tree(self.path, {*self._heads, *self._pins})
 
     def read(self, workers: Executor) -> Iterator[int]:
-        """Judge all segments; gives the number of lines of each one that is done."""
-        tasks = list(self._tasks())
+        """Judge all segments; gives the number of lines of each one that is done.
+
+        Raises:
+            CannotJudgeError: if a segment cannot be read.
+
+        """
+        try:
+            tasks = list(self._tasks())
+        except OSError as error:
+            raise CannotJudgeError(f"{error.filename} cannot be read: {error.strerror}") from None
         for task, judged in zip(tasks, workers.map(judge, tasks), strict=True):
             segment = task.segment
             if first_sequence(segment) != task.first:
@@ -209,7 +218,7 @@ class LogCheck:
 
 def _world_size(segment: Path) -> int:
     """How many ranks the first line says there are; one where it is none, which is said elsewhere."""
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         try:
             return int(orjson.loads(file.readline())["data"]["world_size"])
         except (ValueError, KeyError, TypeError):
@@ -218,7 +227,7 @@ def _world_size(segment: Path) -> int:
 
 def _count_lines(segment: Path) -> int:
     count = 0
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         while data := file.read(CHUNK):
             count += data.count(b"\n")
     return count

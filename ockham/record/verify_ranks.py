@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from ockham.record.report import Report
+from ockham.record.report import MOST_FINDINGS, Report
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_told import Told
 
@@ -37,27 +38,29 @@ def _left(
     attempt: int, rank: int, left: Mapping[str, Any], place: Place, checks: Checks, report: Report
 ) -> None:
     before = checks.get((attempt, rank))
-    if before is None and left["from_size"] == 0:
+    size = int(left["from_size"])
+    if before is None and size == 0:
         return  # a rank that the attempt before did not have
-    root = before.tree.root_at(left["from_size"]) if before is not None else None
+    root = before.tree.root_at(size) if before is not None else None
     if root is None or root.hex() != left["from_root"]:
-        said = f"attempt {place[0]} was resumed from {left['from_size']} events of it with another root"
+        said = f"attempt {place[0]} was resumed from {size} events of it with another root"
         report.add("tampering", f"log/{attempt}-{rank}", said, 0)
     elif before is not None and checks[place].about.signed:
-        before.about.signed = max(
-            before.about.signed, left["from_size"]
-        )  # the new log's signature covers this root
+        before.about.signed = max(before.about.signed, size)  # the new log's signature covers this root
 
 
 def _missing(place: Place, checks: Checks, report: Report) -> None:
     """Every rank that an attempt began with has a log."""
     if place[1] != min(rank for attempt, rank in checks if attempt == place[0]):
         return
-    began = checks[place].told.world_size
-    for rank in range(began):
-        if (place[0], rank) not in checks:
-            said = f"is missing: {began} ranks began this attempt"
-            report.add("gap", f"log/{place[0]}-{rank}", said)
+    began = int(checks[place].told.world_size)
+    here = {rank for attempt, rank in checks if attempt == place[0]}
+    missing = itertools.filterfalse(
+        here.__contains__, range(began)
+    )  # a hostile number of ranks is not walked through
+    for rank in itertools.islice(missing, MOST_FINDINGS):
+        said = f"is missing: {began} ranks began this attempt"
+        report.add("gap", f"log/{place[0]}-{rank}", said)
 
 
 def _agree(first: Told, check: LogCheck, report: Report) -> None:

@@ -16,7 +16,7 @@ import orjson
 from ockham.errors import InvalidEventError
 from ockham.event import MAX_LINE_BYTES, TYPES, kind_of
 from ockham.record.bulk import CONTEXT, BulkReader, Event, struct_of
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, open_file
 from ockham.record.report import Report
 from ockham.record.schema import check_event, checker
 from ockham.record.snapshots import complete_lines
@@ -160,7 +160,7 @@ def _segments_before(task: Task) -> Iterator[Path]:
 
 def _backwards(segment: Path) -> Iterator[bytes]:
     """The whole lines of a file from its end; mostly the first few are enough."""
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         start = max(0, segment.stat().st_size - CHUNK)
         file.seek(start)
         data = file.read()
@@ -176,7 +176,7 @@ def _backwards(segment: Path) -> Iterator[bytes]:
 def _chunks(segment: Path) -> Iterator[tuple[bytes, list[bytes]]]:
     """The whole lines of a file, some at a time: as bytes and one by one."""
     rest = b""
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         while data := file.read(CHUNK):
             end = data.rfind(b"\n") + 1
             if not end:
@@ -188,7 +188,7 @@ def _chunks(segment: Path) -> Iterator[tuple[bytes, list[bytes]]]:
 
 def _tail(task: Task, segment: Path, whole: int, report: Report) -> None:
     """Bytes behind the last newline."""
-    with segment.open("rb") as file:
+    with open_file(segment) as file:
         file.seek(whole)
         tail = file.read()
     if not tail:

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from ockham.context import KNOBS
 from ockham.event import TYPES
 from ockham.record.bulk import CONTEXT, DECISION, Decided, Event, Left, Recorded
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.record.peers import OWN
 from ockham.record.report import Report
 from ockham.record.verify_told import Told
@@ -128,7 +128,7 @@ class Story:
         left = [given if left is UNSET else left for name, left, given in knobs if name not in OWN]
         shared = [data.hook, data.iter_num, data.micro_step, *left]
         self.told.left.append(int.from_bytes(hashlib.blake2b(orjson.dumps(shared), digest_size=8).digest()))
-        self.told.iterations.append(data.iter_num)
+        self.told.iterations.append(int(data.iter_num))
 
     def _left(self, sequence: int, data: Recorded, turned: Mapping[str, Any]) -> None:
         """The knobs as the context says they were left; a knob that neither turned nor differs needs no look."""
@@ -174,7 +174,7 @@ class Story:
     def _run_started(self, sequence: int, data: Mapping[str, Any]) -> None:
         self.told.world_size = data["world_size"]
         try:
-            digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
+            digest = hashlib.sha256(read_file(self.folder.run_json)).hexdigest()
         except OSError:
             digest = ""
         if digest != data["run_json_sha256"]:
@@ -208,7 +208,7 @@ class Story:
             raw = (
                 orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
                 if state is not None
-                else self.folder.blob(data["state_sha256"]).read_bytes()
+                else read_file(self.folder.blob(data["state_sha256"]))
             )
         except OSError:
             self.report.add("corruption", place, "the plugin state of a key frame is missing", sequence)

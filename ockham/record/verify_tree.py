@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ockham.record.folder import open_file, read_file
 from ockham.record.merkle import Frontier, leaf_hash, perfect_root, root_of_peaks
 from ockham.record.tiles import WIDTH, tile_path
 
@@ -96,7 +97,7 @@ class Tree:
         path: Path | None
         path, start = self._starts[block]
         while path is not None and len(found) < WIDTH:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 file.seek(start)
                 for line in file:
                     if len(found) == WIDTH or not line.endswith(b"\n"):
@@ -151,6 +152,6 @@ class Tree:
 def read_or_empty(path: Path) -> bytes:
     """The bytes of a file, none where it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError:
         return b""
