@@ -50,7 +50,7 @@ def rehearsed(plugin, batches, after=None):
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches=st.lists(batch, min_size=1, max_size=24), cut=st.integers(0, 23))
 def test_saved_anywhere_it_goes_on_as_if_nothing_had_happened(name, batches, cut):
     """State through JSON into a fresh object, at any batch of any run; and no run makes it raise."""
@@ -66,7 +66,7 @@ def test_saved_anywhere_it_goes_on_as_if_nothing_had_happened(name, batches, cut
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches=st.lists(batch, min_size=1, max_size=24))
 def test_what_is_not_finite_is_never_let_through(name, batches):
     """No update that a plugin forces, nothing accepted, no anchor moved; and no knob becomes senseless."""

@@ -112,7 +112,7 @@ def test_a_target_is_a_rate(target):
         OckhamGatePlugin(target=target)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.floats(0.1, 10), min_size=2, max_size=60),
     st.integers(1, 59),

@@ -138,7 +138,7 @@ def test_no_strange_value_passes_that_the_schema_refuses(honest, samples):
     assert tried > 3_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_no_changed_bytes_pass(honest, samples, data):
     """Bytes put in, taken out or changed anywhere: spacing, a key twice, another way to write a number."""
@@ -185,7 +185,7 @@ def test_lines_that_only_look_like_lines_together(honest):
     assert reader().read(split + b"\n", 3, 2) == [None, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(number=st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_are_canonical_for_both_or_left_alone(honest, samples, number):
     """msgspec writes 1e16 otherwise than orjson: such numbers go the slow way, and any other is written alike."""

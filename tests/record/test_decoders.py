@@ -24,7 +24,7 @@ from ockham.record.verify import verify_run
 from ockham.record.verify_files import metadata_of
 from tests.made import made_run
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 JUNK = st.binary(max_size=300)
 
 

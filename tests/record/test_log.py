@@ -56,7 +56,7 @@ def test_a_line_is_a_cloudevent(folder, log):
     assert (event.get_subject(), event.get_type()) == ("iter/7", "ockham.decision.made.v1")
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.floats(width=64), min_size=1, max_size=20))
 def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
     """Whatever double is judged, the log gives the same bits back; NaN stays NaN."""
