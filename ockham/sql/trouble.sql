@@ -3,5 +3,6 @@ select run_id, 'gap' as kind, sum(missing)::bigint as n from log_gaps group by a
 union all select run_id, 'not finite', count(*) from contexts
     where hook = 'batch' and not superseded and rank = 0 and not isfinite(task_loss) group by all
 union all select run_id, 'no end in the log', 1 from runs where state = 'UNFINISHED'
-union all select run_id, 'plugin failed', count(*) from events where type = 'ockham.plugin.failed.v1' group by all
+union all select run_id, 'plugin failed', count(distinct attempt) from events  -- each ends with its first; every rank writes it
+    where type = 'ockham.plugin.failed.v1' group by all
 order by run_id, kind

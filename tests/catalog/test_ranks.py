@@ -9,24 +9,39 @@ import pytest
 from ockham.catalog import Catalog
 from ockham.catalog.views import question, question_names
 from ockham.cli.why import story
+from ockham.errors import PluginError
+from ockham.plugin import OccamPlugin
 from ockham.record.folder import DERIVED, RunFolder
 from tests.made import made_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run of one rank, and the same one with a second rank that logged the same."""
+    """Runs of one rank, one of them ended by its plugin, and the same with a second rank that logged the same."""
     root = tmp_path_factory.mktemp("ranks")
     for name in ("one", "two"):
         made_run(root / name, "a", batches=240)
-    folder = RunFolder(root / "two", "a")
+        with pytest.raises(PluginError):
+            made_run(root / name, "failed", plugins=[Breaks()])
+    for run in ("a", "failed"):
+        _with_another_rank(RunFolder(root / "two", run))
+    return root
+
+
+class Breaks(OccamPlugin):
+    """Raises at its first batch."""
+
+    def on_batch_start(self, ctx):
+        raise ValueError(ctx.iter_num)
+
+
+def _with_another_rank(folder):
     for kind in DERIVED:
         shutil.rmtree(folder.path / kind, ignore_errors=True)
     folder.log(1, 1).mkdir()
     for segment in folder.segments(1, 0):
         second = segment.read_bytes().replace(b'"rank":0', b'"rank":1')
         (folder.log(1, 1) / segment.name).write_bytes(second)
-    return root
 
 
 def _plain(rows):
@@ -43,6 +58,7 @@ def test_every_saved_question_counts_a_decision_once(runs):
     for name in names:
         expected, found = (_plain(catalog.ask(name).to_pylist()) for catalog in (one, two))
         assert found == expected, name
+    assert {"run_id": "failed", "kind": "plugin failed", "n": 1} in two.ask("trouble").to_pylist()
     told = two.ask("why_skipped", run="a", iter=30).to_pylist()
     assert {row["rank"] for row in told} == {0, 1}
 
