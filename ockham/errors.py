@@ -60,15 +60,17 @@ class ContextError(OckhamError, AttributeError):
 
 
 class PluginError(OckhamError):
-    """A plugin raised. `plugin`, `hook` and `iter_num` say where; `__cause__` is what it raised."""
+    """A plugin raised. `plugin`, `hook` and `iter_num` say when, `place` in which file and line of its own code.
+
+    `place` is empty where none of its lines had run. `__cause__` is what it raised.
+    """
 
     exit_status = 1
 
     def __init__(self, plugin: str, hook: str, iter_num: int, cause: BaseException) -> None:
-        self.plugin, self.hook, self.iter_num = plugin, hook, iter_num
-        super().__init__(
-            f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
-        )
+        self.plugin, self.hook, self.iter_num, self.place = plugin, hook, iter_num, _place(cause)
+        told = f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
+        super().__init__(f"{told} ({self.place})" if self.place else told)
 
 
 class RankError(OckhamError):
@@ -107,6 +109,17 @@ class CannotJudgeError(OckhamError):
     """What was to be judged is missing or unreadable."""
 
     exit_status = 3
+
+
+def _place(cause: BaseException) -> str:
+    """The innermost line of the file that the chain had called: where to look, whatever library it went through."""
+    called = cause.__traceback__ and cause.__traceback__.tb_next  # behind the chain's own frame
+    place, frame = "", called
+    while called and frame:
+        if frame.tb_frame.f_code.co_filename == called.tb_frame.f_code.co_filename:
+            place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return place
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

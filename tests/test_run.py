@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -69,23 +71,27 @@ def test_knobs_start_each_batch_at_the_schedule(tmp_path):
 
 
 def test_a_plugin_that_raises_ends_the_run_valid(tmp_path):
-    """The error names plugin, hook and iteration; plugin.failed and run.finished stand in the log."""
+    """The error names plugin, hook, iteration and line; plugin.failed and run.finished stand in the log."""
 
     class Breaks(OccamPlugin):
         def on_batch_end(self, ctx):
             if ctx.iter_num == 2:
-                raise ZeroDivisionError("by zero")
+                json.loads("{")  # raised in a file of the library
 
     with (
         pytest.raises(
-            PluginError, match="plugin 'Breaks' failed in on_batch_end at iteration 2: ZeroDivisionError"
+            PluginError,
+            match=r"plugin 'Breaks' failed in on_batch_end at iteration 2: JSONDecodeError: .*test_run\.py:\d+\)$",
         ),
         Run(plugins=[Breaks()], runs=tmp_path, run_id="a") as run,
     ):
         loop(run, [1.0] * 5)
     found = read(tmp_path)
-    assert of("plugin.failed", found)[0]["error_type"] == "ZeroDivisionError"
+    assert of("plugin.failed", found)[0]["error_type"] == "JSONDecodeError"
     assert found[-1]["data"]["reason_code"] == "PLUGIN_FAILED"
+    source = Path(__file__).read_text(encoding="utf-8").splitlines()
+    line = next(at for at, text in enumerate(source, 1) if "raised in a file of" in text)
+    assert f"test_run.py:{line})" in found[-1]["data"]["message"]
 
 
 def test_an_error_in_the_loop_ends_the_run_valid(tmp_path):
