@@ -15,6 +15,7 @@ EXTRAS = {  # what `pip install "ockham[NAME]"` brings
     "dashboard": ("streamlit", "altair"),
     "spark": ("pyspark",),
     "s3": ("s3fs",),
+    "tiktoken": ("tiktoken",),
 }
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True)

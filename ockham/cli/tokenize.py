@@ -29,10 +29,12 @@ def tokenize(
       ockham tokenize my_texts/ --to my_tokens --encoding gpt2/
     """
     from ockham.nano.meter import loading
-    from ockham.nano.tokenize import find_text
+    from ockham.nano.tokenize import find_text, require_new, require_text
     from ockham.nano.tokenize import tokenize as write
     from ockham.nano.tokenizer import find_tokenizer
 
+    require_text(text)  # what costs nothing to see is said first
+    require_new(to)
     tokenizer = find_tokenizer(encoding)
     source = find_text(text)
     if source.passed_over:

@@ -39,6 +39,28 @@ class Source(NamedTuple):
     passed_over: list[str]
 
 
+def require_text(path: Path) -> None:
+    """Refuse a path where nothing is.
+
+    Raises:
+        DataError: if there is neither a file nor a folder.
+
+    """
+    if not path.exists():
+        raise DataError(f"no text at {str(path)!r}: give a file or a folder of text")
+
+
+def require_new(target: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        DataError: if it does, or is a file.
+
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(f"{target} is there already and not empty; give --to a new folder")
+
+
 def find_text(path: Path) -> Source:
     """All files of UTF-8 text at a path, in order of their names.
 
@@ -48,8 +70,7 @@ def find_text(path: Path) -> Source:
         DataError: if there is none.
 
     """
-    if not path.exists():
-        raise DataError(f"no text at {str(path)!r}: give a file or a folder of text")
+    require_text(path)
     found = (
         [(str(p.relative_to(path)), p) for p in sorted(path.rglob("*"))]
         if path.is_dir()
@@ -82,8 +103,7 @@ def tokenize(
         DataError: if the folder holds something already, or can't be written.
 
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} is there already and not empty; give --to a new folder")
+    require_new(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)

@@ -77,6 +77,10 @@ def find_tokenizer(name: str) -> Tokenizer:
     """
     folder = Path(name)
     if not folder.is_dir():
+        if "/" in name:
+            raise DataError(
+                f"no folder {name!r:.200}: give one with a tokenizer in it, or the name of an encoding"
+            )
         return _named(name)
     if (folder / RANKS).is_file():
         return read_tokenizer(folder)

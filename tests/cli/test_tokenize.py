@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -36,3 +37,16 @@ def test_the_verb(tmp_path, monkeypatch):
     refused = run(tmp_path / "texts", "--to", tmp_path / "other")
     assert isinstance(refused.exception, DataError)  # exit status 2, and gpt2's files are in no cache
     assert not (tmp_path / "other").exists()
+
+
+def test_mistakes_are_told_before_a_missing_package(tmp_path, monkeypatch):
+    """Whoever installs tiktoken at last should not learn then that the folder was misspelt."""
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    (tmp_path / "a.txt").write_text(WORDS)
+    for words, told in (
+        ((tmp_path / "gone", "--to", tmp_path / "out"), "no text at"),
+        ((tmp_path / "a.txt", "--to", tmp_path), "is there already"),
+        ((tmp_path / "a.txt", "--to", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
+        ((tmp_path / "a.txt", "--to", tmp_path / "out"), "pip install 'ockham[tiktoken]'"),
+    ):
+        assert told in str(run(*words).exception)
