@@ -98,9 +98,11 @@ def cut(side: Side, folder: RunFolder) -> Cut | None:
 def pinned(name: str, folder: RunFolder, rank: int = 0) -> Side | None:
     """A side of the evidence as it is now: the newest attempt, its last event, and the memory's last ACCEPT.
 
+    An attempt without a batch, as a resume that found nothing to do leaves it, is passed over where there is another.
     None where the run has no event of this rank.
     """
-    attempt = max((a for a, r in folder.logs() if r == rank), default=0)
+    attempts = [a for a, r in reversed(folder.logs()) if r == rank]
+    attempt = next((a for a in attempts if _has_batches(folder.segments(a, rank))), max(attempts, default=0))
     accepted: tuple[str, ...] = ()
     for _, line in _lines(folder.segments(attempt, rank)) if attempt else ():
         if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line:
@@ -110,6 +112,10 @@ def pinned(name: str, folder: RunFolder, rank: int = 0) -> Side | None:
     return (
         None if found is None or found.size == 0 else side._replace(through=found.size - 1, root=found.root)
     )
+
+
+def _has_batches(segments: Sequence[Path]) -> bool:
+    return any(_CONTEXT in line for _, line in _lines(segments))
 
 
 def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:

@@ -18,7 +18,7 @@ from ockham.record.derived import update
 from ockham.record.folder import RunFolder
 from ockham.record.log import LogWriter
 from tests.odr.checks import checked, record_text
-from tests.odr.runs import accepting, events_of
+from tests.odr.runs import FINISHED, accepting, events_of, make_run
 from tests.odr.samples import TODAY, put
 from tests.samples import REVISION, decision, run_folder
 
@@ -112,6 +112,17 @@ def test_a_run_is_pinned_as_it_is(runs):
     assert (side.attempt, side.through, side.decisions) == (1, len(events) - 1, (accepting(events),))
     assert side.root == cut(side, RunFolder(runs, "cand")).root
     assert pinned("candidate", RunFolder(runs, "none")) is None
+
+
+def test_an_attempt_without_a_batch_is_not_pinned(tmp_path):
+    """A resume that found nothing to do hides neither the batches before it nor the checkpoint that was accepted."""
+    found = make_run(tmp_path, "a")
+    folder = RunFolder(tmp_path, "a")
+    writer = LogWriter(folder, 2, 0, policy_revision=REVISION)
+    writer.append("run.finished", FINISHED)
+    writer.close()
+    side = pinned("candidate", folder)
+    assert (side.attempt, side.through, side.decisions) == (1, len(found) - 1, (accepting(found),))
 
 
 def test_the_root_is_the_tree_head_of_the_log(runs):
