@@ -167,6 +167,10 @@ def main(
                 facts=trainer.facts(), data=corpus.about, resumed=start, rank=ranks.rank,
                 world_size=ranks.world_size, gather=ranks.gather,
             )  # fmt: skip
+        if start and start.is_complete(chosen.max_iters):
+            if ranks.rank == 0:
+                cli.print_complete(run, start.iter_num)
+            return
         run_to_the_end(attempt, trainer, ranks, start)
 
 

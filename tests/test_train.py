@@ -232,14 +232,34 @@ def test_bad_input_is_one_clear_line(whole, words, told):
     assert sorted(os.listdir(folder / "runs")) == before
 
 
-def test_a_checkpoint_of_another_shape_is_refused(whole):
-    """Resuming with another width names the tensor; the run stays as it was."""
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("n_embd=32", "n_embd=32: the weights that it goes on from were made with n_embd=16"),
+        ("optimizer=muon", "were made with optimizer=adamw"),
+        ("n_head=1", "n_head=1: the weights that it goes on from were made with n_head=2"),
+        ("max_iters=39", "max_iters=39: the run has done 40 steps already"),
+    ],
+)
+def test_what_a_run_cannot_go_on_with_is_refused(whole, setting, told):
+    """The setting is named, and what it was; the run stays as it was."""
     folder, _ = whole
     logs = sorted((folder / "runs/whole/log").iterdir())
-    done = train(folder, "--run", "whole", "--resume", "--set", "n_embd=32")
+    done = train(folder, "--run", "whole", "--resume", "--set", setting)
     assert done.returncode == 2
-    assert "'wte.weight' is (256, 16) in the checkpoint and (256, 32) in the model" in done.stderr
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
     assert sorted((folder / "runs/whole/log").iterdir()) == logs
+
+
+def test_a_complete_run_is_left_as_it_is(whole):
+    """Resumed with nothing to do: exit 0, one sentence, not one byte written."""
+    folder, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs/whole").rglob("*")}
+    done = train(folder, "--run", "whole", "--resume")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "run 'whole' is already complete: 40 of 40 steps" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (folder / "runs/whole").rglob("*")} == before
 
 
 def test_other_data_is_refused_on_resume(whole, tmp_path):

@@ -17,6 +17,7 @@ import typer
 
 from ockham.cli.options import EXTRAS, RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
+from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, OckhamError
 

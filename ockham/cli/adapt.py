@@ -17,7 +17,7 @@ from ockham import nano
 from ockham.cli.checkpoints import saved_checkpoint
 from ockham.cli.options import RunsOption, resolve
 from ockham.cli.serving import go_on, put_on
-from ockham.cli.summary import print_summary
+from ockham.cli.summary import print_complete, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
 from ockham.policy_file import read_policy
 
@@ -106,6 +106,9 @@ def adapt(
         policy or (None if start else PRESET), overrides=[*_settings_of(measured), *policys], runs=runs,
         run_id=run or None, settings=told, facts=adaptation.trainer.facts(), data=adaptation.stream.about, resumed=start,
     )  # fmt: skip
+    if start and start.is_complete(adaptation.trainer.settings.max_iters):
+        print_complete(run, start.iter_num)
+        return
     raise typer.Exit(_run(attempt, adaptation, start))
 
 

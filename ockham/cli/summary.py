@@ -53,6 +53,12 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> N
         console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
 
 
+def print_complete(run_id: str, steps: int) -> None:
+    """Say that there is nothing to go on with; to stderr."""
+    told = f"run {run_id!r} is already complete: {steps} of {steps} steps, nothing to do; --set max_iters=MORE goes on"
+    print(told, file=sys.stderr)
+
+
 def _beside_band(name: str, rate: float, low: float, high: float, counts: Counts) -> str:
     """A rate and its band; one of too few is shown and not judged."""
     of, number, least = (

@@ -64,9 +64,12 @@ def settings_for(base: Base, overrides: Sequence[str], recorded: Mapping[str, An
         BadInputError: naming the setting and what it takes.
 
     """
+    asked = {text.partition("=")[0].strip() for text in overrides}
     start = {**base.settings, **STARTS, "vocab_size": base.vocab_size}
+    if "optimizer" in asked:  # its moments begin here: another one may be taken
+        del start["optimizer"]
     chosen = settings_from(overrides=overrides, base=recorded or start)
-    own = recorded or any(text.partition("=")[0].strip() == "min_lr" for text in overrides)
+    own = recorded or "min_lr" in asked
     return chosen if own else dataclasses.replace(chosen, min_lr=chosen.learning_rate)
 
 

@@ -1,4 +1,4 @@
-"""What the config.json of a Hugging Face folder says of its GPT-2: no weights are touched."""
+"""The architecture that weights are made for: what a Hugging Face folder's config.json says, and what a run keeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ockham.errors import CheckpointError, nearest
+from ockham.errors import BadInputError, CheckpointError, nearest
 
 CONFIG = "config.json"
 SIZES: Mapping[str, str] = {  # their name -> ours
@@ -17,6 +17,10 @@ ONLY: Mapping[str, Any] = {  # what this model computes; a file may leave it out
     "layer_norm_epsilon": 1e-5, "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
     "tie_word_embeddings": True, "add_cross_attention": False,
 }  # fmt: skip
+KEPT = (  # what weights, and the moments beside them, are made for
+    "n_layer", "n_head", "n_embd", "block_size", "bias", "gelu", "vocab_multiple", "optimizer", "norm", "positions",
+    "qk_norm", "activation", "logit_softcap",
+)  # fmt: skip
 _GELUS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
 
 
@@ -73,3 +77,17 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: a JSON object was expected")
     return value
+
+
+def keeps(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse another model, or another optimizer's state, than those that the weights and moments belong to.
+
+    Raises:
+        BadInputError: naming the setting, what was asked, and what it is.
+
+    """
+    for name in KEPT:
+        if name in recorded and asked.get(name, recorded[name]) != recorded[name]:
+            raise BadInputError(
+                f"{name}={asked[name]}: the weights that it goes on from were made with {name}={recorded[name]}, which stays"
+            )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ockham.errors import BadInputError, nearest
-from ockham.nano.architecture import architecture
+from ockham.nano.architecture import architecture, keeps
 from ockham.nano.recipe import RATES, only_gpt2, recipe_settings
 
 SIZES: Mapping[str, Mapping[str, Any]] = {
@@ -195,6 +195,7 @@ def settings_from(
         asked[name] = _read(name, text, known[name])
     if base is not None:
         values = {name: value for name, value in base.items() if name in known}
+        keeps(values, asked)
         if asked.get("init_from", values.get("init_from", "")) != values.get("init_from", ""):
             raise BadInputError(
                 f"init_from={asked['init_from']!r}: a run that goes on has its weights already"

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import CheckpointError
+from ockham.errors import BadInputError, CannotJudgeError, CheckpointError
 from ockham.record.folder import RunFolder, sync_folder
+from ockham.record.health import health
 
 STATE = "state.json"
 RESUMABLE_KEPT = 2
@@ -36,7 +37,7 @@ class StartingPoint(NamedTuple):
     """Where a run can go on: its newest resumable checkpoint, or its beginning where it has none yet.
 
     `settings` are the trainer's as the run was last under them; `path` and `snapshot_id` are None at the beginning;
-    `data` is what the run was started on.
+    `data` is what the run was started on; `ended` says how it ended (COMPLETED), None where it was killed.
     """
 
     iter_num: int
@@ -45,6 +46,21 @@ class StartingPoint(NamedTuple):
     state: dict[str, Any]
     settings: dict[str, Any]
     data: dict[str, Any]
+    ended: str | None = None
+
+    def is_complete(self, max_iters: int) -> bool:
+        """Whether the run has done all of these steps and said so: going on would add an attempt with nothing in it.
+
+        Raises:
+            BadInputError: if it has done more than these.
+
+        """
+        if max_iters < self.iter_num:
+            raise BadInputError(
+                f"max_iters={max_iters}: the run has done {self.iter_num} steps already; a run that goes on takes "
+                f"{self.iter_num} or more"
+            )
+        return self.iter_num == max_iters and self.ended == "COMPLETED"
 
 
 def snapshot_name(kind: str, iter_num: int, attempt: int) -> str:
@@ -95,14 +111,25 @@ def starting_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: 
 
     """
     folder = RunFolder(runs, run_id).require()
-    about = _json(folder.run_json)
+    about, ended = _json(folder.run_json), _ended(folder)
     for path in _resumable(folder)[:1]:
         state = _json(path / STATE)
         if len(each := state.get("ranks", [])) == world_size:
             state["run"] = each[rank]["run"]
         settings = {**about["settings"], **state.get("trainer", {}).get("settings", {})}
-        return StartingPoint(int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"])
-    return StartingPoint(0, None, None, {}, dict(about["settings"]), about["data"])
+        return StartingPoint(
+            int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"], ended
+        )
+    return StartingPoint(0, None, None, {}, dict(about["settings"]), about["data"], ended)
+
+
+def _ended(folder: RunFolder) -> str | None:
+    """The reason code of the end of the newest attempt."""
+    try:
+        found = health(folder, folder.last_attempt(), 0)
+    except CannotJudgeError:
+        return None
+    return found.reason_code if found.last == "run.finished" else None
 
 
 def _resumable(folder: RunFolder) -> list[Path]:

@@ -80,7 +80,8 @@ class RunFolder:
         except OSError as error:
             if self.path.exists():
                 raise RunError(
-                    f"run {self.run_id!r} exists in {self.runs}: go on with --resume, or take another --run ID"
+                    f"run {self.run_id!r} exists in {self.runs}: take another run ID, or go on with it (--resume; "
+                    "in a loop of your own resumed=ockham.starting_point(...))"
                 ) from None
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ockham.catalog import Catalog
 from ockham.cli import application
 from ockham.cli.checkpoints import saved_checkpoint
-from ockham.errors import BadInputError, CheckpointError, DataError, PolicyError, RunError
+from ockham.errors import BadInputError, DataError, PolicyError, RunError
 from ockham.nano.adapt import Adaptation, base_of, settings_for
 from ockham.nano.data import load_corpus
 from ockham.record.folder import RunFolder
@@ -179,6 +179,8 @@ def test_a_resumed_run_serves_what_the_uninterrupted_one_served(there, name):
         assert (context["given"], context["measured"]) == (was["given"], was["measured"])
     assert replay_run(folder, processes=1).identical
     assert verify_run(folder).sound
+    assert "already complete: 60 of 60 steps" in run(runs, "adapt", "--run", name, "--resume").stderr
+    assert folder.last_attempt() == 2
 
 
 def test_a_rollback_is_an_event_and_leads_to_the_checkpoint(there):
@@ -218,7 +220,7 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
         (DataError, "give text of the same kind", [*bare, "--data", str(tmp_path / "bins")]),
         (BadInputError, "did you mean 'h.0.mlp.c_fc'", [*bare, *new, "--lora", "h.0.mlp.cfc"]),
         (PolicyError, "did you mean 'adapt'", [*bare, *new, "--policy", "adpt"]),
-        (CheckpointError, "in the model", [*bare, *new, "--set", "n_embd=32"]),
+        (BadInputError, "were made with n_embd=16", [*bare, *new, "--set", "n_embd=32"]),
         (BadInputError, "takes --from RUN", ["adapt", *new]),
         (
             BadInputError,
