@@ -55,12 +55,13 @@ def expanded(setting: str) -> list[str]:
     """`gate.target=0.1..0.9` as nine settings; anything else as itself.
 
     Raises:
-        BadInputError: if a range has no numbers for ends.
+        BadInputError: if a range has no numbers for ends, or values are listed by commas.
 
     """
     key, _, text = setting.partition("=")
     low, dots, rest = text.partition("..")
     if not dots:
+        _no_list(setting, key, text)
         return [setting]
     high, _, number = rest.partition(":")
     try:
@@ -72,6 +73,17 @@ def expanded(setting: str) -> list[str]:
     if not 2 <= count <= MOST:
         raise BadInputError(f"--set {setting!r}: a range has 2 to {MOST} values")
     return [f"{key}={ends[0] + (ends[1] - ends[0]) * i / (count - 1):.12g}" for i in range(count)]
+
+
+def _no_list(setting: str, key: str, text: str) -> None:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        return
+    if len(values) > 1:
+        raise BadInputError(
+            f"--set {setting!r}: one value, or a range: {key}={min(values):g}..{max(values):g}:{len(values)}"
+        )
 
 
 def with_settings(policy: Policy, settings: Sequence[str]) -> Policy:

@@ -131,6 +131,12 @@ def test_bad_questions_are_refused(policies, settings, error):
         variants(load_policy("balanced"), policies, settings)
 
 
+def test_a_list_of_values_is_answered_with_the_range():
+    """Nine tools in ten take commas here: the refusal is the command to type."""
+    with pytest.raises(BadInputError, match=r"a range: gate\.target=0\.2\.\.0\.5:3$"):
+        variants(load_policy("balanced"), [], ["gate.target=0.2,0.3,0.5"])
+
+
 def test_a_run_without_contexts_cannot_be_asked(tmp_path):
     """Nothing recorded, nothing to ask about."""
     with Run("balanced", runs=tmp_path, run_id="a"):
