@@ -165,16 +165,21 @@ class ProgressLine:
 
 @contextlib.contextmanager
 def loading(source: object, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar for reading big data, shown once it has taken two seconds; one rank of many shows it."""
+    """A bar for reading big data, drawn once it has taken two seconds; one rank of many draws it."""
     console = Console(stderr=True, quiet=quiet)
     began = time.monotonic()
-    with Progress(
+    progress = Progress(
         TextColumn(f"reading {source}", markup=False), BarColumn(), DownloadColumn(), console=console,
         transient=True, disable=not console.is_terminal,
-    ) as progress:  # fmt: skip
-        task = progress.add_task("", visible=False)
+    )  # fmt: skip
+    task = progress.add_task("")
 
-        def told(done: int, whole: int) -> None:
-            progress.update(task, completed=done, total=whole, visible=time.monotonic() - began > 2)
+    def told(done: int, whole: int) -> None:
+        if time.monotonic() - began > 2:
+            progress.start()  # twice is nothing; not before, so that a mistake in the input is one clean line
+        progress.update(task, completed=done, total=whole)
 
+    try:
         yield told
+    finally:
+        progress.stop()

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from ockham.nano import Meter, ProgressLine
+from ockham.errors import DataError
+from ockham.nano import Meter, ProgressLine, loading, meter
 from ockham.nano.interrupt import Interrupt
 
 
@@ -94,3 +95,17 @@ def test_the_second_signal_does_not_wait():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_mistake_in_the_input_is_one_clean_line_on_a_terminal(monkeypatch, capsys):
+    """No bar is drawn, and so no escape sequence sent, before reading has taken two seconds."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
+    with pytest.raises(DataError), loading("texts") as progress:
+        progress(0, 10)
+        raise DataError("no text")
+    assert capsys.readouterr().err == ""
+    later = iter([0.0, 3.0, 3.0])
+    monkeypatch.setattr(meter.time, "monotonic", lambda: next(later, 3.0))
+    with loading("texts") as progress:
+        progress(5, 10)
+    assert "reading texts" in capsys.readouterr().err
