@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 _SHORT = ("run", "created, UTC", "state", "policy", "batches", "updated", "accepted", "val loss", "saved")
+_LESS = (
+    "saved",
+    "created, UTC",
+    "policy",
+    "accepted",
+    "batches",
+)  # left out first where a terminal is narrow
 _LIST = """
 select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate, s.evaluations, s.accepted, s.val_loss, s.compute_saved
 from runs r join run_summary s using (run_id) order by r.created
@@ -33,13 +40,19 @@ def register(app: typer.Typer) -> None:
 
 
 def runs(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOption = None) -> None:
-    """List all runs: state, policy, rates, loss."""
+    """List all runs: state, policy, rates, loss.
+
+    Examples:
+      ockham runs
+
+      ockham --runs /data/runs runs -f csv -o runs.csv
+    """
     from ockham.catalog import Catalog
     from ockham.catalog.remote import local_copy
 
     table = Catalog(local_copy(runs)).sql(_LIST)
     if form is None and output is None and sys.stdout.isatty():
-        write_rows(_SHORT, [_brief(row) for row in table.to_pylist()], "table")
+        write_rows(_SHORT, [_brief(row) for row in table.to_pylist()], "table", less=_LESS)
     else:
         write_table(table, form, output)
     if table.num_rows == 0:
@@ -88,7 +101,11 @@ def why(
     iteration: Annotated[int, typer.Argument(metavar="ITER", help="Optimizer step, from 0.")],
     runs: RunsOption = RUNS,
 ) -> None:
-    """Tell the chain of one batch in plain words: what was given, who decided what and why, what was done."""
+    """Tell the chain of one batch in plain words: what was given, who decided what and why, what was done.
+
+    Examples:
+      ockham why night-1 120
+    """
     from ockham.catalog import Catalog
     from ockham.catalog.remote import local_copy
     from ockham.cli.why import story

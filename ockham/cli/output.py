@@ -12,11 +12,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ockham.errors import BadInputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Format = Literal["table", "json", "jsonl", "csv", "tsv", "md", "parquet"]
 FormatOption = Annotated[
@@ -35,8 +38,16 @@ def write_rows(
     rows: Iterable[Sequence[Any]],
     form: Format | None = None,
     path: Path | None = None,
+    less: Sequence[str] = (),
 ) -> None:
     """Write rows in a form; a file is written whole or not at all.
+
+    Args:
+        columns: their names.
+        rows: a value for each column.
+        form: None: a table on a terminal, TSV in a pipe, or by the name of the file.
+        path: a file instead of stdout.
+        less: columns that a table leaves out, from the first on, until it fits the terminal.
 
     Raises:
         BadInputError: if the file can't be written.
@@ -46,7 +57,7 @@ def write_rows(
     if chosen == "parquet":
         raise BadInputError("-f parquet is for `query` and `ask`, with -o FILE")
     if path is None:
-        _write(chosen, columns, rows, sys.stdout)
+        _write(chosen, columns, rows, sys.stdout, less)
         return
     text = io.StringIO()
     _write(chosen, columns, rows, text)
@@ -122,9 +133,15 @@ def shown(value: Any) -> str:
     )
 
 
-def _write(form: Format, columns: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
+def _write(
+    form: Format,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    out: IO[str],
+    less: Sequence[str] = (),
+) -> None:
     if form == "table":
-        _table(columns, list(rows), out)
+        _table(columns, list(rows), out, less)
     elif form == "json":
         found = [dict(zip(columns, map(strict, row), strict=True)) for row in rows]
         out.write(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
@@ -146,9 +163,30 @@ def _write(form: Format, columns: Sequence[str], rows: Iterable[Sequence[Any]], 
             out.write("| " + " | ".join(shown(value).replace("|", "\\|") for value in row) + " |\n")
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str]) -> None:
-    from rich import box
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str], less: Sequence[str]) -> None:
     from rich.console import Console
+
+    console = Console(file=out, highlight=False)
+    kept = list(columns)
+    for name in (*less, None):
+        table = _drawn(kept, [[row[columns.index(each)] for each in kept] for row in rows[:TERMINAL_ROWS]])
+        natural = console.measure(table, options=console.options.update(width=MOST_COLUMNS)).maximum
+        if natural <= console.width or name is None:
+            break
+        kept.remove(name)
+    console.width = max(
+        console.width, min(natural, MOST_COLUMNS)
+    )  # a folded table cannot be read; a long line can
+    console.print(table)
+    if len(kept) < len(columns):
+        left_out = ", ".join(name for name in columns if name not in kept)
+        sys.stderr.write(f"left out, to fit the terminal: {left_out}; -f tsv shows all\n")
+    if len(rows) > TERMINAL_ROWS:
+        sys.stderr.write(f"{TERMINAL_ROWS} of {len(rows)} rows are shown; -f tsv shows all\n")
+
+
+def _drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -159,16 +197,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str]) 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in rows[:TERMINAL_ROWS]:
+    for row in rows:
         table.add_row(*(Text(_short(value)) for value in row))
-    console = Console(file=out, highlight=False)
-    natural = console.measure(table, options=console.options.update(width=MOST_COLUMNS)).maximum
-    console.width = max(
-        console.width, min(natural, MOST_COLUMNS)
-    )  # a folded table cannot be read; a long line can
-    console.print(table)
-    if len(rows) > TERMINAL_ROWS:
-        sys.stderr.write(f"{TERMINAL_ROWS} of {len(rows)} rows are shown; -f tsv shows all\n")
+    return table
 
 
 def _short(value: Any) -> str:
