@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ from ockham.cli.output import FormatOption, OutputOption, write_rows, write_tabl
 from ockham.errors import BadInputError, QueryError
 
 RUNS = Path("runs")
+_VIEWS = "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
+_COLUMNS = 'select "column", type, comment as meaning from data_dictionary where view = $view'
 Parameters = Annotated[
     list[str] | None,
     typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of $NAME in the SQL; may be repeated.", show_default=False),
@@ -129,34 +131,29 @@ def schema(
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:
-    """List the views, or the columns of one, with types and meanings."""
+    """List the views, or the columns of one, with types and meanings.
+
+    Examples:
+      ockham schema
+
+      ockham schema gate_decisions
+    """
     from ockham.catalog import Catalog
     from ockham.errors import nearest
 
     catalog = Catalog(runs, only=[])
     if not view:
-        write_table(
-            catalog.sql(
-                "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
-            ),
-            form,
-        )
+        write_table(catalog.sql(_VIEWS), form)
         return
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary")]
     if view not in names:
         raise BadInputError(f"no view {view!r}{nearest(view, names)}")
-    write_table(
-        catalog.sql(
-            'select "column", type, comment as meaning from data_dictionary where view = $view',
-            {"view": view},
-        ),
-        form,
-    )
+    write_table(catalog.sql(_COLUMNS, {"view": view}), form)
 
 
 def export(
     to: Annotated[Path, typer.Option("--to", help="A .duckdb file, or a folder for Parquet or CSV.")],
-    kind: Annotated[str, typer.Option("--kind", help="duckdb, parquet or csv; default: by the name.")] = "",
+    form: Annotated[Literal["duckdb", "parquet", "csv"] | None, typer.Option("--format", "-f", help="Default: by the name.", show_default=False)] = None,
     evidence: Annotated[bool, typer.Option("--evidence", help="The log of --run itself, with a verifier that is one file (zip).")] = False,
     run: Run = "",
     runs: RunsOption = RUNS,
@@ -168,7 +165,7 @@ def export(
     Examples:
       ockham export --to night-1.duckdb --run night-1
 
-      ockham export --to shared/ --kind parquet
+      ockham export --to shared/ -f csv
     """
     if evidence:
         _evidence(runs, run, to)
@@ -176,9 +173,7 @@ def export(
     from ockham.catalog.export import export_views
     from ockham.catalog.remote import local_copy
 
-    chosen = kind or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
-    if chosen not in ("duckdb", "parquet", "csv"):
-        raise BadInputError(f"--kind {chosen!r}: duckdb, parquet or csv")
+    chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
     runs = local_copy(runs)
     count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
     typer.echo(f"{to}: {count} rows of {chosen}; manifest.json names the logs and where they stood", err=True)

@@ -32,7 +32,7 @@ def compare(
     `difference` is b - a; of Occam Quotients it is b/a - 1. Compute is counted in forwards: 1 for each batch, and
     for each update b more, the measured cost of backward and optimizer.
 
-    Example:
+    Examples:
       ockham compare night-1 night-2
     """
     from ockham.study.compare import Row
@@ -92,7 +92,7 @@ def ablate(
     Each arm and seed is an `ockham train` process and a run in the log, on the same batches in the same order. An
     interrupted study goes on where it stopped. `_pm` is half a 95 % interval over the seeds.
 
-    Example:
+    Examples:
       ockham ablate --preset balanced --set max_iters=600 --seeds 1,2,3
     """
     from ockham.study.ablate import Plan

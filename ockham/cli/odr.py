@@ -12,7 +12,19 @@ import typer
 
 from ockham.cli.odr_evidence import add_to as add_evidence_to
 from ockham.cli.odr_life import add_to
-from ockham.cli.odr_options import HERE, Codes, FailOn, Folder, Format, Graph, Output, today
+from ockham.cli.odr_options import (
+    HERE,
+    FailFrom,
+    FailOn,
+    Folder,
+    Format,
+    FormatOfFindings,
+    Graph,
+    Ignore,
+    Output,
+    Select,
+    today,
+)
 from ockham.cli.options import RunsOption
 
 if TYPE_CHECKING:
@@ -36,14 +48,22 @@ def lint(
         list[Path] | None, typer.Argument(help="Only these records; the others are read for links.")
     ] = None,
     folder: Folder = HERE,
-    form: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
-    select: Codes = None,
-    ignore: Codes = None,
-    fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
+    form: FormatOfFindings = Format.text,
+    select: Select = None,
+    ignore: Ignore = None,
+    fail_on: FailFrom = FailOn.error,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is marked [*] first.")] = False,
     output: Output = None,
 ) -> None:
-    """Check form, links and claims of all records, without a log."""
+    """Check form, links and claims of all records, without a log.
+
+    Examples:
+      ockham odr lint
+
+      ockham odr lint odr/0012-skip-two-batches.md --fix
+
+      ockham odr lint -f github --fail-on warning
+    """
     from ockham.odr.fix import fix_folder
     from ockham.odr.lint import lint_folder, only
 
@@ -59,10 +79,10 @@ def check(
     wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
     folder: Folder = HERE,
     runs: RunsOption = Path("runs"),
-    form: Annotated[Format, typer.Option("--format", "-f")] = Format.text,
-    select: Codes = None,
-    ignore: Codes = None,
-    fail_on: Annotated[FailOn, typer.Option()] = FailOn.error,
+    form: FormatOfFindings = Format.text,
+    select: Select = None,
+    ignore: Ignore = None,
+    fail_on: FailFrom = FailOn.error,
     fix: Annotated[bool, typer.Option("--fix", help="In drafts: tick the boxes, and fill in a missing outcome, as they came out.")] = False,
     attest: Annotated[bool, typer.Option("--attest", help="Write what came out, signed, into the ledger beside the runs.")] = False,
     output: Output = None,
@@ -70,6 +90,13 @@ def check(
     """Lint, then recompute from the log what the records claim: values, quotients, verdicts.
 
     Exit status: 0 clean, 1 findings, 2 bad input, 3 cannot judge.
+
+    Examples:
+      ockham odr check
+
+      ockham odr check 12 --fix
+
+      ockham odr check -f sarif -o odr.sarif
     """
     from ockham.odr.ask import guarded
     from ockham.odr.check import check as checked
@@ -107,7 +134,13 @@ def _told(done: int, whole: int, name: str) -> None:
 
 @app.command()
 def explain(code: Annotated[str, typer.Argument(help="A code such as ODR304, or its beginning.")]) -> None:
-    """Say what a code means and how to mend it."""
+    """Say what a code means and how to mend it.
+
+    Examples:
+      ockham odr explain ODR304
+
+      ockham odr explain ODR5
+    """
     from ockham.odr.codes import expand, explain
 
     print("\n\n".join(explain(known) for known in sorted(expand([code]))))
@@ -160,7 +193,13 @@ def index(
     folder: Folder = HERE,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; 1 if it is old.")] = False,
 ) -> None:
-    """Write the list of all records into the folder's README.md, between two marks."""
+    """Write the list of all records into the folder's README.md, between two marks.
+
+    Examples:
+      ockham odr index
+
+      ockham odr index --check
+    """
     from ockham.errors import BadInputError
     from ockham.odr.folder import INDEX, read_folder, write_record
     from ockham.odr.graph import index as indexed
@@ -180,9 +219,16 @@ def index(
 
 @app.command()
 def graph(
-    folder: Folder = HERE, form: Annotated[Graph, typer.Option("--format", "-f")] = Graph.mermaid
+    folder: Folder = HERE,
+    form: Annotated[Graph, typer.Option("--format", "-f", help="How it is written.")] = Graph.mermaid,
 ) -> None:
-    """Show who superseded whom."""
+    """Show who superseded whom.
+
+    Examples:
+      ockham odr graph
+
+      ockham odr graph -f dot
+    """
     from ockham.odr.folder import read_folder
     from ockham.odr.graph import GRAPHS
 

@@ -20,8 +20,10 @@ def add_to(app: typer.Typer) -> None:
 def register(record: Which, folder: Folder = HERE, runs: RunsOption = Path("runs")) -> None:
     """Fix the constraints of a record in the ledger before the candidate run begins; check then proves the order.
 
-    Example:
-      ockham odr register 12      (then train the candidate, then `ockham odr evidence 12 ...`)
+    Then train the candidate, and name it with `ockham odr evidence`.
+
+    Examples:
+      ockham odr register 12
     """
     from ockham.odr.folder import find
     from ockham.odr.life import write_all
@@ -41,7 +43,7 @@ def evidence(
 ) -> None:
     """Pin runs as the evidence of a draft: their logs up to now, with root and accepting decision.
 
-    Example:
+    Examples:
       ockham odr evidence 12 --baseline night-1 --candidate night-2
     """
     from ockham.odr.folder import find, read_folder
@@ -57,7 +59,13 @@ def pack(
     folder: Folder = HERE,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Copy the pinned logs, compressed, into evidence/ beside the records, so that they can be checked anywhere."""
+    """Copy the pinned logs, compressed, into evidence/ beside the records, so that they can be checked anywhere.
+
+    Examples:
+      ockham odr pack 12
+
+      ockham odr pack
+    """
     from ockham.odr.folder import find, read_folder
     from ockham.odr.measure import pack_record
 

@@ -33,7 +33,13 @@ def new(
     runs: RunsOption = Path("runs"),
     number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
 ) -> None:
-    """Write a draft under the next free number; with two runs, their evidence and measured values are filled in."""
+    """Write a draft under the next free number; with two runs, their evidence and measured values are filled in.
+
+    Examples:
+      ockham odr new "Move to preset tight"
+
+      ockham odr new "Move to preset tight" --baseline night-1 --candidate night-2 --owner alice
+    """
     from ockham.odr.draft import draft
     from ockham.odr.folder import find, read_folder
     from ockham.odr.life import new_record
@@ -59,7 +65,13 @@ def list_records(
     status: Annotated[list[str] | None, typer.Option(help="Only these; may be given again.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only records with one of these tags.")] = None,
 ) -> None:
-    """List the records: id, status, verdict, day, title."""
+    """List the records: id, status, verdict, day, title.
+
+    Examples:
+      ockham odr list
+
+      ockham odr list --status accepted --status proposed
+    """
     from ockham.errors import BadInputError, nearest
     from ockham.odr.folder import read_folder
 
@@ -81,7 +93,11 @@ def list_records(
 
 
 def show(record: Which, folder: Folder = HERE) -> None:
-    """Print one record."""
+    """Print one record.
+
+    Examples:
+      ockham odr show 12
+    """
     from ockham.odr.folder import find, read_folder
 
     print("\n".join(find(read_folder(folder), record).lines).rstrip("\n"))
@@ -92,7 +108,13 @@ def status(
     to: Annotated[str, typer.Argument(help="proposed, accepted, rejected, retired or draft.")],
     folder: Folder = HERE,
 ) -> None:
-    """Give a record another status, its day, and from acceptance on a lock."""
+    """Give a record another status, its day, and from acceptance on a lock.
+
+    Examples:
+      ockham odr status 12 proposed
+
+      ockham odr status 12 accepted
+    """
     from ockham.errors import BadInputError
     from ockham.odr.folder import find
     from ockham.odr.life import to_status, write_all
@@ -114,7 +136,11 @@ def supersede(
     by: Annotated[str, typer.Option(help="The accepted record that takes its place.")],
     folder: Folder = HERE,
 ) -> None:
-    """Write on both sides that one record takes the place of another."""
+    """Write on both sides that one record takes the place of another.
+
+    Examples:
+      ockham odr supersede 12 --by 17
+    """
     from ockham.odr.folder import find, read_folder
     from ockham.odr.life import supersede as superseded
     from ockham.odr.life import write_all
@@ -124,9 +150,19 @@ def supersede(
 
 
 def renumber(
-    record: Which, folder: Folder = HERE, number: Annotated[int | None, typer.Option()] = None
+    record: Which,
+    folder: Folder = HERE,
+    number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
 ) -> None:
-    """Give a draft or proposed record another number, in its file's name, id, heading and links."""
+    """Give a draft or proposed record another number, in its file's name, id, heading and links.
+
+    After two branches took the same number; without --number it takes the next free one.
+
+    Examples:
+      ockham odr renumber odr/0012-skip-two-batches.md
+
+      ockham odr renumber 12 --number 20
+    """
     from ockham.errors import BadInputError
     from ockham.odr.folder import find, next_number, read_folder
     from ockham.odr.life import renumber as renumbered
@@ -149,7 +185,11 @@ def upgrade(
     folder: Folder = HERE,
     owner: Annotated[list[str] | None, typer.Option(help="Who answers for it; may be given again.")] = None,
 ) -> None:
-    """Make a draft of a bare record in the style of the old documents; the old file stays."""
+    """Make a draft of a bare record in the style of the old documents; the old file stays.
+
+    Examples:
+      ockham odr upgrade old/0003-use-adamw.md --owner alice
+    """
     from ockham.errors import BadInputError
     from ockham.odr.life import new_record, taken_numbers
     from ockham.odr.upgrade import read_bare, upgraded_text

@@ -13,7 +13,12 @@ Folder = Annotated[
     Path, typer.Option("--dir", envvar="OCKHAM_ODR", help="Folder of the records.", show_default=True)
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")]
-Codes = Annotated[list[str] | None, typer.Option(help="Code or its beginning (ODR5); may be given again.")]
+Select = Annotated[
+    list[str] | None, typer.Option(help="Only this code, or beginning of codes (ODR5); may be given again.")
+]
+Ignore = Annotated[
+    list[str] | None, typer.Option(help="Not this code, or beginning of codes; may be given again.")
+]
 Which = Annotated[str, typer.Argument(help="Its id, number or file name.")]
 HERE = Path("odr")
 
@@ -41,6 +46,10 @@ class FailOn(StrEnum):
 
     error = "error"
     warning = "warning"
+
+
+FormatOfFindings = Annotated[Format, typer.Option("--format", "-f", help="How findings are written.")]
+FailFrom = Annotated[FailOn, typer.Option(help="From which weight on a finding gives exit status 1.")]
 
 
 def today() -> dt.date:

@@ -172,6 +172,11 @@ def repair(
     """Rebuild what is derived: Parquet files and tiles. The log itself is never touched.
 
     Parquet of a run is compacted while it goes on and at its end; --compact is for a run that was killed.
+
+    Examples:
+      ockham repair night-1
+
+      ockham repair night-1 --compact
     """
     from ockham.record.folder import RunFolder
     from ockham.record.repair import compact as compact_files
@@ -192,6 +197,9 @@ def keygen() -> None:
     """Make the signing key, if there is none, and print the verifier key that auditors need.
 
     The key lies in $OCKHAM_KEY_DIR, else in the configuration folder of the user, readable by the user alone.
+
+    Examples:
+      ockham keygen > ockham.key.pub
     """
     from ockham.record.note import KEY_FILE, key_folder, signer
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ockham.cli import application
+from ockham.cli import application, live
 from tests.made import made_run
 
 
@@ -40,6 +40,18 @@ def test_runs_in_a_pipe_are_tsv(runs):
     assert lines[0].split("\t")[:3] == ["run_id", "created", "state"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["night-1", "night-2"]
     assert done.stderr == ""
+
+
+def test_the_list_of_runs_fits_a_narrow_terminal(capsys, monkeypatch):
+    """Columns are left out, the least needed first, and named; a wide terminal shows all."""
+    row = ("run-20261125-120000-12345", "2026-11-25 12:00", "UNFINISHED", "production_balanced", 6000, "61.3%", "5 of 60", "2.2441", "24.6%")  # fmt: skip
+    for width, gone in ((80, "created, UTC"), (200, "")):
+        monkeypatch.setenv("COLUMNS", str(width))
+        live.write_rows(live._SHORT, [row], "table", less=live._LESS)
+        shown, told = capsys.readouterr()
+        assert max(map(len, shown.splitlines())) <= width
+        assert (row[0] in shown, "val loss" in shown, gone in told) == (True, True, True)
+        assert bool(told) == bool(gone)
 
 
 def test_no_runs_is_clean_and_says_so(tmp_path):
@@ -184,6 +196,8 @@ def test_export(runs, tmp_path):
     done = ockham(runs, "export", "--to", str(tmp_path / "out"), "--run", "night-2")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out/manifest.json").read_text())["logs"][0]["run_id"] == "night-2"
+    assert ockham(runs, "export", "--to", str(tmp_path / "csv"), "-f", "csv").returncode == 0
+    assert (tmp_path / "csv" / "decisions.csv").is_file()
 
 
 def test_hostile_names_do_not_reach_the_terminal(tmp_path):
