@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ockham.context import CODE_PATTERN, FIELDS, GAUGES, KNOBS, REQUIRED
-from ockham.event import lossless
+from ockham.event import SPECVERSION, lossless, type_name
 
 DECISION, CONTEXT = "decision.made", "context.recorded"
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -26,13 +26,14 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Number = Int | Annotated[float, Meta(gt=-1e15, lt=1e15)] | Literal["NaN", "Infinity", "-Infinity"]
 KnobValue = Number | bool | list[Number]
 _KINDS: Mapping[str, Any] = {"float": Number, "int": Int, "bool": bool, "str": str, "floats": list[Number]}
-_LONG = 64_000  # bytes of data; near the limit of a line the slow reading counts exactly
+_LONG = 64_000  # bytes; near the limit of a line the slow reading counts exactly
 _MOST_KNOWN = 4096  # names seen before; a hostile log must not fill the memory with them
-_HEAD = (  # of source, attempt and rank; gives ID, kind, day and data
-    rb'^\{"specversion":"1\.0","id":"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})",'
-    rb'"source":"%s","type":"ockham\.([a-z_.]+)\.v1","subject":"[^"\x00-\x1f]{1,200}",'
-    rb'"time":"([0-9]{4}-[0-9]{2}-[0-9]{2})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z",'
-    rb'"dataschema":"urn:ockham:\2\.v1","data":(\{"sequence":[0-9]+,"attempt":%d,"rank":%d,[^\n]*\})\}$'
+_BEFORE_SOURCE = '","source":"'
+_AT_SOURCE = len('{"specversion":"1.0","id":"') + 36  # an ID always has 36 characters
+# Of many lines at once, one under the other; without a group for each the engine keeps no stack of them.
+_IDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\n|\Z))+")
+_TIMES = re.compile(
+    r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z(?:\n|\Z))+"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 _REVISION = re.compile(r"sha256:[0-9a-f]{64}")
@@ -154,57 +155,58 @@ class BulkReader:
     """
 
     def __init__(self, source: str, attempt: int, rank: int) -> None:
-        self._heads = re.compile(_HEAD % (re.escape(source.encode()), attempt, rank), re.MULTILINE)
+        self._place = (attempt, rank)
         self._readers = [
-            (kind, kind.encode(), msgspec.json.Decoder(type_))
-            for kind, type_ in ((DECISION, Decided), (CONTEXT, Recorded))
+            (
+                kind,
+                f'{_BEFORE_SOURCE}{source}","type":"{type_name(kind)}"'.encode(),
+                _line_reader(source, kind, data),
+            )
+            for kind, data in ((DECISION, Decided), (CONTEXT, Recorded))
         ]
         self._encoder = msgspec.json.Encoder()
-        self._days: set[bytes] = set()
-        self._known: set[tuple[str, ...]] = set()
+        self._days: set[str] = set()
+        self._known: set[tuple[Any, ...]] = set()
 
-    def read(self, chunk: bytes, first: int, count: int) -> list[Event | None]:
-        """The event of each of `count` whole lines, None where the slow reading must look.
+    def read(self, raws: Sequence[bytes], first: int) -> list[Event | None]:
+        """The event of each line, None where the slow reading must look.
 
         Args:
-            chunk: the lines, each ended by its newline.
+            raws: the lines, without their newlines.
             first: sequence of the first one.
-            count: how many there are.
 
         """
-        found: list[Event | None] = [None] * count
-        if not chunk.isascii() or b"\\" in chunk:
-            return found
-        heads = self._heads.findall(chunk)  # each match is a line of its own: nothing in it can be a newline
-        if len(heads) != count:
-            return found
-        known, days = self._known, self._days
-        for kind, name, reader in self._readers:
-            at = [i for i, head in enumerate(heads) if head[1] == name]
-            for i, data in zip(at, self._data(reader, [heads[i][3] for i in at]), strict=False):
-                id_, _, day, text = heads[i]
-                if (
-                    data.sequence == first + i
-                    and len(text) < _LONG
-                    and (day in days or self._is_day(day))
-                    and ((names := _names(data)) in known or self._are_names(data, names))
+        found: list[Event | None] = [None] * len(raws)
+        known = self._known
+        for kind, mark, reader in self._readers:
+            at = [i for i, raw in enumerate(raws) if raw.startswith(mark, _AT_SOURCE)]
+            for i, line in zip(at, self._lines(reader, [raws[i] for i in at]), strict=False):
+                data = line.data
+                if data.sequence == first + i and (
+                    (names := _names(data)) in known or self._are_names(data, names)
                 ):
-                    found[i] = (kind, id_.decode(), data)
+                    found[i] = (kind, line.id, data)
         return found
 
-    def _data(self, reader: Any, texts: list[bytes]) -> list[Any]:
+    def _lines(self, reader: Any, raws: list[bytes]) -> list[Any]:
         """All of them, or none where one is not what we write."""
-        whole = b"\n".join(texts) + b"\n"
+        whole = b"\n".join(raws) + b"\n"
+        if not raws or not whole.isascii() or b"\\" in whole or max(map(len, raws)) > _LONG:
+            return []
         try:
             read: list[Any] = reader.decode_lines(whole)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return []
-        return read if self._encoder.encode_lines(read) == whole else []
+        if self._encoder.encode_lines(read) != whole:
+            return []
+        ids, times = "\n".join([line.id for line in read]), "\n".join([line.time for line in read])
+        good = _IDS.fullmatch(ids) and _TIMES.fullmatch(times)
+        return read if good and all(map(self._is_day, {line.time[:10] for line in read})) else []
 
-    def _are_names(self, data: Any, names: tuple[str, ...]) -> bool:
-        """Whether codes, revision and names are such as the schema asks."""
-        revision, *others = names
-        good = _REVISION.fullmatch(revision) is not None
+    def _are_names(self, data: Any, names: tuple[Any, ...]) -> bool:
+        """Whether place, codes, revision and names are such as the schema asks."""
+        attempt, rank, revision, *others = names
+        good = (attempt, rank) == self._place and _REVISION.fullmatch(revision) is not None
         if type(data) is Decided:
             plugin, action, reason_code, *others = others
             codes = CODE_PATTERN.fullmatch(action) and CODE_PATTERN.fullmatch(reason_code)
@@ -214,9 +216,11 @@ class BulkReader:
             self._known.add(names)
         return good
 
-    def _is_day(self, day: bytes) -> bool:
+    def _is_day(self, day: str) -> bool:
+        if day in self._days:
+            return True
         try:
-            dt.date.fromisoformat(day.decode())
+            dt.date.fromisoformat(day)
         except ValueError:
             return False
         if len(self._days) < _MOST_KNOWN:
@@ -224,11 +228,23 @@ class BulkReader:
         return True
 
 
-def _names(data: Any) -> tuple[str, ...]:
-    """Texts that recur: what was good once need not be looked at again."""
+def _line_reader(source: str, kind: str, data: Any) -> Any:
+    """Reads whole lines of one kind: the envelope in the order in which it is written."""
+    members = [
+        ("specversion", Literal[SPECVERSION]), ("id", str), ("source", Literal[source]), ("type", Literal[type_name(kind)]),
+        ("subject", Annotated[str, Meta(min_length=1, max_length=200)]), ("time", str),
+        ("dataschema", Literal[f"urn:ockham:{kind}.v1"]), ("data", data),
+    ]  # fmt: skip
+    return msgspec.json.Decoder(msgspec.defstruct("Line", members, forbid_unknown_fields=True, gc=False))
+
+
+def _names(data: Any) -> tuple[Any, ...]:
+    """Place and texts, which recur: what was good once need not be looked at again."""
     if type(data) is Decided:
-        return (data.policy_revision, data.plugin, data.action, data.reason_code, *data.numbers)
+        return (
+            data.attempt, data.rank, data.policy_revision, data.plugin, data.action, data.reason_code, *data.numbers
+        )  # fmt: skip
     given, measured = data.given.custom, data.measured.custom
     if given is UNSET and measured is UNSET:
-        return (data.policy_revision, *data.seconds)
-    return (data.policy_revision, *data.seconds, *(given or ()), *(measured or ()))
+        return (data.attempt, data.rank, data.policy_revision, *data.seconds)
+    return (data.attempt, data.rank, data.policy_revision, *data.seconds, *(given or ()), *(measured or ()))
