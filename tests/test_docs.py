@@ -85,7 +85,7 @@ def test_every_snippet_of_python_runs(name, tmp_path, monkeypatch):
         assert ctx.learning_rate == 0.5
         assert ctx.notes[0].reason_code == "LOSS_OVER_CEILING"
         assert check_plugin(space["Cautious"])
-        assert space["run"].counts["batches"] == 30
+        assert space["run"].counts.batches == 30
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ockham.errors import RunError
+from ockham.errors import BadInputError, RunError
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
 EXTRAS = {  # what `pip install "ockham[NAME]"` brings
@@ -19,6 +19,11 @@ EXTRAS = {  # what `pip install "ockham[NAME]"` brings
 }
 RunsOption = Annotated[
     Path, typer.Option("--runs", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True)
+]
+
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="Verifier key that you trust, or a file that holds it.", show_default=False),
 ]
 
 
@@ -43,3 +48,11 @@ def resolve(runs: Path, beginning: str) -> str:
         else f"there: {', '.join(known[:8]) or 'none'}"
     )
     raise RunError(f"no run {beginning!r} in {runs}; {told}")
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file that the user named."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The proofs: verify, prove, pin, repair, keygen."""
+"""The proofs: verify, pin, repair, keygen; prove stands in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,20 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.counter import EventCounter
-from ockham.cli.options import RunsOption, resolve
-from ockham.cli.output import FormatOption, OutputOption, save, shown
-from ockham.errors import BadInputError
+from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve
+from ockham.cli.output import FormatOption, save, shown
 
 if TYPE_CHECKING:
-    from ockham.record.note import VerifierKey
     from ockham.record.report import Report
 
 RUNS = Path("runs")
 RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
-KeyOption = Annotated[
-    list[str] | None,
-    typer.Option("--key", help="Verifier key that you trust, or a file that holds it.", show_default=False),
-]
 PinOption = Annotated[
     list[Path] | None, typer.Option("--pin", help="Signed tree head that was kept elsewhere, see `ockham pin`.", show_default=False)
 ]  # fmt: skip
@@ -31,6 +25,8 @@ PinOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
+    from ockham.cli.prove import prove
+
     for verb in (verify, prove, pin, repair, keygen):
         app.command()(verb)
 
@@ -73,7 +69,7 @@ def verify(
         report = verify_run(
             folder,
             keys=keys,
-            pins=[_read(path) for path in pin or []],
+            pins=[read_bytes(path) for path in pin or []],
             derived=not quick,
             jobs=jobs,
             progress=progress,
@@ -83,49 +79,6 @@ def verify(
     else:
         _tell(report)
     raise typer.Exit(0 if report.sound else 1)
-
-
-def prove(
-    event: Annotated[
-        str, typer.Argument(metavar="ID", help="ID of a decision or any event; a unique beginning will do.")
-    ] = "",
-    check: Annotated[
-        Path | None, typer.Option("--check", help="Check a proof that somebody gave you.", show_default=False)
-    ] = None,
-    key: KeyOption = None,
-    runs: RunsOption = RUNS,
-    output: OutputOption = None,
-) -> None:
-    """Make a proof that an event stands in a signed log (C2SP tlog-proof), or check one.
-
-    Examples:
-      ockham prove 01a20da1-7999 -o decision.proof
-
-      ockham prove --check decision.proof --key ockham.key.pub
-    """
-    if check is not None:
-        _check(check, key)
-        return
-    from ockham.catalog import Catalog
-    from ockham.record.folder import RunFolder
-    from ockham.record.proof import prove as prove_event
-
-    if not event:
-        raise BadInputError("give the ID of an event, or --check FILE")
-    found = Catalog(runs).rows(
-        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 3",
-        {"id": event},
-    )
-    if len(found) != 1:
-        raise BadInputError(
-            f"{len(found) or 'no'} events in {runs} begin with {event!r}; exactly one is wanted"
-        )
-    row = found[0]
-    proof = prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])
-    if output is None:
-        sys.stdout.buffer.write(proof)
-    else:
-        save(output, proof)
 
 
 def pin(
@@ -205,27 +158,6 @@ def keygen() -> None:
 
     typer.echo(str(signer().verifier))
     typer.echo(f"private key: {key_folder() / KEY_FILE}", err=True)
-
-
-def _check(path: Path, key: list[str] | None) -> None:
-    from ockham.record.note import signer
-    from ockham.record.proof import check_proof
-    from ockham.record.verify import known_keys
-
-    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
-    proven = check_proof(_read(path), keys)
-    typer.echo(
-        f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
-        err=True,
-    )
-    typer.echo(proven.line.decode("utf-8", "backslashreplace"))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _tell(report: Report) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-OPERATORS = ("<", "<=", ">", ">=", "==")
-
 
 class Constraint(NamedTuple):
     """One constraint; `at` is its place in the list."""

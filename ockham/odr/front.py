@@ -36,7 +36,6 @@ class Place(NamedTuple):
     line: int
     column: int
     text: str
-    value_line: int
 
 
 class Front(NamedTuple):
@@ -49,7 +48,7 @@ class Front(NamedTuple):
         """The place of a path, or of the nearest thing around it that is there."""
         while path not in self.places and path:
             path = path[:-1]
-        return self.places.get(path, Place(1, 1, "", 1))
+        return self.places.get(path, Place(1, 1, ""))
 
 
 class FrontError(Exception):
@@ -150,7 +149,6 @@ class _Builder:
             self._first + mark.line,
             mark.column + 1,
             text if isinstance(text, str) else "",
-            self._first + value.start_mark.line,
         )
 
     def _check_text(self, event: Any) -> None:

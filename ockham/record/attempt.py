@@ -45,7 +45,6 @@ class Attempt:
         self.folder, self.peers, self.rank, self.resume = folder, peers, peers.rank, resume
         self.number = 1
         self.log: LogWriter
-        self.key_frame_due_in = 0
         self._began = time.monotonic()
         self._over = False
         self._recovered: list[tuple[str, dict[str, Any]]] = []

@@ -49,20 +49,31 @@ def prove(folder: RunFolder, attempt: int, rank: int, sequence: int) -> bytes:
         CannotJudgeError: if the event is not covered by a signature, or the log is not what was signed.
 
     """
-    note = _note(folder, attempt, rank)
-    _, head = parse_head(note.decode().rpartition("\n\n")[0] + "\n")
-    lines = [line for segment in folder.segments(attempt, rank) for line in complete_lines(segment)[0]]
-    if sequence >= head.size:
+    note, leaves, lines = signed_leaves(folder, attempt, rank)
+    if sequence >= len(leaves):
         raise CannotJudgeError(
-            f"event {sequence} is behind the newest signed tree head, which covers {head.size} events"
+            f"event {sequence} is behind the newest signed tree head, which covers {len(leaves)} events"
         )
-    leaves = [leaf_hash(line) for line in lines[: head.size]]
-    if len(leaves) < head.size or root_of(leaves) != head.root:
-        raise CannotJudgeError("the log is not what was signed; `ockham verify` says more")
     hashes = [base64.b64encode(node).decode() for node in inclusion_proof(leaves, sequence)]
     extra = base64.b64encode(lines[sequence]).decode()
     text = "\n".join([HEADER, f"extra {extra}", f"index {sequence}", *hashes])
     return text.encode() + b"\n\n" + note
+
+
+def signed_leaves(folder: RunFolder, attempt: int, rank: int) -> tuple[bytes, list[bytes], list[bytes]]:
+    """The newest signed tree head of a log, the leaf hashes that it covers, and all lines.
+
+    Raises:
+        CannotJudgeError: if there is none, or the log is not what was signed.
+
+    """
+    note = _note(folder, attempt, rank)
+    _, head = parse_head(note.decode().rpartition("\n\n")[0] + "\n")
+    lines = [line for segment in folder.segments(attempt, rank) for line in complete_lines(segment)[0]]
+    leaves = [leaf_hash(line) for line in lines[: head.size]]
+    if len(leaves) < head.size or root_of(leaves) != head.root:
+        raise CannotJudgeError("the log is not what was signed; `ockham verify` says more")
+    return note, leaves, lines
 
 
 def check_proof(proof: bytes, keys: Sequence[VerifierKey]) -> Proven:

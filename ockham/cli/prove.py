@@ -1,0 +1,134 @@
+"""Proofs for a stranger, made and checked: prove."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve
+from ockham.cli.output import OutputOption, save, shown
+from ockham.errors import BadInputError
+
+if TYPE_CHECKING:
+    from ockham.record.note import VerifierKey
+
+RUNS = Path("runs")
+
+
+def prove(
+    event: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="ID of a decision or any event, or with --since a run; a unique beginning will do.",
+        ),
+    ] = "",
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="PIN",
+            help="Prove that the logs have only grown since this pin.",
+            show_default=False,
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Check a proof that somebody gave you.", show_default=False)
+    ] = None,
+    key: KeyOption = None,
+    pin: Annotated[
+        Path | None,
+        typer.Option(
+            "--pin",
+            help="With --check: the pin that a proof made with --since goes back to.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: RunsOption = RUNS,
+    output: OutputOption = None,
+) -> None:
+    """Make a proof that an event stands in a signed log, or that logs have only grown; or check one, without the log.
+
+    The forms are C2SP's: tlog-proof for an event, and for growth the request that a tlog-witness takes.
+
+    Examples:
+      ockham prove 01a20da1-7999 -o decision.proof
+
+      ockham prove --check decision.proof --key ockham.key.pub
+
+      ockham prove night-1 --since night-1.pin -o grown.proof
+
+      ockham prove --check grown.proof --pin night-1.pin --key ockham.key.pub
+    """
+    if check is not None:
+        (_check if pin is None else partial(_check_growth, pin))(check, key)
+        return
+    if since is not None:
+        _write(_growth(event, since, key, runs), output)
+        return
+    from ockham.catalog import Catalog
+    from ockham.record.folder import RunFolder
+    from ockham.record.proof import prove as prove_event
+
+    if not event:
+        raise BadInputError("give the ID of an event, or --check FILE")
+    found = Catalog(runs).rows(
+        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 3",
+        {"id": event},
+    )
+    if len(found) != 1:
+        raise BadInputError(
+            f"{len(found) or 'no'} events in {runs} begin with {event!r}; exactly one is wanted"
+        )
+    row = found[0]
+    _write(prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"]), output)
+
+
+def _check(path: Path, key: list[str] | None) -> None:
+    from ockham.record.note import signer
+    from ockham.record.proof import check_proof
+    from ockham.record.verify import known_keys
+
+    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    proven = check_proof(read_bytes(path), keys)
+    typer.echo(
+        f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
+        err=True,
+    )
+    typer.echo(proven.line.decode("utf-8", "backslashreplace"))
+
+
+def _growth(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
+    from ockham.record.consistency import prove_growth
+    from ockham.record.folder import RunFolder
+    from ockham.record.note import signer
+    from ockham.record.verify import known_keys
+
+    if not run:
+        raise BadInputError("--since wants a run too: `ockham prove RUN --since PIN`")
+    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    return prove_growth(RunFolder(runs, resolve(runs, run)), read_bytes(pin), keys)
+
+
+def _check_growth(pin: Path, path: Path, key: list[str] | None) -> None:
+    from ockham.record.consistency import check_growth
+    from ockham.record.note import signer
+    from ockham.record.verify import known_keys
+
+    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    for grown in check_growth(read_bytes(path), read_bytes(pin), keys):
+        typer.echo(
+            f"{shown(grown.origin)}: the {grown.old} events that were pinned begin the log of {grown.head.size} "
+            f"that {grown.key.name} signs now"
+        )
+
+
+def _write(proof: bytes, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.buffer.write(proof)
+    else:
+        save(output, proof)
