@@ -9,6 +9,7 @@ import torch
 
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
+from ockham.record.folder import list_runs
 from ockham.run import Run
 from tests.integrations import small
 
@@ -41,7 +42,8 @@ def rows(count):
     return [{"input_ids": row, "labels": row} for batch in tokens for row in batch]
 
 
-def fit(folder, *callbacks, steps=STEPS, **kwargs):
+def gpt2():
+    """A GPT-2 that counts the backward passes that reach a weight."""
     torch.manual_seed(1)
     sizes = {"vocab_size": small.VOCAB, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
     off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
@@ -50,6 +52,11 @@ def fit(folder, *callbacks, steps=STEPS, **kwargs):
     )
     model.walked = []
     model.transformer.h[0].mlp.c_fc.weight.register_hook(lambda _: model.walked.append(1))
+    return model
+
+
+def fit(folder, *callbacks, steps=STEPS, **kwargs):
+    model = gpt2()
     told = {
         "output_dir": str(folder / "hf"), "max_steps": steps, "per_device_train_batch_size": 4, "learning_rate": 0.01,
         "report_to": [], "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 10, "disable_tqdm": True,
@@ -157,3 +164,19 @@ def test_a_loss_that_a_callback_does_not_see_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="label smoothing"), small.run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), label_smoothing_factor=0.1)
     assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
+
+
+def test_the_snippet_of_the_docs(tmp_path, monkeypatch):
+    """As it stands but for its length, around a model of one's own: skips, a log that verifies and replays."""
+    monkeypatch.chdir(tmp_path)
+    arguments = transformers.TrainingArguments(
+        "hf", max_steps=40, per_device_train_batch_size=4, report_to=[], save_strategy="no", eval_strategy="steps",
+        eval_steps=10, disable_tqdm=True, use_cpu=True, logging_strategy="no",
+    )  # fmt: skip
+    model = gpt2()
+    small.run_snippet(
+        "transformers.Trainer", model=model, arguments=arguments, texts=rows(STEPS), held_out=rows(2)
+    )
+    (run_id,) = list_runs("runs")
+    small.holds(tmp_path, run_id, batches=40)
+    assert len(model.walked) == sum(small.verdicts(tmp_path, run_id)) < 40
