@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import json
 import re
 from pathlib import Path
@@ -63,7 +65,21 @@ def reasons():
     return ["| plugin | reason | meaning |", "|---|---|---|", *rows]
 
 
-TABLES = {"context.md": (fields,), "plugins.md": (settings, reasons)}
+def trainer():
+    """Every setting of the trainer, with its default at size nano."""
+    from ockham.nano import Settings
+
+    told = inspect.getdoc(Settings).partition("Attributes:\n")[2]
+    about = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", told, re.MULTILINE))
+    rows = [
+        f"| `{f.name}` | {value_told(f.default)} | {' '.join(about[f.name].split())} |"
+        for f in dataclasses.fields(Settings)
+        if f.name != "size"
+    ]
+    return ["| setting | default | |", "|---|---|---|", *rows]
+
+
+TABLES = {"context.md": (fields,), "plugins.md": (settings, reasons), "training.md": (trainer,)}
 
 
 def rewritten(page):

@@ -43,7 +43,8 @@ class Settings:
         gelu: `exact`, or `tanh`, the approximation that GPT-2's own weights were trained with.
         vocab_size: number of tokens; 0: what the data says.
         vocab_multiple: the model's vocabulary is padded to a multiple of this, which matrix units like; 1: not.
-        batch_size: examples in a micro-batch; 0: as many as fit into a GPU's memory (`ockham.nano.fit`).
+        batch_size: examples in a micro-batch; 0: examples_per_step / gradient_accumulation_steps, and where that is 0
+            too as many as fit into a GPU's memory, 12 without one; what was chosen stands in the run's settings.
         gradient_accumulation_steps: micro-batches in an optimizer step; 0: examples_per_step / batch_size.
         examples_per_step: examples in an optimizer step of a rank, where one of the two above is 0.
         max_iters: optimizer steps that the schedule is laid out for.
