@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def pack(folder: RunFolder, to: Path) -> int:
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
         temporary.rename(to)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where there is no folder there is no file in it either
+            temporary.unlink(missing_ok=True)
         raise BadInputError(f"cannot write {to}: {error.strerror}") from None
     return len(files)
 
