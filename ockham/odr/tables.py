@@ -9,38 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from ockham.catalog import ODR_SCHEMAS
 from ockham.odr.lint import findings_of, lint_folder
 from ockham.odr.record import Record
 from ockham.odr.rules import day_of
 from ockham.odr.verdict import Judgement
 
-_TEXT: pa.DataType = pa.string()
-_TEXTS: pa.DataType = pa.list_(pa.string())
-_DAY: pa.DataType = pa.date32()
-_DOUBLE: pa.DataType = pa.float64()
-_INT: pa.DataType = pa.int64()
-_BOOL: pa.DataType = pa.bool_()
-SCHEMAS: Mapping[str, pa.Schema] = {
-    "odrs": pa.schema([
-        ("odr_id", _TEXT), ("title", _TEXT), ("status", _TEXT), ("date", _DAY), ("review_by", _DAY), ("owners", _TEXTS),
-        ("tags", _TEXTS), ("supersedes", _TEXTS), ("superseded_by", _TEXTS), ("claimed_verdict", _TEXT),
-        ("claimed_oq_delta", _DOUBLE), ("verdict", _TEXT), ("oq_delta", _DOUBLE), ("checked", _BOOL),
-        ("errors", _INT), ("warnings", _INT), ("path", _TEXT), ("sha256", _TEXT),
-    ]),
-    "odr_constraints": pa.schema([
-        ("odr_id", _TEXT), ("constraint_id", _TEXT), ("text", _TEXT), ("sql", _TEXT), ("op", _TEXT),
-        ("threshold", _DOUBLE), ("tolerance", _DOUBLE), ("unit", _TEXT), ("min_n", _INT), ("severity", _TEXT),
-        ("claimed_value", _DOUBLE), ("value", _DOUBLE), ("n", _INT), ("state", _TEXT), ("reason", _TEXT),
-    ]),
-    "odr_evidence": pa.schema([
-        ("odr_id", _TEXT), ("side", _TEXT), ("run_id", _TEXT), ("attempt", _INT), ("rank", _INT),
-        ("through_sequence", _INT), ("root", _TEXT), ("decision_id", _TEXT),
-    ]),
-    "odr_findings": pa.schema([
-        ("odr_id", _TEXT), ("constraint_id", _TEXT), ("code", _TEXT), ("severity", _TEXT), ("message", _TEXT),
-        ("path", _TEXT), ("line", _INT), ("column", _INT), ("fixable", _BOOL),
-    ]),
-}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -68,7 +42,7 @@ def odr_tables(
         "odr_evidence": [row for record in records for row in _evidence(record)],
         "odr_findings": [{**f._asdict(), "fixable": f.fixable} for f in findings_of(records)],
     }
-    return {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in SCHEMAS.items()}
+    return {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in ODR_SCHEMAS.items()}
 
 
 def _record(record: Record, judgement: Judgement | None) -> Row:

@@ -1,5 +1,6 @@
+from ockham.catalog import ODR_SCHEMAS
 from ockham.odr.claims import Constraint
-from ockham.odr.tables import SCHEMAS, odr_tables, tables_of_folder
+from ockham.odr.tables import odr_tables, tables_of_folder
 from ockham.odr.verdict import Judgement, Result
 from tests.odr.samples import GOOD, TODAY, judgement, lint, put
 
@@ -43,5 +44,5 @@ def test_results_of_a_check(tmp_path):
 def test_no_folder_gives_empty_typed_tables(tmp_path):
     """Every column is there with its type, whatever is in the folder."""
     tables = tables_of_folder(tmp_path / "none")
-    assert {name: table.schema for name, table in tables.items()} == SCHEMAS
+    assert {name: table.schema for name, table in tables.items()} == ODR_SCHEMAS
     assert {table.num_rows for table in tables.values()} == {0}
