@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham.errors import BadInputError
-from ockham.odr.body import outcome_text
+from ockham.odr.body import Body, outcome_text
 from ockham.odr.front import FrontError, read_front
 from ockham.odr.record import Record, is_text
 
@@ -105,7 +105,7 @@ def _values(record: Record, lines: list[str], close: int) -> dict[str, Any]:
     try:
         values = read_front("\n".join(lines[1:close]) + "\n", 2, is_text).values
     except FrontError:
-        raise _by_hand(record, "front matter") from None
+        values = None
     if not isinstance(values, dict):
         raise _by_hand(record, "front matter")
     return values
@@ -119,11 +119,10 @@ def _by_hand(record: Record, what: str) -> BadInputError:
 
 def with_heading(record: Record, lines: list[str], title: str) -> list[str]:
     """The lines with the first heading saying `title`; put in where there is none."""
-    if record.body is None:
-        return lines
-    heading = next((h for h in record.body.headings if h.level == 1), None)
+    body = _body(record)
+    heading = next((h for h in body.headings if h.level == 1), None)
     if heading is None:
-        at = record.body.first_line - 1
+        at = body.first_line - 1
         return [*lines[:at], "", f"# {title}", *lines[at:]]
     at = heading.line - 1
     setext = not lines[at].lstrip().startswith("#")
@@ -131,14 +130,13 @@ def with_heading(record: Record, lines: list[str], title: str) -> list[str]:
 
 
 def with_outcome_line(record: Record, lines: list[str], digits: str | None, verdict: str | None) -> list[str]:
-    """The lines with the Outcome line saying this; put in where there is none."""
-    if record.body is None:
-        return lines
+    """The lines with the Outcome line saying this; put in where there is none and a section for it is there."""
+    body = _body(record)
     text = outcome_text(digits, verdict)
-    if record.body.outcome is not None:
-        at = record.body.outcome.line - 1
+    if body.outcome is not None:
+        at = body.outcome.line - 1
         return [*lines[:at], text, *lines[at + 1 :]]
-    sections = record.body.sections("Outcome")
+    sections = body.sections("Outcome")
     if not sections:
         return lines
     at = sections[0].line
@@ -147,18 +145,20 @@ def with_outcome_line(record: Record, lines: list[str], digits: str | None, verd
 
 
 def with_tick(record: Record, lines: list[str], constraint_id: str, *, ticked: bool) -> list[str]:
-    """The lines with the box of a constraint ticked or not."""
-    box = (
-        next((b for b in record.body.boxes if b.constraint_id == constraint_id), None)
-        if record.body
-        else None
-    )
+    """The lines with the box of a constraint ticked or not; as they are where it has none."""
+    box = next((b for b in _body(record).boxes if b.constraint_id == constraint_id), None)
     if box is None:
         return lines
     match = _BOX.fullmatch(lines[box.line - 1])
     assert match is not None
     new = f"{match['before']}{'x' if ticked else ' '}{match['after']}"
     return [*lines[: box.line - 1], new, *lines[box.line :]]
+
+
+def _body(record: Record) -> Body:
+    """The body, which is there wherever the front matter could be read."""
+    assert record.body is not None
+    return record.body
 
 
 def lock_of(record: Record) -> str:

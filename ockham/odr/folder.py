@@ -96,17 +96,19 @@ def write_record(file: Path, text: str, *, new: bool = False) -> None:
 
     """
     try:
-        if new:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            whole = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-            write_durably(whole, text.encode())
-            try:
-                os.link(whole, file)  # unlike a rename it never takes the place of what is there
-            finally:
-                whole.unlink()
-        else:
+        if not new:
             write_durably(file, text.encode())
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        whole = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        write_durably(whole, text.encode())
+        try:
+            os.link(whole, file)  # unlike a rename it never takes the place of what is there
+        except FileExistsError:
+            raise BadInputError(f"{file} exists") from None
+        finally:
+            whole.unlink()
     except FileExistsError:
-        raise BadInputError(f"{file} exists") from None
+        raise BadInputError(f"{file} cannot be written: {file.parent} is no folder") from None
     except OSError as error:
         raise BadInputError(f"{file} cannot be written: {error.strerror}") from None

@@ -19,11 +19,40 @@ def test_operators_mean_what_they_say(op, value, passes):
     ("written", "value", "agree"),
     [("+0.4", 0.35, True), ("+0.4", 0.4499, True), ("+0.4", 0.46, False), ("+0.400", 0.41, False), ("0.4", -0.4, False),
      ("1e-3", 0.0014, True), ("7", 7.4, True), ("7", 7.6, False), ("7", float("nan"), False), ("x", 1.0, False), ("1e999999999", 1.0, False),
-     ("-0.02", -0.0161, True)],
+     ("-0.02", -0.0161, True), ("+", 1.0, False), ("", 1.0, False)],
 )  # fmt: skip
 def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
     """+0.4 stands for 0.35 to 0.45; more digits claim more."""
     assert agrees(written, value) is agree
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([], "ODR507"), ([{"value": 1, "n": 1}] * 2, "ODR506"), ([{"value": 1}], "ODR506"), ([{"n": 1}], "ODR506"),
+        ([{"value": 1, "n": True}], "ODR506"), ([{"value": 1, "n": "9"}], "ODR506"), ([{"value": 1, "n": 1.5}], "ODR506"),
+        ([{"value": 1, "n": -1}], "ODR506"), ([{"value": 1, "n": float("inf")}], "ODR506"), ([{"value": 1, "n": None}], "ODR506"),
+        ([{"value": 1, "n": 0}], "ODR507"), ([{"value": None, "n": 1}], "ODR507"), ([{"value": True, "n": 1}], "ODR506"),
+        ([{"value": "1", "n": 1}], "ODR506"), ([{"value": float("nan"), "n": 1}], "ODR507"),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_and_a_count_decides_nothing(rows, code):
+    """Whatever a query gave: unknown, with the reason, and never a pass."""
+    result = judge(C1, rows)
+    assert (result.state, result.code) == ("unknown", code)
+    assert result.reason
+
+
+@pytest.mark.parametrize("claim", [{"op": "~"}, {"threshold": float("nan")}, {"threshold": float("inf")}])
+def test_a_claim_that_cannot_be_read_is_not_judged(claim):
+    """Lint says what is wrong with it; until then the value alone is told."""
+    result = judge(C1._replace(**claim), [{"value": 0.5, "n": 3}])
+    assert (result.state, result.code, result.value, result.n) == ("unknown", "ODR502", 0.5, 3)
+
+
+def test_names_of_columns_are_read_in_any_case():
+    """SQL folds them."""
+    assert judge(C1, [{"VALUE": 0.5, "N": 3}]).state == "pass"
 
 
 def test_verdicts():
