@@ -67,15 +67,14 @@ class LogReader:
     def _turn_page(self) -> bool:
         """Go to the next segment, where this one has been read and a next one begins where it ends."""
         following = [s for s in self.folder.segments(*self.log) if first_sequence(s) == self._at]
-        if self._segment is None or not following or following[0] == self._segment:
+        if not following or following[0] == self._segment:
             return False
         self._segment, self._offset = following[0], 0
         return True
 
     def _read(self, limit: int) -> list[Line]:
+        assert self._segment is not None  # `lines` opens it first
         found: list[Line] = []
-        if self._segment is None:
-            return found
         with self._segment.open("rb") as file:
             file.seek(self._offset)
             while len(found) < limit:

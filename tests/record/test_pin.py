@@ -1,0 +1,113 @@
+"""Pins: what is kept elsewhere, read again, and held to the run that it is of."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from ockham.errors import BadInputError, CannotJudgeError
+from ockham.record.folder import RunFolder
+from ockham.record.merkle import EMPTY
+from ockham.record.note import signer
+from ockham.record.pin import newest_heads, pinned_heads, split_pin, tag
+from ockham.record.report import Report
+from ockham.record.tree_head import TreeHead, head_text
+from tests.samples import log_folder, run_folder
+
+
+def head_of(size=3, origin="ockham/runs/a/1-0", root=EMPTY):
+    return signer().sign(head_text(origin, TreeHead(size, root)))
+
+
+def pinned(folder, *pins):
+    report = Report(folder.run_id)
+    return pinned_heads(folder, pins, [signer().verifier], report), report.findings
+
+
+def test_the_newest_head_of_each_log_with_one(tmp_path):
+    """One after the other with an empty line between; a log without a head is passed over."""
+    folder = log_folder(tmp_path)
+    heads = [(folder.log(1, 0) / "checkpoint").read_bytes(), head_of(7, "ockham/runs/a/3-0")]
+    for attempt in (2, 3):
+        shutil.copytree(folder.log(1, 0), folder.log(attempt, 0))
+    (folder.log(2, 0) / "checkpoint").unlink()
+    (folder.log(3, 0) / "checkpoint").write_bytes(heads[1])
+    assert newest_heads(folder) == b"\n".join(heads)
+    assert split_pin(newest_heads(folder)) == heads
+
+
+def test_a_run_without_a_head_has_nothing_to_pin(tmp_path):
+    """Said by name."""
+    with pytest.raises(CannotJudgeError, match="run 'a' has no signed tree head yet"):
+        newest_heads(run_folder(tmp_path))
+    with pytest.raises(Exception, match="no run 'b'"):
+        newest_heads(RunFolder(tmp_path, "b"))
+
+
+def test_each_head_is_of_its_log(tmp_path):
+    """All that are pinned of one log count, whatever order they come in; empty lines around them are git's."""
+    folder = log_folder(tmp_path)
+    shutil.copytree(folder.log(1, 0), folder.log(2, 1))
+    other = head_of(9, "ockham/runs/a/2-1")
+    found, findings = pinned(folder, head_of(3) + b"\n" + other + b"\n\n", head_of(2))
+    assert {log: [head.size for head in heads] for log, heads in found.items()} == {
+        (1, 0): [3, 2],
+        (2, 1): [9],
+    }
+    assert found[1, 0][0] == TreeHead(3, EMPTY)
+    assert findings == []
+
+
+def test_a_pinned_log_that_is_gone(tmp_path):
+    """Tampering, with its place and the number of events."""
+    _, findings = pinned(log_folder(tmp_path), head_of(9, "ockham/runs/a/2-0"))
+    assert [(f.kind, f.place, f.message) for f in findings] == [
+        ("tampering", "log/2-0", "9 events were pinned, and the whole log is gone")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pin", "said"),
+    [
+        (b"nothing\n", "no signed tree head of a known key: no note"),
+        (b"a\n\nb\n", "no signed tree head of a known key"),
+        (head_of, r"this pin is of 'ockham/runs/b/1-0', and the run has: ockham/runs/a/1-0"),
+    ],
+)
+def test_what_is_no_pin_of_this_run(tmp_path, pin, said):
+    """Bad input: it would prove nothing."""
+    note = pin(3, "ockham/runs/b/1-0") if callable(pin) else pin
+    with pytest.raises(BadInputError, match=said):
+        pinned(log_folder(tmp_path), note)
+
+
+def test_a_pin_of_an_unknown_key(tmp_path):
+    """Is nobody's word."""
+    folder, stranger = log_folder(tmp_path), signer(tmp_path / "stranger")
+    note = stranger.sign(head_text("ockham/runs/a/1-0", TreeHead(3, EMPTY)))
+    with pytest.raises(BadInputError, match="no known key has signed it"):
+        pinned(folder, note)
+
+
+def test_git_that_is_not_there_or_hangs(tmp_path, monkeypatch):
+    """One line, no traceback."""
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        with pytest.raises(BadInputError, match=r"git made no tag: .*No such file"):
+            tag("pins/a", b"note")
+
+    def hangs(command, **_):
+        raise subprocess.TimeoutExpired(command, 20)
+
+    monkeypatch.setattr(subprocess, "run", hangs)
+    with pytest.raises(BadInputError, match=r"git made no tag: .*timed out after 20 seconds"):
+        tag("pins/a", b"note")
+
+
+@pytest.mark.parametrize("name", ["", "-d", "a b", "a..b", "/a", "x" * 201, "a\nb", "é"])
+def test_names_that_are_no_tag(name):
+    """Refused before git sees them: some are options, some leave the place of tags."""
+    with pytest.raises(BadInputError, match=r"--git-tag .*letters, digits"):
+        tag(name, b"note")

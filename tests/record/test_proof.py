@@ -1,0 +1,110 @@
+"""The proof of one event: made only over what was signed, and of any doctored part refused."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from ockham.errors import BadInputError, CannotJudgeError
+from ockham.record.merkle import inclusion_proof, leaf_hash
+from ockham.record.note import signer
+from ockham.record.proof import check_proof, prove
+from ockham.record.tree_head import TreeHead
+from tests.samples import lines, log_folder, run_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return log_folder(tmp_path)
+
+
+def keys():
+    return [signer().verifier]
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 9, 10, 15, 16, 25])
+def test_every_event_that_was_signed_can_be_proven(folder, sequence):
+    """Line by line as C2SP has it: header, the line, its place, the hashes from the leaf up, the signed head."""
+    whole = lines(folder)
+    assert len(whole) == 26
+    proof = prove(folder, 1, 0, sequence)
+    text, _, note = proof.partition(b"\n\n")
+    told = text.decode().split("\n")
+    assert told[:3] == [
+        "c2sp.org/tlog-proof@v1", f"extra {base64.b64encode(whole[sequence]).decode()}", f"index {sequence}"
+    ]  # fmt: skip
+    hashes = inclusion_proof([leaf_hash(line) for line in whole], sequence)
+    assert [base64.b64decode(each) for each in told[3:]] == hashes
+    assert note == (folder.log(1, 0) / "checkpoint").read_bytes()
+    proven = check_proof(proof, keys())
+    assert (proven.line, proven.sequence, proven.origin) == (whole[sequence], sequence, "ockham/runs/a/1-0")
+    assert proven.head == TreeHead(26, proven.head.root)
+    assert proven.key == keys()[0]
+
+
+def test_what_no_signature_covers_is_not_proven(folder, tmp_path):
+    """The first event behind the head; a log without a head."""
+    with pytest.raises(
+        CannotJudgeError, match="event 26 is behind the newest signed tree head, which covers 26"
+    ):
+        prove(folder, 1, 0, 26)
+    (folder.log(1, 0) / "checkpoint").unlink()
+    with pytest.raises(CannotJudgeError, match="log 1-0 of a has no signed tree head"):
+        prove(folder, 1, 0, 0)
+    with pytest.raises(CannotJudgeError, match="log 1-0 of b has no signed tree head"):
+        prove(run_folder(tmp_path, "b"), 1, 0, 0)
+
+
+def test_lines_behind_the_head_do_not_matter(folder):
+    """Written since; not signed yet."""
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(b"later\n")
+    assert check_proof(prove(folder, 1, 0, 25), keys()).sequence == 25
+    with pytest.raises(CannotJudgeError, match="event 26 is behind"):
+        prove(folder, 1, 0, 26)
+
+
+@pytest.mark.parametrize("attack", [lambda data: data.replace(b'"q":0.25', b'"q":0.26', 1), lambda data: data[: data.rindex(b"\n", 0, -1) + 1]])  # fmt: skip
+def test_a_log_that_is_not_what_was_signed_proves_nothing(folder, attack):
+    """One changed value, one line less: no proof is made, of the other lines neither."""
+    segment = folder.segments(1, 0)[-1]
+    segment.write_bytes(attack(segment.read_bytes()))
+    with pytest.raises(CannotJudgeError, match="the log is not what was signed"):
+        prove(folder, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"proof@v1", b"proof@v2", "this is no proof: header"),
+        (b"\nindex 5\n", b"\nindex 05 \n", "this is no proof: header"),
+        (b"\nindex 5\n", b"\nindex 6\n", "does not lead from the event to the signed root"),
+        (b"\nindex 5\n", b"\nindex 999999999999999999\n", "does not lead from the event"),
+        (b"extra ", b"extra Q", "cannot be checked"),
+        ("\u2014 ockham".encode(), "\u2014 other".encode(), "cannot be checked: no known key"),
+        (b"/1-0\n26\n", b"/1-0\n27\n", "cannot be checked: the signature of"),
+    ],
+)  # fmt: skip
+def test_a_doctored_proof_is_refused_with_the_reason(folder, old, new, said):
+    """Whatever part of it was changed."""
+    proof = prove(folder, 1, 0, 5)
+    assert old in proof
+    with pytest.raises(BadInputError, match=said):
+        check_proof(proof.replace(old, new, 1), keys())
+
+
+def test_a_hash_less_or_more_is_refused(folder):
+    """The path has the length that place and size ask for."""
+    head, _, rest = prove(folder, 1, 0, 5).partition(b"\nindex 5\n")
+    first = rest.partition(b"\n")[0]
+    for hashes in (rest[len(first) + 1 :], first + b"\n" + rest):
+        with pytest.raises(BadInputError, match="does not lead"):
+            check_proof(head + b"\nindex 5\n" + hashes, keys())
+
+
+def test_the_signed_text_of_something_else_is_no_tree_head(folder):
+    """Signed by the right key, and yet no head."""
+    text, _, _ = prove(folder, 1, 0, 5).partition(b"\n\n")
+    with pytest.raises(BadInputError, match=r"cannot be checked: .*size of a tree"):
+        check_proof(text + b"\n\n" + signer().sign("one\ntwo\nthree\n"), keys())
