@@ -17,6 +17,8 @@ from tests.cli.typed import parse
 from tests.made import made_run
 
 PAGES = [shipped.root() / "README.md", *sorted((shipped.root() / "docs").glob("*.md"))]
+LINKED = [*PAGES, shipped.root() / "CHANGELOG.md", *sorted((shipped.root() / "odr").glob("*.md"))]
+_FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1", re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -88,9 +90,31 @@ def test_every_snippet_of_python_runs(name, tmp_path, monkeypatch):
         assert space["run"].counts.batches == 30
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def anchors(page):
+    """What a heading is called in an address, as GitHub and static site builders make it."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for heading in re.findall(r"^#+ (.*?) *$", text, re.MULTILINE):
+        plain = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        yield re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda p: str(p.relative_to(shipped.root())))
 def test_links_lead_somewhere(page):
-    """Every relative link of a page is a file."""
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http:", "https:")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    """Every relative link is a file and a heading in it; those of docs/ stay there, so that a site builder takes it as it is."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if target.startswith(("http:", "https:", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        place = page.parent / file if file else page
+        assert place.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(place), f"{page.name}: {target}"
+        if page.parent.name == "docs":
+            assert place.resolve().is_relative_to(page.parent), f"{page.name}: {target} leads out of docs/"
+
+
+def test_every_page_is_in_the_index():
+    """None is left out, none is named that is not there."""
+    listed = set(
+        re.findall(r"\]\(([a-z-]+\.md)\)", (shipped.root() / "docs" / "index.md").read_text(encoding="utf-8"))
+    )
+    assert listed == {page.name for page in PAGES if page.parent.name == "docs"} - {"index.md"}
