@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import itertools
 import math
 import shutil
 from pathlib import Path
 
+import filelock
 import orjson
 import pyarrow.parquet as pq
 import pytest
@@ -246,3 +248,48 @@ def test_nan_is_compared(folder):
     assert any(math.isnan(row["observed"]) for row in rows(folder, "decisions"))
     assert complaints(folder) == []
     assert REVISION == rows(folder, "decisions")[0]["policy_revision"]
+
+
+def test_whoever_is_at_work_does_it(folder, monkeypatch):
+    """Another process derives: nothing is done twice, and the lines are read meanwhile."""
+    monkeypatch.setattr(derived, "_LOCK_SECONDS", 0.05)
+    place = folder.path / DERIVED[0]
+    place.mkdir()
+    with filelock.FileLock(str(place / ".1-0.lock")), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(update, folder, 1, 0, last=True).result() == 0
+    assert files(folder) == []
+    assert len(covered(folder, 1, 0).segments) == 3
+    assert update(folder, 1, 0, last=True) == 3
+
+
+@pytest.mark.parametrize("tail", [b'{"torn', bytes(9)])
+def test_a_torn_segment_waits_for_recovery(folder, tail):
+    """The whole ones before it are made; one without a line too is left."""
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(tail)
+    assert update(folder, 1, 0, last=True) == 2
+    folder.segments(1, 0)[-1].write_bytes(tail)
+    assert update(folder, 1, 0, last=True) == 0
+    assert covered(folder, 1, 0).segments == ["000000000020.jsonl"]
+
+
+def test_what_a_crash_left_half_written_goes(folder):
+    """Of this log; another one is left to its writer."""
+    update(folder, 1, 0)
+    day = next((folder.path / "events").glob("day=*"))
+    for name in (".1-0-000000000000.parquet.9.tmp", ".1-1-000000000000.parquet.9.tmp"):
+        (day / name).write_bytes(b"half")
+    update(folder, 1, 0, last=True)
+    assert [path.name for path in day.glob(".*.tmp")] == [".1-1-000000000000.parquet.9.tmp"]
+
+
+def test_the_process_beside_the_trainer(folder, monkeypatch):
+    """Sealed segments of every log, at low priority, on one core; the last one may still grow."""
+    shutil.copytree(folder.log(1, 0), folder.log(1, 1))
+    done = []
+    monkeypatch.setattr(derived.os, "nice", done.append)
+    monkeypatch.setattr(derived.pa, "set_cpu_count", done.append)
+    assert derived.main([str(folder.runs), folder.run_id]) == 0
+    assert done == [10, 1]
+    for rank in (0, 1):
+        assert covered(folder, 1, rank).segments == ["000000000020.jsonl"]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 
+import filelock
 import orjson
+import pytest
 
+from ockham.errors import InvalidEventError, LogLockedError
+from ockham.record import ledger
 from ockham.record.folder import LEDGER, RunFolder
 from ockham.record.ledger import ledger_head, ledger_lines, say
 from ockham.record.merkle import leaf_hash, root_of
@@ -28,8 +33,8 @@ def test_it_grows_at_its_end_and_has_a_head(tmp_path):
         before = lines
     head = {"size": 3, "root": root_of([leaf_hash(line) for line in before]).hex()}
     assert ledger_head(tmp_path) == head
-    ledger = RunFolder(tmp_path, LEDGER)
-    assert all((ledger.log(*log) / "checkpoint").exists() for log in ledger.logs())
+    folder = RunFolder(tmp_path, LEDGER)
+    assert all((folder.log(*log) / "checkpoint").exists() for log in folder.logs())
 
 
 def test_two_who_speak_at_once_are_both_heard(tmp_path):
@@ -42,6 +47,34 @@ def test_two_who_speak_at_once_are_both_heard(tmp_path):
     ids = [orjson.loads(line)["id"] for line in ledger_lines(tmp_path)]
     assert len(set(ids)) == 4
     assert ids == sorted(ids)
+
+
+def test_a_ledger_that_somebody_holds_is_named(tmp_path, monkeypatch):
+    """After a while; nothing is written."""
+    say(tmp_path, "odr.registered", SAID)
+    before = ledger_lines(tmp_path)
+    monkeypatch.setattr(ledger, "WAIT_SECONDS", 0.05)
+    with (
+        filelock.FileLock(str(tmp_path / LEDGER / "lock")),
+        pytest.raises(LogLockedError, match="_ledger is being written by another process"),
+    ):
+        threaded(lambda: say(tmp_path, "odr.registered", SAID))
+    assert ledger_lines(tmp_path) == before
+
+
+def test_a_saying_that_fits_no_schema_is_not_said(tmp_path):
+    """The next one is."""
+    with pytest.raises(InvalidEventError, match="odr_sha256"):
+        say(tmp_path, "odr.registered", {**SAID, "odr_sha256": "x"})
+    assert ledger_lines(tmp_path) == []
+    say(tmp_path, "odr.registered", SAID)
+    assert len(ledger_lines(tmp_path)) == 1
+
+
+def threaded(act):
+    """In a thread of its own: a file lock may be taken twice by the one that holds it."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(act).result()
 
 
 def test_a_run_names_the_head_that_it_began_under(tmp_path):

@@ -11,10 +11,13 @@ from typer.testing import CliRunner
 
 import tests.made
 from ockham.cli import application
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, RunError
 from ockham.record.checkpoints import Packed
-from ockham.record.lineage import lineage, weights_file
+from ockham.record.folder import RunFolder
+from ockham.record.lineage import claimed, lineage, weights_file
 from ockham.record.note import signer
+from ockham.record.recovery import check_signed
+from ockham.record.tree_head import split_history
 from ockham.record.verify import verify_run
 from tests.made import made_run
 
@@ -110,3 +113,77 @@ def test_what_is_no_file_of_weights(runs, tmp_path):
         path.write_bytes(data)
         with pytest.raises(BadInputError, match=said):
             lineage(path, runs, [])
+
+
+def test_what_cannot_be_read_is_named(runs, tmp_path):
+    """A file that is not there, and one of a run that is not."""
+    with pytest.raises(BadInputError, match=r"cannot read .*/none: No such file"):
+        claimed(tmp_path / "none")
+    copy = shutil.copy(accepted(runs) / "model.safetensors", tmp_path / "w")
+    with pytest.raises(RunError, match="no run 'a'"):
+        lineage(copy, tmp_path, [])
+    for name in ("x.safetensors", "y.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(BadInputError, match=r"there: x\.safetensors, y\.safetensors"):
+        weights_file(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["run_id", "attempt", "rank", "log_size", "log_root"])
+def test_each_thing_that_names_a_run_is_needed(runs, tmp_path, missing):
+    """And has its kind."""
+    told = asked(accepted(runs), runs).told
+    for other in ({**told, missing: [1]}, {name: value for name, value in told.items() if name != missing}):
+        (tmp_path / "w").write_bytes(safetensors(other))
+        with pytest.raises(BadInputError, match=f"its metadata has no {missing}$"):
+            claimed(tmp_path / "w")
+
+
+def rewritten(runs, tmp_path, change):
+    """A copy of the run in which each line is what `change` makes of it."""
+    shutil.copytree(runs / "a", tmp_path / "a")
+    segment = tmp_path / "a" / "log" / "1-0" / "000000000000.jsonl"
+    whole = [change(line) for line in segment.read_bytes().splitlines()]
+    segment.write_bytes(b"".join(line + b"\n" for line in whole))
+    return tmp_path
+
+
+def test_an_event_that_names_another_tree_head(runs, tmp_path):
+    """The bytes are those that were saved, and file and log disagree on when."""
+    size = f'"log_size":{asked(accepted(runs), runs).told["log_size"]},'.encode()
+    odd = rewritten(runs, tmp_path, lambda line: line.replace(size, b'"log_size":1,'))
+    assert "the event that names these bytes names another tree head" in asked(accepted(runs), odd).problems
+
+
+def test_a_line_that_only_speaks_of_a_checkpoint_is_none(runs, tmp_path):
+    """No JSON, no object, another type: no event says that these bytes were saved."""
+    for number, odd in enumerate((b'x "ockham.checkpoint.saved.v1"', b'["ockham.checkpoint.saved.v1"]', b'{"type":"x","a":"ockham.checkpoint.saved.v1"}')):  # fmt: skip
+        (to := tmp_path / str(number)).mkdir()
+        rewritten(runs, to, lambda line, odd=odd: odd if b'"ockham.checkpoint.saved.v1"' in line else line)
+        assert "no event of that log says that these bytes were saved" in asked(accepted(runs), to).problems
+
+
+def test_a_tree_head_over_the_whole_log(runs, tmp_path):
+    """The root behind the last line, and one line more, which the log never had."""
+    folder = RunFolder(runs, "a")
+    told = asked(accepted(runs), runs).told
+    head = check_signed(folder, 1, 0, [])
+    for more, known in ((0, True), (1, False)):
+        (tmp_path / "w").write_bytes(
+            safetensors({**told, "log_size": head.size + more, "log_root": head.root.hex()})
+        )
+        problems = asked(tmp_path / "w", runs).problems
+        assert any("never had the root" in problem for problem in problems) is not known
+
+
+def test_decisions_that_were_signed_too_late(runs, tmp_path):
+    """A signature over fewer events than the weights rest on vouches for nothing."""
+    odd = rewritten(runs, tmp_path, lambda line: line)
+    log = odd / "a" / "log" / "1-0"
+    size = asked(accepted(runs), runs).told["log_size"]
+    notes, _ = split_history((log / "checkpoints").read_bytes())
+    kept = [note for note in notes if int(note.split(b"\n")[1]) < size]
+    (log / "checkpoints").write_bytes(b"".join(note + b"\n" for note in kept))
+    (log / "checkpoint").unlink()
+    assert asked(accepted(runs), odd).problems == (
+        "no known key has signed the decisions before these weights; give one with --key",
+    )

@@ -6,6 +6,7 @@ import base64
 import os
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
 from ockham.record.merkle import EMPTY
-from ockham.record.note import NoteError, open_note, parse_key, signer
+from ockham.record.note import NoteError, VerifierKey, open_note, parse_key, signer
 from ockham.record.tree_head import TreeHead, head_text, parse_head, split_history
 
 # The example of the C2SP signed-note page: PeterNeumann's key and note, made by another implementation.
@@ -110,6 +111,8 @@ def test_what_is_no_key():
     for text in (
         "",
         "a+b",
+        "a+00000000+!",
+        PETER.replace("Peter", "Peter "),
         PETER.replace("c74f20a3", "c74f20a4"),
         PETER.replace("ARpc", "AZpc"),
         "+" + PETER.split("+", 1)[1],
@@ -123,6 +126,64 @@ def test_a_broken_key_file_is_named(tmp_path):
     (tmp_path / "log.key").write_text("not a key")
     with pytest.raises(BadInputError, match=r"log\.key holds no key: 64 hex digits"):
         signer(tmp_path)
+
+
+def test_a_key_folder_that_cannot_be_made_is_named(tmp_path):
+    """With the reason, and with what to set."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        BadInputError, match=r"no signing key at .*/file/k/log\.key: Not a directory; .* OCKHAM_KEY_DIR"
+    ):
+        signer(tmp_path / "file" / "k")
+
+
+def test_two_first_runs_at_once_sign_with_one_key(tmp_path, monkeypatch):
+    """The key that was there first is the key; nothing of the other one stays."""
+    first = signer(tmp_path / "first")
+
+    def too_late(_, path):
+        Path(path).write_bytes((tmp_path / "first" / "log.key").read_bytes())
+        raise FileExistsError(17, "File exists")
+
+    monkeypatch.setattr(os, "link", too_late)
+    assert signer(tmp_path / "k").verifier == first.verifier
+    assert [path.name for path in (tmp_path / "k").iterdir()] == ["log.key"]
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (b"x" * 1_000_001, "a note of 1000001 bytes"),
+        (b"\xff\n\n\n", "a note is UTF-8"),
+        (b"text\n", "no note: text, an empty line"),
+        (b"text\n\nsignature", "no note: text, an empty line"),
+        (b"te\txt\n\n\xe2\x80\x94 a AAAAAAA=\n", "no note: text, an empty line"),
+        (b"text\n\n- a AAAAAAA=\n", "a signature line reads"),
+        (b"text\n\n\xe2\x80\x94  AAAAAAA=\n", "a signature line reads"),
+        (b"text\n\n\xe2\x80\x94 a AAAAAA==\n", "a signature line reads"),
+        (b"text\n\n\xe2\x80\x94 a AAAAAAB=\n", "a signature line reads"),
+        (b"text\n\n\xe2\x80\x94 a AAAAAAA=\n", "no known key has signed it"),
+        (b"text\n\n", "no note: text, an empty line"),
+    ],
+)  # fmt: skip
+def test_what_is_no_note_is_told_apart(note, said):
+    """Too long, another encoding, no signature, a line that is none, nobody's."""
+    with pytest.raises(NoteError, match=said):
+        open_note(note, [parse_key(PETER)])
+
+
+def test_a_note_may_have_several_signatures(tmp_path):
+    """Of the one that is known it is opened, wherever that stands; by name and by ID."""
+    own, other = signer(tmp_path / "a"), signer(tmp_path / "b")
+    note = own.sign("text\n")
+    second = other.sign("text\n").rpartition(b"\n\n")[2]
+    for both in (note + second, note.replace(b"\n\n", b"\n\n" + second)):
+        assert open_note(both, [own.verifier]) == ("text\n", own.verifier)
+        assert open_note(both, [other.verifier]) == ("text\n", other.verifier)
+    with pytest.raises(NoteError, match="no known key"):
+        open_note(note, [VerifierKey(own.verifier.name, other.verifier.public)])
+    with pytest.raises(NoteError, match="no known key"):
+        open_note(note, [VerifierKey("else", own.verifier.public)])
 
 
 def test_history_without_its_torn_tail(tmp_path):

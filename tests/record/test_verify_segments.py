@@ -9,7 +9,7 @@ import shutil
 import orjson
 import pytest
 
-from ockham.record import attempt
+from ockham.record import attempt, verify_segment
 from ockham.record.folder import RunFolder
 from ockham.record.log import LogWriter
 from ockham.record.merkle import leaf_hash, root_of
@@ -156,3 +156,60 @@ def test_bytes_at_the_end_of_a_segment_that_others_follow(run):
     with run.segments(1, 0)[2].open("ab") as file:
         file.write(b"torn")
     assert "corruption" in verify_run(run, derived=False).counts
+
+
+@pytest.mark.parametrize("block", [97, 3000])
+def test_blocks_of_any_size_say_the_same(run, monkeypatch, block):
+    """Lines longer than what is read at once, forwards and, to begin a segment's story, backwards."""
+    segment = run.segments(1, 0)[4]
+    segment.write_bytes(segment.read_bytes().replace(b'"observed":2', b'"observed":3', 3))
+    whole = said(run)
+    monkeypatch.setattr(verify_segment, "CHUNK", block)
+    assert said(run) == whole
+    assert not verify_run(run, derived=False).sound
+
+
+def test_a_segment_for_each_line_says_what_one_says(tmp_path):
+    """The story of a batch then goes over several segments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=2))
+        patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
+        patch.setattr(attempt, "update", lambda *_, **__: None)
+        run = made_run(tmp_path / "two", batches=12).folder
+    assert len(run.segments(1, 0)) > 20
+    one = joined(run, tmp_path / "one")
+    assert said(run)[1:] == said(one)[1:]
+    assert verify_run(run, derived=False).sound
+    changes = sum(line.count(b'"before"') for line in lines(run))
+    assert changes > 3
+    for each in (run, one):
+        for segment in each.segments(1, 0):
+            segment.write_bytes(segment.read_bytes().replace(b'"before":', b'"before":12.5,"x":', 1))
+    assert "corruption" in said(run)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said_of_it"),
+    [
+        ({"type": "ockham.decision.unmade.v1"}, "does not fit its schema: unknown type 'ockham.decision.unmade.v1'"),
+        ({"type": "decision.made"}, "does not fit its schema: unknown type 'decision.made'"),
+        ({"type": 7}, "is no event of ours"),
+        ({"data": []}, "is no event of ours"),
+        ({"ext": {"long": "x" * 66_000}}, "is too long"),
+        ({"data.hook": "on_lunch"}, "does not fit its schema: decision.made: data/hook"),
+        ({"data.rank": 3}, "and stands at"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_none_is_told_why(run, change, said_of_it):
+    """By its place, whatever is wrong with it."""
+    segment = run.segments(1, 0)[2]
+    found = segment.read_bytes().splitlines()
+    at = next(i for i, line in enumerate(found) if b'"ockham.decision.made.v1"' in line)
+    event = orjson.loads(found[at])
+    for name, value in change.items():
+        inner, key = (event["data"], name[5:]) if name.startswith("data.") else (event, name)
+        (event["data"] if name == "ext" else inner)[key] = value
+    found[at] = orjson.dumps(event)
+    segment.write_bytes(b"".join(line + b"\n" for line in found))
+    report = verify_run(run, derived=False)
+    assert [f.sequence for f in report.findings if said_of_it in f.message] == [74 + at], report.findings
