@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ockham.context import FIELDS, GAUGES, KNOBS
-from ockham.event import kind_of, number
+from ockham.context import FIELDS
+from ockham.event import kind_of
 from ockham.record.folder import DERIVED, open_file
+from ockham.record.rows import FACT_COLUMNS, context_row, decision_row, where_of
 
 _ARROW: Mapping[str, pa.DataType] = {
     "float": pa.float64(),
@@ -37,10 +38,9 @@ DECISIONS = pa.schema([
     ("action", pa.string()), ("reason_code", pa.string()), ("observed", pa.float64()), ("threshold", pa.float64()),
     ("changes", pa.list_(_CHANGE)), ("numbers", _NUMBERS), ("policy_revision", pa.string()),
 ])  # fmt: skip
-_FACT_COLUMNS = [f for f in FIELDS if f.role == "fact" and f.name not in {"iter_num", "micro_step", "run_id"}]
 CONTEXTS = pa.schema([
     *_WHERE, ("hook", pa.string()), ("policy_revision", pa.string()),
-    *((f.name, _ARROW[f.kind]) for f in _FACT_COLUMNS),
+    *((f.name, _ARROW[f.kind]) for f in FACT_COLUMNS),
     *((f"base_{f.name}", _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
     *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
     *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "gauge"),
@@ -49,10 +49,9 @@ CONTEXTS = pa.schema([
 ])  # fmt: skip
 EVENTS = pa.schema([*_WHERE, ("type", pa.string()), ("subject", pa.string()), ("data", pa.string())])
 SCHEMAS: Mapping[str, pa.Schema] = dict(zip(DERIVED, (CONTEXTS, DECISIONS, EVENTS), strict=True))
-Row = dict[str, Any]
 _REPEATED = frozenset({"run_id", "hook", "plugin", "action", "reason_code", "policy_revision", "type"})
+AT_ONCE = 1_000  # lines as Python objects; with more of them the collector walks them over and over
 ROW_GROUP = 60_000  # a segment has 20,000 events
-_EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 
 
 def tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
@@ -69,21 +68,34 @@ def tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
 
 
 def _tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
-    columns: dict[str, dict[str, list[Any]]] = {
-        kind: {name: [] for name in s.names} for kind, s in SCHEMAS.items()
-    }
+    parts: dict[str, list[pa.Table]] = {kind: [schema.empty_table()] for kind, schema in SCHEMAS.items()}
+    waiting = iter(lines)
+    while some := list(itertools.islice(waiting, AT_ONCE)):
+        for kind, rows in _rows(some).items():
+            parts[kind].append(_table(rows, SCHEMAS[kind]))
+    return {kind: pa.concat_tables(tables).combine_chunks() for kind, tables in parts.items()}
+
+
+def _rows(lines: Iterable[bytes]) -> dict[str, list[Sequence[Any]]]:
+    rows: dict[str, list[Sequence[Any]]] = {kind: [] for kind in SCHEMAS}
     for line in lines:
         event = orjson.loads(line)
-        kind = kind_of(event["type"])
-        where = _where(event)
+        kind, data = kind_of(event["type"]), event["data"]
+        where, own = where_of(event), None
         if kind == "decision.made":
-            _add(columns["decisions"], {**where, **_decision(event["data"])})
+            rows["decisions"].append((*where, *decision_row(data)))
         elif kind == "context.recorded":
-            _add(columns["contexts"], {**where, **_context(event["data"])})
-        own = kind in {"decision.made", "context.recorded"}
-        data = None if own else orjson.dumps(event["data"]).decode()
-        _add(columns["events"], {**where, "type": event["type"], "subject": event["subject"], "data": data})
-    return {kind: pa.table(columns[kind], schema=schema) for kind, schema in SCHEMAS.items()}
+            rows["contexts"].append((*where, *context_row(data)))
+        else:
+            own = orjson.dumps(data).decode()
+        rows["events"].append((*where, event["type"], event["subject"], own))
+    return rows
+
+
+def _table(rows: list[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
 
 
 def complete_lines(segment: Path, upto: int | None = None) -> tuple[list[bytes], int]:
@@ -146,87 +158,3 @@ class Writer:
     def _write(self, count: int) -> None:
         self._writer.write_table(self._waiting.slice(0, count).combine_chunks(), row_group_size=ROW_GROUP)
         self._waiting = self._waiting.slice(count)
-
-
-def _add(columns: dict[str, list[Any]], row: Row) -> None:
-    for name, values in columns.items():
-        values.append(row.get(name))
-
-
-def _where(event: Mapping[str, Any]) -> Row:
-    data = event["data"]
-    return {
-        "event_id": event["id"],
-        "run_id": event["source"].rsplit("/", 1)[-1],
-        "attempt": data["attempt"],
-        "rank": data["rank"],
-        "sequence": data["sequence"],
-        "time": _microseconds(event["time"]),
-        "iter_num": data.get("iter_num"),
-        "micro_step": data.get("micro_step"),
-    }
-
-
-def _decision(data: Mapping[str, Any]) -> Row:
-    row = {
-        key: data[key]
-        for key in ("hook", "plugin", "order", "shadow", "action", "reason_code", "policy_revision")
-    }
-    changes = [
-        {
-            "field": change["field"],
-            "before": orjson.dumps(change["before"]).decode(),
-            "after": orjson.dumps(change["after"]).decode(),
-            "before_value": _scalar(change["before"]),
-            "after_value": _scalar(change["after"]),
-        }
-        for change in data["changes"]
-    ]
-    judged = {"observed": number(data["observed"]), "threshold": number(data["threshold"])}
-    return {**row, **judged, "changes": changes, "numbers": _numbers(data["numbers"])}
-
-
-def _context(data: Mapping[str, Any]) -> Row:
-    given: Mapping[str, Any] = data["given"]
-    row: Row = {"hook": data["hook"], "policy_revision": data["policy_revision"]}
-    for field in FIELDS:
-        value = _READ[field.kind](given.get(field.name, field.default))
-        row[f"base_{field.name}" if field.role == "knob" else field.name] = value
-        if field.name in KNOBS:
-            row[field.name] = (
-                _READ[field.kind](data["left"][field.name]) if field.name in data["left"] else value
-            )
-        elif field.name in GAUGES and field.name in data["measured"]:
-            row[field.name] = _READ[field.kind](data["measured"][field.name])
-    return {
-        **row,
-        "iter_num": data["iter_num"],
-        "micro_step": data["micro_step"],
-        "applied_update": data["applied"].get("updated"),
-        "seconds": _numbers(data["seconds"]),
-        "custom": _numbers(data["measured"].get("custom", given.get("custom", {}))),
-        "first_decision": data["decisions"]["first"],
-        "decisions": data["decisions"]["count"],
-    }
-
-
-def _floats(value: Iterable[Any]) -> list[float | None]:
-    return [number(item) for item in value]
-
-
-_READ: Mapping[str, Callable[[Any], Any]] = {
-    "float": number, "floats": _floats, "int": lambda v: v, "bool": lambda v: v, "str": lambda v: v,
-}  # fmt: skip
-
-
-def _numbers(values: Mapping[str, Any]) -> list[tuple[str, float | None]]:
-    return [(key, number(value)) for key, value in values.items()]
-
-
-def _scalar(value: Any) -> float | None:
-    return None if isinstance(value, list) else number(value)
-
-
-def _microseconds(text: str) -> int:
-    """RFC 3339 as microseconds since 1970."""
-    return (dt.datetime.fromisoformat(text) - _EPOCH) // dt.timedelta(microseconds=1)
