@@ -4,7 +4,7 @@
     python train.py --data shakespeare.txt --preset tight --run night-1 --set max_iters=5000
     python train.py --set gate.target=0.3             a setting with a dot is the policy's
     python train.py --run night-1 --resume            go on where night-1 stopped
-    torchrun --nproc-per-node 4 train.py              four ranks, one run
+    torchrun --nproc-per-node 4 -m ockham train       four ranks, one run
 
 The same command is `ockham train`. Read this file first: it is the whole loop, and uses public names only.
 """
@@ -182,7 +182,7 @@ def run_to_the_end(run: Run, trainer: Trainer, ranks: Ranks, start: StartingPoin
         trainer.restore(start.path, start.state)
     elif trainer.settings.warmup == 0:
         trainer.move_anchor(-1)
-    with nano.Interrupt() as ranks.interrupt, run:
+    with nano.Interrupt() as ranks.interrupt, run, ranks.watched(run.finish):
         if start and start.path:
             run.load_state_dict(start.state["run"])
         steps = trainer.settings.max_iters
@@ -205,7 +205,7 @@ def starting(ranks: Ranks, runs: Path, run: str, *, resume: bool) -> StartingPoi
         raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
     if ranks.max_restarts and not resume:
         raise ockham.BadInputError(
-            "torchrun --max-restarts starts this again after a failure: give --run ID --resume, "
+            "torchrun --max-restarts starts this again after a failure: give --run-id ID --resume, "
             "which begins the run the first time and goes on with it after that"
         )
     if not resume or (ranks.max_restarts and not ockham.RunFolder(runs, run).exists()):

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+TOGETHER_SECONDS = 2.0  # `scancel` and torchrun both tell a rank, so that one request comes twice
+
 
 class Interrupt:
-    """Truthy once a signal has come; use as a context manager in the main thread."""
+    """Truthy once a signal has come; use as a context manager in the main thread.
+
+    Attributes:
+        signal: number of the first one, 0 before.
+
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self._came = 0.0
         self._before: dict[int, Any] = {}
+        self._woken, self._wake = socket.socketpair()
+        self._heard = False
 
     def __enter__(self) -> Self:
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        self._wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._note)
         return self
@@ -24,11 +40,25 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup)
+        for end in (self._woken, self._wake):
+            end.close()
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
+    def arrived(self) -> bool:
+        """Whether a signal has come, also while the main thread is in C and has not noted it; for another thread."""
+        try:
+            numbers = self._woken.recv(64)
+        except OSError:  # nothing there, or this is over
+            numbers = b""
+        self._heard = self._heard or any(number in (signal.SIGINT, signal.SIGTERM) for number in numbers)
+        return self._heard or bool(self)
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal:
+        now = time.monotonic()
+        under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+        if self.signal and not (under_torchrun and now - self._came < TOGETHER_SECONDS):
             raise KeyboardInterrupt
-        self.signal = number
+        self.signal, self._came = self.signal or number, self._came or now

@@ -6,10 +6,11 @@ gradients take; so a verdict never waits for the device twice.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
@@ -22,6 +23,8 @@ from ockham.errors import BadInputError, RankLostError
 from ockham.event import lossless, restored
 from ockham.nano.config import Settings
 from ockham.nano.device import MOST_THREADS, cores
+from ockham.nano.interrupt import Interrupt
+from ockham.nano.watch import Waits, Watch
 from ockham.record.peers import Peers
 
 RENDEZVOUS_SECONDS = 600.0  # for the ranks to find one another, before the settings are known
@@ -41,6 +44,7 @@ class Ranks(Peers):
         local_rank: this process among those of its machine.
         max_restarts: how often torchrun may start all of them again.
         interrupt: truthy once this process is asked to end; `mean` tells the others.
+        group: what gradients and shares of weights go over, from `settle` on.
 
     Raises:
         RankLostError: from every method, once another rank has ended or does not answer.
@@ -51,7 +55,10 @@ class Ranks(Peers):
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.max_restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
-        self.interrupt: object = False
+        self.interrupt: Interrupt | bool = False
+        self.group: dist.ProcessGroup | None = None
+        self._timeout = RENDEZVOUS_SECONDS
+        self._watch: Watch | None = None
         self._stopping = False
         self._control: dist.ProcessGroup | None = None
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -62,11 +69,8 @@ class Ranks(Peers):
     def __enter__(self) -> Self:
         """Meet the others, where there are any."""
         if self.world_size > 1:
-            nccl = torch.cuda.is_available() and dist.is_nccl_available()
             try:
-                dist.init_process_group(
-                    "cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=timedelta(seconds=RENDEZVOUS_SECONDS)
-                )
+                dist.init_process_group(_backend(), timeout=timedelta(seconds=RENDEZVOUS_SECONDS))
             except (RuntimeError, ValueError) as error:
                 raise self._lost(error) from error
         return self
@@ -88,10 +92,51 @@ class Ranks(Peers):
         if self.world_size == 1:
             return settings
         self.together(lambda: self._choose_gpu(settings.device))
-        self._control = dist.new_group(backend="gloo", timeout=timedelta(seconds=settings.rank_timeout))
+        self._timeout = seconds = settings.rank_timeout
+        self._control = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
+        if "nccl" in _backend() and settings.device != "cpu":
+            # NCCL ends a process by an abort, which leaves the log open: `Watch` comes first
+            seconds = 2 * seconds + 60
+        self.group = dist.new_group(backend=_backend(), timeout=timedelta(seconds=seconds))
         threads = settings.threads or max(1, min(MOST_THREADS, cores() // self.local_world_size))
         compiled = "no" if settings.parallel == "fsdp" and settings.compile == "auto" else settings.compile
         return dataclasses.replace(settings, threads=-self.one(-threads), compile=compiled)
+
+    @contextlib.contextmanager
+    def watched(self, end: Callable[[str, str], None]) -> Iterator[None]:
+        """End the run and this process where others are waited for that never answer, and no error says so.
+
+        Args:
+            end: called on a thread of its own with a reason code and a sentence, such as `Run.finish`.
+
+        """
+        if self.world_size == 1:
+            yield
+            return
+        asked = self.interrupt
+        signalled = asked.arrived if isinstance(asked, Interrupt) else bool
+        with Watch(self._timeout, end, signalled) as self._watch:
+            try:
+                yield
+            finally:
+                self._watch.waits("")
+        self._watch = None
+
+    @contextlib.contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Around work of the device that other ranks take part in; it is over at the latest when the host next asks.
+
+        Raises:
+            RankLostError: if one of them has ended or does not answer.
+
+        """
+        self._waits("device")
+        try:
+            yield
+        except RuntimeError as error:
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                raise self._lost(error) from error
+            raise
 
     def shared(self, value: Value) -> Value:
         """Rank 0's value, on every rank; JSON values, non-finite numbers among them."""
@@ -124,10 +169,8 @@ class Ranks(Peers):
             return
         for bucket in _buckets(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-            try:
-                dist.all_reduce(flat)
-            except RuntimeError as error:
-                raise self._lost(error) from error
+            with self.exchanging():
+                dist.all_reduce(flat, group=self.group)
             flat /= self.world_size
             parts = torch.split(flat, [gradient.numel() for gradient in bucket])
             views = [part.view_as(gradient) for part, gradient in zip(parts, bucket, strict=True)]
@@ -145,6 +188,7 @@ class Ranks(Peers):
 
     def _gather(self, own: bytes) -> list[bytes]:
         """What every rank says, in order; one exchange of 256 bytes, and a second one where a text is longer."""
+        self._waits("host")
         try:
             framed = self._exchange(_HEAD.pack(len(own)) + own[: FRAME - _HEAD.size], FRAME)
             sizes = [_HEAD.unpack(frame[: _HEAD.size])[0] for frame in framed]
@@ -153,6 +197,7 @@ class Ranks(Peers):
                 whole = self._exchange(own, max(sizes))
         except RuntimeError as error:
             raise self._lost(error) from error
+        self._waits("")
         return [text[:size] for text, size in zip(whole, sizes, strict=True)]
 
     def _exchange(self, own: bytes, size: int) -> list[bytes]:
@@ -161,9 +206,17 @@ class Ranks(Peers):
         dist.all_gather(got, sent, group=self._control)
         return [part.numpy().tobytes() for part in got]
 
+    def _waits(self, waits: Waits) -> None:
+        if self._watch is not None:
+            self._watch.waits(waits)
+
     def _lost(self, error: Exception) -> RankLostError:
         told = str(error).strip().partition("\n")[0].rpartition("] ")[2].partition(". ")[0]
         return RankLostError(f"another rank has ended or does not answer: {told:.200}")
+
+
+def _backend() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -7,13 +7,14 @@ Gradients are reduced in each accepted backward, because whole ones would not fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
@@ -34,7 +35,9 @@ class ShardedAnchor(Anchor):
 
     def _norm(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         squares = super()._norm(tensors).double() ** 2
-        dist.all_reduce(squares)
+        held = self._parameters[0]
+        assert isinstance(held, DTensor)
+        dist.all_reduce(squares, group=held.device_mesh.get_group())
         return squares.sqrt().float()
 
 
@@ -54,18 +57,39 @@ class ShardedTrainer(ParallelTrainer):
                 f"optimizer={settings.optimizer} needs whole matrices, and parallel=fsdp keeps shares: say parallel=ddp"
             )
         super().__init__(settings, corpus, ranks)
-        _shard(self.model, self.device)
+        _shard(self.model, self.device, ranks)
         self.optimizer = make_optimizer(
             self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             betas=(settings.beta1, settings.beta2),
         )  # fmt: skip
 
+    def forward(self, iter_num: int, micro_step: int = 0) -> float:
+        """As of whole models; each block is put together from all ranks for it."""
+        with self.ranks.exchanging():
+            return super().forward(iter_num, micro_step)
+
+    def backward(self, ctx: OccamContext) -> None:
+        """As of whole models; each block's gradient is reduced within."""
+        with self.ranks.exchanging():
+            super().backward(ctx)
+
+    def advance(self) -> Callable[[], tuple[bool, dict[str, Any]]]:
+        """As of whole models; norms are added up over the ranks."""
+        with self.ranks.exchanging():
+            return super().advance()
+
+    def evaluate(self) -> Evaluation:
+        """Rank 0's evaluation, which every rank takes part in."""
+        with self.ranks.exchanging():
+            return super().evaluate()
+
     def pack(self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None) -> Packed:
         """As of whole models; every rank hands over its share of each tensor, and rank 0 alone keeps the whole."""
-        packed = super().pack(metadata, state)
-        if self.ranks.rank:
-            for tensor in self._packed(resumable=state is not None):
-                whole(tensor)
+        with self.ranks.exchanging():
+            packed = super().pack(metadata, state)
+            if self.ranks.rank:
+                for tensor in self._packed(resumable=state is not None):
+                    whole(tensor)
         return packed
 
     def _packed(self, *, resumable: bool) -> Iterator[torch.Tensor]:
@@ -91,8 +115,9 @@ class ShardedTrainer(ParallelTrainer):
         return Trainer.evaluate(self)  # every rank must take part, on the same tokens; rank 0's numbers count
 
 
-def _shard(model: GPT, device: str) -> None:
-    mesh = init_device_mesh(device.partition(":")[0], (dist.get_world_size(),))
+def _shard(model: GPT, device: str, ranks: Ranks) -> None:
+    assert ranks.group is not None
+    mesh = DeviceMesh.from_group(ranks.group, device.partition(":")[0])
     for block in model.h:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)

@@ -109,3 +109,29 @@ def test_a_mistake_in_the_input_is_one_clean_line_on_a_terminal(monkeypatch, cap
     with loading("texts") as progress:
         progress(5, 10)
     assert "reading texts" in capsys.readouterr().err
+
+
+def test_one_request_that_torchrun_and_the_scheduler_both_hand_on_counts_once(monkeypatch):
+    """Under torchrun a signal comes from it and from `scancel`; one that comes later is a second request."""
+    import signal
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with Interrupt() as interrupted:
+        assert not interrupted.arrived()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted.signal == signal.SIGTERM
+        monkeypatch.setattr("ockham.nano.interrupt.TOGETHER_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_another_thread_hears_of_a_signal_before_the_main_one_does():
+    """The main thread may wait in C, where no handler of Python's runs."""
+    import signal
+
+    with Interrupt() as interrupted:
+        signal.raise_signal(signal.SIGTERM)
+        interrupted.signal = 0  # as if it had not been noted yet
+        assert interrupted.arrived()
+        assert interrupted.arrived()  # and it stays

@@ -128,6 +128,33 @@ def test_a_killed_rank_ends_the_run_and_it_goes_on_bit_for_bit(two):
     assert kept(folder, "killed")[:2] == [True, True]
 
 
+def test_a_silent_rank_ends_the_run_of_the_other(tmp_path):
+    """It answers nothing and its connection stands: over gloo an error says so, else the watch ends log and process."""
+    says = {"gloo": "Timed out waiting 1000ms", "nccl": "nothing was heard for 3 s"}
+    env = {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
+    pairs = {name: spawned(2, "-m", "tests.nano.silent", str(tmp_path), name, **env) for name in says}
+    try:
+        done = {name: ended([waiting], 60)[0] for name, (waiting, _) in pairs.items()}
+        assert [silent.exitcode for _, silent in pairs.values()] == [None, None]
+    finally:
+        for _, silent in pairs.values():
+            silent.kill()
+    for name, (status, _, told) in done.items():
+        assert (status, told.count("does not answer")) == (1, 1), told
+        last = events(RunFolder(tmp_path / "runs", name), 1, 0)[-1]["data"]
+        assert (last["reason_code"], last["batches"]) == ("RANK_LOST", 2)
+        assert says[name] in last["message"]
+        assert kept(tmp_path, name)[:2] == [True, True]
+
+
+def test_what_torchrun_starts_again_says_how_it_goes_on(tmp_path):
+    """Without --resume a second start would be refused because the run exists, so the first one already is."""
+    done = ended(started(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))
+    assert (done[0][0], done[0][2].count("\n")) == (2, 1), done
+    assert "--run-id ID --resume" in done[0][2]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_another_number_of_ranks_says_so(two):
     """One process goes on where two stood: a new attempt with the reason, which verifies."""
     folder, _ = two
