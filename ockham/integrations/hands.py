@@ -59,7 +59,7 @@ class Hands:
             and torch.distributed.get_world_size() > 1
         ):
             raise BadInputError(
-                "this integration judges one process; for many ranks see `torchrun train.py`, whose verdict is on the mean loss"
+                "this integration judges one process; for many ranks see `torchrun -m ockham train`, whose verdict is on the mean loss"
             )
         if not run.attempt.is_open:
             raise BadInputError("the run is not open: use it as `with ockham.Run(...) as run:`")

@@ -18,6 +18,8 @@ from typing import Self, TypeVar
 import orjson
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from ockham.errors import BadInputError, RankLostError
 from ockham.event import lossless, restored
@@ -69,8 +71,15 @@ class Ranks(Peers):
     def __enter__(self) -> Self:
         """Meet the others, where there are any."""
         if self.world_size > 1:
+            # torchrun keeps its store when it starts the ranks again, with the addresses of the dead ones (pytorch#135712).
+            again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            most = timedelta(seconds=RENDEZVOUS_SECONDS)
             try:
-                dist.init_process_group(_backend(), timeout=timedelta(seconds=RENDEZVOUS_SECONDS))
+                store, rank, world_size = next(rendezvous("env://", timeout=most))
+                dist.init_process_group(
+                    _backend(), timeout=most, store=PrefixStore(f"ockham/{again}", store), rank=rank,
+                    world_size=world_size,
+                )  # fmt: skip
             except (RuntimeError, ValueError) as error:
                 raise self._lost(error) from error
         return self
