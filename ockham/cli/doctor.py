@@ -158,8 +158,10 @@ def _log_rows(folder: RunFolder) -> Iterator[Row]:
         if found.writing:
             yield Row(where, "note", f"being written, {found.events} events so far")
             continue
-        if found.last == "log.halted":
+        if found.last == "log.halted" and attempt == last:
             yield Row(where, "problem", f"its log stopped ({found.reason_code}): free the cause, then resume")
+        elif found.last == "log.halted":
+            yield Row(where, "note", f"its log stopped ({found.reason_code}); a later attempt went on")
         elif found.last != "run.finished" and attempt == last:
             yield Row(where, "problem", _ABRUPT)
         elif found.last == "run.finished" and found.reason_code != "COMPLETED" and attempt == last:

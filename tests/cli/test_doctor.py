@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
+from ockham.errors import LogHaltedError
+from ockham.record.checkpoints import starting_point
 from ockham.record.folder import RunFolder
+from ockham.run import Run
 from tests.cli.test_verbs import ockham
 from tests.made import made_run
 
@@ -57,3 +61,29 @@ def test_no_runs_and_no_key_are_no_problem(tmp_path, key):
     assert done.returncode == 0, done.stderr
     assert "`ockham train` makes one" in rows["runs", "ok"]
     assert "the first run makes" in rows["signing key", "note"]
+
+
+def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypatch):
+    """The newest attempt stopped: free the cause. A later one went on: no more than a note."""
+    monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
+    runs, real = tmp_path / "runs", os.write
+
+    def full(descriptor, data):
+        if descriptor == run.attempt.log._file and (run.folder.log(1, 0) / "reserve").exists():
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    with pytest.raises(LogHaltedError), Run("observe", runs=runs, run_id="a") as run:
+        run.flush()
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "write", full)
+            run.end(run.batch(0, 2.0))
+            run.flush()
+    done, rows = looked_at(runs, key)
+    assert done.returncode == 1
+    assert "free the cause" in rows["a 1-0", "problem"]
+    with Run(runs=runs, run_id="a", resumed=starting_point(runs, "a")):
+        pass
+    done, rows = looked_at(runs, key)
+    assert done.returncode == 0, rows
+    assert "a later attempt went on" in rows["a 1-0", "note"]
