@@ -100,7 +100,7 @@ def _merge(document: Document, path: Path, loaded: CommentedMap) -> None:
         else:
             document.targets[key] = _band(document, key, value)
     for key, value in _mapping(document, loaded, "hyperparameters").items():
-        document.hyperparameters[key] = _hyperparameter(document, key, value)
+        document.hyperparameters[key] = hyperparameter(key, value, document.place("hyperparameters", key))
     for name, settings in ((str(key), value) for key, value in _mapping(document, loaded, "plugins").items()):
         if settings is None and name in document.plugins:
             del document.plugins[name]
@@ -127,8 +127,13 @@ def boolean(value: Any, what: str, place: str) -> bool:
     return value
 
 
-def _override(document: Document, override: str) -> None:
-    """`gate.target=0.3`, typed by the rules of YAML."""
+def setting_of(override: str) -> tuple[str, str, Any]:
+    """Target, setting and value of `gate.target=0.3`, typed by the rules of YAML.
+
+    Raises:
+        PolicyError: if it is written otherwise, or the value is no YAML.
+
+    """
     key, equals, text = override.partition("=")
     target, _, setting = key.strip().partition(".")
     if not equals or not setting:
@@ -137,9 +142,16 @@ def _override(document: Document, override: str) -> None:
         value = _plain(YAML(typ="safe", pure=True).load(text)) if text.strip() else ""
     except (YAMLError, ValueError, RecursionError):
         raise PolicyError(f"--set {override!r}: {text!r} is no YAML value") from None
+    return target, setting, value
+
+
+def _override(document: Document, override: str) -> None:
+    target, setting, value = setting_of(override)
     if target == "hyperparameters":
         document.places["hyperparameters", setting] = "--set"
-        document.hyperparameters[setting] = _hyperparameter(document, setting, value)
+        document.hyperparameters[setting] = hyperparameter(
+            setting, value, document.place("hyperparameters", setting)
+        )
         return
     if target not in document.plugins:
         raise PolicyError(
@@ -151,8 +163,13 @@ def _override(document: Document, override: str) -> None:
     _lay_over(target, document.plugins[target], {setting: value})
 
 
-def _hyperparameter(document: Document, key: str, value: Any) -> Any:
-    place = document.place("hyperparameters", key)
+def hyperparameter(key: str, value: Any, place: str) -> Any:
+    """The value of a hyperparameter, of its own type.
+
+    Raises:
+        PolicyError: if there is none of that name, or it takes other values.
+
+    """
     if key not in HYPERPARAMETERS:
         raise PolicyError(f"{place}no hyperparameter {key!r}{nearest(key, HYPERPARAMETERS)}")
     wanted = HYPERPARAMETERS[key]

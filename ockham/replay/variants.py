@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 from collections.abc import Sequence
-from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from ockham.errors import BadInputError, PolicyError, nearest
 from ockham.event import lossless
 from ockham.policy import Policy, load_policy
-from ockham.policy_file import HYPERPARAMETERS
+from ockham.policy_file import boolean, hyperparameter, setting_of
 from ockham.policy_plugins import check_setting, plugin_class
 
 SWEEP = 9  # values of a range where no number is given
@@ -96,17 +91,14 @@ def with_settings(policy: Policy, settings: Sequence[str]) -> Policy:
     content = policy.content
     plugins = {entry["name"]: entry for entry in content["plugins"]}
     for text in settings:
-        target, dot, rest = text.partition(".")
-        key, equals, written = rest.partition("=")
-        if not (dot and equals):
-            raise PolicyError(f"--set {text!r}: a setting of the policy is written plugin.setting=value")
-        place, value = f"--set {text!r}: ", _value(text, written)
-        if target == "hyperparameters" and key in HYPERPARAMETERS:
-            content["hyperparameters"][key] = value
+        target, key, value = setting_of(text)
+        place = f"--set {text!r}: "
+        if target == "hyperparameters":
+            content["hyperparameters"][key] = hyperparameter(key, value, place)
         elif target in plugins:
             entry = plugins[target]
             if key == "shadow":
-                entry["shadow"] = bool(value)
+                entry["shadow"] = boolean(value, f"{target}.shadow", place)
             else:
                 entry["settings"][key] = check_setting(plugin_class(entry["use"]), target, key, value, place)
         else:
@@ -117,10 +109,3 @@ def with_settings(policy: Policy, settings: Sequence[str]) -> Policy:
         lossless(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return Policy(canonical.encode(), f"{policy.source} with {' '.join(settings)}")
-
-
-def _value(text: str, written: str) -> Any:
-    try:
-        return YAML(typ="safe", pure=True).load(io.StringIO(written)) if written.strip() else ""
-    except (YAMLError, ValueError):
-        raise PolicyError(f"--set {text!r}: {written!r} is no YAML value") from None

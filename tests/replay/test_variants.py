@@ -1,0 +1,91 @@
+"""Policies to ask about: settings on the recorded one are held to the rules of any other policy."""
+
+from __future__ import annotations
+
+import pytest
+
+from ockham.errors import BadInputError, PolicyError
+from ockham.policy import load_policy
+from ockham.replay.variants import expanded, variants, with_settings
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return load_policy("balanced")
+
+
+def entry(policy, name):
+    return next(one for one in policy.content["plugins"] if one["name"] == name)
+
+
+def test_a_setting_on_the_recorded_policy_is_the_policy_that_a_run_would_have_had(recorded):
+    """Plugin, shadow and hyperparameter: the very same revision, and the recorded one stays as it is."""
+    for setting in (
+        "gate.target=0.3",
+        "gate.shadow=true",
+        "hyperparameters.evaluations=5",
+        "hyperparameters.pull=none",
+    ):
+        asked = with_settings(recorded, [setting])
+        assert asked.revision == load_policy("balanced", [setting]).revision != recorded.revision
+        assert asked.source.endswith(f"with {setting}")
+    assert recorded.revision == load_policy("balanced").revision
+    assert (
+        entry(with_settings(recorded, ["gate.shadow=true", "gate.shadow=false"]), "gate")["shadow"] is False
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("gate.shadow=off", "gate.shadow takes true or false, got str 'off'"),
+        ("gate.shadow=1", "gate.shadow takes true or false, got int 1"),
+        ("hyperparameters.evaluations=x", "evaluations takes a whole number, got str 'x'"),
+        ("hyperparameters.evaluations=-4", "evaluations takes a number >= 0, got -4"),
+        ("hyperparameters.pull=foo", "pull takes one of decoupled, coupled, none, got 'foo'"),
+        ("hyperparameters.evals=1", "no hyperparameter 'evals'; "),
+        ("gate.target={", "is no YAML value"),
+        ("gate.target=" + "[" * 5000, "is no YAML value"),
+        ("gate.aim=1", "plugin 'gate' has no setting 'aim'"),
+        ("gait.target=1", "no plugin 'gait' in the recorded policy; did you mean 'gate'"),
+        ("gate=1", "a setting of the policy is written plugin.setting=value"),
+        ("gate.target", "a setting of the policy is written plugin.setting=value"),
+    ],
+)
+def test_a_setting_that_no_policy_takes_is_refused(recorded, setting, said):
+    """As a policy file would be, and with the setting named."""
+    with pytest.raises(PolicyError, match=said) as raised:
+        with_settings(recorded, [setting])
+    assert str(raised.value).startswith("--set ")
+
+
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [
+        ("gate.target=0.3", ["gate.target=0.3"]),
+        ("gate.target=-1..1:3", ["gate.target=-1", "gate.target=0", "gate.target=1"]),
+        ("gate.target=1..0:2", ["gate.target=1", "gate.target=0"]),
+        ("gate.target=0.1..0.4:4", [f"gate.target=0.{i}" for i in (1, 2, 3, 4)]),
+        ("gate.mode=fixed", ["gate.mode=fixed"]),
+        ("gate.note=a,b", ["gate.note=a,b"]),
+    ],
+)
+def test_a_range_is_its_values(setting, values):
+    """Both ends included, in order, in the fewest digits; anything else is left to the policy."""
+    assert expanded(setting) == values
+
+
+@pytest.mark.parametrize("count", ["0", "1", "201", "x", "-3"])
+def test_a_range_has_two_values_or_more(count):
+    """And not more than anybody reads."""
+    with pytest.raises(BadInputError, match="--set 'gate.target=0..1:"):
+        expanded(f"gate.target=0..1:{count}")
+
+
+def test_so_many_and_no_more(recorded):
+    """Policies times combinations."""
+    assert len(variants(recorded, [], ["gate.target=0.1..0.9:200"])) == 200
+    for policies, settings in ((["tight", "balanced"], ["gate.target=0.1..0.9:101"]), ([], ["gate.target=0..1:100", "gate.eta=0..1:3"])):  # fmt: skip
+        with pytest.raises(BadInputError, match="at most 200 policies"):
+            variants(recorded, policies, settings)
+    assert [label for label, _ in variants(recorded, ["tight"], [])] == ["tight"]
