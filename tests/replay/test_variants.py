@@ -78,7 +78,7 @@ def test_a_range_is_its_values(setting, values):
 @pytest.mark.parametrize("count", ["0", "1", "201", "x", "-3"])
 def test_a_range_has_two_values_or_more(count):
     """And not more than anybody reads."""
-    with pytest.raises(BadInputError, match="--set 'gate.target=0..1:"):
+    with pytest.raises(BadInputError, match=r"--set .gate\.target=0\.\.1:"):
         expanded(f"gate.target=0..1:{count}")
 
 

@@ -1,0 +1,70 @@
+"""What a replay found, in the ledger: signed, and of the very log that was replayed."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ockham.record.checkpoints import starting_point
+from ockham.record.folder import LEDGER, RunFolder
+from ockham.record.ledger import ledger_lines
+from ockham.record.schema import check_event
+from ockham.record.verify import verify_run
+from ockham.replay.attest import attest
+from ockham.replay.report import replay_run
+from ockham.run import Run
+from tests.made import made_run
+from tests.replay.test_replay import tamper
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return made_run(tmp_path, "a", 30).folder
+
+
+def said(folder):
+    event = orjson.loads(ledger_lines(folder.runs)[-1])
+    check_event("replay.attested", event)
+    return event["id"], event["data"]
+
+
+def test_what_was_found_is_said_of_the_log_as_it_is(folder):
+    """Size and root of each log, as verify computes them; the digests of the code that decided again."""
+    report = replay_run(folder)
+    event_id = attest(folder, report)
+    found, data = said(folder)
+    assert found == event_id
+    assert (data["run_id"], data["decisions"], data["identical"]) == (
+        "a",
+        report.total("decisions"),
+        report.total("identical"),
+    )
+    [log] = verify_run(folder, derived=False).logs
+    assert data["attempt_size"] == [{"attempt": 1, "rank": 0, "size": log.events, "root": log.root}]
+    assert data["code_sha256"].keys() == report.logs[0].code.keys()
+    assert all(
+        data["code_sha256"][name] == each["replayed_sha256"] for name, each in report.logs[0].code.items()
+    )
+    assert (RunFolder(folder.runs, LEDGER).log(1, 0) / "checkpoint").exists()
+
+
+def test_a_difference_is_attested_too(folder):
+    """An attestation says what was found, not that it was good."""
+    tamper(folder, "decision.made", lambda data: data.update(observed=99.0), nth=5)
+    report = replay_run(folder)
+    attest(folder, report)
+    _, data = said(folder)
+    assert data["identical"] == data["decisions"] - 1
+
+
+def test_each_attempt_and_no_code_that_did_not_decide(folder):
+    """A plugin that was not replayed, as nobody trusted it, has no digest here."""
+    start = starting_point(folder.runs, "a")
+    with Run(runs=folder.runs, run_id="a", resumed=start, data=start.data) as again:
+        again.end(again.batch(0, 3.0))
+    report = replay_run(folder)
+    report.logs[0].code["stranger"] = {"recorded_sha256": "0" * 64, "replayed_sha256": None}
+    attest(folder, report)
+    _, data = said(folder)
+    assert [(log["attempt"], log["rank"]) for log in data["attempt_size"]] == [(1, 0), (2, 0)]
+    assert "stranger" not in data["code_sha256"]
