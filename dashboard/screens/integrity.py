@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from dashboard.source import ask, ask_sql, or_error, runs_folder
 from dashboard.tables import grid
 from ockham.errors import OckhamError
 from ockham.record.folder import RunFolder
+from ockham.record.note import VerifierKey, parse_key
 from ockham.record.report import MEANINGS, NOTES
 from ockham.record.verify import verify_run
 from ockham.replay.report import replay_run
@@ -32,9 +34,20 @@ def events_there() -> int:
     return int(found.rows()[0]["n"]) if found is not None else 0
 
 
-def verified(events: int) -> dict[str, Any] | None:
+def brought() -> tuple[list[bytes], list[VerifierKey]]:
+    """The pins and the key of the reader: of its own key a run alone can prove little."""
+    with st.expander("Hold it against pins and a key of yours", icon=":material/key:"):
+        pins = st.file_uploader("Pins, as `ockham pin` keeps them", accept_multiple_files=True, key="pins")
+        text = st.text_input(
+            "Verifier key", key="key", placeholder="name+keyid+base64, as `ockham keygen` prints it"
+        )
+    return [pin.getvalue() for pin in pins], [parse_key(text)] if text.strip() else []
+
+
+def verified(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[str, Any] | None:
     """The report, kept while the log does not grow; made with a bar, and given up where the reader goes elsewhere."""
-    key = f"verified-{run_id}-{size}"
+    held = hashlib.sha256(b"\0".join([*pins, *(str(key).encode() for key in keys)])).hexdigest()
+    key = f"verified-{run_id}-{size}-{held}"
     if key not in st.session_state:
         bar = st.progress(0.0, "Reading every byte; leaving the page, or Stop, ends it.")
         stop = st.empty()
@@ -45,7 +58,7 @@ def verified(events: int) -> dict[str, Any] | None:
         def progress(done: int) -> None:
             bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
 
-        st.session_state[key] = verify_run(folder, progress=progress).to_dict()
+        st.session_state[key] = verify_run(folder, pins=pins, keys=keys, progress=progress).to_dict()
         bar.empty()
         stop.empty()
     kept: dict[str, Any] = st.session_state[key]
@@ -133,11 +146,7 @@ def missing() -> None:
 def page() -> None:
     """The page."""
     events = events_there()
-    if (
-        events > AT_ONCE
-        and f"verified-{run_id}-{size}" not in st.session_state
-        and not st.session_state.get(f"go-{run_id}")
-    ):
+    if events > AT_ONCE and not st.session_state.get(f"go-{run_id}"):
         head(
             QUESTION,
             f"Not checked yet: {events:,} events, {size / 1e6:,.0f} MB, about {events / 40_000:.0f} seconds.",
@@ -150,14 +159,19 @@ def page() -> None:
         )
         st.code(f"ockham --runs {runs_folder()} verify {run_id}", language="bash")
     else:
+        answer = st.container()  # the answer stands above what it was asked with
         try:
-            report = verified(events)
+            pins, keys = brought()
+            with answer:
+                report = verified(events, pins, keys)
         except OckhamError as error:
-            head(QUESTION, "It cannot be judged.")
-            st.code(str(error), language=None)
+            with answer:
+                head(QUESTION, "It cannot be judged.")
+                st.code(str(error), language=None)
         else:
             if report is not None:
-                told(report)
+                with answer:
+                    told(report)
     missing()
     replayed()
 

@@ -45,7 +45,7 @@ def dashboard(
     words = [
         sys.executable, "-m", "streamlit", "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
         f"--server.port={port}", f"--server.headless={'false' if show else 'true'}", "--browser.gatherUsageStats=false",
-        "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false", "--client.showErrorLinks=false", "--theme.metricValueFontSize=1.75rem",
+        "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false", "--server.maxUploadSize=1", "--client.showErrorLinks=false", "--theme.metricValueFontSize=1.75rem",
         *(f"--theme.{scheme}.{name}={value}" for scheme in ("light", "dark") for name, value in THEME.items()),
     ]  # fmt: skip
     paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]

@@ -9,6 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from ockham import shipped
+from ockham.record.folder import RunFolder
+from ockham.record.note import signer
+from ockham.record.pin import newest_heads
 from ockham.run import Run
 from tests.dashboard.test_source import damage
 from tests.made import made_run
@@ -124,6 +127,22 @@ def test_tampering_is_seen(at, tmp_path):
     segment.write_bytes(b"".join(lines[:-2]))
     test = at(tmp_path, "integrity")
     assert test.text[0].value.startswith("NO: tampering")
+
+
+def test_a_pin_and_a_key_of_the_readers(at, runs):
+    """What was pinned is counted; a key that signed nothing, and what is no pin, are said."""
+    own = RunFolder(runs, "first")
+    test = at(runs, "integrity", run="first")
+    assert "0 pinned" in test.text[0].value
+    test.file_uploader(key="pins").set_value([("a.pin", newest_heads(own), "text/plain")])
+    signed = len(own.segments(1, 0)[0].read_bytes().splitlines())
+    assert f"{signed:,} of {signed:,} events are signed, {signed:,} pinned" in test.run().text[0].value
+    test.text_input(key="key").set_value(str(signer().verifier))
+    assert not any("key not pinned" in note.value for note in test.run().info)
+    test.text_input(key="key").set_value("nobody")
+    assert test.run().text[0].value == "It cannot be judged."
+    assert not test.exception
+    assert any("is no verifier key" in code.value for code in test.code)
 
 
 def test_a_live_and_a_torn_run(at, tmp_path):
