@@ -79,6 +79,7 @@ def test_an_honest_run_is_sound(run):
 
 def test_a_given_key_and_a_pin_say_how_far(run):
     """With both there is not even a note."""
+    assert verify_run(run, pins=[newest_heads(run)]).counts == {}
     report = verify_run(run, keys=[signer().verifier], pins=[newest_heads(run)])
     assert report.counts == {}
     assert report.logs[0].pinned == report.logs[0].events
