@@ -112,7 +112,14 @@ def _guarded(app: typer.Typer) -> NoReturn:
         str(Path.cwd())
     )  # last, so that it hides nothing: a policy may name a plugin that lies here
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        sys.exit(0)  # typer leaves with 1, which would be findings
     except OckhamError as error:
         rank = int(os.environ.get("RANK", "0"))
         if rank == 0 or not isinstance(

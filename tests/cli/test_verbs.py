@@ -225,6 +225,19 @@ def test_help_is_quick_and_light():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "words", [("query", "select * from events"), ("why", "night-1", "5"), ("odr", "--help")]
+)
+def test_whoever_has_read_enough_is_no_finding(runs, words):
+    """`ockham query ... | head -1` leaves with 0 and says nothing."""
+    code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
+    command = [sys.executable, "-c", code, "--runs", str(runs), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        reader.stdout.close()
+        told = reader.stderr.read()
+    assert (reader.returncode, told) == (0, "")
+
+
 def test_version_and_help_without_a_verb(tmp_path):
     """The two things that a newcomer types first."""
     import ockham as package
