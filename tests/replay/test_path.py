@@ -1,0 +1,127 @@
+"""The path of a run: what counted, in order, and one clear error for what cannot be read."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ockham.errors import CannotJudgeError, RunError
+from ockham.record.checkpoints import starting_point
+from ockham.record.folder import RunFolder
+from ockham.replay.path import backward_over_forward, path_of
+from ockham.run import Run
+from tests.made import pack
+from tests.replay.test_replay import tamper
+
+
+def batches(run, numbers, **kwargs):
+    for i in numbers:
+        ctx = run.end(run.batch(i, 4.0 - i / 20), **kwargs)
+    return ctx
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with Run("balanced", runs=tmp_path, run_id="a", settings={"grad_clip": 2.0}) as run:
+        batches(run, range(12), seconds={"forward": 1.0, "backward": 1.5, "optimizer": 0.5})
+    return run.folder
+
+
+def resumed(folder, keep, last):
+    """Killed at batch `last`, and gone on with from the checkpoint after `keep`."""
+    with Run("balanced", runs=folder, run_id="b") as run:
+        ctx = batches(run, range(keep))
+        run.checkpoint(
+            ctx, "resume",
+            lambda m, s: pack(m, s)._replace(files={"state.json": orjson.dumps({**s, "trainer": {"settings": {}}})}),
+        )  # fmt: skip
+        batches(run, range(keep, last))
+    start = starting_point(folder, "b")
+    with Run(runs=folder, run_id="b", resumed=start) as run:
+        run.load_state_dict(start.state["run"])
+        batches(run, range(start.iter_num, last + 3))
+    return run.folder
+
+
+def test_what_a_resume_left_behind_does_not_count(tmp_path):
+    """Each iteration once: the first attempt up to where the second one went back to."""
+    legs = path_of(resumed(tmp_path, 8, 11))
+    assert [[step.iter_num for step in leg.steps if step.hook == "batch"] for leg in legs] == [
+        list(range(8)), list(range(8, 14))
+    ]  # fmt: skip
+
+
+def test_an_attempt_that_never_wrote_a_line_is_none(folder):
+    """Killed at its start."""
+    folder.log(2, 0).mkdir()
+    (folder.log(2, 0) / f"{0:012d}.jsonl").write_bytes(b'{"torn')
+    assert len(path_of(folder)) == 1
+
+
+def test_the_cost_of_a_backward_in_forwards(folder, tmp_path):
+    """Median over median, with the optimizer; none where nothing was measured."""
+    legs = path_of(folder)
+    assert legs[0].settings["grad_clip"] == 2.0
+    assert backward_over_forward(legs) == pytest.approx(2.0)
+    with Run("balanced", runs=tmp_path, run_id="c") as run:
+        batches(run, range(5))
+    assert backward_over_forward(path_of(run.folder)) is None
+
+
+def test_a_run_that_cannot_be_asked(folder, tmp_path):
+    """Not there; nothing recorded; of another rank."""
+    with pytest.raises(RunError, match="no run 'z'"):
+        path_of(RunFolder(tmp_path, "z"))
+    with pytest.raises(CannotJudgeError, match="no recorded contexts to ask about"):
+        path_of(folder, rank=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: data["given"].update(learning_rate={}), "the context at sequence .* cannot be read"),
+        (lambda data: data["given"].pop("task_loss"), "the context at sequence .* cannot be read"),
+        (lambda data: data["left"].update(nothing_of_ours=1.0), "the context at sequence .* cannot be read"),
+        (lambda data: data["measured"].update(grad_norm="much"), "the context at sequence .* cannot be read"),
+        (lambda data: data["seconds"].update(forward="long"), "the context at sequence .* cannot be read"),
+        (lambda data: data.update(seconds=None), "a line that cannot be replayed: .*seconds is no object"),
+    ],
+)
+def test_a_context_of_another_shape(folder, change, said):
+    """Named by its sequence: nobody is asked about half of a run."""
+    tamper(folder, "context.recorded", change, nth=5)
+    with pytest.raises(CannotJudgeError, match=said):
+        path_of(folder)
+
+
+def test_custom_gauges_are_no_fields(tmp_path):
+    """A plugin's own metrics are passed over."""
+    with Run("balanced", runs=tmp_path, run_id="a") as run:
+        for i in range(3):
+            ctx = run.batch(i, 3.0)
+            ctx.custom["accuracy"] = 0.5 + i
+            run.end(ctx)
+    told = [step.data["measured"]["custom"] for step in path_of(run.folder)[0].steps]
+    assert told == [{"accuracy": 0.5 + i} for i in range(3)]
+
+
+@pytest.mark.parametrize("opening", [b"no event", b"[]", b'{"data":7}', b'{"type":"x"}'])
+def test_a_log_that_does_not_open_as_ours(folder, opening):
+    """With the log named."""
+    segment = folder.segments(1, 0)[0]
+    segment.write_bytes(opening + b"\n" + segment.read_bytes())
+    with pytest.raises(CannotJudgeError, match="log 1-0 of run 'a' does not open as ours"):
+        path_of(folder)
+
+
+def test_files_that_cannot_be_read(folder, monkeypatch):
+    """The policy is gone, or a segment went between the look at the folder and the reading."""
+    policy = next((folder.path / "policies").iterdir())
+    policy.rename(folder.path / "aside")
+    with pytest.raises(CannotJudgeError, match=r"cannot read the policy sha256:.*: No such file"):
+        path_of(folder)
+    (folder.path / "aside").rename(policy)
+    gone = folder.segments(1, 0)[0].with_name("gone.jsonl")
+    monkeypatch.setattr(RunFolder, "segments", lambda *_: [gone])
+    with pytest.raises(CannotJudgeError, match=r"cannot read .*/gone\.jsonl: No such file"):
+        path_of(folder)
