@@ -89,3 +89,31 @@ def test_so_many_and_no_more(recorded):
         with pytest.raises(BadInputError, match="at most 200 policies"):
             variants(recorded, policies, settings)
     assert [label for label, _ in variants(recorded, ["tight"], [])] == ["tight"]
+
+
+def test_combinations_are_one_policy_each(recorded):
+    """Every policy under every combination, with a label that says which; nine values where no number is given."""
+    assert expanded("gate.target=0.1..0.9") == [f"gate.target=0.{i}" for i in range(1, 10)]
+    asked = variants(recorded, ["tight", "balanced"], ["gate.target=0.1..0.5:2", "gate.eta=0.2"])
+    assert [label for label, _ in asked] == [
+        f"{name} gate.target={target} gate.eta=0.2"
+        for name in ("tight", "balanced")
+        for target in ("0.1", "0.5")
+    ]
+    assert len({policy.revision for _, policy in asked}) == 4
+
+
+@pytest.mark.parametrize(
+    ("policies", "settings", "error", "said"),
+    [
+        ([], [], BadInputError, "say what to ask about"),
+        ([], ["gate.target=a..b"], BadInputError, r"a range is written gate\.target=0\.1"),
+        ([], ["gate.target=high"], PolicyError, "target"),
+        (["tihgt"], [], PolicyError, "did you mean 'tight'"),
+        ([], ["gate.target=0.2,0.3,0.5"], BadInputError, r"a range: gate\.target=0\.2\.\.0\.5:3$"),
+    ],
+)
+def test_bad_questions_are_refused(recorded, policies, settings, error, said):
+    """With what would be accepted: for a list of values, the range to type."""
+    with pytest.raises(error, match=said):
+        variants(recorded, policies, settings)

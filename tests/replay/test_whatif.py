@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ockham.errors import BadInputError, CannotJudgeError, PolicyError
-from ockham.policy import load_policy
+from ockham.errors import CannotJudgeError
+from ockham.plugin import OccamPlugin
+from ockham.policy import arranged, load_policy, policy_of
 from ockham.record.folder import RunFolder
+from ockham.replay.answer import Answer
 from ockham.replay.path import path_of
-from ockham.replay.variants import expanded, variants, with_settings
+from ockham.replay.variants import with_settings
 from ockham.replay.whatif import whatif
 from ockham.run import Run
 from tests.made import made_run
@@ -103,38 +105,127 @@ def test_compute_saved_is_never_one_minus_the_rate(tmp_path):
     assert answer.saved() == pytest.approx((1 - answer.rate()) * 2 / 3)
 
 
-def test_ranges_and_combinations():
-    """A range is nine values or as many as are asked for; each combination is one policy."""
-    assert expanded("gate.target=0.1..0.9") == [f"gate.target=0.{i}" for i in range(1, 10)]
-    assert expanded("gate.target=0.3..0.9:3") == ["gate.target=0.3", "gate.target=0.6", "gate.target=0.9"]
-    asked = variants(
-        load_policy("balanced"), ["tight", "balanced"], ["gate.target=0.1..0.5:2", "gate.eta=0.2"]
-    )
-    assert [label for label, _ in asked][:2] == [
-        "tight gate.target=0.1 gate.eta=0.2",
-        "tight gate.target=0.5 gate.eta=0.2",
-    ]
-    assert len({policy.revision for _, policy in asked}) == 4
-
-
 @pytest.mark.parametrize(
-    ("policies", "settings", "error"),
+    ("setting", "by", "at"),
     [
-        ([], [], BadInputError), ([], ["gate.target=a..b"], BadInputError), ([], ["gate.target=0.1..0.9:1"], BadInputError),
-        ([], ["gate.target=0.1..0.9:99", "gate.eta=0.1..0.2:99"], BadInputError), ([], ["gait.target=0.3"], PolicyError),
-        ([], ["gate.aim=0.3"], PolicyError), ([], ["gate.target=high"], PolicyError), (["tihgt"], [], PolicyError), ([], ["x"], PolicyError),
+        ("hyperparameters.grad_clip=0.1", "grad_clip", 0),
+        ("hyperparameters.grad_clip=50", "", None),  # the limiter holds it where the recorded one was
+        ("compressor.threshold=0.00001", "learning_rate", 14),
+        ("hyperparameters.lambda_ockham=0.5", "lambda_ockham", 13),
+        ("hyperparameters.pull=none", "lambda_ockham", 13),
+        ("hyperparameters.evaluations=5", "", None),
     ],
-)  # fmt: skip
-def test_bad_questions_are_refused(policies, settings, error):
-    """What can't be asked is one clear error."""
-    with pytest.raises(error):
-        variants(load_policy("balanced"), policies, settings)
+)
+def test_the_knob_by_which_the_weights_part_is_named(runs, setting, by, at):
+    """The first batch that would have been trained otherwise; before the anchor a pull pulls nowhere."""
+    legs = legs_of(runs, "balanced")
+    answer = whatif(legs, with_settings(legs[-1].policy, [setting]), "other")
+    assert (answer.diverged_by, answer.diverged_iter) == (by, at)
+    assert answer.exact_batches == (150 if at is None else at + 1)
+    scheduled = [note for note in answer.notes if "scheduled evaluations" in note]
+    assert scheduled == (
+        ["the run has 60 scheduled evaluations, this policy wants 5: judged are the recorded ones"]
+        if "evaluations" in setting
+        else []
+    )
 
 
-def test_a_list_of_values_is_answered_with_the_range():
-    """Nine tools in ten take commas here: the refusal is the command to type."""
-    with pytest.raises(BadInputError, match=r"a range: gate\.target=0\.2\.\.0\.5:3$"):
-        variants(load_policy("balanced"), [], ["gate.target=0.2,0.3,0.5"])
+def test_a_ceiling_that_nothing_reached_changes_nothing(tmp_path):
+    """Gradients of 0.5 under a clip of 1: a clip of 0.6 is the same step, one of 0.4 is not; NaN is never below."""
+    for run_id, norm in (("a", 0.5), ("b", float("nan"))):
+        with Run("balanced", runs=tmp_path, run_id=run_id, facts={"max_iters": 20}) as run:
+            for i in range(8):
+                run.end(run.batch(i, 4.0 - i / 9), grad_norm=norm)
+    for run_id, clip, parts in (("a", 0.6, False), ("a", 0.4, True), ("b", 0.6, True)):
+        legs = legs_of(tmp_path, run_id)
+        answer = whatif(legs, with_settings(legs[-1].policy, [f"hyperparameters.grad_clip={clip}"]), "other")
+        assert (answer.diverged_by == "grad_clip") is parts, (run_id, clip)
+
+
+class Halter(OccamPlugin):
+    """Ends a run at an iteration, in one of two hooks."""
+
+    def __init__(self, at: int = 0, hook: str = "on_batch_start") -> None:
+        self.at, self.hook = at, hook
+
+    def on_batch_start(self, ctx):
+        ctx.halt = ctx.halt or (self.hook == "on_batch_start" and ctx.iter_num == self.at)
+
+    def on_evaluate(self, ctx):
+        ctx.halt = ctx.halt or (self.hook == "on_evaluate" and ctx.iter_num >= self.at)
+
+
+@pytest.mark.parametrize(("hook", "batches"), [("on_batch_start", 21), ("on_evaluate", 30)])
+def test_nothing_is_answered_behind_the_end_that_the_policy_would_have_made(runs, hook, batches):
+    """At a batch, and at an evaluation (of iteration 29)."""
+    answer = whatif(legs_of(runs, "observe"), policy_of(arranged([Halter(20, hook)])), "halts", trust=True)
+    assert (answer.batches, len(answer.rows)) == (batches, batches)
+    assert answer.halted_iter == batches - 1
+    assert answer.summary()["halted_iter"] == batches - 1
+
+
+class Turner(OccamPlugin):
+    """A stranger's plugin: halves the learning rate of every third batch."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_batch_start(self, ctx):
+        self.seen += 1
+        if self.seen % 3 == 0:
+            ctx.learning_rate *= 0.5
+            ctx.decide("TURN", "TURNED", self.seen)
+
+
+def test_a_strangers_plugin_is_stood_in_for(tmp_path):
+    """Its recorded turns are taken as they were: about itself the policy gives what was recorded."""
+    with Run(plugins=[Turner()], runs=tmp_path, run_id="a") as run:
+        for i in range(9):
+            run.end(run.batch(i, 3.0, learning_rate=1e-3))
+    legs = legs_of(tmp_path, "a")
+    assert whatif(legs, legs[-1].policy, "itself").diverged_iter is None
+    alone = whatif(legs, policy_of(arranged([])), "without it")
+    assert (alone.diverged_by, alone.diverged_iter) == ("learning_rate", 2)
+
+
+def test_a_consolidation_that_the_other_policy_would_not_have_asked_for(tmp_path):
+    """Its evaluation was made for the anchor alone, so the other one is not asked there."""
+    asked = 0
+    with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 60, "vocab_size": 256}) as run:
+        for i in range(60):
+            ctx = run.end(run.batch(i, 4 - i / 30, learning_rate=1e-3, anchor_available=True))
+            if ctx.consolidating:
+                asked += 1
+                run.evaluate(ctx, 4 - i / 30, tokens=100, trigger="CONSOLIDATION")
+                if ctx.consolidating:
+                    run.consolidated(ctx, drift=0.05)
+    legs = legs_of(tmp_path, "a")
+    itself = whatif(legs, legs[-1].policy, "itself")
+    assert itself.evaluations == asked > 1
+    assert itself.consolidated == itself.recorded_consolidated >= 1
+    assert itself.diverged_iter is None
+    never = whatif(legs, with_settings(legs[-1].policy, ["anchor.per_run=0"]), "never")
+    assert (never.evaluations, never.consolidated) == (0, 0)
+    assert never.recorded_consolidated == itself.recorded_consolidated
+    assert (never.diverged_by, never.unanswered) == ("consolidating", 0)
+    often = whatif(legs, with_settings(legs[-1].policy, ["anchor.per_run=30", "anchor.cooldown=1"]), "often")
+    assert often.unanswered > 0
+    assert often.diverged_by == "consolidating"
+
+
+def test_the_summary_is_one_row(runs):
+    """Counts as they are, and what cannot be known as nothing."""
+    answer = whatif(legs_of(runs, "balanced"), load_policy("tight"), "tight")
+    row = answer.summary()
+    assert (row["policy"], row["batches"], row["exact_batches"]) == ("tight", 150, answer.exact_batches)
+    assert row["update_to_skip"] == answer.transitions["UPDATE>SKIP"] > 0
+    assert row["recorded_update_rate"] == pytest.approx(
+        (row["update_to_update"] + row["update_to_skip"]) / 150
+    )
+    assert row["update_rate"] == pytest.approx((row["update_to_update"] + row["skip_to_update"]) / 150)
+    assert (row["saved_at_most"], row["recorded_saved_at_most"], row["halted_iter"]) == (None, None, None)
+    empty = Answer("nothing", load_policy("tight"))
+    assert (empty.rate(), empty.saved()) == (None, None)
 
 
 def test_a_run_without_contexts_cannot_be_asked(tmp_path):
