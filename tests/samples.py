@@ -15,6 +15,7 @@ from ockham.event import Change, Decision
 from ockham.record.folder import RunFolder, write_durably
 from ockham.record.lines import ContextRecord, field_values, gauge_values
 from ockham.record.log import LogWriter
+from ockham.record.note import signer
 
 REVISION = "sha256:" + "ab" * 32
 
@@ -42,7 +43,7 @@ def context_record(iter_num: int = 0, **fields: object) -> ContextRecord:
 def run_folder(runs: Path, run_id: str = "a") -> RunFolder:
     folder = RunFolder(runs, run_id)
     folder.create()
-    write_durably(folder.run_json, b"{}")
+    write_durably(folder.run_json, orjson.dumps({"verifier_key": str(signer().verifier)}))
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption
+from ockham.cli.options import RunsOption, trusted
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ def lineage(
     from ockham.catalog import Catalog
     from ockham.record.lineage import lineage as lineage_of
     from ockham.record.lineage import weights_file
-    from ockham.record.note import signer
-    from ockham.record.verify import known_keys
 
-    keys = known_keys(key) if key else [signer().verifier]
+    keys = trusted(key)
     found = lineage_of(weights_file(weights), runs, keys)
     told = found.told
     catalog = Catalog(runs, only=[told["run_id"]])
@@ -101,7 +99,11 @@ def _accepting(catalog: Any, found: Lineage) -> dict[str, Any] | None:
 
 def _tell(found: Lineage, accepted: dict[str, Any] | None, counts: list[dict[str, Any]]) -> Iterator[str]:
     told, saved = found.told, found.saved or {}
-    yield f"{shown(str(found.path))}: sha256 {found.sha256}"
+    verdict = "NOT VOUCHED FOR" if found.problems else "the log vouches for these bytes"
+    yield f"{shown(str(found.path))}: {verdict}"
+    for problem in found.problems:
+        yield f"  {shown(problem)}"
+    yield f"  sha256 {found.sha256}"
     yield (
         f"  run {shown(told['run_id'])}, attempt {told['attempt']}, iteration {told.get('iter_num')}, "
         f"kind {shown(str(told.get('kind')))}; policy {shown(str(told.get('policy_revision')))}"
@@ -120,7 +122,4 @@ def _tell(found: Lineage, accepted: dict[str, Any] | None, counts: list[dict[str
         span = f"iterations {row['first_iter']} to {row['last_iter']}"
         yield f"    {row['decisions']:>8,}  {shown(row['plugin'])}: {shown(row['action'])} because {shown(row['reason_code'])}, {span}"
     yield f"  the log behind them: {told['log_size']:,} events, signed to {found.signed:,}; root {shown(told['log_root'])}"
-    for problem in found.problems:
-        yield f"  NOT VOUCHED FOR: {shown(problem)}"
-    if not found.problems:
-        yield "  the log vouches for these bytes; `ockham verify` judges the whole run"
+    yield "  this looks at the lines before these weights; `ockham verify` judges the whole run"

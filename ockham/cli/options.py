@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ockham.errors import BadInputError, RunError
+
+if TYPE_CHECKING:
+    from ockham.record.note import VerifierKey
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
 EXTRAS = {  # what `pip install "ockham[NAME]"` brings
@@ -27,6 +30,27 @@ KeyOption = Annotated[
 ]
 
 
+def trusted(keys: list[str] | None) -> list[VerifierKey]:
+    """The keys that were given, else this machine's own: then it is said, because it vouches for no one else.
+
+    Raises:
+        BadInputError: if one is no key, or there is none.
+
+    """
+    from ockham.record.note import own_key
+    from ockham.record.verify import known_keys
+
+    if keys:
+        return known_keys(keys)
+    own = own_key()
+    if own is None:
+        raise BadInputError("there is no key to check with: give the one you trust with --key")
+    typer.echo(
+        f"note: checked with this machine's own key, {own.name}; give the one you trust with --key", err=True
+    )
+    return [own]
+
+
 def resolve(runs: Path, beginning: str) -> str:
     """The run ID that begins so.
 
@@ -34,9 +58,13 @@ def resolve(runs: Path, beginning: str) -> str:
         RunError: if none or more than one does.
 
     """
-    from ockham.record.folder import list_runs
+    from ockham.record.folder import LEDGER, list_runs
 
     known = list_runs(runs)
+    if beginning == LEDGER:
+        raise RunError(
+            f"{LEDGER} is no run, it holds what was said about runs from outside: `ockham verify {LEDGER}` checks it"
+        )
     if beginning in known:
         return beginning
     found = [name for name in known if name.startswith(beginning)]

@@ -12,11 +12,14 @@ import typer
 from ockham.cli.counter import EventCounter
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve
 from ockham.cli.output import FormatOption, save, shown
+from ockham.errors import RunError
 
 if TYPE_CHECKING:
+    from ockham.record.folder import RunFolder
     from ockham.record.report import Report
 
 RUNS = Path("runs")
+SHOWN = 10  # findings of one class, each of another cause
 RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
 PinOption = Annotated[
     list[Path] | None, typer.Option("--pin", help="Signed tree head that was kept elsewhere, see `ockham pin`.", show_default=False)
@@ -59,11 +62,12 @@ def verify(
       ockham verify night-1
 
       ockham verify night-1 --key ockham.key.pub --pin night-1.pin -f json
+
+      ockham verify _ledger
     """
-    from ockham.record.folder import RunFolder
     from ockham.record.verify import known_keys, verify_run
 
-    folder = RunFolder(runs, resolve(runs, run))
+    folder = _folder(runs, run)
     keys = known_keys(key or [])
     with EventCounter() as progress:
         report = verify_run(
@@ -99,10 +103,9 @@ def pin(
 
       ockham pin night-1 --git-tag pins/night-1
     """
-    from ockham.record.folder import RunFolder
     from ockham.record.pin import newest_heads, tag
 
-    folder = RunFolder(runs, resolve(runs, run))
+    folder = _folder(runs, run)
     note = newest_heads(folder)
     if to is None and not git_tag:
         sys.stdout.buffer.write(note)
@@ -124,6 +127,7 @@ def repair(
 ) -> None:
     """Rebuild what is derived: Parquet files and tiles. The log itself is never touched.
 
+    The lines are verified first: nothing is rebuilt from lines that are not what was signed.
     Parquet of a run is compacted while it goes on and at its end; --compact is for a run that was killed.
 
     Examples:
@@ -160,8 +164,25 @@ def keygen() -> None:
     typer.echo(f"private key: {key_folder() / KEY_FILE}", err=True)
 
 
+def _folder(runs: Path, run: str) -> RunFolder:
+    """A run, or the ledger by its whole name.
+
+    Raises:
+        RunError: if there is none.
+
+    """
+    from ockham.record.folder import LEDGER, RunFolder
+
+    if run != LEDGER:
+        return RunFolder(runs, resolve(runs, run))
+    ledger = RunFolder(runs, LEDGER)
+    if not ledger.logs():
+        raise RunError(f"no ledger in {runs}: nothing was registered, checked or attested there yet")
+    return ledger
+
+
 def _tell(report: Report) -> None:
-    from ockham.record.report import MEANINGS, NOTES
+    from ockham.record.report import MEANINGS, MOST_FINDINGS, NOTES
 
     typer.echo(f"{report.run_id}: {'sound' if report.sound else 'NOT SOUND'}")
     typer.echo("  checked: " + ", ".join(f"{number:,} {what}" for what, number in report.checked.items()))
@@ -170,11 +191,13 @@ def _tell(report: Report) -> None:
         typer.echo(
             f"  log {log.attempt}-{log.rank}: {log.events:,} events, signed to {log.signed:,}{pinned}; root {log.root}"
         )
-    for kind in sorted(report.counts, key=lambda k: (k in NOTES, k)):
-        typer.echo(
-            f"  {'note' if kind in NOTES else 'FOUND'}: {kind} ({report.counts[kind]}): {MEANINGS[kind]}"
-        )
-        for finding in [f for f in report.findings if f.kind == kind][:10]:
-            typer.echo(f"    {shown(finding.place)}: {shown(finding.message)}")
-        if report.counts[kind] > 10:
-            typer.echo(f"    and {report.counts[kind] - 10} more; -f json lists them")
+    for kind in (kind for kind in MEANINGS if kind in report.counts):
+        count, found = report.counts[kind], report.by_cause(kind)
+        typer.echo(f"  {'note' if kind in NOTES else 'FOUND'}: {kind} ({count}): {MEANINGS[kind]}")
+        told = 0
+        for finding, more in found[:SHOWN]:
+            explains = f" (and {more} more like it; -f json lists them)" if more else ""
+            typer.echo(f"    {shown(finding.place)}: {shown(finding.message)}{explains}")
+            told += 1 + more
+        if count > told:
+            typer.echo(f"    and {count - told} more; -f json lists the first {MOST_FINDINGS} of a kind")

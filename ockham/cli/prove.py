@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve
+from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve, trusted
 from ockham.cli.output import OutputOption, save, shown
 from ockham.errors import BadInputError
-
-if TYPE_CHECKING:
-    from ockham.record.note import VerifierKey
 
 RUNS = Path("runs")
 
@@ -89,11 +86,9 @@ def prove(
 
 
 def _check(path: Path, key: list[str] | None) -> None:
-    from ockham.record.note import signer
     from ockham.record.proof import check_proof
-    from ockham.record.verify import known_keys
 
-    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    keys = trusted(key)
     proven = check_proof(read_bytes(path), keys)
     typer.echo(
         f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
@@ -105,21 +100,17 @@ def _check(path: Path, key: list[str] | None) -> None:
 def _growth(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
     from ockham.record.consistency import prove_growth
     from ockham.record.folder import RunFolder
-    from ockham.record.note import signer
-    from ockham.record.verify import known_keys
 
     if not run:
         raise BadInputError("--since wants a run too: `ockham prove RUN --since PIN`")
-    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    keys = trusted(key)
     return prove_growth(RunFolder(runs, resolve(runs, run)), read_bytes(pin), keys)
 
 
 def _check_growth(pin: Path, path: Path, key: list[str] | None) -> None:
     from ockham.record.consistency import check_growth
-    from ockham.record.note import signer
-    from ockham.record.verify import known_keys
 
-    keys: list[VerifierKey] = known_keys(key) if key else [signer().verifier]
+    keys = trusted(key)
     for grown in check_growth(read_bytes(path), read_bytes(pin), keys):
         typer.echo(
             f"{shown(grown.origin)}: the {grown.old} events that were pinned begin the log of {grown.head.size} "

@@ -86,8 +86,8 @@ class RunFolder:
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
 
     def exists(self) -> bool:
-        """Whether the run has a run.json."""
-        return self.run_json.is_file()
+        """Whether the run has a run.json; the ledger has none."""
+        return self.run_json.is_file() or (self.run_id == LEDGER and bool(self.logs()))
 
     def require(self) -> RunFolder:
         """The folder itself.

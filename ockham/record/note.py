@@ -89,6 +89,16 @@ def signer(folder: Path | None = None) -> Signer:
     return Signer(key, VerifierKey(f"ockham-{hashlib.sha256(public).hexdigest()[:8]}", public))
 
 
+def own_key() -> VerifierKey | None:
+    """The verifier key of this machine's user, None where there is none yet; none is made to check another's word.
+
+    Raises:
+        BadInputError: if the file holds no key.
+
+    """
+    return signer().verifier if (key_folder() / KEY_FILE).is_file() else None
+
+
 def parse_key(text: str) -> VerifierKey:
     """A verifier key from its text.
 

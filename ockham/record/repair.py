@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 import filelock
 
+from ockham.errors import RunError
 from ockham.record.derived import update
 from ockham.record.folder import DERIVED, RunFolder
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.snapshots import complete_lines
 from ockham.record.tiles import LEVEL_BITS, TileWriter, tile_sizes
+from ockham.record.verify import verify_run
 
 
 class Rebuilt(NamedTuple):
@@ -25,10 +27,11 @@ def rebuild(folder: RunFolder) -> Rebuilt:
     """Write all Parquet files and tiles of a run anew.
 
     Raises:
-        RunError: if there is no such run.
+        RunError: if there is no such run, or its lines are not what was signed.
+        CannotJudgeError: if there is no log, or no key to judge it by.
 
     """
-    folder.require()
+    _refuse_what_was_changed(folder.require())
     for kind in DERIVED:
         for day in (folder.path / kind).glob("day=*"):
             shutil.rmtree(day, ignore_errors=True)
@@ -43,14 +46,29 @@ def compact(folder: RunFolder) -> tuple[int, int]:
     """Write the Parquet files that are missing and compact the small ones; how many there were, and are.
 
     Raises:
-        RunError: if there is no such run.
+        RunError: if there is no such run, or its lines are not what was signed.
+        CannotJudgeError: if there is no log, or no key to judge it by.
 
     """
-    folder.require()
+    _refuse_what_was_changed(folder.require())
     before = _parquet_files(folder)
     for attempt, rank in folder.logs():
         update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
     return before, _parquet_files(folder)
+
+
+def _refuse_what_was_changed(folder: RunFolder) -> None:
+    """New tiles would make a changed line look at home, and the old ones tell which line it is.
+
+    What a crash leaves, a gap that the log itself names, and lines that nobody has signed yet are no reason.
+    """
+    report = verify_run(folder, derived=False)
+    wrong = [finding for finding in report.findings if finding.kind in ("tampering", "corruption")]
+    if wrong:
+        raise RunError(
+            f"nothing is rebuilt from lines that are not what was signed: {wrong[0].kind}, {wrong[0].place}: "
+            f"{wrong[0].message}; `ockham verify {folder.run_id}` tells all"
+        )
 
 
 def _is_over(folder: RunFolder, attempt: int, rank: int) -> bool:

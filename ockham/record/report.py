@@ -11,31 +11,32 @@ Class = Literal[
     "unsigned", "corruption", "tampering", "gap", "policy missing", "derived", "checkpoint", "contradiction",
 ]  # fmt: skip
 NOTES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned"})
-MEANINGS: dict[str, str] = {
-    "crash tail": "an unfinished line at the end, as a crash leaves it; nothing acknowledged is missing",
-    "not signed": "lines behind the newest signed tree head: whole and valid, and nobody vouches for them yet",
-    "not pinned": "lines behind the newest pin: whoever has the key and the machine could have written them anew",
-    "key not pinned": "only the run itself says which key signs it; give --key or --pin",
-    "unsigned": "no signature at all: a crash in the first moments leaves this, and so does whoever removes signatures",
-    "corruption": "bytes that are no event: a disk or a transfer has damaged them",
+MEANINGS: dict[str, str] = {  # the gravest first, the notes last
     "tampering": "well-formed, and not what was signed; or signed and no longer there",
+    "corruption": "bytes that are no event: a disk or a transfer has damaged them",
+    "unsigned": "no signature at all: a crash in the first moments leaves this, and so does whoever removes signatures",
+    "contradiction": "events that cannot all be true: a knob that nobody turned, a batch without its context",
     "gap": "events that the log itself says are missing, or that its own sequence misses",
     "policy missing": "a policy that decisions name is not there, or is another one",
-    "derived": "a Parquet file or tile that does not fit the log: rebuild it, the log is the record",
     "checkpoint": "a checkpoint without its decision, or whose files are not those that were recorded",
-    "contradiction": "events that cannot all be true: a knob that nobody turned, a batch without its context",
+    "derived": "a Parquet file or tile that does not fit the log, which is the record: `ockham repair` makes it anew",
+    "crash tail": "an unfinished line at the end, as a crash leaves it; nothing acknowledged is missing",
+    "not signed": "lines behind the newest signed tree head that fits them: nobody vouches for them",
+    "key not pinned": "nobody but the run, or this machine, says which key signs it; give --key",
+    "not pinned": "lines behind the newest pin: whoever has the key and the machine could have written them anew",
 }
 MOST_FINDINGS = 200  # of one class; the rest is counted
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found, and where."""
+    """One thing that was found, and where. Of one cause, such as one changed line, there may be many."""
 
     kind: Class
     place: str
     message: str
     sequence: int | None = None
+    cause: str = ""
 
 
 @dataclass
@@ -61,11 +62,13 @@ class Report:
     counts: dict[str, int] = field(default_factory=dict)
     checked: dict[str, int] = field(default_factory=dict)
 
-    def add(self, kind: Class, place: object, message: str, sequence: int | None = None) -> None:
+    def add(
+        self, kind: Class, place: object, message: str, sequence: int | None = None, cause: str = ""
+    ) -> None:
         """Note a finding; many of one class are counted and no longer listed."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if self.counts[kind] <= MOST_FINDINGS:
-            self.findings.append(Finding(kind, str(place), message, sequence))
+            self.findings.append(Finding(kind, str(place), message, sequence, cause))
 
     def merge(self, other: Report) -> None:
         """Take what was found in a part."""
@@ -81,6 +84,14 @@ class Report:
     def count(self, what: str, number: int = 1) -> None:
         """Count what was looked at."""
         self.checked[what] = self.checked.get(what, 0) + number
+
+    def by_cause(self, kind: str) -> list[tuple[Finding, int]]:
+        """The findings of a class that one must read: the first of each cause, and how many more it explains."""
+        found: dict[object, list[Finding]] = {}
+        for number, finding in enumerate(self.findings):
+            if finding.kind == kind:
+                found.setdefault(finding.cause or number, []).append(finding)
+        return [(alike[0], len(alike) - 1) for alike in found.values()]
 
     @property
     def sound(self) -> bool:

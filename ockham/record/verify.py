@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.record.folder import RunFolder, read_file
-from ockham.record.note import VerifierKey, parse_key
+from ockham.record.folder import LEDGER, RunFolder, read_file
+from ockham.record.note import VerifierKey, own_key, parse_key
 from ockham.record.pin import pinned_heads
 from ockham.record.report import Report
 from ockham.record.verify_derived import check_derived
 from ockham.record.verify_files import check_checkpoints, check_story
+from ockham.record.verify_ledger import check_ledger
 from ockham.record.verify_log import LogCheck
 from ockham.record.verify_ranks import judge_together
 
@@ -30,7 +31,7 @@ def verify_run(
     folder: RunFolder, *, keys: Sequence[VerifierKey] = (), pins: Sequence[bytes] = (), derived: bool = True,
     jobs: int | None = 1, progress: Progress | None = None,
 ) -> Report:  # fmt: skip
-    """Check every byte of a run.
+    """Check every byte of a run, or of the ledger.
 
     Args:
         folder: the run.
@@ -48,14 +49,7 @@ def verify_run(
     report = Report(folder.run_id)
     if not folder.logs():
         raise CannotJudgeError(f"{folder.path} has no log to judge")
-    own = _own_key(folder)
-    accepted = list(keys) or ([own] if own is not None else [])
-    if not accepted:
-        raise CannotJudgeError(f"{folder.run_json} names no verifier key; give one with --key")
-    if not keys and not pins:  # a pin that its key has signed vouches for the key as well
-        report.add("key not pinned", "run.json", f"taken from the run itself: {own}")
-    elif keys and own is not None and own not in keys:
-        report.add("tampering", "run.json", "names another verifier key than the one given")
+    accepted = _accepted(folder, keys, report, vouched=bool(pins))
     pinned = pinned_heads(folder, pins, accepted, report)
     checks: dict[tuple[int, int], LogCheck] = {}
     with workers(folder, jobs) as pool:
@@ -74,7 +68,10 @@ def verify_run(
     )  # a later attempt prunes too
     for check in checks.values():
         check_checkpoints(folder, check, pruned, report)
-    judge_together(checks, report)
+    if folder.run_id == LEDGER:
+        check_ledger(folder, report)
+    else:
+        judge_together(checks, report)
     _reach(report, bool(pins))
     return report
 
@@ -131,6 +128,28 @@ def _is_file(text: str) -> bool:
         return False
 
 
+def _accepted(
+    folder: RunFolder, keys: Sequence[VerifierKey], report: Report, *, vouched: bool
+) -> list[VerifierKey]:
+    """The keys that may have signed: those given, else the one that the run names; for the ledger this machine's own.
+
+    A pin that its key has signed vouches for the key as well.
+    """
+    ledger = folder.run_id == LEDGER
+    own = own_key() if ledger else _own_key(folder)
+    if keys:
+        if own is not None and own not in keys and not ledger:
+            report.add("tampering", "run.json", "names another verifier key than the one given")
+        return list(keys)
+    if own is None:
+        where = "the ledger" if ledger else str(folder.run_json)
+        raise CannotJudgeError(f"{where} names no verifier key; give one with --key")
+    told = f"taken from this machine: {own}" if ledger else f"taken from the run itself: {own}"
+    if not vouched:
+        report.add("key not pinned", LEDGER if ledger else "run.json", told)
+    return [own]
+
+
 def _own_key(folder: RunFolder) -> VerifierKey | None:
     try:
         return parse_key(str(json.loads(read_file(folder.run_json)).get("verifier_key")))
@@ -141,8 +160,8 @@ def _own_key(folder: RunFolder) -> VerifierKey | None:
 def _reach(report: Report, pins_given: bool) -> None:
     for log in report.logs:
         if log.signed < log.events:
-            what = f"{log.events - log.signed} events behind the newest signed tree head"
+            what = f"{log.events - log.signed} events behind the newest signed tree head that fits"
             report.add("not signed", f"log/{log.attempt}-{log.rank}", what)
         if log.pinned < log.events:
             what = f"pinned up to event {log.pinned} of {log.events}" if pins_given else "no pin was given"
-            report.add("not pinned", f"log/{log.attempt}-{log.rank}", what)
+            report.add("not pinned", f"log/{log.attempt}-{log.rank}", what, cause="pins")

@@ -90,8 +90,9 @@ def check_derived(folder: RunFolder, attempt: int, rank: int, report: Report) ->
             claim.take(told, made[claim.kind])
     for claim in claims:
         if not claim.end() and claim.path not in broken:
-            what = "does not hold what the lines hold, or its .json does not: rebuild it"
-            report.add("derived", claim.path.relative_to(folder.path), what)
+            what = "does not hold what the lines hold, or its .json does not"
+            cause = f"Parquet of log {attempt}-{rank}"
+            report.add("derived", claim.path.relative_to(folder.path), what, cause=cause)
 
 
 def _claims(folder: RunFolder, attempt: int, rank: int, report: Report, log: set[str]) -> list[_Claim]:

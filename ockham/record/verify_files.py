@@ -52,7 +52,7 @@ def check_checkpoints(folder: RunFolder, check: LogCheck, pruned: Collection[str
         root = check.tree.root_at(int(saved["log_size"]))  # a schema's integer may be written 7.0
         if root is None or root.hex() != saved["log_root"]:
             what = f"names a root of {saved['log_size']} events that the log never had"
-            report.add("tampering", saved["snapshot_id"], what, saved["sequence"])
+            report.add("tampering", saved["snapshot_id"], what, saved["sequence"], check.changed)
         if saved["snapshot_id"] in pruned:
             continue
         try:

@@ -44,6 +44,8 @@ class LogCheck:
         self._heads = self._signed_heads(keys)
         self._pins = {head.size: head.root for head in pins}
         self.tree = Tree(self.path, {*self._heads, *self._pins})
+        self._of_tiles = f"tiles of log {attempt}-{rank}"
+        self.changed = ""  # the cause, where the lines are not those that were signed or pinned
 
     def read(self, workers: Executor) -> Iterator[int]:
         """Judge all segments; gives the number of lines of each one that is done.
@@ -138,7 +140,8 @@ class LogCheck:
             text, key = open_note(note, keys)
             where, head = parse_head(text)
         except NoteError as error:
-            self._finding("tampering", self.path / name, f"a tree head cannot be believed: {error}")
+            said = f"a tree head cannot be believed: {error}"
+            self._finding("tampering", self.path / name, said, f"log {self.attempt}-{self.rank}: {error}")
             return None
         if where != origin(self.folder.run_id, self.attempt, self.rank):
             self._finding("tampering", self.path / name, f"a tree head of another log: {where!r:.120}")
@@ -149,20 +152,19 @@ class LogCheck:
     def _head(self, size: int, root: bytes, what: str) -> None:
         there = self.tree.size
         if size > there:
-            self._finding(
-                "tampering", self.path,
-                f"{size} events were {what}, and {there} are there: {size - there} are gone",
-            )  # fmt: skip
+            self._changed(f"{size} events were {what}, and {there} are there: {size - there} are gone")
         elif self.tree.root_at(size) != root:
             first = self.tree.first_difference
             at = "" if first is None else f"; event {first} differs from its tile"
-            self._finding(
-                "tampering", self.path, f"the first {size} events are not those that were {what}{at}"
-            )
+            self._changed(f"the first {size} events are not those that were {what}{at}")
         elif what == "signed":
             self.about.signed = max(self.about.signed, size)
         else:
             self.about.pinned = max(self.about.pinned, size)
+
+    def _changed(self, message: str) -> None:
+        self.changed = f"the lines of log {self.attempt}-{self.rank}"
+        self._finding("tampering", self.path, message, self.changed)
 
     def _tiles(self) -> None:
         """The tiles of the newest signed tree, and those that a crash left of a later one: all of them true."""
@@ -174,16 +176,15 @@ class LogCheck:
             else:
                 fits = read_or_empty(path) == b"".join(self._hashes(levels, level, index)[:width])
             if not fits:
-                self._finding(
-                    "derived", path, "this tile is missing or does not hold the hashes of the lines"
-                )
+                said = "this tile is missing or does not hold the hashes of the lines"
+                self._finding("derived", path, said, self._of_tiles)
         for path in sorted((self.path / "tile").rglob("*")):
             if path.name.startswith(".") and path.suffix == ".tmp":
                 self._finding("crash tail", path, "a tile that was being written")
             elif path.is_file():
                 self.report.count("tiles")
                 if not self._is_tile(path, levels):
-                    self._finding("derived", path, "no tile of this log")
+                    self._finding("derived", path, "no tile of this log", self._of_tiles)
 
     def _hashes(self, levels: Sequence[Sequence[bytes]], level: int, index: int) -> Sequence[bytes]:
         """The up to 256 hashes that a tile may hold."""
@@ -211,9 +212,9 @@ class LogCheck:
         expected = self._hashes(levels, level, index)[:width]
         return len(expected) == width and read_or_empty(path) == b"".join(expected)
 
-    def _finding(self, kind: Any, place: Path, message: str) -> None:
+    def _finding(self, kind: Any, place: Path, message: str, cause: str = "") -> None:
         inside = place.relative_to(self.folder.path) if place.is_relative_to(self.folder.path) else place
-        self.report.add(kind, inside, message)
+        self.report.add(kind, inside, message, cause=cause)
 
 
 def _world_size(segment: Path) -> int:

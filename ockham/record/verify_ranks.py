@@ -44,7 +44,8 @@ def _left(
     root = before.tree.root_at(size) if before is not None else None
     if root is None or root.hex() != left["from_root"]:
         said = f"attempt {place[0]} was resumed from {size} events of it with another root"
-        report.add("tampering", f"log/{attempt}-{rank}", said, 0)
+        cause = before.changed if before is not None else ""
+        report.add("tampering", f"log/{attempt}-{rank}", said, 0, cause)
     elif before is not None and checks[place].about.signed:
         before.about.signed = max(before.about.signed, size)  # the new log's signature covers this root
 
@@ -60,7 +61,7 @@ def _missing(place: Place, checks: Checks, report: Report) -> None:
     )  # a hostile number of ranks is not walked through
     for rank in itertools.islice(missing, MOST_FINDINGS):
         said = f"is missing: {began} ranks began this attempt"
-        report.add("gap", f"log/{place[0]}-{rank}", said)
+        report.add("gap", f"log/{place[0]}-{rank}", said, cause=f"ranks of attempt {place[0]}")
 
 
 def _agree(first: Told, check: LogCheck, report: Report) -> None:

@@ -125,13 +125,12 @@ class LineCheck:
             self._finding("tampering", f"event {sequence} {what}", sequence)
         expected = (sequence, self.attempt, self.rank, self.source)
         if place != expected:
-            self._finding(
-                "tampering", f"event {sequence} says it is {place}, and stands at {expected}", sequence
-            )
+            said = f"event {sequence} says it is {place}, and stands at {expected}"
+            self._finding("tampering", said, sequence, f"places in log {self.attempt}-{self.rank}")
         return kind, event["id"], struct_of(kind, data)
 
-    def _finding(self, kind: Any, message: str, sequence: int) -> None:
-        self.report.add(kind, self.place, message, sequence)
+    def _finding(self, kind: Any, message: str, sequence: int, cause: str = "") -> None:
+        self.report.add(kind, self.place, message, sequence, cause)
 
 
 def _before(task: Task) -> list[Event | None]:

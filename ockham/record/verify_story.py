@@ -13,7 +13,7 @@ from msgspec import UNSET
 from ockham.context import KNOBS
 from ockham.event import TYPES
 from ockham.record.bulk import CONTEXT, DECISION, Decided, Event, Left, Recorded
-from ockham.record.folder import RunFolder, read_file
+from ockham.record.folder import LEDGER, RunFolder, read_file
 from ockham.record.peers import OWN
 from ockham.record.report import Report
 from ockham.record.verify_told import Told
@@ -49,11 +49,10 @@ class Story:
         self._pending: list[tuple[int, Decided]] = []
         self._last: tuple[int, int] | None = None
         self._gap_said = False
-        self._handlers = {
-            kind: getattr(self, "_" + kind.replace(".", "_"))
-            for kind in TYPES
-            if hasattr(self, "_" + kind.replace(".", "_"))
-        }
+        # In the ledger each log is one saying, of any kind.
+        self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
+        names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
+        self._handlers = {kind: getattr(self, name) for kind, name in names.items() if hasattr(self, name)}
 
     def begin(self, report: Report) -> None:
         """From here on it counts: what was told before was only to know where the story stands."""
@@ -68,7 +67,7 @@ class Story:
                 self._last, self._gap_said = None, True
                 continue
             kind, id_, data = event
-            if sequence == 0 and kind not in ("run.started", "run.resumed"):
+            if sequence == 0 and kind not in self._opening:
                 self._odd(0, f"a log opens with run.started or run.resumed, not with {kind}")
             if kind == DECISION:  # the most frequent first
                 revision = data.policy_revision

@@ -69,6 +69,9 @@ def _figures(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
         costs = a.compute(ratio), b.compute(ratio)
         pairs["backward_over_forward"] = (ratio, ratio)
         pairs["compute_forwards"] = costs
+        notes.append(
+            "backward_over_forward is one for both: the medians over the batches of both runs together"
+        )
         pairs["val_loss_at_equal_compute"] = (a.loss_at(min(costs), ratio), b.loss_at(min(costs), ratio))
         notes.append(
             "at equal compute, a schedule that was laid out for more compute has not come to its end"

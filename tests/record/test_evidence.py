@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -47,6 +49,21 @@ def test_it_imports_nothing_of_ours(packed):
     source = (packed / "out" / "verify.py").read_text()
     assert "import ockham" not in source
     assert "from ockham" not in source
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b'"world_size":9007199254740991', b'"world_size":2.0', b'"world_size":[]', b'"run_json_sha256":1'],
+)
+@pytest.mark.timeout(60)
+def test_a_hostile_first_event_is_found(packed, tmp_path, told):
+    """Not counted out to the end of days, no traceback: something was found."""
+    shutil.copytree(packed / "out", tmp_path / "out")
+    segment = tmp_path / "out" / "log" / "1-0" / "000000000000.jsonl"
+    name = told.split(b":")[0]
+    first, newline, rest = segment.read_bytes().partition(b"\n")
+    segment.write_bytes(re.sub(name + b':(?:[0-9]+|"[^"]*")', told, first) + newline + rest)
+    assert judge(packed, tmp_path / "out").returncode == 1
 
 
 def test_the_same_run_packs_to_the_same_bytes(packed, tmp_path):
