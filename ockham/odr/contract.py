@@ -17,6 +17,7 @@ from ockham.record import schema
 
 _CODES = {"required": "ODR101", "additionalProperties": "ODR102", "type": "ODR103", "enum": "ODR104",
           "const": "ODR104", "pattern": "ODR105", "format": "ODR106"}  # fmt: skip
+_HINTS = 20  # nobody mistypes more keys in one place, and for forty thousand the hints alone take seconds
 _LOOKS = {
     "^ODR-[0-9]{4}$": "looks like ODR-0001",
     "^C[1-9][0-9]{0,2}$": "looks like C1",
@@ -58,8 +59,9 @@ def _note(record: Record, code: str, path: KeyPath, error: Any) -> None:
         record.add_at(code, f"the key {error.kind.property!r} is missing{_in(path)}", path, constraint)
     elif code == "ODR102":
         known = _known(path)
-        for key in error.kind.unexpected:
-            message = f"unknown key {key!r:.60}{_in(path)}{nearest(str(key), known)}"
+        for at, key in enumerate(error.kind.unexpected):
+            hint = nearest(str(key), known) if at < _HINTS else ""
+            message = f"unknown key {key!r:.60}{_in(path)}{hint}"
             record.add_at(code, message, (*path, key), constraint)
     else:
         record.add_at(code, f"{_name(path)} {_message(error)}", path, constraint)

@@ -91,6 +91,28 @@ def test_a_pin_of_an_unknown_key(tmp_path):
         pinned(folder, note)
 
 
+def test_a_pin_comes_back_from_a_tag(tmp_path, monkeypatch):
+    """What git prints of the tag is a pin; a name that git refuses is refused."""
+    folder = log_folder(tmp_path)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
+    repository = tmp_path / "repository"
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    monkeypatch.chdir(repository)
+    subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    tag("pins/a", newest_heads(folder))
+    words = ["git", "for-each-ref", "--format=%(contents)", "refs/tags/pins/a"]
+    pin = subprocess.run(words, check=True, capture_output=True).stdout
+    assert pin == newest_heads(folder) + b"\n"
+    found, _ = pinned(folder, pin)
+    assert [head.size for head in found[1, 0]] == [26]
+    with pytest.raises(BadInputError, match="git made no tag"):
+        tag("pins/a", newest_heads(folder))
+    with pytest.raises(BadInputError, match="letters, digits"):
+        tag("--delete", b"")
+
+
 def test_git_that_is_not_there_or_hangs(tmp_path, monkeypatch):
     """One line, no traceback."""
     with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 
 import pytest
 
@@ -92,6 +93,23 @@ def test_a_doctored_proof_is_refused_with_the_reason(folder, old, new, said):
     assert old in proof
     with pytest.raises(BadInputError, match=said):
         check_proof(proof.replace(old, new, 1), keys())
+
+
+def test_a_proof_convinces_a_stranger(folder):
+    """Line, place and signed root in one small file; any change of it is refused."""
+    sequence = 20
+    proof = prove(folder, 1, 0, sequence)
+    proven = check_proof(proof, keys())
+    assert proven.line == lines(folder)[sequence]
+    assert proven.sequence == sequence
+    draw = random.Random(5)
+    for at in draw.sample(range(len(proof)), 150):
+        changed = bytearray(proof)
+        changed[at] ^= 1
+        with pytest.raises(BadInputError):
+            check_proof(bytes(changed), keys())
+    with pytest.raises(BadInputError):
+        check_proof(proof.replace(b"index 20\n", b"index 21\n"), keys())
 
 
 def test_a_hash_less_or_more_is_refused(folder):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
 
 import orjson
 import pytest
@@ -12,8 +11,7 @@ import pytest
 from ockham.errors import BadInputError, CannotJudgeError
 from ockham.record.folder import RunFolder
 from ockham.record.note import signer
-from ockham.record.pin import newest_heads, split_pin
-from ockham.record.proof import check_proof, prove
+from ockham.record.pin import newest_heads
 from ockham.record.repair import rebuild
 from ockham.record.verify import known_keys, verify_run
 from ockham.run import Run
@@ -345,58 +343,6 @@ def test_other_keys_and_pins_are_refused_by_name(run, original, tmp_path):
     with pytest.raises(CannotJudgeError, match="no log"):
         verify_run(RunFolder(tmp_path, "nothing"))
     assert original.exists()
-
-
-def test_a_pin_of_several_logs_splits_again(run):
-    """Notes one after the other, an empty line between."""
-    note = newest_heads(run)
-    assert split_pin(note) == [note]
-    assert split_pin(note + b"\n" + note) == [note, note]
-
-
-def test_a_pin_comes_back_from_a_tag(run, tmp_path, monkeypatch):
-    """What git prints of the tag is a pin; a name that git refuses is refused."""
-    from ockham.record.pin import tag
-
-    for name in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
-        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
-    repository = tmp_path / "repository"
-    subprocess.run(["git", "init", "-q", str(repository)], check=True)
-    monkeypatch.chdir(repository)
-    subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    tag("pins/a", newest_heads(run))
-    words = ["git", "for-each-ref", "--format=%(contents)", "refs/tags/pins/a"]
-    pin = subprocess.run(words, check=True, capture_output=True).stdout
-    report = verify_run(run, pins=[pin], derived=False)
-    assert report.logs[0].pinned == report.logs[0].events > 0
-    with pytest.raises(BadInputError, match="git made no tag"):
-        tag("pins/a", newest_heads(run))
-    with pytest.raises(BadInputError, match="letters, digits"):
-        tag("--delete", b"")
-
-
-def test_a_proof_convinces_a_stranger(run):
-    """Line, place and signed root in one small file; any change of it is refused."""
-    sequence = 20
-    proof = prove(run, 1, 0, sequence)
-    proven = check_proof(proof, [signer().verifier])
-    assert proven.line == lines(run)[sequence]
-    assert proven.sequence == sequence
-    draw = random.Random(5)
-    for at in draw.sample(range(len(proof)), 150):
-        changed = bytearray(proof)
-        changed[at] ^= 1
-        with pytest.raises(BadInputError):
-            check_proof(bytes(changed), [signer().verifier])
-    with pytest.raises(BadInputError):
-        check_proof(proof.replace(b"index 20\n", b"index 21\n"), [signer().verifier])
-
-
-def test_a_proof_needs_a_signature_over_the_event(run):
-    """What no head covers cannot be proven."""
-    with pytest.raises(CannotJudgeError, match="behind the newest signed tree head"):
-        prove(run, 1, 0, 100_000)
 
 
 def test_every_length_but_the_whole_is_noticed(run):
