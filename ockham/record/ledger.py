@@ -36,7 +36,7 @@ def say(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
         ):  # the tree grows at its end only
             writer = LogWriter(ledger, ledger.last_attempt() + 1, 0)
             try:
-                place = writer.append(kind, dict(fields), subject="ledger", urgent=True)
+                place = writer.append(kind, dict(fields), subject="ledger")
             finally:
                 writer.close()
             return writer.id_of(place)

@@ -60,6 +60,13 @@ def test_a_disk_that_fills_up_leaves_no_half_of_one(tmp_path, monkeypatch):
     assert [path.name for path in place.iterdir()] == ["w"]
 
 
+def test_a_place_that_is_no_folder(tmp_path):
+    """Named, with the reason."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"^cannot write checkpoint .*/file/c: Not a directory$"):
+        write_checkpoint(tmp_path / "file" / "c", {"w": b"1"})
+
+
 def test_names_say_kind_iteration_and_attempt():
     """A second attempt may pass the same iteration again."""
     assert snapshot_name("accepted", 120, 1) == "accepted-00000120"
@@ -87,6 +94,35 @@ def test_settings_are_those_that_the_run_was_last_under(folder):
     assert (start.settings["batch_size"], start.ended) == (4, "COMPLETED")
     kept(folder, "resume-00000003", iter_num=3, trainer={"settings": {"batch_size": 8}})
     assert starting_point(folder.runs, "a").settings["batch_size"] == 8
+
+
+def test_the_newest_is_so_by_number_not_by_name(folder):
+    """A tenth attempt is newer than the second; an iteration of nine digits comes after one of eight."""
+    for name in ("resume-00000010.2", "resume-00000010.10", "resume-00000010.9"):
+        kept(folder, name, iter_num=10)
+    assert starting_point(folder.runs, "a").snapshot_id == "resume-00000010.10"
+    for name in ("resume-99999999", "resume-100000000"):
+        kept(folder, name, iter_num=10)
+    assert starting_point(folder.runs, "a").snapshot_id == "resume-100000000"
+
+
+def test_data_and_end_are_told_with_and_without_a_checkpoint(folder):
+    """And alone the state of the one rank is taken."""
+    told = ({"name": "d", "sha256": "0" * 64}, "COMPLETED")
+    start = starting_point(folder.runs, "a")
+    assert (start.data, start.ended) == told
+    kept(folder, "resume-00000003", iter_num=3, run={"of": 9}, ranks=[{"run": {"of": 0}}])
+    start = starting_point(folder.runs, "a")
+    assert (start.data, start.ended) == told
+    assert starting_point(folder.runs, "a").state["run"] == {"of": 0}
+
+
+def test_a_halt_is_no_end(folder):
+    """It has a reason too, and the run can go on."""
+    halted = {"type": "ockham.log.halted.v1", "data": {"sequence": 99, "reason_code": "ENOSPC"}}
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(json.dumps(halted).encode() + b"\n")
+    assert starting_point(folder.runs, "a").ended is None
 
 
 def test_each_rank_goes_on_from_its_own_state(folder):

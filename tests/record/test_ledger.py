@@ -34,7 +34,9 @@ def test_it_grows_at_its_end_and_has_a_head(tmp_path):
     head = {"size": 3, "root": root_of([leaf_hash(line) for line in before]).hex()}
     assert ledger_head(tmp_path) == head
     folder = RunFolder(tmp_path, LEDGER)
+    assert folder.logs() == [(1, 0), (2, 0), (3, 0)]
     assert all((folder.log(*log) / "checkpoint").exists() for log in folder.logs())
+    assert {orjson.loads(line)["subject"] for line in before} == {"ledger"}
 
 
 def test_two_who_speak_at_once_are_both_heard(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import stat
 import subprocess
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
 from ockham.record.merkle import EMPTY
-from ockham.record.note import NoteError, VerifierKey, open_note, parse_key, signer
-from ockham.record.tree_head import TreeHead, head_text, parse_head, split_history
+from ockham.record.note import NoteError, VerifierKey, key_folder, open_note, parse_key, signer, strict_base64
+from ockham.record.tree_head import TreeHead, head_text, split_history
 
 # The example of the C2SP signed-note page: PeterNeumann's key and note, made by another implementation.
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
@@ -88,24 +89,6 @@ def test_garbage_is_refused_by_name(data):
         open_note(data, [parse_key(PETER)])
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "o\n",
-        "o\n-1\nAAAA\n",
-        "o\n01\n" + "A" * 43 + "=\n",
-        "o\n1\nAAAA\n",
-        "\n1\n" + "A" * 43 + "=\n",
-        "o\n9" + "9" * 19 + "\nx\n",
-    ],
-)
-def test_what_is_no_tree_head(text):
-    """Missing origin, size or root; leading zeros; too short a root."""
-    with pytest.raises(NoteError):
-        parse_head(text)
-
-
 def test_what_is_no_key():
     """Wrong ID, wrong type, no name: one clear line."""
     for text in (
@@ -126,6 +109,58 @@ def test_a_broken_key_file_is_named(tmp_path):
     (tmp_path / "log.key").write_text("not a key")
     with pytest.raises(BadInputError, match=r"log\.key holds no key: 64 hex digits"):
         signer(tmp_path)
+
+
+def test_the_key_lies_where_the_user_says(tmp_path, monkeypatch):
+    """Else in the user's own configuration."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "mine"))
+    assert key_folder() == tmp_path / "mine"
+    for name in ("OCKHAM_KEY_DIR", None):
+        if name:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv("OCKHAM_KEY_DIR", "")
+        assert key_folder() == tmp_path / "ockham"
+
+
+def test_the_folder_of_a_key_is_its_owners_alone(tmp_path):
+    """Made with those above it; the key's name is that of its public half."""
+    own = signer(tmp_path / "a" / "b")
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    assert own.verifier.name == f"ockham-{hashlib.sha256(own.verifier.public).hexdigest()[:8]}"
+
+
+def test_any_name_without_a_space_names_a_key():
+    """X too."""
+    public = parse_key(PETER).public
+    key = VerifierKey("Xavier/X", public)
+    assert parse_key(f"  {key}\n") == key
+    for name in ("a b", "a\tb"):
+        with pytest.raises(BadInputError, match="no verifier key"):
+            parse_key(str(VerifierKey(name, public)))
+
+
+def test_base64_has_one_text():
+    """Spare bits, other letters, no padding: each is refused."""
+    assert strict_base64("AA==") == b"\0"
+    with pytest.raises(ValueError, match=r"^base64 with bits that stand for nothing$"):
+        strict_base64("AB==")
+    for text in ("A A==", "AA", "AA=", "AA==\n", "A-==", "=AA="):
+        with pytest.raises(ValueError, match=r"base64|padding|character|discontinuous|Excess"):
+            strict_base64(text)
+
+
+def test_the_longest_note_and_one_with_paragraphs(tmp_path):
+    """So long a one is read; an empty line in the text is none before the signatures."""
+    own = signer(tmp_path)
+    signature = own.sign("a\n").decode().rpartition("\n\n")[2]
+    longest = "x" * (65_536 - len(signature.encode()) - 2) + "\n"
+    for text in (longest, "a\n\nb\n"):
+        assert open_note(own.sign(text), [own.verifier]) == (text, own.verifier)
+    assert len(own.sign(longest)) == 65_536
+    with pytest.raises(NoteError, match="a note of 65537 bytes; at most 65536 are read"):
+        open_note(own.sign("x" + longest), [own.verifier])
 
 
 def test_a_key_folder_that_cannot_be_made_is_named(tmp_path):
@@ -154,12 +189,13 @@ def test_two_first_runs_at_once_sign_with_one_key(tmp_path, monkeypatch):
     ("note", "said"),
     [
         (b"x" * 1_000_001, "a note of 1000001 bytes"),
-        (b"\xff\n\n\n", "a note is UTF-8"),
+        (b"\xff\n\n\n", "^a note is UTF-8$"),
         (b"text\n", "no note: text, an empty line"),
         (b"text\n\nsignature", "no note: text, an empty line"),
         (b"te\txt\n\n\xe2\x80\x94 a AAAAAAA=\n", "no note: text, an empty line"),
         (b"text\n\n- a AAAAAAA=\n", "a signature line reads"),
-        (b"text\n\n\xe2\x80\x94  AAAAAAA=\n", "a signature line reads"),
+        (b"text\n\n\xe2\x80\x94  AAAAAAA=\n", "^a signature line reads: em dash, name, base64$"),
+        (b"text\n\n\xe2\x80\x94 a b AAAAAAA=\n", "a signature line reads"),
         (b"text\n\n\xe2\x80\x94 a AAAAAA==\n", "a signature line reads"),
         (b"text\n\n\xe2\x80\x94 a AAAAAAB=\n", "a signature line reads"),
         (b"text\n\n\xe2\x80\x94 a AAAAAAA=\n", "no known key has signed it"),

@@ -83,6 +83,14 @@ def test_what_is_no_pin_of_this_run(tmp_path, pin, said):
         pinned(log_folder(tmp_path), note)
 
 
+def test_a_pin_of_another_run_is_answered_with_the_logs_of_this_one(tmp_path):
+    """All of them."""
+    folder = log_folder(tmp_path)
+    shutil.copytree(folder.log(1, 0), folder.log(2, 1))
+    with pytest.raises(BadInputError, match=r"and the run has: ockham/runs/a/1-0, ockham/runs/a/2-1$"):
+        pinned(folder, head_of(3, "ockham/runs/ab/1-0"))
+
+
 def test_a_pin_of_an_unknown_key(tmp_path):
     """Is nobody's word."""
     folder, stranger = log_folder(tmp_path), signer(tmp_path / "stranger")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import subprocess
 import sys
 
@@ -10,10 +12,10 @@ import pytest
 
 from ockham.errors import LogError, LogHaltedError
 from ockham.record.log import LogWriter
-from ockham.record.merkle import leaf_hash, node_hash, root_of
-from ockham.record.note import open_note, signer
+from ockham.record.merkle import EMPTY, leaf_hash, node_hash, root_of
+from ockham.record.note import NoteError, open_note, signer
 from ockham.record.tiles import tile_path, tile_sizes
-from ockham.record.tree_head import parse_head, split_history
+from ockham.record.tree_head import HeadWriter, TreeHead, head_text, parse_head, split_history
 from tests.samples import context_record, decision, lines, run_folder
 
 
@@ -164,3 +166,47 @@ def test_a_full_disk_is_said_in_the_log(tmp_path, monkeypatch):
     )
     _, head = parse_head(open_note((writer.path / "checkpoint").read_bytes(), [signer().verifier])[0])
     assert head.root == root_of([leaf_hash(line) for line in lines(folder)])
+
+
+def test_a_head_is_read_as_it_is_written():
+    """An empty tree, and one of nineteen digits; not of twenty, nor with a zero in front."""
+    for size in (0, 1, 10, 10**18, 10**19 - 1):
+        head = TreeHead(size, bytes(range(32)))
+        assert parse_head(head_text("o", head)) == ("o", head)
+    for size, said in (
+        ("9" * 20, "is no size of a tree"),
+        ("00", "is no size"),
+        ("", "is no size"),
+        ("\u0661", "is no size"),
+    ):
+        with pytest.raises(NoteError, match=said):
+            parse_head(f"o\n{size}\n{'A' * 43}=\n")
+    for root in ("!", "", "AAAA", "A" * 44):
+        with pytest.raises(NoteError, match=f"^{root!r} is no root hash$"):
+            parse_head(f"o\n1\n{root}\n")
+    for text in ("", "o\n1\n", "\n1\nAAAA\n"):
+        with pytest.raises(NoteError, match=r"^a tree head has an origin, a size and a root, a line each$"):
+            parse_head(text)
+
+
+def test_only_what_was_synced_is_signed(tmp_path):
+    """Bytes behind it, written since, are not read; the next time they are."""
+    own = signer(tmp_path / "keys")
+    writer = HeadWriter(tmp_path, "o", own)
+    assert writer.head == writer.sign() == TreeHead(0, EMPTY)
+    segment, data = tmp_path / "s", [b"one\n", b"two\n", b"three\n"]
+    segment.write_bytes(b"".join(data))
+    for count in (1, 3):
+        whole = b"".join(data[:count])
+        writer.read(segment, len(whole), hashlib.sha256(whole).digest())
+        assert writer.sign() == TreeHead(count, root_of([leaf_hash(line[:-1]) for line in data[:count]]))
+    assert stat.S_IMODE((tmp_path / "checkpoints").stat().st_mode) == 0o644 & ~umask()
+    notes, rest = split_history((tmp_path / "checkpoints").read_bytes())
+    assert [parse_head(open_note(note, [own.verifier])[0])[1].size for note in notes] == [1, 3]
+    assert rest == b""
+
+
+def umask():
+    now = os.umask(0)
+    os.umask(now)
+    return now
