@@ -199,3 +199,41 @@ def test_what_cannot_be_read_is_not_edited(folder, text):
     ):
         with pytest.raises(BadInputError, match=r"0001-a.md cannot be read"):
             act()
+
+
+def test_a_record_may_be_superseded_in_parts(folder):
+    """By two records: status and day are those of the first time, both successors are named, an edge that is there stays."""
+    put(folder, judgement(1), "0001-a.md")
+    put(folder, judgement(2, "accepted", "ODR-0001"), "0002-a.md")
+    put(folder, judgement(3), "0003-a.md")
+    old, second, third = read_folder(folder)
+    texts = supersede(old, second, TODAY)
+    assert list(texts) == [old.file]  # the newer one says it already
+    write_all(texts)
+    write_all(supersede(read_record(old.file), third, TODAY.replace(year=2027)))
+    old, _, third = read_folder(folder)
+    assert (old.claims.status, old.claims.date) == ("superseded", "2026-11-24")
+    assert old.claims.superseded_by == ("ODR-0002", "ODR-0003")
+    assert (third.claims.supersedes, third.claims.lock) == (("ODR-0001",), "")
+
+
+def test_nothing_supersedes_itself(folder):
+    """By whatever name it is given."""
+    put(folder, judgement(1))
+    [record] = read_folder(folder)
+    with pytest.raises(BadInputError, match="ODR-0001 cannot supersede itself"):
+        supersede(record, record, TODAY)
+
+
+def test_a_lock_that_was_broken_is_not_renewed(folder):
+    """To supersede by a record that was edited after its acceptance would hide the edit."""
+    for number in (1, 2):
+        file = put(folder, judgement(number, "proposed"), f"000{number}-a.md")
+        write_all({file: to_status(read_record(file), "accepted", TODAY)})
+    file.write_text(file.read_text().replace("\nP.\n", "\nP!\n"))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        BadInputError, match="ODR-0002 was edited after its acceptance; `ockham odr explain ODR702`"
+    ):
+        supersede(*read_folder(folder), TODAY)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
