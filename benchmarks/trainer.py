@@ -72,7 +72,7 @@ def ours(kind: str, settings: list[str], data: str, block: int) -> None:
 
             def more() -> dict[str, float]:
                 b = trainer.meter.saved().backward_over_forward or float("nan")
-                return {"updated": run.counts["updated"], "batches": run.counts["batches"], "b": b}
+                return {"updated": run.counts.updated, "batches": run.counts.batches, "b": b}
 
             train_py().train(run, trainer, 0, Line(Pace(block, more)), lambda: False)
 
