@@ -1,5 +1,7 @@
 import math
 import struct
+import threading
+import time
 
 import cloudevents.core.v1.event
 import orjson
@@ -54,6 +56,27 @@ def test_a_line_is_a_cloudevent(folder, log):
     raw["time"] = __import__("datetime").datetime.fromisoformat(raw["time"])
     event = cloudevents.core.v1.event.CloudEvent(raw, data)
     assert (event.get_subject(), event.get_type()) == ("iter/7", "ockham.decision.made.v1")
+
+
+@pytest.mark.parametrize("wake", ["urgent", "flush", "close"])
+def test_what_is_urgent_wakes_a_writer_that_sleeps(folder, monkeypatch, wake):
+    """Ordinary events wait for its next turn, which here never comes; an urgent one, a flush and the end do not."""
+    monkeypatch.setattr("ockham.record.log.POLL_SECONDS", 600.0)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    written = threading.Event()
+    log.on_acknowledged = lambda _: written.set()
+    time.sleep(0.05)  # by now the writer has begun to wait
+    log.append("decision.made", decision(), iter_num=0, urgent=wake == "urgent")
+    other = threading.Thread(target=getattr(log, wake, lambda: None))
+    if wake != "urgent":
+        assert not written.wait(0.05)
+    other.start()
+    try:
+        assert written.wait(30)
+    finally:
+        log._wake.set()
+        other.join()
+        log.close()
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
