@@ -33,8 +33,8 @@ from ockham.record.checkpoints import Packed
 class ShardedAnchor(Anchor):
     """An anchor in shares: distances are added up over the ranks."""
 
-    def _norm(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        squares = super()._norm(tensors).double() ** 2
+    def _joined(self, norms: list[torch.Tensor]) -> torch.Tensor:
+        squares = super()._joined(norms).double() ** 2
         held = self._parameters[0]
         assert isinstance(held, DTensor)
         dist.all_reduce(squares, group=held.device_mesh.get_group())

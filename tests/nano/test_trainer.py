@@ -84,6 +84,29 @@ def test_drift_pull_and_projection(tmp_path):
     assert other.anchor.measure().after == pytest.approx(0.005, rel=1e-4)
 
 
+@pytest.mark.parametrize("stepped", [True, False])
+@pytest.mark.parametrize(
+    ("strength", "ceiling"), [(0.0, math.inf), (0.3, math.inf), (0.0, 0.004), (0.3, 0.004)]
+)
+def test_pull_and_projection_on_the_host_are_those_of_a_device(tmp_path, strength, ceiling, stepped):
+    """A device computes them where the weights lie, and the host one matrix after the other: the same weights and gauges."""
+    found = []
+    for on_host in (True, False):
+        t = trainer(tmp_path, "learning_rate=0.01", "warmup_iters=0")
+        t.move_anchor(0)
+        batch(t, 0)
+        t.anchor._on_host = on_host
+        before = weights(t.model)
+        distance = t.anchor.pull(strength, ceiling, torch.tensor(stepped))
+        found.append((float(distance), weights(t.model)))
+        moved = stepped and (strength > 0 or ceiling < math.inf)
+        assert same(before, found[-1][1]) is not moved
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert all(
+        torch.allclose(one, found[1][1][name], rtol=1e-6, atol=1e-8) for name, one in found[0][1].items()
+    )
+
+
 def test_the_coupled_pull_goes_through_the_gradient(tmp_path):
     """The old formula's penalty: its gradient is 2 lambda (theta - anchor)."""
     t = trainer(tmp_path, pull="coupled")
