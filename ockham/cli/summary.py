@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from ockham.cli.options import RUNS_VARIABLE
+
 if TYPE_CHECKING:
     from ockham.nano.meter import Saved
     from ockham.record.counts import Counts
@@ -78,8 +80,7 @@ def _program(runs: Path) -> str:
     """How to type `ockham` here: by its path where it is not on PATH, and with --runs where that is not the default."""
     beside = Path(sys.executable).parent / "ockham"
     name = "ockham" if shutil.which("ockham") or not beside.exists() else os.path.relpath(beside)
-    return (
-        name
-        if runs == Path("runs") or os.environ.get("OCKHAM_RUNS")
-        else f"{name} --runs {shlex.quote(str(runs))}"
-    )
+    typed = any(word.partition("=")[0] == "--runs" for word in sys.argv)  # else the shell has the variable
+    if runs == Path("runs") or (os.environ.get(RUNS_VARIABLE) and not typed):
+        return name
+    return f"{name} --runs {shlex.quote(str(runs))}"
