@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.lockstep import Arm, Pace, together
 from benchmarks.nanogpt import NANO, make_data, program
 from benchmarks.turns import report
@@ -164,6 +166,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--blocks", type=int, default=20, help="blocks that count; 20 of 25 reach step 500")
     parser.add_argument("--seeds", type=int, default=1, help="more, for the noise of the losses")
     asked = parser.parse_args()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: this torch sees no GPU; accepted here: cpu")
+    if asked.reference and not (asked.reference / "train.py").is_file():
+        parser.error(f"--reference {asked.reference}: no train.py there; give a checkout of nanoGPT")
     if asked.reference:
         asked.reference = asked.reference.resolve()
     return asked
