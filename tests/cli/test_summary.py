@@ -27,6 +27,7 @@ from ockham.cli.summary import _program
 def test_the_folder_of_runs_is_told_unless_it_is_the_default_or_the_shells(
     monkeypatch, words, variable, told
 ):
+    """Whoever types what is shown reaches this run, and reads no option that changes nothing."""
     monkeypatch.setattr(sys, "argv", ["ockham", *words])
     monkeypatch.delenv("OCKHAM_RUNS", raising=False)
     if variable:
