@@ -7,6 +7,7 @@ import importlib
 import inspect
 import math
 import operator
+import sys
 import types
 import typing
 from importlib import metadata
@@ -92,7 +93,7 @@ def _imported(use: str, place: str) -> type[OccamPlugin]:
     module, _, attribute = use.partition(":")
     found: Any
     try:
-        found = importlib.import_module(module)
+        found = _module(module)
     except Exception as error:
         told = "; a module of your own is installed, lies in the working folder, or on PYTHONPATH"
         missing = told if isinstance(error, ModuleNotFoundError) else ""
@@ -104,6 +105,23 @@ def _imported(use: str, place: str) -> type[OccamPlugin]:
     if not (isinstance(found, type) and issubclass(found, OccamPlugin)):
         raise PolicyError(f"{place}{use!r} is no class that derives from ockham.OccamPlugin")
     return found
+
+
+def _module(name: str) -> types.ModuleType:
+    """A module that is installed, else one in the working folder.
+
+    That folder is looked into only here: who reads a stranger's run may stand in a stranger's folder, and any package that is
+    optional to a library of ours (numexpr, cloudpickle, ...) could lie there.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        here = str(Path.cwd())
+        if here in sys.path:
+            raise
+        sys.path.append(here)  # last, so that it hides nothing; it stays, for what the plugin imports later
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
 
 
 def _one_line(error: Exception) -> str:

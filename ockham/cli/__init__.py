@@ -108,9 +108,9 @@ def _keep_examples(app: typer.Typer) -> None:
 
 def _guarded(app: typer.Typer) -> NoReturn:
     """One clear line for every error that is ours, the status that its class says, and 130 for Ctrl-C."""
-    sys.path.append(
-        str(Path.cwd())
-    )  # last, so that it hides nothing: a policy may name a plugin that lies here
+    os.environ["PYTHONSAFEPATH"] = (
+        "1"  # or each Python process begun from here looks into the working folder first
+    )
     try:
         try:
             app()

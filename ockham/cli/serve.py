@@ -43,7 +43,7 @@ def dashboard(
         raise BadInputError('the dashboard needs its extra: pip install "ockham[dashboard]"')
     root = shipped.root()
     words = [
-        sys.executable, "-m", "streamlit", "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
+        sys.executable, "-P", "-m", "streamlit", "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
         f"--server.port={port}", f"--server.headless={'false' if show else 'true'}", "--browser.gatherUsageStats=false",
         "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false", "--server.maxUploadSize=1", "--client.showErrorLinks=false", "--theme.metricValueFontSize=1.75rem",
         *(f"--theme.{scheme}.{name}={value}" for scheme in ("light", "dark") for name, value in THEME.items()),
@@ -57,5 +57,8 @@ def dashboard(
     }
     if not runs.is_dir():
         typer.echo(f"{runs} is not there yet; the pages fill as soon as a run writes into it", err=True)
+    os.chdir(
+        root
+    )  # Streamlit reads settings and secrets from `.streamlit` in the working folder: a stranger's, perhaps
     sys.stdout.flush()
     os.execve(sys.executable, words, env)  # noqa: S606 - our own words; in our place, so that a signal ends it

@@ -103,7 +103,7 @@ def whatif(
 
     run_id = resolve(runs, run)
     legs = path_of(RunFolder(runs, run_id))
-    asked = variants(legs[-1].policy, policy or [], settings or [])
+    asked = variants(legs[-1].policy, policy or [], settings or [], trust=trust)
     answers = [ask(legs, one, label, trust=trust) for label, one in asked]
     if rerun:
         confirm(runs, run_id, answers, form, output)

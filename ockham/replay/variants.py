@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ockham.errors import BadInputError, PolicyError, nearest
 from ockham.event import lossless
+from ockham.plugins import BUILT_IN
 from ockham.policy import Policy, load_policy
 from ockham.policy_file import boolean, hyperparameter, setting_of
 from ockham.policy_plugins import check_setting, plugin_class
@@ -16,13 +17,16 @@ SWEEP = 9  # values of a range where no number is given
 MOST = 200
 
 
-def variants(recorded: Policy, policies: Sequence[str], settings: Sequence[str]) -> list[tuple[str, Policy]]:
+def variants(
+    recorded: Policy, policies: Sequence[str], settings: Sequence[str], *, trust: bool = False
+) -> list[tuple[str, Policy]]:
     """Each policy under each combination of settings, with a label.
 
     Args:
         recorded: what the run was under; settings go on it where no policy is named.
         policies: presets by name and policy files by path.
         settings: `gate.target=0.3`, or a range: `gate.target=0.1..0.9` for nine values, `=0.3..0.9:7` for seven.
+        trust: import third-party plugins of the recorded policy, to check their settings.
 
     Raises:
         BadInputError: if nothing is asked, or too much.
@@ -42,7 +46,8 @@ def variants(recorded: Policy, policies: Sequence[str], settings: Sequence[str])
     for name in policies or [""]:
         for chosen in combinations:
             label = f"{name} {' '.join(chosen)}".strip()
-            found.append((label, load_policy(name, chosen) if name else with_settings(recorded, chosen)))
+            policy = load_policy(name, chosen) if name else with_settings(recorded, chosen, trust=trust)
+            found.append((label, policy))
     return found
 
 
@@ -81,11 +86,12 @@ def _no_list(setting: str, key: str, text: str) -> None:
         )
 
 
-def with_settings(policy: Policy, settings: Sequence[str]) -> Policy:
+def with_settings(policy: Policy, settings: Sequence[str], *, trust: bool = False) -> Policy:
     """A recorded policy with settings such as `gate.target=0.3` put on it.
 
     Raises:
-        PolicyError: if it has no such plugin or setting, or the value has the wrong type.
+        PolicyError: if it has no such plugin or setting, the value has the wrong type, or the plugin is third-party code and
+            not trusted.
 
     """
     content = policy.content
@@ -99,6 +105,10 @@ def with_settings(policy: Policy, settings: Sequence[str]) -> Policy:
             entry = plugins[target]
             if key == "shadow":
                 entry["shadow"] = boolean(value, f"{target}.shadow", place)
+            elif not trust and entry["use"] not in BUILT_IN:
+                raise PolicyError(
+                    f"{place}plugin {target!r} is third-party code ({entry['use']}); --trust-plugins imports it to check its settings"
+                )
             else:
                 entry["settings"][key] = check_setting(plugin_class(entry["use"]), target, key, value, place)
         else:

@@ -20,16 +20,19 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The dashboard as a person starts it."""
+    """The dashboard as a person starts it, in a folder whose code and settings are a stranger's."""
     folder = tmp_path_factory.mktemp("browser")
     made_run(folder / "runs", "demo")
     made_run(folder / "runs", "other", batches=40)
+    (folder / "json.py").write_text(f"open({str(folder / 'caught')!r}, 'w').close()\n")
+    (folder / ".streamlit").mkdir()
+    (folder / ".streamlit" / "config.toml").write_text('[server]\nbaseUrlPath = "elsewhere"\n')
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
     server = subprocess.Popen(
-        [sys.executable, "-c", code, "--runs", str(folder / "runs"), "dashboard", "--port", str(port)],
+        [sys.executable, "-P", "-c", code, "--runs", str(folder / "runs"), "dashboard", "--port", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env={**os.environ}, start_new_session=True,
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
@@ -42,6 +45,7 @@ def address(tmp_path_factory):
     yield base
     os.killpg(server.pid, 15)
     server.wait(20)
+    assert not (folder / "caught").exists(), "code of the working folder was run"
 
 
 @pytest.fixture(scope="module")
