@@ -176,7 +176,8 @@ def export(
     chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
     runs = local_copy(runs)
     count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
-    typer.echo(f"{to}: {count} rows of {chosen}; manifest.json names the logs and where they stood", err=True)
+    manifest = "its table manifest" if chosen == "duckdb" else "manifest.json"
+    typer.echo(f"{to}: {count} rows of {chosen}; {manifest} names the logs and where they stood", err=True)
 
 
 def _evidence(runs: Path, run: str, to: Path) -> None:
@@ -187,7 +188,7 @@ def _evidence(runs: Path, run: str, to: Path) -> None:
     if not run:
         raise BadInputError("--evidence is of one run: say which with --run ID")
     count = pack(RunFolder(runs, resolve(runs, run)), to)
-    typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run it", err=True)
+    typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run `python verify.py .`", err=True)
 
 
 def _text(sql: str, file: Path | None) -> str:

@@ -74,13 +74,14 @@ def prove(
     if not event:
         raise BadInputError("give the ID of an event, or --check FILE")
     found = Catalog(runs).rows(
-        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 3",
+        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 9",
         {"id": event},
     )
-    if len(found) != 1:
-        raise BadInputError(
-            f"{len(found) or 'no'} events in {runs} begin with {event!r}; exactly one is wanted"
-        )
+    if not found:
+        raise BadInputError(f"no event in {runs} has an ID that begins with {event!r}")
+    if len(found) > 1:
+        listed = ", ".join(row["event_id"] for row in found[:8])
+        raise BadInputError(f"{event!r} is the beginning of more than one event: {listed}")
     row = found[0]
     _write(prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"]), output)
 

@@ -127,6 +127,8 @@ def test_truncation_is_said(runs):
         (["schema", "decision"], "did you mean 'decisions'"),
         (["show", "zzz"], "nothing in"),
         (["show", "night"], "more than one"),
+        (["prove", "0"], "is the beginning of more than one event: 0"),
+        (["prove", "zzz"], "no event in"),
         (["why", "night-1", "5000"], "it has 0 to 119"),
         (["why", "nacht", "5"], "no run 'nacht'"),
         (["tail", "night-3"], "no run 'night-3'"),
