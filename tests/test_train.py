@@ -138,12 +138,14 @@ def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
     env = {**os.environ, "OCKHAM_KEY_DIR": str(tmp_path / "keys")}
     process = subprocess.Popen(
         command(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20"), env=env,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    told, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert " train --run c --resume " in told.partition("Next:")[2]
     last = events(RunFolder(tmp_path / "runs", "c"))[-1]
     assert last["data"]["reason_code"] == "INTERRUPTED"
     ended = last["data"]["iter_num"]

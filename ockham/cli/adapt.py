@@ -129,7 +129,7 @@ def _run(run: Run, adaptation: Adaptation, start: StartingPoint | None) -> int:
         saved = trainer.meter.saved()
         run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,
                    compute_saved=saved.measured)  # fmt: skip
-    print_summary(run, reason, message, saved)
+    print_summary(run, reason, message, saved, "adapt")
     _print_losses(run.state_dict()["custom"], run.settings)
     return EXIT_STATUS[reason]
 

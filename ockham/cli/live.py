@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ockham.catalog import Catalog
 
 RUNS = Path("runs")
-_SHORT = ("run", "created, UTC", "state", "policy", "batches", "updated", "accepted", "val loss", "saved")
+_SHORT = ("run", "created (UTC)", "state", "policy", "batches", "updated", "accepted", "val loss", "saved")
 _LESS = (
     "saved",
-    "created, UTC",
+    "created (UTC)",
     "policy",
     "accepted",
     "batches",

@@ -28,8 +28,17 @@ NEXT = (
 )  # fmt: skip
 
 
-def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> None:
-    """Rates beside their bands, loss, compute saved, and what to type next; to stdout."""
+def print_summary(run: Run, reason: str, message: str | None, saved: Saved, verb: str = "train") -> None:
+    """Rates beside their bands, loss, compute saved, and what to type next; to stdout.
+
+    Args:
+        run: whose log has ended.
+        reason: why, a stable code.
+        message: why, for people.
+        saved: what skipping saved.
+        verb: that goes on with an interrupted run.
+
+    """
     console = Console(highlight=False)
     counts, rates = run.counts, run.rates()
     table = Table.grid(padding=(0, 2))
@@ -50,7 +59,12 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved) -> N
     table.add_row("record", str(run.folder.path))
     console.print(table, soft_wrap=True)
     console.print("\nNext:", soft_wrap=True)
-    for command, why in NEXT:
+    go_on = (
+        [(f"{{ockham}} {verb} --run {{run}} --resume", "go on where it stopped")]
+        if reason == "INTERRUPTED"
+        else []
+    )
+    for command, why in (*go_on, *NEXT):
         filled = command.format(ockham=_program(run.folder.runs), run=run.run_id, iter=run.last_iter)
         console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
 
@@ -67,7 +81,7 @@ def _beside_band(name: str, rate: float, low: float, high: float, counts: Counts
         ("evaluations", counts.evaluations, 20) if name == "accept_rate" else ("batches", counts.batches, 200)
     )
     verdict = (
-        f"too few {of} to judge, band"
+        "too few to judge; band"
         if number < least
         else "in its band"
         if low <= rate <= high

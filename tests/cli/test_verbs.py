@@ -45,7 +45,7 @@ def test_runs_in_a_pipe_are_tsv(runs):
 def test_the_list_of_runs_fits_a_narrow_terminal(capsys, monkeypatch):
     """Columns are left out, the least needed first, and named; a wide terminal shows all."""
     row = ("run-20261125-120000-12345", "2026-11-25 12:00", "UNFINISHED", "production_balanced", 6000, "61.3%", "5 of 60", "2.2441", "24.6%")  # fmt: skip
-    for width, gone in ((80, "created, UTC"), (200, "")):
+    for width, gone in ((80, "created (UTC)"), (200, "")):
         monkeypatch.setenv("COLUMNS", str(width))
         live.write_rows(live._SHORT, [row], "table", less=live._LESS)
         shown, told = capsys.readouterr()
