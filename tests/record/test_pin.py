@@ -136,6 +136,20 @@ def test_git_that_is_not_there_or_hangs(tmp_path, monkeypatch):
         tag("pins/a", b"note")
 
 
+def test_what_git_says_is_told_in_short(monkeypatch):
+    """Whatever bytes it says it in; and it is not waited for for ever."""
+    asked = {}
+
+    def refuses(command, **kwargs):
+        asked.update(kwargs)
+        return subprocess.CompletedProcess(command, 128, b"", b"\xff" * 400 + b"\n")
+
+    monkeypatch.setattr(subprocess, "run", refuses)
+    with pytest.raises(BadInputError, match=r"^git made no tag 'pins/a': \ufffd{300}$"):
+        tag("pins/a", b"note")
+    assert (asked["input"], asked["timeout"]) == (b"note", 20)
+
+
 @pytest.mark.parametrize("name", ["", "-d", "a b", "a..b", "/a", "x" * 201, "a\nb", "é"])
 def test_names_that_are_no_tag(name):
     """Refused before git sees them: some are options, some leave the place of tags."""

@@ -195,7 +195,7 @@ def test_only_what_was_synced_is_signed(tmp_path):
     writer = HeadWriter(tmp_path, "o", own)
     assert writer.head == writer.sign() == TreeHead(0, EMPTY)
     segment, data = tmp_path / "s", [b"one\n", b"two\n", b"three\n"]
-    segment.write_bytes(b"".join(data))
+    segment.write_bytes(b"".join(data) + b"since\nthen\n")
     for count in (1, 3):
         whole = b"".join(data[:count])
         writer.read(segment, len(whole), hashlib.sha256(whole).digest())
