@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import CannotJudgeError
+from ockham.event import type_name
 from ockham.record.folder import RunFolder, open_file, read_file
 from ockham.record.note import NoteError
 from ockham.record.tree_head import CHECKPOINT, parse_head
 
-_TAIL_BYTES = 131_072  # a line has at most 65,535, so a whole one lies in here
+SEALED = type_name("log.sealed")  # comes behind an end that fills its segment, and is none
+_TAIL_BYTES = 262_144  # a line has at most 65,535, so two whole ones and a torn one lie in here
 
 
 class Health(NamedTuple):
@@ -23,7 +25,7 @@ class Health(NamedTuple):
     Attributes:
         writing: a process holds its lock.
         events: whole lines.
-        last: type of the last whole line, such as `run.finished`; None where there is none.
+        last: type of the last whole line but for what seals a segment, such as `run.finished`; None where there is none.
         reason_code: why it ended, where the last line says so.
         torn_bytes: behind the last newline.
         signed_events: size of the newest tree head, whose signature is not checked here; None without one.
@@ -47,9 +49,11 @@ def health(folder: RunFolder, attempt: int, rank: int) -> Health:
     """
     path = folder.log(attempt, rank)
     try:
-        line, torn = _last_line(folder.segments(attempt, rank))
-        last: dict[str, Any] | None = None if line is None else orjson.loads(line)
-        events = 0 if last is None else int(last["data"]["sequence"]) + 1
+        lines, torn = _last_lines(folder.segments(attempt, rank))
+        newest: list[dict[str, Any]] = [orjson.loads(line) for line in lines]
+        events = int(newest[-1]["data"]["sequence"]) + 1 if newest else 0
+        told = [event for event in newest if event["type"] != SEALED]
+        last = next(reversed(told or newest), None)
         kind = None if last is None else str(last["type"]).removeprefix("ockham.").removesuffix(".v1")
         reason = None if last is None else last["data"].get("reason_code")
         return Health(_locked(path / "lock"), events, kind, reason, torn, _signed(path / CHECKPOINT))
@@ -59,19 +63,22 @@ def health(folder: RunFolder, attempt: int, rank: int) -> Health:
         raise CannotJudgeError(f"{path}: the last line is no event; `ockham verify` says more") from None
 
 
-def _last_line(segments: list[Path]) -> tuple[bytes | None, int]:
-    """The last line that ends in a newline, and the bytes behind it."""
+def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
+    """The last two lines that end in a newline, in order, and the bytes behind them."""
+    found: list[bytes] = []
     torn = 0
     for segment in reversed(segments):
         with open_file(segment) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             data = file.read()
-        whole, newline, tail = data.rpartition(b"\n")
-        torn += len(tail)
-        if newline:
-            return whole.rpartition(b"\n")[2], torn
-    return None, torn
+        *whole, tail = data.split(b"\n")
+        whole = whole[1:] if size > _TAIL_BYTES else whole  # the first one begins before these bytes
+        torn += 0 if found else len(tail)
+        found = [*whole[-2:], *found][-2:]
+        if len(found) == 2:
+            break
+    return found, torn
 
 
 def _locked(lock: Path) -> bool:

@@ -14,6 +14,7 @@ from ockham.errors import LogError, LogLockedError
 from ockham.record.derived import update
 from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, sync_folder, write_durably
+from ockham.record.health import SEALED
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import NoteError, VerifierKey, open_note
 from ockham.record.snapshots import complete_lines
@@ -86,12 +87,13 @@ def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | No
     A full disk left `log.halted`, which counts them. After a failed sync not one byte may be written, so the writer only
     gave its reserve back: a log without an end and without a reserve is one whose writer stopped itself.
     """
-    lines = [line for s in folder.segments(attempt, rank)[-2:] for line in complete_lines(s)[0][-1:]]
-    if not lines:
+    lines = [line for s in folder.segments(attempt, rank)[-2:] for line in complete_lines(s)[0][-2:]]
+    events = [orjson.loads(line) for line in lines]
+    told = [event for event in events if event["type"] != SEALED]  # stands behind an end that fills a segment
+    if not told:
         return None
-    last = orjson.loads(lines[-1])
-    kind, data = last["type"], last["data"]
-    gap = {"from_attempt": attempt, "from_sequence": data["sequence"] + 1}
+    kind, data = told[-1]["type"], told[-1]["data"]
+    gap = {"from_attempt": attempt, "from_sequence": events[-1]["data"]["sequence"] + 1}
     if kind == "ockham.log.halted.v1":
         return {**gap, "reason_code": data["reason_code"], "count": data["lost_events"]}
     if kind == "ockham.run.finished.v1" or (folder.log(attempt, rank) / RESERVE).exists():

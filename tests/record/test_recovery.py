@@ -11,13 +11,18 @@ import time
 import orjson
 import pytest
 
-from ockham.errors import LogLockedError
+from ockham.errors import LogError, LogLockedError
 from ockham.record.checkpoints import starting_point
+from ockham.record.cover import covered
 from ockham.record.folder import RunFolder
+from ockham.record.health import health
 from ockham.record.log import LogWriter
+from ockham.record.note import signer
+from ockham.record.recovery import check_signed, gap_after, recover
 from ockham.record.verify import verify_run
 from ockham.run import Run
-from tests.samples import events, lines
+from tests.odr.runs import FINISHED
+from tests.samples import REVISION, decision, events, lines, run_folder
 
 # Writes batches as fast as it can and tells on stdout what flush() has acknowledged.
 WRITER = """
@@ -98,9 +103,6 @@ def test_a_living_log_is_not_resumed(tmp_path):
 
 def test_a_failed_sync_is_never_tried_again(tmp_path, monkeypatch):
     """After fsync has failed the pages may be gone while a second call says all is well: not one more byte."""
-    from ockham.errors import LogError
-    from tests.samples import REVISION, decision, run_folder
-
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     writer.append("decision.made", decision(0)._replace(), iter_num=0)
@@ -179,8 +181,6 @@ except LogError as error:
 
 def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
     """Not one byte may follow it in its own log, so the next one opens with a signed log.gap of unknown size."""
-    from ockham.errors import LogError
-
     real = os.fdatasync
     run = Run(plugins=[], runs=tmp_path, run_id="a").__enter__()
     run.end(run.batch(0, 3.0))
@@ -206,8 +206,6 @@ def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
 @pytest.mark.parametrize("attack", ["shorter", "other"])
 def test_signed_events_that_are_gone_are_not_resumed_from(tmp_path, attack):
     """No crash does that: the resume is refused and touches nothing."""
-    from ockham.errors import LogError
-
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end(run.batch(0, 3.0))
     segment = run.folder.segments(1, 0)[0]
@@ -222,6 +220,99 @@ def test_signed_events_that_are_gone_are_not_resumed_from(tmp_path, attack):
         pass
     assert segment.read_bytes() == data + b"torn"
     assert run.folder.last_attempt() == 1
+
+
+def log_of(tmp_path, *last):
+    """Log 2-1 of a run: three decisions in segments of three, and these events."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=3)
+    for i in range(3):
+        writer.append("decision.made", decision(i), iter_num=i)
+    for kind, fields in last:
+        writer.append(kind, fields, subject="log")
+    writer.close()
+    return folder
+
+
+HALTED = ("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_events": 3})
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"torn'])
+def test_what_a_halted_log_lost_is_counted(tmp_path, torn):
+    """From behind its last whole line, which may stand in the segment before a torn one."""
+    folder = log_of(tmp_path, HALTED)
+    count = len(lines(folder, 2, 1))
+    assert len(folder.segments(2, 1)) > 1
+    if torn:
+        (folder.log(2, 1) / f"{count:012d}.jsonl").write_bytes(torn)
+    gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "ENOSPC", "count": 3}
+    assert gap_after(folder, 2, 1) == gap
+
+
+def test_a_writer_that_stopped_itself_and_one_that_was_killed(tmp_path):
+    """The one gave its reserve back, so events of unknown number are missing; the other did not, and none are told."""
+    folder = log_of(tmp_path)
+    count = len(lines(folder, 2, 1))
+    gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "WRITER_FAILED", "count": None}
+    assert gap_after(folder, 2, 1) == gap
+    (folder.log(2, 1) / "reserve").write_bytes(b"")
+    assert gap_after(folder, 2, 1) is None
+    assert gap_after(folder, 1, 0) is None
+
+
+def test_behind_an_end_nothing_is_missing(tmp_path):
+    """Nor behind a log without a line."""
+    assert gap_after(log_of(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
+    assert gap_after(run_folder(tmp_path, "b"), 1, 0) is None
+
+
+def test_recovery_derives_what_is_whole(tmp_path):
+    """Of the last segment too, as its writer is gone; without a tail nothing is cut and nothing said."""
+    folder = log_of(tmp_path, HALTED)
+    whole = lines(folder, 2, 1)
+    with folder.segments(2, 1)[-1].open("ab") as file:
+        file.write(b"torn")
+    said = recover(folder, 2, 1, [signer().verifier])
+    assert (said["kept_events"], said["cut_bytes"]) == (len(whole), 4)
+    assert covered(folder, 2, 1).segments == []
+    assert recover(folder, 2, 1, [signer().verifier]) is None
+    assert recover(folder, 3, 0) is None
+    assert lines(folder, 2, 1) == whole
+
+
+@pytest.mark.parametrize("attack", ["other", "less"])
+def test_what_was_signed_and_is_not_there_is_named_with_its_log(tmp_path, attack):
+    """And nothing is cut."""
+    folder = log_of(tmp_path)
+    segment = folder.segments(2, 1)[0 if attack == "other" else -1]
+    before = segment.read_bytes()
+    data = before.replace(b'"q":0.25', b'"q":0.26', 1) if attack == "other" else b"torn"
+    assert data != before
+    segment.write_bytes(data)
+    said = "are not those that were signed" if attack == "other" else "events were signed, and"
+    with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{said}"):
+        recover(folder, 2, 1, [signer().verifier])
+    assert segment.read_bytes() == data
+    assert check_signed(folder, 2, 1, []).size == (4 if attack == "other" else 3)  # of nobody's key: nothing was signed
+        lines(folder, 2, 1)
+    )  # of nobody's key nothing was signed
+
+
+def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
+    """What seals the segment comes behind it: nothing is missing, and the run has ended."""
+    for filled in range(2, 9):
+        folder = run_folder(tmp_path, f"r{filled}")
+        writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=filled)
+        writer.append("decision.made", decision(0), iter_num=0)
+        writer.append("run.finished", FINISHED)
+        writer.close()
+        assert gap_after(folder, 1, 0) is None, filled
+        found = health(folder, 1, 0)
+        assert (found.last, found.reason_code, found.events) == (
+            "run.finished",
+            "COMPLETED",
+            len(lines(folder)),
+        )
 
 
 @pytest.mark.torture
