@@ -17,8 +17,9 @@ from ockham.record.cover import covered
 from ockham.record.folder import RunFolder
 from ockham.record.health import health
 from ockham.record.log import LogWriter
+from ockham.record.merkle import EMPTY
 from ockham.record.note import signer
-from ockham.record.recovery import check_signed, gap_after, recover
+from ockham.record.recovery import check_signed, gap_after, recover, signed_heads
 from ockham.record.verify import verify_run
 from ockham.run import Run
 from tests.odr.runs import FINISHED
@@ -296,6 +297,23 @@ def test_what_was_signed_and_is_not_there_is_named_with_its_log(tmp_path, attack
     assert check_signed(folder, 2, 1, []).size == (
         4 if attack == "other" else 3
     )  # of nobody's key: nothing was signed
+
+
+def test_heads_of_other_keys_hide_none_of_ours(tmp_path):
+    """Wherever they stand in the history; where nothing was signed nothing can be missing."""
+    folder = log_of(tmp_path)
+    keys, log = [signer().verifier], folder.log(2, 1)
+    sizes = signed_heads(folder, 2, 1, keys).keys()
+    assert max(sizes) == len(lines(folder, 2, 1))
+    strange = signer(tmp_path / "strange").sign("ockham/runs/a/2-1\n1\n" + "A" * 43 + "=\n")
+    (log / "checkpoints").write_bytes(strange + b"\n" + (log / "checkpoints").read_bytes())
+    (log / "checkpoint").unlink()
+    assert signed_heads(folder, 2, 1, keys).keys() == sizes
+    (log / "checkpoints").unlink()
+    for segment in folder.segments(2, 1):
+        segment.unlink()
+    assert signed_heads(folder, 2, 1, keys) == {}
+    assert check_signed(folder, 2, 1, keys) == (0, EMPTY)
 
 
 def test_an_end_that_fills_its_segment_is_an_end(tmp_path):

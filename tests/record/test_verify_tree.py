@@ -69,6 +69,8 @@ def test_levels_are_what_the_writers_tiles_hold(tmp_path, segments, leaves):
     assert levels[0] == [root_of(leaves[at : at + WIDTH]) for at in range(0, SIZE - WIDTH, WIDTH)][:257]
     assert levels[1] == [root_of(leaves[: WIDTH * WIDTH])]
     assert grown(tmp_path, segments[:1], leaves).levels()[1:] == []
+    full = (segments[1][0], range(40_000, WIDTH * WIDTH), segments[1][2][:99])
+    assert [len(level) for level in grown(tmp_path, [segments[0], full], leaves).levels()] == [256, 1]
 
 
 @pytest.mark.parametrize(
