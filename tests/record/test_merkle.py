@@ -159,3 +159,12 @@ def test_a_doubled_odd_leaf_is_another_tree():
     """CVE-2012-2459 of another tree: the last leaf twice must not give the same root."""
     hashes = leaves(3)
     assert root_of(hashes) != root_of([*hashes, hashes[-1]])
+
+
+def test_a_leaf_tells_each_subtree_that_it_completes():
+    """With its level, the lowest first: the writer's tiles above the lines come from these."""
+    hashes = [leaf_hash(bytes([at])) for at in range(16)]
+    frontier = Frontier()
+    for at, leaf in enumerate(hashes, 1):
+        levels = [level for level in range(1, 5) if at % 2**level == 0]
+        assert frontier.append(leaf) == [(level, root_of(hashes[at - 2**level : at])) for level in levels]
