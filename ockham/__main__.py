@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
+# The working folder may be a stranger's, and `-m` would import what lies there before all else.
 if not sys.flags.safe_path:
-    del sys.path[
-        0
-    ]  # the working folder, which may be a stranger's: `-m` would import what lies there before all else
+    del sys.path[0]
 
 from ockham.cli import main
 

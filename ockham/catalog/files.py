@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
 import pyarrow as pa
 
 from ockham.catalog.empty import ATTEMPTS, PLUGIN_USES, POLICIES, REASON_CODES, RUNS
@@ -147,7 +148,7 @@ def _time(text: Any) -> dt.datetime | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(read_file(path))
+        value = orjson.loads(read_file(path))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError, CannotJudgeError, CheckpointError
-from ockham.record.folder import RunFolder, sync_folder
+from ockham.record.folder import RunFolder, read_file, sync_folder
 from ockham.record.health import health
 
 STATE = "state.json"
@@ -145,10 +145,10 @@ def _resumable(folder: RunFolder) -> list[Path]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_file(path))
         if isinstance(value, dict):
             return value
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error})") from None
     raise CheckpointError(f"{path}: holds no JSON object")
 

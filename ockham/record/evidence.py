@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ockham import shipped
 from ockham.errors import BadInputError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same run gives the same archive, whenever it is packed
 _README = """Evidence of run {run_id}.
@@ -50,6 +50,10 @@ def pack(folder: RunFolder, to: Path) -> int:
 
 
 def _files(folder: RunFolder) -> dict[str, bytes]:
+    if (
+        folder.run_json.is_symlink()
+    ):  # it may point to anything on this machine, and the archive goes to strangers
+        raise BadInputError(f"{folder.run_json} is a link; nothing is packed from behind one")
     kept = ["run.json"]
     for part in ("log", "policies", "blobs"):
         kept += [
@@ -57,9 +61,7 @@ def _files(folder: RunFolder) -> dict[str, bytes]:
             for p in (folder.path / part).rglob("*")
             if p.is_file() and not p.is_symlink()
         ]
-    files = {
-        name: (folder.path / name).read_bytes() for name in kept if not name.endswith(("/lock", "/reserve"))
-    }
+    files = {name: read_file(folder.path / name) for name in kept if not name.endswith(("/lock", "/reserve"))}
     for schema in sorted(shipped.schemas().glob("*.json")):
         files[f"schemas/{schema.name}"] = schema.read_bytes()
     files["verify.py"] = Path(__file__).with_name("standalone.py").read_bytes()

@@ -64,7 +64,10 @@ def health(folder: RunFolder, attempt: int, rank: int) -> Health:
 
 
 def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
-    """The last two lines that end in a newline, in order, and the bytes behind them."""
+    """The last lines that end in a newline, from one on that seals no segment, and the bytes behind them.
+
+    What seals segments may stand behind the end: it was handed over after it, once for each segment that waited.
+    """
     found: list[bytes] = []
     torn = 0
     for segment in reversed(segments):
@@ -75,9 +78,10 @@ def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
         *whole, tail = data.split(b"\n")
         whole = whole[1:] if size > _TAIL_BYTES else whole  # the first one begins before these bytes
         torn += 0 if found else len(tail)
-        found = [*whole[-2:], *found][-2:]
-        if len(found) == 2:
-            break
+        for line in reversed(whole):
+            found.insert(0, line)
+            if orjson.loads(line)["type"] != SEALED:
+                return found, torn
     return found, torn
 
 

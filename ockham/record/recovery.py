@@ -87,13 +87,19 @@ def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | No
     A full disk left `log.halted`, which counts them. After a failed sync not one byte may be written, so the writer only
     gave its reserve back: a log without an end and without a reserve is one whose writer stopped itself.
     """
-    lines = [line for s in folder.segments(attempt, rank)[-2:] for line in complete_lines(s)[0][-2:]]
-    events = [orjson.loads(line) for line in lines]
-    told = [event for event in events if event["type"] != SEALED]  # stands behind an end that fills a segment
-    if not told:
+    # What seals segments may stand behind the end: it was handed over after it, once for each segment that waited.
+    lines = (
+        line for s in reversed(folder.segments(attempt, rank)) for line in reversed(complete_lines(s)[0])
+    )
+    events, last = 0, None
+    for last in map(orjson.loads, lines):
+        events = max(events, last["data"]["sequence"] + 1)
+        if last["type"] != SEALED:
+            break
+    if last is None or last["type"] == SEALED:
         return None
-    kind, data = told[-1]["type"], told[-1]["data"]
-    gap = {"from_attempt": attempt, "from_sequence": events[-1]["data"]["sequence"] + 1}
+    kind, data = last["type"], last["data"]
+    gap = {"from_attempt": attempt, "from_sequence": events}
     if kind == "ockham.log.halted.v1":
         return {**gap, "reason_code": data["reason_code"], "count": data["lost_events"]}
     if kind == "ockham.run.finished.v1" or (folder.log(attempt, rank) / RESERVE).exists():

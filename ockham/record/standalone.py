@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError)  # encrypted, unknown compression, cut
 MOST_BYTES = 20_000_000_000
+LOSSES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
 
 
 def load(path: Path) -> dict[str, bytes]:
@@ -210,6 +211,11 @@ def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -
         blob = files.get(f"blobs/{data.get('state_sha256')}", b"")
         if hashlib.sha256(blob).hexdigest() != data.get("state_sha256"):
             wrong.append(f"event {sequence} names a state blob that is missing or another one")
+    if event.get("type") in LOSSES:
+        told = (
+            f"event {sequence}: the log itself says that events are missing ({data.get('reason_code')!s:.40})"
+        )
+        wrong.append(told)
     return wrong
 
 

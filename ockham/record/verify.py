@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import orjson
 
 from ockham.errors import BadInputError, CannotJudgeError
 from ockham.record.folder import LEDGER, RunFolder, read_file
@@ -152,7 +153,7 @@ def _accepted(
 
 def _own_key(folder: RunFolder) -> VerifierKey | None:
     try:
-        return parse_key(str(json.loads(read_file(folder.run_json)).get("verifier_key")))
+        return parse_key(str(orjson.loads(read_file(folder.run_json)).get("verifier_key")))
     except (OSError, ValueError, AttributeError, BadInputError):
         return None
 

@@ -13,7 +13,7 @@ from ockham.chain import PluginChain, base_knobs
 from ockham.errors import CannotJudgeError, OckhamError
 from ockham.event import Value, number
 from ockham.policy import Policy, policy_from_json
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.record.snapshots import complete_lines
 from ockham.replay.stand_in import plugins_of
 from ockham.replay.steps import Step, context_of, read, value_of
@@ -73,7 +73,7 @@ def _updated(data: Mapping[str, Any]) -> bool:
 def _leg(folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any], cut: int | None) -> Leg:
     revision = opening["policy_revision"]
     try:
-        policy = policy_from_json(folder.policy(revision).read_bytes())
+        policy = policy_from_json(read_file(folder.policy(revision)))
     except OSError as error:
         raise CannotJudgeError(f"cannot read the policy {revision}: {error.strerror}") from None
     plugins = plugins_of(policy, trust=False)

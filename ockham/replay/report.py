@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ockham.errors import CannotJudgeError, PolicyError
 from ockham.policy import Policy, policy_from_json
 from ockham.policy_plugins import code_digest, plugin_class
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.replay.bits import text_of
 from ockham.replay.proof import SHOWN, Difference, Proof, prove
 from ockham.replay.stand_in import plugins_of, third_party
@@ -113,6 +113,8 @@ def replay_run(
     began = time.monotonic()
     folder.require()
     maps = [map_log(folder, attempt, rank) for attempt, rank in folder.logs()]
+    if not any(found.events for found in maps):
+        raise CannotJudgeError(f"{folder.path} has no log whose events can be read")
     logs = [LogProof(m.attempt, m.rank, m.revision, m.events) for m in maps]
     tasks: list[tuple[LogProof, _Task]] = []
     for found, log in zip(maps, logs, strict=True):
@@ -154,7 +156,7 @@ def _policy(folder: RunFolder, found: LogMap, proof: Proof) -> Policy:
     """The recorded policy; bytes that are not those of its revision are a difference."""
     path = folder.policy(found.revision)
     try:
-        canonical = path.read_bytes()
+        canonical = read_file(path)
     except OSError as error:
         raise CannotJudgeError(f"cannot read the policy {path}: {error.strerror}") from None
     revision = f"sha256:{hashlib.sha256(canonical).hexdigest()}"

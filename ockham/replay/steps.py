@@ -14,7 +14,7 @@ from ockham.context import GAUGES, KNOBS, TABLE, OccamContext
 from ockham.errors import CannotJudgeError
 from ockham.event import NONFINITE, Value, kind_of, restored
 from ockham.fields import EXACT
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 
 _GAUGES = frozenset(GAUGES)
 _OBJECTS = ("given", "measured", "left", "seconds")
@@ -183,7 +183,7 @@ def frame_of(folder: RunFolder, data: Mapping[str, Any]) -> Frame:
     """A key frame with its state, from the line or from its blob."""
     state = data["state"]
     if state is None:
-        state = orjson.loads(folder.blob(data["state_sha256"]).read_bytes())
+        state = orjson.loads(read_file(folder.blob(data["state_sha256"])))
     return Frame(data["sequence"], data["iter_num"], data["trigger"], data["state_sha256"], state)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import CannotJudgeError
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, open_file, read_file
 from ockham.replay.steps import STARTS, Frame, frame_of
 
 
@@ -34,7 +34,7 @@ class Stretch:
     def lines(self) -> Iterator[bytes]:
         """The lines of the stretch."""
         for span in self.spans:
-            with span.segment.open("rb") as file:
+            with open_file(span.segment) as file:
                 file.seek(span.start)
                 yield from file.read(span.end - span.start).split(b"\n")[:-1]
 
@@ -73,7 +73,7 @@ def map_log(folder: RunFolder, attempt: int, rank: int) -> LogMap:
     open_: Stretch | None = None
     for segment in folder.segments(attempt, rank):
         try:
-            content = segment.read_bytes()
+            content = read_file(segment)
         except OSError as error:
             raise CannotJudgeError(f"cannot read {segment}: {error.strerror}") from None
         end, begin = content.rfind(b"\n") + 1, 0

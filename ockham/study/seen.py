@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from ockham.errors import CannotJudgeError
 from ockham.event import number
 from ockham.policy import Policy
-from ockham.record.folder import RunFolder
+from ockham.record.folder import RunFolder, read_file
 from ockham.replay.path import Leg, path_of
 from ockham.replay.steps import Step
 
@@ -122,7 +123,7 @@ def see(runs: Any, run_id: str) -> Seen:
     """
     folder = RunFolder(runs, run_id).require()
     try:
-        about = json.loads(folder.run_json.read_bytes())
+        about = orjson.loads(read_file(folder.run_json))
     except (OSError, ValueError) as error:
         raise CannotJudgeError(f"cannot read {folder.run_json}: {error}") from None
     seen = Seen(run_id, about, path_of(folder))

@@ -93,3 +93,15 @@ def test_a_disk_that_fills_up_leaves_nothing(packed, tmp_path, monkeypatch):
     with pytest.raises(BadInputError, match="No space left"):
         pack(RunFolder(packed / "runs", "a"), tmp_path / "a.zip")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_packed_from_behind_a_link(packed, tmp_path):
+    """The archive goes to strangers, and a link in a run folder may point to anything on this machine."""
+    shutil.copytree(packed / "runs", tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs", "a")
+    (tmp_path / "secret").write_text("{}")
+    folder.run_json.unlink()
+    folder.run_json.symlink_to(tmp_path / "secret")
+    with pytest.raises(BadInputError, match="is a link"):
+        pack(folder, tmp_path / "a.zip")
+    assert not (tmp_path / "a.zip").exists()

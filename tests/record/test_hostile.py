@@ -10,8 +10,10 @@ import stat
 import orjson
 import pytest
 
+from ockham.catalog import Catalog
 from ockham.errors import CannotJudgeError
 from ockham.record.folder import RunFolder, open_file
+from ockham.record.note import signer
 from ockham.record.report import MOST_FINDINGS, NOTES
 from ockham.record.verify import verify_run
 from tests.made import made_run
@@ -140,3 +142,12 @@ def test_only_a_regular_file_is_opened(tmp_path):
         assert file.read() == b"whole"
     with pytest.raises(OSError, match="no regular file"):
         open_file(tmp_path / "pipe")
+
+
+def test_a_run_json_nested_without_end(run):
+    """No verdict without a key, by the key one finding, and the other verbs show what they can."""
+    run.run_json.write_bytes(b"[" * 200_000)
+    with pytest.raises(CannotJudgeError, match="names no verifier key"):
+        verify_run(run)
+    assert not verify_run(run, keys=[signer().verifier]).sound
+    assert Catalog(run.runs).rows("select run_id from runs") == [{"run_id": "a"}]

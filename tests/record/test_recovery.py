@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from ockham.errors import LogError, LogLockedError
+from ockham.record import log
 from ockham.record.checkpoints import starting_point
 from ockham.record.cover import covered
 from ockham.record.folder import RunFolder
@@ -331,6 +332,22 @@ def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
             "COMPLETED",
             len(lines(folder)),
         )
+
+
+def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
+    """They waited when the end was handed over, so each one's seal comes after it."""
+    folder = run_folder(tmp_path)
+    monkeypatch.setattr(log, "POLL_SECONDS", 0.5)  # so that all of it waits when the writer looks
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
+    time.sleep(0.05)
+    for i in range(60):
+        writer.append("decision.made", decision(i), iter_num=i)
+    writer.append("run.finished", FINISHED)
+    writer.close()
+    kinds = [orjson.loads(line)["type"] for line in lines(folder)]
+    assert kinds[kinds.index("ockham.run.finished.v1") + 2 :], "the writer was faster: nothing was tried"
+    assert gap_after(folder, 1, 0) is None
+    assert (health(folder, 1, 0).last, health(folder, 1, 0).events) == ("run.finished", len(lines(folder)))
 
 
 @pytest.mark.torture

@@ -19,6 +19,7 @@ from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter
 from ockham.record.note import signer
 from ockham.record.tree_head import TreeHead, head_text
+from ockham.record.verify import verify_run
 from ockham.run import Run
 from tests.made import made_run
 from tests.samples import run_folder
@@ -264,3 +265,16 @@ def test_a_state_that_lies_in_a_blob(tmp_path, judged):
         status, lines = judged(odd, "b")
         assert status == 1
         assert "event 0 names a state blob that is missing or another one" in lines[-1]
+
+
+@pytest.mark.parametrize("kind", ["log.halted", "log.gap"])
+def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
+    """A full disk, said and signed: not sound, here as in `ockham verify`."""
+    told = {"log.halted": {"message": "full", "lost_events": 7}, "log.gap": {"from_attempt": 1, "from_sequence": 9, "count": 7}}  # fmt: skip
+    with Run("observe", runs=tmp_path, run_id="a") as run:
+        run.emit(kind, {"reason_code": "ENOSPC", **told[kind]})
+    pack(run.folder, tmp_path / "a.zip")
+    status, said = judged(standalone.load(tmp_path / "a.zip"))
+    assert status == 1
+    assert any("events are missing (ENOSPC)" in line for line in said)
+    assert not verify_run(run.folder).sound

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import sys
 
 import orjson
@@ -396,3 +397,13 @@ def test_a_decision_written_by_another_writer_is_compared_by_value(folder):
     lines[at] = orjson.dumps(event)
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     assert first(replay_run(folder))[2] == "observed"
+
+
+@pytest.mark.parametrize("what", ["policies/*.json", "log/1-0/*.jsonl"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder, what):
+    """No verdict, and no waiting for a writer that never comes."""
+    (path,) = folder.path.glob(what)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(CannotJudgeError, match=r"is no regular file|no log whose events can be read"):
+        replay_run(folder)
