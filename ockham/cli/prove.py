@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +61,10 @@ def prove(
       ockham prove --check grown.proof --pin night-1.pin --key ockham.key.pub
     """
     if check is not None:
-        (_check if pin is None else partial(_check_growth, pin))(check, key)
+        if pin is None:
+            _check(read_bytes(check), key)
+        else:
+            _check_growth(read_bytes(check), read_bytes(pin), key)
         return
     if since is not None:
         _write(_growth(event, since, key, runs), output)
@@ -86,11 +88,13 @@ def prove(
     _write(prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"]), output)
 
 
-def _check(path: Path, key: list[str] | None) -> None:
+def _check(proof: bytes, key: list[str] | None) -> None:
+    from ockham.record.consistency import OLD
     from ockham.record.proof import check_proof
 
-    keys = trusted(key)
-    proven = check_proof(read_bytes(path), keys)
+    if proof.startswith(OLD):
+        raise BadInputError("this proof goes back to a pin: give the pin too, with --pin")
+    proven = check_proof(proof, trusted(key))
     typer.echo(
         f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
         err=True,
@@ -108,11 +112,10 @@ def _growth(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
     return prove_growth(RunFolder(runs, resolve(runs, run)), read_bytes(pin), keys)
 
 
-def _check_growth(pin: Path, path: Path, key: list[str] | None) -> None:
+def _check_growth(proof: bytes, pin: bytes, key: list[str] | None) -> None:
     from ockham.record.consistency import check_growth
 
-    keys = trusted(key)
-    for grown in check_growth(read_bytes(path), read_bytes(pin), keys):
+    for grown in check_growth(proof, pin, trusted(key)):
         typer.echo(
             f"{shown(grown.origin)}: the {grown.old} events that were pinned begin the log of {grown.head.size} "
             f"that {grown.key.name} signs now"

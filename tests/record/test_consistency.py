@@ -104,32 +104,21 @@ def test_others_pins_keys_and_logs(tmp_path, grown):
 def test_as_people_type_it(tmp_path, grown):
     """From a pin to a proof to its check, in a folder without the run."""
     pin, folder = grown
-    (tmp_path / "a.pin").write_bytes(pin)
-    assert (
-        ockham(
-            folder.runs, "prove", "a", "--since", str(tmp_path / "a.pin"), "-o", str(tmp_path / "p")
-        ).returncode
-        == 0
-    )
-    done = ockham(
-        tmp_path / "none",
-        "prove",
-        "--check",
-        str(tmp_path / "p"),
-        "--pin",
-        str(tmp_path / "a.pin"),
-        cwd=tmp_path,
-    )
+    pinned, proof = tmp_path / "a.pin", tmp_path / "a.proof"
+    pinned.write_bytes(pin)
+
+    def check(*words):
+        return ockham(tmp_path / "none", "prove", "--check", str(proof), *words, cwd=tmp_path)
+
+    made = ockham(folder.runs, "prove", "a", "--since", str(pinned), "-o", str(proof))
+    assert made.returncode == 0, made.stderr
+    done = check("--pin", str(pinned))
     assert done.returncode == 0, done.stderr
     assert "that were pinned begin the log of" in done.stdout
-    (tmp_path / "p").write_bytes(b"old x")
-    done = ockham(
-        tmp_path / "none",
-        "prove",
-        "--check",
-        str(tmp_path / "p"),
-        "--pin",
-        str(tmp_path / "a.pin"),
-        cwd=tmp_path,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
+    alone = check()
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "with --pin" in alone.stderr
+    proof.write_bytes(b"old x")
+    torn = check("--pin", str(pinned))
+    assert (torn.returncode, torn.stdout) == (2, "")
+    assert "no proof of growth" in torn.stderr

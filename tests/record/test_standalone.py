@@ -276,5 +276,5 @@ def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
     pack(run.folder, tmp_path / "a.zip")
     status, said = judged(standalone.load(tmp_path / "a.zip"))
     assert status == 1
-    assert any("events are missing (ENOSPC)" in line for line in said)
+    assert any("events are missing: 'ENOSPC'" in line for line in said)
     assert not verify_run(run.folder).sound
