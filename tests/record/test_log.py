@@ -14,6 +14,7 @@ from ockham.event import Change, kind_of, number
 from ockham.record.folder import RunFolder
 from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter
+from ockham.record.tree_head import HISTORY, split_history
 from tests.samples import REVISION, context_record, decision, events, lines, plain_validator, run_folder
 
 
@@ -61,7 +62,7 @@ def test_a_line_is_a_cloudevent(folder, log):
 @pytest.mark.parametrize("wake", ["urgent", "flush", "close"])
 def test_what_is_urgent_wakes_a_writer_that_sleeps(folder, monkeypatch, wake):
     """Ordinary events wait for its next turn, which here never comes; an urgent one, a flush and the end do not."""
-    monkeypatch.setattr("ockham.record.log.POLL_SECONDS", 600.0)
+    monkeypatch.setattr("ockham.record.log.SYNC_SECONDS", 600.0)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     written = threading.Event()
     log.on_acknowledged = lambda _: written.set()
@@ -77,6 +78,26 @@ def test_what_is_urgent_wakes_a_writer_that_sleeps(folder, monkeypatch, wake):
         log._wake.set()
         other.join()
         log.close()
+
+
+def test_a_head_that_is_due_does_not_wait_for_a_moment_without_unsynced_events(folder, monkeypatch):
+    """Under steady traffic there is none: what is written is synced for it, and each look at the queue is signed here."""
+    monkeypatch.setattr("ockham.record.log.SYNC_SECONDS", 600.0)
+    monkeypatch.setattr("ockham.record.log.HEAD_SECONDS", 0.0)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    acknowledged: list[int] = []
+    log.on_acknowledged = lambda events: acknowledged.append(len(events))
+    time.sleep(0.05)  # by now the writer has begun to wait
+    for i in range(3_000):
+        log.append("decision.made", decision(), iter_num=i)
+    log._wake.set()
+    until = time.monotonic() + 20
+    while sum(acknowledged) < 3_000 and time.monotonic() < until:
+        time.sleep(0.01)
+    log._wake.set()
+    log.close()
+    assert len(acknowledged) >= 3
+    assert len(split_history((log.path / HISTORY).read_bytes())[0]) >= 3
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

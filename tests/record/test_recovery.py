@@ -337,7 +337,7 @@ def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
 def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
     """They waited when the end was handed over, so each one's seal comes after it."""
     folder = run_folder(tmp_path)
-    monkeypatch.setattr(log, "POLL_SECONDS", 0.5)  # so that all of it waits when the writer looks
+    monkeypatch.setattr(log, "SYNC_SECONDS", 0.5)  # so that all of it waits when the writer looks
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     time.sleep(0.05)
     for i in range(60):
