@@ -33,7 +33,7 @@ from ockham.record.checkpoints import Packed
 class ShardedAnchor(Anchor):
     """An anchor in shares: distances are added up over the ranks."""
 
-    def _joined(self, norms: list[torch.Tensor]) -> torch.Tensor:
+    def _joined(self, norms: torch.Tensor) -> torch.Tensor:
         squares = super()._joined(norms).double() ** 2
         held = self._parameters[0]
         assert isinstance(held, DTensor)
