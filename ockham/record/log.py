@@ -34,7 +34,7 @@ from ockham.record.schema import check_event
 from ockham.record.tree_head import HeadWriter, TreeHead, origin
 
 ROOM_SECONDS = 0.01  # until the trainer looks again whether a full queue has room
-SYNC_SECONDS = 0.2  # between two looks at the queue; four times as many double what an event costs, for cold caches
+SYNC_SECONDS = 0.2  # between two looks at the queue; with four times as many an event costs twice as much
 HEAD_SECONDS = 1.0  # a signed tree head costs about 20 ms of the writer's time
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 

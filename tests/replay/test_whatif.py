@@ -77,7 +77,7 @@ def test_what_was_not_measured_ends_the_certainty(runs):
     answer = whatif(legs, with_settings(legs[-1].policy, ["watchdog.every=3"]), "often")
     assert answer.diverged_by == "kl_to_anchor"
     assert answer.diverged_iter == 13
-    assert "every 10" in answer.notes[0]
+    assert "every 20" in answer.notes[0]
 
 
 def test_knobs_start_where_this_policy_puts_them(runs):
