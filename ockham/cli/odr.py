@@ -44,9 +44,7 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 def lint(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Only these records; the others are read for links.")
-    ] = None,
+    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name; the others are read for links.")] = None,
     folder: Folder = HERE,
     form: FormatOfFindings = Format.text,
     select: Select = None,
@@ -54,23 +52,26 @@ def lint(
     fail_on: FailFrom = FailOn.error,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is marked [*] first.")] = False,
     output: Output = None,
-) -> None:
+) -> None:  # fmt: skip
     """Check form, links and claims of all records, without a log.
 
     Examples:
       ockham odr lint
 
-      ockham odr lint odr/0012-skip-two-batches.md --fix
+      ockham odr lint 12 --fix
 
       ockham odr lint -f github --fail-on warning
     """
     from ockham.odr.fix import fix_folder
-    from ockham.odr.lint import lint_folder, only
+    from ockham.odr.folder import find
+    from ockham.odr.lint import lint_folder
 
+    records = lint_folder(folder)
     if fix:
-        for record in fix_folder(folder, today(), files or []):
+        for record in fix_folder(folder, today(), [find(records, name).file for name in wanted or []]):
             print(f"mended {record.shown}", file=sys.stderr)
-    records = only(lint_folder(folder), files or [])
+        records = lint_folder(folder)
+    records = [find(records, name) for name in wanted] if wanted else records
     _finish(records, {}, form, select or [], ignore or [], fail_on, output)
 
 

@@ -71,7 +71,7 @@ def slug(title: str) -> str:
 
 
 def find(records: Iterable[Record], wanted: str) -> Record:
-    """The record with an id, number or file name.
+    """The record with an id, number, file name or path.
 
     Raises:
         BadInputError: if there is none, or several have that id.
@@ -79,13 +79,24 @@ def find(records: Iterable[Record], wanted: str) -> Record:
     """
     given = wanted.strip()
     identity = f"ODR-{int(given):04d}" if given.isdecimal() and len(given) <= 4 else given.upper()
-    fitting = [r for r in records if r.claims.id == identity or r.file.name == Path(given).name]
+    fitting = [r for r in records if r.claims.id == identity or _is_file(r, Path(given))]
     if len(fitting) > 1:
         names = ", ".join(record.file.name for record in fitting)
         raise BadInputError(f"{identity} is the id of several records: {names}; `ockham odr lint` shows them")
     if not fitting:
-        raise BadInputError(f"no record {wanted!r:.60}{nearest(identity, (r.claims.id for r in records))}")
+        hint = (
+            " in this folder: give its folder by --dir"
+            if len(Path(given).parts) > 1
+            else nearest(identity, (r.claims.id for r in records))
+        )
+        raise BadInputError(f"no record {wanted!r:.80}{hint}")
     return fitting[0]
+
+
+def _is_file(record: Record, named: Path) -> bool:
+    """Whether a name, or a path from here, is that of a record's file."""
+    same = record.file.name == named.name
+    return same and (len(named.parts) == 1 or record.file.resolve() == named.resolve())
 
 
 def write_record(file: Path, text: str, *, new: bool = False) -> None:

@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ockham.errors import BadInputError
 from ockham.odr.codes import Finding
 from ockham.odr.contract import check_contract
 from ockham.odr.folder import read_folder
@@ -32,23 +31,6 @@ def lint(records: list[Record], today: dt.date) -> list[Record]:
         check_record(record, today)
     check_relations(records)
     return records
-
-
-def only(records: list[Record], files: Sequence[Path]) -> list[Record]:
-    """The records whose files were named; all where none was.
-
-    Raises:
-        BadInputError: if one of the files is not among the records.
-
-    """
-    if not files:
-        return records
-    by_file = {record.file.resolve(): record for record in records}
-    strangers = [file for file in files if file.resolve() not in by_file]
-    if strangers:
-        raise BadInputError(f"{strangers[0]} is no record of this folder (give its folder by --dir)")
-    wanted = {file.resolve() for file in files}
-    return [record for file, record in by_file.items() if file in wanted]
 
 
 def findings_of(records: Iterable[Record]) -> list[Finding]:

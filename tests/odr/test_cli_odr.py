@@ -63,14 +63,18 @@ def test_codes_are_chosen_by_their_beginning(folder):
         run("lint", "--select", "ODR9")
 
 
-def test_one_file_of_many(folder):
-    """Findings of the named file alone; a file from elsewhere is refused."""
+def test_one_record_of_many(folder):
+    """Findings of the named record alone, by number, id, name or path as `check` takes them; a file from elsewhere is refused."""
     put(folder, PROPOSED.replace("tags:", "tagz:"))
     put(folder, judgement(2), "0002-b.md")
     run("lint", "odr/0002-b.md")
-    run("lint", "odr/0001-enable.md", status=1)
-    with pytest.raises(BadInputError, match="no record of this folder"):
+    run("lint", "2")
+    for name in ("odr/0001-enable.md", "0001-enable.md", "1", "odr-0001"):
+        run("lint", name, status=1)
+    with pytest.raises(BadInputError, match="no record 'elsewhere.md'"):
         run("lint", "elsewhere.md")
+    with pytest.raises(BadInputError, match="in this folder: give its folder by --dir"):
+        run("check", "other/0001-enable.md")
 
 
 def test_json_is_strict(folder):
