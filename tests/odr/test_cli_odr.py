@@ -71,7 +71,7 @@ def test_one_record_of_many(folder):
     run("lint", "2")
     for name in ("odr/0001-enable.md", "0001-enable.md", "1", "odr-0001"):
         run("lint", name, status=1)
-    with pytest.raises(BadInputError, match="no record 'elsewhere.md'"):
+    with pytest.raises(BadInputError, match=r"no record 'elsewhere\.md'"):
         run("lint", "elsewhere.md")
     with pytest.raises(BadInputError, match="in this folder: give its folder by --dir"):
         run("check", "other/0001-enable.md")

@@ -180,7 +180,7 @@ def test_find_by_id_number_or_name(folder):
     records = read_folder(folder)
     assert {
         find(records, n).claims.id
-        for n in ("ODR-0001", "odr-0001", "1", "0001", "0001-enable.md", "odr/0001-enable.md")
+        for n in ("ODR-0001", "odr-0001", "1", "0001", "0001-enable.md", str(folder / "0001-enable.md"))
     } == {"ODR-0001"}
     with pytest.raises(BadInputError, match="did you mean 'ODR-0001'"):
         find(records, "ODR-0011")
