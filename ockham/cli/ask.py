@@ -181,13 +181,14 @@ def export(
 
 
 def _evidence(runs: Path, run: str, to: Path) -> None:
+    from ockham.cli.counter import counted
     from ockham.cli.options import resolve
     from ockham.record.evidence import pack
     from ockham.record.folder import RunFolder
 
     if not run:
         raise BadInputError("--evidence is of one run: say which with --run ID")
-    count = pack(RunFolder(runs, resolve(runs, run)), to)
+    count = pack(RunFolder(runs, resolve(runs, run)), to, counted("packed", "files"))
     typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run `python verify.py .`", err=True)
 
 

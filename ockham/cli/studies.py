@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ockham.cli.compare import ablate, compare, confirm, roi
+from ockham.cli.counter import counted
 from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
 from ockham.errors import BadInputError
@@ -58,7 +58,13 @@ def replay(
     folder = RunFolder(runs, resolve(runs, run))
     if attest and iteration is not None:
         raise BadInputError("--attest speaks of whole runs: leave --iter out")
-    report = replay_run(folder, trust=trust, processes=processes, iteration=iteration, progress=_progress)
+    report = replay_run(
+        folder,
+        trust=trust,
+        processes=processes,
+        iteration=iteration,
+        progress=counted("replayed", "stretches"),
+    )
     again = "" if report.identical else _again(report, runs, trust=trust)
     if form == "json":
         typer.echo(json.dumps({**report.to_dict(), "again": again}, indent=2))
@@ -154,9 +160,3 @@ def _again(report: Report, runs: Path, *, trust: bool) -> str:
     words = ["ockham", "replay", report.run_id, "--iter", str(report.differences[0][1].iter_num)]
     words += [] if runs == RUNS else ["--runs", str(runs)]
     return shlex.join([*words, *(["--trust-plugins"] if trust else [])])
-
-
-def _progress(done: int, whole: int) -> None:
-    if sys.stderr.isatty() and whole > 1:
-        sys.stderr.write("\r\x1b[K" if done == whole else f"\rreplayed {done} of {whole} stretches")
-        sys.stderr.flush()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 from ockham import shipped
@@ -24,8 +26,13 @@ blobs/      plugin state that was too big for a line
 """
 
 
-def pack(folder: RunFolder, to: Path) -> int:
-    """Write the archive (zip, deflated, deterministic); returns the number of files.
+def pack(folder: RunFolder, to: Path, progress: Callable[[int, int], None] = lambda *_: None) -> int:
+    """Write the archive (zip, deflated, deterministic), a file at a time; returns the number of files.
+
+    Args:
+        folder: the run.
+        to: where no file is yet.
+        progress: called with the number of files that are in it and of all.
 
     Raises:
         BadInputError: if `to` exists or can't be written.
@@ -35,35 +42,36 @@ def pack(folder: RunFolder, to: Path) -> int:
     folder.require()
     if to.exists():
         raise BadInputError(f"{to} exists; an archive goes to a new place")
-    files = _files(folder)
+    files: dict[str, Path | bytes] = {**_recorded(folder), **_added(folder.run_id)}
     temporary = to.with_name(f".{to.name}.part")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            for name, data in sorted(files.items()):
+            for at, (name, content) in enumerate(sorted(files.items(), key=itemgetter(0))):
+                progress(at, len(files))
+                data = content if isinstance(content, bytes) else read_file(content)
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
         temporary.rename(to)
     except OSError as error:
+        raise BadInputError(f"cannot write {to}: {error.strerror}") from None
+    finally:
         with contextlib.suppress(OSError):  # where there is no folder there is no file in it either
             temporary.unlink(missing_ok=True)
-        raise BadInputError(f"cannot write {to}: {error.strerror}") from None
+        progress(len(files), len(files))
     return len(files)
 
 
-def _files(folder: RunFolder) -> dict[str, bytes]:
+def _recorded(folder: RunFolder) -> dict[str, Path]:
     if (
         folder.run_json.is_symlink()
     ):  # it may point to anything on this machine, and the archive goes to strangers
         raise BadInputError(f"{folder.run_json} is a link; nothing is packed from behind one")
-    kept = ["run.json"]
-    for part in ("log", "policies", "blobs"):
-        kept += [
-            str(p.relative_to(folder.path))
-            for p in (folder.path / part).rglob("*")
-            if p.is_file() and not p.is_symlink()
-        ]
-    files = {name: read_file(folder.path / name) for name in kept if not name.endswith(("/lock", "/reserve"))}
-    for schema in sorted(shipped.schemas().glob("*.json")):
-        files[f"schemas/{schema.name}"] = schema.read_bytes()
-    files["verify.py"] = Path(__file__).with_name("standalone.py").read_bytes()
-    files["README"] = _README.format(run_id=folder.run_id).encode()
-    return files
+    parts = (path for part in ("log", "policies", "blobs") for path in (folder.path / part).rglob("*"))
+    kept = (p for p in parts if p.is_file() and not p.is_symlink() and p.name not in ("lock", "reserve"))
+    return {str(path.relative_to(folder.path)): path for path in (folder.run_json, *kept)}
+
+
+def _added(run_id: str) -> dict[str, bytes]:
+    """What a stranger needs beside the record."""
+    schemas = {f"schemas/{path.name}": path.read_bytes() for path in shipped.schemas().glob("*.json")}
+    verifier = Path(__file__).with_name("standalone.py").read_bytes()
+    return {**schemas, "verify.py": verifier, "README": _README.format(run_id=run_id).encode()}

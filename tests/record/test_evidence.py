@@ -11,6 +11,7 @@ import zipfile
 import pytest
 
 from ockham.errors import BadInputError
+from ockham.record import evidence
 from ockham.record.evidence import pack
 from ockham.record.folder import RunFolder
 from ockham.record.note import signer
@@ -27,18 +28,18 @@ def packed(tmp_path_factory):
     return folder
 
 
-def judge(folder, evidence, *words):
+def judge(folder, archive, *words):
     """The packed verify.py, isolated: no site of the checkout, no ockham."""
     return subprocess.run(
-        [sys.executable, "-I", str(folder / "out" / "verify.py"), str(evidence), *words],
+        [sys.executable, "-I", str(folder / "out" / "verify.py"), str(archive), *words],
         capture_output=True, text=True, timeout=60, cwd=folder,
     )  # fmt: skip
 
 
 def test_the_single_file_judges_archive_and_folder(packed):
     """Sound with the known key, from the zip and unpacked; a note where the key is the run's own word."""
-    for evidence in (packed / "a.zip", packed / "out"):
-        done = judge(packed, evidence, "--key", str(signer().verifier))
+    for archive in (packed / "a.zip", packed / "out"):
+        done = judge(packed, archive, "--key", str(signer().verifier))
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.splitlines()[-1] == "sound"
     assert "run's own word" in judge(packed, packed / "a.zip").stdout
@@ -105,3 +106,23 @@ def test_nothing_is_packed_from_behind_a_link(packed, tmp_path):
     with pytest.raises(BadInputError, match="is a link"):
         pack(folder, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_one_file_at_a_time_is_read_and_told(packed, tmp_path, monkeypatch):
+    """Before a file is read, those before it are in the archive: a long run is not held in memory. Stopped, it leaves nothing."""
+    folder = RunFolder(packed / "runs", "a")
+    told: list[tuple[int, int]] = []
+    read: list[int] = []
+    plainly = evidence.read_file
+    monkeypatch.setattr(evidence, "read_file", lambda path: (read.append(len(told)), plainly(path))[1])
+    count = pack(folder, tmp_path / "a.zip", lambda *at: told.append(at))
+    assert told == [(at, count) for at in range(count + 1)]
+    assert len(set(read)) == len(read) > 3
+    assert (tmp_path / "a.zip").read_bytes() == (packed / "a.zip").read_bytes()
+
+    def stop(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(folder, tmp_path / "b.zip", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
