@@ -17,6 +17,7 @@ import typer
 
 from ockham.cli.options import EXTRAS, RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
+from ockham.cli.output import plain
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, OckhamError
@@ -125,7 +126,7 @@ def _guarded(app: typer.Typer) -> NoReturn:
         if rank == 0 or not isinstance(
             error, BadInputError
         ):  # what stops one rank is told to all, and rank 0 says it
-            typer.echo(f"ockham: {f'rank {rank}: ' if rank else ''}{error}", err=True)
+            typer.echo(plain(f"ockham: {f'rank {rank}: ' if rank else ''}{error}"), err=True)
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)

@@ -113,7 +113,7 @@ def why(
     folder = local_copy(runs)
     run_id = resolve(folder, run)
     for line in story(Catalog(folder, only=[run_id]), run_id, iteration):
-        typer.echo(line)
+        typer.echo(shown(line))
 
 
 _KINDS = (

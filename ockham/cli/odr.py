@@ -26,6 +26,7 @@ from ockham.cli.odr_options import (
     today,
 )
 from ockham.cli.options import RunsOption
+from ockham.cli.output import plain
 
 if TYPE_CHECKING:
     from ockham.odr.codes import Finding
@@ -181,7 +182,7 @@ def _write(text: str, output: Path | None) -> None:
 
     if output is None:
         if text:
-            print(text)
+            print(plain(text))
         return
     try:
         write_durably(output, f"{text}\n".encode())
@@ -233,4 +234,4 @@ def graph(
     from ockham.odr.folder import read_folder
     from ockham.odr.graph import GRAPHS
 
-    print(GRAPHS[form.value](read_folder(folder)))
+    print(plain(GRAPHS[form.value](read_folder(folder))))

@@ -9,6 +9,7 @@ import typer
 
 from ockham.cli.odr_options import HERE, Folder, Which, today
 from ockham.cli.options import RunsOption
+from ockham.cli.output import plain
 
 STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")
 
@@ -100,7 +101,7 @@ def show(record: Which, folder: Folder = HERE) -> None:
     """
     from ockham.odr.folder import find, read_folder
 
-    print("\n".join(find(read_folder(folder), record).lines).rstrip("\n"))
+    print(plain("\n".join(find(read_folder(folder), record).lines).rstrip("\n")))
 
 
 def status(

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ OutputOption = Annotated[
 ]
 TERMINAL_ROWS = 200
 MOST_COLUMNS = 400
+_MAYBE_UNSEEN = re.compile(r"[^\x20-\x7e\t\n]")
 
 
 def write_rows(
@@ -133,6 +135,13 @@ def shown(value: Any) -> str:
     )
 
 
+def plain(text: str) -> str:
+    """Lines as they may reach a terminal: a control character is written as JSON writes it, so that JSON stays itself."""
+    return _MAYBE_UNSEEN.sub(
+        lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text
+    )
+
+
 def _write(
     form: Format,
     columns: Sequence[str],
@@ -144,11 +153,11 @@ def _write(
         _table(columns, list(rows), out, less)
     elif form == "json":
         found = [dict(zip(columns, map(strict, row), strict=True)) for row in rows]
-        out.write(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+        out.write(plain(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)) + "\n")
     elif form == "jsonl":
         for row in rows:
             line = dict(zip(columns, map(strict, row), strict=True))
-            out.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+            out.write(plain(json.dumps(line, ensure_ascii=False, allow_nan=False)) + "\n")
     elif form == "csv":
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(columns)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve, trusted
-from ockham.cli.output import OutputOption, save, shown
+from ockham.cli.output import OutputOption, plain, save, shown
 from ockham.errors import BadInputError
 
 RUNS = Path("runs")
@@ -99,7 +99,7 @@ def _check(proof: bytes, key: list[str] | None) -> None:
         f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
         err=True,
     )
-    typer.echo(proven.line.decode("utf-8", "backslashreplace"))
+    typer.echo(plain(proven.line.decode("utf-8", "backslashreplace")))
 
 
 def _growth(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:

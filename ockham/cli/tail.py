@@ -98,7 +98,7 @@ def _tell(rows: Rows, seen: Seen) -> None:
         judged = "" if row["observed"] is None else f"  {row['observed']:.5g}"
         judged += "" if row["threshold"] is None else f" against {row['threshold']:.5g}"
         typer.echo(
-            f"iter {row['iter_num']:<7} {shown(row['plugin']):<12} {row['action']:<9} {row['reason_code']}{judged}"
+            f"iter {row['iter_num']:<7} {shown(row['plugin']):<12} {shown(row['action']):<9} {shown(row['reason_code'])}{judged}"
         )
         log = (row["attempt"], row["rank"])
         seen[log] = max(seen.get(log, -1), row["sequence"])

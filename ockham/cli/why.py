@@ -15,7 +15,7 @@ _WHEN = {"on_batch_start": "before the step", "on_batch_end": "after the step", 
 
 
 def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
-    """Lines that tell what was given, who decided what and why, and what was done.
+    """Lines that tell what was given, who decided what and why, and what was done; whatever the log holds may stand in them.
 
     Raises:
         BadInputError: if the run has no such iteration.
@@ -100,7 +100,7 @@ def _told(decisions: Sequence[Row]) -> Iterator[str]:
         if d["observed"] is not None:
             limit = "" if d["threshold"] is None else f" against {_n(d['threshold'])}"
             judged = f": {_n(d['observed'])}{limit}"
-        yield f"    {shown(d['plugin'])}, {_WHEN[d['hook']]}: {d['action']} because {d['reason_code']}{judged}{shadow}"
+        yield f"    {d['plugin']}, {_WHEN.get(d['hook'], d['hook'])}: {d['action']} because {d['reason_code']}{judged}{shadow}"
         if d["meaning"]:
             yield f"      {d['meaning']}"
         for change in d["changes"]:

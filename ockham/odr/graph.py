@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote
 
 from ockham.odr.record import Record
 
@@ -19,7 +22,8 @@ def index(records: Sequence[Record], before: str = "") -> str:
         name = claims.id or record.file.name
         status = claims.status + (f" by {', '.join(claims.superseded_by)}" if claims.superseded_by else "")
         cells = (claims.title or "(cannot be read)", status, claims.verdict or "not measured", claims.date)
-        rows.append(f"| [{name}]({record.file.name}) | " + " | ".join(_cell(cell) for cell in cells) + " |")
+        link = quote(os.fsencode(record.file.name))
+        rows.append(f"| [{_cell(name)}]({link}) | " + " | ".join(_cell(cell) for cell in cells) + " |")
     rows.append(_CLOSE)
     table = "\n".join(rows)
     head, opened, rest = before.partition(_OPEN)
@@ -30,7 +34,12 @@ def index(records: Sequence[Record], before: str = "") -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Text of a stranger as text: no cell, link, image or element begins in it."""
+    return re.sub(r"([\\|\[\]])", r"\\\1", _line(text)).replace("<", "&lt;")
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def nodes_and_edges(records: Sequence[Record]) -> tuple[dict[str, Record], list[tuple[str, str]]]:
@@ -46,7 +55,10 @@ def mermaid(records: Sequence[Record]) -> str:
     rows = ["graph LR"]
     for name, record in sorted(nodes.items()):
         label = (
-            f"{name} {record.claims.title}".replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+            _line(f"{name} {record.claims.title}")
+            .replace('"', "#quot;")
+            .replace("<", "#lt;")
+            .replace(">", "#gt;")
         )
         rows.append(f'  {_node(name)}["{label}<br/>{_plain(record.claims.status)}"]')
     rows += [f"  {_node(new)} -->|supersedes| {_node(old)}" for new, old in edges]

@@ -1,9 +1,11 @@
 import json
+import os
 from importlib.resources import files
 
 import jsonschema_rs
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped
+from markdown_it import MarkdownIt
 
 from ockham.odr import report
 from ockham.odr.claims import Constraint
@@ -102,6 +104,27 @@ def test_index_keeps_what_people_wrote(tmp_path):
     assert text.startswith("# Ours\n\nRead this.\n\n<!-- made by")
     assert "| [ODR-0001](0001-a.md) | a \\| b | accepted | not measured | 2026-01-14 |" in text
     assert index(records, text) == text
+
+
+def test_no_link_row_or_element_of_a_stranger_is_in_the_index(tmp_path):
+    """Neither by a title, an id or a status, nor by the name of a file, which need not be UTF-8."""
+    evil = r'"[x](javascript:1) ![y](http://z)\n| <img src=x> \u202e"'
+    text = judgement(1).replace("title: Keep it", f"title: {evil}").replace("id: ODR-0001", f"id: {evil}")
+    put(tmp_path / "odr", text, os.fsdecode(b"a](x) [b\xff\nc.md"))
+    table = index(lint(tmp_path / "odr"))
+    assert table.isprintable() or set(filter(lambda c: not c.isprintable(), table)) == {"\n"}
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(table)
+    assert html.count("<a ") == 1
+    assert 'href="a%5D%28x%29%20%5Bb%FF%0Ac.md"' in html
+    assert "<img" not in html
+    assert html.count("<tr>") == 2
+
+
+def test_a_title_with_a_newline_adds_no_line_to_a_chart(tmp_path):
+    """A second line could be a `click` of Mermaid's, with any link."""
+    text = judgement(1).replace("title: Keep it", r'title: "a\n click ODR_0001 href \x1b"')
+    put(tmp_path / "odr", text)
+    assert len(mermaid(lint(tmp_path / "odr")).splitlines()) == 2
 
 
 @pytest.mark.parametrize("write", [mermaid, dot, graph_json])

@@ -1,0 +1,84 @@
+"""What a stranger wrote into a run or a record reaches a terminal as text: no escape sequence, no line of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from ockham.cli import _guarded, application
+from ockham.errors import QueryError
+from ockham.record.derived import update
+from ockham.record.folder import DERIVED, RunFolder
+from tests.made import made_run
+from tests.odr.samples import judgement, put
+from tests.record.test_verify import edited, rewrite
+
+EVIL = "\x1b[31mEVIL\x1b]0;t\x07\x9b31m\u202e\r\niter 1 gate SKIP"
+TOLD = ("why a 3", "tail a", "tail a --where true", "show a", "query 'select * from decisions' -f tsv",
+        "query 'select * from decisions' -f json", "query 'select * from decisions' -f jsonl", "ask decisions_by_reason --run a")  # fmt: skip
+
+
+def unseen(text):
+    return sorted({c for c in text if not c.isprintable() and c not in "\n\t"})
+
+
+def typed(runs, line):
+    import shlex
+
+    return CliRunner().invoke(application(), ["--runs", str(runs), *shlex.split(line)], color=True)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Each decision has a hostile plugin, action, reason code and field."""
+    folder = tmp_path_factory.mktemp("hostile")
+    made_run(folder, batches=20)
+    run = RunFolder(folder, "a")
+    changed = [{"field": EVIL, "before": 1, "after": 2}]
+
+    def change(found):
+        odd = {"plugin": EVIL, "action": EVIL, "reason_code": EVIL, "changes": changed}
+        return [edited(line, **odd) if b'"ockham.decision.made.v1"' in line else line for line in found]
+
+    rewrite(run, change)
+    for kind in DERIVED:
+        shutil.rmtree(run.path / kind)
+    update(run, 1, 0, last=True)
+    return folder
+
+
+@pytest.mark.parametrize("line", TOLD)
+def test_nothing_of_a_run_moves_the_cursor(runs, line):
+    """Nor does it begin a line that looks like ours; JSON still holds what was written."""
+    done = typed(runs, line)
+    assert done.exit_code == 0, done.output
+    assert unseen(done.output) == []
+    assert "iter 1 gate SKIP" not in {row.strip() for row in done.output.splitlines()}
+    if line.endswith("json"):
+        assert json.loads(done.stdout)[0]["plugin"] == EVIL
+
+
+def test_nothing_of_an_error_does(capsys):
+    """Errors hold what DuckDB, a server or a line said."""
+
+    def failing():
+        raise QueryError(f"told {EVIL}")
+
+    with pytest.raises(SystemExit):
+        _guarded(failing)
+    assert unseen(capsys.readouterr().err) == []
+
+
+@pytest.mark.parametrize(
+    "words", ["check", "check -f json", "lint -f sarif", "list", "show 1", "graph", "graph -f dot"]
+)
+def test_nothing_of_a_record_does(tmp_path, words):
+    """Its title comes from YAML, which has escapes of its own; its text may hold the characters themselves."""
+    text = judgement(1, "draft").replace("title: Keep it", f"title: {json.dumps(EVIL)}").replace("P.", EVIL)
+    put(tmp_path / "odr", text)
+    done = typed(tmp_path, f"odr {words} --dir {tmp_path / 'odr'}")
+    assert "EVIL" in done.output or words.startswith("lint")
+    assert unseen(done.output) == []
