@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 RUNS ?= runs
 
+# A container may set it; each process of the tests would then compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check lint types contracts torture setup wheel clean help
 .DEFAULT_GOAL := help
 
@@ -14,7 +17,7 @@ demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
 test: $(VENV)/.ready-dev ## the tests
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types contracts test ## everything that must hold before a commit lands
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import runpy
 import socket
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from ockham import shipped
+from tests.forked import begun
 
 LIMIT_SECONDS = 20
-PRELOADED = [
-    "torch",
-    "torch.distributed.fsdp",
-    "torch._dynamo",
-    "ockham.cli",
-    "ockham.nano.parallel",
-    "ockham.run",
-]
 
 
 def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
@@ -79,50 +67,12 @@ def started(folder: Path, world_size: int, *words: str, **env: str) -> list[Base
 
 
 def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
-    """Any Python command on so many ranks; stdout and stderr go to files beside each other."""
+    """Any Python command on so many ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OCKHAM")}
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world_size),
               "LOCAL_WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1", **env}  # fmt: skip
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)  # torch is imported once, not once a rank
-    processes = []
-    for rank in range(world_size):
-        own = {**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        said = [tempfile.mkstemp()[1] for _ in range(2)]
-        process = context.Process(target=_rank, args=(words, own, *said))
-        process.said = said
-        process.start()
-        processes.append(process)
-    return processes
-
-
-def _rank(words: tuple[str, ...], env: dict[str, str], out: str, err: str) -> None:
-    """In the new process: become the command."""
-    os.environ.clear()
-    os.environ.update(env)
-    for descriptor, path in ((1, out), (2, err)):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        os.dup2(file, descriptor)
-    sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))
-    os.chdir(shipped.root())
-    if words[0] == "-m":
-        sys.argv = list(words[1:])
-        runpy.run_module(words[1], run_name="__main__")
-    else:
-        sys.argv = list(words)
-        runpy.run_path(words[0], run_name="__main__")
-
-
-def ended(processes: list[BaseProcess], seconds: float = 100) -> list[tuple[int, str, str]]:
-    """Exit status, stdout and stderr of each rank, which must all end by themselves."""
-    deadline = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.exitcode is None:
-            for each in processes:
-                each.kill()
-            raise TimeoutError([Path(path).read_text() for each in processes for path in each.said])
-    return [(p.exitcode, *(Path(path).read_text() for path in p.said)) for p in processes]
+    each = [{**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
+    return [begun(*words, env=own, cwd=shipped.root()) for own in each]

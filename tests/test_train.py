@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -15,38 +16,31 @@ from safetensors.torch import load_file
 
 from ockham import shipped
 from ockham.record.folder import RunFolder
+from tests import forked
 from tests.samples import events, plain_validator
 from tests.workshop import TINY, same, text
 
 TRAIN = shipped.root() / "train.py"
 
 
-def command(folder: Path, *words: str) -> list[str]:
-    sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
-    return [
-        sys.executable,
-        str(TRAIN),
-        "--runs",
-        str(folder / "runs"),
-        "--data",
-        str(folder / "text.txt"),
-        *sets,
-        *words,
-    ]
-
-
-def train(folder: Path, *words: str, env: dict | None = None) -> subprocess.CompletedProcess:
+def words_of(folder: Path, *words: str) -> list[str]:
     if not (folder / "text.txt").exists():
         text(folder)
+    sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
+    return [str(TRAIN), "--runs", str(folder / "runs"), "--data", str(folder / "text.txt"), *sets, *words]
+
+
+def env_of(folder: Path) -> dict[str, str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("OCKHAM")}
-    keys = {"OCKHAM_KEY_DIR": str(folder / "keys")}
-    return subprocess.run(
-        command(folder, *words),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**clean, **keys, **(env or {})},
-    )
+    return {**clean, "OCKHAM_KEY_DIR": str(folder / "keys")}
+
+
+def train(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return forked.run(*words_of(folder, *words), env=env_of(folder))
+
+
+def begun(folder: Path, *words: str) -> BaseProcess:
+    return forked.begun(*words_of(folder, *words), env=env_of(folder))
 
 
 def final(folder: Path, run: str, iter_num: int, attempt: int = 1) -> dict[str, torch.Tensor]:
@@ -60,9 +54,10 @@ def of(kind: str, found: list[dict]) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """One run of forty iterations that several tests look at."""
+    """One run of forty iterations that several tests look at, by an interpreter of its own."""
     folder = tmp_path_factory.mktemp("whole")
-    done = train(folder, "--run", "whole")
+    command = [sys.executable, *words_of(folder, "--run", "whole")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env_of(folder))
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -109,21 +104,18 @@ def _story(folder: Path, run: str, attempt: int = 1, since: int = 0) -> list[dic
 def test_a_killed_run_resumes_bit_for_bit(whole):
     """kill -9 in the middle; the resumed run makes the decisions and weights of the uninterrupted one."""
     folder, _ = whole
-    env = {**os.environ, "OCKHAM_KEY_DIR": str(folder / "keys")}
     words = ("--run", "killed", "--set", "checkpoint_every=10", "--set", "max_iters=40")
-    process = subprocess.Popen(
-        command(folder, *words), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = begun(folder, *words)
     checkpoints = folder / "runs" / "killed" / "checkpoints"
     deadline = time.monotonic() + 60
     while (
         not (checkpoints / "resume-00000019").exists()
         and time.monotonic() < deadline
-        and process.poll() is None
+        and process.exitcode is None
     ):
         time.sleep(0.002)
     process.kill()
-    process.wait()
+    process.join()
     done = train(folder, "--run", "killed", "--resume")
     assert done.returncode == 0, done.stderr
     resumed = of("run.resumed", events(RunFolder(folder / "runs", "killed"), 2))[0]
@@ -134,18 +126,13 @@ def test_a_killed_run_resumes_bit_for_bit(whole):
 
 def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
     """SIGINT ends after the step: exit 130, run.finished, a checkpoint; resume completes it."""
-    text(tmp_path)
-    env = {**os.environ, "OCKHAM_KEY_DIR": str(tmp_path / "keys")}
-    process = subprocess.Popen(
-        command(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20"), env=env,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.poll() is None:
+    process = begun(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20")
+    while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.exitcode is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert " train --run c --resume " in told.partition("Next:")[2]
+    os.kill(process.pid, signal.SIGINT)
+    done = forked.ended([process], 30)[0]
+    assert done.returncode == 130
+    assert " train --run c --resume " in done.stdout.partition("Next:")[2]
     last = events(RunFolder(tmp_path / "runs", "c"))[-1]
     assert last["data"]["reason_code"] == "INTERRUPTED"
     ended = last["data"]["iter_num"]
@@ -159,10 +146,9 @@ def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
 def test_observe_leaves_the_training_untouched(tmp_path):
     """Under preset observe the weights equal those of a plain loop with no chain at all, bit for bit."""
     assert train(tmp_path, "--run", "o", "--preset", "observe").returncode == 0
-    plain = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(tmp_path / "text.txt"), str(tmp_path / "plain.safetensors")],
-        capture_output=True, text=True, timeout=60, cwd=shipped.root(),
-    )  # fmt: skip
+    (tmp_path / "plain.py").write_text(PLAIN)
+    files = (str(tmp_path / name) for name in ("plain.py", "text.txt", "plain.safetensors"))
+    plain = forked.run(*files)
     assert plain.returncode == 0, plain.stderr
     assert same(final(tmp_path, "o", 39), load_file(tmp_path / "plain.safetensors"))
     decided = of("decision.made", events(RunFolder(tmp_path / "runs", "o")))

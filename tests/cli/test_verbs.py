@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ockham.cli import application, live
+from tests import forked
 from tests.made import made_run
 
 
@@ -25,21 +26,26 @@ def runs(tmp_path_factory):
     return folder
 
 
-def ockham(runs, *words, stdin=None, env=None, cwd=None):
-    code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "--runs", str(runs), *words], capture_output=True, text=True, timeout=60,
-        input=stdin, env={**os.environ, **(env or {})}, cwd=cwd or runs,
-    )  # fmt: skip
+def ockham(runs, *words, stdin="", env=None, cwd=None):
+    return forked.run("ockham", "--runs", str(runs), *words, stdin=stdin, env={**os.environ, **(env or {})}, cwd=cwd or runs)  # fmt: skip
+
+
+def fresh(runs, *words, before=""):
+    """The same by an interpreter of its own."""
+    code = f"import sys\n{before}\nfrom ockham.cli import main\nsys.argv[0] = 'ockham'\nmain()"
+    command = [sys.executable, "-c", code, "--runs", str(runs), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=runs)
 
 
 def test_runs_in_a_pipe_are_tsv(runs):
-    """Untruncated, one header, times in UTC."""
+    """Untruncated, one header, times in UTC; the same by an interpreter of its own."""
     done = ockham(runs, "runs")
     lines = done.stdout.splitlines()
     assert lines[0].split("\t")[:3] == ["run_id", "created", "state"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["night-1", "night-2"]
     assert done.stderr == ""
+    alone = fresh(runs, "runs")
+    assert (alone.returncode, alone.stdout, alone.stderr) == (done.returncode, done.stdout, done.stderr)
 
 
 def test_the_list_of_runs_fits_a_narrow_terminal(capsys, monkeypatch):
@@ -287,11 +293,6 @@ def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):
 )
 def test_without_torch_the_workshop_says_what_it_needs(runs, words):
     """The reading room alone is installed: one line, exit 2."""
-    code = (
-        "import sys; sys.modules['torch'] = None; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "--runs", str(runs), *words], capture_output=True, text=True, timeout=60
-    )
+    done = fresh(runs, *words, before="sys.modules['torch'] = None")
     assert done.returncode == 2
     assert done.stderr == 'ockham: torch is not installed: pip install "ockham[train]"\n'

@@ -12,7 +12,8 @@ from ockham.catalog import Catalog
 from ockham.record.folder import RunFolder
 from ockham.record.verify import verify_run
 from ockham.replay.report import replay_run
-from tests.ranks import ended, spawned, started
+from tests.forked import ended
+from tests.ranks import spawned, started
 from tests.samples import events
 from tests.workshop import same
 
@@ -48,7 +49,7 @@ def two(tmp_path_factory):
     """One run of two ranks that several tests look at."""
     folder = tmp_path_factory.mktemp("two")
     done = ended(started(folder, 2, "--run", "two", "--set", "dropout=0.1"))
-    assert [status for status, _, _ in done] == [0, 0], done
+    assert [each.returncode for each in done] == [0, 0], done
     return folder, done
 
 
@@ -68,8 +69,8 @@ def test_ranks_judge_the_mean_and_log_one_story(two):
     assert parted > 0
     assert story(folder, 0) == story(folder, 1)
     assert {d["action"] for d in verdicts.values()} == {"UPDATE", "SKIP"}
-    assert "update rate" in done[0][1]
-    assert done[1][1:] == ("", "")  # rank 0 alone speaks
+    assert "update rate" in done[0].stdout
+    assert (done[1].stdout, done[1].stderr) == ("", "")  # rank 0 alone speaks
 
 
 def test_the_logs_of_all_ranks_are_one_run(two):
@@ -92,8 +93,8 @@ def test_the_steps_are_those_of_torchs_own_ddp(tmp_path):
     In shares (FSDP2) the sums run in another order: the same losses and weights but for rounding.
     """
     done = ended(spawned(2, "-m", "tests.nano.beside_torch", str(tmp_path)))
-    assert [status for status, _, _ in done] == [0, 0], done
-    found = [json.loads(out) for _, out, _ in done]
+    assert [each.returncode for each in done] == [0, 0], done
+    found = [json.loads(each.stdout) for each in done]
     assert found[0] == found[1]  # on every rank
     assert found[0]["ddp"] == 0.0
     assert found[0]["fsdp"] < 1e-6
@@ -110,14 +111,14 @@ def test_a_killed_rank_ends_the_run_and_it_goes_on_bit_for_bit(two):
         time.sleep(0.005)
     processes[1].kill()
     done = ended(processes, 60)
-    assert (done[0][0], done[1][0]) == (1, -9), done
-    assert done[0][2].count("\n") == 1, done[0][2]
-    assert "another rank has ended" in done[0][2]
+    assert (done[0].returncode, done[1].returncode) == (1, -9), done
+    assert done[0].stderr.count("\n") == 1, done[0].stderr
+    assert "another rank has ended" in done[0].stderr
     last = events(RunFolder(folder / "runs", "killed"), 1, 0)[-1]["data"]
     assert last["reason_code"] == "RANK_LOST"
     assert kept(folder, "killed")[:2] == [True, True]
     again = ended(started(folder, 2, "--run", "killed", "--resume"))
-    assert [status for status, _, _ in again] == [0, 0], again
+    assert [each.returncode for each in again] == [0, 0], again
     resumed = of("run.resumed", events(RunFolder(folder / "runs", "killed"), 2, 1))[0]
     assert "from_world_size" not in resumed
     since = resumed["iter_num"]
@@ -139,8 +140,8 @@ def test_a_silent_rank_ends_the_run_of_the_other(tmp_path):
     finally:
         for _, silent in pairs.values():
             silent.kill()
-    for name, (status, _, told) in done.items():
-        assert (status, told.count("does not answer")) == (1, 1), told
+    for name, each in done.items():
+        assert (each.returncode, each.stderr.count("does not answer")) == (1, 1), each.stderr
         last = events(RunFolder(tmp_path / "runs", name), 1, 0)[-1]["data"]
         assert (last["reason_code"], last["batches"]) == ("RANK_LOST", 2)
         assert says[name] in last["message"]
@@ -150,8 +151,8 @@ def test_a_silent_rank_ends_the_run_of_the_other(tmp_path):
 def test_what_torchrun_starts_again_says_how_it_goes_on(tmp_path):
     """Without --resume a second start would be refused because the run exists, so the first one already is."""
     done = ended(started(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))
-    assert (done[0][0], done[0][2].count("\n")) == (2, 1), done
-    assert "--run-id ID --resume" in done[0][2]
+    assert (done[0].returncode, done[0].stderr.count("\n")) == (2, 1), done
+    assert "--run-id ID --resume" in done[0].stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -159,7 +160,7 @@ def test_another_number_of_ranks_says_so(two):
     """One process goes on where two stood: a new attempt with the reason, which verifies."""
     folder, _ = two
     done = ended(started(folder, 1, "--run", "two", "--resume", "--set", "max_iters=44"))
-    assert done[0][0] == 0, done
+    assert done[0].returncode == 0, done
     resumed = of("run.resumed", events(RunFolder(folder / "runs", "two"), 2, 0))[0]
     assert (resumed["from_world_size"], resumed["world_size"]) == (2, 1)
     assert resumed["reason_code"] == "RESUMED_ON_OTHER_WORLD_SIZE"
@@ -173,7 +174,7 @@ def test_four_ranks_with_a_share_each(two):
     folder, _ = two
     words = ("--run", "four", "--set", "parallel=fsdp", "--set", "max_iters=24")
     done = ended(started(folder, 4, *words))
-    assert [status for status, _, _ in done] == [0] * 4, done
+    assert [each.returncode for each in done] == [0] * 4, done
     stories = [story(folder, rank, run="four") for rank in range(4)]
     assert stories.count(stories[0]) == 4
     each = [batches(folder, rank, run="four") for rank in range(4)]
@@ -181,5 +182,5 @@ def test_four_ranks_with_a_share_each(two):
     losses = [[c["given"]["rank_loss"] for c in same] for same in zip(*each, strict=True)]
     assert any(min(own) < limits[at] <= max(own) for at, own in enumerate(losses) if limits[at] is not None)
     again = ended(started(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))
-    assert again[0][0] == 0, again
+    assert again[0].returncode == 0, again
     assert kept(folder, "four")[:2] == [True, True]

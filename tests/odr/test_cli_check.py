@@ -1,14 +1,13 @@
 import json
 import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from ockham.errors import BadInputError, RunError
 from ockham.odr.record import read_record
+from tests import forked
 from tests.odr.runs import LAST, make_run
 from tests.odr.samples import JUDGEMENT, put
 from tests.odr.test_cli_odr import run
@@ -164,10 +163,7 @@ def test_exit_status_of_the_real_command(tmp_path, arguments, status, said):
         "0001-t.md",
     )
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", "from ockham.cli import main; main()", *arguments],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = forked.run("ockham", *arguments, cwd=tmp_path, env=environment)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), (
         done.stderr
     )

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shlex
-import subprocess
-import sys
 
 import orjson
 import pytest
 
 from ockham.record.folder import RunFolder
 from ockham.record.schema import check_event
+from tests import forked
 from tests.made import made_run
 
 
 def ockham(*words, runs):
-    return subprocess.run(
-        [sys.executable, "-c", "from ockham.cli import main; main()", "--runs", str(runs), *words],
-        capture_output=True, text=True, env=dict(os.environ),
-    )  # fmt: skip
+    return forked.run("ockham", "--runs", str(runs), *words)
 
 
 @pytest.fixture(scope="module")

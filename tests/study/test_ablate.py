@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +12,7 @@ from ockham.study.arms import arms_of, completed
 from ockham.study.process import write_policy
 from ockham.study.seen import see
 from ockham.study.table import table
+from tests import forked
 from tests.study.runs import planned
 from tests.workshop import TINY, text
 
@@ -94,17 +92,7 @@ def test_the_table_by_hand(tmp_path):
 
 def ablate(runs, *words):
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
-    program = [
-        sys.executable,
-        "-c",
-        "from ockham.cli import main; main()",
-        "ablate",
-        "--runs",
-        str(runs),
-        "-f",
-        "csv",
-    ]
-    return subprocess.run([*program, *sets, *words], capture_output=True, text=True, env=dict(os.environ))
+    return forked.run("ockham", "ablate", "--runs", str(runs), "-f", "csv", *sets, *words)
 
 
 def test_a_study_trains_each_arm_once(tmp_path):
@@ -131,10 +119,9 @@ def test_a_rerun_confirms_what_was_exact(tmp_path):
     """Up to where the trajectories part, the run that is trained again has the foretold losses and verdicts, bit for bit."""
     words = ["--data", str(text(tmp_path)), "--run", "a", "--set", "gate.warmup=5"]
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
-    program = [sys.executable, "-c", "from ockham.cli import main; main()", "--runs", str(tmp_path / "runs")]
 
     def run(*more):
-        return subprocess.run([*program, *more], capture_output=True, text=True, env=dict(os.environ))
+        return forked.run("ockham", "--runs", str(tmp_path / "runs"), *more)
 
     assert run("train", *words, *sets).returncode == 0
     done = run("whatif", "a", "--set", "gate.target=0.2", "--rerun", "-f", "csv")
