@@ -69,6 +69,7 @@ HALF, QUARTER = ("learning_rate", 0.001, 0.0005), ("learning_rate", 0.0005, 0.00
     ids=["one", "one after the other", "two", "back", "1 and 1.0", "shadow", "both hooks", "no turn"],
 )
 def test_what_agrees_is_no_finding(tmp_path, payloads):
+    """Nothing is said of it."""
     assert found(tmp_path, *payloads) == []
 
 
@@ -116,6 +117,7 @@ def test_what_agrees_is_no_finding(tmp_path, payloads):
     ],
 )  # fmt: skip
 def test_what_does_not_agree_is_one_finding(tmp_path, payloads, odd):
+    """By its sequence and message, and nothing else is said."""
     assert found(tmp_path, *payloads) == [odd]
 
 
