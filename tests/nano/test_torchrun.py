@@ -13,6 +13,7 @@ import pytest
 
 from ockham.record.folder import RunFolder
 from ockham.record.verify import verify_run
+from ockham.replay.report import replay_run
 from tests.samples import events
 from tests.workshop import TINY, text
 
@@ -68,3 +69,4 @@ def test_a_lost_rank_is_started_again_and_ctrl_c_ends_all(tmp_path):
         assert found[-1]["data"]["reason_code"] == "INTERRUPTED"
         assert found[-1]["data"]["batches"] == events(folder, 2, 0)[-1]["data"]["batches"]
     assert verify_run(folder).sound
+    assert replay_run(folder).identical  # both attempts of both ranks, the one that was killed too
