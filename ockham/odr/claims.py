@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+MOST = 2**53 - 1  # as the schema has it; a table of integers ends at 2**63
+_EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # it becomes the name of a file
 
 
 class Constraint(NamedTuple):
@@ -102,7 +106,7 @@ def claims_of(values: Any) -> Claims:
             if isinstance(item, Mapping)
         ),
         lock=_text(front, "lock"),
-        registered=_text(front, "registered"),
+        registered=registered if _EVENT_ID.fullmatch(registered := _text(front, "registered")) else "",
     )
 
 
@@ -177,4 +181,6 @@ def _number(values: Mapping[str, Any], key: str) -> float | None:
 
 def _integer(values: Mapping[str, Any], key: str, default: int) -> int:
     value = values.get(key)
-    return default if isinstance(value, bool) or not isinstance(value, int) else value
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MOST:
+        return default
+    return value

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import CannotJudgeError
+from ockham.event import TYPES, kind_of
 from ockham.odr.claims import Side
 from ockham.record.derived import update
-from ockham.record.folder import RunFolder, list_runs
+from ockham.record.folder import RunFolder, files_in, list_runs, open_file, read_file
 from ockham.record.merkle import Frontier, leaf_hash
+from ockham.record.schema import checker
 
 MAX_LINE = 65_536
 _CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
@@ -54,6 +56,16 @@ class Cut(NamedTuple):
     parts: tuple[tuple[Path, int], ...]
     cited: dict[str, list[Cited]]
     finished: bool
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """The event of a line, None where it is none by its schema: whoever wrote the log may be a stranger."""
+    try:
+        event: dict[str, Any] = orjson.loads(line)
+        kind = kind_of(event["type"])
+        return event if kind in TYPES and checker()(kind, event) else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def locate(run: str, places: Sequence[Path]) -> RunFolder | None:
@@ -105,8 +117,8 @@ def pinned(name: str, folder: RunFolder, rank: int = 0) -> Side | None:
     attempt = next((a for a in attempts if _has_batches(folder.segments(a, rank))), max(attempts, default=0))
     accepted: tuple[str, ...] = ()
     for _, line in _lines(folder.segments(attempt, rank)) if attempt else ():
-        if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line:
-            accepted = (str(orjson.loads(line)["id"]),)
+        if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line and (event := event_of(line)):
+            accepted = (str(event["id"]),)
     side = Side(name, folder.run_id, attempt, rank, None, "", accepted)
     found = cut(side, folder)
     return (
@@ -121,7 +133,7 @@ def _has_batches(segments: Sequence[Path]) -> bool:
 def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
     """Every committed line without its newline; a torn tail ends the log."""
     for segment in segments:
-        with segment.open("rb") as file:
+        with open_file(segment) as file:
             while line := file.readline(MAX_LINE):
                 if not line.endswith(b"\n"):
                     return
@@ -129,20 +141,17 @@ def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 def _fitting(line: bytes, prefix: str, sequence: int) -> list[Cited]:
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return []
-    fits = isinstance(event, dict) and str(event.get("id", "")).startswith(prefix)
-    return [Cited(sequence, event, {})] if fits else []
+    event = event_of(line)
+    fits = event is not None and str(event["id"]).startswith(prefix)
+    return [Cited(sequence, event, {})] if event is not None and fits else []
 
 
 def _note_context(waiting: list[Cited], line: bytes) -> None:
     """The context of an evaluation stands behind the decisions about it: it belongs to those that wait for one."""
-    data = orjson.loads(line)["data"]
-    for found in waiting:
-        if found.event.get("data", {}).get("iter_num") == data["iter_num"]:
-            found.given.update(data["given"])
+    event = event_of(line)
+    for found in waiting if event is not None else ():
+        if event is not None and found.event["data"].get("iter_num") == event["data"]["iter_num"]:
+            found.given.update(event["data"]["given"])
     waiting.clear()
 
 
@@ -175,8 +184,9 @@ def derive_all(runs: Path) -> None:
 
 def policies_of(folder: RunFolder) -> list[Path]:
     """The run's policies whose bytes have the digest that their name says."""
-    files = sorted((folder.path / "policies").glob("*.json"))
-    return [file for file in files if hashlib.sha256(file.read_bytes()).hexdigest() == file.stem]
+    place = folder.path / "policies"
+    files = [place / name for name in sorted(files_in(place)) if name.endswith(".json")]
+    return [file for file in files if hashlib.sha256(read_file(file)).hexdigest() == file.stem]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -12,14 +12,10 @@ import gzip
 import zlib
 from pathlib import Path
 
-import orjson
-
 from ockham.errors import CannotJudgeError
-from ockham.event import kind_of
 from ockham.odr.claims import Side
-from ockham.odr.evidence import Cut, policies_of
+from ockham.odr.evidence import Cut, event_of, policies_of
 from ockham.record.folder import RunFolder, segment_name, write_durably
-from ockham.record.schema import checker
 
 MAX_UNPACKED = 256 * 2**20  # bytes: a file of a few kilobytes can claim to be a thousand times that
 
@@ -44,8 +40,10 @@ def unpack(folder: Path, side: Side, runs: Path) -> RunFolder | None:
 
     Raises:
         CannotJudgeError: if the file is no such thing, too big, or holds a line that is no event.
+        RunError: if the side names no run.
 
     """
+    target = RunFolder(runs, side.run)  # refuses a name that leaves the folder, before a path is made of it
     file = packed_file(folder, side)
     if not file.is_file():
         return None
@@ -56,7 +54,6 @@ def unpack(folder: Path, side: Side, runs: Path) -> RunFolder | None:
         raise CannotJudgeError(f"packed evidence {file.name} cannot be read: {error}") from None
     if len(lines) > MAX_UNPACKED:
         raise CannotJudgeError(f"packed evidence {file.name} holds more than {MAX_UNPACKED >> 20} MiB")
-    target = RunFolder(runs, side.run)
     revisions = _revisions(file.name, lines)
     write_durably(target.log(side.attempt, side.rank) / segment_name(0), lines)
     write_durably(target.run_json, b"{}")
@@ -74,15 +71,10 @@ def _revisions(name: str, lines: bytes) -> set[str]:
         CannotJudgeError: naming the first line that is no event.
 
     """
-    is_valid = checker()
     found = set()
     for at, line in enumerate(lines.split(b"\n")[:-1]):
-        try:
-            event = orjson.loads(line)
-            fits = is_valid(kind_of(event["type"]), event)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            fits = False
-        if not fits:
+        event = event_of(line)
+        if event is None:
             raise CannotJudgeError(f"packed evidence {name}: line {at + 1} is no event")
         if event["type"] == "ockham.policy.loaded.v1":
             found.add(event["data"]["policy_revision"].removeprefix("sha256:"))

@@ -18,13 +18,12 @@ from ockham.errors import BadInputError
 from ockham.event import kind_of
 from ockham.odr import edit
 from ockham.odr.claims import Constraint
-from ockham.odr.evidence import Cut
+from ockham.odr.evidence import Cut, event_of
 from ockham.odr.record import Record
 from ockham.odr.verdict import Registration
-from ockham.record.folder import RunFolder, write_durably
+from ockham.record.folder import RunFolder, open_file, read_file, write_durably
 from ockham.record.ledger import ledger_lines, say
 from ockham.record.merkle import check_inclusion, inclusion_proof, leaf_hash
-from ockham.record.schema import checker
 
 KIND = "odr.registered"
 MAX_PROOF_BYTES = 200_000  # a line has at most 65,535 bytes
@@ -133,15 +132,8 @@ def _registered(line: bytes, event_id: str) -> bool:
     """Whether a line is a registration of this ID, or beginning of one."""
     if f'"id":"{event_id}'.encode() not in line:
         return False
-    try:
-        event = orjson.loads(line)
-        return (
-            str(event["id"]).startswith(event_id)
-            and checker()(KIND, event)
-            and kind_of(event["type"]) == KIND
-        )
-    except (orjson.JSONDecodeError, TypeError, KeyError):
-        return False
+    event = event_of(line)
+    return event is not None and kind_of(event["type"]) == KIND and str(event["id"]).startswith(event_id)
 
 
 def pack_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Path]) -> Path | None:
@@ -169,7 +161,7 @@ def _packed_file(record: Record) -> Path:
 def _packed(record: Record) -> Found | None:
     """The packed registration, if there is one that can be read; a stranger may have written it."""
     try:
-        document = orjson.loads(_packed_file(record).read_bytes()[:MAX_PROOF_BYTES])
+        document = orjson.loads(read_file(_packed_file(record))[:MAX_PROOF_BYTES])
         line, index, size = document["line"].encode(), document["index"], document["size"]
         path = [bytes.fromhex(node) for node in document["path"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -223,7 +215,8 @@ def _named_ledger(cuts: Sequence[Cut]) -> tuple[int, bytes] | None:
     candidate = next((one for one in cuts if one.side.name == "candidate"), None)
     if candidate is None or not candidate.parts:
         return None
-    with candidate.parts[0][0].open("rb") as segment:
-        event = orjson.loads(segment.readline())
-    ledger = event["data"].get("ledger") if event["type"] == "ockham.run.started.v1" else None
-    return (ledger["size"], bytes.fromhex(ledger["root"])) if ledger else None
+    with open_file(candidate.parts[0][0]) as segment:
+        event = event_of(segment.readline().removesuffix(b"\n"))
+    started = event is not None and event["type"] == "ockham.run.started.v1"
+    ledger = event["data"].get("ledger") if event is not None and started else None
+    return (int(ledger["size"]), bytes.fromhex(ledger["root"])) if ledger else None
