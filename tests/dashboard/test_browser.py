@@ -54,14 +54,14 @@ def browser():
 
     with sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
+        # One context, so that Streamlit's scripts are read and compiled once; each test has a tab of its own.
+        yield chromium.new_context(viewport={"width": 1280, "height": 1000})
         chromium.close()
 
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    opened = context.new_page()
+    opened = browser.new_page()
     opened.set_default_timeout(30_000)
     opened.failures, opened.elsewhere = [], []
     opened.on("pageerror", lambda error: opened.failures.append(str(error)))
@@ -71,7 +71,7 @@ def page(browser):
     )
     opened.on("request", lambda asked: None if local(asked.url) else opened.elsewhere.append(asked.url))
     yield opened
-    context.close()
+    opened.close()
 
 
 def ours(said):

@@ -185,6 +185,16 @@ def test_with_threads_it_says_so():
     assert done.stdout == "False\n"
 
 
+def test_the_child_is_light(runs):
+    """It has not loaded pandas, for which Arrow asks at its first array."""
+    pytest.importorskip("pandas")
+    with Guard(runs) as own:
+        own.query("select 1 as one")
+        loaded = Path(f"/proc/{own._child.pid}/maps").read_text()
+    assert "pyarrow" in loaded
+    assert "pandas" not in loaded
+
+
 @pytest.mark.parametrize("reader", ["duckdb", "arrow"])
 def test_both_readers_answer_alike(runs, reader):
     """Whoever opens the files, the rows are the same; a run that appears is seen."""
