@@ -137,7 +137,11 @@ def reckon(folder: RunFolder, hours: list[Hour]) -> None:
         began = time.monotonic()
         found = subprocess.run([*OCKHAM, "--runs", str(folder.runs), verb, RUN, "-f", "json"], capture_output=True, text=True, check=False)  # fmt: skip
         told = json.loads(found.stdout)
-        short = {key: value for key, value in told.items() if isinstance(value, (int, str, bool))}
+        short = {
+            key: value
+            for key, value in told.items()
+            if key in ("checked", "counts") or isinstance(value, (int, str))
+        }
         print(f"{verb}: exit {found.returncode} in {time.monotonic() - began:.0f} s, {short}")
 
 
