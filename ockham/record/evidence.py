@@ -9,8 +9,10 @@ from operator import itemgetter
 from pathlib import Path
 
 from ockham import shipped
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, RunError
 from ockham.record.folder import RunFolder, read_file
+from ockham.record.links import refuse_links
+from ockham.record.standalone import NAME
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same run gives the same archive, whenever it is packed
 _README = """Evidence of run {run_id}.
@@ -36,7 +38,7 @@ def pack(folder: RunFolder, to: Path, progress: Callable[[int, int], None] = lam
 
     Raises:
         BadInputError: if `to` exists or can't be written.
-        RunError: if there is no such run.
+        RunError: if there is no such run, or a link in it, or a file whose name is none of ours.
 
     """
     folder.require()
@@ -61,13 +63,14 @@ def pack(folder: RunFolder, to: Path, progress: Callable[[int, int], None] = lam
 
 
 def _recorded(folder: RunFolder) -> dict[str, Path]:
-    if (
-        folder.run_json.is_symlink()
-    ):  # it may point to anything on this machine, and the archive goes to strangers
-        raise BadInputError(f"{folder.run_json} is a link; nothing is packed from behind one")
-    parts = (path for part in ("log", "policies", "blobs") for path in (folder.path / part).rglob("*"))
-    kept = (p for p in parts if p.is_file() and not p.is_symlink() and p.name not in ("lock", "reserve"))
-    return {str(path.relative_to(folder.path)): path for path in (folder.run_json, *kept)}
+    parts = [folder.path / part for part in ("log", "policies", "blobs")]
+    refuse_links(folder.run_json, *parts)  # the archive goes to strangers
+    kept = (path for part in parts for path in part.rglob("*") if path.is_file())
+    files = [folder.run_json, *(path for path in kept if path.name not in ("lock", "reserve"))]
+    named = {str(path.relative_to(folder.path)): path for path in files}
+    if odd := [name for name in named if not NAME.fullmatch(name)]:
+        raise RunError(f"{odd[0]!r:.120} is no file of a run: take it out of the folder first")
+    return named
 
 
 def _added(run_id: str) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ import filelock
 
 from ockham.errors import LogLockedError
 from ockham.record.folder import LEDGER, RunFolder, make_folder
+from ockham.record.links import refuse_links
 from ockham.record.log import LogWriter
 from ockham.record.merkle import leaf_hash, root_of
 from ockham.record.snapshots import complete_lines
@@ -26,9 +27,11 @@ def say(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
 
     Raises:
         LogError: if the ledger can't be written.
+        RunError: if there is a link in it.
 
     """
     ledger = RunFolder(runs, LEDGER)
+    refuse_links(ledger.path)
     make_folder(ledger.path)
     try:
         with filelock.FileLock(

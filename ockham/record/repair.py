@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import filelock
@@ -10,6 +12,7 @@ import filelock
 from ockham.errors import RunError
 from ockham.record.derived import update
 from ockham.record.folder import DERIVED, RunFolder
+from ockham.record.links import refuse_links
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.snapshots import complete_lines
 from ockham.record.tiles import LEVEL_BITS, TileWriter, tile_sizes
@@ -27,11 +30,16 @@ def rebuild(folder: RunFolder) -> Rebuilt:
     """Write all Parquet files and tiles of a run anew.
 
     Raises:
-        RunError: if there is no such run, or its lines are not what was signed.
+        RunError: if there is no such run, or its lines are not what was signed, or a link is in it.
         CannotJudgeError: if there is no log, or no key to judge it by.
 
     """
     _refuse_what_was_changed(folder.require())
+    with _told():
+        return _rebuild(folder)
+
+
+def _rebuild(folder: RunFolder) -> Rebuilt:
     for kind in DERIVED:
         for day in (folder.path / kind).glob("day=*"):
             shutil.rmtree(day, ignore_errors=True)
@@ -46,15 +54,25 @@ def compact(folder: RunFolder) -> tuple[int, int]:
     """Write the Parquet files that are missing and compact the small ones; how many there were, and are.
 
     Raises:
-        RunError: if there is no such run, or its lines are not what was signed.
+        RunError: if there is no such run, or its lines are not what was signed, or a link is in it.
         CannotJudgeError: if there is no log, or no key to judge it by.
 
     """
     _refuse_what_was_changed(folder.require())
     before = _parquet_files(folder)
-    for attempt, rank in folder.logs():
-        update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
+    with _told():
+        for attempt, rank in folder.logs():
+            update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
     return before, _parquet_files(folder)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """A stranger's folder may have a file where a folder should be, or be one that can't be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot rebuild {error.filename}: {error.strerror}") from None
 
 
 def _refuse_what_was_changed(folder: RunFolder) -> None:
@@ -62,6 +80,7 @@ def _refuse_what_was_changed(folder: RunFolder) -> None:
 
     What a crash leaves, a gap that the log itself names, and lines that nobody has signed yet are no reason.
     """
+    refuse_links(*(folder.path / part for part in ("log", *DERIVED)))
     report = verify_run(folder, derived=False)
     wrong = [finding for finding in report.findings if finding.kind in ("tampering", "corruption")]
     if wrong:

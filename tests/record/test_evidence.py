@@ -108,6 +108,29 @@ def test_nothing_is_packed_from_behind_a_link(packed, tmp_path):
     assert not (tmp_path / "a.zip").exists()
 
 
+@pytest.mark.parametrize("place", ["log", "blobs", "policies/x", "log/1-0/tile/y"])
+def test_nor_from_behind_the_link_of_a_folder(packed, tmp_path, place):
+    """Its files are no links themselves."""
+    shutil.copytree(packed / "runs", tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs", "a")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "id_ed25519").write_text("secret")
+    shutil.rmtree(folder.path / place, ignore_errors=True)
+    (folder.path / place).symlink_to(tmp_path / "home")
+    with pytest.raises(BadInputError, match="is a link"):
+        pack(folder, tmp_path / "a.zip")
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_no_name_that_the_verifier_refuses_is_packed(packed, tmp_path):
+    """On another system it may be a path."""
+    shutil.copytree(packed / "runs", tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs", "a")
+    (folder.path / "policies" / "..\\..\\x").write_text("")
+    with pytest.raises(BadInputError, match="is no file of a run"):
+        pack(folder, tmp_path / "a.zip")
+
+
 def test_one_file_at_a_time_is_read_and_told(packed, tmp_path, monkeypatch):
     """Before a file is read, those before it are in the archive: a long run is not held in memory. Stopped, it leaves nothing."""
     folder = RunFolder(packed / "runs", "a")

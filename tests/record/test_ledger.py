@@ -9,7 +9,7 @@ import filelock
 import orjson
 import pytest
 
-from ockham.errors import InvalidEventError, LogLockedError
+from ockham.errors import InvalidEventError, LogLockedError, RunError
 from ockham.record import ledger
 from ockham.record.folder import LEDGER, RunFolder
 from ockham.record.ledger import ledger_head, ledger_lines, say
@@ -89,3 +89,13 @@ def test_a_run_names_the_head_that_it_began_under(tmp_path):
     for run_id, named in (("before", None), ("after", head)):
         line = RunFolder(tmp_path, run_id).segments(1, 0)[0].read_bytes().split(b"\n")[0]
         assert orjson.loads(line)["data"]["ledger"] == named
+
+
+def test_a_ledger_that_is_a_link_is_not_written(tmp_path):
+    """Who attests what a stranger's runs came to writes beside them."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / LEDGER).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="is a link"):
+        say(tmp_path / "runs", "odr.registered", SAID)
+    assert list((tmp_path / "elsewhere").iterdir()) == []

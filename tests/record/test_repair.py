@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
+import pytest
 from typer.testing import CliRunner
 
 from ockham.catalog import Catalog
 from ockham.cli import application
+from ockham.errors import RunError
 from ockham.record import derived
 from ockham.record.cover import covered, is_compacted
 from ockham.record.derived import update
@@ -42,3 +46,33 @@ def test_a_run_that_goes_on_is_left_its_last_segment(tmp_path):
     assert len(found.segments) == 1
     log.close()
     assert compact(folder) == (9, 3)
+
+
+@pytest.mark.parametrize(
+    "place", ["contexts", "contexts/day=2026-01-01", "log", "log/1-0/tile", "log/1-0/lock"]
+)
+@pytest.mark.parametrize("mend", [rebuild, compact])
+def test_nothing_behind_a_link_is_removed_or_written(tmp_path, place, mend):
+    """A stranger's folder may link to any other: what was derived there was removed."""
+    folder = log_folder(tmp_path / "runs")
+    victim = tmp_path / "victim"
+    (victim / "day=2026-01-01").mkdir(parents=True)
+    (victim / "day=2026-01-01" / "precious.parquet").write_bytes(b"x")
+    link = folder.path / place
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(victim)
+    with pytest.raises(RunError, match=r"is a link|no log to judge"):
+        mend(folder)
+    assert [p.name for p in victim.rglob("*")] == ["day=2026-01-01", "precious.parquet"]
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    """Named, and no traceback."""
+    folder = log_folder(tmp_path)
+    shutil.rmtree(folder.path / "contexts", ignore_errors=True)
+    (folder.path / "contexts").write_bytes(b"")
+    with pytest.raises(RunError, match=r"cannot rebuild .*contexts"):
+        compact(folder)

@@ -165,6 +165,65 @@ def test_an_archive_that_is_none(tmp_path, archive, called, monkeypatch):
     assert "larger than this verifier reads" in called(archive)[2]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "log/../../x",
+        "/x",
+        "C:\\x",
+        "log\\..\\x",
+        "log/\x1b[31m",
+        "log/a\nsound",
+        "..",
+        "x/..",
+        "./x",
+        "\u202e",
+    ],
+)
+def test_an_archive_with_a_name_that_no_run_gives(tmp_path, called, name):
+    """Whoever unpacks it would write outside of the folder, or over a terminal."""
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
+        odd.writestr("run.json", b"{}")
+        odd.writestr(name, b"")
+    status, out, err = called(tmp_path / "odd.zip")
+    assert (status, out) == (2, "")
+    assert "which no run gives" in err
+    assert err.strip().isprintable()
+
+
+def test_every_name_of_an_archive_of_ours_is_accepted(files):
+    """With tiles, partial ones, policies and schemas."""
+    assert all(standalone.NAME.fullmatch(name) for name in files)
+
+
+def test_no_finding_forges_a_line(judged, files):
+    """What an event or a tree head says reaches the terminal as text: `sound` on a line of its own would be believed."""
+    evil = "x\nsound\x1b[2J\u202e"
+    files[LOG] = line_changed(files[LOG], 5, policy_revision=evil)
+    files[HEADS] += signed(3, origin="ockham/runs/\u202e/1-0")
+    status, lines = judged(files)
+    assert status == 1
+    assert any("x\\nsound" in line for line in lines)
+    assert "sound" not in lines
+    assert all(line.isprintable() and line.isascii() for line in lines)
+
+
+def test_a_line_longer_than_any_of_ours(judged, files):
+    """No writer writes it, and what it holds would be read for each of its parts."""
+    files[LOG] = line_changed(files[LOG], 5, ext={"x": "y" * 70_000})
+    finds(judged, files, "event 5 is no event")
+
+
+def test_findings_without_end_are_not_all_told(judged, files):
+    """A segment of nothing but newlines has as many findings as bytes."""
+    files[LOG] = b"\n" * 5_000
+    status, lines = judged(files)
+    assert status == 1
+    assert len(lines) < standalone.MOST_TOLD + 20
+    assert lines[-1].startswith("and ")
+
+
 def test_an_unpacked_folder_without_a_log(tmp_path, files, called):
     """Nothing to judge is not sound; links are not followed."""
     (tmp_path / "run.json").write_bytes(files["run.json"])
