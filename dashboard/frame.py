@@ -218,13 +218,13 @@ def _number(key: str, low: int, high: int) -> int | None:
 
 def csv_bytes(answer: Answer) -> bytes:
     """Comma-separated; a cell that a spreadsheet would run begins with an apostrophe."""
-    from ockham.cli.output import shown
+    from ockham.cli.output import formula_free, shown
 
     out = io.StringIO()
     columns = [answer.table.column(i).to_pylist() for i in range(answer.table.num_columns)]
     for row in [tuple(answer.table.column_names), *zip(*columns, strict=True)]:
-        cells = [shown(value).replace('"', '""') for value in row]
-        out.write(",".join(f'"{chr(39) + c if c.startswith(("=", "+", "@")) else c}"' for c in cells) + "\n")
+        cells = [formula_free(shown(value)).replace('"', '""') for value in row]
+        out.write(",".join(f'"{cell}"' for cell in cells) + "\n")
     return out.getvalue().encode()
 
 

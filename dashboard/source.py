@@ -94,7 +94,9 @@ class Store:
 def _files(folder: Path) -> list[tuple[str, int]]:
     if not folder.is_dir():
         return []
-    return sorted((path.name, path.stat().st_mtime_ns) for path in folder.glob("*.md"))
+    return sorted(
+        (path.name, path.lstat().st_mtime_ns) for path in folder.glob("*.md")
+    )  # lint tells of links
 
 
 def _broken(runs: Path) -> dict[str, str]:

@@ -135,6 +135,17 @@ def shown(value: Any) -> str:
     )
 
 
+def formula_free(text: str) -> str:
+    """A cell that a spreadsheet would run as a formula, as text; a number stays one."""
+    if text[:1] not in ("=", "+", "-", "@"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return "'" + text
+    return text
+
+
 def plain(text: str) -> str:
     """Lines as they may reach a terminal: a control character is written as JSON writes it, so that JSON stays itself."""
     return _MAYBE_UNSEEN.sub(
@@ -160,8 +171,8 @@ def _write(
             out.write(plain(json.dumps(line, ensure_ascii=False, allow_nan=False)) + "\n")
     elif form == "csv":
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_formula_free(shown(value)) for value in row] for row in rows)
+        writer.writerow([formula_free(shown(name)) for name in columns])
+        writer.writerows([formula_free(shown(value)) for value in row] for row in rows)
     elif form == "tsv":
         out.write("\t".join(columns) + "\n")
         for row in rows:
@@ -214,12 +225,6 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
 def _short(value: Any) -> str:
     """A number as a person reads it; everything is exact in the other forms."""
     return f"{value:.6g}" if isinstance(value, float) else shown(value)
-
-
-def _formula_free(text: str) -> str:
-    """A cell that a spreadsheet would run as a formula, as text."""
-    risky = text[:1] in ("=", "+", "@") or (text[:1] == "-" and not text[1:2].isdigit())
-    return "'" + text if risky else text
 
 
 def _time(value: dt.datetime | dt.date) -> str:

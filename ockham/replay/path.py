@@ -109,11 +109,14 @@ def _readable(folder: RunFolder, step: Step) -> Step:
 def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
     for line in _lines(folder, attempt, rank):
         try:
-            return dict(orjson.loads(line)["data"])
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise CannotJudgeError(
-                f"log {attempt}-{rank} of run {folder.run_id!r} does not open as ours: {error}"
-            ) from None
+            data = dict(orjson.loads(line)["data"])
+            fits = isinstance(data["policy_revision"], str) and isinstance(data.get("settings", {}), dict)
+            if fits and isinstance(data.get("iter_num", 0), int):
+                return data
+            said = "policy_revision, settings or iter_num is of another kind"
+        except (KeyError, TypeError, ValueError) as error:
+            said = str(error)
+        raise CannotJudgeError(f"log {attempt}-{rank} of run {folder.run_id!r} does not open as ours: {said}")
     return {}
 
 

@@ -184,6 +184,8 @@ def frame_of(folder: RunFolder, data: Mapping[str, Any]) -> Frame:
     state = data["state"]
     if state is None:
         state = orjson.loads(read_file(folder.blob(data["state_sha256"])))
+    if not type(data["sequence"]) is type(data["iter_num"]) is int or not isinstance(data["trigger"], str):
+        raise TypeError("sequence and iter_num are whole numbers, trigger is a word")
     if not isinstance(state, dict) or not all(isinstance(kept, dict) for kept in state.values()):
         raise TypeError("the state of a key frame is an object for each plugin")
     return Frame(data["sequence"], data["iter_num"], data["trigger"], data["state_sha256"], state)

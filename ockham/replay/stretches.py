@@ -115,7 +115,7 @@ def _frame(folder: RunFolder, line: bytes) -> Frame:
     data = _data(line)
     try:
         return frame_of(folder, data)
-    except (KeyError, OSError, orjson.JSONDecodeError) as error:
+    except (KeyError, OSError, TypeError, ValueError) as error:
         raise CannotJudgeError(
             f"the key frame at sequence {data.get('sequence')} of run {folder.run_id} cannot be read: {error}"
         ) from None
@@ -124,5 +124,5 @@ def _frame(folder: RunFolder, line: bytes) -> Frame:
 def _data(line: bytes) -> dict[str, Any]:
     try:
         return dict(orjson.loads(line)["data"])
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # a text is no pairs either
         raise CannotJudgeError(f"a line that is no event of ours: {line[:80]!r} ({error})") from None

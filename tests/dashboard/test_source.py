@@ -74,11 +74,21 @@ def test_a_new_record_is_seen(tmp_path):
     assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 1
 
 
+def test_a_link_to_nothing_among_the_records_is_a_record_that_cannot_be_read(tmp_path):
+    """It ended every query of every page."""
+    (tmp_path / "odr").mkdir()
+    (tmp_path / "odr" / "0001-x.md").symlink_to("/nowhere")
+    store = Store(tmp_path / "runs", tmp_path / "odr")
+    assert store.catalog().rows("select code from odr_findings") == [{"code": "ODR007"}]
+
+
 def test_csv_runs_nothing_in_a_spreadsheet():
     """Cells and names of columns that begin like a formula are text; quotes are doubled."""
-    answer = Answer(pa.table({"=a": ["=cmd|' /C calc'!A0", "@x", '"q"', "-1", None]}), "select", {}, 0.0)
+    answer = Answer(
+        pa.table({"=a": ["=cmd|' /C calc'!A0", "@x", '"q"', "-1", "-1+cmd|x", None]}), "select", {}, 0.0
+    )
     assert frame.csv_bytes(answer).decode().splitlines() == [
-        "\"'=a\"", "\"'=cmd|' /C calc'!A0\"", "\"'@x\"", '"""q"""', '"-1"', '""',
+        "\"'=a\"", "\"'=cmd|' /C calc'!A0\"", "\"'@x\"", '"""q"""', '"-1"', "\"'-1+cmd|x\"", '""',
     ]  # fmt: skip
 
 

@@ -105,7 +105,13 @@ def test_custom_gauges_are_no_fields(tmp_path):
     assert told == [{"accuracy": 0.5 + i} for i in range(3)]
 
 
-@pytest.mark.parametrize("opening", [b"no event", b"[]", b'{"data":7}', b'{"type":"x"}'])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        b"no event", b"[]", b'{"data":7}', b'{"type":"x"}', b'{"data":"x"}', b'{"data":{"policy_revision":7}}',
+        b'{"data":{"policy_revision":"x","settings":"x"}}', b'{"data":{"policy_revision":"x","iter_num":"x"}}',
+    ],
+)  # fmt: skip
 def test_a_log_that_does_not_open_as_ours(folder, opening):
     """With the log named."""
     segment = folder.segments(1, 0)[0]

@@ -362,6 +362,9 @@ def test_what_cannot_be_judged_says_so(folder):
         ("decision.made", lambda data: data.update(changes=None)),
         ("plugin_state.recorded", lambda data: data["state"].update(gate=[])),
         ("plugin_state.recorded", lambda data: data.update(state=None)),
+        ("plugin_state.recorded", lambda data: data.update(state=["NaN"])),
+        ("plugin_state.recorded", lambda data: data.update(iter_num="")),
+        ("plugin_state.recorded", lambda data: data.update(trigger=[])),
         ("policy.loaded", lambda data: data.update(plugins=[None, {"plugin": {}}])),
         ("policy.loaded", lambda data: data.pop("policy_revision")),
     ],
@@ -371,6 +374,17 @@ def test_a_line_of_another_shape_is_a_finding_or_no_verdict(folder, kind, change
     tamper(folder, kind, change)
     with contextlib.suppress(CannotJudgeError):
         assert not replay_run(folder).identical or kind == "policy.loaded"
+    with contextlib.suppress(CannotJudgeError):
+        replay_run(folder, iteration=5)
+
+
+def test_a_policy_loaded_that_holds_a_text(folder):
+    """Its letters are no pairs of key and value."""
+    path = lines_of(folder)[0]
+    data = path.read_bytes()
+    path.write_bytes(b'{"type":"ockham.policy.loaded.v1","data":"NaN"}\n' + data)
+    with pytest.raises(CannotJudgeError, match="no event of ours"):
+        replay_run(folder)
 
 
 def test_minus_zero_is_not_zero(folder):
