@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 class Counts:
     """Of one run, over all its attempts.
 
-    `finite` are the batches with a finite loss, `updated` those that the chain let through, `updates` the optimizer's steps;
+    `finite` are the batches with a finite loss, `updated` those of them that the chain let through, `updates` the optimizer's
+    steps;
     `evaluations` are those with a finite loss, `accepted` those that memory took.
     """
 
@@ -23,9 +24,10 @@ class Counts:
 
     def batch(self, task_loss: float, *, updated: bool, stepped: bool) -> None:
         """One more batch has ended."""
+        finite = math.isfinite(task_loss)
         self.batches += 1
-        self.finite += math.isfinite(task_loss)
-        self.updated += updated
+        self.finite += finite
+        self.updated += updated and finite  # where `finite` is in shadow, the chain lets a NaN through
         self.updates += stepped
 
     def evaluation(self, val_loss: float, *, accepted: bool) -> None:

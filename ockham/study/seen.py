@@ -59,13 +59,13 @@ class Seen:
 
     @property
     def updates(self) -> int:
-        """Batches that updated."""
-        return sum(self.verdicts.values())
+        """Batches with a finite loss that updated."""
+        return sum(updated(step) for step in self.batches if _finite(step))
 
     @property
     def update_rate(self) -> float | None:
         """Updated batches / finite batches."""
-        finite = sum(math.isfinite(number(s.data["given"]["task_loss"]) or 0.0) for s in self.batches)
+        finite = sum(map(_finite, self.batches))
         return self.updates / finite if finite else None
 
     @property
@@ -130,6 +130,10 @@ def see(runs: Any, run_id: str) -> Seen:
     if not seen.batches:
         raise CannotJudgeError(f"run {run_id!r} has no recorded batch")
     return seen
+
+
+def _finite(step: Step) -> bool:
+    return math.isfinite(number(step.data["given"]["task_loss"]) or 0.0)
 
 
 def updated(step: Step) -> bool:

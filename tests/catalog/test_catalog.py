@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import time
 
+import orjson
 import pyarrow as pa
 import pytest
 
@@ -13,9 +15,11 @@ from ockham.catalog import Catalog
 from ockham.catalog.views import VIEWS, question, question_names, views
 from ockham.errors import CannotJudgeError, QueryError
 from ockham.record import derived
+from ockham.record.checkpoints import Packed, starting_point
 from ockham.record.derived import update
 from ockham.record.folder import DERIVED, RunFolder
 from ockham.run import Run
+from ockham.study.seen import see
 from tests.catalog.resumed import resumed_run
 from tests.made import made_run
 from tests.samples import events, log_folder
@@ -277,6 +281,45 @@ def test_superseded_rows_are_marked(tmp_path):
         {"attempt": 2, "superseded": False, "n": 15},
     ]
     assert catalog.rows("select batches, last_iter from run_summary") == [{"batches": 25, "last_iter": 24}]
+
+
+def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
+    """With every plugin in shadow the chain lets a NaN through: no update that a rate could count."""
+    with Run("observe", runs=tmp_path, run_id="a") as run:
+        for i, loss in enumerate([math.nan, 2.0, 3.0, math.nan]):
+            ctx = run.end(run.batch(i, loss), stepped=math.isfinite(loss))
+    assert ctx.update_rate == run.rates()["update_rate"] == see(tmp_path, "a").update_rate == 1.0
+    told = Catalog(tmp_path).rows("select update_rate, updates, skips, nonfinite from run_summary")
+    assert told == [{"update_rate": 1.0, "updates": 2, "skips": 2, "nonfinite": 2}]
+
+
+def test_the_quotient_of_a_resumed_run_is_its_last_attempts(tmp_path):
+    """A later attempt begins its log at sequence 0 again."""
+
+    def keep(metadata, state):
+        return Packed({"state.json": orjson.dumps(state)}, "0" * 64)
+
+    facts = {"model_params": 1000, "vocab_size": 256}
+    with Run(plugins=[], runs=tmp_path, run_id="a", facts=facts) as run:
+        for i in range(9):
+            ctx = run.end(run.batch(i, 4.0))
+        run.evaluate(ctx, 4.0)
+        ctx = run.end(run.batch(9, 4.0))
+        run.checkpoint(ctx, "resume", keep)
+    start = starting_point(tmp_path, "a")
+    with Run(runs=tmp_path, run_id="a", facts=facts, resumed=start) as run:
+        run.load_state_dict(start.state["run"])
+        run.evaluate(run.end(run.batch(10, 2.0)), 2.0)
+        ctx = run.end(run.batch(11, 2.0))
+    [row] = Catalog(tmp_path).rows("select val_loss, occam_quotient from run_summary")
+    assert row == {"val_loss": 2.0, "occam_quotient": ctx.occam_quotient}
+
+
+def test_what_memory_accepts_in_shadow_is_no_checkpoint_to_cite(tmp_path):
+    """Nothing was saved, so no decision record can lack it."""
+    made_run(tmp_path, "a", batches=40, policy="observe")
+    assert Catalog(tmp_path).rows("select count(*) n from memory_decisions where accepted")[0]["n"] > 0
+    assert Catalog(tmp_path).ask("uncited").num_rows == 0
 
 
 def test_bad_questions_are_named(catalog):

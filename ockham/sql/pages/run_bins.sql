@@ -10,7 +10,7 @@ limits as (
 binned as (
     select iter_num // width * width as iter, min(task_loss) filter (isfinite(task_loss)) as loss_low,
         median(task_loss) filter (isfinite(task_loss)) as loss, max(task_loss) filter (isfinite(task_loss)) as loss_high,
-        count(*) filter (not isfinite(task_loss)) as nonfinite, avg(updated::int) as update_rate, count(*) as batches,
+        count(*) filter (not isfinite(task_loss)) as nonfinite, avg(updated::int) filter (isfinite(task_loss)) as update_rate, count(*) as batches,
         median(learning_rate) as learning_rate, min(learning_rate) as learning_rate_low, max(learning_rate) as learning_rate_high,
         median(base_learning_rate) as scheduled_rate, median(lambda_ockham) as lambda, median(base_lambda_ockham) as given_lambda,
         median(complexity_cost) as drift, max(complexity_cost) as drift_high,

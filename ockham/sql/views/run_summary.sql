@@ -4,8 +4,8 @@
 -- policy: name of its policy
 -- batches: batches that went through the chain
 -- finite_batches: those with a finite loss
--- updates: batches that updated the weights
--- skips: batches that did not
+-- updates: batches with a finite loss that the chain let through
+-- skips: the other batches
 -- update_rate: updates / finite batches, 0..1
 -- evaluations: evaluations that were judged
 -- accepted: evaluations that memory accepted
@@ -29,8 +29,8 @@ select
 from runs r
 left join (
     select run_id, count(*) as batches, count(*) filter (isfinite(task_loss)) as finite_batches,
-        count(*) filter (updated) as updates, max(iter_num) as last_iter,
-        arg_max(occam_quotient, sequence) as occam_quotient
+        count(*) filter (updated and isfinite(task_loss)) as updates, max(iter_num) as last_iter,
+        arg_max(occam_quotient, (attempt, sequence)) as occam_quotient
     from contexts where hook = 'batch' and not superseded and rank = 0 group by run_id
 ) c using (run_id)
 left join (
