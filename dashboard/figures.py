@@ -9,7 +9,10 @@ import streamlit as st
 from dashboard.source import ask, or_error
 
 WIDTH = 146  # six of them side by side on a laptop, two on a phone
-BATCHES, EVALUATIONS = 200, 20  # from which a rate says something; attention.sql has the same
+BATCHES, EVALUATIONS = (
+    200,
+    20,
+)  # from which a rate says something; attention.sql and `ockham train` have the same
 
 
 def percent(value: float | None, form: str = ".1%") -> str:
@@ -57,12 +60,13 @@ def figures(run_id: str, summary: dict[str, Any]) -> None:
 
     drift, losses = course(parts, "drift"), course(judged, "val_loss")
     rate = band.get("update_rate"), band.get("update_low"), band.get("update_high")
+    enough = summary["batches"] >= BATCHES
     kept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
     shown: tuple[tuple[str, str, list[float] | None, str | None], ...] = (
-        ("Update rate", percent(rate[0]), course(parts, "update_rate"), promise(*rate, enough=summary["batches"] >= BATCHES)),
+        ("Update rate", percent(rate[0]), course(parts, "update_rate"), promise(*rate, enough=enough)),
         ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
         ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
-        (*some_kept(summary), None, promise(*kept, enough=summary["evaluations"] >= EVALUATIONS)),
+        (*some_kept(summary), None, promise(*kept, enough=enough and summary["evaluations"] >= EVALUATIONS)),
         ("OQ gain", percent(oq.get("gain"), "+.1%"), course(judged, "gain"), "in shadow" if oq.get("shadow") else "over first kept"),
         ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
     )  # fmt: skip

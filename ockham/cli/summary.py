@@ -76,16 +76,11 @@ def print_complete(run_id: str, steps: int) -> None:
 
 
 def _beside_band(name: str, rate: float, low: float, high: float, counts: Counts) -> str:
-    """A rate and its band; one of too few is shown and not judged."""
-    of, number, least = (
-        ("evaluations", counts.evaluations, 20) if name == "accept_rate" else ("batches", counts.batches, 200)
-    )
+    """A rate and its band; one of too few is shown and not judged, as on the pages (attention.sql)."""
+    of, number = ("evaluations", counts.evaluations) if name == "accept_rate" else ("batches", counts.batches)
+    few = counts.batches < 200 or (of == "evaluations" and number < 20)
     verdict = (
-        "too few to judge; band"
-        if number < least
-        else "in its band"
-        if low <= rate <= high
-        else "outside its band"
+        "too few to judge; band" if few else "in its band" if low <= rate <= high else "outside its band"
     )
     return f"{rate:.1%} of {number} {of}, {verdict} {low:.0%} to {high:.0%}"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ockham.cli.summary import _program
+from ockham.cli.summary import _beside_band, _program
+from ockham.record.counts import Counts
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,18 @@ def test_the_folder_of_runs_is_told_unless_it_is_the_default_or_the_shells(
         monkeypatch.setenv("OCKHAM_RUNS", variable)
     runs = Path("/tmp/x" if told or variable else "runs")
     assert ("--runs /tmp/x" in _program(runs)) is told
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "told"),
+    [
+        ("update_rate", Counts(batches=199), "too few to judge; band"),
+        ("update_rate", Counts(batches=200), "outside its band"),
+        ("accept_rate", Counts(batches=20, evaluations=20), "too few to judge; band"),  # one after each batch
+        ("accept_rate", Counts(batches=200, evaluations=19), "too few to judge; band"),
+        ("accept_rate", Counts(batches=200, evaluations=20), "outside its band"),
+    ],
+)
+def test_a_rate_of_few_is_not_judged(name, counts, told):
+    """It lies outside of its band by chance alone."""
+    assert f", {told} 5% to 15%" in _beside_band(name, 0.5, 0.05, 0.15, counts)
