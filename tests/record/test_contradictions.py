@@ -40,7 +40,7 @@ def found(tmp_path, *payloads):
             writer.append("context.recorded", told, iter_num=payload.iter_num)
             own = []
         else:
-            writer.append("log.gap", payload, subject="log")
+            writer.append("log.halted" if "lost_events" in payload else "log.gap", payload, subject="log")
     writer.close()
     report = verify_run(folder, keys=[signer().verifier], derived=False)
     odd = [
@@ -122,6 +122,7 @@ def test_what_does_not_agree_is_one_finding(tmp_path, payloads, odd):
 
 
 GAP = {"from_attempt": 1, "from_sequence": 1, "reason_code": "WRITER_FAILED", "count": None}
+HALT = {"reason_code": "ENOSPC", "message": "full", "lost_events": 3}
 
 
 @pytest.mark.parametrize(
@@ -134,13 +135,14 @@ GAP = {"from_attempt": 1, "from_sequence": 1, "reason_code": "WRITER_FAILED", "c
         ([(1, 0), (0, 0)], [(1, "batch (0, 0) follows batch (1, 0)")]),
         ([(0, 0), (0, 2)], [(1, "batch (0, 2) follows batch (0, 0)")]),
         ([(0, 0), (1, 1)], [(1, "batch (1, 1) follows batch (0, 0)")]),
-        ([(0, 0), None, (5, 0)], []),
-        ([(0, 0), None, (5, 0), (7, 0)], [(3, "batch (7, 0) follows batch (5, 0)")]),
+        ([(0, 0), GAP, (5, 0)], []),
+        ([(0, 0), HALT, (5, 0)], []),
+        ([(0, 0), GAP, (5, 0), (7, 0)], [(3, "batch (7, 0) follows batch (5, 0)")]),
     ],
 )
 def test_each_batch_comes_once_and_in_order(tmp_path, batches, odd):
     """Behind a gap that the log itself speaks of, the next may be any; the one after it follows again."""
-    assert found(tmp_path, *(GAP if at is None else context(*at) for at in batches)) == odd
+    assert found(tmp_path, *(at if isinstance(at, dict) else context(*at) for at in batches)) == odd
 
 
 def test_evaluations_stand_between_batches(tmp_path):

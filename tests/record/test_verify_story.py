@@ -39,6 +39,7 @@ def test_a_log_that_says_what_it_lost(tmp_path):
     writer.append("log.gap", {**gap, "count": 7}, subject="log")
     writer.append("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_events": 3}, subject="log")
     writer.close()
+    assert [f.sequence for f in verify_run(folder).findings if f.kind == "gap"] == [0, 1, 2]
     assert found_in(folder) == [
         ("gap", "log/1-0", "the log says that an unknown number of events are missing (WRITER_FAILED)"),
         ("gap", "log/1-0", "the log says that 7 events are missing (WRITER_FAILED)"),
