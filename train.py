@@ -132,7 +132,7 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "",
     runs: cli.RunsOption = Path("runs"),
 ) -> None:  # fmt: skip
-    """Train a GPT under a policy; every decision on the way is logged.
+    """Train a GPT under a policy that logs every decision.
 
     Without --data it reads the Python standard library's own sources. Ctrl-C ends after the step, valid and resumable.
 

@@ -63,9 +63,9 @@ def adapt(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "",
     runs: RunsOption = Path("runs"),
 ) -> None:  # fmt: skip
-    """Adapt a checkpoint to new text while it is served: a gate updates where the text is not familiar.
+    """Adapt a checkpoint to new text while it is served.
 
-    The gate is calibrated on familiar text first: mean + z standard deviations of the batch loss. Every batch of the
+    A gate updates where the text is not familiar. It is calibrated on familiar text first: mean + z standard deviations of the batch loss. Every batch of the
     stream is predicted and scored before it may update, at a constant learning rate, without weight decay. With
     --lora the weights stay as they are and an adapter is trained, which is taken off in well under a millisecond.
 

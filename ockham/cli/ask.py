@@ -131,7 +131,7 @@ def schema(
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:
-    """List the views, or the columns of one, with types and meanings.
+    """List the views, or the columns of one.
 
     Examples:
       ockham schema
@@ -158,9 +158,9 @@ def export(
     run: Run = "",
     runs: RunsOption = RUNS,
 ) -> None:  # fmt: skip
-    """Export all views as one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from.
+    """Export all views, or the evidence of one run.
 
-    With --evidence: the log, its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
+    As one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from. With --evidence: the log, its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
 
     Examples:
       ockham export --to night-1.duckdb --run night-1

@@ -27,7 +27,9 @@ def compare(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:  # fmt: skip
-    """Put two runs side by side: policies, figures, losses at the same iterations, verdicts on the same batches.
+    """Put two runs side by side.
+
+    Policies, figures, losses at the same iterations, verdicts on the same batches.
 
     `difference` is b - a; of Occam Quotients it is b/a - 1. Compute is counted in forwards: 1 for each batch, and
     for each update b more, the measured cost of backward and optimizer.
@@ -56,7 +58,9 @@ def roi(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:  # fmt: skip
-    """Count what a run saved: updates, FLOPs, hours, bytes, money; each figure measured, derived or assumed.
+    """Count what a run saved.
+
+    Updates, FLOPs, hours, bytes, money; each figure measured, derived or assumed.
 
     A skip saves backward and optimizer, never the forward, and a model that is not good enough has saved nothing.
 
@@ -87,7 +91,9 @@ def ablate(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:  # fmt: skip
-    """Take a policy apart: each plugin out, only one in, none, and random skipping at the gate's own rate.
+    """Take a policy apart, plugin by plugin.
+
+    Each plugin out, only one in, none, and random skipping at the gate's own rate.
 
     Each arm and seed is an `ockham train` process and a run in the log, on the same batches in the same order. An
     interrupted study goes on where it stopped. `_pm` is half a 95 % interval over the seeds.

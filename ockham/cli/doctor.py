@@ -40,9 +40,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOption = None) -> None:
-    """Look at the environment and at the end of each log: what is missing, torn, unsigned, or stopped without an end.
+    """Look at the environment and the end of each log.
 
-    Exit status 1 where there is a problem. It proves nothing: `ockham verify RUN` does.
+    What is missing, torn, unsigned, or stopped without an end. Exit status 1 where there is a problem. It proves nothing: `ockham verify RUN` does.
 
     Examples:
       ockham doctor

@@ -30,9 +30,9 @@ def forward(
     give_up: Annotated[float, typer.Option(min=0.0, help="Seconds of retrying after which it stops; 0: never.")] = 300.0,
     runs: RunsOption = RUNS,
 ) -> None:  # fmt: skip
-    """Send a run's events to a URL, as CloudEvents or to OpenTelemetry: in order, at least once, going on where it stopped.
+    """Send a run's events to others by HTTP.
 
-    A token in $OCKHAM_FORWARD_TOKEN is sent as a bearer token. Nobody but the receiver waits: the run does not know.
+    As CloudEvents or to OpenTelemetry; in order, at least once, going on where it stopped. A token in $OCKHAM_FORWARD_TOKEN is sent as a bearer token. Nobody but the receiver waits: the run does not know.
 
     Examples:
       ockham forward night-1 --to http://localhost:8080/events

@@ -52,9 +52,9 @@ def lineage(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Tell which decisions made these weights: the run, what accepted them, and all that was decided before.
+    """Tell which decisions made these weights.
 
-    The bytes must be those that the log names, and a signature must cover the decisions. With -f every single decision is
+    The run, what accepted them, and all that was decided before. The bytes must be those that the log names, and a signature must cover the decisions. With -f every single decision is
     listed. Exit status: 0 the log vouches for these bytes, 1 it does not, 2 bad input.
 
     Examples:

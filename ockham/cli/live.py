@@ -76,7 +76,9 @@ def show(
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:
-    """Show one decision, run, checkpoint or policy, found by the beginning of its ID.
+    """Show one decision, run, checkpoint or policy.
+
+    The beginning of its ID is enough, where it is no other's.
 
     Examples:
       ockham show 01a20da1-7999
@@ -101,7 +103,9 @@ def why(
     iteration: Annotated[int, typer.Argument(metavar="ITER", help="Optimizer step, from 0.")],
     runs: RunsOption = RUNS,
 ) -> None:
-    """Tell the chain of one batch in plain words: what was given, who decided what and why, what was done.
+    """Tell the chain of one batch in plain words.
+
+    What it was given, who decided what and why, and what was done.
 
     Examples:
       ockham why night-1 120

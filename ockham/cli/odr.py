@@ -54,7 +54,7 @@ def lint(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is marked [*] first.")] = False,
     output: Output = None,
 ) -> None:  # fmt: skip
-    """Check form, links and claims of all records, without a log.
+    """Check form, links and claims, without a log.
 
     Examples:
       ockham odr lint
@@ -89,7 +89,9 @@ def check(
     attest: Annotated[bool, typer.Option("--attest", help="Write what came out, signed, into the ledger beside the runs.")] = False,
     output: Output = None,
 ) -> None:  # fmt: skip
-    """Lint, then recompute from the log what the records claim: values, quotients, verdicts.
+    """Lint, then recompute what the records claim.
+
+    From the log: values, quotients, verdicts.
 
     Exit status: 0 clean, 1 findings, 2 bad input, 3 cannot judge.
 
@@ -195,7 +197,9 @@ def index(
     folder: Folder = HERE,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; 1 if it is old.")] = False,
 ) -> None:
-    """Write the list of all records into the folder's README.md, between two marks.
+    """Write the list of all records into README.md.
+
+    The one of their folder, between two marks.
 
     Examples:
       ockham odr index

@@ -18,7 +18,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def register(record: Which, folder: Folder = HERE, runs: RunsOption = Path("runs")) -> None:
-    """Fix the constraints of a record in the ledger before the candidate run begins; check then proves the order.
+    """Fix the constraints of a record in the ledger.
+
+    Before the candidate run begins; `ockham odr check` then proves the order.
 
     Then train the candidate, and name it with `ockham odr evidence`.
 
@@ -41,7 +43,9 @@ def evidence(
     folder: Folder = HERE,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Pin runs as the evidence of a draft: their logs up to now, with root and accepting decision.
+    """Pin runs as the evidence of a draft.
+
+    Their logs up to now, with root and accepting decision.
 
     Examples:
       ockham odr evidence 12 --baseline night-1 --candidate night-2
@@ -59,7 +63,9 @@ def pack(
     folder: Folder = HERE,
     runs: RunsOption = Path("runs"),
 ) -> None:
-    """Copy the pinned logs, compressed, into evidence/ beside the records, so that they can be checked anywhere.
+    """Copy the pinned logs beside the records.
+
+    Compressed, into evidence/: so they can be checked anywhere.
 
     Examples:
       ockham odr pack 12

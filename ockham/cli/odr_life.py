@@ -34,7 +34,9 @@ def new(
     runs: RunsOption = Path("runs"),
     number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
 ) -> None:
-    """Write a draft under the next free number; with two runs, their evidence and measured values are filled in.
+    """Write a draft under the next free number.
+
+    With two runs, their evidence and measured values are filled in.
 
     Examples:
       ockham odr new "Move to preset tight"
@@ -109,7 +111,9 @@ def status(
     to: Annotated[str, typer.Argument(help="proposed, accepted, rejected, retired or draft.")],
     folder: Folder = HERE,
 ) -> None:
-    """Give a record another status, its day, and from acceptance on a lock.
+    """Give a record another status, and its day.
+
+    From acceptance on it gets a lock too.
 
     Examples:
       ockham odr status 12 proposed
@@ -137,7 +141,9 @@ def supersede(
     by: Annotated[str, typer.Option(help="The accepted record that takes its place.")],
     folder: Folder = HERE,
 ) -> None:
-    """Write on both sides that one record takes the place of another.
+    """Let one record take the place of another.
+
+    It is written on both sides.
 
     Examples:
       ockham odr supersede 12 --by 17
@@ -155,7 +161,9 @@ def renumber(
     folder: Folder = HERE,
     number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
 ) -> None:
-    """Give a draft or proposed record another number, in its file's name, id, heading and links.
+    """Give a draft or proposed record another number.
+
+    In its file's name, id, heading and links.
 
     After two branches took the same number; without --number it takes the next free one.
 
@@ -186,7 +194,9 @@ def upgrade(
     folder: Folder = HERE,
     owner: Annotated[list[str] | None, typer.Option(help="Who answers for it; may be given again.")] = None,
 ) -> None:
-    """Make a draft of a bare record in the style of the old documents; the old file stays.
+    """Make a draft of a bare record.
+
+    One in the style of the old documents; the old file stays.
 
     Examples:
       ockham odr upgrade old/0003-use-adamw.md --owner alice

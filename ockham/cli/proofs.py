@@ -54,9 +54,9 @@ def verify(
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:
-    """Check every byte of a run: lines, tree, signatures, knob changes, checkpoints, Parquet. It only reads.
+    """Check every byte of a run; it only reads.
 
-    Exit status: 0 sound, 1 something was found, 2 bad input, 3 there is nothing to judge.
+    Lines, tree, signatures, knob changes, checkpoints, Parquet. Exit status: 0 sound, 1 something was found, 2 bad input, 3 there is nothing to judge.
 
     Examples:
       ockham verify night-1
@@ -96,7 +96,9 @@ def pin(
     ] = "",
     runs: RunsOption = RUNS,
 ) -> None:
-    """Keep the signed tree heads of a run elsewhere: what they cover cannot be written anew unseen.
+    """Keep the signed tree heads of a run elsewhere.
+
+    What they cover cannot be written anew unseen.
 
     Examples:
       ockham pin night-1 --to /mnt/other/night-1.pin
@@ -125,9 +127,9 @@ def repair(
     ] = False,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Rebuild what is derived: Parquet files and tiles. The log itself is never touched.
+    """Rebuild what is derived: Parquet files and tiles.
 
-    The lines are verified first: nothing is rebuilt from lines that are not what was signed.
+    The log itself is never touched. The lines are verified first: nothing is rebuilt from lines that are not what was signed.
     Parquet of a run is compacted while it goes on and at its end; --compact is for a run that was killed.
 
     Examples:
@@ -151,9 +153,9 @@ def repair(
 
 
 def keygen() -> None:
-    """Make the signing key, if there is none, and print the verifier key that auditors need.
+    """Make the signing key and print the verifier key.
 
-    The key lies in $OCKHAM_KEY_DIR, else in the configuration folder of the user, readable by the user alone.
+    A key that is there is kept; auditors need the verifier key. The private key lies in $OCKHAM_KEY_DIR, else in the configuration folder of the user, readable by the user alone.
 
     Examples:
       ockham keygen > ockham.key.pub

@@ -47,9 +47,9 @@ def prove(
     runs: RunsOption = RUNS,
     output: OutputOption = None,
 ) -> None:
-    """Make a proof that an event stands in a signed log, or that logs have only grown; or check one, without the log.
+    """Make a proof for a stranger, or check one.
 
-    The forms are C2SP's: tlog-proof for an event, and for growth the request that a tlog-witness takes.
+    That an event stands in a signed log, or that logs have only grown; to check one takes no log. The forms are C2SP's: tlog-proof for an event, and for growth the request that a tlog-witness takes.
 
     Examples:
       ockham prove 01a20da1-7999 -o decision.proof

@@ -33,9 +33,9 @@ def sample(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     runs: RunsOption = RUNS,
 ) -> None:  # fmt: skip
-    """Write text with a checkpoint; which one, who accepted it and its loss are told on stderr.
+    """Write text with a checkpoint.
 
-    The files must be those that the log names, byte for byte.
+    Which one it was, who accepted it and its loss are told on stderr. The files must be those that the log names, byte for byte.
 
     Examples:
       ockham sample night-1 --prompt "def " --tokens 200
@@ -79,7 +79,9 @@ def weights(
     checkpoint: CheckpointOption = "",
     runs: RunsOption = RUNS,
 ) -> None:
-    """Write a checkpoint's weights as a Hugging Face folder that `GPT2LMHeadModel.from_pretrained` reads.
+    """Write a checkpoint's weights as a Hugging Face folder.
+
+    `GPT2LMHeadModel.from_pretrained` reads it.
 
     Examples:
       ockham weights night-1 --to night-1-gpt2

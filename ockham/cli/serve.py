@@ -28,7 +28,9 @@ def dashboard(
     odr: Annotated[Path, typer.Option("--odr", help="Folder of the decision records.")] = Path("odr"),
     runs: RunsOption = RUNS,
 ) -> None:  # fmt: skip
-    """Show the audit pages: runs, decisions, gate, memory and OQ, SQL, integrity. Ctrl-C ends it.
+    """Show the audit pages in a browser.
+
+    Runs, decisions, gate, memory and OQ, SQL, integrity. Ctrl-C ends it.
 
     Examples:
       ockham dashboard

@@ -43,7 +43,9 @@ def replay(
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:  # fmt: skip
-    """Derive every decision of a run again from what was recorded, and compare all bits. The run is only read.
+    """Derive every decision of a run again.
+
+    From what was recorded, all bits compared. The run is only read.
 
     Exit status: 0 all identical, 1 something came out otherwise, 2 bad input, 3 there is nothing to replay from.
 
@@ -92,7 +94,9 @@ def whatif(
     form: FormatOption = None,
     output: OutputOption = None,
 ) -> None:  # fmt: skip
-    """Ask what another policy would have decided on the contexts of a run.
+    """Ask what another policy would have decided.
+
+    On the contexts of a run, as they were recorded.
 
     Its decisions are exact until it first changes the weights otherwise (`diverged_iter`, `diverged_by`). From there
     on it judges losses of a model that it would not have trained: a hint, not a proof.

@@ -18,7 +18,9 @@ def tokenize(
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder, for `ockham train --data DIR`.")],
     encoding: Annotated[str, typer.Option(help="tiktoken's gpt2, r50k_base, p50k_base, p50k_edit; or a folder: Hugging Face's, or one that this verb wrote.")] = "gpt2",
 ) -> None:  # fmt: skip
-    """Make token files of text: train.bin and val.bin as nanoGPT has them, and the tokenizer beside them.
+    """Make token files of text.
+
+    train.bin and val.bin as nanoGPT has them, and the tokenizer beside them.
 
     Nothing is fetched: gpt2 is read from $TIKTOKEN_CACHE_DIR, or from a folder with vocab.json and merges.txt. Every tenth
     file is for validation; of fewer than ten files the last tenth is.
