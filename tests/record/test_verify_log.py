@@ -1,0 +1,181 @@
+"""Tiles and tree heads that were changed, moved, added or lost: each by its class, its place and its words."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ockham.record.folder import RunFolder
+from ockham.record.merkle import Frontier, leaf_hash
+from ockham.record.note import signer
+from ockham.record.tree_head import TreeHead, head_text
+from ockham.record.verify import verify_run
+from tests.samples import log_folder
+
+NOT_HELD = "this tile is missing or does not hold the hashes of the lines"
+EVENTS = (
+    701  # with the seal of a first segment: two whole tiles and a partial one, and one of two hashes above
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return log_folder(tmp_path_factory.mktemp("log"), count=700, segment_events=400).path
+
+
+@pytest.fixture
+def log(original, tmp_path):
+    shutil.copytree(original, tmp_path / "a")
+    return tmp_path / "a/log/1-0"
+
+
+def found(log):
+    """Class, place below the log and message of each finding that is of tiles and heads."""
+    report = verify_run(RunFolder(log.parents[2], "a"), keys=[signer().verifier], derived=False)
+    own = [f for f in report.findings if f.kind not in ("not pinned", "policy missing", "contradiction")]
+    return {(f.kind, f.place.removeprefix("log/1-0").lstrip("/"), f.message) for f in own}, report
+
+
+def test_an_honest_log(log):
+    """As many tiles as are there, all signed."""
+    odd, report = found(log)
+    assert odd == set()
+    assert report.checked["tiles"] == sum(path.is_file() for path in (log / "tile").rglob("*")) >= 4
+    assert (report.logs[0].events, report.logs[0].signed) == (EVENTS, EVENTS)
+    assert (
+        report.checked["signed tree heads"] == (log / "checkpoints").read_bytes().count(b"\xe2\x80\x94") + 1
+    )
+
+
+@pytest.mark.parametrize("name", ["0/000", "0/001", "0/002.p/189", "1/000.p/2"])
+def test_a_tile_that_is_gone_or_another(log, name):
+    """Every tile of the signed tree is needed, and holds what the lines give."""
+    path = log / "tile" / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    no_tile = {("derived", f"tile/{name}", NOT_HELD), ("derived", f"tile/{name}", "no tile of this log")}
+    assert found(log)[0] == no_tile
+    path.unlink()
+    assert found(log)[0] == {("derived", f"tile/{name}", NOT_HELD)}
+
+
+@pytest.mark.parametrize(
+    ("like", "name"),
+    [
+        ("0/000", "0/003"),
+        ("0/000", "0/001.p/256"),
+        ("0/000", "2/000"),
+        ("0/000", "0/x000/000"),
+        ("0/000", "0/0"),
+        ("0/000", "0/00a"),
+        ("0/000", "a/000"),
+        ("0/000", "0/000.p/a"),
+        ("0/000", "0/000.p/0"),
+        ("0/000", "0/000.p/300"),
+        ("0/000", "0/" + "x999/" * 7 + "999"),
+        ("1/000.p/2", "1/000.p/3"),
+        ("1/000.p/2", "1/000"),
+        ("0/002.p/189", "0/002.p/188"),
+    ],
+)
+def test_a_file_that_is_no_tile(log, like, name):
+    """Another name, level or width than the lines give."""
+    path = log / "tile" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((log / "tile" / like).read_bytes())
+    assert found(log)[0] == {("derived", f"tile/{name}", "no tile of this log")}
+
+
+def test_tiles_of_an_earlier_size_are_tiles(log):
+    """As a crash leaves them before they are swept; what was being written has a name of its own."""
+    whole = (log / "tile/0/002.p/189").read_bytes()
+    (log / "tile/0/002.p/1").write_bytes(whole[:32])
+    (log / "tile/0/001.p").mkdir()
+    (log / "tile/0/001.p/255").write_bytes((log / "tile/0/001").read_bytes()[: 255 * 32])
+    assert found(log)[0] == set()
+    (log / "tile/0/.003.1.tmp").write_bytes(b"x")
+    assert found(log)[0] == {("crash tail", "tile/0/.003.1.tmp", "a tile that was being written")}
+
+
+def heads(log):
+    """The notes of the history."""
+    parts = (log / "checkpoints").read_bytes().split(b"\n\n")
+    return [parts[i] + b"\n\n" + parts[i + 1] + b"\n" for i in range(0, len(parts) - 1, 2)]
+
+
+def written(log, *notes, newest):
+    (log / "checkpoints").write_bytes(b"".join(note + b"\n" for note in notes))
+    (log / "checkpoint").unlink()
+    if newest:
+        (log / "checkpoint").write_bytes(newest)
+
+
+def note(size, root=b"\1" * 32, where="ockham/runs/a/1-0"):
+    return signer().sign(head_text(where, TreeHead(size, root)))
+
+
+@pytest.fixture
+def three(log):
+    """A history of three: the heads of 10 and of 20 events, and the last one."""
+    lines = (log / "000000000000.jsonl").read_bytes().splitlines()
+    earlier, tree = [], Frontier()
+    for size, line in enumerate(lines[:20], 1):
+        tree.append(leaf_hash(line))
+        earlier += [note(size, tree.root())] if size in (10, 20) else []
+    [last] = heads(log)[-1:]
+    written(log, *earlier, last, newest=last)
+    assert found(log)[0] == set()
+    return [*earlier, last]
+
+
+def test_what_may_stand_as_the_newest_head(log, three):
+    """The last of the history or, after a crash, the one before it; with a history of one it may be missing."""
+    first, second, last = three
+    written(log, *three, newest=second)
+    assert found(log)[0] == set()
+    written(log, *three, newest=first)
+    said = "is not the newest tree head of the history, nor the one before it"
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    written(log, first, second, newest=last)
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    written(log, *three, newest=b"")
+    said = "is missing, and the history has more than one tree head"
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    (log / "checkpoint").write_bytes(b"")
+    written(log, last, newest=b"")
+    said = "is missing: the first tree head stands in the history alone"
+    assert found(log)[0] == {("crash tail", "checkpoint", said)}
+    (log / "checkpoint").write_bytes(last)
+    (log / "checkpoints").write_bytes(b"".join(n + b"\n" for n in three) + last[:40])
+    assert found(log)[0] == {("crash tail", "checkpoints", "40 bytes of an unfinished tree head")}
+
+
+def test_heads_that_the_lines_do_not_bear_out(log, three):
+    """More events than there are, other events, two trees of one size, another log's head."""
+    *earlier, last = three
+    forged = note(15)
+    written(log, *earlier, forged, last, newest=last)
+    said = "the first 15 events are not those that were signed"
+    assert found(log)[0] == {("tampering", "", said)}
+    assert found(log)[1].logs[0].signed == EVENTS
+    forged = note(EVENTS + 4)
+    written(log, *three, forged, newest=forged)
+    assert found(log)[0] == {
+        ("tampering", "", f"{EVENTS + 4} events were signed, and {EVENTS} are there: 4 are gone")
+    }
+    forged = note(20)
+    written(log, *earlier, forged, last, newest=last)
+    assert (
+        "tampering",
+        "checkpoints",
+        "two signed tree heads of size 20 with different roots",
+    ) in found(log)[0]
+    forged = note(15, where="ockham/runs/b/1-0")
+    written(log, *earlier, forged, last, newest=last)
+    said = "a tree head of another log: 'ockham/runs/b/1-0'"
+    assert found(log)[0] == {("tampering", "checkpoints", said)}
+    written(log, newest=b"")
+    said = "no signed tree head that a known key vouches for"
+    behind = f"{EVENTS} events behind the newest signed tree head that fits"
+    assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
