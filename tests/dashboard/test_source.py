@@ -9,16 +9,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dashboard import frame
-from dashboard.source import LOOK_SECONDS, Answer, Store
+from dashboard import frame, source
+from dashboard.source import Answer, Store
 from tests.made import made_run
 
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
 pytestmark = pytest.mark.filterwarnings("ignore")
+LOOK_SECONDS = 0.05
+
+
+@pytest.fixture(autouse=True)
+def _looks_are_short(monkeypatch):
+    monkeypatch.setattr(source, "LOOK_SECONDS", LOOK_SECONDS)
 
 
 def runs_of(store: Store) -> list[str]:
-    time.sleep(LOOK_SECONDS + 0.05)
+    time.sleep(2 * LOOK_SECONDS)
     return [row["run_id"] for row in store.catalog().rows("select run_id from runs order by run_id")]
 
 
@@ -57,10 +63,10 @@ def test_the_version_moves_with_the_files_and_only_then(tmp_path):
     """Answers are kept by it."""
     store = Store(tmp_path, tmp_path / "no-odr")
     before = store.version
-    time.sleep(LOOK_SECONDS + 0.05)
+    time.sleep(2 * LOOK_SECONDS)
     assert store.version == before
     made_run(tmp_path, "new", batches=12)
-    time.sleep(LOOK_SECONDS + 0.05)
+    time.sleep(2 * LOOK_SECONDS)
     assert store.version != before
 
 
@@ -70,7 +76,7 @@ def test_a_new_record_is_seen(tmp_path):
     assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 0
     (tmp_path / "odr").mkdir()
     (tmp_path / "odr" / "0001-x.md").write_text("# not a record\n")
-    time.sleep(LOOK_SECONDS + 0.05)
+    time.sleep(2 * LOOK_SECONDS)
     assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 1
 
 
