@@ -126,6 +126,8 @@ def see(runs: Any, run_id: str) -> Seen:
         about = orjson.loads(read_file(folder.run_json))
     except (OSError, ValueError) as error:
         raise CannotJudgeError(f"cannot read {folder.run_json}: {error}") from None
+    if not isinstance(about, dict) or not isinstance(about.get("data", {}), dict):
+        raise CannotJudgeError(f"{folder.run_json}: an object was expected, with an object as its `data`")
     seen = Seen(run_id, about, path_of(folder))
     if not seen.batches:
         raise CannotJudgeError(f"run {run_id!r} has no recorded batch")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from ockham.errors import BadInputError, CannotJudgeError, RunError
@@ -110,3 +112,12 @@ def test_what_cannot_be_studied_is_refused(runs, tmp_path):
         pass
     with pytest.raises(CannotJudgeError):
         see(tmp_path, "a")
+
+
+@pytest.mark.parametrize("about", [b"[]", b'{"data":[1]}', b'{"data":null}', b"7"])
+def test_a_run_json_of_another_shape(runs, tmp_path, about):
+    """It is a stranger's: one error that names it."""
+    shutil.copytree(runs / "half", tmp_path / "half")
+    (tmp_path / "half" / "run.json").write_bytes(about)
+    with pytest.raises(CannotJudgeError, match=r"run\.json: an object was expected"):
+        see(tmp_path, "half")
