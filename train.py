@@ -123,8 +123,8 @@ def main(
     preset: Annotated[str, typer.Option(help="Policy by name: tight, balanced, exploratory, observe.")] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy of your own, a YAML file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Text file, folder of text, or folder with train.bin; default: the standard library's sources.")] = None,
-    size: Annotated[str, typer.Option(help="Model by name: demo, nano, micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "nano",
-    recipe: Annotated[str, typer.Option(help="Mathematics by name: nanogpt, or fast (Muon, rotary positions and more).")] = "nanogpt",
+    size: Annotated[str, typer.Option(help="Model by name: demo, nano (the default), micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "",
+    recipe: Annotated[str, typer.Option(help="Mathematics by name: nanogpt (the default), or fast (Muon, rotary positions and more).")] = "",
     init_from: Annotated[str, typer.Option(metavar="FOLDER", help="Hugging Face folder of a GPT-2 (safetensors) to start from.")] = "",
     run: Annotated[str, typer.Option("--run", "--run-id", help="Run ID; default: made from the time. Under torchrun, which takes --run for its own: --run-id.")] = "",
     settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3).")] = [],  # noqa: B006 - typer's way

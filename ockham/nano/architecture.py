@@ -18,8 +18,8 @@ ONLY: Mapping[str, Any] = {  # what this model computes; a file may leave it out
     "tie_word_embeddings": True, "add_cross_attention": False,
 }  # fmt: skip
 KEPT = (  # what weights, and the moments beside them, are made for
-    "n_layer", "n_head", "n_embd", "block_size", "bias", "gelu", "vocab_multiple", "optimizer", "norm", "positions",
-    "qk_norm", "activation", "logit_softcap",
+    "size", "n_layer", "n_head", "n_embd", "block_size", "bias", "gelu", "vocab_multiple", "optimizer", "norm",
+    "positions", "qk_norm", "activation", "logit_softcap",
 )  # fmt: skip
 _GELUS = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
 

@@ -167,25 +167,19 @@ _NOT_NEGATIVE = ("batch_size", "gradient_accumulation_steps", "dropout", "vocab_
 
 
 def settings_from(
-    size: str = "nano",
-    overrides: Sequence[str] = (),
-    base: Mapping[str, Any] | None = None,
-    *,
-    recipe: str = "nanogpt",
-) -> Settings:
-    """Settings of a size under a recipe, with `name=value` on top; `base` takes the size's place, as on resume.
+    size: str = "", overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None, *, recipe: str = ""
+) -> Settings:  # fmt: skip
+    """Settings of a size (`nano`) under a recipe (`nanogpt`), with `name=value` on top.
+
+    `base` takes the place of both, as on resume; a size or recipe that is named beside it must be its own.
 
     Raises:
         BadInputError: naming the size, recipe or setting, the nearest name, and what it takes.
 
     """
-    if size not in SIZES:
-        raise BadInputError(f"no size {size!r}{nearest(size, SIZES)}")
     known = typing.get_type_hints(Settings)
-    values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
-    asked: dict[str, Any] = dict(recipe_settings(recipe))
-    for name in ("learning_rate", "min_lr"):
-        values[name] = values.get(name, getattr(Settings, name)) * RATES.get(recipe, 1.0)
+    values = _sized(size or "nano", recipe)
+    asked: dict[str, Any] = dict(recipe_settings(recipe)) if recipe else {}
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
         if not equals or name not in known or name == "size":
@@ -196,7 +190,7 @@ def settings_from(
         asked[name] = _read(name, text, known[name])
     if base is not None:
         values = {name: value for name, value in base.items() if name in known}
-        keeps(values, asked)
+        keeps(values, {**asked, **({"size": size} if size else {})})
         if asked.get("init_from", values.get("init_from", "")) != values.get("init_from", ""):
             raise BadInputError(
                 f"init_from={asked['init_from']!r}: a run that goes on has its weights already"
@@ -204,6 +198,16 @@ def settings_from(
     elif asked.get("init_from"):
         values |= _pretrained(asked)
     return Settings(**{**values, **asked})
+
+
+def _sized(size: str, recipe: str) -> dict[str, Any]:
+    """What a size says, with the learning rates that a recipe makes of its own."""
+    if size not in SIZES:
+        raise BadInputError(f"no size {size!r}{nearest(size, SIZES)}")
+    values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
+    for name in ("learning_rate", "min_lr"):
+        values[name] = values.get(name, getattr(Settings, name)) * RATES.get(recipe, 1.0)
+    return values
 
 
 def _pretrained(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,15 @@ class Switches:
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "nanogpt": {},
+    "nanogpt": {
+        "optimizer": "adamw",
+        "norm": "layer",
+        "positions": "learned",
+        "qk_norm": False,
+        "activation": "gelu",
+        "zero_init": False,
+        "logit_softcap": 0.0,
+    },
     "fast": {
         "optimizer": "muon",       # hidden matrices; AdamW goes on with embeddings, head and gains
         "norm": "rms",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from ockham.errors import BadInputError
@@ -65,3 +67,21 @@ def test_schedule_warms_up_and_decays():
 def test_a_short_run_warms_up_over_a_tenth():
     """60 iterations do not spend 100 on warm-up."""
     assert settings_from("nano", ["max_iters=60"]).warmup == 6
+
+
+@pytest.mark.parametrize(
+    ("size", "recipe", "told"),
+    [
+        ("gpt2", "", "size=gpt2: .* size=nano, which stays"),
+        ("", "nanogpt", "optimizer=adamw: .* optimizer=muon, which stays"),
+        ("nanno", "", "no size 'nanno'"),
+        ("", "fats", "no recipe 'fats'"),
+    ],
+)
+def test_a_run_that_goes_on_keeps_size_and_recipe(size, recipe, told):
+    """Others are refused and not passed over; the words that it was begun with may be typed again."""
+    begun = asdict(settings_from("nano", ["max_iters=50"], recipe="fast"))
+    with pytest.raises(BadInputError, match=told):
+        settings_from(size, [], begun, recipe=recipe)
+    assert asdict(settings_from("nano", [], begun, recipe="fast")) == begun
+    assert asdict(settings_from("", [], begun)) == begun

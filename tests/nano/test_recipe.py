@@ -47,6 +47,8 @@ def test_a_recipe_is_settings_and_each_can_be_taken_back():
     )  # no recipe, no other rate
     assert (fast.learning_rate, settings_from("gpt2", recipe="fast").learning_rate) == (4e-3, 2.4e-3)
     assert switches_of(Settings()) == Switches()
+    assert settings_from("nano", recipe="nanogpt") == Settings()  # it spells out what is the default
+    assert RECIPES["nanogpt"].keys() == RECIPES["fast"].keys()
     with pytest.raises(BadInputError, match="no recipe 'fats'; did you mean 'fast'"):
         settings_from("nano", recipe="fats")
 
