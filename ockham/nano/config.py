@@ -192,9 +192,7 @@ def settings_from(
         values = {name: value for name, value in base.items() if name in known}
         keeps(values, {**asked, **({"size": size} if size else {})})
         if asked.get("init_from", values.get("init_from", "")) != values.get("init_from", ""):
-            raise BadInputError(
-                f"init_from={asked['init_from']!r}: a run that goes on has its weights already"
-            )
+            raise BadInputError(f"init_from={asked['init_from']!r}: what goes on has its weights already")
     elif asked.get("init_from"):
         values |= _pretrained(asked)
     return Settings(**{**values, **asked})
