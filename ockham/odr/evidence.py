@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from ockham.errors import CannotJudgeError
 from ockham.event import TYPES, kind_of
 from ockham.odr.claims import Side
 from ockham.record.derived import update
 from ockham.record.folder import RunFolder, files_in, list_runs, open_file, read_file
+from ockham.record.lines import json_of
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.schema import checker
 
@@ -61,7 +60,7 @@ class Cut(NamedTuple):
 def event_of(line: bytes) -> dict[str, Any] | None:
     """The event of a line, None where it is none by its schema: whoever wrote the log may be a stranger."""
     try:
-        event: dict[str, Any] = orjson.loads(line)
+        event: dict[str, Any] = json_of(line)
         kind = kind_of(event["type"])
         return event if kind in TYPES and checker()(kind, event) else None
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -1,4 +1,4 @@
-"""What is handed over, and how it becomes the `data` of an event.
+"""What is handed over, and how it becomes the `data` of an event; and a line read back.
 
 The training thread hands over one small object and goes on; everything here runs on the writer's thread.
 """
@@ -21,6 +21,7 @@ FIELD_NAMES = tuple(field.name for field in FIELDS)
 field_values = attrgetter(*FIELD_NAMES)
 gauge_values = attrgetter(*GAUGES)
 INLINE_STATE_BYTES = 16_384  # a line ends at 65,535 bytes; a bigger state goes to a blob
+_SURELY_WRITTEN = 250  # brackets: orjson writes what is nested 254 deep, and reads 1,024
 _GAUGE_AT = tuple(FIELD_NAMES.index(name) for name in GAUGES)
 _KNOB_AT = tuple(FIELD_NAMES.index(name) for name in KNOBS)
 
@@ -67,6 +68,22 @@ def data_of(payload: Payload, policy_revision: str) -> tuple[dict[str, Any], byt
     if isinstance(payload, StateRecord):
         return _state(payload)
     return {key: lossless(value) for key, value in payload.items()}, None
+
+
+def json_of(line: bytes) -> Any:
+    """A line read back. Nesting that no writer can write is refused here, not by whichever reader it is too deep for.
+
+    Raises:
+        ValueError: if it is no JSON, or nested too deep.
+
+    """
+    value = orjson.loads(line)
+    if line.count(b"[") + line.count(b"{") > _SURELY_WRITTEN:
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            raise ValueError("nested deeper than any writer writes") from None
+    return value
 
 
 def _decision(made: Decision, policy_revision: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ockham.errors import InvalidEventError
 from ockham.event import MAX_LINE_BYTES, TYPES, kind_of
 from ockham.record.bulk import CONTEXT, BulkReader, Event, struct_of
 from ockham.record.folder import RunFolder, open_file
+from ockham.record.lines import json_of
 from ockham.record.report import Report
 from ockham.record.schema import check_event, checker
 from ockham.record.snapshots import complete_lines
@@ -106,11 +107,11 @@ class LineCheck:
     def event(self, raw: bytes, sequence: int) -> Event | None:
         """The event of one line, or a finding that says why it is none."""
         try:
-            event = orjson.loads(raw)
+            event = json_of(raw)
             kind = kind_of(event["type"])
             data = event["data"]
             place = (data["sequence"], data["attempt"], data["rank"], event["source"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._finding("corruption", f"event {sequence} is no event of ours ({error})", sequence)
             return None
         if kind not in _KINDS or not self._is_valid(kind, event):

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ockham.chain import PluginChain, base_knobs
 from ockham.errors import CannotJudgeError, OckhamError
 from ockham.event import Value, number
 from ockham.policy import Policy, policy_from_json
 from ockham.record.folder import RunFolder, read_file
+from ockham.record.lines import json_of
 from ockham.record.snapshots import complete_lines
 from ockham.replay.stand_in import plugins_of
 from ockham.replay.steps import Step, context_of, read, value_of
@@ -84,7 +83,10 @@ def _leg(folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any],
         if isinstance(item, Step) and (cut is None or item.iter_num < cut)
     ]
     parameters = policy.hyperparameters
-    base = base_knobs(plugins, parameters)
+    try:
+        base = base_knobs(plugins, parameters)
+    except TypeError as error:
+        raise CannotJudgeError(f"the policy {revision} has a number that is none: {error}") from None
     return Leg(policy, parameters, base, wants, dict(opening.get("settings", {})), steps)
 
 
@@ -109,7 +111,7 @@ def _readable(folder: RunFolder, step: Step) -> Step:
 def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
     for line in _lines(folder, attempt, rank):
         try:
-            data = dict(orjson.loads(line)["data"])
+            data = dict(json_of(line)["data"])
             fits = isinstance(data["policy_revision"], str) and isinstance(data.get("settings", {}), dict)
             if fits and isinstance(data.get("iter_num", 0), int):
                 return data

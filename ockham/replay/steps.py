@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from ockham.chain import PluginChain
 from ockham.context import GAUGES, KNOBS, TABLE, OccamContext
 from ockham.errors import CannotJudgeError
 from ockham.event import NONFINITE, Value, kind_of, restored
 from ockham.fields import EXACT
 from ockham.record.folder import RunFolder, read_file
+from ockham.record.lines import json_of
 
 _GAUGES = frozenset(GAUGES)
 _OBJECTS = ("given", "measured", "left", "seconds")
@@ -52,8 +51,8 @@ class Recorded:
         """
         if self._data is None:
             try:
-                self._data = orjson.loads(self.line)["data"]
-            except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+                self._data = json_of(self.line)["data"]
+            except (ValueError, KeyError, TypeError) as error:
                 raise CannotJudgeError(
                     f"a decision that cannot be replayed: {self.line[:80]!r} ({error})"
                 ) from None
@@ -110,7 +109,7 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
             pending.append(Recorded(line, int(front[1]), line[front.end() :], None))
             continue
         try:
-            event = orjson.loads(line)
+            event = json_of(line)
             kind, data = kind_of(event["type"]), event["data"]
             if kind == "decision.made":
                 pending.append(Recorded(line, data["sequence"], b"", data))
@@ -121,7 +120,7 @@ def read(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
                 trigger = data["trigger"]
             elif kind == "plugin_state.recorded":
                 yield frame_of(folder, data)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise CannotJudgeError(
                 f"{folder.path}: a line that cannot be replayed: {line[:80]!r} ({error})"
             ) from None
@@ -183,7 +182,7 @@ def frame_of(folder: RunFolder, data: Mapping[str, Any]) -> Frame:
     """A key frame with its state, from the line or from its blob."""
     state = data["state"]
     if state is None:
-        state = orjson.loads(read_file(folder.blob(data["state_sha256"])))
+        state = json_of(read_file(folder.blob(data["state_sha256"])))
     if not type(data["sequence"]) is type(data["iter_num"]) is int or not isinstance(data["trigger"], str):
         raise TypeError("sequence and iter_num are whole numbers, trigger is a word")
     if not isinstance(state, dict) or not all(isinstance(kept, dict) for kept in state.values()):

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from ockham.errors import CannotJudgeError
 from ockham.record.folder import RunFolder, open_file, read_file
+from ockham.record.lines import json_of
 from ockham.replay.steps import STARTS, Frame, frame_of
 
 
@@ -123,6 +122,6 @@ def _frame(folder: RunFolder, line: bytes) -> Frame:
 
 def _data(line: bytes) -> dict[str, Any]:
     try:
-        return dict(orjson.loads(line)["data"])
+        return dict(json_of(line)["data"])
     except (KeyError, TypeError, ValueError) as error:  # a text is no pairs either
         raise CannotJudgeError(f"a line that is no event of ours: {line[:80]!r} ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -11,11 +12,13 @@ import orjson
 import pytest
 
 from ockham.catalog import Catalog
-from ockham.errors import CannotJudgeError
+from ockham.errors import CannotJudgeError, OckhamError
 from ockham.record.folder import RunFolder, open_file
 from ockham.record.note import signer
 from ockham.record.report import MOST_FINDINGS, NOTES
 from ockham.record.verify import verify_run
+from ockham.replay.path import path_of
+from ockham.replay.report import replay_run
 from tests.made import made_run
 from tests.record.test_verify import edited, find, rewrite
 from tests.samples import lines
@@ -104,6 +107,47 @@ def test_values_that_once_ended_verify(run, kind, told, classes):
     rewrite(run, change)
     assert found_in(run) == classes
     assert verify_run(run).counts.get("gap", 0) <= MOST_FINDINGS
+
+
+@pytest.mark.parametrize("depth", [200, 254, 300, 900])
+@pytest.mark.parametrize("field", ["ext", "custom"])
+def test_nesting_is_judged_at_any_depth(run, field, depth):
+    """An open map may hold any; each library that reads or writes it has a limit of its own."""
+    nested = b'{"a":' * depth + b"1" + b"}" * depth
+    at = find(lines(run), "context.recorded")
+    part = b'"ext":' if field == "ext" else b'"given":{"custom":'
+    old, new = (b'"data":{', b'"data":{' + part + nested + b",") if field == "ext" else (
+        b'"given":{', part + nested + b","
+    )  # fmt: skip
+    rewrite(run, lambda found: [*found[:at], found[at].replace(old, new, 1), *found[at + 1 :]])
+    assert found_in(run)
+    with contextlib.suppress(OckhamError):
+        assert not replay_run(run, processes=1).identical or field == "ext"
+    with contextlib.suppress(OckhamError):
+        path_of(run)
+
+
+@pytest.mark.parametrize("kind", ["decision.made", "plugin_state.recorded", "run.started", "policy.loaded"])
+def test_nesting_in_other_events(run, kind):
+    """A finding, and replay has an answer or one error."""
+    at = find(lines(run), kind)
+    field = {
+        "decision.made": "changes",
+        "plugin_state.recorded": "state",
+        "run.started": "settings",
+        "policy.loaded": "plugins",
+    }[kind]
+    event = orjson.loads(lines(run)[at])
+    event["data"][field] = "HERE"
+    nested = b'{"a":' * 500 + b"1" + b"}" * 500
+    rewrite(
+        run, lambda found: [*found[:at], orjson.dumps(event).replace(b'"HERE"', nested), *found[at + 1 :]]
+    )
+    assert found_in(run)
+    with contextlib.suppress(OckhamError):
+        replay_run(run, processes=1)
+    with contextlib.suppress(OckhamError):
+        path_of(run)
 
 
 SOMETHING_ELSE = {

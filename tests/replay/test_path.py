@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import orjson
 import pytest
 
-from ockham.errors import CannotJudgeError, RunError
+from ockham.errors import CannotJudgeError, OckhamError, RunError
 from ockham.record.checkpoints import starting_point
 from ockham.record.folder import RunFolder
 from ockham.replay.path import backward_over_forward, path_of
 from ockham.run import Run
-from tests.made import pack
+from tests.made import made_run, pack
 from tests.replay.test_replay import tamper
 
 
@@ -130,4 +133,21 @@ def test_files_that_cannot_be_read(folder, monkeypatch):
     gone = folder.segments(1, 0)[0].with_name("gone.jsonl")
     monkeypatch.setattr(RunFolder, "segments", lambda *_: [gone])
     with pytest.raises(CannotJudgeError, match=r"cannot read .*/gone\.jsonl: No such file"):
+        path_of(folder)
+
+
+@pytest.mark.parametrize("clip", [[[]], "x"])
+def test_a_policy_whose_number_is_none(tmp_path, clip):
+    """Its bytes are canonical and have the digest that the log names: a stranger wrote both."""
+    made_run(tmp_path, batches=5)
+    folder = RunFolder(tmp_path, "a")
+    path = next((folder.path / "policies").iterdir())
+    content = json.loads(path.read_bytes())
+    content["hyperparameters"]["grad_clip"] = clip
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    digest = hashlib.sha256(canonical).hexdigest()
+    path.with_name(f"{digest}.json").write_bytes(canonical)
+    segment = folder.segments(1, 0)[0]
+    segment.write_bytes(segment.read_bytes().replace(path.stem.encode(), digest.encode()))
+    with pytest.raises(OckhamError, match="number that is none"):
         path_of(folder)
