@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 
 import pytest
 
+from ockham.cli import main
 from ockham.errors import BadInputError
 from ockham.policy import load_policy
 from ockham.study.arms import arms_of, completed
@@ -90,29 +93,41 @@ def test_the_table_by_hand(tmp_path):
     assert one.loss_pm is None
 
 
-def ablate(runs, *words):
+@pytest.fixture
+def ablate(monkeypatch, capsys):
+    """The verb in this process, its arms forked; how they are begun by themselves, the rerun below shows."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which the verb sets
+    monkeypatch.setattr(subprocess, "run", lambda program, **_: forked.run("ockham", *program[3:]))
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
-    return forked.run("ockham", "ablate", "--runs", str(runs), "-f", "csv", *sets, *words)
+
+    def typed(runs, *words):
+        monkeypatch.setattr(
+            sys, "argv", ["ockham", "ablate", "--runs", str(runs), "-f", "csv", *sets, *words]
+        )
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code, *capsys.readouterr()
+
+    return typed
 
 
-def test_a_study_trains_each_arm_once(tmp_path):
+def test_a_study_trains_each_arm_once(ablate, tmp_path):
     """Each arm is a run in the log; the same study again trains nothing, another one under its name is refused."""
     words = ["--data", str(text(tmp_path)), "--seeds", "5", "--arms", "none,only-gate"]
-    first = ablate(tmp_path / "runs", *words)
-    assert first.returncode == 0, first.stderr
-    rows = {row["arm"]: row for row in csv.DictReader(first.stdout.splitlines())}
+    status, first, told = ablate(tmp_path / "runs", *words)
+    assert status == 0, told
+    rows = {row["arm"]: row for row in csv.DictReader(first.splitlines())}
     assert set(rows) == {"none", "only-gate"}
     assert float(rows["none"]["update_rate"]) == 1.0
     assert float(rows["only-gate"]["compute"]) < 1.0
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"ablate.none.s5", "ablate.only-gate.s5"}
     seen = see(tmp_path / "runs", "ablate.only-gate.s5")
     assert seen.settings["seed"] == 5
-    again = ablate(tmp_path / "runs", *words)
-    assert again.stdout == first.stdout
+    assert ablate(tmp_path / "runs", *words)[1] == first
     assert [attempt for leg in seen.legs for attempt in {s.data["attempt"] for s in leg.steps}] == [1]
-    other = ablate(tmp_path / "runs", *words, "--set", "n_embd=32")
-    assert other.returncode == 2
-    assert "n_embd=16" in other.stderr
+    status, _, told = ablate(tmp_path / "runs", *words, "--set", "n_embd=32")
+    assert status == 2
+    assert "n_embd=16" in told
 
 
 def test_a_rerun_confirms_what_was_exact(tmp_path):
