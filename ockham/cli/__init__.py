@@ -17,9 +17,9 @@ import typer
 
 from ockham.cli.options import EXTRAS, RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
-from ockham.cli.output import plain
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
+from ockham.cli.text import plain
 from ockham.errors import BadInputError, OckhamError
 
 GROUPS = (

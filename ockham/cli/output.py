@@ -9,7 +9,6 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ockham.cli.text import formula_free, plain
 from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ OutputOption = Annotated[
 ]
 TERMINAL_ROWS = 200
 MOST_COLUMNS = 400
-_MAYBE_UNSEEN = re.compile(r"[^\x20-\x7e\t\n]")
 
 
 def write_rows(
@@ -100,6 +99,14 @@ def save(path: Path, data: bytes) -> None:
         raise BadInputError(f"cannot write {path}: {error.strerror}") from None
 
 
+def write_bytes(data: bytes) -> None:
+    """Bytes on stdout as they are; on a terminal as text."""
+    if sys.stdout.isatty():
+        sys.stdout.write(plain(data.decode("utf-8", "backslashreplace")))
+    else:
+        sys.stdout.buffer.write(data)
+
+
 def strict(value: Any) -> Any:
     """A value as strict JSON: non-finite numbers and times as strings, maps as objects."""
     if isinstance(value, decimal.Decimal):  # a literal such as 1.5 is one in DuckDB
@@ -132,24 +139,6 @@ def shown(value: Any) -> str:
     text = repr(value) if isinstance(value, float) else str(value)
     return "".join(
         c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
-    )
-
-
-def formula_free(text: str) -> str:
-    """A cell that a spreadsheet would run as a formula, as text; a number stays one."""
-    if text[:1] not in ("=", "+", "-", "@"):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return "'" + text
-    return text
-
-
-def plain(text: str) -> str:
-    """Lines as they may reach a terminal: a control character is written as JSON writes it, so that JSON stays itself."""
-    return _MAYBE_UNSEEN.sub(
-        lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text
     )
 
 

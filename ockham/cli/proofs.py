@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from ockham.cli.counter import EventCounter
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve
-from ockham.cli.output import FormatOption, save, shown
+from ockham.cli.output import FormatOption, save, shown, write_bytes
 from ockham.errors import RunError
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def pin(
     folder = _folder(runs, run)
     note = newest_heads(folder)
     if to is None and not git_tag:
-        sys.stdout.buffer.write(note)
+        write_bytes(note)
     if to is not None:
         save(to, note)
         typer.echo(f"pinned to {to}", err=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve, trusted
-from ockham.cli.output import OutputOption, plain, save, shown
+from ockham.cli.output import OutputOption, save, shown, write_bytes
+from ockham.cli.text import plain
 from ockham.errors import BadInputError
 
 RUNS = Path("runs")
@@ -124,6 +124,6 @@ def _check_growth(proof: bytes, pin: bytes, key: list[str] | None) -> None:
 
 def _write(proof: bytes, output: Path | None) -> None:
     if output is None:
-        sys.stdout.buffer.write(proof)
+        write_bytes(proof)
     else:
         save(output, proof)

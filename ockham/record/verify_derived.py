@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 from ockham.record.cover import beside, beside_bytes, covered, log_of, made_of, segment_of
 from ockham.record.folder import DERIVED, RunFolder, read_file
 from ockham.record.report import Report
-from ockham.record.snapshots import SCHEMAS, complete_lines, parquet_bytes, rows_of, rows_together, tables
+from ockham.record.snapshots import (
+    ROW_GROUP,
+    SCHEMAS,
+    complete_lines,
+    parquet_bytes,
+    rows_of,
+    rows_together,
+    tables,
+)
 
 _UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # overflow: a time that is no date
 
@@ -63,6 +71,10 @@ class _Claim:
         if self._file is None:
             self._file = pq.ParquetFile(self.path)
         while self._waiting.num_rows < count and self._group < self._file.num_row_groups:
+            if self._file.metadata.row_group(self._group).num_rows > ROW_GROUP:
+                raise ValueError(
+                    "a row group that no writer of ours makes: a few bytes may unfold into any memory"
+                )
             group = self._file.read_row_group(self._group)
             self._waiting = pa.concat_tables([self._waiting, group])
             self._group += 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from ockham.cli import _guarded, application
+from ockham.cli.output import write_bytes
 from ockham.errors import QueryError
 from ockham.record.derived import update
 from ockham.record.folder import DERIVED, RunFolder
@@ -82,3 +84,15 @@ def test_nothing_of_a_record_does(tmp_path, words):
     done = typed(tmp_path, f"odr {words} --dir {tmp_path / 'odr'}")
     assert "EVIL" in done.output or words.startswith("lint")
     assert unseen(done.output) == []
+
+
+def test_nothing_of_a_tree_head_does(tmp_path, capsysbinary, monkeypatch):
+    """A pin is whatever lies there, until somebody checks it; in a pipe it is the very bytes."""
+    made_run(tmp_path, batches=3)
+    head = RunFolder(tmp_path, "a").log(1, 0) / "checkpoint"
+    head.write_bytes(head.read_bytes() + EVIL.encode() + b"\xff")
+    write_bytes(head.read_bytes())
+    assert capsysbinary.readouterr().out == head.read_bytes()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write_bytes(head.read_bytes())
+    assert unseen(capsysbinary.readouterr().out.decode()) == []

@@ -253,6 +253,24 @@ def test_parquet_that_lies_with_its_sidecar_is_found(run):
     assert kinds(run) == {"derived"}
 
 
+def test_parquet_that_would_unfold_into_all_memory_is_not_unfolded(run, monkeypatch):
+    """A hundred thousand equal rows are a few bytes, and so are a billion: a row group of ours has 60,000 at most."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parquet = next((run.path / "decisions").rglob("*.parquet"))
+    row = pq.read_table(parquet, partitioning=None).slice(0, 1)
+    pq.write_table(row.take(pa.array([0] * 100_000)), parquet, row_group_size=10**9)
+    assert parquet.stat().st_size < 100_000
+    read = pq.ParquetFile.read_row_group
+    unfolded = []
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda *at: [unfolded.append(found := read(*at)), found][1]
+    )
+    assert "decisions" in next(f.place for f in verify_run(run).findings if f.kind == "derived")
+    assert max(group.num_rows for group in unfolded) < 1_000
+
+
 def test_parquet_with_a_time_that_is_no_date(run):
     """One flipped bit makes such: it is a finding and no traceback."""
     import pyarrow as pa
