@@ -10,7 +10,8 @@ from typing import Any
 from ockham.chain import PluginChain, base_knobs
 from ockham.errors import CannotJudgeError, OckhamError
 from ockham.event import Value, number
-from ockham.policy import Policy, policy_from_json
+from ockham.policy import HYPERPARAMETERS, Policy, policy_from_json
+from ockham.policy_file import hyperparameter
 from ockham.record.folder import RunFolder, read_file
 from ockham.record.lines import json_of
 from ockham.record.snapshots import complete_lines
@@ -36,6 +37,7 @@ def path_of(folder: RunFolder, rank: int = 0) -> list[Leg]:
     Raises:
         RunError: if there is no such run.
         CannotJudgeError: if log or policy can't be read, or nothing was recorded.
+        PolicyError: if the recorded policy is none.
 
     """
     folder.require()
@@ -82,11 +84,13 @@ def _leg(folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any],
         for item in read(folder, _lines(folder, attempt, rank))
         if isinstance(item, Step) and (cut is None or item.iter_num < cut)
     ]
-    parameters = policy.hyperparameters
-    try:
-        base = base_knobs(plugins, parameters)
-    except TypeError as error:
-        raise CannotJudgeError(f"the policy {revision} has a number that is none: {error}") from None
+    recorded = {**HYPERPARAMETERS, **policy.hyperparameters}
+    place = f"policy {revision}: "
+    parameters = {
+        **recorded,
+        **{key: hyperparameter(key, recorded[key], place) for key in HYPERPARAMETERS},
+    }
+    base = base_knobs(plugins, parameters)
     return Leg(policy, parameters, base, wants, dict(opening.get("settings", {})), steps)
 
 

@@ -136,18 +136,20 @@ def test_files_that_cannot_be_read(folder, monkeypatch):
         path_of(folder)
 
 
-@pytest.mark.parametrize("clip", [[[]], "x"])
-def test_a_policy_whose_number_is_none(tmp_path, clip):
+@pytest.mark.parametrize(
+    "given", [{"grad_clip": [[]]}, {"grad_clip": "x"}, {"evaluations": {}}, {"pull": []}]
+)
+def test_a_policy_whose_number_is_none(tmp_path, given):
     """Its bytes are canonical and have the digest that the log names: a stranger wrote both."""
     made_run(tmp_path, batches=5)
     folder = RunFolder(tmp_path, "a")
     path = next((folder.path / "policies").iterdir())
     content = json.loads(path.read_bytes())
-    content["hyperparameters"]["grad_clip"] = clip
+    content["hyperparameters"].update(given)
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     digest = hashlib.sha256(canonical).hexdigest()
     path.with_name(f"{digest}.json").write_bytes(canonical)
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(segment.read_bytes().replace(path.stem.encode(), digest.encode()))
-    with pytest.raises(OckhamError, match="number that is none"):
+    with pytest.raises(OckhamError, match=f"{next(iter(given))} takes"):
         path_of(folder)
