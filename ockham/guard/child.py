@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ockham.catalog import Catalog
-from ockham.errors import OckhamError
+from ockham.errors import CannotJudgeError, OckhamError
 
 MOST_COLUMNS = 2_000
 
@@ -39,7 +39,7 @@ def main(arguments: list[str], *, read_only: bool) -> int:
             readable or arguments[0], tables, only=arguments[5:] or None, locked=readable is None, spill=False
         )
     except OckhamError as error:
-        _answer(answers, {"error": str(error), "fatal": True}, b"")
+        _answer(answers, _refusal(error), b"")
         return 0
     if threads:
         catalog.connection.execute(f"set threads = {threads}")
@@ -67,7 +67,7 @@ def _asked(catalog: Catalog, request: dict[str, Any]) -> tuple[dict[str, Any], b
     try:
         table = catalog.sql(text, request["parameters"])
     except OckhamError as error:
-        return {"error": str(error)}, b""
+        return _refusal(error), b""
     except MemoryError:
         return {"error": "the query needs more memory than it may have"}, b""
     except pa.ArrowException as error:
@@ -79,6 +79,10 @@ def _asked(catalog: Catalog, request: dict[str, Any]) -> tuple[dict[str, Any], b
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table.slice(0, limit))
     return {"truncated": truncated}, sink.getvalue().to_pybytes()
+
+
+def _refusal(error: OckhamError) -> dict[str, Any]:
+    return {"error": str(error), "unreadable": isinstance(error, CannotJudgeError)}
 
 
 def _answer(out: BinaryIO, head: dict[str, Any], body: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
-from ockham.errors import QueryError
+from ockham.errors import CannotJudgeError, OckhamError, QueryError
 from ockham.guard.rules import check
 
 MEMORY_MB = 1_000
@@ -77,6 +77,7 @@ class Guard:
 
         Raises:
             QueryError: if the query is refused, fails, takes too long or too much memory.
+            CannotJudgeError: if a file of the runs cannot be read.
 
         """
         if self._child is None:
@@ -89,7 +90,7 @@ class Guard:
         }  # fmt: skip
         head, body = self._exchange(json.dumps(request).encode() + b"\n", self.timeout)
         if "error" in head:
-            raise QueryError(str(head["error"]))
+            raise _told(head)
         with pa.ipc.open_stream(body) as reader:
             return Answer(reader.read_all(), bool(head["truncated"]))
 
@@ -127,7 +128,7 @@ class Guard:
         head, _ = self._exchange(sizes + b"".join(sent.values()), START_SECONDS)
         if "error" in head:
             self.close()
-            raise QueryError(str(head["error"]))
+            raise _told(head)
         self._views, self.reader = list(head["ready"]), head["reader"]
 
     def _exchange(self, request: bytes, timeout: float) -> tuple[dict[str, Any], bytes]:
@@ -176,6 +177,11 @@ class Guard:
                 "the query ended the process that answers: it needs more memory or time than it may have"
             )
         return data
+
+
+def _told(head: Mapping[str, Any]) -> OckhamError:
+    """What the child could not do, as the error that whoever asks the catalog itself gets."""
+    return (CannotJudgeError if head.get("unreadable") else QueryError)(str(head["error"]))
 
 
 def _ipc(table: pa.Table) -> bytes:

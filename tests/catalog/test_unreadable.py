@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ockham.catalog import Catalog
 from ockham.catalog.files import policies_tables, runs_table
 from ockham.cli import application
-from ockham.errors import CannotJudgeError, QueryError
+from ockham.errors import CannotJudgeError
 from ockham.guard import Guard
 from ockham.record.derived import update
 from tests.samples import lines, log_folder
@@ -65,11 +65,11 @@ def broken_footer(path):
 
 @pytest.mark.parametrize("spoil", [junk, nothing, other_columns, broken_footer])
 def test_junk_gets_one_clear_error(run, spoil):
-    """Not a traceback, and no word of memory or time."""
+    """Not a traceback, and no word of memory or time; exit status 3 whatever asks."""
     spoil(parquet(run))
     with pytest.raises(CannotJudgeError, match=r"a Parquet file cannot be read .* makes it anew"):
         Catalog(run.runs)
-    with Guard(run.runs) as guard, pytest.raises(QueryError, match="a Parquet file cannot be read"):
+    with Guard(run.runs) as guard, pytest.raises(CannotJudgeError, match="a Parquet file cannot be read"):
         guard.query(COUNT)
 
 
