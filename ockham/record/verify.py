@@ -64,6 +64,8 @@ def verify_run(
             report.logs.append(check.finish())
             if beside is not None:
                 report.merge(beside.result())
+    if policies := {revision for check in checks.values() for revision in check.told.policies}:
+        report.count("policies", len(policies))  # once, however many logs name one
     pruned = frozenset().union(
         *(check.told.pruned for check in checks.values())
     )  # a later attempt prunes too

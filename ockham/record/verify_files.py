@@ -36,7 +36,6 @@ def check_story(folder: RunFolder, place: tuple[int, int], told: Told, report: R
 
 
 def _policy(folder: RunFolder, revision: str, sequence: int, report: Report) -> None:
-    report.count("policies")
     try:
         found = hashlib.sha256(read_file(folder.policy(revision))).hexdigest()
     except OSError:

@@ -15,6 +15,7 @@ from ockham.record.pin import newest_heads
 from ockham.record.repair import rebuild
 from ockham.record.verify import known_keys, verify_run
 from ockham.run import Run
+from tests.catalog.resumed import resumed_run
 from tests.made import made_run
 from tests.samples import lines
 
@@ -219,6 +220,12 @@ def test_a_policy_that_is_not_there_or_another(run):
     assert "policy missing" in kinds(run)
     path.unlink()
     assert "policy missing" in kinds(run)
+
+
+def test_a_policy_of_two_attempts_is_counted_once(tmp_path):
+    """One file, however many logs name it."""
+    resumed_run(tmp_path)
+    assert verify_run(RunFolder(tmp_path, "a")).checked["policies"] == 1
 
 
 def test_derived_files_are_derived(run):
