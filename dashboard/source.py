@@ -13,12 +13,10 @@ import pyarrow as pa
 import streamlit as st
 
 from ockham.catalog import Catalog
-from ockham.catalog.files import read_tail
-from ockham.catalog.listing import Listing
 from ockham.catalog.views import page_query, question
 from ockham.errors import CannotJudgeError, OckhamError
 from ockham.odr.tables import tables_of_folder
-from ockham.record.folder import RunFolder, list_runs
+from ockham.record.folder import list_runs
 
 RUNS = "OCKHAM_RUNS"
 ODR = "OCKHAM_ODR"
@@ -74,7 +72,7 @@ class Store:
         try:
             self._open()
         except CannotJudgeError:
-            self.broken = _broken(self.runs)
+            self.broken = _broken(self.runs, list_runs(self.runs))
             self._open()
 
     def _open(self) -> None:
@@ -86,7 +84,7 @@ class Store:
             self._generation += 1
             return
         if self.broken:
-            self.broken = _broken(self.runs)
+            self.broken = _broken(self.runs, [run for run in list_runs(self.runs) if run in self.broken])
             self._catalog.only = [run for run in list_runs(self.runs) if run not in self.broken]
         self._catalog.refresh()
 
@@ -99,13 +97,12 @@ def _files(folder: Path) -> list[tuple[str, int]]:
     )  # lint tells of links
 
 
-def _broken(runs: Path) -> dict[str, str]:
-    """Runs with a line that is no event, and where it stands."""
+def _broken(runs: Path, among: list[str]) -> dict[str, str]:
+    """Runs with a line that is no event or Parquet that is none, and where it stands."""
     found: dict[str, str] = {}
-    for run_id in list_runs(runs):
+    for run_id in among:
         try:
-            for segment in Listing().find([RunFolder(runs, run_id)]).segments:
-                read_tail(segment, None)
+            Catalog(runs, only=[run_id]).close()
         except CannotJudgeError as error:
             found[run_id] = str(error)
     return found

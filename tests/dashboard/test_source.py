@@ -11,6 +11,7 @@ import pytest
 
 from dashboard import frame, source
 from dashboard.source import Answer, Store
+from ockham.record.repair import rebuild
 from tests.made import made_run
 
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
@@ -45,6 +46,25 @@ def test_a_run_that_cannot_be_read_hides_no_other(tmp_path):
     assert runs_of(store) == ["good"]
     assert list(store.broken) == ["bad"]
     assert "bad" in store.broken["bad"]
+
+
+def junk(run) -> None:
+    """A Parquet file that is none, where the lines are good."""
+    next((run.folder.path / "decisions").rglob("*.parquet")).write_bytes(b"no Parquet" * 500)
+
+
+@pytest.mark.parametrize("spoil", [damage, junk])
+def test_a_run_is_back_once_it_is_mended(tmp_path, spoil):
+    """Junk in one run's Parquet hides no other run either."""
+    made_run(tmp_path, "good", batches=12)
+    bad = made_run(tmp_path, "bad", batches=12)
+    spoil(bad)
+    store = Store(tmp_path, tmp_path / "no-odr")
+    assert runs_of(store) == ["good"]
+    segment = bad.folder.segments(1, 0)[-1]
+    segment.write_bytes(segment.read_bytes().removesuffix(b"this is no event\n"))
+    rebuild(bad.folder)
+    assert runs_of(store) == ["bad", "good"]
 
 
 def test_a_run_that_breaks_while_pages_are_open_is_left_out(tmp_path):
