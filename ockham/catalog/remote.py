@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ _WANTED = re.compile(
 _ETAGS = "etags.json"
 
 
-def local_copy(runs: str | Path, cache: Path | None = None) -> Path:
+def local_copy(runs: str | Path, run: str = "", cache: Path | None = None) -> Path:
     """A folder to read: the given one, or for a URL its copy, brought up to date.
 
     Args:
         runs: a folder, or a URL of one.
+        run: only the runs whose IDs begin so are brought up to date; empty: all.
         cache: where the copy lies; default: in the user's cache folder.
 
     Raises:
@@ -52,7 +53,7 @@ def local_copy(runs: str | Path, cache: Path | None = None) -> Path:
 
         store, path = fsspec.core.url_to_fs(url)
         store.invalidate_cache()
-        _bring(store, path.rstrip("/"), root)
+        _bring(store, path.rstrip("/"), root, run)
     except ImportError as error:
         raise BadInputError(f"{url}: {error}; pip install 'ockham[s3]' for s3://") from None
     except (OSError, ValueError) as error:
@@ -71,14 +72,15 @@ def local_copy(runs: str | Path, cache: Path | None = None) -> Path:
     return root
 
 
-def _bring(store: Any, path: str, root: Path) -> None:
+def _bring(store: Any, path: str, root: Path, run: str) -> None:
     """Copy what is new or has changed; a name that could leave the folder is passed over."""
     there: dict[str, Mapping[str, Any]] = {}
-    for key, about in store.find(path, detail=True).items():
+    for key, about in _listed(store, path, run):
         run_id, _, rest = key[len(path) :].lstrip("/").partition("/")
         if RUN_ID.fullmatch(run_id) and _WANTED.fullmatch(rest):
             there[f"{run_id}/{rest}"] = about
-    known = _known(root)
+    held = _known(root)
+    known = {name: mark for name, mark in held.items() if name.startswith(run)}
     now = {name: _mark(about) for name, about in there.items()}
     # Segments last: by then it is known which of them Parquet stands for.
     for name in sorted(there, key=lambda n: (n.endswith(".jsonl"), n)):
@@ -97,7 +99,17 @@ def _bring(store: Any, path: str, root: Path) -> None:
     for name in set(known) - set(now):
         (root / name).unlink(missing_ok=True)
     if now != known:
-        write_durably(root / _ETAGS, orjson.dumps(now))
+        write_durably(root / _ETAGS, orjson.dumps({**{n: held[n] for n in held.keys() - known}, **now}))
+
+
+def _listed(store: Any, path: str, run: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every file of the runs whose IDs begin so; of the others only the folder's name is asked for."""
+    if not run:
+        yield from store.find(path, detail=True).items()
+        return
+    for folder in store.ls(path, detail=False):
+        if folder.rstrip("/").rsplit("/", 1)[-1].startswith(run):
+            yield from store.find(folder, detail=True).items()
 
 
 def _covered(root: Path, segment: str, size: int) -> bool:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ockham.cli.options import RunsOption
 from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
-from ockham.errors import BadInputError, QueryError
+from ockham.errors import BadInputError, CannotJudgeError, QueryError
+
+if TYPE_CHECKING:
+    from ockham.record.folder import RunFolder
 
 RUNS = Path("runs")
 _VIEWS = "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
@@ -57,7 +60,7 @@ def query(
 
     text = _text(sql, file)
     values = _values(parameters)
-    runs = local_copy(runs)
+    runs = local_copy(runs, run)
     only = _only(runs, run)
     if unsafe:
         write_table(_unsafe(text, values, runs, only), form, output)
@@ -107,7 +110,7 @@ def ask(
         write_rows(("name", "question", "parameters"), rows, form, output)
         return
     asked = question(name)
-    runs = local_copy(runs)
+    runs = local_copy(runs, run)
     only = _only(runs, run)
     values = {**({"run": only[0]} if only and "run" in asked.parameters else {}), **_values(parameters)}
     missing = [key for key in asked.parameters if key not in values]
@@ -160,7 +163,8 @@ def export(
 ) -> None:  # fmt: skip
     """Export all views, or the evidence of one run.
 
-    As one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from. With --evidence: the log, its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
+    As one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from. With --evidence: the log,
+    its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
 
     Examples:
       ockham export --to night-1.duckdb --run night-1
@@ -174,7 +178,7 @@ def export(
     from ockham.catalog.remote import local_copy
 
     chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
-    runs = local_copy(runs)
+    runs = local_copy(runs, run)
     count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
     manifest = "its table manifest" if chosen == "duckdb" else "manifest.json"
     typer.echo(f"{to}: {count} rows of {chosen}; {manifest} names the logs and where they stood", err=True)
@@ -188,8 +192,23 @@ def _evidence(runs: Path, run: str, to: Path) -> None:
 
     if not run:
         raise BadInputError("--evidence is of one run: say which with --run ID")
-    count = pack(RunFolder(runs, resolve(runs, run)), to, counted("packed", "files"))
+    folder = RunFolder(runs, resolve(runs, run))
+    count = pack(folder, to, counted("packed", "files"))
     typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run `python verify.py .`", err=True)
+    if not _is_sound(folder):
+        told = (
+            f"run {folder.run_id} does not verify; packed as it is: `ockham verify {folder.run_id}` says why"
+        )
+        typer.echo(told, err=True)
+
+
+def _is_sound(folder: RunFolder) -> bool:
+    from ockham.record.verify import verify_run
+
+    try:
+        return verify_run(folder, derived=False, jobs=None).sound
+    except CannotJudgeError:
+        return False
 
 
 def _text(sql: str, file: Path | None) -> str:

@@ -114,7 +114,7 @@ def why(
     from ockham.catalog.remote import local_copy
     from ockham.cli.why import story
 
-    folder = local_copy(runs)
+    folder = local_copy(runs, run)
     run_id = resolve(folder, run)
     for line in story(Catalog(folder, only=[run_id]), run_id, iteration):
         typer.echo(shown(line))

@@ -62,7 +62,7 @@ def test_a_run_on_s3_answers_as_the_folder_does(store, tmp_path):
     before = listing(store, "fleet")
 
     cache = tmp_path / "cache"
-    copy = local_copy("s3://fleet/runs", cache)
+    copy = local_copy("s3://fleet/runs", cache=cache)
     for sql in (
         "select * from decisions order by all",
         "select * exclude (created) from run_summary join runs using (run_id) order by all",
@@ -77,7 +77,7 @@ def test_a_run_on_s3_answers_as_the_folder_does(store, tmp_path):
     log.append("decision.made", decision(2), iter_num=2)
     log.close()
     put(store, runs, "fleet/runs")
-    again = Catalog(local_copy(Path("s3://fleet/runs"), cache))  # a Path has one slash left
+    again = Catalog(local_copy(Path("s3://fleet/runs"), cache=cache))  # a Path has one slash left
     assert again.rows("select max(iter_num) as last from decisions where run_id = 'b'") == [{"last": 2}]
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
@@ -86,11 +86,29 @@ def test_what_is_gone_there_goes_here(store, tmp_path):
     """A run that was deleted is not answered for any more."""
     made_run(tmp_path / "runs", "a", 5)
     put(store, tmp_path / "runs", "fleet/gone")
-    assert Catalog(local_copy("s3://fleet/gone", tmp_path / "c")).rows("select run_id from runs") == [
+    assert Catalog(local_copy("s3://fleet/gone", cache=tmp_path / "c")).rows("select run_id from runs") == [
         {"run_id": "a"}
     ]
     store.rm("fleet/gone/a", recursive=True)
-    assert Catalog(local_copy("s3://fleet/gone", tmp_path / "c")).rows("select run_id from runs") == []
+    assert Catalog(local_copy("s3://fleet/gone", cache=tmp_path / "c")).rows("select run_id from runs") == []
+
+
+def test_only_the_run_that_is_asked_for_is_brought(store, tmp_path):
+    """By its ID or a beginning; what was brought of others before stays, and counts as brought."""
+    for run_id in ("night-1", "night-2", "noon"):
+        made_run(tmp_path / "runs", run_id, 5)
+    put(store, tmp_path / "runs", "fleet/some")
+
+    def brought(run):
+        copy = local_copy("s3://fleet/some", run, tmp_path / "c")
+        return sorted(path.name for path in copy.iterdir() if path.is_dir())
+
+    assert brought("noon") == ["noon"]
+    assert brought("night-1") == ["night-1", "noon"]
+    assert brought("night") == ["night-1", "night-2", "noon"]
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "c").rglob("*.parquet")}
+    assert brought("") == ["night-1", "night-2", "noon"]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 def test_a_folder_is_itself(tmp_path):
@@ -102,7 +120,7 @@ def test_a_folder_is_itself(tmp_path):
 def test_a_store_that_cannot_be_read_is_one_line(store, tmp_path):
     """No such bucket."""
     with pytest.raises(BadInputError, match="cannot read s3://nowhere"):
-        local_copy("s3://nowhere-at-all/runs", tmp_path / "c")
+        local_copy("s3://nowhere-at-all/runs", cache=tmp_path / "c")
 
 
 def test_the_verbs_take_a_url(store, tmp_path, monkeypatch):

@@ -9,7 +9,9 @@ import sys
 import zipfile
 
 import pytest
+from typer.testing import CliRunner
 
+from ockham.cli import application
 from ockham.errors import BadInputError
 from ockham.record import evidence
 from ockham.record.evidence import pack
@@ -149,3 +151,19 @@ def test_one_file_at_a_time_is_read_and_told(packed, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         pack(folder, tmp_path / "b.zip", stop)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_the_verb_says_that_a_run_does_not_verify(packed, tmp_path):
+    """It is packed as it is: whoever packs knows it before the stranger does."""
+    shutil.copytree(packed / "runs", tmp_path / "runs")
+    segment = RunFolder(tmp_path / "runs", "a").segments(1, 0)[0]
+
+    def export(name):
+        words = ["export", "--evidence", "--run", "a", "--to", str(tmp_path / name)]
+        done = CliRunner().invoke(application(), ["--runs", str(tmp_path / "runs"), *words])
+        assert (done.exit_code, (tmp_path / name).is_file()) == (0, True)
+        return done.stderr
+
+    assert "verify;" not in export("good.zip")
+    segment.write_bytes(segment.read_bytes().replace(b'"iter_num":7', b'"iter_num":8', 1))
+    assert "run a does not verify; packed as it is" in export("changed.zip")
