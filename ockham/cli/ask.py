@@ -1,20 +1,17 @@
-"""Asking the log: query, ask, schema, export."""
+"""Asking the log: query, ask, schema; export stands in a file of its own."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption
+from ockham.cli.options import RunOption, RunsOption, odr_tables, only_run
 from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
-from ockham.errors import BadInputError, CannotJudgeError, QueryError
-
-if TYPE_CHECKING:
-    from ockham.record.folder import RunFolder
+from ockham.errors import BadInputError, QueryError
 
 RUNS = Path("runs")
 _VIEWS = "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
@@ -23,13 +20,12 @@ Parameters = Annotated[
     list[str] | None,
     typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of $NAME in the SQL; may be repeated.", show_default=False),
 ]  # fmt: skip
-Run = Annotated[
-    str, typer.Option("--run", help="Look at this run only (a unique beginning will do).", show_default=False)
-]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
+    from ockham.cli.export import export
+
     for verb in (query, ask, schema, export):
         app.command()(verb)
 
@@ -42,7 +38,7 @@ def query(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds at most.")] = 30.0,
     explain: Annotated[bool, typer.Option("--explain", help="Show the plan instead of the rows.")] = False,
     unsafe: Annotated[bool, typer.Option("--unsafe", help="No guard: all that DuckDB can do, on this machine. Refused in CI.")] = False,
-    run: Run = "",
+    run: RunOption = "",
     runs: RunsOption = RUNS,
     form: FormatOption = None,
     output: OutputOption = None,
@@ -61,13 +57,13 @@ def query(
     text = _text(sql, file)
     values = _values(parameters)
     runs = local_copy(runs, run)
-    only = _only(runs, run)
+    only = only_run(runs, run)
     if unsafe:
         write_table(_unsafe(text, values, runs, only), form, output)
         return
     from ockham.guard import Guard
 
-    with Guard(runs, _odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
+    with Guard(runs, odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
         answer = guard.query(text, values, explain=explain)
     if explain:
         typer.echo(answer.table.column(answer.table.num_columns - 1)[0].as_py())
@@ -80,7 +76,7 @@ def query(
 def ask(
     name: Annotated[str, typer.Argument(help="Name of a saved question; none lists them.")] = "",
     parameters: Parameters = None,
-    run: Run = "",
+    run: RunOption = "",
     engine: Annotated[
         str, typer.Option(help="duckdb, or spark for a fleet (ockham[spark] and Java 17).")
     ] = "duckdb",
@@ -111,18 +107,18 @@ def ask(
         return
     asked = question(name)
     runs = local_copy(runs, run)
-    only = _only(runs, run)
+    only = only_run(runs, run)
     values = {**({"run": only[0]} if only and "run" in asked.parameters else {}), **_values(parameters)}
     missing = [key for key in asked.parameters if key not in values]
     if missing:
         raise QueryError(f"question {name!r} wants -p {missing[0]}=VALUE: {asked.parameters[missing[0]]}")
     typer.echo(asked.question, err=True)
     if engine == "duckdb":
-        write_table(Catalog(runs, _odr_tables(), only=only).ask(name, **values), form, output)
+        write_table(Catalog(runs, odr_tables(), only=only).ask(name, **values), form, output)
         return
     from ockham.spark import SparkCatalog
 
-    fleet = SparkCatalog(runs, _odr_tables(), only=only, master=master)
+    fleet = SparkCatalog(runs, odr_tables(), only=only, master=master)
     try:
         write_table(fleet.ask(name, **values), form, output)
     finally:
@@ -152,63 +148,6 @@ def schema(
     if view not in names:
         raise BadInputError(f"no view {view!r}{nearest(view, names)}")
     write_table(catalog.sql(_COLUMNS, {"view": view}), form)
-
-
-def export(
-    to: Annotated[Path, typer.Option("--to", help="A .duckdb file, or a folder for Parquet or CSV.")],
-    form: Annotated[Literal["duckdb", "parquet", "csv"] | None, typer.Option("--format", "-f", help="Default: by the name.", show_default=False)] = None,
-    evidence: Annotated[bool, typer.Option("--evidence", help="The log of --run itself, with a verifier that is one file (zip).")] = False,
-    run: Run = "",
-    runs: RunsOption = RUNS,
-) -> None:  # fmt: skip
-    """Export all views, or the evidence of one run.
-
-    As one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from. With --evidence: the log,
-    its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
-
-    Examples:
-      ockham export --to night-1.duckdb --run night-1
-
-      ockham export --to shared/ -f csv
-    """
-    if evidence:
-        _evidence(runs, run, to)
-        return
-    from ockham.catalog.export import export_views
-    from ockham.catalog.remote import local_copy
-
-    chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
-    runs = local_copy(runs, run)
-    count = export_views(runs, to, chosen, _only(runs, run), _odr_tables())
-    manifest = "its table manifest" if chosen == "duckdb" else "manifest.json"
-    typer.echo(f"{to}: {count} rows of {chosen}; {manifest} names the logs and where they stood", err=True)
-
-
-def _evidence(runs: Path, run: str, to: Path) -> None:
-    from ockham.cli.counter import counted
-    from ockham.cli.options import resolve
-    from ockham.record.evidence import pack
-    from ockham.record.folder import RunFolder
-
-    if not run:
-        raise BadInputError("--evidence is of one run: say which with --run ID")
-    folder = RunFolder(runs, resolve(runs, run))
-    count = pack(folder, to, counted("packed", "files"))
-    typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run `python verify.py .`", err=True)
-    if not _is_sound(folder):
-        told = (
-            f"run {folder.run_id} does not verify; packed as it is: `ockham verify {folder.run_id}` says why"
-        )
-        typer.echo(told, err=True)
-
-
-def _is_sound(folder: RunFolder) -> bool:
-    from ockham.record.verify import verify_run
-
-    try:
-        return verify_run(folder, derived=False, jobs=None).sound
-    except CannotJudgeError:
-        return False
 
 
 def _text(sql: str, file: Path | None) -> str:
@@ -242,22 +181,9 @@ def _number(value: str) -> Any:
     return value
 
 
-def _only(runs: Path, run: str) -> list[str] | None:
-    from ockham.cli.options import resolve
-
-    return [resolve(runs, run)] if run else None
-
-
-def _odr_tables() -> dict[str, Any]:
-    """The records of ./odr, or of $OCKHAM_ODR, as tables; none where there is no such folder."""
-    from ockham.odr.tables import tables_of_folder
-
-    return tables_of_folder(Path(os.environ.get("OCKHAM_ODR", "odr")))
-
-
 def _unsafe(text: str, values: dict[str, Any], runs: Path, only: list[str] | None) -> Any:
     if os.environ.get("CI"):
         raise BadInputError("--unsafe is refused in CI")
     from ockham.catalog import Catalog
 
-    return Catalog(runs, _odr_tables(), only=only).sql(text, values or None)
+    return Catalog(runs, odr_tables(), only=only).sql(text, values or None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +25,9 @@ RunsOption = Annotated[
     Path, typer.Option("--runs", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True)
 ]
 
+RunOption = Annotated[
+    str, typer.Option("--run", help="Look at this run only (a unique beginning will do).", show_default=False)
+]
 KeyOption = Annotated[
     list[str] | None,
     typer.Option("--key", help="Verifier key that you trust, or a file that holds it.", show_default=False),
@@ -76,6 +80,23 @@ def resolve(runs: Path, beginning: str) -> str:
         else f"there: {', '.join(known[:8]) or 'none'}"
     )
     raise RunError(f"no run {beginning!r} in {runs}; {told}")
+
+
+def only_run(runs: Path, beginning: str) -> list[str] | None:
+    """The one run to look at, as `Catalog` takes it; None, which is all, where none is named.
+
+    Raises:
+        RunError: if none or more than one begins so.
+
+    """
+    return [resolve(runs, beginning)] if beginning else None
+
+
+def odr_tables() -> dict[str, Any]:
+    """The records of ./odr, or of $OCKHAM_ODR, as tables; none where there is no such folder."""
+    from ockham.odr.tables import tables_of_folder
+
+    return tables_of_folder(Path(os.environ.get("OCKHAM_ODR", "odr")))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ockham.errors import QueryError
+from ockham.errors import CannotJudgeError, QueryError
 from ockham.guard import Guard
 from tests.made import made_run
 
@@ -233,7 +233,7 @@ def test_an_unreadable_log_is_said_at_the_start(tmp_path):
     run = made_run(tmp_path, batches=5)
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b"garbage\n")
-    with Guard(tmp_path) as broken, pytest.raises(QueryError, match="is no event"):
+    with Guard(tmp_path) as broken, pytest.raises(CannotJudgeError, match="is no event"):
         broken.query("select 1")
 
 

@@ -1,0 +1,72 @@
+"""Taking the record elsewhere: export, of all views or of one run's evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ockham.cli.options import RunOption, RunsOption, odr_tables, only_run, resolve
+from ockham.errors import BadInputError, CannotJudgeError
+
+if TYPE_CHECKING:
+    from ockham.record.folder import RunFolder
+
+RUNS = Path("runs")
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="A .duckdb file, or a folder for Parquet or CSV.")],
+    form: Annotated[Literal["duckdb", "parquet", "csv"] | None, typer.Option("--format", "-f", help="Default: by the name.", show_default=False)] = None,
+    evidence: Annotated[bool, typer.Option("--evidence", help="The log of --run itself, with a verifier that is one file (zip).")] = False,
+    run: RunOption = "",
+    runs: RunsOption = RUNS,
+) -> None:  # fmt: skip
+    """Export all views, or the evidence of one run.
+
+    As one DuckDB file, or as Parquet or CSV files, with a manifest of the logs they come from. With --evidence: the log,
+    its proofs, policies and schemas, and a verifier for somebody who has nothing of ours.
+
+    Examples:
+      ockham export --to night-1.duckdb --run night-1
+
+      ockham export --to shared/ -f csv
+    """
+    if evidence:
+        _evidence(runs, run, to)
+        return
+    from ockham.catalog.export import export_views
+    from ockham.catalog.remote import local_copy
+
+    chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
+    runs = local_copy(runs, run)
+    count = export_views(runs, to, chosen, only_run(runs, run), odr_tables())
+    manifest = "its table manifest" if chosen == "duckdb" else "manifest.json"
+    typer.echo(f"{to}: {count} rows of {chosen}; {manifest} names the logs and where they stood", err=True)
+
+
+def _evidence(runs: Path, run: str, to: Path) -> None:
+    from ockham.cli.counter import counted
+    from ockham.record.evidence import pack
+    from ockham.record.folder import RunFolder
+
+    if not run:
+        raise BadInputError("--evidence is of one run: say which with --run ID")
+    folder = RunFolder(runs, resolve(runs, run))
+    count = pack(folder, to, counted("packed", "files"))
+    typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run `python verify.py .`", err=True)
+    if not _is_sound(folder):
+        told = (
+            f"run {folder.run_id} does not verify; packed as it is: `ockham verify {folder.run_id}` says why"
+        )
+        typer.echo(told, err=True)
+
+
+def _is_sound(folder: RunFolder) -> bool:
+    from ockham.record.verify import verify_run
+
+    try:
+        return verify_run(folder, derived=False, jobs=None).sound
+    except CannotJudgeError:
+        return False
