@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -58,8 +59,8 @@ class Answer:
 
     def rate(self, *, recorded: bool = False) -> float | None:
         """Update rate of finite batches, under the other policy or as recorded."""
-        place = 0 if recorded else 1
-        updated = sum(n for key, n in self.transitions.items() if key.split(">")[place] == "UPDATE")
+        finite = (row for row in self.rows if math.isfinite(row.task_loss))
+        updated = sum((row.recorded if recorded else row.whatif) == "UPDATE" for row in finite)
         return updated / self.finite if self.finite else None
 
     def saved(self, *, recorded: bool = False) -> float | None:

@@ -77,7 +77,8 @@ class _Question:
         self._count(ctx)
         self.chain.on_batch_start(ctx)
         verdict = ctx.updated
-        self.extra += int(verdict) - int(bool(recorded["updated"]))
+        if math.isfinite(ctx.task_loss):  # no other batch counts as an update, whatever a chain lets through
+            self.extra += int(verdict) - int(bool(recorded["updated"]))
         measure(ctx, step)
         self._count(ctx)
         self.chain.on_batch_end(ctx)

@@ -11,7 +11,7 @@ from ockham.record.folder import RunFolder
 from ockham.replay.answer import Answer
 from ockham.replay.path import path_of
 from ockham.replay.variants import with_settings
-from ockham.replay.whatif import whatif
+from ockham.replay.whatif import _Question, whatif
 from ockham.run import Run
 from tests.made import made_run
 
@@ -61,6 +61,19 @@ def test_a_shadow_run_says_what_acting_would_do(runs):
     assert answer.rate(recorded=True) == 1.0
     assert 0.5 <= answer.rate() <= 0.7
     assert answer.diverged_iter is not None
+
+
+def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
+    """A NaN that shadows let through is no update, recorded or asked about; and shifts no count of updates."""
+    made_run(tmp_path, "observe", 40, policy="observe", nan_at=5)
+    legs = legs_of(tmp_path, "observe")
+    assert whatif(legs, legs[-1].policy, "itself").rate(recorded=True) == 1.0
+    always = with_settings(load_policy("balanced"), ["gate.target=1"])
+    question = _Question(legs, always, "always", trust=True)
+    answer = question.answer_()
+    assert answer.transitions["UPDATE>SKIP"] == 1  # the NaN
+    assert answer.rate() == 1.0
+    assert question.extra == 0
 
 
 def test_a_policy_that_changes_no_weight_never_parts(runs):
