@@ -16,7 +16,7 @@ Leaving the block ends the run, valid and signed, whatever happened inside.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -24,7 +24,6 @@ from typing import Any, Literal, Self
 from ockham.chain import PluginChain, base_knobs, start_knobs
 from ockham.context import GAUGES, OccamContext
 from ockham.errors import (
-    CheckpointError,
     DataError,
     LogError,
     PluginError,
@@ -40,17 +39,16 @@ from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_
 from ockham.quotient import occam_quotient, performance_of
 from ockham.record.about import about
 from ockham.record.attempt import Attempt, last_policy_revision
-from ockham.record.checkpoints import STATE, Packed, StartingPoint, prune, snapshot_name, write_checkpoint
+from ockham.record.checkpoints import StartingPoint
 from ockham.record.counts import Counts
 from ockham.record.folder import RunFolder, new_run_id
+from ockham.record.keep import Kind, Pack, keep
 from ockham.record.lines import gauge_values
 from ockham.record.log import Place
 from ockham.record.peers import Gather, Peers
 from ockham.record.recorder import Recorder
 from ockham.record.subscribe import Consumer, Subscription, Subscriptions
 from ockham.record.tree_head import TreeHead
-
-Kind = Literal["accepted", "resume", "rollback", "anchor"]
 
 
 class Run:
@@ -327,7 +325,7 @@ class Run:
         self,
         ctx: OccamContext,
         kind: Kind,
-        pack: Callable[[Mapping[str, Any], Mapping[str, Any] | None], Packed],
+        pack: Pack,
     ) -> str:
         """Keep the present weights; returns the snapshot ID, which is the folder's name under `checkpoints/`.
 
@@ -345,32 +343,8 @@ class Run:
             CheckpointError: if the disk refuses, or nobody could go on from the files.
 
         """
-        head = self.peers.together(self.flush)
-        snapshot_id = snapshot_name(kind, ctx.iter_num, self.attempt.number)
-        metadata = {
-            "run_id": self.run_id, "attempt": self.attempt.number, "rank": self.peers.rank, "iter_num": ctx.iter_num,
-            "kind": kind, "policy_revision": self.policy.revision, "log_size": head.size, "log_root": head.root.hex(),
-        }  # fmt: skip
-        state = {**metadata, "run": self.state_dict()} if kind == "resume" else None
-        packed = pack(metadata, state)
-        if kind == "resume" and self.peers.rank == 0 and STATE not in packed.files:
-            raise CheckpointError(f"{snapshot_id}: a checkpoint to go on from keeps its state in {STATE!r}")
-        files = self.peers.first(lambda: write_checkpoint(self.folder.checkpoint(snapshot_id), packed.files))
-        if kind == "resume":
-            self._recorder.key_frame("CHECKPOINT", ctx.iter_num + 1)
-        if files is None:  # written by rank 0, whose log says so
-            return snapshot_id
-        saved = {
-            "iter_num": ctx.iter_num, "snapshot_id": snapshot_id, "kind": kind,
-            "decision_id": self.decision_id("accepted") if kind == "accepted" else None,
-            "weights_sha256": packed.weights_sha256, "files": files,
-            "log_size": head.size, "log_root": head.root.hex(),
-        }  # fmt: skip
-        self.attempt.log.append("checkpoint.saved", saved, iter_num=ctx.iter_num, urgent=True)
-        for old in prune(self.folder) if kind == "resume" else ():
-            pruned = {"iter_num": ctx.iter_num, "snapshot_id": old, "kind": kind, "reason_code": "NEWER_KEPT"}
-            self.emit("checkpoint.pruned", pruned, iter_num=ctx.iter_num)
-        return snapshot_id
+        revision, state = self.policy.revision, self.state_dict
+        return keep(self._recorder, ctx, kind, pack, policy_revision=revision, state=state)
 
     @property
     def last_iter(self) -> int:
@@ -432,19 +406,24 @@ class Run:
         return occam_quotient(performance_of(val_loss, kind, ctx.vocab_size), flops, megabytes)
 
     def _end_with(self, error: BaseException | None) -> None:
-        if error is None:
-            self.finish()
-        elif isinstance(error, PluginError):
+        if isinstance(error, PluginError):
             failed = {"iter_num": error.iter_num, "micro_step": 0, "plugin": error.plugin, "hook": error.hook,
                       "error_type": type(error.__cause__).__name__, "message": str(error.__cause__)[:4096]}  # fmt: skip
             self.attempt.fail(failed)
-            self.finish("PLUGIN_FAILED", str(error))
-        elif isinstance(error, (KeyboardInterrupt, SystemExit)):
-            self.finish("INTERRUPTED")
-        elif isinstance(error, RankError):
-            self.finish("RANK_DIVERGED" if isinstance(error, RankDivergedError) else "RANK_LOST", str(error))
-        else:
-            self.finish("FAILED", f"{type(error).__name__}: {error}")
+        self.finish(*_ending(error))
+
+
+def _ending(error: BaseException | None) -> tuple[str, str | None]:
+    """Reason code and sentence of a run that was left in this way."""
+    if error is None:
+        return "COMPLETED", None
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "INTERRUPTED", None
+    kinds = ((PluginError, "PLUGIN_FAILED"), (RankDivergedError, "RANK_DIVERGED"), (RankError, "RANK_LOST"))
+    for kind, reason_code in kinds:
+        if isinstance(error, kind):
+            return reason_code, str(error)
+    return "FAILED", f"{type(error).__name__}: {error}"
 
 
 def _choose(
