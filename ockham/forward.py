@@ -20,9 +20,8 @@ import platformdirs
 import stamina
 
 from ockham.errors import BadInputError, CannotJudgeError
-from ockham.event import kind_of
 from ockham.record.folder import RunFolder, write_durably
-from ockham.record.follow import Line, Log, RunReader
+from ockham.record.follow import Line, Log, RunReader, kind_in
 
 STRUCTURED = "application/cloudevents+json; charset=UTF-8"
 BATCHED = "application/cloudevents-batch+json; charset=UTF-8"
@@ -168,7 +167,7 @@ def forward(
         told: gets a line each time that the receiver can't be reached.
 
     Raises:
-        CannotJudgeError: if the receiver could not be reached in time; the cursor stands where it stopped.
+        CannotJudgeError: if the receiver could not be reached in time, or a line is no event; the cursor stands where it stopped.
         BadInputError: if the receiver refuses the events.
 
     """
@@ -179,7 +178,7 @@ def forward(
             follow and reader.ended()
         )  # asked before reading: what comes after it is read in the next round
         lines = reader.lines(batch)
-        wanted = [line for line in lines if not kinds or kind_of(orjson.loads(line.content)["type"]) in kinds]
+        wanted = [line for line in lines if _told_kind(folder, line) in kinds or not kinds]
         if wanted:
             _insist(receiver, [line.content for line in wanted], batch > 1, give_up, told)
             events, requests = events + len(wanted), requests + 1
@@ -189,6 +188,17 @@ def forward(
             return Sent(events, requests)
         else:
             time.sleep(POLL_SECONDS)
+
+
+def _told_kind(folder: RunFolder, line: Line) -> str:
+    """A batch is lines joined by commas: one that is no event of its own would put others' words into it."""
+    kind = kind_in(line.content)
+    if not kind:
+        place = f"event {line.sequence} of log {line.log[0]}-{line.log[1]} of run {folder.run_id!r}"
+        raise CannotJudgeError(
+            f"{place} is no event of ours, nothing is sent from there on; `ockham verify` says more"
+        )
+    return kind
 
 
 def _insist(

@@ -223,3 +223,33 @@ def test_the_verb(tmp_path, server, url, monkeypatch):
     )
     assert isinstance(odd.exception, BadInputError)
     assert RunFolder(tmp_path / "runs", "a").exists()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"type":"a","data":{}},{"type":"ockham.decision.made.v1","data":{"sequence":1}}',
+        b"run.finished", b"[]", b'{"type":7,"data":{}}', b'{"type":"run.finished"}', b"]",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kinds", [(), ("decision.made",)])
+def test_a_line_that_is_no_event_is_not_sent(tmp_path, server, url, odd, kinds):
+    """Joined with others it would be more than one event, or none: what stands before it has been sent."""
+    folder = run_folder(tmp_path)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    for i in range(4):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.close()
+    segment = folder.segments(1, 0)[0]
+    head, *rest = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([head, odd + b"\n", *rest]))
+    cursor = Cursor(tmp_path / "cursor", "a")
+    with (
+        Receiver(url) as receiver,
+        pytest.raises(CannotJudgeError, match="event 1 of log 1-0 of run 'a' is no event"),
+    ):
+        forward(folder, receiver, cursor, batch=1, kinds=kinds)
+    assert [sequence for *_, sequence in server.taken] == [0]
+    with Receiver(url) as receiver, pytest.raises(CannotJudgeError):
+        forward(folder, receiver, Cursor(tmp_path / "another", "a"), batch=100, kinds=kinds)
+    assert len(server.taken) == 1

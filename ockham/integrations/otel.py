@@ -84,7 +84,12 @@ class Collector:
 
         """
         self._answer = None
-        records = [self._record(line) for line in lines]
+        try:
+            records = [self._record(line) for line in lines]
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise BadInputError(
+                f"an event that is none of ours, so it is not exported: {error!r:.200}"
+            ) from None
         done = self._exporter.export(records) is LogRecordExportResult.SUCCESS
         answer: requests.Response | None = self._answer
         if answer is None:

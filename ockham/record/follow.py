@@ -133,7 +133,16 @@ class RunReader:
 
 def is_end(content: bytes) -> bool:
     """Whether a line is a run's end."""
-    return b"run.finished" in content and kind_of(orjson.loads(content)["type"]) == "run.finished"
+    return b"run.finished" in content and kind_in(content) == "run.finished"
+
+
+def kind_in(content: bytes) -> str:
+    """What a line tells of, such as `decision.made`; empty where it is no event: a stranger may have written it."""
+    try:
+        event = orjson.loads(content)
+        return kind_of(event["type"]) if isinstance(event["data"], dict) else ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _ends_there(folder: RunFolder, log: Log) -> bool:

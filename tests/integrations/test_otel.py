@@ -215,3 +215,12 @@ def test_the_verb(tmp_path, server, url, monkeypatch):
     assert "0 events in 0 requests" in again.stderr
     odd = CliRunner().invoke(application(), [*words[:-1], "ftp://x"])
     assert isinstance(odd.exception, BadInputError)
+
+
+@pytest.mark.parametrize(
+    "odd", [b'{"type":"x","data":{}}', b"[]", b"x", b'{"type":"x","data":{"attempt":"y"}}']
+)
+def test_what_is_no_event_is_not_exported(odd):
+    """A stranger's line: one error, before anything is sent."""
+    with Collector("http://127.0.0.1:9") as collector, pytest.raises(BadInputError, match="none of ours"):
+        collector.send([odd])

@@ -130,6 +130,7 @@ def test_the_end_is_found_before_what_sealed_its_segment(tmp_path, monkeypatch):
 def test_only_the_event_itself_is_an_end(folder):
     """Not one that speaks of it."""
     assert not is_end(b'{"type":"ockham.log.gap.v1","data":{"message":"no run.finished"}}')
-    assert is_end(b'{"type":"ockham.run.finished.v1"}')
+    assert is_end(b'{"type":"ockham.run.finished.v1","data":{}}')
+    assert not is_end(b"run.finished, and no event")
     assert not any(is_end(line) for line in lines(folder))
     assert events(folder)
