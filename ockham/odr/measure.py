@@ -20,6 +20,7 @@ from ockham.odr.report import result_json
 from ockham.odr.verdict import Judgement, judge
 from ockham.record.folder import RunFolder
 from ockham.record.ledger import say
+from ockham.record.links import refuse_links
 
 
 def pinned_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[Side, ...]:
@@ -69,7 +70,7 @@ def pack_record(record: Record, runs: Path) -> list[Path]:
     """Pack the pinned logs of a record beside it.
 
     Raises:
-        BadInputError: if a side is not pinned, not there, or its root is another one.
+        BadInputError: if a side is not pinned, not there, or its root is another one, or a link stands in the way.
 
     """
     cuts: list[Cut] = []
@@ -87,6 +88,7 @@ def pack_record(record: Record, runs: Path) -> list[Path]:
                 f"{record.claims.id}: the log of {side.run} has the root {one.root}, not the one named"
             )
         cuts.append(one)
+    refuse_links(record.file.parent / "evidence")
     files = [pack(one, record.file.parent / "evidence") for one in cuts]  # all or none
     registration = pack_registration(record, cuts, [runs])
     return files if registration is None else [*files, registration]

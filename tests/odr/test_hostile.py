@@ -14,6 +14,7 @@ from ockham.odr.check import check
 from ockham.odr.claims import Side, claims_of
 from ockham.odr.evidence import cut, event_of, pinned, policies_of
 from ockham.odr.lint import lint_folder
+from ockham.odr.measure import pack_record
 from ockham.odr.packed import unpack
 from ockham.odr.registration import _named_ledger
 from ockham.odr.tables import odr_tables
@@ -117,3 +118,13 @@ def test_a_cited_decision_is_one_by_its_schema(runs, numbers):
     found.claims = found.claims._replace(candidate=found.claims.candidate._replace(root=""))
     check(found, [runs], guarded, TODAY)
     assert "ODR403" in {f.code for f in found.findings}
+
+
+def test_nothing_is_packed_through_a_link(runs, tmp_path):
+    """A stranger's folder of records may have one in the place of `evidence`."""
+    file = put(runs.parent / "odr", record_text(runs))
+    (tmp_path / "elsewhere").mkdir()
+    (file.parent / "evidence").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OckhamError, match="is a link"):
+        pack_record(lint_folder(file.parent, TODAY)[0], runs)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
