@@ -22,7 +22,7 @@ def promises(table: pa.Table, name: str) -> alt.LayerChart:
     """A rate of each run beside what its policy promises; `name` is update or accept."""
     table = table.filter(pc.is_valid(table[f"{name}_rate"]))
     base = alt.Chart(table).transform_calculate(
-        where=f"!isValid(datum.{name}_low) ? 'nothing promised' : datum.{name}_in_band ? 'inside' : 'outside'"
+        where=f"!isValid(datum.{name}_in_band) ? 'not judged' : datum.{name}_in_band ? 'inside' : 'outside'"
     )
     y = alt.Y("run_id:N", title=None, sort=None, axis=alt.Axis(labelLimit=170))
     band = base.mark_bar(height=12, opacity=0.3, color=RELEASE).encode(
@@ -31,7 +31,7 @@ def promises(table: pa.Table, name: str) -> alt.LayerChart:
     where = {
         "inside": (RELEASE, "circle"),
         "outside": (SKIP, "cross"),
-        "nothing promised": (NEUTRAL, "diamond"),
+        "not judged": (NEUTRAL, "diamond"),  # nothing was promised, or the batches are too few
     }
     found = {None if v is None else bool(v) for v in table.column(f"{name}_in_band").to_pylist()}
     names = [n for n, v in zip(where, (True, False, None), strict=True) if v in found]

@@ -315,6 +315,26 @@ def test_the_quotient_of_a_resumed_run_is_its_last_attempts(tmp_path):
     assert row == {"val_loss": 2.0, "occam_quotient": ctx.occam_quotient}
 
 
+def test_few_batches_are_not_judged_by_a_band(tmp_path):
+    """A rate of 40 batches lies outside of a band by chance alone; one of 200 does not."""
+    for run_id, batches in (("few", 40), ("many", 200)):
+        made_run(tmp_path, run_id, batches=batches)
+    rows = Catalog(tmp_path).ask("bands").to_pylist()
+    judged = {row["run_id"]: (row["update_in_band"], row["accept_in_band"] is None) for row in rows}
+    assert judged == {"few": (None, True), "many": (True, False)}
+
+
+def test_a_line_that_a_crash_left_unfinished_is_no_gap(tmp_path):
+    """Nothing that was acknowledged is missing; events that the log itself misses are a gap."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        cut = {"kept_events": 1, "cut_bytes": 9, "cut_sha256": "0" * 64, "cut_file": "log/1-0/torn/0.9"}
+        run.emit("log.recovered", cut)
+    assert Catalog(tmp_path).ask("trouble").num_rows == 0
+    with Run(plugins=[], runs=tmp_path, run_id="b") as run:
+        run.emit("log.gap", {"from_attempt": 1, "from_sequence": 3, "reason_code": "ENOSPC", "count": 4})
+    assert Catalog(tmp_path).ask("trouble").to_pylist() == [{"run_id": "b", "kind": "gap", "n": 4}]
+
+
 def test_what_memory_accepts_in_shadow_is_no_checkpoint_to_cite(tmp_path):
     """Nothing was saved, so no decision record can lack it."""
     made_run(tmp_path, "a", batches=40, policy="observe")
