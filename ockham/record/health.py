@@ -88,7 +88,7 @@ def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
 def _locked(lock: Path) -> bool:
     """Whether a writer holds the lock; asked by a shared lock that is given back at once, so nothing is written."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would be waited for
     except FileNotFoundError:
         return False
     try:

@@ -121,7 +121,14 @@ def known_keys(texts: Sequence[str]) -> list[VerifierKey]:
         BadInputError: if one is none.
 
     """
-    return [parse_key(Path(text).read_text(encoding="utf-8") if _is_file(text) else text) for text in texts]
+    return [parse_key(_text(text) if _is_file(text) else text) for text in texts]
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"the key file {path} cannot be read: {error}") from None
 
 
 def _is_file(text: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ockham.errors import CannotJudgeError
@@ -9,7 +11,7 @@ from ockham.record.folder import RunFolder
 from ockham.record.health import health
 from ockham.run import Run
 from tests.made import made_run
-from tests.samples import lines
+from tests.samples import lines, log_folder
 
 
 def _files(folder):
@@ -64,3 +66,13 @@ def test_a_last_line_that_is_no_event(tmp_path, line):
         file.write(line + b"\n")
     with pytest.raises(CannotJudgeError, match="1-0: the last line is no event"):
         health(folder, 1, 0)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(tmp_path):
+    """Nor is what lies there a writer."""
+    folder = log_folder(tmp_path)
+    lock = folder.log(1, 0) / "lock"
+    lock.unlink(missing_ok=True)
+    os.mkfifo(lock)
+    assert not health(folder, 1, 0).writing

@@ -87,6 +87,8 @@ def test_the_exit_status_of_verify(tmp_path):
     assert status(run, "a") == 0
     assert status(run, "z") == 2
     assert status(run, "a", "--key", "x") == 2
+    (tmp_path / "key").write_bytes(b"\xff\xfe")
+    assert status(run, "a", "--key", str(tmp_path / "key")) == 2
     about = run.run_json.read_bytes()
     run.run_json.write_bytes(b"{}")
     assert status(run, "a") == 3
