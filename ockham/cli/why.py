@@ -9,7 +9,17 @@ from ockham.cli.output import shown
 from ockham.errors import BadInputError
 
 Row = Mapping[str, Any]
-HOOKS = ("batch", "on_evaluate", "on_consolidate")
+_CONTEXTS = "select * from contexts where run_id = $run and iter_num = $iter order by attempt, rank, sequence"
+_DECISIONS = """
+select d.*, r.meaning from decisions d left join plugin_uses u using (run_id, policy_revision, plugin)
+left join reason_codes r on r.plugin = u.use and r.reason_code = d.reason_code
+where d.run_id = $run and d.iter_num = $iter order by d.attempt, d.rank, d.sequence
+"""
+_FAILURES = """
+select attempt, data ->> '$.plugin' as plugin, data ->> '$.hook' as hook, data ->> '$.error_type' as error_type,
+    data ->> '$.message' as message
+from events where run_id = $run and iter_num = $iter and type = 'ockham.plugin.failed.v1' and rank = 0 order by attempt
+"""
 _WHEN = {"on_batch_start": "before the step", "on_batch_end": "after the step", "on_evaluate": "at the evaluation",
          "on_consolidate": "when the anchor moved"}  # fmt: skip
 
@@ -22,28 +32,25 @@ def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
 
     """
     where = {"run": run_id, "iter": iter_num}
-    contexts = catalog.rows(
-        "select * from contexts where run_id = $run and iter_num = $iter order by attempt, rank, sequence",
-        where,
-    )
-    if not contexts:
+    contexts, decisions, failures = (catalog.rows(sql, where) for sql in (_CONTEXTS, _DECISIONS, _FAILURES))
+    if not contexts and (decisions or failures):
+        yield f"Iteration {iter_num} of {run_id}: the run ended inside it, so its context was never recorded"
+        yield from _told([made for made in decisions if made["rank"] == 0])
+    elif not contexts:
         last = catalog.rows(
             "select max(iter_num) as last from contexts where run_id = $run", {"run": run_id}
         )[0]["last"]
         accepted = "it has none yet" if last is None else f"it has 0 to {last}"
         raise BadInputError(f"run {run_id!r} has no iteration {iter_num}: {accepted}")
-    decisions = catalog.rows(
-        "select d.*, r.meaning from decisions d left join plugin_uses u using (run_id, policy_revision, plugin) "
-        "left join reason_codes r on r.plugin = u.use and r.reason_code = d.reason_code "
-        "where d.run_id = $run and d.iter_num = $iter order by d.attempt, d.rank, d.sequence",
-        where,
-    )
     several = len({context["rank"] for context in contexts}) > 1
     for context in contexts:
         if several:
             yield f"Rank {context['rank']}"
         own = [d for d in decisions if _belongs(d, context)]
         yield from _batch(context, own) if context["hook"] == "batch" else _other(context, own)
+    for failed in failures:
+        what = f"failed in {failed['hook']} (attempt {failed['attempt']}): {failed['error_type']}: {failed['message']}"
+        yield f"  plugin {failed['plugin']} {what}"
 
 
 def _belongs(decision: Row, context: Row) -> bool:

@@ -14,6 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ockham.cli import application, live
+from ockham.errors import PluginError
+from ockham.plugin import OccamPlugin
+from ockham.plugins.gate import OckhamGatePlugin
+from ockham.run import Run
 from tests import forked
 from tests.made import made_run
 
@@ -152,6 +156,28 @@ def test_unsafe_is_refused_in_ci(runs):
     """And works on one's own machine."""
     assert ockham(runs, "query", "select version() v", "--unsafe", env={"CI": "true"}).returncode == 2
     assert ockham(runs, "query", "select version() v", "--unsafe", env={"CI": ""}).returncode == 0
+
+
+def test_why_tells_of_the_batch_that_a_run_ended_in(tmp_path):
+    """A plugin raised: no context was recorded, and what it had decided and said stands in the log."""
+
+    class Breaks(OccamPlugin):
+        def on_batch_end(self, ctx):
+            raise ValueError("no\nluck")
+
+    with (
+        pytest.raises(PluginError),
+        Run(plugins=[OckhamGatePlugin(2.0), Breaks()], runs=tmp_path, run_id="a") as run,
+    ):
+        run.end(run.batch(0, 3.0))
+    words = ["--runs", str(tmp_path), "why", "a"]
+    done = CliRunner().invoke(application(), [*words, "0"])
+    assert done.exit_code == 0
+    assert "gate, before the step: UPDATE because SURPRISING: 3 against 2" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("  plugin Breaks failed in on_batch_end (attempt 1): ValueError: no")
+    assert last.endswith("luck")
+    assert "no iteration 1" in str(CliRunner().invoke(application(), [*words, "1"]).exception)
 
 
 def test_why_tells_the_chain(runs):
