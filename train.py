@@ -23,7 +23,7 @@ import ockham
 from ockham import cli, nano
 
 if TYPE_CHECKING:
-    from ockham import OccamContext, Run, StartingPoint
+    from ockham import OccamContext, Policy, Run, StartingPoint
     from ockham.nano import ProgressLine, Ranks, Trainer
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
@@ -151,6 +151,9 @@ def main(
         with ranks.alike():
             ours, policys = nano.split_overrides(changed)
             start = starting(ranks, runs, run, resume=resume)
+            under: Policy | None = None  # on resume the one that the run was last under
+            if start is None or policy or preset:
+                under = ockham.load_policy(policy or preset or "balanced", policys)
             recorded = start.settings if start else {}
             chosen = nano.settings_from(size, ours, recorded or None, recipe=recipe)
         chosen, run = ranks.settle(chosen), run or ranks.shared(ockham.new_run_id())
@@ -163,7 +166,7 @@ def main(
                 nano.start_from_pretrained(trainer)
             told = {**asdict(trainer.settings), "threads": trainer.threads, "data": source and str(source)}
             attempt = ockham.Run(
-                policy or preset or None, overrides=policys, runs=runs, run_id=run, settings=told,
+                under, overrides=policys, runs=runs, run_id=run, settings=told,
                 facts=trainer.facts(), data=corpus.about, resumed=start, rank=ranks.rank,
                 world_size=ranks.world_size, gather=ranks.gather,
             )  # fmt: skip

@@ -64,7 +64,7 @@ class LogWriter:
         rank: from 0.
         policy_revision: stands in every decision and context.
         signer: signs the tree heads; None: the user's key.
-        segment_events: a segment ends after so many.
+        segment_events: a segment ends after so many, 2 or more: the event that says so is one of the next.
         queue_limit: events that may wait; then the trainer waits, and the time is counted.
 
     Raises:
@@ -84,6 +84,8 @@ class LogWriter:
         segment_events: int = 20_000,
         queue_limit: int = 65_536,
     ) -> None:
+        if segment_events < 2:
+            raise LogError(f"segment_events={segment_events}: 2 or more, as a seal is an event of the next")
         self.folder, self.attempt, self.rank = folder, attempt, rank
         self.path = folder.log(attempt, rank)
         self.blocked_seconds = 0.0
@@ -193,9 +195,7 @@ class LogWriter:
         synced = signed = time.monotonic()
         try:
             while True:
-                closing = (
-                    self._closing
-                )  # read before the queue: what is handed over before close() is written
+                closing = self._closing  # read before the queue: what came before close() is written
                 urgent = self._write_queue()
                 now = time.monotonic()
                 sign = urgent or self._hurry or closing or now - signed >= HEAD_SECONDS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ockham.errors import InvalidEventError, LogLockedError
+from ockham.errors import InvalidEventError, LogError, LogLockedError
 from ockham.event import Change, kind_of, number
 from ockham.record.folder import RunFolder
 from ockham.record.lines import StateRecord
@@ -219,3 +219,15 @@ def test_ids_are_the_ones_that_were_promised(folder: RunFolder, log):
     log.close()
 
     assert events(folder)[0]["id"] == promised
+
+
+@pytest.mark.timeout(20)
+def test_a_segment_holds_two_events_or_more(folder):
+    """With one, the seal of each segment would fill the next, without end."""
+    with pytest.raises(LogError, match="2 or more"):
+        LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=1)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=2)
+    writer.append("decision.made", decision(), iter_num=0)
+    writer.append("decision.made", decision(), iter_num=1)
+    writer.close()
+    assert [kind_of(event["type"]) for event in events(folder)] == ["decision.made"] * 2 + ["log.sealed"]
