@@ -6,7 +6,8 @@
 The same weights, memory and loop (train.py's own) in all blocks, so that what two processes have by chance does not count.
 `off`: forward, backward, step. `audit`: chain, log and signatures, every batch updated. `all`: and what preset balanced
 measures and does to the weights: drift, pull and ceiling, and KL on the watchdog's probe. CPU time of all threads; Parquet is
-written by a process of its own for every 20,000 events, timed afterwards and added.
+written by a process of its own for every 20,000 events, timed afterwards and added. The parts: what the trainer's own meter
+tells of a step's stages, and the CPU time of all threads but the loop's (the log's writer) less that of `off`.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class Turns:
     def __init__(self, trainer: Trainer, rounds: int) -> None:
         self.trainer, self.rounds = trainer, rounds
         self.spent: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
+        self.apart: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
         self.over, self._steps, self._anchor, self._wants = False, 0, None, dict[str, int]()
-        self._mode, self._began = "all", time.process_time()
+        self._mode, self._began = "all", _clocks()
 
     def show(self, iter_num: int, *_: object) -> None:
         """After each step under the chain; the first block of each kind is left out."""
@@ -63,11 +65,13 @@ class Turns:
                 f"round {len(self.spent['off']) - 1} of {self.rounds}, load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
-        self._steps, self._began = 0, time.process_time()
+        self._steps, self._began = 0, _clocks()
 
     def _told(self, mode: str) -> None:
-        self.spent[mode].append((time.process_time() - self._began) / BLOCK)
-        self._began = time.process_time()
+        all_threads, apart = ((now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True))
+        self.spent[mode].append(all_threads)
+        self.apart[mode].append(apart)
+        self._began = _clocks()
 
     def _plain(self, iter_num: int) -> None:
         for i in range(iter_num + 1, iter_num + 1 + BLOCK):
@@ -80,6 +84,12 @@ class Turns:
         ratios = [a / b for a, b in zip(self.spent[mode][1:], self.spent["off"][1:], strict=False)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         return middle, low, high
+
+
+def _clocks() -> tuple[float, float]:
+    """CPU seconds of all threads, and of all but this one."""
+    whole = time.process_time()
+    return whole, whole - time.thread_time()
 
 
 def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
@@ -111,6 +121,16 @@ def told(turns: Turns, parquet: float, events_a_step: float) -> Iterator[str]:
                f"with snapshots {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms")  # fmt: skip
 
 
+def parts(turns: Turns, recorded: int) -> str:
+    """Milliseconds a step of each part; of as many steps as it was part of."""
+    totals, watched = turns.trainer.meter.totals, BLOCK * len(turns.spent["all"])
+    writer = statistics.median(turns.apart["audit"][1:]) - statistics.median(turns.apart["off"][1:])
+    return (
+        f"parts, ms a step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
+        f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -135,6 +155,7 @@ def main() -> None:
         parquet, events = parquet_seconds(RunFolder(Path(runs), "o"))
     for line in told(turns, parquet, events / batches):
         print(line)
+    print(parts(turns, batches))
 
 
 if __name__ == "__main__":
