@@ -123,7 +123,7 @@ class Anchor:
 
     def _pull_on_host(self, strength: float, ceiling: float) -> torch.Tensor:
         """Each matrix is pulled while its difference is in the cache; the projection, rarely due, is a sweep of its own."""
-        distance = wide(self._distance(strength))
+        distance = wide(self._sweep(strength))
         raw = float(distance) * (1.0 - strength) / self.norm
         if math.isfinite(raw) and raw > ceiling:
             torch._foreach_lerp_([share(p.data) for p in self._matrices], self._anchored, 1.0 - ceiling / raw)
@@ -134,13 +134,15 @@ class Anchor:
         raw = distance * (1.0 - strength) / self.norm
         return (1.0 - strength) * min(1.0, ceiling / raw if raw > 0 and math.isfinite(raw) else 1.0)
 
-    def _distance(self, pull: float = 0.0) -> torch.Tensor:
-        """|theta - anchor|; on a CPU one matrix after the other, while it is in the cache: half of foreach's time.
+    def _distance(self) -> torch.Tensor:
+        """|theta - anchor|."""
+        return self._sweep(0.0) if self._on_host else self._norm(self.differences())
 
-        There `pull` times the difference is given up on the way.
+    def _sweep(self, pull: float) -> torch.Tensor:
+        """Take `pull` times the difference from each matrix; returns the distance before.
+
+        On a CPU, one matrix after the other, while it is in the cache: half of foreach's time.
         """
-        if not self._on_host:
-            return self._norm(self.differences())
         squares = []
         for parameter, anchored, apart in zip(self._matrices, self._anchored, self._apart, strict=True):
             weights = share(parameter.data)
