@@ -64,9 +64,11 @@ def _evidence(runs: Path, run: str, to: Path) -> None:
 
 
 def _is_sound(folder: RunFolder) -> bool:
+    from ockham.cli.counter import EventCounter
     from ockham.record.verify import verify_run
 
     try:
-        return verify_run(folder, derived=False, jobs=None).sound
+        with EventCounter() as counter:
+            return verify_run(folder, derived=False, jobs=None, progress=counter).sound
     except CannotJudgeError:
         return False
