@@ -9,10 +9,7 @@ import streamlit as st
 from dashboard.source import ask, or_error
 
 WIDTH = 146  # six of them side by side on a laptop, two on a phone
-BATCHES, EVALUATIONS = (
-    200,
-    20,
-)  # from which a rate says something; attention.sql and `ockham train` have the same
+BATCHES, EVALUATIONS = 200, 20  # a rate of fewer says nothing: attention.sql, bands.sql, `ockham train` too
 
 
 def percent(value: float | None, form: str = ".1%") -> str:

@@ -92,9 +92,8 @@ class Store:
 def _files(folder: Path) -> list[tuple[str, int]]:
     if not folder.is_dir():
         return []
-    return sorted(
-        (path.name, path.lstat().st_mtime_ns) for path in folder.glob("*.md")
-    )  # lint tells of links
+    records = folder.glob("*.md")  # of dead links too: lint tells of them
+    return sorted((path.name, path.lstat().st_mtime_ns) for path in records)
 
 
 def _broken(runs: Path, among: list[str]) -> dict[str, str]:

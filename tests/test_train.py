@@ -197,7 +197,10 @@ def test_gradient_accumulation_has_a_verdict_for_each_micro_batch(tmp_path):
         (["--set", "gate.target=much"], "takes a number"),
         (["--set", "max_itres=1"], "did you mean 'max_iters'"),
         (["--data", "/nowhere/at/all"], "no data at"),
-        (["--preset", "balancd", "--data", "/nowhere/at/all"], "did you mean 'balanced'"),  # told before data is read
+        (
+            ["--preset", "balancd", "--data", "/nowhere/at/all"],
+            "did you mean 'balanced'",
+        ),  # told before data is read
         (["--set", "block_size=4000"], "tokens, and a block takes 4000"),
         (["--run", "../escape"], "is not allowed"),
         (["--run", "UPPER"], "is not allowed"),
