@@ -205,15 +205,22 @@ def _band(document: Document, key: str, value: Any) -> list[float]:
 def _mapping(document: Document, loaded: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = loaded.get(key, {})
     if not isinstance(value, Mapping):
-        raise PolicyError(f"{document.place(key)}{key} takes a mapping, got {type(value).__name__}")
+        raise PolicyError(f"{document.place(key)}{key} takes a mapping, got {_kind(value)}")
     return value
 
 
 def _text(document: Document, loaded: Mapping[str, Any], key: str, default: str) -> str:
     value = loaded.get(key, default)
     if not isinstance(value, str):
-        raise PolicyError(f"{document.place(key)}{key} takes text, got {type(value).__name__} {value!r}")
+        raise PolicyError(f"{document.place(key)}{key} takes text, got {_kind(value)} {value!r}")
     return value.strip()
+
+
+def _kind(value: Any) -> str:
+    """A type by the name that YAML has for it, not by that of the class which the parser made."""
+    if isinstance(value, Mapping):
+        return "mapping"
+    return "list" if isinstance(value, list) else type(value).__name__
 
 
 def _note_places(document: Document, path: Path, node: Any, above: tuple[str, ...]) -> None:

@@ -54,12 +54,12 @@ def _find(name_or_path: Any, beside: Path | None = None) -> Path:
     path = Path(text) if beside is None else beside / text
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
         known = preset_names()
-        what = (
-            f"no policy file {text!r:.200}"
-            if path.suffix in (".yaml", ".yml")
-            else f"no preset {text!r:.200}{nearest(text, known)}"
-        )
-        raise PolicyError(f"{what}; presets: {', '.join(known)}")
+        presets = f"presets: {', '.join(known)}"
+        if os.path.isdir(path) or path.suffix in (".yaml", ".yml"):  # noqa: PTH112 - as above
+            raise PolicyError(f"no policy file {text!r:.200}; {presets}")
+        close = nearest(text, known)
+        told = f"{close}; {presets}" if "did you mean" in close else f"; {presets}"
+        raise PolicyError(f"no preset {text!r:.200}{told}")
     return path
 
 

@@ -129,7 +129,8 @@ def test_an_override_that_cannot_be_is_one_clear_line(override, told):
         ("shadow: 'no'\n", ":1: shadow takes true or false, got str 'no'"),
         ("plugins:\n  gate: {shadow: 'no'}\n", ":2: gate.shadow takes true or false, got str 'no'"),
         ("plugins:\n  gate: 0.5\n", ":2: plugin 'gate' takes a mapping of settings"),
-        ("plugins: [gate]\n", ":1: plugins takes a mapping"),
+        ("plugins: [gate]\n", ":1: plugins takes a mapping, got list"),
+        ("name: [3]\n", ":1: name takes text, got list [3]"),
         ("name: 3\n", ":1: name takes text, got int 3"),
         ("name: ''\n", "name"),
         ("- a\n", ":1: a policy is a mapping"),
@@ -174,8 +175,15 @@ def test_a_file_that_would_blow_up_is_refused(written, text, told):
 @pytest.mark.parametrize("name", ["balancd", "nothing.yaml", ".", "", "a\0b", "x" * 5_000])
 def test_a_policy_that_is_not_there_is_answered_with_those_that_are(name):
     """Nearest name for a preset, the list for a file."""
-    with pytest.raises(PolicyError, match="presets: adapt, balanced"):
+    with pytest.raises(PolicyError, match="presets: adapt, balanced") as caught:
         load_policy(name)
+    assert str(caught.value).count("exploratory") == 1
+
+
+def test_a_folder_is_no_policy_file(tmp_path):
+    """A path is never taken for the misspelt name of a preset."""
+    with pytest.raises(PolicyError, match="no policy file"):
+        load_policy(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -182,11 +182,17 @@ def settings_from(
     asked: dict[str, Any] = dict(recipe_settings(recipe)) if recipe else {}
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
-        if not equals or name not in known or name == "size":
-            close = nearest(name, known)
+        if name == "size":
+            raise BadInputError(
+                f"--set {override!r}: the size is said by --size, which may stand beside --set"
+            )
+        if name not in known:
+            close = nearest(name, {*known} - {"size"})
             raise BadInputError(
                 f"--set {override!r}: no setting {name!r}{close}; the policy's are written plugin.setting=value"
             )
+        if not equals:
+            raise BadInputError(f"--set {override!r}: a value was expected, as in {name}=VALUE")
         asked[name] = _read(name, text, known[name])
     if base is not None:
         values = {name: value for name, value in base.items() if name in known}

@@ -24,12 +24,14 @@ def test_sizes_build_on_each_other():
         (["learning_rate=nan"], "learning_rate takes a number"),
         (["learning_rate=fast"], "learning_rate takes a number"),
         (["dtype=float8"], "one of auto, float32, bfloat16"),
-        (["max_iters"], "no setting"),
+        (["max_iters"], "a value was expected, as in max_iters=VALUE"),
+        (["max_itres"], "did you mean 'max_iters'"),
         (["n_head=3"], "multiple of n_head"),
         (["max_iters=0"], "greater than 0"),
         (["dropout=1.0"], "under 1"),
         (["threads=-1"], "must not be negative"),
-        (["size=micro"], "no setting"),
+        (["size=micro"], "said by --size"),
+        (["sizes=micro"], "no setting 'sizes'; (?!did you mean 'size')"),
     ],
 )
 def test_bad_settings_are_named(overrides, told):
