@@ -37,6 +37,7 @@ GROUPS = (
     "doctor",
 )
 INTERRUPTED = 130
+INTERRUPTED_QUERY = "Query interrupted"  # the RuntimeError in which DuckDB ends a query at Ctrl-C
 
 
 def application() -> typer.Typer:
@@ -85,7 +86,7 @@ def _print_version(wanted: bool) -> None:
 
 def main() -> NoReturn:
     """Entry point of the `ockham` command."""
-    _guarded(application())
+    _guarded(application)
 
 
 def run(function: Callable[..., Any]) -> NoReturn:
@@ -93,7 +94,7 @@ def run(function: Callable[..., Any]) -> NoReturn:
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     app.command()(function)
     _keep_examples(app)
-    _guarded(app)
+    _guarded(lambda: app)
 
 
 def _keep_examples(app: typer.Typer) -> None:
@@ -107,14 +108,14 @@ def _keep_examples(app: typer.Typer) -> None:
             _keep_examples(group.typer_instance)
 
 
-def _guarded(app: typer.Typer) -> NoReturn:
+def _guarded(made: Callable[[], typer.Typer]) -> NoReturn:
     """One clear line for every error that is ours, the status that its class says, and 130 for Ctrl-C."""
     os.environ["PYTHONSAFEPATH"] = (
         "1"  # or each Python process begun from here looks into the working folder first
     )
     try:
         try:
-            app()
+            made()()
         finally:
             sys.stdout.flush()
     except SystemExit as leaving:
@@ -134,7 +135,9 @@ def _guarded(app: typer.Typer) -> NoReturn:
             raise
         typer.echo(f'ockham: {error.name} is not installed: pip install "ockham[{extra}]"', err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not isinstance(error, KeyboardInterrupt) and str(error) != INTERRUPTED_QUERY:
+            raise
         typer.echo("ockham: interrupted", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `| head` has seen enough

@@ -1,0 +1,57 @@
+"""Ctrl-C: one line at most and status 130, wherever it comes; never a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+
+import duckdb
+import pytest
+
+from ockham import __main__, cli
+
+
+def interrupt(*_ignored):
+    raise KeyboardInterrupt
+
+
+def test_while_the_command_is_being_imported(monkeypatch):
+    """The package of the verbs takes most of the time that `ockham` needs to begin."""
+    monkeypatch.delitem(sys.modules, "ockham.cli")
+    monkeypatch.delattr("ockham.cli")
+    monkeypatch.setattr(importlib.machinery.SourceFileLoader, "exec_module", interrupt)
+    with pytest.raises(SystemExit) as left:
+        __main__.main()
+    assert left.value.code == cli.INTERRUPTED
+
+
+def test_while_the_verbs_are_being_imported(monkeypatch, capsys):
+    """Each group of verbs is a module of its own."""
+    monkeypatch.setattr(cli.importlib, "import_module", interrupt)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert (left.value.code, capsys.readouterr().err) == (cli.INTERRUPTED, "ockham: interrupted\n")
+
+
+def test_within_a_query(monkeypatch, capsys):
+    """DuckDB makes a RuntimeError of it."""
+
+    def asking():
+        threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+        duckdb.sql("select count(*) from range(100000000) a, range(1000) b").fetchall()
+
+    with pytest.raises(SystemExit) as left:
+        cli._guarded(lambda: asking)
+    assert (left.value.code, capsys.readouterr().err) == (cli.INTERRUPTED, "ockham: interrupted\n")
+
+
+def test_another_error_is_not_taken_for_it():
+    """What is a fault of ours keeps its traceback."""
+
+    def failing():
+        raise RuntimeError("out of cheese")
+
+    with pytest.raises(RuntimeError, match="cheese"):
+        cli._guarded(lambda: failing)
