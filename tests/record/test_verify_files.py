@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 
 import pytest
 
 import tests.made
-from ockham.record.checkpoints import Packed
+from ockham.record.checkpoints import Packed, write_checkpoint
+from ockham.record.folder import RunFolder
 from ockham.record.log import LogWriter
+from ockham.record.merkle import leaf_hash
 from ockham.record.note import signer
+from ockham.record.report import Finding, Report
 from ockham.record.verify import verify_run
-from ockham.record.verify_files import MOST_HEADER_BYTES, metadata_of
+from ockham.record.verify_files import MOST_HEADER_BYTES, check_story, metadata_of
+from ockham.record.verify_told import Told
 from tests.made import made_run
 from tests.odr.runs import FINISHED
 from tests.record.test_lineage import safetensors
-from tests.samples import REVISION, decision, run_folder
+from tests.samples import REVISION, decision, lines, run_folder
 
 
 def found_in(tmp_path, monkeypatch, data_of):
@@ -79,6 +84,114 @@ def test_decisions_at_the_end_that_belong_to_no_context(tmp_path, told, pending)
     report = verify_run(folder, keys=[signer().verifier], derived=False)
     found = [f.message for f in report.findings if "belong to no context" in f.message]
     assert found == ([f"{pending} decisions at the end belong to no context"] if pending else [])
+
+
+def told_of(folder, told, place=(2, 3)):
+    """What is found in what a log told."""
+    report = Report("a")
+    check_story(folder, place, told, report)
+    return report.findings
+
+
+def test_policies_are_held_against_their_names(tmp_path):
+    """In the order in which the log names them: one is missing, one is right, one is another one."""
+    folder = RunFolder(tmp_path, "a")
+    right, other = hashlib.sha256(b"{}").hexdigest(), "0" * 64
+    (folder.path / "policies").mkdir(parents=True)
+    for digest in (right, other):
+        folder.policy(digest).write_bytes(b"{}")
+    assert told_of(
+        folder,
+        Told(policies={f"sha256:{digest}": i for i, digest in ((8, other), (5, right), (3, "f" * 64))}),
+    ) == [
+        Finding("policy missing", f"policies/{'f' * 64}.json", "is missing", 3),
+        Finding("policy missing", f"policies/{other}.json", "has other bytes", 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("finished", "broken", "pending", "batches", "odd"),
+    [
+        (True, False, 3, 1, True),
+        (True, True, 3, 1, False),
+        (True, True, 3, 2, True),
+        (True, True, 3, 0, True),
+        (False, False, 3, 1, False),
+        (True, False, 0, 0, False),
+    ],
+)
+def test_only_what_broke_off_may_end_inside_a_batch(tmp_path, finished, broken, pending, batches, odd):
+    """And inside one only; a log without an end has been cut, which is said elsewhere."""
+    told = Told(finished=finished, broken=broken, pending=pending, pending_batches=batches)
+    said = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
+    assert told_of(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
+
+
+def test_a_checkpoint_that_no_decision_accepted_is_named(tmp_path):
+    """With what it names, and where the log does."""
+    saved = {
+        "snapshot_id": "accepted-7",
+        "kind": "accepted",
+        "decision_id": "d",
+        "iter_num": 7,
+        "sequence": 9,
+    }
+    assert told_of(RunFolder(tmp_path, "a"), Told(marks=[("d", 7), saved])) == []
+    assert told_of(RunFolder(tmp_path, "a"), Told(marks=[("d", 6), saved])) == [
+        Finding("checkpoint", "accepted-7", "names decision d, which accepted nothing at iteration 7", 9)
+    ]
+
+
+def test_each_checkpoint_is_looked_at(tmp_path):
+    """Of five, a pruned one, one of a name that is none, and one of a root that never was; none hides the next."""
+    folder = run_folder(tmp_path)
+    files = write_checkpoint(folder.checkpoint("resume-1"), {"a.bin": b"a", "b.bin": b"b"})
+    gone = [{**file, "name": "c.bin"} for file in files[:1]]
+    writer = LogWriter(folder, 2, 1, policy_revision=REVISION)
+    writer.append("decision.made", decision(0), iter_num=0)
+    writer.flush()
+    root = leaf_hash(lines(folder, 2, 1)[0]).hex()
+    for name, size, told in (
+        ("resume-0", 1, files),
+        ("Resume", 1, files),
+        ("resume-2", 1, gone),
+        ("resume-1", 1, files),
+        ("resume-1", 0, files),
+        ("resume-1", 99, gone + files),
+    ):
+        data = {
+            "iter_num": 1,
+            "snapshot_id": name,
+            "kind": "resume",
+            "decision_id": None,
+            "weights_sha256": root,
+        }
+        writer.append(
+            "checkpoint.saved", {**data, "files": told, "log_size": size, "log_root": root}, iter_num=1
+        )
+    pruned = {"snapshot_id": "resume-0", "kind": "resume", "iter_num": 1, "reason_code": "SUPERSEDED"}
+    writer.append("checkpoint.pruned", pruned, iter_num=1)
+    writer.close()
+    report = verify_run(folder, keys=[signer().verifier], derived=False)
+    place, said = "log/2-1", "checkpoint ID 'Resume' is not allowed: a-z, 0-9, '.', '_' and '-'"
+    assert [f for f in report.findings if f.kind in ("checkpoint", "tampering")] == [
+        Finding("checkpoint", place, said, 2),
+        Finding("checkpoint", "checkpoints/resume-2/c.bin", "is missing, or no regular file", 3),
+        Finding("tampering", "resume-1", "names a root of 0 events that the log never had", 5),
+        Finding("tampering", "resume-1", "names a root of 99 events that the log never had", 6),
+        Finding("checkpoint", "checkpoints/resume-1/c.bin", "is missing, or no regular file", 6),
+    ]
+    assert report.checked["checkpoint files"] == 8
+
+
+def test_a_root_that_the_log_lost_has_the_cause_of_the_loss(tmp_path):
+    """One changed line is one cause, whatever it breaks."""
+    folder = made_run(tmp_path, batches=40).folder
+    segment = folder.segments(1, 0)[0]
+    segment.write_bytes(segment.read_bytes().replace(b'"iter_num":0,', b'"iter_num":9,', 1))
+    found = [f for f in verify_run(folder, derived=False).findings if f.message.startswith("names a root")]
+    assert found
+    assert {f.cause for f in found} == {"the lines of log 1-0"}
 
 
 def header(value, size=None):
