@@ -6,7 +6,6 @@ What a segment's story begins with is found in the lines before it: behind a bat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,16 +41,13 @@ class Task(NamedTuple):
     world_size: int = 1  # ranks that began this attempt
 
 
-@dataclass
-class Judged:
+class Judged(NamedTuple):
     """What was found in one segment, and what the whole log needs of it."""
 
     report: Report
     told: Told
-    leaves: bytearray = field(default_factory=bytearray)  # 32 bytes a line
-    starts: list[int] = field(
-        default_factory=list
-    )  # where lines 0, 256, 512, ... of the log begin in the file
+    leaves: bytearray  # 32 bytes a line
+    starts: list[int]  # where lines 0, 256, 512, ... of the log begin in the file
 
 
 def judge(task: Task) -> Judged:
@@ -63,18 +59,17 @@ def judge(task: Task) -> Judged:
     before = _before(task)
     story.tell(task.first - len(before), before)
     story.begin(report)
-    judged = Judged(report, story.told)
+    leaves, starts = bytearray(), list[int]()
     sequence, offset = task.first, 0
     for raws in _chunks(segment):
         story.tell(sequence, lines.events(raws, sequence))
-        judged.leaves += b"".join(_leaves(raws))
+        leaves += b"".join(_leaves(raws))
         for at in range(-sequence % WIDTH, len(raws), WIDTH):
-            judged.starts.append(offset + sum(map(len, raws[:at])) + at)
+            starts.append(offset + sum(map(len, raws[:at])) + at)
         sequence, offset = sequence + len(raws), offset + sum(map(len, raws)) + len(raws)
     report.count("events", sequence - task.first)
-    judged.told = story.end()
     _tail(task, segment, offset, report)
-    return judged
+    return Judged(report, story.end(), leaves, starts)
 
 
 class LineCheck:

@@ -55,6 +55,15 @@ def test_a_line_is_its_event(folder):
     assert read(folder, spaced) == ((kind, id_, data), [Finding("tampering", PLACE, said, 4)])
 
 
+def test_decisions_and_contexts_are_read_at_once(folder, monkeypatch):
+    """One by one they cost three times as much, and the verdict is the same: nobody would notice."""
+    slowly = []
+    monkeypatch.setattr(LineCheck, "event", lambda _self, _raw, sequence: slowly.append(sequence))
+    found = lines(folder, 2, 1)
+    LineCheck(folder, 2, 1, folder.segments(2, 1)[0], Report("a")).events(found, 0)
+    assert slowly == list(range(600, len(found)))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
