@@ -97,7 +97,7 @@ def oq_trend(table: pa.Table) -> alt.LayerChart:
     """OQ relative to the first accepted candidate: what became of each, and the step of those that were kept."""
     base = alt.Chart(table).transform_filter("isValid(datum.gain)").encode(
         x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(format=",d")),
-        y=alt.Y("gain:Q", title="OQ against the first accepted", axis=alt.Axis(format="+.0%")),
+        y=alt.Y("gain:Q", title="OQ against the first accepted", axis=alt.Axis(format="+.2~%")),
     )  # fmt: skip
     kept = base.transform_filter("datum.accepted").mark_line(
         interpolate="step-after", color=UPDATE, strokeWidth=1.25

@@ -22,8 +22,19 @@ def promise(value: float | None, low: float | None, high: float | None, *, enoug
     if value is None or low is None or high is None:
         return None
     if not enough:
-        return f"promised {low * 100:.0f}-{high:.0%}"
+        return f"band {low * 100:.0f}-{high:.0%}"
     return f"{'inside' if low <= value <= high else 'outside'} {low * 100:.0f}-{high:.0%}"
+
+
+def beside_band(band: dict[str, Any], of: str) -> str | None:
+    """The same in words, of a row of `bands_of`, for `update` or `accept`; None where nothing is promised."""
+    value, low, high = (band.get(f"{of}_{name}") for name in ("rate", "low", "high"))
+    if value is None or low is None or high is None:
+        return None
+    promised = f"the promised {low:.0%} to {high:.0%}"
+    if band["batches"] < BATCHES or (of == "accept" and band["evaluations"] < EVALUATIONS):
+        return f"too few to judge against {promised}"
+    return f"{'inside' if low <= value <= high else 'outside'} {promised}"
 
 
 def first_row(name: str, run_id: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _one_legend(everything: dict[str, tuple[str, list[int]]]) -> tuple[dict[str,
         *(list(part) for part in zip(*everything.values(), strict=True)),
     )
     legend = TOP.copy()
-    legend.columns = 3  # as many as fit on a phone
+    legend.columns = 2  # as many as fit on a phone, `anchor moved` among them
     return (
         {"legend": legend, "scale": alt.Scale(domain=names, range=colours)},
         {"legend": legend, "scale": alt.Scale(domain=names, range=dashes)},

@@ -107,7 +107,7 @@ def draw() -> None:
         "What did compressor and limiter turn?",
         f"{sum(row['n'] for row in rows):,} decisions besides the gate's; most of them {rows[0]['plugin']} {rows[0]['reason_code']}."
         if rows
-        else "Nothing but the gate has decided anything.",
+        else "No plugin but the gate has decided anything within a batch.",
     )
     limits = span(str(run_id))
     if limits is None:

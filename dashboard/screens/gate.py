@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts, lanes
-from dashboard.figures import first_row
+from dashboard.figures import beside_band, first_row
 from dashboard.frame import chart, choose_run, follow, head, section
 from dashboard.source import ask, or_error
 from dashboard.tables import answered
@@ -19,19 +19,17 @@ if run_id is None:
 
 def answer(row: dict[str, Any]) -> str:
     """One sentence."""
-    rate, low, high, saved = (
-        row.get(name) for name in ("update_rate", "update_low", "update_high", "compute_saved")
-    )
+    rate, saved, beside = row.get("update_rate"), row.get("compute_saved"), beside_band(row, "update")
     if rate is None:
         return "No batch has been judged yet."
     if row.get("shadow_rate") is not None:
         told = (
             f"The gate only watched, in shadow: it would have updated {row['shadow_rate']:.1%} of the batches"
         )
-    elif low is None or high is None:
+    elif beside is None:
         told = f"{rate:.1%} of the finite batches updated; the policy promises no rate"
     else:
-        told = f"{rate:.1%} of the finite batches updated: {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%}"
+        told = f"{rate:.1%} of the finite batches updated: {beside}"
     if saved is None:
         return f"{told}."
     return f"{told}; {f'the skips saved {saved:.1%}' if saved > 0 else f'the chain cost {-saved:.1%}'} of the compute, measured."
@@ -63,8 +61,10 @@ def closeness() -> None:
                 "thresholds",
                 "Update rate at other fixed thresholds over the logged losses.",
             )
-    st.caption("What another policy would have decided on the same batches, plugin by plugin:")
-    st.code(f"ockham whatif {run_id} --set gate.target=0.4", language="bash")
+    dial = first_row("gate_dial", str(run_id)).get("dial")
+    if dial is not None:
+        st.caption("What another policy would have decided on the same batches, plugin by plugin:")
+        st.code(f"ockham whatif {run_id} --set {dial}", language="bash")
 
 
 def draw() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts
-from dashboard.figures import first_row
+from dashboard.figures import beside_band, first_row
 from dashboard.frame import chart, choose_run, follow, head, section
 from dashboard.source import Answer, ask, or_error
 from dashboard.tables import answered
@@ -22,9 +22,9 @@ def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
     if not row.get("candidates"):
         return "No checkpoint has been judged yet."
     told = f"{row['accepted']:,} of {row['candidates']:,} candidates {'would have been kept by a memory that only watched, in shadow' if row['shadow'] else 'were kept'}"
-    rate, low, high = (band.get(name) for name in ("accept_rate", "accept_low", "accept_high"))
-    if rate is not None and low is not None and high is not None:
-        told += f" ({rate:.1%}, {'inside' if low <= rate <= high else 'outside'} the promised {low:.0%} to {high:.0%})"
+    beside = beside_band(band, "accept")
+    if beside is not None:
+        told += f" ({band['accept_rate']:.1%}, {beside})"
     gain = row["gain"]
     return told + (
         f"; the last one's quotient is {gain:+.1%} against the first." if gain is not None else "."

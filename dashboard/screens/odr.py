@@ -85,7 +85,8 @@ def claims(constraints: pa.Table) -> None:
         return
     st.dataframe(
         [{"id": r["constraint_id"], "claim": r["text"], "must be": f"{r['op']} {r['threshold']:g} {r['unit'] or ''}" if r["threshold"] is not None else "",
-          "claimed value": r["claimed_value"], "measured": r["value"], "n": r["n"], "state": STATES.get(r["state"], r["state"]), "why": r["reason"]}
+          "claimed value": r["claimed_value"], "state": STATES.get(r["state"], r["state"]),
+          **({"measured": r["value"], "n": r["n"], "why": r["reason"] or ""} if r["state"] is not None else {})}
          for r in rows], hide_index=True, key=f"claims-{rows[0]['state']}",
     )  # fmt: skip
     with st.expander("SQL of each constraint"):

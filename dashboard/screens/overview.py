@@ -25,7 +25,9 @@ def attend(attention: Answer | None) -> None:
         if chosen:
             st.switch_page(f"screens/{chosen['page']}.py", query_params={"run": chosen["run_id"]})
     elif not store().broken:
-        st.text("Nothing: every run has ended, is finite, and keeps the rates that its policy promises.")
+        st.text(
+            "Nothing: every run has ended and is finite, and each that is long enough to be judged keeps the rates that its policy promises."
+        )
 
 
 def all_runs(summary: Answer) -> None:

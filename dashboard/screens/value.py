@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,14 @@ def cards(by: dict[str, Any]) -> None:
             )
 
 
-def rows_shown(rows: list[dict[str, Any]]) -> None:
+def command(rival: str | None, floor: float | None, hour: float | None, gigabyte: float | None) -> str:
+    """What to type for the same figures."""
+    given = {"--against": rival, "--floor": floor, "--price-per-hour": hour, "--price-per-gb": gigabyte}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["ockham", "roi", str(run_id), *options])
+
+
+def rows_shown(rows: list[dict[str, Any]], typed: str) -> None:
     """Every figure by how far it can be trusted, and the file of all."""
     for kind, meaning in KINDS.items():
         own = [row for row in rows if row["kind"] == kind]
@@ -153,7 +161,7 @@ def rows_shown(rows: list[dict[str, Any]]) -> None:
                 height="content",
             )
     table = pa.table({name: [shown(row[name]) for row in rows] for name in Row._fields})
-    answer = Answer(table, f"ockham roi {run_id}", {}, 0.0)
+    answer = Answer(table, typed, {}, 0.0)
     st.download_button(
         "CSV",
         lambda: csv_bytes(answer),
@@ -162,7 +170,7 @@ def rows_shown(rows: list[dict[str, Any]]) -> None:
         key="csv-value",
         on_click="ignore",
     )
-    st.code(f"ockham roi {run_id}", language="bash")
+    st.code(typed, language="bash")
 
 
 def page() -> None:
@@ -191,7 +199,7 @@ def page() -> None:
     with said:
         head(QUESTION, told(by))
     cards(by)
-    rows_shown(rows)
+    rows_shown(rows, command(rival, floor, hour, gigabyte))
 
 
 def shown(value: Any) -> str:

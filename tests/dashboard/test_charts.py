@@ -125,6 +125,22 @@ def test_a_line_that_only_hides_another_is_left_out():
     assert "highest" in str(lanes.lines(table.set_column(2, "b", [[3.0, 4.0]]), fields).to_dict())
 
 
+def test_small_gains_have_ticks_of_their_own(catalog):
+    """Whole percents would name five ticks of a gain of .2 % `+0%`."""
+    drawn = charts.oq_trend(asked(catalog, "memory_points")).to_dict()
+    assert drawn["layer"][0]["encoding"]["y"]["axis"]["format"] == "+.2~%"
+
+
+def test_what_was_missing_is_a_share_of_the_limit(catalog):
+    """Of each gate alike, or the nearest would not stand first: the quotient that was wanted is 1 + oq_limit baselines."""
+    missed = asked(catalog, "near_misses_of").to_pylist()
+    short = [row for row in missed if row["failed_gate"] == "efficiency"]
+    assert short
+    for row in short:
+        had, wanted = 1 + row["oq_improvement"], 1 + row["oq_limit"]
+        assert row["missing"] == pytest.approx(1 - had / wanted)
+
+
 def test_lanes_stand_on_one_axis(catalog):
     """Every lane keeps the same room for labels and the same iterations, so that one place is one iteration."""
     bins = asked(catalog, "run_bins", low=20, high=80)

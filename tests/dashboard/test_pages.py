@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import shutil
 
 import pytest
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
 
 from ockham import shipped
+from ockham.catalog import Catalog
+from ockham.cli import application
 from ockham.record.folder import RunFolder
 from ockham.record.note import signer
 from ockham.record.pin import newest_heads
@@ -90,7 +94,8 @@ def test_the_answer_is_this_runs(at, runs):
     """The numbers in the sentence are those of the chosen run."""
     assert "second" in at(runs, "run", run="second").text[0].value
     assert "40 batches" in at(runs, "run", run="second").text[0].value
-    assert "inside" in at(runs, "gate", run="first").text[0].value
+    rate = Catalog(runs).rows("select update_rate from run_summary where run_id = 'first'")[0]["update_rate"]
+    assert f"{rate:.1%} of the finite batches" in at(runs, "gate", run="first").text[0].value
 
 
 @pytest.mark.parametrize(
@@ -229,7 +234,34 @@ def test_value_is_open_until_somebody_says_what_is_good_enough(at, runs):
     assert "Open: nobody said" in test.text[0].value
     test.number_input(key="value-floor").set_value(9.0)
     assert "Yes: the floor was reached" in test.run().text[0].value
-    assert "NO: the floor was never reached" in at(runs, "value", run="first", floor="0.5").text[0].value
+    below = at(runs, "value", run="first", floor="0.5")
+    assert "NO: the floor was never reached" in below.text[0].value
+    assert below.code[-1].value == "ockham roi first --floor 0.5"
+
+
+@pytest.mark.parametrize("page", ["gate", "memory"])
+def test_a_rate_of_few_is_judged_on_no_page(at, runs, tmp_path, page):
+    """Overview, Run and `ockham train` say that 40 batches are too few; the page of the rate does too."""
+    assert "too few to judge against the promised" in at(runs, page, run="second").text[0].value
+    made_run(tmp_path, "long", batches=210, overrides=["gate.target=0.1"])
+    assert re.search(r"(in|out)side the promised", at(tmp_path, page, run="long").text[0].value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dial"),
+    [
+        ([], "gate.target=0.4"),
+        (["gate.mode=fixed", "gate.surprise_threshold=2"], "gate.surprise_threshold=1.8"),
+        (["gate.mode=calibrated", "gate.familiar_mean=3", "gate.familiar_sd=0.2"], "gate.z=0..2:5"),
+    ],
+)
+def test_the_gates_own_dial_is_asked_about(at, tmp_path, overrides, dial):
+    """A calibrated gate has no target, and a fixed one only its threshold."""
+    made_run(tmp_path, "a", batches=30, overrides=overrides)
+    typed = at(tmp_path, "gate", run="a").code[0].value
+    assert typed == f"ockham whatif a --set {dial}"
+    done = CliRunner().invoke(application(), ["--runs", str(tmp_path), *typed.split()[1:]])
+    assert done.exit_code == 0, done.output
 
 
 def test_hostile_text_is_shown_and_not_run(at, tmp_path):

@@ -1,6 +1,7 @@
 -- Which candidates failed by the least, as a share of the limit that they missed?
 -- run: run ID
-select iter_num, failed_gate, case failed_gate when 'efficiency' then oq_limit - oq_improvement
+-- The limit of efficiency is the quotient that was wanted, 1 + oq_limit times the baseline's.
+select iter_num, failed_gate, case failed_gate when 'efficiency' then (oq_limit - oq_improvement) / (1 + oq_limit)
         when 'quality' then (loss - loss_limit) / loss_limit when 'complexity' then (drift - drift_limit) / drift_limit end as missing,
     loss, loss_limit, drift, drift_limit, oq_improvement, oq_limit, decision_id
 from memory_decisions where run_id = $run and not superseded and "rank" = 0 and failed_gate in ('efficiency', 'quality', 'complexity')
