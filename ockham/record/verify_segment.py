@@ -132,12 +132,11 @@ class LineCheck:
 def _before(task: Task) -> list[Event | None]:
     """The events since the last context of a batch in earlier segments: all that a story must know of them."""
     found: list[Event | None] = []
-    sequence = task.first
+    unsaid = Report(task.folder.run_id)  # whoever judges those segments says it
+    check = LineCheck(task.folder, task.attempt, task.rank, task.segment, unsaid)
     for segment in _segments_before(task):
-        check = LineCheck(task.folder, task.attempt, task.rank, segment, Report(task.folder.run_id))
         for raw in _backwards(segment):
-            sequence -= 1
-            event = check.event(raw, sequence)
+            event = check.event(raw, 0)
             found.append(event)
             if event is not None and event[0] == CONTEXT and event[2].hook == "batch":
                 return found[::-1]
