@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from ockham.errors import CheckpointError
 from ockham.nano.adapter import Adapter
-from ockham.nano.config import Settings, settings_from
+from ockham.nano.config import Settings
 from ockham.nano.data import Corpus
 from ockham.nano.optimizer import make_optimizer
+from ockham.nano.overrides import settings_from
 from ockham.nano.stream import Stream, halves
 from ockham.nano.trainer import Evaluation, Trainer
 from ockham.nano.weights import MODEL, load_model, metadata_of, weights_digest

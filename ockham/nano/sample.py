@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import torch
 
 from ockham.errors import BadInputError, CheckpointError, DataError
-from ockham.nano.config import Settings, settings_from
+from ockham.nano.config import Settings
 from ockham.nano.device import choose_device
 from ockham.nano.model import GPT, model_from
+from ockham.nano.overrides import settings_from
 from ockham.nano.tokenizer import Tokenizer, find_tokenizer, read_tokenizer
 from ockham.nano.weights import MODEL, load_model, metadata_of
 
