@@ -62,7 +62,6 @@ def at(monkeypatch, tmp_path):
         monkeypatch.setenv("OCKHAM_RUNS", str(runs))
         monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
         test = AppTest.from_file(str(shipped.root() / "dashboard" / "app.py"), default_timeout=60)
-        test.run()
         if page != "overview":
             test.switch_page(f"screens/{page}.py")
         for key, value in query.items():
@@ -98,10 +97,12 @@ def test_the_answer_is_this_runs(at, runs):
     assert f"{rate:.1%} of the finite batches" in at(runs, "gate", run="first").text[0].value
 
 
+STRANGE = ("nope", "../../etc/passwd", "<script>alert(1)</script>", "x" * 300, "=cmd()", "**bold**")
+
+
 @pytest.mark.parametrize(
-    "name", ["nope", "../../etc/passwd", "<script>alert(1)</script>", "x" * 300, "=cmd()", "**bold**"]
+    ("page", "name"), [*(("gate", name) for name in STRANGE), ("run", "nope"), ("integrity", "../../etc")]
 )
-@pytest.mark.parametrize("page", ["run", "gate", "integrity"])
 def test_an_unknown_run_is_said_and_never_another_one(at, runs, page, name):
     """An error that says so; what the address held is shown as code, not as markup."""
     test = at(runs, page, run=name)
