@@ -16,7 +16,8 @@ help: ## this list
 demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and ask its log
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
-test: $(VENV)/.ready-dev ## the tests; three workers, for each waits a sixth of its time for processes
+# Three workers on two cores: each waits a sixth of its time for processes.
+test: $(VENV)/.ready-dev ## the tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: lint types contracts test ## everything that must hold before a commit lands
