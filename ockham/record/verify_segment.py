@@ -158,7 +158,7 @@ def _backwards(segment: Path) -> Iterator[bytes]:
         start = max(0, segment.stat().st_size - CHUNK)
         file.seek(start)
         data = file.read()
-    lines = data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]
+    lines = data.split(b"\n")[:-1]
     if start:
         del lines[:1]  # begins somewhere in a line
     yield from reversed(lines)

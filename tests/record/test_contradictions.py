@@ -24,10 +24,10 @@ def context(iter_num=0, micro_step=0, **left) -> ContextRecord:
     return record._replace(left=tuple(knobs[name] for name in KNOBS))
 
 
-def found(tmp_path, *payloads):
+def found(tmp_path, *payloads, **kwargs):
     """Sequence and message of each contradiction in a log of decisions and the contexts behind them."""
     folder = run_folder(tmp_path)
-    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, **kwargs)
     own = []
     for payload in payloads:
         if isinstance(payload, Decision):
@@ -152,3 +152,21 @@ def test_evaluations_stand_between_batches(tmp_path):
     assert found(tmp_path, context(0), judged, evaluated, evaluated, context(1)) == []
     odd = "decision 1 is of another batch or hook than its context"
     assert found(tmp_path / "odd", context(0), turns(), evaluated) == [(2, odd)]
+
+
+@pytest.mark.parametrize("segment_events", [2, 3, 4])
+def test_a_batch_goes_over_segments(tmp_path, segment_events):
+    """What its decisions were in the ones before is known to the one that has its context."""
+    batch = [
+        turns(HALF),
+        turns(QUARTER, plugin="limiter"),
+        turns(OFF),
+        context(0, learning_rate=0.00025, updated=False),
+    ]
+    evaluated = context(0)._replace(hook="on_evaluate")
+    judged = turns(hook="on_evaluate", plugin="memory")
+    payloads = [*batch, judged, evaluated, turns(iter_num=1), context(1), turns(HALF, iter_num=2)]
+    assert found(tmp_path, *payloads, context(2, learning_rate=0.0005), segment_events=segment_events) == []
+    odd = "learning_rate was left at 0.001, and the decisions leave it at 0.0005"
+    found_last = found(tmp_path / "odd", *payloads, context(2), segment_events=segment_events)
+    assert [message for _, message in found_last] == [odd]
