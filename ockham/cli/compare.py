@@ -29,7 +29,7 @@ def compare(
 ) -> None:  # fmt: skip
     """Put two runs side by side.
 
-    Policies, figures, losses at the same iterations, verdicts on the same batches.
+    Settings, policies, figures, losses at the same iterations, verdicts on the same batches.
 
     `difference` is b - a; of Occam Quotients it is b/a - 1. Compute is counted in forwards: 1 for each batch, and
     for each update b more, the measured cost of backward and optimizer.

@@ -1,8 +1,8 @@
-"""Two runs side by side: policy, figures, losses at the same iterations, verdicts on the same batches."""
+"""Two runs side by side: settings, policy, figures, losses at the same iterations, verdicts on the same batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ockham.policy import Policy
@@ -25,8 +25,19 @@ class Row(NamedTuple):
 def compare(a: Seen, b: Seen, *, all_losses: bool = False) -> tuple[list[Row], list[str]]:
     """Rows, and notes on what can't be compared and why."""
     notes: list[str] = []
-    rows = [*_policies(a.policy, b.policy), *_figures(a, b, notes), *_losses(a, b, every=all_losses)]
+    rows = [
+        *_settings(a.settings, b.settings),
+        *_policies(a.policy, b.policy),
+        *_figures(a, b, notes),
+        *_losses(a, b, every=all_losses),
+    ]
     return rows + list(_verdicts(a, b, notes)), notes
+
+
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Row]:
+    for name in dict.fromkeys([*a, *b]):
+        if a.get(name) != b.get(name):
+            yield Row("settings", name, a.get(name), b.get(name), _minus(a.get(name), b.get(name)))
 
 
 def _policies(a: Policy, b: Policy) -> Iterator[Row]:

@@ -54,6 +54,15 @@ def test_policies_differ_where_they_differ(runs):
     assert not [row for row in same if row.section == "policy"]
 
 
+def test_settings_differ_where_they_differ(runs):
+    """The trainer's, too: a run of other length or batch size is another experiment."""
+    one, other = see(runs, "half"), see(runs, "worse")
+    assert not [row for row in compare(one, other)[0] if row.section == "settings"]
+    other.settings["batch_size"] = 3
+    rows = [row for row in compare(one, other)[0] if row.section == "settings"]
+    assert rows == [("settings", "batch_size", 2, 3, 1)]
+
+
 def test_verdicts_compare_on_the_same_batches_alone(runs):
     """Matrix of verdicts where seed and data match; otherwise a note and no matrix."""
     rows, _ = compare(see(runs, "always"), see(runs, "half"))
