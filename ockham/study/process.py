@@ -17,7 +17,7 @@ from ockham.record.folder import RunFolder
 from ockham.record.snapshots import complete_lines
 
 ENDS = (b'"COMPLETED"', b'"HALTED_BY_POLICY"', b'"NO_ANCHOR"')
-TOLD = 400  # characters of a failed process's last words
+TOLD = 400  # characters of a failed process's last line
 INTERRUPTED = 130
 
 
@@ -39,7 +39,7 @@ def train(
         data: text to train on; empty for the trainer's own.
 
     Raises:
-        CannotJudgeError: if the process fails; its last words are in the message.
+        CannotJudgeError: if the process fails; its last line is in the message.
         KeyboardInterrupt: if it was interrupted.
 
     """
@@ -88,5 +88,7 @@ def _run(folder: RunFolder, words: Sequence[str]) -> None:
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if not over(folder):
-        last_words = " ".join(done.stderr.split())[-TOLD:]
+        last_words = (done.stderr.strip().splitlines() or [""])[-1][
+            :TOLD
+        ]  # ours is one line; of a traceback the error
         raise CannotJudgeError(f"{folder.run_id}: `ockham train` ended with {done.returncode}: {last_words}")

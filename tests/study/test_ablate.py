@@ -9,10 +9,11 @@ import sys
 import pytest
 
 from ockham.cli import main
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, CannotJudgeError
 from ockham.policy import load_policy
+from ockham.record.folder import RunFolder
 from ockham.study.arms import arms_of, completed
-from ockham.study.process import write_policy
+from ockham.study.process import resume, write_policy
 from ockham.study.seen import see
 from ockham.study.table import table
 from tests import forked
@@ -109,6 +110,15 @@ def ablate(monkeypatch, capsys):
         return left.value.code, *capsys.readouterr()
 
     return typed
+
+
+def test_an_arm_that_fails_says_its_own_line(tmp_path, monkeypatch):
+    """From its beginning, where what is wrong stands."""
+    line = "ockham: --set 'foo=1': no setting 'foo'; known: " + "activation, " * 60
+    failed = subprocess.CompletedProcess([], 2, "", f"a warning\n{line}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(CannotJudgeError, match="ended with 2: ockham: --set 'foo=1': no setting 'foo'"):
+        resume(RunFolder(tmp_path, "a"))
 
 
 def test_a_study_trains_each_arm_once(ablate, tmp_path):
