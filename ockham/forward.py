@@ -207,12 +207,17 @@ def _insist(
     tries = stamina.retry_context(
         on=Unreachable, attempts=None, timeout=give_up, wait_initial=0.1, wait_max=15.0
     )
+    failed: Unreachable | None = None
     try:
         for attempt in tries:
             with attempt:
-                if attempt.num > 1:
-                    told(f"try {attempt.num}")
-                receiver.send(lines, batched=batched)
+                if failed is not None:
+                    told(f"{failed}; try {attempt.num}")
+                try:
+                    receiver.send(lines, batched=batched)
+                except Unreachable as error:
+                    failed = error
+                    raise
     except Unreachable as error:
         raise CannotJudgeError(f"{error}; given up, and the next call goes on here") from None
 

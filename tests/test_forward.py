@@ -143,12 +143,14 @@ def finish(writer):
 
 
 def test_a_receiver_that_stays_down_is_given_up_and_gone_on_with(tmp_path, server, url):
-    """Said in one line; the cursor stands where it stopped, and the next call loses nothing."""
+    """Each new try says why, the end in one line; the cursor stands where it stopped, and the next call loses nothing."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.moods += ["take", *[503] * 50]
-    cursor = tmp_path / "c"
+    cursor, told = tmp_path / "c", []
     with Receiver(url) as receiver, pytest.raises(CannotJudgeError, match="answered 503"):
-        forward(folder, receiver, Cursor(cursor, "a"), batch=4, give_up=0.5)
+        forward(folder, receiver, Cursor(cursor, "a"), batch=4, give_up=0.5, told=told.append)
+    assert all("answered 503" in one and "; try " in one for one in told)
+    assert told[0].endswith("try 2")
     server.moods.clear()
     assert Cursor(cursor, "a").position == {(1, 0): 4}
     with Receiver(url) as receiver:
