@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from ockham.replay.report import Report
 
 RUNS = Path("runs")
+_LESS = (  # of whatif: what is left out first where a terminal is narrow
+    "recorded_consolidated", "consolidated", "unanswered", "batches", "update_to_update", "skip_to_skip",
+    "recorded_saved_at_most", "evaluations", "recorded_accepted", "halted_iter", "skip_to_update", "update_to_skip",
+    "recorded_update_rate", "accepted", "diverged_by", "exact_batches",
+)  # fmt: skip
 RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
 
 
@@ -122,7 +127,7 @@ def whatif(
         write_rows(columns, ((a.label, *row) for a in answers for row in a.rows), form, output)
     else:
         summaries = [answer.summary() for answer in answers]
-        write_rows(list(summaries[0]), [list(summary.values()) for summary in summaries], form, output)
+        write_rows(list(summaries[0]), [list(summary.values()) for summary in summaries], form, output, _LESS)
     for note in dict.fromkeys(f"{answer.label}: {note}" for answer in answers for note in answer.notes):
         typer.echo(f"note: {shown(note)}", err=True)
 

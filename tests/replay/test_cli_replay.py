@@ -9,8 +9,12 @@ import shlex
 import orjson
 import pytest
 
+from ockham.cli import studies
+from ockham.policy import load_policy
 from ockham.record.folder import RunFolder
 from ockham.record.schema import check_event
+from ockham.replay.path import path_of
+from ockham.replay.whatif import whatif
 from tests import forked
 from tests.made import made_run
 
@@ -108,6 +112,18 @@ def test_whatif_tells_a_row_for_each_policy(runs, tmp_path):
         each = list(csv.DictReader(file))
     assert len(each) == 60
     assert {row["exact"] for row in each} == {"true", "false"}
+
+
+def test_the_answer_fits_a_terminal(runs, capsys, monkeypatch):
+    """Of nineteen columns those stay that say where the certainty ends and what another policy comes to."""
+    asked = whatif(path_of(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
+    for width in (80, 100, 120):
+        monkeypatch.setenv("COLUMNS", str(width))
+        studies.write_rows(list(asked), [list(asked.values())], "table", less=studies._LESS)
+        shown, told = capsys.readouterr()
+        assert max(map(len, shown.splitlines())) <= width
+        assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
+        assert "consolidated" in told
 
 
 def test_whatif_without_a_question_is_2(runs):
