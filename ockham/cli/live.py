@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption, resolve
+from ockham.cli.options import RunsOption, odr_tables, resolve
 from ockham.cli.output import FormatOption, OutputOption, shown, write_rows, write_table
 from ockham.errors import BadInputError
 
@@ -71,12 +71,15 @@ def _brief(row: dict[str, Any]) -> tuple[Any, ...]:
 def show(
     name: Annotated[
         str,
-        typer.Argument(metavar="ID", help="Decision, run, checkpoint or policy, by any unique beginning."),
+        typer.Argument(
+            metavar="ID",
+            help="Decision, run, checkpoint, policy, event or decision record, by any unique beginning.",
+        ),
     ],
     runs: RunsOption = RUNS,
     form: FormatOption = None,
 ) -> None:
-    """Show one decision, run, checkpoint or policy.
+    """Show one decision, run, checkpoint, policy or record.
 
     The beginning of its ID is enough, where it is no other's.
 
@@ -84,11 +87,13 @@ def show(
       ockham show 01a20da1-7999
 
       ockham show night-1
+
+      ockham show ODR-0001
     """
     from ockham.catalog import Catalog
     from ockham.catalog.remote import local_copy
 
-    kind, row = _found(Catalog(local_copy(runs)), name, runs)
+    kind, row = _found(Catalog(local_copy(runs), odr_tables()), name, runs)
     if form is None:
         typer.echo(kind)
         for key, value in row.items():
@@ -147,7 +152,7 @@ def _found(catalog: Catalog, name: str, runs: Path) -> tuple[str, dict[str, Any]
         return found[0][0], found[0][2]
     if not found:
         raise BadInputError(
-            f"nothing in {runs} has an ID that begins with {name!r}: decision, run, checkpoint, policy, ODR"
+            f"nothing in {runs} has an ID that begins with {name!r}: decision, run, checkpoint, policy, event, decision record"
         )
     listed = ", ".join(f"{kind} {key}" for kind, key, _ in found[:8])
     raise BadInputError(f"{name!r} is the beginning of more than one: {listed}")

@@ -84,8 +84,10 @@ def _batch(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
         if bool(context["updated"]) == bool(context["applied_update"])
         else f", though updated was {shown(context['updated'])}"
     )
+    # Without a backward pass the gauge is still that of the batch before.
+    norm = f"gradient norm {_n(context['grad_norm'])}, " if context["updated"] else ""
     yield (
-        f"  done: {step}{asked}; learning rate {_n(context['learning_rate'])}, gradient norm {_n(context['grad_norm'])}, "
+        f"  done: {step}{asked}; learning rate {_n(context['learning_rate'])}, {norm}"
         f"drift {_n(context['complexity_cost'])}, update rate so far {_n(context['update_rate'])}"
     )
 

@@ -13,7 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from ockham import shipped
+from ockham.catalog import Catalog
 from ockham.cli import application, live
+from ockham.cli.why import story
 from ockham.errors import PluginError
 from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
@@ -69,6 +72,21 @@ def test_no_runs_is_clean_and_says_so(tmp_path):
     done = ockham(tmp_path / "none", "runs", cwd=tmp_path)
     assert done.returncode == 0
     assert "no runs in" in done.stderr
+
+
+def test_a_skip_has_no_gradient_of_its_own(runs):
+    """The gauge is still that of the batch before, and would be taken for this one's."""
+    catalog = Catalog(runs)
+    for updated, told in ((True, 1), (False, 0)):
+        where = f"run_id = 'night-1' and hook = 'batch' and updated = {updated}"
+        at = catalog.rows(f"select max(iter_num) as at from contexts where {where}")[0]["at"]
+        assert "\n".join(story(catalog, "night-1", at)).count("gradient norm") == told
+
+
+def test_a_decision_record_is_shown(runs, monkeypatch):
+    """By the beginning of its ID, as everything else that has one."""
+    done = ockham(runs, "show", "ODR-0001", env={"OCKHAM_ODR": str(shipped.root() / "odr")})
+    assert (done.returncode, done.stdout.split()[:3]) == (0, ["odr", "odr_id", "ODR-0001"])
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv", "md", "table"])
