@@ -172,15 +172,17 @@ class Run:
             measured: `val_loss`, `backward_over_forward` and `compute_saved`, where the trainer measured them.
 
         """
-        self.attempt.close({
-            "reason_code": reason_code,
-            "iter_num": self._last.iter_num,
-            **self.counts.told(),
-            "message": None if message is None else message[:4096],
-            **measured,
-        })  # fmt: skip
-        if self._subscriptions is not None:
-            self._subscriptions.close()
+        try:
+            self.attempt.close({
+                "reason_code": reason_code,
+                "iter_num": self._last.iter_num,
+                **self.counts.told(),
+                "message": None if message is None else message[:4096],
+                **measured,
+            })  # fmt: skip
+        finally:  # a log that cannot be ended leaves no thread of a subscriber either
+            if self._subscriptions is not None:
+                self._subscriptions.close()
 
     def flush(self) -> TreeHead:
         """Block until everything so far is durable; returns the signed tree head of the log."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
 import pytest
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, LogError
 from ockham.record.log import LogWriter
 from ockham.record.subscribe import Subscriptions
 from ockham.run import Run
@@ -116,3 +117,18 @@ def test_a_run_takes_subscribers(tmp_path):
     logged = [e for e in events(run.folder) if e["data"].get("reason_code") == "BELOW_THRESHOLD"]
     assert [e for e in heard if e["type"] == "ockham.decision.made.v1"] == logged
     assert "ockham.run.finished.v1" in [e["type"] for e in heard]  # each subscription has a thread of its own
+
+
+def test_a_log_that_cannot_be_ended_leaves_no_thread(tmp_path, monkeypatch):
+    """The disk refuses, the run says so, and its subscribers are let go all the same."""
+
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    with Run("balanced", runs=tmp_path, run_id="r") as run:
+        heard = run.subscribe(lambda event: None)
+        run.flush()
+        monkeypatch.setattr(os, "fdatasync", broken)
+        with pytest.raises(LogError, match="Input/output error"):
+            run.finish()
+    assert not heard.thread.is_alive()
