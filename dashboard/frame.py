@@ -219,7 +219,7 @@ def _number(key: str, low: int, high: int) -> int | None:
 def csv_bytes(answer: Answer) -> bytes:
     """Comma-separated; a cell that a spreadsheet would run begins with an apostrophe."""
     from ockham.cli.output import shown
-    from ockham.cli.text import formula_free
+    from ockham.text import formula_free
 
     out = io.StringIO()
     columns = [answer.table.column(i).to_pylist() for i in range(answer.table.num_columns)]

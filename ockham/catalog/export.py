@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -20,6 +21,7 @@ from ockham.errors import BadInputError
 from ockham.event import lossless
 from ockham.record.folder import RunFolder, list_runs
 from ockham.record.snapshots import complete_lines
+from ockham.text import formula_free
 
 
 def export_views(
@@ -109,7 +111,7 @@ def _to_folder(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[s
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """CSV knows no lists and maps: they become JSON."""
+    """CSV knows no lists and maps: they become JSON. What a spreadsheet would run as a formula becomes text."""
     columns = []
     for field in table.schema:
         column = table.column(field.name)
@@ -119,5 +121,8 @@ def _flat(table: pa.Table) -> pa.Table:
                 for value in column.to_pylist()
             ]
             column = pa.chunked_array([pa.array(values, pa.string())])
+        elif pa.types.is_string(field.type) and pc.any(pc.match_substring_regex(column, "^[=+@-]")).as_py():
+            texts = [None if text is None else formula_free(text) for text in column.to_pylist()]
+            column = pa.chunked_array([pa.array(texts, pa.string())])
         columns.append(column)
     return pa.table(columns, names=table.column_names)

@@ -19,8 +19,8 @@ from ockham.cli.options import EXTRAS, RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
-from ockham.cli.text import plain
 from ockham.errors import BadInputError, OckhamError
+from ockham.text import plain
 
 GROUPS = (
     "train",

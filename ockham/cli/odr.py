@@ -26,7 +26,7 @@ from ockham.cli.odr_options import (
     today,
 )
 from ockham.cli.options import RunsOption
-from ockham.cli.text import plain
+from ockham.text import plain
 
 if TYPE_CHECKING:
     from ockham.odr.codes import Finding

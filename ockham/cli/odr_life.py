@@ -9,7 +9,7 @@ import typer
 
 from ockham.cli.odr_options import HERE, Folder, Which, today
 from ockham.cli.options import RunsOption
-from ockham.cli.text import plain
+from ockham.text import plain
 
 STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")
 

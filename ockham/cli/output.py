@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ockham.cli.text import formula_free, plain
 from ockham.errors import BadInputError
+from ockham.text import formula_free, plain
 
 if TYPE_CHECKING:
     from rich.table import Table

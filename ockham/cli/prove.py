@@ -9,8 +9,8 @@ import typer
 
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve, trusted
 from ockham.cli.output import OutputOption, save, shown, write_bytes
-from ockham.cli.text import plain
 from ockham.errors import BadInputError
+from ockham.text import plain
 
 RUNS = Path("runs")
 
@@ -69,12 +69,16 @@ def prove(
     if since is not None:
         _write(_growth(event, since, key, runs), output)
         return
+    if not event:
+        raise BadInputError("give the ID of an event, or --check FILE")
+    _write(_inclusion(event, runs), output)
+
+
+def _inclusion(event: str, runs: Path) -> bytes:
     from ockham.catalog import Catalog
     from ockham.record.folder import RunFolder
     from ockham.record.proof import prove as prove_event
 
-    if not event:
-        raise BadInputError("give the ID of an event, or --check FILE")
     found = Catalog(runs).rows(
         "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 9",
         {"id": event},
@@ -85,7 +89,7 @@ def prove(
         listed = ", ".join(row["event_id"] for row in found[:8])
         raise BadInputError(f"{event!r} is the beginning of more than one event: {listed}")
     row = found[0]
-    _write(prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"]), output)
+    return prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])
 
 
 def _check(proof: bytes, key: list[str] | None) -> None:

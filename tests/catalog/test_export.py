@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 
@@ -11,6 +12,7 @@ import pytest
 
 from ockham.catalog.export import export_views
 from ockham.errors import BadInputError
+from ockham.run import Run
 from tests.made import made_run
 
 
@@ -50,6 +52,28 @@ def test_csv(run, tmp_path):
     """Nested columns are JSON."""
     export_views(run.folder.runs, tmp_path / "out", "csv")
     assert (tmp_path / "out/decisions.csv").read_text().splitlines()[0].startswith('"decision_id"')
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path):
+    """What a run says of itself reaches a spreadsheet as text; numbers stay numbers, and other forms what was logged."""
+    for run_id, said in (("a", "=HYPERLINK(1)"), ("b", "-1e3")):
+        with Run("balanced", runs=tmp_path / "runs", run_id=run_id, data={"name": said}):
+            pass
+    export_views(tmp_path / "runs", tmp_path / "out", "csv")
+    export_views(tmp_path / "runs", tmp_path / "same", "parquet")
+    texts = [path.read_text().splitlines() for path in (tmp_path / "out").glob("*.csv")]
+    cells = [cell for lines in texts for row in csv.reader(lines) for cell in row]
+    assert not [cell for cell in cells if cell[:1] in "=+@-" and cell and not number(cell)]
+    assert {"'=HYPERLINK(1)", "-1e3"} <= {*cells}
+    kept = pq.read_table(tmp_path / "same/runs.parquet")["data"].to_pylist()
+    assert kept == ["=HYPERLINK(1)", "-1e3"]
+
+
+def number(cell):
+    try:
+        return float(cell) is not None
+    except ValueError:
+        return False
 
 
 def test_an_export_overwrites_nothing(run, tmp_path):
