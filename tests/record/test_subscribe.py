@@ -125,10 +125,10 @@ def test_a_log_that_cannot_be_ended_leaves_no_thread(tmp_path, monkeypatch):
     def broken(descriptor):
         raise OSError(5, "Input/output error")
 
-    with Run("balanced", runs=tmp_path, run_id="r") as run:
-        heard = run.subscribe(lambda event: None)
-        run.flush()
-        monkeypatch.setattr(os, "fdatasync", broken)
-        with pytest.raises(LogError, match="Input/output error"):
-            run.finish()
+    run = Run("balanced", runs=tmp_path, run_id="r").__enter__()
+    heard = run.subscribe(lambda event: None)
+    run.flush()
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(LogError, match="Input/output error"):
+        run.__exit__(None, None, None)
     assert not heard.thread.is_alive()
