@@ -38,17 +38,11 @@ class Story:
     named. What hangs on other parts of the log it notes in `told`.
     """
 
-    def __init__(
-        self, folder: RunFolder, attempt: int, rank: int, report: Report, world_size: int = 1
-    ) -> None:
-        self.folder, self.attempt, self.rank, self.report = folder, attempt, rank, report
-        self.world_size = world_size
-        self.told = Told()
-        self._decisions = self._contexts = 0
-        self._revisions: set[str] = set()
+    def __init__(self, folder: RunFolder, attempt: int, rank: int, report: Report, world_size: int) -> None:
+        self.folder, self.attempt, self.rank, self.world_size = folder, attempt, rank, world_size
+        self.begin(report)
         self._pending: list[tuple[int, Decided]] = []
-        self._last: tuple[int, int] | None = None
-        self._gap_said = False
+        self._last: tuple[int, int] | None = None  # the batch before, where the next must follow it
         # In the ledger each log is one saying, of any kind.
         self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
         names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
@@ -57,14 +51,13 @@ class Story:
     def begin(self, report: Report) -> None:
         """From here on it counts: what was told before was only to know where the story stands."""
         self.report, self.told, self._decisions, self._contexts = report, Told(), 0, 0
-        self._revisions.clear()
 
     def tell(self, first: int, events: Iterable[Event | None]) -> None:
         """Take events in order; None where a line is none."""
         for sequence, event in enumerate(events, first):
             if event is None:
                 self._pending.clear()  # said already; what hangs on it cannot be judged
-                self._last, self._gap_said = None, True
+                self._last = None
                 continue
             kind, id_, data = event
             if sequence == 0 and kind not in self._opening:
@@ -82,8 +75,7 @@ class Story:
                 revision = data.get("policy_revision")
                 if kind in self._handlers:
                     self._handlers[kind](sequence, data)
-            if revision not in self._revisions and revision is not None:
-                self._revisions.add(revision)
+            if revision not in self.told.policies and revision is not None:
                 self.told.policies[revision] = sequence
 
     def end(self) -> Told:
@@ -163,10 +155,7 @@ class Story:
     def _order(self, sequence: int, now: tuple[int, int]) -> None:
         """Each micro-batch of each iteration once, in order."""
         last, self._last = self._last, now
-        said, self._gap_said = self._gap_said, False
-        if last is None or said:
-            return
-        if now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
+        if last is not None and now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
             self._odd(sequence, f"batch {now} follows batch {last}")
 
     def _checkpoint_saved(self, _sequence: int, data: Mapping[str, Any]) -> None:
@@ -193,12 +182,12 @@ class Story:
         self.told.finished, self.told.broken = True, data["reason_code"] in BROKEN_OFF
 
     def _log_gap(self, sequence: int, data: Mapping[str, Any]) -> None:
-        self._gap_said = True
+        self._last = None
         count = "an unknown number of" if data["count"] is None else data["count"]
         self._gap(sequence, f"the log says that {count} events are missing ({data['reason_code']})")
 
     def _log_halted(self, sequence: int, data: Mapping[str, Any]) -> None:
-        self._gap_said = True
+        self._last = None
         self._gap(
             sequence, f"the log was halted ({data['reason_code']}): {data['lost_events']} events were lost"
         )

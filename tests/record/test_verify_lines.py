@@ -159,3 +159,22 @@ def test_bytes_behind_the_last_newline(folder, tail, what, last):
         else Finding("corruption", PLACE, f"{what} at the end of a segment that others follow")
     ]
     assert judged.leaves == b"".join(map(leaf_hash, lines(folder, 2, 1)))
+
+
+def test_a_segment_looks_back_to_the_last_batch_alone(tmp_path, monkeypatch):
+    """Else each segment would read all that come before it."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=9)
+    for i in range(3):
+        writer.append("decision.made", decision(i), iter_num=i)
+        writer.append("context.recorded", context_record(i), iter_num=i)
+    writer.append("context.recorded", context_record(2, hook="on_evaluate"), iter_num=2)
+    for _ in range(4):
+        writer.append("decision.made", decision(3), iter_num=3)
+    writer.close()
+    before, segment = folder.segments(2, 1)
+    read, whole = [], LineCheck.event
+    monkeypatch.setattr(LineCheck, "event", lambda self, raw, at: [read.append(raw), whole(self, raw, at)][1])
+    judge(Task(folder, 2, 1, segment, before, True, 9))
+    assert read[:4] == lines(folder, 2, 1)[5:9][::-1]
+    assert not set(read[4:]) & set(lines(folder, 2, 1)[:9])

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from ockham.event import Change
+from ockham.record.folder import LEDGER, RunFolder
 from ockham.record.lines import StateRecord
 from ockham.record.log import LogWriter
 from ockham.record.note import signer
+from ockham.record.report import Finding, Report
 from ockham.record.verify import verify_run
+from ockham.record.verify_segment import LineCheck
+from ockham.record.verify_story import Story
 from tests.made import made_run
-from tests.samples import REVISION, run_folder
+from tests.samples import REVISION, context_record, decision, lines, run_folder
 
 
 def found_in(folder):
@@ -69,3 +74,83 @@ def test_the_state_of_a_key_frame_is_the_one_recorded(tmp_path, size):
     assert found_in(folder) == [(0, "tampering", place, "the plugin state is not the one recorded")]
     blob.unlink()
     assert found_in(folder) == [(0, "corruption", place, "the plugin state of a key frame is missing")]
+
+
+def events_of(tmp_path, *payloads):
+    """The events of a log of decisions and contexts, as verify reads them."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    for payload in payloads:
+        kind = "decision.made" if hasattr(payload, "plugin") else "context.recorded"
+        writer.append(kind, payload, iter_num=payload.iter_num)
+    writer.close()
+    check = LineCheck(folder, 1, 0, folder.segments(1, 0)[0], Report("a"))
+    return check.events(lines(folder)[: len(payloads)], 0)
+
+
+def told_by(events, first=1, run_id="a", runs="."):
+    """What a story tells of them, and reports."""
+    report = Report(run_id)
+    story = Story(RunFolder(runs, run_id), 2, 1, report, 1)
+    story.tell(first, events)
+    return story.end(), report
+
+
+def test_what_is_counted(tmp_path):
+    """Decisions and contexts, from where it begins to count; nothing is said of what there is none of."""
+    events = events_of(tmp_path, decision(0), decision(0), decision(0), context_record(0), context_record(1))
+    assert told_by(events)[1].checked == {"decisions": 3, "contexts": 2}
+    assert told_by(events[3:])[1].checked == {"contexts": 2}
+    report, again = Report("a"), Report("a")
+    story = Story(RunFolder(tmp_path, "a"), 2, 1, report, 1)
+    story.tell(1, events[:2])
+    story.begin(again)
+    story.tell(3, events[2:4])
+    told = story.end()
+    assert (report.checked, again.checked) == ({}, {"decisions": 1, "contexts": 1})
+    assert told.policies == {REVISION: 3}
+
+
+def test_where_each_policy_is_named_first(tmp_path):
+    """By decisions, contexts and whatever else names one."""
+    events = events_of(tmp_path, decision(0), context_record(0), context_record(1))
+    loaded = ("policy.loaded", "id", {"policy_revision": "sha256:" + "c" * 64})
+    failed = ("plugin.failed", "id", {})
+    assert told_by(events)[0].policies == {REVISION: 1}
+    assert told_by(events[1:], 7)[0].policies == {REVISION: 7}
+    assert told_by([loaded, failed, *events, loaded])[0].policies == {"sha256:" + "c" * 64: 1, REVISION: 3}
+
+
+@pytest.mark.parametrize(("field", "after", "shadow", "marks"), [
+    ("accepted", True, False, 1), ("accepted", True, True, 0), ("accepted", False, False, 0), ("updated", True, False, 0),
+])  # fmt: skip
+def test_a_decision_that_accepts_is_noted(tmp_path, field, after, shadow, marks):
+    """With its iteration; one that only says what it would have done is not."""
+    made = decision(3, changes=(Change("halt", False, True), Change(field, not after, after)), shadow=shadow)
+    events = events_of(tmp_path, made)
+    assert told_by(events)[0].marks == [(events[0][1], 3)] * marks
+
+
+def test_a_log_has_an_opening(tmp_path):
+    """Its first event alone; a saying in the ledger may be of any kind."""
+    [event] = events_of(tmp_path, decision(0))
+    said = "a log opens with run.started or run.resumed, not with decision.made"
+    assert told_by([event], 0)[1].findings == [Finding("contradiction", "log/2-1", said, 0)]
+    assert told_by([event], 1)[1].findings == []
+    assert told_by([("odr.registered", "id", {})], 0, run_id=LEDGER)[1].findings == []
+    assert told_by([("run.resumed", "id", {"world_size": 1})], 0)[1].findings == []
+
+
+def test_behind_a_line_that_is_no_event(tmp_path):
+    """The next batch may be any, its decisions may be gone, and the one behind it follows again."""
+    contexts = [context_record(i, decisions=0) for i in (0, 5, 7)]
+    made, first, *rest = events_of(tmp_path, decision(0), *contexts)
+    first[2].left.updated = True
+    for each in rest:
+        each[2].left.updated = True
+    _, report = told_by([made, None, first, None, *rest])
+    assert [(f.sequence, f.message) for f in report.findings if "follows" in f.message] == [
+        (6, "batch (7, 0) follows batch (5, 0)")
+    ]
+    assert not [f for f in report.findings if "this context says" in f.message]
+    assert report.checked == {"decisions": 1, "contexts": 3}
