@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ import time
 import urllib.request
 
 import pytest
+from playwright import sync_api
 
 from tests.made import made_run
 
@@ -50,9 +52,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
+    with sync_api.sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         # One context, so that Streamlit's scripts are read and compiled once; each test has a tab of its own.
         yield chromium.new_context(viewport={"width": 1280, "height": 1000})
@@ -120,6 +120,25 @@ def test_pages_draw_without_an_error(tab, link, charted):
     assert tab.elsewhere == []
 
 
+def drawn(page, element):
+    """Where it is, once the script has ended and it has stopped moving."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    box, was = element.bounding_box(), None
+    while box != was:
+        page.wait_for_timeout(300)
+        box, was = element.bounding_box(), box
+    return box
+
+
+def until(page, act, url):
+    """Act until the address says so: a chart on a busy machine is there before it listens."""
+    for _ in range(5):
+        act()
+        with contextlib.suppress(sync_api.TimeoutError):
+            return page.wait_for_url(url, timeout=4_000)
+    return page.wait_for_url(url)
+
+
 def test_a_deep_link_opens_this_run(page, address):
     """The address names the run and the iterations."""
     page.goto(f"{address}/run?run=demo&from=10&to=60")
@@ -142,14 +161,16 @@ def test_dragging_over_the_loss_looks_closer(page, address):
     page.goto(f"{address}/run?run=demo")
     chart = page.locator("[data-testid=stVegaLiteChart]").first
     chart.locator("canvas, svg").first.wait_for()
-    page.wait_for_timeout(1_000)
-    box = chart.bounding_box()
-    middle = box["y"] + box["height"] * 0.45
-    page.mouse.move(box["x"] + box["width"] * 0.4, middle)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
-    page.mouse.up()
-    page.wait_for_url("**from=*")
+
+    def drag():
+        box = drawn(page, chart)
+        middle = box["y"] + box["height"] * 0.45
+        page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
+        page.mouse.up()
+
+    until(page, drag, "**from=*")
     page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value > ''")
     low, high = (int(page.get_by_label(f"{word} iteration").input_value()) for word in ("From", "To"))
     assert 20 < low < high < 100
@@ -161,11 +182,14 @@ def test_dragging_over_the_loss_looks_closer(page, address):
 def test_from_a_decision_to_its_neighbour_by_key(page, address):
     """J and K walk through the log; the address names where one is."""
     page.goto(f"{address}/decision?run=demo&iter=60")
-    page.locator("[data-testid=stDataFrame]").first.wait_for()
-    page.wait_for_timeout(1_000)
-    box = page.locator("[data-testid=stDataFrame]").first.bounding_box()
-    page.mouse.click(box["x"] + 18, box["y"] + 52)
-    page.wait_for_url("**decision=*")
+    table = page.locator("[data-testid=stDataFrame]").first
+    table.wait_for()
+
+    def tick():
+        box = drawn(page, table)
+        page.mouse.click(box["x"] + 18, box["y"] + 52)
+
+    until(page, tick, "**decision=*")
     page.get_by_text("At iteration 60").wait_for()
     page.get_by_text("Cited by").wait_for()
     first = page.url
@@ -191,10 +215,12 @@ def test_a_click_on_a_strip_lists_its_decisions(page, address):
     strips = page.locator("[data-testid=stVegaLiteChart]").nth(1)
     strips.locator("canvas, svg").first.wait_for()
     strips.scroll_into_view_if_needed()
-    page.wait_for_timeout(1_000)
-    box = strips.bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 36)
-    page.wait_for_url("**of=gate*")
+
+    def click():
+        box = drawn(page, strips)
+        page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 36)
+
+    until(page, click, "**of=gate*")
     page.get_by_text("show the whole range").click()
     page.get_by_text("show the whole range").wait_for(state="detached")
     assert page.failures == []
