@@ -10,6 +10,7 @@ from ockham.record.lines import ContextRecord
 from ockham.record.log import LogWriter
 from ockham.record.note import signer
 from ockham.record.verify import verify_run
+from ockham.record.verify_story import Story
 from tests.samples import REVISION, context_record, decision, run_folder
 
 
@@ -54,23 +55,31 @@ OFF = ("updated", True, False)
 HALF, QUARTER = ("learning_rate", 0.001, 0.0005), ("learning_rate", 0.0005, 0.00025)
 
 
-@pytest.mark.parametrize(
-    "payloads",
-    [
-        [turns(OFF), context(updated=False)],
-        [turns(HALF), turns(QUARTER, plugin="limiter"), context(learning_rate=0.00025)],
-        [turns(HALF, OFF), context(learning_rate=0.0005, updated=False)],
-        [turns(HALF), turns(("learning_rate", 0.0005, 0.001)), context()],
-        [turns(("grad_noise_std", 0, 1)), context(grad_noise_std=1.0)],
-        [turns(("updated", False, True), shadow=True), context()],
-        [turns(hook="on_batch_end"), context()],
-        [turns(), turns(), context()],
-    ],
-    ids=["one", "one after the other", "two", "back", "1 and 1.0", "shadow", "both hooks", "no turn"],
-)
+AGREED = {
+    "one": [turns(OFF), context(updated=False)],
+    "one after the other": [turns(HALF), turns(QUARTER, plugin="limiter"), context(learning_rate=0.00025)],
+    "two": [turns(HALF, OFF), context(learning_rate=0.0005, updated=False)],
+    "back": [turns(HALF), turns(("learning_rate", 0.0005, 0.001)), context()],
+    "shadow": [turns(("updated", False, True), shadow=True), context()],
+    "both hooks": [turns(hook="on_batch_end"), context()],
+    "no turn": [turns(), turns(), context()],
+    "1 and 1.0": [turns(("grad_noise_std", 0, 1)), context(grad_noise_std=1.0)],
+}
+
+
+@pytest.mark.parametrize("payloads", AGREED.values(), ids=AGREED)
 def test_what_agrees_is_no_finding(tmp_path, payloads):
     """Nothing is said of it."""
     assert found(tmp_path, *payloads) == []
+
+
+def test_what_plainly_agrees_needs_no_look_at_each_knob(tmp_path, monkeypatch):
+    """Nearly all contexts: the rest of verify waits for them. A number that is written otherwise does need one."""
+    looked = []
+    monkeypatch.setattr(Story, "_left", lambda *_: looked.append(name))
+    for name, payloads in AGREED.items():
+        assert found(tmp_path / name, *payloads) == []
+    assert looked == ["1 and 1.0"]
 
 
 @pytest.mark.parametrize(
@@ -81,6 +90,7 @@ def test_what_agrees_is_no_finding(tmp_path, payloads):
             [turns(OFF), context(updated=False, halt=True)],
             (1, "halt was left at True, and the decisions leave it at False"),
         ),
+        ([turns(("updated", True, 1)), context()], (1, "updated was left at True, and the decisions leave it at 1")),
         ([turns(OFF), context()], (1, "updated was left at True, and the decisions leave it at False")),
         (
             [turns(HALF), context(learning_rate=0.00025)],

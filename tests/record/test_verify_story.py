@@ -88,10 +88,10 @@ def events_of(tmp_path, *payloads):
     return check.events(lines(folder)[: len(payloads)], 0)
 
 
-def told_by(events, first=1, run_id="a", runs="."):
+def told_by(events, first=1, run_id="a", world_size=1):
     """What a story tells of them, and reports."""
     report = Report(run_id)
-    story = Story(RunFolder(runs, run_id), 2, 1, report, 1)
+    story = Story(RunFolder(".", run_id), 2, 1, report, world_size)
     story.tell(first, events)
     return story.end(), report
 
@@ -154,3 +154,12 @@ def test_behind_a_line_that_is_no_event(tmp_path):
     ]
     assert not [f for f in report.findings if "this context says" in f.message]
     assert report.checked == {"decisions": 1, "contexts": 3}
+
+
+def test_only_ranks_are_remembered_for_each_other(tmp_path):
+    """Eight bytes of each context, and its iteration: of one rank nobody asks."""
+    events = events_of(tmp_path, *(context_record(i, decisions=0) for i in (3, 4, 4)))
+    alone, among = told_by(events)[0], told_by(events, world_size=2)[0]
+    assert (list(alone.left), list(alone.iterations)) == ([], [])
+    assert list(among.iterations) == [3, 4, 4]
+    assert among.left[0] != among.left[1] == among.left[2]
