@@ -87,7 +87,9 @@ class LogCheck:
 
     def _tasks(self) -> Iterator[Task]:
         segments = self.folder.segments(self.attempt, self.rank)
-        first, world_size = 0, _world_size(segments[0]) if segments else 1
+        if not segments:
+            return
+        first, world_size = 0, _world_size(segments[0])
         for before, segment in zip([None, *segments], segments, strict=False):
             last = segment == segments[-1]
             yield Task(self.folder, self.attempt, self.rank, segment, before, last, first, world_size)

@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+from ockham.errors import CannotJudgeError
+from ockham.record import verify_log
 from ockham.record.folder import RunFolder
 from ockham.record.merkle import Frontier, leaf_hash
 from ockham.record.note import signer
@@ -179,3 +181,63 @@ def test_heads_that_the_lines_do_not_bear_out(log, three):
     said = "no signed tree head that a known key vouches for"
     behind = f"{EVENTS} events behind the newest signed tree head that fits"
     assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
+
+
+def test_tiles_without_a_head(log):
+    """Are held against the lines all the same, each for the same cause."""
+    written(log, newest=b"")
+    (log / "tile/0/003").write_bytes(b"x")
+    (log / "tile/0/002.p/188").write_bytes(b"x")
+    report = found(log)[1]
+    said = {(f.place, f.message, f.cause) for f in report.findings if f.kind == "derived"}
+    assert said == {
+        (f"log/1-0/tile/{name}", "no tile of this log", "tiles of log 1-0")
+        for name in ("0/003", "0/002.p/188")
+    }
+
+
+def test_pins_that_the_lines_do_not_bear_out(log, three):
+    """Told as pins; the greatest that fits says how far it is pinned."""
+    first, second, _ = three
+    folder = RunFolder(log.parents[2], "a")
+
+    def pinned(*pins):
+        report = verify_run(folder, keys=[signer().verifier], pins=pins, derived=False)
+        own = [(f.message, f.cause) for f in report.findings if f.kind == "tampering"]
+        return own, report.logs[0].pinned
+
+    cause = "the lines of log 1-0"
+    assert pinned(second, first) == pinned(first, second) == ([], 20)
+    assert pinned(first, note(15)) == ([("the first 15 events are not those that were pinned", cause)], 10)
+    gone = f"{EVENTS + 4} events were pinned, and {EVENTS} are there: 4 are gone"
+    assert pinned(note(EVENTS + 4)) == ([(gone, cause)], 0)
+
+
+def test_a_changed_line_is_told_by_its_tile(log):
+    """Which one it is nothing else can say."""
+    path = log / "000000000000.jsonl"
+    data = path.read_bytes().splitlines(keepends=True)
+    data[300] = data[300].replace(b'"micro_step":0', b'"micro_step":1', 1)
+    path.write_bytes(b"".join(data))
+    said = f"the first {EVENTS} events are not those that were signed; event 300 differs from its tile"
+    assert ("tampering", "", said) in found(log)[0]
+
+
+def test_a_segment_that_cannot_be_read(log, monkeypatch):
+    """Nothing can be judged; it is named."""
+
+    def refuses(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(verify_log, "open_file", refuses)
+    with pytest.raises(CannotJudgeError) as error:
+        found(log)
+    assert str(error.value) == f"{log / '000000000000.jsonl'} cannot be read: Permission denied"
+
+
+def test_a_log_without_a_line(log):
+    """All that was signed is gone, and so is what a new one would begin with."""
+    for segment in log.glob("*.jsonl"):
+        segment.unlink()
+    said = f"{EVENTS} events were signed, and 0 are there: {EVENTS} are gone"
+    assert ("tampering", "", said) in found(log)[0]
