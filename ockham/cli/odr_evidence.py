@@ -9,6 +9,7 @@ import typer
 
 from ockham.cli.odr_options import HERE, Folder, Which
 from ockham.cli.options import RunsOption
+from ockham.errors import BadInputError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,7 +46,7 @@ def evidence(
 ) -> None:
     """Pin runs as the evidence of a draft.
 
-    Their logs up to now, with root and accepting decision.
+    Or of a proposal: their logs up to now, with root and accepting decision, in place of what stood there.
 
     Examples:
       ockham odr evidence 12 --baseline night-1 --candidate night-2
@@ -55,6 +56,10 @@ def evidence(
     from ockham.odr.measure import pinned_sides, with_evidence
 
     found = find(read_folder(folder), record)
+    stood = found.claims.baseline
+    if stood is not None and baseline is None:
+        told = f"{found.claims.id} has a baseline, {stood.run}: pin both sides, --baseline {stood.run} or another"
+        raise BadInputError(told)
     write_all({found.file: with_evidence(found, pinned_sides(runs, baseline, candidate))})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ockham.errors import BadInputError
 from ockham.odr import edit
+from ockham.odr.claims import Claims
 from ockham.odr.codes import DECIDED
 from ockham.odr.folder import next_number, numbers_in, slug, write_record
 from ockham.odr.record import NAME, Record, parse, read_record
@@ -84,13 +85,22 @@ def to_status(record: Record, status: str, today: dt.date) -> str:
         fitting = " or ".join(str(verdict or "null") for verdict in VERDICT_OF[status])
         given = claims.verdict or ("null" if claims.has_outcome else "no outcome")
         raise BadInputError(
-            f"{claims.id} cannot be {status}: that needs the verdict {fitting}, it has {given}"
+            f"{claims.id} cannot be {status}: that needs the verdict {fitting}, it has {given}{_way(claims)}"
         )
     lines = edit.with_key(record, record.lines, "status", status)
     lines = edit.with_key(record, lines, "date", today.isoformat(), "status")
     if status in {"accepted", "rejected"}:
         lines = edit.with_key(record, lines, "lock", edit.lock_of(record), "outcome")
     return edit.text_of(record, lines)
+
+
+def _way(claims: Claims) -> str:
+    """How a record comes to an outcome, where it has none."""
+    if claims.has_outcome:
+        return ""
+    if claims.constraints:
+        return f"; `ockham odr check {claims.id} --fix` measures it"
+    return "; one without constraints says so itself: outcome: {oq_delta: null, verdict: null}"
 
 
 def supersede(old: Record, new: Record, today: dt.date) -> dict[Path, str]:

@@ -147,7 +147,11 @@ def test_upgrade_by_verb(place):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["odr", "lint"], 3, "ockham: records folder odr: No such file or directory"),
+        (
+            ["odr", "lint"],
+            3,
+            "ockham: records folder odr: No such file or directory; `ockham odr new TITLE` makes it",
+        ),
         (["odr", "show", "9", "--dir", "two"], 2, "ockham: no record '9'; did you mean 'ODR-0001'"),
         (["odr", "lint", "--dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
         (["odr", "check", "--dir", "two"], 0, "1 record: 0 errors, 0 warnings"),

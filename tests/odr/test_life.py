@@ -107,6 +107,21 @@ def test_accepting_needs_the_verdict(folder):
         to_status(read_record(folder / "0001-enable.md"), "accepted", TODAY)
 
 
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        (GOOD.replace("outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""), "`ockham odr check ODR-0001 --fix` measures it"),
+        (draft("ODR-0001", "A", ["a"], TODAY).replace("status: draft", "status: proposed"), "outcome: {oq_delta: null, verdict: null}"),
+    ],
+)  # fmt: skip
+def test_without_an_outcome_the_way_to_one_is_told(folder, text, way):
+    """Of a record with constraints it is measured, of one without it is said."""
+    file = put(folder, text.replace("status: accepted", "status: proposed"))
+    with pytest.raises(BadInputError, match="it has no outcome") as caught:
+        to_status(read_record(file), "accepted", TODAY)
+    assert way in str(caught.value)
+
+
 def test_an_edit_after_acceptance_is_found(folder):
     """The lock covers constraints and prose; status, review and waivers stay free."""
     put(folder, judgement(1, "proposed"))

@@ -129,6 +129,16 @@ def test_a_run_that_was_there_before_proves_nothing(folder):
     assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late began under")
 
 
+def test_a_baseline_is_not_dropped_in_silence(folder):
+    """Evidence is pinned as a whole: one side alone would leave a constraint that needs both."""
+    with_candidate(folder)
+    file = next(folder.glob("0001*"))
+    before = file.read_bytes()
+    with pytest.raises(BadInputError, match="has a baseline, base: pin both sides"):
+        run("evidence", "1", "--candidate", "cand")
+    assert file.read_bytes() == before
+
+
 def test_a_changed_ledger_is_found(folder):
     """A registration edited afterwards no longer leads to the root that the run named."""
     with_candidate(folder)
