@@ -15,6 +15,8 @@ from rich.table import Table
 from ockham.cli.options import RUNS_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ockham.nano.meter import Saved
     from ockham.record.counts import Counts
     from ockham.run import Run
@@ -50,9 +52,11 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved, verb
         table.add_row("", message)
     if run.val_loss is not None:
         table.add_row("validation loss", f"{run.val_loss:.4f} nats/token")
-    for name, (low, high) in run.policy.targets.items():
-        if rates.get(name) is not None:
-            table.add_row(name.replace("_", " "), _beside_band(name, rates[name] or 0.0, low, high, counts))
+    for name, rate in rates.items():
+        if rate is not None:
+            table.add_row(
+                name.replace("_", " "), _beside_band(name, rate, run.policy.targets.get(name), counts)
+            )
     if saved.bound is not None and saved.measured is not None:
         ratio = f"backward/forward {saved.backward_over_forward:.2f}"
         table.add_row("compute saved", f"{saved.measured:.1%} measured, bound {saved.bound:.1%} ({ratio})")
@@ -75,14 +79,18 @@ def print_complete(run_id: str, steps: int) -> None:
     print(told, file=sys.stderr)
 
 
-def _beside_band(name: str, rate: float, low: float, high: float, counts: Counts) -> str:
+def _beside_band(name: str, rate: float, band: Sequence[float] | None, counts: Counts) -> str:
     """A rate and its band; one of too few is shown and not judged, as on the pages (attention.sql)."""
     of, number = ("evaluations", counts.evaluations) if name == "accept_rate" else ("batches", counts.batches)
+    told = f"{rate:.1%} of {number} {of}"
+    if band is None:
+        return told
+    low, high = band
     few = counts.batches < 200 or (of == "evaluations" and number < 20)
     verdict = (
         "too few to judge; band" if few else "in its band" if low <= rate <= high else "outside its band"
     )
-    return f"{rate:.1%} of {number} {of}, {verdict} {low:.0%} to {high:.0%}"
+    return f"{told}, {verdict} {low:.0%} to {high:.0%}"
 
 
 def _program(runs: Path) -> str:

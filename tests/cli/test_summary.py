@@ -49,4 +49,9 @@ def test_the_folder_of_runs_is_told_unless_it_is_the_default_or_the_shells(
 )
 def test_a_rate_of_few_is_not_judged(name, counts, told):
     """It lies outside of its band by chance alone."""
-    assert f", {told} 5% to 15%" in _beside_band(name, 0.5, 0.05, 0.15, counts)
+    assert f", {told} 5% to 15%" in _beside_band(name, 0.5, (0.05, 0.15), counts)
+
+
+def test_a_rate_that_nobody_promised_is_told_alone():
+    """Of an adapted run it is what was paid for."""
+    assert _beside_band("update_rate", 0.325, None, Counts(batches=40)) == "32.5% of 40 batches"
