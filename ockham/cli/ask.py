@@ -64,7 +64,15 @@ def query(
     from ockham.guard import Guard
 
     with Guard(runs, odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
-        answer = guard.query(text, values, explain=explain)
+        try:
+            answer = guard.query(text, values, explain=explain)
+        except QueryError as error:
+            hint = (
+                "; say each with -p NAME=VALUE"
+                if "not provided for the following parameters" in str(error)
+                else ""
+            )
+            raise QueryError(f"{error}{hint}") from None
     if explain:
         typer.echo(answer.table.column(answer.table.num_columns - 1)[0].as_py())
         return

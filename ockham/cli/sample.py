@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def sample(
     run: Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")],
     checkpoint: CheckpointOption = "",
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")] = "\n",
+    prompt: Annotated[str, typer.Option(help="Text to go on from.", show_default="a line end")] = "\n",
     tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many to draw.")] = 500,
     temperature: Annotated[float, typer.Option(min=0.0, max=100.0, help="Above 1: bolder, below: safer; 0: always the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(min=0, help="Draw among so many of the likeliest tokens; 0: among all.")] = 200,

@@ -11,6 +11,7 @@ import typer
 
 from ockham.cli.options import RunsOption, resolve
 from ockham.cli.output import shown
+from ockham.errors import QueryError
 
 RUNS = Path("runs")
 POLL_SECONDS = 0.2
@@ -54,7 +55,14 @@ def tail(
             if not where:
                 return catalog.rows(_TOLD.format("decisions") + rest, values)
             kept = f"(select * from decisions where ({where}\n))"  # noqa: S608 - for the guard
-            rows: Rows = guard.query(_TOLD.format(kept) + rest, values).table.to_pylist()
+            try:
+                rows: Rows = guard.query(_TOLD.format(kept) + rest, values).table.to_pylist()
+            except QueryError as error:
+                told, parsed, _ = str(error).partition(
+                    ", so it is not run"
+                )  # its place is one in our own SQL
+                such = "; a condition is such as \"action = 'SKIP'\"" if parsed else ""
+                raise QueryError(f"--where {where!r}: {told}{such}") from None
             return rows
 
         seen = _ends(catalog) if follow else {}

@@ -39,6 +39,9 @@ def test_tail_where(runs):
     bad = ockham(runs, "tail", "night-1", "--where", "exists (select 1 from read_text('/etc/passwd'))")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert "'read_text' is refused" in bad.stderr
+    bad = ockham(runs, "tail", "night-1", "--where", "drop table")
+    told = "--where 'drop table': this SQL is not understood; a condition is such as \"action = 'SKIP'\""
+    assert (bad.returncode, bad.stderr) == (2, f"ockham: {told}\n")
 
 
 def test_none_to_begin_with_is_none(runs):

@@ -115,6 +115,13 @@ def test_json_has_no_nan(runs):
     ]
 
 
+def test_a_parameter_without_a_value_is_asked_for(runs):
+    """By the option that gives it: DuckDB knows of none."""
+    done = ockham(runs, "query", "select * from gate_decisions where run_id = $run")
+    assert done.returncode == 2
+    assert done.stderr.endswith("parameters: run; say each with -p NAME=VALUE\n")
+
+
 def test_query_from_stdin_file_and_with_parameters(runs, tmp_path):
     """-, --file, -p, -o by its ending."""
     assert ockham(runs, "query", "-", stdin="select 41 + 1 as x").stdout == "x\n42\n"
