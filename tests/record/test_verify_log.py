@@ -145,6 +145,9 @@ def test_what_may_stand_as_the_newest_head(log, three):
     said = "is missing, and the history has more than one tree head"
     assert found(log)[0] == {("tampering", "checkpoint", said)}
     (log / "checkpoint").write_bytes(b"")
+    written(log, second, last, newest=b"")
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    (log / "checkpoint").write_bytes(b"")
     written(log, last, newest=b"")
     said = "is missing: the first tree head stands in the history alone"
     assert found(log)[0] == {("crash tail", "checkpoint", said)}
@@ -181,6 +184,19 @@ def test_heads_that_the_lines_do_not_bear_out(log, three):
     said = "no signed tree head that a known key vouches for"
     behind = f"{EVENTS} events behind the newest signed tree head that fits"
     assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
+
+
+def test_a_head_that_cannot_be_believed(log, three, tmp_path):
+    """Of a key that is not known, or no note: each reason is a cause of its own, and the others count."""
+    strange = signer(tmp_path / "stranger").sign(head_text("ockham/runs/a/1-0", TreeHead(15, b"\1" * 32)))
+    *earlier, last = three
+    written(log, strange, *earlier, last, newest=last)
+    odd, report = found(log)
+    said = "a tree head cannot be believed: no known key has signed it"
+    assert odd == {("tampering", "checkpoints", said)}
+    assert {f.cause for f in report.findings if f.message == said} == {"log 1-0: no known key has signed it"}
+    assert (report.logs[0].signed, report.logs[0].key) == (EVENTS, str(signer().verifier))
+    assert report.checked["signed tree heads"] == len(three) + 1
 
 
 def test_tiles_without_a_head(log):
