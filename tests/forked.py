@@ -17,17 +17,28 @@ from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from ockham.cli import GROUPS
+
 PRELOADED = [
     "torch",
     "torch.distributed.fsdp",
     "torch._dynamo",
-    "ockham.cli",
     "ockham.guard.guard",
+    "ockham.nano.overrides",
     "ockham.nano.parallel",
+    "ockham.odr.check",
+    "ockham.odr.fix",
+    "ockham.odr.report",
     "ockham.odr.tables",
+    "ockham.record.verify",
     "ockham.replay.report",
     "ockham.run",
     "pandas",  # Arrow asks for it
+    "pyarrow.pandas_compat",
+    "sqlglot.dialects.duckdb",  # read at the first query
+    "sqlglot.optimizer.annotate_types",
+    "typer._adapters",  # Pydantic, at the first option that is read
+    *(f"ockham.cli.{name}" for name in GROUPS),
 ]
 
 
