@@ -29,7 +29,6 @@ from ockham.errors import (
     PluginError,
     PolicyError,
     RankDivergedError,
-    RankError,
     RunError,
 )
 from ockham.event import Value, lossless, restored
@@ -38,7 +37,7 @@ from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_from_json, policy_of
 from ockham.quotient import occam_quotient, performance_of
 from ockham.record.about import about
-from ockham.record.attempt import Attempt, last_policy_revision
+from ockham.record.attempt import Attempt, ending, last_policy_revision
 from ockham.record.checkpoints import StartingPoint
 from ockham.record.counts import Counts
 from ockham.record.folder import RunFolder, new_run_id
@@ -412,20 +411,7 @@ class Run:
             failed = {"iter_num": error.iter_num, "micro_step": 0, "plugin": error.plugin, "hook": error.hook,
                       "error_type": type(error.__cause__).__name__, "message": str(error.__cause__)[:4096]}  # fmt: skip
             self.attempt.fail(failed)
-        self.finish(*_ending(error))
-
-
-def _ending(error: BaseException | None) -> tuple[str, str | None]:
-    """Reason code and sentence of a run that was left in this way."""
-    if error is None:
-        return "COMPLETED", None
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return "INTERRUPTED", None
-    kinds = ((PluginError, "PLUGIN_FAILED"), (RankDivergedError, "RANK_DIVERGED"), (RankError, "RANK_LOST"))
-    for kind, reason_code in kinds:
-        if isinstance(error, kind):
-            return reason_code, str(error)
-    return "FAILED", f"{type(error).__name__}: {error}"
+        self.finish(*ending(error))
 
 
 def _choose(

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ockham.errors import RunError
+from ockham.errors import PluginError, RankDivergedError, RankError, RunError
 from ockham.record.derived import update
 from ockham.record.fault import RESERVE
 from ockham.record.folder import RunFolder, write_durably
@@ -220,3 +220,16 @@ def _other_world(before: int, now: int) -> dict[str, Any]:
         f"{before} ranks before and {now} now: from here on the batches are others than they would have been"
     )
     return {"from_world_size": before, "reason_code": "RESUMED_ON_OTHER_WORLD_SIZE", "warnings": [told]}
+
+
+def ending(error: BaseException | None) -> tuple[str, str | None]:
+    """Reason code and, for people, a sentence of a run that was left in this way."""
+    if error is None:
+        return "COMPLETED", None
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "INTERRUPTED", None
+    kinds = ((PluginError, "PLUGIN_FAILED"), (RankDivergedError, "RANK_DIVERGED"), (RankError, "RANK_LOST"))
+    for kind, reason_code in kinds:
+        if isinstance(error, kind):
+            return reason_code, str(error)
+    return "FAILED", f"{type(error).__name__}: {error}"
