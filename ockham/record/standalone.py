@@ -2,7 +2,7 @@
 
     python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
 
-It knows nothing of the package that wrote the archive, and should be read before it is believed: 285 lines.
+It knows nothing of the package that wrote the archive, and should be read before it is believed: 293 lines.
 Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
 policy against the digest that events name, run.json against run.started, resumes against the log before them, and
 every state blob, and the tiles. No signature covers schemas/, README and this file: compare them with the ones that you
@@ -28,6 +28,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, RuntimeError, EOFError)
 NAME = re.compile(r"(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9._-][A-Za-z0-9._/-]*")  # leaves the archive nowhere
+OURS = re.compile(
+    r"log/[1-9][0-9]*-[0-9]+/([0-9]{12}\.jsonl|checkpoints?|tile/.+)|policies/[0-9a-f]{64}\.json|blobs/[0-9a-f]{64}"
+    r"|run\.json|schemas/[^/]+\.json|README|verify\.py"
+)
 MOST_BYTES, MOST_LINE_BYTES, MOST_TOLD = 20_000_000_000, 65_535, 200
 Key = tuple[str, bytes, bytes]
 LOSSES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
@@ -272,6 +276,10 @@ def judge(files: dict[str, bytes], run_id: str, key: Key, *, known: bool) -> int
                     wrong.append(f"log {name}: was resumed from another log than the one that is here")
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             wrong.append(f"log {name}: its first event says nothing that can be read of the logs beside it")
+    if beside := sorted(name for name in files if not OURS.fullmatch(name)):
+        print(
+            f"note: {len(beside)} files beside the record, which nothing here vouches for: {beside[0]!a:.120}"
+        )
     if not known:
         print("note: the key is the run's own word; give the one you know with --key")
     for each in wrong[:MOST_TOLD] or ["sound" if logs else "no log in it"]:

@@ -337,3 +337,15 @@ def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
     assert status == 1
     assert any("events are missing: 'ENOSPC'" in line for line in said)
     assert not verify_run(run.folder).sound
+
+
+@pytest.mark.parametrize(
+    "name", ["log/1-0/notes.txt", "results.csv", "policies/mine.yaml", "schemas/a/b.json", "log/readme"]
+)
+def test_what_lies_beside_the_record_is_told(files, judged, name):
+    """A table that somebody put into the archive is not vouched for by the word `sound`."""
+    assert judged(files)[1][-1] == "sound"
+    assert not [line for line in judged(files)[1] if "beside the record" in line]
+    status, told = judged({**files, name: b"x"})
+    assert (status, told[-1]) == (0, "sound")
+    assert told[-2] == f"note: 1 files beside the record, which nothing here vouches for: {name!a}"
