@@ -145,6 +145,10 @@ def main(
 
       ockham train --run night-1 --resume
     """
+    if preset and policy:
+        raise ockham.BadInputError(
+            f"--preset {preset} and --policy {policy} name a policy each: give one of them"
+        )
     typed = {"device": device, "init_from": init_from}
     changed = [*settings, *(f"{name}={text}" for name, text in typed.items() if text)]
     with nano.Ranks() as ranks:
