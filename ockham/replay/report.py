@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from ockham.errors import CannotJudgeError, PolicyError
+from ockham.errors import BadInputError, CannotJudgeError, PolicyError
 from ockham.policy import Policy, policy_from_json
 from ockham.policy_plugins import code_digest, plugin_class
 from ockham.record.folder import RunFolder, read_file
@@ -106,6 +106,7 @@ def replay_run(
 
     Raises:
         RunError: if there is no such run.
+        BadInputError: if it has no such iteration.
         CannotJudgeError: if log, policy or key frames are missing or unreadable.
         PolicyError: if a trusted plugin can't be had.
 
@@ -126,6 +127,8 @@ def replay_run(
         )
     if iteration is None:
         _compare_attempts(maps, logs)
+    elif not any(_holds(task.stretch, iteration) for _, task in tasks):
+        raise BadInputError(f"run {folder.run_id!r} has no iteration {iteration}")
     whole = sum(found.size for found in maps)
     wanted = processes or (os.cpu_count() or 1 if whole >= WORTH_A_PROCESS else 1)
     count = max(1, min(wanted, len(tasks)))
@@ -137,6 +140,11 @@ def replay_run(
     for (log, _), proof in zip(tasks, reversed(proofs), strict=True):
         _add(log.proof, proof)
     return Report(folder.run_id, logs, time.monotonic() - began, count)
+
+
+def _holds(stretch: Stretch, iteration: int) -> bool:
+    subject = f'"subject":"iter/{iteration}"'.encode()
+    return any(subject in line for line in stretch.lines())
 
 
 def _tasks(

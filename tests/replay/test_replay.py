@@ -11,7 +11,7 @@ import sys
 import orjson
 import pytest
 
-from ockham.errors import CannotJudgeError, PolicyError, RunError
+from ockham.errors import BadInputError, CannotJudgeError, PolicyError, RunError
 from ockham.plugin import OccamPlugin
 from ockham.record.checkpoints import starting_point
 from ockham.record.folder import RunFolder
@@ -147,6 +147,8 @@ def test_stretches_replay_apart_and_in_processes(tmp_path, monkeypatch):
     }  # fmt: skip
     part = replay_run(folder, iteration=50)
     assert 0 < part.total("decisions") < one.total("decisions") / 2
+    with pytest.raises(BadInputError, match="no iteration 9999"):
+        replay_run(folder, iteration=9999)
 
 
 @pytest.mark.parametrize(
