@@ -73,9 +73,11 @@ def roi(
     from ockham.study.roi import roi as count
     from ockham.study.seen import see
 
-    rival = see(runs, resolve(runs, against)) if against else None
-    prices = Prices(price_per_hour, price_per_gb)
-    rows = count(see(runs, resolve(runs, run)), prices, floor, rival, tolerance)
+    run_id, other = resolve(runs, run), resolve(runs, against) if against else ""
+    if run_id == other:
+        raise BadInputError(f"--against {other}: that is the run itself")
+    rival = see(runs, other) if other else None
+    rows = count(see(runs, run_id), Prices(price_per_hour, price_per_gb), floor, rival, tolerance)
     write_rows(Row._fields, rows, form, output)
 
 

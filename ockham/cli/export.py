@@ -39,6 +39,8 @@ def export(
     from ockham.catalog.export import export_views
     from ockham.catalog.remote import local_copy
 
+    if to.suffix == ".zip":
+        raise BadInputError(f"{to}: an archive is of --evidence; views go to a .duckdb file or a folder")
     chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
     runs = local_copy(runs, run)
     count = export_views(runs, to, chosen, only_run(runs, run), odr_tables())

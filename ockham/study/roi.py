@@ -15,6 +15,7 @@ from ockham.replay.path import backward_over_forward
 from ockham.study.seen import Seen
 
 BACKWARD_FLOPS = 4  # per parameter and token; the forward takes 2 (Kaplan et al. 2020, C = 6ND)
+Kind = Literal["measured", "derived", "assumed"]
 
 
 class Row(NamedTuple):
@@ -23,7 +24,7 @@ class Row(NamedTuple):
     figure: str
     value: float | int | str | None
     unit: str
-    kind: Literal["measured", "derived", "assumed"]
+    kind: Kind
     how: str
 
 
@@ -53,10 +54,12 @@ def roi(
     for name, price in zip(prices._fields, prices, strict=True):
         if price is not None and not (math.isfinite(price) and price >= 0):
             raise BadInputError(f"the price per {name} must be a number >= 0, got {price!r}")
+    told: tuple[Kind, str] = ("assumed", "asked for")
     if floor is None and rival is not None and rival.losses:
+        told = "measured", f"best of {rival.run_id} + tolerance"
         floor = min(rival.losses.values()) + tolerance
     rows = [*_compute(run), *_bytes(run, prices)]
-    return [*rows, *_money(rows, prices), *_quality(run, floor, rival)]
+    return [*rows, *_money(rows, prices), *_quality(run, floor, rival, told)]
 
 
 def _compute(run: Seen) -> Iterator[Row]:
@@ -133,7 +136,7 @@ def _money(rows: list[Row], prices: Prices) -> Iterator[Row]:
         )
 
 
-def _quality(run: Seen, floor: float | None, rival: Seen | None) -> Iterator[Row]:
+def _quality(run: Seen, floor: float | None, rival: Seen | None, told: tuple[Kind, str]) -> Iterator[Row]:
     best = min(run.losses.values(), default=None)
     yield Row("best_val_loss", best, "nats/token", "measured", "evaluations")
     if floor is None:
@@ -146,13 +149,7 @@ def _quality(run: Seen, floor: float | None, rival: Seen | None) -> Iterator[Row
         )
         return
     reached = _reached(run, floor)
-    yield Row(
-        "quality_floor",
-        floor,
-        "nats/token",
-        "assumed" if rival is None else "measured",
-        "asked for" if rival is None else f"best of {rival.run_id} + tolerance",
-    )
+    yield Row("quality_floor", floor, "nats/token", *told)
     yield Row("reached_at", reached, "iteration", "measured", "first evaluation at or below the floor")
     ratio = backward_over_forward([*run.legs, *(rival.legs if rival else [])])
     if reached is not None and rival is not None and ratio is not None:

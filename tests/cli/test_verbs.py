@@ -160,6 +160,8 @@ def test_truncation_is_said(runs):
         (["ask", "refusal"], "did you mean 'refusals'"),
         (["ask", "why_skipped", "--run", "night-1"], "-p iter=VALUE"),
         (["schema", "decision"], "did you mean 'decisions'"),
+        (["roi", "night-1", "--against", "night-1"], "that is the run itself"),
+        (["export", "--to", "views.zip"], "an archive is of --evidence"),
         (["show", "zzz"], "nothing in"),
         (["show", "night"], "more than one"),
         (["prove", "0"], "is the beginning of more than one event: 0"),

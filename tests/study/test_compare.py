@@ -111,6 +111,15 @@ def test_a_model_that_is_not_good_enough_has_saved_nothing(runs):
     assert told(roi(see(runs, "worse"), Prices(), floor=2.45))["verdict"].value == "FLOOR_REACHED"
 
 
+def test_a_floor_that_was_asked_for_is_not_called_measured(runs):
+    """Also where a rival is named for its compute: its best loss is another figure."""
+    one, rival = see(runs, "half"), see(runs, "always")
+    asked = told(roi(one, Prices(), floor=2.0, rival=rival))["quality_floor"]
+    assert (asked.value, asked.kind, asked.how) == (2.0, "assumed", "asked for")
+    measured = told(roi(one, Prices(), rival=rival))["quality_floor"]
+    assert (measured.kind, measured.how) == ("measured", "best of always + tolerance")
+
+
 def test_what_cannot_be_studied_is_refused(runs, tmp_path):
     """A price below 0, a run that is not there, a run without a batch."""
     with pytest.raises(BadInputError):
