@@ -108,8 +108,8 @@ def judged(row: dict[str, Any], found: Answer) -> None:
     below = row["margin"] < 0
     section("How close it was")
     st.text(
-        f"A threshold of {number(row['observed'])} or {'less' if below else 'more'} would have put the value on the other side: "
-        f"{number(abs(row['margin']))} {'lower' if below else 'higher'}, {abs(row['margin']) / abs(row['threshold']):.1%} of it."
+        f"The value would lie on the other side if the threshold stood {number(abs(row['margin']))} {'lower' if below else 'higher'}, "
+        f"{abs(row['margin']) / abs(row['threshold']):.1%} of it."
         if row["threshold"]
         else f"The value lies {number(abs(row['margin']))} from it."
     )
@@ -167,7 +167,7 @@ def proven(row: dict[str, Any]) -> None:
         f"time       {row['time']:%Y-%m-%d %H:%M:%S.%f} UTC", f"policy     {row['policy_revision']}",
         f"code       commit {row['git_commit'] or 'unknown'}{', changed since' if row['git_changed'] else ''}",
         f"log        log/{row['attempt']}-{row['rank']}/, line of sequence {row['sequence']}",
-    ]), language=None)  # fmt: skip
+    ]), language=None, wrap_lines=True)  # fmt: skip
     try:
         folder = RunFolder(runs_folder(), row["run_id"])
         proof = prove(folder, row["attempt"], row["rank"], row["sequence"])
@@ -178,7 +178,11 @@ def proven(row: dict[str, Any]) -> None:
         st.download_button(
             "Proof (C2SP tlog-proof)", proof, f"{row['decision_id']}.proof", key="proof", on_click="ignore"
         )
-        st.code(f"ockham prove --check {row['decision_id']}.proof --key VERIFIER_KEY", language="bash")
+        st.code(
+            f"ockham prove --check {row['decision_id']}.proof --key VERIFIER_KEY",
+            language="bash",
+            wrap_lines=True,
+        )
     cited = or_error(ask, "citations", id=row["decision_id"])
     if cited is not None:
         st.text(

@@ -64,7 +64,7 @@ def closeness() -> None:
     dial = first_row("gate_dial", str(run_id)).get("dial")
     if dial is not None:
         st.caption("What another policy would have decided on the same batches, plugin by plugin:")
-        st.code(f"ockham whatif {run_id} --set {dial}", language="bash")
+        st.code(f"ockham whatif {run_id} --set {dial}", language="bash", wrap_lines=True)
 
 
 def draw() -> None:

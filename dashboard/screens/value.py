@@ -170,7 +170,7 @@ def rows_shown(rows: list[dict[str, Any]], typed: str) -> None:
         key="csv-value",
         on_click="ignore",
     )
-    st.code(typed, language="bash")
+    st.code(typed, language="bash", wrap_lines=True)
 
 
 def page() -> None:

@@ -121,7 +121,13 @@ def test_a_decision_by_its_address(at, runs):
     )[0]
     test = at(runs, "decision", decision=row["decision_id"])
     assert f"At iteration {row['iter_num']} gate said SKIP because BELOW_THRESHOLD" in test.text[0].value
-    assert any("ockham prove" in code.value for code in test.code)
+    facts, typed = (
+        next(code for code in test.code if word in code.value) for word in ("decision   ", "ockham prove")
+    )
+    assert facts.proto.wrap_lines  # a phone would show half of each ID
+    assert typed.proto.wrap_lines
+    # Whether a value that equals its threshold passes is the plugin's: the distance holds for each.
+    assert any("on the other side if the threshold stood" in text.value for text in test.text)
     missing = at(runs, "decision", decision="00000000-0000-7000-8000-000000000000")
     assert "is not in the logs" in missing.text[0].value
 
