@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ockham.catalog.empty import ODR_SCHEMAS
+from ockham.catalog.empty import ODR_MEANINGS, ODR_SCHEMAS
 from ockham.catalog.files import (
     Tail,
     attempts_table,
@@ -32,10 +32,12 @@ from ockham.errors import CannotJudgeError, QueryError
 from ockham.record.folder import RunFolder, list_runs
 
 _LOOKS = 4
+# A column that its view says nothing of means what it means in `decisions`: run_id, attempt, rank and the like.
 _DICTIONARY = """
 create or replace view data_dictionary as
-select v.view_name as view, c.column_name as "column", c.data_type as type, c.comment as comment, v.comment as view_comment
+select v.view_name as view, c.column_name as "column", c.data_type as type, coalesce(c.comment, d.comment) as comment, v.comment as view_comment
 from duckdb_views() v join duckdb_columns() c on c.table_name = v.view_name and c.schema_name = v.schema_name
+left join duckdb_columns() d on d.table_name = 'decisions' and d.schema_name = v.schema_name and d.column_name = c.column_name
 where not v.internal and v.schema_name = 'main' and v.view_name not like 'raw\\_%' escape '\\'
 order by v.view_name, c.column_index
 """
@@ -225,7 +227,7 @@ class Catalog:
                 self._comment(f"column {view.name}.{column}", comment)
         for name in ODR_SCHEMAS:
             self.connection.execute(f"create or replace view {name} as select * from {name}_")
-            self._comment(f"view {name}", "From the records in odr/: " + name.replace("_", " ") + ".")
+            self._comment(f"view {name}", f"Of the decision records: {ODR_MEANINGS[name]}.")
         self.connection.execute(_DICTIONARY)
         self._comment("view data_dictionary", "Every view and column, its type and meaning.")
 

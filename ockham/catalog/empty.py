@@ -44,3 +44,9 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
         ("path", _TEXT), ("line", _INT), ("column", _INT), ("fixable", _BOOL),
     ]),
 }  # fmt: skip
+ODR_MEANINGS = {
+    "odrs": "one row a record, with what it claims and, where it was checked, what was measured",
+    "odr_constraints": "one row a constraint, its query, its limit and, where it was checked, its value",
+    "odr_evidence": "one row a side, the run and the place of its log that it is pinned at",
+    "odr_findings": "one row a finding of lint or check",
+}

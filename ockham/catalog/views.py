@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ockham import shipped
 from ockham.errors import QueryError, nearest
+from ockham.fields import FIELDS
 
 # In order of need: a view stands behind those that it reads.
 VIEWS = (
@@ -39,7 +40,23 @@ class Question(NamedTuple):
 @functools.cache
 def views() -> tuple[View, ...]:
     """All views, in the order in which they can be created."""
-    return tuple(View(name, *_read(shipped.questions() / "views" / f"{name}.sql")) for name in VIEWS)
+    made = [View(name, *_read(shipped.questions() / "views" / f"{name}.sql")) for name in VIEWS]
+    return tuple(
+        view._replace(columns={**_of_fields(), **view.columns}) if view.name == "contexts" else view
+        for view in made
+    )
+
+
+def _of_fields() -> dict[str, str]:
+    """What the table of the context's fields says of each; of a knob the view has two values."""
+    told = {}
+    for field in FIELDS:
+        unit = "" if field.unit in ("", "1") else f", {field.unit}"
+        told[field.name] = field.doc.removesuffix(".") + unit
+        if field.role == "knob":
+            told[f"base_{field.name}"] = f"{told[field.name]}; before the chain"
+            told[field.name] += "; as the chain left it"
+    return told
 
 
 def question_names() -> list[str]:

@@ -11,6 +11,10 @@
 -- max_iters: planned optimizer steps
 -- seed: of weights, batches and plugins
 -- settings: the trainer's settings, JSON
+-- user_name: who started it
+-- host: machine that it was started on
+-- python: version of Python
+-- platform: operating system and processor
 -- git_commit: commit of the folder that it was started in
 -- git_changed: whether that folder differed from the commit
 -- verifier_key: key that its tree heads are said to be signed with
