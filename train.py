@@ -139,7 +139,7 @@ def main(
     Examples:
       ockham train --preset tight --set max_iters=600
 
-      ockham train --data my_texts/ --run night-1 --set gate.target=0.3
+      ockham train --data my_texts/ --run night-1 --set gate.target=0.55
 
       ockham train --init-from gpt2/ --data my_tokens/ --set max_iters=200
 
