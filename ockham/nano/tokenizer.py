@@ -143,9 +143,10 @@ def _named(name: str) -> Tokenizer:
         )
 
     def refused(blobpath: str) -> bytes:
+        kept_as = hashlib.sha1(blobpath.encode(), usedforsecurity=False).hexdigest()  # so does tiktoken.load
         raise DataError(
             f"encoding {name!r}: {blobpath} is not in tiktoken's cache, and nothing is fetched; set TIKTOKEN_CACHE_DIR to "
-            f"a folder that holds it, or give a Hugging Face folder with vocab.json and merges.txt"
+            f"a folder that holds it as {kept_as}, or give a Hugging Face folder with vocab.json and merges.txt"
         )
 
     kept = load.read_file

@@ -193,6 +193,11 @@ def test_gpt2_without_its_files(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="TIKTOKEN_CACHE_DIR") as caught:
         find_tokenizer("gpt2")
     assert "\n" not in str(caught.value)
+    looked_for = str(caught.value).partition("holds it as ")[2].partition(",")[0]
+    (tmp_path / looked_for).write_bytes(b"another file's bytes")
+    with pytest.raises(DataError, match="not in tiktoken's cache"):
+        find_tokenizer("gpt2")
+    assert not (tmp_path / looked_for).exists()  # tiktoken has looked there, and threw away what was none
     with pytest.raises(DataError, match="p50k_base"):
         find_tokenizer("no-such-encoding")
 
