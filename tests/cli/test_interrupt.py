@@ -6,14 +6,16 @@ import importlib
 import signal
 import sys
 import threading
+import types
 
 import duckdb
 import pytest
 
 from ockham import __main__, cli
+from ockham.cli import serve
 
 
-def interrupt(*_ignored):
+def interrupt(*_ignored, **_too):
     raise KeyboardInterrupt
 
 
@@ -59,3 +61,11 @@ def test_another_error_is_not_taken_for_it():
 
     with pytest.raises(RuntimeError, match="cheese"):
         cli._guarded(lambda: failing)
+
+
+def test_while_the_pages_begin(monkeypatch):
+    """Streamlit stands in our place by then, and has no handler of its own before its server is up."""
+    monkeypatch.setitem(sys.modules, "streamlit.web.cli", types.SimpleNamespace(main=interrupt))
+    with pytest.raises(SystemExit) as left:
+        exec(serve.START, {})
+    assert left.value.code == cli.INTERRUPTED
