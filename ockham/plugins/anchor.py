@@ -27,7 +27,7 @@ class AnchorPlugin(OccamPlugin):
     name = "anchor"
     reasons: ClassVar[Mapping[str, str]] = {
         "WARMUP_ENDED": "Learning-rate warm-up is over: from here drift means something.",
-        "INTERVAL_REACHED": "The interval between consolidations is over.",
+        "INTERVAL_REACHED": "The steps done are a multiple of the interval: time for another one.",
         "CONSOLIDATION_ALLOWED": "Finite, content, and not worse than at the last anchor: the anchor moves.",
         "REFUSED_NONFINITE": "No consolidation on a loss or drift that is not finite.",
         "REFUSED_QUALITY": "No consolidation: the validation loss is worse than at the last anchor.",
