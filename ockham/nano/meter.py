@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 RECENT = 2_000  # stage times kept for the medians
+LOSSES = 20  # of which the progress line shows the mean: more would lag behind a loss that falls
 PLAIN_SECONDS = 10.0
 
 
@@ -131,7 +132,8 @@ class ProgressLine:
         )  # fmt: skip
         self._task = self._progress.add_task("", total=total, completed=first)
         self._began = self._shown = time.monotonic()
-        self._first, self._loss, self._val = first, math.nan, math.nan
+        self._first, self._val = first, "-"
+        self._losses: deque[float] = deque(maxlen=LOSSES)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -142,9 +144,10 @@ class ProgressLine:
 
     def show(self, iter_num: int, loss: float, update_rate: float, val_loss: float | None) -> None:
         """Tell the state after a step."""
-        smooth = math.isfinite(self._loss) and math.isfinite(loss)
-        self._loss = 0.98 * self._loss + 0.02 * loss if smooth else loss
-        self._val = self._val if val_loss is None else val_loss
+        if not (math.isfinite(loss) and all(map(math.isfinite, self._losses))):
+            self._losses.clear()
+        self._losses.append(loss)
+        self._val = self._val if val_loss is None else f"{val_loss:.3f}"
         now = time.monotonic()
         done = iter_num + 1
         plain = not self.console.is_terminal
@@ -152,9 +155,8 @@ class ProgressLine:
             return
         self._shown = now
         speed = (done - self._first) * self._tokens / max(now - self._began, 1e-9)
-        told = (
-            f"loss {self._loss:.3f} · val {self._val:.3f} · updated {update_rate:.0%} · {speed:,.0f} tokens/s"
-        )
+        recent = statistics.fmean(self._losses)
+        told = f"loss {recent:.3f} · val {self._val} · updated {update_rate:.0%} · {speed:,.0f} tokens/s"
         if self._peak:  # a skipped batch is forwarded alone: a third of its FLOPs
             told += f" · MFU {speed / self._peak * (1 + 2 * update_rate) / 3:.1%}"
         if plain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -61,6 +62,21 @@ def test_progress_off_a_terminal_is_plain_lines():
         line.show(4, 2.5, 0.5, 2.75)
     assert out.getvalue().startswith("iter 5/10 · loss 2.500 · val 2.750 · updated 50% · ")
     assert "\x1b" not in out.getvalue()
+
+
+def test_the_loss_that_is_shown_keeps_up():
+    """Of a falling loss it is near the validation loss beside it, which is none before the first evaluation."""
+    out = io.StringIO()
+    with ProgressLine(0, 100, 100, Console(file=out)) as line:
+        for iter_num, loss in enumerate([5.0] * 40 + [3.0] * 20):
+            line.show(iter_num, loss, 1.0, None)
+        line._shown -= 60
+        line.show(60, 3.0, 1.0, None)
+        for iter_num, loss in ((61, math.nan), (62, 2.5)):
+            line._shown -= 60
+            line.show(iter_num, loss, 1.0, None)
+    told = [text.split(" · updated")[0].split(" · ", 1)[1] for text in out.getvalue().splitlines()]
+    assert told == ["loss 3.000 · val -", "loss nan · val -", "loss 2.500 · val -"]
 
 
 def test_mfu_is_of_this_device_and_counts_what_was_computed():
