@@ -177,6 +177,7 @@ def waterfall(table: pa.Table) -> alt.LayerChart:
     x = alt.Scale(domain=[low - room * 0.2, high + room], nice=False)
     base = alt.Chart(table).transform_calculate(
         said="format(datum.after, '.4~g') + (datum.after == datum.before || datum.before == 0 ? '' : '  (' + format(datum.after / datum.before - 1, '+.1%') + ')')",
+        right="isValid(datum.before) ? max(datum.before, datum.after) : datum.after",  # behind the bar, not on it
         way="datum.after > datum.before ? 'raised' : datum.after < datum.before ? 'lowered' : 'given'",
     ).encode(y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260)))  # fmt: skip
     way = alt.Color(
@@ -195,6 +196,6 @@ def waterfall(table: pa.Table) -> alt.LayerChart:
         x=alt.X("after:Q", scale=x), color=way, tooltip=tip
     )
     text = base.mark_text(align="left", dx=10, color=NEUTRAL, fontSize=12).encode(
-        x=alt.X("after:Q", scale=x), text="said:N"
+        x=alt.X("right:Q", scale=x), text="said:N"
     )
     return finished(bar + point + text, alt.Step(34))

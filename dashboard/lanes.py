@@ -99,12 +99,16 @@ def plugin_lane(table: pa.Table, span: Span) -> alt.Chart:
     """Which plugin acted when, and how, in the order of the chain; a click on a cell is named `cell`."""
     lanes = {(row["plugin"], row["action"]) for row in table.select(["plugin", "action"]).to_pylist()}
     known = list(PLUGINS)
+    others = sorted(
+        {plugin for plugin, _ in lanes} - set(known)
+    )  # without a colour a cell is not drawn at all
+    colours = [*PLUGINS.values(), *([NEUTRAL] * len(others))]
     order = sorted(lanes, key=lambda lane: (known.index(lane[0]) if lane[0] in known else len(known), lane))
     drawn = alt.Chart(table).mark_rect().encode(
         x=_x(span, named=False), x2="end:Q",
         y=alt.Y("lane:N", title=None, sort=[f"{plugin} {action}" for plugin, action in order], axis=alt.Axis(minExtent=LABELS, maxExtent=LABELS, labelLimit=LABELS - 4, ticks=False, grid=False)),
         opacity=alt.Opacity("share:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.25, 1])),
-        color=alt.Color("plugin:N", legend=None, scale=alt.Scale(domain=known, range=list(PLUGINS.values()))),
+        color=alt.Color("plugin:N", legend=None, scale=alt.Scale(domain=[*known, *others], range=colours)),
         tooltip=tips(iter=",d", plugin="", action="", decisions=",d", share=".0%"),
     ).transform_calculate(
         share="min(1, datum.decisions / datum.width)", end="datum.iter + datum.width", lane="datum.plugin + ' ' + datum.action"

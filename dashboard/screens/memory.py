@@ -42,6 +42,9 @@ def trend(points: Answer) -> None:
         "OQ against the first accepted",
         "The line joins what was kept. A click on a point opens its decision.",
     )
+    if points.table.num_rows and points.table.column("gain").null_count == points.table.num_rows:
+        st.text("No candidate was accepted, so there is none to compare with.")
+        return
     made = chart(
         lambda: charts.oq_trend(points.table), points, "oq",
         "Each point is a candidate; shape and colour say which gate refused it, or that it was kept; the line joins those kept.",

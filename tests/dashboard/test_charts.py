@@ -125,6 +125,23 @@ def test_a_line_that_only_hides_another_is_left_out():
     assert "highest" in str(lanes.lines(table.set_column(2, "b", [[3.0, 4.0]]), fields).to_dict())
 
 
+def test_a_plugin_that_nobody_knows_has_a_colour():
+    """Its own name, or that which a policy gives a built-in one: without a colour its cells are not drawn."""
+    rows = [("gate", "SKIP"), ("Patience", "DAMP")]
+    table = pa.table({"iter": [0, 0], "width": [1, 1], "plugin": [p for p, _ in rows], "action": [a for _, a in rows],
+                      "decisions": [1, 1]})  # fmt: skip
+    scale = lanes.plugin_lane(table, (0, 1)).to_dict()["encoding"]["color"]["scale"]
+    assert {"gate", "Patience"} <= set(scale["domain"])
+    assert len(scale["domain"]) == len(scale["range"])
+
+
+def test_what_a_plugin_made_of_a_knob_is_written_beside_its_bar():
+    """A lowered one ends at the left: text there would lie on the bar."""
+    table = pa.table({"step": [0, 1], "who": ["given", "a"], "before": [None, 2.0], "after": [2.0, 1.0]})
+    text = charts.waterfall(table).to_dict()["layer"][2]
+    assert (text["mark"]["type"], text["encoding"]["x"]["field"]) == ("text", "right")
+
+
 def test_small_gains_have_ticks_of_their_own(catalog):
     """Whole percents would name five ticks of a gain of .2 % `+0%`."""
     drawn = charts.oq_trend(asked(catalog, "memory_points")).to_dict()

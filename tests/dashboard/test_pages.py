@@ -246,6 +246,12 @@ def test_value_is_open_until_somebody_says_what_is_good_enough(at, runs):
     assert below.code[-1].value == "ockham roi first --floor 0.5"
 
 
+def test_no_quotient_is_compared_where_none_was_accepted(at, tmp_path):
+    """It is said: an empty chart would say nothing."""
+    made_run(tmp_path, "a", batches=30, overrides=["memory.quality_fraction=0.01"])
+    assert any("No candidate was accepted" in text.value for text in at(tmp_path, "memory", run="a").text)
+
+
 @pytest.mark.parametrize("page", ["gate", "memory"])
 def test_a_rate_of_few_is_judged_on_no_page(at, runs, tmp_path, page):
     """Overview, Run and `ockham train` say that 40 batches are too few; the page of the rate does too."""
