@@ -10,8 +10,6 @@ the trainer, and the time is counted; nothing is dropped in silence. What was ha
 from __future__ import annotations
 
 import errno
-import hashlib
-import os
 import secrets
 import threading
 import time
@@ -26,11 +24,12 @@ import orjson
 from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
 from ockham.record.fault import RESERVE, Reserve, refuse_after_fork
-from ockham.record.folder import RunFolder, make_folder, segment_name, sync_folder, write_durably
+from ockham.record.folder import RunFolder, make_folder, write_durably
 from ockham.record.lines import Payload, data_of
 from ockham.record.note import Signer
 from ockham.record.note import signer as users_signer
 from ockham.record.schema import check_event
+from ockham.record.segment import Segment
 from ockham.record.tree_head import HeadWriter, TreeHead, origin
 
 ROOM_SECONDS = 0.01  # until the trainer looks again whether a full queue has room
@@ -102,7 +101,6 @@ class LogWriter:
         self._wake = threading.Event()  # only what is urgent wakes the writer: each waking costs it 60 us
         self._acknowledged = threading.Condition()
         self._unsynced: list[dict[str, Any]] = []
-        self._file = -1
         self.signer = signer or users_signer()
         self._heads = HeadWriter(self.path, origin(folder.run_id, attempt, rank), self.signer)
         self._open()
@@ -162,9 +160,7 @@ class LogWriter:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._segment.close()
         self._lock.release()
         if self._error is not None:
             raise self._halted()
@@ -182,14 +178,7 @@ class LogWriter:
             self._lock.release()
             raise LogError(f"{self.path} has a log already: a resume is a new attempt")
         self._reserve = Reserve(self.path / RESERVE)
-        self._start_segment(0)
-
-    def _start_segment(self, first: int) -> None:
-        self._segment = self.path / segment_name(first)
-        self._file = os.open(self._segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        self._segment_first, self._segment_size, self._segment_hash = first, 0, hashlib.sha256()
-        self._written = first
-        sync_folder(self.path)
+        self._segment = Segment(self.path, 0)
 
     def _write_until_closed(self) -> None:
         synced = signed = time.monotonic()
@@ -219,19 +208,18 @@ class LogWriter:
         """Encode and write what is in the queue, up to the end of the segment; True if something was urgent."""
         lines: list[bytes] = []
         urgent = False
-        room = self._segment_events - (self._written - self._segment_first)
+        room = self._segment_events - self._segment.lines
         while self._queue and len(lines) < min(room, 1024):
             item = self._queue.popleft()
             lines.append(self._encode(item))
             urgent = urgent or item.urgent
         if lines:
             try:
-                self._write(b"".join(lines))
+                self._segment.write(lines)
             except OSError as error:
                 if error.errno in _FULL:
                     self._halt(lines, error)
                 raise
-            self._written += len(lines)
             if len(lines) == room:
                 self._seal()
         return urgent
@@ -254,45 +242,29 @@ class LogWriter:
         self._unsynced.append(event)
         return line + b"\n"
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
-        self._segment_size += len(data)
-        self._segment_hash.update(data)
-
     def _sync(self) -> None:
-        os.fdatasync(self._file)
+        self._segment.sync()
         events, self._unsynced = self._unsynced, []
-        self._durable = self._written
+        self._durable = self._segment.end
         if self.on_acknowledged is not None:
             self.on_acknowledged(events)
 
     def _sign(self) -> None:
         """Sign a tree head over what is durable, as the disk gives it back."""
         if self._heads.head.size < self._durable and not self._unsynced:
-            self._heads.read(self._segment, self._segment_size, self._segment_hash.digest())
+            self._heads.read(self._segment.path, self._segment.size, self._segment.digest)
             self._heads.sign()
         if not self._unsynced:
             self._announce()
 
     def _halt(self, lines: list[bytes], error: OSError) -> None:
         """The disk is full: cut to the last whole line, and say so from the reserve, signed."""
-        size = os.fstat(self._file).st_size
-        whole, kept = self._segment_size, 0
-        for line in lines:
-            if whole + len(line) > size:
-                break
-            whole, kept = whole + len(line), kept + 1
-        os.ftruncate(self._file, whole)
-        self._segment_hash.update(b"".join(lines[:kept]))
-        self._segment_size, self._written = whole, self._written + kept
+        kept = self._segment.cut(lines)
         self._reserve.release()
         lost = len(lines) - kept + len(self._queue)
         data = {"reason_code": errno.errorcode[error.errno or 0], "message": str(error), "lost_events": lost}
-        halted = _Item("log.halted", self._written, time.time_ns(), "log", data, urgent=True)
-        self._write(self._encode(halted))
-        self._written += 1
+        halted = _Item("log.halted", self._segment.end, time.time_ns(), "log", data, urgent=True)
+        self._segment.write([self._encode(halted)])
         self._sync()
         self._sign()
 
@@ -304,20 +276,13 @@ class LogWriter:
     def _seal(self) -> None:
         """End the segment; the event that says so goes into the next one."""
         self._sync()
-        self._heads.read(self._segment, self._segment_size, self._segment_hash.digest())
-        os.close(self._file)
-        sealed = {
-            "segment": self._segment.name,
-            "first_sequence": self._segment_first,
-            "events": self._written - self._segment_first,
-            "bytes": self._segment_size,
-            "sha256": self._segment_hash.hexdigest(),
-        }
         segment = self._segment
-        self._start_segment(self._written)
+        self._heads.read(segment.path, segment.size, segment.digest)
+        sealed = segment.seal()
+        self._segment = Segment(self.path, segment.end)
         self.append("log.sealed", sealed, subject="log")
         if self.on_sealed is not None:
-            self.on_sealed(segment)
+            self.on_sealed(segment.path)
 
     def _wait_for_room(self) -> None:
         began = time.monotonic()
@@ -334,7 +299,7 @@ class LogWriter:
         if isinstance(self._error, LogError):
             return self._error
         halted = LogHaltedError(
-            f"{self._segment}: {self._error}; nothing after event {self._durable} is acknowledged"
+            f"{self._segment.path}: {self._error}; nothing after event {self._durable} is acknowledged"
         )
         halted.__cause__ = self._error
         return halted

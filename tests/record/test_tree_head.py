@@ -142,7 +142,7 @@ def test_a_full_disk_is_said_in_the_log(tmp_path, monkeypatch):
     real = os.write
 
     def full(descriptor, data):
-        if descriptor == writer._file and writer._reserve.path.exists():
+        if descriptor == writer._segment._file and writer._reserve.path.exists():
             real(descriptor, bytes(data[:100]))
             raise OSError(28, "No space left on device")
         return real(descriptor, data)

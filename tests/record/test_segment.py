@@ -1,0 +1,90 @@
+"""The segment that a log is being written to."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from ockham.errors import LogHaltedError
+from ockham.record.log import LogWriter
+from ockham.record.segment import Segment
+from tests.samples import REVISION, decision, run_folder
+
+LINES = [b'{"a":1}\n', b'{"b":22}\n', b'{"c":333}\n']
+
+
+def test_bytes_digest_and_lines_are_those_of_the_file(tmp_path):
+    """What is sealed is what a reader finds."""
+    segment = Segment(tmp_path, 40)
+    segment.write(LINES[:2])
+    segment.write(LINES[2:])
+    assert (segment.end, segment.path.read_bytes()) == (43, b"".join(LINES))
+    told = segment.seal()
+    digest = hashlib.sha256(segment.path.read_bytes()).hexdigest()
+    assert told == {
+        "segment": "000000000040.jsonl",
+        "first_sequence": 40,
+        "events": 3,
+        "bytes": 27,
+        "sha256": digest,
+    }
+    assert segment.digest.hex() == digest
+    segment.close()
+
+
+def test_no_segment_is_written_twice(tmp_path):
+    """Another writer's file is left alone."""
+    Segment(tmp_path, 0).close()
+    with pytest.raises(FileExistsError):
+        Segment(tmp_path, 0)
+
+
+@pytest.mark.parametrize("bytes_written", range(sum(map(len, LINES))))
+def test_of_a_refused_write_whole_lines_stay(tmp_path, monkeypatch, bytes_written):
+    """The disk took some bytes and then no more."""
+    segment, real = Segment(tmp_path, 0), os.write
+    segment.write([b'{"first":0}\n'])
+
+    def filling(descriptor, data):
+        if len(data) == sum(map(len, LINES)) and bytes_written:
+            return real(descriptor, data[:bytes_written])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", filling)
+    with pytest.raises(OSError, match="No space"):
+        segment.write(LINES)
+    kept = segment.cut(LINES)
+    monkeypatch.undo()
+    whole = b'{"first":0}\n' + b"".join(LINES[:kept])
+    assert len(b"".join(LINES[:kept])) <= bytes_written < len(b"".join(LINES[: kept + 1]))
+    assert segment.path.read_bytes() == whole
+    assert (segment.end, segment.size, segment.digest) == (
+        1 + kept,
+        len(whole),
+        hashlib.sha256(whole).digest(),
+    )
+    segment.write(LINES[kept:])
+    assert segment.path.read_bytes() == b'{"first":0}\n' + b"".join(LINES)
+    segment.close()
+
+
+def test_a_segment_that_cannot_be_begun_closes_no_file_twice(tmp_path, monkeypatch):
+    """The log says what the disk said; the number of the closed file may be another file's by then."""
+    writer = LogWriter(run_folder(tmp_path), 1, 0, policy_revision=REVISION, segment_events=2)
+    real = os.open
+
+    def full(path, flags, *rest):
+        if flags & os.O_EXCL:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", full)
+    for i in range(2):
+        writer.append("decision.made", decision(i), iter_num=i)
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.flush()
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.close()
