@@ -64,7 +64,11 @@ def sentence(one: dict[str, Any], two: dict[str, Any]) -> str:
         better, low, high = (one, mine, theirs) if mine < theirs else (two, theirs, mine)
         told = f"{better['run_id']} comes to the lower validation loss: {low:.4f} against {high:.4f}"
     return told + (
-        "; the data are the same." if same else "; the data are NOT the same, so the losses do not compare."
+        "; no digest of the data is recorded, so the losses may not compare."
+        if one["data_sha256"] is None and same
+        else "; the data are the same."
+        if same
+        else "; the data are NOT the same, so the losses do not compare."
     )
 
 
@@ -84,6 +88,9 @@ def table(both: Answer, one: dict[str, Any], two: dict[str, Any]) -> None:
 def gates(run: str, baseline: str, one: dict[str, Any], two: dict[str, Any]) -> None:
     """Where the gates of two runs on the same batches disagreed."""
     section("Did the gates agree?", "Verdicts on the batches that both have, side by side.")
+    if one["data_sha256"] is None and two["data_sha256"] is None:
+        st.text("It cannot be said: no digest of the data is recorded, so the batches need not be the same.")
+        return
     if one["data_sha256"] != two["data_sha256"] or one["seed"] != two["seed"]:
         st.text("It cannot be said: with other data or another seed the batches are not the same.")
         return

@@ -115,6 +115,11 @@ def _verdicts(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
                 f"another {what} ({one} and {other}): their batches are not the same, so verdicts do not compare"
             )
             return
+    if not _data(a):
+        notes.append(
+            "no digest of the data is recorded: their batches need not be the same, so verdicts do not compare"
+        )
+        return
     pairs = [(up, b.verdicts[key]) for key, up in a.verdicts.items() if key in b.verdicts]
     for name, wanted in (("both update", (True, True)), ("both skip", (False, False)), ("only a updates", (True, False)),
                          ("only b updates", (False, True))):  # fmt: skip

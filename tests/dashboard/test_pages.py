@@ -246,6 +246,16 @@ def test_value_is_open_until_somebody_says_what_is_good_enough(at, runs):
     assert below.code[-1].value == "ockham roi first --floor 0.5"
 
 
+def test_unknown_data_are_not_the_same_data(at, tmp_path):
+    """Two loops that did not say what they read are not said to have read the same."""
+    for name in ("a", "b"):
+        with Run("balanced", runs=tmp_path, run_id=name, facts={"vocab_size": 256}) as run:
+            ctx = run.end(run.batch(0, 3.0))
+            run.evaluate(ctx, 3.0)
+    told = [text.value for text in at(tmp_path, "compare", run="a", vs="b").text]
+    assert sum("no digest of the data is recorded" in text for text in told) == 2
+
+
 def test_no_quotient_is_compared_where_none_was_accepted(at, tmp_path):
     """It is said: an empty chart would say nothing."""
     made_run(tmp_path, "a", batches=30, overrides=["memory.quality_fraction=0.01"])

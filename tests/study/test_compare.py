@@ -54,6 +54,15 @@ def test_policies_differ_where_they_differ(runs):
     assert not [row for row in same if row.section == "policy"]
 
 
+def test_unknown_data_are_not_the_same_data(runs, tmp_path):
+    """A loop of one's own need not say what it reads."""
+    planned(tmp_path, "a", [3.0], skipping=False, digest="")
+    planned(tmp_path, "b", [3.0], skipping=True, digest="")
+    rows, notes = compare(see(tmp_path, "a"), see(tmp_path, "b"))
+    assert not [row for row in rows if row.section == "verdicts"]
+    assert any("no digest of the data" in note for note in notes)
+
+
 def test_settings_differ_where_they_differ(runs):
     """The trainer's, too: a run of other length or batch size is another experiment."""
     one, other = see(runs, "half"), see(runs, "worse")
