@@ -81,6 +81,6 @@ def pack(
     from ockham.odr.measure import pack_record
 
     records = read_folder(folder)
-    for record in [find(records, name) for name in wanted] if wanted else records:
-        for file in pack_record(record, runs):
-            print(file)
+    chosen = [find(records, name) for name in wanted] if wanted else records
+    for file in dict.fromkeys(file for record in chosen for file in pack_record(record, runs)):
+        print(file)

@@ -75,6 +75,14 @@ def test_packed_evidence_travels(place):
     assert run("check", "--ignore", "ODR511").stdout == before
 
 
+def test_a_log_that_two_records_cite_is_told_once(place):
+    """It is one file."""
+    begin(place)
+    run("new", "Again", "--owner", "a", "--baseline", "base", "--candidate", "cand")
+    packed = run("pack").stdout.splitlines()
+    assert len(packed) == len(set(packed)) == 2
+
+
 def test_pack_refuses_another_log(place):
     """A log that is not the one that the record names is not packed, nor is the other side alone."""
     file = begin(place)
