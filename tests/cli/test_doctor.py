@@ -70,7 +70,7 @@ def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypat
     runs, real = tmp_path / "runs", os.write
 
     def full(descriptor, data):
-        if descriptor == run.attempt.log._file and (run.folder.log(1, 0) / "reserve").exists():
+        if descriptor == run.attempt.log._segment._file and (run.folder.log(1, 0) / "reserve").exists():
             raise OSError(28, "No space left on device")
         return real(descriptor, data)
 
