@@ -41,6 +41,8 @@ def export(
 
     if to.suffix == ".zip":
         raise BadInputError(f"{to}: an archive is of --evidence; views go to a .duckdb file or a folder")
+    if form is None and to.suffix in (".csv", ".parquet"):
+        raise BadInputError(f"{to}: all views are many files: --to FOLDER, and -f csv or -f parquet")
     chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
     runs = local_copy(runs, run)
     count = export_views(runs, to, chosen, only_run(runs, run), odr_tables())

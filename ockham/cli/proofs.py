@@ -186,7 +186,7 @@ def _tell(report: Report) -> None:
     from ockham.record.report import MEANINGS, MOST_FINDINGS, NOTES
 
     typer.echo(f"{report.run_id}: {'sound' if report.sound else 'NOT SOUND'}")
-    typer.echo("  checked: " + ", ".join(f"{number:,} {what}" for what, number in report.checked.items()))
+    typer.echo("  checked: " + ", ".join(_counted(number, what) for what, number in report.checked.items()))
     for log in report.logs:
         pinned = f", pinned to {log.pinned:,}" if log.pinned else ""
         typer.echo(
@@ -202,3 +202,9 @@ def _tell(report: Report) -> None:
             told += 1 + more
         if count > told:
             typer.echo(f"    and {count - told} more; -f json lists the first {MOST_FINDINGS} of a kind")
+
+
+def _counted(number: int, what: str) -> str:
+    """`2 policies`, `1 policy`."""
+    one = what.removesuffix("ies") + "y" if what.endswith("ies") else what.removesuffix("s")
+    return f"{number:,} {one if number == 1 else what}"

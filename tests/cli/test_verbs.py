@@ -162,6 +162,7 @@ def test_truncation_is_said(runs):
         (["schema", "decision"], "did you mean 'decisions'"),
         (["roi", "night-1", "--against", "night-1"], "that is the run itself"),
         (["export", "--to", "views.zip"], "an archive is of --evidence"),
+        (["export", "--to", "views.csv"], "all views are many files: --to FOLDER"),
         (["show", "zzz"], "nothing in"),
         (["show", "night"], "more than one"),
         (["prove", "0"], "is the beginning of more than one event: 0"),

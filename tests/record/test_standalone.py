@@ -348,4 +348,4 @@ def test_what_lies_beside_the_record_is_told(files, judged, name):
     assert not [line for line in judged(files)[1] if "beside the record" in line]
     status, told = judged({**files, name: b"x"})
     assert (status, told[-1]) == (0, "sound")
-    assert told[-2] == f"note: 1 files beside the record, which nothing here vouches for: {name!a}"
+    assert told[-2] == f"note: nothing here vouches for what lies beside the record: {name!a} (1 in all)"
