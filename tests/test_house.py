@@ -20,7 +20,7 @@ FILE_LINES, FUNCTION_LINES = 250, 40
 LONGER_FILES = {  # one thing each that reads worse in two; none may grow beyond this
     "ockham/run.py": 429,
     "ockham/record/log.py": 305,
-    "ockham/record/standalone.py": 293,  # one file by its nature: a stranger reads it whole
+    "ockham/record/standalone.py": 291,  # one file by its nature: a stranger reads it whole
     "ockham/nano/trainer.py": 290,
     "ockham/plugins/memory.py": 262,
     "ockham/fields.py": 260,

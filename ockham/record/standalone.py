@@ -2,7 +2,7 @@
 
     python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
 
-It knows nothing of the package that wrote the archive, and should be read before it is believed: 293 lines.
+It knows nothing of the package that wrote the archive, and should be read before it is believed: 291 lines.
 Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
 policy against the digest that events name, run.json against run.started, resumes against the log before them, and
 every state blob, and the tiles. No signature covers schemas/, README and this file: compare them with the ones that you
@@ -277,9 +277,7 @@ def judge(files: dict[str, bytes], run_id: str, key: Key, *, known: bool) -> int
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             wrong.append(f"log {name}: its first event says nothing that can be read of the logs beside it")
     if beside := sorted(name for name in files if not OURS.fullmatch(name)):
-        print(
-            f"note: {len(beside)} files beside the record, which nothing here vouches for: {beside[0]!a:.120}"
-        )
+        print(f"note: nothing here vouches for what lies beside: {beside[0]!a:.120} ({len(beside)} in all)")
     if not known:
         print("note: the key is the run's own word; give the one you know with --key")
     for each in wrong[:MOST_TOLD] or ["sound" if logs else "no log in it"]:
