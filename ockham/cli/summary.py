@@ -81,8 +81,9 @@ def print_complete(run_id: str, steps: int) -> None:
 
 def _beside_band(name: str, rate: float, band: Sequence[float] | None, counts: Counts) -> str:
     """A rate and its band; one of too few is shown and not judged, as on the pages (attention.sql)."""
-    of, number = ("evaluations", counts.evaluations) if name == "accept_rate" else ("batches", counts.batches)
-    told = f"{rate:.1%} of {number} {of}"
+    judged = {"accept_rate": (counts.evaluations, "evaluations"), "update_rate": (counts.finite, "batches")}
+    number, of = judged[name]
+    told = f"{rate:.1%} of {number} {'finite ' if number < counts.batches and of == 'batches' else ''}{of}"
     if band is None:
         return told
     low, high = band

@@ -54,4 +54,13 @@ def test_a_rate_of_few_is_not_judged(name, counts, told):
 
 def test_a_rate_that_nobody_promised_is_told_alone():
     """Of an adapted run it is what was paid for."""
-    assert _beside_band("update_rate", 0.325, None, Counts(batches=40)) == "32.5% of 40 batches"
+    assert _beside_band("update_rate", 0.325, None, Counts(batches=40, finite=40)) == "32.5% of 40 batches"
+
+
+def test_a_rate_names_what_it_is_a_share_of():
+    """A batch whose loss is not finite is judged by nobody, and in no rate."""
+    counts = Counts(batches=10, finite=5, updated=5)
+    assert (
+        _beside_band("update_rate", counts.rates()["update_rate"], None, counts)
+        == "100.0% of 5 finite batches"
+    )
