@@ -204,7 +204,7 @@ class LogCheck:
                 return False
             width, parts = int(parts[-1]), (*parts[:-2], parts[-2].removesuffix(".p"))
         digits = "".join(part.removeprefix("x") for part in parts[1:])
-        if not parts[0].isdecimal() or not digits.isdecimal() or not 0 < width <= WIDTH or len(digits) > 18:
+        if not parts[0].isdecimal() or not digits.isdecimal() or not 0 < width <= WIDTH:
             return False
         level, index = int(parts[0]), int(digits)
         if tile_path(level, index, width) != str(name):

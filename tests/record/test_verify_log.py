@@ -1,4 +1,4 @@
-"""Tiles and tree heads that were changed, moved, added or lost: each by its class, its place and its words."""
+"""Tree heads that were changed, moved, added or lost: each by its class, its place and its words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ockham.record.tree_head import TreeHead, head_text
 from ockham.record.verify import verify_run
 from tests.samples import log_folder
 
-NOT_HELD = "this tile is missing or does not hold the hashes of the lines"
 EVENTS = (
     701  # with the seal of a first segment: two whole tiles and a partial one, and one of two hashes above
 )
@@ -48,56 +47,6 @@ def test_an_honest_log(log):
     assert (
         report.checked["signed tree heads"] == (log / "checkpoints").read_bytes().count(b"\xe2\x80\x94") + 1
     )
-
-
-@pytest.mark.parametrize("name", ["0/000", "0/001", "0/002.p/189", "1/000.p/2"])
-def test_a_tile_that_is_gone_or_another(log, name):
-    """Every tile of the signed tree is needed, and holds what the lines give."""
-    path = log / "tile" / name
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    no_tile = {("derived", f"tile/{name}", NOT_HELD), ("derived", f"tile/{name}", "no tile of this log")}
-    assert found(log)[0] == no_tile
-    path.unlink()
-    assert found(log)[0] == {("derived", f"tile/{name}", NOT_HELD)}
-
-
-@pytest.mark.parametrize(
-    ("like", "name"),
-    [
-        ("0/000", "0/003"),
-        ("0/000", "0/001.p/256"),
-        ("0/000", "2/000"),
-        ("0/000", "0/x000/000"),
-        ("0/000", "0/0"),
-        ("0/000", "0/00a"),
-        ("0/000", "a/000"),
-        ("0/000", "0/000.p/a"),
-        ("0/000", "0/000.p/0"),
-        ("0/000", "0/000.p/300"),
-        ("0/000", "0/" + "x999/" * 7 + "999"),
-        ("1/000.p/2", "1/000.p/3"),
-        ("1/000.p/2", "1/000"),
-        ("0/002.p/189", "0/002.p/188"),
-    ],
-)
-def test_a_file_that_is_no_tile(log, like, name):
-    """Another name, level or width than the lines give."""
-    path = log / "tile" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes((log / "tile" / like).read_bytes())
-    assert found(log)[0] == {("derived", f"tile/{name}", "no tile of this log")}
-
-
-def test_tiles_of_an_earlier_size_are_tiles(log):
-    """As a crash leaves them before they are swept; what was being written has a name of its own."""
-    whole = (log / "tile/0/002.p/189").read_bytes()
-    (log / "tile/0/002.p/1").write_bytes(whole[:32])
-    (log / "tile/0/001.p").mkdir()
-    (log / "tile/0/001.p/255").write_bytes((log / "tile/0/001").read_bytes()[: 255 * 32])
-    assert found(log)[0] == set()
-    (log / "tile/0/.003.1.tmp").write_bytes(b"x")
-    assert found(log)[0] == {("crash tail", "tile/0/.003.1.tmp", "a tile that was being written")}
 
 
 def heads(log):
@@ -197,19 +146,6 @@ def test_a_head_that_cannot_be_believed(log, three, tmp_path):
     assert {f.cause for f in report.findings if f.message == said} == {"log 1-0: no known key has signed it"}
     assert (report.logs[0].signed, report.logs[0].key) == (EVENTS, str(signer().verifier))
     assert report.checked["signed tree heads"] == len(three) + 1
-
-
-def test_tiles_without_a_head(log):
-    """Are held against the lines all the same, each for the same cause."""
-    written(log, newest=b"")
-    (log / "tile/0/003").write_bytes(b"x")
-    (log / "tile/0/002.p/188").write_bytes(b"x")
-    report = found(log)[1]
-    said = {(f.place, f.message, f.cause) for f in report.findings if f.kind == "derived"}
-    assert said == {
-        (f"log/1-0/tile/{name}", "no tile of this log", "tiles of log 1-0")
-        for name in ("0/003", "0/002.p/188")
-    }
 
 
 def test_pins_that_the_lines_do_not_bear_out(log, three):
