@@ -10,7 +10,7 @@ select run_id, 'update rate ' || round(100 * update_rate, 1) || ' % is outside i
 from bands where batches >= 200 and not update_rate between update_low and update_high
 union all select run_id, 'accept rate ' || round(100 * accept_rate, 1) || ' % is outside its band of ' || round(100 * accept_low)::integer || ' to ' || round(100 * accept_high)::integer || ' %', 'memory'
 from bands where batches >= 200 and evaluations >= 20 and accept_rate > 0 and not accept_rate between accept_low and accept_high
-union all select run_id, 'never accepted a checkpoint in ' || evaluations || ' evaluations', 'memory' from bands where batches >= 200 and evaluations >= 20 and accept_rate = 0
+union all select run_id, 'never accepted a checkpoint in ' || evaluations || ' evaluations', 'memory' from bands where batches >= 200 and evaluations >= 20 and accept_rate = 0 and coalesce(accept_low, 1) > 0 -- a band from 0 promises none
     and run_id not in (select run_id from memory_decisions where shadow)
 union all select run_id, 'no end in the log: it goes on, or it was killed', 'run' from runs where state = 'UNFINISHED'
 union all select run_id, 'ended with ' || state, 'run' from runs where state not in ('UNFINISHED', 'COMPLETED')
