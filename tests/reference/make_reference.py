@@ -74,7 +74,11 @@ def main() -> None:
 def make_runs(folder: Path, keys: Path) -> None:
     """Train the runs and write the records into *folder*, signed with a new key in *keys*."""
     os.environ.update(
-        OCKHAM_RUNS="runs", OCKHAM_ODR="odr", OCKHAM_KEY_DIR=str(keys), LOGNAME="reference", PYTHONPATH=str(ROOT)
+        OCKHAM_RUNS="runs",
+        OCKHAM_ODR="odr",
+        OCKHAM_KEY_DIR=str(keys),
+        LOGNAME="reference",
+        PYTHONPATH=str(ROOT),
     )
     os.chdir(folder)
     write_inputs(folder)
@@ -85,7 +89,19 @@ def make_runs(folder: Path, keys: Path) -> None:
     run("train", "--run", "base", "--resume")
     start_ranks([*train, "--run", "two", *settings, *options({"max_iters": 60})])
     record = register_record(folder)
-    adapt = ["adapt", "--from", "base", "--data", "new.txt", "--run", "adapted", "--lora", "h.1.*", "--rank", "1"]
+    adapt = [
+        "adapt",
+        "--from",
+        "base",
+        "--data",
+        "new.txt",
+        "--run",
+        "adapted",
+        "--lora",
+        "h.1.*",
+        "--rank",
+        "1",
+    ]
     run(*adapt, *options({**DEVICE, "max_iters": 60, "checkpoint_every": 30}))
     finish_records(record)
     run("export", "--evidence", "--run", "adapted", "--to", "adapted.evidence.zip")
@@ -108,7 +124,9 @@ def options(settings: dict[str, object]) -> list[str]:
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Run an `ockham` command that must succeed."""
-    done = subprocess.run([sys.executable, "-m", "ockham", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "ockham", *words], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"ockham {' '.join(words)}: status {done.returncode}\n{done.stdout}{done.stderr}")
     return done
@@ -134,7 +152,11 @@ def start_ranks(words: list[str]) -> None:
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     command = [sys.executable, "-m", "ockham", *words]
     ranks = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, **group, "OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank})
+        subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **group, "OMP_NUM_THREADS": "1", "RANK": rank, "LOCAL_RANK": rank},
+        )
         for rank in ("0", "1")
     ]
     if any(rank.wait() != 0 for rank in ranks):
@@ -159,14 +181,26 @@ def finish_records(record: Path) -> None:
     run("odr", "evidence", "1", "--baseline", "base", "--candidate", "adapted")
     text = record.read_text(encoding="utf-8")
     if "outcome:" not in text:
-        record.write_text(text.replace("constraints:", "outcome: {oq_delta: null, verdict: KEEP}\nconstraints:", 1))
+        record.write_text(
+            text.replace("constraints:", "outcome: {oq_delta: null, verdict: KEEP}\nconstraints:", 1)
+        )
     run("odr", "lint", "1", "--fix")
     run("odr", "check", "1", "--fix")
     run("odr", "status", "1", "proposed")
     run("odr", "status", "1", "accepted")
     run("odr", "pack", "1")
     run("odr", "check", "1", "--attest")
-    run("odr", "new", "Train on two ranks", "--baseline", "base", "--candidate", "adapted", "--owner", "builders")
+    run(
+        "odr",
+        "new",
+        "Train on two ranks",
+        "--baseline",
+        "base",
+        "--candidate",
+        "adapted",
+        "--owner",
+        "builders",
+    )
 
 
 def pack(folder: Path, archive: Path) -> None:
