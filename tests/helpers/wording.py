@@ -43,7 +43,8 @@ BANNED = _compile(
     r"\b(?:anew|again and again|of late|so many|a coin|whoever|those (?:that|who))\b",
     r"\b(?:stands|lies|comes|goes|beside|stand-ins?)\b",
     r"\b(?:lie|lying|stand|standing) (?:in|on|at|behind|there|elsewhere|outside|next|before)\b",
-    r"(?<!lag\s)(?<!lags\s)(?<!fall\s)(?<!falls\s)\bbehind\b(?! (?:(?:a|the) )?(?:reverse )?(?:proxy|firewall))",
+    r"(?<!lag\s)(?<!lags\s)(?<!fall\s)(?<!falls\s)\bbehind\b"
+    r"(?! (?:(?:a|the) )?(?:reverse )?(?:proxy|firewall))",
     r"\b(?:go|going|went|gone) on\b|\b(?:take|takes|took) up where\b|\bgo with a kill\b",
     r"\b(?:hand|hands|handed|handing) over\b",
     r"\bvouch(?:es|ed)?\b|\bbeliev(?:e|es|ed|ing)\b",
