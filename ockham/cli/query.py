@@ -121,7 +121,7 @@ def ask(
         return
     from ockham.spark_catalog import SparkCatalog
 
-    fleet = SparkCatalog(runs, odr_tables(), only=only, master=master)
+    fleet = SparkCatalog(runs, odr_tables(), run_ids=only, master=master)
     try:
         write_table(fleet.ask(name, **values), form, output)
     finally:
