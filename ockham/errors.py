@@ -4,6 +4,7 @@ OckhamError                      exit status 2 unless stated otherwise
 ├── BadInputError                input of a user or a file; names thing, place and what is accepted
 │   ├── PolicyError              a preset, a policy file, or a setting in one
 │   ├── PluginSettingError       a setting that a plugin does not accept
+│   ├── MissingExtraError        a package of an optional extra is not installed
 │   ├── DataError                training text or tokens
 │   ├── RunError                 a run ID or run folder
 │   ├── CheckpointError          weights that do not fit
@@ -28,6 +29,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Name of the distribution. `ockham` on PyPI is another project.
+DISTRIBUTION = "ockham-audit"
+
 
 class OckhamError(Exception):
     """Base class of all exceptions. `exit_status` is the exit status of the command line."""
@@ -49,6 +53,15 @@ class PluginSettingError(BadInputError):
     def __init__(self, plugin: str, problem: str) -> None:
         self.plugin = plugin
         super().__init__(f"{plugin}: {problem}")
+
+
+class MissingExtraError(BadInputError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is not installed; run {install_command(extra)}")
 
 
 class DataError(BadInputError):
@@ -146,6 +159,11 @@ class UnverifiableError(OckhamError):
     """The input of a check is missing or unreadable."""
 
     exit_status = 3
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an optional extra, such as `train`."""
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
 
 
 def _place(cause: BaseException) -> str:

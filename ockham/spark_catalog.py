@@ -28,7 +28,7 @@ from ockham.catalog.run_tables import (
 )
 from ockham.catalog.schemas import ODR_SCHEMAS
 from ockham.catalog.views import load_question, load_views
-from ockham.errors import BadInputError, QueryError
+from ockham.errors import BadInputError, QueryError, install_command
 from ockham.record.parquet.tables import SCHEMAS
 from ockham.record.run_folder import RunFolder, list_runs
 
@@ -199,7 +199,9 @@ def _session(master: str, settings: Mapping[str, str]) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError:
-        raise BadInputError("Spark is not installed: pip install 'ockham[spark]', and Java 17") from None
+        raise BadInputError(
+            f"pyspark is not installed; run {install_command('spark')} and install Java 17"
+        ) from None
     builder = SparkSession.builder.master(master).appName("ockham")
     for name, value in settings.items():
         builder = builder.config(name, value)

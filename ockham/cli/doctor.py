@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
+from ockham import __version__
 from ockham.cli.options import EXTRAS, RunsOption
 from ockham.cli.output import FormatOption, OutputOption, write_rows
-from ockham.errors import UnverifiableError
+from ockham.errors import UnverifiableError, install_command
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder
@@ -62,14 +63,13 @@ def _environment() -> Iterator[DoctorRow]:
     yield DoctorRow(
         "ockham",
         "ok",
-        f"{metadata.version('ockham')} on Python {platform.python_version()}, {platform.platform()}",
+        f"{__version__} on Python {platform.python_version()}, {platform.platform()}",
     )
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            yield DoctorRow(
-                extra, "note", f'no {", ".join(missing)}: pip install "ockham[{extra}]" where it is wanted'
-            )
+            message = f"not installed: {', '.join(missing)}; optional, {install_command(extra)}"
+            yield DoctorRow(extra, "note", message)
         else:
             yield DoctorRow(extra, "ok", ", ".join(f"{name} {metadata.version(name)}" for name in packages))
     yield _key()

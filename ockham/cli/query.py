@@ -81,7 +81,7 @@ def ask(
     parameters: Parameters = None,
     run: RunOption = "",
     engine: Annotated[
-        str, typer.Option(help="duckdb, or spark for a fleet (ockham[spark] and Java 17).")
+        str, typer.Option(help="duckdb, or spark for many runs (extra `spark` and Java 17).")
     ] = "duckdb",
     master: Annotated[str, typer.Option(help="Where Spark runs.")] = "local[*]",
     runs: RunsOption = RUNS,
