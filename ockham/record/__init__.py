@@ -1,1 +1,1 @@
-"""The written record of a run: the one place where files are laid out, written, signed, recovered and verified."""
+"""The written record of a run: layout, writing, signing, recovery and verification."""

@@ -1,4 +1,4 @@
-"""Attempt: one stretch of a run between a start (or resume) and its end, written by one rank into one log."""
+"""Attempt: one continuous execution of a run, written by one rank into one log."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ WAIT_FOR_RANK_0_SECONDS = 120
 
 
 class Attempt:
-    """Opens folder and log, writes the first and the last events.
+    """Opens folder and log, and writes the first and the last events.
 
     Args:
-        folder: the run's folder.
-        peers: this writer's rank and the others; rank 0 makes the folder, the others wait for it.
-        resume: go on with a run that is there, as its next attempt.
+        folder: The run's folder.
+        peers: This writer's rank and the others. Rank 0 creates the folder, the others wait for it.
+        resume: Continue an existing run as its next attempt.
 
     Raises:
-        RunError: if the run exists, or on resume does not.
+        RunError: If the run exists, or does not exist on resume.
 
     """
 
@@ -51,7 +51,7 @@ class Attempt:
 
     @property
     def is_open(self) -> bool:
-        """Whether events can be handed over: after `open`, before `close`."""
+        """Return True if events can be appended: after `open` and before `close`."""
         return hasattr(self, "log") and not self._over
 
     def open(
@@ -61,13 +61,13 @@ class Attempt:
         opening: Mapping[str, Any],
         loaded: Mapping[str, Any],
     ) -> None:
-        """Take the lock and write the first events.
+        """Lock the log and write the first events.
 
         Args:
-            policy: revision and canonical bytes.
-            about: the content of run.json, for a new run.
-            opening: fields of `run.started`, or of `run.resumed`.
-            loaded: fields of `policy.loaded`.
+            policy: Revision and canonical bytes.
+            about: Content of run.json for a new run.
+            opening: Fields of `run.started` or `run.resumed`.
+            loaded: Fields of `policy.loaded`.
 
         """
         old = self._open_next_attempt() if self.resume else {}
@@ -94,15 +94,18 @@ class Attempt:
         self.log.append("policy.loaded", loaded)
 
     def key_frame(self, state: StateRecord) -> None:
-        """Record the plugins' state: where replay can start."""
+        """Record the state of all plugins, from which a replay can start."""
         self.log.append("plugin_state.recorded", state, iter_num=state.iter_num)
 
     def fail(self, failed: Mapping[str, Any]) -> None:
-        """Record that a plugin raised."""
+        """Record that a plugin raised an exception."""
         self.log.append("plugin.failed", failed, iter_num=int(failed["iter_num"]), urgent=True)
 
     def close(self, finished: Mapping[str, Any]) -> None:
-        """The last event, everything durable, Parquet written. Twice is nothing."""
+        """Write the last event, make everything durable and start to write Parquet.
+
+        Calling it again has no effect.
+        """
         if self._over:
             return
         self._over = True
@@ -114,11 +117,11 @@ class Attempt:
         update_parquet(self.folder, self.number, self.rank, last=True)
 
     def event_id(self, place: EventPosition | None) -> str | None:
-        """The ID of an event that this attempt has handed over."""
+        """Return the ID of an event that this attempt has appended."""
         return None if place is None else self.log.event_id_at(place)
 
     def _open_next_attempt(self) -> dict[str, Any]:
-        """Number this attempt, mend the logs before it, and say how far they go."""
+        """Number this attempt, recover the logs of earlier ones, and return their sizes and roots."""
         if self.peers.world_size > 1 and self.peers.all_gather is None:
             raise RunError("a resume on many ranks needs `gather`: they must agree which attempt this is")
         self.peers.run_on_all(self.folder.require_exists)
@@ -143,12 +146,12 @@ class Attempt:
         return old | ({"left_logs": others} if others else {}) | _world_size_change(before, now)
 
     def _ranks_to_close(self) -> list[int]:
-        """The ranks whose old log this one answers for: its own, and for rank 0 those that are no more."""
+        """Return the ranks whose old log this rank recovers: its own, and for rank 0 those that no longer exist."""
         gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
         return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
 
     def _keys(self) -> list[VerifierKey]:
-        """Who may have signed the old log: the user's key, and the one that run.json names."""
+        """Return the keys that may have signed the old log: the user's key and the one in run.json."""
         own = orjson.loads(self.folder.run_json.read_bytes()).get("verifier_key")
         return [load_or_create_signer().verifier, *([parse_key(own)] if own else [])]
 
@@ -161,7 +164,7 @@ class Attempt:
             atomic_write(self.folder.run_json, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
 
     def _wait_for_rank_0(self) -> None:
-        """Where files are shared over a network, what rank 0 wrote may be seen later than it says so."""
+        """Wait until the files of rank 0 are visible. A network file system can show them later."""
         waited = time.monotonic()
         while not self.folder.exists():
             if time.monotonic() - waited > WAIT_FOR_RANK_0_SECONDS:
@@ -171,7 +174,7 @@ class Attempt:
             time.sleep(0.05)
 
     def _derive_in_background(self, _segment: Path) -> None:
-        """In a process of its own at low priority: Parquet of a sealed segment costs the trainer no GIL."""
+        """Write Parquet of a sealed segment in a separate process at low priority, which costs the trainer no GIL."""
         subprocess.Popen(  # noqa: S603 - our own module, no shell
             [sys.executable, "-P", "-m", "ockham.record.parquet.builder", str(self.folder.runs), self.folder.run_id],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -179,7 +182,7 @@ class Attempt:
 
 
 def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
-    """Size and root of the log that a resume leaves behind, from its whole lines."""
+    """Return size and root of the log that a resume continues from, computed from its complete lines."""
     frontier = CompactRange()
     for segment in folder.segments(attempt, rank):
         for line in read_complete_lines(segment)[0]:
@@ -188,7 +191,7 @@ def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
 
 
 def last_policy_revision(folder: RunFolder) -> str:
-    """The policy that a run was last under, from the first event of its newest log."""
+    """Return the last policy revision of a run, from the first event of its newest log."""
     for attempt, rank in reversed(folder.logs()):
         if opened := _opening(folder, attempt, rank):
             return str(opened["policy_revision"])
@@ -196,7 +199,7 @@ def last_policy_revision(folder: RunFolder) -> str:
 
 
 def _world_size(folder: RunFolder, attempt: int) -> int:
-    """How many ranks an attempt began with, as its logs say; where none got so far, how many logs there are."""
+    """Return the number of ranks of an attempt as its logs record it, or else the number of logs."""
     ranks = [rank for of, rank in folder.logs() if of == attempt]
     return max(
         (int(_opening(folder, attempt, rank).get("world_size", 0)) for rank in ranks), default=0
@@ -204,7 +207,7 @@ def _world_size(folder: RunFolder, attempt: int) -> int:
 
 
 def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
-    """The first event of a log, nothing where there is no whole line."""
+    """Return the first event of a log, or an empty dictionary if it has no complete line."""
     for segment in folder.segments(attempt, rank)[:1]:
         with segment.open("rb") as file:
             line = file.readline()
@@ -223,7 +226,7 @@ def _world_size_change(before: int, now: int) -> dict[str, Any]:
 
 
 def end_reason(error: BaseException | None) -> tuple[str, str | None]:
-    """Reason code and, for people, a sentence of a run that was left in this way."""
+    """Return reason code and message for a run that ended with this exception."""
     if error is None:
         return "COMPLETED", None
     if isinstance(error, (KeyboardInterrupt, SystemExit)):

@@ -1,4 +1,4 @@
-"""Keeping weights: the files of a checkpoint, and the events that say which decisions made them."""
+"""Saving checkpoints: their files, and the events that name the decisions that made them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ def save_checkpoint(
     recorder: Recorder, ctx: OccamContext, kind: CheckpointKind, pack: CheckpointPacker, *, policy_revision: str,
     state: Callable[[], Mapping[str, Any]],
 ) -> str:  # fmt: skip
-    """Write a checkpoint, and log it; returns the snapshot ID. `ockham.Run.checkpoint` says what for.
+    """Write a checkpoint and log it. Return the snapshot ID. See `ockham.Run.save_checkpoint`.
 
     Args:
-        recorder: of the attempt that the weights come from.
-        ctx: the context of the batch that they come from.
-        kind: of kind `resume` the newest two stay, and a key frame follows: replay can start there.
-        pack: makes the files from metadata and, for kind `resume`, from the state.
-        policy_revision: stands in the metadata.
-        state: of the run, asked for where `kind` is `resume`.
+        recorder: Recorder of the attempt that the weights come from.
+        ctx: Context of the batch that they come from.
+        kind: With kind `resume` the newest two are kept and a key frame follows, from which a replay can
+            start.
+        pack: Creates the files from metadata and, for kind `resume`, from the state.
+        policy_revision: Revision that is stored in the metadata.
+        state: Returns the state of the run. Called only for kind `resume`.
 
     Raises:
-        CheckpointError: if the disk refuses, or nobody could go on from the files.
+        CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
 
     """
     attempt, iter_num = recorder.attempt, ctx.iter_num

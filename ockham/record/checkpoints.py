@@ -1,6 +1,6 @@
-"""Checkpoint folders: written whole or not at all, the newest resumable one found again, old ones pruned.
+"""Checkpoint folders: atomic writing, finding the newest resumable one, pruning old ones.
 
-What is in the files is the trainer's business; here they are bytes.
+The content of the files belongs to the trainer. This module treats them as bytes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _RESUME = re.compile(r"resume-([0-9]{8,})(?:\.([0-9]+))?")
 
 
 class CheckpointFiles(NamedTuple):
-    """What a trainer hands over to be kept: files by name, and the digest of the weights alone.
+    """Files of one checkpoint by name, and the digest of the weights.
 
-    A checkpoint to go on from has the state that `Run.checkpoint` gave as JSON in `state.json`.
+    A resumable checkpoint contains the state given by `Run.save_checkpoint` as JSON in `state.json`.
     """
 
     files: Mapping[str, bytes]
@@ -34,10 +34,15 @@ class CheckpointFiles(NamedTuple):
 
 
 class ResumePoint(NamedTuple):
-    """Where a run can go on: its newest resumable checkpoint, or its beginning where it has none yet.
+    """Point at which a run can be resumed: its newest resumable checkpoint, or its beginning.
 
-    `settings` are the trainer's as the run was last under them; `path` and `snapshot_id` are None at the beginning;
-    `data` is what the run was started on; `ended` says how it ended (COMPLETED), None where it was killed.
+    Attributes:
+        settings: Last settings of the trainer.
+        path: Checkpoint folder, None at the beginning.
+        snapshot_id: ID of the checkpoint, None at the beginning.
+        data: Training data of the run.
+        ended: Reason code of the end, None if the run was killed.
+
     """
 
     iter_num: int
@@ -49,10 +54,10 @@ class ResumePoint(NamedTuple):
     ended: str | None = None
 
     def is_complete(self, max_iters: int) -> bool:
-        """Whether the run has done all of these steps and said so: going on would add an attempt with nothing in it.
+        """Return True if the run has completed all of these steps, so that a resume would add an empty attempt.
 
         Raises:
-            BadInputError: if it has done more than these.
+            BadInputError: If it has done more than these steps.
 
         """
         if max_iters < self.iter_num:
@@ -64,15 +69,15 @@ class ResumePoint(NamedTuple):
 
 
 def make_snapshot_id(kind: str, iter_num: int, attempt: int) -> str:
-    """`accepted-00000120`, and `accepted-00000120.2` in the second attempt, which may pass that iteration again."""
+    """Return `accepted-00000120`, or `accepted-00000120.2` in the second attempt, which can repeat that iteration."""
     return f"{kind}-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
 
 
 def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """Write files as one checkpoint folder; returns name, sha256 and bytes of each.
+    """Write files as one checkpoint folder. Return name, sha256 and bytes of each.
 
     Raises:
-        CheckpointError: if the disk refuses; nothing of it is left then.
+        CheckpointError: If the files cannot be written. No file remains then.
 
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -97,17 +102,18 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
 
 
 def find_resume_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1) -> ResumePoint:
-    """Where a run can go on.
+    """Return the point at which a run can be resumed.
 
     Args:
-        runs: the folder of all runs.
-        run_id: the run.
-        rank: whose state `run` in the state is, where the checkpoint was made by as many ranks; else it is rank 0's.
-        world_size: how many ranks go on.
+        runs: Folder of all runs.
+        run_id: The run.
+        rank: Rank whose state is returned if the checkpoint was saved by as many ranks; otherwise rank 0's is
+            returned.
+        world_size: Number of ranks that resume.
 
     Raises:
-        RunError: if there is no such run.
-        CheckpointError: if the newest state cannot be read.
+        RunError: If the run does not exist.
+        CheckpointError: If the newest state cannot be read.
 
     """
     folder = RunFolder(runs, run_id).require_exists()
@@ -122,7 +128,7 @@ def find_resume_point(runs: str | Path, run_id: str, *, rank: int = 0, world_siz
 
 
 def _ended(folder: RunFolder) -> str | None:
-    """The reason code of the end of the newest attempt."""
+    """Return the reason code of the end of the newest attempt."""
     try:
         found = read_log_status(folder, folder.last_attempt(), 0)
     except UnverifiableError:
@@ -131,7 +137,7 @@ def _ended(folder: RunFolder) -> str | None:
 
 
 def _resumable(folder: RunFolder) -> list[Path]:
-    """Folders of resumable checkpoints, the newest iteration first, of equal ones the newest attempt."""
+    """Return folders of resumable checkpoints: newest iteration first, then newest attempt."""
     found = [
         (path, match)
         for path in folder.checkpoints.glob("resume-*")
@@ -152,7 +158,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def prune(folder: RunFolder) -> list[str]:
-    """Delete all but the newest two resumable checkpoints; returns the IDs of those that went."""
+    """Delete all but the newest two resumable checkpoints. Return the IDs of the deleted ones."""
     old = _resumable(folder)[KEEP_LAST_RESUMABLE:]
     for path in old:
         shutil.rmtree(path)

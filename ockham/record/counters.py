@@ -1,4 +1,4 @@
-"""Counts: what an attempt and those before it have done, and the rates that follow."""
+"""Counters of a run over all attempts, and the rates computed from them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass
 class RunCounters:
-    """Of one run, over all its attempts.
+    """Counters of one run over all its attempts.
 
-    `finite` are the batches with a finite loss, `updated` those of them that the chain let through, `updates` the optimizer's
-    steps;
-    `evaluations` are those with a finite loss, `accepted` those that memory took.
+    `finite` counts batches with a finite loss, `updated` those that the chain allowed to update, `updates`
+    optimizer steps. `evaluations` counts evaluations with a finite loss, `accepted` those that the memory
+    accepted.
     """
 
     batches: int = 0
@@ -23,7 +23,7 @@ class RunCounters:
     accepted: int = 0
 
     def add_batch(self, task_loss: float, *, updated: bool, stepped: bool) -> None:
-        """One more batch has ended."""
+        """Count one batch that has ended."""
         finite = math.isfinite(task_loss)
         self.batches += 1
         self.finite += finite
@@ -31,19 +31,22 @@ class RunCounters:
         self.updates += stepped
 
     def add_evaluation(self, val_loss: float, *, accepted: bool) -> None:
-        """One more evaluation was judged."""
+        """Count one evaluation."""
         self.evaluations += math.isfinite(val_loss)
         self.accepted += accepted
 
     def rates(self) -> dict[str, float | None]:
-        """`update_rate` of finite batches and `accept_rate` of finite evaluations; None before the first."""
+        """Return `update_rate` of finite batches and `accept_rate` of finite evaluations.
+
+        None before the first.
+        """
         return {
             "update_rate": _ratio(self.updated, self.finite),
             "accept_rate": _ratio(self.accepted, self.evaluations),
         }
 
     def summary(self) -> dict[str, float | None]:
-        """The fields of `run.finished` that are counts and rates."""
+        """Return the counts and rates of `run.finished`."""
         return {
             "batches": self.batches,
             "updates": self.updates,
@@ -54,7 +57,7 @@ class RunCounters:
         }
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint keeps; `Counts(**state)` takes it up."""
+        """Return the state for a checkpoint. `RunCounters(**state)` restores it."""
         return asdict(self)
 
 

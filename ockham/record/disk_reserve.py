@@ -1,4 +1,4 @@
-"""What a log does when the machine fails it: a reserve for the last words, and a refusal after fork."""
+"""Reserved disk space for a final event, and a guard that disables the writer in a forked child."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RESERVE_BYTES = 131_072  # one line of the greatest length, its tiles, and a tre
 
 
 class DiskReserve:
-    """Disk space that is taken beforehand and given back when the disk is full, so that the log can say so.
+    """Disk space that is allocated at the start and released when the disk is full, so that the log can record it.
 
     Raises:
-        OSError: if there is not even so much space at the start.
+        OSError: If the space is not available at the start.
 
     """
 
@@ -32,13 +32,13 @@ class DiskReserve:
             os.fsync(file.fileno())
 
     def release(self) -> None:
-        """Give the space back; twice is nothing."""
+        """Release the space. Calling it again has no effect."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
 def disable_after_fork(writer: Any) -> None:
-    """In a forked child the writer has no thread and must not touch the parent's file: it refuses every event."""
+    """Make the writer reject events in a forked child, which has no writer thread and must not touch the file."""
     reference = weakref.ref(writer)
 
     def in_child() -> None:

@@ -1,4 +1,4 @@
-"""Evidence: one archive with everything that a stranger needs to judge a run, and a verifier that is one file."""
+"""Evidence archive: everything that a third party needs to check a run, with a verifier in one file."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ blobs/      plugin state that was too big for a line
 
 
 def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], None] = lambda *_: None) -> int:
-    """Write the archive (zip, deflated, deterministic), a file at a time; returns the number of files.
+    """Write the archive (zip, deflated, deterministic) one file at a time. Return the number of files.
 
     Args:
-        folder: the run.
-        to: where no file is yet.
-        progress: called with the number of files that are in it and of all.
+        folder: The run.
+        to: Path of the archive. It must not exist.
+        progress: Called with the number of files written and the total.
 
     Raises:
-        BadInputError: if `to` exists or can't be written.
-        RunError: if there is no such run, or a link in it, or a file whose name is none of ours.
+        BadInputError: If `to` exists or cannot be written.
+        RunError: If the run does not exist, or contains a link or a file with an unknown name.
 
     """
     folder.require_exists()
@@ -74,7 +74,7 @@ def _log_files(folder: RunFolder) -> dict[str, Path]:
 
 
 def _verifier_files(run_id: str) -> dict[str, bytes]:
-    """What a stranger needs beside the record."""
+    """Return the files that a third party needs in addition to the record."""
     schemas = {f"schemas/{path.name}": path.read_bytes() for path in resources.schemas_dir().glob("*.json")}
     verifier = Path(__file__).with_name("verify").joinpath("standalone.py").read_bytes()
     return {**schemas, "verify.py": verifier, "README": _README.format(run_id=run_id).encode()}

@@ -1,10 +1,11 @@
-"""Reading many lines at once: decisions and contexts, which make up nearly all of a log, as typed structs.
+"""Fast decoding of decisions and contexts, which are nearly all lines of a log, into typed structs.
 
-This only ever accepts: a line is taken where it has the bytes that the writer gives such an event, typed as its schema
-asks; all others are left to the slow reading, JSON then schema then JSON again, which alone refuses. Every line that is
-taken here passes there too (`tests/record/test_bulk.py` tries to find one that does not), so the verdict is the same
-and costs a third. The proof that bytes are canonical is to write what was read and compare; numbers from 1e15 up are
-left alone, because msgspec and orjson write their exponents differently.
+This is a fast path. It accepts only lines that are byte-identical to the writer's output and typed as the
+schema requires. All other lines take the slow path (JSON parsing and schema validation), which alone rejects
+lines. Every line that is accepted here passes the slow path too (`tests/record/test_fast_decode.py` searches
+for exceptions), so the result is the same at a third of the cost. To check that bytes are canonical, the
+decoded value is encoded again and compared. Numbers from 1e15 up take the slow path, because msgspec and
+orjson write exponents differently.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _REVISION = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ChangeData(Struct, forbid_unknown_fields=True, gc=False):
-    """One knob that one plugin turned."""
+    """One knob change by one plugin."""
 
     field: Literal[KNOBS]  # type: ignore[valid-type]  # the table of fields is the one list of knobs
     before: KnobValue
@@ -48,7 +49,7 @@ class ChangeData(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class DecisionData(Struct, forbid_unknown_fields=True, gc=False):
-    """The data of `decision.made`, in the order in which it is written."""
+    """Data of `decision.made`, in the order in which it is written."""
 
     sequence: Count
     attempt: Count
@@ -69,7 +70,10 @@ class DecisionData(Struct, forbid_unknown_fields=True, gc=False):
 
 
 def _table(name: str, fields: Sequence[Any], *, absent: bool) -> Any:
-    """A struct of context fields: what is not in the line has its default, or is UNSET."""
+    """Return a struct type of context fields.
+
+    A field that is missing in a line has its default or is UNSET.
+    """
     members: list[Any] = []
     for field in fields:
         kind = _KINDS[field.kind] | None if field.nullable else _KINDS[field.kind]
@@ -90,7 +94,7 @@ Left = _table("Left", [f for f in FIELDS if f.name in KNOBS], absent=True)
 
 
 class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """What the trainer did with the knobs."""
+    """Knob values that the trainer used."""
 
     updated: bool
     learning_rate: Number | UnsetType = UNSET
@@ -100,14 +104,14 @@ class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
 
 
 class Range(Struct, forbid_unknown_fields=True, gc=False):
-    """First decision of a context, and how many."""
+    """First decision of a context, and the number of decisions."""
 
     first: Count | None
     count: Count
 
 
 class ContextData(Struct, forbid_unknown_fields=True, gc=False):
-    """The data of `context.recorded`, in the order in which it is written."""
+    """Data of `context.recorded`, in the order in which it is written."""
 
     sequence: Count
     attempt: Count
@@ -128,7 +132,10 @@ Event = tuple[str, str, Any]  # kind, ID and data: a struct for decisions and co
 
 
 def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
-    """The struct of a decision or context whose data has passed its schema; anything else as it is."""
+    """Return the struct of a decision or context whose data passed its schema.
+
+    Other data is returned unchanged.
+    """
     rest = {key: value for key, value in data.items() if key != "ext"}
     if kind == DECISION:
         return DecisionData(**{**rest, "changes": [ChangeData(**change) for change in data["changes"]]})
@@ -145,12 +152,12 @@ def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
 
 
 class FastDecoder:
-    """Takes the decisions and contexts among many lines.
+    """Decoder of the decisions and contexts among many lines.
 
     Args:
-        source: the `source` that events of this run have.
-        attempt: from 1.
-        rank: from 0.
+        source: `source` of the events of this run.
+        attempt: Attempt number, from 1.
+        rank: Rank, from 0.
 
     """
 
@@ -169,11 +176,11 @@ class FastDecoder:
         self._known: set[tuple[Any, ...]] = set()
 
     def read(self, raw_lines: Sequence[bytes], first: int) -> list[Event | None]:
-        """The event of each line, None where the slow reading must look.
+        """Return the event of each line, or None if the slow path must decode it.
 
         Args:
-            raws: the lines, without their newlines.
-            first: sequence of the first one.
+            raw_lines: Lines without their newlines.
+            first: Sequence number of the first one.
 
         """
         found: list[Event | None] = [None] * len(raw_lines)
@@ -189,7 +196,7 @@ class FastDecoder:
         return found
 
     def _lines(self, reader: Any, raw_lines: list[bytes]) -> list[Any]:
-        """All of them, or none where one is not what we write."""
+        """Return all decoded lines, or an empty list if one is not canonical."""
         whole = b"\n".join(raw_lines) + b"\n"
         if (
             not raw_lines
@@ -209,7 +216,7 @@ class FastDecoder:
         return read if good and all(map(self._is_day, {line.time[:10] for line in read})) else []
 
     def _valid_identifiers(self, data: Any, names: tuple[Any, ...]) -> bool:
-        """Whether place, codes, revision and names are such as the schema asks."""
+        """Return True if position, codes, revision and names are valid by the schema."""
         attempt, rank, revision, *others = names
         good = (attempt, rank) == self._place and _REVISION.fullmatch(revision) is not None
         if type(data) is DecisionData:
@@ -234,7 +241,7 @@ class FastDecoder:
 
 
 def _line_reader(source: str, kind: str, data: Any) -> Any:
-    """Reads whole lines of one kind: the envelope in the order in which it is written."""
+    """Return a decoder for complete lines of one kind, with the envelope in its written order."""
     members = [
         ("specversion", Literal[SPECVERSION]), ("id", str), ("source", Literal[source]), ("type", Literal[event_type(kind)]),
         ("subject", Annotated[str, Meta(min_length=1, max_length=200)]), ("time", str),
@@ -244,7 +251,7 @@ def _line_reader(source: str, kind: str, data: Any) -> Any:
 
 
 def _identifiers(data: Any) -> tuple[Any, ...]:
-    """Place and texts, which recur: what was good once need not be looked at again."""
+    """Return position and recurring texts. Valid ones are cached and not checked again."""
     if type(data) is DecisionData:
         return (
             data.attempt, data.rank, data.policy_revision, data.plugin, data.action, data.reason_code, *data.numbers

@@ -1,7 +1,7 @@
-"""The ledger, `runs/_ledger`: what is said about runs from outside, such as registrations, checks and attestations.
+"""The ledger `runs/_ledger`: entries about runs, such as registrations, checks and attestations.
 
-Each saying is a log of its own, signed and closed. All lines, in order, are the leaves of one RFC 6962 tree, and a run
-names its head when it starts: what stood in the ledger by then is proven to be older than the run.
+Each entry is a signed and closed log of one line. All lines in order are the leaves of one RFC 6962 tree, and
+a run names its head when it starts. This proves that the entries up to that head are older than the run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ WAIT_SECONDS = 10
 
 
 def append_entry(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
-    """Write one event into the ledger, durable and signed; returns its ID.
+    """Append one durable and signed event to the ledger. Return its ID.
 
     Raises:
-        LogError: if the ledger can't be written.
-        RunError: if there is a link in it.
+        LogError: If the ledger cannot be written.
+        RunError: If the ledger contains a link.
 
     """
     ledger = RunFolder(runs, LEDGER)
@@ -48,7 +48,7 @@ def append_entry(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
 
 
 def read_entries(runs: Path) -> list[bytes]:
-    """Every whole line of the ledger, in order."""
+    """Return every complete line of the ledger in order."""
     ledger = RunFolder(runs, LEDGER)
     return [
         line
@@ -59,7 +59,7 @@ def read_entries(runs: Path) -> list[bytes]:
 
 
 def ledger_head(runs: Path) -> dict[str, Any] | None:
-    """Size and root of the tree over the ledger's lines; None where nothing was said yet."""
+    """Return size and root of the tree over the ledger's lines. None if the ledger is empty."""
     lines = read_entries(runs)
     return (
         {"size": len(lines), "root": root_from_leaves([leaf_hash(line) for line in lines]).hex()}

@@ -1,7 +1,7 @@
-"""From a file of weights back to the log: which run's decisions made them, and does the log vouch for these bytes.
+"""Lineage of a weights file: the run and the decisions that made it, and whether the log confirms its bytes.
 
-The metadata of a safetensors file names run, attempt, rank and the tree head before it was written; the log behind that
-head says what was saved, by digest. Both must agree, and a signature must cover the decisions.
+The metadata of a safetensors file names run, attempt, rank and the tree head before it was written. A later
+event of that log contains the digest of the file. Both must agree, and a signature must cover the decisions.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _MARK = b'"' + _SAVED.encode() + b'"'
 
 
 class Lineage(NamedTuple):
-    """What a file of weights claims, and what the log says of it.
+    """Claims of a weights file, and what the log contains about it.
 
     Attributes:
-        path: the file.
-        sha256: of its bytes.
-        told: its metadata: run_id, attempt, rank, iter_num, kind, policy_revision, log_size, log_root.
-        saved: the data of the `checkpoint.saved` that names these bytes; None where no event does.
-        event_id: of that event.
-        signed: events that the newest good signature covers.
-        problems: what does not fit; empty: the log vouches for these bytes.
+        path: The file.
+        sha256: Digest of its bytes.
+        metadata: Its metadata: run_id, attempt, rank, iter_num, kind, policy_revision, log_size, log_root.
+        checkpoint_event: Data of the `checkpoint.saved` that names these bytes. None if no event does.
+        event_id: ID of that event.
+        signed: Number of events that the newest valid signature covers.
+        problems: Contradictions. If empty, the log confirms these bytes.
 
     """
 
@@ -50,10 +50,10 @@ class Lineage(NamedTuple):
 
 
 def find_weights_file(path: Path) -> Path:
-    """The file itself, or the safetensors file in a checkpoint's folder.
+    """Return the file, or the safetensors file in a checkpoint folder.
 
     Raises:
-        BadInputError: if there is none, or more than one.
+        BadInputError: If there is no such file, or more than one.
 
     """
     if path.is_file():
@@ -66,10 +66,10 @@ def find_weights_file(path: Path) -> Path:
 
 
 def read_claims(path: Path) -> dict[str, Any]:
-    """The metadata of a safetensors file that a run of ours has written.
+    """Return the metadata of a safetensors file that a run has written.
 
     Raises:
-        BadInputError: if it is another file.
+        BadInputError: If the file has no such metadata.
 
     """
     try:
@@ -87,10 +87,10 @@ def read_claims(path: Path) -> dict[str, Any]:
 
 
 def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
-    """What the log of a run says of a file of weights, wherever the file lies.
+    """Return what the log of a run contains about a weights file. The file can be anywhere.
 
     Raises:
-        BadInputError: if the file is none of ours, or its run is not in `runs`.
+        BadInputError: If the file has no metadata of a run, or its run is not in `runs`.
 
     """
     told = read_claims(path)
@@ -122,7 +122,7 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
 def _read(
     folder: RunFolder, told: Mapping[str, Any], digest: str
 ) -> tuple[bytes | None, Mapping[str, Any] | None, str]:
-    """The root at the size that is claimed, and the event that names these bytes."""
+    """Return the root at the claimed size, and the event that names these bytes with its ID."""
     frontier, root, saved, event_id = CompactRange(), None, None, ""
     for segment in folder.segments(told["attempt"], told["rank"]):
         for line in read_complete_lines(segment)[0]:

@@ -1,4 +1,7 @@
-"""What one look at a log tells: who writes it, how it ended, what is torn or unsigned. No proof: that is `verify`."""
+"""Status of a log from its last lines: writer, end, torn and unsigned parts.
+
+It proves nothing; see `verify`.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,16 @@ _TAIL_BYTES = 262_144  # a line has at most 65,535, so two whole ones and a torn
 
 
 class LogStatus(NamedTuple):
-    """One log, without reading more than its last lines.
+    """Status of one log, from its last lines only.
 
     Attributes:
-        writing: a process holds its lock.
-        events: whole lines.
-        last: type of the last whole line but for what seals a segment, such as `run.finished`; None where there is none.
-        reason_code: why it ended, where the last line says so.
-        torn_bytes: behind the last newline.
-        signed_events: size of the newest tree head, whose signature is not checked here; None without one.
+        writing: True if a process holds its lock.
+        events: Number of complete lines.
+        last: Type of the last complete line that does not seal a segment, such as `run.finished`. None if
+            there is none.
+        reason_code: Why the log ended, if the last line contains it.
+        torn_bytes: Bytes after the last newline.
+        signed_events: Size of the newest tree head, whose signature is not checked here. None without one.
 
     """
 
@@ -41,10 +45,10 @@ class LogStatus(NamedTuple):
 
 
 def read_log_status(folder: RunFolder, attempt: int, rank: int) -> LogStatus:
-    """Look at a log.
+    """Return the status of a log.
 
     Raises:
-        UnverifiableError: if its last whole line is no event, or its files can't be read.
+        UnverifiableError: If its last complete line is not an event, or its files cannot be read.
 
     """
     path = folder.log_dir(attempt, rank)
@@ -64,9 +68,9 @@ def read_log_status(folder: RunFolder, attempt: int, rank: int) -> LogStatus:
 
 
 def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
-    """The last lines that end in a newline, from one on that seals no segment, and the bytes behind them.
+    """Return the last complete lines, back to one that does not seal a segment, and the number of torn bytes.
 
-    What seals segments may stand behind the end: it was handed over after it, once for each segment that waited.
+    log.sealed events can follow run.finished: one is appended for each segment that still had to be sealed.
     """
     found: list[bytes] = []
     torn = 0
@@ -86,7 +90,7 @@ def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
 
 
 def _locked(lock: Path) -> bool:
-    """Whether a writer holds the lock; asked by a shared lock that is given back at once, so nothing is written."""
+    """Return True if a writer holds the lock. Tests with a shared lock that is released at once."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would be waited for
     except FileNotFoundError:

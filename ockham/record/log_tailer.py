@@ -1,7 +1,7 @@
-"""Reading a log as it grows: whole lines in order, from any place, without ever writing.
+"""Reader of growing logs: complete lines in order, from any sequence number, without writing.
 
-Lines come in the order of their log; of several logs the older attempt and the lower rank come first. A torn tail is left
-where it is until its newline comes.
+Lines have the order of their log. Of several logs the older attempt and the lower rank come first. A torn
+tail is not read until its newline is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LAST_BYTES = 1 << 18
 
 
 class Line(NamedTuple):
-    """One event: its log (attempt, rank), its sequence there, and its exact bytes without the newline."""
+    """One event: its log (attempt, rank), its sequence number, and its exact bytes without the newline."""
 
     log: Log
     sequence: int
@@ -29,12 +29,14 @@ class Line(NamedTuple):
 
 
 class LogTailer:
-    """Whole lines of one log from a sequence on; remembers its place in the file between calls.
+    """Reader of complete lines of one log from a sequence number on.
+
+    It stores its file position between calls.
 
     Args:
-        folder: the run's folder.
+        folder: The run's folder.
         log: (attempt, rank).
-        sequence: of the first line that is wanted.
+        sequence: Sequence number of the first line to read.
 
     """
 
@@ -45,7 +47,7 @@ class LogTailer:
         self._at = 0  # sequence of the line at the offset
 
     def lines(self, limit: int = 1_000) -> list[Line]:
-        """At most `limit` further lines; none where nothing has come."""
+        """Return at most `limit` further lines, or an empty list if there are none."""
         found: list[Line] = []
         while len(found) < limit:
             if self._segment is None and not self._open():
@@ -57,7 +59,7 @@ class LogTailer:
         return found
 
     def _open(self) -> bool:
-        """Go to the segment that holds the wanted sequence."""
+        """Open the segment that contains the next sequence number."""
         holding = [s for s in self.folder.segments(*self.log) if first_sequence(s) <= self.sequence]
         if not holding:
             return False
@@ -65,7 +67,7 @@ class LogTailer:
         return True
 
     def _advance_segment(self) -> bool:
-        """Go to the next segment, where this one has been read and a next one begins where it ends."""
+        """Open the next segment if this one was read completely and the next one continues it."""
         following = [s for s in self.folder.segments(*self.log) if first_sequence(s) == self._at]
         if not following or following[0] == self._segment:
             return False
@@ -97,11 +99,11 @@ class LogTailer:
 
 
 class RunTailer:
-    """Lines of all logs of a run, new attempts and ranks as they appear.
+    """Reader of all logs of a run, including new attempts and ranks.
 
     Args:
-        folder: the run's folder.
-        position: the next sequence wanted of each log; logs without one are read from their start.
+        folder: The run's folder.
+        position: Next sequence number of each log. Logs without one are read from their start.
 
     """
 
@@ -112,7 +114,7 @@ class RunTailer:
         self._ends: dict[Log, bool] = {}
 
     def lines(self, limit: int = 1_000) -> list[Line]:
-        """At most `limit` further lines."""
+        """Return at most `limit` further lines."""
         found: list[Line] = []
         for log in self.folder.logs():
             if log not in self._readers:
@@ -127,19 +129,19 @@ class RunTailer:
         return found
 
     def is_finished(self) -> bool:
-        """Whether every log of the newest attempt says that the run has ended there."""
+        """Return True if every log of the newest attempt contains the end of the run."""
         newest = self.folder.last_attempt()
         logs = [log for log in self.folder.logs() if log[0] == newest]
         return bool(logs) and all(self._ends.get(log) or _finished_at_tail(self.folder, log) for log in logs)
 
 
 def is_run_finished(content: bytes) -> bool:
-    """Whether a line is a run's end."""
+    """Return True if a line is run.finished."""
     return b"run.finished" in content and peek_event_kind(content) == "run.finished"
 
 
 def peek_event_kind(content: bytes) -> str:
-    """What a line tells of, such as `decision.made`; empty where it is no event: a stranger may have written it."""
+    """Return the kind of an event, such as `decision.made`. Empty if the line is not an event."""
     try:
         event = orjson.loads(content)
         return event_kind(event["type"]) if isinstance(event["data"], dict) else ""
@@ -148,14 +150,14 @@ def peek_event_kind(content: bytes) -> str:
 
 
 def _finished_at_tail(folder: RunFolder, log: Log) -> bool:
-    """Whether the end is among the last lines: what seals the segment may come after it, in the next one even."""
+    """Return True if run.finished is among the last lines. Events that seal a segment can follow it."""
     return any(
         is_run_finished(line) for segment in folder.segments(*log)[-2:] for line in _last_lines(segment)
     )
 
 
 def _last_lines(segment: Path) -> list[bytes]:
-    """Whole lines among the last 256 KiB of a segment: four of the longest that there may be."""
+    """Return the complete lines in the last 256 KiB of a segment, which hold four lines of the maximum length."""
     with segment.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _LAST_BYTES))

@@ -1,10 +1,10 @@
-"""LogWriter: one append-only log, one writer thread.
+"""LogWriter: one append-only log with one writer thread.
 
-The training thread hands one small object to a queue and goes on (about 1 us). The writer thread looks at the queue,
-builds the envelope, validates it, encodes it once, writes, and syncs in groups: every 200 ms, or at once for an
-urgent event. Newline is the commit mark: what ends in one, and was synced, is acknowledged. A full queue blocks
-the trainer, and the time is counted; nothing is dropped in silence. What was handed over in the last 200 to
-250 ms is not yet acknowledged and may go with a kill.
+The training thread appends one small object to a queue (about 1 us). The writer thread builds the envelope,
+validates it, encodes it once, writes it, and syncs in groups: every 200 ms, or at once for an urgent event. A
+newline commits an event. An event is durable once its line has been synced. A full queue blocks the trainer,
+and the time is counted; no event is dropped. Events appended in the last 200-250 ms may not be durable yet; a
+hard kill can lose them.
 """
 
 from __future__ import annotations
@@ -50,27 +50,28 @@ class _Item(NamedTuple):
 
 
 class EventPosition(NamedTuple):
-    """What `append` gives back at once: the event's sequence, and the time that its ID is made from."""
+    """Result of `append`: the sequence number of the event, and the time from which its ID is made."""
 
     sequence: int
     time_ns: int
 
 
 class LogWriter:
-    """The only writer of one log folder; use `append` from any thread, then `close`.
+    """Append-only writer for one log. Thread-safe for `append`.
 
     Args:
-        folder: the run's folder.
-        attempt: from 1.
-        rank: from 0.
-        policy_revision: stands in every decision and context.
-        signer: signs the tree heads; None: the user's key.
-        segment_events: a segment ends after so many, 2 or more: the event that says so is one of the next.
-        queue_limit: events that may wait; then the trainer waits, and the time is counted.
+        folder: The run's folder.
+        attempt: Attempt number, from 1.
+        rank: Rank, from 0.
+        policy_revision: Revision that every decision and context contains.
+        signer: Signs the tree heads. None uses the user's key.
+        segment_events: Events per segment, at least 2. The event that seals a segment is written to the next
+            one.
+        queue_limit: Events that can wait. A full queue blocks the trainer, and the time is counted.
 
     Raises:
-        LogLockedError: if another process writes this log.
-        LogHaltedError: from `append` and `flush`, once the disk has refused a write or a sync.
+        LogLockedError: If another process writes this log.
+        LogHaltedError: From `append` and `flush`, after the disk has rejected a write or a sync.
 
     """
 
@@ -114,7 +115,7 @@ class LogWriter:
 
     @property
     def next_sequence(self) -> int:
-        """The sequence that the next event will get."""
+        """Sequence number of the next event."""
         return self._next
 
     def append(
@@ -126,7 +127,7 @@ class LogWriter:
         subject: str = "run",
         urgent: bool = False,
     ) -> EventPosition:
-        """Hand over one event; returns its place. Blocks while the queue is full."""
+        """Append one event and return its position. Blocks while the queue is full."""
         if self._error is not None:
             raise self._halt_error()
         if len(self._queue) >= self._limit:
@@ -142,11 +143,11 @@ class LogWriter:
         return EventPosition(sequence, now)
 
     def event_id_at(self, place: EventPosition) -> str:
-        """The ID of an event of this log, such as the decision ID."""
+        """Return the ID of an event of this log, such as a decision ID."""
         return event_id(place.time_ns, place.sequence, self._nonce)
 
     def flush(self) -> TreeHead:
-        """Block until all that was handed over is durable and signed; returns the tree head that covers it."""
+        """Block until all appended events are durable and signed. Return the tree head that covers them."""
         wanted = self._next
         with self._acknowledged:
             self._flush_requested = True
@@ -157,7 +158,7 @@ class LogWriter:
         return self._heads.head
 
     def close(self) -> None:
-        """Write and sync what is left, then give the lock back. Closing twice is nothing."""
+        """Write and sync the remaining events, then release the lock. Calling it again has no effect."""
         self._closing = True
         self._wake.set()
         if self._thread.is_alive():
@@ -209,7 +210,7 @@ class LogWriter:
             self._reserve.release()
 
     def _write_queue(self) -> bool:
-        """Encode and write what is in the queue, up to the end of the segment; True if something was urgent."""
+        """Encode and write the queue up to the end of the segment. Return True if an event was urgent."""
         lines: list[bytes] = []
         urgent = False
         room = self._segment_events - self._segment.lines
@@ -254,7 +255,7 @@ class LogWriter:
             self.on_durable(events)
 
     def _sign(self) -> None:
-        """Sign a tree head over what is durable, as the disk gives it back."""
+        """Sign a tree head over the durable lines as read back from the disk."""
         if self._heads.head.size < self._durable and not self._unsynced:
             self._heads.ingest(self._segment.path, self._segment.size, self._segment.digest)
             self._heads.sign()
@@ -262,7 +263,7 @@ class LogWriter:
             self._notify_waiters()
 
     def _halt(self, lines: list[bytes], error: OSError) -> None:
-        """The disk is full: cut to the last whole line, and say so from the reserve, signed."""
+        """Truncate to the last complete line and record the halt, signed, in the reserved space."""
         kept = self._segment.truncate_to_whole_lines(lines)
         self._reserve.release()
         lost = len(lines) - kept + len(self._queue)
@@ -278,7 +279,7 @@ class LogWriter:
             self._acknowledged.notify_all()
 
     def _seal(self) -> None:
-        """End the segment; the event that says so goes into the next one."""
+        """Seal the segment. The event that records it is written to the next one."""
         self._sync()
         segment = self._segment
         self._heads.ingest(segment.path, segment.size, segment.digest)

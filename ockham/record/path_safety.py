@@ -1,4 +1,4 @@
-"""Links in a run folder: a stranger's may lead anywhere on this machine, so nothing behind one is written, removed or packed."""
+"""Links, pipes and devices in a run folder. Nothing is written, removed or packed through a link."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ockham.errors import RunError
 
 
 def reject_special_files(*roots: Path) -> None:
-    """Look at folders or files and all that lies in them; what is not there is nothing.
+    """Check the given paths and everything below them. Missing paths are ignored.
 
     Raises:
-        RunError: naming the first that is neither a file nor a folder: a link, a pipe, a device.
+        RunError: If one is neither a file nor a folder. The message names the first link, pipe or device.
 
     """
     for top in roots:

@@ -1,6 +1,6 @@
-"""What is handed over, and how it becomes the `data` of an event; and a line read back.
+"""Payload objects of events, their encoding as `data`, and decoding of lines.
 
-The training thread hands over one small object and goes on; everything here runs on the writer's thread.
+The training thread appends one small object. All functions of this module run on the writer's thread.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _KNOB_INDEXES = tuple(FIELD_NAMES.index(name) for name in KNOBS)
 
 
 class ContextRecord(NamedTuple):
-    """What a hook was given and how it left the knobs: all that replay needs.
+    """Inputs of a hook and the knobs after it: everything that a replay needs.
 
-    `given` holds every field in the order of `FIELD_NAMES`, `measured` the gauges that on_batch_end was given (or
-    None), `left` the knobs after the last plugin.
+    `given` contains every field in the order of `FIELD_NAMES`, `measured` the gauges given to on_batch_end
+    (or None), `left` the knobs after the last plugin.
     """
 
     iter_num: int
@@ -60,7 +60,7 @@ Payload = Decision | ContextRecord | StateRecord | Mapping[str, Any]
 
 
 def encode_payload(payload: Payload, policy_revision: str) -> tuple[dict[str, Any], bytes | None]:
-    """The event's `data` without its position, and the bytes of a blob that it names, if any."""
+    """Return the event's `data` without its position, and the bytes of a blob that it names, or None."""
     if isinstance(payload, Decision):
         return _decision(payload, policy_revision), None
     if isinstance(payload, ContextRecord):
@@ -71,10 +71,10 @@ def encode_payload(payload: Payload, policy_revision: str) -> tuple[dict[str, An
 
 
 def decode_line(line: bytes) -> Any:
-    """A line read back. Nesting that no writer can write is refused here, not by whichever reader it is too deep for.
+    """Decode a line. Nesting that no writer produces is rejected here for all readers.
 
     Raises:
-        ValueError: if it is no JSON, or nested too deep.
+        ValueError: If it is not JSON, or nested too deep.
 
     """
     value = orjson.loads(line)
@@ -163,5 +163,8 @@ def _state(record: StateRecord) -> tuple[dict[str, Any], bytes | None]:
 
 
 def _same(value: Value, other: Value) -> bool:
-    """Equal and of one sign: -0.0 is not 0.0 to a replay that compares bits. NaN never equals, so it is written."""
+    """Return True if two values are equal and have the same sign: -0.0 differs from 0.0 in bits.
+
+    NaN is never equal.
+    """
     return value == other and (value != 0 or not isinstance(value, float) or str(value) == str(other))

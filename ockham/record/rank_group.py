@@ -1,7 +1,8 @@
-"""Peers: the ranks of one attempt, what they do one after the other, and what they must agree on.
+"""Collective operations between the ranks of one attempt, and the checks that all ranks agree.
 
-The record knows no network: whoever starts the ranks hands over `all_gather`, which takes some bytes and returns those of
-every rank in order (`ockham.nano.Ranks.gather`, or `allgather` of an MPI communicator).
+The record uses no network. The code that starts the ranks passes `all_gather`, which takes bytes and returns
+those of every rank in order (`ockham.nano.DistributedRanks().all_gather`, or `allgather` of an MPI
+communicator).
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ PER_RANK_KNOBS = frozenset({"example_gain"})  # weights of a rank's own examples
 
 
 class Divergence(NamedTuple):
-    """A disagreement: the event's fields, and one sentence."""
+    """A difference between ranks: the event's fields, and a message."""
 
     event: dict[str, Any]
     message: str
 
 
 class RankGroup:
-    """The ranks of one attempt; alone, every method is nothing.
+    """Collective operations between the ranks of one attempt. With one rank, every method is a no-op.
 
     Args:
-        rank: this one, from 0.
-        world_size: how many there are.
-        gather: hands bytes to every rank and returns those of all, in order of rank. Without it nothing waits for
-            another rank and nothing is compared.
+        rank: This rank, from 0.
+        world_size: Number of ranks.
+        all_gather: Passes bytes to every rank and returns those of all in order of rank. Without it no rank
+            waits for another one and nothing is compared.
 
     Raises:
-        RunError: if `all_gather` returns something else than one answer for each rank.
+        RunError: If `all_gather` does not return one value per rank.
 
     """
 
@@ -51,10 +52,10 @@ class RankGroup:
 
     @contextlib.contextmanager
     def raise_on_all(self) -> Iterator[None]:
-        """Nobody leaves the block before all have; what fails in it on one rank fails on all.
+        """Context manager that no rank leaves before all have. An exception on one rank is raised on all.
 
         Raises:
-            RunError: on the ranks that did not fail, with what the first one said that did.
+            RunError: On the other ranks, with the message of the first rank that failed.
 
         """
         try:
@@ -69,23 +70,23 @@ class RankGroup:
                 raise RunError(f"rank {rank}:{gathered.decode(errors='replace')}")
 
     def run_on_all(self, action: Callable[[], Result]) -> Result:
-        """Everyone does it, and nobody goes on before all have."""
+        """Run *action* on every rank. No rank continues before all have finished."""
         with self.raise_on_all():
             return action()
 
     def run_on_rank_zero(self, action: Callable[[], Result]) -> Result | None:
-        """Rank 0 does it and the others, who get None, wait until it has."""
+        """Run *action* on rank 0. The others wait until it has finished and get None."""
         return self.run_on_all(action if self.rank == 0 else lambda: None)
 
     def all_reduce_max(self, value: int) -> int:
-        """The largest of what the ranks hold."""
+        """Return the largest value of all ranks."""
         return max(int(text) for text in self._all_gather(b"%d" % value))
 
     def require_equal(self, what: Mapping[str, Any]) -> None:
-        """Refuse to begin where a rank was started with something else than rank 0.
+        """Check that every rank was started with the same values as rank 0.
 
         Raises:
-            RunError: naming the rank and the first thing that differs.
+            RunError: If a value differs. The message names the rank and the first difference.
 
         """
         own = {name: hashlib.sha256(_json(value)).hexdigest() for name, value in what.items()}
@@ -96,9 +97,9 @@ class RankGroup:
                     raise RunError(f"rank {rank} was started with another {name} than rank 0")
 
     def find_divergence(self, ctx: OccamContext, hook: str) -> Divergence | None:
-        """Compare how the chain left the context: None where every rank left it alike.
+        """Compare the context after the chain on all ranks. Return None if it is equal.
 
-        16 bytes a rank are exchanged; the values only where they differ.
+        16 bytes per rank are exchanged. The values are exchanged only if they differ.
         """
         if self.all_gather is None:
             return None

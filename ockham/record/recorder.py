@@ -1,4 +1,4 @@
-"""Recorder: what one hook was given, what it decided and how it left the knobs, handed to the log."""
+"""Recorder: appends inputs, decisions and resulting knobs of each hook to the log."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _DURABLE_KNOBS = frozenset({"accepted", "rollback", "halt"})
 
 
 class Recorder:
-    """Use `begin_hook` before a hook runs, `record_decision` as the chain's callable, `record_context` after the last plugin.
+    """Call `begin_hook` before a hook, `record_decision` from the chain, and `record_context` after the last plugin.
 
     Args:
-        attempt: where everything goes.
+        attempt: Attempt to whose log everything is appended.
 
     """
 
@@ -37,17 +37,20 @@ class Recorder:
         self._places: dict[str, EventPosition] = {}
 
     def begin_hook(self, ctx: OccamContext) -> None:
-        """A hook is about to run on this context."""
+        """Store the inputs of a hook that is about to run."""
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
         self._measured, self._measured_custom = None, {}
         self._first = self._count = 0
 
     def set_measured(self, ctx: OccamContext) -> None:
-        """The gauges of this batch are in, `on_batch_end` is about to run."""
+        """Store the gauges of this batch before `on_batch_end`."""
         self._measured, self._measured_custom = gauge_values(ctx), dict(ctx.custom)
 
     def record_decision(self, decision: Decision) -> None:
-        """Log one decision; what memory and goals decide is durable at once."""
+        """Log one decision.
+
+        Decisions about checkpoints, rollback, consolidation and halt are synced at once.
+        """
         turned = decision.changes[-1].field if decision.changes else ""
         urgent = decision.hook == "on_evaluate" or turned in _DURABLE_KNOBS
         place = self.attempt.log.append("decision.made", decision, iter_num=decision.iter_num, urgent=urgent)
@@ -67,7 +70,7 @@ class Recorder:
     def record_context(
         self, ctx: OccamContext, hook: str, applied: Mapping[str, Value], seconds: Mapping[str, float]
     ) -> None:
-        """Log the context, with the decisions since `begin_hook`."""
+        """Log the context with the decisions since `begin_hook`."""
         record = ContextRecord(
             ctx.iter_num, ctx.micro_step, hook, self._given, self._given_custom, self._measured,
             self._measured_custom, knob_values(ctx), applied, seconds, self._first, self._count,
@@ -75,16 +78,16 @@ class Recorder:
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
 
     def record_key_frame_if_due(self, iter_num: int, micro_step: int) -> None:
-        """Log a key frame where one is due."""
+        """Log a key frame if the interval has passed."""
         if self._since_frame >= KEY_FRAME_BATCHES:
             self.record_key_frame("INTERVAL", iter_num, micro_step)
         self._since_frame += 1
 
     def record_key_frame(self, trigger: str, iter_num: int, micro_step: int = 0) -> None:
-        """Log the state of every plugin before the next batch: where replay can start."""
+        """Log the state of every plugin before the next batch, from which a replay can start."""
         self.attempt.key_frame(StateRecord(iter_num, micro_step, trigger, self.state()))
         self._since_frame = 0
 
     def decision_id(self, knob: str) -> str | None:
-        """ID of the last decision that turned this knob on, None where there was none."""
+        """Return the ID of the last decision that set this knob, or None."""
         return self.attempt.event_id(self._places.get(knob))

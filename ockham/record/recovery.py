@@ -1,4 +1,4 @@
-"""After a crash: newline is the commit mark, so only an unfinished last line may be cut, and what is cut is kept."""
+"""Recovery after a crash: only an unfinished last line is removed, and the removed bytes are kept in a file."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ TORN = "torn"
 def recover_log(
     folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey] = ()
 ) -> dict[str, Any] | None:
-    """Cut the unfinished or zero-filled tail of a log whose writer is gone; the fields of `log.recovered`, or None.
+    """Truncate the unfinished or zero-filled tail of a log without a writer, and write Parquet for its complete lines.
 
-    A second crash in here changes nothing: the cut bytes are durable before the file is cut. Then Parquet is written
-    for what is whole.
+    Returns the fields of `log.recovered`, or None if nothing was removed. A second crash in this function
+    changes nothing: the removed bytes are durable before the file is truncated.
 
     Raises:
-        LogLockedError: if the log is still being written.
-        LogError: if lines that one of `keys` has signed are gone or others: no crash does that, and nothing is touched.
+        LogLockedError: If the log is still being written.
+        LogError: If signed lines are missing or changed. A crash cannot cause that, so nothing is changed.
 
     """
     path = folder.log_dir(attempt, rank)
@@ -57,10 +57,10 @@ def recover_log(
 
 
 def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> TreeHead:
-    """Size and root of a log's whole lines, which must begin with every tree that was signed.
+    """Return size and root of a log's complete lines, which must start with every signed tree.
 
     Raises:
-        LogError: if they do not.
+        LogError: If they do not.
 
     """
     path = folder.log_dir(attempt, rank)
@@ -82,10 +82,11 @@ def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequen
 
 
 def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
-    """The fields of `log.gap`, where the writer of an old log knew that it lost events; None after an end or a kill.
+    """Return the fields of `log.gap` if the writer of an old log knew that it lost events, otherwise None.
 
-    A full disk left `log.halted`, which counts them. After a failed sync not one byte may be written, so the writer only
-    gave its reserve back: a log without an end and without a reserve is one whose writer stopped itself.
+    A full disk leaves `log.halted`, which counts the lost events. After a failed sync no byte may be written,
+    so the writer only released its reserve. A log without an end and without a reserve therefore had a writer
+    that stopped itself.
     """
     # What seals segments may stand behind the end: it was handed over after it, once for each segment that waited.
     lines = (
@@ -108,7 +109,7 @@ def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | Non
 
 
 def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
-    """Size -> root of every tree head of a log that one of `keys` has signed."""
+    """Return size -> root of every tree head of a log that one of `keys` has signed."""
     path, where = folder.log_dir(attempt, rank), origin(folder.run_id, attempt, rank)
     notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).is_file() else b"")
     if (path / CHECKPOINT).is_file():

@@ -1,4 +1,4 @@
-"""Rebuilding what is derived from the lines: Parquet files and tiles. Lines are never touched."""
+"""Rebuilding Parquet files and tiles from the lines. Lines are never changed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ockham.record.verify.run import verify_run
 
 
 class RebuildCounts(NamedTuple):
-    """How many files were written."""
+    """Number of files written."""
 
     parquet: int
     tiles: int
 
 
 def rebuild(folder: RunFolder) -> RebuildCounts:
-    """Write all Parquet files and tiles of a run anew.
+    """Write all Parquet files and tiles of a run again.
 
     Raises:
-        RunError: if there is no such run, or its lines are not what was signed, or a link is in it.
-        UnverifiableError: if there is no log, or no key to judge it by.
+        RunError: If the run does not exist, its lines differ from what was signed, or it contains a link.
+        UnverifiableError: If there is no log, or no key to check it.
 
     """
     _require_untampered(folder.require_exists())
@@ -51,11 +51,11 @@ def _rebuild(folder: RunFolder) -> RebuildCounts:
 
 
 def compact(folder: RunFolder) -> tuple[int, int]:
-    """Write the Parquet files that are missing and compact the small ones; how many there were, and are.
+    """Write missing Parquet files and compact the small ones. Return their number before and after.
 
     Raises:
-        RunError: if there is no such run, or its lines are not what was signed, or a link is in it.
-        UnverifiableError: if there is no log, or no key to judge it by.
+        RunError: If the run does not exist, its lines differ from what was signed, or it contains a link.
+        UnverifiableError: If there is no log, or no key to check it.
 
     """
     _require_untampered(folder.require_exists())
@@ -68,7 +68,10 @@ def compact(folder: RunFolder) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _os_errors_as_run_errors() -> Iterator[None]:
-    """A stranger's folder may have a file where a folder should be, or be one that can't be written."""
+    """Context manager that turns OSError into RunError.
+
+    An untrusted folder can contain files in place of folders.
+    """
     try:
         yield
     except OSError as error:
@@ -76,9 +79,9 @@ def _os_errors_as_run_errors() -> Iterator[None]:
 
 
 def _require_untampered(folder: RunFolder) -> None:
-    """New tiles would make a changed line look at home, and the old ones tell which line it is.
+    """Refuse to rebuild a tampered log: the existing tiles identify the changed line, and new ones would hide it.
 
-    What a crash leaves, a gap that the log itself names, and lines that nobody has signed yet are no reason.
+    Traces of a crash, a gap that the log itself names, and unsigned lines are accepted.
     """
     reject_special_files(*(folder.path / part for part in ("log", *PARQUET_TABLES)))
     report = verify_run(folder, parquet=False)
@@ -91,7 +94,7 @@ def _require_untampered(folder: RunFolder) -> None:
 
 
 def _writer_is_gone(folder: RunFolder, attempt: int, rank: int) -> bool:
-    """Whether nobody writes this log any more, so that its last segment will not grow."""
+    """Return True if no process writes this log, so that its last segment does not grow."""
     try:
         with filelock.FileLock(str(folder.log_dir(attempt, rank) / "lock"), timeout=0):
             return True

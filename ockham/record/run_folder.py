@@ -1,13 +1,14 @@
-"""Where things lie in a run folder. Nobody else joins a path.
+"""Layout of a run folder. All paths in it are built here.
 
 runs/<run_id>/
   run.json                                    who, when, code, seeds, data, verifier key
   policies/<sha256>.json                      resolved policies, canonical JSON
-  log/<attempt>-<rank>/<first sequence>.jsonl segments; one writer for each folder, held by `lock`
+  log/<attempt>-<rank>/<first sequence>.jsonl segments; one writer per folder, which holds `lock`
   log/<attempt>-<rank>/checkpoint, tile/      signed tree head and Merkle tiles (C2SP)
-  blobs/<sha256>                              what is too big for a line
-  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first sequence>.parquet            derived
-  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first>-<last sequence>.parquet     compacted
+  blobs/<sha256>                              values that are too large for a line
+  contexts/ decisions/ events/                Parquet files in folders day=YYYY-MM-DD/
+    <attempt>-<rank>-<first>.parquet          of one segment
+    <attempt>-<rank>-<first>-<last>.parquet   compacted
   checkpoints/<snapshot_id>/                  weights (safetensors) and state (JSON)
 """
 
@@ -33,10 +34,10 @@ _SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 
 
 def check_run_id(run_id: str) -> str:
-    """The run ID itself, if it may be one.
+    """Return the run ID if it is valid.
 
     Raises:
-        RunError: if it could leave the runs folder, or is no name that every file system takes.
+        RunError: If it could leave the runs folder, or is not a valid name on every file system.
 
     """
     if run_id != LEDGER and not RUN_ID.fullmatch(run_id):
@@ -47,15 +48,15 @@ def check_run_id(run_id: str) -> str:
 
 
 def new_run_id() -> str:
-    """A run ID made from the time; many ranks share the one that rank 0 made."""
+    """Return a run ID made from the time. All ranks of a run use the ID of rank 0."""
     return time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()) + f"-{os.getpid()}"
 
 
 class RunFolder:
-    """The paths of one run; making the object touches no file.
+    """The paths of one run. Creating the object touches no file.
 
     Raises:
-        RunError: if the run ID is not allowed.
+        RunError: If the run ID is not valid.
 
     """
 
@@ -67,10 +68,10 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     def create(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            RunError: if the run exists, or the folder can't be written.
+            RunError: If the run exists, or the folder cannot be written.
 
         """
         try:
@@ -86,14 +87,14 @@ class RunFolder:
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
 
     def exists(self) -> bool:
-        """Whether the run has a run.json; the ledger has none."""
+        """Return True if the run has a run.json. The ledger has none."""
         return self.run_json.is_file() or (self.run_id == LEDGER and bool(self.logs()))
 
     def require_exists(self) -> RunFolder:
-        """The folder itself.
+        """Return this folder if the run exists.
 
         Raises:
-            RunError: if there is no such run; the message names those that there are.
+            RunError: If the run does not exist. The message lists the existing runs.
 
         """
         if not self.exists():
@@ -102,11 +103,11 @@ class RunFolder:
         return self
 
     def log_dir(self, attempt: int, rank: int) -> Path:
-        """The folder of one log."""
+        """Return the folder of one log."""
         return self.path / "log" / f"{attempt}-{rank}"
 
     def logs(self) -> list[tuple[int, int]]:
-        """(attempt, rank) of every log there is, in order."""
+        """Return (attempt, rank) of every log in order."""
         return sorted(
             (int(match[1]), int(match[2]))
             for name in _names(self.path / "log")
@@ -114,24 +115,24 @@ class RunFolder:
         )
 
     def last_attempt(self) -> int:
-        """The newest attempt, 0 where there is none."""
+        """Return the number of the newest attempt, 0 if there is none."""
         return max((attempt for attempt, _ in self.logs()), default=0)
 
     def segments(self, attempt: int, rank: int) -> list[Path]:
-        """The segments of one log, in order of their first sequence."""
+        """Return the segments of one log in order of their first sequence number."""
         folder = self.log_dir(attempt, rank)
         return [folder / name for name in sorted(list_regular_files(folder)) if _SEGMENT.fullmatch(name)]
 
     def policy(self, revision: str) -> Path:
-        """The file of a policy revision, `sha256:` or not."""
+        """Return the file of a policy revision, with or without the prefix `sha256:`."""
         return self.path / "policies" / f"{_digest(revision.removeprefix('sha256:'))}.json"
 
     def blob(self, digest: str) -> Path:
-        """The file of a blob by its SHA-256."""
+        """Return the file of a blob by its SHA-256."""
         return self.path / "blobs" / _digest(digest)
 
     def checkpoint(self, snapshot_id: str) -> Path:
-        """The folder of a checkpoint."""
+        """Return the folder of a checkpoint."""
         if not _SNAPSHOT.fullmatch(snapshot_id):
             raise RunError(f"checkpoint ID {snapshot_id!r:.80} is not allowed: a-z, 0-9, '.', '_' and '-'")
         return self.checkpoints / snapshot_id
@@ -139,23 +140,23 @@ class RunFolder:
     def parquet_path(
         self, kind: str, day: str, attempt: int, rank: int, first: int, last: int | None = None
     ) -> Path:
-        """The Parquet file of one segment and kind; with the sequence of its last event, of more than one."""
+        """Return the Parquet file of one kind for one segment, or for several up to the sequence number `last`."""
         suffix = "" if last is None else f"-{last:012d}"
         return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{suffix}.parquet"
 
 
 def segment_name(first: int) -> str:
-    """The name of the segment whose first event has this sequence."""
+    """Return the name of the segment whose first event has this sequence number."""
     return f"{first:012d}.jsonl"
 
 
 def first_sequence(segment: Path) -> int:
-    """The first sequence of a segment, from its name."""
+    """Return the first sequence number of a segment, from its name."""
     return int(segment.name.split(".", maxsplit=1)[0])
 
 
 def list_runs(runs: str | Path) -> list[str]:
-    """IDs of all runs in a folder, in order; other names are passed over."""
+    """Return the IDs of all runs in a folder in order. Other names are ignored."""
     root = Path(runs)
     return sorted(
         name for name in _names(root) if RUN_ID.fullmatch(name) and (root / name / "run.json").is_file()
@@ -163,7 +164,7 @@ def list_runs(runs: str | Path) -> list[str]:
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write a whole file so that after a crash it is either there with these bytes or not there at all."""
+    """Write a file so that after a crash it either has these bytes or does not exist."""
     make_dirs(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -179,7 +180,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def make_dirs(path: Path) -> None:
-    """Make a folder and those above it, so that a crash does not take them with what lies in them."""
+    """Create a folder and its parents durably, so that a crash does not remove them with their content."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
@@ -196,10 +197,10 @@ def fsync_dir(path: Path) -> None:
 
 
 def open_regular_file(path: Path) -> BufferedReader:
-    """A regular file, to be read: the open of a pipe that a stranger left in a run folder would wait for ever.
+    """Open a regular file for reading. Opening a named pipe in an untrusted run folder would block forever.
 
     Raises:
-        OSError: if it is not there, not readable, or no regular file.
+        OSError: If it does not exist, is not readable, or is not a regular file.
 
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -210,10 +211,10 @@ def open_regular_file(path: Path) -> BufferedReader:
 
 
 def read_regular_file(path: Path) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises:
-        OSError: as `open_regular_file` does.
+        OSError: As `open_regular_file`.
 
     """
     with open_regular_file(path) as file:
@@ -221,7 +222,7 @@ def read_regular_file(path: Path) -> bytes:
 
 
 def list_regular_files(folder: str | Path) -> list[str]:
-    """Names of the regular files in a folder; what else lies there under such a name holds nothing of ours."""
+    """Return the names of the regular files in a folder. All other entries are ignored."""
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries if entry.is_file()]

@@ -1,4 +1,4 @@
-"""run.json: who ran what, when, on which code and machine. Written once, before the first event."""
+"""run.json: user, time, code and machine of a run. It is written once, before the first event."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build_run_metadata(
     data: Mapping[str, Any],
     policy_revision: str,
 ) -> dict[str, Any]:
-    """The content of run.json; the verifier key is added by whoever signs."""
+    """Return the content of run.json. The signer adds the verifier key."""
     return {
         "run_json": 1,
         "run_id": run_id,
@@ -65,7 +65,7 @@ def build_run_metadata(
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether the tree differs from it; None outside of a checkout or without git."""
+    """Return the commit and whether the tree differs from it. None outside of a checkout or without git."""
     try:
         commit, changes = (
             _git(folder, words) for words in ("rev-parse HEAD", "status --porcelain --untracked-files=no")

@@ -1,4 +1,4 @@
-"""The segment that a log is being written to: one file, its bytes, their digest, and how many lines they are."""
+"""The segment that is being written: one file, its bytes, their digest, and the number of lines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ockham.record.run_folder import fsync_dir, segment_name
 
 
 class Segment:
-    """A new file; what is written is durable after `sync`.
+    """A new segment file. Written lines are durable after `sync`.
 
     Args:
-        folder: of the log.
-        first: sequence of the first line.
+        folder: Folder of the log.
+        first: Sequence number of the first line.
 
     Raises:
-        OSError: also from `write` and `sync`, as the disk says it; `truncate_to_whole_lines` then keeps the lines that are whole.
+        OSError: Also from `write` and `sync`. `truncate_to_whole_lines` then keeps the complete lines.
 
     """
 
@@ -31,16 +31,16 @@ class Segment:
 
     @property
     def next_sequence(self) -> int:
-        """The sequence that the next line has."""
+        """Sequence number of the next line."""
         return self.first + self.lines
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the bytes so far."""
+        """Return the SHA-256 of the bytes so far."""
         return self._hash.digest()
 
     def write(self, lines: list[bytes]) -> None:
-        """Append whole lines; they count once all of them are written."""
+        """Append complete lines. They are counted after all of them are written."""
         data = b"".join(lines)
         view = memoryview(data)
         while view:
@@ -48,7 +48,7 @@ class Segment:
         self._count(data, len(lines))
 
     def truncate_to_whole_lines(self, lines: list[bytes]) -> int:
-        """After a write of these lines was refused: keep those that are whole; returns how many are."""
+        """Keep only the complete ones of these lines after a failed write. Return their number."""
         size = os.fstat(self._file).st_size
         whole, kept = self.size, 0
         for line in lines:
@@ -60,11 +60,11 @@ class Segment:
         return kept
 
     def sync(self) -> None:
-        """Block until the disk has it."""
+        """Block until the written bytes are on disk."""
         os.fdatasync(self._file)
 
     def seal(self) -> dict[str, Any]:
-        """Close the file; returns what `log.sealed` says of it."""
+        """Close the file. Return the fields of `log.sealed`."""
         self.close()
         return {
             "segment": self.path.name,
@@ -75,7 +75,7 @@ class Segment:
         }
 
     def close(self) -> None:
-        """Give the file back. Twice is nothing."""
+        """Close the file. Calling it again has no effect."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -1,7 +1,8 @@
-"""Subscriptions: a function that is called with each durable event, on a thread of its own.
+"""Subscriptions: a function that is called with each durable event on a separate thread.
 
-Nothing is queued for it. The thread reads the log's own lines, behind what is durable, so a consumer that is slow costs
-no memory, never makes the training thread wait, and misses nothing; one that raises is told so and goes on.
+No event is queued. The thread reads the durable lines of the log, so a slow consumer costs no memory, never
+blocks the training thread, and misses no event. A consumer that raises is logged once, and delivery continues
+with the next event.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Subscriptions:
     """The consumers of one log.
 
     Args:
-        log: whose events they get; its `on_acknowledged` is taken.
+        log: Log whose events they receive. Its `on_durable` is used.
 
     """
 
@@ -41,15 +42,15 @@ class Subscriptions:
         log.on_durable = self._acknowledged
 
     def subscribe(self, consumer: Consumer, kind: str = "", reason_code: str = "") -> Subscription:
-        """Call a function with each event from now on.
+        """Call *consumer* with each event from now on.
 
         Args:
-            consumer: takes the event as a dictionary, its envelope and `data`.
-            kind: only events of this kind, such as `decision.made`; empty: all.
-            reason_code: only events with this code; empty: all.
+            consumer: Takes the event as a dictionary with its envelope and `data`.
+            kind: Only events of this kind, such as `decision.made`. Empty means all.
+            reason_code: Only events with this code. Empty means all.
 
         Raises:
-            BadInputError: if there is no such kind.
+            BadInputError: If the kind does not exist.
 
         """
         if kind and not (resources.schemas_dir() / f"{kind}.v1.schema.json").is_file():
@@ -62,7 +63,7 @@ class Subscriptions:
         return made
 
     def close(self, timeout: float = CATCH_UP_SECONDS) -> None:
-        """After the log's own end: let the consumers catch up for a while, then leave the slow ones behind."""
+        """Wait for the consumers after the end of the log, at most `timeout` seconds."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -75,7 +76,7 @@ class Subscriptions:
                 )
 
     def wait(self, seen: int) -> int | None:
-        """The number of durable events once it is more than `position`; None when there will be no more."""
+        """Return the number of durable events once it exceeds `position`. None if no more will follow."""
         with self._changed:
             while self._durable <= seen and not self._closing:
                 self._changed.wait()
@@ -88,7 +89,7 @@ class Subscriptions:
 
 
 class Subscription:
-    """One consumer: how far it has come, and what it raised last."""
+    """One consumer: its position, and the last exception that it raised."""
 
     def __init__(self, all_: Subscriptions, consumer: Consumer, kind: str, reason_code: str) -> None:
         self.position = all_.log.next_sequence
