@@ -146,7 +146,10 @@ class Attempt:
         return old | ({"left_logs": others} if others else {}) | _world_size_change(before, now)
 
     def _ranks_to_close(self) -> list[int]:
-        """Return the ranks whose old log this rank recovers: its own, and for rank 0 those that no longer exist."""
+        """Return the ranks whose old log this rank recovers.
+
+        They are its own, and for rank 0 also those that no longer exist.
+        """
         gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
         return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
 
@@ -174,7 +177,7 @@ class Attempt:
             time.sleep(0.05)
 
     def _derive_in_background(self, _segment: Path) -> None:
-        """Write Parquet of a sealed segment in a separate process at low priority, which costs the trainer no GIL."""
+        """Write Parquet of a sealed segment in a process at low priority, which costs the trainer no GIL."""
         subprocess.Popen(  # noqa: S603 - our own module, no shell
             [sys.executable, "-P", "-m", "ockham.record.parquet.builder", str(self.folder.runs), self.folder.run_id],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

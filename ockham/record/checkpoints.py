@@ -54,7 +54,9 @@ class ResumePoint(NamedTuple):
     ended: str | None = None
 
     def is_complete(self, max_iters: int) -> bool:
-        """Return True if the run has completed all of these steps, so that a resume would add an empty attempt.
+        """Return True if the run has completed all of these steps.
+
+        A resume would then add an empty attempt.
 
         Raises:
             BadInputError: If it has done more than these steps.
@@ -69,7 +71,10 @@ class ResumePoint(NamedTuple):
 
 
 def make_snapshot_id(kind: str, iter_num: int, attempt: int) -> str:
-    """Return `accepted-00000120`, or `accepted-00000120.2` in the second attempt, which can repeat that iteration."""
+    """Return `accepted-00000120`, or `accepted-00000120.2` in the second attempt.
+
+    A later attempt can repeat an iteration.
+    """
     return f"{kind}-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
 
 

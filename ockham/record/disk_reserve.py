@@ -15,7 +15,9 @@ RESERVE_BYTES = 131_072  # one line of the greatest length, its tiles, and a tre
 
 
 class DiskReserve:
-    """Disk space that is allocated at the start and released when the disk is full, so that the log can record it.
+    """Disk space that is allocated at the start and released when the disk is full.
+
+    The log can then record its end.
 
     Raises:
         OSError: If the space is not available at the start.
@@ -38,7 +40,10 @@ class DiskReserve:
 
 
 def disable_after_fork(writer: Any) -> None:
-    """Make the writer reject events in a forked child, which has no writer thread and must not touch the file."""
+    """Make the writer reject events in a forked child.
+
+    The child has no writer thread and must not touch the parent's file.
+    """
     reference = weakref.ref(writer)
 
     def in_child() -> None:

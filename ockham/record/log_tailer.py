@@ -157,7 +157,7 @@ def _finished_at_tail(folder: RunFolder, log: Log) -> bool:
 
 
 def _last_lines(segment: Path) -> list[bytes]:
-    """Return the complete lines in the last 256 KiB of a segment, which hold four lines of the maximum length."""
+    """Return the complete lines in the last 256 KiB of a segment: four lines of the maximum length fit."""
     with segment.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _LAST_BYTES))

@@ -16,7 +16,10 @@ _DURABLE_KNOBS = frozenset({"accepted", "rollback", "halt"})
 
 
 class Recorder:
-    """Call `begin_hook` before a hook, `record_decision` from the chain, and `record_context` after the last plugin.
+    """Appends inputs, decisions and results of hooks to the log.
+
+    Call `begin_hook` before a hook, `record_decision` from the chain, and `record_context` after the last
+    plugin.
 
     Args:
         attempt: Attempt to whose log everything is appended.

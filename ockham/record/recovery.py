@@ -1,4 +1,4 @@
-"""Recovery after a crash: only an unfinished last line is removed, and the removed bytes are kept in a file."""
+"""Recovery after a crash: only an unfinished last line is removed, and its bytes are kept in a file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ TORN = "torn"
 def recover_log(
     folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey] = ()
 ) -> dict[str, Any] | None:
-    """Truncate the unfinished or zero-filled tail of a log without a writer, and write Parquet for its complete lines.
+    """Truncate the unfinished or zero-filled tail of a log without a writer.
 
     Returns the fields of `log.recovered`, or None if nothing was removed. A second crash in this function
-    changes nothing: the removed bytes are durable before the file is truncated.
+    changes nothing: the removed bytes are durable before the file is truncated. Then Parquet is written for
+    the complete lines.
 
     Raises:
         LogLockedError: If the log is still being written.

@@ -79,9 +79,10 @@ def _os_errors_as_run_errors() -> Iterator[None]:
 
 
 def _require_untampered(folder: RunFolder) -> None:
-    """Refuse to rebuild a tampered log: the existing tiles identify the changed line, and new ones would hide it.
+    """Refuse to rebuild a tampered log.
 
-    Traces of a crash, a gap that the log itself names, and unsigned lines are accepted.
+    The existing tiles identify the changed line, and new ones would hide it. Traces of a crash, a gap that
+    the log itself names, and unsigned lines are accepted.
     """
     reject_special_files(*(folder.path / part for part in ("log", *PARQUET_TABLES)))
     report = verify_run(folder, parquet=False)

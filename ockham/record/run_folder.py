@@ -140,7 +140,7 @@ class RunFolder:
     def parquet_path(
         self, kind: str, day: str, attempt: int, rank: int, first: int, last: int | None = None
     ) -> Path:
-        """Return the Parquet file of one kind for one segment, or for several up to the sequence number `last`."""
+        """Return the Parquet file of one kind for one segment, or for several up to event `last`."""
         suffix = "" if last is None else f"-{last:012d}"
         return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{suffix}.parquet"
 

@@ -1,10 +1,11 @@
-"""The Parquet files of a run: made from its segments, and compacted. Derived: the lines are the record.
+"""Builder of the Parquet files of a run. They are derived: the lines are the record.
 
-A sealed segment gets one file of each kind, at low priority in a process of its own; fifty of them of one day, and what
-is left of them when the day or the log is over, are compacted into one file of each kind. Beside each file stands a `.json` with
-its digest, its rows and the segments that it was made from; see `ockham.record.parquet.coverage` for what a reader makes of it.
+A sealed segment gets one file of each kind, written at low priority in a separate process. Fifty such files
+of one day are compacted into one file of each kind, and so is the rest when the day or the log is over. Each
+file has a sidecar file `.json` with its digest, its rows and its source segments; see
+`ockham.record.parquet.coverage`.
 
-    python -P -m ockham.record.parquet.builder RUNS RUN_ID     makes what is missing for all sealed segments
+    python -P -m ockham.record.parquet.builder RUNS RUN_ID     writes what is missing for all sealed segments
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ _LOCK_SECONDS = 30.0
 
 
 def update_parquet(folder: RunFolder, attempt: int, rank: int, *, last: bool = False) -> int:
-    """Write the Parquet files that are missing and compact them; returns how many segments were done.
+    """Write the missing Parquet files of a log and compact them. Return the number of segments written.
 
     Args:
-        folder: the run.
-        attempt: of the log.
-        rank: of the log.
-        last: whether its writer is gone: then the last segment is done too, and what is left over is compacted.
+        folder: The run.
+        attempt: Attempt of the log.
+        rank: Rank of the log.
+        last: True if the log has no writer. Then the last segment is written too, and the rest is compacted.
 
     """
     lock = folder.path / PARQUET_TABLES[0] / f".{attempt}-{rank}.lock"
@@ -99,7 +100,7 @@ def _write(path: Path, data: bytes, rows: Mapping[str, Any], segments: list[dict
 
 
 def _compact(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> None:
-    """Join single files of one day that follow each other, then remove what a compacted file stands for."""
+    """Join consecutive single files of one day, then remove the files that a compacted file replaces."""
     log = [segment.name for segment in folder.segments(attempt, rank)]
     sealed = set(log if last else log[:-1])
     paths = parquet_files(folder, attempt, rank)
@@ -119,7 +120,7 @@ def _compact(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> None:
 
 
 def _batches(names: list[str], days: Mapping[str, str], log: list[str]) -> Iterator[list[str]]:
-    """Names of single files of the same day whose segments follow each other, so many at most as one file may join."""
+    """Yield names of consecutive single files of the same day, at most as many as one file may join."""
     places = {segment: place for place, segment in enumerate(log)}
 
     def consecutive_key(numbered: tuple[int, str]) -> tuple[str, int]:
@@ -133,7 +134,7 @@ def _batches(names: list[str], days: Mapping[str, str], log: list[str]) -> Itera
 
 
 def _merge_files(folder: RunFolder, attempt: int, rank: int, parts: list[dict[str, Path]]) -> None:
-    """One file of each kind from single ones; none where one of them is not what stands beside it says."""
+    """Write one file of each kind from single ones. Write none if a file does not match its sidecar."""
     told = [{kind: read_sidecar(path) or {} for kind, path in part.items()} for part in parts]
     segments = [each[PARQUET_TABLES[-1]]["segments"][0] for each in told]
     first = first_sequence(Path(segments[0]["name"]))
@@ -153,7 +154,7 @@ def _merge_files(folder: RunFolder, attempt: int, rank: int, parts: list[dict[st
 
 
 def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None:
-    """Remove single files that a compacted one stands for, and what a crash left half written."""
+    """Remove single files that a compacted one replaces, and temporary files of a crash."""
     paths = parquet_files(folder, attempt, rank)
     covered_segments: set[str] = set()
     for name in read_coverage(folder, attempt, rank).names:
@@ -171,12 +172,12 @@ def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None
 
 
 def _segment_name(name: str) -> str:
-    """The segment that a single file was made from."""
+    """Return the segment from which a single file was made."""
     return name.removesuffix(".parquet").rsplit("-", 1)[1] + ".jsonl"
 
 
 def main(arguments: list[str]) -> int:
-    """Derive what is missing for all logs of a run, at low priority."""
+    """Write what is missing for all logs of a run, at low priority. Return the exit status."""
     os.nice(10)
     pa.set_cpu_count(1)
     folder = RunFolder(arguments[0], arguments[1])

@@ -1,9 +1,10 @@
-"""Which Parquet files stand for which segments of a log, and what stands beside each of them.
+"""Which Parquet files cover which log segments, and the sidecar file of each.
 
-A file stands for its segments only where they still have the sizes that it was made from; the lines of all others are read.
-A compacted file goes before the single ones that it was made from, and counts once all three kinds are there, the `.json`
-of the last kind last: whenever a crash comes, each event is read exactly once. A file with the columns of another version of
-Ockham stands for nothing either: `ockham repair` makes it anew, and so does the next attempt.
+A file covers its segments only while they have the sizes that it was made from. The lines of all other
+segments are read. A compacted file takes precedence over its single files. It counts once all three kinds
+exist, and the sidecar of the last kind is written last: whenever a crash happens, each event is read exactly
+once. A file with the columns of another version covers nothing; `ockham repair` and the next attempt write it
+again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SourceSegments = tuple[tuple[str, int], ...]  # names and sizes of the segments 
 
 
 class Coverage(NamedTuple):
-    """What a reader of one log reads: names of Parquet files, in order, and segments whose lines it must read."""
+    """Inputs of a reader of one log: names of Parquet files in order, and segments whose lines it must read."""
 
     names: list[str]
     segments: list[str]
@@ -35,12 +36,12 @@ class Coverage(NamedTuple):
 def select_coverage(
     names: Iterable[str], log: Mapping[str, int], made_from: Callable[[str], SourceSegments | None]
 ) -> Coverage:
-    """Which files stand for which segments: a compacted one before the single ones.
+    """Select the files that cover segments. A compacted file takes precedence over single ones.
 
     Args:
-        names: of files of this log that are there in every kind.
-        log: its segments with their sizes, in order.
-        made_from: what stands beside the file of the last kind.
+        names: Files of this log that exist in every kind.
+        log: Segments of the log with their sizes, in order.
+        made_from: Returns the source segments of a file from its sidecar.
 
     """
     left, chosen = dict(log), []
@@ -54,18 +55,18 @@ def select_coverage(
 
 
 def is_compacted(name: str) -> bool:
-    """Whether a file's name says that it may stand for more than one segment."""
+    """Return True if a file name is that of a compacted file."""
     return name.count("-") == 3
 
 
 def log_of_file(name: str) -> str:
-    """`attempt-rank` of a Parquet file's name, '' where it is none of ours."""
+    """Return `attempt-rank` of a Parquet file name, or '' if the name is not valid."""
     found = _NAME.fullmatch(name)
     return found[1] if found else ""
 
 
 def read_sidecar(parquet: Path) -> dict[str, Any] | None:
-    """What stands beside a Parquet file, None where it is missing or unreadable."""
+    """Return the sidecar of a Parquet file, or None if it is missing or unreadable."""
     try:
         sidecar = orjson.loads(read_regular_file(parquet.with_suffix(".json")))
     except (OSError, orjson.JSONDecodeError):
@@ -74,7 +75,10 @@ def read_sidecar(parquet: Path) -> dict[str, Any] | None:
 
 
 def source_segments(sidecar: Mapping[str, Any] | None) -> SourceSegments | None:
-    """The segments that a file was made from; None where that is not said, or it has columns of another version."""
+    """Return the source segments of a file.
+
+    None if they are unknown, or the columns are of another version.
+    """
     if (sidecar or {}).get("columns") != COLUMNS:
         return None
     try:
@@ -84,12 +88,12 @@ def source_segments(sidecar: Mapping[str, Any] | None) -> SourceSegments | None:
 
 
 def sidecar_bytes(parquet: bytes, rows: Mapping[str, Any], segments: list[dict[str, Any]]) -> bytes:
-    """What is written beside a Parquet file.
+    """Return the content of a sidecar file.
 
     Args:
-        parquet: the file.
-        rows: its `rows`, `first_sequence` and `last_sequence`.
-        segments: `name`, `bytes` and `sha256` of each that it was made from.
+        parquet: Bytes of the Parquet file.
+        rows: Its `rows`, `first_sequence` and `last_sequence`.
+        segments: `name`, `bytes` and `sha256` of each source segment.
 
     """
     sidecar = {
@@ -102,13 +106,13 @@ def sidecar_bytes(parquet: bytes, rows: Mapping[str, Any], segments: list[dict[s
 
 
 def segment_entry(name: str, lines: list[bytes]) -> dict[str, Any]:
-    """How a segment with these lines is named beside what is made from it."""
+    """Return the entry of a segment with these lines in a sidecar."""
     whole = b"".join(line + b"\n" for line in lines)
     return {"name": name, "bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
 
 
 def read_coverage(folder: RunFolder, attempt: int, rank: int) -> Coverage:
-    """What a reader of this log reads, asked of every file anew."""
+    """Return the coverage of a log, read from its files."""
     paths = parquet_files(folder, attempt, rank)
     whole = set.intersection(*(set(paths[kind]) for kind in PARQUET_TABLES))
     log = {segment.name: segment.stat().st_size for segment in folder.segments(attempt, rank)}
@@ -118,7 +122,7 @@ def read_coverage(folder: RunFolder, attempt: int, rank: int) -> Coverage:
 
 
 def parquet_files(folder: RunFolder, attempt: int, rank: int) -> dict[str, dict[str, Path]]:
-    """By kind and name, the Parquet files of a log."""
+    """Return the Parquet files of a log by kind and name."""
     return {
         kind: {
             path.name: path

@@ -1,7 +1,7 @@
-"""Rows: one event as the values of the Parquet columns, in their order.
+"""Rows: one event as the values of the Parquet columns in order.
 
-A line leaves out what has its default, so a row starts from the defaults and takes what the line says; columns come from
-rows by `zip`. Row by row into dictionaries and from there column by column it cost four times as much.
+A line omits default values, so a row starts from the defaults. Columns are built from rows with `zip`.
+Building dictionaries row by row and then columns cost four times as much.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ColumnReader = Callable[[Any], Any]
 
 
 def common_columns(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The columns that every table begins with: ID, run, attempt, rank, sequence, time, iteration, micro-step."""
+    """Return the first columns of every table: ID, run, attempt, rank, sequence, time, iteration, micro-step."""
     data = event["data"]
     return (
         event["id"], event["source"].rsplit("/", 1)[-1], data["attempt"], data["rank"], data["sequence"],
@@ -32,7 +32,7 @@ def common_columns(event: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def decision_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The further columns of `decisions`."""
+    """Return the further columns of `decisions`."""
     changes = [
         (
             change["field"],
@@ -50,7 +50,7 @@ def decision_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def context_row(data: Mapping[str, Any]) -> list[Any]:
-    """The further columns of `contexts`: facts, the knobs as given, the knobs as left, gauges, and what belongs to the batch."""
+    """Return the further columns of `contexts`: facts, knobs as given and as left, gauges, and batch data."""
     if data["iter_num"] is None or data["micro_step"] is None:
         raise KeyError("iter_num")
     given, measured = data["given"], data["measured"]
@@ -73,7 +73,10 @@ def context_row(data: Mapping[str, Any]) -> list[Any]:
 
 
 class _Slot(NamedTuple):
-    """Where a field's value goes: a knob as given and as left, any other field to one place; and what reads it."""
+    """Positions of a field's value in a row, and its reader.
+
+    A knob has two positions: as given and as left.
+    """
 
     given: int
     left: int
@@ -98,7 +101,7 @@ _READ: Mapping[str, ColumnReader | None] = {
 
 
 def _slots() -> tuple[dict[str, _Slot], list[Any]]:
-    """The place of each field, and the row that a line starts from which leaves all fields out."""
+    """Return the slot of each field, and the row of a line that omits all fields."""
     facts, knobs = len(FACT_COLUMNS), len(_KNOB_COLUMNS)
     slots = {f.name: _Slot(i, i, _READ[f.kind]) for i, f in enumerate(FACT_COLUMNS)}
     slots |= {f.name: _Slot(facts + i, facts + knobs + i, _READ[f.kind]) for i, f in enumerate(_KNOB_COLUMNS)}
@@ -120,5 +123,5 @@ def _scalar(value: Any) -> float | None:
 
 
 def _microseconds(text: str) -> int:
-    """RFC 3339 as microseconds since 1970."""
+    """Return an RFC 3339 time as microseconds since 1970."""
     return (dt.datetime.fromisoformat(text) - _EPOCH) // dt.timedelta(microseconds=1)

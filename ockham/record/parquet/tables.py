@@ -1,4 +1,4 @@
-"""Snapshots: lines as typed columns, a table for each kind, and the bytes of a Parquet file of one."""
+"""Arrow tables of lines, one per kind, and their Parquet bytes."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ ROWS_PER_ROW_GROUP = 60_000  # a segment has 20,000 events
 
 
 def tables_from_lines(lines: Iterable[bytes]) -> dict[str, pa.Table]:
-    """Complete lines as one table for each kind: `contexts`, `decisions`, `events` (all events' envelopes).
+    """Return complete lines as one table per kind: `contexts`, `decisions`, `events` (envelopes of all events).
 
     Raises:
-        ValueError: if a line is no event of ours: what a stranger wrote may be anything, at any depth.
+        ValueError: If a line is not an event. Untrusted lines can contain anything, at any depth.
 
     """
     try:
@@ -99,7 +99,7 @@ def _table(rows: list[Sequence[Any]], schema: pa.Schema) -> pa.Table:
 
 
 def read_complete_lines(segment: Path, upto: int | None = None) -> tuple[list[bytes], int]:
-    """The lines of a segment that end in a newline, and the number of their bytes; a torn tail is left alone."""
+    """Return the complete lines of a segment and the number of their bytes. A torn tail is not returned."""
     with open_regular_file(segment) as file:
         data = file.read() if upto is None else file.read(upto)
     end = data.rfind(b"\n") + 1
@@ -107,28 +107,28 @@ def read_complete_lines(segment: Path, upto: int | None = None) -> tuple[list[by
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as the Parquet file that is written for it: the same rows give the same bytes."""
+    """Return a table as Parquet bytes. Equal rows give equal bytes."""
     writer = ParquetBuffer(table.schema)
     writer.add(table)
     return writer.close()[0]
 
 
 def row_range(table: pa.Table) -> dict[str, int | None]:
-    """How many rows, and the sequences of the first and the last."""
+    """Return the number of rows, and the first and the last sequence number."""
     sequences = table.column("sequence")
     ends = (sequences[0].as_py(), sequences[-1].as_py()) if table.num_rows else (None, None)
     return {"rows": table.num_rows, "first_sequence": ends[0], "last_sequence": ends[1]}
 
 
 def merge_row_ranges(before: dict[str, int | None], more: dict[str, int | None]) -> dict[str, int | None]:
-    """What `row_range` says of the rows of two tables, one behind the other."""
+    """Return the row range of two consecutive tables."""
     if not before["rows"] or not more["rows"]:
         return more if more["rows"] else before
     return {**more, "rows": before["rows"] + more["rows"], "first_sequence": before["first_sequence"]}
 
 
 class ParquetBuffer:
-    """One Parquet file in memory, from tables that come one after the other; never more than a row group waits."""
+    """One Parquet file in memory, built from consecutive tables. At most one row group waits."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._sink = pa.BufferOutputStream()
@@ -142,14 +142,14 @@ class ParquetBuffer:
         self._rows: dict[str, int | None] = row_range(self._waiting)
 
     def add(self, table: pa.Table) -> None:
-        """Further rows."""
+        """Add rows."""
         self._rows = merge_row_ranges(self._rows, row_range(table))
         self._waiting = pa.concat_tables([self._waiting, table])
         while self._waiting.num_rows >= ROWS_PER_ROW_GROUP:
             self._write(ROWS_PER_ROW_GROUP)
 
     def close(self) -> tuple[bytes, dict[str, int | None]]:
-        """The file, and what `row_range` says of all its rows."""
+        """Return the file and its row range."""
         if self._waiting.num_rows or not self._rows["rows"]:
             self._write(ROWS_PER_ROW_GROUP)
         self._writer.close()

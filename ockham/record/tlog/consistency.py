@@ -1,14 +1,14 @@
-"""A proof that a log has only grown since a tree head that was pinned: nothing of what it had then was taken back.
+"""Consistency proofs: a log has only grown since a pinned tree head.
 
 old 48211
 <base64 hash>            the consistency proof
 ...
-                         an empty line, then the signed tree head of now
+                         an empty line, then the present signed tree head
 ockham/runs/night-1/1-0
 ...
 
-One for each log of the pin, one after the other. Each is the body that a C2SP witness takes (c2sp.org/tlog-witness,
-add-checkpoint). Whoever holds the pin can check it without the log.
+There is one proof for each log of the pin. Each is the body that a C2SP witness takes (c2sp.org/tlog-witness,
+add-checkpoint). A holder of the pin can check it without the log.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PART = re.compile(
 
 
 class ConsistencyResult(NamedTuple):
-    """What a proof shows: the log `origin` had `old` events when it was pinned, and they still begin the one of `head`."""
+    """Result of a check: the log `origin` had `old` events when it was pinned, and they are a prefix of `head`."""
 
     origin: str
     old: int
@@ -43,11 +43,11 @@ class ConsistencyResult(NamedTuple):
 
 
 def prove_consistency(folder: RunFolder, pin: bytes, keys: Sequence[VerifierKey]) -> bytes:
-    """The proofs for every log of a run that the pin has a tree head of.
+    """Return the proofs for every log of a run that has a tree head in the pin.
 
     Raises:
-        BadInputError: if the pin is none, or has none of this run.
-        UnverifiableError: if a log is not what was signed.
+        BadInputError: If it is not a pin, or has no tree head of this run.
+        UnverifiableError: If a log differs from what was signed.
 
     """
     pinned = _pinned(pin, keys)
@@ -71,10 +71,10 @@ def prove_consistency(folder: RunFolder, pin: bytes, keys: Sequence[VerifierKey]
 def verify_consistency_proofs(
     proof: bytes, pin: bytes, keys: Sequence[VerifierKey]
 ) -> list[ConsistencyResult]:
-    """What the proofs show of each log, held against the pin.
+    """Return the result of each proof, checked against the pin.
 
     Raises:
-        BadInputError: if one is malformed, signed by no known key, of no log of the pin, or does not hold.
+        BadInputError: If one is malformed, not signed by a known key, of a log outside the pin, or wrong.
 
     """
     pinned, found = _pinned(pin, keys), []
@@ -106,7 +106,7 @@ def verify_consistency_proofs(
 
 
 def _pinned(pin: bytes, keys: Sequence[VerifierKey]) -> dict[str, TreeHead]:
-    """Origin -> the tree head that a pin holds."""
+    """Return origin -> tree head of a pin."""
     found = {}
     for note in parse_pin(pin):
         try:

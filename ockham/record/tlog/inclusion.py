@@ -1,4 +1,4 @@
-"""A proof that one event stands in a signed log, in the form of C2SP tlog-proof, for a stranger to check.
+"""Inclusion proofs: one event is part of a signed log. The form is C2SP tlog-proof.
 
 c2sp.org/tlog-proof@v1
 extra <base64: the line itself>
@@ -33,7 +33,7 @@ _PROOF = re.compile(
 
 
 class InclusionResult(NamedTuple):
-    """What a proof shows: this line is event `sequence` of the log `origin`, which had `head.size` events."""
+    """Result of a check: this line is event `sequence` of the log `origin`, which had `head.size` events."""
 
     line: bytes
     sequence: int
@@ -43,10 +43,10 @@ class InclusionResult(NamedTuple):
 
 
 def prove_inclusion(folder: RunFolder, attempt: int, rank: int, sequence: int) -> bytes:
-    """The proof of one event against the newest signed tree head of its log.
+    """Return the proof of one event against the newest signed tree head of its log.
 
     Raises:
-        UnverifiableError: if the event is not covered by a signature, or the log is not what was signed.
+        UnverifiableError: If no signature covers the event, or the log differs from what was signed.
 
     """
     note, leaves, lines = signed_leaves(folder, attempt, rank)
@@ -61,10 +61,10 @@ def prove_inclusion(folder: RunFolder, attempt: int, rank: int, sequence: int) -
 
 
 def signed_leaves(folder: RunFolder, attempt: int, rank: int) -> tuple[bytes, list[bytes], list[bytes]]:
-    """The newest signed tree head of a log, the leaf hashes that it covers, and all lines.
+    """Return the newest signed tree head of a log, the leaf hashes that it covers, and all lines.
 
     Raises:
-        UnverifiableError: if there is none, or the log is not what was signed.
+        UnverifiableError: If there is no tree head, or the log differs from what was signed.
 
     """
     note = _note(folder, attempt, rank)
@@ -77,10 +77,10 @@ def signed_leaves(folder: RunFolder, attempt: int, rank: int) -> tuple[bytes, li
 
 
 def verify_inclusion_proof(proof: bytes, keys: Sequence[VerifierKey]) -> InclusionResult:
-    """What a proof shows.
+    """Return the result of a proof.
 
     Raises:
-        BadInputError: if it is malformed, signed by no known key, or leads to another root.
+        BadInputError: If it is malformed, not signed by a known key, or leads to another root.
 
     """
     found = _PROOF.fullmatch(proof)

@@ -1,6 +1,7 @@
 """The Merkle tree of RFC 6962 and 9162 over the lines of a log: pure functions on hashes.
 
-A leaf is one line's exact bytes without its newline: SHA-256(0x00 || line); a node is SHA-256(0x01 || left || right).
+A leaf is the exact bytes of one line without its newline: SHA-256(0x00 || line). A node is
+SHA-256(0x01 || left || right).
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ MAX_PROOF = 64  # a tree of 2^63 leaves needs no more; bounds every loop over a 
 
 
 def leaf_hash(line: bytes) -> bytes:
-    """Hash of one line, without its newline."""
+    """Return the hash of one line without its newline."""
     return hashlib.sha256(b"\0" + line).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Hash of two subtrees."""
+    """Return the hash of two subtrees."""
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
 class CompactRange:
-    """The compact range of a growing tree: the root of each perfect subtree, the largest first.
+    """Compact range of a growing tree: the root of each perfect subtree, the largest first.
 
-    Appending costs one leaf hash and on average one node hash; memory is log2(size) hashes.
+    Appending costs one leaf hash and on average one node hash. Memory is log2(size) hashes.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class CompactRange:
         self._roots: list[bytes] = []
 
     def append(self, leaf: bytes) -> list[tuple[int, bytes]]:
-        """Add a leaf hash; returns (level, root) of every subtree that it completes, from level 1 up."""
+        """Add a leaf hash. Return (level, root) of every subtree that it completes, from level 1 up."""
         completed = []
         node, level, size = leaf, 0, self.size
         while size & 1:
@@ -46,16 +47,16 @@ class CompactRange:
 
     @property
     def peaks(self) -> tuple[bytes, ...]:
-        """The roots of the perfect subtrees, the largest first."""
+        """Return the roots of the perfect subtrees, the largest first."""
         return tuple(self._roots)
 
     def root(self) -> bytes:
-        """The tree's root; of an empty tree SHA-256 of nothing."""
+        """Return the root of the tree. The root of an empty tree is SHA-256 of nothing."""
         return root_of_peaks(self._roots)
 
 
 def root_of_peaks(peaks: Sequence[bytes]) -> bytes:
-    """The root of a tree from the roots of its perfect subtrees, the largest first."""
+    """Return the root of a tree from the roots of its perfect subtrees, the largest first."""
     if not peaks:
         return EMPTY
     node = peaks[-1]
@@ -65,7 +66,7 @@ def root_of_peaks(peaks: Sequence[bytes]) -> bytes:
 
 
 def root_of_perfect_subtree(nodes: Sequence[bytes]) -> bytes:
-    """Root over 2^k hashes, level by level: a third cheaper than one leaf after the other."""
+    """Return the root over 2^k hashes, computed level by level at two thirds of the cost of single leaves."""
     sha256 = hashlib.sha256
     while len(nodes) > 1:
         nodes = [sha256(b"\1" + a + b).digest() for a, b in zip(nodes[::2], nodes[1::2], strict=True)]
@@ -73,7 +74,7 @@ def root_of_perfect_subtree(nodes: Sequence[bytes]) -> bytes:
 
 
 def root_from_leaves(leaves: Sequence[bytes]) -> bytes:
-    """Root of a tree of leaf hashes."""
+    """Return the root of a tree of leaf hashes."""
     frontier = CompactRange()
     for leaf in leaves:
         frontier.append(leaf)
@@ -81,10 +82,10 @@ def root_from_leaves(leaves: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Hashes that lead from leaf `index` to the root, the lowest first (RFC 9162, 2.1.3.1).
+    """Return the hashes from leaf `index` to the root, the lowest first (RFC 9162, 2.1.3.1).
 
     Raises:
-        IndexError: if there is no such leaf.
+        IndexError: If the leaf does not exist.
 
     """
     if not 0 <= index < len(leaves):
@@ -98,10 +99,10 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Hashes that show the first `old_size` leaves to be the start of this tree (RFC 9162, 2.1.4.1).
+    """Return the hashes that prove the first `old_size` leaves to be a prefix of this tree (RFC 9162, 2.1.4.1).
 
     Raises:
-        IndexError: if the old tree is the larger one.
+        IndexError: If the old tree is larger.
 
     """
     if not 0 <= old_size <= len(leaves):
@@ -119,7 +120,7 @@ def _subproof(leaves: Sequence[bytes], old_size: int, *, whole: bool) -> list[by
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Whether the proof leads from a leaf hash at `index` to the root of a tree of `size` (RFC 9162, 2.1.3.2)."""
+    """Return True if the proof leads from a leaf at `index` to the root of a tree of `size` (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size or len(proof) > MAX_PROOF:
         return False
     first, last, node = index, size - 1, leaf
@@ -139,7 +140,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
 def verify_consistency(
     old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]
 ) -> bool:
-    """Whether the proof shows the old tree to be the start of the new one (RFC 9162, 2.1.4.2)."""
+    """Return True if the proof shows that the old tree is a prefix of the new one (RFC 9162, 2.1.4.2)."""
     if not 0 <= old_size <= size or len(proof) > MAX_PROOF:
         return False
     if old_size in (size, 0):
@@ -165,5 +166,5 @@ def verify_consistency(
 
 
 def _split(size: int) -> int:
-    """The largest power of two below `size`."""
+    """Return the largest power of two below `size`."""
     return 1 << (size - 1).bit_length() - 1

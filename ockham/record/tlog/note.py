@@ -1,12 +1,14 @@
-"""Signed notes and verifier keys as C2SP has them (signed-note, tlog-checkpoint), with Ed25519.
+"""Transparency-log signatures: keys and signed notes of C2SP (signed-note, tlog-checkpoint) with Ed25519.
 
-    ockham/runs/night-1/1-0          origin: which log
+    ockham/runs/night-1/1-0          origin: the log
     48211                            number of events
     CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 
-    — ockham-3f2a9c1b Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
+    — ockham-3f2a9c1b
+    Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
 
-The key is made on first use in `$OCKHAM_KEY_DIR`, else in the user's configuration folder: outside of every run.
+The key is created on first use in `$OCKHAM_KEY_DIR`, or else in the user's configuration folder, outside of
+all runs.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _MAX_NOTE = 65_536
 
 
 class VerifierKey(NamedTuple):
-    """Name and Ed25519 public key; its text is `name+keyid+base64(0x01 || key)`."""
+    """Name and Ed25519 public key. Its text is `name+keyid+base64(0x01 || key)`."""
 
     name: str
     public: bytes
@@ -48,31 +50,31 @@ class VerifierKey(NamedTuple):
 
 
 class Signer(NamedTuple):
-    """A private key and the name that its signatures carry."""
+    """A private key and the name in its signatures."""
 
     key: Ed25519PrivateKey
     verifier: VerifierKey
 
     def sign(self, text: str) -> bytes:
-        """The note: the text, which ends in a newline, an empty line, and one signature line."""
+        """Return the note: the text, which ends in a newline, an empty line, and one signature line."""
         signature = base64.b64encode(self.verifier.id + self.key.sign(text.encode())).decode()
         return f"{text}\n\u2014 {self.verifier.name} {signature}\n".encode()
 
 
 class NoteError(ValueError):
-    """The bytes are no note, or no known key has signed it."""
+    """The bytes are not a note, or no known key has signed it."""
 
 
 def key_dir() -> Path:
-    """Where the private key lies."""
+    """Return the folder of the private key."""
     return Path(os.environ.get("OCKHAM_KEY_DIR") or platformdirs.user_config_dir("ockham"))
 
 
 def load_or_create_signer(folder: Path | None = None) -> Signer:
-    """The user's key, made on first use (mode 0600 in a folder of mode 0700).
+    """Return the user's key. It is created on first use with mode 0600 in a folder of mode 0700.
 
     Raises:
-        BadInputError: if the folder can't be written or the file holds no key.
+        BadInputError: If the folder cannot be written, or the file is not a key.
 
     """
     path = (folder or key_dir()) / KEY_FILE
@@ -90,20 +92,20 @@ def load_or_create_signer(folder: Path | None = None) -> Signer:
 
 
 def local_verifier_key() -> VerifierKey | None:
-    """The verifier key of this machine's user, None where there is none yet; none is made to check another's word.
+    """Return this user's verifier key, or None if there is no key. Never creates one.
 
     Raises:
-        BadInputError: if the file holds no key.
+        BadInputError: If the file is not a key.
 
     """
     return load_or_create_signer().verifier if (key_dir() / KEY_FILE).is_file() else None
 
 
 def parse_key(text: str) -> VerifierKey:
-    """A verifier key from its text.
+    """Return a verifier key from its text.
 
     Raises:
-        BadInputError: if it is none.
+        BadInputError: If the text is not a verifier key.
 
     """
     name, _, rest = text.strip().partition("+")
@@ -121,13 +123,13 @@ def parse_key(text: str) -> VerifierKey:
 
 
 def decode_canonical_base64(text: str) -> bytes:
-    """The bytes of the one text that stands for them.
+    """Return the bytes of canonical base64.
 
-    The last character of a group that is not full has bits that a decoder passes over (RFC 4648, section 3.5); with them free,
-    a signature could be written in more than one way, and a changed byte would verify.
+    The last character of an incomplete group has bits that a decoder ignores (RFC 4648, section 3.5). Without
+    this check a signature could be written in several ways, and a changed byte would verify.
 
     Raises:
-        ValueError: if it is no base64, or another text is written for the same bytes.
+        ValueError: If it is not base64, or not the canonical text of its bytes.
 
     """
     raw = base64.b64decode(text, validate=True)
@@ -137,10 +139,10 @@ def decode_canonical_base64(text: str) -> bytes:
 
 
 def open_note(note: bytes, keys: Sequence[VerifierKey]) -> tuple[str, VerifierKey]:
-    """The text of a note, and the key of `keys` that has signed it.
+    """Return the text of a note, and the key in `keys` that has signed it.
 
     Raises:
-        NoteError: if it is malformed, or none of the keys has signed it.
+        NoteError: If it is malformed, or none of the keys has signed it.
 
     """
     if len(note) > _MAX_NOTE:

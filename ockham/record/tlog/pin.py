@@ -1,4 +1,4 @@
-"""Pins: signed tree heads kept where the writer of the log cannot reach them."""
+"""Pins: signed tree heads stored where the writer of the log cannot change them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
 def make_pin(folder: RunFolder) -> bytes:
-    """The newest signed tree head of every log of a run, one after the other with an empty line between.
+    """Return the newest signed tree head of every log of a run, separated by empty lines.
 
     Raises:
-        UnverifiableError: if there is none.
+        UnverifiableError: If there is no tree head.
 
     """
     notes = []
@@ -30,16 +30,16 @@ def make_pin(folder: RunFolder) -> bytes:
 
 
 def parse_pin(data: bytes) -> list[bytes]:
-    """The notes of a pin; git puts an empty line behind the text of a tag that it prints."""
+    """Return the notes of a pin. git appends an empty line to the text of a tag that it prints."""
     parts = re.split(rb"(?<=\n)\n(?=[^\n\xe2])", data)
     return [part.rstrip(b"\n") + b"\n" for part in parts if part.strip()]
 
 
 def write_git_tag(name: str, note: bytes) -> None:
-    """Put a pin into an annotated tag of the git repository of the working folder.
+    """Write a pin into an annotated tag of the git repository of the working folder.
 
     Raises:
-        BadInputError: if the name is none, or git refuses.
+        BadInputError: If the name is not valid, or git fails.
 
     """
     if not _TAG.fullmatch(name) or ".." in name:

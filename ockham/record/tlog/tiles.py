@@ -1,6 +1,6 @@
-"""Merkle tiles on disk as C2SP tlog-tiles has them: 256 hashes wide, derived from the lines.
+"""Merkle tiles on disk as defined by C2SP tlog-tiles: 256 hashes wide, derived from the lines.
 
-    tile/0/x001/x234/067        full: leaf hashes 1234067 * 256 and the 255 after it
+    tile/0/x001/x234/067        full: leaf hashes 1234067 * 256 and the following 255
     tile/0/x001/x234/068.p/17   partial: the first 17 of the next ones
     tile/1/...                  roots of full tiles below
 
@@ -17,7 +17,7 @@ LEVEL_BITS = 8  # a tile is 2^8 wide
 
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:
-    """The path of a tile below the log's folder."""
+    """Return the path of a tile below the log's folder."""
     parts = [f"{index % 1000:03d}"]
     while index >= 1000:
         index //= 1000
@@ -27,7 +27,7 @@ def tile_path(level: int, index: int, width: int = WIDTH) -> str:
 
 
 def list_tiles(size: int) -> list[tuple[int, int, int]]:
-    """(level, index, width) of every tile of a tree of `size` leaves."""
+    """Return (level, index, width) of every tile of a tree of `size` leaves."""
     found = []
     level, count = 0, size
     while count:
@@ -42,8 +42,8 @@ def list_tiles(size: int) -> list[tuple[int, int, int]]:
 class TileWriter:
     """Collects hashes level by level and writes the tiles of the present tree.
 
-    Old partial tiles go only with `remove_stale_tiles`, once the head that needs the new ones is durable: a crash in between
-    leaves tiles of two trees, both true.
+    Old partial tiles are removed only by `remove_stale_tiles`, after the head that needs the new ones is
+    durable. A crash in between leaves valid tiles of two trees.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +54,7 @@ class TileWriter:
         self._old: list[Path] = []
 
     def add(self, level: int, node: bytes) -> None:
-        """Add a hash of tile level `level`: of a leaf, or of a full tile below."""
+        """Add a hash to tile level `level`: of a leaf, or of a full tile below."""
         while len(self._levels) <= level:
             self._levels.append((0, []))
         index, hashes = self._levels[level]
@@ -79,7 +79,7 @@ class TileWriter:
         self._dirty.clear()
 
     def remove_stale_tiles(self) -> None:
-        """Remove the partial tiles that no head needs any more."""
+        """Remove the partial tiles that no head needs."""
         for path in self._old:
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):
@@ -88,7 +88,7 @@ class TileWriter:
 
     @staticmethod
     def _write(path: Path, hashes: list[bytes]) -> None:
-        """Not synced: tiles are derived, a lost one is rebuilt from the lines."""
+        """Write a tile without a sync. Tiles are derived, and a lost one is rebuilt from the lines."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_bytes(b"".join(hashes))

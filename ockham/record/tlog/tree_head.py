@@ -1,7 +1,8 @@
-"""Signed tree heads: which lines a log had, said so that nobody without the key can say otherwise later.
+"""Signed tree heads: a signature over the size and root hash of a log.
 
-A head is signed over what the disk gives back, not over what was meant to be written: the new lines are read again,
-their digest is compared with that of the bytes written, and the tree grows from the bytes read.
+The signature covers the bytes read back from the disk, not the bytes that were to be written. The new lines
+are read again, their digest is compared with that of the written bytes, and the tree grows from the bytes
+read.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ class TreeHead(NamedTuple):
 
 
 def origin(run_id: str, attempt: int, rank: int) -> str:
-    """The first line of a log's tree heads: which log."""
+    """Return the first line of a log's tree heads, which identifies the log."""
     return f"ockham/runs/{run_id}/{attempt}-{rank}"
 
 
 def checkpoint_body(where: str, head: TreeHead) -> str:
-    """The text that is signed (C2SP tlog-checkpoint)."""
+    """Return the text that is signed (C2SP tlog-checkpoint)."""
     return f"{where}\n{head.size}\n{base64.b64encode(head.root).decode()}\n"
 
 
 def parse_head(text: str) -> tuple[str, TreeHead]:
-    """Origin and tree head of a checkpoint's text.
+    """Return origin and tree head of a checkpoint text.
 
     Raises:
-        NoteError: if it is none.
+        NoteError: If it is not a checkpoint.
 
     """
     lines = text.split("\n")
@@ -62,7 +63,7 @@ def parse_head(text: str) -> tuple[str, TreeHead]:
 
 
 def split_history(data: bytes) -> tuple[list[bytes], bytes]:
-    """The whole notes of a history file, and the bytes of an unfinished last one."""
+    """Return the complete notes of a history file, and the bytes of an unfinished last one."""
     parts = data.split(b"\n\n")
     whole = (len(parts) - 1) // 2
     notes = [parts[2 * i] + b"\n\n" + parts[2 * i + 1] + b"\n" for i in range(whole)]
@@ -70,12 +71,12 @@ def split_history(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 class HeadWriter:
-    """Grows the tree of one log from its files, writes tiles, signs.
+    """Grows the tree of one log from its files, writes tiles and signs tree heads.
 
     Args:
-        folder: the log's folder.
-        where: the origin line.
-        signer: who signs.
+        folder: Folder of the log.
+        where: Origin line of the log.
+        signer: Signs the tree heads.
 
     """
 
@@ -92,12 +93,12 @@ class HeadWriter:
         """Grow the tree by the lines of a segment up to `size` bytes, read from disk.
 
         Args:
-            segment: the file; when it is another one than before, it is read from its beginning.
-            size: bytes that were written and synced, ending in a newline.
-            digest: SHA-256 of those bytes as they were written.
+            segment: The file. A new file is read from its beginning.
+            size: Number of written and synced bytes. They end in a newline.
+            digest: SHA-256 of the written bytes.
 
         Raises:
-            LogHaltedError: if the disk gives back other bytes.
+            LogHaltedError: If the disk returns other bytes.
 
         """
         if segment != self._segment:
@@ -119,7 +120,7 @@ class HeadWriter:
                     self._tiles.add(level // LEVEL_BITS, node)
 
     def sign(self) -> TreeHead:
-        """Write the tiles, then the signed head of what has been read so far, durably."""
+        """Write the tiles, then durably the signed head of what was read. Return the head."""
         if self._frontier.size == self.head.size:
             return self.head
         head = TreeHead(self._frontier.size, self._frontier.root())

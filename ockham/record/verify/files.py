@@ -1,4 +1,4 @@
-"""Verifying the files that events name: policies, checkpoints, and the tree head in their metadata."""
+"""Verification of files that events name: policies, checkpoints, and the tree head in their metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 def check_log_references(
     folder: RunFolder, place: tuple[int, int], told: LogSummary, report: VerificationReport
 ) -> None:
-    """What a log told as a whole: its policies, its accepting decisions, its end."""
+    """Check the policies, accepting decisions and end of a complete log."""
     for revision, sequence in sorted(told.policies.items(), key=lambda pair: pair[1]):
         _policy(folder, revision, sequence, report)
     ended_inside = (
@@ -52,7 +52,7 @@ def _policy(folder: RunFolder, revision: str, sequence: int, report: Verificatio
 def check_checkpoints(
     folder: RunFolder, check: LogVerifier, pruned: Collection[str], report: VerificationReport
 ) -> None:
-    """Files as recorded, and the tree head in the metadata is one of this log."""
+    """Check that checkpoint files match their events, and that their tree head belongs to this log."""
     for saved, _ in check.summary.checkpoints():
         root = check.tree.root_at(int(saved["log_size"]))  # a schema's integer may be written 7.0
         if root is None or root.hex() != saved["log_root"]:
@@ -74,7 +74,7 @@ def check_checkpoints(
 
 
 def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
-    """What is wrong with one file of a checkpoint; empty: nothing."""
+    """Return the problem of one file of a checkpoint, or an empty string."""
     digest, head = "", None
     try:
         with open_regular_file(path / Path(file["name"]).name) as opened:
@@ -98,10 +98,12 @@ def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
 
 
 def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
-    """The metadata of a safetensors file, each value read as JSON: eight bytes of length, then a JSON header.
+    """Return the metadata of a safetensors file, with each value parsed as JSON.
+
+    The file starts with eight bytes of length and a JSON header.
 
     Raises:
-        ValueError: if it is no such file, or a value is no JSON.
+        ValueError: If it is not such a file, or a value is not JSON.
 
     """
     size = int.from_bytes(file.read(8), "little")

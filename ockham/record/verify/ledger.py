@@ -1,4 +1,4 @@
-"""Verifying the ledger: whole in itself, and the one that runs name which began under it."""
+"""Verification of the ledger: complete in itself, and the one that later runs name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CAUSE = "what runs say of the ledger"
 
 
 class LedgerReference(NamedTuple):
-    """What the first event of a run says of the ledger as it was then."""
+    """Head of the ledger in the first event of a run."""
 
     run_id: str
     size: int
@@ -26,10 +26,10 @@ class LedgerReference(NamedTuple):
 
 
 def check_ledger(ledger: RunFolder, report: VerificationReport) -> None:
-    """No saying is missing between others, and each run that began under the ledger began under this one.
+    """Check that no entry is missing in between, and that the heads in later runs match the ledger.
 
-    Sayings are logs of one line each, so that whoever deletes the last ones leaves a shorter ledger that is whole: what
-    speaks against it is the head that later runs name, or a pin.
+    Each entry is a log of its own, so deleting the newest entries leaves a shorter, valid ledger. Only a
+    later run that names the ledger's head, or a pin, reveals the deletion.
     """
     attempts = {attempt for attempt, _ in ledger.logs()}
     numbers = range(1, max(attempts, default=0))  # the name of a folder may be a billion
@@ -49,7 +49,7 @@ def check_ledger(ledger: RunFolder, report: VerificationReport) -> None:
 
 
 def _roots(runs: Path, wanted: set[int]) -> dict[int, str]:
-    """The root of the tree over the ledger's lines at each wanted size, and at the end."""
+    """Return the root of the tree over the ledger's lines at each wanted size, and at the end."""
     frontier, found = CompactRange(), {}
     lines = read_entries(runs)
     for size, line in enumerate(lines, 1):

@@ -1,4 +1,4 @@
-"""Verifying one log: every byte of its lines against schema, sequence, tiles and signed tree heads."""
+"""Verification of one log: every byte of its lines against schema, sequence, tiles and signed tree heads."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ockham.record.verify.tree import LogTree, read_or_empty
 
 
 class LogVerifier:
-    """Reads one log once, with `read`; then ask for `finish`.
+    """Reads one log once with `read`, and returns its report with `finish`.
 
     Args:
-        folder: the run's folder.
-        attempt: from 1.
-        rank: from 0.
-        keys: keys that may have signed it.
-        pins: tree heads of this log that were kept elsewhere.
-        report: where findings go.
+        folder: The run's folder.
+        attempt: Attempt number, from 1.
+        rank: Rank, from 0.
+        keys: Keys that may have signed it.
+        pins: Tree heads of this log from pins.
+        report: Report to which findings are added.
 
     """
 
@@ -48,10 +48,10 @@ class LogVerifier:
         self.tamper_cause = ""  # the cause, where the lines are not those that were signed or pinned
 
     def read(self, workers: Executor) -> Iterator[int]:
-        """Judge all segments; gives the number of lines of each one that is done.
+        """Verify all segments. Yield the number of lines of each finished one.
 
         Raises:
-            UnverifiableError: if a segment cannot be read.
+            UnverifiableError: If a segment cannot be read.
 
         """
         try:
@@ -70,7 +70,7 @@ class LogVerifier:
         self.tree.close()
 
     def finish(self) -> LogReport:
-        """Compare the tree with heads, pins and tiles."""
+        """Compare the tree with heads, pins and tiles. Return the report of the log."""
         size = self.tree.size
         self.log_report.events, self.log_report.root = size, self.tree.root.hex()
         for head_size, root in sorted(self._heads.items()):
@@ -96,10 +96,11 @@ class LogVerifier:
             first += _count_lines(segment)
 
     def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
-        """Size -> root of every tree head with a good signature; all others are findings.
+        """Return size -> root of every tree head with a valid signature. All others are findings.
 
-        The history is written before `checkpoint`, so after a crash `checkpoint` is the newest or the one before it,
-        or is not there yet where there is but one; an unfinished last note is one that `checkpoint` does not have.
+        The history is written before `checkpoint`. After a crash `checkpoint` is therefore the newest note or
+        the previous one, or does not exist yet if there is one note. An unfinished last note is never the one
+        in `checkpoint`.
         """
         notes, torn = split_history(read_or_empty(self.path / HISTORY))
         newest = read_or_empty(self.path / CHECKPOINT)
@@ -137,7 +138,7 @@ class LogVerifier:
         return heads
 
     def _open(self, name: str, note: bytes, keys: Sequence[VerifierKey]) -> TreeHead | None:
-        """The tree head of a note, or a finding."""
+        """Return the tree head of a note, or None after adding a finding."""
         try:
             text, key = open_note(note, keys)
             where, head = parse_head(text)
@@ -171,7 +172,7 @@ class LogVerifier:
         self._finding("tampering", self.path, message, self.tamper_cause)
 
     def _tiles(self) -> None:
-        """The tiles of the newest signed tree, and those that a crash left of a later one: all of them true."""
+        """Check the tiles of the newest signed tree, and those that a crash left of a later one."""
         levels = self.tree.levels()
         for level, index, width in list_tiles(self.log_report.signed):
             path = self.path / tile_path(level, index, width)
@@ -191,13 +192,13 @@ class LogVerifier:
                     self._finding("derived", path, "no tile of this log", self._tile_cause)
 
     def _hashes(self, levels: Sequence[Sequence[bytes]], level: int, index: int) -> Sequence[bytes]:
-        """The up to 256 hashes that a tile may hold."""
+        """Return the at most 256 hashes that a tile can contain."""
         if level == 0:
             return self.tree.leaves(index)
         return levels[level - 1][index * WIDTH : (index + 1) * WIDTH] if level <= len(levels) else ()
 
     def _is_tile(self, path: Path, levels: Sequence[Sequence[bytes]]) -> bool:
-        """Whether a file is a tile that the lines give, of this or an earlier size."""
+        """Return True if a file is a tile of the lines, at this or an earlier size."""
         name = path.relative_to(self.path)
         parts = name.parts[1:]
         width = WIDTH
@@ -222,7 +223,10 @@ class LogVerifier:
 
 
 def _world_size(segment: Path) -> int:
-    """How many ranks the first line says there are; one where it is none, which is said elsewhere."""
+    """Return the number of ranks in the first line.
+
+    1 if the line is not an event, which is reported elsewhere.
+    """
     with open_regular_file(segment) as file:
         try:
             return int(orjson.loads(file.readline())["data"]["world_size"])

@@ -1,4 +1,4 @@
-"""What one log, or a part of it, says that other parts, other logs and files must bear out."""
+"""Facts collected from one log that are checked against other logs and files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 
 @dataclass
 class LogSummary:
-    """What one part of a log says that other parts, and files, must bear out.
+    """Facts from one part of a log that are checked against other parts and files.
 
-    `acceptances_and_checkpoints` holds in order: (decision ID, iteration) of each decision that accepted, and the data of each checkpoint.
+    `acceptances_and_checkpoints` contains in order: (decision ID, iteration) of each decision that accepted,
+    and the data of each checkpoint.
     """
 
     acceptances_and_checkpoints: list[tuple[str, int] | Mapping[str, Any]] = field(default_factory=list)
@@ -30,7 +31,7 @@ class LogSummary:
     iterations: array[int] = field(default_factory=lambda: array("Q"))
 
     def extend(self, later: LogSummary) -> None:
-        """Take what the part behind this one told."""
+        """Add the facts of the following part."""
         self.acceptances_and_checkpoints += later.acceptances_and_checkpoints
         self.policies = later.policies | self.policies
         self.pruned |= later.pruned
@@ -43,7 +44,7 @@ class LogSummary:
         self.iterations += later.iterations
 
     def checkpoints(self) -> list[tuple[Mapping[str, Any], bool]]:
-        """Each checkpoint, and whether a decision before it accepted what it keeps."""
+        """Return each checkpoint, and whether an earlier decision accepted its weights."""
         accepting: dict[str, int] = {}
         found = []
         for mark in self.acceptances_and_checkpoints:

@@ -1,4 +1,4 @@
-"""Verify, the Parquet files: each holds exactly what the lines of its segments hold, and what stands beside it says so."""
+"""Verification of Parquet files: each contains exactly the rows of its segments, and its sidecar matches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # overflo
 
 
 class _ParquetCheck:
-    """One Parquet file, held against the segments that it says it was made from, one after the other."""
+    """One Parquet file, compared with its source segments one after the other."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path, self.kind = path, kind
@@ -57,7 +57,7 @@ class _ParquetCheck:
             self.matches = False
 
     def is_consistent(self) -> bool:
-        """Whether the file holds this and no more."""
+        """Return True if the file contains these rows and no others."""
         try:
             data = read_regular_file(self.path)
             told = read_regular_file(self.path.with_suffix(".json"))
@@ -74,7 +74,7 @@ class _ParquetCheck:
                 self._file.close()
 
     def _read(self, count: int) -> pa.Table:
-        """The next rows, so many at most."""
+        """Return the next rows, at most `count`."""
         if self._file is None:
             self._file = pq.ParquetFile(self.path)
         while self._waiting.num_rows < count and self._group < self._file.num_row_groups:
@@ -91,7 +91,7 @@ class _ParquetCheck:
 
 
 def check_parquet(folder: RunFolder, attempt: int, rank: int, report: VerificationReport) -> None:
-    """Report each Parquet file of a log that is not what its lines make."""
+    """Report each Parquet file of a log that differs from its lines."""
     log = {segment.name: segment for segment in folder.segments(attempt, rank)}
     claims = _claims(folder, attempt, rank, report, set(log))
     broken = set()
@@ -117,7 +117,7 @@ def check_parquet(folder: RunFolder, attempt: int, rank: int, report: Verificati
 def _claims(
     folder: RunFolder, attempt: int, rank: int, report: VerificationReport, log: set[str]
 ) -> list[_ParquetCheck]:
-    """The Parquet files that say what they were made from; the others are reported."""
+    """Return the Parquet files with source segments. All others are reported."""
     read = set(read_coverage(folder, attempt, rank).names)
     claims = []
     for kind in PARQUET_TABLES:
@@ -142,7 +142,7 @@ def _claims(
 
 
 def _same(found: pa.Table, expected: pa.Table) -> bool:
-    """The same rows; NaN is the same as NaN."""
+    """Return True if the rows are equal. NaN equals NaN."""
     if found.num_rows != expected.num_rows or not found.schema.equals(expected.schema):
         return False
     if found.equals(expected) or parquet_bytes(found.combine_chunks()) == parquet_bytes(expected):

@@ -15,10 +15,10 @@ from ockham.record.verify.report import VerificationReport
 def pinned_heads(
     folder: RunFolder, pins: Sequence[bytes], keys: Sequence[VerifierKey], report: VerificationReport
 ) -> dict[tuple[int, int], list[TreeHead]]:
-    """(attempt, rank) -> tree heads that pins hold; a log of this run that is pinned and gone is a finding.
+    """Return (attempt, rank) -> tree heads in pins. A pinned log that is missing is a finding.
 
     Raises:
-        BadInputError: if a pin is none, or of another run.
+        BadInputError: If it is not a pin, or a pin of another run.
 
     """
     wanted = {origin(folder.run_id, attempt, rank): (attempt, rank) for attempt, rank in folder.logs()}

@@ -1,4 +1,4 @@
-"""Verifying what the logs of one run say of one another: resumes, ranks that are missing, verdicts that should be one."""
+"""Verification across the logs of one run: resumes, missing ranks, and verdicts that must be equal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Checks = Mapping[LogKey, LogVerifier]
 
 
 def check_cross_log(checks: Checks, report: VerificationReport) -> None:
-    """All that needs more than one log."""
+    """Run all checks that need more than one log."""
     for place in checks:
         _check_resume(place, checks, report)
         _check_missing_ranks(place, checks, report)
@@ -26,7 +26,10 @@ def check_cross_log(checks: Checks, report: VerificationReport) -> None:
 
 
 def _check_resume(place: LogKey, checks: Checks, report: VerificationReport) -> None:
-    """A resume carries size and root of the log before it, and rank 0 those of ranks that are no more."""
+    """Check size and root of the previous log in a resume.
+
+    Rank 0 also names those of ranks that no longer exist.
+    """
     data = checks[place].summary.resumed
     if data is None:
         return
@@ -58,7 +61,7 @@ def _check_previous_log(
 
 
 def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationReport) -> None:
-    """Every rank that an attempt began with has a log."""
+    """Check that every rank of an attempt has a log."""
     if place[1] != min(rank for attempt, rank in checks if attempt == place[0]):
         return
     began = int(checks[place].summary.world_size)
@@ -72,7 +75,7 @@ def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationRepo
 
 
 def _check_same_verdicts(first: LogSummary, check: LogVerifier, report: VerificationReport) -> None:
-    """Each context was left as on rank 0; a rank that ended early has fewer of them."""
+    """Check that each context was left as on rank 0. A rank that ended early has fewer contexts."""
     other = check.summary
     for at, (theirs, ours) in enumerate(zip(first.knob_hashes, other.knob_hashes, strict=False)):
         if theirs != ours:

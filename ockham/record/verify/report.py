@@ -1,4 +1,4 @@
-"""What verify says: findings by class, and how far each log is signed and pinned."""
+"""Verification report: findings by class, and how far each log is signed and pinned."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_FINDINGS_PER_CLASS = 200  # of one class; the rest is counted
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found, and where. Of one cause, such as one changed line, there may be many."""
+    """One finding and its location. One cause, such as one changed line, can have many findings."""
 
     kind: FindingClass
     place: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass
 class LogReport:
-    """How far one log is whole, signed and pinned, in events."""
+    """Number of complete, signed and pinned events of one log."""
 
     attempt: int
     rank: int
@@ -54,7 +54,7 @@ class LogReport:
 
 @dataclass
 class VerificationReport:
-    """The whole answer for one run."""
+    """Result of the verification of one run."""
 
     run_id: str
     logs: list[LogReport] = field(default_factory=list)
@@ -65,13 +65,13 @@ class VerificationReport:
     def add(
         self, kind: FindingClass, place: object, message: str, sequence: int | None = None, cause: str = ""
     ) -> None:
-        """Note a finding; many of one class are counted and no longer listed."""
+        """Add a finding. Beyond a limit per class, findings are only counted."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         if self.counts[kind] <= MAX_FINDINGS_PER_CLASS:
             self.findings.append(Finding(kind, str(place), message, sequence, cause))
 
     def merge(self, other: VerificationReport) -> None:
-        """Take what was found in a part."""
+        """Add the findings of a part."""
         for finding in other.findings:
             if self.counts.get(finding.kind, 0) + 1 <= MAX_FINDINGS_PER_CLASS:
                 self.findings.append(finding)
@@ -82,11 +82,11 @@ class VerificationReport:
             self.count(what, number)
 
     def count(self, what: str, number: int = 1) -> None:
-        """Count what was looked at."""
+        """Count checked objects."""
         self.checked[what] = self.checked.get(what, 0) + number
 
     def group_by_cause(self, kind: str) -> list[tuple[Finding, int]]:
-        """The findings of a class that one must read: the first of each cause, and how many more it explains."""
+        """Return the first finding of each cause of a class, and the number of further findings."""
         found: dict[object, list[Finding]] = {}
         for number, finding in enumerate(self.findings):
             if finding.kind == kind:
@@ -95,11 +95,11 @@ class VerificationReport:
 
     @property
     def sound(self) -> bool:
-        """Whether there is nothing but notes."""
+        """True if the report has notes only and no findings."""
         return all(kind in NOTE_CLASSES for kind in self.counts)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the report as JSON values."""
         return {
             "run_id": self.run_id, "sound": self.sound, "checked": self.checked, "counts": self.counts,
             "logs": [vars(log) for log in self.logs], "findings": [vars(finding) for finding in self.findings],

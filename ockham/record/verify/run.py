@@ -1,4 +1,4 @@
-"""Verify: is this run what was recorded? Offline, reading only, believing nothing but the bytes and the keys given."""
+"""Verify a run offline. Reads only, and trusts only the bytes on disk and the given keys."""
 
 from __future__ import annotations
 
@@ -32,19 +32,24 @@ def verify_run(
     folder: RunFolder, *, keys: Sequence[VerifierKey] = (), pins: Sequence[bytes] = (), parquet: bool = True,
     jobs: int | None = 1, progress: Progress | None = None,
 ) -> VerificationReport:  # fmt: skip
-    """Check every byte of a run, or of the ledger.
+    """Check every byte of a run or of the ledger.
 
     Args:
-        folder: the run.
-        keys: verifier keys that the person who asks trusts; without one, the run's own word is taken and it is said so.
-        pins: signed tree heads that were kept elsewhere.
-        derived: compare each Parquet file with the lines too.
-        jobs: processes that share the segments; None: one a core, where the log is long enough to gain by it.
-        progress: told the number of events of each segment that is done.
+        folder: The run.
+        keys: Trusted verifier keys. Without one, the key that the run names is used, and a note reports that.
+        pins: Signed tree heads that were stored elsewhere.
+        parquet: Also compare each Parquet file with the lines.
+        jobs: Processes that share the segments. None uses one per core if the log is long enough.
+        progress: Called with the number of events of each finished segment.
 
     Raises:
-        UnverifiableError: if there is no log, or it cannot be read.
-        BadInputError: if a pin is none, or of another run.
+        UnverifiableError: If there is no log, or it cannot be read.
+        BadInputError: If it is not a pin, or a pin of another run.
+
+    Example:
+        >>> report = verify_run(RunFolder("runs", "night-1"))  # doctest: +SKIP
+        >>> report.sound  # doctest: +SKIP
+        True
 
     """
     report = VerificationReport(folder.run_id)
@@ -81,7 +86,7 @@ def verify_run(
 
 @contextlib.contextmanager
 def worker_pool(folder: RunFolder, jobs: int | None) -> Iterator[Executor]:
-    """Who judges segments: this process, or as many as there are cores and segments, if there are enough to share."""
+    """Context manager that yields an executor: this process, or one process per core if there are enough segments."""
     most = max((len(folder.segments(*place)) for place in folder.logs()), default=0)
     wanted = (
         min(len(os.sched_getaffinity(0)), most // MIN_SEGMENTS_PER_WORKER)
@@ -99,7 +104,7 @@ def worker_pool(folder: RunFolder, jobs: int | None) -> Iterator[Executor]:
 
 
 class _InlineExecutor(Executor):
-    """This process, when the result is asked for."""
+    """Executor that runs a task in this process when its result is requested."""
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **_: Any) -> Iterator[Any]:
         return map(fn, *iterables)
@@ -119,10 +124,10 @@ def _derived(folder: RunFolder, place: tuple[int, int]) -> VerificationReport:
 
 
 def load_verifier_keys(texts: Sequence[str]) -> list[VerifierKey]:
-    """Verifier keys from texts, or from files that hold one.
+    """Return verifier keys from texts, or from files that contain one.
 
     Raises:
-        BadInputError: if one is none.
+        BadInputError: If one is not a verifier key.
 
     """
     return [parse_key(_text(text) if _is_file(text) else text) for text in texts]
@@ -145,9 +150,9 @@ def _is_file(text: str) -> bool:
 def _trusted_keys(
     folder: RunFolder, keys: Sequence[VerifierKey], report: VerificationReport, *, vouched: bool
 ) -> list[VerifierKey]:
-    """The keys that may have signed: those given, else the one that the run names; for the ledger this machine's own.
+    """Return the keys that may have signed: the given ones, or else the one that the run names.
 
-    A pin that its key has signed vouches for the key as well.
+    For the ledger, this machine's own key is used. A pin signed by a key authenticates the key as well.
     """
     ledger = folder.run_id == LEDGER
     own = local_verifier_key() if ledger else _own_key(folder)

@@ -1,6 +1,7 @@
-"""Verifying one segment of a log, line by line: the part of the work that other cores can share.
+"""Verification of one segment of a log, line by line. Several cores share this work.
 
-What a segment's story begins with is found in the lines before it: behind a batch's context nothing is pending.
+The state at the start of a segment is read from the lines before it. After a batch's context nothing is
+pending.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _KINDS = frozenset(TYPES)
 
 
 class SegmentTask(NamedTuple):
-    """One segment to be judged."""
+    """One segment to verify."""
 
     folder: RunFolder
     attempt: int
@@ -42,7 +43,7 @@ class SegmentTask(NamedTuple):
 
 
 class SegmentResult(NamedTuple):
-    """What was found in one segment, and what the whole log needs of it."""
+    """Findings of one segment, and the facts that the verification of the log needs."""
 
     report: VerificationReport
     summary: LogSummary
@@ -75,14 +76,14 @@ def verify_segment(task: SegmentTask) -> SegmentResult:
 
 
 class LineVerifier:
-    """Each line on its own: JSON as we write it, its schema, its place.
+    """Checks each line alone: JSON as the writer encodes it, schema and position.
 
     Args:
-        folder: the run's folder.
-        attempt: from 1.
-        rank: from 0.
-        segment: for the messages.
-        report: where findings go.
+        folder: The run's folder.
+        attempt: Attempt number, from 1.
+        rank: Rank, from 0.
+        segment: Segment name in messages.
+        report: Report to which findings are added.
 
     """
 
@@ -96,7 +97,7 @@ class LineVerifier:
         self._is_valid = make_validator()
 
     def events(self, raws: Sequence[bytes], first: int) -> list[Event | None]:
-        """The event of each line, None where it is none: then the report says why."""
+        """Return the event of each line, or None for a line that is not an event and was reported."""
         found = self._bulk.read(raws, first)
         for at, event in enumerate(found):
             if event is None:
@@ -104,7 +105,7 @@ class LineVerifier:
         return found
 
     def event(self, raw: bytes, sequence: int) -> Event | None:
-        """The event of one line, or a finding that says why it is none."""
+        """Return the event of one line, or None after adding a finding."""
         try:
             event = decode_line(raw)
             kind = event_kind(event["type"])
@@ -136,7 +137,7 @@ class LineVerifier:
 
 
 def _pending_events(task: SegmentTask) -> list[Event | None]:
-    """The events since the last context of a batch in earlier segments: all that a story must know of them."""
+    """Return the events since the last context of a batch in earlier segments: the state at the start."""
     found: list[Event | None] = []
     unsaid = VerificationReport(task.folder.run_id)  # whoever judges those segments says it
     check = LineVerifier(task.folder, task.attempt, task.rank, task.segment, unsaid)
@@ -150,7 +151,7 @@ def _pending_events(task: SegmentTask) -> list[Event | None]:
 
 
 def _segments_before(task: SegmentTask) -> Iterator[Path]:
-    """The newest first; mostly the first one is enough."""
+    """Yield the earlier segments, the newest first. Usually the first one is enough."""
     if task.before is None:
         return
     yield task.before
@@ -159,7 +160,7 @@ def _segments_before(task: SegmentTask) -> Iterator[Path]:
 
 
 def _iter_lines_reversed(segment: Path) -> Iterator[bytes]:
-    """The whole lines of a file from its end; mostly the first few are enough."""
+    """Yield the complete lines of a file from its end. Usually the first few are enough."""
     with open_regular_file(segment) as file:
         start = max(0, segment.stat().st_size - CHUNK)
         file.seek(start)
@@ -174,7 +175,7 @@ def _iter_lines_reversed(segment: Path) -> Iterator[bytes]:
 
 
 def _chunks(segment: Path) -> Iterator[list[bytes]]:
-    """The whole lines of a file, without their newlines, some at a time."""
+    """Yield the complete lines of a file without their newlines, in chunks."""
     begun: list[bytes] = []
     with open_regular_file(segment) as file:
         while data := file.read(CHUNK):
@@ -187,7 +188,10 @@ def _chunks(segment: Path) -> Iterator[list[bytes]]:
 
 
 def _leaves(raws: Sequence[bytes]) -> Iterator[bytes]:
-    """The leaf hash of each line; to copy a hash that has taken the zero byte is cheaper than to put the byte before."""
+    """Yield the leaf hash of each line.
+
+    Copying a hash that contains the zero byte is faster than prefixing it.
+    """
     leaf = sha256(b"\0").copy
     for raw in raws:
         hashed = leaf()
@@ -196,7 +200,7 @@ def _leaves(raws: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _tail(task: SegmentTask, segment: Path, whole: int, report: VerificationReport) -> None:
-    """Bytes behind the last newline."""
+    """Report the bytes after the last newline."""
     with open_regular_file(segment) as file:
         file.seek(whole)
         tail = file.read()

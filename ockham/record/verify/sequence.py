@@ -1,4 +1,4 @@
-"""Verifying what the events of one log say together: who turned which knob, which decision made which checkpoint."""
+"""Verification of the sequence of events: knob changes, contexts, decisions and checkpoints of one log."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _knobs: Callable[[Any], tuple[Any, ...]] = attrgetter(*KNOBS)
 
 
 class SequenceChecker:
-    """Follows the events of one log in order, or of a part of it.
+    """Checks the events of one log, or of a part of it, in order.
 
-    It checks the chain of knob changes (the value after plugin i is the value before i+1, and the last is the value
-    used), that each batch has its context and each context its decisions, and that blobs and run.json are the ones
-    named. What hangs on other parts of the log it notes in `summary`.
+    It checks the chain of knob changes (the value after plugin i is the value before i+1, and the last one is
+    the value used), that each batch has its context and each context its decisions, and that blobs and
+    run.json are the named ones. Facts that depend on other parts of the log are collected in `summary`.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class SequenceChecker:
         self._handlers = {kind: getattr(self, name) for kind, name in names.items() if hasattr(self, name)}
 
     def start_reporting(self, report: VerificationReport) -> None:
-        """From here on it counts: what was told before was only to know where the story stands."""
+        """Start reporting. Events fed before this call only restore the state at the start of the segment."""
         self.report, self.summary, self._decisions, self._contexts = report, LogSummary(), 0, 0
 
     def feed(self, first: int, events: Iterable[Event | None]) -> None:
-        """Take events in order; None where a line is none."""
+        """Check events in order. None is a line that is not an event."""
         for sequence, event in enumerate(events, first):
             if event is None:
                 self._pending.clear()  # said already; what hangs on it cannot be judged
@@ -81,7 +81,7 @@ class SequenceChecker:
                 self.summary.policies[revision] = sequence
 
     def finish(self) -> LogSummary:
-        """What was told, once the part has ended."""
+        """Return the collected facts after the last event."""
         self.summary.pending = len(self._pending)
         self.summary.pending_batches = len({(made.iter_num, made.micro_step) for _, made in self._pending})
         for what, number in (("decisions", self._decisions), ("contexts", self._contexts)):
@@ -120,7 +120,7 @@ class SequenceChecker:
             self._hash_knobs(data)
 
     def _hash_knobs(self, data: ContextData) -> None:
-        """Eight bytes of how the chain left a context: ranks are compared without holding their contexts."""
+        """Store eight bytes of the knobs after the chain, so that ranks are compared without their contexts."""
         knobs = zip(KNOBS, _knobs(data.left), _knobs(data.given), strict=True)
         left = [given if left is UNSET else left for name, left, given in knobs if name not in PER_RANK_KNOBS]
         shared = [data.hook, data.iter_num, data.micro_step, *left]
@@ -130,7 +130,7 @@ class SequenceChecker:
         self.summary.iterations.append(int(data.iter_num))
 
     def _check_left_knobs(self, sequence: int, data: ContextData, turned: Mapping[str, Any]) -> None:
-        """The knobs as the context says they were left; a knob that neither turned nor differs needs no look."""
+        """Check the knobs that a context records as left. Unchanged knobs are skipped."""
         for name, left in zip(KNOBS, _knobs(data.left), strict=True):
             if left is UNSET and name not in turned:
                 continue
@@ -159,7 +159,7 @@ class SequenceChecker:
             turned[name] = change.after
 
     def _order(self, sequence: int, now: tuple[int, int]) -> None:
-        """Each micro-batch of each iteration once, in order."""
+        """Check that each micro-batch of each iteration occurs once, in order."""
         last, self._last = self._last, now
         if last is not None and now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
             self._contradiction(sequence, f"batch {now} follows batch {last}")
@@ -227,9 +227,10 @@ class SequenceChecker:
 
 
 def _matches_changes(data: ContextData, turned: Mapping[str, Any]) -> bool:
-    """Whether the knobs were plainly left as they were turned: the many contexts that need no look at each knob.
+    """Return True if the knobs were left exactly as they were changed, which is the common case.
 
-    Of one type and equal is more than `_same` asks; a knob that was turned back to what was given is not written.
+    Equal values of one type satisfy `_same` too. A knob that was changed back to its given value is not
+    written.
     """
     expected = {}
     for name, value in turned.items():
@@ -243,5 +244,5 @@ def _matches_changes(data: ContextData, turned: Mapping[str, Any]) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal as JSON: 1 and 1.0 are one number, true is none."""
+    """Return True if two values are equal as JSON: 1 equals 1.0, true does not equal 1."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

@@ -1,12 +1,12 @@
-"""verify.py of an evidence archive: checks the logs with the standard library and `cryptography` alone.
+"""verify.py of an evidence archive: checks the logs with only the standard library and `cryptography`.
 
     python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
 
-It knows nothing of the package that wrote the archive, and should be read before it is believed: 291 lines.
-Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
-policy against the digest that events name, run.json against run.started, resumes against the log before them, and
-every state blob, and the tiles. No signature covers schemas/, README and this file: compare them with the ones that you
-know. Exit status: 0 sound, 1 something was found, 2 bad input.
+This file imports nothing of the package that wrote the archive. Read it before you trust it. Checked:
+position and sequence of every line, the Merkle tree (RFC 6962) against every signed tree head (C2SP,
+Ed25519), each policy against the digest in the events, run.json against run.started, resumes against the
+previous log, every state blob, and the tiles. No signature covers schemas/, README and this file: compare
+them with known copies. Exit status: 0 sound, 1 findings, 2 bad input.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOSS_EVENT_TYPES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
 
 
 def load(path: Path) -> dict[str, bytes]:
-    """All files of an archive or folder by name, in memory; an archive with a name that leaves it is refused."""
+    """Return all files of an archive or folder by name. An archive with a name outside of it is rejected."""
     if path.is_dir():
         found = (p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
         return {str(p.relative_to(path)): p.read_bytes() for p in found}
@@ -54,12 +54,12 @@ def load(path: Path) -> dict[str, bytes]:
 
 
 def leaf_hash(line: bytes) -> bytes:
-    """RFC 6962 leaf hash."""
+    """Return the RFC 6962 leaf hash of a line."""
     return hashlib.sha256(b"\0" + line).digest()
 
 
 def roots_at_sizes(lines: list[bytes], wanted: set[int]) -> dict[int, bytes]:
-    """The root of the tree at each wanted size, and at the end."""
+    """Return the root of the tree at each wanted size, and at the end."""
     found: dict[int, bytes] = {0: hashlib.sha256(b"").digest()}
     stack: list[bytes] = []
     for size, line in enumerate(lines, start=1):
@@ -76,7 +76,7 @@ def roots_at_sizes(lines: list[bytes], wanted: set[int]) -> dict[int, bytes]:
 
 
 def strict_base64(text: str) -> bytes:
-    """The bytes of the one text that stands for them: a decoder passes over the spare bits of the last character."""
+    """Return the bytes of canonical base64. A decoder ignores the spare bits of the last character."""
     raw = base64.b64decode(text, validate=True)
     if base64.b64encode(raw).decode() != text:
         raise ValueError("base64 with bits that stand for nothing")
@@ -84,7 +84,7 @@ def strict_base64(text: str) -> bytes:
 
 
 def parse_key(text: str) -> Key:
-    """Name, key ID and public key of a C2SP verifier key."""
+    """Return name, key ID and public key of a C2SP verifier key."""
     name, key_id, encoded = text.strip().split("+", 2)
     raw = strict_base64(encoded)
     digest = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
@@ -94,7 +94,7 @@ def parse_key(text: str) -> Key:
 
 
 def event_of(line: bytes) -> dict[str, Any]:
-    """The event of a line; a key twice is refused, as two readers could believe two things."""
+    """Return the event of a line. A duplicate key is rejected, because two readers could read two values."""
 
     def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
@@ -108,7 +108,7 @@ def event_of(line: bytes) -> dict[str, Any]:
 
 
 def read_signed_heads(data: bytes, key: Key, where: str) -> tuple[dict[int, bytes], list[str]]:
-    """Size -> root of every signed tree head, and what is wrong with others."""
+    """Return size -> root of every signed tree head, and the findings about all others."""
     found: dict[int, bytes] = {}
     findings = []
     parts = data.split(b"\n\n")
@@ -135,7 +135,7 @@ def read_signed_heads(data: bytes, key: Key, where: str) -> tuple[dict[int, byte
 
 
 def check_log(files: dict[str, bytes], run_id: str, name: str, key: Key) -> tuple[list[str], list[bytes]]:
-    """Findings in one log, and its lines."""
+    """Return the findings of one log, and its lines."""
     findings: list[str] = []
     segments = sorted(path for path in files if re.fullmatch(rf"log/{name}/[0-9]{{12}}\.jsonl", path))
     lines: list[bytes] = []
@@ -166,7 +166,7 @@ def check_log(files: dict[str, bytes], run_id: str, name: str, key: Key) -> tupl
 
 
 def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines: list[bytes]) -> list[str]:
-    """The tree of the lines against every signed head."""
+    """Return the findings of the tree of the lines against every signed head."""
     history = files.get(f"log/{name}/checkpoints", b"")
     signed, findings = read_signed_heads(history, key, f"ockham/runs/{run_id}/{name}")
     newest = files.get(f"log/{name}/checkpoint", b"")
@@ -187,7 +187,7 @@ def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines
 
 
 def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[str]:
-    """Every Merkle tile (C2SP tlog-tiles) holds the hashes of the lines."""
+    """Return the findings of every Merkle tile (C2SP tlog-tiles) against the hashes of the lines."""
     findings = []
     for path, data in files.items():
         if not path.startswith(f"log/{name}/tile/") or path.endswith(".tmp"):
@@ -208,7 +208,7 @@ def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[
 
 
 def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -> list[str]:
-    """What an event names must be in the archive with the digest that it gives."""
+    """Return the findings of files that an event names: each must be in the archive with its digest."""
     data, kind = event["data"], event.get("type")
     named: list[tuple[str, Any, str]] = []
     if revision := str(data.get("policy_revision", "")):
@@ -228,7 +228,10 @@ def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -
 
 
 def first_event(lines: list[bytes]) -> dict[str, Any]:
-    """The fields of the first event, nothing where that is none: it was said already."""
+    """Return the fields of the first event.
+
+    Empty if the line is not an event, which is reported elsewhere.
+    """
     try:
         data = event_of(lines[0])["data"]
         return data if isinstance(data, dict) else {}
@@ -237,7 +240,7 @@ def first_event(lines: list[bytes]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Check one archive or folder."""
+    """Check one archive or folder. Return the exit status."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("evidence", type=Path)
@@ -259,7 +262,7 @@ def main() -> int:
 
 
 def verify_archive(files: dict[str, bytes], run_id: str, key: Key, *, known: bool) -> int:
-    """All logs, and resumes against the log before them; prints what is found and returns the exit status."""
+    """Check all logs, and resumes against the previous log. Print the findings and return the exit status."""
     findings: list[str] = []
     logs: dict[str, list[bytes]] = {}
     segments = (re.fullmatch(r"log/([1-9][0-9]*-[0-9]+)/[0-9]{12}\.jsonl", path) for path in files)

@@ -1,7 +1,7 @@
-"""The tree of a log that is being verified, in memory that does not grow with its leaves.
+"""The tree of a log under verification, in memory that does not grow with the leaves.
 
-Of 256 leaves the root is kept, and where their lines begin: half a byte a line. Leaves that are asked for once more are
-hashed again from the file.
+It stores the root of 256 leaves each, and where their lines start: half a byte per line. Leaves that are
+needed again are hashed from the file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ockham.record.tlog.tiles import WIDTH, tile_path
 
 
 class LogTree:
-    """Feed it with `add`, then `close` it, then ask.
+    """Tree that grows with `add` and can be queried after `close`.
 
     Args:
-        path: the log's folder, with its tiles.
-        wanted: sizes whose roots will be asked for.
+        path: Folder of the log with its tiles.
+        wanted: Sizes whose roots will be queried.
 
     """
 
@@ -40,12 +40,12 @@ class LogTree:
         self._last: Path | None = None
 
     def add(self, segment: Path, leaves: bytes | bytearray, starts: Iterable[int]) -> None:
-        """Grow by the leaf hashes of a segment.
+        """Add the leaf hashes of a segment.
 
         Args:
-            segment: the file.
-            leaves: 32 bytes a line.
-            starts: where the lines 0, 256, 512, ... of the whole log begin in this file.
+            segment: The file.
+            leaves: 32 bytes per line.
+            starts: Positions in this file of the lines 0, 256, 512, ... of the log.
 
         """
         if self._last is not None:
@@ -62,7 +62,7 @@ class LogTree:
         self.size = len(self.block_roots) * WIDTH + len(self._partial_block)
 
     def close(self) -> None:
-        """The last leaves are in."""
+        """Finish the tree after the last leaf."""
         if self._partial_block:
             self._note_roots(self._partial_block)
             self._compare(len(self.block_roots), self._partial_block)
@@ -73,11 +73,11 @@ class LogTree:
 
     @property
     def root(self) -> bytes:
-        """Of the whole tree, once closed."""
+        """Return the root of the complete tree after `close`."""
         return self.roots[self.size]
 
     def root_at(self, size: int) -> bytes | None:
-        """The root of the first `size` events, None where the log is shorter."""
+        """Return the root of the first `size` events, or None if the log is shorter."""
         if size > self.size:
             return None
         if size not in self.roots:
@@ -90,7 +90,7 @@ class LogTree:
         return self.roots[size]
 
     def leaves(self, block: int) -> list[bytes]:
-        """The hashes of lines 256 * block and the up to 255 behind it, from the file."""
+        """Return the hashes of lines 256 * block and up to 255 following ones, read from the file."""
         if block >= len(self._starts):
             return []
         found: list[bytes] = []
@@ -107,7 +107,7 @@ class LogTree:
         return found
 
     def levels(self) -> list[list[bytes]]:
-        """The hashes of tile level 1, 2, and so on."""
+        """Return the hashes of tile level 1, 2, and so on."""
         levels = [self.block_roots]
         while len(levels[-1]) >= WIDTH:
             below = levels[-1]
@@ -140,7 +140,7 @@ class LogTree:
                 self.roots[base + rest.size] = root_of_peaks((*above, *rest.peaks))
 
     def _compare(self, index: int, leaves: list[bytes]) -> None:
-        """With the tile, which helps to find the place and proves nothing."""
+        """Compare with the tile, which helps to locate a change and proves nothing."""
         data = read_or_empty(self.path / tile_path(0, index, len(leaves)))
         if data == b"".join(leaves):
             return
@@ -153,7 +153,7 @@ class LogTree:
 
 
 def read_or_empty(path: Path) -> bytes:
-    """The bytes of a file, none where it cannot be read."""
+    """Return the bytes of a file, or empty bytes if it cannot be read."""
     try:
         return read_regular_file(path)
     except OSError:
