@@ -81,7 +81,7 @@ class Attempt:
             self.log.append("run.resumed", {**opening, **old}, urgent=True)
             for kind, fields in self._recovered:
                 self.log.append(kind, fields, subject="log", urgent=True)
-            self.log.flush()  # from here on an old log's reserve, which tells a kill from a fault, is needed no more
+            self.log.flush()  # the reserve of an old log, which distinguishes a kill from a fault, is not needed any more
             for rank in self._ranks_to_close():
                 (self.folder.log_dir(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
         else:
@@ -172,7 +172,7 @@ class Attempt:
         while not self.folder.exists():
             if time.monotonic() - waited > WAIT_FOR_RANK_0_SECONDS:
                 raise RunError(
-                    f"rank {self.rank} waited {WAIT_FOR_RANK_0_SECONDS} s for rank 0 to make {self.folder.path}"
+                    f"rank {self.rank} waited {WAIT_FOR_RANK_0_SECONDS} s for rank 0 to create {self.folder.path}"
                 )
             time.sleep(0.05)
 
@@ -198,7 +198,7 @@ def last_policy_revision(folder: RunFolder) -> str:
     for attempt, rank in reversed(folder.logs()):
         if opened := _opening(folder, attempt, rank):
             return str(opened["policy_revision"])
-    raise RunError(f"run {folder.run_id!r} has no log to go on from")
+    raise RunError(f"run {folder.run_id!r} has no log to resume from")
 
 
 def _world_size(folder: RunFolder, attempt: int) -> int:

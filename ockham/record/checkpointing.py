@@ -44,11 +44,11 @@ def save_checkpoint(
     }  # fmt: skip
     packed = pack(metadata, {**metadata, "run": state()} if kind == "resume" else None)
     if kind == "resume" and peers.rank == 0 and STATE not in packed.files:
-        raise CheckpointError(f"{snapshot_id}: a checkpoint to go on from keeps its state in {STATE!r}")
+        raise CheckpointError(f"{snapshot_id}: a resumable checkpoint contains its state in {STATE!r}")
     files = peers.run_on_rank_zero(lambda: write_checkpoint(folder.checkpoint(snapshot_id), packed.files))
     if kind == "resume":
         recorder.record_key_frame("CHECKPOINT", iter_num + 1)
-    if files is None:  # written by rank 0, whose log says so
+    if files is None:  # rank 0 writes and logs the files
         return snapshot_id
     saved = {
         "iter_num": iter_num, "snapshot_id": snapshot_id, "kind": kind,

@@ -64,8 +64,8 @@ class ResumePoint(NamedTuple):
         """
         if max_iters < self.iter_num:
             raise BadInputError(
-                f"max_iters={max_iters}: the run has done {self.iter_num} steps already; a run that goes on takes "
-                f"{self.iter_num} or more"
+                f"max_iters={max_iters}: the run has done {self.iter_num} steps already; "
+                f"a resumed run takes {self.iter_num} or more"
             )
         return self.iter_num == max_iters and self.ended == "COMPLETED"
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 class RunCounters:
     """Counters of one run over all its attempts.
 
-    `finite` counts batches with a finite loss, `updated` those that the chain allowed to update, `updates`
-    optimizer steps. `evaluations` counts evaluations with a finite loss, `accepted` those that the memory
+    `finite` counts batches with a finite loss, `updated` the ones that the chain did not skip, `updates`
+    optimizer steps. `evaluations` counts evaluations with a finite loss, `accepted` the ones that the memory
     accepted.
     """
 

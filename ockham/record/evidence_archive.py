@@ -43,7 +43,7 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
     """
     folder.require_exists()
     if to.exists():
-        raise BadInputError(f"{to} exists; an archive goes to a new place")
+        raise BadInputError(f"{to}: file exists; name a new file")
     files: dict[str, Path | bytes] = {**_log_files(folder), **_verifier_files(folder.run_id)}
     temporary = to.with_name(f".{to.name}.part")
     try:
@@ -64,12 +64,12 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
 
 def _log_files(folder: RunFolder) -> dict[str, Path]:
     parts = [folder.path / part for part in ("log", "policies", "blobs")]
-    reject_special_files(folder.run_json, *parts)  # the archive goes to strangers
+    reject_special_files(folder.run_json, *parts)  # the archive is given to third parties
     kept = (path for part in parts for path in part.rglob("*") if path.is_file())
     files = [folder.run_json, *(path for path in kept if path.name not in ("lock", "reserve"))]
     named = {str(path.relative_to(folder.path)): path for path in files}
     if odd := [name for name in named if not NAME.fullmatch(name)]:
-        raise RunError(f"{odd[0]!r:.120} is no file of a run: take it out of the folder first")
+        raise RunError(f"{odd[0]!r:.120} is not a file of a run; remove it from the folder first")
     return named
 
 

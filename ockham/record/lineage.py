@@ -78,7 +78,7 @@ def read_claims(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise BadInputError(f"{path} is no safetensors file whose metadata is JSON: {error}") from None
+        raise BadInputError(f"{path}: no safetensors file with JSON metadata: {error}") from None
     kinds = {"run_id": str, "attempt": int, "rank": int, "log_size": int, "log_root": str}
     wrong = [name for name, kind in kinds.items() if not isinstance(told.get(name), kind)]
     if wrong:
@@ -105,7 +105,7 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
             f"log {attempt}-{rank} never had the root that the file names at {told['log_size']} events"
         )
     if saved is None:
-        problems.append("no event of that log says that these bytes were saved")
+        problems.append("no event of that log names these bytes")
     elif (saved["log_size"], saved["log_root"]) != (told["log_size"], told["log_root"]):
         problems.append("the event that names these bytes names another tree head")
     signed = 0

@@ -18,8 +18,8 @@ from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_
 from ockham.record.tlog.note import NoteError
 from ockham.record.tlog.tree_head import CHECKPOINT, parse_head
 
-SEALED_TYPE = event_type("log.sealed")  # comes behind an end that fills its segment, and is none
-_TAIL_BYTES = 262_144  # a line has at most 65,535, so two whole ones and a torn one lie in here
+SEALED_TYPE = event_type("log.sealed")  # may follow run.finished; does not itself end the log
+_TAIL_BYTES = 262_144  # a line has at most 65,535: two complete lines and a torn one fit
 
 
 class LogStatus(NamedTuple):
@@ -29,7 +29,7 @@ class LogStatus(NamedTuple):
         writing: True if a process holds its lock.
         events: Number of complete lines.
         last: Type of the last complete line that does not seal a segment, such as `run.finished`. None if
-            there is none.
+            unknown.
         reason_code: Why the log ended, if the last line contains it.
         torn_bytes: Bytes after the last newline.
         signed_events: Size of the newest tree head, whose signature is not checked here. None without one.
@@ -64,7 +64,7 @@ def read_log_status(folder: RunFolder, attempt: int, rank: int) -> LogStatus:
     except OSError as error:
         raise UnverifiableError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UnverifiableError(f"{path}: the last line is no event; `ockham verify` says more") from None
+        raise UnverifiableError(f"{path}: the last line is not an event; run `ockham verify`") from None
 
 
 def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:

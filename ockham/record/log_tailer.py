@@ -47,7 +47,7 @@ class LogTailer:
         self._at = 0  # sequence of the line at the offset
 
     def lines(self, limit: int = 1_000) -> list[Line]:
-        """Return at most `limit` further lines, or an empty list if there are none."""
+        """Return at most `limit` further lines, or an empty list."""
         found: list[Line] = []
         while len(found) < limit:
             if self._segment is None and not self._open():

@@ -23,4 +23,4 @@ def reject_special_files(*roots: Path) -> None:
             mode = path.lstat().st_mode
             if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 what = "a link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-                raise RunError(f"{path} is {what}; nothing is written, removed or packed from behind one")
+                raise RunError(f"{path} is {what}; links and devices in a run folder are not followed")

@@ -72,12 +72,12 @@ def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequen
             frontier.append(leaf_hash(line))
             if frontier.size in signed and signed[frontier.size] != frontier.root():
                 raise LogError(
-                    f"{path}: the first {frontier.size} events are not those that were signed; `ockham verify` says more"
+                    f"{path}: the first {frontier.size} events differ from the signed ones; run `ockham verify`"
                 )
     most = max(signed, default=0)
     if most > frontier.size:
         raise LogError(
-            f"{path}: {most} events were signed, and {frontier.size} are there; `ockham verify` says more"
+            f"{path}: {most} events were signed, but {frontier.size} exist; run `ockham verify`"
         )
     return TreeHead(frontier.size, frontier.root())
 
@@ -89,7 +89,7 @@ def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | Non
     so the writer only released its reserve. A log without an end and without a reserve therefore had a writer
     that stopped itself.
     """
-    # What seals segments may stand behind the end: it was handed over after it, once for each segment that waited.
+    # log.sealed events can follow run.finished: one is appended for each segment that was still to be sealed.
     lines = (
         line for s in reversed(folder.segments(attempt, rank)) for line in reversed(read_complete_lines(s)[0])
     )

@@ -42,7 +42,7 @@ def check_run_id(run_id: str) -> str:
     """
     if run_id != LEDGER and not RUN_ID.fullmatch(run_id):
         raise RunError(
-            f"run ID {run_id!r:.80} is not allowed: 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+            f"run ID {run_id!r:.80} is not valid; use 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
         )
     return run_id
 
@@ -81,8 +81,8 @@ class RunFolder:
         except OSError as error:
             if self.path.exists():
                 raise RunError(
-                    f"run {self.run_id!r} exists in {self.runs}: take another run ID, or go on with it (--resume; "
-                    "in a loop of your own resumed=ockham.starting_point(...))"
+                    f"run {self.run_id!r} exists in {self.runs}; use another run ID, or continue it with --resume "
+                    "(in Python: resumed=ockham.find_resume_point(...))"
                 ) from None
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
 
@@ -115,7 +115,7 @@ class RunFolder:
         )
 
     def last_attempt(self) -> int:
-        """Return the number of the newest attempt, 0 if there is none."""
+        """Return the number of the newest attempt, 0 without one."""
         return max((attempt for attempt, _ in self.logs()), default=0)
 
     def segments(self, attempt: int, rank: int) -> list[Path]:
@@ -206,7 +206,7 @@ def open_regular_file(path: Path) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return os.fdopen(descriptor, "rb")
 
 
@@ -238,6 +238,6 @@ def _digest(text: str) -> str:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)  # noqa: PTH208 - names alone; thousands of Path objects cost more than the listing
+        return os.listdir(folder)  # noqa: PTH208 - only names; thousands of Path objects are slower
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -71,7 +71,7 @@ class Subscriptions:
             one.thread.join(timeout)
             if one.thread.is_alive():
                 _logger.warning(
-                    "a subscriber is %d events behind and is left; the log has them",
+                    "a subscriber lags by %d events and is stopped; the log contains them",
                     self._durable - one.position,
                 )
 
@@ -123,5 +123,5 @@ class Subscription:
             self.errors, self.error = self.errors + 1, error
             if self.errors == 1:
                 _logger.warning(
-                    "a subscriber raised %s: %s; it goes on with the next event", type(error).__name__, error
+                    "a subscriber raised %s: %s; delivery continues with the next event", type(error).__name__, error
                 )

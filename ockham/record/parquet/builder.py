@@ -64,7 +64,7 @@ def update_parquet(folder: RunFolder, attempt: int, rank: int, *, last: bool = F
             _compact(folder, attempt, rank, last=last)
             return done
     except filelock.Timeout:
-        return 0  # whoever is at work does it; until then the lines are read
+        return 0  # another process does it; until then the lines are read
 
 
 def _derive(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> int:
@@ -145,7 +145,7 @@ def _merge_files(folder: RunFolder, attempt: int, rank: int, parts: list[dict[st
         for part, each in zip(parts, told, strict=True):
             data = part[kind].read_bytes()
             if hashlib.sha256(data).hexdigest() != each[kind].get("sha256"):
-                return  # `verify` names it, `repair` makes it anew
+                return  # `verify` reports it, `repair` writes it again
             writer.add(pq.read_table(pa.BufferReader(data)))
         made[kind] = writer.close()
     day = parts[0][PARQUET_TABLES[0]].parent.name.removeprefix("day=")

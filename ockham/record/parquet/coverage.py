@@ -21,13 +21,13 @@ from ockham.record.parquet.tables import SCHEMAS
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_file
 
 _NAME = re.compile(r"([0-9]+-[0-9]+)-([0-9]{12})(-[0-9]{12})?\.parquet")
-# Of all kinds together: what stands beside one speaks for the others.
+# Digest of the schemas of all kinds: the sidecar of one kind covers the others.
 COLUMNS = hashlib.sha256("\n".join(str(schema) for schema in SCHEMAS.values()).encode()).hexdigest()[:16]
 SourceSegments = tuple[tuple[str, int], ...]  # names and sizes of the segments that a file was made from
 
 
 class Coverage(NamedTuple):
-    """Inputs of a reader of one log: names of Parquet files in order, and segments whose lines it must read."""
+    """Names of Parquet files in order, and segments whose lines a reader must read."""
 
     names: list[str]
     segments: list[str]

@@ -23,7 +23,7 @@ ColumnReader = Callable[[Any], Any]
 
 
 def common_columns(event: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the first columns of every table: ID, run, attempt, rank, sequence, time, iteration, micro-step."""
+    """Return the first columns of every table, from event ID to micro-step."""
     data = event["data"]
     return (
         event["id"], event["source"].rsplit("/", 1)[-1], data["attempt"], data["rank"], data["sequence"],

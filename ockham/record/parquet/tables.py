@@ -55,7 +55,9 @@ ROWS_PER_ROW_GROUP = 60_000  # a segment has 20,000 events
 
 
 def tables_from_lines(lines: Iterable[bytes]) -> dict[str, pa.Table]:
-    """Return complete lines as one table per kind: `contexts`, `decisions`, `events` (envelopes of all events).
+    """Return complete lines as one table per kind.
+
+    `events` contains the envelopes of all events.
 
     Raises:
         ValueError: If a line is not an event. Untrusted lines can contain anything, at any depth.

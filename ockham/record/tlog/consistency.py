@@ -34,7 +34,7 @@ _PART = re.compile(
 
 
 class ConsistencyResult(NamedTuple):
-    """Result of a check: the log `origin` had `old` events when it was pinned, and they are a prefix of `head`."""
+    """Result of a check: the `old` pinned events of the log `origin` are a prefix of `head`."""
 
     origin: str
     old: int
@@ -59,7 +59,7 @@ def prove_consistency(folder: RunFolder, pin: bytes, keys: Sequence[VerifierKey]
         note, leaves, _ = signed_leaves(folder, attempt, rank)
         if old.size > len(leaves):
             raise BadInputError(
-                f"log {attempt}-{rank} has {len(leaves)} signed events, and {old.size} were pinned: `ockham verify --pin` says more"
+                f"log {attempt}-{rank} has {len(leaves)} signed events, but {old.size} were pinned; run `ockham verify --pin`"
             )
         hashes = "".join(f"{base64.b64encode(h).decode()}\n" for h in consistency_proof(leaves, old.size))
         parts.append(f"old {old.size}\n{hashes}\n".encode() + note)
@@ -84,7 +84,7 @@ def verify_consistency_proofs(
         match = _PART.fullmatch(part)
         if match is None:
             raise BadInputError(
-                "this is no proof of growth: old size, at most 63 hashes, an empty line, a signed tree head"
+                "not a consistency proof; it has an old size, at most 63 hashes, an empty line and a tree head"
             )
         try:
             hashes = [decode_canonical_base64(text.decode()) for text in match["hashes"].split()]
@@ -95,7 +95,7 @@ def verify_consistency_proofs(
         old = pinned.get(where)
         if old is None or old.size != int(match["old"]):
             raise BadInputError(
-                f"this proof is of {where!r:.120} since event {int(match['old'])}, which the pin does not hold"
+                f"this proof is of {where!r:.120} since event {int(match['old'])}, which the pin does not contain"
             )
         if not verify_consistency(old.size, old.root, head.size, head.root, hashes):
             raise BadInputError(
@@ -112,6 +112,6 @@ def _pinned(pin: bytes, keys: Sequence[VerifierKey]) -> dict[str, TreeHead]:
         try:
             where, head = parse_head(open_note(note, keys)[0])
         except NoteError as error:
-            raise BadInputError(f"this pin is no signed tree head of a known key: {error}") from None
+            raise BadInputError(f"not a pin signed by a known key: {error}") from None
         found[where] = head
     return found

@@ -52,7 +52,7 @@ def prove_inclusion(folder: RunFolder, attempt: int, rank: int, sequence: int) -
     note, leaves, lines = signed_leaves(folder, attempt, rank)
     if sequence >= len(leaves):
         raise UnverifiableError(
-            f"event {sequence} is behind the newest signed tree head, which covers {len(leaves)} events"
+            f"event {sequence} is not signed; the newest signed tree head covers {len(leaves)} events"
         )
     hashes = [base64.b64encode(node).decode() for node in inclusion_proof(leaves, sequence)]
     extra = base64.b64encode(lines[sequence]).decode()
@@ -72,7 +72,7 @@ def signed_leaves(folder: RunFolder, attempt: int, rank: int) -> tuple[bytes, li
     lines = [line for segment in folder.segments(attempt, rank) for line in read_complete_lines(segment)[0]]
     leaves = [leaf_hash(line) for line in lines[: head.size]]
     if len(leaves) < head.size or root_from_leaves(leaves) != head.root:
-        raise UnverifiableError("the log is not what was signed; `ockham verify` says more")
+        raise UnverifiableError("the log differs from what was signed; run `ockham verify`")
     return note, leaves, lines
 
 
@@ -86,7 +86,7 @@ def verify_inclusion_proof(proof: bytes, keys: Sequence[VerifierKey]) -> Inclusi
     found = _PROOF.fullmatch(proof)
     if found is None:
         raise BadInputError(
-            "this is no proof: header, extra, index, at most 64 hashes, an empty line, a signed tree head"
+            "not a proof; it has a header, extra, index, at most 64 hashes, an empty line and a tree head"
         )
     try:
         line = decode_canonical_base64(found["extra"].decode())

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 
 EMPTY = hashlib.sha256(b"").digest()
-MAX_PROOF = 64  # a tree of 2^63 leaves needs no more; bounds every loop over a proof that a stranger wrote
+MAX_PROOF = 64  # a tree of 2^63 leaves needs no more; limits every loop over an untrusted proof
 
 
 def leaf_hash(line: bytes) -> bytes:
@@ -99,7 +99,7 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_proof(leaves: Sequence[bytes], old_size: int) -> list[bytes]:
-    """Return the hashes that prove the first `old_size` leaves to be a prefix of this tree (RFC 9162, 2.1.4.1).
+    """Return the hashes that prove an old tree to be a prefix of this one (RFC 9162, 2.1.4.1).
 
     Raises:
         IndexError: If the old tree is larger.
@@ -120,7 +120,7 @@ def _subproof(leaves: Sequence[bytes], old_size: int, *, whole: bool) -> list[by
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
-    """Return True if the proof leads from a leaf at `index` to the root of a tree of `size` (RFC 9162, 2.1.3.2)."""
+    """Return True if the proof leads from the leaf at `index` to the root (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size or len(proof) > MAX_PROOF:
         return False
     first, last, node = index, size - 1, leaf

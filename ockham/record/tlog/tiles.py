@@ -4,7 +4,7 @@
     tile/0/x001/x234/068.p/17   partial: the first 17 of the next ones
     tile/1/...                  roots of full tiles below
 
-There are no entry bundles: the lines of the segments are the entries.
+Entry bundles do not exist: the lines of the segments are the entries.
 """
 
 from __future__ import annotations

@@ -52,13 +52,13 @@ def parse_head(text: str) -> tuple[str, TreeHead]:
         raise NoteError("a tree head has an origin, a size and a root, a line each")
     size, root = lines[1], lines[2]
     if not size.isascii() or not size.isdigit() or len(size) > 19 or (size[0] == "0" and size != "0"):
-        raise NoteError(f"{size!r:.40} is no size of a tree")
+        raise NoteError(f"{size!r:.40} is not a tree size")
     try:
         raw = decode_canonical_base64(root)
     except ValueError:
         raw = b""
     if len(raw) != 32:
-        raise NoteError(f"{root!r:.60} is no root hash")
+        raise NoteError(f"{root!r:.60} is not a root hash")
     return lines[0], TreeHead(int(size), raw)
 
 

@@ -88,7 +88,7 @@ def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
     if digest != file["sha256"]:
         return "has other bytes than recorded"
     if head is None:
-        return "is no safetensors file"
+        return "not a safetensors file"
     if "log_size" in head and (head["log_size"], head.get("log_root")) != (
         saved["log_size"],
         saved["log_root"],
@@ -111,7 +111,7 @@ def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
         raise ValueError(f"a safetensors header of {size} bytes")
     head = orjson.loads(file.read(size))
     if not isinstance(head, dict):
-        raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for any file that is none
+        raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for every invalid file
     told = head.get("__metadata__")
     if not isinstance(told, dict | None) or not all(
         isinstance(value, str) for value in (told or {}).values()

@@ -44,7 +44,7 @@ def check_ledger(ledger: RunFolder, report: VerificationReport) -> None:
             said = f"run {each.run_id} began when it had {each.size} lines, and {count} are there"
             report.add("tampering", "log", said, cause=_CAUSE)
         elif roots.get(each.size) != each.root:
-            said = f"its first {each.size} lines are not those that run {each.run_id} began under"
+            said = f"its first {each.size} lines differ from those at the start of run {each.run_id}"
             report.add("tampering", "log", said, cause=_CAUSE)
 
 
@@ -67,4 +67,4 @@ def _named(runs: Path) -> Iterator[LedgerReference]:
                     ledger = orjson.loads(file.readline())["data"]["ledger"]
                 yield LedgerReference(run_id, int(ledger["size"]), str(ledger["root"]))
             except (OSError, ValueError, KeyError, TypeError, OverflowError):
-                continue  # it began under none, or is no event: verify of that run says so
+                continue  # no ledger at its start, or not an event, which is reported for that run

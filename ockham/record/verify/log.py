@@ -45,7 +45,7 @@ class LogVerifier:
         self._pins = {head.size: head.root for head in pins}
         self.tree = LogTree(self.path, {*self._heads, *self._pins})
         self._tile_cause = f"tiles of log {attempt}-{rank}"
-        self.tamper_cause = ""  # the cause, where the lines are not those that were signed or pinned
+        self.tamper_cause = ""  # set if the lines differ from what was signed or pinned
 
     def read(self, workers: Executor) -> Iterator[int]:
         """Verify all segments. Yield the number of lines of each finished one.
@@ -79,10 +79,10 @@ class LogVerifier:
             self._check_head(head_size, root, "pinned")
         if not self._heads and size:
             self._finding(
-                "unsigned", self.path / CHECKPOINT, "no signed tree head that a known key vouches for"
+                "unsigned", self.path / CHECKPOINT, "no tree head signed by a known key"
             )
         if self.log_report.signed == max(self._heads, default=0):
-            self._tiles()  # else: said already, and the tiles of what is there say nothing more
+            self._tiles()  # otherwise reported already
         return self.log_report
 
     def _tasks(self) -> Iterator[SegmentTask]:
@@ -133,7 +133,7 @@ class LogVerifier:
             self._finding(
                 "crash tail",
                 self.path / CHECKPOINT,
-                "is missing: the first tree head stands in the history alone",
+                "is missing: the first tree head is only in the history",
             )
         return heads
 
@@ -143,7 +143,7 @@ class LogVerifier:
             text, key = open_note(note, keys)
             where, head = parse_head(text)
         except NoteError as error:
-            message = f"a tree head cannot be believed: {error}"
+            message = f"a tree head cannot be trusted: {error}"
             self._finding("tampering", self.path / name, message, f"log {self.attempt}-{self.rank}: {error}")
             return None
         if where != origin(self.folder.run_id, self.attempt, self.rank):
@@ -161,7 +161,7 @@ class LogVerifier:
         elif self.tree.root_at(size) != root:
             first = self.tree.first_mismatch
             at = "" if first is None else f"; event {first} differs from its tile"
-            self._report_tampering(f"the first {size} events are not those that were {what}{at}")
+            self._report_tampering(f"the first {size} events differ from what was {what}{at}")
         elif what == "signed":
             self.log_report.signed = max(self.log_report.signed, size)
         else:
@@ -172,7 +172,7 @@ class LogVerifier:
         self._finding("tampering", self.path, message, self.tamper_cause)
 
     def _tiles(self) -> None:
-        """Check the tiles of the newest signed tree, and those that a crash left of a later one."""
+        """Check the tiles of the newest signed tree, and those of a later one that a crash left."""
         levels = self.tree.levels()
         for level, index, width in list_tiles(self.log_report.signed):
             path = self.path / tile_path(level, index, width)

@@ -28,7 +28,7 @@ from ockham.record.parquet.tables import (
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_file
 from ockham.record.verify.report import VerificationReport
 
-_UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # overflow: a time that is no date
+_UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # OverflowError: an invalid time
 
 
 class _ParquetCheck:
@@ -103,7 +103,7 @@ def check_parquet(folder: RunFolder, attempt: int, rank: int, report: Verificati
             lines, _ = read_complete_lines(segment)
             made, told = tables_from_lines(lines), segment_entry(name, lines)
         except ValueError:
-            broken |= {claim.path for claim in about_it}  # the lines themselves are broken: said already
+            broken |= {claim.path for claim in about_it}  # the lines are broken, which is reported elsewhere
             continue
         for claim in about_it:
             claim.compare_segment(told, made[claim.kind])
@@ -123,7 +123,7 @@ def _claims(
     for kind in PARQUET_TABLES:
         for path in sorted((folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")):
             if not path.is_file():
-                what = "is no regular file: rebuild it"
+                what = "not a regular file; run `ockham repair`"
                 report.add("derived", path.relative_to(folder.path), what)
                 continue
             report.count("Parquet files")

@@ -29,7 +29,7 @@ def pinned_heads(
             text, _ = open_note(note, keys)
             where, head = parse_head(text)
         except NoteError as error:
-            raise BadInputError(f"this pin is no signed tree head of a known key: {error}") from None
+            raise BadInputError(f"not a pin signed by a known key: {error}") from None
         if where in wanted:
             found.setdefault(wanted[where], []).append(head)
         elif where.startswith(own):

@@ -12,18 +12,18 @@ FindingClass = Literal[
 ]  # fmt: skip
 NOTE_CLASSES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned"})
 CLASS_DESCRIPTIONS: dict[str, str] = {  # the gravest first, the notes last
-    "tampering": "well-formed, and not what was signed; or signed and no longer there",
-    "corruption": "bytes that are no event: a disk or a transfer has damaged them",
-    "unsigned": "no signature at all: a crash in the first moments leaves this, and so does whoever removes signatures",
-    "contradiction": "events that cannot all be true: a knob that nobody turned, a batch without its context",
-    "gap": "events that the log itself says are missing, or that its own sequence misses",
-    "policy missing": "a policy that decisions name is not there, or is another one",
-    "checkpoint": "a checkpoint without its decision, or whose files are not those that were recorded",
-    "derived": "a Parquet file or tile that does not fit the log, which is the record: `ockham repair` makes it anew",
-    "crash tail": "an unfinished line at the end, as a crash leaves it; nothing acknowledged is missing",
-    "not signed": "lines behind the newest signed tree head that fits them: nobody vouches for them",
-    "key not pinned": "nobody but the run, or this machine, says which key signs it; give --key",
-    "not pinned": "lines behind the newest pin: whoever has the key and the machine could have written them anew",
+    "tampering": "well-formed events that differ from what was signed, or signed events that are missing",
+    "corruption": "bytes that are not an event, for example damaged by a disk or a transfer",
+    "unsigned": "no signature exists: caused by a crash in the first second, or by removed signatures",
+    "contradiction": "events that cannot all be true, such as an unexplained knob change or a batch without context",
+    "gap": "events that are missing by the log's own record or by its sequence numbers",
+    "policy missing": "a policy that decisions name is missing or differs",
+    "checkpoint": "a checkpoint without its decision, or with files that differ from the recorded ones",
+    "derived": "a Parquet file or tile that does not match the log; `ockham repair` writes it again",
+    "crash tail": "an unfinished line at the end, left by a crash; no durable event is missing",
+    "not signed": "lines after the newest valid signed tree head; no signature covers them",
+    "key not pinned": "the key is named only by the run or this machine; pass --key",
+    "not pinned": "lines after the newest pin; a holder of the key and the machine could rewrite them",
 }
 MAX_FINDINGS_PER_CLASS = 200  # of one class; the rest is counted
 

@@ -54,7 +54,7 @@ def verify_run(
     """
     report = VerificationReport(folder.run_id)
     if not folder.logs():
-        raise UnverifiableError(f"{folder.path} has no log to judge")
+        raise UnverifiableError(f"{folder.path} has no log")
     accepted = _trusted_keys(folder, keys, report, vouched=bool(pins))
     pinned = pinned_heads(folder, pins, accepted, report)
     checks: dict[tuple[int, int], LogVerifier] = {}
@@ -86,7 +86,7 @@ def verify_run(
 
 @contextlib.contextmanager
 def worker_pool(folder: RunFolder, jobs: int | None) -> Iterator[Executor]:
-    """Context manager that yields an executor: this process, or one process per core if there are enough segments."""
+    """Context manager that yields an executor: this process, or several processes."""
     most = max((len(folder.segments(*place)) for place in folder.logs()), default=0)
     wanted = (
         min(len(os.sched_getaffinity(0)), most // MIN_SEGMENTS_PER_WORKER)
@@ -179,7 +179,7 @@ def _own_key(folder: RunFolder) -> VerifierKey | None:
 def _note_unsigned_and_unpinned(report: VerificationReport, pins_given: bool) -> None:
     for log in report.logs:
         if log.signed < log.events:
-            what = f"{log.events - log.signed} events behind the newest signed tree head that fits"
+            what = f"{log.events - log.signed} events after the newest valid signed tree head"
             report.add("not signed", f"log/{log.attempt}-{log.rank}", what)
         if log.pinned < log.events:
             what = f"pinned up to event {log.pinned} of {log.events}" if pins_given else "no pin was given"

@@ -76,7 +76,7 @@ def verify_segment(task: SegmentTask) -> SegmentResult:
 
 
 class LineVerifier:
-    """Checks each line alone: JSON as the writer encodes it, schema and position.
+    """Checks single lines: JSON as the writer encodes it, schema and position.
 
     Args:
         folder: The run's folder.
@@ -112,7 +112,7 @@ class LineVerifier:
             data = event["data"]
             place = (data["sequence"], data["attempt"], data["rank"], event["source"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._finding("corruption", f"event {sequence} is no event of ours ({error})", sequence)
+            self._finding("corruption", f"event {sequence} is not an event of Ockham ({error})", sequence)
             return None
         if kind not in _KINDS or not self._is_valid(kind, event):
             self._finding(
@@ -128,7 +128,7 @@ class LineVerifier:
             self._finding("tampering", f"event {sequence} {what}", sequence)
         expected = (sequence, self.attempt, self.rank, self.source)
         if place != expected:
-            said = f"event {sequence} says it is {place}, and stands at {expected}"
+            said = f"event {sequence} names position {place}, but is at {expected}"
             self._finding("tampering", said, sequence, f"places in log {self.attempt}-{self.rank}")
         return kind, event["id"], to_struct(kind, data)
 
@@ -139,7 +139,7 @@ class LineVerifier:
 def _pending_events(task: SegmentTask) -> list[Event | None]:
     """Return the events since the last context of a batch in earlier segments: the state at the start."""
     found: list[Event | None] = []
-    unsaid = VerificationReport(task.folder.run_id)  # whoever judges those segments says it
+    unsaid = VerificationReport(task.folder.run_id)  # reported with those segments
     check = LineVerifier(task.folder, task.attempt, task.rank, task.segment, unsaid)
     for segment in _segments_before(task):
         for raw in _iter_lines_reversed(segment):
@@ -206,10 +206,11 @@ def _tail(task: SegmentTask, segment: Path, whole: int, report: VerificationRepo
         tail = file.read()
     if not tail:
         return
-    what = f"{len(tail)} {'zero bytes' if not tail.strip(bytes(1)) else 'bytes without a newline'}"
+    kind = "zero bytes" if not tail.strip(bytes(1)) else "bytes without a newline"
+    what = f"{len(tail)} {kind}"
     place = segment.relative_to(task.folder.path)
     if task.last:
-        report.add("crash tail", place, f"{what} behind the last whole line")
+        report.add("crash tail", place, f"{what} after the last complete line")
     else:
         report.add("corruption", place, f"{what} at the end of a segment that others follow")
 

@@ -45,7 +45,7 @@ class SequenceChecker:
         self.start_reporting(report)
         self._pending: list[tuple[int, DecisionData]] = []
         self._last: tuple[int, int] | None = None  # the batch before, where the next must follow it
-        # In the ledger each log is one saying, of any kind.
+        # In the ledger each log is one entry of any kind.
         self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
         names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
         self._handlers = {kind: getattr(self, name) for kind, name in names.items() if hasattr(self, name)}
@@ -58,7 +58,7 @@ class SequenceChecker:
         """Check events in order. None is a line that is not an event."""
         for sequence, event in enumerate(events, first):
             if event is None:
-                self._pending.clear()  # said already; what hangs on it cannot be judged
+                self._pending.clear()  # reported already; dependent checks are not possible
                 self._last = None
                 continue
             kind, id_, data = event
@@ -104,7 +104,7 @@ class SequenceChecker:
         if said.count != len(decisions) or (decisions and said.first != decisions[0][0]):
             self._contradiction(
                 sequence,
-                f"this context says {said.count} decisions from {said.first}, and the log has {len(decisions)}",
+                f"this context names {said.count} decisions from {said.first}, but the log has {len(decisions)}",
             )
             return
         turned: dict[str, Any] = {}
@@ -120,7 +120,7 @@ class SequenceChecker:
             self._hash_knobs(data)
 
     def _hash_knobs(self, data: ContextData) -> None:
-        """Store eight bytes of the knobs after the chain, so that ranks are compared without their contexts."""
+        """Store eight bytes of the knobs after the chain, which are compared between ranks."""
         knobs = zip(KNOBS, _knobs(data.left), _knobs(data.given), strict=True)
         left = [given if left is UNSET else left for name, left, given in knobs if name not in PER_RANK_KNOBS]
         shared = [data.hook, data.iter_num, data.micro_step, *left]
@@ -193,7 +193,7 @@ class SequenceChecker:
     def _log_gap(self, sequence: int, data: Mapping[str, Any]) -> None:
         self._last = None
         count = "an unknown number of" if data["count"] is None else data["count"]
-        self._gap(sequence, f"the log says that {count} events are missing ({data['reason_code']})")
+        self._gap(sequence, f"the log records {count} missing events ({data['reason_code']})")
 
     def _log_halted(self, sequence: int, data: Mapping[str, Any]) -> None:
         self._last = None

@@ -93,7 +93,7 @@ def parse_key(text: str) -> Key:
     return name, digest, raw[1:]
 
 
-def event_of(line: bytes) -> dict[str, Any]:
+def parse_event(line: bytes) -> dict[str, Any]:
     """Return the event of a line. A duplicate key is rejected, because two readers could read two values."""
 
     def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -145,21 +145,21 @@ def check_log(files: dict[str, bytes], run_id: str, name: str, key: Key) -> tupl
         *whole, tail = files[segment].split(b"\n")
         lines += whole
         if tail and segment != segments[-1]:
-            findings.append(f"{segment} ends in {len(tail)} bytes that are no line")
+            findings.append(f"{segment} ends in {len(tail)} bytes that are not a line")
         elif tail:
-            print(f"log {name}: note: {len(tail)} bytes behind the last whole line, as a crash leaves them")
+            print(f"log {name}: note: {len(tail)} bytes after the last complete line, left by a crash")
     attempt, rank = (int(part) for part in name.split("-"))
     for sequence, line in enumerate(lines):
         try:
-            event = event_of(line)
+            event = parse_event(line)
             place = (event["source"], *(event["data"][key] for key in ("attempt", "rank", "sequence")))
         except (ValueError, KeyError, TypeError, RecursionError):
-            findings.append(f"event {sequence} is no event, or has a key twice")
+            findings.append(f"event {sequence} is not an event, or has a duplicate key")
             if len(findings) <= MAX_FINDINGS:
                 continue
             break  # a segment of empty lines has one for each byte
         if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
-            findings.append(f"event {sequence} says that it stands elsewhere: {place}")
+            findings.append(f"event {sequence} names another position: {place}")
         findings += check_event(files, event, sequence)
     findings += check_heads(files, run_id, name, key, lines) + check_tiles(files, name, lines)
     return [f"log {name}: {each}" for each in findings], lines
@@ -171,7 +171,7 @@ def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines
     signed, findings = read_signed_heads(history, key, f"ockham/runs/{run_id}/{name}")
     newest = files.get(f"log/{name}/checkpoint", b"")
     if newest and newest not in history:
-        findings.append("`checkpoint` is no tree head of the history")
+        findings.append("`checkpoint` is not in the history of tree heads")
     if not signed:
         findings.append("no signed tree head of the given key")
     computed = roots_at_sizes(lines, set(signed))
@@ -179,7 +179,7 @@ def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines
         if size > len(lines):
             findings.append(f"{size} events were signed, and {len(lines)} are there")
         elif computed[size] != root:
-            findings.append(f"the first {size} events are not those that were signed")
+            findings.append(f"the first {size} events differ from the signed ones")
             break  # nor is any longer start
     reach = max((size for size in signed if size <= len(lines)), default=0)
     print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
@@ -223,7 +223,7 @@ def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -
         named.append((f"blobs/{data.get('state_sha256')}", data.get("state_sha256"), told))
     findings = [t for f, sha, t in named if f not in files or hashlib.sha256(files[f]).hexdigest() != sha]
     if kind in LOSS_EVENT_TYPES:
-        findings.append(f"event {sequence} says that events are missing: {data.get('reason_code')!r:.40}")
+        findings.append(f"event {sequence} records missing events: {data.get('reason_code')!r:.40}")
     return findings
 
 
@@ -233,7 +233,7 @@ def first_event(lines: list[bytes]) -> dict[str, Any]:
     Empty if the line is not an event, which is reported elsewhere.
     """
     try:
-        data = event_of(lines[0])["data"]
+        data = parse_event(lines[0])["data"]
         return data if isinstance(data, dict) else {}
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return {}
@@ -283,10 +283,10 @@ def verify_archive(files: dict[str, bytes], run_id: str, key: Key, *, known: boo
                     findings.append(f"log {name}: was resumed from another log than the one that is here")
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             findings.append(
-                f"log {name}: its first event says nothing that can be read of the logs beside it"
+                f"log {name}: its first event does not name the other logs"
             )
-    if beside := sorted(name for name in files if not KNOWN_FILES.fullmatch(name)):
-        print(f"note: nothing here vouches for what lies beside: {beside[0]!a:.120} ({len(beside)} in all)")
+    if unknown_files := sorted(name for name in files if not KNOWN_FILES.fullmatch(name)):
+        print(f"note: files that no signature covers: {unknown_files[0]!a:.120} ({len(unknown_files)} in all)")
     if not known:
         print("note: the key is the run's own word; give the one you know with --key")
     for each in findings[:MAX_FINDINGS] or ["sound" if logs else "no log in it"]:
