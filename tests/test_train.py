@@ -202,8 +202,8 @@ def test_gradient_accumulation_has_a_verdict_for_each_micro_batch(tmp_path):
             "did you mean 'balanced'",
         ),  # told before data is read
         (["--set", "block_size=4000"], "tokens, and a block takes 4000"),
-        (["--run", "../escape"], "is not allowed"),
-        (["--run", "UPPER"], "is not allowed"),
+        (["--run", "../escape"], "is not valid"),
+        (["--run", "UPPER"], "is not valid"),
         (["--run", "whole"], "exists"),
         (["--run", "absent", "--resume"], "no run 'absent'"),
         (["--resume"], "--run"),

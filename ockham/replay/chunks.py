@@ -124,4 +124,4 @@ def _data(line: bytes) -> dict[str, Any]:
     try:
         return dict(decode_line(line)["data"])
     except (KeyError, TypeError, ValueError) as error:  # a text is no pairs either
-        raise UnverifiableError(f"a line that is no event of ours: {line[:80]!r} ({error})") from None
+        raise UnverifiableError(f"a line that is not an event of Ockham: {line[:80]!r} ({error})") from None

@@ -105,7 +105,7 @@ def test_a_constraint_added_or_taken_out_is_found(folder):
 
 
 def test_a_run_that_was_there_before_proves_nothing(folder):
-    """The baseline began when nothing was registered; a run of another folder began under another ledger."""
+    """The baseline began when nothing was registered; a run of another folder  another ledger."""
     run("evidence", "1", "--candidate", "base")
     assert judged(folder)[1] == ["ODR412 run base began when nothing stood in a ledger beside it"]
     other = folder.parent / "elsewhere"
@@ -126,7 +126,7 @@ def test_a_run_that_was_there_before_proves_nothing(folder):
     made_run(other, "late", 20)
     shutil.copytree(other / "late", folder.parent / "runs" / "late")
     run("evidence", "1", "--candidate", "late")
-    assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late began under")
+    assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late ")
 
 
 def test_a_baseline_is_not_dropped_in_silence(folder):

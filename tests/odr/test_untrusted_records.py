@@ -95,7 +95,7 @@ def test_a_line_that_only_looks_like_an_event_is_none(runs, line):
     first.write_bytes(line + b"\n" + first.read_bytes())
     side = pin_side("candidate", folder)
     found = read_pinned_log(side._replace(decisions=("0192f3a1",)), folder)
-    assert event_of(line) is None
+    assert parse_event(line) is None
     assert found.cited == {"0192f3a1": []}
     assert _named_ledger([found]) is None
 

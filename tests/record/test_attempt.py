@@ -44,7 +44,7 @@ def test_a_rank_waits_until_the_folder_is_seen(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path, "a")
     waiting = Attempt(folder, RankGroup(1, 2), resume=False)
     monkeypatch.setattr(attempt, "WAIT_FOR_RANK_0_SECONDS", 0.1)
-    with pytest.raises(RunError, match=r"rank 1 waited 0\.1 s for rank 0 to make .*/a"):
+    with pytest.raises(RunError, match=r"rank 1 waited 0\.1 s for rank 0 to create .*/a"):
         waiting._wait_for_rank_0()
     monkeypatch.setattr(attempt, "WAIT_FOR_RANK_0_SECONDS", 60)
     late = threading.Timer(0.1, lambda: run_folder(tmp_path, "a"))
@@ -78,7 +78,7 @@ def test_size_and_root_of_an_old_log_are_those_of_its_whole_lines(tmp_path):
 def test_the_last_policy_is_that_of_the_newest_log_with_a_whole_line(tmp_path):
     """A log that tore in its first line says nothing, and one without a segment neither."""
     folder = run_folder(tmp_path)
-    with pytest.raises(RunError, match="'a' has no log to go on from"):
+    with pytest.raises(RunError, match="'a' has no log to resume from"):
         last_policy_revision(folder)
     folder = log_folder(tmp_path / "b")
     for number, content in ((2, b'{"torn'), (3, b"")):
@@ -86,7 +86,7 @@ def test_the_last_policy_is_that_of_the_newest_log_with_a_whole_line(tmp_path):
         (folder.log_dir(number, 0) / f"{0:012d}.jsonl").write_bytes(content)
     folder.log_dir(4, 0).mkdir()
     assert last_policy_revision(folder) == REVISION
-    with pytest.raises(RunError, match="no log to go on from"):
+    with pytest.raises(RunError, match="no log to resume from"):
         last_policy_revision(RunFolder(tmp_path, "a"))
 
 

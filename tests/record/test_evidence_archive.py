@@ -129,7 +129,7 @@ def test_no_name_that_the_verifier_refuses_is_packed(packed, tmp_path):
     shutil.copytree(packed / "runs", tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs", "a")
     (folder.path / "policies" / "..\\..\\x").write_text("")
-    with pytest.raises(BadInputError, match="is no file of a run"):
+    with pytest.raises(BadInputError, match="is not a file of a run"):
         write_archive(folder, tmp_path / "a.zip")
 
 

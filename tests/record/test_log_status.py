@@ -64,7 +64,7 @@ def test_a_last_line_that_is_no_event(tmp_path, line):
     folder = RunFolder(tmp_path, "a")
     with folder.segments(1, 0)[0].open("ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(UnverifiableError, match="1-0: the last line is no event"):
+    with pytest.raises(UnverifiableError, match="1-0: the last line is not an event"):
         read_log_status(folder, 1, 0)
 
 

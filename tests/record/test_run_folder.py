@@ -16,7 +16,7 @@ HOSTILE = [
 @pytest.mark.parametrize("run_id", HOSTILE)
 def test_hostile_run_ids_are_refused(run_id):
     """A run ID that could leave the folder, or that some file system refuses, is one clear error."""
-    with pytest.raises(RunError, match="is not allowed"):
+    with pytest.raises(RunError, match="is not valid"):
         check_run_id(run_id)
 
 

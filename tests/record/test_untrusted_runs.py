@@ -184,7 +184,7 @@ def test_only_a_regular_file_is_opened(tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     with open_regular_file(tmp_path / "link") as file:
         assert file.read() == b"whole"
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         open_regular_file(tmp_path / "pipe")
 
 

@@ -76,8 +76,8 @@ def test_a_segment_that_cannot_be_read(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (b"ockham.plugin_state.recorded.v1", "a line that is no event of ours"),
-        (b'{"type":"ockham.plugin_state.recorded.v1","data":7}', "a line that is no event of ours"),
+        (b"ockham.plugin_state.recorded.v1", "a line that is not an event of Ockham"),
+        (b'{"type":"ockham.plugin_state.recorded.v1","data":7}', "a line that is not an event of Ockham"),
         (b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9}}', "the key frame at sequence 9 of run a cannot be read"),
         (b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9,"state":null,"state_sha256":"' + b"0" * 64 + b'"}}',
          "the key frame at sequence 9 of run a cannot be read: .*No such file"),

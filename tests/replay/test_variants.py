@@ -44,12 +44,12 @@ def test_a_setting_on_the_recorded_policy_is_the_policy_that_a_run_would_have_ha
         ("hyperparameters.evaluations=-4", "evaluations takes a number >= 0, got -4"),
         ("hyperparameters.pull=foo", "pull takes one of decoupled, coupled, none, got 'foo'"),
         ("hyperparameters.evals=1", "no hyperparameter 'evals'; "),
-        ("gate.target={", "is no YAML value"),
-        ("gate.target=" + "[" * 5000, "is no YAML value"),
+        ("gate.target={", "is not a YAML value"),
+        ("gate.target=" + "[" * 5000, "is not a YAML value"),
         ("gate.aim=1", "plugin 'gate' has no setting 'aim'"),
         ("gait.target=1", "no plugin 'gait' in the recorded policy; did you mean 'gate'"),
-        ("gate=1", "a setting of the policy is written plugin.setting=value"),
-        ("gate.target", "a setting of the policy is written plugin.setting=value"),
+        ("gate=1", "write a policy setting as plugin.setting=value"),
+        ("gate.target", "write a policy setting as plugin.setting=value"),
     ],
 )
 def test_a_setting_that_no_policy_takes_is_refused(recorded, setting, said):

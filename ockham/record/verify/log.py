@@ -156,12 +156,12 @@ class LogVerifier:
         there = self.tree.size
         if size > there:
             self._report_tampering(
-                f"{size} events were {what}, and {there} are there: {size - there} are gone"
+                f"{size} events were {what}, but {there} exist: {size - there} are missing"
             )
         elif self.tree.root_at(size) != root:
             first = self.tree.first_mismatch
             at = "" if first is None else f"; event {first} differs from its tile"
-            self._report_tampering(f"the first {size} events differ from what was {what}{at}")
+            self._report_tampering(f"the first {size} events differ from the {what} ones{at}")
         elif what == "signed":
             self.log_report.signed = max(self.log_report.signed, size)
         else:

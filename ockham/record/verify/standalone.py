@@ -177,7 +177,7 @@ def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines
     computed = roots_at_sizes(lines, set(signed))
     for size, root in sorted(signed.items()):
         if size > len(lines):
-            findings.append(f"{size} events were signed, and {len(lines)} are there")
+            findings.append(f"{size} events were signed, but {len(lines)} exist")
         elif computed[size] != root:
             findings.append(f"the first {size} events differ from the signed ones")
             break  # nor is any longer start

@@ -72,8 +72,8 @@ def test_a_pinned_log_that_is_gone(tmp_path):
 @pytest.mark.parametrize(
     ("pin", "said"),
     [
-        (b"nothing\n", "no signed tree head of a known key: no note"),
-        (b"a\n\nb\n", "no signed tree head of a known key"),
+        (b"nothing\n", "not a pin signed by a known key: no note"),
+        (b"a\n\nb\n", "not a pin signed by a known key"),
         (head_of, r"this pin is of 'ockham/runs/b/1-0', and the run has: ockham/runs/a/1-0"),
     ],
 )

@@ -176,15 +176,15 @@ def test_a_head_is_read_as_it_is_written():
         head = TreeHead(size, bytes(range(32)))
         assert parse_head(checkpoint_body("o", head)) == ("o", head)
     for size, said in (
-        ("9" * 20, "is no size of a tree"),
-        ("00", "is no size"),
-        ("", "is no size"),
-        ("\u0661", "is no size"),
+        ("9" * 20, "is not a tree size"),
+        ("00", "is not a tree size"),
+        ("", "is not a tree size"),
+        ("\u0661", "is not a tree size"),
     ):
         with pytest.raises(NoteError, match=said):
             parse_head(f"o\n{size}\n{'A' * 43}=\n")
     for root in ("!", "", "AAAA", "A" * 44):
-        with pytest.raises(NoteError, match=f"^{root!r} is no root hash$"):
+        with pytest.raises(NoteError, match=f"^{root!r} is not a root hash$"):
             parse_head(f"o\n1\n{root}\n")
     for text in ("", "o\n1\n", "\n1\nAAAA\n"):
         with pytest.raises(NoteError, match=r"^a tree head has an origin, a size and a root, a line each$"):

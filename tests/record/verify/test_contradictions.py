@@ -117,13 +117,13 @@ def test_what_plainly_agrees_needs_no_look_at_each_knob(tmp_path, monkeypatch):
         ([turns(hook="on_evaluate"), context()], (1, "decision 0 is of another batch or hook than its context")),
         (
             [turns(), turns(), context()._replace(decisions=2)],
-            (2, "this context says 3 decisions from 0, and the log has 2"),
+            (2, "this context names 3 decisions from 0, but the log has 2"),
         ),
         (
             [turns(), turns(), context()._replace(first_decision=1)],
-            (2, "this context says 2 decisions from 1, and the log has 2"),
+            (2, "this context names 2 decisions from 1, but the log has 2"),
         ),
-        ([turns(), context()._replace(decisions=0)], (1, "this context says 0 decisions from None, and the log has 1")),
+        ([turns(), context()._replace(decisions=0)], (1, "this context names 0 decisions from None, but the log has 1")),
     ],
 )  # fmt: skip
 def test_what_does_not_agree_is_one_finding(tmp_path, payloads, odd):

@@ -49,8 +49,8 @@ def test_weights_that_name_their_tree_head(tmp_path, monkeypatch):
         (lambda told: safetensors({**told, "log_size": told["log_size"] - 1}), "names another tree head than the log does"),
         (lambda told: safetensors({**told, "log_root": "00" * 32}), "names another tree head than the log does"),
         (lambda told: safetensors({"log_size": told["log_size"]}), "names another tree head than the log does"),
-        (lambda _: b"weights", "is no safetensors file"),
-        (lambda _: b"", "is no safetensors file"),
+        (lambda _: b"weights", "not a safetensors file"),
+        (lambda _: b"", "not a safetensors file"),
     ],
 )  # fmt: skip
 def test_weights_that_say_something_else(tmp_path, monkeypatch, data_of, said):

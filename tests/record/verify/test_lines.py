@@ -75,9 +75,9 @@ def test_decisions_and_contexts_are_read_at_once(folder, monkeypatch):
         ({"type": "ockham.decision.unmade.v1"}, "does not fit its schema: unknown type 'ockham.decision.unmade.v1'"),
         ({"type": "decision.made"}, "does not fit its schema: unknown type 'decision.made'"),
         ({"type": "x" * 200}, f"does not fit its schema: unknown type '{'x' * 79}"),
-        ({"data": {}}, "is no event of ours ('sequence')"),
-        ({"data": []}, "is no event of ours (list indices must be integers or slices, not str)"),
-        ({"type": 7}, "is no event of ours ('int' object has no attribute 'removeprefix')"),
+        ({"data": {}}, "is not an event of Ockham ('sequence')"),
+        ({"data": []}, "is not an event of Ockham (list indices must be integers or slices, not str)"),
+        ({"type": 7}, "is not an event of Ockham ('int' object has no attribute 'removeprefix')"),
         ({"data_iter_num": -1}, "does not fit its schema: decision.made: data/iter_num: -1 is less than the minimum of 0"),
     ],
 )  # fmt: skip
@@ -93,7 +93,7 @@ def test_bytes_that_are_no_event(folder, raw):
     event, [finding] = read(folder, raw)
     assert event is None
     assert (finding.kind, finding.place, finding.sequence) == ("corruption", PLACE, 4)
-    assert finding.message.startswith("event 4 is no event of ours (")
+    assert finding.message.startswith("event 4 is not an event of Ockham (")
 
 
 def test_a_line_has_a_greatest_length(folder):
@@ -120,7 +120,7 @@ def test_a_line_of_another_place(folder, change, says):
     """Is an event all the same; all such lines of a log have one cause."""
     event, found = read(folder, changed(folder, **change))
     assert event is not None
-    said = f"event 4 says it is {says}, and stands at (4, 2, 1, 'ockham://runs/a')"
+    said = f"event 4 names position {says}, but is at (4, 2, 1, 'ockham://runs/a')"
     assert found == [Finding("tampering", PLACE, said, 4, "places in log 2-1")]
 
 
@@ -159,7 +159,7 @@ def test_bytes_behind_the_last_newline(folder, tail, what, last):
     finally:
         segment.write_bytes(whole)
     assert [f for f in judged.report.findings if what in f.message] == [
-        Finding("crash tail", PLACE, f"{what} behind the last whole line")
+        Finding("crash tail", PLACE, f"{what} after the last complete line")
         if last
         else Finding("corruption", PLACE, f"{what} at the end of a segment that others follow")
     ]

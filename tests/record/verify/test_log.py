@@ -100,7 +100,7 @@ def test_what_may_stand_as_the_newest_head(log, three):
     assert found(log)[0] == {("tampering", "checkpoint", said)}
     (log / "checkpoint").write_bytes(b"")
     written(log, last, newest=b"")
-    said = "is missing: the first tree head stands in the history alone"
+    said = "is missing: the first tree head is only in the history"
     assert found(log)[0] == {("crash tail", "checkpoint", said)}
     (log / "checkpoint").write_bytes(last)
     (log / "checkpoints").write_bytes(b"".join(n + b"\n" for n in three) + last[:40])
@@ -112,13 +112,13 @@ def test_heads_that_the_lines_do_not_bear_out(log, three):
     *earlier, last = three
     forged = note(15)
     written(log, *earlier, forged, last, newest=last)
-    said = "the first 15 events are not those that were signed"
+    said = "the first 15 events differ from the signed ones"
     assert found(log)[0] == {("tampering", "", said)}
     assert found(log)[1].logs[0].signed == EVENTS
     forged = note(EVENTS + 4)
     written(log, *three, forged, newest=forged)
     assert found(log)[0] == {
-        ("tampering", "", f"{EVENTS + 4} events were signed, and {EVENTS} are there: 4 are gone")
+        ("tampering", "", f"{EVENTS + 4} events were signed, but {EVENTS} exist: 4 are missing")
     }
     forged = note(20)
     written(log, *earlier, forged, last, newest=last)
@@ -132,8 +132,8 @@ def test_heads_that_the_lines_do_not_bear_out(log, three):
     said = "a tree head of another log: 'ockham/runs/b/1-0'"
     assert found(log)[0] == {("tampering", "checkpoints", said)}
     written(log, newest=b"")
-    said = "no signed tree head that a known key vouches for"
-    behind = f"{EVENTS} events behind the newest signed tree head that fits"
+    said = "no tree head signed by a known key"
+    behind = f"{EVENTS} events after the newest valid signed tree head"
     assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
 
 
@@ -145,7 +145,7 @@ def test_a_head_that_cannot_be_believed(log, three, tmp_path):
     *earlier, last = three
     written(log, strange, *earlier, last, newest=last)
     odd, report = found(log)
-    said = "a tree head cannot be believed: no known key has signed it"
+    said = "a tree head cannot be trusted: no known key has signed it"
     assert odd == {("tampering", "checkpoints", said)}
     assert {f.cause for f in report.findings if f.message == said} == {"log 1-0: no known key has signed it"}
     assert (report.logs[0].signed, report.logs[0].key) == (EVENTS, str(load_or_create_signer().verifier))
@@ -164,8 +164,8 @@ def test_pins_that_the_lines_do_not_bear_out(log, three):
 
     cause = "the lines of log 1-0"
     assert pinned(second, first) == pinned(first, second) == ([], 20)
-    assert pinned(first, note(15)) == ([("the first 15 events are not those that were pinned", cause)], 10)
-    gone = f"{EVENTS + 4} events were pinned, and {EVENTS} are there: 4 are gone"
+    assert pinned(first, note(15)) == ([("the first 15 events differ from what was pinned", cause)], 10)
+    gone = f"{EVENTS + 4} events were pinned, but {EVENTS} exist: 4 are missing"
     assert pinned(note(EVENTS + 4)) == ([(gone, cause)], 0)
 
 
@@ -175,7 +175,7 @@ def test_a_changed_line_is_told_by_its_tile(log):
     data = path.read_bytes().splitlines(keepends=True)
     data[300] = data[300].replace(b'"micro_step":0', b'"micro_step":1', 1)
     path.write_bytes(b"".join(data))
-    said = f"the first {EVENTS} events are not those that were signed; event 300 differs from its tile"
+    said = f"the first {EVENTS} events differ from the signed ones; event 300 differs from its tile"
     assert ("tampering", "", said) in found(log)[0]
 
 
@@ -195,5 +195,5 @@ def test_a_log_without_a_line(log):
     """All that was signed is gone, and so is what a new one would begin with."""
     for segment in log.glob("*.jsonl"):
         segment.unlink()
-    said = f"{EVENTS} events were signed, and 0 are there: {EVENTS} are gone"
+    said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing"
     assert ("tampering", "", said) in found(log)[0]

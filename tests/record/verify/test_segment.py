@@ -194,11 +194,11 @@ def test_a_segment_for_each_line_says_what_one_says(tmp_path):
     [
         ({"type": "ockham.decision.unmade.v1"}, "does not fit its schema: unknown type 'ockham.decision.unmade.v1'"),
         ({"type": "decision.made"}, "does not fit its schema: unknown type 'decision.made'"),
-        ({"type": 7}, "is no event of ours"),
-        ({"data": []}, "is no event of ours"),
+        ({"type": 7}, "is not an event of Ockham"),
+        ({"data": []}, "is not an event of Ockham"),
         ({"ext": {"long": "x" * 66_000}}, "is too long"),
         ({"data.hook": "on_lunch"}, "does not fit its schema: decision.made: data/hook"),
-        ({"data.rank": 3}, "and stands at"),
+        ({"data.rank": 3}, "but is at"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_none_is_told_why(run, change, said_of_it):

@@ -49,8 +49,8 @@ def test_a_log_that_says_what_it_lost(tmp_path):
     writer.append("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_events": 3}, subject="log")
     writer.close()
     assert found_in(folder) == [
-        (0, "gap", "log/1-0", "the log says that an unknown number of events are missing (WRITER_FAILED)"),
-        (1, "gap", "log/1-0", "the log says that 7 events are missing (WRITER_FAILED)"),
+        (0, "gap", "log/1-0", "the log records an unknown number of missing events (WRITER_FAILED)"),
+        (1, "gap", "log/1-0", "the log records 7 missing events (WRITER_FAILED)"),
         (2, "gap", "log/1-0", "the log was halted (ENOSPC): 3 events were lost"),
     ]
 
@@ -152,7 +152,7 @@ def test_behind_a_line_that_is_no_event(tmp_path):
     assert [(f.sequence, f.message) for f in report.findings if "follows" in f.message] == [
         (6, "batch (7, 0) follows batch (5, 0)")
     ]
-    assert not [f for f in report.findings if "this context says" in f.message]
+    assert not [f for f in report.findings if "this context names" in f.message]
     assert report.checked == {"decisions": 1, "contexts": 3}
 
 

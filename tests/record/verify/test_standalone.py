@@ -213,7 +213,7 @@ def test_no_finding_forges_a_line(judged, files):
 def test_a_line_longer_than_any_of_ours(judged, files):
     """No writer writes it, and what it holds would be read for each of its parts."""
     files[LOG] = line_changed(files[LOG], 5, ext={"x": "y" * 70_000})
-    finds(judged, files, "event 5 is no event")
+    finds(judged, files, "event 5 is not an event")
 
 
 def test_findings_without_end_are_not_all_told(judged, files):
@@ -240,12 +240,12 @@ def test_lines_that_are_not_at_home(judged, files):
     odd[5] = b"[]\n"
     finds(
         judged, {**files, LOG: b"".join(odd)},
-        "event 4 is no event, or has a key twice", "event 5 is no event", "are not those that were signed",
+        "event 4 is not an event, or has a duplicate key", "event 5 is not an event", "differ from the signed ones",
     )  # fmt: skip
     finds(
         judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 says that it stands elsewhere"
     )
-    finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is no event")
+    finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is not an event")
 
 
 def test_segments_that_do_not_follow_each_other(judged, files):
@@ -255,11 +255,11 @@ def test_segments_that_do_not_follow_each_other(judged, files):
         {**files, LOG: files[LOG][: files[LOG].rindex(b"\n", 0, -1) + 1]},
         f"{SECOND} begins elsewhere",
     )
-    finds(judged, {**files, LOG: files[LOG] + b"torn"}, "ends in 4 bytes that are no line")
+    finds(judged, {**files, LOG: files[LOG] + b"torn"}, "ends in 4 bytes that are not a line")
     last = max(name for name in files if name.startswith("log/2-0/") and name.endswith(".jsonl"))
     status, lines = judged({**files, last: files[last] + b"torn"})
     assert (status, lines[-1]) == (0, "sound")
-    assert any("note: 4 bytes behind the last whole line" in line for line in lines)
+    assert any("note: 4 bytes after the last complete line" in line for line in lines)
 
 
 def test_tree_heads_that_do_not_fit(judged, files):
@@ -267,13 +267,13 @@ def test_tree_heads_that_do_not_fit(judged, files):
     for added, said in (
         (signed(3, origin="ockham/runs/b/1-0"), "a tree head of another log: ockham/runs/b/1-0"),
         (signed(1) + signed(1, b"\1" * 32), "two tree heads of size 1 with different roots"),
-        (signed(1), "the first 1 events are not those that were signed"),
-        (signed(10_000), "10000 events were signed, and"),
+        (signed(1), "the first 1 events differ from the signed ones"),
+        (signed(10_000), "10000 events were signed, but"),
         (signed(1).replace(b"\n1\n", b"\n2\n"), "a tree head whose signature does not fit"),
         (b"a\n1\nA\n\n" + "\u2014 a b\n\n".encode(), "a tree head that the given key has not signed"),
     ):
         finds(judged, {**files, HEADS: files[HEADS] + added}, said)
-    finds(judged, {**files, HEADS: b""}, "no signed tree head", "`checkpoint` is no tree head of the history")
+    finds(judged, {**files, HEADS: b""}, "no tree head signed", "`checkpoint` is not in the history of tree heads")
 
 
 def test_a_signature_has_one_text(judged, files):
@@ -336,7 +336,7 @@ def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
     write_archive(run.folder, tmp_path / "a.zip")
     status, said = judged(standalone.load(tmp_path / "a.zip"))
     assert status == 1
-    assert any("events are missing: 'ENOSPC'" in line for line in said)
+    assert any("records missing events: 'ENOSPC'" in line for line in said)
     assert not verify_run(run.folder).sound
 
 
@@ -346,7 +346,7 @@ def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
 def test_what_lies_beside_the_record_is_told(files, judged, name):
     """A table that somebody put into the archive is not vouched for by the word `sound`."""
     assert judged(files)[1][-1] == "sound"
-    assert not [line for line in judged(files)[1] if "lies beside" in line]
+    assert not [line for line in judged(files)[1] if "no signature covers" in line]
     status, told = judged({**files, name: b"x"})
     assert (status, told[-1]) == (0, "sound")
-    assert told[-2] == f"note: nothing here vouches for what lies beside: {name!a} (1 in all)"
+    assert told[-2] == f"note: files that no signature covers: {name!a} (1 in all)"

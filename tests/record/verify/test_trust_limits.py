@@ -77,7 +77,7 @@ def test_a_folder_without_a_log(tmp_path):
     """There is nothing to judge."""
     with pytest.raises(UnverifiableError) as error:
         verify_run(run_folder(tmp_path))
-    assert str(error.value) == f"{tmp_path / 'a'} has no log to judge"
+    assert str(error.value) == f"{tmp_path / 'a'} has no log"
 
 
 def test_the_key_of_the_ledger_is_this_machines(tmp_path, monkeypatch):
@@ -117,7 +117,7 @@ def test_how_far_it_is_signed(folder):
     (log / "checkpoints").write_bytes(head_of(folder, 25) + b"\n")
     shutil.rmtree(log / "tile")
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
-    said = "1 events behind the newest signed tree head that fits"
+    said = "1 events after the newest valid signed tree head"
     assert Finding("not signed", "log/1-0", said) in report.findings
     assert (report.logs[0].signed, report.logs[0].events, report.logs[0].pinned) == (25, EVENTS, 0)
 
