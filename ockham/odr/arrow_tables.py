@@ -1,4 +1,4 @@
-"""Records as Arrow tables: what the catalog shows as odrs, odr_constraints, odr_evidence and odr_findings."""
+"""Decision records as Arrow tables for the views odrs, odr_constraints, odr_evidence and odr_findings."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ Row = dict[str, Any]
 
 
 def load_odr_tables(folder: Path, today: dt.date | None = None) -> dict[str, pa.Table]:
-    """The tables of a folder as lint sees it, nothing evaluated; empty tables where there is no folder."""
+    """Return the tables of a folder after lint, without evaluation.
+
+    Empty tables if the folder does not exist.
+    """
     return build_odr_tables(lint_folder(folder, today) if folder.is_dir() else [])
 
 
 def build_odr_tables(
     records: Sequence[DecisionRecord], judged: Mapping[str, CheckResult] | None = None
 ) -> dict[str, pa.Table]:
-    """The four tables.
+    """Return the four tables.
 
     Args:
-        records: as lint (and check) left them, with their findings.
-        judged: what check came to, by the path shown; what was not checked has NULL for state, value and verdict.
+        records: Records with their findings.
+        judged: Results of `check` by display path. Records without a result have NULL for state, value and
+            verdict.
 
     """
     known = judged or {}

@@ -1,7 +1,8 @@
-"""Check: recompute what a record claims from the log, and note where the two differ.
+"""Check: recompute the claims of a record from the log, and report the differences.
 
-Order: find the logs, compare their roots, find the cited decisions, ask each constraint of the cut logs, judge,
-compare with the claimed values, quotient, verdict and ticks. Evidence that does not verify is not judged.
+Order: find the logs, compare their roots, find the cited decisions, query each constraint on the pinned logs,
+evaluate it, compare with the claimed values, then quotient, verdict and checkboxes. Unverified evidence is
+not evaluated.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ PARQUET_MIN_EVENTS = 50_000  # events; more would keep the process that answers 
 def check(
     record: DecisionRecord, runs_folders: Sequence[Path], asker: OpenQueries, today: dt.date
 ) -> CheckResult:
-    """Judge one record and note its findings.
+    """Check one record and add its findings.
 
     Args:
-        record: as lint has read it.
-        places: folders of runs, the first that has a run counts; what is packed beside the record goes before them.
-        asker: opens a runs folder for asking; `guarded` but in tests.
-        today: for waivers.
+        record: Record after lint.
+        runs_folders: Folders of runs. The first one that contains a run is used, after the packed evidence of
+            the record.
+        asker: Opens a runs folder for queries. Tests replace it.
+        today: Date for waivers.
 
     """
     with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
@@ -88,7 +90,7 @@ def _check(
 def _load_evidence(
     record: DecisionRecord, runs_folders: Sequence[Path], unpacked: Path
 ) -> tuple[list[PinnedLog], bool]:
-    """The cut logs of the sides, and whether all of them can be judged."""
+    """Return the pinned logs of the sides, and whether all of them can be evaluated."""
     cuts, sound = [], True
     for side in record.claims.sides:
         path = ("evidence", side.name)

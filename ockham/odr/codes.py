@@ -1,7 +1,7 @@
-"""Every code that a finding can have: what it says, why it matters, and how to mend it.
+"""All finding codes with title, explanation and fix.
 
-The hundreds say what is wrong: 0 the file, 1 the schema, 2 the body, 3 relations between records, 4 evidence,
-5 constraints, 6 the outcome, 7 the life of a record, 8 files made from records.
+The hundreds are groups: 0 the file, 1 the schema, 2 the body, 3 relations between records, 4 evidence, 5
+constraints, 6 the outcome, 7 the life cycle, 8 files generated from records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SeverityRule = Literal["error", "warning", "claim"]
 
 
 class Code(NamedTuple):
-    """One row of the table."""
+    """One finding code."""
 
     code: str
     weight: SeverityRule
@@ -27,7 +27,7 @@ class Code(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One thing found in one record; `line` and `column` count from 1."""
+    """One finding in one record. `line` and `column` count from 1."""
 
     path: str
     line: int
@@ -40,7 +40,7 @@ class Finding(NamedTuple):
 
     @property
     def fixable(self) -> bool:
-        """Whether `--fix` mends it."""
+        """True if `--fix` can fix it."""
         return CODES[self.code].fixable
 
 
@@ -133,7 +133,7 @@ DECIDED = frozenset({"accepted", "superseded", "retired"})
 
 
 def severity(code: str, status: str = "") -> Severity:
-    """How much a finding weighs in a record of this status."""
+    """Return the severity of a code in a record of this status."""
     weight = CODES[code].weight
     if weight == "claim":
         return "error" if status in DECIDED or status == "rejected" else "warning"
@@ -141,10 +141,10 @@ def severity(code: str, status: str = "") -> Severity:
 
 
 def explain(code: str) -> str:
-    """What a code means, as text.
+    """Return the explanation of a code as text.
 
     Raises:
-        BadInputError: if there is no such code.
+        BadInputError: If the code does not exist.
 
     """
     row = CODES.get(code.upper())
@@ -156,10 +156,10 @@ def explain(code: str) -> str:
 
 
 def expand_codes(selected: Iterable[str]) -> frozenset[str]:
-    """Codes that begin with what was given: `ODR5` means all of the five hundreds.
+    """Return all codes with the given prefixes. `ODR5` selects the five hundreds.
 
     Raises:
-        BadInputError: if one fits no code.
+        BadInputError: If a prefix matches no code.
 
     """
     found: set[str] = set()

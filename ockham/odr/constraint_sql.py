@@ -1,7 +1,7 @@
-"""What can be said about a constraint's SQL without a log: one SELECT, over audit views only, that reads them.
+"""Static checks of a constraint's SQL: one SELECT that reads audit views only.
 
-Each fault gets a code and a line of its own; the rules of `ockham.guard`, which fails closed, have the last word here,
-and again when the query runs.
+Each problem has a code and a line. The allow-list of `ockham.guard` is checked here and again when the query
+runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLAIN = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Cast, exp.Connector
 
 
 class SqlProblem(NamedTuple):
-    """What is wrong with a statement; `line` counts from 0 in the SQL."""
+    """A problem of a statement. `line` counts from 0 in the SQL."""
 
     code: str
     message: str
@@ -40,7 +40,7 @@ class SqlProblem(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """What a statement reads and asks for, and its faults."""
+    """Tables and parameters of a statement, and its problems."""
 
     views: frozenset[str]
     parameters: frozenset[str]
@@ -48,7 +48,7 @@ class Statement(NamedTuple):
 
 
 def analyze_sql(sql: str) -> Statement:
-    """Read one constraint's SQL. It never raises for what the SQL holds."""
+    """Analyze the SQL of one constraint. The content of the SQL never raises an exception."""
     nothing: frozenset[str] = frozenset()
     if len(sql) > MAX_CHARACTERS:
         return Statement(nothing, nothing, ())  # the schema has said so
@@ -140,7 +140,7 @@ def _refused(sql: str) -> Iterator[SqlProblem]:
 
 
 def _columns(tree: exp.Expr) -> Iterator[SqlProblem]:
-    """The outermost SELECT gives `value`, from something that was read, and `n`."""
+    """Yield a problem if the outermost SELECT does not return `value` from a table, and `n`."""
     select = tree.find(exp.Select)
     if select is None or isinstance(tree, exp.SetOperation) or select.is_star:
         return

@@ -1,7 +1,7 @@
-"""Changing a record in place: one key or one line, every other byte as it was, comments too.
+"""Edits of a record in place: one key or one line. Every other byte, including comments, stays.
 
-Nothing is templated or dumped anew: the line of the key is known from the parser. After each edit the record is read
-again and must say what was meant and nothing else, or the edit is refused.
+Nothing is generated from a template: the parser provides the line of the key. After each edit the record is
+parsed again. If anything else changed, the edit is rejected.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ OPEN_OUTCOME = "Open."  # what a draft says where its outcome will stand
 
 
 def yaml_string(text: str) -> str:
-    """Text as a YAML scalar: JSON's string is one, whatever the text holds."""
+    """Return text as a YAML scalar, which is a JSON string."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def yaml_list(items: tuple[str, ...] | list[str]) -> str:
-    """A list of plain words as YAML."""
+    """Return a list of plain words as YAML."""
     return f"[{', '.join(items)}]"
 
 
 def join_lines(record: DecisionRecord, lines: list[str]) -> str:
-    """Lines as the file's text, with the line ends that it had."""
+    """Return lines as the text of the file, with its line endings."""
     return ("\r\n" if b"\r\n" in record.data else "\n").join(lines)
 
 
 def set_key(record: DecisionRecord, lines: list[str], key: str, value: str, after: str = "date") -> list[str]:
-    """The lines with a top-level key set to a value of one line.
+    """Return the lines with a top-level key set to a one-line value.
 
     Args:
-        record: the record that the lines are of.
-        lines: all its lines, perhaps edited before in the same way.
-        key: a key of the front matter.
-        value: its new value, as YAML on one line.
-        after: where the key is missing, it is put behind this one.
+        record: Record of the lines.
+        lines: All its lines, possibly edited before.
+        key: Key of the front matter.
+        value: New value as YAML on one line.
+        after: A missing key is inserted after this one.
 
     Raises:
-        BadInputError: if that cannot be done without touching anything else.
+        BadInputError: If the edit would change anything else.
 
     """
     require_readable(record)
@@ -75,10 +75,10 @@ def set_key(record: DecisionRecord, lines: list[str], key: str, value: str, afte
 
 
 def require_readable(record: DecisionRecord) -> None:
-    """Refuse a record whose front matter could not be read.
+    """Check that the front matter of a record could be parsed.
 
     Raises:
-        BadInputError: naming the file.
+        BadInputError: If it could not. The message names the file.
 
     """
     if record.front is None or not isinstance(record.front.values, dict):
@@ -86,7 +86,7 @@ def require_readable(record: DecisionRecord) -> None:
 
 
 def _spans(lines: list[str], close: int) -> dict[str, tuple[int, int]]:
-    """For each key that begins a line: its first line, and the line behind the last one of its value."""
+    """Return for each key at the start of a line its first line, and the line after its value."""
     starts = [i for i in range(1, close) if re.match(r"[a-z_]+\s*:(\s|$)", lines[i])]
     spans = {}
     for start, following in itertools.pairwise([*starts, close]):
@@ -118,7 +118,7 @@ def _edit_error(record: DecisionRecord, what: str) -> BadInputError:
 
 
 def set_heading(record: DecisionRecord, lines: list[str], title: str) -> list[str]:
-    """The lines with the first heading saying `title`; put in where there is none."""
+    """Return the lines with `title` as first heading. A missing heading is inserted."""
     body = _body(record)
     heading = next((h for h in body.headings if h.level == 1), None)
     if heading is None:
@@ -132,7 +132,7 @@ def set_heading(record: DecisionRecord, lines: list[str], title: str) -> list[st
 def set_outcome_line(
     record: DecisionRecord, lines: list[str], digits: str | None, verdict: str | None
 ) -> list[str]:
-    """The lines with the Outcome line saying this; put in where there is none and a section for it is there."""
+    """Return the lines with this Outcome line. A missing line is inserted if its section exists."""
     body = _body(record)
     text = format_outcome(digits, verdict)
     if body.outcome is not None:
@@ -147,7 +147,7 @@ def set_outcome_line(
 
 
 def set_checkbox(record: DecisionRecord, lines: list[str], constraint_id: str, *, ticked: bool) -> list[str]:
-    """The lines with the box of a constraint ticked or not; as they are where it has none."""
+    """Return the lines with the checkbox of a constraint set. Unchanged if it has none."""
     box = next((b for b in _body(record).boxes if b.constraint_id == constraint_id), None)
     if box is None:
         return lines
@@ -158,13 +158,13 @@ def set_checkbox(record: DecisionRecord, lines: list[str], constraint_id: str, *
 
 
 def _body(record: DecisionRecord) -> Body:
-    """The body, which is there wherever the front matter could be read."""
+    """Return the body, which exists if the front matter could be parsed."""
     assert record.body is not None
     return record.body
 
 
 def compute_lock(record: DecisionRecord) -> str:
-    """Digest of what may not change after acceptance: all but status, its day, successors, review, waivers, lock."""
+    """Return the digest of the locked part: all but status, its date, successors, review, waivers and lock."""
     values = record.front.values if record.front is not None and isinstance(record.front.values, dict) else {}
     fixed = {key: value for key, value in values.items() if key not in UNLOCKED_KEYS}
     body = record.lines[record.body.first_line - 1 :] if record.body is not None else []
@@ -173,5 +173,5 @@ def compute_lock(record: DecisionRecord) -> str:
 
 
 def renumbered_path(file: Path, number: int) -> Path:
-    """The file's name with another number."""
+    """Return the file path with another record number."""
     return file.with_name(f"{number:04d}{file.name[4:]}")

@@ -1,9 +1,9 @@
-"""Evidence that travels with the records: the cut log, compressed, in `evidence/` beside them.
+"""Packed evidence: the compressed pinned log in the folder `evidence/` of the records.
 
-`evidence/<run>.<attempt>-<rank>.jsonl.gz` holds the lines themselves and nothing derived; the root that the record
-names says whether they are the ones. `evidence/policies/` holds the policies that they name, by their digests. A
-record with packed evidence is checked without the run's folder. Packed files may come from a stranger, so every line
-must be an event by its schema before anything else reads it.
+`evidence/<run>.<attempt>-<rank>.jsonl.gz` contains the lines and no derived data. The root in the record
+identifies them. `evidence/policies/` contains the policies that they name, by digest. A record with packed
+evidence can be checked without the run's folder. Packed files can be untrusted, so every line must be a valid
+event before it is used.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ MAX_UNPACKED = 256 * 2**20  # bytes: a file of a few kilobytes can claim to be a
 
 
 def packed_file(folder: Path, side: EvidenceSide) -> Path:
-    """Where the evidence of a side is packed."""
+    """Return the path of the packed evidence of a side."""
     return folder / f"{side.run}.{side.attempt}-{side.rank}.jsonl.gz"
 
 
 def pack_log(one: PinnedLog, folder: Path) -> Path:
-    """Write a cut log and its policies; the same lines give the same bytes."""
+    """Write a pinned log and its policies. Equal lines give equal bytes."""
     lines = b"".join(segment.read_bytes()[:size] for segment, size in one.parts)
     file = packed_file(folder, one.side)
     atomic_write(file, gzip.compress(lines, compresslevel=9, mtime=0))
@@ -36,11 +36,12 @@ def pack_log(one: PinnedLog, folder: Path) -> Path:
 
 
 def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None:
-    """Lay a packed log out as a run folder below `runs`; None where nothing is packed.
+    """Write a packed log as a run folder below `runs`. Return None if there is no packed log.
 
     Raises:
-        UnverifiableError: if the file is no such thing, too big, or holds a line that is no event.
-        RunError: if the side names no run.
+        UnverifiableError: If the file is not a packed log, too large, or contains a line that is not an
+            event.
+        RunError: If the side names no run.
 
     """
     target = RunFolder(runs, side.run)  # refuses a name that leaves the folder, before a path is made of it
@@ -65,10 +66,10 @@ def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None
 
 
 def _revisions(name: str, lines: bytes) -> set[str]:
-    """The digests of the policies that the lines name.
+    """Return the digests of the policies that the lines name.
 
     Raises:
-        UnverifiableError: naming the first line that is no event.
+        UnverifiableError: If a line is not an event. The message names the first one.
 
     """
     found = set()

@@ -1,4 +1,4 @@
-"""`--fix`: what can be mended without guessing: byte order mark, heading, successors, Outcome line, ticks."""
+"""`--fix`: automatic fixes of byte order mark, heading, successors, Outcome line and checkboxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_ROUNDS = 6  # one fix can make room for the next: a heading appears once the
 
 
 def fix_folder(folder: Path, today: dt.date, files: Iterable[Path] = ()) -> list[DecisionRecord]:
-    """Mend what can be mended, whole files at a time; returns the records that were written."""
+    """Fix all fixable findings, one complete file at a time. Return the records that were written."""
     wanted = {file.resolve() for file in files}
     written: dict[Path, DecisionRecord] = {}
     for _ in range(MAX_ROUNDS):
@@ -38,7 +38,7 @@ def fix_folder(folder: Path, today: dt.date, files: Iterable[Path] = ()) -> list
 
 
 def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> str | None:
-    """The record's text after one round; None where nothing can be mended."""
+    """Return the record's text after one round, or None if nothing can be fixed."""
     codes = {finding.code for finding in record.findings}
     if "ODR002" in codes and not codes & {"ODR003", "ODR007"}:
         return record.data[3:].decode()
@@ -66,10 +66,12 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
 def update_checkboxes(
     records: Iterable[DecisionRecord], judged: Mapping[str, CheckResult]
 ) -> list[DecisionRecord]:
-    """Tick the boxes of records that are not decided yet as their constraints came out; returns what was written.
+    """Set the checkboxes of undecided records to the results of their constraints.
 
-    Where such a record has no outcome, quotient and verdict are filled in as they came out. The finding of each box
-    that was mended is taken back. A decided record is locked: its finding stays.
+    Return the written records.
+
+    If such a record has no outcome, quotient and verdict are filled in. The findings of changed checkboxes
+    are removed. A decided record is locked, so its findings remain.
     """
     written = []
     for record in records:
@@ -87,7 +89,7 @@ def update_checkboxes(
 
 
 def _with_outcome(record: DecisionRecord, lines: list[str], judgement: CheckResult) -> list[str]:
-    """The lines with the outcome as it came out, in front matter and body, where the record says none."""
+    """Return the lines with the computed outcome in front matter and body, if the record has none."""
     if judgement.verdict is None or record.claims.has_outcome or (record.body and record.body.outcome):
         return lines
     digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"

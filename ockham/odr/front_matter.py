@@ -1,9 +1,9 @@
-"""The front matter of a record: YAML 1.2 as plain values, with the place and the exact text of each scalar.
+"""Front matter of a record: YAML 1.2 as plain values, with the location and exact text of each scalar.
 
-The values are built from the parser's events, not by a loader: so a date stays a string (`2026-13-45` is a finding
-and no ValueError), the second of two equal keys has a line, an alias cannot grow, and `+0.40` is known to have been
-written with two digits. Scalars follow the core schema of YAML 1.2: `no` and `0o7` are a string and 7, `1e-3` is a
-number.
+The values are built from the parser's events, not by a loader. A date therefore remains a string
+(`2026-13-45` is a finding and not a ValueError), the second of two equal keys has a line, an alias cannot
+expand, and `+0.40` keeps its two digits. Scalars follow the core schema of YAML 1.2: `no` is a string, `0o7`
+is 7, `1e-3` is a number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONSTANTS = {
 
 
 class SourceLocation(NamedTuple):
-    """Where a key and its value stand in the file, counted from 1, and the text of a scalar as written."""
+    """Location of a key and its value in the file, counted from 1, and the text of a scalar as written."""
 
     line: int
     column: int
@@ -39,20 +39,20 @@ class SourceLocation(NamedTuple):
 
 
 class FrontMatter(NamedTuple):
-    """What was read: the values, and the place of every key and list item by its path."""
+    """Parsed values, and the location of every key and list item by its path."""
 
     values: Any
     places: dict[KeyPath, SourceLocation]
 
     def place(self, path: KeyPath) -> SourceLocation:
-        """The place of a path, or of the nearest thing around it that is there."""
+        """Return the location of a path, or of the nearest existing parent."""
         while path not in self.places and path:
             path = path[:-1]
         return self.places.get(path, SourceLocation(1, 1, ""))
 
 
 class FrontMatterError(Exception):
-    """The front matter is no YAML that a record may hold; `line` and `column` say where, counted from 1."""
+    """The front matter is not valid YAML for a record. `line` and `column` count from 1."""
 
     def __init__(self, message: str, line: int, column: int = 1) -> None:
         self.message, self.line, self.column = message, line, column
@@ -62,15 +62,15 @@ class FrontMatterError(Exception):
 def parse_front_matter(
     text: str, first_line: int, is_text: Callable[[KeyPath], bool] = lambda _: False
 ) -> FrontMatter:
-    """Read the YAML between the two `---`.
+    """Parse the YAML between the two `---`.
 
     Args:
-        text: the lines.
-        first_line: the number of the first of them in the file.
-        is_text: whether the scalar at a path is a string even where it looks like a number.
+        text: The lines.
+        first_line: Number of the first line in the file.
+        is_text: Returns True if the scalar at a path is a string even if it resembles a number.
 
     Raises:
-        FrontMatterError: if it is no YAML, holds a key twice, or uses what a record has no need for (anchors, tags).
+        FrontMatterError: If it is not YAML, contains a duplicate key, or uses anchors or tags.
 
     """
     builder = _Builder(first_line, is_text)
@@ -83,7 +83,7 @@ def parse_front_matter(
 
 
 class _Builder:
-    """Turns the parser's events into values."""
+    """Builds values from the parser's events."""
 
     def __init__(self, first_line: int, is_text: Callable[[KeyPath], bool]) -> None:
         self.places: dict[KeyPath, SourceLocation] = {}
@@ -154,7 +154,7 @@ class _Builder:
         )
 
     def _check_text(self, event: Any) -> None:
-        """Half a surrogate pair is no character: the C parser refuses it, the one in Python lets it through."""
+        """Reject half of a surrogate pair. The C parser rejects it, the Python parser does not."""
         if _SURROGATE.search(event.value):
             raise self._error(event, "half a surrogate pair is no character")
 
@@ -163,7 +163,7 @@ class _Builder:
 
 
 def parse_scalar(text: str) -> Any:
-    """A plain scalar by the core schema of YAML 1.2; what is no number, truth value or null is a string."""
+    """Return a plain scalar by the core schema of YAML 1.2: number, boolean, null or string."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INT.fullmatch(text):

@@ -1,4 +1,4 @@
-"""The index of a folder, and who superseded whom as a picture."""
+"""Index of a folder, and the graph of superseded records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CLOSE = "<!-- end of the list -->"
 
 
 def render_index(records: Sequence[DecisionRecord], before: str = "") -> str:
-    """The text of the index: what stood outside of the two marks, and between them a table of all records."""
+    """Return the text of the index. The table of all records replaces the text between the two marks."""
     rows = [_OPEN, "| record | title | status | verdict | date |", "|---|---|---|---|---|"]
     for record in sorted(records, key=lambda r: (r.claims.id, r.file.name)):
         claims = record.claims
@@ -34,7 +34,7 @@ def render_index(records: Sequence[DecisionRecord], before: str = "") -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of a stranger as text: no cell, link, image or element begins in it."""
+    """Return untrusted text escaped for a table cell: no link, image or element can start in it."""
     return re.sub(r"([\\|\[\]])", r"\\\1", _line(text)).replace("<", "&lt;")
 
 
@@ -45,14 +45,17 @@ def _line(text: str) -> str:
 def nodes_and_edges(
     records: Sequence[DecisionRecord],
 ) -> tuple[dict[str, DecisionRecord], list[tuple[str, str]]]:
-    """Records by id, and (new, old) for each that supersedes another; links to nowhere are left out."""
+    """Return records by ID, and (new, old) for each that supersedes another.
+
+    Links to missing records are omitted.
+    """
     nodes = {record.claims.id: record for record in records if record.claims.id}
     edges = [(new, old) for new, record in nodes.items() for old in record.claims.supersedes if old in nodes]
     return nodes, sorted(edges)
 
 
 def mermaid(records: Sequence[DecisionRecord]) -> str:
-    """A Mermaid flow chart."""
+    """Return the graph as a Mermaid flow chart."""
     nodes, edges = nodes_and_edges(records)
     rows = ["graph LR"]
     for name, record in sorted(nodes.items()):
@@ -68,7 +71,7 @@ def mermaid(records: Sequence[DecisionRecord]) -> str:
 
 
 def dot(records: Sequence[DecisionRecord]) -> str:
-    """A graph for Graphviz."""
+    """Return the graph for Graphviz."""
     nodes, edges = nodes_and_edges(records)
     rows = ["digraph odr {", "  rankdir=LR; node [shape=box];"]
     for name, record in sorted(nodes.items()):
@@ -79,7 +82,7 @@ def dot(records: Sequence[DecisionRecord]) -> str:
 
 
 def as_json(records: Sequence[DecisionRecord]) -> str:
-    """Nodes and edges as JSON."""
+    """Return nodes and edges as JSON."""
     nodes, edges = nodes_and_edges(records)
     document = {
         "nodes": [
@@ -92,7 +95,7 @@ def as_json(records: Sequence[DecisionRecord]) -> str:
 
 
 def _node_id(name: str) -> str:
-    """An id as a bare word of both languages, whatever a broken record has for an id."""
+    """Return an ID that is a valid word in both graph languages."""
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name) or "_"
 
 

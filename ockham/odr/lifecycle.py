@@ -1,4 +1,4 @@
-"""The life of a record: new, another status, superseded, another number."""
+"""Life cycle of a record: creation, status changes, supersession, renumbering."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_BRANCHES = 500
 
 
 def used_numbers(folder: Path) -> list[int]:
-    """Numbers in the folder and, where it lies in git, on every branch: two branches shall not take the same."""
+    """Return the record numbers in the folder and on every git branch, so that two branches use different ones."""
     numbers = numbers_in(folder) if folder.is_dir() else []
     refs = _git(folder, "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes")
     for commit in sorted(set(refs.split()))[:_MAX_BRANCHES]:
@@ -35,7 +35,7 @@ def used_numbers(folder: Path) -> list[int]:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """What git says; nothing where there is no git or no repository."""
+    """Return the output of git. Empty without git or a repository."""
     command = ["git", "-c", "core.quotePath=false", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=_GIT_SECONDS)  # noqa: S603
@@ -45,16 +45,16 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def new_record(folder: Path, title: str, write: Callable[[str], str], number: int | None = None) -> Path:
-    """Write a draft under the next free number.
+    """Write a draft with the next free number.
 
     Args:
-        folder: of the records; made where it is missing.
-        title: of the record, for the file's name.
-        write: gives the text of the record with an id.
-        number: another number than the next.
+        folder: Folder of records. It is created if missing.
+        title: Title of the record, for the file name.
+        write: Returns the text of the record for an ID.
+        number: Number to use. None uses the next one.
 
     Raises:
-        BadInputError: if the number is taken.
+        BadInputError: If the number is in use.
 
     """
     taken = used_numbers(folder)
@@ -69,10 +69,10 @@ def new_record(folder: Path, title: str, write: Callable[[str], str], number: in
 
 
 def set_status(record: DecisionRecord, status: str, today: dt.date) -> str:
-    """The record's text with another status and its day; with the lock, where it is accepted.
+    """Return the record's text with another status and its date. An accepted record gets its lock.
 
     Raises:
-        BadInputError: if the life cycle does not go that way, or the outcome says otherwise.
+        BadInputError: If the life cycle does not allow the change, or the outcome contradicts it.
 
     """
     edit.require_readable(record)
@@ -97,7 +97,7 @@ def set_status(record: DecisionRecord, status: str, today: dt.date) -> str:
 
 
 def _outcome_hint(claims: RecordData) -> str:
-    """How a record comes to an outcome, where it has none."""
+    """Return how a record without an outcome gets one."""
     if claims.has_outcome:
         return ""
     if claims.constraints:

@@ -1,4 +1,4 @@
-"""Lint: all rules that need no log, over all records of a folder, in one go."""
+"""Lint: all rules without a log, over all records of a folder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ockham.odr.supersession import check_relations
 
 
 def lint_folder(folder: Path, today: dt.date | None = None) -> list[DecisionRecord]:
-    """All records of a folder with what was found in each.
+    """Return all records of a folder with their findings.
 
     Raises:
-        UnverifiableError: if there is no such folder.
+        UnverifiableError: If the folder does not exist.
 
     """
     return lint(read_folder(folder), today or dt.datetime.now(dt.UTC).date())
 
 
 def lint(records: list[DecisionRecord], today: dt.date) -> list[DecisionRecord]:
-    """The same records, with what is wrong in each and between them noted."""
+    """Add the findings in and between records. Return the records."""
     for record in records:
         check_schema(record)
         check_record(record, today)
@@ -34,12 +34,12 @@ def lint(records: list[DecisionRecord], today: dt.date) -> list[DecisionRecord]:
 
 
 def sorted_findings(records: Iterable[DecisionRecord]) -> list[Finding]:
-    """All findings, by file, line, column and code."""
+    """Return all findings by file, line, column and code."""
     return sorted(finding for record in records for finding in record.findings)
 
 
 def filter_findings(
     findings: Sequence[Finding], select: frozenset[str], ignore: frozenset[str]
 ) -> list[Finding]:
-    """The findings that were asked for: all where `select` is empty, without those of `ignore`."""
+    """Return the selected findings. An empty `select` selects all. Findings of `ignore` are removed."""
     return [f for f in findings if (not select or f.code in select) and f.code not in ignore]

@@ -1,6 +1,6 @@
-"""The body of a record: headings, checkboxes and the Outcome line, each with its line in the file.
+"""Body of a record: headings, checkboxes and the Outcome line with their lines in the file.
 
-markdown-it finds the blocks, so a heading inside a code fence is code and a setext heading is one.
+markdown-it finds the blocks, so a heading in a code fence is code, and setext headings are found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERDICTS = {"keep": "KEEP", "revert": "REVERT", "inconclusive": "INCONCLUSIVE",
 
 
 class Heading(NamedTuple):
-    """A heading; `line` counts from 1 in the file."""
+    """A heading. `line` counts from 1 in the file."""
 
     level: int
     text: str
@@ -30,7 +30,7 @@ class Heading(NamedTuple):
 
 
 class Checkbox(NamedTuple):
-    """One checkbox under Occam Constraints."""
+    """One checkbox in the section Occam Constraints."""
 
     constraint_id: str
     ticked: bool
@@ -39,7 +39,7 @@ class Checkbox(NamedTuple):
 
 
 class OutcomeLine(NamedTuple):
-    """`OQ delta: +0.4 → KEEP`; what is None was written as `none` or `not measured`. `line` 0: there is none."""
+    """`OQ delta: +0.4 → KEEP`. None means `none` or `not measured`. `line` is 0 if the line is missing."""
 
     delta: float | None
     verdict: str | None
@@ -49,7 +49,7 @@ class OutcomeLine(NamedTuple):
 
 
 class Body(NamedTuple):
-    """What a body holds."""
+    """Parsed body of a record."""
 
     headings: tuple[Heading, ...]
     boxes: tuple[Checkbox, ...]
@@ -57,7 +57,7 @@ class Body(NamedTuple):
     first_line: int
 
     def sections(self, title: str) -> list[Heading]:
-        """The second-level headings with this title, whatever their case."""
+        """Return the second-level headings with this title, in any case."""
         return [h for h in self.headings if h.level == 2 and h.text.casefold() == title.casefold()]
 
 
@@ -69,7 +69,7 @@ def _markdown() -> MarkdownIt:
 
 
 def parse_body(lines: list[str], first_line: int) -> Body:
-    """Read the lines after the front matter, the first of which is the file's `first_line`."""
+    """Parse the lines after the front matter. The first one has the number `first_line`."""
     tokens = _markdown().parse("\n".join(lines))
     headings: list[Heading] = []
     hidden: set[int] = set()
@@ -88,7 +88,7 @@ def parse_body(lines: list[str], first_line: int) -> Body:
 
 
 def _within(shown: list[tuple[int, str]], headings: list[Heading], title: str) -> list[tuple[int, str]]:
-    """The lines of the first section with this title, up to the next heading of its level or above."""
+    """Return the lines of the first section with this title, up to the next heading of its level or above."""
     opening = next((h for h in headings if h.level == 2 and h.text.casefold() == title.casefold()), None)
     if opening is None:
         return []
@@ -125,5 +125,5 @@ def _outcome(lines: list[tuple[int, str]]) -> OutcomeLine | None:
 
 
 def format_outcome(delta_digits: str | None, verdict: str | None) -> str:
-    """The Outcome line of a delta, as written, and a verdict."""
+    """Return the Outcome line of a delta as written and a verdict."""
     return f"OQ delta: {'none' if delta_digits is None else delta_digits} → {verdict or 'not measured'}"

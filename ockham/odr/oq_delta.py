@@ -1,4 +1,4 @@
-"""The Occam Quotients of the two sides: which decisions carry them, how they were computed, and the relative gain."""
+"""OQ delta of two sides: the decisions that contain the quotients, their inputs, and the relative gain."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ _NAMES: tuple[Performance, ...] = ("inverse_loss", "bits_saved")
 
 
 def compute_oq_delta(record: DecisionRecord, cuts: Sequence[PinnedLog]) -> float | None:
-    """(candidate - baseline) / baseline; None where a side has no single quotient or the two do not compare.
+    """Return (candidate - baseline) / baseline.
 
-    Notes what is wrong with the citations.
+    None if a side has no single quotient, or they are not comparable.
+
+    Problems of the citations are added as findings.
     """
     found: dict[str, CitedEvent] = {}
     for one in cuts:
@@ -48,7 +50,10 @@ def compute_oq_delta(record: DecisionRecord, cuts: Sequence[PinnedLog]) -> float
 
 
 def infer_quotient_spec(cited: CitedEvent) -> QuotientSpec | None:
-    """How a quotient was computed, found by computing it again from the recorded facts; None where no way gives it."""
+    """Return the spec of a quotient by recomputing it from the recorded facts.
+
+    None if no spec reproduces it.
+    """
     data, given = cited.event["data"], cited.given
     loss, quotient = parse_number(data.get("numbers", {}).get("loss")), _quotient(cited)
     if loss is None or quotient is None:
@@ -78,7 +83,7 @@ def _fact(given: Mapping[str, Any], name: str) -> float:
 def _decision(
     record: DecisionRecord, one: PinnedLog, cuts: Sequence[PinnedLog], prefix: str
 ) -> CitedEvent | None:
-    """A cited decision, None (and a finding) where it is none of this side."""
+    """Return a cited decision, or None after adding a finding if it does not belong to this side."""
     path = ("evidence", one.side.name, "decisions", one.side.decisions.index(prefix))
     found = [c for c in one.cited[prefix] if c.event.get("type") == "ockham.decision.made.v1"]
     if len(found) > 1:
@@ -102,15 +107,18 @@ def _decision(
 
 
 def _contains_decision(other: PinnedLog, prefix: str) -> bool:
-    """Whether the other side's log has a decision with this ID; it is searched only now, in the rare case."""
+    """Return True if the other side's log contains a decision with this ID.
+
+    Rarely needed, so it is read here.
+    """
     needle = f'"id":"{prefix}'.encode()
     return any(needle in segment.read_bytes() for segment, _ in other.parts)
 
 
 def _quotient(cited: CitedEvent) -> float | None:
-    """The quotient that an accepting decision of the memory was made by; None for any other decision.
+    """Return the quotient of an accepting decision of the memory. None for any other decision.
 
-    In shadow it was measured all the same, so a run under `observe` can be a baseline.
+    In shadow it was measured too, so a run under `observe` can be a baseline.
     """
     data = cited.event["data"]
     if data.get("plugin") != "memory" or data.get("action") != "ACCEPT":

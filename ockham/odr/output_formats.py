@@ -1,4 +1,4 @@
-"""Findings as text, JSON, GitHub annotations, SARIF 2.1.0 and JUnit."""
+"""Output of findings: text, JSON, GitHub annotations, SARIF 2.1.0 and JUnit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Judgements = Mapping[str, CheckResult]
 
 
 def format_text(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
-    """What was judged, record by record; then `path:line:column: CODE message`, one a line."""
+    """Return the check results by record, then one line `path:line:column: CODE message` per finding."""
     rows = [
         row
         for record in records
@@ -35,7 +35,7 @@ def format_text(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
 
 
 def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
-    """A record's verdict, its constraints and the places of the log that it was judged from."""
+    """Return the lines with verdict, constraints and log positions of a record."""
     claims = record.claims
     delta = "" if judgement.oq_delta is None else f", OQ delta {judgement.oq_delta:+.4g}"
     rows = [f"{claims.id or record.file.name} {claims.title}: {judgement.verdict or NOTHING_TO_CHECK}{delta}"]
@@ -56,7 +56,7 @@ def _mark(finding: Finding) -> str:
 
 
 def summary(findings: Sequence[Finding], records: Sequence[DecisionRecord]) -> str:
-    """One line for stderr: how many records, errors, warnings."""
+    """Return one line for stderr with the numbers of records, errors and warnings."""
     if not records:
         return "no records: nothing to check"
     count = Counter(finding.severity for finding in findings)
@@ -70,7 +70,7 @@ def _plural(number: int, word: str) -> str:
 
 
 def format_json(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
-    """One object: findings, and what was judged in each record."""
+    """Return one JSON object with the findings and the check result of each record."""
     document = {
         "records": [{"path": r.display_path, "id": r.claims.id, "status": r.claims.status} for r in records],
         "findings": [{**f._asdict(), "fixable": f.fixable} for f in findings],
@@ -80,7 +80,7 @@ def format_json(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
 
 
 def judgement_json(judgement: CheckResult) -> dict[str, Any]:
-    """A judgement as plain JSON values."""
+    """Return a check result as plain JSON values."""
     return {
         "odr_id": judgement.odr_id,
         "verdict": judgement.verdict,
@@ -92,7 +92,7 @@ def judgement_json(judgement: CheckResult) -> dict[str, Any]:
 
 
 def result_json(result: Result) -> dict[str, Any]:
-    """A result as plain JSON values."""
+    """Return the result of a constraint as plain JSON values."""
     return {
         "constraint_id": result.constraint.id,
         "state": result.state,
@@ -106,7 +106,7 @@ def result_json(result: Result) -> dict[str, Any]:
 def format_github(
     findings: Sequence[Finding], _records: Sequence[DecisionRecord], _judged: Judgements
 ) -> str:
-    """Workflow commands, at most as many of a kind as a step shows; the last one says how many more there are."""
+    """Return workflow commands, at most as many of a kind as a step shows. The last one counts the others."""
     rows: list[str] = []
     for kind in ("error", "warning"):
         some = [finding for finding in findings if finding.severity == kind]
@@ -122,7 +122,7 @@ def format_github(
 
 
 def github_summary(findings: Sequence[Finding]) -> str:
-    """All findings as a Markdown table, for the summary of a step."""
+    """Return all findings as a Markdown table for the summary of a step."""
     rows = ["| place | code | finding |", "|---|---|---|"]
     for f in findings:
         message = f.message.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
@@ -139,7 +139,7 @@ def _property(value: str) -> str:
 
 
 def format_sarif(findings: Sequence[Finding], _records: Sequence[DecisionRecord], _judged: Judgements) -> str:
-    """SARIF 2.1.0; errors first, at most as many as a reader shows."""
+    """Return SARIF 2.1.0, errors first, at most as many results as a reader shows."""
     some = sorted(findings, key=lambda f: f.severity != "error")[:SARIF_LIMIT]
     used = sorted({finding.code for finding in some})
     rules = [
@@ -181,7 +181,7 @@ def _result(finding: Finding) -> dict[str, Any]:
 
 
 def format_junit(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
-    """A suite for each record: a case for its text, and one for each constraint that was judged."""
+    """Return a JUnit suite per record: a case for its text, and one for each evaluated constraint."""
     root = ET.Element("testsuites", name="ockham odr")
     by_path: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -228,7 +228,7 @@ def _constraint_case(record: DecisionRecord, result: Result) -> ET.Element:
 
 
 def _xml(value: str) -> str:
-    """Text without the characters that XML 1.0 cannot hold."""
+    """Return text without the characters that XML 1.0 does not allow."""
     return _NOT_XML.sub("�", value)
 
 

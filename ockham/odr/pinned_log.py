@@ -1,7 +1,8 @@
-"""Evidence: one log of a run up to a place, its root, the cited decisions, and a folder that holds exactly that.
+"""Evidence: one log up to a pinned position, its root, the cited decisions, and a runs folder with exactly these.
 
-A constraint is asked of a copy of the runs folder that ends at `through_sequence`: later events, other runs and
-derived files are not in it, so a growing log changes no verdict and only lines with the named root are judged.
+A constraint is queried on a copy of the runs folder that ends at `through_sequence`. It contains no later
+events, other runs or derived files. A growing log therefore changes no verdict, and only lines with the named
+root are evaluated.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluat
 
 
 class CitedEvent(NamedTuple):
-    """An event whose ID begins as cited, its place, and what the chain was given when the memory judged."""
+    """An event whose ID has the cited prefix, its position, and the inputs of the chain at that evaluation."""
 
     sequence: int
     event: dict[str, Any]
@@ -40,16 +41,16 @@ class CitedEvent(NamedTuple):
 
 
 class PinnedLog(NamedTuple):
-    """A log up to a place.
+    """A log up to a pinned position.
 
     Attributes:
-        side: baseline or candidate, and what the record says about it.
-        folder: the run.
-        size: number of events up to the place, and `total` in the whole log.
-        root: RFC 6962 root over the lines up to the place, in hex.
-        parts: the segments, and how many bytes of each lie before the place.
-        cited: by each ID as cited, the events that it fits, wherever in the log.
-        finished: whether the log holds the end of the run.
+        side: Baseline or candidate, as the record describes it.
+        folder: The run.
+        size: Number of events up to the position. `total` counts the whole log.
+        root: RFC 6962 root over the lines up to the position, in hex.
+        parts: Segments, and how many bytes of each are before the position.
+        cited: Cited ID -> matching events, anywhere in the log.
+        finished: True if the log contains the end of the run.
 
     """
 
@@ -64,7 +65,7 @@ class PinnedLog(NamedTuple):
 
 
 def event_of(line: bytes) -> dict[str, Any] | None:
-    """The event of a line, None where it is none by its schema: whoever wrote the log may be a stranger."""
+    """Return the event of a line, or None if it does not fit its schema. The log can be untrusted."""
     try:
         event: dict[str, Any] = decode_line(line)
         kind = event_kind(event["type"])
@@ -74,16 +75,16 @@ def event_of(line: bytes) -> dict[str, Any] | None:
 
 
 def find_run(run: str, places: Sequence[Path]) -> RunFolder | None:
-    """The first folder of runs that has a run."""
+    """Return the run folder in the first folder of runs that contains it."""
     folders = (RunFolder(place, run) for place in places)
     return next((folder for folder in folders if folder.exists()), None)
 
 
 def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
-    """Read a log once: hash it up to the place, find what is cited. None where there is no such log.
+    """Read a log once: hash it up to the position and find the cited events. None if the log does not exist.
 
     Raises:
-        UnverifiableError: if the log cannot be read.
+        UnverifiableError: If the log cannot be read.
 
     """
     segments = folder.segments(side.attempt, side.rank)
@@ -113,10 +114,10 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
 
 
 def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None:
-    """A side of the evidence as it is now: the newest attempt, its last event, and the memory's last ACCEPT.
+    """Return a side of the evidence at present: newest attempt, its last event, and the last ACCEPT of the memory.
 
-    An attempt without a batch, as a resume that found nothing to do leaves it, is passed over where there is another.
-    None where the run has no event of this rank.
+    An attempt without a batch, such as a resume that had nothing to do, is skipped if there is another one.
+    None if the run has no event of this rank.
     """
     attempts = [a for a, r in reversed(folder.logs()) if r == rank]
     attempt = next((a for a in attempts if _has_batches(folder.segments(a, rank))), max(attempts, default=0))
@@ -136,7 +137,7 @@ def _has_batches(segments: Sequence[Path]) -> bool:
 
 
 def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
-    """Every committed line without its newline; a torn tail ends the log."""
+    """Yield every complete line without its newline. A torn tail ends the log."""
     for segment in segments:
         with open_regular_file(segment) as file:
             while line := file.readline(MAX_LINE):
@@ -152,7 +153,7 @@ def _matching_events(line: bytes, prefix: str, sequence: int) -> list[CitedEvent
 
 
 def _note_context(waiting: list[CitedEvent], line: bytes) -> None:
-    """The context of an evaluation stands behind the decisions about it: it belongs to those that wait for one."""
+    """Assign the context of an evaluation to the preceding decisions that wait for one."""
     event = event_of(line)
     for found in waiting if event is not None else ():
         if event is not None and found.event["data"].get("iter_num") == event["data"]["iter_num"]:
@@ -161,9 +162,9 @@ def _note_context(waiting: list[CitedEvent], line: bytes) -> None:
 
 
 def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
-    """Make a runs folder that holds the cut logs, the attempts before them and their policies, and nothing else.
+    """Create a runs folder with only the pinned logs, the earlier attempts and their policies.
 
-    Of run.json only an empty one is there: no root covers it. A policy counts where its digest is its name.
+    run.json is empty, because no root covers it. A policy is used only if its digest is its name.
     """
     for one in sorted(cuts, key=lambda c: c.size):  # of two cuts of one log the longer one stays
         target = RunFolder(runs, one.side.run)
@@ -180,7 +181,7 @@ def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
 
 
 def build_parquet(runs: Path) -> None:
-    """Make Parquet of everything in a folder that `build_runs_folder` made: from its own lines, at about 25,000 events a second."""
+    """Write Parquet of everything in a folder made by `build_runs_folder`, at about 25,000 events per second."""
     for run in list_runs(runs):
         folder = RunFolder(runs, run)
         for attempt, rank in folder.logs():
@@ -188,7 +189,7 @@ def build_parquet(runs: Path) -> None:
 
 
 def policies_of(folder: RunFolder) -> list[Path]:
-    """The run's policies whose bytes have the digest that their name says."""
+    """Return the run's policies whose bytes match the digest in their name."""
     place = folder.path / "policies"
     files = [place / name for name in sorted(list_regular_files(place)) if name.endswith(".json")]
     return [file for file in files if hashlib.sha256(read_regular_file(file)).hexdigest() == file.stem]
@@ -201,7 +202,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _copy_prefix(source: Path, size: int, target: Path) -> None:
-    """The first bytes of a segment: a link where that is all of it."""
+    """Copy the first bytes of a segment, or link it if that is the whole file."""
     target.unlink(missing_ok=True)
     if source.stat().st_size == size:
         _link(source, target)

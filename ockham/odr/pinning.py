@@ -1,4 +1,4 @@
-"""Filling in what a log knows: the pinned sides of a new record, and the values of its constraints."""
+"""Values from a log for a new record: the pinned sides, and the values of its constraints."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ockham.record.run_folder import RunFolder
 
 
 def pin_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[EvidenceSide, ...]:
-    """The sides of the evidence as the logs are now; none where no candidate is named.
+    """Return the sides of the evidence at present. Empty without a candidate.
 
     Raises:
-        BadInputError: if only a baseline is named, or both are one run.
-        RunError: if a run is not there.
+        BadInputError: If only a baseline is named, or both are one run.
+        RunError: If a run does not exist.
 
     """
     if candidate is None:
@@ -48,7 +48,7 @@ def pin_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[
 
 
 def measure_default_constraints(sides: Sequence[EvidenceSide], runs: Path) -> tuple[Constraint, ...]:
-    """The constraints that a new record begins with, measured; none without two sides."""
+    """Return the default constraints of a new record with measured values. Empty without two sides."""
     if len(sides) < 2:
         return ()
 
@@ -65,15 +65,15 @@ def measure_default_constraints(sides: Sequence[EvidenceSide], runs: Path) -> tu
 
 
 def round_to_six_digits(value: float | None) -> float | None:
-    """Six digits: a record claims what it writes, and nobody means the seventeenth."""
+    """Return a value with six digits, the precision of claims in a record."""
     return None if value is None else float(f"{value:.6g}")
 
 
 def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
-    """Pack the pinned logs of a record beside it.
+    """Pack the pinned logs of a record into its evidence folder.
 
     Raises:
-        BadInputError: if a side is not pinned, not there, or its root is another one, or a link stands in the way.
+        BadInputError: If a side is not pinned or does not exist, its root differs, or a link is in the way.
 
     """
     cuts: list[PinnedLog] = []
@@ -98,10 +98,10 @@ def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
 
 
 def set_evidence(record: DecisionRecord, sides: Sequence[EvidenceSide]) -> str:
-    """The record's text with these sides as its evidence, in place of what stood there.
+    """Return the record's text with these sides as its evidence.
 
     Raises:
-        BadInputError: if the record is decided, or cannot be edited.
+        BadInputError: If the record is decided, or cannot be edited.
 
     """
     edit.require_readable(record)
@@ -121,10 +121,10 @@ def _flow(side: EvidenceSide) -> str:
 
 
 def attest(record: DecisionRecord, judgement: CheckResult, runs: Path) -> str:
-    """Write an `odr.checked` event into the ledger; returns its ID, empty where nothing was judged.
+    """Append an `odr.checked` event to the ledger. Return its ID, empty if nothing was evaluated.
 
     Raises:
-        LogError: if the ledger can't be written.
+        LogError: If the ledger cannot be written.
 
     """
     if judgement.verdict is None:

@@ -1,4 +1,4 @@
-"""Asking constraints of a runs folder: their SQL is a stranger's, so it goes through the guard."""
+"""Queries of constraints. Their SQL is untrusted, so it runs in the guard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ QUERY_TIMEOUT_SECONDS = 30.0
 
 @contextmanager
 def guarded_queries(runs: Path) -> Iterator[QueryFunction]:
-    """Ask through the guard: one process for all constraints of a record, one thread, so that sums have the same digits."""
+    """Context manager that yields a query function of the guard.
+
+    One process runs all constraints of a record on one thread, so that sums have the same digits every time.
+    """
     from ockham.guard import Guard
 
     with Guard(runs, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_ROWS, threads=1) as guard:

@@ -1,4 +1,4 @@
-"""One record, read from one file: bytes -> text -> front matter and body. Whatever is wrong becomes a finding."""
+"""One record, parsed from one file: bytes, text, front matter and body. Every problem becomes a finding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEY = re.compile(r"[a-z_]+\s*:")
 
 @dataclass(slots=True)
 class DecisionRecord:
-    """A record and what was found in it. `display_path` is how messages name the file."""
+    """A record with its findings. `display_path` is its name in messages."""
 
     file: Path
     display_path: str
@@ -35,7 +35,7 @@ class DecisionRecord:
 
     @property
     def number(self) -> int | None:
-        """The number in the file's name; None where it has none."""
+        """Number in the file name, None if it has none."""
         match = NAME.fullmatch(self.file.name)
         return int(match["number"]) if match else None
 
@@ -53,7 +53,7 @@ class DecisionRecord:
         constraint: str = "",
         weight: Severity | None = None,
     ) -> None:
-        """Note a finding; `weight` takes the place of the one that the table gives."""
+        """Add a finding. `weight` replaces the severity of the table."""
         assert code in CODES
         weighs = weight or severity(code, self.claims.status)
         self.findings.append(
@@ -63,14 +63,14 @@ class DecisionRecord:
     def add_finding_at(
         self, code: str, message: str, path: KeyPath, constraint: str = "", weight: Severity | None = None
     ) -> None:
-        """Note a finding at a key of the front matter, or at the nearest thing around it that is there."""
+        """Add a finding at a key of the front matter, or at its nearest existing parent."""
         place = self.front.place(path) if self.front is not None else None
         line, column = (place.line, place.column) if place else (1, 1)
         self.add_finding(code, message, line, column, constraint, weight)
 
 
 def read_record(file: Path, shown: str | None = None) -> DecisionRecord:
-    """Read a file. It never raises for what the file holds."""
+    """Read a file. Its content never raises an exception."""
     record = DecisionRecord(file, shown or str(file))
     data = _bytes(record)
     if data is None:
@@ -83,7 +83,7 @@ def read_record(file: Path, shown: str | None = None) -> DecisionRecord:
 
 
 def _bytes(record: DecisionRecord) -> bytes | None:
-    """The file's bytes, if it is an ordinary file of a fitting size: a pipe or a link is never opened."""
+    """Return the bytes of a regular file of an accepted size. A pipe or a link is never opened."""
     try:
         descriptor = os.open(record.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -120,7 +120,7 @@ def _text(record: DecisionRecord, data: bytes) -> str | None:
 
 
 def parse(record: DecisionRecord, text: str) -> None:
-    """Fill a record from its text; what cannot be read is left out and noted."""
+    """Fill a record from its text. Unreadable parts are omitted and reported."""
     record.lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     close = _closing(record.lines)
     if close is None:
@@ -146,12 +146,12 @@ def parse(record: DecisionRecord, text: str) -> None:
 
 
 def is_string_field(path: KeyPath) -> bool:
-    """Whether a value is text whatever it looks like: the decision 019e1234 is no number."""
+    """Return True if a value is always text: the decision 019e1234 is not a number."""
     return path[:1] == ("evidence",) and (path[-1] in {"run", "root"} or "decisions" in path)
 
 
 def _second_front_matter(lines: list[str], close: int) -> int | None:
-    """The index of a `---` right behind the front matter that a key follows."""
+    """Return the index of a `---` directly after the front matter that is followed by a key."""
     following = next((i for i in range(close + 1, len(lines)) if lines[i].strip()), None)
     if following is None or lines[following].rstrip() != "---" or following + 1 == len(lines):
         return None
@@ -159,7 +159,7 @@ def _second_front_matter(lines: list[str], close: int) -> int | None:
 
 
 def _closing(lines: list[str]) -> int | None:
-    """The index of the line that closes the front matter."""
+    """Return the index of the line that closes the front matter."""
     if lines[0].rstrip() != "---":
         return None
     return next((i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)

@@ -1,4 +1,4 @@
-"""What a record claims, as typed values. What is missing or of the wrong type is left out: lint reports it."""
+"""Data of a record as typed values. Missing values and wrong types are omitted; lint reports them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # it becom
 
 
 class Constraint(NamedTuple):
-    """One constraint; `position` is its place in the list."""
+    """One constraint. `position` is its index in the list."""
 
     position: int
     id: str
@@ -27,12 +27,12 @@ class Constraint(NamedTuple):
 
     @property
     def claim(self) -> str:
-        """`< 10 ms`."""
+        """The claimed limit, such as `< 10 ms`."""
         return f"{self.op} {self.threshold:g} {self.unit}".rstrip()
 
 
 class EvidenceSide(NamedTuple):
-    """One side of the evidence: a run, pinned at a place of one of its logs."""
+    """One side of the evidence: a run, pinned at a position of one of its logs."""
 
     name: str
     run: str
@@ -44,7 +44,7 @@ class EvidenceSide(NamedTuple):
 
 
 class Waiver(NamedTuple):
-    """A constraint that may fail until a day."""
+    """A constraint that may fail until a date."""
 
     position: int
     constraint: str
@@ -52,7 +52,7 @@ class Waiver(NamedTuple):
 
 
 class RecordData(NamedTuple):
-    """A whole front matter."""
+    """Data of a complete front matter."""
 
     id: str = ""
     title: str = ""
@@ -75,12 +75,12 @@ class RecordData(NamedTuple):
 
     @property
     def sides(self) -> tuple[EvidenceSide, ...]:
-        """Baseline and candidate, those that there are."""
+        """Baseline and candidate, if present."""
         return tuple(side for side in (self.baseline, self.candidate) if side is not None)
 
 
 def parse_record_data(values: Any) -> RecordData:
-    """The claims in a front matter, however broken it is."""
+    """Return the data of a front matter, valid or not."""
     front = values if isinstance(values, Mapping) else {}
     evidence = _mapping(front, "evidence")
     outcome = _mapping(front, "outcome")
@@ -169,7 +169,7 @@ def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _number(values: Mapping[str, Any], key: str) -> float | None:
-    """A number as a double; None where it is none, or too large for one."""
+    """Return a number as a float. None if it is not a number, or too large."""
     value = values.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -1,4 +1,4 @@
-"""Rules over one record that need no log: body, constraints, outcome, life cycle."""
+"""Rules of one record that need no log: body, constraints, outcome, life cycle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERDICTS_BY_STATUS = {"accepted": ("KEEP", None), "rejected": ("REVERT", "INCONC
 
 
 def check_record(record: DecisionRecord, today: dt.date) -> None:
-    """Note what is wrong in one record. The rules for what was not read are passed over."""
+    """Add the findings of one record. Rules about unreadable parts are skipped."""
     _name(record)
     if record.body is not None:
         _sections(record, record.body)
@@ -73,7 +73,7 @@ def _sections(record: DecisionRecord, body: Body) -> None:
 
 
 def heading_text(record: DecisionRecord) -> str:
-    """What the first heading says."""
+    """Return the text of the first heading."""
     return f"{record.claims.id}: {record.claims.title}"
 
 
@@ -120,7 +120,7 @@ def _outcome_line(record: DecisionRecord, body: Body) -> None:
 
 
 def delta_digits(record: DecisionRecord) -> str | None:
-    """The OQ delta as the front matter writes it; None for null."""
+    """Return the OQ delta as written in the front matter. None for null."""
     if record.claims.oq_delta is None or record.front is None:
         return None
     return record.front.place(("outcome", "oq_delta")).text
@@ -233,7 +233,7 @@ def _lock(record: DecisionRecord) -> None:
 
 
 def parse_date(text: str) -> dt.date | None:
-    """A day; None where there is none, or no such day."""
+    """Return a date. None if it is missing or not a valid date."""
     try:
         return dt.date.fromisoformat(text) if len(text) == 10 else None
     except ValueError:

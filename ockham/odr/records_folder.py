@@ -1,4 +1,4 @@
-"""The folder of records: which files are records, the next number, and writing a file whole or not at all."""
+"""Folder of records: its files, the next number, and atomic writing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _NO_RECORD = frozenset({"readme.md", "index.md"})
 
 
 def record_files(folder: Path) -> list[Path]:
-    """All files of a folder that are records or should be: `*.md`, but for the index and hidden files.
+    """Return all record files of a folder: `*.md` without the index and hidden files.
 
     Raises:
-        UnverifiableError: if there is no such folder, or it can't be read.
+        UnverifiableError: If the folder does not exist or cannot be read.
 
     """
     try:
@@ -40,21 +40,21 @@ def record_files(folder: Path) -> list[Path]:
 
 
 def read_folder(folder: Path) -> list[DecisionRecord]:
-    """All records of a folder, in order of their names."""
+    """Return all records of a folder in order of their names."""
     return [read_record(file, printable(file)) for file in record_files(folder)]
 
 
 def printable(file: Path) -> str:
-    """A path as text that can be written to any UTF-8 stream, on one line."""
+    """Return a path as one line of text that any UTF-8 stream accepts."""
     text = os.fspath(file).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def next_number(numbers: Iterable[int]) -> int:
-    """The number after the highest.
+    """Return the number after the highest.
 
     Raises:
-        BadInputError: if 9999 is taken.
+        BadInputError: If 9999 is in use.
 
     """
     number = max(numbers, default=0) + 1

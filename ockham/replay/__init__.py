@@ -1,1 +1,1 @@
-"""The same contexts again: under the same policy as a proof, under another policy as a question."""
+"""Replay of recorded contexts: under the same policy to verify a run, under another policy for a what-if result."""

@@ -1,4 +1,4 @@
-"""Attesting: what a replay found goes, signed, into the ledger beside the runs; the run itself is not touched."""
+"""Attestation: appends the result of a replay, signed, to the ledger. The run is not changed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ockham.replay.runner import ReplayReport
 
 
 def attest(folder: RunFolder, report: ReplayReport) -> str:
-    """Write a `replay.attested` event into `_ledger`, as a log of its own; returns its event ID.
+    """Append a `replay.attested` event to `_ledger` as a log of its own. Return its event ID.
 
     Args:
-        folder: the run that was replayed.
-        report: what was found, identical or not.
+        folder: The replayed run.
+        report: Result of the replay, identical or not.
 
     Raises:
-        LogError: if the ledger can't be written.
+        LogError: If the ledger cannot be written.
 
     """
     sizes = []

@@ -1,4 +1,4 @@
-"""A log cut at its key frames: each stretch can be replayed by itself, and in any process."""
+"""A log split into chunks at its key frames. Each chunk can be replayed alone and in any process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class ByteRange(NamedTuple):
 
 @dataclass(slots=True)
 class Chunk:
-    """From one key frame to the next, both included: what is compared at the end is where the next one begins."""
+    """The lines from one key frame up to and including the next.
+
+    The last one is compared with the replayed state.
+    """
 
     attempt: int
     rank: int
@@ -31,7 +34,7 @@ class Chunk:
     spans: list[ByteRange] = field(default_factory=list)
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of the stretch."""
+        """Yield the lines of the chunk."""
         for span in self.spans:
             with open_regular_file(span.segment) as file:
                 file.seek(span.start)
@@ -40,14 +43,14 @@ class Chunk:
 
 @dataclass(slots=True)
 class LogChunks:
-    """What one log holds for a replay.
+    """Chunks of one log.
 
     Attributes:
-        revision: the policy that this attempt is under.
-        loaded: data of its `policy.loaded`.
-        frames: its key frames, the states included.
-        events: whole lines.
-        size: bytes of them.
+        revision: Policy revision of this attempt.
+        loaded: Data of its `policy.loaded`.
+        frames: Its key frames with their states.
+        events: Number of complete lines.
+        size: Number of their bytes.
 
     """
 
@@ -62,10 +65,10 @@ class LogChunks:
 
 
 def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
-    """Find policy and key frames of one log; lines of other kinds are not parsed.
+    """Find policy and key frames of one log. Other lines are not parsed.
 
     Raises:
-        UnverifiableError: if the log can't be read or names no policy.
+        UnverifiableError: If the log cannot be read or names no policy.
 
     """
     found = LogChunks(attempt, rank)
@@ -101,7 +104,7 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
 
 
 def _find_lines(words: bytes, content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Whole lines that hold these words, and where they begin: one search in C, not one for each line."""
+    """Yield complete lines that contain these bytes, and their positions, with one search per match."""
     end = 0
     while (hit := content.find(words, end)) >= 0:
         begin, end = content.rfind(b"\n", 0, hit) + 1, content.find(b"\n", hit)

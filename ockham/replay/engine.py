@@ -1,8 +1,8 @@
-"""One stretch of a log, derived again from its key frame and compared to the last bit.
+"""Replay of one chunk of a log from its key frame, compared bit for bit.
 
-A decision is compared as the JSON that the log holds: shortest round-trip doubles differ exactly where their bits
-do. State is compared at every key frame, so that a plugin that keeps something hidden is caught at the first
-decision or frame where it shows.
+A decision is compared as the JSON in the log: shortest round-trip doubles differ exactly if their bits
+differ. State is compared at every key frame, so a plugin with hidden state is found at the first decision or
+frame that it affects.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_DIFFERENCES = 20
 
 @dataclass(slots=True)
 class Difference:
-    """One thing that came out otherwise; `recorded` and `replayed` are JSON text."""
+    """One difference. `recorded` and `replayed` are JSON text."""
 
     iter_num: int
     sequence: int
@@ -50,16 +50,17 @@ class Difference:
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What a replay found over a stretch of a log.
+    """Result of the replay of a chunk.
 
     Attributes:
-        contexts: hooks that were run again.
-        decisions: decisions that were derived again.
-        identical: those of them that came out the same to the last bit.
-        taken: decisions of third-party code that was not run, taken as recorded.
-        unended: decisions of a batch that never ended (a crash, a plugin that raised): nothing to derive them from.
-        frames: key frames whose state was compared.
-        found: how many differences there are; `differences` keeps the first ones.
+        contexts: Hooks that were run again.
+        decisions: Decisions that were recomputed.
+        identical: Recomputed decisions that are equal bit for bit.
+        not_replayed: Decisions of third-party code that was not run. They are used as recorded.
+        unfinished: Decisions of a batch that never ended (a crash, a plugin that raised). They cannot be
+            recomputed.
+        frames: Key frames whose state was compared.
+        found: Number of differences. `differences` contains the first ones.
 
     """
 
@@ -75,7 +76,7 @@ class ReplayResult:
     def add_difference(
         self, iter_num: int, sequence: int, plugin: str, name: str, recorded: Any, replayed: Any
     ) -> None:
-        """Note a difference."""
+        """Add a difference."""
         self.found += 1
         if len(self.differences) < MAX_DIFFERENCES:
             self.differences.append(
@@ -88,16 +89,16 @@ class ReplayResult:
 def replay_chunk(
     items: Iterable[Item], plugins: list[OccamPlugin], revision: str, *, fresh_start: bool = True
 ) -> ReplayResult:
-    """Replay frames and steps with fresh plugins.
+    """Replay frames and steps with new plugins.
 
     Args:
-        items: a stretch that begins with a key frame that stands before a batch.
-        plugins: as `plugins_of` builds them.
-        revision: the policy revision that every step must name.
-        fresh_start: whether the state at the start of the run must be that of fresh plugins.
+        items: A chunk that starts with a key frame before a batch.
+        plugins: Plugins created by `build_plugins`.
+        revision: Policy revision that every step must name.
+        fresh_start: True if the state at the start of the run must be that of new plugins.
 
     Raises:
-        UnverifiableError: if the stretch begins otherwise.
+        UnverifiableError: If the chunk starts differently.
 
     """
     return _Replay(plugins, revision).run(items, fresh_start=fresh_start)

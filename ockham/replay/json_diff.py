@@ -1,4 +1,4 @@
-"""Comparing JSON values to the last bit: shortest round-trip doubles differ exactly where their bits do."""
+"""Comparison of JSON values bit for bit: shortest round-trip doubles differ exactly if their bits differ."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import orjson
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """SHA-256 of a lossless state as the log writes it: sorted keys, no spaces."""
+    """Return the SHA-256 of a state as the log writes it: sorted keys, no spaces."""
     return hashlib.sha256(orjson.dumps(state, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def float_bits(values: tuple[Any, ...]) -> bytes:
-    """Numbers, booleans and None as bytes in which each double stands as its own IEEE-754 bits."""
+    """Return numbers, booleans and None as bytes, with each float as its IEEE-754 bits."""
     return marshal.dumps(values, 2)  # version 2 shares no object, so equal bits are equal bytes
 
 
 def canonical_json(value: Any) -> str:
-    """A value as JSON text with sorted keys."""
+    """Return a value as JSON text with sorted keys."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def json_equal(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same to the last bit, in whatever order their keys stand."""
+    """Return True if two JSON values are equal bit for bit, in any order of keys."""
     return canonical_json(one) == canonical_json(other)
 
 
 def json_diff(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The innermost places where two JSON values differ, as `changes.0.after`."""
+    """Yield the innermost paths at which two JSON values differ, such as `changes.0.after`."""
     if json_equal(old, new):
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -1,4 +1,4 @@
-"""The log as replay reads it: key frames, and steps (what one hook was given, and what was decided)."""
+"""Reader of a log for replay: key frames, and steps (inputs of a hook and its decisions)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START_TRIGGERS = (
 
 @dataclass(slots=True)
 class KeyFrame:
-    """A key frame: the state of every plugin, in lossless JSON."""
+    """A key frame: the state of every plugin in lossless JSON."""
 
     sequence: int
     iter_num: int
@@ -36,10 +36,10 @@ class KeyFrame:
 
 
 class RecordedDecision:
-    """A recorded decision: its sequence, and `judged`, the bytes that say what was decided.
+    """A recorded decision: its sequence number, and `judged`, the bytes that contain the decision.
 
-    Nearly every replayed decision has these very bytes; only the others are parsed. A line that the writer did not
-    write so (another order of keys, something in `ext`) has no `judged` and is compared value by value.
+    Nearly every replayed decision has the same bytes; only the others are parsed. A line in another form (key
+    order, content in `ext`) has no `judged` and is compared value by value.
     """
 
     __slots__ = ("_data", "judged", "line", "sequence")
@@ -51,7 +51,9 @@ class RecordedDecision:
     def data(self) -> dict[str, Any]:
         """The event's `data`.
 
-        Raises UnverifiableError where the line is no JSON.
+        Raises:
+            UnverifiableError: If the line is not JSON.
+
         """
         if self._data is None:
             try:
@@ -73,10 +75,10 @@ _DECISION_PREFIX = re.compile(
 
 @dataclass(slots=True)
 class Step:
-    """One `context.recorded` with the decisions that belong to it, in order.
+    """One `context.recorded` with its decisions in order.
 
-    `orphans` are decisions that stand before it and belong to a batch whose context was never recorded; `trigger`
-    says why there was an evaluation (`SCHEDULE`, `CONSOLIDATION`, `USER`), and is empty elsewhere.
+    `orphans` are preceding decisions of a batch whose context was never recorded. `trigger` is the reason of
+    an evaluation (`SCHEDULE`, `CONSOLIDATION`, `USER`) and empty otherwise.
     """
 
     sequence: int
@@ -90,7 +92,7 @@ class Step:
 
 @dataclass(slots=True)
 class UnfinishedBatch:
-    """Decisions at the end of a log that no context follows: the process died in that batch, or a plugin raised."""
+    """Decisions at the end of a log without a context: the process died in that batch, or a plugin raised."""
 
     decisions: list[RecordedDecision]
 
@@ -99,10 +101,10 @@ Item = KeyFrame | Step | UnfinishedBatch
 
 
 def iter_records(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
-    """Frames and steps of one log, or of a stretch of it, in order.
+    """Yield frames and steps of a log, or of a chunk of it, in order.
 
     Raises:
-        UnverifiableError: if a line, or a blob that it names, can't be read.
+        UnverifiableError: If a line, or a blob that it names, cannot be read.
 
     """
     pending: list[RecordedDecision] = []
@@ -133,7 +135,7 @@ def iter_records(folder: RunFolder, lines: Iterable[bytes]) -> Iterator[Item]:
 
 
 def build_context(step: Step) -> OccamContext:
-    """The context exactly as the first hook of the step was given it."""
+    """Return the context exactly as the first hook of the step received it."""
     given: dict[str, Any] = dict(step.data["given"])
     custom = from_json_value(given.pop("custom", {}))
     if not _exact(given):
@@ -145,12 +147,12 @@ def build_context(step: Step) -> OccamContext:
 
 
 def _exact(values: Mapping[str, Any]) -> bool:
-    """Whether each is of its field's own type: no string for NaN, no list, null, or nothing of ours."""
+    """Return True if each value has the type of its field: no string for NaN, list, null or unknown name."""
     return list(map(type, values.values())) == list(map(PYTHON_TYPES.get, values))
 
 
 def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping[str, Value]) -> OccamContext:
-    """Run the hooks of a step; `shadow` is what the batch before it left for plugins in shadow."""
+    """Run the hooks of a step. `shadow` contains the shadow knobs after the previous batch."""
     if step.hook == "batch":
         chain.on_batch_start(ctx)
         measure(ctx, step)
@@ -160,7 +162,7 @@ def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping
 
 
 def measure(ctx: OccamContext, step: Step, *exclude: str) -> None:
-    """Set the gauges as `on_batch_end` was given them, except those named."""
+    """Set the gauges that `on_batch_end` received, except the named ones."""
     measured = step.data["measured"]
     if not exclude and _GAUGES.issuperset(measured) and _exact(measured):
         ctx.set_knobs(measured)
@@ -175,7 +177,7 @@ def measure(ctx: OccamContext, step: Step, *exclude: str) -> None:
 
 
 def knobs_after_chain(step: Step, given: tuple[Value, ...]) -> tuple[Value, ...]:
-    """All knobs in order as the record says that the chain left them; `given` are those that it was given."""
+    """Return all knobs in order as recorded after the chain. `given` contains the knobs before it."""
     left = step.data["left"]
     if not left:
         return given
@@ -185,7 +187,7 @@ def knobs_after_chain(step: Step, given: tuple[Value, ...]) -> tuple[Value, ...]
 
 
 def parse_key_frame(folder: RunFolder, data: Mapping[str, Any]) -> KeyFrame:
-    """A key frame with its state, from the line or from its blob."""
+    """Return a key frame with its state, from the line or from its blob."""
     state = data["state"]
     if state is None:
         state = decode_line(read_regular_file(folder.blob(data["state_sha256"])))
@@ -197,7 +199,7 @@ def parse_key_frame(folder: RunFolder, data: Mapping[str, Any]) -> KeyFrame:
 
 
 def parse_field(name: str, value: Any) -> Value:
-    """A context field's value back from lossless JSON."""
+    """Return a context field's value from lossless JSON."""
     kind = FIELDS_BY_NAME[name].kind
     if kind == "float":
         return value if value is None else float(NONFINITE[value] if isinstance(value, str) else value)

@@ -1,4 +1,4 @@
-"""The plugins that a replay runs: fresh ones, and stand-ins for third-party code that may not be imported."""
+"""Plugins of a replay: new ones, and playback plugins for third-party code that must not be imported."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ from ockham.replay.log_reader import parse_field
 
 
 class PlaybackPlugin(OccamPlugin):
-    """Turns the knobs as the log says that the third party's plugin did; `recorded_decisions` are its decisions in this step."""
+    """Sets the knobs as the log records for a third-party plugin.
+
+    `recorded_decisions` are those of this step.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.recorded_decisions: list[dict[str, Any]] = []
 
     def on_batch_start(self, ctx: OccamContext) -> None:
-        """What it did at the start of this batch."""
+        """Play back the decisions at the start of this batch."""
         self._play_back(ctx, "on_batch_start")
 
     def on_batch_end(self, ctx: OccamContext) -> None:
-        """What it did at the end of this batch."""
+        """Play back the decisions at the end of this batch."""
         self._play_back(ctx, "on_batch_end")
 
     def on_evaluate(self, ctx: OccamContext) -> None:
-        """What it did at this evaluation."""
+        """Play back the decisions at this evaluation."""
         self._play_back(ctx, "on_evaluate")
 
     def on_consolidate(self, ctx: OccamContext) -> None:
-        """What it did at this consolidation."""
+        """Play back the decisions at this consolidation."""
         self._play_back(ctx, "on_consolidate")
 
     def _play_back(self, ctx: OccamContext, hook: str) -> None:
@@ -50,17 +53,17 @@ class PlaybackPlugin(OccamPlugin):
 
 
 def third_party_plugins(policy: Policy) -> dict[str, str]:
-    """Plugins of a policy that are not ours: name -> where their class is said to be."""
+    """Return the third-party plugins of a policy: name -> import path of the class."""
     return {
         entry["name"]: entry["use"] for entry in policy.content["plugins"] if entry["use"] not in BUILT_IN
     }
 
 
 def build_plugins(policy: Policy, *, trust: bool) -> list[OccamPlugin]:
-    """Fresh plugins in the order of the chain; without `trust`, stand-ins for those that are not ours.
+    """Return new plugins in the order of the chain. Without `trust`, third-party plugins are played back.
 
     Raises:
-        PolicyError: if a class can't be had.
+        PolicyError: If a class cannot be used.
 
     """
     content = policy.content

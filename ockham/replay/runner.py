@@ -1,4 +1,4 @@
-"""Replay of a whole run: every attempt, every rank, every stretch, by as many processes as there are cores."""
+"""Replay of a complete run: every attempt, rank and chunk, by up to one process per core."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIN_BYTES_FOR_WORKERS = 20_000_000  # bytes of log; below, starting processes co
 
 @dataclass(slots=True)
 class LogReplay:
-    """What replay found in one log; `code` says of each plugin which code decided then, and which does now."""
+    """Replay result of one log. `code` contains the recorded and the present code digest of each plugin."""
 
     attempt: int
     rank: int
@@ -38,7 +38,7 @@ class LogReplay:
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What replay found in a run; seconds of wall time, and the processes that took part."""
+    """Replay result of a run, with wall time in seconds and the number of processes."""
 
     run_id: str
     logs: list[LogReplay]
@@ -46,21 +46,21 @@ class ReplayReport:
     processes: int = 1
 
     def total(self, name: str) -> int:
-        """A count of `Proof` over all logs."""
+        """Return the sum of a count of `ReplayResult` over all logs."""
         return sum(getattr(log.proof, name) for log in self.logs)
 
     @property
     def identical(self) -> bool:
-        """Whether nothing came out otherwise."""
+        """True if there is no difference."""
         return self.total("found") == 0
 
     @property
     def differences(self) -> list[tuple[LogReplay, Difference]]:
-        """The first differences, in order."""
+        """The first differences in order."""
         return [(log, one) for log in self.logs for one in log.proof.differences][:MAX_DIFFERENCES]
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """Return the report as JSON values."""
         counts = ("contexts", "decisions", "identical", "not_replayed", "unfinished", "frames", "found")
         return {
             "run_id": self.run_id,
@@ -95,20 +95,20 @@ def replay_run(
     iteration: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> ReplayReport:
-    """Derive every decision of a run again.
+    """Recompute every decision of a run.
 
     Args:
-        folder: the run; nothing in it is written.
-        trust: import third-party plugins and replay them too.
-        processes: at most so many; None: one for each core, where the log is big enough.
-        iteration: only the stretch between two key frames that holds this one.
-        progress: told stretches done and stretches in all.
+        folder: The run. Nothing in it is written.
+        trust: Import third-party plugins and replay them too.
+        processes: Maximum number of processes. None uses one per core if the log is large enough.
+        iteration: Replay only the chunk that contains this iteration. None replays all.
+        progress: Called with the number of finished chunks and of all chunks.
 
     Raises:
-        RunError: if there is no such run.
-        BadInputError: if it has no such iteration.
-        UnverifiableError: if log, policy or key frames are missing or unreadable.
-        PolicyError: if a trusted plugin can't be had.
+        RunError: If the run does not exist.
+        BadInputError: If the run has no such iteration.
+        UnverifiableError: If log, policy or key frames are missing or unreadable.
+        PolicyError: If a trusted plugin cannot be used.
 
     """
     began = time.monotonic()
@@ -161,7 +161,7 @@ def _tasks(
 
 
 def _policy(folder: RunFolder, found: LogChunks, proof: ReplayResult) -> Policy:
-    """The recorded policy; bytes that are not those of its revision are a difference."""
+    """Return the recorded policy. Bytes that do not match their revision are a difference."""
     path = folder.policy(found.revision)
     try:
         canonical = read_regular_file(path)
@@ -177,7 +177,7 @@ def _policy(folder: RunFolder, found: LogChunks, proof: ReplayResult) -> Policy:
 
 
 def _code(policy: Policy, found: LogChunks, *, trust: bool) -> dict[str, dict[str, Any]]:
-    """For each plugin: where it comes from, the digest of its code then and now (None: not imported)."""
+    """Return for each plugin its origin and the recorded and present digest of its code (None: not imported)."""
     foreign = third_party_plugins(policy)
     sources = found.loaded.get("plugins")
     listed = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
@@ -206,7 +206,7 @@ def _proofs(tasks: list[_Task], processes: int) -> Iterator[ReplayResult]:
 
 
 def _prove(task: _Task) -> ReplayResult:
-    """One stretch; a single one of trusted code twice, since what a class or module remembers shows the second time."""
+    """Replay one chunk. A single chunk of trusted code runs twice, to find state in a class or module."""
     if not task.replay_twice:
         return _prove_once(task)
     return max(_prove_once(task), _prove_once(task), key=lambda proof: proof.found)
@@ -226,7 +226,7 @@ def _merge_result(whole: ReplayResult, part: ReplayResult) -> None:
 
 
 def _compare_attempts(maps: list[LogChunks], logs: list[LogReplay]) -> None:
-    """What a resume took up must be what an earlier attempt, under the same policy, left at that iteration."""
+    """Compare the state at a resume with the state of an earlier attempt under the same policy at that iteration."""
     left: dict[tuple[int, int], tuple[str, KeyFrame]] = {}
     for found, log in zip(maps, logs, strict=True):
         for frame in found.frames:

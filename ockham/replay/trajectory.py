@@ -1,4 +1,4 @@
-"""The path that a run took: its contexts in order, without the tails that a resume left behind."""
+"""Trajectory of a run: its contexts in order, without the parts that a resume superseded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ockham.replay.playback import build_plugins
 
 @dataclass(slots=True)
 class AttemptTrajectory:
-    """One attempt as far as it counts: its policy, the knobs that every batch started at, its steps."""
+    """The part of one attempt that is not superseded: its policy, initial knobs of a batch, and steps."""
 
     policy: Policy
     hyperparameters: dict[str, Any]
@@ -32,12 +32,12 @@ class AttemptTrajectory:
 
 
 def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]:
-    """The legs of a run, in order; each ends where a later attempt went back to.
+    """Return the trajectory of a run by attempt. Each part ends where a later attempt resumed.
 
     Raises:
-        RunError: if there is no such run.
-        UnverifiableError: if log or policy can't be read, or nothing was recorded.
-        PolicyError: if the recorded policy is none.
+        RunError: If the run does not exist.
+        UnverifiableError: If log or policy cannot be read, or nothing was recorded.
+        PolicyError: If the recorded policy is not a policy.
 
     """
     folder.require_exists()
@@ -54,7 +54,7 @@ def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]
 
 
 def backward_over_forward(legs: list[AttemptTrajectory]) -> float | None:
-    """b: median cost of backward and optimizer over that of the forward, from the run's own stage times."""
+    """Return b: median cost of backward and optimizer divided by that of the forward, from the stage times."""
     batches = [step.data for leg in legs for step in leg.steps if step.hook == "batch"]
     forward = [data["seconds"].get("forward", 0.0) for data in batches]
     backward = [_backward(data["seconds"]) for data in batches if _updated(data)]
@@ -97,7 +97,7 @@ def _load_attempt(
 
 
 def _require_readable(folder: RunFolder, step: Step) -> Step:
-    """The step itself, if all its values are of the kinds that its fields have."""
+    """Return the step if all its values have the types of their fields."""
     data = step.data
     try:
         build_context(step)

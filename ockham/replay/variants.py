@@ -1,4 +1,4 @@
-"""Policies to ask about: presets and files, the recorded one with settings on top, and sweeps of one setting."""
+"""Policies of a what-if analysis: presets, files, the recorded one with overrides, and sweeps of one setting."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ MAX_POLICIES = 200
 def expand_variants(
     recorded: Policy, policies: Sequence[str], settings: Sequence[str], *, trust: bool = False
 ) -> list[tuple[str, Policy]]:
-    """Each policy under each combination of settings, with a label.
+    """Return each policy under each combination of settings, with a label.
 
     Args:
-        recorded: what the run was under; settings go on it where no policy is named.
-        policies: presets by name and policy files by path.
-        settings: `gate.target=0.3`, or a range: `gate.target=0.1..0.9` for nine values, `=0.3..0.9:7` for seven.
-        trust: import third-party plugins of the recorded policy, to check their settings.
+        recorded: Policy of the run. Settings apply to it if no policy is named.
+        policies: Names of presets and paths of policy files.
+        settings: `gate.target=0.3`, or a range: `gate.target=0.1..0.9` for nine values, `=0.3..0.9:7` for
+            seven.
+        trust: Import third-party plugins of the recorded policy to check their settings.
 
     Raises:
-        BadInputError: if nothing is asked, or too much.
-        PolicyError: if a policy or setting can't be used.
+        BadInputError: If nothing or too much is requested.
+        PolicyError: If a policy or setting cannot be used.
 
     """
     if not policies and not settings:
@@ -52,10 +53,10 @@ def expand_variants(
 
 
 def expand_range(setting: str) -> list[str]:
-    """`gate.target=0.1..0.9` as nine settings; anything else as itself.
+    """Return `gate.target=0.1..0.9` as nine settings, and any other setting unchanged.
 
     Raises:
-        BadInputError: if a range has no numbers for ends, or values are listed by commas.
+        BadInputError: If the ends of a range are not numbers, or values are separated by commas.
 
     """
     key, _, text = setting.partition("=")
@@ -87,11 +88,11 @@ def _reject_list(setting: str, key: str, text: str) -> None:
 
 
 def override_policy(policy: Policy, settings: Sequence[str], *, trust: bool = False) -> Policy:
-    """A recorded policy with settings such as `gate.target=0.3` put on it.
+    """Return a recorded policy with overrides such as `gate.target=0.3`.
 
     Raises:
-        PolicyError: if it has no such plugin or setting, the value has the wrong type, or the plugin is third-party code and
-            not trusted.
+        PolicyError: If the plugin or setting does not exist, the value has the wrong type, or the plugin is
+            untrusted third-party code.
 
     """
     content = policy.content

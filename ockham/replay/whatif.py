@@ -1,8 +1,8 @@
-"""What if: another policy over the contexts that a run recorded, honest about what it cannot know.
+"""What-if analysis: another policy over the recorded contexts of a run.
 
-Until the other policy first does something else to the weights, its decisions are exact: the same contexts would have
-come. From there on (`exact` is false) it judges losses and drifts of a model that it would not have trained: those
-rows say what it would do to such a run, not what its own run would have been. A rerun says that.
+Until the other policy first changes the weights differently, its decisions are exact, because the contexts
+would be the same. After that (`exact` is false) it evaluates losses and drifts of a model that it would not
+have trained. Those rows show its decisions on the recorded run, not on its own run. A rerun shows those.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ COUNTED = ("updates", "update_rate")
 
 
 def whatif(legs: list[AttemptTrajectory], policy: Policy, label: str, *, trust: bool = False) -> WhatIfResult:
-    """Ask what `policy` would have decided on the contexts of a run.
+    """Return the decisions of `policy` on the contexts of a run.
 
     Raises:
-        PolicyError: if a plugin of it can't be had.
-        PluginError: if a plugin of it raises.
+        PolicyError: If a plugin of it cannot be used.
+        PluginError: If a plugin of it raises.
 
     """
     return _WhatIfReplay(legs, policy, label, trust=trust).run()
@@ -49,7 +49,7 @@ class _WhatIfReplay:
         self.evaluated = True
 
     def run(self) -> WhatIfResult:
-        """Run the chain over every leg."""
+        """Run the chain over all attempts."""
         for leg in self.legs:
             unmeasured = self._unmeasured(leg)
             for step in leg.steps:
@@ -125,7 +125,7 @@ class _WhatIfReplay:
             answer.halted_iter = step.iter_num
 
     def _rebase_knobs(self, leg: AttemptTrajectory, ctx: OccamContext) -> dict[str, Value]:
-        """Knobs that started where the recorded policy put them start where this one does."""
+        """Return knobs with the recorded policy's base values replaced by those of this policy."""
         knobs: dict[str, Value] = {}
         for name in {*leg.base, *self.base}:
             given, old = getattr(ctx, name), leg.base.get(name, FIELDS_BY_NAME[name].default)
@@ -148,7 +148,7 @@ class _WhatIfReplay:
     def _divergence_cause(
         self, leg: AttemptTrajectory, ctx: OccamContext, recorded: Mapping[str, Value]
     ) -> str:
-        """The knob by which the weights would come out otherwise; empty where they would not."""
+        """Return the knob that would change the weights differently. Empty if there is none."""
         for name in ("updated", "rollback", "halt", "consolidating"):
             if getattr(ctx, name) != recorded[name]:
                 return name
@@ -170,7 +170,10 @@ class _WhatIfReplay:
         return ""
 
     def _unmeasured(self, leg: AttemptTrajectory) -> str:
-        """A gauge that this policy wants and the recorded one did not measure so often; empty if there is none."""
+        """Return a gauge that this policy requires more often than it was measured.
+
+        Empty if there is none.
+        """
         then, now = leg.hyperparameters["evaluations"], self.parameters["evaluations"]
         if then != now:
             self._note(

@@ -1,4 +1,4 @@
-"""The answer to "what if": counts, the place where the trajectories part, and a row for each batch."""
+"""Result of a what-if analysis: counts, the point of divergence, and a row per batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ockham.policy import Policy
 
 
 class WhatIfRow(NamedTuple):
-    """One batch under the other policy, beside what was recorded; `exact`: on the recorded trajectory."""
+    """One batch under the other policy and as recorded. `exact` is True before the divergence."""
 
     iter_num: int
     micro_step: int
@@ -24,17 +24,18 @@ class WhatIfRow(NamedTuple):
 
 @dataclass(slots=True)
 class WhatIfResult:
-    """What another policy would have decided.
+    """Decisions of another policy.
 
     Attributes:
-        diverged_iter: first iteration at which it would have changed the weights otherwise; None: never.
-        diverged_by: the knob that did, or what was not measured.
-        exact_batches: batches before that: their verdicts are certain.
-        transitions: `UPDATE>SKIP` and the like -> batches.
+        diverged_iter: First iteration at which it would have changed the weights differently. None means
+            never.
+        diverged_by: Knob that differed, or measurement that is missing.
+        exact_batches: Batches before that. Their verdicts are certain.
+        transitions: `UPDATE>SKIP` and similar -> number of batches.
         backward_over_forward: b of the recorded run.
-        unanswered: consolidations that it asked for where no validation loss was recorded.
-        halted_iter: where it would have ended the run.
-        notes: what else it cannot know, in sentences.
+        unanswered: Consolidations that it requested without a recorded validation loss.
+        halted_iter: Iteration at which it would have ended the run.
+        notes: Further limits of the result, as sentences.
 
     """
 
@@ -58,18 +59,18 @@ class WhatIfResult:
     rows: list[WhatIfRow] = field(default_factory=list)
 
     def update_rate(self, *, recorded: bool = False) -> float | None:
-        """Update rate of finite batches, under the other policy or as recorded."""
+        """Return the update rate of finite batches under the other policy, or as recorded."""
         finite = (row for row in self.rows if math.isfinite(row.task_loss))
         updated = sum((row.recorded if recorded else row.whatif) == "UPDATE" for row in finite)
         return updated / self.finite if self.finite else None
 
     def compute_saved(self, *, recorded: bool = False) -> float | None:
-        """Share of compute that skipping saves at most: (1 - u) b/(1+b), never 1 - u."""
+        """Return the estimated share of compute saved by skipping: (1 - u) b/(1+b), never 1 - u."""
         rate, b = self.update_rate(recorded=recorded), self.backward_over_forward
         return None if rate is None or b is None else (1 - rate) * b / (1 + b)
 
     def summary(self) -> dict[str, float | int | str | None]:
-        """One row: the counts, and where the certainty ends."""
+        """Return one row: the counts, and where the result stops being exact."""
         moves = {
             f"{one}_to_{other}": self.transitions[f"{one}>{other}".upper()]
             for one in ("update", "skip")

@@ -1,1 +1,4 @@
-"""Studies of whole runs: compare two, count what one saved, ablate a policy; each arm is an `ockham train` process."""
+"""Studies of complete runs: compare two, compute savings, ablate a policy.
+
+Each arm is an `ockham train` process.
+"""

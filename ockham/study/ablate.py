@@ -1,4 +1,4 @@
-"""Ablation: each arm and seed is an `ockham train` process and a run in the log; what is done is not done again."""
+"""Ablation: each arm and seed is an `ockham train` process and a run. Completed runs are not repeated."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ockham.study.training_process import is_finished, resume, train
 
 
 class AblationPlan(NamedTuple):
-    """What is ablated, and how each arm is trained.
+    """Subject of an ablation, and how each arm is trained.
 
     Attributes:
-        name: run IDs are `<name>.<arm>.s<seed>`.
-        policy: preset or policy file, with `overrides`.
-        trainer: `name=value` for the trainer.
-        arms: names; empty for all.
+        name: Run IDs are `<name>.<arm>.s<seed>`.
+        policy: Preset or policy file, with `overrides`.
+        trainer: `name=value` settings of the trainer.
+        arms: Names of arms. Empty means all.
 
     """
 
@@ -40,11 +40,11 @@ class AblationPlan(NamedTuple):
 def ablate(
     plan: AblationPlan, progress: Callable[[int, int, str], None] = lambda _done, _all, _name: None
 ) -> dict[str, list[RunData]]:
-    """Train what is not trained yet; returns the runs of each arm in order of the seeds.
+    """Train the missing runs. Return the runs of each arm in order of the seeds.
 
     Raises:
-        BadInputError: if policy, arm or name can't be used.
-        UnverifiableError: if an arm's process fails.
+        BadInputError: If policy, arm or name cannot be used.
+        UnverifiableError: If the process of an arm fails.
 
     """
     arms = build_arms(load_policy(plan.policy, plan.overrides), plan.arms)
@@ -60,7 +60,7 @@ def ablate(
 
 
 def _train_or_load(plan: AblationPlan, arm: Arm, seed: int, found: dict[str, list[RunData]]) -> RunData:
-    """The run of one arm and seed: read where it is complete, resumed where it was interrupted, else trained."""
+    """Return the run of one arm and seed: loaded if complete, resumed if interrupted, otherwise trained."""
     run_id = _run_id(plan, arm, seed)
     folder = RunFolder(plan.runs, run_id)
     if arm.after:
@@ -86,7 +86,7 @@ def _train_or_load(plan: AblationPlan, arm: Arm, seed: int, found: dict[str, lis
 
 
 def _check_same(plan: AblationPlan, seen: RunData, seed: int, arm: Arm) -> None:
-    """A run of that name that was trained otherwise must not pass for an arm of this study."""
+    """Check that an existing run of that name was trained with the settings of this arm."""
     wanted: dict[str, Any] = dict(setting.split("=", 1) for setting in plan.trainer) | {
         "seed": seed,
         **arm.trainer,

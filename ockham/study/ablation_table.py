@@ -1,4 +1,4 @@
-"""The table of an ablation: losses at equal iterations and at equal compute, paired by seed, with intervals."""
+"""Table of an ablation: losses at equal iterations and at equal compute, paired by seed, with intervals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 class AblationRow(NamedTuple):
-    """One arm; losses in nats/token, `_pm` half the width of the 95 % interval over seeds, empty for one seed.
+    """One arm.
 
-    `loss` stands at the end of its own run; `delta_vs_none` and `delta_vs_equal_compute` are that less the loss of the arms `none`
-    and `none-equal-compute`, paired by seed. `compute` in forwards, relative to always updating over the same batches.
-    `loss_at_equal_compute` is read off the arm's evaluations where the cheapest arm's compute was spent: a longer
-    schedule has not come to its end there, so `none-equal-compute` is the fair rival of gate and random skipping.
+    Losses are in nats/token. `_pm` is half the width of the 95 % interval over seeds, empty for one seed.
+
+    `loss` is the loss at the end of the run. `delta_vs_none` and `delta_vs_equal_compute` are its differences
+    to the arms `none` and `none-equal-compute`, paired by seed. `compute` is in forwards, relative to
+    updating every batch. `loss_at_equal_compute` is interpolated at the compute of the cheapest arm. A longer
+    schedule has not ended there, so compare gate and random skipping with `none-equal-compute`.
     """
 
     arm: str
@@ -39,7 +41,7 @@ class AblationRow(NamedTuple):
 
 
 def build_table(found: Mapping[str, Sequence[RunData]]) -> list[AblationRow]:
-    """Rows in the order of the arms."""
+    """Return the rows in the order of the arms."""
     every = [seen for runs in found.values() for seen in runs]
     b = backward_over_forward([leg for seen in every for leg in seen.legs])
     budget = None if b is None else min(seen.compute_cost(b) for seen in every)
@@ -73,7 +75,7 @@ def build_table(found: Mapping[str, Sequence[RunData]]) -> list[AblationRow]:
 
 
 def _always_update_cost(found: Mapping[str, Sequence[RunData]], at: int, seen: RunData, b: float) -> float:
-    """What updating always costs over the batches of the study, or of this run where there is no arm `none`."""
+    """Return the cost of updating every batch of the study, or of this run if there is no arm `none`."""
     rival = found["none"][at] if "none" in found else seen
     return len(rival.batches) * (1 + b)
 
@@ -91,7 +93,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean, and half the width of its 95 % interval by Student's t."""
+    """Return the mean, and half the width of its 95 % interval by Student's t."""
     if not values:
         return None, None
     mean = statistics.fmean(values)

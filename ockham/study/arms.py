@@ -1,4 +1,4 @@
-"""The arms of an ablation: which policy each one is under, and which must be known before it can be laid out."""
+"""Arms of an ablation: the policy of each, and the arms that must be trained before."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Arm:
     """One arm.
 
     Attributes:
-        name: part of the run ID.
-        document: the policy as a policy file has it.
-        after: an arm whose update rate must be known first; empty for none.
-        trainer: settings of the trainer, by name.
+        name: Part of the run ID.
+        document: Policy as in a policy file.
+        after: Arm whose update rate must be known first. Empty for none.
+        trainer: Settings of the trainer by name.
 
     """
 
@@ -33,14 +33,15 @@ class Arm:
 
 
 def build_arms(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
-    """Every plugin out, only one in, none, and the two controls of the gate.
+    """Return the arms: each plugin removed, each plugin alone, none, and the two controls of the gate.
 
-    `only-` arms of plugins that judge drift keep the anchor; `only-gate`, `none` and the controls have neither anchor
-    nor pull. `random-skip` skips blindly at the rate that `only-gate` turned out to have; `none-equal-compute` always
-    updates, over as many batches as cost the same as `only-gate`, with its schedule laid out for them.
+    `only-` arms of plugins that evaluate drift keep the anchor. `only-gate`, `none` and the controls have
+    neither anchor nor pull. `random-skip` skips at random with the measured rate of `only-gate`.
+    `none-equal-compute` updates every batch, for as many batches as cost the same as `only-gate`, with a
+    schedule of that length.
 
     Raises:
-        BadInputError: if a chosen arm is none of them.
+        BadInputError: If a chosen arm does not exist.
 
     """
     entries = {entry["name"]: entry for entry in policy.content["plugins"]}
@@ -65,7 +66,7 @@ def build_arms(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
 
 
 def resolve_control_arm(arm: Arm, rate: float, b: float, max_iters: int) -> Arm:
-    """A control, once the update rate and b of the arm that it follows are known."""
+    """Return a control arm for the known update rate and b of the arm that it follows."""
     if arm.name == EQUAL_COMPUTE_ARM:
         batches = max(1, round(max_iters * (1 + rate * b) / (1 + b)))
         return Arm(arm.name, arm.document, arm.after, {"max_iters": batches})

@@ -1,4 +1,4 @@
-"""Two runs side by side: settings, policy, figures, losses at the same iterations, verdicts on the same batches."""
+"""Comparison of two runs: settings, policy, figures, losses at the same iterations, verdicts on the same batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSSES_SHOWN = 12
 
 
 class ComparisonRow(NamedTuple):
-    """One line: `difference` is b - a, of quotients b/a - 1; empty where it means nothing."""
+    """One row. `difference` is b - a, for quotients b/a - 1, and empty if it has no meaning."""
 
     section: str
     name: str
@@ -23,7 +23,7 @@ class ComparisonRow(NamedTuple):
 
 
 def compare(a: RunData, b: RunData, *, all_losses: bool = False) -> tuple[list[ComparisonRow], list[str]]:
-    """Rows, and notes on what can't be compared and why."""
+    """Return rows, and notes about what cannot be compared and why."""
     notes: list[str] = []
     rows = [
         *_settings(a.settings, b.settings),
@@ -52,7 +52,7 @@ def _policies(a: Policy, b: Policy) -> Iterator[ComparisonRow]:
 
 
 def flatten_policy(policy: Policy) -> dict[str, Any]:
-    """A policy as `gate.target` -> value, with the order of its plugins."""
+    """Return a policy as `gate.target` -> value, with the order of its plugins."""
     content = policy.content
     found: dict[str, Any] = {f"hyperparameters.{k}": v for k, v in content["hyperparameters"].items()}
     found |= {f"targets.{k}": v for k, v in content["targets"].items()}

@@ -1,4 +1,4 @@
-"""Confirming a "what if" by training: the same settings, seed and data from the start, under the other policy."""
+"""Rerun of a what-if result: the same settings, seed and data from the start, under the other policy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CLI_ONLY_SETTINGS = (
 
 
 class RerunComparison(NamedTuple):
-    """What the rerun did, beside what was foretold; shares of batches, losses in nats/token.
+    """Rerun compared with the prediction. Shares of batches, losses in nats/token.
 
-    `exact_identical`: of the batches that were called exact, those with the same loss bits and the same verdict;
-    `rest_same_verdict`: of the others, those with the verdict that was foretold.
+    `exact_identical`: share of the batches predicted as exact with the same loss bits and verdict.
+    `rest_same_verdict`: share of the others with the predicted verdict.
     """
 
     policy: str
@@ -38,11 +38,11 @@ class RerunComparison(NamedTuple):
 
 
 def rerun(runs: Path, seen: RunData, answer: WhatIfResult, run_id: str) -> RerunComparison:
-    """Train `run_id` under the other policy, or read it where it is trained, and compare.
+    """Train `run_id` under the other policy, or load it if it is trained, and compare.
 
     Raises:
-        BadInputError: if the run was not trained by `ockham train`, or the rerun is of another policy.
-        UnverifiableError: if the process fails.
+        BadInputError: If the run was not trained by `ockham train`, or the rerun has another policy.
+        UnverifiableError: If the process fails.
 
     """
     if "n_layer" not in seen.settings or "from_run" in seen.settings:
@@ -91,7 +91,7 @@ def _confirmed(seen: RunData, answer: WhatIfResult, again: RunData) -> RerunComp
 
 
 def _includes(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
-    """Whether a policy has every plugin and setting of another; newer code may know more settings."""
+    """Return True if a policy has every plugin and setting of another. Newer code can have more settings."""
     plugins = {entry["name"]: entry["settings"] for entry in whole["plugins"]}
     wanted = {entry["name"]: entry["settings"] for entry in part["plugins"]}
     return list(plugins) == list(wanted) and all(

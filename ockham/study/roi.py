@@ -1,7 +1,8 @@
-"""What a run saved, each figure marked measured, derived or assumed, against a floor of quality.
+"""Savings of a run, each figure marked measured, derived or assumed, with a floor of quality.
 
-A skip saves backward and optimizer, never the forward: saved = (1 - update rate) b/(1 + b), less what the chain cost.
-Savings of a model that is worse than asked for are none: without a floor they are gross, and the report says so.
+A skip saves backward and optimizer, never the forward: saved = (1 - update rate) b/(1 + b), less the cost of
+the chain. Savings of a model below the floor do not count. Without a floor they are gross, and the report
+states that.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Kind = Literal["measured", "derived", "assumed"]
 
 
 class RoiRow(NamedTuple):
-    """One figure; `kind` says how far it can be trusted, `derivation` where it comes from."""
+    """One figure. `kind` is its certainty, `derivation` its origin."""
 
     figure: str
     value: float | int | str | None
@@ -29,7 +30,7 @@ class RoiRow(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """What people say that things cost, in any one currency."""
+    """Prices in one currency."""
 
     hour: float | None = None
     gigabyte: float | None = None
@@ -42,17 +43,18 @@ def roi(
     baseline: RunData | None = None,
     tolerance: float = 0.01,
 ) -> list[RoiRow]:
-    """Rows, in the order of the argument: what was done, saved, and whether the quality was there.
+    """Return rows: what was done, what was saved, and whether the quality floor was reached.
 
     Args:
-        run: the run that skipped.
-        prices: per device hour and per GB kept.
-        floor: validation loss that the model must reach, nats/token.
-        rival: a run that updated (nearly) always; its best loss + `tolerance` is the floor where none is given.
-        tolerance: nats/token.
+        run: Run that skipped batches.
+        prices: Price per device hour and per stored GB.
+        quality_floor: Validation loss that the model must reach, in nats/token.
+        baseline: A run that updated (nearly) every batch. Its best loss plus `tolerance` is the default
+            floor.
+        tolerance: Tolerance in nats/token.
 
     Raises:
-        BadInputError: if a price is negative or no number.
+        BadInputError: If a price is negative or not a number.
 
     """
     for name, price in zip(prices._fields, prices, strict=True):

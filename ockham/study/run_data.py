@@ -1,4 +1,4 @@
-"""What one run shows, read from its contexts: verdicts, losses, costs."""
+"""Verdicts, losses and costs of one run, read from its recorded contexts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ockham.replay.trajectory import AttemptTrajectory, load_trajectory
 
 @dataclass
 class RunData:
-    """A run as studies look at it; `about` is its run.json."""
+    """A run as studies read it. `about` is its run.json."""
 
     run_id: str
     about: dict[str, Any]
@@ -28,27 +28,27 @@ class RunData:
 
     @property
     def policy(self) -> Policy:
-        """The policy that it was last under."""
+        """Last policy of the run."""
         return self.legs[-1].policy
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The trainer's settings that it was last under."""
+        """Last settings of the trainer."""
         return self.legs[-1].settings
 
     @cached_property
     def batches(self) -> list[Step]:
-        """Every batch, in order."""
+        """Every batch in order."""
         return [step for leg in self.legs for step in leg.steps if step.hook == "batch"]
 
     @cached_property
     def evaluations(self) -> list[Step]:
-        """Every evaluation, in order."""
+        """Every evaluation in order."""
         return [step for leg in self.legs for step in leg.steps if step.hook == "on_evaluate"]
 
     @cached_property
     def losses(self) -> dict[int, float]:
-        """Validation loss by iteration, nats/token; those that are not finite are left out."""
+        """Finite validation losses by iteration, in nats/token."""
         found = {step.iter_num: parse_number(step.data["given"].get("val_loss")) for step in self.evaluations}
         return {at: loss for at, loss in found.items() if loss is not None and math.isfinite(loss)}
 
@@ -59,18 +59,18 @@ class RunData:
 
     @property
     def updates(self) -> int:
-        """Batches with a finite loss that updated."""
+        """Number of batches with a finite loss that updated."""
         return sum(updated(step) for step in self.batches if _finite(step))
 
     @property
     def update_rate(self) -> float | None:
-        """Updated batches / finite batches."""
+        """Updated batches / finite batches. None without one."""
         finite = sum(map(_finite, self.batches))
         return self.updates / finite if finite else None
 
     @property
     def accepted(self) -> int:
-        """Evaluations whose weights were kept."""
+        """Number of evaluations whose weights were accepted."""
         return sum(bool(step.data["left"].get("accepted", False)) for step in self.evaluations)
 
     @property
@@ -84,7 +84,7 @@ class RunData:
 
     @property
     def quotient_spec(self) -> tuple[Any, ...]:
-        """What the quotient was computed with; only equal ones compare."""
+        """Inputs of the quotient. Only quotients with equal specs are comparable."""
         given = self.batches[-1].data["given"]
         memories = [e["settings"] for e in self.policy.content["plugins"] if e["use"] == "memory"]
         kind = memories[0]["performance"] if memories else "inverse_loss"
@@ -93,7 +93,7 @@ class RunData:
         return kind, measured, tokens, given.get("vocab_size", 0) if kind == "bits_saved" else 0
 
     def stage_seconds(self) -> dict[str, float]:
-        """Seconds of each stage over all batches, measured."""
+        """Measured seconds of each stage over all batches."""
         totals: dict[str, float] = {}
         for step in self.batches:
             for name, seconds in step.data["seconds"].items():
@@ -101,11 +101,14 @@ class RunData:
         return totals
 
     def compute_cost(self, b: float, until: int | None = None) -> float:
-        """Cost of the batches up to an iteration, in forwards: 1 for each, b more for each that updated."""
+        """Return the cost of the batches up to an iteration in forwards: 1 per batch, plus b per update."""
         return sum(1 + b * up for (at, _), up in self.verdicts.items() if until is None or at <= until)
 
     def loss_at_compute(self, budget: float, b: float) -> float | None:
-        """Validation loss when `budget` forwards were spent, between evaluations by a straight line; None outside."""
+        """Return the interpolated validation loss after `budget` forwards.
+
+        None outside of the evaluations.
+        """
         spent, total = 0.0, dict[int, float]()
         for (at, _), up in self.verdicts.items():
             spent += 1 + b * up
@@ -118,11 +121,11 @@ class RunData:
 
 
 def load_run_data(runs: Any, run_id: str) -> RunData:
-    """Read a run.
+    """Load a run.
 
     Raises:
-        RunError: if there is no such run.
-        UnverifiableError: if its log can't be read or holds no batch.
+        RunError: If the run does not exist.
+        UnverifiableError: If its log cannot be read or contains no batch.
 
     """
     folder = RunFolder(runs, run_id).require_exists()
@@ -143,5 +146,5 @@ def _finite(step: Step) -> bool:
 
 
 def updated(step: Step) -> bool:
-    """Whether the chain let a batch update."""
+    """Return True if the chain allowed a batch to update."""
     return bool(step.data["left"].get("updated", step.data["given"].get("updated", True)))

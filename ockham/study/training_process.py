@@ -1,4 +1,4 @@
-"""One arm of a study as an `ockham train` process: its own seeds, its own threads, its own run in the log."""
+"""One arm of a study as an `ockham train` process with its own seeds, threads and run."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def train(
     """Train a run to its end, and wait for it.
 
     Args:
-        folder: of the run that is made.
-        document: its policy, as a policy file has it.
-        settings: `name=value` for the trainer.
-        size: model by name.
-        data: text to train on; empty for the trainer's own.
+        folder: Folder of the new run.
+        document: Its policy, as in a policy file.
+        settings: `name=value` settings of the trainer.
+        size: Name of a model size.
+        data: Text to train on. Empty uses the trainer's own.
 
     Raises:
-        UnverifiableError: if the process fails; its last line is in the message.
-        KeyboardInterrupt: if it was interrupted.
+        UnverifiableError: If the process fails. The message contains its last line.
+        KeyboardInterrupt: If it was interrupted.
 
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,18 +51,18 @@ def train(
 
 
 def resume(folder: RunFolder) -> None:
-    """Go on with a run that was interrupted; raises as `train` does."""
+    """Continue an interrupted run. Raises the errors of `train`."""
     _run(folder, ["--resume"])
 
 
 def write_policy(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a policy file; the order of its plugins is that of the chain, so keys must not be sorted."""
+    """Write a policy file. Keys are not sorted, because the order of the plugins is that of the chain."""
     with path.open("wb") as file:
         YAML(typ="rt").dump(dict(document), file)
 
 
 def is_finished(folder: RunFolder) -> bool:
-    """Whether the newest attempt came to its end, by itself or by its policy."""
+    """Return True if the newest attempt ended, by itself or by its policy."""
     for attempt, rank in folder.logs()[-1:]:
         for segment in folder.segments(attempt, rank)[-1:]:
             last = (read_complete_lines(segment)[0] or [b""])[-1]
@@ -71,7 +71,7 @@ def is_finished(folder: RunFolder) -> bool:
 
 
 def policy_document(policy: Policy) -> dict[str, Any]:
-    """A policy as a policy file has it."""
+    """Return a policy as in a policy file."""
     content = policy.content
     plugins = {
         entry["name"]: {**entry["settings"], "use": entry["use"], "shadow": entry["shadow"]}
