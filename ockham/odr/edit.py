@@ -164,7 +164,10 @@ def _body(record: DecisionRecord) -> Body:
 
 
 def compute_lock(record: DecisionRecord) -> str:
-    """Return the digest of the locked part: all but status, its date, successors, review, waivers and lock."""
+    """Return the digest of the locked part of a record.
+
+    It covers all but status, its date, successors, review, waivers and lock.
+    """
     values = record.front.values if record.front is not None and isinstance(record.front.values, dict) else {}
     fixed = {key: value for key, value in values.items() if key not in UNLOCKED_KEYS}
     body = record.lines[record.body.first_line - 1 :] if record.body is not None else []

@@ -25,7 +25,7 @@ _MAX_BRANCHES = 500
 
 
 def used_numbers(folder: Path) -> list[int]:
-    """Return the record numbers in the folder and on every git branch, so that two branches use different ones."""
+    """Return the record numbers in the folder and on every git branch."""
     numbers = numbers_in(folder) if folder.is_dir() else []
     refs = _git(folder, "for-each-ref", "--format=%(objectname)", "refs/heads", "refs/remotes")
     for commit in sorted(set(refs.split()))[:_MAX_BRANCHES]:
@@ -106,10 +106,10 @@ def _outcome_hint(claims: RecordData) -> str:
 
 
 def supersede(old: DecisionRecord, new: DecisionRecord, today: dt.date) -> dict[Path, str]:
-    """The texts of both records after the one took the other's place.
+    """Return the texts of both records after the new one has replaced the old one.
 
     Raises:
-        BadInputError: if the old one is not in force, or the new one not accepted.
+        BadInputError: If the old one is not in force, or the new one is not accepted.
 
     """
     for record in (old, new):
@@ -142,7 +142,7 @@ def supersede(old: DecisionRecord, new: DecisionRecord, today: dt.date) -> dict[
 
 
 def _lock_after(record: DecisionRecord, lines: list[str]) -> str:
-    """The lock of edited lines. Only a lock that still held is renewed."""
+    """Return the lock of edited lines. Only a valid lock is renewed."""
     if edit.compute_lock(record) != record.claims.lock:
         raise BadInputError(
             f"{record.claims.id} was edited after its acceptance; `ockham odr explain ODR702`"
@@ -157,10 +157,10 @@ def _reread(record: DecisionRecord, lines: list[str]) -> DecisionRecord:
 
 
 def renumber(record: DecisionRecord, others: Sequence[DecisionRecord], number: int) -> dict[Path, str]:
-    """The texts of a record under another number, at its new path, and of the records that name it.
+    """Return the texts of a record with another number at its new path, and of the records that name it.
 
     Raises:
-        BadInputError: if it has a lock: others may cite its id.
+        BadInputError: If it has a lock, because others may cite its ID.
 
     """
     edit.require_readable(record)
@@ -183,7 +183,7 @@ def renumber(record: DecisionRecord, others: Sequence[DecisionRecord], number: i
 
 
 def write_records(texts: Mapping[Path, str]) -> list[DecisionRecord]:
-    """Write each file whole; returns them as read again."""
+    """Write each file completely. Return the records as read again."""
     for file, text in texts.items():
         write_record(file, text)
     return [read_record(file) for file in texts]

@@ -64,22 +64,22 @@ def next_number(numbers: Iterable[int]) -> int:
 
 
 def numbers_in(folder: Path) -> list[int]:
-    """The numbers that file names of the folder begin with."""
+    """Return the numbers at the start of file names in the folder."""
     return [int(match["number"]) for file in record_files(folder) if (match := NAME.fullmatch(file.name))]
 
 
 def slugify(title: str) -> str:
-    """The part of a file name that a title gives: `Use A & B` is `use-a-b`; at most 60 characters."""
+    """Return a title as part of a file name: `Use A & B` is `use-a-b`, at most 60 characters."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     words = re.findall(r"[a-z0-9]+", plain)
     return "-".join(words)[:60].strip("-") or "record"
 
 
 def find_record(records: Iterable[DecisionRecord], wanted: str) -> DecisionRecord:
-    """The record with an id, number, file name or path.
+    """Return the record with an ID, number, file name or path.
 
     Raises:
-        BadInputError: if there is none, or several have that id.
+        BadInputError: If there is no such record, or several have that ID.
 
     """
     given = wanted.strip()
@@ -99,16 +99,16 @@ def find_record(records: Iterable[DecisionRecord], wanted: str) -> DecisionRecor
 
 
 def _is_file(record: DecisionRecord, named: Path) -> bool:
-    """Whether a name, or a path from here, is that of a record's file."""
+    """Return True if a name or relative path is that of a record's file."""
     same = record.file.name == named.name
     return same and (len(named.parts) == 1 or record.file.resolve() == named.resolve())
 
 
 def write_record(file: Path, text: str, *, new: bool = False) -> None:
-    """Write a whole record.
+    """Write a complete record.
 
     Raises:
-        BadInputError: if it is new and the file is there, or the folder can't be written.
+        BadInputError: If it is new and the file exists, or the folder cannot be written.
 
     """
     try:

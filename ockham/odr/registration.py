@@ -1,8 +1,8 @@
-"""Pre-registration: what must hold is written into the ledger before the candidate run begins, and check proves it.
+"""Pre-registration: constraints are written to the ledger before the candidate run starts, and check proves it.
 
-The candidate's first event names size and root of the ledger as it was then. If the registration is a leaf of that
-tree, it is older than everything that the run logged: its criteria were fixed before the data. Who holds the key can
-still make registration and run anew; a pin of the ledger or of the run, kept elsewhere, is what speaks against that.
+The candidate's first event names size and root of the ledger at its start. If the registration is a leaf of
+that tree, it is older than all events of the run: its criteria were fixed before the data. A holder of the
+key can make registration and run again. A pin of the ledger or of the run, stored elsewhere, reveals that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "sever
 
 
 class RegisteredEvent(NamedTuple):
-    """A registration: its line, its place in the ledger, and the proof of it in the tree of a given size, if there is one."""
+    """A registration: its line, its position in the ledger, and its inclusion proof, if there is one."""
 
     line: bytes
     position: int
@@ -39,11 +39,11 @@ class RegisteredEvent(NamedTuple):
 
 
 def register(record: DecisionRecord, runs: Path) -> str:
-    """Write a record's constraints into the ledger; returns the record's text, which then names the event.
+    """Write a record's constraints to the ledger. Return the record's text, which then names the event.
 
     Raises:
-        BadInputError: if there is nothing to register, or it is too late.
-        LogError: if the ledger can't be written.
+        BadInputError: If there is nothing to register, or it is too late.
+        LogError: If the ledger cannot be written.
 
     """
     edit.require_readable(record)
@@ -84,7 +84,7 @@ def _with_registered(record: DecisionRecord, event_id: str) -> str:
 
 
 def registered_fields(constraint: Constraint) -> dict[str, Any]:
-    """What a registration fixes of a constraint: all but what was measured."""
+    """Return the fields of a constraint that a registration fixes: all but the measured values."""
     return {"id": constraint.id, **{name: getattr(constraint, name) for name in _FIXED}}
 
 
@@ -93,7 +93,7 @@ def check_registration(
 ) -> Registration | None:
     """Compare a record with its registration, and prove that it is older than the candidate run.
 
-    Notes ODR409, ODR411 and ODR412; None where anything of it cannot be shown.
+    Adds ODR409, ODR411 and ODR412. Returns None if the proof is not possible.
     """
     if not record.claims.registered:
         return None
@@ -116,7 +116,7 @@ def check_registration(
 
 
 def find_registration(event_id: str, places: Sequence[Path]) -> RegisteredEvent | None:
-    """A registration in the ledgers of these folders."""
+    """Return a registration from the ledgers of these folders."""
     for place in places:
         lines = read_entries(place)
         for index, line in enumerate(lines):
@@ -131,7 +131,7 @@ def _make_prover(lines: Sequence[bytes], index: int) -> Callable[[int], list[byt
 
 
 def _registered(line: bytes, event_id: str) -> bool:
-    """Whether a line is a registration of this ID, or beginning of one."""
+    """Return True if a line is a registration with this ID or ID prefix."""
     if f'"id":"{event_id}'.encode() not in line:
         return False
     event = event_of(line)
@@ -141,7 +141,7 @@ def _registered(line: bytes, event_id: str) -> bool:
 def pack_registration(
     record: DecisionRecord, cuts: Sequence[PinnedLog], places: Sequence[Path]
 ) -> Path | None:
-    """Put a registration and its inclusion proof beside the packed evidence; None where there is none to show."""
+    """Write a registration and its inclusion proof to the packed evidence. None if there is none."""
     found = find_registration(record.claims.registered, places) if record.claims.registered else None
     named = _named_ledger(cuts)
     path = found.proof(named[0]) if found is not None and named is not None else None
@@ -163,7 +163,7 @@ def _packed_file(record: DecisionRecord) -> Path:
 
 
 def _packed(record: DecisionRecord) -> RegisteredEvent | None:
-    """The packed registration, if there is one that can be read; a stranger may have written it."""
+    """Return the packed registration if it can be read. It can be untrusted."""
     try:
         document = orjson.loads(read_regular_file(_packed_file(record))[:MAX_PROOF_BYTES])
         line, index, size = document["line"].encode(), document["index"], document["size"]
@@ -198,7 +198,7 @@ def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
 
 
 def _order_problem(found: RegisteredEvent, candidate: PinnedLog) -> tuple[str, int]:
-    """Why it is not shown that the registration came first, empty where it is; and the size of the tree."""
+    """Return why the order is not proven, or an empty string, and the size of the tree."""
     run, named = candidate.side.run, _named_ledger([candidate])
     if candidate.side.attempt != 1:
         return (
@@ -217,7 +217,7 @@ def _order_problem(found: RegisteredEvent, candidate: PinnedLog) -> tuple[str, i
 
 
 def _named_ledger(cuts: Sequence[PinnedLog]) -> tuple[int, bytes] | None:
-    """Size and root of the ledger that the candidate's first event names."""
+    """Return size and root of the ledger in the candidate's first event."""
     candidate = next((one for one in cuts if one.side.name == "candidate"), None)
     if candidate is None or not candidate.parts:
         return None

@@ -1,4 +1,4 @@
-"""The front matter against `schemas/odr.v1.schema.json`: every error of the schema, each at its line."""
+"""Check of the front matter against `schemas/odr.v1.schema.json`: every error with its line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _validator() -> Any:
 
 
 def check_schema(record: DecisionRecord) -> None:
-    """Note every way in which the front matter does not fit the schema."""
+    """Add a finding for every schema error of the front matter."""
     if record.front is None or not isinstance(record.front.values, dict):
         return
     infinite = set(_not_finite(record.front.values, ()))
@@ -96,7 +96,7 @@ def _suggestion(given: str, options: list[Any]) -> str:
 
 
 def _known(path: KeyPath) -> list[str]:
-    """The keys that the schema has at a path."""
+    """Return the keys of the schema at a path."""
     part: Mapping[str, Any] = schema.load_schema("odr")
     for key in path:
         part = part["items"] if isinstance(key, int) else part["properties"][key]
@@ -115,7 +115,7 @@ def _not_finite(value: Any, path: KeyPath) -> Iterator[KeyPath]:
 
 
 def _constraint(record: DecisionRecord, path: KeyPath) -> str:
-    """The id of the constraint that a path lies in."""
+    """Return the ID of the constraint that contains a path."""
     if len(path) < 2 or path[0] != "constraints":
         return ""
     return next((c.id for c in record.claims.constraints if c.position == path[1]), "")

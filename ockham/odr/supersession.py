@@ -1,4 +1,4 @@
-"""Rules over all records of a folder: numbers, links, circles."""
+"""Rules across the records of a folder: numbers, links, cycles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ockham.odr.record import DecisionRecord
 
 
 def check_relations(records: Sequence[DecisionRecord]) -> None:
-    """Note what is wrong between records, in each record that must change."""
+    """Add findings about relations, in each record that must change."""
     by_id: dict[str, list[DecisionRecord]] = defaultdict(list)
     for record in records:
         if record.claims.id:
@@ -28,7 +28,7 @@ def check_relations(records: Sequence[DecisionRecord]) -> None:
 
 
 def successors_of(records: Iterable[DecisionRecord]) -> dict[str, list[str]]:
-    """By id, the ids of the records that supersede it, in order. A superseding draft supersedes nothing yet."""
+    """Return the IDs of the superseding records by ID, in order. A draft does not supersede yet."""
     found: dict[str, set[str]] = defaultdict(set)
     for record in records:
         if record.claims.id and record.claims.status not in {"draft", "proposed", "rejected"}:

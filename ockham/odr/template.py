@@ -1,4 +1,4 @@
-"""The text that `ockham odr new` begins a record with."""
+"""Text of a new record for `ockham odr new`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def render_record(
     sides: Sequence[EvidenceSide] = (),
     constraints: Sequence[Constraint] = (),
 ) -> str:
-    """A whole record."""
+    """Return the text of a record."""
     front = render_front_matter(
         identity, title, owners, today, tags=tags, supersedes=supersedes, sides=sides, constraints=constraints
     )
@@ -72,7 +72,7 @@ def render_front_matter(
     sides: Sequence[EvidenceSide] = (),
     constraints: Sequence[Constraint] = (),
 ) -> list[str]:
-    """The lines of the front matter. Every text goes in as a JSON string, which YAML reads."""
+    """Return the lines of the front matter. Every text is a JSON string, which is valid YAML."""
     names = "[" + ", ".join(yaml_string(owner) for owner in owners) + "]"
     return [
         "---",

@@ -1,7 +1,7 @@
-"""A bare record in the style of the old documents -> a draft with front matter and one constraint for each checkbox.
+"""Conversion of a legacy record into a draft with front matter and one constraint per checkbox.
 
-The old style has no SQL, so a constraint begins as a question to its author: its claim is read from the text where it
-can be (`< 10ms`), its query gives no row, and check says "nothing to check" until somebody writes the right one.
+Legacy records contain no SQL. A constraint gets its claim from the text if possible (`< 10ms`), and a query
+without rows. Check reports "nothing to check" until the author writes the query.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ASK = (
 
 
 class LegacyRecord(NamedTuple):
-    """What a bare record became."""
+    """A parsed legacy record."""
 
     number: int | None
     title: str
@@ -34,10 +34,10 @@ class LegacyRecord(NamedTuple):
 
 
 def parse_legacy_record(text: str) -> LegacyRecord:
-    """Read a bare record.
+    """Parse a legacy record.
 
     Raises:
-        BadInputError: if it has front matter already, no heading, or lacks one of the four sections.
+        BadInputError: If it has front matter, no heading, or lacks one of the four sections.
 
     """
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
@@ -72,7 +72,7 @@ def _constraint(at: int, text: str) -> Constraint:
 
 
 def _numbered(lines: list[str], body: Body, heading: int) -> list[str]:
-    """The lines behind the heading, each checkbox with its constraint's id and no tick: nothing is proven yet."""
+    """Return the lines after the heading. Each checkbox gets its constraint's ID and is unchecked."""
     new = list(lines)
     for at, box in enumerate(body.boxes):
         new[box.line - 1] = f"- [ ] C{at + 1} {box.text}"
@@ -80,7 +80,7 @@ def _numbered(lines: list[str], body: Body, heading: int) -> list[str]:
 
 
 def render_upgraded(bare: LegacyRecord, identity: str, owners: list[str], today: dt.date) -> str:
-    """The whole draft. The old Outcome stays as prose: it was never measured."""
+    """Return the draft. The old Outcome remains as prose, because it was never measured."""
     body = [f"# {identity}: {bare.title}", *bare.body]
     outcome = next((i for i, line in enumerate(body) if "oq delta" in line.casefold()), None)
     if outcome is not None:

@@ -1,7 +1,7 @@
-"""Judging: a measured value against a claim. Unknown is never a pass, and no data is unknown.
+"""Evaluation of a measured value against a claim. Unknown is never a pass, and no data is unknown.
 
-In DuckDB `NaN > 0.02` is true and an aggregate over no rows is NULL, so nothing is compared there: the query gives
-`value` and `n`, and the comparison happens here, after a check that both say something.
+In DuckDB `NaN > 0.02` is true and an aggregate over no rows is NULL. The query therefore returns `value` and
+`n`, and the comparison is made here after both were checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NOTHING_TO_CHECK = "nothing to check"
 
 
 class Result(NamedTuple):
-    """What one constraint came to. `code` names why it is unknown or failed."""
+    """Result of one constraint. `code` names why it is unknown or failed."""
 
     constraint: Constraint
     state: State
@@ -29,7 +29,7 @@ class Result(NamedTuple):
     code: str = ""
 
     def sentence(self) -> str:
-        """`C1 pass: 7 ms (n=250), claimed < 10 ms`."""
+        """Return `C1 pass: 7 ms (n=250), claimed < 10 ms`."""
         constraint = self.constraint
         if self.state == "unknown":
             return f"{constraint.id} unknown: {self.reason}"
@@ -37,7 +37,7 @@ class Result(NamedTuple):
 
 
 class PinnedPosition(NamedTuple):
-    """The place of a log that was judged: the tree over its first `size` lines has this root."""
+    """Evaluated position of a log: the tree over its first `size` lines has this root."""
 
     side: str
     run: str
@@ -48,7 +48,7 @@ class PinnedPosition(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """A registration older than the candidate: line `position` of the `size` that the ledger had when the run began."""
+    """A registration older than the candidate: line `position` of the `size` lines of the ledger at its start."""
 
     event_id: str
     time: str
@@ -57,7 +57,7 @@ class Registration(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """What a record's evidence came to."""
+    """Check result of one record."""
 
     odr_id: str
     verdict: str | None
@@ -72,7 +72,7 @@ def _unit(constraint: Constraint) -> str:
 
 
 def evaluate_constraint(constraint: Constraint, rows: Sequence[dict[str, Any]]) -> Result:
-    """Judge the rows that a constraint's query gave."""
+    """Evaluate the rows of a constraint's query."""
     if not rows:
         return Result(
             constraint, "unknown", reason=f"{NOTHING_TO_CHECK}: the query gave no row", code="ODR507"
@@ -127,12 +127,12 @@ def _count(value: Any) -> int | None:
 
 
 def decide_verdict(results: Sequence[Result], oq_delta: float | None, *, oq_claimed: bool) -> str | None:
-    """KEEP, REVERT or INCONCLUSIVE; None where there was nothing to judge.
+    """Return KEEP, REVERT or INCONCLUSIVE. None if there was nothing to evaluate.
 
     Args:
-        results: one for each constraint; those of severity `warn` decide nothing.
-        oq_delta: recomputed relative gain; None where it cannot be.
-        oq_claimed: whether the record claims one.
+        results: One result per constraint. Those of severity `warn` have no effect.
+        oq_delta: Recomputed relative gain. None if it cannot be computed.
+        oq_claimed: True if the record claims one.
 
     """
     decisive = [result for result in results if result.constraint.severity != "warn"]
@@ -148,7 +148,7 @@ _DIGITS = re.compile(r"[-+]?(?P<mantissa>[0-9]*\.?[0-9]*)(?:[eE](?P<exponent>[-+
 
 
 def rounds_to(written: str, value: float) -> bool:
-    """Whether a value rounds to what was written: +0.4 stands for 0.35 to 0.45, +0.400 for 0.3995 to 0.4005."""
+    """Return True if a value rounds to the written number: +0.4 means 0.35 to 0.45, +0.400 means 0.3995 to 0.4005."""
     match = _DIGITS.fullmatch(written.strip())
     if match is None or not math.isfinite(value):
         return False

@@ -1,1 +1,1 @@
-"""Replay of recorded contexts: under the same policy to verify a run, under another policy for a what-if result."""
+"""Replay of recorded contexts, under the same policy to verify a run, under another one for what-if results."""

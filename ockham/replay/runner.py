@@ -177,7 +177,10 @@ def _policy(folder: RunFolder, found: LogChunks, proof: ReplayResult) -> Policy:
 
 
 def _code(policy: Policy, found: LogChunks, *, trust: bool) -> dict[str, dict[str, Any]]:
-    """Return for each plugin its origin and the recorded and present digest of its code (None: not imported)."""
+    """Return for each plugin its origin and the recorded and present digest of its code.
+
+    A present digest of None means that the code was not imported.
+    """
     foreign = third_party_plugins(policy)
     sources = found.loaded.get("plugins")
     listed = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
@@ -226,7 +229,7 @@ def _merge_result(whole: ReplayResult, part: ReplayResult) -> None:
 
 
 def _compare_attempts(maps: list[LogChunks], logs: list[LogReplay]) -> None:
-    """Compare the state at a resume with the state of an earlier attempt under the same policy at that iteration."""
+    """Compare the state at each resume with that of an earlier attempt at the same iteration."""
     left: dict[tuple[int, int], tuple[str, KeyFrame]] = {}
     for found, log in zip(maps, logs, strict=True):
         for frame in found.frames:

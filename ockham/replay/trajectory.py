@@ -54,7 +54,10 @@ def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]
 
 
 def backward_over_forward(legs: list[AttemptTrajectory]) -> float | None:
-    """Return b: median cost of backward and optimizer divided by that of the forward, from the stage times."""
+    """Return b: median cost of backward and optimizer divided by that of the forward.
+
+    The costs are the recorded stage times of the run.
+    """
     batches = [step.data for leg in legs for step in leg.steps if step.hook == "batch"]
     forward = [data["seconds"].get("forward", 0.0) for data in batches]
     backward = [_backward(data["seconds"]) for data in batches if _updated(data)]

@@ -1,4 +1,4 @@
-"""Policies of a what-if analysis: presets, files, the recorded one with overrides, and sweeps of one setting."""
+"""Policies of a what-if analysis: presets, files, overrides of the recorded one, sweeps of one setting."""
 
 from __future__ import annotations
 

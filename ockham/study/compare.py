@@ -1,4 +1,4 @@
-"""Comparison of two runs: settings, policy, figures, losses at the same iterations, verdicts on the same batches."""
+"""Comparison of two runs: settings, policy, figures, losses and verdicts at the same batches."""
 
 from __future__ import annotations
 
