@@ -97,7 +97,7 @@ def _files(folder: Path) -> list[tuple[str, int]]:
 
 
 def _broken(runs: Path, among: list[str]) -> dict[str, str]:
-    """Runs with a line that is no event or Parquet that is none, and where it stands."""
+    """Runs with a line that is not an event or Parquet that is none, and where it stands."""
     found: dict[str, str] = {}
     for run_id in among:
         try:

@@ -22,7 +22,7 @@ QUESTION = "What did this run save, and is the model good enough?"
 VERDICTS = {
     "GROSS": "open: nobody said yet how good the model must be",
     "FLOOR_REACHED": "yes: the floor was reached, so what was saved counts",
-    "NOTHING_SAVED": "NO: the floor was never reached, and savings of a model that is not good enough are none",
+    "NOTHING_SAVED": "NO: the floor was never reached, and the model is worse than the floor, so nothing was saved",
     "SAVED": "yes: it took less compute than the other run to be as good",
     "LOST": "yes, but it took MORE compute than the other run to be as good",
 }

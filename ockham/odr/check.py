@@ -129,9 +129,7 @@ def _load_evidence(
 
 def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters: Mapping[str, str]) -> Result:
     statement = analyze_sql(constraint.sql)
-    if (
-        statement.problems or not constraint.sql
-    ):  # lint has its finding; what fails there never reaches a database
+    if statement.problems or not constraint.sql:  # lint reports it; such SQL is never run
         fault = statement.problems[0] if statement.problems else None
         return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
     missing = sorted(statement.parameters - parameters.keys())
@@ -149,7 +147,7 @@ def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters:
 def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
     constraint = result.constraint
     path = ("constraints", constraint.position)
-    # A record that says REVERT or INCONCLUSIVE does not claim that its constraints hold; ODR604 compares the verdict.
+    # A record with REVERT or INCONCLUSIVE does not claim that its constraints pass. ODR604 compares the verdict.
     if result.code and (not record.claims.has_outcome or record.claims.verdict in {"KEEP", None}):
         waived = any(
             waiver.constraint == constraint.id

@@ -27,7 +27,7 @@ _WRITES = (exp.DML, exp.DDL, exp.Command, exp.Copy, exp.Drop, exp.Alter, exp.Att
            exp.Set, exp.Use, exp.TruncateTable, exp.Into)  # fmt: skip
 
 
-# What nearly every constraint uses: for these alone the guard's rules, which parse once more, need not be asked.
+# Expressions of nearly every constraint. Only other ones need the guard's allow-list, which parses again.
 _PLAIN = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Cast, exp.Connector, exp.Coalesce)
 
 
@@ -51,7 +51,7 @@ def analyze_sql(sql: str) -> Statement:
     """Analyze the SQL of one constraint. The content of the SQL never raises an exception."""
     nothing: frozenset[str] = frozenset()
     if len(sql) > MAX_CHARACTERS:
-        return Statement(nothing, nothing, ())  # the schema has said so
+        return Statement(nothing, nothing, ())  # reported by the schema
     try:
         parsed = [tree for tree in _parse(sql) if tree is not None]
     except (SqlglotError, RecursionError, ValueError) as error:
@@ -104,7 +104,7 @@ def _faults(tree: exp.Expr, nodes: list[exp.Expr]) -> Iterator[SqlProblem]:
         return
     own = {node.alias.casefold() for node in nodes if isinstance(node, exp.CTE)}
     for name in sorted(own & VIEWS):
-        yield SqlProblem("ODR512", f"hides the view {name!r} behind a name of its own")
+        yield SqlProblem("ODR512", f"redefines the view {name!r}")
     for node in nodes:
         if isinstance(node, exp.Table):
             yield from _table(node, own)
@@ -126,7 +126,7 @@ def _table(table: exp.Table, own: set[str]) -> Iterator[SqlProblem]:
         )
     elif name not in VIEWS and name not in own:
         yield SqlProblem(
-            "ODR512", f"reads {table.name!r:.80}, which is no audit view{suggest_name(name, VIEWS)}"
+            "ODR512", f"reads {table.name!r:.80}, which is not an audit view{suggest_name(name, VIEWS)}"
         )
 
 

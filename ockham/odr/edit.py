@@ -22,7 +22,7 @@ _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
 UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
 
-OPEN_OUTCOME = "Open."  # what a draft says where its outcome will stand
+OPEN_OUTCOME = "Open."  # outcome section of a draft
 
 
 def yaml_string(text: str) -> str:
@@ -82,7 +82,7 @@ def require_readable(record: DecisionRecord) -> None:
 
     """
     if record.front is None or not isinstance(record.front.values, dict):
-        raise BadInputError(f"{record.display_path} cannot be read: `ockham odr lint` says why")
+        raise BadInputError(f"{record.display_path} cannot be read; run `ockham odr lint`")
 
 
 def _spans(lines: list[str], close: int) -> dict[str, tuple[int, int]]:

@@ -76,7 +76,7 @@ def _revisions(name: str, lines: bytes) -> set[str]:
     for at, line in enumerate(lines.split(b"\n")[:-1]):
         event = event_of(line)
         if event is None:
-            raise UnverifiableError(f"packed evidence {name}: line {at + 1} is no event")
+            raise UnverifiableError(f"packed evidence {name}: line {at + 1} is not an event")
         if event["type"] == "ockham.policy.loaded.v1":
             found.add(event["data"]["policy_revision"].removeprefix("sha256:"))
     return found

@@ -59,7 +59,7 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
                 record, edit.set_key(record, lines, "lock", edit.compute_lock(record), "outcome")
             )
     except BadInputError:
-        return None  # the finding stays, and says what is wrong
+        return None  # the finding remains
     return None
 
 

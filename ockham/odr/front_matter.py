@@ -128,7 +128,7 @@ class _Builder:
             self._check_text(event)
             if key in values:
                 before = self.places[(*path, key)].line
-                raise self._error(event, f"the key {key!r:.60} stands twice (first in line {before})")
+                raise self._error(event, f"duplicate key {key!r:.60} (first in line {before})")
             values[key] = None
             value = next(events)
             self._note((*path, key), event, value)

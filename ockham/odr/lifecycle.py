@@ -102,7 +102,7 @@ def _outcome_hint(claims: RecordData) -> str:
         return ""
     if claims.constraints:
         return f"; `ockham odr check {claims.id} --fix` measures it"
-    return "; one without constraints says so itself: outcome: {oq_delta: null, verdict: null}"
+    return "; without constraints write outcome: {oq_delta: null, verdict: null}"
 
 
 def supersede(old: DecisionRecord, new: DecisionRecord, today: dt.date) -> dict[Path, str]:

@@ -64,7 +64,7 @@ class Body(NamedTuple):
 @functools.cache
 def _markdown() -> MarkdownIt:
     parser = MarkdownIt("commonmark")
-    parser.core.ruler.enableOnly(["normalize", "block"])  # inline text says nothing here and costs most
+    parser.core.ruler.enableOnly(["normalize", "block"])  # inline text is not needed and costs most
     return parser
 
 

@@ -93,7 +93,7 @@ def _decision(
     elif found and found[0].sequence < one.size:
         return found[0] if isinstance(found[0].event.get("data"), dict) else None
     elif found:
-        message = f"{prefix} is event {found[0].sequence} of {one.side.run}, behind through_sequence"
+        message = f"{prefix} is event {found[0].sequence} of {one.side.run}, after through_sequence"
         record.add_finding_at("ODR410", message, path)
     elif other := next(
         (c for c in cuts if c.side.run != one.side.run and _contains_decision(c, prefix)), None
@@ -102,7 +102,7 @@ def _decision(
             "ODR405", f"{prefix} is a decision of {other.side.run}, not of {one.side.run}", path
         )
     else:
-        record.add_finding_at("ODR403", f"{prefix} is no decision in the log of {one.side.run}", path)
+        record.add_finding_at("ODR403", f"{prefix} is not a decision in the log of {one.side.run}", path)
     return None
 
 

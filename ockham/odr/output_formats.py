@@ -15,7 +15,7 @@ from ockham.odr.codes import CODES, Finding
 from ockham.odr.record import DecisionRecord
 from ockham.odr.verdict import NOTHING_TO_CHECK, CheckResult, Result
 
-GITHUB_LIMIT = 10  # annotations of one kind that a step shows; what is over is dropped without a word
+GITHUB_LIMIT = 10  # annotations of one kind that a step shows; others are dropped silently
 SARIF_LIMIT = 5_000  # results that GitHub shows of one upload
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -62,7 +62,7 @@ def summary(findings: Sequence[Finding], records: Sequence[DecisionRecord]) -> s
     count = Counter(finding.severity for finding in findings)
     fixable = sum(finding.fixable for finding in findings)
     said = f"{_plural(len(records), 'record')}: {_plural(count['error'], 'error')}, {_plural(count['warning'], 'warning')}"
-    return said + (f", {fixable} that --fix mends" if fixable else "")
+    return said + (f", {fixable} fixable with --fix" if fixable else "")
 
 
 def _plural(number: int, word: str) -> str:

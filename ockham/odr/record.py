@@ -95,7 +95,7 @@ def _bytes(record: DecisionRecord) -> bytes | None:
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode):
         os.close(descriptor)
-        record.add_finding("ODR007", "is no ordinary file")
+        record.add_finding("ODR007", "not a regular file")
         return None
     with os.fdopen(descriptor, "rb") as file:
         if about.st_size > MAX_BYTES:

@@ -54,7 +54,7 @@ def _sections(record: DecisionRecord, body: Body) -> None:
         for heading in headings[1:]:
             record.add_finding(
                 "ODR202",
-                f"the section `## {title}` stands twice (first in line {headings[0].line})",
+                f"the section `## {title}` occurs twice (first in line {headings[0].line})",
                 heading.line,
             )
     order = [(headings[0].line, title) for title, headings in found.items() if headings]
@@ -114,9 +114,7 @@ def _outcome_line(record: DecisionRecord, body: Body) -> None:
             format_outcome(line.digits, line.verdict),
             format_outcome(delta_digits(record), claims.verdict),
         )
-        record.add_finding(
-            "ODR605", f"the Outcome line says `{said}`, the front matter `{wanted}`", line.line
-        )
+        record.add_finding("ODR605", f"the Outcome line has `{said}`, the front matter `{wanted}`", line.line)
 
 
 def delta_digits(record: DecisionRecord) -> str | None:
@@ -203,7 +201,7 @@ def _waivers(record: DecisionRecord, today: dt.date) -> None:
         path = ("waivers", waiver.position)
         if waiver.constraint and waiver.constraint not in ids:
             record.add_finding_at(
-                "ODR707", f"waives {waiver.constraint!r:.20}, which is no constraint here", path
+                "ODR707", f"waives {waiver.constraint!r:.20}, which is not a constraint of this record", path
             )
         until = parse_date(waiver.until)
         if until is not None and until < today:

@@ -1,4 +1,4 @@
-"""Pre-registration: constraints are written to the ledger before the candidate run starts, and check proves it.
+"""Pre-registration: constraints are in the ledger before the candidate run starts, and check proves it.
 
 The candidate's first event names size and root of the ledger at its start. If the registration is a leaf of
 that tree, it is older than all events of the run: its criteria were fixed before the data. A holder of the
@@ -42,7 +42,7 @@ def register(record: DecisionRecord, runs: Path) -> str:
     """Write a record's constraints to the ledger. Return the record's text, which then names the event.
 
     Raises:
-        BadInputError: If there is nothing to register, or it is too late.
+        BadInputError: If there is nothing to register, or the candidate has started.
         LogError: If the ledger cannot be written.
 
     """
@@ -53,20 +53,16 @@ def register(record: DecisionRecord, runs: Path) -> str:
             f"{claims.id} is registered as {claims.registered}: another question is another record"
         )
     if claims.status not in {"draft", "proposed"}:
-        raise BadInputError(
-            f"{claims.id} is {claims.status}: what is decided already cannot be registered before"
-        )
+        raise BadInputError(f"{claims.id} is {claims.status}: a decided record cannot be registered")
     if not claims.constraints:
         raise BadInputError(f"{claims.id} has no constraint: say first what must hold")
     fault = next((f for f in record.findings if f.severity == "error"), None)
     if fault is not None:
-        raise BadInputError(
-            f"{claims.id}: {fault.code} at line {fault.line}, {fault.message}: mend that first"
-        )
+        raise BadInputError(f"{claims.id}: {fault.code} at line {fault.line}, {fault.message}; fix it first")
     candidate = claims.candidate
     if candidate is not None and (candidate.root or RunFolder(runs, candidate.run).exists()):
         raise BadInputError(
-            f"{claims.id}: the candidate run {candidate.run} is there already; registering comes before the evidence"
+            f"{claims.id}: the candidate run {candidate.run} exists; register before the run starts"
         )
     fields = {
         "odr_id": claims.id,
@@ -74,7 +70,7 @@ def register(record: DecisionRecord, runs: Path) -> str:
         "odr_sha256": hashlib.sha256(record.data).hexdigest(),
         "constraints": [registered_fields(constraint) for constraint in claims.constraints],
     }
-    _with_registered(record, "0" * 8)  # a file that can't be edited must not leave a registration behind
+    _with_registered(record, "0" * 8)  # fails before anything is registered if the file cannot be edited
     return _with_registered(record, append_entry(runs, KIND, fields))
 
 
@@ -141,7 +137,7 @@ def _registered(line: bytes, event_id: str) -> bool:
 def pack_registration(
     record: DecisionRecord, cuts: Sequence[PinnedLog], places: Sequence[Path]
 ) -> Path | None:
-    """Write a registration and its inclusion proof to the packed evidence. None if there is none."""
+    """Write a registration and its inclusion proof to the packed evidence. None if it does not exist."""
     found = find_registration(record.claims.registered, places) if record.claims.registered else None
     named = _named_ledger(cuts)
     path = found.proof(named[0]) if found is not None and named is not None else None
@@ -206,7 +202,7 @@ def _order_problem(found: RegisteredEvent, candidate: PinnedLog) -> tuple[str, i
             0,
         )
     if named is None:
-        return f"run {run} began when nothing stood in a ledger beside it", 0
+        return f"run {run} started without a ledger", 0
     size, root = named
     if found.position >= size:
         return f"run {run} began when the ledger had {size} lines, and this is line {found.position + 1}", 0

@@ -17,7 +17,7 @@ from ockham.record import schema
 
 _CODES = {"required": "ODR101", "additionalProperties": "ODR102", "type": "ODR103", "enum": "ODR104",
           "const": "ODR104", "pattern": "ODR105", "format": "ODR106"}  # fmt: skip
-_HINTS = 20  # nobody mistypes more keys in one place, and for forty thousand the hints alone take seconds
+_HINTS = 20  # limit per location: computing hints for forty thousand keys takes seconds
 _PATTERN_DESCRIPTIONS = {
     "^ODR-[0-9]{4}$": "looks like ODR-0001",
     "^C[1-9][0-9]{0,2}$": "looks like C1",
@@ -86,7 +86,7 @@ def _message(error: Any) -> str:
     if kind.name == "pattern":
         return f"is {error.instance!r:.80}; it {_PATTERN_DESCRIPTIONS.get(kind.pattern, f'must match {kind.pattern}')}"
     if kind.name == "format":
-        return f"is {error.instance!r:.60}, which is no day of the form YYYY-MM-DD"
+        return f"is {error.instance!r:.60}, which is not a date in the form YYYY-MM-DD"
     return said if len(said) <= 160 else f"{said[:60]} ... {said[-80:]}"
 
 

@@ -42,7 +42,7 @@ def parse_legacy_record(text: str) -> LegacyRecord:
     """
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     if lines[0].rstrip() == "---":
-        raise BadInputError("it has front matter already: `ockham odr lint` says what is wrong with it")
+        raise BadInputError("not a legacy record: it has front matter; run `ockham odr lint`")
     body = parse_body(lines, 1)
     first = next((heading for heading in body.headings if heading.level == 1), None)
     if first is None:

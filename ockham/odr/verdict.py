@@ -48,7 +48,7 @@ class PinnedPosition(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """A registration older than the candidate: line `position` of the `size` lines of the ledger at its start."""
+    """A registration before the candidate: line `position` of the `size` lines of the ledger then."""
 
     event_id: str
     time: str
@@ -148,7 +148,7 @@ _DIGITS = re.compile(r"[-+]?(?P<mantissa>[0-9]*\.?[0-9]*)(?:[eE](?P<exponent>[-+
 
 
 def rounds_to(written: str, value: float) -> bool:
-    """Return True if a value rounds to the written number: +0.4 means 0.35 to 0.45, +0.400 means 0.3995 to 0.4005."""
+    """Return True if a value rounds to the written number: +0.4 means 0.35 to 0.45."""
     match = _DIGITS.fullmatch(written.strip())
     if match is None or not math.isfinite(value):
         return False

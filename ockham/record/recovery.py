@@ -76,9 +76,7 @@ def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequen
                 )
     most = max(signed, default=0)
     if most > frontier.size:
-        raise LogError(
-            f"{path}: {most} events were signed, but {frontier.size} exist; run `ockham verify`"
-        )
+        raise LogError(f"{path}: {most} events were signed, but {frontier.size} exist; run `ockham verify`")
     return TreeHead(frontier.size, frontier.root())
 
 

@@ -123,5 +123,7 @@ class Subscription:
             self.errors, self.error = self.errors + 1, error
             if self.errors == 1:
                 _logger.warning(
-                    "a subscriber raised %s: %s; delivery continues with the next event", type(error).__name__, error
+                    "a subscriber raised %s: %s; delivery continues with the next event",
+                    type(error).__name__,
+                    error,
                 )

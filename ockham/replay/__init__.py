@@ -1,1 +1,1 @@
-"""Replay of recorded contexts, under the same policy to verify a run, under another one for what-if results."""
+"""Replay of recorded contexts: the same policy verifies a run, another one answers what-if."""

@@ -1,4 +1,4 @@
-"""A log split into chunks at its key frames. Each chunk can be replayed alone and in any process."""
+"""A log split into chunks at its key frames. Each chunk can be replayed in any process."""
 
 from __future__ import annotations
 
@@ -126,5 +126,5 @@ def _frame(folder: RunFolder, line: bytes) -> KeyFrame:
 def _data(line: bytes) -> dict[str, Any]:
     try:
         return dict(decode_line(line)["data"])
-    except (KeyError, TypeError, ValueError) as error:  # a text is no pairs either
+    except (KeyError, TypeError, ValueError) as error:  # also for text in place of a mapping
         raise UnverifiableError(f"a line that is not an event of Ockham: {line[:80]!r} ({error})") from None

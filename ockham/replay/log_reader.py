@@ -21,7 +21,7 @@ START_TRIGGERS = (
     "START",
     "INTERVAL",
     "RESUME",
-)  # key frames that stand before a batch: a replay may begin there
+)  # key frames before a batch, from which a replay can start
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class RecordedDecision:
         return self._data
 
 
-# All that stands before what was decided, as the writer writes it: a line that fits holds nothing else before it.
+# The line up to the decision as the writer writes it. A matching line has no other content there.
 _DECISION_PREFIX = re.compile(
     rb'\{"specversion":"1\.0","id":"[0-9a-f-]{36}","source":"ockham://runs/[a-z0-9._-]{1,64}",'
     rb'"type":"ockham\.decision\.made\.v1","subject":"[^"\\]*","time":"[^"\\]*",'
@@ -211,7 +211,7 @@ def parse_field(name: str, value: Any) -> Value:
 def _step(data: Mapping[str, Any], pending: list[RecordedDecision], trigger: str) -> Step:
     for part in _OBJECTS:
         if not isinstance(data[part], dict):
-            raise TypeError(f"{part} is no object")
+            raise TypeError(f"{part} is not an object")
     if not type(data["sequence"]) is type(data["iter_num"]) is type(data["micro_step"]) is int:
         raise TypeError("sequence, iter_num and micro_step are whole numbers")
     first, count = data["decisions"]["first"], data["decisions"]["count"]

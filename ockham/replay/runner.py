@@ -122,9 +122,7 @@ def replay_run(
         if found.events:
             tasks += [(log, task) for task in _tasks(folder, found, log, trust=trust, iteration=iteration)]
     if iteration is not None and not tasks:
-        raise UnverifiableError(
-            f"no key frame of run {folder.run_id!r} stands before an iteration {iteration}"
-        )
+        raise UnverifiableError(f"run {folder.run_id!r} has no key frame before iteration {iteration}")
     if iteration is None:
         _compare_attempts(maps, logs)
     elif not any(_contains_iteration(task.chunk, iteration) for _, task in tasks):
@@ -132,7 +130,7 @@ def replay_run(
     whole = sum(found.size for found in maps)
     wanted = processes or (os.cpu_count() or 1 if whole >= MIN_BYTES_FOR_WORKERS else 1)
     count = max(1, min(wanted, len(tasks)))
-    # The last stretch first: what a class or module remembers of one stretch is wrong for the other.
+    # The last chunk first: state of one chunk in a class or module is wrong for another chunk.
     proofs = []
     for proof in _proofs([task for _, task in reversed(tasks)], count):
         proofs.append(proof)

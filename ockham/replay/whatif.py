@@ -131,7 +131,7 @@ class _WhatIfReplay:
             given, old = getattr(ctx, name), leg.base.get(name, FIELDS_BY_NAME[name].default)
             new: Any = self.base.get(name, FIELDS_BY_NAME[name].default)
             if name in CEILINGS:
-                own = leg.settings.get(name, math.inf)  # the trainer's, where it says one
+                own = leg.settings.get(name, math.inf)  # the trainer's own value, if it has one
                 knobs[name] = min(new, own if given == old else given)
             elif given == old:
                 knobs[name] = new
@@ -148,7 +148,7 @@ class _WhatIfReplay:
     def _divergence_cause(
         self, leg: AttemptTrajectory, ctx: OccamContext, recorded: Mapping[str, Value]
     ) -> str:
-        """Return the knob that would change the weights differently. Empty if there is none."""
+        """Return the knob that would change the weights differently. Otherwise empty."""
         for name in ("updated", "rollback", "halt", "consolidating"):
             if getattr(ctx, name) != recorded[name]:
                 return name
@@ -172,12 +172,12 @@ class _WhatIfReplay:
     def _unmeasured(self, leg: AttemptTrajectory) -> str:
         """Return a gauge that this policy requires more often than it was measured.
 
-        Empty if there is none.
+        Otherwise empty.
         """
         then, now = leg.hyperparameters["evaluations"], self.parameters["evaluations"]
         if then != now:
             self._note(
-                f"the run has {then} scheduled evaluations, this policy wants {now}: judged are the recorded ones"
+                f"the run has {then} scheduled evaluations, this policy needs {now}; the recorded ones are used"
             )
         odd = {
             name: every

@@ -33,7 +33,7 @@ class Arm:
 
 
 def build_arms(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
-    """Return the arms: each plugin removed, each plugin alone, none, and the two controls of the gate.
+    """Return the arms: each plugin removed, only one plugin, none, and the two controls of the gate.
 
     `only-` arms of plugins that evaluate drift keep the anchor. `only-gate`, `none` and the controls have
     neither anchor nor pull. `random-skip` skips at random with the measured rate of `only-gate`.

@@ -100,7 +100,7 @@ def _figures(a: RunData, b: RunData, notes: list[str]) -> Iterator[ComparisonRow
         yield ComparisonRow("figures", "occam_quotient", a.quotient, b.quotient, b.quotient / a.quotient - 1)
     else:
         notes.append(
-            "the Occam Quotients were computed in other ways, or there are none: they do not compare"
+            "the Occam Quotients are missing or were computed differently, so they are not comparable"
         )
 
 

@@ -157,7 +157,7 @@ def _quality(
             "GROSS",
             "",
             "assumed",
-            "no --floor and no --against: nobody said how good the model must be",
+            "no quality floor: pass --floor or --against",
         )
         return
     reached = _reached(run, quality_floor)
@@ -173,7 +173,7 @@ def _quality(
                 saved,
                 "ratio",
                 "derived",
-                f"compute up to the floor, beside {baseline.run_id}; one b for both",
+                f"compute up to the floor, compared with {baseline.run_id}; same b for both",
             )
             verdict = "SAVED" if saved > 0 else "LOST"
             yield RoiRow("verdict", verdict, "", "derived", "compute that it took to be as good")
@@ -184,7 +184,7 @@ def _quality(
         verdict,
         "",
         "derived",
-        "savings of a model that is not good enough are none"
+        "the model is worse than the floor, so nothing was saved"
         if reached is None
         else "the figures above count",
     )

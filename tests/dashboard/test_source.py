@@ -30,12 +30,12 @@ def runs_of(store: CatalogStore) -> list[str]:
 
 
 def damage(run) -> None:
-    """A whole line that is no event, in a segment that Parquet does not stand for."""
+    """A whole line that is not an event, in a segment that Parquet does not stand for."""
     segment = run.folder.segments(1, 0)[-1]
     for kind in ("contexts", "decisions", "events"):
         for path in (run.folder.path / kind).rglob("*.parquet"):
             path.unlink()
-    segment.write_bytes(segment.read_bytes() + b"this is no event\n")
+    segment.write_bytes(segment.read_bytes() + b"this is not an event\n")
 
 
 def test_a_run_that_cannot_be_read_hides_no_other(tmp_path):
@@ -62,7 +62,7 @@ def test_a_run_is_back_once_it_is_mended(tmp_path, spoil):
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
     assert runs_of(store) == ["good"]
     segment = bad.folder.segments(1, 0)[-1]
-    segment.write_bytes(segment.read_bytes().removesuffix(b"this is no event\n"))
+    segment.write_bytes(segment.read_bytes().removesuffix(b"this is not an event\n"))
     rebuild(bad.folder)
     assert runs_of(store) == ["bad", "good"]
 

@@ -91,7 +91,7 @@ def test_explain_names_every_code():
     """`explain ODR` prints each code; one code prints its help."""
     assert run("explain", "ODR").stdout.count("\nODR") > 50
     assert "one word" not in run("explain", "odr304").stdout
-    assert run("explain", "odr304").stdout.startswith("ODR304: link on one side only")
+    assert run("explain", "odr304").stdout.startswith("ODR304: link in one record only")
 
 
 def test_a_record_from_new_to_superseded(folder):

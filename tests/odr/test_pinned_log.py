@@ -98,7 +98,7 @@ def test_packed_evidence_needs_no_run(runs):
     assert verdict()[1] >= {"ODR408"}
     for line in (b'{"type": 1}', b"[]", b'{"type":"ockham.../etc.v1"}', lines[:50], b"\xff"):
         file.write_bytes(gzip.compress(line + b"\n" + lines))
-        with pytest.raises(UnverifiableError, match="line 1 is no event"):
+        with pytest.raises(UnverifiableError, match="line 1 is not an event"):
             unpack_log(packed, EvidenceSide("candidate", "cand"), runs.parent / "out")
 
 

@@ -107,7 +107,7 @@ def test_a_constraint_added_or_taken_out_is_found(folder):
 def test_a_run_that_was_there_before_proves_nothing(folder):
     """The baseline began when nothing was registered; a run of another folder  another ledger."""
     run("evidence", "1", "--candidate", "base")
-    assert judged(folder)[1] == ["ODR412 run base began when nothing stood in a ledger beside it"]
+    assert judged(folder)[1] == ["ODR412 run base started without a ledger"]
     other = folder.parent / "elsewhere"
     append_entry(
         other,

@@ -158,7 +158,7 @@ def test_a_state_that_cannot_be_read_is_named(folder, data, said):
 
 @pytest.mark.parametrize("left", ["nothing", "no event"])
 def test_a_log_that_says_no_end_has_not_ended(folder, left):
-    """It is gone, or its last line is no event: whoever goes on hears of it from `verify`."""
+    """It is gone, or its last line is not an event: whoever goes on hears of it from `verify`."""
     if left == "nothing":
         shutil.rmtree(folder.path / "log")
     else:

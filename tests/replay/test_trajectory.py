@@ -87,7 +87,7 @@ def test_a_run_that_cannot_be_asked(folder, tmp_path):
         (lambda data: data["left"].update(nothing_of_ours=1.0), "the context at sequence .* cannot be read"),
         (lambda data: data["measured"].update(grad_norm="much"), "the context at sequence .* cannot be read"),
         (lambda data: data["seconds"].update(forward="long"), "the context at sequence .* cannot be read"),
-        (lambda data: data.update(seconds=None), "a line that cannot be replayed: .*seconds is no object"),
+        (lambda data: data.update(seconds=None), "a line that cannot be replayed: .*seconds is not an object"),
     ],
 )
 def test_a_context_of_another_shape(folder, change, said):

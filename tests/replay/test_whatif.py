@@ -85,7 +85,7 @@ def test_a_policy_that_changes_no_weight_never_parts(runs):
 
 
 def test_what_was_not_measured_ends_the_certainty(runs):
-    """A gauge that this policy wants and the run did not measure is said, and nothing after it is called exact."""
+    """A gauge that this policy needs and the run did not measure is said, and nothing after it is called exact."""
     legs = legs_of(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, ["watchdog.every=3"]), "often")
     assert answer.diverged_by == "kl_to_anchor"
@@ -137,7 +137,7 @@ def test_the_knob_by_which_the_weights_part_is_named(runs, setting, by, at):
     assert answer.exact_batches == (150 if at is None else at + 1)
     scheduled = [note for note in answer.notes if "scheduled evaluations" in note]
     assert scheduled == (
-        ["the run has 60 scheduled evaluations, this policy wants 5: judged are the recorded ones"]
+        ["the run has 60 scheduled evaluations, this policy needs 5; the recorded ones are used"]
         if "evaluations" in setting
         else []
     )

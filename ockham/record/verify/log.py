@@ -78,9 +78,7 @@ class LogVerifier:
         for head_size, root in sorted(self._pins.items()):
             self._check_head(head_size, root, "pinned")
         if not self._heads and size:
-            self._finding(
-                "unsigned", self.path / CHECKPOINT, "no tree head signed by a known key"
-            )
+            self._finding("unsigned", self.path / CHECKPOINT, "no tree head signed by a known key")
         if self.log_report.signed == max(self._heads, default=0):
             self._tiles()  # otherwise reported already
         return self.log_report

@@ -282,11 +282,11 @@ def verify_archive(files: dict[str, bytes], run_id: str, key: Key, *, known: boo
                 if size > len(before) or roots_at_sizes(before, {size})[size].hex() != left["from_root"]:
                     findings.append(f"log {name}: was resumed from another log than the one that is here")
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            findings.append(
-                f"log {name}: its first event does not name the other logs"
-            )
+            findings.append(f"log {name}: its first event does not name the other logs")
     if unknown_files := sorted(name for name in files if not KNOWN_FILES.fullmatch(name)):
-        print(f"note: files that no signature covers: {unknown_files[0]!a:.120} ({len(unknown_files)} in all)")
+        print(
+            f"note: files that no signature covers: {unknown_files[0]!a:.120} ({len(unknown_files)} in all)"
+        )
     if not known:
         print("note: the key is the run's own word; give the one you know with --key")
     for each in findings[:MAX_FINDINGS] or ["sound" if logs else "no log in it"]:
