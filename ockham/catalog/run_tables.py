@@ -43,7 +43,7 @@ def read_tail(segment: Path, before: SegmentTail | None) -> SegmentTail:
         fresh = tables_from_lines(data[:end].split(b"\n")[:-1])
     except ValueError as error:
         raise UnverifiableError(
-            f"{segment}: a line from byte {start} on is no event of ours ({error}); `ockham verify` says more"
+            f"{segment}: a line after byte {start} is not an event of Ockham ({error}); run `ockham verify`"
         ) from None
     if before is None:
         return SegmentTail(end, fresh)

@@ -151,7 +151,7 @@ def explain(code: str) -> str:
     if row is None:
         raise BadInputError(f"no code {code!r}{suggest_name(code.upper(), CODES)}")
     weight = {"claim": "warning in draft and proposed, error from then on"}.get(row.weight, row.weight)
-    fix = "\nockham odr lint --fix (or check --fix) mends it." if row.fixable else ""
+    fix = "\n`ockham odr lint --fix` (or `check --fix`) fixes it." if row.fixable else ""
     return f"{row.code}: {row.title} ({weight})\n{row.help}{fix}"
 
 

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 from ockham.errors import UnverifiableError
-from ockham.odr.pinned_log import PinnedLog, event_of, policies_of
+from ockham.odr.pinned_log import PinnedLog, parse_event, policies_of
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder, atomic_write, segment_name
 
@@ -74,7 +74,7 @@ def _revisions(name: str, lines: bytes) -> set[str]:
     """
     found = set()
     for at, line in enumerate(lines.split(b"\n")[:-1]):
-        event = event_of(line)
+        event = parse_event(line)
         if event is None:
             raise UnverifiableError(f"packed evidence {name}: line {at + 1} is not an event")
         if event["type"] == "ockham.policy.loaded.v1":

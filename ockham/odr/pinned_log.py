@@ -64,7 +64,7 @@ class PinnedLog(NamedTuple):
     finished: bool
 
 
-def event_of(line: bytes) -> dict[str, Any] | None:
+def parse_event(line: bytes) -> dict[str, Any] | None:
     """Return the event of a line, or None if it does not fit its schema. The log can be untrusted."""
     try:
         event: dict[str, Any] = decode_line(line)
@@ -124,7 +124,7 @@ def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None
     attempt = next((a for a in attempts if _has_batches(folder.segments(a, rank))), max(attempts, default=0))
     accepted: tuple[str, ...] = ()
     for _, line in _lines(folder.segments(attempt, rank)) if attempt else ():
-        if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line and (event := event_of(line)):
+        if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line and (event := parse_event(line)):
             accepted = (str(event["id"]),)
     side = EvidenceSide(name, folder.run_id, attempt, rank, None, "", accepted)
     found = read_pinned_log(side, folder)
@@ -148,14 +148,14 @@ def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 def _matching_events(line: bytes, prefix: str, sequence: int) -> list[CitedEvent]:
-    event = event_of(line)
+    event = parse_event(line)
     fits = event is not None and str(event["id"]).startswith(prefix)
     return [CitedEvent(sequence, event, {})] if event is not None and fits else []
 
 
 def _note_context(waiting: list[CitedEvent], line: bytes) -> None:
     """Assign the context of an evaluation to the preceding decisions that wait for one."""
-    event = event_of(line)
+    event = parse_event(line)
     for found in waiting if event is not None else ():
         if event is not None and found.event["data"].get("iter_num") == event["data"]["iter_num"]:
             found.given.update(event["data"]["given"])

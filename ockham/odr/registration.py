@@ -17,7 +17,7 @@ import orjson
 from ockham.errors import BadInputError
 from ockham.event import event_kind
 from ockham.odr import edit
-from ockham.odr.pinned_log import PinnedLog, event_of
+from ockham.odr.pinned_log import PinnedLog, parse_event
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import Registration
@@ -42,7 +42,7 @@ def register(record: DecisionRecord, runs: Path) -> str:
     """Write a record's constraints to the ledger. Return the record's text, which then names the event.
 
     Raises:
-        BadInputError: If there is nothing to register, or the candidate has started.
+        BadInputError: If the record has nothing to register, or the candidate has started.
         LogError: If the ledger cannot be written.
 
     """
@@ -130,7 +130,7 @@ def _registered(line: bytes, event_id: str) -> bool:
     """Return True if a line is a registration with this ID or ID prefix."""
     if f'"id":"{event_id}'.encode() not in line:
         return False
-    event = event_of(line)
+    event = parse_event(line)
     return event is not None and event_kind(event["type"]) == KIND and str(event["id"]).startswith(event_id)
 
 
@@ -218,7 +218,7 @@ def _named_ledger(cuts: Sequence[PinnedLog]) -> tuple[int, bytes] | None:
     if candidate is None or not candidate.parts:
         return None
     with open_regular_file(candidate.parts[0][0]) as segment:
-        event = event_of(segment.readline().removesuffix(b"\n"))
+        event = parse_event(segment.readline().removesuffix(b"\n"))
     started = event is not None and event["type"] == "ockham.run.started.v1"
     ledger = event["data"].get("ledger") if event is not None and started else None
     return (int(ledger["size"]), bytes.fromhex(ledger["root"])) if ledger else None

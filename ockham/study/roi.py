@@ -43,7 +43,7 @@ def roi(
     baseline: RunData | None = None,
     tolerance: float = 0.01,
 ) -> list[RoiRow]:
-    """Return rows: what was done, what was saved, and whether the quality floor was reached.
+    """Return rows: work done, savings, and whether the quality floor was reached.
 
     Args:
         run: Run that skipped batches.

@@ -80,7 +80,7 @@ BAD = {
     "heading differs": (changed("# ODR-0001: Enable test", "# ODR-0001: Disable test"), ["ODR204"]),
     "heading missing": (changed("# ODR-0001: Enable test-time adaptation\n", ""), ["ODR204"]),
     "no checkbox": (changed("- [x] C2 The validation loss improves by > 2 %\n", ""), ["ODR205"]),
-    "no constraint": (changed("- [x] C2 ", "- [x] C3 New\n- [x] C2 "), ["ODR205"]),
+    "not a constraint": (changed("- [x] C2 ", "- [x] C3 New\n- [x] C2 "), ["ODR205"]),
     "checkbox without id": (changed("- [x] C2 The", "- [x] The"), ["ODR205", "ODR205"]),
     "checkbox twice": (changed("- [x] C2 ", "- [x] C1 Again\n- [x] C2 "), ["ODR205"]),
     "no Outcome line": (changed("OQ delta: +0.4 → KEEP\n", "Fine.\n"), ["ODR206"]),

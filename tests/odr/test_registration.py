@@ -199,7 +199,7 @@ def test_what_cannot_be_registered(folder):
     file = next(folder.glob("0001*"))
     late = re.sub(r"registered: .*\n", "", file.read_text())
     file.write_text(late.replace("constraints:\n", "evidence: {candidate: {run: base}}\nconstraints:\n"))
-    with pytest.raises(BadInputError, match="the candidate run base is there already"):
+    with pytest.raises(BadInputError, match="the candidate run base exists"):
         run("register", "1")
     file.write_text(late.replace("avg(updated::INT)", "avg(updated::INT"))
     with pytest.raises(BadInputError, match="ODR503 at line"):

@@ -13,7 +13,7 @@ from ockham.odr.arrow_tables import build_odr_tables
 from ockham.odr.check import check
 from ockham.odr.evidence_pack import unpack_log
 from ockham.odr.lint import lint_folder
-from ockham.odr.pinned_log import event_of, pin_side, policies_of, read_pinned_log
+from ockham.odr.pinned_log import parse_event, pin_side, policies_of, read_pinned_log
 from ockham.odr.pinning import pack_record
 from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide, parse_record_data

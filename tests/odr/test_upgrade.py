@@ -51,7 +51,7 @@ def test_an_old_record_becomes_a_draft(folder):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (GOOD, "front matter already"),
+        (GOOD, "has front matter"),
         ("text", "no heading"),
         ("# ODR-001: T\n## Problem\n", "no section `## Proposed Change`"),
         ("# ODR-1:\n" + OLD[50:], "no title"),

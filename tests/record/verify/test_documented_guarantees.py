@@ -62,7 +62,7 @@ def test_an_older_state_is_sound_but_for_a_pin(older):
     found = verify_run(folder, pins=[pin]).findings
     assert [f.kind for f in found if f.kind == "tampering"] == ["tampering"]
     assert any(
-        f"{whole} events were pinned, and {left} are there: {whole - left} are gone" in f.message
+        f"{whole} events were pinned, but {left} exist: {whole - left} are missing" in f.message
         for f in found
     )
 

@@ -164,7 +164,7 @@ def test_pins_that_the_lines_do_not_bear_out(log, three):
 
     cause = "the lines of log 1-0"
     assert pinned(second, first) == pinned(first, second) == ([], 20)
-    assert pinned(first, note(15)) == ([("the first 15 events differ from what was pinned", cause)], 10)
+    assert pinned(first, note(15)) == ([("the first 15 events differ from the pinned ones", cause)], 10)
     gone = f"{EVENTS + 4} events were pinned, but {EVENTS} exist: 4 are missing"
     assert pinned(note(EVENTS + 4)) == ([(gone, cause)], 0)
 

@@ -440,7 +440,7 @@ def test_a_head_of_a_giant_tree_is_judged_at_once(run):
             load_or_create_signer().sign(checkpoint_body(origin("a", 1, 0), TreeHead(2**63 - 1, bytes(32))))
             + b"\n"
         )
-    assert any("are gone" in f.message for f in verify_run(run, parquet=False).findings)
+    assert any("are missing" in f.message for f in verify_run(run, parquet=False).findings)
 
 
 def test_a_tile_that_was_being_written_is_a_crash(run):

@@ -243,7 +243,7 @@ def test_lines_that_are_not_at_home(judged, files):
         "event 4 is not an event, or has a duplicate key", "event 5 is not an event", "differ from the signed ones",
     )  # fmt: skip
     finds(
-        judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 says that it stands elsewhere"
+        judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 names another position"
     )
     finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is not an event")
 
@@ -273,7 +273,7 @@ def test_tree_heads_that_do_not_fit(judged, files):
         (b"a\n1\nA\n\n" + "\u2014 a b\n\n".encode(), "a tree head that the given key has not signed"),
     ):
         finds(judged, {**files, HEADS: files[HEADS] + added}, said)
-    finds(judged, {**files, HEADS: b""}, "no tree head signed", "`checkpoint` is not in the history of tree heads")
+    finds(judged, {**files, HEADS: b""}, "no signed tree head", "`checkpoint` is not in the history of tree heads")
 
 
 def test_a_signature_has_one_text(judged, files):
