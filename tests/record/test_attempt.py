@@ -17,7 +17,7 @@ from ockham.run import Run
 from tests.helpers.events import REVISION, events, lines, log_folder, run_folder
 
 
-def test_it_is_open_from_its_first_event_to_its_last(tmp_path):
+def test_attempt_is_open_between_first_and_last_event(tmp_path):
     """A second close writes no second end."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         assert run.attempt.is_open
@@ -29,8 +29,8 @@ def test_it_is_open_from_its_first_event_to_its_last(tmp_path):
     assert not Attempt(RunFolder(tmp_path, "b"), RankGroup(0, 1), resume=False).is_open
 
 
-def test_many_ranks_must_agree_on_the_number_of_an_attempt(tmp_path):
-    """Without `gather` they cannot: refused before anything is touched."""
+def test_attempt_with_several_ranks_requires_all_gather(tmp_path):
+    """Without it ranks cannot agree on the attempt number, so nothing is touched."""
     with Run(plugins=[], runs=tmp_path, run_id="a"):
         pass
     again = Attempt(RunFolder(tmp_path, "a"), RankGroup(0, 2), resume=True)
@@ -39,8 +39,8 @@ def test_many_ranks_must_agree_on_the_number_of_an_attempt(tmp_path):
     assert RunFolder(tmp_path, "a").logs() == [(1, 0)]
 
 
-def test_a_rank_waits_until_the_folder_is_seen(tmp_path, monkeypatch):
-    """What rank 0 made may be seen late over a network; for ever it does not wait."""
+def test_rank_waits_for_rank_zero_to_create_the_run_folder(tmp_path, monkeypatch):
+    """A network file system can show the folder later. The wait is limited."""
     folder = RunFolder(tmp_path, "a")
     waiting = Attempt(folder, RankGroup(1, 2), resume=False)
     monkeypatch.setattr(attempt, "WAIT_FOR_RANK_0_SECONDS", 0.1)
@@ -54,8 +54,8 @@ def test_a_rank_waits_until_the_folder_is_seen(tmp_path, monkeypatch):
     late.join()
 
 
-def test_a_sealed_segment_is_derived_by_a_process_of_its_own(tmp_path, monkeypatch):
-    """Of this run, with the interpreter that runs; nobody waits for it."""
+def test_sealed_segment_is_converted_in_a_separate_process(tmp_path, monkeypatch):
+    """The process uses the same interpreter, and no thread waits for it."""
     begun = []
     monkeypatch.setattr(attempt.subprocess, "Popen", lambda words, **kwargs: begun.append((words, kwargs)))
     Attempt(RunFolder(tmp_path, "a"), RankGroup(0, 1), resume=False)._derive_in_background(tmp_path)
@@ -64,7 +64,7 @@ def test_a_sealed_segment_is_derived_by_a_process_of_its_own(tmp_path, monkeypat
     assert kwargs["start_new_session"]
 
 
-def test_size_and_root_of_an_old_log_are_those_of_its_whole_lines(tmp_path):
+def test_log_head_of_an_old_log_covers_complete_lines(tmp_path):
     """A torn tail does not count."""
     folder = log_folder(tmp_path)
     whole = lines(folder)
@@ -75,8 +75,8 @@ def test_size_and_root_of_an_old_log_are_those_of_its_whole_lines(tmp_path):
     }  # fmt: skip
 
 
-def test_the_last_policy_is_that_of_the_newest_log_with_a_whole_line(tmp_path):
-    """A log that tore in its first line says nothing, and one without a segment neither."""
+def test_last_policy_is_read_from_the_newest_log_with_a_complete_line(tmp_path):
+    """Logs without a complete line are skipped."""
     folder = run_folder(tmp_path)
     with pytest.raises(RunError, match="'a' has no log to resume from"):
         last_policy_revision(folder)
@@ -90,8 +90,8 @@ def test_the_last_policy_is_that_of_the_newest_log_with_a_whole_line(tmp_path):
         last_policy_revision(RunFolder(tmp_path, "a"))
 
 
-def test_a_run_that_tore_in_its_first_line_goes_on(tmp_path):
-    """A kill while the first event was written: the next attempt cuts it, says so, and starts."""
+def test_run_with_a_torn_first_line_can_be_resumed(tmp_path):
+    """The next attempt truncates the line and records it."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     torn = run.folder.log_dir(2, 0)

@@ -39,8 +39,8 @@ def kept(folder, name, **state):
     write_checkpoint(folder.checkpoints / name, {"state.json": json.dumps(state).encode(), "w": b"1"})
 
 
-def test_each_file_is_told_with_its_digest(tmp_path):
-    """By name, in order, whatever the order of writing."""
+def test_write_checkpoint_returns_name_and_digest_of_each_file(tmp_path):
+    """Files are in the order of their names."""
     told = write_checkpoint(tmp_path / "c" / "accepted-00000001", {"b": b"two", "a": b""})
     assert told == [
         {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -50,8 +50,8 @@ def test_each_file_is_told_with_its_digest(tmp_path):
     assert (tmp_path / "c" / "accepted-00000001" / "b").read_bytes() == b"two"
 
 
-def test_a_disk_that_fills_up_leaves_no_half_of_one(tmp_path, monkeypatch):
-    """The error names the place; what a crash left half written before is no obstacle."""
+def test_write_checkpoint_on_a_full_disk_leaves_no_files(tmp_path, monkeypatch):
+    """The error names the path. A leftover temporary folder is no obstacle."""
     place = tmp_path / "resume-00000001"
     (tmp_path / ".resume-00000001.tmp").mkdir()
     (tmp_path / ".resume-00000001.tmp" / "old").write_bytes(b"half")
@@ -66,21 +66,21 @@ def test_a_disk_that_fills_up_leaves_no_half_of_one(tmp_path, monkeypatch):
     assert [path.name for path in place.iterdir()] == ["w"]
 
 
-def test_a_place_that_is_no_folder(tmp_path):
-    """Named, with the reason."""
+def test_write_checkpoint_below_a_file_names_the_reason(tmp_path):
+    """The error names the path."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"^cannot write checkpoint .*/file/c: Not a directory$"):
         write_checkpoint(tmp_path / "file" / "c", {"w": b"1"})
 
 
-def test_names_say_kind_iteration_and_attempt():
-    """A second attempt may pass the same iteration again."""
+def test_snapshot_id_contains_kind_iteration_and_attempt():
+    """A second attempt can repeat an iteration."""
     assert make_snapshot_id("accepted", 120, 1) == "accepted-00000120"
     assert make_snapshot_id("accepted", 120, 2) == "accepted-00000120.2"
 
 
-def test_the_newest_one_is_gone_on_from_and_two_are_kept(folder):
-    """By iteration, then by attempt; other folders are none."""
+def test_resume_point_is_the_newest_and_two_checkpoints_are_kept(folder):
+    """Order is by iteration, then by attempt. Other folders are ignored."""
     for name in ("resume-00000009", "resume-00000010", "resume-00000010.2", "resume-x", "accepted-00000099"):
         kept(folder, name, iter_num=10)
     start = find_resume_point(folder.runs, "a")
@@ -93,8 +93,8 @@ def test_the_newest_one_is_gone_on_from_and_two_are_kept(folder):
     assert prune(folder) == []
 
 
-def test_settings_are_those_that_the_run_was_last_under(folder):
-    """The run's own, and on them the trainer's of the checkpoint; without a checkpoint it begins anew."""
+def test_resume_point_has_the_last_settings_of_the_run(folder):
+    """The settings of the checkpoint replace those of run.json."""
     start = find_resume_point(folder.runs, "a")
     assert (start.iter_num, start.snapshot_id, start.path, start.state) == (0, None, None, {})
     assert (start.settings["batch_size"], start.ended) == (4, "COMPLETED")
@@ -102,8 +102,8 @@ def test_settings_are_those_that_the_run_was_last_under(folder):
     assert find_resume_point(folder.runs, "a").settings["batch_size"] == 8
 
 
-def test_the_newest_is_so_by_number_not_by_name(folder):
-    """A tenth attempt is newer than the second; an iteration of nine digits comes after one of eight."""
+def test_newest_checkpoint_is_chosen_by_number(folder):
+    """Attempt 10 is newer than attempt 2, and nine digits follow eight."""
     for name in ("resume-00000010.2", "resume-00000010.10", "resume-00000010.9"):
         kept(folder, name, iter_num=10)
     assert find_resume_point(folder.runs, "a").snapshot_id == "resume-00000010.10"
@@ -112,8 +112,8 @@ def test_the_newest_is_so_by_number_not_by_name(folder):
     assert find_resume_point(folder.runs, "a").snapshot_id == "resume-100000000"
 
 
-def test_data_and_end_are_told_with_and_without_a_checkpoint(folder):
-    """And alone the state of the one rank is taken."""
+def test_resume_point_has_data_and_end_of_the_run(folder):
+    """It has them with and without a checkpoint."""
     told = ({"name": "d", "sha256": "0" * 64}, "COMPLETED")
     start = find_resume_point(folder.runs, "a")
     assert (start.data, start.ended) == told
@@ -123,16 +123,16 @@ def test_data_and_end_are_told_with_and_without_a_checkpoint(folder):
     assert find_resume_point(folder.runs, "a").state["run"] == {"of": 0}
 
 
-def test_a_halt_is_no_end(folder):
-    """It has a reason too, and the run can go on."""
+def test_halted_run_can_be_resumed(folder):
+    """A halt has a reason code, but is not a complete run."""
     halted = {"type": "ockham.log.halted.v1", "data": {"sequence": 99, "reason_code": "ENOSPC"}}
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(json.dumps(halted).encode() + b"\n")
     assert find_resume_point(folder.runs, "a").ended is None
 
 
-def test_each_rank_goes_on_from_its_own_state(folder):
-    """Where as many go on; else from that of rank 0."""
+def test_each_rank_resumes_from_its_own_state(folder):
+    """With another number of ranks, each resumes from the state of rank 0."""
     kept(folder, "resume-00000003", iter_num=3, run={"of": 0}, ranks=[{"run": {"of": 0}}, {"run": {"of": 1}}])
     assert find_resume_point(folder.runs, "a", rank=1, world_size=2).state["run"] == {"of": 1}
     assert find_resume_point(folder.runs, "a", rank=1, world_size=3).state["run"] == {"of": 0}
@@ -147,8 +147,8 @@ def test_each_rank_goes_on_from_its_own_state(folder):
         (None, "cannot be read"),
     ],
 )
-def test_a_state_that_cannot_be_read_is_named(folder, data, said):
-    """Going on from an older one would be silent loss: the user decides."""
+def test_unreadable_state_is_an_error_that_names_the_file(folder, data, said):
+    """No older checkpoint is used silently."""
     kept(folder, "resume-00000003", iter_num=3)
     path = folder.checkpoints / "resume-00000003" / "state.json"
     path.unlink() if data is None else path.write_bytes(data)
@@ -157,8 +157,8 @@ def test_a_state_that_cannot_be_read_is_named(folder, data, said):
 
 
 @pytest.mark.parametrize("left", ["nothing", "no event"])
-def test_a_log_that_says_no_end_has_not_ended(folder, left):
-    """It is gone, or its last line is not an event: whoever goes on hears of it from `verify`."""
+def test_log_without_an_end_has_not_ended(folder, left):
+    """A missing or invalid last line counts as no end."""
     if left == "nothing":
         shutil.rmtree(folder.path / "log")
     else:
@@ -167,8 +167,8 @@ def test_a_log_that_says_no_end_has_not_ended(folder, left):
     assert find_resume_point(folder.runs, "a").ended is None
 
 
-def test_a_run_is_complete_when_it_said_so_and_has_done_all():
-    """Killed at its last step it is not; with fewer steps than it did it cannot go on."""
+def test_run_is_complete_after_its_end_and_all_steps():
+    """A killed run is not complete. Fewer steps than done are refused."""
     at = ResumePoint(10, None, None, {}, {}, {}, "COMPLETED")
     assert at.is_complete(10)
     assert not at.is_complete(11)
@@ -177,8 +177,8 @@ def test_a_run_is_complete_when_it_said_so_and_has_done_all():
         at.is_complete(9)
 
 
-def test_a_run_that_is_not_there(tmp_path):
-    """Is refused by name."""
+def test_resume_point_of_a_missing_run_is_an_error(tmp_path):
+    """The error names the run."""
     with pytest.raises(Exception, match="no run 'b'"):
         find_resume_point(tmp_path, "b")
     assert not RunFolder(tmp_path, "b").path.exists()

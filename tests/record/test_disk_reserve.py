@@ -13,8 +13,8 @@ from ockham.errors import LogError
 from ockham.record.disk_reserve import RESERVE_BYTES, DiskReserve, disable_after_fork
 
 
-def test_the_reserve_is_there_until_it_is_needed(tmp_path):
-    """Written, not only promised; given back once, and a second time is nothing."""
+def test_reserve_exists_until_it_is_released(tmp_path):
+    """The bytes are written. A second release has no effect."""
     reserve = DiskReserve(tmp_path / "reserve")
     assert (tmp_path / "reserve").read_bytes() == bytes(RESERVE_BYTES)
     assert (tmp_path / "reserve").stat().st_blocks * 512 >= RESERVE_BYTES
@@ -23,8 +23,8 @@ def test_the_reserve_is_there_until_it_is_needed(tmp_path):
         assert not (tmp_path / "reserve").exists()
 
 
-def test_a_reserve_that_cannot_be_given_back_stops_nobody(tmp_path, monkeypatch):
-    """The last words matter more."""
+def test_reserve_that_cannot_be_released_does_not_raise(tmp_path, monkeypatch):
+    """Writing the final event matters more."""
     reserve = DiskReserve(tmp_path / "reserve")
     monkeypatch.setattr(
         Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only file system"))
@@ -32,14 +32,14 @@ def test_a_reserve_that_cannot_be_given_back_stops_nobody(tmp_path, monkeypatch)
     reserve.release()
 
 
-def test_no_room_for_the_reserve_is_no_room_for_a_log(tmp_path):
-    """Said at the start."""
+def test_reserve_without_disk_space_raises_at_the_start(tmp_path):
+    """A log cannot start then."""
     with pytest.raises(OSError, match="No such file"):
         DiskReserve(tmp_path / "none" / "reserve")
 
 
-def test_a_fork_poisons_the_writer_and_keeps_none_alive(monkeypatch):
-    """What the child is told names the log; a writer that is gone is not held by what waits for a fork."""
+def test_fork_disables_the_writer_and_keeps_no_reference(monkeypatch):
+    """The error in the child names the log."""
 
     class Writer:
         path = Path("runs/a/log/1-0")

@@ -38,8 +38,8 @@ def judge(folder, archive, *words):
     )  # fmt: skip
 
 
-def test_the_single_file_judges_archive_and_folder(packed):
-    """Sound with the known key, from the zip and unpacked; a note where the key is the run's own word."""
+def test_standalone_verifier_accepts_archive_and_folder(packed):
+    """Without a known key it prints a note."""
     for archive in (packed / "a.zip", packed / "out"):
         done = judge(packed, archive, "--key", str(load_or_create_signer().verifier))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -47,8 +47,8 @@ def test_the_single_file_judges_archive_and_folder(packed):
     assert "run's own word" in judge(packed, packed / "a.zip").stdout
 
 
-def test_it_imports_nothing_of_ours(packed):
-    """It can be read alone."""
+def test_standalone_verifier_imports_nothing_of_the_package(packed):
+    """It is readable as one file."""
     source = (packed / "out" / "verify.py").read_text()
     assert "import ockham" not in source
     assert "from ockham" not in source
@@ -59,8 +59,8 @@ def test_it_imports_nothing_of_ours(packed):
     [b'"world_size":9007199254740991', b'"world_size":2.0', b'"world_size":[]', b'"run_json_sha256":1'],
 )
 @pytest.mark.timeout(60)
-def test_a_hostile_first_event_is_found(packed, tmp_path, told):
-    """Not counted out to the end of days, no traceback: something was found."""
+def test_standalone_verifier_reports_a_hostile_first_event(packed, tmp_path, told):
+    """Large numbers cause neither a long loop nor a traceback."""
     shutil.copytree(packed / "out", tmp_path / "out")
     segment = tmp_path / "out" / "log" / "1-0" / "000000000000.jsonl"
     name = told.split(b":")[0]
@@ -69,16 +69,16 @@ def test_a_hostile_first_event_is_found(packed, tmp_path, told):
     assert judge(packed, tmp_path / "out").returncode == 1
 
 
-def test_the_same_run_packs_to_the_same_bytes(packed, tmp_path):
-    """Deterministic, and never over something that is there."""
+def test_archive_of_equal_runs_has_equal_bytes(packed, tmp_path):
+    """An existing file is never overwritten."""
     write_archive(RunFolder(packed / "runs", "a"), tmp_path / "b.zip")
     assert (tmp_path / "b.zip").read_bytes() == (packed / "a.zip").read_bytes()
     with pytest.raises(BadInputError, match="exists"):
         write_archive(RunFolder(packed / "runs", "a"), tmp_path / "b.zip")
 
 
-def test_a_place_that_cannot_be_written(packed, tmp_path):
-    """Named with the reason, and no half of an archive stays."""
+def test_archive_in_an_unwritable_folder_is_an_error(packed, tmp_path):
+    """The error names the reason. No partial archive remains."""
     (tmp_path / "file").write_bytes(b"")
     for to in (tmp_path / "none" / "a.zip", tmp_path / "file" / "a.zip"):
         with pytest.raises(BadInputError, match=r"cannot write .*a\.zip: "):
@@ -86,8 +86,8 @@ def test_a_place_that_cannot_be_written(packed, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_disk_that_fills_up_leaves_nothing(packed, tmp_path, monkeypatch):
-    """What was written of the archive goes again."""
+def test_archive_on_a_full_disk_leaves_no_file(packed, tmp_path, monkeypatch):
+    """The partial archive is removed."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -98,8 +98,8 @@ def test_a_disk_that_fills_up_leaves_nothing(packed, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_packed_from_behind_a_link(packed, tmp_path):
-    """The archive goes to strangers, and a link in a run folder may point to anything on this machine."""
+def test_archive_refuses_links(packed, tmp_path):
+    """A link can point to any file of the machine."""
     shutil.copytree(packed / "runs", tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs", "a")
     (tmp_path / "secret").write_text("{}")
@@ -111,8 +111,8 @@ def test_nothing_is_packed_from_behind_a_link(packed, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["log", "blobs", "policies/x", "log/1-0/tile/y"])
-def test_nor_from_behind_the_link_of_a_folder(packed, tmp_path, place):
-    """Its files are no links themselves."""
+def test_archive_refuses_linked_folders(packed, tmp_path, place):
+    """The files below a linked folder are not links themselves."""
     shutil.copytree(packed / "runs", tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs", "a")
     (tmp_path / "home").mkdir()
@@ -124,8 +124,8 @@ def test_nor_from_behind_the_link_of_a_folder(packed, tmp_path, place):
     assert not (tmp_path / "a.zip").exists()
 
 
-def test_no_name_that_the_verifier_refuses_is_packed(packed, tmp_path):
-    """On another system it may be a path."""
+def test_archive_refuses_names_that_the_verifier_rejects(packed, tmp_path):
+    """Such a name can be a path on another system."""
     shutil.copytree(packed / "runs", tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs", "a")
     (folder.path / "policies" / "..\\..\\x").write_text("")
@@ -133,8 +133,8 @@ def test_no_name_that_the_verifier_refuses_is_packed(packed, tmp_path):
         write_archive(folder, tmp_path / "a.zip")
 
 
-def test_one_file_at_a_time_is_read_and_told(packed, tmp_path, monkeypatch):
-    """Before a file is read, those before it are in the archive: a long run is not held in memory. Stopped, it leaves nothing."""
+def test_archive_is_written_one_file_at_a_time(packed, tmp_path, monkeypatch):
+    """A long run is not held in memory. An interrupted archive is removed."""
     folder = RunFolder(packed / "runs", "a")
     told: list[tuple[int, int]] = []
     read: list[int] = []
@@ -155,8 +155,8 @@ def test_one_file_at_a_time_is_read_and_told(packed, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_the_verb_says_that_a_run_does_not_verify(packed, tmp_path):
-    """It is packed as it is: whoever packs knows it before the stranger does."""
+def test_export_command_warns_about_an_invalid_run(packed, tmp_path):
+    """The archive is written unchanged."""
     shutil.copytree(packed / "runs", tmp_path / "runs")
     segment = RunFolder(tmp_path / "runs", "a").segments(1, 0)[0]
 

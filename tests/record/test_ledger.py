@@ -20,8 +20,8 @@ from tests.helpers.runs import made_run
 SAID = {"odr_id": "ODR-0001", "title": "T", "odr_sha256": "0" * 64, "constraints": [{"id": "C1"}]}
 
 
-def test_it_grows_at_its_end_and_has_a_head(tmp_path):
-    """Each saying is one more line, a valid event, under a signed tree head; the head is the root over all lines."""
+def test_ledger_appends_entries_and_has_a_head(tmp_path):
+    """Each entry is a valid event under a signed tree head."""
     assert ledger_head(tmp_path) is None
     before: list[bytes] = []
     for count in (1, 2, 3):
@@ -39,8 +39,8 @@ def test_it_grows_at_its_end_and_has_a_head(tmp_path):
     assert {orjson.loads(line)["subject"] for line in before} == {"ledger"}
 
 
-def test_two_who_speak_at_once_are_both_heard(tmp_path):
-    """Writers wait for each other: no line is lost, and none is put before an older one."""
+def test_ledger_keeps_entries_of_concurrent_writers(tmp_path):
+    """No line is lost, and none precedes an older one."""
     speakers = [
         threading.Thread(target=append_entry, args=(tmp_path, "odr.registered", SAID)) for _ in range(4)
     ]
@@ -53,8 +53,8 @@ def test_two_who_speak_at_once_are_both_heard(tmp_path):
     assert ids == sorted(ids)
 
 
-def test_a_ledger_that_somebody_holds_is_named(tmp_path, monkeypatch):
-    """After a while; nothing is written."""
+def test_ledger_that_is_locked_is_an_error(tmp_path, monkeypatch):
+    """The error follows a timeout, and nothing is written."""
     append_entry(tmp_path, "odr.registered", SAID)
     before = read_entries(tmp_path)
     monkeypatch.setattr(ledger, "WAIT_SECONDS", 0.05)
@@ -66,8 +66,8 @@ def test_a_ledger_that_somebody_holds_is_named(tmp_path, monkeypatch):
     assert read_entries(tmp_path) == before
 
 
-def test_a_saying_that_fits_no_schema_is_not_said(tmp_path):
-    """The next one is."""
+def test_ledger_rejects_events_that_fail_the_schema(tmp_path):
+    """The next valid event is accepted."""
     with pytest.raises(InvalidEventError, match="odr_sha256"):
         append_entry(tmp_path, "odr.registered", {**SAID, "odr_sha256": "x"})
     assert read_entries(tmp_path) == []
@@ -81,8 +81,8 @@ def threaded(act):
         return pool.submit(act).result()
 
 
-def test_a_run_names_the_head_that_it_began_under(tmp_path):
-    """`run.started` says what the ledger held; nothing where there was none."""
+def test_run_started_names_the_head_of_the_ledger(tmp_path):
+    """Without a ledger it names none."""
     made_run(tmp_path, "before", 3)
     append_entry(tmp_path, "odr.registered", SAID)
     head = ledger_head(tmp_path)
@@ -93,8 +93,8 @@ def test_a_run_names_the_head_that_it_began_under(tmp_path):
         assert orjson.loads(line)["data"]["ledger"] == named
 
 
-def test_a_ledger_that_is_a_link_is_not_written(tmp_path):
-    """Who attests what a stranger's runs came to writes beside them."""
+def test_ledger_that_is_a_link_is_not_written(tmp_path):
+    """Attesting an untrusted run writes next to it."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / LEDGER).symlink_to(tmp_path / "elsewhere")

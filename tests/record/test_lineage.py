@@ -53,8 +53,8 @@ def asked(path, runs):
     return lineage(find_weights_file(path), runs, [load_or_create_signer().verifier])
 
 
-def test_a_checkpoint_leads_to_its_decisions(runs, tmp_path):
-    """From the folder, the file, and a copy of the file under another name elsewhere."""
+def test_lineage_of_a_checkpoint_finds_its_decisions(runs, tmp_path):
+    """Folder, file and a renamed copy give the same result."""
     copy = tmp_path / "downloaded"
     shutil.copy(accepted(runs) / "model.safetensors", copy)
     for path in (accepted(runs), accepted(runs) / "model.safetensors", copy):
@@ -64,8 +64,8 @@ def test_a_checkpoint_leads_to_its_decisions(runs, tmp_path):
         assert found.signed >= found.metadata["log_size"]
 
 
-def test_the_command_tells_who_accepted_them_and_lists_every_decision(runs):
-    """In words, and as rows: all decisions of the log before the tree head that the file names."""
+def test_lineage_command_lists_accepting_and_earlier_decisions(runs):
+    """It prints text or rows."""
     run = CliRunner()
     told = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
     assert told.exit_code == 0, told.output
@@ -80,8 +80,8 @@ def test_the_command_tells_who_accepted_them_and_lists_every_decision(runs):
     ]
 
 
-def test_other_bytes_are_not_vouched_for(runs, tmp_path):
-    """A weight changed; metadata that claims another place in the log; a log that was changed behind it."""
+def test_lineage_of_changed_bytes_reports_problems(runs, tmp_path):
+    """Weights, metadata or the log can be changed."""
     path = tmp_path / "w.safetensors"
     data = (accepted(runs) / "model.safetensors").read_bytes()
     path.write_bytes(data[:-1] + b"\1")
@@ -100,14 +100,14 @@ def test_other_bytes_are_not_vouched_for(runs, tmp_path):
     assert done.stdout.splitlines()[0].endswith(": NOT VOUCHED FOR")
 
 
-def test_a_key_that_has_signed_nothing_is_said(runs):
-    """Decisions that no known key has signed are nobody's."""
+def test_lineage_with_a_key_that_signed_nothing_reports_it(runs):
+    """Unsigned decisions have no author."""
     found = lineage(find_weights_file(accepted(runs)), runs, [])
     assert any("no known key has signed" in problem for problem in found.problems)
 
 
-def test_what_is_no_file_of_weights(runs, tmp_path):
-    """An empty folder, another file, a safetensors file of somebody else."""
+def test_lineage_of_other_files_is_an_error(runs, tmp_path):
+    """Examples are an empty folder and a file of another program."""
     with pytest.raises(BadInputError, match="a safetensors file or a folder"):
         find_weights_file(tmp_path)
     path = tmp_path / "x"
@@ -117,8 +117,8 @@ def test_what_is_no_file_of_weights(runs, tmp_path):
             lineage(path, runs, [])
 
 
-def test_what_cannot_be_read_is_named(runs, tmp_path):
-    """A file that is not there, and one of a run that is not."""
+def test_lineage_of_a_missing_file_or_run_is_an_error(runs, tmp_path):
+    """The error names it."""
     with pytest.raises(BadInputError, match=r"cannot read .*/none: No such file"):
         read_claims(tmp_path / "none")
     copy = shutil.copy(accepted(runs) / "model.safetensors", tmp_path / "w")
@@ -131,8 +131,8 @@ def test_what_cannot_be_read_is_named(runs, tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["run_id", "attempt", "rank", "log_size", "log_root"])
-def test_each_thing_that_names_a_run_is_needed(runs, tmp_path, missing):
-    """And has its kind."""
+def test_lineage_requires_every_metadata_field(runs, tmp_path, missing):
+    """Each field has a required type."""
     told = asked(accepted(runs), runs).metadata
     for other in ({**told, missing: [1]}, {name: value for name, value in told.items() if name != missing}):
         (tmp_path / "w").write_bytes(safetensors(other))
@@ -149,23 +149,23 @@ def rewritten(runs, tmp_path, change):
     return tmp_path
 
 
-def test_an_event_that_names_another_tree_head(runs, tmp_path):
-    """The bytes are those that were saved, and file and log disagree on when."""
+def test_lineage_reports_an_event_with_another_tree_head(runs, tmp_path):
+    """File and log disagree about the position."""
     size = f'"log_size":{asked(accepted(runs), runs).metadata["log_size"]},'.encode()
     odd = rewritten(runs, tmp_path, lambda line: line.replace(size, b'"log_size":1,'))
     assert "the event that names these bytes names another tree head" in asked(accepted(runs), odd).problems
 
 
-def test_a_line_that_only_speaks_of_a_checkpoint_is_none(runs, tmp_path):
-    """No JSON, no object, another type: no event says that these bytes were saved."""
+def test_lineage_ignores_lines_that_are_not_checkpoint_events(runs, tmp_path):
+    """The bytes count as unknown."""
     for number, odd in enumerate((b'x "ockham.checkpoint.saved.v1"', b'["ockham.checkpoint.saved.v1"]', b'{"type":"x","a":"ockham.checkpoint.saved.v1"}')):  # fmt: skip
         (to := tmp_path / str(number)).mkdir()
         rewritten(runs, to, lambda line, odd=odd: odd if b'"ockham.checkpoint.saved.v1"' in line else line)
         assert "no event of that log names these bytes" in asked(accepted(runs), to).problems
 
 
-def test_a_tree_head_over_the_whole_log(runs, tmp_path):
-    """The root behind the last line, and one line more, which the log never had."""
+def test_lineage_accepts_the_root_of_the_whole_log_only(runs, tmp_path):
+    """A size beyond the log is reported."""
     folder = RunFolder(runs, "a")
     told = asked(accepted(runs), runs).metadata
     head = check_signed_prefix(folder, 1, 0, [])
@@ -177,8 +177,8 @@ def test_a_tree_head_over_the_whole_log(runs, tmp_path):
         assert any("never had the root" in problem for problem in problems) is not known
 
 
-def test_decisions_that_were_signed_too_late(runs, tmp_path):
-    """A signature over fewer events than the weights rest on vouches for nothing."""
+def test_lineage_reports_decisions_signed_too_late(runs, tmp_path):
+    """A signature over fewer events does not cover the weights."""
     odd = rewritten(runs, tmp_path, lambda line: line)
     log = odd / "a" / "log" / "1-0"
     size = asked(accepted(runs), runs).metadata["log_size"]

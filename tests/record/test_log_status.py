@@ -18,8 +18,8 @@ def _files(folder):
     return {path: path.read_bytes() for path in sorted(folder.path.rglob("*")) if path.is_file()}
 
 
-def test_a_run_that_ended(tmp_path):
-    """All events signed, nothing torn, nobody writes; and looking left every byte alone."""
+def test_status_of_a_finished_run_has_no_open_parts(tmp_path):
+    """Reading the status changes no byte."""
     made_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     before = _files(folder)
@@ -28,8 +28,8 @@ def test_a_run_that_ended(tmp_path):
     assert _files(folder) == before
 
 
-def test_a_run_that_is_being_written(tmp_path):
-    """The lock says so, and only while it is held."""
+def test_status_of_a_running_run_is_writing(tmp_path):
+    """Only the held lock decides."""
     with Run("balanced", runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
         run.flush()
@@ -37,8 +37,8 @@ def test_a_run_that_is_being_written(tmp_path):
     assert not read_log_status(run.folder, 1, 0).writing
 
 
-def test_a_torn_tail_is_counted_and_left(tmp_path):
-    """Behind the last newline, also where it is longer than a line may be."""
+def test_status_counts_the_bytes_of_a_torn_tail(tmp_path):
+    """The tail can be longer than the maximum line."""
     made_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     whole = read_log_status(folder, 1, 0)
@@ -48,8 +48,8 @@ def test_a_torn_tail_is_counted_and_left(tmp_path):
     assert read_log_status(folder, 1, 0) == whole._replace(torn_bytes=515)
 
 
-def test_a_log_without_lines_or_head(tmp_path):
-    """A kill in the first milliseconds leaves that."""
+def test_status_of_a_log_without_lines_or_head_is_empty(tmp_path):
+    """A kill in the first milliseconds leaves such a log."""
     made_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     folder.segments(1, 0)[0].write_bytes(b"")
@@ -58,8 +58,8 @@ def test_a_log_without_lines_or_head(tmp_path):
 
 
 @pytest.mark.parametrize("line", [b"not JSON", b"[]", b'{"type":1}', b'{"data":{"sequence":"x"},"type":"t"}'])
-def test_a_last_line_that_is_no_event(tmp_path, line):
-    """One clear error, which says where."""
+def test_status_of_an_invalid_last_line_is_an_error(tmp_path, line):
+    """The error names the location."""
     made_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     with folder.segments(1, 0)[0].open("ab") as file:
@@ -69,8 +69,8 @@ def test_a_last_line_that_is_no_event(tmp_path, line):
 
 
 @pytest.mark.timeout(20)
-def test_a_pipe_in_place_of_the_lock_is_not_waited_for(tmp_path):
-    """Nor is what lies there a writer."""
+def test_status_does_not_block_on_a_pipe_as_lock(tmp_path):
+    """A pipe is not a writer."""
     folder = log_folder(tmp_path)
     lock = folder.log_dir(1, 0) / "lock"
     lock.unlink(missing_ok=True)

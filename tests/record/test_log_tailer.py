@@ -29,21 +29,21 @@ def all_of(reader, limit):
 
 @pytest.mark.parametrize("limit", [1, 7, 10, 1000])
 @pytest.mark.parametrize("begin", [0, 1, 9, 10, 11, 25])
-def test_every_line_from_a_place_on(folder, begin, limit):
-    """Over the ends of segments, some at a time, with its log and its sequence."""
+def test_tailer_reads_all_lines_from_a_sequence_number(folder, begin, limit):
+    """It crosses segments and respects the limit."""
     whole = lines(folder)
     found = all_of(LogTailer(folder, (1, 0), begin), limit)
     assert found == [((1, 0), at, whole[at]) for at in range(begin, len(whole))]
 
 
-def test_more_than_is_read_at_once(folder, monkeypatch):
-    """A block of the file ends in a line as a rule."""
+def test_tailer_reads_lines_longer_than_a_block(folder, monkeypatch):
+    """Blocks usually end within a line."""
     monkeypatch.setattr(log_tailer, "READ_BYTES", max(map(len, lines(folder))) + 1)
     assert [line.content for line in all_of(LogTailer(folder, (1, 0)), 4)] == lines(folder)
 
 
-def test_a_place_behind_the_end_waits(folder):
-    """Nothing now; the line with that sequence when it comes, and none before it."""
+def test_tailer_waits_for_a_future_sequence_number(folder):
+    """It returns that line later, and none before it."""
     reader = LogTailer(folder, (1, 0), 27)
     assert reader.lines() == []
     with folder.segments(1, 0)[-1].open("ab") as file:
@@ -56,8 +56,8 @@ def test_a_place_behind_the_end_waits(folder):
     assert reader.lines() == [((1, 0), 28, b"28")]
 
 
-def test_a_log_that_has_not_begun(tmp_path):
-    """Its first segment may come, and then its lines."""
+def test_tailer_of_a_missing_log_waits_for_its_first_segment(tmp_path):
+    """The lines follow then."""
     folder = run_folder(tmp_path)
     reader = LogTailer(folder, (1, 0))
     assert reader.lines() == []
@@ -68,14 +68,14 @@ def test_a_log_that_has_not_begun(tmp_path):
     assert [line.sequence for line in reader.lines()] == [2]
 
 
-def test_a_segment_that_does_not_follow_is_not_gone_on_to(folder):
-    """A gap ends what can be read in order; `verify` names it."""
+def test_tailer_stops_at_a_missing_segment(folder):
+    """`verify` reports the gap."""
     folder.segments(1, 0)[1].unlink()
     assert [line.sequence for line in all_of(LogTailer(folder, (1, 0)), 1000)] == list(range(10))
 
 
-def test_all_logs_of_a_run_from_where_one_left_off(tmp_path):
-    """The older attempt first; a later one when it appears; a place for each log."""
+def test_run_tailer_reads_all_logs_from_their_positions(tmp_path):
+    """Older attempts come first, and new ones are found."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     folder = run.folder
@@ -96,8 +96,8 @@ def test_all_logs_of_a_run_from_where_one_left_off(tmp_path):
     assert RunTailer(folder).lines(len(lines(folder)) + 1)[-1][:2] == ((2, 0), 0)
 
 
-def test_a_run_has_ended_when_each_log_of_its_newest_attempt_says_so(tmp_path):
-    """Read now, or before one began to read; a kill is no end."""
+def test_run_is_finished_when_all_logs_of_the_newest_attempt_are(tmp_path):
+    """A killed log is not finished."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
         run.flush()
@@ -113,8 +113,8 @@ def test_a_run_has_ended_when_each_log_of_its_newest_attempt_says_so(tmp_path):
     assert not RunTailer(run_folder(tmp_path, "empty")).is_finished()
 
 
-def test_the_end_is_found_before_what_sealed_its_segment(tmp_path, monkeypatch):
-    """Among the last lines of the last two segments, without reading them whole."""
+def test_run_finished_is_found_before_seal_events(tmp_path, monkeypatch):
+    """Only the last lines of the last two segments are read."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     folder = RunFolder(tmp_path, "a")
@@ -127,8 +127,8 @@ def test_the_end_is_found_before_what_sealed_its_segment(tmp_path, monkeypatch):
     assert not RunTailer(folder).is_finished()
 
 
-def test_only_the_event_itself_is_an_end(folder):
-    """Not one that speaks of it."""
+def test_run_finished_is_recognised_by_its_type_only(folder):
+    """A line that mentions it does not count."""
     assert not is_run_finished(b'{"type":"ockham.log.gap.v1","data":{"message":"no run.finished"}}')
     assert is_run_finished(b'{"type":"ockham.run.finished.v1","data":{}}')
     assert not is_run_finished(b"run.finished, and no event")

@@ -38,8 +38,8 @@ def log(folder):
     writer.close()
 
 
-def test_every_line_fits_its_schema_by_another_reader(folder, log):
-    """The plain jsonschema package accepts each kind of payload that is handed over."""
+def test_written_lines_pass_an_independent_schema_validator(folder, log):
+    """The jsonschema package accepts each kind of payload."""
     log.append("decision.made", decision(), iter_num=0)
     log.append("context.recorded", context_record(), iter_num=0)
     log.append("plugin_state.recorded", StateRecord(0, 0, "START", {"gate": {"q": math.inf}}), iter_num=0)
@@ -55,8 +55,8 @@ def test_every_line_fits_its_schema_by_another_reader(folder, log):
         plain_validator(event_kind(event["type"])).validate(event)
 
 
-def test_a_line_is_a_cloudevent(folder, log):
-    """The CloudEvents SDK takes the envelope as version 1.0."""
+def test_written_line_is_a_cloudevent(folder, log):
+    """The CloudEvents SDK reads the envelope as version 1.0."""
     log.append("decision.made", decision(), iter_num=7)
     log.close()
 
@@ -68,8 +68,8 @@ def test_a_line_is_a_cloudevent(folder, log):
 
 
 @pytest.mark.parametrize("wake", ["urgent", "flush", "close"])
-def test_what_is_urgent_wakes_a_writer_that_sleeps(folder, monkeypatch, wake):
-    """Ordinary events wait for its next turn, which here never comes; an urgent one, a flush and the end do not."""
+def test_urgent_event_flush_and_close_wake_the_writer(folder, monkeypatch, wake):
+    """Ordinary events wait for the interval."""
     monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     written = threading.Event()
@@ -88,8 +88,8 @@ def test_what_is_urgent_wakes_a_writer_that_sleeps(folder, monkeypatch, wake):
         log.close()
 
 
-def test_a_head_that_is_due_does_not_wait_for_a_moment_without_unsynced_events(folder, monkeypatch):
-    """Under steady traffic there is none: what is written is synced for it, and each look at the queue is signed here."""
+def test_due_tree_head_is_signed_under_steady_traffic(folder, monkeypatch):
+    """The writer syncs for it in place of waiting for an idle moment."""
     monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
     monkeypatch.setattr("ockham.record.log_writer.TREE_HEAD_INTERVAL_SECONDS", 0.0)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
@@ -110,8 +110,8 @@ def test_a_head_that_is_due_does_not_wait_for_a_moment_without_unsynced_events(f
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(st.floats(width=64), min_size=1, max_size=20))
-def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
-    """Whatever double is judged, the log gives the same bits back; NaN stays NaN."""
+def test_written_numbers_keep_every_bit(tmp_path_factory, values):
+    """NaN stays NaN."""
     folder = run_folder(tmp_path_factory.mktemp("runs"))
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     for value in values:
@@ -125,8 +125,8 @@ def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
             )
 
 
-def test_sequences_have_no_gap_over_segments(folder):
-    """Segments are named by their first sequence, and what was sealed says what it was."""
+def test_sequence_numbers_have_no_gap_across_segments(folder):
+    """log.sealed names each segment."""
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     for i in range(35):
         writer.append("decision.made", decision(i), iter_num=i)
@@ -148,8 +148,8 @@ def test_sequences_have_no_gap_over_segments(folder):
         assert (s["bytes"], s["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_flush_means_written(folder, log):
-    """After flush every event that was handed over is a whole line on disk."""
+def test_flush_makes_all_appended_events_durable(folder, log):
+    """Each is a complete line on disk."""
     for i in range(100):
         log.append("decision.made", decision(i), iter_num=i)
     log.flush()
@@ -157,14 +157,14 @@ def test_flush_means_written(folder, log):
     assert len(lines(folder)) == 100
 
 
-def test_one_writer_for_each_log(folder, log):
-    """A second writer is refused before it touches a byte."""
+def test_second_writer_of_a_log_is_refused(folder, log):
+    """It touches no byte."""
     with pytest.raises(LogLockedError, match="one writer"):
         LogWriter(folder, 1, 0, policy_revision=REVISION)
 
 
-def test_an_event_that_does_not_fit_its_schema_is_not_written(folder):
-    """A wrong event stops the log with its place named; what came before stays."""
+def test_event_that_fails_its_schema_stops_the_log(folder):
+    """Earlier events remain."""
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     writer.append("decision.made", decision(0), iter_num=0)
     writer.flush()
@@ -177,8 +177,8 @@ def test_an_event_that_does_not_fit_its_schema_is_not_written(folder):
         writer.append("decision.made", decision(2), iter_num=2)
 
 
-def test_a_full_queue_blocks_and_is_counted(folder):
-    """Back-pressure, never a dropped event."""
+def test_full_queue_blocks_and_counts_the_time(folder):
+    """No event is dropped."""
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, queue_limit=4)
     for i in range(200):
         writer.append("decision.made", decision(i), iter_num=i)
@@ -188,8 +188,8 @@ def test_a_full_queue_blocks_and_is_counted(folder):
     assert writer.blocked_seconds > 0
 
 
-def test_big_states_go_to_a_blob(folder, log):
-    """A state that is too big for a line stands in a file named by its digest."""
+def test_large_state_is_written_to_a_blob(folder, log):
+    """The file is named by its digest."""
     state = {"gate": {"history": [0.123456789 + i for i in range(5000)]}}
     log.append("plugin_state.recorded", StateRecord(0, 0, "START", state), iter_num=0)
     log.close()
@@ -199,7 +199,7 @@ def test_big_states_go_to_a_blob(folder, log):
     assert orjson.loads(folder.blob(data["state_sha256"]).read_bytes()) == state
 
 
-def test_subscribers_hear_of_durable_events_only(folder, log):
+def test_subscribers_receive_durable_events_only(folder, log):
     """on_durable gets each event once, in order."""
     heard = []
     log.on_durable = heard.extend
@@ -210,8 +210,8 @@ def test_subscribers_hear_of_durable_events_only(folder, log):
     assert [event["data"]["iter_num"] for event in heard] == list(range(50))
 
 
-def test_changes_of_lists_are_kept(folder, log):
-    """A knob that is a list of gains is logged before and after."""
+def test_list_knob_change_is_logged_before_and_after(folder, log):
+    """An example is the gain of each example."""
     log.append("decision.made", decision(changes=(Change("example_gain", (), (1.0, 0.5)),)), iter_num=0)
     log.close()
 
@@ -220,8 +220,8 @@ def test_changes_of_lists_are_kept(folder, log):
     ]
 
 
-def test_ids_are_the_ones_that_were_promised(folder: RunFolder, log):
-    """The decision ID is known at hand-over, before the line is written."""
+def test_decision_id_is_known_before_the_line_is_written(folder: RunFolder, log):
+    """It equals the ID in the line."""
     place = log.append("decision.made", decision(), iter_num=0)
     promised = log.event_id_at(place)
     log.close()
@@ -230,8 +230,8 @@ def test_ids_are_the_ones_that_were_promised(folder: RunFolder, log):
 
 
 @pytest.mark.timeout(20)
-def test_a_segment_holds_two_events_or_more(folder):
-    """With one, the seal of each segment would fill the next, without end."""
+def test_segment_requires_at_least_two_events(folder):
+    """With one, sealing would never end."""
     with pytest.raises(LogError, match="2 or more"):
         LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=1)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=2)

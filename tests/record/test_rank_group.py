@@ -51,8 +51,8 @@ def loop(runs, rank, gather, *, world=2, losses=(3.0, 1.0, 2.5, 0.5), **kwargs):
     return run
 
 
-def test_ranks_write_one_run(tmp_path):
-    """Each rank its own log with the same verdicts; the run verifies and replays as one."""
+def test_ranks_write_one_run_with_equal_verdicts(tmp_path):
+    """The run verifies and replays."""
     runs = at_once(lambda rank, gather: loop(tmp_path, rank, gather))
     folder = runs[0].folder
     assert folder.logs() == [(1, 0), (1, 1)]
@@ -76,8 +76,8 @@ def test_ranks_write_one_run(tmp_path):
 @pytest.mark.parametrize(
     ("losses", "field"), [((3.0, 1.0), "task_loss"), ((3.0, math.nan), "task_loss"), ((2.5, 2.5), "updated")]
 )
-def test_a_disagreement_halts_every_rank_before_it_acts(tmp_path, losses, field):
-    """A loss that nobody reduced, or a gate in another state: rank.diverged in both logs, and nothing hangs."""
+def test_rank_divergence_halts_every_rank(tmp_path, losses, field):
+    """Both logs contain rank.diverged, and no rank blocks."""
 
     def work(rank, gather):
         plugins = [OckhamGatePlugin(surprise_threshold=1.0), Moody(rank)]
@@ -98,8 +98,8 @@ def test_a_disagreement_halts_every_rank_before_it_acts(tmp_path, losses, field)
     assert replay_run(folder).total("unfinished") >= 2
 
 
-def test_what_fails_on_one_rank_fails_on_all(tmp_path):
-    """A run that exists: rank 0 says so, the others end too, and the old run gets no second log."""
+def test_failure_on_one_rank_fails_all_ranks(tmp_path):
+    """An existing run gets no second log."""
     with Run(plugins=[], runs=tmp_path, run_id="a"):
         pass
     done = at_once(lambda rank, gather: loop(tmp_path, rank, gather))
@@ -109,15 +109,15 @@ def test_what_fails_on_one_rank_fails_on_all(tmp_path):
     assert RunFolder(tmp_path, "a").logs() == [(1, 0)]
 
 
-def test_another_policy_or_setting_on_one_rank_is_refused(tmp_path):
-    """Named with the rank, before there is a folder."""
+def test_other_policy_or_setting_on_one_rank_is_refused(tmp_path):
+    """The error names the rank, and no folder is created."""
     done = at_once(lambda rank, gather: loop(tmp_path, rank, gather, settings={"batch_size": 4 + rank}))
     assert {str(each) for each in done} == {"rank 1 was started with another setting batch_size than rank 0"}
     assert not (tmp_path / "a").exists()
 
 
-def test_a_run_goes_on_with_fewer_and_with_more_ranks(tmp_path):
-    """A new attempt that says so; the logs of ranks that are no more are closed by rank 0; all verifies."""
+def test_run_resumes_with_fewer_and_more_ranks(tmp_path):
+    """Rank 0 closes the logs of ranks that no longer exist."""
     at_once(lambda rank, gather: loop(tmp_path, rank, gather, world=3), 3)
     torn = RunFolder(tmp_path, "a").segments(1, 2)[-1]
     torn.write_bytes(torn.read_bytes() + b'{"half":')
@@ -145,8 +145,8 @@ def test_a_run_goes_on_with_fewer_and_with_more_ranks(tmp_path):
     assert standalone.verify_archive(standalone.load(folder.path), "a", key, known=True) == 0
 
 
-def test_a_left_log_that_was_changed_is_tampering(tmp_path):
-    """What rank 0 said of a log that nobody goes on with is held against it."""
+def test_changed_log_of_a_removed_rank_is_tampering(tmp_path):
+    """Rank 0 recorded its root."""
     at_once(lambda rank, gather: loop(tmp_path, rank, gather))
     start = find_resume_point(tmp_path, "a")
     loop(tmp_path, 0, None, world=1, resumed=start)
@@ -157,16 +157,16 @@ def test_a_left_log_that_was_changed_is_tampering(tmp_path):
     assert any("attempt 2" in f.message and f.place == "log/1-1" for f in found)
 
 
-def test_ranks_that_recorded_different_verdicts_are_a_contradiction(tmp_path):
-    """Without `gather` nobody compares while the run goes; verify does afterwards."""
+def test_verify_reports_different_verdicts_as_contradiction(tmp_path):
+    """Without `all_gather` only verify compares them."""
     for rank in (0, 1):
         loop(tmp_path, rank, None, plugins=[Moody(rank)])
     odd = [f for f in verify_run(RunFolder(tmp_path, "a")).findings if f.kind == "contradiction"]
     assert [(f.place, "iteration 2" in f.message) for f in odd] == [("log/1-1", True)]
 
 
-def test_a_plugin_that_raises_on_one_rank_ends_all(tmp_path):
-    """The one says why; verify finds the record whole though the last batch has no context."""
+def test_plugin_error_on_one_rank_ends_all_ranks(tmp_path):
+    """The record is valid although the last batch has no context."""
 
     class Breaks(OccamPlugin):
         def on_batch_start(self, ctx):
@@ -179,8 +179,8 @@ def test_a_plugin_that_raises_on_one_rank_ends_all(tmp_path):
     assert verify_run(RunFolder(tmp_path, "a")).sound
 
 
-def test_alone_nothing_is_gathered():
-    """One process never calls `gather`, and a rank outside the world is refused."""
+def test_single_rank_never_calls_all_gather():
+    """A rank outside of the world is refused."""
     peers = RankGroup(0, 1, lambda _: pytest.fail("called"))
     assert peers.run_on_all(lambda: 3) == 3
     assert peers.all_reduce_max(4) == 4

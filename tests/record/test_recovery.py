@@ -55,8 +55,8 @@ def killed(tmp_path, after: int) -> int:
 
 
 @pytest.mark.parametrize("after", [1, 4, 9])
-def test_kill_loses_nothing_acknowledged_and_is_no_tampering(tmp_path, after):
-    """kill -9: what flush() said is there, verify calls it sound, and a resume goes on."""
+def test_kill_loses_no_acknowledged_event_and_verifies(tmp_path, after):
+    """A resume continues after kill -9."""
     acknowledged = killed(tmp_path, after)
     folder = RunFolder(tmp_path, "a")
     assert len(lines(folder)) >= acknowledged > 0
@@ -71,8 +71,8 @@ def test_kill_loses_nothing_acknowledged_and_is_no_tampering(tmp_path, after):
 
 
 @pytest.mark.parametrize("tail", [b'{"specversion":"1.0","id', b"\0" * 4096])
-def test_a_torn_tail_is_cut_kept_and_said(tmp_path, tail):
-    """The bytes lie in torn/, log.recovered names them, and the old log is whole lines again."""
+def test_torn_tail_is_truncated_kept_and_recorded(tmp_path, tail):
+    """The bytes are in torn/, and log.recovered names them."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     segment = run.folder.segments(1, 0)[0]
@@ -89,8 +89,8 @@ def test_a_torn_tail_is_cut_kept_and_said(tmp_path, tail):
     assert verify_run(run.folder).sound
 
 
-def test_a_living_log_is_not_resumed(tmp_path):
-    """Two writers of one run are refused, and the first goes on."""
+def test_log_with_a_writer_cannot_be_resumed(tmp_path):
+    """The first writer continues."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
         run.flush()
@@ -103,8 +103,8 @@ def test_a_living_log_is_not_resumed(tmp_path):
     assert verify_run(run.folder).sound
 
 
-def test_a_failed_sync_is_never_tried_again(tmp_path, monkeypatch):
-    """After fsync has failed the pages may be gone while a second call says all is well: not one more byte."""
+def test_failed_sync_is_never_repeated(tmp_path, monkeypatch):
+    """A second fsync could succeed although pages are lost, so nothing more is written."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     writer.append("decision.made", decision(0)._replace(), iter_num=0)
@@ -126,8 +126,8 @@ def test_a_failed_sync_is_never_tried_again(tmp_path, monkeypatch):
     assert folder.segments(1, 0)[0].stat().st_size == size
 
 
-def test_a_run_halted_by_a_full_disk_says_so(tmp_path):
-    """A real file system of 600 kB where this machine lets us make one: log.halted, and no tampering."""
+def test_full_disk_is_recorded_as_log_halted(tmp_path):
+    """Verification reports no tampering."""
     script = f"""
 set -e
 mount -t tmpfs -o size=600k tmpfs {tmp_path}
@@ -149,8 +149,8 @@ tail -c 700 {tmp_path}/a/log/1-0/*.jsonl
     assert last["data"]["lost_events"] > 0
 
 
-def test_a_limit_on_the_size_of_a_file_is_said_too(tmp_path):
-    """`ulimit -f`: what was acknowledged stays, nothing is called tampering, and the loss is told, here or by the next attempt."""
+def test_file_size_limit_is_recorded(tmp_path):
+    """Acknowledged events remain, and the loss is recorded."""
     code = f"""
 import resource, signal, sys
 from ockham.errors import LogError
@@ -181,8 +181,8 @@ except LogError as error:
     assert any(f.kind == "gap" for f in report.findings)
 
 
-def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
-    """Not one byte may follow it in its own log, so the next one opens with a signed log.gap of unknown size."""
+def test_failed_sync_is_recorded_by_the_next_attempt(tmp_path, monkeypatch):
+    """It starts with a signed log.gap of unknown size."""
     real = os.fdatasync
     run = Run(plugins=[], runs=tmp_path, run_id="a").__enter__()
     run.end_batch(run.start_batch(0, 3.0))
@@ -206,8 +206,8 @@ def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("attack", ["shorter", "other"])
-def test_signed_events_that_are_gone_are_not_resumed_from(tmp_path, attack):
-    """No crash does that: the resume is refused and touches nothing."""
+def test_missing_signed_events_prevent_a_resume(tmp_path, attack):
+    """A crash cannot cause that. Nothing is changed."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     segment = run.folder.segments(1, 0)[0]
@@ -240,8 +240,8 @@ HALTED = ("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_event
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"torn'])
-def test_what_a_halted_log_lost_is_counted(tmp_path, torn):
-    """From behind its last whole line, which may stand in the segment before a torn one."""
+def test_lost_events_of_a_halted_log_are_counted(tmp_path, torn):
+    """The last complete line can be in the segment before a torn one."""
     folder = log_of(tmp_path, HALTED)
     count = len(lines(folder, 2, 1))
     assert len(folder.segments(2, 1)) > 1
@@ -251,8 +251,8 @@ def test_what_a_halted_log_lost_is_counted(tmp_path, torn):
     assert read_gap(folder, 2, 1) == gap
 
 
-def test_a_writer_that_stopped_itself_and_one_that_was_killed(tmp_path):
-    """The one gave its reserve back, so events of unknown number are missing; the other did not, and none are told."""
+def test_gap_distinguishes_a_stopped_writer_from_a_killed_one(tmp_path):
+    """Only the stopped one released its reserve."""
     folder = log_of(tmp_path)
     count = len(lines(folder, 2, 1))
     gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "WRITER_FAILED", "count": None}
@@ -262,14 +262,14 @@ def test_a_writer_that_stopped_itself_and_one_that_was_killed(tmp_path):
     assert read_gap(folder, 1, 0) is None
 
 
-def test_behind_an_end_nothing_is_missing(tmp_path):
-    """Nor behind a log without a line."""
+def test_gap_after_an_end_is_none(tmp_path):
+    """The same holds for a log without a line."""
     assert read_gap(log_of(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
     assert read_gap(run_folder(tmp_path, "b"), 1, 0) is None
 
 
-def test_recovery_derives_what_is_whole(tmp_path):
-    """Of the last segment too, as its writer is gone; without a tail nothing is cut and nothing said."""
+def test_recovery_writes_parquet_of_complete_lines(tmp_path):
+    """Without a torn tail nothing is truncated."""
     folder = log_of(tmp_path, HALTED)
     whole = lines(folder, 2, 1)
     with folder.segments(2, 1)[-1].open("ab") as file:
@@ -283,8 +283,8 @@ def test_recovery_derives_what_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("attack", ["other", "less"])
-def test_what_was_signed_and_is_not_there_is_named_with_its_log(tmp_path, attack):
-    """And nothing is cut."""
+def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
+    """Nothing is truncated."""
     folder = log_of(tmp_path)
     segment = folder.segments(2, 1)[0 if attack == "other" else -1]
     before = segment.read_bytes()
@@ -300,8 +300,8 @@ def test_what_was_signed_and_is_not_there_is_named_with_its_log(tmp_path, attack
     )  # of nobody's key: nothing was signed
 
 
-def test_heads_of_other_keys_hide_none_of_ours(tmp_path):
-    """Wherever they stand in the history; where nothing was signed nothing can be missing."""
+def test_heads_of_other_keys_do_not_hide_signed_heads(tmp_path):
+    """Without a signature nothing can be missing."""
     folder = log_of(tmp_path)
     keys, log = [load_or_create_signer().verifier], folder.log_dir(2, 1)
     sizes = signed_heads(folder, 2, 1, keys).keys()
@@ -317,8 +317,8 @@ def test_heads_of_other_keys_hide_none_of_ours(tmp_path):
     assert check_signed_prefix(folder, 2, 1, keys) == (0, EMPTY)
 
 
-def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
-    """What seals the segment comes behind it: nothing is missing, and the run has ended."""
+def test_run_finished_as_last_event_of_a_segment_is_an_end(tmp_path):
+    """log.sealed follows it in the next segment."""
     for filled in range(2, 9):
         folder = run_folder(tmp_path, f"r{filled}")
         writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=filled)
@@ -334,8 +334,8 @@ def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
         )
 
 
-def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
-    """They waited when the end was handed over, so each one's seal comes after it."""
+def test_run_finished_followed_by_several_seals_is_an_end(tmp_path, monkeypatch):
+    """Each waiting segment adds one seal."""
     folder = run_folder(tmp_path)
     monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)  # so that all of it waits when the writer looks
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
@@ -355,8 +355,8 @@ def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
 
 @pytest.mark.torture
 @pytest.mark.parametrize("part", range(8))
-def test_two_hundred_kills(tmp_path, part):
-    """Acknowledged events lost: 0. Crashes called tampering: 0. In eight parts of 25 kills."""
+def test_two_hundred_kills_lose_no_acknowledged_event(tmp_path, part):
+    """No crash is reported as tampering. Eight parts of 25 kills."""
     heard = there = 0
     for i in range(25 * part, 25 * part + 25):
         runs = tmp_path / str(i)

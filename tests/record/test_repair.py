@@ -18,8 +18,8 @@ from ockham.record.repair import compact, rebuild
 from tests.helpers.events import REVISION, decision, lines, log_folder, run_folder
 
 
-def test_small_files_become_one(tmp_path, monkeypatch):
-    """By the verb, which says how many there were; the answer stays."""
+def test_compact_joins_small_parquet_files(tmp_path, monkeypatch):
+    """Answers to queries stay the same."""
     folder = log_folder(tmp_path, 60)
     monkeypatch.setattr(builder, "_compact", lambda *_, **__: None)
     update_parquet(folder, 1, 0, last=True)
@@ -33,8 +33,8 @@ def test_small_files_become_one(tmp_path, monkeypatch):
     assert Catalog(tmp_path).rows("select count(*) as n from events") == [{"n": len(before)}]
 
 
-def test_a_run_that_goes_on_is_left_its_last_segment(tmp_path):
-    """It will grow: Parquet of it would be stale at once."""
+def test_compact_skips_the_last_segment_of_a_running_run(tmp_path):
+    """It still grows."""
     folder = run_folder(tmp_path)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     for i in range(35):
@@ -52,8 +52,8 @@ def test_a_run_that_goes_on_is_left_its_last_segment(tmp_path):
     "place", ["contexts", "contexts/day=2026-01-01", "log", "log/1-0/tile", "log/1-0/lock"]
 )
 @pytest.mark.parametrize("mend", [rebuild, compact])
-def test_nothing_behind_a_link_is_removed_or_written(tmp_path, place, mend):
-    """A stranger's folder may link to any other: what was derived there was removed."""
+def test_repair_does_not_follow_links(tmp_path, place, mend):
+    """A link could point to another folder."""
     folder = log_folder(tmp_path / "runs")
     victim = tmp_path / "victim"
     (victim / "day=2026-01-01").mkdir(parents=True)
@@ -69,8 +69,8 @@ def test_nothing_behind_a_link_is_removed_or_written(tmp_path, place, mend):
     assert [p.name for p in victim.rglob("*")] == ["day=2026-01-01", "precious.parquet"]
 
 
-def test_a_file_where_a_folder_should_be(tmp_path):
-    """Named, and no traceback."""
+def test_repair_reports_a_file_in_place_of_a_folder(tmp_path):
+    """There is no traceback."""
     folder = log_folder(tmp_path)
     shutil.rmtree(folder.path / "contexts", ignore_errors=True)
     (folder.path / "contexts").write_bytes(b"")

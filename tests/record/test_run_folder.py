@@ -14,38 +14,38 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("run_id", HOSTILE)
-def test_hostile_run_ids_are_refused(run_id):
-    """A run ID that could leave the folder, or that some file system refuses, is one clear error."""
+def test_hostile_run_id_is_an_error(run_id):
+    """The ID could leave the folder or be invalid on a file system."""
     with pytest.raises(RunError, match="is not valid"):
         check_run_id(run_id)
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True))
-def test_allowed_run_ids_stay_inside(run_id):
-    """Every allowed ID names a folder directly under the runs folder."""
+def test_valid_run_id_names_a_folder_inside_runs(run_id):
+    """It is directly below the runs folder."""
     folder = RunFolder("/runs", run_id)
 
     assert os.path.normpath(folder.path) == f"/runs/{run_id}"
 
 
-def test_an_existing_run_is_not_overwritten(tmp_path):
-    """Making a run twice is refused, and says how to go on."""
+def test_create_existing_run_is_an_error_with_advice(tmp_path):
+    """The message names --resume."""
     folder = run_folder(tmp_path)
 
     with pytest.raises(RunError, match="--resume"):
         folder.create()
 
 
-def test_an_unwritable_place_is_one_error(tmp_path):
-    """A runs folder that cannot be made says why."""
+def test_create_in_an_unwritable_folder_is_one_error(tmp_path):
+    """The message contains the reason."""
     (tmp_path / "file").write_text("")
 
     with pytest.raises(RunError, match="cannot make a run folder"):
         RunFolder(tmp_path / "file", "a").create()
 
 
-def test_only_runs_are_listed(tmp_path):
-    """Strange names and folders without run.json are passed over."""
+def test_list_runs_ignores_other_names(tmp_path):
+    """Folders without run.json are ignored."""
     run_folder(tmp_path, "b")
     run_folder(tmp_path, "a")
     (tmp_path / "UPPER").mkdir()
@@ -55,8 +55,8 @@ def test_only_runs_are_listed(tmp_path):
     assert list_runs(tmp_path / "nowhere") == []
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    """A file is there whole or not at all, and no temporary file stays."""
+def test_atomic_write_leaves_no_file_after_a_failure(tmp_path, monkeypatch):
+    """No temporary file remains."""
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -69,8 +69,8 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["../x", "", "A" * 64, "0" * 63])
-def test_blobs_and_policies_are_named_by_digests_only(tmp_path, name):
-    """What stands in a log as a digest cannot name another file."""
+def test_blob_and_policy_paths_accept_digests_only(tmp_path, name):
+    """A digest in a log cannot name another file."""
     folder = RunFolder(tmp_path, "a")
 
     with pytest.raises(RunError, match="64 hex digits"):

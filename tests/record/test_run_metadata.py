@@ -31,8 +31,8 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_commit_and_whether_files_differ_from_it(checkout):
-    """A file that git does not know changes nothing; one that it knows does."""
+def test_git_state_has_commit_and_changed_flag(checkout):
+    """Untracked files do not count as changes."""
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -42,8 +42,8 @@ def test_the_commit_and_whether_files_differ_from_it(checkout):
     assert git_state(checkout) == {"commit": commit, "changed": True}
 
 
-def test_outside_of_a_checkout_and_without_git(checkout, tmp_path_factory, monkeypatch):
-    """Nothing is claimed."""
+def test_git_state_outside_of_a_checkout_is_none(checkout, tmp_path_factory, monkeypatch):
+    """The same holds without git."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(elsewhere.parent))
     assert git_state(elsewhere) is None
@@ -51,8 +51,8 @@ def test_outside_of_a_checkout_and_without_git(checkout, tmp_path_factory, monke
     assert git_state(checkout) is None
 
 
-def test_a_git_that_does_not_answer_is_not_waited_for(checkout, monkeypatch):
-    """A run starts all the same."""
+def test_git_timeout_does_not_block_a_run(checkout, monkeypatch):
+    """The run starts without a git state."""
 
     def hangs(command, **_):
         raise subprocess.TimeoutExpired(command, 5)
@@ -61,8 +61,8 @@ def test_a_git_that_does_not_answer_is_not_waited_for(checkout, monkeypatch):
     assert git_state(checkout) is None
 
 
-def test_a_user_without_a_name_is_told_by_number(monkeypatch):
-    """As in a container whose user stands in no list."""
+def test_user_without_a_name_is_a_number(monkeypatch):
+    """Containers can have such users."""
 
     def nameless():
         raise KeyError("getpwuid(): uid not found: 12345")
@@ -71,8 +71,8 @@ def test_a_user_without_a_name_is_told_by_number(monkeypatch):
     assert told()["user"] == str(os.getuid())
 
 
-def test_no_variable_but_those_of_the_list_is_told(monkeypatch):
-    """So that no secret gets into the record; a package that is not installed is not told either."""
+def test_only_listed_variables_are_recorded(monkeypatch):
+    """No secret gets into the record."""
     monkeypatch.setenv("MY_TOKEN", "secret")
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setattr(run_metadata, "PACKAGES", ("orjson", "no-such-package"))

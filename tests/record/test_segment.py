@@ -16,8 +16,8 @@ from tests.helpers.events import REVISION, decision, run_folder
 LINES = [b'{"a":1}\n', b'{"b":22}\n', b'{"c":333}\n']
 
 
-def test_bytes_digest_and_lines_are_those_of_the_file(tmp_path):
-    """What is sealed is what a reader finds."""
+def test_sealed_segment_matches_the_file(tmp_path):
+    """Bytes, digest and number of lines are equal."""
     segment = Segment(tmp_path, 40)
     segment.write(LINES[:2])
     segment.write(LINES[2:])
@@ -35,16 +35,16 @@ def test_bytes_digest_and_lines_are_those_of_the_file(tmp_path):
     segment.close()
 
 
-def test_no_segment_is_written_twice(tmp_path):
-    """Another writer's file is left alone."""
+def test_segment_does_not_overwrite_an_existing_file(tmp_path):
+    """The file can belong to another writer."""
     Segment(tmp_path, 0).close()
     with pytest.raises(FileExistsError):
         Segment(tmp_path, 0)
 
 
 @pytest.mark.parametrize("bytes_written", range(sum(map(len, LINES))))
-def test_of_a_refused_write_whole_lines_stay(tmp_path, monkeypatch, bytes_written):
-    """The disk took some bytes and then no more."""
+def test_failed_write_keeps_complete_lines(tmp_path, monkeypatch, bytes_written):
+    """The disk accepted only some bytes."""
     segment, real = Segment(tmp_path, 0), os.write
     segment.write([b'{"first":0}\n'])
 
@@ -71,8 +71,8 @@ def test_of_a_refused_write_whole_lines_stay(tmp_path, monkeypatch, bytes_writte
     segment.close()
 
 
-def test_a_segment_that_cannot_be_begun_closes_no_file_twice(tmp_path, monkeypatch):
-    """The log says what the disk said; the number of the closed file may be another file's by then."""
+def test_failed_start_of_a_segment_closes_no_file_twice(tmp_path, monkeypatch):
+    """A closed file number can belong to another file."""
     writer = LogWriter(run_folder(tmp_path), 1, 0, policy_revision=REVISION, segment_events=2)
     real = os.open
 

@@ -22,8 +22,8 @@ def log(tmp_path):
     writer.close()
 
 
-def test_every_event_once_and_in_order(log):
-    """Over segments, from the moment of subscribing on."""
+def test_consumer_receives_every_event_once_in_order(log):
+    """It starts at the time of the subscription."""
     log.append("decision.made", decision(0), iter_num=0)
     heard = []
     all_ = Subscriptions(log)
@@ -35,8 +35,8 @@ def test_every_event_once_and_in_order(log):
     assert heard == events(log.folder)[1:]
 
 
-def test_only_what_was_asked_for(log):
-    """By type and by reason code."""
+def test_consumer_receives_selected_events_only(log):
+    """Selection is by type and reason code."""
     heard, coded = [], []
     all_ = Subscriptions(log)
     all_.subscribe(heard.append, "plugin.failed")
@@ -53,8 +53,8 @@ def test_only_what_was_asked_for(log):
     assert [event["data"]["iter_num"] for event in coded] == [0, 5, 10, 15]
 
 
-def test_a_slow_consumer_makes_nobody_wait(log, caplog):
-    """The writer goes on, other consumers too; the slow one is left at the end, and it is said."""
+def test_slow_consumer_blocks_neither_writer_nor_others(log, caplog):
+    """It is stopped at the end with a warning."""
     held, quick = threading.Event(), []
     all_ = Subscriptions(log)
     all_.subscribe(lambda event: held.wait(20))
@@ -71,8 +71,8 @@ def test_a_slow_consumer_makes_nobody_wait(log, caplog):
     held.set()
 
 
-def test_a_consumer_that_raises_goes_on(log, caplog):
-    """Told once; each later event still comes."""
+def test_consumer_that_raises_receives_later_events(log, caplog):
+    """The warning is logged once."""
     heard = []
 
     def wrong(event):
@@ -89,8 +89,8 @@ def test_a_consumer_that_raises_goes_on(log, caplog):
     assert caplog.text.count("a subscriber raised ZeroDivisionError: mine") == 1
 
 
-def test_only_what_is_durable_is_told(log):
-    """Nothing comes before it was synced."""
+def test_consumer_receives_durable_events_only(log):
+    """Nothing is delivered before its sync."""
     heard = []
     all_ = Subscriptions(log)
     all_.subscribe(heard.append)
@@ -104,8 +104,8 @@ def test_only_what_is_durable_is_told(log):
     all_.close()
 
 
-def test_a_run_takes_subscribers(tmp_path):
-    """From the run's own object; what does not exist is refused; the end of the run is heard too."""
+def test_run_accepts_subscribers_until_its_end(tmp_path):
+    """An unknown type is refused."""
     heard = []
     with Run("balanced", runs=tmp_path, run_id="r") as run:
         with pytest.raises(BadInputError, match="no event has the type"):
@@ -119,8 +119,8 @@ def test_a_run_takes_subscribers(tmp_path):
     assert "ockham.run.finished.v1" in [e["type"] for e in heard]  # each subscription has a thread of its own
 
 
-def test_a_log_that_cannot_be_ended_leaves_no_thread(tmp_path, monkeypatch):
-    """The disk refuses, the run says so, and its subscribers are let go all the same."""
+def test_subscriber_threads_end_if_the_log_cannot(tmp_path, monkeypatch):
+    """The disk error is raised."""
 
     def broken(descriptor):
         raise OSError(5, "Input/output error")

@@ -49,8 +49,8 @@ def edited(data, draw):
 
 @FEW
 @given(data=st.data())
-def test_a_proof(run, data):
-    """Either refused, or it still proves the same line at the same place."""
+def test_changed_inclusion_proof_is_refused_or_equal(run, data):
+    """A proof never proves another line."""
     good = prove_inclusion(run, 1, 0, 5)
     proven = verify_inclusion_proof(good, [load_or_create_signer().verifier])
     with contextlib.suppress(BadInputError):
@@ -61,8 +61,8 @@ def test_a_proof(run, data):
 
 @FEW
 @given(data=JUNK)
-def test_a_proof_of_junk(data):
-    """Nothing random proves anything."""
+def test_random_inclusion_proof_is_refused(data):
+    """No random bytes are accepted."""
     with pytest.raises(BadInputError):
         verify_inclusion_proof(
             b"c2sp.org/tlog-proof@v1\nextra YQ==\nindex 0\n\n" + data, [load_or_create_signer().verifier]
@@ -71,8 +71,8 @@ def test_a_proof_of_junk(data):
 
 @FEW
 @given(data=st.data())
-def test_a_pin(run, data):
-    """Refused, or a pin of this run that its log bears out."""
+def test_changed_pin_is_refused_or_matches_the_log(run, data):
+    """A pin is of this run, or refused."""
     pin = edited(make_pin(run), data)
     with contextlib.suppress(BadInputError):
         report = verify_run(run, keys=[load_or_create_signer().verifier], pins=[pin], parquet=False)
@@ -81,8 +81,8 @@ def test_a_pin(run, data):
 
 @FEW
 @given(data=JUNK)
-def test_notes_side_by_side(data):
-    """Splitting loses no byte of a history, and splits a pin into notes that end in a newline."""
+def test_split_notes_lose_no_byte(data):
+    """Every note of a pin ends in a newline."""
     notes, torn = split_history(data)
     assert b"".join(note + b"\n" for note in notes) + torn == data or not notes
     assert all(note.endswith(b"\n") for note in parse_pin(data))
@@ -92,8 +92,8 @@ def test_notes_side_by_side(data):
 @given(
     name=st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40), data=JUNK
 )
-def test_a_tile_with_any_name(copied, name, data):
-    """A file among the tiles that is none is found, whatever it is called."""
+def test_unknown_file_among_tiles_is_reported(copied, name, data):
+    """Its name does not matter."""
     path = copied.log_dir(1, 0) / "tile" / "0" / name
     if path.exists() or name in (".", "..") or len(name.encode("utf-8", "ignore")) > 200:
         return
@@ -110,8 +110,8 @@ def test_a_tile_with_any_name(copied, name, data):
 
 @FEW
 @given(data=JUNK | st.builds(lambda head: len(head).to_bytes(8, "little") + head, JUNK))
-def test_a_safetensors_header(data):
-    """A header that says any length and holds anything."""
+def test_safetensors_header_of_any_length_is_handled(data):
+    """The content can be anything."""
     with contextlib.suppress(ValueError):
         assert isinstance(read_safetensors_metadata(io.BytesIO(data)), dict)
 
@@ -119,8 +119,8 @@ def test_a_safetensors_header(data):
 @pytest.mark.parametrize(
     "head", [b"[]", b'{"__metadata__":[]}', b'{"__metadata__":{"a":1}}', b'{"__metadata__":{"a":"{"}}']
 )
-def test_a_header_of_another_shape(head):
-    """JSON, but no header."""
+def test_safetensors_header_of_another_shape_is_an_error(head):
+    """The JSON is not a header."""
     with pytest.raises(ValueError, match=r".+"):
         read_safetensors_metadata(io.BytesIO(len(head).to_bytes(8, "little") + head))
     with pytest.raises(ValueError, match="header of"):
@@ -142,8 +142,8 @@ def judged(path, monkeypatch, capsys):
     return status
 
 
-def test_an_archive_with_bytes_changed(archive, tmp_path, monkeypatch, capsys):
-    """Every 97th byte of the zip itself: found, refused, or of no meaning (dates and the like) with all files as they were."""
+def test_changed_archive_is_reported_or_equal(archive, tmp_path, monkeypatch, capsys):
+    """Changed bytes without a meaning, such as dates, are accepted."""
     path = tmp_path / "a.zip"
     path.write_bytes(archive)
     assert judged(path, monkeypatch, capsys) == 0
@@ -166,8 +166,8 @@ def test_an_archive_with_bytes_changed(archive, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "log/1-0/../../evil", "C:evil"])
-def test_an_archive_that_would_leave_its_folder(archive, tmp_path, monkeypatch, capsys, name):
-    """Refused as bad input before anything is read: somebody will unpack it. Nothing is written."""
+def test_archive_with_paths_outside_of_it_is_bad_input(archive, tmp_path, monkeypatch, capsys, name):
+    """Nothing is written."""
     path = tmp_path / "a.zip"
     path.write_bytes(archive)
     with zipfile.ZipFile(path, "a") as packed:
@@ -177,8 +177,8 @@ def test_an_archive_that_would_leave_its_folder(archive, tmp_path, monkeypatch, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_schema_that_was_swapped_changes_no_verdict_of_ours(run, tmp_path):
-    """Schemas are not taken from the run: another one in the folder convinces nobody."""
+def test_replaced_schema_does_not_change_the_result(run, tmp_path):
+    """Schemas are not read from the run."""
     copy = RunFolder(tmp_path, "a")
     shutil.copytree(run.path, copy.path)
     (copy.path / "schemas").mkdir()
@@ -190,8 +190,8 @@ def test_a_schema_that_was_swapped_changes_no_verdict_of_ours(run, tmp_path):
     assert {"corruption", "tampering"} <= verify_run(copy, parquet=False).counts.keys()
 
 
-def test_honest_lines_after_a_cut_are_no_cure(run, tmp_path):
-    """The tail dropped, and as many good lines written in its place: the signed root is another one."""
+def test_replaced_tail_is_reported(run, tmp_path):
+    """The signed root differs."""
     copy = RunFolder(tmp_path, "a")
     shutil.copytree(run.path, copy.path)
     segment = copy.segments(1, 0)[0]

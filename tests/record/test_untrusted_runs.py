@@ -66,8 +66,8 @@ def with_value(line, at, value):
 
 
 @pytest.mark.timeout(60)
-def test_no_value_of_any_event_stops_the_judging(run):
-    """Each place of an event of each kind, with values of which some once ended in a traceback or never ended."""
+def test_hostile_event_value_never_breaks_verify(run):
+    """Every field of every kind gets every hostile value."""
     draw = random.Random(5)
     before = lines(run)
     one_each = {orjson.loads(line)["type"]: at for at, line in enumerate(before)}
@@ -97,8 +97,8 @@ def test_no_value_of_any_event_stops_the_judging(run):
     ],
 )  # fmt: skip
 @pytest.mark.timeout(20)
-def test_values_that_once_ended_verify(run, kind, told, classes):
-    """Each is reported with its class, beside the signature that no longer fits."""
+def test_known_hostile_value_is_reported_with_its_class(run, kind, told, classes):
+    """The broken signature is reported too."""
 
     def change(found):
         at = find(found, kind)
@@ -111,8 +111,8 @@ def test_values_that_once_ended_verify(run, kind, told, classes):
 
 @pytest.mark.parametrize("depth", [200, 254, 300, 900])
 @pytest.mark.parametrize("field", ["ext", "custom"])
-def test_nesting_is_judged_at_any_depth(run, field, depth):
-    """An open map may hold any; each library that reads or writes it has a limit of its own."""
+def test_deep_nesting_is_handled_at_any_depth(run, field, depth):
+    """Every JSON library has its own limit."""
     nested = b'{"a":' * depth + b"1" + b"}" * depth
     at = find(lines(run), "context.recorded")
     part = b'"ext":' if field == "ext" else b'"given":{"custom":'
@@ -128,8 +128,8 @@ def test_nesting_is_judged_at_any_depth(run, field, depth):
 
 
 @pytest.mark.parametrize("kind", ["decision.made", "plugin_state.recorded", "run.started", "policy.loaded"])
-def test_nesting_in_other_events(run, kind):
-    """A finding, and replay has an answer or one error."""
+def test_deep_nesting_in_other_events_is_a_finding(run, kind):
+    """Replay returns a result or one error."""
     at = find(lines(run), kind)
     field = {
         "decision.made": "changes",
@@ -159,8 +159,8 @@ SOMETHING_ELSE = {
 
 @pytest.mark.parametrize("what", SOMETHING_ELSE)
 @pytest.mark.timeout(60)
-def test_what_is_no_file_is_not_waited_for(run, what):
-    """In the place of each file in turn: a finding, or that there is nothing to judge."""
+def test_verify_does_not_block_on_named_pipes(run, what):
+    """Each file in turn is replaced by a pipe."""
     paths = [path for path in sorted(run.path.rglob("*")) if path.is_file() and "lock" not in path.name]
     assert len(paths) > 12
     for path in paths:
@@ -176,8 +176,8 @@ def test_what_is_no_file_is_not_waited_for(run, what):
     assert not found_in(run)
 
 
-def test_only_a_regular_file_is_opened(tmp_path):
-    """A link to one is one."""
+def test_only_regular_files_are_opened(tmp_path):
+    """A link to a regular file is followed."""
     (tmp_path / "file").write_bytes(b"whole")
     (tmp_path / "link").symlink_to("file")
     os.mkfifo(tmp_path / "pipe")
@@ -188,8 +188,8 @@ def test_only_a_regular_file_is_opened(tmp_path):
         open_regular_file(tmp_path / "pipe")
 
 
-def test_a_run_json_nested_without_end(run):
-    """No verdict without a key, by the key one finding, and the other verbs show what they can."""
+def test_deeply_nested_run_json_is_a_finding(run):
+    """Other commands show the rest."""
     run.run_json.write_bytes(b"[" * 200_000)
     with pytest.raises(UnverifiableError, match="names no verifier key"):
         verify_run(run)
