@@ -58,8 +58,8 @@ def complaints(folder):
 
 
 @pytest.mark.parametrize("make", [small, lambda folder: update_parquet(folder, 1, 0, last=True)])
-def test_parquet_holds_what_the_lines_say(folder, make):
-    """Each kind's Parquet equals the table made from the lines, compacted or not."""
+def test_parquet_equals_the_table_of_the_lines(folder, make):
+    """This holds for single and compacted files of each kind."""
     make(folder)
     assert read_coverage(folder, 1, 0).segments == []
     for kind, table in tables.tables_from_lines(lines(folder)).items():
@@ -67,8 +67,8 @@ def test_parquet_holds_what_the_lines_say(folder, make):
     assert complaints(folder) == []
 
 
-def test_a_live_segment_is_read_as_lines(folder):
-    """The segment that may still grow has no Parquet, and two sealed ones are not yet worth compacting."""
+def test_segment_that_can_grow_is_read_as_lines(folder):
+    """Two sealed segments are too few to compact."""
     update_parquet(folder, 1, 0)
     assert read_coverage(folder, 1, 0) == (
         ["1-0-000000000000.parquet", "1-0-000000000010.parquet"],
@@ -76,24 +76,24 @@ def test_a_live_segment_is_read_as_lines(folder):
     )
 
 
-def test_a_segment_that_grew_is_read_as_lines_again(folder):
-    """Parquet counts only as long as it was made from all the bytes that are there."""
+def test_segment_that_grew_is_read_as_lines_again(folder):
+    """Parquet covers only the bytes that it was made from."""
     small(folder)
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(b'{"torn')
     assert read_coverage(folder, 1, 0).segments == ["000000000020.jsonl"]
 
 
-def test_twice_writes_nothing(folder):
-    """What is there and fits is left alone."""
+def test_second_update_writes_nothing(folder):
+    """Matching files remain."""
     assert update_parquet(folder, 1, 0, last=True) == 3
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
     assert update_parquet(folder, 1, 0, last=True) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")} == before
 
 
-def test_the_end_of_a_log_leaves_one_file_of_each_kind(folder):
-    """Under its day; what stands beside it names range, digest and segments."""
+def test_finished_log_has_one_parquet_file_per_kind(folder):
+    """The sidecar names range, digest and segments."""
     update_parquet(folder, 1, 0, last=True)
     for kind in PARQUET_TABLES:
         assert files(folder, kind) == ["1-0-000000000000-000000000025.parquet"]
@@ -110,8 +110,8 @@ def test_the_end_of_a_log_leaves_one_file_of_each_kind(folder):
     ]
 
 
-def test_a_live_log_is_compacted_by_so_many_segments(tmp_path, monkeypatch):
-    """Sealed segments alone; the rest wait for others, or for the end."""
+def test_running_log_is_compacted_in_fixed_numbers_of_segments(tmp_path, monkeypatch):
+    """Other sealed segments wait."""
     monkeypatch.setattr(builder, "COMPACTED_SEGMENTS", 3)
     folder = log_folder(tmp_path, 84)
     update_parquet(folder, 1, 0)
@@ -124,8 +124,8 @@ def test_a_live_log_is_compacted_by_so_many_segments(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_segments_of_two_days_stay_apart(folder, last):
-    """A day is what readers prune by."""
+def test_segments_of_two_days_are_not_joined(folder, last):
+    """Readers select by day."""
     small(folder)
     for kind in PARQUET_TABLES:
         day = next((folder.path / kind).glob("day=*"))
@@ -136,8 +136,8 @@ def test_segments_of_two_days_stay_apart(folder, last):
     assert files(folder) == ["1-0-000000000000-000000000019.parquet", "1-0-000000000020.parquet"]
 
 
-def test_each_event_is_read_once_after_a_crash_anywhere(tmp_path):
-    """Before each change that making and compacting Parquet does to the folder."""
+def test_each_event_is_read_once_after_a_crash_at_any_step(tmp_path):
+    """The crash precedes each change of the folder."""
     honest = log_folder(tmp_path / "honest", 12)
     ids = {kind: table.column("sequence").to_pylist() for kind, table in tables.tables_from_lines(lines(honest)).items()}  # fmt: skip
     for stop in itertools.count():
@@ -183,8 +183,8 @@ def _update_until(folder, changes):
     return True
 
 
-def test_a_file_that_lies_is_not_compacted(folder):
-    """It stays where it is, and is found."""
+def test_file_that_differs_from_its_sidecar_is_not_compacted(folder):
+    """It remains and is reported."""
     small(folder)
     path = sorted((folder.path / "decisions").rglob("*.parquet"))[1]
     data = bytearray(path.read_bytes())
@@ -196,8 +196,8 @@ def test_a_file_that_lies_is_not_compacted(folder):
 
 
 @pytest.mark.parametrize("lie", ["row", "order", "missing", "more", "segments"])
-def test_a_compacted_file_that_lies_is_found(folder, lie):
-    """With a description that agrees with it."""
+def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
+    """Its sidecar agrees with it."""
     update_parquet(folder, 1, 0, last=True)
     path = next((folder.path / "contexts").rglob("*.parquet"))
     told = read_sidecar(path)
@@ -218,8 +218,8 @@ def test_a_compacted_file_that_lies_is_found(folder, lie):
 
 
 @pytest.mark.parametrize("kind", PARQUET_TABLES)
-def test_a_file_without_its_description(folder, kind):
-    """Nobody reads it, or it is found: what stands beside the last kind is what a reader goes by."""
+def test_file_without_sidecar_is_ignored_or_reported(folder, kind):
+    """The sidecar of the last kind decides."""
     update_parquet(folder, 1, 0, last=True)
     next((folder.path / kind).rglob("*.json")).unlink()
     assert (
@@ -227,8 +227,8 @@ def test_a_file_without_its_description(folder, kind):
     )
 
 
-def test_a_file_with_other_columns_is_not_read(folder, monkeypatch):
-    """One that another version made: the lines are read, verify says so, and the next look makes it anew."""
+def test_file_with_other_columns_is_ignored_and_rewritten(folder, monkeypatch):
+    """The lines are read until then."""
     with pytest.MonkeyPatch.context() as older:
         short = {**tables.SCHEMAS, "contexts": tables.CONTEXTS.remove(10)}
         for module in (tables, builder):
@@ -246,16 +246,16 @@ def test_a_file_with_other_columns_is_not_read(folder, monkeypatch):
     assert pq.read_schema(next((folder.path / "contexts").rglob("*.parquet"))).names == names
 
 
-def test_nan_is_compared(folder):
-    """The row with NaN is the same row."""
+def test_nan_rows_are_equal(folder):
+    """NaN equals NaN in the comparison."""
     update_parquet(folder, 1, 0, last=True)
     assert any(math.isnan(row["observed"]) for row in rows(folder, "decisions"))
     assert complaints(folder) == []
     assert REVISION == rows(folder, "decisions")[0]["policy_revision"]
 
 
-def test_whoever_is_at_work_does_it(folder, monkeypatch):
-    """Another process derives: nothing is done twice, and the lines are read meanwhile."""
+def test_locked_update_is_left_to_the_other_process(folder, monkeypatch):
+    """The lines are read meanwhile."""
     monkeypatch.setattr(builder, "_LOCK_SECONDS", 0.05)
     place = folder.path / PARQUET_TABLES[0]
     place.mkdir()
@@ -267,8 +267,8 @@ def test_whoever_is_at_work_does_it(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("tail", [b'{"torn', bytes(9)])
-def test_a_torn_segment_waits_for_recovery(folder, tail):
-    """The whole ones before it are made; one without a line too is left."""
+def test_torn_segment_waits_for_recovery(folder, tail):
+    """The complete ones before it are written."""
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(tail)
     assert update_parquet(folder, 1, 0, last=True) == 2
@@ -277,8 +277,8 @@ def test_a_torn_segment_waits_for_recovery(folder, tail):
     assert read_coverage(folder, 1, 0).segments == ["000000000020.jsonl"]
 
 
-def test_what_a_crash_left_half_written_goes(folder):
-    """Of this log; another one is left to its writer."""
+def test_temporary_files_of_a_crash_are_removed(folder):
+    """Those of another log remain."""
     update_parquet(folder, 1, 0)
     day = next((folder.path / "events").glob("day=*"))
     for name in (".1-0-000000000000.parquet.9.tmp", ".1-1-000000000000.parquet.9.tmp"):
@@ -287,8 +287,8 @@ def test_what_a_crash_left_half_written_goes(folder):
     assert [path.name for path in day.glob(".*.tmp")] == [".1-1-000000000000.parquet.9.tmp"]
 
 
-def test_the_process_beside_the_trainer(folder, monkeypatch):
-    """Sealed segments of every log, at low priority, on one core; the last one may still grow."""
+def test_builder_process_covers_sealed_segments_of_every_log(folder, monkeypatch):
+    """It runs at low priority on one core."""
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, 1))
     done = []
     monkeypatch.setattr(builder.os, "nice", done.append)

@@ -13,8 +13,8 @@ from ockham.record.parquet.coverage import (
 )
 
 
-def test_what_covers_what():
-    """A compacted file before single ones; never one whose segments have other sizes, or are covered already."""
+def test_compacted_file_takes_precedence_over_single_files():
+    """Files whose segments have other sizes cover nothing."""
     log = {"a": 1, "b": 2, "c": 3}
     made = {
         "1-0-000000000000.parquet": (("a", 1),),
@@ -31,8 +31,8 @@ def test_what_covers_what():
     assert select_coverage([], log, made.get) == ([], ["a", "b", "c"])
 
 
-def test_names_say_of_which_log_they_are():
-    """Attempt and rank; other names are of none."""
+def test_log_of_file_returns_attempt_and_rank():
+    """Other names return nothing."""
     assert (
         log_of_file("2-13-000000000000.parquet")
         == log_of_file("2-13-000000000000-000000000009.parquet")
@@ -42,8 +42,8 @@ def test_names_say_of_which_log_they_are():
         assert log_of_file(name) == ""
 
 
-def test_what_stands_beside_is_an_object_or_nothing(tmp_path):
-    """Missing, no JSON, a list: nothing, and so the lines are read."""
+def test_read_sidecar_returns_an_object_or_none(tmp_path):
+    """Missing, invalid and other JSON return None."""
     for data in (None, b"{", b"[]", b"7"):
         if data is not None:
             (tmp_path / "a.json").write_bytes(data)

@@ -17,8 +17,8 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("group", [1, 5, 7, 1000])
-def test_a_file_made_in_parts_holds_the_rows_of_all(folder, monkeypatch, group):
-    """Whatever a row group holds, and where a part has no rows."""
+def test_buffer_joins_the_rows_of_all_parts(folder, monkeypatch, group):
+    """Row groups and empty parts do not matter."""
     monkeypatch.setattr(tables, "ROWS_PER_ROW_GROUP", group)
     found = lines(folder)
     for kind, whole in tables.tables_from_lines(found).items():
@@ -32,14 +32,14 @@ def test_a_file_made_in_parts_holds_the_rows_of_all(folder, monkeypatch, group):
         assert pq.ParquetFile(pa.BufferReader(data)).num_row_groups == -(-whole.num_rows // group)
 
 
-def test_a_file_without_rows_has_its_columns(folder):
-    """Typed though empty."""
+def test_buffer_without_rows_has_typed_columns(folder):
+    """The file is empty."""
     empty = tables.DECISIONS.empty_table()
     assert pq.read_table(pa.BufferReader(tables.parquet_bytes(empty))).schema == tables.DECISIONS
 
 
 @given(st.binary(max_size=200))
-def test_a_torn_tail_is_never_a_line(tmp_path_factory, tail):
+def test_torn_tail_is_never_a_line(tmp_path_factory, tail):
     """Only bytes up to the last newline are lines."""
     path = tmp_path_factory.mktemp("s") / "x"
     path.write_bytes(b'{"a":1}\n' + tail)
@@ -49,8 +49,8 @@ def test_a_torn_tail_is_never_a_line(tmp_path_factory, tail):
     assert b"\n" not in path.read_bytes()[size:]
 
 
-def test_contexts_have_every_field(folder):
-    """Facts, knobs before and after, and gauges: each field of the table is a column with its value."""
+def test_context_rows_have_every_field(folder):
+    """Facts, knobs before and after, and gauges are columns."""
     table = tables.tables_from_lines(lines(folder))["contexts"]
     row = table.to_pylist()[0]
 

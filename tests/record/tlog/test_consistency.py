@@ -31,16 +31,16 @@ def keys():
     return [load_or_create_signer().verifier]
 
 
-def test_a_log_that_grew(grown):
-    """The proof holds against the pin, by the key, and says both sizes."""
+def test_consistency_proof_of_a_grown_log_is_valid(grown):
+    """It names both sizes."""
     pin, folder = grown
     (found,) = verify_consistency_proofs(prove_consistency(folder, pin, keys()), pin, keys())
     assert (found.origin, found.key) == ("ockham/runs/a/1-0", load_or_create_signer().verifier)
     assert 0 < found.old < found.head.size == len((folder.segments(1, 0)[0]).read_bytes().splitlines())
 
 
-def test_every_log_of_the_pin_has_its_proof(tmp_path):
-    """Those that have not grown since too, each the request of a witness by itself."""
+def test_every_log_of_a_pin_has_its_proof(tmp_path):
+    """Logs that have not grown have one too."""
     resumed_run(tmp_path)
     folder = RunFolder(tmp_path, "a")
     pin = make_pin(folder)
@@ -54,8 +54,8 @@ def test_every_log_of_the_pin_has_its_proof(tmp_path):
     assert len(verify_consistency_proofs(b"old " + parts[2], pin, keys())) == 1
 
 
-def test_a_history_that_was_written_anew(tmp_path, grown):
-    """Whoever has the key can sign another log; the pin still tells."""
+def test_consistency_of_a_rewritten_log_fails(tmp_path, grown):
+    """A holder of the key can sign another log, but not change the pin."""
     pin, _ = grown
     made_run(tmp_path / "forged", "a")
     forged = RunFolder(tmp_path / "forged", "a")
@@ -63,8 +63,8 @@ def test_a_history_that_was_written_anew(tmp_path, grown):
         verify_consistency_proofs(prove_consistency(forged, pin, keys()), pin, keys())
 
 
-def test_a_log_that_was_cut(tmp_path, grown):
-    """Fewer signed events than were pinned: there is nothing to prove."""
+def test_consistency_of_a_truncated_log_is_refused(tmp_path, grown):
+    """It has fewer signed events than were pinned."""
     pin, _ = grown
     with Run("observe", runs=tmp_path / "other", run_id="a"):
         pass
@@ -72,8 +72,8 @@ def test_a_log_that_was_cut(tmp_path, grown):
         prove_consistency(RunFolder(tmp_path / "other", "a"), pin, keys())
 
 
-def test_every_changed_byte_is_refused(grown):
-    """No byte of proof or pin can be another one."""
+def test_every_changed_byte_of_proof_or_pin_is_refused(grown):
+    """No byte can be replaced."""
     pin, folder = grown
     proof = prove_consistency(folder, pin, keys())
     for at in range(len(proof)):
@@ -84,8 +84,8 @@ def test_every_changed_byte_is_refused(grown):
             verify_consistency_proofs(proof, pin[:at] + bytes([pin[at] ^ 1]) + pin[at + 1 :], keys())
 
 
-def test_others_pins_keys_and_logs(tmp_path, grown):
-    """Another run's pin, a log that is differs from what was signed, a key that signed nothing: one error each."""
+def test_other_pins_keys_and_logs_are_refused(tmp_path, grown):
+    """Each gives one error."""
     pin, folder = grown
     made_run(tmp_path, "b", batches=3)
     with pytest.raises(BadInputError, match="and not of run 'b'"):
@@ -101,8 +101,8 @@ def test_others_pins_keys_and_logs(tmp_path, grown):
         prove_consistency(folder, pin, keys())
 
 
-def test_as_people_type_it(tmp_path, grown):
-    """From a pin to a proof to its check, in a folder without the run."""
+def test_consistency_commands_work_without_the_run_folder(tmp_path, grown):
+    """They go from a pin to a proof to its check."""
     pin, folder = grown
     pinned, proof = tmp_path / "a.pin", tmp_path / "a.proof"
     pinned.write_bytes(pin)

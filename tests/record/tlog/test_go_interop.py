@@ -65,8 +65,8 @@ def read(reader, log, key=None):
     return subprocess.run(words, capture_output=True, text=True, timeout=120)
 
 
-def test_go_reads_our_notes_and_tiles_and_makes_our_proofs(reader, run):
-    """The same origin, size and root, every line found in its tile, and each proof of theirs is ours hash for hash."""
+def test_go_reads_notes_and_tiles_and_builds_equal_proofs(reader, run):
+    """Origin, size, root and every hash are equal."""
     done = read(reader, run.log_dir(1, 0))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -80,8 +80,8 @@ def test_go_reads_our_notes_and_tiles_and_makes_our_proofs(reader, run):
     assert len(told["proofs"]) > 15
 
 
-def test_a_proof_file_holds_the_hashes_that_go_makes(reader, run):
-    """What `ockham prove` hands to a stranger."""
+def test_proof_file_contains_the_hashes_of_go(reader, run):
+    """These are the hashes of `ockham prove`."""
     told = json.loads(read(reader, run.log_dir(1, 0)).stdout)
     file = prove_inclusion(run, 1, 0, 97).decode()
     head, _, note = file.partition("\n\n")
@@ -90,8 +90,8 @@ def test_a_proof_file_holds_the_hashes_that_go_makes(reader, run):
 
 
 @pytest.mark.parametrize("what", ["line", "tile", "note", "key"])
-def test_go_refuses_what_was_changed(reader, run, tmp_path, what):
-    """One byte of a line, of a tile or of the note; another key."""
+def test_go_refuses_changed_input(reader, run, tmp_path, what):
+    """One byte of a line, a tile or the note, or another key."""
     log = tmp_path / "log"
     shutil.copytree(run.log_dir(1, 0), log)
     if what == "key":

@@ -25,8 +25,8 @@ def keys():
 
 
 @pytest.mark.parametrize("sequence", [0, 1, 9, 10, 15, 16, 25])
-def test_every_event_that_was_signed_can_be_proven(folder, sequence):
-    """Line by line as C2SP has it: header, the line, its place, the hashes from the leaf up, the signed head."""
+def test_every_signed_event_has_a_valid_proof(folder, sequence):
+    """The file has the form of C2SP."""
     whole = lines(folder)
     assert len(whole) == 26
     proof = prove_inclusion(folder, 1, 0, sequence)
@@ -44,8 +44,8 @@ def test_every_event_that_was_signed_can_be_proven(folder, sequence):
     assert proven.key == keys()[0]
 
 
-def test_what_no_signature_covers_is_not_proven(folder, tmp_path):
-    """The first event behind the head; a log without a head."""
+def test_unsigned_event_has_no_proof(folder, tmp_path):
+    """The same holds for a log without a head."""
     with pytest.raises(
         UnverifiableError, match="event 26 is not signed; the newest signed tree head covers 26"
     ):
@@ -57,8 +57,8 @@ def test_what_no_signature_covers_is_not_proven(folder, tmp_path):
         prove_inclusion(run_folder(tmp_path, "b"), 1, 0, 0)
 
 
-def test_lines_behind_the_head_do_not_matter(folder):
-    """Written since; not signed yet."""
+def test_unsigned_lines_do_not_affect_proofs(folder):
+    """They were written after the head."""
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(b"later\n")
     assert verify_inclusion_proof(prove_inclusion(folder, 1, 0, 25), keys()).sequence == 25
@@ -67,8 +67,8 @@ def test_lines_behind_the_head_do_not_matter(folder):
 
 
 @pytest.mark.parametrize("attack", [lambda data: data.replace(b'"q":0.25', b'"q":0.26', 1), lambda data: data[: data.rindex(b"\n", 0, -1) + 1]])  # fmt: skip
-def test_a_log_that_is_not_what_was_signed_proves_nothing(folder, attack):
-    """One changed value, one line less: no proof is made, of the other lines neither."""
+def test_changed_log_has_no_proofs(folder, attack):
+    """This includes proofs of unchanged lines."""
     segment = folder.segments(1, 0)[-1]
     segment.write_bytes(attack(segment.read_bytes()))
     with pytest.raises(
@@ -89,16 +89,16 @@ def test_a_log_that_is_not_what_was_signed_proves_nothing(folder, attack):
         (b"/1-0\n26\n", b"/1-0\n27\n", "cannot be checked: the signature of"),
     ],
 )  # fmt: skip
-def test_a_doctored_proof_is_refused_with_the_reason(folder, old, new, said):
-    """Whatever part of it was changed."""
+def test_changed_proof_is_refused_with_the_reason(folder, old, new, said):
+    """Each part is changed in turn."""
     proof = prove_inclusion(folder, 1, 0, 5)
     assert old in proof
     with pytest.raises(BadInputError, match=said):
         verify_inclusion_proof(proof.replace(old, new, 1), keys())
 
 
-def test_a_proof_convinces_a_stranger(folder):
-    """Line, place and signed root in one small file; any change of it is refused."""
+def test_proof_can_be_checked_without_the_log(folder):
+    """Any change of it is refused."""
     sequence = 20
     proof = prove_inclusion(folder, 1, 0, sequence)
     proven = verify_inclusion_proof(proof, keys())
@@ -114,8 +114,8 @@ def test_a_proof_convinces_a_stranger(folder):
         verify_inclusion_proof(proof.replace(b"index 20\n", b"index 21\n"), keys())
 
 
-def test_a_hash_less_or_more_is_refused(folder):
-    """The path has the length that place and size ask for."""
+def test_proof_with_a_missing_or_extra_hash_is_refused(folder):
+    """Position and size determine the length."""
     head, _, rest = prove_inclusion(folder, 1, 0, 5).partition(b"\nindex 5\n")
     first = rest.partition(b"\n")[0]
     for hashes in (rest[len(first) + 1 :], first + b"\n" + rest):
@@ -123,8 +123,8 @@ def test_a_hash_less_or_more_is_refused(folder):
             verify_inclusion_proof(head + b"\nindex 5\n" + hashes, keys())
 
 
-def test_the_signed_text_of_something_else_is_no_tree_head(folder):
-    """Signed by the right key, and yet no head."""
+def test_signed_text_that_is_not_a_tree_head_is_refused(folder):
+    """The key is the right one."""
     text, _, _ = prove_inclusion(folder, 1, 0, 5).partition(b"\n\n")
     with pytest.raises(BadInputError, match=r"cannot be checked: .*tree size"):
         verify_inclusion_proof(text + b"\n\n" + load_or_create_signer().sign("one\ntwo\nthree\n"), keys())

@@ -42,8 +42,8 @@ def leaves(n):
     return [leaf_hash(b"line %d" % i) for i in range(n)]
 
 
-def test_certificate_transparency_vectors():
-    """The published roots for one to eight leaves, and the empty tree."""
+def test_roots_match_certificate_transparency_vectors():
+    """One to eight leaves, and the empty tree."""
     hashes = [leaf_hash(data) for data in CT_LEAVES]
     assert [root_from_leaves(hashes[: n + 1]).hex() for n in range(8)] == CT_ROOTS
     assert root_from_leaves([]) == EMPTY == hashlib.sha256().digest()
@@ -57,8 +57,8 @@ def other():
     return tree
 
 
-def test_every_root_is_the_other_trees(other):
-    """All sizes to 300."""
+def test_roots_match_an_independent_implementation(other):
+    """All sizes up to 300."""
     frontier = CompactRange()
     for size, leaf in enumerate(leaves(300), start=1):
         frontier.append(leaf)
@@ -66,8 +66,8 @@ def test_every_root_is_the_other_trees(other):
         assert frontier.size == size
 
 
-def test_the_other_implementation_accepts_our_inclusion_path(other):
-    """Its own path for each leaf holds the same hashes as ours."""
+def test_inclusion_paths_match_an_independent_implementation(other):
+    """The hashes are equal for each leaf."""
     ours = leaves(37)
     for index in range(37):
         theirs = other.prove_inclusion(index + 1, 37).serialize()["path"]
@@ -75,8 +75,8 @@ def test_the_other_implementation_accepts_our_inclusion_path(other):
 
 
 @given(st.integers(1, 70), st.data())
-def test_inclusion_holds_and_only_where_it_is_true(size, data):
-    """Right leaf, place, size and root verify; any one of them changed does not."""
+def test_inclusion_is_valid_for_the_right_values_only(size, data):
+    """Leaf, index, size or root are changed in turn."""
     index = data.draw(st.integers(0, size - 1))
     hashes = leaves(size)
     proof, root = inclusion_proof(hashes, index), root_from_leaves(hashes)
@@ -90,8 +90,8 @@ def test_inclusion_holds_and_only_where_it_is_true(size, data):
 
 
 @given(st.integers(0, 70), st.data())
-def test_consistency_holds_and_only_where_it_is_true(size, data):
-    """An earlier tree is the start of a later one; a changed leaf, size or root is not."""
+def test_consistency_is_valid_for_the_right_values_only(size, data):
+    """Leaf, size or root are changed in turn."""
     old = data.draw(st.integers(0, size))
     hashes = leaves(size)
     proof = consistency_proof(hashes, old)
@@ -108,24 +108,24 @@ def test_consistency_holds_and_only_where_it_is_true(size, data):
         )
 
 
-def test_a_proof_of_any_length_ends():
-    """A hostile proof of a million hashes is refused at once, and so are sizes without sense."""
+def test_proof_of_any_length_ends_quickly():
+    """A million hashes and invalid sizes are refused."""
     assert not verify_inclusion(bytes(32), 0, 2**63, [bytes(32)] * 1_000_000, bytes(32))
     assert not verify_consistency(1, bytes(32), 2**63, bytes(32), [bytes(32)] * 1_000_000)
     assert not verify_inclusion(bytes(32), 5, 5, [], bytes(32))
     assert not verify_consistency(5, bytes(32), 3, bytes(32), [])
 
 
-def test_no_empty_proof_of_an_earlier_tree():
-    """Sizes that differ need hashes, and a later tree is no start of an earlier one, whatever the roots."""
+def test_empty_proof_of_an_earlier_tree_is_refused():
+    """Different sizes need hashes."""
     hashes = leaves(5)
     assert not verify_consistency(3, root_from_leaves(hashes[:3]), 5, root_from_leaves(hashes), [])
     same = root_from_leaves(hashes)
     assert not verify_consistency(2, same, 1, same, [])
 
 
-def test_the_longest_proof_is_still_one():
-    """A path as long as the largest tree is deep holds; one hash more does not."""
+def test_proof_of_the_maximum_length_is_valid():
+    """One hash more is refused."""
     path = leaves(MAX_PROOF)
     root = leaf = leaf_hash(b"first")
     for sibling in path:
@@ -137,8 +137,8 @@ def test_the_longest_proof_is_still_one():
     assert not verify_consistency(1, leaf, 1 << MAX_PROOF + 1, node_hash(root, leaf), longer)
 
 
-def test_no_proof_of_what_is_not_there():
-    """The error names the place and the size."""
+def test_proof_of_a_missing_leaf_is_an_error():
+    """The error names index and size."""
     with pytest.raises(IndexError, match="no leaf 5 in a tree of 5"):
         inclusion_proof(leaves(5), 5)
     with pytest.raises(IndexError, match="a tree of 5 has no earlier size 6"):
@@ -146,25 +146,25 @@ def test_no_proof_of_what_is_not_there():
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 64, 256])
-def test_a_perfect_tree_level_by_level(size):
-    """The short way for full tiles gives the root of the long one."""
+def test_perfect_subtree_root_equals_the_general_root(size):
+    """This is the fast path of full tiles."""
     assert root_of_perfect_subtree(leaves(size)) == root_from_leaves(leaves(size))
 
 
-def test_a_leaf_is_no_node():
-    """The prefixes keep a node's two hashes from being passed off as a line."""
+def test_leaf_cannot_pass_as_a_node():
+    """The prefixes differ."""
     a, b = leaves(2)
     assert leaf_hash(a + b) != root_from_leaves([a, b])
 
 
-def test_a_doubled_odd_leaf_is_another_tree():
-    """CVE-2012-2459 of another tree: the last leaf twice must not give the same root."""
+def test_doubled_odd_leaf_changes_the_root():
+    """CVE-2012-2459 of another tree is excluded."""
     hashes = leaves(3)
     assert root_from_leaves(hashes) != root_from_leaves([*hashes, hashes[-1]])
 
 
-def test_a_leaf_tells_each_subtree_that_it_completes():
-    """With its level, the lowest first: the writer's tiles above the lines come from these."""
+def test_append_returns_each_completed_subtree():
+    """The lowest level comes first."""
     hashes = [leaf_hash(bytes([at])) for at in range(16)]
     frontier = CompactRange()
     for at, leaf in enumerate(hashes, 1):

@@ -34,8 +34,8 @@ PETERS_NOTE = (
 )
 
 
-def test_a_note_of_another_implementation_opens():
-    """The published example of the format verifies, and one changed letter does not."""
+def test_note_of_another_implementation_opens():
+    """The published example verifies, and a changed letter does not."""
     text, key = open_note(PETERS_NOTE, [parse_key(PETER)])
     assert text.startswith("If you think cryptography")
     assert str(key) == PETER
@@ -43,8 +43,8 @@ def test_a_note_of_another_implementation_opens():
         open_note(PETERS_NOTE.replace(b"answer", b"Answer"), [parse_key(PETER)])
 
 
-def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path):
-    """0600, the same key on the second use, and openssl takes it for Ed25519."""
+def test_key_is_created_once_with_mode_0600(tmp_path):
+    """openssl reads it as Ed25519."""
     one, two = load_or_create_signer(tmp_path / "k"), load_or_create_signer(tmp_path / "k")
     assert str(one.verifier) == str(two.verifier)
     assert stat.S_IMODE(os.stat(tmp_path / "k" / "log.key").st_mode) == 0o600
@@ -52,7 +52,7 @@ def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path):
 
 
 def test_openssl_accepts_the_signature(tmp_path):
-    """A verifier that we did not write: openssl pkeyutl on the raw text and signature."""
+    """openssl pkeyutl checks text and signature."""
     own = load_or_create_signer(tmp_path)
     text = checkpoint_body("ockham/runs/a/1-0", TreeHead(0, EMPTY))
     note = own.sign(text).decode()
@@ -69,11 +69,8 @@ def test_openssl_accepts_the_signature(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_any_changed_byte_is_refused(tmp_path):
-    """No byte of a signed head can be another one: every bit of each, and every value of the last ones.
-
-    The last character before `=` has two spare bits that a decoder passes over: found by chance, hence all of them.
-    """
+def test_every_changed_byte_of_a_note_is_refused(tmp_path):
+    """Every bit, and every value of the last bytes."""
     own = load_or_create_signer(tmp_path)
     note = own.sign(checkpoint_body("ockham/runs/a/1-0", TreeHead(7, bytes(range(32)))))
     flips = [(at, 1 << bit) for at in range(len(note)) for bit in range(8)]
@@ -91,14 +88,14 @@ def test_any_changed_byte_is_refused(tmp_path):
 
 
 @given(st.binary(max_size=400))
-def test_garbage_is_refused_by_name(data):
-    """Any bytes: a typed error and nothing else."""
+def test_random_bytes_raise_a_typed_error(data):
+    """No other exception is raised."""
     with pytest.raises(NoteError):
         open_note(data, [parse_key(PETER)])
 
 
-def test_what_is_no_key():
-    """Wrong ID, wrong type, no name: one clear line."""
+def test_invalid_verifier_key_is_one_clear_error():
+    """Wrong ID, wrong type, no name."""
     for text in (
         "",
         "a+b",
@@ -112,15 +109,15 @@ def test_what_is_no_key():
             parse_key(text)
 
 
-def test_a_broken_key_file_is_named(tmp_path):
-    """Path and what was expected."""
+def test_invalid_key_file_is_named(tmp_path):
+    """The error contains path and expectation."""
     (tmp_path / "log.key").write_text("not a key")
     with pytest.raises(BadInputError, match=r"log\.key holds no key: 64 hex digits"):
         load_or_create_signer(tmp_path)
 
 
-def test_the_key_lies_where_the_user_says(tmp_path, monkeypatch):
-    """Else in the user's own configuration."""
+def test_key_dir_is_the_variable_or_the_user_configuration(tmp_path, monkeypatch):
+    """The variable is OCKHAM_KEY_DIR."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "mine"))
     assert key_dir() == tmp_path / "mine"
@@ -132,15 +129,15 @@ def test_the_key_lies_where_the_user_says(tmp_path, monkeypatch):
         assert key_dir() == tmp_path / "ockham"
 
 
-def test_the_folder_of_a_key_is_its_owners_alone(tmp_path):
-    """Made with those above it; the key's name is that of its public half."""
+def test_key_dir_is_private_to_its_owner(tmp_path):
+    """The key name is derived from the public key."""
     own = load_or_create_signer(tmp_path / "a" / "b")
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
     assert own.verifier.name == f"ockham-{hashlib.sha256(own.verifier.public).hexdigest()[:8]}"
 
 
-def test_any_name_without_a_space_names_a_key():
-    """X too."""
+def test_key_name_can_be_any_text_without_a_space():
+    """A single letter is valid."""
     public = parse_key(PETER).public
     key = VerifierKey("Xavier/X", public)
     assert parse_key(f"  {key}\n") == key
@@ -149,8 +146,8 @@ def test_any_name_without_a_space_names_a_key():
             parse_key(str(VerifierKey(name, public)))
 
 
-def test_base64_has_one_text():
-    """Spare bits, other letters, no padding: each is refused."""
+def test_base64_has_one_canonical_text():
+    """Spare bits, other letters and missing padding are refused."""
     assert decode_canonical_base64("AA==") == b"\0"
     with pytest.raises(ValueError, match=r"^base64 with bits that stand for nothing$"):
         decode_canonical_base64("AB==")
@@ -159,8 +156,8 @@ def test_base64_has_one_text():
             decode_canonical_base64(text)
 
 
-def test_the_longest_note_and_one_with_paragraphs(tmp_path):
-    """So long a one is read; an empty line in the text is none before the signatures."""
+def test_note_of_maximum_length_opens(tmp_path):
+    """The text can contain empty lines."""
     own = load_or_create_signer(tmp_path)
     signature = own.sign("a\n").decode().rpartition("\n\n")[2]
     longest = "x" * (65_536 - len(signature.encode()) - 2) + "\n"
@@ -171,8 +168,8 @@ def test_the_longest_note_and_one_with_paragraphs(tmp_path):
         open_note(own.sign("x" + longest), [own.verifier])
 
 
-def test_a_key_folder_that_cannot_be_made_is_named(tmp_path):
-    """With the reason, and with what to set."""
+def test_key_dir_that_cannot_be_created_is_named(tmp_path):
+    """The error names the reason and the variable."""
     (tmp_path / "file").write_text("")
     with pytest.raises(
         BadInputError, match=r"no signing key at .*/file/k/log\.key: Not a directory; .* OCKHAM_KEY_DIR"
@@ -180,8 +177,8 @@ def test_a_key_folder_that_cannot_be_made_is_named(tmp_path):
         load_or_create_signer(tmp_path / "file" / "k")
 
 
-def test_two_first_runs_at_once_sign_with_one_key(tmp_path, monkeypatch):
-    """The key that was there first is the key; nothing of the other one stays."""
+def test_concurrent_first_runs_use_one_key(tmp_path, monkeypatch):
+    """No part of the other key remains."""
     first = load_or_create_signer(tmp_path / "first")
 
     def too_late(_, path):
@@ -210,14 +207,14 @@ def test_two_first_runs_at_once_sign_with_one_key(tmp_path, monkeypatch):
         (b"text\n\n", "no note: text, an empty line"),
     ],
 )  # fmt: skip
-def test_what_is_no_note_is_told_apart(note, said):
-    """Too long, another encoding, no signature, a line that is none, nobody's."""
+def test_invalid_notes_have_distinct_errors(note, said):
+    """Too long, other encoding, no signature, invalid line, unknown key."""
     with pytest.raises(NoteError, match=said):
         open_note(note, [parse_key(PETER)])
 
 
-def test_a_note_may_have_several_signatures(tmp_path):
-    """Of the one that is known it is opened, wherever that stands; by name and by ID."""
+def test_note_with_several_signatures_opens_with_a_known_key(tmp_path):
+    """The position does not matter."""
     own, other = load_or_create_signer(tmp_path / "a"), load_or_create_signer(tmp_path / "b")
     note = own.sign("text\n")
     second = other.sign("text\n").rpartition(b"\n\n")[2]
@@ -230,8 +227,8 @@ def test_a_note_may_have_several_signatures(tmp_path):
         open_note(note, [VerifierKey("else", own.verifier.public)])
 
 
-def test_history_without_its_torn_tail(tmp_path):
-    """All whole notes, and none that a crash has cut."""
+def test_history_is_split_without_its_torn_tail(tmp_path):
+    """All complete notes are returned."""
     own = load_or_create_signer(tmp_path)
     notes = [own.sign(checkpoint_body("o", TreeHead(n, bytes(32)))) for n in (1, 2)]
     data = b"".join(note + b"\n" for note in notes)

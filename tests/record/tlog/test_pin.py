@@ -27,8 +27,8 @@ def pinned(folder, *pins):
     return pinned_heads(folder, pins, [load_or_create_signer().verifier], report), report.findings
 
 
-def test_the_newest_head_of_each_log_with_one(tmp_path):
-    """One after the other with an empty line between; a log without a head is passed over."""
+def test_pin_contains_the_newest_head_of_each_log(tmp_path):
+    """Logs without a head are skipped."""
     folder = log_folder(tmp_path)
     heads = [(folder.log_dir(1, 0) / "checkpoint").read_bytes(), head_of(7, "ockham/runs/a/3-0")]
     for attempt in (2, 3):
@@ -39,16 +39,16 @@ def test_the_newest_head_of_each_log_with_one(tmp_path):
     assert parse_pin(make_pin(folder)) == heads
 
 
-def test_a_run_without_a_head_has_nothing_to_pin(tmp_path):
-    """Said by name."""
+def test_pin_of_a_run_without_a_head_is_an_error(tmp_path):
+    """The error names the run."""
     with pytest.raises(UnverifiableError, match="run 'a' has no signed tree head yet"):
         make_pin(run_folder(tmp_path))
     with pytest.raises(Exception, match="no run 'b'"):
         make_pin(RunFolder(tmp_path, "b"))
 
 
-def test_each_head_is_of_its_log(tmp_path):
-    """All that are pinned of one log count, whatever order they come in; empty lines around them are git's."""
+def test_pinned_heads_are_assigned_to_their_logs(tmp_path):
+    """Order and empty lines do not matter."""
     folder = log_folder(tmp_path)
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(2, 1))
     other = head_of(9, "ockham/runs/a/2-1")
@@ -61,8 +61,8 @@ def test_each_head_is_of_its_log(tmp_path):
     assert findings == []
 
 
-def test_a_pinned_log_that_is_gone(tmp_path):
-    """Tampering, with its place and the number of events."""
+def test_pinned_log_that_is_missing_is_tampering(tmp_path):
+    """The finding has its location and number of events."""
     _, findings = pinned(log_folder(tmp_path), head_of(9, "ockham/runs/a/2-0"))
     assert [(f.kind, f.place, f.message) for f in findings] == [
         ("tampering", "log/2-0", "9 events were pinned, and the whole log is gone")
@@ -77,31 +77,31 @@ def test_a_pinned_log_that_is_gone(tmp_path):
         (head_of, r"this pin is of 'ockham/runs/b/1-0', and the run has: ockham/runs/a/1-0"),
     ],
 )
-def test_what_is_no_pin_of_this_run(tmp_path, pin, said):
-    """Bad input: it would prove nothing."""
+def test_invalid_pin_is_bad_input(tmp_path, pin, said):
+    """It would prove nothing."""
     note = pin(3, "ockham/runs/b/1-0") if callable(pin) else pin
     with pytest.raises(BadInputError, match=said):
         pinned(log_folder(tmp_path), note)
 
 
-def test_a_pin_of_another_run_is_answered_with_the_logs_of_this_one(tmp_path):
-    """All of them."""
+def test_pin_of_another_run_is_an_error_that_lists_the_logs(tmp_path):
+    """All logs of this run are listed."""
     folder = log_folder(tmp_path)
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(2, 1))
     with pytest.raises(BadInputError, match=r"and the run has: ockham/runs/a/1-0, ockham/runs/a/2-1$"):
         pinned(folder, head_of(3, "ockham/runs/ab/1-0"))
 
 
-def test_a_pin_of_an_unknown_key(tmp_path):
-    """Is nobody's word."""
+def test_pin_of_an_unknown_key_is_an_error(tmp_path):
+    """It proves nothing."""
     folder, stranger = log_folder(tmp_path), load_or_create_signer(tmp_path / "stranger")
     note = stranger.sign(checkpoint_body("ockham/runs/a/1-0", TreeHead(3, EMPTY)))
     with pytest.raises(BadInputError, match="no known key has signed it"):
         pinned(folder, note)
 
 
-def test_a_pin_comes_back_from_a_tag(tmp_path, monkeypatch):
-    """What git prints of the tag is a pin; a name that git refuses is refused."""
+def test_pin_survives_a_git_tag(tmp_path, monkeypatch):
+    """A name that git refuses is an error."""
     folder = log_folder(tmp_path)
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "a")
@@ -122,8 +122,8 @@ def test_a_pin_comes_back_from_a_tag(tmp_path, monkeypatch):
         write_git_tag("--delete", b"")
 
 
-def test_git_that_is_not_there_or_hangs(tmp_path, monkeypatch):
-    """One line, no traceback."""
+def test_missing_or_blocked_git_is_one_error(tmp_path, monkeypatch):
+    """There is no traceback."""
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
         with pytest.raises(BadInputError, match=r"git made no tag: .*No such file"):
@@ -137,8 +137,8 @@ def test_git_that_is_not_there_or_hangs(tmp_path, monkeypatch):
         write_git_tag("pins/a", b"note")
 
 
-def test_what_git_says_is_told_in_short(monkeypatch):
-    """Whatever bytes it says it in; and it is not waited for for ever."""
+def test_git_error_text_is_shortened(monkeypatch):
+    """Bytes can be invalid, and the wait is limited."""
     asked = {}
 
     def refuses(command, **kwargs):
@@ -152,7 +152,7 @@ def test_what_git_says_is_told_in_short(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["", "-d", "a b", "a..b", "/a", "x" * 201, "a\nb", "é"])
-def test_names_that_are_no_tag(name):
-    """Refused before git sees them: some are options, some leave the place of tags."""
+def test_invalid_tag_name_is_refused_before_git_runs(name):
+    """Some names are options or leave the tag folder."""
     with pytest.raises(BadInputError, match=r"--git-tag .*letters, digits"):
         write_git_tag(name, b"note")

@@ -18,8 +18,8 @@ from ockham.record.tlog.tiles import WIDTH, TileWriter, list_tiles, tile_path
         (0, 1_234_068, 17, "tile/0/x001/x234/068.p/17"), (3, 0, 1, "tile/3/000.p/1"), (0, 999_999, 255, "tile/0/x999/999.p/255"),
     ],
 )  # fmt: skip
-def test_paths_are_those_of_the_format(level, index, width, path):
-    """Three digits a folder, an x before all but the last (C2SP tlog-tiles)."""
+def test_tile_path_has_the_form_of_c2sp(level, index, width, path):
+    """Three digits per folder, an x before all but the last."""
     assert tile_path(level, index, width) == path
 
 
@@ -31,8 +31,8 @@ def test_paths_are_those_of_the_format(level, index, width, path):
         (65_536, [*((0, i, 256) for i in range(256)), (1, 0, 256), (2, 0, 1)]),
     ],
 )  # fmt: skip
-def test_the_tiles_of_a_tree(size, tiles):
-    """Full ones below, one partial of each level."""
+def test_list_tiles_returns_full_and_partial_tiles(size, tiles):
+    """There is one partial tile per level."""
     assert list_tiles(size) == tiles
 
 
@@ -40,8 +40,8 @@ def there(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_partial_tile_goes_when_the_next_head_stands(tmp_path):
-    """Not before `clean`, and with its folder; a full tile takes its place."""
+def test_stale_partial_tile_is_removed_after_the_next_head(tmp_path):
+    """A full tile replaces it."""
     writer = TileWriter(tmp_path)
     leaves = [leaf_hash(bytes([i])) for i in range(WIDTH)]
     for leaf in leaves[:3]:
@@ -65,8 +65,8 @@ def test_a_partial_tile_goes_when_the_next_head_stands(tmp_path):
     assert (tmp_path / "tile/0/000").read_bytes() == b"".join(leaves)
 
 
-def test_a_partial_tile_that_is_gone_already_stops_nobody(tmp_path):
-    """Somebody tidied up: what is derived may go at any time."""
+def test_missing_partial_tile_does_not_stop_the_writer(tmp_path):
+    """Derived files can be removed at any time."""
     writer = TileWriter(tmp_path)
     for count in range(2):
         writer.add(0, leaf_hash(bytes([count])))

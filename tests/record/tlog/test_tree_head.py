@@ -27,8 +27,8 @@ def log_of(tmp_path, count, **kwargs):
     return folder, writer
 
 
-def test_the_signed_head_is_the_tree_of_the_lines(tmp_path):
-    """Size, root, origin and signature, recomputed from the file."""
+def test_signed_head_matches_the_lines(tmp_path):
+    """Size, root, origin and signature are recomputed."""
     folder, writer = log_of(tmp_path, 70, segment_events=30)
     head = writer.flush()
     writer.close()
@@ -43,8 +43,8 @@ def test_the_signed_head_is_the_tree_of_the_lines(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
-def test_tiles_hold_the_tree(tmp_path, count):
-    """The tiles that the format names for this size are there, no others, and hold the hashes of the lines."""
+def test_tiles_contain_the_hashes_of_the_lines(tmp_path, count):
+    """There are exactly the tiles of this size."""
     folder, writer = log_of(tmp_path, count)
     writer.close()
     hashes = [leaf_hash(line) for line in lines(folder)]
@@ -60,8 +60,8 @@ def test_tiles_hold_the_tree(tmp_path, count):
         assert data == b"".join(expected)
 
 
-def test_tile_paths_are_the_formats():
-    """The example of C2SP tlog-tiles."""
+def test_tile_paths_match_the_example_of_the_format():
+    """The example is that of C2SP tlog-tiles."""
     assert tile_path(0, 1234067) == "tile/0/x001/x234/067"
     assert tile_path(0, 1234067, 17) == "tile/0/x001/x234/067.p/17"
     assert tile_path(3, 5) == "tile/3/005"
@@ -71,8 +71,8 @@ def test_tile_paths_are_the_formats():
     assert node_hash(b"", b"") != leaf_hash(b"")
 
 
-def test_a_head_is_signed_without_being_asked(tmp_path):
-    """An urgent event is covered by a signature at once."""
+def test_urgent_event_is_signed_at_once(tmp_path):
+    """No call asks for it."""
     _, writer = log_of(tmp_path, 3)
     writer.append("decision.made", decision(3), iter_num=3, urgent=True)
     for _ in range(500):
@@ -85,8 +85,8 @@ def test_a_head_is_signed_without_being_asked(tmp_path):
     writer.close()
 
 
-def test_a_disk_that_gives_back_other_bytes_is_not_signed(tmp_path):
-    """One byte changed behind the writer's back: no signature, and the trainer hears of it."""
+def test_disk_that_returns_other_bytes_prevents_a_signature(tmp_path):
+    """The trainer gets an error."""
     folder, writer = log_of(tmp_path, 5)
     writer.flush()
     note = (writer.path / "checkpoint").read_bytes()
@@ -107,8 +107,8 @@ def test_a_disk_that_gives_back_other_bytes_is_not_signed(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fork_refuses(tmp_path):
-    """A child process gets an error for its first event, and the parent's log goes on whole."""
+def test_fork_disables_the_child_and_keeps_the_parent(tmp_path):
+    """The log of the parent remains valid."""
     code = """
 import os, sys
 from ockham.errors import LogError
@@ -135,8 +135,8 @@ os._exit(0)
     assert done.stdout.strip() == "7", done.stderr
 
 
-def test_a_full_disk_is_said_in_the_log(tmp_path, monkeypatch):
-    """The log is cut to its last whole line, log.halted is written from the reserve, and it is signed."""
+def test_full_disk_writes_a_signed_halt(tmp_path, monkeypatch):
+    """The log is truncated to its last complete line."""
     folder, writer = log_of(tmp_path, 3)
     writer.flush()
     real = os.write
@@ -170,8 +170,8 @@ def test_a_full_disk_is_said_in_the_log(tmp_path, monkeypatch):
     assert head.root == root_from_leaves([leaf_hash(line) for line in lines(folder)])
 
 
-def test_a_head_is_read_as_it_is_written():
-    """An empty tree, and one of nineteen digits; not of twenty, nor with a zero in front."""
+def test_parsed_head_equals_the_written_one():
+    """Sizes have at most nineteen digits and no leading zero."""
     for size in (0, 1, 10, 10**18, 10**19 - 1):
         head = TreeHead(size, bytes(range(32)))
         assert parse_head(checkpoint_body("o", head)) == ("o", head)
@@ -191,8 +191,8 @@ def test_a_head_is_read_as_it_is_written():
             parse_head(text)
 
 
-def test_only_what_was_synced_is_signed(tmp_path):
-    """Bytes behind it, written since, are not read; the next time they are."""
+def test_synced_lines_only_are_signed(tmp_path):
+    """Later bytes are signed the next time."""
     own = load_or_create_signer(tmp_path / "keys")
     writer = HeadWriter(tmp_path, "o", own)
     assert writer.head == writer.sign() == TreeHead(0, EMPTY)

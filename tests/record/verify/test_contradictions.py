@@ -68,13 +68,13 @@ AGREED = {
 
 
 @pytest.mark.parametrize("payloads", AGREED.values(), ids=AGREED)
-def test_what_agrees_is_no_finding(tmp_path, payloads):
-    """Nothing is said of it."""
+def test_consistent_events_give_no_finding(tmp_path, payloads):
+    """Each pair of events agrees."""
     assert found(tmp_path, *payloads) == []
 
 
-def test_what_plainly_agrees_needs_no_look_at_each_knob(tmp_path, monkeypatch):
-    """Nearly all contexts: the rest of verify waits for them. A number that is written otherwise does need one."""
+def test_matching_contexts_skip_the_check_of_each_knob(tmp_path, monkeypatch):
+    """Nearly all contexts match. A number in another form is checked."""
     looked = []
     monkeypatch.setattr(SequenceChecker, "_check_left_knobs", lambda *_: looked.append(name))
     for name, payloads in AGREED.items():
@@ -126,8 +126,8 @@ def test_what_plainly_agrees_needs_no_look_at_each_knob(tmp_path, monkeypatch):
         ([turns(), context()._replace(decisions=0)], (1, "this context names 0 decisions from None, but the log has 1")),
     ],
 )  # fmt: skip
-def test_what_does_not_agree_is_one_finding(tmp_path, payloads, odd):
-    """By its sequence and message, and nothing else is said."""
+def test_contradiction_is_one_finding(tmp_path, payloads, odd):
+    """It has a sequence number and a message."""
     assert found(tmp_path, *payloads) == [odd]
 
 
@@ -150,13 +150,13 @@ HALT = {"reason_code": "ENOSPC", "message": "full", "lost_events": 3}
         ([(0, 0), GAP, (5, 0), (7, 0)], [(3, "batch (7, 0) follows batch (5, 0)")]),
     ],
 )
-def test_each_batch_comes_once_and_in_order(tmp_path, batches, odd):
-    """Behind a gap that the log itself speaks of, the next may be any; the one after it follows again."""
+def test_batches_must_be_in_order(tmp_path, batches, odd):
+    """After a recorded gap the next batch can be any."""
     assert found(tmp_path, *(at if isinstance(at, dict) else context(*at) for at in batches)) == odd
 
 
-def test_evaluations_stand_between_batches(tmp_path):
-    """They are contexts of the same batch, and not in the order of batches."""
+def test_evaluations_between_batches_are_accepted(tmp_path):
+    """They are contexts of the same batch."""
     evaluated = context(0)._replace(hook="on_evaluate")
     judged = turns(hook="on_evaluate", plugin="memory")
     assert found(tmp_path, context(0), judged, evaluated, evaluated, context(1)) == []
@@ -165,8 +165,8 @@ def test_evaluations_stand_between_batches(tmp_path):
 
 
 @pytest.mark.parametrize("segment_events", [2, 3, 4])
-def test_a_batch_goes_over_segments(tmp_path, segment_events):
-    """What its decisions were in the ones before is known to the one that has its context."""
+def test_batch_can_span_several_segments(tmp_path, segment_events):
+    """Its decisions are read from earlier segments."""
     batch = [
         turns(HALF),
         turns(QUARTER, plugin="limiter"),

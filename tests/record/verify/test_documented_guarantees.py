@@ -25,8 +25,8 @@ PROOFS = Path(__file__).parents[2] / "docs" / "proofs.md"
 
 
 @pytest.mark.skipif(not PROOFS.exists(), reason="a checkout has the docs, a wheel has not")
-def test_the_table_has_every_verdict_with_its_exit_status():
-    """Notes leave the status at 0, all others end with 1."""
+def test_documented_table_has_every_class_and_exit_status():
+    """Notes have status 0, all others 1."""
     rows = re.findall(r"^\| (note: )?([a-z ]+?) \|.*\| ([0-3]) \|$", PROOFS.read_text(), re.MULTILINE)
     told = {name: (bool(note), status) for note, name, status in rows if name != "sound"}
     assert told == {
@@ -53,8 +53,8 @@ def older(tmp_path):
     return run.folder, pin, whole
 
 
-def test_an_older_state_is_sound_but_for_a_pin(older):
-    """Whoever deletes the newest heads and the lines behind an older one needs no key; the pin says how many are gone."""
+def test_older_state_is_sound_without_a_pin(older):
+    """A pin counts the missing events."""
     folder, pin, whole = older
     report = verify_run(folder)
     assert report.sound
@@ -67,8 +67,8 @@ def test_an_older_state_is_sound_but_for_a_pin(older):
     )
 
 
-def test_a_log_without_any_signature_is_unsigned(older):
-    """Exit status 1, and not called tampering: a crash in the first moments leaves the same."""
+def test_log_without_signature_is_unsigned(older):
+    """The exit status is 1, and it is not tampering."""
     folder, _, _ = older
     for path in folder.log_dir(1, 0).glob("checkpoint*"):
         path.unlink()
@@ -83,8 +83,8 @@ def status(folder, *words):
     return done.exception.exit_status if isinstance(done.exception, OckhamError) else done.exit_code
 
 
-def test_the_exit_status_of_verify(tmp_path):
-    """0 sound, 1 found, 2 no such run, 3 no log or no key."""
+def test_verify_exit_status_is_documented(tmp_path):
+    """0 sound, 1 findings, 2 no such run, 3 no log or no key."""
     run = made_run(tmp_path, batches=3).folder
     assert status(run, "a") == 0
     assert status(run, "z") == 2
@@ -101,8 +101,8 @@ def test_the_exit_status_of_verify(tmp_path):
 
 
 @pytest.mark.timeout(20)
-def test_a_ledger_with_a_folder_of_a_billion(tmp_path):
-    """The sayings that are missing before it are counted, not held."""
+def test_ledger_folder_with_a_huge_number_is_handled(tmp_path):
+    """Missing entries are counted, not stored."""
     append_entry(tmp_path, "odr.registered", SAID)
     ledger = RunFolder(tmp_path, LEDGER)
     ledger.log_dir(999_999_999, 0).mkdir()

@@ -37,8 +37,8 @@ def found_in(tmp_path, monkeypatch, data_of):
     return {(f.kind, f.message) for f in report.findings if f.kind != "not pinned"}, run.folder
 
 
-def test_weights_that_name_their_tree_head(tmp_path, monkeypatch):
-    """As the trainer writes them, and as somebody does who writes no metadata: nothing is found."""
+def test_weights_with_their_tree_head_give_no_finding(tmp_path, monkeypatch):
+    """Weights without metadata are accepted too."""
     assert found_in(tmp_path / "1", monkeypatch, safetensors)[0] == set()
     assert found_in(tmp_path / "2", monkeypatch, lambda _: safetensors({}))[0] == set()
 
@@ -53,13 +53,13 @@ def test_weights_that_name_their_tree_head(tmp_path, monkeypatch):
         (lambda _: b"", "not a safetensors file"),
     ],
 )  # fmt: skip
-def test_weights_that_say_something_else(tmp_path, monkeypatch, data_of, said):
-    """Recorded with their digest, and yet not what the log says."""
+def test_weights_with_other_metadata_are_reported(tmp_path, monkeypatch, data_of, said):
+    """Their digest is the recorded one."""
     assert found_in(tmp_path, monkeypatch, data_of)[0] == {("checkpoint", said)}
 
 
-def test_weights_that_are_others_or_gone(tmp_path, monkeypatch):
-    """Named by file, with the event that recorded them."""
+def test_changed_or_missing_weights_are_reported(tmp_path, monkeypatch):
+    """The finding names file and event."""
     _, folder = found_in(tmp_path, monkeypatch, safetensors)
     path = next(folder.checkpoints.glob("accepted-*")) / "model.safetensors"
     for data, said in (
@@ -75,8 +75,8 @@ def test_weights_that_are_others_or_gone(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("told", "pending"), [((), 0), (("on_batch_start",), 1), (("on_batch_start", "on_batch_end"), 2)]
 )
-def test_decisions_at_the_end_that_belong_to_no_context(tmp_path, told, pending):
-    """An end that was written in peace leaves none."""
+def test_decisions_after_the_last_context_are_reported(tmp_path, told, pending):
+    """A regular end leaves none."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     for hook in told:
@@ -95,8 +95,8 @@ def told_of(folder, told, place=(2, 3)):
     return report.findings
 
 
-def test_policies_are_held_against_their_names(tmp_path):
-    """In the order in which the log names them: one is missing, one is right, one is another one."""
+def test_policies_are_compared_with_their_names(tmp_path):
+    """One is missing, one is right, one differs."""
     folder = RunFolder(tmp_path, "a")
     right, other = hashlib.sha256(b"{}").hexdigest(), "0" * 64
     (folder.path / "policies").mkdir(parents=True)
@@ -122,15 +122,15 @@ def test_policies_are_held_against_their_names(tmp_path):
         (True, False, 0, 0, False),
     ],
 )
-def test_only_what_broke_off_may_end_inside_a_batch(tmp_path, finished, broken, pending, batches, odd):
-    """And inside one only; a log without an end has been cut, which is said elsewhere."""
+def test_abnormal_end_can_be_inside_one_batch(tmp_path, finished, broken, pending, batches, odd):
+    """A log without an end is reported elsewhere."""
     told = LogSummary(finished=finished, ended_mid_batch=broken, pending=pending, pending_batches=batches)
     said = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
     assert told_of(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
 
 
-def test_a_checkpoint_that_no_decision_accepted_is_named(tmp_path):
-    """With what it names, and where the log does."""
+def test_checkpoint_without_accepting_decision_is_reported(tmp_path):
+    """The finding names both."""
     saved = {
         "snapshot_id": "accepted-7",
         "kind": "accepted",
@@ -144,8 +144,8 @@ def test_a_checkpoint_that_no_decision_accepted_is_named(tmp_path):
     ]
 
 
-def test_each_checkpoint_is_looked_at(tmp_path):
-    """Of five, a pruned one, one of a name that is none, and one of a root that never was; none hides the next."""
+def test_every_checkpoint_is_checked(tmp_path):
+    """A pruned one, an invalid name and a wrong root hide no other."""
     folder = run_folder(tmp_path)
     files = write_checkpoint(folder.checkpoint("resume-1"), {"a.bin": b"a", "b.bin": b"b"})
     gone = [{**file, "name": "c.bin"} for file in files[:1]]
@@ -186,8 +186,8 @@ def test_each_checkpoint_is_looked_at(tmp_path):
     assert report.checked["checkpoint files"] == 8
 
 
-def test_a_root_that_the_log_lost_has_the_cause_of_the_loss(tmp_path):
-    """One changed line is one cause, whatever it breaks."""
+def test_lost_root_has_the_cause_of_the_loss(tmp_path):
+    """One changed line is one cause."""
     folder = made_run(tmp_path, batches=40).folder
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(segment.read_bytes().replace(b'"iter_num":0,', b'"iter_num":9,', 1))
@@ -210,8 +210,8 @@ def header(value, size=None):
         (header({"__metadata__": {"a": "1", "b": '{"c":[]}'}}) + bytes(8), {"a": 1, "b": {"c": []}}),
     ],
 )
-def test_metadata_of_a_safetensors_file(data, told):
-    """Each value is JSON of its own."""
+def test_safetensors_metadata_values_are_json(data, told):
+    """Each value is parsed alone."""
     assert read_safetensors_metadata(io.BytesIO(data)) == told
 
 
@@ -229,7 +229,7 @@ def test_metadata_of_a_safetensors_file(data, told):
         (header({}, 1), "unexpected end of data"),
     ],
 )
-def test_what_is_no_safetensors_file(data, said):
-    """One kind of error, and no more is read than a header may have."""
+def test_invalid_safetensors_file_is_one_error(data, said):
+    """At most the maximum header is read."""
     with pytest.raises(ValueError, match=f"^{said}"):
         read_safetensors_metadata(io.BytesIO(data))

@@ -46,8 +46,8 @@ def ockham(runs, *words):
     return CliRunner().invoke(build_app(), ["--runs", str(runs), *words])
 
 
-def test_one_changed_byte_is_one_line(run):
-    """In words; -f json has every finding, with its cause."""
+def test_one_changed_byte_is_one_printed_line(run):
+    """-f json contains every finding with its cause."""
     change_one_byte(run)
     report = verify_run(run)
     assert report.counts["tampering"] > 3
@@ -62,8 +62,8 @@ def test_one_changed_byte_is_one_line(run):
     assert {f["cause"] for f in listed["findings"] if f["kind"] == "tampering"} == {"the lines of log 1-0"}
 
 
-def test_findings_without_a_cause_stay_apart():
-    """Two of one kind and place may still be two things."""
+def test_findings_without_a_cause_are_not_grouped():
+    """Equal kind and location can have two causes."""
     report = VerificationReport("a")
     for message in ("one", "other"):
         report.add("contradiction", "log/1-0", message)
@@ -74,16 +74,16 @@ def test_findings_without_a_cause_stay_apart():
     ]  # fmt: skip
 
 
-def test_the_gravest_comes_first(run):
-    """Before what follows from it, and before the notes."""
+def test_report_orders_findings_by_severity(run):
+    """Causes come before consequences, notes come last."""
     change_one_byte(run)
     told = ockham(run.runs, "verify", "a").stdout
     assert told.index("FOUND: tampering") < told.index("FOUND: derived") < told.index("note: key not pinned")
 
 
 @pytest.mark.parametrize("make", [rebuild, compact])
-def test_nothing_is_rebuilt_from_lines_that_were_changed(run, make):
-    """The tiles stay as they were: they tell which line it is."""
+def test_tampered_lines_are_not_rebuilt(run, make):
+    """The tiles still identify the changed line."""
     change_one_byte(run)
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match="the lines differ from the signed ones, so nothing is rebuilt"):
@@ -93,8 +93,8 @@ def test_nothing_is_rebuilt_from_lines_that_were_changed(run, make):
     assert isinstance(done.exception, RunError)
 
 
-def test_a_crash_tail_is_no_reason_not_to_rebuild(run):
-    """Nor is a tile that is gone."""
+def test_crash_tail_does_not_prevent_a_rebuild(run):
+    """A missing tile does not either."""
     path = run.segments(1, 0)[0]
     path.write_bytes(path.read_bytes() + b'{"specversion":"1.0","id"')
     shutil.rmtree(run.log_dir(1, 0) / "tile")
@@ -112,8 +112,8 @@ def ledger(tmp_path):
     return RunFolder(tmp_path, LEDGER)
 
 
-def test_the_ledger_is_verified_by_its_name(ledger):
-    """Each saying, and the head that a run names; a pin of it is one like any other."""
+def test_ledger_is_verified_by_its_name(ledger):
+    """Its entries, run heads and pins are checked."""
     done = ockham(ledger.runs, "verify", LEDGER, "--key", str(load_or_create_signer().verifier))
     assert done.exit_code == 0, done.stdout
     assert "1 heads that runs name" in done.stdout
@@ -127,29 +127,29 @@ def test_the_ledger_is_verified_by_its_name(ledger):
 @pytest.mark.parametrize(
     ("gone", "classes"), [((3,), {"gap", "tampering"}), ((3, 4), {"tampering"}), ((2,), {"gap", "tampering"})]
 )
-def test_a_ledger_with_fewer_sayings_is_not_the_one_that_the_run_began_under(ledger, gone, classes):
-    """The last ones leave a ledger that is whole: the run remembers them."""
+def test_shortened_ledger_contradicts_later_runs(ledger, gone, classes):
+    """The ledger itself is valid."""
     for attempt in gone:
         shutil.rmtree(ledger.log_dir(attempt, 0))
     assert {kind for kind in verify_run(ledger).counts if "pinned" not in kind} == classes
 
 
-def test_a_saying_that_was_changed_is_tampering(ledger):
-    """By its own signature and by the run."""
+def test_changed_ledger_entry_is_tampering(ledger):
+    """Its signature and the run reveal it."""
     path = ledger.segments(2, 0)[0]
     path.write_bytes(path.read_bytes().replace(b'"title":"T"', b'"title":"S"'))
     assert verify_run(ledger).counts["tampering"] >= 2
 
 
-def test_no_ledger_and_other_verbs_say_what_it_is(tmp_path):
-    """Not that there is no such run."""
+def test_missing_ledger_has_its_own_message(tmp_path):
+    """Other commands explain it too."""
     (tmp_path / "none").mkdir()
     assert "no ledger in" in str(ockham(tmp_path / "none", "verify", LEDGER).exception)
     assert "`ockham verify _ledger` checks it" in str(ockham(tmp_path, "why", LEDGER, "3").exception)
 
 
-def test_a_key_is_not_made_to_check_anothers_word(tmp_path, monkeypatch):
-    """And where this machine's own is taken, it is said."""
+def test_verify_never_creates_a_key(tmp_path, monkeypatch):
+    """A note reports the use of the local key."""
     made_run(tmp_path, "b", 3)
     event = next(iter(RunFolder(tmp_path, "b").segments(1, 0)[0].read_bytes().splitlines()))
     proof = tmp_path / "proof"

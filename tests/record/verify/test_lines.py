@@ -44,8 +44,8 @@ def changed(folder, **values):
     return orjson.dumps(event)
 
 
-def test_a_line_is_its_event(folder):
-    """Read at once or, with other spacing, one by one: kind, ID and data alike."""
+def test_decoded_line_is_its_event(folder):
+    """Fast and slow path return equal kind, ID and data."""
     raw = lines(folder, 2, 1)[4]
     kind, id_, data = read(folder, raw)[0]
     assert (kind, id_, type(data), data.iter_num) == (
@@ -60,8 +60,8 @@ def test_a_line_is_its_event(folder):
     assert read(folder, spaced) == ((kind, id_, data), [Finding("tampering", PLACE, said, 4)])
 
 
-def test_decisions_and_contexts_are_read_at_once(folder, monkeypatch):
-    """One by one they cost three times as much, and the verdict is the same: nobody would notice."""
+def test_decisions_and_contexts_use_the_fast_path(folder, monkeypatch):
+    """The slow path costs three times as much."""
     slowly = []
     monkeypatch.setattr(LineVerifier, "event", lambda _self, _raw, sequence: slowly.append(sequence))
     found = lines(folder, 2, 1)
@@ -81,23 +81,23 @@ def test_decisions_and_contexts_are_read_at_once(folder, monkeypatch):
         ({"data_iter_num": -1}, "does not fit its schema: decision.made: data/iter_num: -1 is less than the minimum of 0"),
     ],
 )  # fmt: skip
-def test_a_line_that_is_no_event(folder, change, said):
-    """Corruption: by its place, whatever is wrong with it."""
+def test_invalid_event_is_corruption(folder, change, said):
+    """The finding has its position."""
     finding = Finding("corruption", PLACE, f"event 4 {said}", 4)
     assert read(folder, changed(folder, **change)) == (None, [finding])
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"7", b"\xff"])
-def test_bytes_that_are_no_event(folder, raw):
-    """Nor JSON, or no object."""
+def test_bytes_that_are_not_json_are_corruption(folder, raw):
+    """The same holds for other JSON values."""
     event, [finding] = read(folder, raw)
     assert event is None
     assert (finding.kind, finding.place, finding.sequence) == ("corruption", PLACE, 4)
     assert finding.message.startswith("event 4 is not an event of Ockham (")
 
 
-def test_a_line_has_a_greatest_length(folder):
-    """To the byte; how a longer one is written is no matter then."""
+def test_line_has_a_maximum_length(folder):
+    """The limit is exact to the byte."""
     room = MAX_LINE_BYTES - len(changed(folder, data_ext={"long": ""}))
     longest = changed(folder, data_ext={"long": "x" * room})
     assert (len(longest), read(folder, longest)[1]) == (MAX_LINE_BYTES, [])
@@ -116,16 +116,16 @@ def test_a_line_has_a_greatest_length(folder):
         ({"source": "ockham://runs/b"}, "(4, 2, 1, 'ockham://runs/b')"),
     ],
 )
-def test_a_line_of_another_place(folder, change, says):
-    """Is an event all the same; all such lines of a log have one cause."""
+def test_line_with_another_position_is_tampering(folder, change, says):
+    """All such lines of a log have one cause."""
     event, found = read(folder, changed(folder, **change))
     assert event is not None
     said = f"event 4 names position {says}, but is at (4, 2, 1, 'ockham://runs/a')"
     assert found == [Finding("tampering", PLACE, said, 4, "places in log 2-1")]
 
 
-def test_what_a_segment_gives_to_the_tree(folder):
-    """A leaf hash for each line, and where the first line of each tile begins, counted from the log's first line."""
+def test_segment_returns_leaf_hashes_and_block_offsets(folder):
+    """Offsets count from the first line of the log."""
     [segment] = folder.segments(2, 1)
     found = lines(folder, 2, 1)
     ends = [0]
@@ -149,8 +149,8 @@ def test_what_a_segment_gives_to_the_tree(folder):
     ],
 )
 @pytest.mark.parametrize("last", [True, False])
-def test_bytes_behind_the_last_newline(folder, tail, what, last):
-    """As a crash leaves them at the end of a log; anywhere else they are damage."""
+def test_bytes_after_the_last_newline_are_a_crash_tail(folder, tail, what, last):
+    """Elsewhere they are damage."""
     [segment] = folder.segments(2, 1)
     whole = segment.read_bytes()
     try:
@@ -166,8 +166,8 @@ def test_bytes_behind_the_last_newline(folder, tail, what, last):
     assert judged.leaves == b"".join(map(leaf_hash, lines(folder, 2, 1)))
 
 
-def test_a_segment_looks_back_to_the_last_batch_alone(tmp_path, monkeypatch):
-    """Else each segment would read all that come before it."""
+def test_segment_reads_back_to_the_last_batch_only(tmp_path, monkeypatch):
+    """It does not read all earlier segments."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=9)
     for i in range(3):

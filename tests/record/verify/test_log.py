@@ -40,8 +40,8 @@ def found(log):
     return {(f.kind, f.place.removeprefix("log/1-0").lstrip("/"), f.message) for f in own}, report
 
 
-def test_an_honest_log(log):
-    """As many tiles as are there, all signed."""
+def test_honest_log_gives_no_finding(log):
+    """All tiles are counted."""
     odd, report = found(log)
     assert odd == set()
     assert report.checked["tiles"] == sum(path.is_file() for path in (log / "tile").rglob("*")) >= 4
@@ -82,8 +82,8 @@ def three(log):
     return [*earlier, last]
 
 
-def test_what_may_stand_as_the_newest_head(log, three):
-    """The last of the history or, after a crash, the one before it; with a history of one it may be missing."""
+def test_newest_head_is_the_last_or_the_one_before(log, three):
+    """With a history of one it can be missing."""
     first, second, last = three
     written(log, *three, newest=second)
     assert found(log)[0] == set()
@@ -107,8 +107,8 @@ def test_what_may_stand_as_the_newest_head(log, three):
     assert found(log)[0] == {("crash tail", "checkpoints", "40 bytes of an unfinished tree head")}
 
 
-def test_heads_that_the_lines_do_not_bear_out(log, three):
-    """More events than there are, other events, two trees of one size, another log's head."""
+def test_heads_that_contradict_the_lines_are_reported(log, three):
+    """More events, other events, two trees of one size, another log."""
     *earlier, last = three
     forged = note(15)
     written(log, *earlier, forged, last, newest=last)
@@ -137,8 +137,8 @@ def test_heads_that_the_lines_do_not_bear_out(log, three):
     assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
 
 
-def test_a_head_that_cannot_be_believed(log, three, tmp_path):
-    """Of a key that is not known, or no note: each reason is a cause of its own, and the others count."""
+def test_untrusted_head_is_reported_with_its_reason(log, three, tmp_path):
+    """Other heads still count."""
     strange = load_or_create_signer(tmp_path / "stranger").sign(
         checkpoint_body("ockham/runs/a/1-0", TreeHead(15, b"\1" * 32))
     )
@@ -152,8 +152,8 @@ def test_a_head_that_cannot_be_believed(log, three, tmp_path):
     assert report.checked["signed tree heads"] == len(three) + 1
 
 
-def test_pins_that_the_lines_do_not_bear_out(log, three):
-    """Told as pins; the greatest that fits says how far it is pinned."""
+def test_pins_that_contradict_the_lines_are_reported(log, three):
+    """The largest matching pin counts."""
     first, second, _ = three
     folder = RunFolder(log.parents[2], "a")
 
@@ -169,8 +169,8 @@ def test_pins_that_the_lines_do_not_bear_out(log, three):
     assert pinned(note(EVENTS + 4)) == ([(gone, cause)], 0)
 
 
-def test_a_changed_line_is_told_by_its_tile(log):
-    """Which one it is nothing else can say."""
+def test_changed_line_is_located_by_its_tile(log):
+    """Only the tile identifies it."""
     path = log / "000000000000.jsonl"
     data = path.read_bytes().splitlines(keepends=True)
     data[300] = data[300].replace(b'"micro_step":0', b'"micro_step":1', 1)
@@ -179,8 +179,8 @@ def test_a_changed_line_is_told_by_its_tile(log):
     assert ("tampering", "", said) in found(log)[0]
 
 
-def test_a_segment_that_cannot_be_read(log, monkeypatch):
-    """Nothing can be judged; it is named."""
+def test_unreadable_segment_is_an_error(log, monkeypatch):
+    """The error names it."""
 
     def refuses(path):
         raise PermissionError(13, "Permission denied", str(path))
@@ -191,8 +191,8 @@ def test_a_segment_that_cannot_be_read(log, monkeypatch):
     assert str(error.value) == f"{log / '000000000000.jsonl'} cannot be read: Permission denied"
 
 
-def test_a_log_without_a_line(log):
-    """All that was signed is gone, and so is what a new one would begin with."""
+def test_log_without_a_line_reports_missing_events(log):
+    """All signed events are missing."""
     for segment in log.glob("*.jsonl"):
         segment.unlink()
     said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing"

@@ -59,8 +59,8 @@ def find(found, kind, nth=0):
     return [i for i, line in enumerate(found) if orjson.loads(line)["type"] == f"ockham.{kind}.v1"][nth]
 
 
-def test_an_honest_run_is_sound(run):
-    """Everything is looked at, and nothing is found but what nobody could know."""
+def test_honest_run_is_sound(run):
+    """Everything is checked."""
     report = verify_run(run)
     assert report.sound
     assert set(report.counts) == {"key not pinned", "not pinned"}
@@ -76,16 +76,16 @@ def test_an_honest_run_is_sound(run):
     assert report.logs[0].signed == report.logs[0].events
 
 
-def test_a_given_key_and_a_pin_say_how_far(run):
-    """With both there is not even a note."""
+def test_key_and_pin_remove_all_notes(run):
+    """Both extend what is known."""
     assert verify_run(run, pins=[make_pin(run)]).counts == {}
     report = verify_run(run, keys=[load_or_create_signer().verifier], pins=[make_pin(run)])
     assert report.counts == {}
     assert report.logs[0].pinned == report.logs[0].events
 
 
-def test_every_sampled_byte_counts(run):
-    """One bit anywhere: log, tiles, heads, policy, Parquet, run.json, checkpoints."""
+def test_every_sampled_bit_flip_is_reported(run):
+    """Log, tiles, heads, policy, Parquet, run.json and checkpoints."""
     draw = random.Random(3)
     files = [p for p in sorted(run.path.rglob("*")) if p.is_file() and p.name != "lock"]
     assert len(files) > 12
@@ -105,8 +105,8 @@ def test_every_sampled_byte_counts(run):
     assert missed == []
 
 
-def test_a_changed_observed_value_is_tampering(run):
-    """A well-formed line that is not the signed one, named by its sequence."""
+def test_changed_observed_value_is_tampering(run):
+    """The finding names the sequence number."""
 
     def change(found):
         at = find(found, "decision.made")
@@ -142,22 +142,22 @@ def test_a_changed_observed_value_is_tampering(run):
         "all dropped",
     ],
 )
-def test_what_was_signed_must_be_there(run, attack):
-    """Dropped, swapped, doubled: tampering, whatever is left."""
+def test_missing_swapped_or_doubled_line_is_tampering(run, attack):
+    """The signature covers the order."""
     rewrite(run, attack)
     assert "tampering" in kinds(run, parquet=False)
 
 
-def test_a_line_of_another_run_is_not_at_home(run, tmp_path):
-    """Spliced lines say where they come from."""
+def test_line_of_another_run_is_reported(run, tmp_path):
+    """The finding names its origin."""
     other = made_run(tmp_path / "other", "b", batches=5)
     foreign = lines(other.folder)[4]
     rewrite(run, lambda found: [*found[:4], foreign, *found[5:]])
     assert "tampering" in kinds(run, parquet=False)
 
 
-def test_signing_again_with_another_key_shows(run, tmp_path, monkeypatch):
-    """Whoever rewrites the log needs the key: the auditor's key does not fit the new signature."""
+def test_signature_of_another_key_is_reported(run, tmp_path, monkeypatch):
+    """The given key decides."""
     auditors = load_or_create_signer().verifier
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other-key"))
     forged = made_run(tmp_path / "forged", "a", batches=40)
@@ -166,8 +166,8 @@ def test_signing_again_with_another_key_shows(run, tmp_path, monkeypatch):
     assert "tampering" in report.counts
 
 
-def test_writing_it_all_anew_shows_against_a_pin(run, tmp_path):
-    """Key and machine in the same hands: only a pin that was kept elsewhere can tell."""
+def test_rewritten_log_contradicts_a_pin(run, tmp_path):
+    """Only a pin reveals a rewrite with the key."""
     pin = make_pin(run)
     again = made_run(tmp_path / "again", "a", batches=60)
     assert verify_run(again.folder).sound
@@ -175,16 +175,16 @@ def test_writing_it_all_anew_shows_against_a_pin(run, tmp_path):
 
 
 @pytest.mark.parametrize("tail", [b'{"specversion":"1.0","id":"01', b"\0" * 300, b"x"])
-def test_a_crash_is_called_a_crash(run, tail):
-    """An unfinished or zero-filled tail is no tampering, and the run is sound."""
+def test_crash_tail_is_not_tampering(run, tail):
+    """The run is sound."""
     with segment_of(run).open("ab") as file:
         file.write(tail)
     assert kinds(run, parquet=False) == {"crash tail"}
     assert verify_run(run, parquet=False).sound
 
 
-def test_whole_lines_behind_the_last_head_are_not_signed(tmp_path):
-    """A process killed between sync and signature: the lines count, and a note says that nobody vouches for them."""
+def test_lines_after_the_last_head_are_not_signed(tmp_path):
+    """A note reports them."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 2.0))
         size = run.flush().size
@@ -201,20 +201,20 @@ def test_whole_lines_behind_the_last_head_are_not_signed(tmp_path):
     assert "not signed" in report.counts
 
 
-def test_garbage_in_the_middle_is_corruption(run):
-    """Bytes that are no event."""
+def test_invalid_bytes_in_the_middle_are_corruption(run):
+    """They are not an event."""
     rewrite(run, lambda found: [*found[:5], b"\xff\xfe garbage", *found[6:]])
     assert "corruption" in kinds(run, parquet=False)
 
 
-def test_a_key_twice_is_refused(run):
-    """Two readers could believe two things."""
+def test_duplicate_json_key_is_refused(run):
+    """Two readers could read two values."""
     rewrite(run, lambda found: [found[0][:-1] + b',"specversion":"1.0"}', *found[1:]])
     assert "tampering" in kinds(run, parquet=False)
 
 
-def test_a_policy_that_is_not_there_or_another(run):
-    """Named by its revision."""
+def test_missing_or_changed_policy_is_reported(run):
+    """The finding names its revision."""
     path = next((run.path / "policies").glob("*.json"))
     path.write_bytes(path.read_bytes().replace(b"0.6", b"0.7", 1))
     assert "policy missing" in kinds(run)
@@ -222,14 +222,14 @@ def test_a_policy_that_is_not_there_or_another(run):
     assert "policy missing" in kinds(run)
 
 
-def test_a_policy_of_two_attempts_is_counted_once(tmp_path):
-    """One file, however many logs name it."""
+def test_policy_of_two_attempts_is_counted_once(tmp_path):
+    """It is one file."""
     resumed_run(tmp_path)
     assert verify_run(RunFolder(tmp_path, "a")).checked["policies"] == 1
 
 
-def test_derived_files_are_derived(run):
-    """A changed Parquet file or tile is to be rebuilt, and rebuilding makes the run sound again."""
+def test_changed_derived_files_can_be_rebuilt(run):
+    """The run is sound afterwards."""
     parquet = next((run.path / "decisions").rglob("*.parquet"))
     data = bytearray(parquet.read_bytes())
     data[len(data) // 2] ^= 1
@@ -242,8 +242,8 @@ def test_derived_files_are_derived(run):
     assert segment_of(run).read_bytes() == before
 
 
-def test_parquet_that_lies_with_its_sidecar_is_found(run):
-    """Both files rewritten to agree with each other still do not hold what the lines hold."""
+def test_parquet_and_sidecar_that_agree_are_compared_with_lines(run):
+    """Both files were rewritten."""
     import hashlib
 
     import pyarrow as pa
@@ -260,8 +260,8 @@ def test_parquet_that_lies_with_its_sidecar_is_found(run):
     assert kinds(run) == {"derived"}
 
 
-def test_parquet_that_would_unfold_into_all_memory_is_not_unfolded(run, monkeypatch):
-    """A hundred thousand equal rows are a few bytes, and so are a billion: a row group of ours has 60,000 at most."""
+def test_parquet_bomb_is_not_expanded(run, monkeypatch):
+    """A row group has at most 60,000 rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -278,8 +278,8 @@ def test_parquet_that_would_unfold_into_all_memory_is_not_unfolded(run, monkeypa
     assert max(group.num_rows for group in unfolded) < 1_000
 
 
-def test_parquet_with_a_time_that_is_no_date(run):
-    """One flipped bit makes such: it is a finding and no traceback."""
+def test_parquet_with_an_invalid_time_is_a_finding(run):
+    """There is no traceback."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -291,8 +291,8 @@ def test_parquet_with_a_time_that_is_no_date(run):
     assert kinds(run) == {"derived"}
 
 
-def test_checkpoint_files(run):
-    """Missing or changed files of a checkpoint that was recorded."""
+def test_changed_or_missing_checkpoint_files_are_reported(run):
+    """They were recorded."""
     path = next(run.checkpoints.glob("accepted-*")) / "weights.bin"
     path.write_bytes(b"other")
     assert kinds(run) == {"checkpoint"}
@@ -320,8 +320,8 @@ def resigned(tmp_path, change):
     return run.folder
 
 
-def test_a_knob_that_nobody_turned_is_a_contradiction(tmp_path):
-    """Even well signed: the value after the last plugin is the value used."""
+def test_unexplained_knob_change_is_a_contradiction(tmp_path):
+    """The signature is valid."""
 
     def change(found):
         at = find(found, "context.recorded", 15)
@@ -332,8 +332,8 @@ def test_a_knob_that_nobody_turned_is_a_contradiction(tmp_path):
     assert "contradiction" in kinds(resigned(tmp_path, change), parquet=False)
 
 
-def test_a_turn_from_a_value_it_never_had_is_a_contradiction(tmp_path):
-    """after of plugin i = before of plugin i+1."""
+def test_change_from_a_wrong_value_is_a_contradiction(tmp_path):
+    """The value after plugin i is the one before i+1."""
 
     def change(found):
         for at in range(len(found)):
@@ -347,8 +347,8 @@ def test_a_turn_from_a_value_it_never_had_is_a_contradiction(tmp_path):
     assert "contradiction" in kinds(resigned(tmp_path, change), parquet=False)
 
 
-def test_a_checkpoint_without_its_decision(tmp_path):
-    """An accepted checkpoint names the decision that accepted it."""
+def test_accepted_checkpoint_without_its_decision_is_reported(tmp_path):
+    """It must name the accepting decision."""
 
     def change(found):
         at = find(found, "checkpoint.saved")
@@ -358,8 +358,8 @@ def test_a_checkpoint_without_its_decision(tmp_path):
     assert "checkpoint" in kinds(resigned(tmp_path, change), parquet=False)
 
 
-def test_other_keys_and_pins_are_refused_by_name(run, original, tmp_path):
-    """A pin of another run, a key that is none, a run without a log."""
+def test_other_keys_and_pins_are_bad_input(run, original, tmp_path):
+    """A pin of another run, an invalid key, a run without a log."""
     other = made_run(tmp_path / "x", "other", batches=3)
     with pytest.raises(BadInputError, match="ockham/runs/other/1-0"):
         verify_run(run, pins=[make_pin(other.folder)])
@@ -370,8 +370,8 @@ def test_other_keys_and_pins_are_refused_by_name(run, original, tmp_path):
     assert original.exists()
 
 
-def test_every_length_but_the_whole_is_noticed(run):
-    """The tail dropped at every line: the size was signed."""
+def test_every_truncation_is_reported(run):
+    """The signature covers the size."""
     path = segment_of(run)
     found = path.read_bytes().splitlines(keepends=True)
     for kept in range(len(found)):
@@ -379,8 +379,8 @@ def test_every_length_but_the_whole_is_noticed(run):
         assert "tampering" in verify_run(run, parquet=False).counts, kept
 
 
-def test_a_pinned_log_that_is_gone_is_tampering(tmp_path):
-    """A whole attempt removed: the run is sound by its own word, and the pin remembers."""
+def test_pinned_log_that_is_missing_is_tampering(tmp_path):
+    """Without the pin the run is sound."""
     folder = made_run(tmp_path, batches=20).folder
     from ockham.record.checkpoints import find_resume_point
 
@@ -394,8 +394,8 @@ def test_a_pinned_log_that_is_gone_is_tampering(tmp_path):
     assert any(f.kind == "tampering" and f.place == "log/2-0" for f in report.findings)
 
 
-def test_a_rank_that_is_gone_is_a_gap(tmp_path):
-    """Two ranks began; the log of one is not there, and the other one says so."""
+def test_missing_log_of_a_rank_is_a_gap(tmp_path):
+    """The other rank recorded the number of ranks."""
     with Run(plugins=[], runs=tmp_path, run_id="a", world_size=2) as run:
         with Run(plugins=[], runs=tmp_path, run_id="a", rank=1, world_size=2) as other:
             other.end_batch(other.start_batch(0, 3.0))
@@ -406,8 +406,8 @@ def test_a_rank_that_is_gone_is_a_gap(tmp_path):
     assert [(f.kind, f.place) for f in report.findings if f.kind == "gap"] == [("gap", "log/1-1")]
 
 
-def test_an_old_head_put_back_is_noticed(tmp_path):
-    """The newest signatures stay in the history, so an older `checkpoint` beside it does not pass."""
+def test_older_head_put_back_is_reported(tmp_path):
+    """The history contains newer ones."""
     from ockham.record.tlog.tree_head import split_history
 
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
@@ -421,8 +421,8 @@ def test_an_old_head_put_back_is_noticed(tmp_path):
     assert "tampering" in kinds(run.folder, parquet=False)
 
 
-def test_two_heads_of_one_size_are_a_fork(run):
-    """The same key, the same size, another root: the writer showed two histories."""
+def test_two_heads_of_one_size_are_reported(run):
+    """The same key signed two roots."""
     from ockham.record.tlog.tree_head import TreeHead, checkpoint_body, origin
 
     own = load_or_create_signer()
@@ -431,8 +431,8 @@ def test_two_heads_of_one_size_are_a_fork(run):
     assert any("two signed tree heads" in f.message for f in verify_run(run, parquet=False).findings)
 
 
-def test_a_head_of_a_giant_tree_is_judged_at_once(run):
-    """2^63 - 1 events signed: gone, and no loop over them."""
+def test_head_of_a_huge_tree_is_handled_quickly(run):
+    """No loop runs over 2^63 events."""
     from ockham.record.tlog.tree_head import TreeHead, checkpoint_body, origin
 
     with (run.log_dir(1, 0) / "checkpoints").open("ab") as file:
@@ -443,7 +443,7 @@ def test_a_head_of_a_giant_tree_is_judged_at_once(run):
     assert any("are missing" in f.message for f in verify_run(run, parquet=False).findings)
 
 
-def test_a_tile_that_was_being_written_is_a_crash(run):
-    """A kill between write and rename leaves its temporary file."""
+def test_unfinished_tile_is_a_crash(run):
+    """A kill leaves the temporary file."""
     (run.log_dir(1, 0) / "tile" / "0" / ".007.tmp").write_bytes(bytes(31))
     assert kinds(run, parquet=False) == {"crash tail"}

@@ -57,8 +57,8 @@ def joined(run, to):
     return one
 
 
-def test_an_honest_run_of_many_segments(run):
-    """Sound, Parquet files and all."""
+def test_honest_run_of_many_segments_is_sound(run):
+    """Parquet files are checked too."""
     report = verify_run(run)
     assert len(run.segments(1, 0)) > 12
     assert report.sound, report.findings
@@ -66,8 +66,8 @@ def test_an_honest_run_of_many_segments(run):
     assert report.checked["events"] == len(lines(run))
 
 
-def test_two_processes_say_what_one_says(run):
-    """Findings, counts and roots alike."""
+def test_two_processes_give_the_result_of_one(run):
+    """Findings, counts and roots are equal."""
     segment = run.segments(1, 0)[4]
     segment.write_bytes(segment.read_bytes().replace(b'"observed":2', b'"observed":3', 3))
     one, two = verify_run(run, jobs=1), verify_run(run, jobs=2)
@@ -75,8 +75,8 @@ def test_two_processes_say_what_one_says(run):
     assert not one.sound
 
 
-def test_many_segments_say_what_one_says(run, tmp_path):
-    """Twelve logs with one to three lines changed, dropped, doubled or swapped anywhere."""
+def test_many_segments_give_the_result_of_one(run, tmp_path):
+    """Twelve logs with changed, dropped, doubled or swapped lines."""
     draw = random.Random(23)
     before = {segment: segment.read_bytes() for segment in run.segments(1, 0)}
     for number in range(12):
@@ -124,8 +124,8 @@ def changed(data, draw):
     return b"".join(found)
 
 
-def test_the_tree_of_the_parts_is_the_tree_of_the_whole(run):
-    """Any root that is asked for later, the leaves of any block, and the blocks, as the plain algorithm has them."""
+def test_tree_of_the_parts_equals_the_tree_of_the_whole(run):
+    """Roots, leaves and blocks are those of the plain algorithm."""
     hashes = [leaf_hash(line) for line in lines(run)]
     tree = LogTree(run.log_dir(1, 0), {1, 256, 300})
     first = 0
@@ -144,24 +144,24 @@ def test_the_tree_of_the_parts_is_the_tree_of_the_whole(run):
     assert tree.mismatched_tiles == set()
 
 
-def test_a_gap_between_segments_is_named(run):
-    """A segment in the middle is gone."""
+def test_missing_segment_is_a_gap(run):
+    """It is in the middle."""
     run.segments(1, 0)[3].unlink()
     report = verify_run(run, parquet=False)
     assert any(f.kind == "gap" and "begins with event 148" in f.message for f in report.findings)
     assert "tampering" in report.counts
 
 
-def test_bytes_at_the_end_of_a_segment_that_others_follow(run):
-    """A crash tears the last segment alone."""
+def test_bytes_at_the_end_of_an_inner_segment_are_damage(run):
+    """A crash tears only the last segment."""
     with run.segments(1, 0)[2].open("ab") as file:
         file.write(b"torn")
     assert "corruption" in verify_run(run, parquet=False).counts
 
 
 @pytest.mark.parametrize("block", [97, 3000])
-def test_blocks_of_any_size_say_the_same(run, monkeypatch, block):
-    """Lines longer than what is read at once, forwards and, to begin a segment's story, backwards."""
+def test_block_size_does_not_change_the_result(run, monkeypatch, block):
+    """Lines can be longer than a block in both directions."""
     segment = run.segments(1, 0)[4]
     segment.write_bytes(segment.read_bytes().replace(b'"observed":2', b'"observed":3', 3))
     whole = said(run)
@@ -170,8 +170,8 @@ def test_blocks_of_any_size_say_the_same(run, monkeypatch, block):
     assert not verify_run(run, parquet=False).sound
 
 
-def test_a_segment_for_each_line_says_what_one_says(tmp_path):
-    """The story of a batch then goes over several segments."""
+def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
+    """Batches span several segments."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=2))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
@@ -201,8 +201,8 @@ def test_a_segment_for_each_line_says_what_one_says(tmp_path):
         ({"data.rank": 3}, "but is at"),
     ],
 )  # fmt: skip
-def test_a_line_that_is_none_is_told_why(run, change, said_of_it):
-    """By its place, whatever is wrong with it."""
+def test_invalid_line_is_reported_with_its_reason(run, change, said_of_it):
+    """The finding has its position."""
     segment = run.segments(1, 0)[2]
     found = segment.read_bytes().splitlines()
     at = next(i for i, line in enumerate(found) if b'"ockham.decision.made.v1"' in line)

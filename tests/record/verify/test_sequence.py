@@ -28,8 +28,8 @@ def found_in(folder):
     ]
 
 
-def test_run_json_is_the_one_that_was_started_with(tmp_path):
-    """Gone, or another one: what it says of key and data is nobody's word then."""
+def test_missing_or_changed_run_json_is_reported(tmp_path):
+    """Its key and data are then unknown."""
     folder = made_run(tmp_path, batches=5).folder
     assert found_in(folder) == []
     odd = (0, "tampering", "run.json", "is not the file whose digest run.started gives")
@@ -39,8 +39,8 @@ def test_run_json_is_the_one_that_was_started_with(tmp_path):
     assert odd in found_in(folder)
 
 
-def test_a_log_that_says_what_it_lost(tmp_path):
-    """A full disk and a gap: each is told with its reason and its number, as a gap and as nothing worse."""
+def test_recorded_loss_is_a_gap(tmp_path):
+    """A full disk and a gap have reason and number."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     gap = {"from_attempt": 1, "from_sequence": 1, "reason_code": "WRITER_FAILED", "count": None}
@@ -56,8 +56,8 @@ def test_a_log_that_says_what_it_lost(tmp_path):
 
 
 @pytest.mark.parametrize("size", [1, 3000])
-def test_the_state_of_a_key_frame_is_the_one_recorded(tmp_path, size):
-    """In its line, or in a blob: that one may be gone or be another."""
+def test_key_frame_state_must_match(tmp_path, size):
+    """It is in the line or in a blob."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     state = {"gate": {"history": [i + 0.123456789 for i in range(size)]}}
@@ -96,8 +96,8 @@ def told_by(events, first=1, run_id="a", world_size=1):
     return story.finish(), report
 
 
-def test_what_is_counted(tmp_path):
-    """Decisions and contexts, from where it begins to count; nothing is said of what there is none of."""
+def test_checker_counts_decisions_and_contexts(tmp_path):
+    """It counts from start_reporting on."""
     events = events_of(tmp_path, decision(0), decision(0), decision(0), context_record(0), context_record(1))
     assert told_by(events)[1].checked == {"decisions": 3, "contexts": 2}
     assert told_by(events[3:])[1].checked == {"contexts": 2}
@@ -111,8 +111,8 @@ def test_what_is_counted(tmp_path):
     assert told.policies == {REVISION: 3}
 
 
-def test_where_each_policy_is_named_first(tmp_path):
-    """By decisions, contexts and whatever else names one."""
+def test_checker_stores_where_each_policy_is_named_first(tmp_path):
+    """Decisions, contexts and other events name policies."""
     events = events_of(tmp_path, decision(0), context_record(0), context_record(1))
     loaded = ("policy.loaded", "id", {"policy_revision": "sha256:" + "c" * 64})
     failed = ("plugin.failed", "id", {})
@@ -124,15 +124,15 @@ def test_where_each_policy_is_named_first(tmp_path):
 @pytest.mark.parametrize(("field", "after", "shadow", "marks"), [
     ("accepted", True, False, 1), ("accepted", True, True, 0), ("accepted", False, False, 0), ("updated", True, False, 0),
 ])  # fmt: skip
-def test_a_decision_that_accepts_is_noted(tmp_path, field, after, shadow, marks):
-    """With its iteration; one that only says what it would have done is not."""
+def test_accepting_decision_is_collected_with_its_iteration(tmp_path, field, after, shadow, marks):
+    """Shadow decisions are not."""
     made = decision(3, changes=(Change("halt", False, True), Change(field, not after, after)), shadow=shadow)
     events = events_of(tmp_path, made)
     assert told_by(events)[0].acceptances_and_checkpoints == [(events[0][1], 3)] * marks
 
 
-def test_a_log_has_an_opening(tmp_path):
-    """Its first event alone; a saying in the ledger may be of any kind."""
+def test_log_must_start_with_an_opening_event(tmp_path):
+    """Ledger entries can be of any kind."""
     [event] = events_of(tmp_path, decision(0))
     said = "a log opens with run.started or run.resumed, not with decision.made"
     assert told_by([event], 0)[1].findings == [Finding("contradiction", "log/2-1", said, 0)]
@@ -141,8 +141,8 @@ def test_a_log_has_an_opening(tmp_path):
     assert told_by([("run.resumed", "id", {"world_size": 1})], 0)[1].findings == []
 
 
-def test_behind_a_line_that_is_no_event(tmp_path):
-    """The next batch may be any, its decisions may be gone, and the one behind it follows again."""
+def test_checker_continues_after_an_invalid_line(tmp_path):
+    """The next batch can be any."""
     contexts = [context_record(i, decisions=0) for i in (0, 5, 7)]
     made, first, *rest = events_of(tmp_path, decision(0), *contexts)
     first[2].left.updated = True
@@ -156,8 +156,8 @@ def test_behind_a_line_that_is_no_event(tmp_path):
     assert report.checked == {"decisions": 1, "contexts": 3}
 
 
-def test_only_ranks_are_remembered_for_each_other(tmp_path):
-    """Eight bytes of each context, and its iteration: of one rank nobody asks."""
+def test_checker_hashes_contexts_for_rank_comparison_only(tmp_path):
+    """One rank needs no hashes."""
     events = events_of(tmp_path, *(context_record(i, decisions=0) for i in (3, 4, 4)))
     alone, among = told_by(events)[0], told_by(events, world_size=2)[0]
     assert (list(alone.knob_hashes), list(alone.iterations)) == ([], [])

@@ -97,8 +97,8 @@ def signed(size, root=bytes(32), origin="ockham/runs/a/1-0"):
     return load_or_create_signer().sign(checkpoint_body(origin, TreeHead(size, root))) + b"\n"
 
 
-def test_a_run_of_two_attempts_is_sound(archive, called, judged, files):
-    """With the key that one knows; a note where the key is the run's own word."""
+def test_standalone_accepts_a_run_of_two_attempts(archive, called, judged, files):
+    """Without a known key it prints a note."""
     assert called(archive, "--key", load_or_create_signer().verifier)[0] == 0
     status, out, _ = called(archive)
     assert (status, out.splitlines()[-1]) == (0, "sound")
@@ -108,8 +108,8 @@ def test_a_run_of_two_attempts_is_sound(archive, called, judged, files):
 
 
 @pytest.mark.parametrize("name", [LOG, HEADS, "log/1-0/checkpoint", "log/1-0/tile", "run.json", "policies"])
-def test_it_finds_one_changed_byte(judged, files, name):
-    """In the log, in a signature, in run.json, in a policy."""
+def test_standalone_reports_one_changed_byte(judged, files, name):
+    """In the log, a signature, run.json or a policy."""
     name = next(one for one in sorted(files) if one.startswith(name))
     data = bytearray(files[name])
     at = len(data) // 2
@@ -117,8 +117,8 @@ def test_it_finds_one_changed_byte(judged, files, name):
     assert judged({**files, name: bytes(data)})[0] == 1
 
 
-def test_another_key_is_not_believed(archive, called):
-    """The key that an auditor knows decides."""
+def test_standalone_trusts_the_given_key_only(archive, called):
+    """Another key signed nothing."""
     other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
     status, out, _ = called(archive, "--key", other)
     assert status == 1
@@ -129,8 +129,8 @@ def test_another_key_is_not_believed(archive, called):
 @pytest.mark.parametrize(
     "key", ["x", "a+b+c", "a+00000000+AAAA", "n+00000000+" + "A" * 43 + "B", "p+c74f20a3+AA=="]
 )
-def test_what_is_no_key(archive, called, key):
-    """Bad input, in one line that names the option, and no words of Python."""
+def test_standalone_rejects_invalid_keys(archive, called, key):
+    """One line names the option."""
     status, _, err = called(archive, "--key", key)
     assert status == 2
     assert err == "verify: --key is no verifier key, name+8 hex digits+base64\n"
@@ -140,16 +140,16 @@ def test_what_is_no_key(archive, called, key):
 @pytest.mark.parametrize(
     "data", [b"", b"\n\n", b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"{}\n", b"x\n\ny\n\n", b'{"data":[]}\n']
 )
-def test_whatever_is_in_it_the_answer_is_a_status(tmp_path, archive, called, name, data):
-    """Cut, emptied, nested without end, not UTF-8: never sound, and no traceback."""
+def test_standalone_exits_0_1_or_2_on_any_input(tmp_path, archive, called, name, data):
+    """Truncated, empty, nested and non-UTF-8 files."""
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
         for each in whole.namelist():
             odd.writestr(each, data if each == name else whole.read(each))
     assert called(tmp_path / "odd.zip", "--key", load_or_create_signer().verifier)[0] in (1, 2)
 
 
-def test_an_archive_that_is_none(tmp_path, archive, called, monkeypatch):
-    """Nothing there, no archive, two files of one name, more than it reads."""
+def test_standalone_rejects_files_that_are_not_archives(tmp_path, archive, called, monkeypatch):
+    """Missing, duplicate names, too large."""
     (tmp_path / "text.zip").write_bytes(b"no archive")
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as two:
         two.writestr("run.json", b"{}")
@@ -182,8 +182,8 @@ def test_an_archive_that_is_none(tmp_path, archive, called, monkeypatch):
         "\u202e",
     ],
 )
-def test_an_archive_with_a_name_that_no_run_gives(tmp_path, called, name):
-    """Whoever unpacks it would write outside of the folder, or over a terminal."""
+def test_standalone_rejects_unknown_names_in_archives(tmp_path, called, name):
+    """They could write outside of the folder."""
     with zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
         odd.writestr("run.json", b"{}")
         odd.writestr(name, b"")
@@ -193,13 +193,13 @@ def test_an_archive_with_a_name_that_no_run_gives(tmp_path, called, name):
     assert err.strip().isprintable()
 
 
-def test_every_name_of_an_archive_of_ours_is_accepted(files):
-    """With tiles, partial ones, policies and schemas."""
+def test_standalone_accepts_every_name_of_an_archive(files):
+    """Tiles, policies and schemas."""
     assert all(standalone.NAME.fullmatch(name) for name in files)
 
 
-def test_no_finding_forges_a_line(judged, files):
-    """What an event or a tree head says reaches the terminal as text: `sound` on a line of its own would be believed."""
+def test_standalone_escapes_text_in_findings(judged, files):
+    """An event cannot print a line `sound`."""
     evil = "x\nsound\x1b[2J\u202e"
     files[LOG] = line_changed(files[LOG], 5, policy_revision=evil)
     files[HEADS] += signed(3, origin="ockham/runs/\u202e/1-0")
@@ -210,14 +210,14 @@ def test_no_finding_forges_a_line(judged, files):
     assert all(line.isprintable() and line.isascii() for line in lines)
 
 
-def test_a_line_longer_than_any_of_ours(judged, files):
-    """No writer writes it, and what it holds would be read for each of its parts."""
+def test_standalone_rejects_lines_over_the_maximum(judged, files):
+    """No writer writes them."""
     files[LOG] = line_changed(files[LOG], 5, ext={"x": "y" * 70_000})
     finds(judged, files, "event 5 is not an event")
 
 
-def test_findings_without_end_are_not_all_told(judged, files):
-    """A segment of nothing but newlines has as many findings as bytes."""
+def test_standalone_limits_the_printed_findings(judged, files):
+    """A segment of newlines has many."""
     files[LOG] = b"\n" * 5_000
     status, lines = judged(files)
     assert status == 1
@@ -225,16 +225,16 @@ def test_findings_without_end_are_not_all_told(judged, files):
     assert lines[-1].startswith("and ")
 
 
-def test_an_unpacked_folder_without_a_log(tmp_path, files, called):
-    """Nothing to judge is not sound; links are not followed."""
+def test_standalone_reports_a_folder_without_a_log(tmp_path, files, called):
+    """Links are not followed."""
     (tmp_path / "run.json").write_bytes(files["run.json"])
     (tmp_path / "log").symlink_to("/etc")
     status, out, _ = called(tmp_path)
     assert (status, out.splitlines()[-1]) == (1, "no log in it")
 
 
-def test_lines_that_are_not_at_home(judged, files):
-    """A key twice, another place, no event: each with its number."""
+def test_standalone_reports_misplaced_lines(judged, files):
+    """Duplicate key, another position, not an event."""
     odd = files[LOG].splitlines(keepends=True)
     odd[4] = odd[4][:-2] + b',"specversion":"1.0"}\n'
     odd[5] = b"[]\n"
@@ -248,8 +248,8 @@ def test_lines_that_are_not_at_home(judged, files):
     finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is not an event")
 
 
-def test_segments_that_do_not_follow_each_other(judged, files):
-    """A line too few before the second, bytes between them; at the very end bytes are a note, as a crash leaves them."""
+def test_standalone_reports_segments_that_do_not_follow(judged, files):
+    """Bytes at the very end are a note."""
     finds(
         judged,
         {**files, LOG: files[LOG][: files[LOG].rindex(b"\n", 0, -1) + 1]},
@@ -262,8 +262,8 @@ def test_segments_that_do_not_follow_each_other(judged, files):
     assert any("note: 4 bytes after the last complete line" in line for line in lines)
 
 
-def test_tree_heads_that_do_not_fit(judged, files):
-    """Of another log, of one size twice, of more events than there are, signed by nobody, and one put back."""
+def test_standalone_reports_wrong_tree_heads(judged, files):
+    """Another log, two of one size, too large, unsigned, put back."""
     for added, said in (
         (signed(3, origin="ockham/runs/b/1-0"), "a tree head of another log: ockham/runs/b/1-0"),
         (signed(1) + signed(1, b"\1" * 32), "two tree heads of size 1 with different roots"),
@@ -276,8 +276,8 @@ def test_tree_heads_that_do_not_fit(judged, files):
     finds(judged, {**files, HEADS: b""}, "no signed tree head", "`checkpoint` is not in the history of tree heads")
 
 
-def test_a_signature_has_one_text(judged, files):
-    """The last character before `=` has bits that stand for nothing: another one there is another signature."""
+def test_standalone_accepts_one_text_per_signature(judged, files):
+    """Spare bits of base64 are checked."""
     start, _, rest = files[HEADS].rpartition(b"=")
     letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     other = letters[letters.index(start[-1]) ^ 1 :][:1]
@@ -286,8 +286,8 @@ def test_a_signature_has_one_text(judged, files):
     finds(judged, {**files, HEADS: start[:-1] + other + b"=" + rest}, "has not signed")
 
 
-def test_files_that_events_name(judged, files):
-    """Each policy, run.json, the tiles: another one or none is said."""
+def test_standalone_compares_files_with_events(judged, files):
+    """Policies, run.json and tiles."""
     policy = next(name for name in files if name.startswith("policies/"))
     tile = next(name for name in files if "/tile/" in name)
     finds(judged, {**files, policy: b"{}"}, "which is missing or another one")
@@ -298,8 +298,8 @@ def test_files_that_events_name(judged, files):
     assert judged({**files, "log/1-0/tile/0/.000.tmp": b""})[0] == 0
 
 
-def test_an_attempt_goes_on_from_the_log_that_is_here(judged, files):
-    """Another log before it, or one rank of it gone, is said."""
+def test_standalone_compares_a_resume_with_the_previous_log(judged, files):
+    """A missing rank is reported."""
     first = sorted(name for name in files if name.startswith("log/1-0/") and name.endswith(".jsonl"))
     others = {name: data for name, data in files.items() if not name.startswith("log/1-0/")}
     finds(judged, others, "log 2-0: was resumed from another log")
@@ -309,8 +309,8 @@ def test_an_attempt_goes_on_from_the_log_that_is_here(judged, files):
     finds(judged, changed, "log 1-0: the log of rank 1, which began with it, is not here")
 
 
-def test_a_state_that_lies_in_a_blob(tmp_path, judged):
-    """A plugin's state too big for a line is held to its digest."""
+def test_standalone_compares_state_blobs_with_their_digest(tmp_path, judged):
+    """Large states are in blobs."""
     folder = run_folder(tmp_path, "b")
     revision = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
     atomic_write(folder.policy(revision), b"{}")
@@ -328,8 +328,8 @@ def test_a_state_that_lies_in_a_blob(tmp_path, judged):
 
 
 @pytest.mark.parametrize("kind", ["log.halted", "log.gap"])
-def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
-    """A full disk, said and signed: not sound, here as in `ockham verify`."""
+def test_standalone_reports_recorded_losses(tmp_path, judged, kind):
+    """As `ockham verify` does."""
     told = {"log.halted": {"message": "full", "lost_events": 7}, "log.gap": {"from_attempt": 1, "from_sequence": 9, "count": 7}}  # fmt: skip
     with Run("observe", runs=tmp_path, run_id="a") as run:
         run.emit(kind, {"reason_code": "ENOSPC", **told[kind]})
@@ -343,8 +343,8 @@ def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
 @pytest.mark.parametrize(
     "name", ["log/1-0/notes.txt", "results.csv", "policies/mine.yaml", "schemas/a/b.json", "log/readme"]
 )
-def test_what_lies_beside_the_record_is_told(files, judged, name):
-    """A table that somebody put into the archive is not vouched for by the word `sound`."""
+def test_standalone_reports_files_that_no_signature_covers(files, judged, name):
+    """`sound` does not include them."""
     assert judged(files)[1][-1] == "sound"
     assert not [line for line in judged(files)[1] if "no signature covers" in line]
     status, told = judged({**files, name: b"x"})

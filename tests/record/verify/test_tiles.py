@@ -26,8 +26,8 @@ def log(original, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["0/000", "0/001", "0/002.p/189", "1/000.p/2"])
-def test_a_tile_that_is_gone_or_another(log, name):
-    """Every tile of the signed tree is needed, and holds what the lines give."""
+def test_missing_or_changed_tile_is_reported(log, name):
+    """Every tile of the signed tree is needed."""
     path = log / "tile" / name
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -63,16 +63,16 @@ def test_a_tile_that_is_gone_or_another(log, name):
         (None, "0/003"),
     ],
 )
-def test_a_file_that_is_no_tile(log, like, name):
-    """Another name, level or width than the lines give."""
+def test_unknown_file_among_tiles_is_reported(log, like, name):
+    """Name, level or width differ."""
     path = log / "tile" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((log / "tile" / like).read_bytes() if like else b"")
     assert found(log)[0] == {("derived", f"tile/{name}", NO_TILE)}
 
 
-def test_tiles_of_an_earlier_size_are_tiles(log):
-    """As a crash leaves them before they are swept; what was being written has a name of its own."""
+def test_tiles_of_an_earlier_size_are_accepted(log):
+    """A crash leaves them."""
     whole = (log / "tile/0/002.p/189").read_bytes()
     (log / "tile/0/002.p/1").write_bytes(whole[:32])
     (log / "tile/0/001.p").mkdir()
@@ -82,8 +82,8 @@ def test_tiles_of_an_earlier_size_are_tiles(log):
     assert found(log)[0] == {("crash tail", "tile/0/.003.1.tmp", "a tile that was being written")}
 
 
-def test_tiles_without_a_head(log):
-    """Are held against the lines all the same, each for the same cause."""
+def test_tiles_without_a_head_are_checked(log):
+    """Each has the same cause."""
     written(log, newest=b"")
     (log / "tile/0/003").write_bytes(b"x")
     (log / "tile/0/002.p/188").write_bytes(b"x")

@@ -42,8 +42,8 @@ def grown(path, segments, leaves, wanted=()):
     return tree
 
 
-def test_roots_that_are_asked_for_before_and_after(tmp_path, segments, leaves):
-    """The same, and those of the plain algorithm; the ones asked for before need no second look at the files."""
+def test_roots_requested_before_and_after_are_equal(tmp_path, segments, leaves):
+    """They are those of the plain algorithm."""
     expected = {size: root_from_leaves(leaves[:size]) for size in SIZES}
     after = grown(tmp_path, segments, leaves)
     assert {size: after.root_at(size) for size in SIZES} == expected
@@ -53,16 +53,16 @@ def test_roots_that_are_asked_for_before_and_after(tmp_path, segments, leaves):
     assert {size: before.roots[size] for size in SIZES} == expected
 
 
-def test_leaves_of_a_block_come_from_the_files(tmp_path, segments, leaves):
-    """Over the end of a segment, and of the last block those that there are."""
+def test_leaves_of_a_block_are_read_from_the_files(tmp_path, segments, leaves):
+    """A block can span two segments."""
     tree = grown(tmp_path, segments, leaves)
     for block in (0, 156, 255, 256, 257):
         assert tree.leaves(block) == leaves[block * WIDTH : (block + 1) * WIDTH]
     assert tree.leaves(258) == tree.leaves(259) == []
 
 
-def test_levels_are_what_the_writers_tiles_hold(tmp_path, segments, leaves):
-    """Of level 1 each block's root, of level 2 the root of the first 256 of them."""
+def test_levels_equal_the_tiles_of_the_writer(tmp_path, segments, leaves):
+    """Level 2 contains roots of 256 blocks."""
     tree = grown(tmp_path, segments, leaves)
     levels = tree.levels()
     assert [len(level) for level in levels] == [257, 1]
@@ -79,8 +79,8 @@ def test_levels_are_what_the_writers_tiles_hold(tmp_path, segments, leaves):
     ("odd", "blocks", "first"),
     [(None, set(), None), (3, {0}, 3), (WIDTH + 1, {1}, WIDTH + 1), (2 * WIDTH + 1, {2}, 2 * WIDTH + 1)],
 )
-def test_the_place_of_the_first_difference(tmp_path, segments, leaves, odd, blocks, first):
-    """The writer's tiles say where; one that is missing or short says only that it is not what the lines give."""
+def test_first_mismatch_is_located_by_a_tile(tmp_path, segments, leaves, odd, blocks, first):
+    """A missing tile only reports a difference."""
     few = [(segments[0][0], range(2 * WIDTH + 5), segments[0][2][:3])]
     writer = TileWriter(tmp_path)
     for at in range(2 * WIDTH + 5):
