@@ -5,8 +5,8 @@ from ockham.odr.verdict import CheckResult, Result
 from tests.odr.record_samples import GOOD, TODAY, judgement, lint, put
 
 
-def test_tables_of_a_folder(tmp_path):
-    """Records, constraints, evidence and findings, with what is not known as NULL."""
+def test_tables_of_a_folder_have_unknown_values_as_null(tmp_path):
+    """Records, constraints, evidence and findings."""
     put(tmp_path / "odr", GOOD)
     put(tmp_path / "odr", judgement(2, "draft", "ODR-0001"), "0002-a.md")
     put(tmp_path / "odr", b"\xff", "0003-a.md")
@@ -26,8 +26,8 @@ def test_tables_of_a_folder(tmp_path):
     assert tables["odr_findings"].column("code").to_pylist() == ["ODR706", "ODR003"]
 
 
-def test_results_of_a_check(tmp_path):
-    """What check came to stands beside what was claimed."""
+def test_tables_contain_check_results_next_to_claims(tmp_path):
+    """Results are passed by display path."""
     put(tmp_path / "odr", GOOD)
     records = lint(tmp_path / "odr")
     results = (Result(Constraint(1, "C2", "t", "", ">", 0.02), "fail", 0.01, 9, "", "ODR510"),)
@@ -43,8 +43,8 @@ def test_results_of_a_check(tmp_path):
     assert tables["odr_constraints"].column("state").to_pylist() == [None, "fail"]
 
 
-def test_no_folder_gives_empty_typed_tables(tmp_path):
-    """Every column is there with its type, whatever is in the folder."""
+def test_tables_of_a_missing_folder_are_empty_and_typed(tmp_path):
+    """Every column exists."""
     tables = load_odr_tables(tmp_path / "none")
     assert {name: table.schema for name, table in tables.items()} == ODR_SCHEMAS
     assert {table.num_rows for table in tables.values()} == {0}

@@ -12,8 +12,8 @@ from tests.odr.record_samples import TODAY, put
 from tests.odr.small_runs import LAST, accepting, events_of
 
 
-def test_a_true_record_is_kept(runs):
-    """Value, n, OQ delta and verdict are recomputed from the log and agree with what was written."""
+def test_check_of_a_true_record_keeps_it(runs):
+    """Value, n, OQ delta and verdict are recomputed from the log."""
     judgement, codes, _ = checked(runs)
 
     assert codes == []
@@ -37,8 +37,8 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_number_changed_by_hand_is_found(runs, lie):
-    """Whatever is claimed otherwise than the log says is a finding with both numbers."""
+def test_check_reports_a_changed_number(runs, lie):
+    """The finding contains both numbers."""
     changes, codes, said = LIES[lie]
     _, found, record = checked(runs, **changes)
 
@@ -56,8 +56,8 @@ def test_a_number_changed_by_hand_is_found(runs, lie):
         ({"size": 99999}, ["ODR404", "ODR404", "ODR507", "ODR511", "ODR603", "ODR604"]),
     ],
 )
-def test_evidence_that_is_not_there(runs, changes, codes):
-    """Unknown decisions and places beyond the log are findings, and the verdict is no longer known."""
+def test_check_reports_missing_evidence(runs, changes, codes):
+    """The verdict is unknown then."""
     if "size" in changes and changes["size"] == 40:
         roots = {
             f"{n}_root": read_pinned_log(EvidenceSide(n, n, through=40), RunFolder(runs, n)).root
@@ -76,15 +76,15 @@ def test_evidence_that_is_not_there(runs, changes, codes):
     assert judgement.verdict == "INCONCLUSIVE"
 
 
-def test_a_decision_of_the_other_side(runs):
-    """A decision that is cited on the wrong side is named with its own run."""
+def test_check_reports_a_decision_of_the_other_side(runs):
+    """The finding names its run."""
     _, found, record = checked(runs, cand_id=accepting(events_of(runs, "base")))
     assert found == ["ODR405", "ODR407", "ODR603", "ODR604"]
     assert any("is a decision of base, not of cand" in f.message for f in record.findings)
 
 
-def test_a_run_that_is_not_there(runs):
-    """A missing run is a finding, an error once the record is accepted, a warning before."""
+def test_check_reports_a_missing_run_by_status(runs):
+    """It is an error for an accepted record, a warning before."""
     (runs / "cand" / "run.json").unlink()
     for status, severity in (("accepted", "error"), ("proposed", "warning")):
         _, found, record = checked(runs, status=status)
@@ -114,8 +114,8 @@ NO_DATA = {
 }
 
 
-def test_no_data_is_never_a_pass(runs):
-    """Whatever gives no number gives no pass: each constraint is unknown, and the verdict INCONCLUSIVE."""
+def test_check_without_data_is_never_a_pass(runs):
+    """The constraint is unknown, and the verdict INCONCLUSIVE."""
     text = record_text(runs, measured="0.10").replace("> 2 %", "> 2 %")
     one = text[text.index("  - id: C1") : text.index("outcome:")]
     many = "".join(
@@ -132,15 +132,15 @@ def test_no_data_is_never_a_pass(runs):
     assert "ODR604" in {f.code for f in record.findings}
 
 
-def test_too_few_observations(runs):
-    """Fewer than min_n say nothing, though the value alone would pass."""
+def test_check_with_too_few_observations_is_unknown(runs):
+    """The value alone would pass."""
     judgement, found, _ = checked(runs, sql=SQL + "\n    min_n: 4")
     assert judgement.results[0].reason == "3 observations, fewer than min_n=4"
     assert "ODR508" in found
 
 
-def test_hostile_sql_never_reaches_a_database(runs):
-    """What lint refuses is not asked, and is no pass."""
+def test_check_never_runs_hostile_sql(runs):
+    """Lint rejects it, and it is not a pass."""
     for sql in (
         "SELECT count(*) AS value, 1 AS n FROM read_text('/etc/passwd')",
         "WITH d AS (DELETE FROM decisions RETURNING *) SELECT count(*) AS value, 1 AS n FROM d",
@@ -151,8 +151,8 @@ def test_hostile_sql_never_reaches_a_database(runs):
         assert (judgement.results[0].state, judgement.verdict) == ("unknown", "INCONCLUSIVE")
 
 
-def test_a_query_that_does_not_end_is_unknown(runs):
-    """Killed in time: unknown, and a code of its own."""
+def test_check_of_an_endless_query_is_unknown(runs):
+    """It has its own code."""
 
     def asking(*_):
         raise QueryLimitError("did not end in 5 s")
@@ -162,8 +162,8 @@ def test_a_query_that_does_not_end_is_unknown(runs):
     assert judgement.verdict == "INCONCLUSIVE"
 
 
-def test_a_waived_constraint_is_a_warning_until_its_day(runs):
-    """A waiver turns the failure into a warning, and ends."""
+def test_waived_failure_is_a_warning_until_its_date(runs):
+    """Afterwards it is a finding."""
     for until, severity in (("2026-11-24", "warning"), ("2026-11-23", "error")):
         waiver = f"KEEP}}\nwaivers: [{{constraint: C1, by: bob, reason: r, until: {until}}}"
         text = record_text(runs, threshold=0.5).replace("verdict: KEEP}", f"verdict: {waiver}]")
@@ -173,8 +173,8 @@ def test_a_waived_constraint_is_a_warning_until_its_day(runs):
         assert {f.severity for f in record.findings if f.code == "ODR510"} == {severity}
 
 
-def test_nothing_to_judge_is_said(runs):
-    """A record without constraints has no verdict, not even INCONCLUSIVE."""
+def test_record_without_constraints_has_no_verdict(runs):
+    """It is not INCONCLUSIVE."""
     from tests.odr.record_samples import judgement as judgement_text
 
     put(runs.parent / "odr", judgement_text(1))
@@ -190,8 +190,8 @@ def test_nothing_to_judge_is_said(runs):
         (b'"hook":"on_evaluate","policy', b'"hook":"on_consolid","policy', "the log does not say"),
     ],
 )
-def test_quotients_of_two_kinds_do_not_compare(runs, old, new, said):
-    """Other tokens, or a quotient that does not follow from the recorded facts: no OQ delta, and the message says why."""
+def test_quotients_of_different_specs_are_not_comparable(runs, old, new, said):
+    """The message names the reason."""
     for segment in (runs / "cand" / "log" / "1-0").glob("*.jsonl"):
         segment.write_bytes(segment.read_bytes().replace(old, new))
     judgement, found, record = checked(runs)
@@ -201,14 +201,14 @@ def test_quotients_of_two_kinds_do_not_compare(runs, old, new, said):
     assert any(said in f.message for f in record.findings)
 
 
-def test_an_honest_failure_is_no_finding(runs):
-    """A record that says REVERT, and is right, is as clean as one that says KEEP."""
+def test_honest_revert_gives_no_finding(runs):
+    """REVERT is the right verdict."""
     judgement, found, _ = checked(runs, threshold=0.5, verdict="REVERT", tick=" ", status="rejected")
     assert (judgement.verdict, judgement.results[0].state, found) == ("REVERT", "fail", [])
 
 
-def test_a_time_bomb_is_killed(runs, monkeypatch):
-    """A query that would run for ever is ended with its process; it is unknown, and the next constraint is still asked."""
+def test_endless_query_is_stopped_and_the_next_one_runs(runs, monkeypatch):
+    """Its process is killed."""
     monkeypatch.setattr("ockham.odr.query.QUERY_TIMEOUT_SECONDS", 1.0)
     # Six, not more: with nine a quick machine runs out of the guard's memory before its second is over.
     bomb = "SELECT count(*) AS value, count(*) AS n FROM " + ", ".join(f"events e{i}" for i in range(6))

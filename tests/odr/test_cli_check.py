@@ -33,8 +33,8 @@ def begin(place):
     return file
 
 
-def test_from_two_runs_to_an_accepted_record(place):
-    """new fills in evidence and values; check ticks, keeps, and agrees; a changed number and a changed byte are found."""
+def test_commands_lead_from_two_runs_to_an_accepted_record(place):
+    """Changed numbers and bytes are reported."""
     file = begin(place)
     record = read_record(file)
     assert [
@@ -63,8 +63,8 @@ def test_from_two_runs_to_an_accepted_record(place):
     assert "ODR408" in run("check", status=1).stdout
 
 
-def test_packed_evidence_travels(place):
-    """After pack the runs may go; check says the same."""
+def test_packed_evidence_replaces_the_runs(place):
+    """The result of check is the same."""
     begin(place)
     assert run("pack").stdout.splitlines() == [
         "odr/evidence/base.1-0.jsonl.gz",
@@ -75,16 +75,16 @@ def test_packed_evidence_travels(place):
     assert run("check", "--ignore", "ODR511").stdout == before
 
 
-def test_a_log_that_two_records_cite_is_told_once(place):
-    """It is one file."""
+def test_log_cited_by_two_records_is_reported_once(place):
+    """It is one packed file."""
     begin(place)
     run("new", "Again", "--owner", "a", "--baseline", "base", "--candidate", "cand")
     packed = run("pack").stdout.splitlines()
     assert len(packed) == len(set(packed)) == 2
 
 
-def test_pack_refuses_another_log(place):
-    """A log that is not the one that the record names is not packed, nor is the other side alone."""
+def test_pack_rejects_another_log(place):
+    """Nothing is packed."""
     file = begin(place)
     before, _, candidate = file.read_text().partition("  candidate:")
     file.write_text(f"{before}  candidate:" + candidate.replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
@@ -102,15 +102,15 @@ def test_pack_refuses_another_log(place):
         (("--candidate", "../base"), RunError, "not valid"),
     ],
 )
-def test_new_refuses_wrong_runs_and_writes_nothing(place, arguments, error, said):
-    """Runs that are not there, or are one and the same."""
+def test_new_rejects_wrong_runs_and_writes_nothing(place, arguments, error, said):
+    """Missing runs, or the same run twice."""
     with pytest.raises(error, match=said):
         run("new", "T", *arguments)
     assert not (place / "odr").exists()
 
 
-def test_formats_of_a_check(place):
-    """JSON with values and pins, JUnit with a case for each constraint, SARIF and annotations with the findings."""
+def test_check_prints_json_junit_sarif_and_annotations(place):
+    """Values and positions are part of JSON."""
     begin(place)
     document = json.loads(run("check", "-f", "json").stdout)
     judged = document["judgements"][0]
@@ -124,16 +124,16 @@ def test_formats_of_a_check(place):
     assert run("check", "-f", "github").stdout.startswith("::warning file=odr/0001-use-it.md,line=")
 
 
-def test_findings_go_into_the_summary_of_the_step(place, monkeypatch):
-    """On GitHub the whole table is appended to the step's summary."""
+def test_check_appends_findings_to_the_github_summary(place, monkeypatch):
+    """The variable names the file."""
     begin(place)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
     run("check", "-f", "github")
     assert (place / "summary.md").read_text().startswith("| place | code | finding |\n")
 
 
-def test_output_goes_into_a_file(place):
-    """-o writes whole files; a folder that cannot be written is refused."""
+def test_check_writes_output_to_a_file(place):
+    """An unwritable folder is an error."""
     begin(place)
     run("check", "-f", "sarif", "-o", "out.sarif")
     assert json.loads((place / "out.sarif").read_text())["version"] == "2.1.0"
@@ -141,8 +141,8 @@ def test_output_goes_into_a_file(place):
         run("check", "-o", "/proc/none/out")
 
 
-def test_upgrade_by_verb(place):
-    """A bare record becomes a draft; an unreadable one is named."""
+def test_upgrade_command_converts_a_legacy_record(place):
+    """An unreadable one is named."""
     (place / "old.md").write_text(
         "# ODR-007: T\n## Problem\n## Proposed Change\n## Occam Constraints\n- [ ] X < 5 ms\n## Outcome\n"
     )
@@ -167,8 +167,8 @@ def test_upgrade_by_verb(place):
         (["odr", "lint", "--format", "xml"], 2, "'xml' is not one of"),
     ],
 )
-def test_exit_status_of_the_real_command(tmp_path, arguments, status, said):
-    """0 clean, 2 bad input, 3 cannot judge; one line on stderr, no traceback."""
+def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status, said):
+    """0 clean, 2 bad input, 3 not verifiable; one line on stderr."""
     put(
         tmp_path / "two",
         JUDGEMENT.format(number=1, title="T", status="draft", supersedes="", superseded_by=""),
@@ -181,8 +181,8 @@ def test_exit_status_of_the_real_command(tmp_path, arguments, status, said):
     )
 
 
-def test_a_decided_record_is_not_ticked(place):
-    """check --fix leaves a locked record alone; the finding stays."""
+def test_check_fix_leaves_decided_records(place):
+    """The finding remains."""
     file = begin(place)
     run("status", "1", "proposed")
     run("status", "1", "accepted")

@@ -21,41 +21,41 @@ def run(*arguments: str, status: int = 0):
     return result
 
 
-def test_clean_folder_says_so(folder):
-    """No finding: nothing on stdout, one line on stderr, exit status 0."""
+def test_lint_of_a_clean_folder_exits_0(folder):
+    """One line on stderr, nothing on stdout."""
     put(folder, PROPOSED)
     result = run("lint")
     assert (result.stdout, result.stderr) == ("", "1 record: 0 errors, 0 warnings\n")
 
 
-def test_empty_folder_is_clean_and_says_so(folder):
-    """No records are no finding, but it is said that nothing was checked."""
+def test_lint_of_an_empty_folder_exits_0_and_reports_it(folder):
+    """It states that there are no records."""
     folder.mkdir()
     assert "nothing to check" in run("lint").stderr
 
 
-def test_missing_folder_cannot_be_judged(folder):
-    """Without the folder nothing is judged."""
+def test_lint_of_a_missing_folder_exits_3(folder):
+    """Nothing can be checked."""
     with pytest.raises(UnverifiableError, match="No such file"):
         run("lint")
 
 
-def test_findings_have_place_and_code(folder):
-    """One line a finding, on stdout; exit status 1."""
+def test_findings_are_printed_with_location_and_code(folder):
+    """One line per finding, exit status 1."""
     put(folder, PROPOSED.replace("tags:", "tagz:"))
     result = run("lint", status=1)
     assert result.stdout == "odr/0001-enable.md:8:1: ODR102 unknown key 'tagz'; did you mean 'tags'?\n"
 
 
-def test_warnings_count_if_asked(folder):
-    """A warning alone is status 0, and 1 with --fail-on warning."""
+def test_warnings_fail_with_fail_on_warning(folder):
+    """Otherwise the exit status is 0."""
     put(folder, PROPOSED.replace("tags:", "review_by: 2020-01-01\ntags:"))
     assert "ODR705 [warning]" in run("lint").stdout
     run("lint", "--fail-on", "warning", status=1)
 
 
-def test_codes_are_chosen_by_their_beginning(folder):
-    """--select and --ignore take codes and beginnings; an unknown one is refused."""
+def test_select_and_ignore_accept_code_prefixes(folder):
+    """An unknown prefix is an error."""
     put(folder, PROPOSED.replace("tags:", "tagz:").replace("## Problem", "## Trouble"))
     assert "ODR201" not in run("lint", "--select", "ODR1", status=1).stdout
     assert "ODR102" not in run("lint", "--ignore", "ODR1", status=1).stdout
@@ -63,8 +63,8 @@ def test_codes_are_chosen_by_their_beginning(folder):
         run("lint", "--select", "ODR9")
 
 
-def test_one_record_of_many(folder):
-    """Findings of the named record alone, by number, id, name or path as `check` takes them; a file from elsewhere is refused."""
+def test_lint_accepts_one_record_by_any_name(folder):
+    """Number, ID, file name or path."""
     put(folder, PROPOSED.replace("tags:", "tagz:"))
     put(folder, judgement(2), "0002-b.md")
     run("lint", "odr/0002-b.md")
@@ -77,8 +77,8 @@ def test_one_record_of_many(folder):
         run("check", "other/0001-enable.md")
 
 
-def test_json_is_strict(folder):
-    """JSON without NaN, with every field of a finding."""
+def test_lint_json_is_strict(folder):
+    """Every field of a finding is present."""
     put(folder, PROPOSED.replace("threshold: 0.5", "threshold: .nan"))
     document = json.loads(
         run("lint", "-f", "json", status=1).stdout, parse_constant=lambda _: pytest.fail("not JSON")
@@ -87,15 +87,15 @@ def test_json_is_strict(folder):
     assert document["findings"][0]["constraint_id"] == "C1"
 
 
-def test_explain_names_every_code():
-    """`explain ODR` prints each code; one code prints its help."""
+def test_explain_prints_every_code():
+    """One code prints its help."""
     assert run("explain", "ODR").stdout.count("\nODR") > 50
     assert "one word" not in run("explain", "odr304").stdout
     assert run("explain", "odr304").stdout.startswith("ODR304: link in one record only")
 
 
-def test_a_record_from_new_to_superseded(folder):
-    """The whole life by verbs alone; lint is clean at every step, and the index is made and checked."""
+def test_record_commands_cover_the_life_cycle(folder):
+    """Lint is clean at every step."""
     for title in ("Use A & B", "Use C"):
         assert run("new", title, "--owner", "alice", "--tag", "house").stdout.startswith("odr/000")
     for number in ("1", "2"):
@@ -121,23 +121,23 @@ def test_a_record_from_new_to_superseded(folder):
 
 
 @pytest.mark.parametrize("title", ["", " ", "a\nb", "x" * 121, "\x1b[31m"])
-def test_bad_titles_write_nothing(folder, title):
-    """A title that is no line is refused before anything is written."""
+def test_invalid_title_writes_nothing(folder, title):
+    """A title is one line of text."""
     with pytest.raises(BadInputError, match="one line of 1 to 120"):
         run("new", title)
     assert not folder.exists()
 
 
-def test_fix_then_lint(folder):
-    """--fix mends, names the files on stderr, and what is left is reported."""
+def test_lint_fix_fixes_and_reports_the_rest(folder):
+    """The written files are named on stderr."""
     put(folder, PROPOSED.replace("# ODR-0001: Enable", "# Enable").replace("tags:", "tagz:"))
     result = run("lint", "--fix", status=1)
     assert "mended odr/0001-enable.md" in result.stderr
     assert [row.split(" ")[1] for row in result.stdout.splitlines()] == ["ODR102"]
 
 
-def test_a_record_with_an_error_is_not_locked(folder):
-    """Accepting asks lint first; the message names place and code, and the file keeps every byte."""
+def test_record_with_an_error_is_not_accepted(folder):
+    """The file keeps every byte."""
     file = put(folder, PROPOSED.replace("## Problem", "## Trouble"))
     before = file.read_bytes()
     with pytest.raises(BadInputError, match="ODR201"):
@@ -145,8 +145,8 @@ def test_a_record_with_an_error_is_not_locked(folder):
     assert file.read_bytes() == before
 
 
-def test_an_unknown_status_is_refused(folder):
-    """A list of nothing would say that there is none."""
+def test_unknown_status_is_an_error(folder):
+    """An empty list would be misleading."""
     put(folder, PROPOSED)
     assert run("list", "--status", "proposed").stdout.startswith("ODR-0001")
     with pytest.raises(BadInputError, match="did you mean 'accepted'"):

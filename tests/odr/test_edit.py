@@ -16,16 +16,16 @@ def folder(tmp_path):
     return tmp_path / "odr"
 
 
-def test_a_comment_behind_a_value_stays(folder):
-    """It belongs to what follows: the value of several lines goes, the comment and the empty line do not."""
+def test_set_key_keeps_a_comment_after_the_value(folder):
+    """The value can span several lines."""
     text = judgement(1, "draft").replace("supersedes: []", "supersedes:\n  - ODR-0002\n\n# decided in March")
     record = read_record(put(folder, text))
     lines = edit.set_key(record, record.lines, "supersedes", "[]")
     assert "\n".join(lines) == text.replace("supersedes:\n  - ODR-0002\n", "supersedes: []\n")
 
 
-def test_a_line_inside_of_a_text_is_not_taken_for_the_key(folder):
-    """A quoted title of several lines, one of which reads like a key: refused where the edit would hit it."""
+def test_set_key_rejects_a_key_inside_a_text(folder):
+    """A quoted title can contain a line like a key."""
     for before, after in (("status: draft\n", ""), ("", "\nstatus: draft")):
         title = f'{before}title: "a\nstatus: b\nx: c"{after}'
         text = judgement(1, "draft").replace("status: draft\n", "").replace("title: Keep it", title)
@@ -46,8 +46,8 @@ def test_a_line_inside_of_a_text_is_not_taken_for_the_key(folder):
         ("", "\n# ODR-0002: Keep it\n"),
     ],
 )
-def test_a_heading_is_found_in_either_form_and_put_in_where_there_is_none(folder, heading, after):
-    """Renumbering leaves one heading with the new id, and the prose as it was."""
+def test_set_heading_replaces_or_inserts_the_heading(folder, heading, after):
+    """Both heading forms are found."""
     text = judgement(1, "draft").replace("# ODR-0001: Keep it\n", heading)
     record = read_record(put(folder, text))
     changed = next(iter(renumber(record, [record], 2).values()))
@@ -56,8 +56,8 @@ def test_a_heading_is_found_in_either_form_and_put_in_where_there_is_none(folder
     assert changed.count("ODR-0002") == 2
 
 
-def test_no_outcome_is_written_where_there_is_no_section_for_it(folder):
-    """What the tool would not know where to put stays a finding, and the file keeps every byte."""
+def test_set_outcome_line_without_its_section_is_rejected(folder):
+    """The file keeps every byte."""
     text = GOOD[: GOOD.index("## Outcome")]
     put(folder, text)
     assert "ODR206" not in {f.code for f in lint(folder)[0].findings}
@@ -65,8 +65,8 @@ def test_no_outcome_is_written_where_there_is_no_section_for_it(folder):
     assert edit.set_outcome_line(record, record.lines, "+0.4", "KEEP") == record.lines
 
 
-def test_a_constraint_without_a_box_is_passed_over(folder):
-    """The other one is ticked."""
+def test_set_checkbox_without_a_checkbox_changes_nothing(folder):
+    """The other checkbox is set."""
     put(
         folder,
         PROPOSED.replace("- [x] C1 Half of the batches at most are refused\n", "").replace(
@@ -81,8 +81,8 @@ def test_a_constraint_without_a_box_is_passed_over(folder):
     assert "C1 Half of the batches at most are refused\n- " not in text
 
 
-def test_an_edit_that_cannot_be_made_leaves_the_file(folder):
-    """`fix` would write a lock into front matter of one line: the finding stays."""
+def test_impossible_edit_leaves_the_file(folder):
+    """Front matter on one line has no place for a lock."""
     flow = "---\n{odr: 1, id: ODR-0001, title: A, status: accepted, date: 2026-01-14, owners: [a], supersedes: [], "
     text = (
         flow
@@ -96,8 +96,8 @@ def test_an_edit_that_cannot_be_made_leaves_the_file(folder):
     assert (folder / "0001-enable.md").read_bytes() == before
 
 
-def test_a_renumbered_record_lies_under_its_new_name(folder):
-    """And is written whole."""
+def test_renumbered_record_is_written_to_its_new_path(folder):
+    """It is written completely."""
     record = read_record(put(folder, judgement(1, "draft")))
     written = write_records(renumber(record, [record], 12))
     assert [(one.file.name, one.claims.id) for one in written] == [("0012-enable.md", "ODR-0012")]

@@ -16,8 +16,8 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_an_edit_keeps_every_other_byte(folder, newline):
-    """Comments, odd spacing, line ends and quotes stay; the key's own comment too."""
+def test_edit_keeps_every_other_byte(folder, newline):
+    """Comments, spacing, line endings and quotes."""
     before = (
         judgement(1, "draft")
         .replace("status: draft", "status:   draft   # for now")
@@ -31,15 +31,15 @@ def test_an_edit_keeps_every_other_byte(folder, newline):
     )
 
 
-def test_an_edit_that_cannot_be_sure_is_refused(folder):
-    """Front matter on one line is left alone."""
+def test_ambiguous_edit_is_rejected(folder):
+    """Front matter on one line stays."""
     file = put(folder, "---\n{odr: 1, id: ODR-0001, status: draft, title: A}\n---\n# A\n")
     with pytest.raises(BadInputError, match="each key on a line of its own"):
         set_status(read_record(file), "proposed", TODAY)
 
 
-def test_fix_mends_what_it_says(folder):
-    """Mark, heading, Outcome line, successors and lock; a second run writes nothing."""
+def test_fix_repairs_all_fixable_findings(folder):
+    """A second run writes nothing."""
     broken = GOOD.replace("# ODR-0001: Enable", "# Enable").replace(
         "OQ delta: +0.4 → KEEP", "OQ delta: +0.5 → REVERT"
     )
@@ -54,8 +54,8 @@ def test_fix_mends_what_it_says(folder):
     assert text.replace(f"\nlock: {read_record(folder / '0001-enable.md').claims.lock}", "") == GOOD
 
 
-def test_fix_leaves_what_it_cannot_mend(folder):
-    """Front matter that cannot be read keeps every byte."""
+def test_fix_leaves_unreadable_front_matter(folder):
+    """The file keeps every byte."""
     text = GOOD.replace("owners: [alice]", "owners: [alice").replace("# ODR-0001", "# ODR-0002")
     put(folder, text)
     fix_folder(folder, TODAY)
@@ -63,22 +63,22 @@ def test_fix_leaves_what_it_cannot_mend(folder):
 
 
 def test_fix_never_renews_a_lock(folder):
-    """A record that was edited after acceptance stays a finding."""
+    """A record edited after acceptance stays a finding."""
     put(folder, judgement(1).replace("constraints: []", f"constraints: []\nlock: sha256:{'0' * 64}"))
     fix_folder(folder, TODAY)
     assert codes(folder) == ["ODR702"]
 
 
-def test_an_edit_that_would_hit_another_key_is_refused(folder):
-    """A line that only looks like the key (inside of a flow list) is not taken for it."""
+def test_edit_of_a_similar_line_is_rejected(folder):
+    """A line in a flow list is not a key."""
     text = judgement(1, "draft").replace("supersedes: []", "tags: [\nstatus: x\n]\nsupersedes: []")
     file = put(folder, text)
     with pytest.raises(BadInputError, match="cannot be edited by the tool"):
         set_status(read_record(file), "proposed", TODAY)
 
 
-def test_fix_puts_in_the_outcome_line(folder):
-    """A section that only says that it is open gets the line of the front matter; other words stay."""
+def test_fix_inserts_the_outcome_line(folder):
+    """Other text of the section stays."""
     put(folder, GOOD.replace("OQ delta: +0.4 → KEEP", "Open."))
     put(
         folder,
@@ -91,8 +91,8 @@ def test_fix_puts_in_the_outcome_line(folder):
 
 
 @pytest.mark.parametrize(("delta", "wanted"), [(0.10517, "+0.105"), (None, "null"), (-2e-4, "-0.0002")])
-def test_a_draft_without_outcome_gets_the_one_that_came_out(folder, delta, wanted):
-    """Both places say the same, lint agrees, and an outcome that a person wrote stays."""
+def test_fix_fills_in_the_outcome_of_a_draft(folder, delta, wanted):
+    """An outcome written by a person stays."""
     text = GOOD.replace("status: accepted", "status: draft").replace(
         "outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""
     )

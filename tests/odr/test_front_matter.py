@@ -25,14 +25,14 @@ def parsed(text: str) -> DecisionRecord:
      ("+0.40", 0.4), (".5", 0.5), ("1_000", "1_000"), ("12:30", "12:30"), ("2026-13-45", "2026-13-45"), ('"7"', "7"),
      ("'7'", "7"), ("-.inf", -math.inf), ("1e999", math.inf), ("=", "="), ("<<", "<<")],
 )  # fmt: skip
-def test_scalars_are_those_of_yaml_1_2(text, value):
-    """A number is a number, `no` a word, and a date stays what was written."""
+def test_scalars_follow_yaml_1_2(text, value):
+    """`no` is a string, and a date stays text."""
     read = parse_front_matter(f"a: {text}\n", 2).values["a"]
     assert (read, type(read)) == (value, type(value))
 
 
-def test_nan_is_read():
-    """NaN is a number, so that lint can say that it is not finite."""
+def test_nan_is_parsed_as_a_number():
+    """Lint reports it."""
     assert math.isnan(parse_front_matter("a: .nan\n", 2).values["a"])
 
 
@@ -40,15 +40,15 @@ def test_nan_is_read():
     "text",
     ["b: &x 1", "b: *x", "b: !!int 1", "b: [1", "? [a]\n: 1", "a: 1\na: 2", "--- 1\n--- 2", "- a: 1\n  a: 2"],
 )
-def test_refused_with_line(text):
-    """What a record has no need for is refused with its line in the file."""
+def test_unsupported_yaml_is_an_error_with_its_line(text):
+    """Anchors, tags and duplicate keys."""
     with pytest.raises(FrontMatterError) as error:
         parse_front_matter(f"z: 1\n{text}\n" if not text.startswith("-") else f"{text}\n", 10)
     assert 10 <= error.value.line <= 13
 
 
-def test_places_are_those_of_the_file():
-    """Line and column of each key and item, and the digits as written."""
+def test_front_matter_locations_match_file_lines():
+    """Line, column and written digits."""
     front = parse_front_matter("a: +0.40\nb:\n  - c: x\n    d: |\n      text\n", 2)
 
     assert front.place(("a",))[:3] == (2, 1, "+0.40")
@@ -67,8 +67,8 @@ plain = st.recursive(
 
 @calm
 @given(st.dictionaries(st.text("abcdefgh", min_size=1), plain))
-def test_reads_what_another_writer_wrote(values):
-    """Whatever ruamel.yaml writes is read back as the same values."""
+def test_front_matter_of_another_writer_is_parsed(values):
+    """ruamel.yaml writes it."""
     import io
 
     writer, stream = YAML(typ="safe", pure=True), io.StringIO()
@@ -81,16 +81,16 @@ def test_reads_what_another_writer_wrote(values):
 
 @calm
 @given(st.text(max_size=400))
-def test_any_text_is_findings_not_a_crash(text):
-    """Whatever a file holds, reading and linting it ends in findings."""
+def test_any_text_gives_findings_and_no_exception(text):
+    """Reading and lint accept any file."""
     for whole in (text, f"---\n{text}\n---\n{text}"):
         lint([parsed(whole)], dt.date(2026, 11, 24))
 
 
 @calm
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 60), st.text(max_size=8))
-def test_any_edit_of_a_good_record_is_survived(start, length, new):
-    """Cutting out and putting in anything anywhere never crashes, and every finding has a place."""
+def test_any_edit_of_a_valid_record_gives_findings(start, length, new):
+    """Every finding has a location."""
     record = parsed(GOOD[:start] + new + GOOD[start + length :])
     lint([record], dt.date(2026, 11, 24))
     assert all(f.line >= 1 and f.column >= 1 for f in record.findings)

@@ -32,8 +32,8 @@ def folder(tmp_path):
         "'",
     ],
 )
-def test_any_title_gives_a_clean_draft(folder, title):
-    """What titles broke in other tools: the draft has the title as typed, and lints clean."""
+def test_draft_with_any_title_is_clean(folder, title):
+    """The title is unchanged."""
     file = new_record(
         folder,
         title,
@@ -44,8 +44,8 @@ def test_any_title_gives_a_clean_draft(folder, title):
     assert [f.code for r in lint(folder) for f in r.findings if f.severity == "error"] == []
 
 
-def test_numbers_go_on_after_the_highest(folder):
-    """A gap is not filled: a deleted record's number may be cited."""
+def test_next_number_follows_the_highest(folder):
+    """Gaps are not filled, because numbers can be cited."""
     put(folder, judgement(7), "0007-a.md")
     file = new_record(folder, "Next", lambda i: render_record(i, "Next", ["a"], TODAY))
     assert file.name == "0008-next.md"
@@ -53,7 +53,7 @@ def test_numbers_go_on_after_the_highest(folder):
         next_number([9999])
 
 
-def test_a_taken_number_is_refused_and_nothing_written(folder):
+def test_used_number_is_refused(folder):
     """The existing file keeps every byte."""
     put(folder, judgement(1), "0001-a.md")
     with pytest.raises(BadInputError, match="taken"):
@@ -61,8 +61,8 @@ def test_a_taken_number_is_refused_and_nothing_written(folder):
     assert [path.name for path in folder.iterdir()] == ["0001-a.md"]
 
 
-def test_numbers_on_other_branches_are_taken(tmp_path):
-    """Two branches never get the same number, if one sees the other."""
+def test_numbers_on_other_branches_are_used(tmp_path):
+    """Two branches get different numbers."""
     folder = tmp_path / "odr"
     git = lambda *words: subprocess.run(  # noqa: E731
         ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", *words],
@@ -81,16 +81,16 @@ def test_numbers_on_other_branches_are_taken(tmp_path):
     assert new_record(folder, "C", lambda i: render_record(i, "C", ["a"], TODAY)).name == "0003-c.md"
 
 
-def test_slugs_are_plain():
-    """A file name that every file system takes, whatever the title."""
+def test_slug_is_a_plain_file_name():
+    """Any title gives one."""
     assert slugify("Use A & B") == "use-a-b"
     assert slugify("Größe → 1") == "groe-1" or slugify("Größe → 1") == "gro-e-1"
     assert slugify("日本") == "record"
     assert len(slugify("word " * 100)) <= 60
 
 
-def test_life_cycle(folder):
-    """Draft, proposed, accepted with a lock; no step is skipped, and no way back."""
+def test_status_changes_follow_the_life_cycle(folder):
+    """Draft, proposed, accepted; no step is skipped or reversed."""
     put(folder, judgement(1, "draft"))
     for status in ("proposed", "accepted"):
         record = read_record(folder / "0001-enable.md")
@@ -104,8 +104,8 @@ def test_life_cycle(folder):
         set_status(record, "draft", TODAY)
 
 
-def test_accepting_needs_the_verdict(folder):
-    """A record that its own outcome reverts is not accepted."""
+def test_accepting_requires_the_verdict_keep(folder):
+    """A record with REVERT is refused."""
     put(folder, GOOD.replace("status: accepted", "status: proposed").replace("KEEP", "REVERT"))
     with pytest.raises(BadInputError, match="needs the verdict KEEP or null, it has REVERT"):
         set_status(read_record(folder / "0001-enable.md"), "accepted", TODAY)
@@ -118,16 +118,16 @@ def test_accepting_needs_the_verdict(folder):
         (render_record("ODR-0001", "A", ["a"], TODAY).replace("status: draft", "status: proposed"), "outcome: {oq_delta: null, verdict: null}"),
     ],
 )  # fmt: skip
-def test_without_an_outcome_the_way_to_one_is_told(folder, text, way):
-    """Of a record with constraints it is measured, of one without it is said."""
+def test_missing_outcome_is_explained(folder, text, way):
+    """The hint depends on the constraints."""
     file = put(folder, text.replace("status: accepted", "status: proposed"))
     with pytest.raises(BadInputError, match="it has no outcome") as caught:
         set_status(read_record(file), "accepted", TODAY)
     assert way in str(caught.value)
 
 
-def test_an_edit_after_acceptance_is_found(folder):
-    """The lock covers constraints and prose; status, review and waivers stay free."""
+def test_edit_after_acceptance_is_reported(folder):
+    """Status, review and waivers can change."""
     put(folder, judgement(1, "proposed"))
     record = read_record(folder / "0001-enable.md")
     text = set_status(record, "accepted", TODAY)
@@ -140,8 +140,8 @@ def test_an_edit_after_acceptance_is_found(folder):
     assert codes(folder) == ["ODR702"]
 
 
-def test_superseding_writes_both_sides(folder):
-    """Status, day and successors of the old record, the edge and lock of the new one; lint is clean."""
+def test_supersede_writes_both_records(folder):
+    """Lint is clean afterwards."""
     for number in (1, 2):
         file = put(folder, judgement(number, "proposed"), f"000{number}-a.md")
         write_records({file: set_status(read_record(file), "accepted", TODAY)})
@@ -161,16 +161,16 @@ def test_superseding_writes_both_sides(folder):
         ("accepted", "draft", "only an accepted record supersedes"),
     ],
 )
-def test_superseding_needs_both_in_force(folder, old, new, said):
-    """A draft neither supersedes nor is superseded, and nothing is written."""
+def test_supersede_requires_records_in_force(folder, old, new, said):
+    """Nothing is written otherwise."""
     put(folder, judgement(1, old), "0001-a.md")
     put(folder, judgement(2, new), "0002-a.md")
     with pytest.raises(BadInputError, match=said):
         supersede(*read_folder(folder), TODAY)
 
 
-def test_renumbering_moves_name_id_heading_and_links(folder):
-    """After two branches took one number, one of the records gets another, and its links follow."""
+def test_renumber_changes_name_id_heading_and_links(folder):
+    """Two branches used one number."""
     put(folder, judgement(1), "0001-a.md")
     put(folder, judgement(1, "draft"), "0001-b.md")
     first, second = read_folder(folder)
@@ -184,7 +184,7 @@ def test_renumbering_moves_name_id_heading_and_links(folder):
 
 
 def test_links_follow_a_renumbered_record(folder):
-    """A draft that supersedes the renumbered record names its new id."""
+    """A draft names the new ID."""
     put(folder, judgement(1, "draft"), "0001-a.md")
     put(folder, judgement(2, "draft", "ODR-0001"), "0002-b.md")
     first, second = read_folder(folder)
@@ -193,8 +193,8 @@ def test_links_follow_a_renumbered_record(folder):
     assert read_record(folder / "0002-b.md").claims.supersedes == ("ODR-0003",)
 
 
-def test_find_by_id_number_or_name(folder):
-    """All names of a record are good; a wrong one is answered with the nearest."""
+def test_find_record_accepts_id_number_and_name(folder):
+    """A wrong name gets a suggestion."""
     put(folder, GOOD)
     records = read_folder(folder)
     assert {
@@ -206,8 +206,8 @@ def test_find_by_id_number_or_name(folder):
 
 
 @pytest.mark.parametrize("text", ["x", "---\n- a\n---\n", "---\nodr: [\n---\n", "---\n", ""])
-def test_what_cannot_be_read_is_not_edited(folder, text):
-    """No verb changes a record that it cannot read; the message names the file."""
+def test_unreadable_record_is_not_edited(folder, text):
+    """The message names the file."""
     put(folder, text, "0001-a.md")
     put(folder, judgement(2), "0002-b.md")
     bad, good = read_folder(folder)
@@ -220,8 +220,8 @@ def test_what_cannot_be_read_is_not_edited(folder, text):
             act()
 
 
-def test_a_record_may_be_superseded_in_parts(folder):
-    """By two records: status and day are those of the first time, both successors are named, an edge that is there stays."""
+def test_record_can_be_superseded_by_two_records(folder):
+    """Status and date are those of the first time."""
     put(folder, judgement(1), "0001-a.md")
     put(folder, judgement(2, "accepted", "ODR-0001"), "0002-a.md")
     put(folder, judgement(3), "0003-a.md")
@@ -236,16 +236,16 @@ def test_a_record_may_be_superseded_in_parts(folder):
     assert (third.claims.supersedes, third.claims.lock) == (("ODR-0001",), "")
 
 
-def test_nothing_supersedes_itself(folder):
-    """By whatever name it is given."""
+def test_record_cannot_supersede_itself(folder):
+    """By any of its names."""
     put(folder, judgement(1))
     [record] = read_folder(folder)
     with pytest.raises(BadInputError, match="ODR-0001 cannot supersede itself"):
         supersede(record, record, TODAY)
 
 
-def test_a_lock_that_was_broken_is_not_renewed(folder):
-    """To supersede by a record that was edited after its acceptance would hide the edit."""
+def test_broken_lock_is_not_renewed(folder):
+    """That would hide an edit."""
     for number in (1, 2):
         file = put(folder, judgement(number, "proposed"), f"000{number}-a.md")
         write_records({file: set_status(read_record(file), "accepted", TODAY)})

@@ -9,8 +9,8 @@ from tests.odr.record_samples import GOOD, codes, judgement, lint, put
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_record_gives_its_code(tmp_path, name):
-    """Each bad record gives its findings and no other, whatever else is in the folder."""
+def test_bad_record_gives_its_code_only(tmp_path, name):
+    """Other files do not matter."""
     text, expected = BAD[name]
     put(tmp_path / "odr", text)
     put(tmp_path / "odr", judgement(2), "0002-keep-it.md")
@@ -24,20 +24,20 @@ def test_bad_record_gives_its_code(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", GOOD_TOO)
-def test_good_record_gives_nothing(tmp_path, name):
-    """What only looks odd is no finding."""
+def test_good_record_gives_no_finding(tmp_path, name):
+    """Unusual but valid records are accepted."""
     put(tmp_path / "odr", GOOD_TOO[name])
 
     assert codes(tmp_path / "odr") == []
 
 
-def test_the_views_are_those_of_the_catalog():
-    """Lint knows the audit views without a database: the list is the catalog's."""
+def test_views_of_lint_are_those_of_the_catalog():
+    """Lint needs no database."""
     assert {view.name for view in load_views()} == VIEWS
 
 
 def test_findings_have_their_line(tmp_path):
-    """A finding names the line of the key, of the SQL's fault, of the heading."""
+    """Keys, SQL problems and headings."""
     text = GOOD.replace("threshold: 0.5", "treshold: 0.5").replace("FROM gate_decisions", "FROM nothing FROM")
     file = put(tmp_path / "odr", text.replace("## Problem", "## Trouble"))
     lines = file.read_text().split("\n")
@@ -48,15 +48,15 @@ def test_findings_have_their_line(tmp_path):
     assert found["ODR503"].startswith("FROM nothing FROM")
 
 
-def test_unknown_key_names_the_nearest(tmp_path):
-    """A misspelt key is answered with the one that was meant."""
+def test_unknown_key_suggests_the_nearest(tmp_path):
+    """The key was misspelt."""
     put(tmp_path / "odr", changed("tags:", "tagz:"))
 
     assert "did you mean 'tags'?" in lint(tmp_path / "odr")[0].findings[0].message
 
 
-def test_all_findings_come_in_one_go(tmp_path):
-    """Faults of the schema, the body, the SQL and the outcome do not hide each other."""
+def test_all_findings_are_reported_in_one_run(tmp_path):
+    """Schema, body, SQL and outcome."""
     text = (
         GOOD.replace("tags:", "tagz:")
         .replace("## Problem\n", "")
@@ -67,8 +67,8 @@ def test_all_findings_come_in_one_go(tmp_path):
     assert codes(tmp_path / "odr") == ["ODR102", "ODR201", "ODR512", "ODR605"]
 
 
-def test_claims_weigh_less_in_a_draft(tmp_path):
-    """A draft without evidence is warned about, a rejected record without evidence is wrong."""
+def test_claims_are_warnings_in_a_draft(tmp_path):
+    """They are errors in a decided record."""
     text = GOOD[: GOOD.index("evidence:")] + GOOD[GOOD.index("constraints:") :]
     put(tmp_path / "odr", text.replace("status: accepted", "status: proposed"))
     assert [f.severity for r in lint(tmp_path / "odr") for f in r.findings] == ["warning"]
@@ -77,16 +77,16 @@ def test_claims_weigh_less_in_a_draft(tmp_path):
     assert [f.severity for r in lint(tmp_path / "odr") for f in r.findings if f.code == "ODR401"] == ["error"]
 
 
-def test_two_records_with_one_number(tmp_path):
-    """Two branches that took the same number are found after the merge."""
+def test_duplicate_number_is_reported(tmp_path):
+    """Two branches were merged."""
     put(tmp_path / "odr", judgement(1), "0001-a.md")
     put(tmp_path / "odr", judgement(1), "0001-b.md")
 
     assert codes(tmp_path / "odr") == ["ODR301"]
 
 
-def test_a_circle_is_printed_once(tmp_path):
-    """The way round a circle of three is in the message, and lint ends."""
+def test_cycle_of_records_is_reported_once(tmp_path):
+    """The message lists the cycle."""
     for number, old in ((1, 3), (2, 1), (3, 2)):
         put(tmp_path / "odr", judgement(number, "accepted", f"ODR-{old:04d}"), f"000{number}-a.md")
 
@@ -94,8 +94,8 @@ def test_a_circle_is_printed_once(tmp_path):
     assert circles == ["supersedes in a circle: ODR-0001 -> ODR-0003 -> ODR-0002 -> ODR-0001"]
 
 
-def test_superseding_needs_both_sides(tmp_path):
-    """The old record must name the new one and have the status; both given, nothing is found."""
+def test_supersession_needs_both_records(tmp_path):
+    """With both there is no finding."""
     put(tmp_path / "odr", judgement(2, "accepted", "ODR-0001"), "0002-new.md")
     put(tmp_path / "odr", judgement(1), "0001-old.md")
     assert codes(tmp_path / "odr") == ["ODR304", "ODR305"]
@@ -104,16 +104,16 @@ def test_superseding_needs_both_sides(tmp_path):
     assert codes(tmp_path / "odr") == []
 
 
-def test_a_draft_supersedes_nothing_yet(tmp_path):
-    """A draft may say what it will supersede; the old record stays in force."""
+def test_draft_does_not_supersede_yet(tmp_path):
+    """The old record stays in force."""
     put(tmp_path / "odr", judgement(2, "draft", "ODR-0001"), "0002-new.md")
     put(tmp_path / "odr", judgement(1), "0001-old.md")
 
     assert codes(tmp_path / "odr") == []
 
 
-def test_odd_files_are_findings(tmp_path):
-    """Links, pipes, folders and huge files are named, never opened, and hide no other record."""
+def test_special_files_are_findings(tmp_path):
+    """Links, pipes, folders and huge files are never opened."""
     folder = tmp_path / "odr"
     put(folder, GOOD)
     (tmp_path / "secret").write_text(GOOD)
@@ -129,8 +129,8 @@ def test_odd_files_are_findings(tmp_path):
     assert all(f.path.isprintable() for r in lint(folder) for f in r.findings)
 
 
-def test_billion_laughs_cost_nothing(tmp_path):
-    """Aliases that grow to gigabytes are refused at the first one."""
+def test_billion_laughs_are_refused_at_once(tmp_path):
+    """The first alias is an error."""
     laughs = "\n".join([f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'lol'}]" for i in range(12)])
     put(tmp_path / "odr", f"---\n{laughs}\n---\n")
 
@@ -144,8 +144,8 @@ def test_billion_laughs_cost_nothing(tmp_path):
      "\n".join(f"k{i}: 1" for i in range(40_000))],
     ids=["open lists", "nested keys", "flow mappings", "nested sequences", "complex keys", "long text", "many keys"],
 )  # fmt: skip
-def test_huge_front_matter_ends(tmp_path, front):
-    """Half a megabyte of hostile YAML gives findings in seconds, never a crash."""
+def test_huge_front_matter_ends_in_seconds(tmp_path, front):
+    """Half a megabyte of hostile YAML."""
     put(tmp_path / "odr", f"---\n{front}\n---\n")
 
     assert codes(tmp_path / "odr")
@@ -155,8 +155,8 @@ def test_huge_front_matter_ends(tmp_path, front):
 @pytest.mark.parametrize(
     "body", ["> " * 100_000, "- " * 100_000, "`" * 200_000, "[" * 200_000, "# " * 90_000], ids=repr
 )
-def test_huge_body_ends(tmp_path, body):
-    """Half a megabyte of hostile Markdown gives findings in seconds, never a crash."""
+def test_huge_body_ends_in_seconds(tmp_path, body):
+    """Half a megabyte of hostile Markdown."""
     put(tmp_path / "odr", GOOD + body)
 
     assert isinstance(codes(tmp_path / "odr"), list)

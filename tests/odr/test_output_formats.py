@@ -21,8 +21,8 @@ def finding(number: int = 1, severity: str = "error", message: str = "m", path: 
     return Finding(path, number, 1, "ODR101", severity, message, "ODR-0001", "")
 
 
-def test_github_stays_within_its_limits():
-    """Ten of a kind at most, the last one says how many more; nothing breaks a command."""
+def test_github_annotations_respect_the_limits():
+    """The last one counts the others."""
     rows = output_formats.format_github(
         [finding(n) for n in range(1, 41)] + [finding(1, "warning", "50 %\nnext,:")], [], {}
     ).split("\n")
@@ -34,14 +34,14 @@ def test_github_stays_within_its_limits():
     )
 
 
-def test_github_summary_is_a_table():
-    """All findings, in cells that hold whatever a message holds."""
+def test_github_summary_is_a_valid_table():
+    """Messages can contain anything."""
     text = output_formats.github_summary([finding(message="a | b <script>")])
     assert text.split("\n")[2] == "| odr/a.md:1 | ODR101 error | a \\| b &lt;script> |"
 
 
 def test_sarif_fingerprints_survive_moved_lines():
-    """The same finding in another line is the same finding."""
+    """The line is not part of them."""
     runs = [
         json.loads(output_formats.format_sarif([finding(n)], [], {}))["runs"][0]["results"][0] for n in (3, 9)
     ]
@@ -49,8 +49,8 @@ def test_sarif_fingerprints_survive_moved_lines():
     assert runs[0]["locations"] != runs[1]["locations"]
 
 
-def test_sarif_names_its_rules_and_keeps_its_limit():
-    """Errors first, as many as a reader shows; every rule that is used is described."""
+def test_sarif_describes_its_rules_and_respects_the_limit():
+    """Errors come first."""
     many = [finding(1, "warning")] * 3000 + [finding(2)] * 3000
     run = json.loads(output_formats.format_sarif(many, [], {}))["runs"][0]
     assert len(run["results"]) == 5000
@@ -66,7 +66,7 @@ def oasis():
 
 
 def test_sarif_fits_its_published_schema(tmp_path):
-    """Findings of every bad record, and an empty report, are SARIF to the schema of those who made the format."""
+    """All bad records, and an empty report."""
     for at, (text, _) in enumerate(BAD.values(), start=1):
         put(tmp_path / "odr", text, f"{at:04d}-a b%.md")
     findings = [finding for record in lint(tmp_path / "odr") for finding in record.findings]
@@ -78,8 +78,8 @@ def test_sarif_fits_its_published_schema(tmp_path):
     assert not oasis().is_valid(document)
 
 
-def test_junit_is_read_by_a_reader(tmp_path):
-    """Fail is a failure, unknown an error, in a draft both are skipped; control characters are replaced."""
+def test_junit_is_read_by_an_independent_reader(tmp_path):
+    """Fail is a failure, unknown an error, drafts are skipped."""
     put(tmp_path / "odr", GOOD.replace("tags:", '"ta\\x01gz":'))
     put(tmp_path / "odr", judgement(2, "draft"), "0002-a.md")
     records = lint(tmp_path / "odr")
@@ -97,8 +97,8 @@ def test_junit_is_read_by_a_reader(tmp_path):
     assert [type(case.result[0]) for case in suites[1] if case.result] == [Skipped, Skipped]
 
 
-def test_index_keeps_what_people_wrote(tmp_path):
-    """Only what stands between the marks is made anew; a second time changes nothing."""
+def test_index_keeps_text_outside_of_the_marks(tmp_path):
+    """A second run changes nothing."""
     put(tmp_path / "odr", judgement(1).replace("title: Keep it", 'title: "a | b"'), "0001-a.md")
     records = lint(tmp_path / "odr")
     text = render_index(records, "# Ours\n\nRead this.\n") + "\nAfter.\n"
@@ -108,8 +108,8 @@ def test_index_keeps_what_people_wrote(tmp_path):
     assert render_index(records, text) == text
 
 
-def test_no_link_row_or_element_of_a_stranger_is_in_the_index(tmp_path):
-    """Neither by a title, an id or a status, nor by the name of a file, which need not be UTF-8."""
+def test_index_escapes_untrusted_text(tmp_path):
+    """Titles, IDs, statuses and file names."""
     evil = r'"[x](javascript:1) ![y](http://z)\n| <img src=x> \u202e"'
     text = judgement(1).replace("title: Keep it", f"title: {evil}").replace("id: ODR-0001", f"id: {evil}")
     put(tmp_path / "odr", text, os.fsdecode(b"a](x) [b\xff\nc.md"))
@@ -122,16 +122,16 @@ def test_no_link_row_or_element_of_a_stranger_is_in_the_index(tmp_path):
     assert html.count("<tr>") == 2
 
 
-def test_a_title_with_a_newline_adds_no_line_to_a_chart(tmp_path):
-    """A second line could be a `click` of Mermaid's, with any link."""
+def test_mermaid_chart_escapes_newlines(tmp_path):
+    """A second line could be a `click`."""
     text = judgement(1).replace("title: Keep it", r'title: "a\n click ODR_0001 href \x1b"')
     put(tmp_path / "odr", text)
     assert len(mermaid(lint(tmp_path / "odr")).splitlines()) == 2
 
 
 @pytest.mark.parametrize("write", [mermaid, dot, graph_json])
-def test_graphs_hold_any_title(tmp_path, write):
-    """Quotes and brackets in a title break no graph, and links to nowhere draw nothing."""
+def test_graphs_escape_any_title(tmp_path, write):
+    """Links to missing records are omitted."""
     put(tmp_path / "odr", judgement(1, "superseded", "ODR-0009", "ODR-0002"), "0001-a.md")
     put(
         tmp_path / "odr",

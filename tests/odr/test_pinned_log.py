@@ -23,8 +23,8 @@ from tests.odr.record_samples import TODAY, put
 from tests.odr.small_runs import FINISHED, accepting, events_of, make_run
 
 
-def test_one_byte_of_the_log_changed(runs):
-    """The evidence no longer verifies, and nothing is judged from it."""
+def test_changed_byte_of_the_log_is_not_evaluated(runs):
+    """The evidence does not verify."""
     text = record_text(runs)
     segment = runs / "cand" / "log" / "1-0" / "000000000000.jsonl"
     data = segment.read_bytes()
@@ -38,8 +38,8 @@ def test_one_byte_of_the_log_changed(runs):
     assert judgement.results[0].reason == "the evidence does not verify"
 
 
-def test_a_log_that_grows_changes_no_verdict(runs):
-    """What is logged behind through_sequence is not asked, however good or bad it is."""
+def test_growing_log_changes_no_verdict(runs):
+    """Events after through_sequence are not queried."""
     before, _, _ = checked(runs)
     text = (runs.parent / "odr" / "0001-enable.md").read_text()
     segment = max((runs / "cand" / "log" / "1-0").glob("*.jsonl"))
@@ -52,8 +52,8 @@ def test_a_log_that_grows_changes_no_verdict(runs):
     assert check(record, [runs], guarded_queries, TODAY).results == before.results
 
 
-def test_derived_files_are_not_believed(runs):
-    """A Parquet file that says otherwise than the lines is not even laid out for the query."""
+def test_derived_files_are_not_used(runs):
+    """The query reads the lines."""
     seen = []
 
     def asker(folder):
@@ -67,7 +67,7 @@ def test_derived_files_are_not_believed(runs):
 
 
 def test_packed_evidence_needs_no_run(runs):
-    """The packed lines alone are enough, are preferred to a folder of the same name, and are as strictly compared."""
+    """It takes precedence and is compared as strictly."""
     text = record_text(runs)
     size = len(events_of(runs, "base")) - 1
     packed = runs.parent / "odr" / "evidence"
@@ -102,8 +102,8 @@ def test_packed_evidence_needs_no_run(runs):
             unpack_log(packed, EvidenceSide("candidate", "cand"), runs.parent / "out")
 
 
-def test_a_decompression_bomb_is_refused(runs, monkeypatch):
-    """Packed evidence that unpacks to more than its limit is not unpacked."""
+def test_decompression_bomb_is_refused(runs, monkeypatch):
+    """The size is limited."""
     monkeypatch.setattr("ockham.odr.evidence_pack.MAX_UNPACKED", 1000)
     packed = runs.parent / "odr" / "evidence"
     pack_log(read_pinned_log(EvidenceSide("candidate", "cand"), RunFolder(runs, "cand")), packed)
@@ -112,8 +112,8 @@ def test_a_decompression_bomb_is_refused(runs, monkeypatch):
     assert not (runs.parent / "out").exists()
 
 
-def test_a_run_is_pinned_as_it_is(runs):
-    """`pinned` names the newest attempt, its last event, its root, and the memory's last ACCEPT."""
+def test_pin_side_describes_the_newest_attempt(runs):
+    """Last event, root and last ACCEPT."""
     side = pin_side("candidate", RunFolder(runs, "cand"))
     events = events_of(runs, "cand")
     assert (side.attempt, side.through, side.decisions) == (1, len(events) - 1, (accepting(events),))
@@ -121,8 +121,8 @@ def test_a_run_is_pinned_as_it_is(runs):
     assert pin_side("candidate", RunFolder(runs, "none")) is None
 
 
-def test_an_attempt_without_a_batch_is_not_pinned(tmp_path):
-    """A resume that found nothing to do hides neither the batches before it nor the checkpoint that was accepted."""
+def test_pin_side_skips_an_attempt_without_a_batch(tmp_path):
+    """A resume without work hides nothing."""
     found = make_run(tmp_path, "a")
     folder = RunFolder(tmp_path, "a")
     writer = LogWriter(folder, 2, 0, policy_revision=REVISION)
@@ -132,8 +132,8 @@ def test_an_attempt_without_a_batch_is_not_pinned(tmp_path):
     assert (side.attempt, side.through, side.decisions) == (1, len(found) - 1, (accepting(found),))
 
 
-def test_the_root_is_the_tree_head_of_the_log(runs):
-    """The root that a record names is the one that the log's own tree head signs."""
+def test_pinned_root_equals_the_signed_tree_head(runs):
+    """Both cover the same lines."""
     note = (runs / "cand" / "log" / "1-0" / "checkpoint").read_text().split("\n")
     assert note[1] == str(len(events_of(runs, "cand")))
     assert (
@@ -142,8 +142,8 @@ def test_the_root_is_the_tree_head_of_the_log(runs):
     )
 
 
-def test_large_evidence_is_derived_first(runs, monkeypatch):
-    """Above a size the lines become Parquet before they are asked; the judgement is the same."""
+def test_large_evidence_is_converted_to_parquet(runs, monkeypatch):
+    """The result is the same."""
     before, _, _ = checked(runs)
     monkeypatch.setattr("ockham.odr.check.PARQUET_MIN_EVENTS", 10)
     seen = []
@@ -157,8 +157,8 @@ def test_large_evidence_is_derived_first(runs, monkeypatch):
     assert seen
 
 
-def test_the_same_log_gives_the_same_digits(tmp_path):
-    """A mean over many row groups is the same to the last bit each time it is asked."""
+def test_equal_logs_give_equal_digits(tmp_path):
+    """A mean is the same every time."""
     rows = 300_000
     folder = run_folder(tmp_path, "a")
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
@@ -181,8 +181,8 @@ def test_the_same_log_gives_the_same_digits(tmp_path):
     assert len(found) == 1
 
 
-def test_only_the_pinned_log_and_the_attempts_before_it_are_asked(tmp_path):
-    """Of several attempts and ranks: those up to the pinned one, of its rank; not a later one, not another rank."""
+def test_constraint_reads_the_pinned_log_and_earlier_attempts(tmp_path):
+    """Later attempts and other ranks are excluded."""
     folder = run_folder(tmp_path / "runs", "a")
     for attempt, rank in ((1, 0), (1, 1), (2, 0), (3, 0)):
         writer = LogWriter(folder, attempt, rank, policy_revision=REVISION)
@@ -197,8 +197,8 @@ def test_only_the_pinned_log_and_the_attempts_before_it_are_asked(tmp_path):
     assert rows == [{"value": [10, 20], "n": 2}]
 
 
-def test_a_policy_that_was_changed_is_not_laid_out(tmp_path):
-    """A policy file counts only while its digest is its name."""
+def test_changed_policy_is_not_copied(tmp_path):
+    """Its digest must be its name."""
     folder = run_folder(tmp_path / "runs", "a")
     good, bad = b'{"name": "x", "plugins": []}', b'{"name": "y", "plugins": []}'
     name = hashlib.sha256(good).hexdigest()

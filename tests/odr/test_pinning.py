@@ -17,8 +17,8 @@ def record_of(runs, **changes):
     return read_record(put(runs.parent / "odr", record_text(runs, **changes)))
 
 
-def test_sides_are_the_logs_as_they_are_now(runs):
-    """Run, last event, root; one side alone has no baseline."""
+def test_pin_sides_returns_the_logs_at_present(runs):
+    """One side has no baseline."""
     sides = pin_sides(runs, "base", "cand")
     assert [(side.name, side.run, side.through) for side in sides] == [
         ("baseline", "base", len(events_of(runs, "base")) - 1), ("candidate", "cand", len(events_of(runs, "cand")) - 1)
@@ -39,15 +39,15 @@ def test_sides_are_the_logs_as_they_are_now(runs):
         ("base", "none", "no run 'none'"),
     ],
 )
-def test_sides_that_cannot_be_pinned(runs, baseline, candidate, said):
-    """Each with what is missing."""
+def test_pin_sides_reports_what_is_missing(runs, baseline, candidate, said):
+    """Each case has its message."""
     run_folder(runs, "empty")
     with pytest.raises(Exception, match=said):
         pin_sides(runs, baseline, candidate)
 
 
-def test_evidence_takes_the_place_of_what_stood_there(runs):
-    """The record names what the logs hold now, and nothing else of it changes."""
+def test_set_evidence_replaces_the_old_evidence(runs):
+    """Nothing else changes."""
     record = record_of(runs, status="proposed", cand_root="ab" * 32)
     text = set_evidence(record, pin_sides(runs, "base", "cand"))
     again = read_record(put(runs.parent / "odr", text))
@@ -57,8 +57,8 @@ def test_evidence_takes_the_place_of_what_stood_there(runs):
     assert again.lines[again.body.first_line :] == record.lines[record.body.first_line :]
 
 
-def test_the_evidence_of_a_decided_record_is_locked(runs):
-    """Whoever would change it writes a record that supersedes."""
+def test_evidence_of_a_decided_record_is_locked(runs):
+    """A new record must supersede it."""
     with pytest.raises(BadInputError, match="ODR-0001 is accepted: its evidence is locked"):
         set_evidence(record_of(runs), pin_sides(runs, "base", "cand"))
 
@@ -72,8 +72,8 @@ def test_the_evidence_of_a_decided_record_is_locked(runs):
          + "ab" * 32, "the log of cand has the root .*, not the one named"),
     ],
 )  # fmt: skip
-def test_what_is_not_pinned_is_not_packed(runs, old, new, said):
-    """And no file is left behind."""
+def test_unpinned_side_is_not_packed(runs, old, new, said):
+    """No file remains."""
     side = pin_sides(runs, None, "cand")[0]
 
     def fill(text):

@@ -28,8 +28,8 @@ def snippet():
     return found
 
 
-def test_the_two_ways_to_name_the_hook_are_one_hook(snippet):
-    """`repo: local` of the docs, and the hook that this repository offers."""
+def test_local_and_shipped_hook_are_equal(snippet):
+    """The docs and the repository define one hook."""
     (local,) = read(snippet)[0]["hooks"]
     (offered,) = read((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
     for key in ("id", "name", "entry", "files", "pass_filenames"):
@@ -66,8 +66,8 @@ def commit(tmp_path, snippet):
     return committed
 
 
-def test_a_broken_record_is_not_committed(commit):
-    """A sound one is, and one that claims what it must not is told with its place and code."""
+def test_broken_record_blocks_the_commit(commit):
+    """The location and code are printed."""
     good = (ROOT / "odr" / RECORD).read_text(encoding="utf-8")
     done = commit(**{f"odr__{RECORD}": good})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -79,8 +79,8 @@ def test_a_broken_record_is_not_committed(commit):
     assert re.search(rf"odr/{RECORD}:\d+:\d+: ODR\d+", broken.stderr + broken.stdout)
 
 
-def test_it_starts_for_records_alone(commit):
-    """Whoever commits other files does not wait for it."""
+def test_hook_runs_for_records_only(commit):
+    """Other files do not start it."""
     done = commit(readme="no record")
     assert done.returncode == 0
     assert "(no files to check)Skipped" in done.stderr

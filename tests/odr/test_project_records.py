@@ -11,19 +11,19 @@ from tests.odr.record_samples import TODAY
 OURS = resources.data_root() / "odr"
 
 
-def test_our_records_have_no_finding():
-    """Form, links, locks and claims of every record of this repository hold."""
+def test_project_records_have_no_finding():
+    """Form, links, locks and claims."""
     assert sorted_findings(lint_folder(OURS)) == []
 
 
-def test_our_index_is_up_to_date():
-    """The list in odr/README.md is the one that the records give."""
+def test_project_index_is_up_to_date():
+    """It is generated from the records."""
     text = (OURS / "README.md").read_text()
     assert render_index(read_folder(OURS), text) == text
 
 
-def test_our_claims_are_what_the_evidence_gives(tmp_path):
-    """Values, quotients, verdicts and ticks of our records are recomputed from the packed evidence, without a run folder."""
+def test_project_claims_match_the_packed_evidence(tmp_path):
+    """No run folder is needed."""
     records = lint_folder(OURS)
     judged = {record.claims.id: check(record, [tmp_path], guarded_queries, TODAY) for record in records}
 
@@ -36,8 +36,8 @@ def test_our_claims_are_what_the_evidence_gives(tmp_path):
     assert (registered.position, registered.size) == (0, 1)
 
 
-def test_there_is_one_of_each_kind():
-    """At least six records, one of them superseded."""
+def test_project_has_records_of_each_kind():
+    """At least six, one of them superseded."""
     claims = [record.claims for record in read_folder(OURS)]
     assert len(claims) >= 6
     assert "superseded" in {c.status for c in claims}

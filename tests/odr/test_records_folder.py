@@ -9,8 +9,8 @@ from ockham.odr.records_folder import find_record, read_folder, record_files, wr
 from tests.odr.record_samples import judgement, put
 
 
-def test_two_records_of_one_id_are_both_named(tmp_path):
-    """After a merge of two branches: by id it is unclear, by file name it is not."""
+def test_duplicate_id_names_both_records(tmp_path):
+    """A file name is unambiguous."""
     put(tmp_path, judgement(1), "0001-a.md")
     put(tmp_path, judgement(1), "0001-b.md")
     records = read_folder(tmp_path)
@@ -19,8 +19,8 @@ def test_two_records_of_one_id_are_both_named(tmp_path):
     assert find_record(records, "0001-b.md").file.name == "0001-b.md"
 
 
-def test_a_file_that_is_there_is_not_written_over(tmp_path):
-    """A new record never takes the place of another, and no half of it stays."""
+def test_existing_file_is_not_overwritten(tmp_path):
+    """No partial file remains."""
     put(tmp_path, "mine", "0001-a.md")
     with pytest.raises(BadInputError, match=r"0001-a\.md exists"):
         write_record(tmp_path / "0001-a.md", "other", new=True)
@@ -28,15 +28,15 @@ def test_a_file_that_is_there_is_not_written_over(tmp_path):
 
 
 @pytest.mark.parametrize(("new", "said"), [(True, ".*/file is no folder"), (False, "Not a directory")])
-def test_a_place_that_cannot_be_written_is_named(tmp_path, new, said):
+def test_unwritable_folder_is_named(tmp_path, new, said):
     """With the reason."""
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match=rf"file/0001-a\.md cannot be written: {said}"):
         write_record(tmp_path / "file" / "0001-a.md", "text", new=new)
 
 
-def test_a_disk_that_fills_up_leaves_the_old_record(tmp_path, monkeypatch):
-    """Whole or not at all."""
+def test_full_disk_keeps_the_old_record(tmp_path, monkeypatch):
+    """Writing is atomic."""
     file = put(tmp_path, "old", "0001-a.md")
 
     def full(_):
@@ -49,7 +49,7 @@ def test_a_disk_that_fills_up_leaves_the_old_record(tmp_path, monkeypatch):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(file.name, "old")]
 
 
-def test_a_folder_that_is_not_there_cannot_be_judged(tmp_path):
-    """No verdict is given on nothing."""
+def test_missing_folder_is_an_error(tmp_path):
+    """Nothing can be checked."""
     with pytest.raises(UnverifiableError, match="No such file"):
         record_files(tmp_path / "none")

@@ -63,8 +63,8 @@ def with_candidate(folder, batches=30):
     run("evidence", "1", "--baseline", "base", "--candidate", "cand")
 
 
-def test_the_order_is_proven(folder):
-    """Registered, then run, then checked: line 2 of the 2 that the candidate's first event names."""
+def test_registration_before_the_run_is_proven(folder):
+    """The candidate names the ledger."""
     with_candidate(folder)
     judgement, findings, record = judged(folder)
     assert findings == []
@@ -84,8 +84,8 @@ def test_the_order_is_proven(folder):
         ("    threshold: 0.9", "    threshold: 0.9\n    severity: warn", "C1.severity is 'warn'"),
     ],
 )
-def test_a_criterion_changed_since_is_found(folder, old, new, said):
-    """Whatever was fixed may not be another afterwards."""
+def test_changed_criterion_is_reported(folder, old, new, said):
+    """The registration fixed it."""
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     file.write_text(file.read_text().replace(old, new))
@@ -94,8 +94,8 @@ def test_a_criterion_changed_since_is_found(folder, old, new, said):
     assert next(f for f in findings if f.startswith("ODR411")).startswith(f"ODR411 {said}")
 
 
-def test_a_constraint_added_or_taken_out_is_found(folder):
-    """The list of criteria was fixed too."""
+def test_added_or_removed_constraint_is_reported(folder):
+    """The list was fixed too."""
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     file.write_text(file.read_text().replace("id: C1", "id: C2").replace("- [ ] C1", "- [ ] C2"))
@@ -104,8 +104,8 @@ def test_a_constraint_added_or_taken_out_is_found(folder):
     ]  # fmt: skip
 
 
-def test_a_run_that_was_there_before_proves_nothing(folder):
-    """The baseline began when nothing was registered; a run of another folder  another ledger."""
+def test_earlier_run_proves_nothing(folder):
+    """Runs of another folder have another ledger."""
     run("evidence", "1", "--candidate", "base")
     assert judged(folder)[1] == ["ODR412 run base started without a ledger"]
     other = folder.parent / "elsewhere"
@@ -129,8 +129,8 @@ def test_a_run_that_was_there_before_proves_nothing(folder):
     assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late ")
 
 
-def test_a_baseline_is_not_dropped_in_silence(folder):
-    """Evidence is pinned as a whole: one side alone would leave a constraint that needs both."""
+def test_missing_baseline_is_reported(folder):
+    """A constraint needs both sides."""
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     before = file.read_bytes()
@@ -139,8 +139,8 @@ def test_a_baseline_is_not_dropped_in_silence(folder):
     assert file.read_bytes() == before
 
 
-def test_a_changed_ledger_is_found(folder):
-    """A registration edited afterwards no longer leads to the root that the run named."""
+def test_changed_ledger_is_reported(folder):
+    """The root differs from the one in the run."""
     with_candidate(folder)
     segment = next((folder.parent / "runs" / "_ledger" / "log" / "2-0").glob("*.jsonl"))
     segment.write_bytes(segment.read_bytes().replace(b'"threshold":0.9', b'"threshold":0.8'))
@@ -149,8 +149,8 @@ def test_a_changed_ledger_is_found(folder):
     assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one")
 
 
-def test_an_unknown_registration_is_found(folder):
-    """An ID that is in no ledger, and one that registers another record."""
+def test_unknown_registration_is_reported(folder):
+    """Also one of another record."""
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     good = file.read_text()
@@ -162,8 +162,8 @@ def test_an_unknown_registration_is_found(folder):
     assert judged(folder)[1][0] == f"ODR409 {other} registers ODR-0099"
 
 
-def test_a_packed_registration_needs_no_ledger(folder):
-    """Line, place and inclusion proof travel with the evidence; each of them changed proves nothing."""
+def test_packed_registration_needs_no_ledger(folder):
+    """Each part of it is checked."""
     with_candidate(folder)
     assert "registrations" in run("pack", "1").stdout
     shutil.rmtree(folder.parent / "runs")
@@ -188,8 +188,8 @@ def test_a_packed_registration_needs_no_ledger(folder):
     assert judged(folder)[1][0].startswith("ODR409")
 
 
-def test_what_cannot_be_registered(folder):
-    """Too late, nothing to fix, fixed already, not readable: one line each, and nothing is written to the ledger."""
+def test_impossible_registration_writes_nothing(folder):
+    """Each reason has its message."""
     before = read_entries(folder.parent / "runs")
     with pytest.raises(BadInputError, match="is registered as"):
         run("register", "1")
@@ -210,8 +210,8 @@ def test_what_cannot_be_registered(folder):
     assert read_entries(folder.parent / "runs") == before
 
 
-def test_a_check_is_attested(folder):
-    """`check --attest` puts verdict, values and pins into the ledger; a record that claims nothing is passed over."""
+def test_attested_check_is_in_the_ledger(folder):
+    """Records without claims are skipped."""
     with_candidate(folder)
     run("new", "Nothing to hold", "--owner", "a")
     told = run("check", "--attest").stderr

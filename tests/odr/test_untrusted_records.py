@@ -42,8 +42,8 @@ def record(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["attempt", "rank", "through_sequence"])
-def test_a_number_without_end_is_a_finding(record, tmp_path, name):
-    """No table holds it, and no file can have it in its name."""
+def test_huge_number_is_a_finding(record, tmp_path, name):
+    """No file name can contain it."""
     found = record(side=f"run: cand, {name}: {BIG}", constraint=f", min_n: {BIG}")
     assert "ODR109" in {f.code for f in found.findings}
     assert build_odr_tables([found])["odr_constraints"].num_rows == 1
@@ -51,8 +51,8 @@ def test_a_number_without_end_is_a_finding(record, tmp_path, name):
 
 
 @pytest.mark.timeout(20)
-def test_no_registration_leads_out_of_the_folder(record, tmp_path):
-    """Its ID is the name of a packed file: a path there would be opened, and a pipe waited for."""
+def test_registration_id_cannot_leave_the_folder(record, tmp_path):
+    """A path or a pipe is not opened."""
     os.mkfifo(tmp_path / "pipe.json")
     for path in (tmp_path / "pipe", "../../../pipe"):
         found = record(extra=f"registered: {path}")
@@ -62,16 +62,16 @@ def test_no_registration_leads_out_of_the_folder(record, tmp_path):
     assert parse_record_data({"registered": "0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f"}).registered
 
 
-def test_no_run_leads_out_of_the_packed_evidence(tmp_path):
-    """Not even to see whether a file is there."""
+def test_run_name_cannot_leave_the_packed_evidence(tmp_path):
+    """No file outside is tested."""
     (tmp_path / "x.1-0.jsonl.gz").write_bytes(b"not looked at")
     with pytest.raises(OckhamError, match="run ID"):
         unpack_log(tmp_path / "odr", EvidenceSide("candidate", "../x"), tmp_path / "out")
 
 
 @pytest.mark.timeout(30)
-def test_a_pipe_among_policies_is_no_policy(runs):
-    """It was read, to see whether its digest is its name."""
+def test_pipe_among_policies_is_ignored(runs):
+    """It would block."""
     folder = RunFolder(runs, "cand")
     (folder.path / "policies").mkdir(exist_ok=True)
     os.mkfifo(folder.path / "policies" / f"{'0' * 64}.json")
@@ -88,8 +88,8 @@ LINES = (
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_line_that_only_looks_like_an_event_is_none(runs, line):
-    """As the first line of a log: what is cited, given, named of a ledger."""
+def test_line_that_resembles_an_event_is_ignored(runs, line):
+    """It must fit its schema."""
     folder = RunFolder(runs, "cand")
     first = folder.segments(1, 0)[0]
     first.write_bytes(line + b"\n" + first.read_bytes())
@@ -101,8 +101,8 @@ def test_a_line_that_only_looks_like_an_event_is_none(runs, line):
 
 
 @pytest.mark.parametrize("numbers", ["x", {"oq": "x"}, {"oq": []}, None])
-def test_a_cited_decision_is_one_by_its_schema(runs, numbers):
-    """Its numbers are computed with: a decision whose numbers are none is not found."""
+def test_cited_decision_must_fit_its_schema(runs, numbers):
+    """Its numbers are used."""
     put(runs.parent / "odr", record_text(runs))
     folder = RunFolder(runs, "cand")
     for segment in folder.segments(1, 0):
@@ -120,8 +120,8 @@ def test_a_cited_decision_is_one_by_its_schema(runs, numbers):
     assert "ODR403" in {f.code for f in found.findings}
 
 
-def test_nothing_is_packed_through_a_link(runs, tmp_path):
-    """A stranger's folder of records may have one in the place of `evidence`."""
+def test_pack_does_not_follow_links(runs, tmp_path):
+    """An untrusted folder can contain one."""
     file = put(runs.parent / "odr", record_text(runs))
     (tmp_path / "elsewhere").mkdir()
     (file.parent / "evidence").symlink_to(tmp_path / "elsewhere")

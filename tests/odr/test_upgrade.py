@@ -30,8 +30,8 @@ OQ Delta: +0.4 → KEEP
 """
 
 
-def test_an_old_record_becomes_a_draft(folder):
-    """The claims become constraints with their numbers, nothing is ticked, and the unmeasured outcome is prose."""
+def test_legacy_record_becomes_a_draft(folder):
+    """Claims become constraints, and the outcome becomes prose."""
     bare = parse_legacy_record(OLD)
     file = new_record(folder, bare.title, lambda i: render_upgraded(bare, i, ["alice"], TODAY), bare.number)
     record = lint(folder)[0]
@@ -57,7 +57,7 @@ def test_an_old_record_becomes_a_draft(folder):
         ("# ODR-1:\n" + OLD[50:], "no title"),
     ],
 )
-def test_what_is_no_old_record_is_refused(text, said):
-    """A record that cannot be read is not guessed at."""
+def test_invalid_legacy_record_is_refused(text, said):
+    """Nothing is guessed."""
     with pytest.raises(BadInputError, match=said):
         parse_legacy_record(text)

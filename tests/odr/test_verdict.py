@@ -10,8 +10,8 @@ C1 = Constraint(0, "C1", "t", "", "<", 1.0)
     ("op", "value", "passes"),
     [("<", 1.0, False), ("<=", 1.0, True), (">", 1.0, False), (">=", 1.0, True), ("==", 1.0, True), ("==", 1.01, False), ("<", -1e308, True)],
 )  # fmt: skip
-def test_operators_mean_what_they_say(op, value, passes):
-    """At the threshold itself only <=, >= and == hold."""
+def test_operators_compare_as_written(op, value, passes):
+    """Only <=, >= and == hold at the threshold."""
     assert (evaluate_constraint(C1._replace(op=op), [{"value": value, "n": 1}]).state == "pass") is passes
 
 
@@ -21,8 +21,8 @@ def test_operators_mean_what_they_say(op, value, passes):
      ("1e-3", 0.0014, True), ("7", 7.4, True), ("7", 7.6, False), ("7", float("nan"), False), ("x", 1.0, False), ("1e999999999", 1.0, False),
      ("-0.02", -0.0161, True), ("+", 1.0, False), ("", 1.0, False)],
 )  # fmt: skip
-def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
-    """+0.4 stands for 0.35 to 0.45; more digits claim more."""
+def test_claims_are_compared_at_their_written_digits(written, value, agree):
+    """+0.4 means 0.35 to 0.45."""
     assert rounds_to(written, value) is agree
 
 
@@ -36,27 +36,27 @@ def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
         ([{"value": "1", "n": 1}], "ODR506"), ([{"value": float("nan"), "n": 1}], "ODR507"),
     ],
 )  # fmt: skip
-def test_what_is_no_number_and_a_count_decides_nothing(rows, code):
-    """Whatever a query gave: unknown, with the reason, and never a pass."""
+def test_non_numeric_result_is_unknown(rows, code):
+    """It is never a pass."""
     result = evaluate_constraint(C1, rows)
     assert (result.state, result.code) == ("unknown", code)
     assert result.reason
 
 
 @pytest.mark.parametrize("claim", [{"op": "~"}, {"threshold": float("nan")}, {"threshold": float("inf")}])
-def test_a_claim_that_cannot_be_read_is_not_judged(claim):
-    """Lint says what is wrong with it; until then the value alone is told."""
+def test_invalid_claim_is_not_evaluated(claim):
+    """Lint reports it."""
     result = evaluate_constraint(C1._replace(**claim), [{"value": 0.5, "n": 3}])
     assert (result.state, result.code, result.value, result.n) == ("unknown", "ODR502", 0.5, 3)
 
 
-def test_names_of_columns_are_read_in_any_case():
+def test_column_names_are_case_insensitive():
     """SQL folds them."""
     assert evaluate_constraint(C1, [{"VALUE": 0.5, "N": 3}]).state == "pass"
 
 
-def test_verdicts():
-    """One unknown: INCONCLUSIVE; one failure: REVERT; warnings decide nothing; nothing decided is no KEEP."""
+def test_verdict_follows_from_the_results():
+    """Unknown: INCONCLUSIVE; failure: REVERT; warnings have no effect."""
     yes, no = (
         evaluate_constraint(C1, [{"value": 0.5, "n": 1}]),
         evaluate_constraint(C1, [{"value": 2, "n": 1}]),
