@@ -108,15 +108,15 @@ def sync_of(op: Op, root: str) -> str:
     return "lines" if name.endswith(".jsonl") else kinds.get(name, "")
 
 
-def test_no_crash_image_breaks_a_promise(trace, tmp_path):
-    """What flush() said is there and signed, and verify calls no crash tampering: at a sample of the calls."""
+def test_power_loss_keeps_flushed_events(trace, tmp_path):
+    """A sample of the calls. No crash is called tampering."""
     tried, what = crashes(*trace, tmp_path / "image", most=5, every=3)
     assert what == ""
     assert tried > 150
 
 
-def test_the_trace_is_of_a_run_that_acknowledged(trace):
-    """Else every image would pass."""
+def test_trace_contains_acknowledged_events(trace):
+    """Otherwise every image would pass."""
     disk = Disk(trace[1])
     for op in trace[0]:
         disk.do(op)
@@ -124,15 +124,15 @@ def test_the_trace_is_of_a_run_that_acknowledged(trace):
 
 
 @pytest.mark.torture
-def test_no_crash_image_of_many(trace, tmp_path):
-    """At every call, forty images."""
+def test_power_loss_at_every_call_keeps_flushed_events(trace, tmp_path):
+    """Forty images per call."""
     tried, what = crashes(*trace, tmp_path / "image", most=40)
     assert what == ""
     assert tried > 5_000
 
 
-def test_every_sync_is_needed(trace, tmp_path):
-    """Without any one kind of sync some image breaks a promise: this test would notice that it was dropped."""
+def test_removing_any_kind_of_sync_loses_events(trace, tmp_path):
+    """The test would notice a missing sync."""
     ops, root = trace
     kinds = {sync_of(op, root) for op in ops} - {""}
     assert {"lines", "history of tree heads", "names in the log folder", "file checkpoint"} <= kinds

@@ -93,16 +93,16 @@ def judge(folder: Path, words: list[str], monkeypatch) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(("call", "when"), [("write", 25), ("fdatasync", 2), ("fsync", 9), ("rename", 8)])
-def test_a_fault_loses_nothing_and_is_no_tampering(tmp_path, monkeypatch, call, fault, when):
-    """A few of each: what was acknowledged is there, verify calls it what it is, a resume goes on."""
+def test_fault_loses_no_acknowledged_event(tmp_path, monkeypatch, call, fault, when):
+    """A few of each system call. A resume continues."""
     judge(tmp_path, injected(tmp_path, call, fault, when), monkeypatch)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
-def test_every_occurrence(tmp_path, monkeypatch, call, fault):
-    """The sweep: until the writer ends without having met the fault."""
+def test_fault_at_every_occurrence_loses_nothing(tmp_path, monkeypatch, call, fault):
+    """Until the writer ends without the fault."""
     step = 1 if call in ("fdatasync", "fsync", "rename", "ftruncate") else 7
     missed = 0
     for when in range(1, 400, step):

@@ -50,15 +50,15 @@ def schema():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_fits_the_schema_by_the_plain_package(name):
-    """The shipped YAML itself, before our own reader touches it."""
+def test_preset_fits_the_schema_by_an_independent_validator(name):
+    """The YAML is checked before our reader."""
     jsonschema.Draft202012Validator.check_schema(schema())
     document = YAML(typ="safe").load(resources.presets_dir() / f"{name}.yaml")
     jsonschema.Draft202012Validator(schema()).validate(document)
 
 
-def test_each_preset_promises_its_band_and_runs_in_chain_order():
-    """finite first, limiter behind all that turn knobs, anchor last; the bands of the documents."""
+def test_preset_has_its_bands_and_chain_order():
+    """finite first, limiter after all knob plugins, anchor last."""
     bands = {"tight": [0.2, 0.4], "balanced": [0.5, 0.7], "exploratory": [0.8, 0.95]}
     accept = {"tight": [0.01, 0.05], "balanced": [0.05, 0.15], "exploratory": [0.15, 0.3]}
     for name, band in bands.items():
@@ -69,8 +69,8 @@ def test_each_preset_promises_its_band_and_runs_in_chain_order():
         assert band[0] < settings_of(policy, "gate")["target"] < band[1]
 
 
-def test_observe_acts_on_nothing():
-    """Every plugin in shadow, no pull, no promise."""
+def test_observe_preset_acts_on_nothing():
+    """Every plugin is in shadow, without pull or bands."""
     policy = load_policy("observe")
     assert all(plugin.shadow for plugin in policy.build())
     assert policy.hyperparameters["lambda_ockham"] == 0
@@ -79,14 +79,14 @@ def test_observe_acts_on_nothing():
 
 
 @pytest.mark.parametrize(("alias", "name"), [("ockham_tight", "tight"), ("production_balanced", "balanced")])
-def test_users_names_are_the_same_policies(alias, name):
-    """Byte for byte, so with one revision."""
+def test_preset_aliases_have_the_same_revision(alias, name):
+    """The bytes are equal."""
     assert load_policy(alias).canonical == load_policy(name).canonical
     assert {alias, name} <= set(preset_names())
 
 
-def test_load_preset_gives_plugins_and_memory():
-    """The pair that the first documents promise."""
+def test_load_preset_returns_plugins_and_memory():
+    """This is the legacy interface."""
     plugins, memory = load_preset("production_balanced")
     assert isinstance(memory, OckhamMemory)
     assert memory not in plugins
@@ -97,8 +97,8 @@ def test_load_preset_gives_plugins_and_memory():
 # canonical bytes and revision
 
 
-def test_the_revision_is_the_digest_of_the_canonical_bytes():
-    """A verifier needs SHA-256 and nothing else."""
+def test_revision_is_the_digest_of_the_canonical_bytes():
+    """A verifier needs only SHA-256."""
     policy = load_policy("tight")
     assert policy.revision == "sha256:" + hashlib.sha256(policy.canonical).hexdigest()
     plain = json.dumps(
@@ -107,8 +107,8 @@ def test_the_revision_is_the_digest_of_the_canonical_bytes():
     assert plain.encode() == policy.canonical
 
 
-def test_spelling_does_not_change_the_revision_and_a_value_does(written):
-    """Order of keys, comments, 1e-2 for 0.01 and an int for a float are input only."""
+def test_revision_depends_on_values_only(written):
+    """Key order, comments and number forms have no effect."""
     one = load_policy(written("name: x\nextends: balanced\nplugins:\n  gate: {target: 0.5, eta: 0.1}\n"))
     two = load_policy(
         written("plugins: {gate: {eta: 1e-1, target: 5e-1}}   # other\nextends: balanced\nname: x\n")
@@ -118,8 +118,8 @@ def test_spelling_does_not_change_the_revision_and_a_value_does(written):
     assert one.revision != other.revision
 
 
-def test_every_default_is_spelled_out():
-    """A new default in the code can't change what an old revision meant."""
+def test_canonical_policy_contains_every_default():
+    """New defaults do not change an old revision."""
     from ockham.plugin import setting_names
 
     for entry, plugin in zip(
@@ -132,8 +132,8 @@ def test_every_default_is_spelled_out():
     target=st.floats(0.01, 1), threshold=st.floats(0.01, 1), ceiling=st.none() | st.floats(0.5, math.inf),
     halt=st.none() | st.floats(2, math.inf), label=st.text(max_size=20).filter(lambda text: text not in NONFINITE),
 )  # fmt: skip
-def test_a_policy_survives_its_own_bytes(target, threshold, ceiling, halt, label):
-    """Objects to bytes to objects: the same settings to the last bit, infinity included."""
+def test_policy_survives_its_canonical_bytes(target, threshold, ceiling, halt, label):
+    """Settings are equal to the last bit, infinity included."""
     from ockham.plugins.watchdog import KLWatchdogPlugin
 
     plugins = [OckhamGatePlugin(target=target), CompressorPlugin(threshold=threshold), LimiterPlugin(ceiling),
@@ -148,8 +148,8 @@ def test_a_policy_survives_its_own_bytes(target, threshold, ceiling, halt, label
     "data",
     [b"", b"{}", b"[]", b"null", b"\xff", b'{"plugins":[]}', b'{"plugins":[{"name":1}]}', b'{"plugins":1}'],
 )
-def test_bytes_that_are_no_policy_are_refused(data):
-    """With one clear line, whatever they are."""
+def test_invalid_policy_bytes_are_refused(data):
+    """With one clear line."""
     with pytest.raises(PolicyError, match=r"not a (canonical )?policy: "):
         policy_from_json(data)
 
@@ -158,8 +158,8 @@ def test_bytes_that_are_no_policy_are_refused(data):
     "part", ["name", "targets", "hyperparameters", "plugins", "use", "settings", "shadow"]
 )
 @pytest.mark.parametrize("other", [None, 3, [], [[]]])
-def test_a_policy_with_a_part_of_another_kind_is_refused(part, other):
-    """A stranger's record may hold anything; it is refused before anything is built from it."""
+def test_policy_with_a_wrong_type_is_refused(part, other):
+    """Nothing is built from it."""
     content = json.loads(load_policy("tight").canonical)
     (content if part in content else content["plugins"][0])[part] = other
     with pytest.raises(PolicyError, match=r"not a (canonical )?policy: "):
@@ -168,23 +168,23 @@ def test_a_policy_with_a_part_of_another_kind_is_refused(part, other):
         )
 
 
-def test_bytes_with_other_spacing_are_refused():
-    """Two spellings of one policy would have two revisions."""
+def test_policy_bytes_with_other_spacing_are_refused():
+    """One policy has one revision."""
     spaced = json.dumps(json.loads(load_policy("tight").canonical), sort_keys=True).encode()
     with pytest.raises(PolicyError, match="canonical"):
         policy_from_json(spaced)
 
 
-def test_third_party_code_is_imported_only_with_trust():
-    """Who replays a stranger's record says so first."""
+def test_third_party_code_is_imported_with_trust_only():
+    """A replay of untrusted runs does not import it."""
     policy = policy_from_plugins([Quiet()])
     assert isinstance(policy.build()[0], Quiet)
     with pytest.raises(PolicyError, match=r"third-party code .*Quiet.*not imported"):
         policy.build(trust=False)
 
 
-def test_a_plugin_is_found_by_its_entry_point(monkeypatch, written):
-    """Installed packages add theirs to the group ockham.plugins."""
+def test_plugin_is_found_by_its_entry_point(monkeypatch, written):
+    """The group is ockham.plugins."""
     point = metadata.EntryPoint("hushed", QUIET, "ockham.plugins")
     monkeypatch.setattr(metadata, "entry_points", lambda group: [point] if group == "ockham.plugins" else [])
     policy = load_policy(written("plugins: {hushed: {level: 3}}\n"))
@@ -197,8 +197,8 @@ def test_a_plugin_is_found_by_its_entry_point(monkeypatch, written):
 # extends and overrides
 
 
-def test_extends_lays_settings_one_by_one(written):
-    """What the file does not say is the base's; null takes a plugin or a promise out."""
+def test_extends_merges_settings_one_by_one(written):
+    """null removes a plugin or a band."""
     path = written(
         "extends: tight\ntargets: {accept_rate: null}\nplugins: {gate: {eta: 0.2}, watchdog: null}\n"
     )
@@ -209,21 +209,21 @@ def test_extends_lays_settings_one_by_one(written):
     assert policy.name == "mine"
 
 
-def test_extends_a_file_beside_it(written):
-    """Relative to the file, not to the working directory."""
+def test_extends_is_relative_to_the_file(written):
+    """The working folder has no effect."""
     written("extends: tight\nplugins: {gate: {target: 0.21}}\n", "base.yaml")
     assert settings_of(load_policy(written("extends: base.yaml\n")), "gate")["target"] == 0.21
 
 
-def test_a_circle_of_extends_is_named(written):
-    """Not a recursion error."""
+def test_cycle_of_extends_is_named(written):
+    """There is no recursion error."""
     written("extends: b.yaml\n", "a.yaml")
     with pytest.raises(PolicyError, match=r"extends itself through b\.yaml > a\.yaml > b\.yaml"):
         load_policy(written("extends: a.yaml\n", "b.yaml"))
 
 
-def test_another_class_under_a_known_name_starts_anew(written):
-    """The settings of the one that it replaces are not its own; repeating the name of its class changes nothing."""
+def test_another_class_replaces_all_settings(written):
+    """Repeating the class changes nothing."""
     own = load_policy(written(f"extends: balanced\nplugins:\n  gate: {{use: '{QUIET}', level: 2}}\n"))
     assert settings_of(own, "gate") == {"level": 2.0, "label": "a"}
     assert isinstance(own.build()[1], Quiet)
@@ -231,16 +231,16 @@ def test_another_class_under_a_known_name_starts_anew(written):
     assert settings_of(same, "gate")["target"] == 0.3
 
 
-def test_a_second_plugin_of_a_kind_has_its_own_name(written):
-    """`use` says what it is."""
+def test_second_plugin_of_a_class_has_its_own_name(written):
+    """`use` names the class."""
     path = written("extends: balanced\nplugins: {audit: {use: gate, mode: random, shadow: true}}\n")
     audit = next(plugin for plugin in load_policy(path).build() if plugin.name == "audit")
     assert isinstance(audit, OckhamGatePlugin)
     assert (audit.mode, audit.shadow) == ("random", True)
 
 
-def test_overrides_are_typed_by_yaml_and_by_the_parameter():
-    """The last word is the command line's."""
+def test_overrides_are_typed_by_yaml_and_parameter():
+    """They take precedence."""
     policy = load_policy("balanced", ["gate.target=3e-1", "limiter.learning_rate_ceiling=null", "gate.shadow=true",
                                       "hyperparameters.evaluations=12", "compressor.window=9"])  # fmt: skip
     assert settings_of(policy, "gate")["target"] == 0.3
@@ -261,7 +261,7 @@ def test_overrides_are_typed_by_yaml_and_by_the_parameter():
 
 
 def test_policy_of_objects_names_classes_by_path():
-    """Built-in ones by their short name, others by module and class; non-finite settings as strings."""
+    """Built-in ones by their short name."""
     policy = policy_from_plugins([OckhamGatePlugin(surprise_threshold=2.0), Quiet(level=math.inf)])
     uses = {entry["name"]: entry["use"] for entry in policy.content["plugins"]}
     assert uses == {"gate": "gate", "Quiet": QUIET}

@@ -23,8 +23,8 @@ def schema():
 # the schema and the code say the same
 
 
-def test_the_schema_has_every_setting_of_every_plugin_with_its_default():
-    """No setting that only one of the two knows."""
+def test_schema_has_every_setting_with_its_default():
+    """Code and schema agree."""
     from ockham.plugins import BUILT_IN, load_built_in
     from ockham.policy.plugin_registry import default_settings
 
@@ -38,8 +38,8 @@ def test_the_schema_has_every_setting_of_every_plugin_with_its_default():
             assert properties[key]["description"].endswith("."), (name, key)
 
 
-def test_the_schema_has_the_interval_of_every_setting():
-    """What `limits` refuses the contract refuses, and nothing else; checked at the ends and next to them."""
+def test_schema_has_the_interval_of_every_setting():
+    """Checked at the ends and next to them."""
     from ockham.plugin import in_interval
     from ockham.plugins import BUILT_IN, load_built_in
 
@@ -63,8 +63,8 @@ def test_the_schema_has_the_interval_of_every_setting():
                 assert accepted == in_interval(typed, interval), (name, key, interval, typed)
 
 
-def test_the_schema_is_a_second_opinion_on_every_load(written):
-    """What the reader itself lets through is refused by the contract, with the place."""
+def test_schema_is_checked_on_every_load(written):
+    """The error has the location."""
     path = written("extends: balanced\nhyperparameters:\n  lambda_ockham: .inf\n")
     with pytest.raises(PolicyError, match=r"mine\.yaml:3: hyperparameters\.lambda_ockham: "):
         load_policy(path)
@@ -97,7 +97,7 @@ def test_the_schema_is_a_second_opinion_on_every_load(written):
         ("hyperparameters.pull=hard", "one of decoupled, coupled, none"),
     ],
 )
-def test_an_override_that_cannot_be_is_one_clear_line(override, told):
+def test_invalid_override_is_one_clear_line(override, told):
     """Thing, place and what is accepted."""
     with pytest.raises(PolicyError) as caught:
         load_policy("balanced", [override])
@@ -151,8 +151,8 @@ def test_an_override_that_cannot_be_is_one_clear_line(override, told):
         ("extends: [a]\n", "no preset"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_a_file_is_named_with_file_line_and_nearest_name(written, text, told):
-    """One clear line; the file is in it unless it is a name that nobody knows."""
+def test_mistake_in_a_file_is_named_with_line_and_suggestion(written, text, told):
+    """One clear line."""
     with pytest.raises(PolicyError) as caught:
         load_policy(written(text))
     assert told in str(caught.value)
@@ -168,22 +168,22 @@ def test_a_mistake_in_a_file_is_named_with_file_line_and_nearest_name(written, t
         ("plugins: " + "{a: " * 400 + "1" + "}" * 400, "mine.yaml:1: a policy has at most"),
     ],
 )
-def test_a_file_that_would_blow_up_is_refused(written, text, told):
-    """A few lines of aliases can stand for millions of values."""
+def test_expanding_yaml_is_refused(written, text, told):
+    """Aliases could stand for millions of values."""
     with pytest.raises(PolicyError, match=told):
         load_policy(written(text))
 
 
 @pytest.mark.parametrize("name", ["balancd", "nothing.yaml", ".", "", "a\0b", "x" * 5_000])
-def test_a_policy_that_is_not_there_is_answered_with_those_that_are(name):
-    """Nearest name for a preset, the list for a file."""
+def test_missing_policy_is_an_error_with_suggestions(name):
+    """The nearest preset, or the list."""
     with pytest.raises(PolicyError, match="presets: adapt, balanced") as caught:
         load_policy(name)
     assert str(caught.value).count("exploratory") == 1
 
 
-def test_a_folder_is_no_policy_file(tmp_path):
-    """A path is never taken for the misspelt name of a preset."""
+def test_folder_is_not_a_policy_file(tmp_path):
+    """A path is never taken for a preset name."""
     with pytest.raises(PolicyError, match="no policy file"):
         load_policy(tmp_path)
 
@@ -191,16 +191,16 @@ def test_a_folder_is_no_policy_file(tmp_path):
 @pytest.mark.parametrize(
     "data", [b"\xff\xfe\x00", b"name: \x00\n", b"\x80", b"name: a\r\nplugins:\r\n\t- x\n"]
 )
-def test_a_file_that_is_no_text_is_refused(tmp_path, data):
-    """No traceback of a parser."""
+def test_binary_file_is_refused(tmp_path, data):
+    """There is no traceback of the parser."""
     (tmp_path / "p.yaml").write_bytes(data)
     with pytest.raises(PolicyError, match=r"p\.yaml"):
         load_policy(tmp_path / "p.yaml")
 
 
 @given(st.text(st.sampled_from("plugins:gate{}[]targe \n-\"'&*!|>#%@`0.15,~?nul\t"), max_size=60))
-def test_no_text_makes_anything_but_a_policy_or_a_policy_error(text):
-    """Whatever a person types."""
+def test_any_text_gives_a_policy_or_a_policy_error(text):
+    """Any input of a user."""
     import tempfile
     from pathlib import Path
 

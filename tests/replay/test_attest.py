@@ -28,8 +28,8 @@ def said(folder):
     return event["id"], event["data"]
 
 
-def test_what_was_found_is_said_of_the_log_as_it_is(folder):
-    """Size and root of each log, as verify computes them; the digests of the code that decided again."""
+def test_attestation_contains_size_and_root_of_each_log(folder):
+    """Also the digests of the code that decided again."""
     report = replay_run(folder)
     event_id = attest(folder, report)
     found, data = said(folder)
@@ -48,8 +48,8 @@ def test_what_was_found_is_said_of_the_log_as_it_is(folder):
     assert (RunFolder(folder.runs, LEDGER).log_dir(1, 0) / "checkpoint").exists()
 
 
-def test_a_difference_is_attested_too(folder):
-    """An attestation says what was found, not that it was good."""
+def test_attestation_of_a_difference_is_written(folder):
+    """It records the result, good or not."""
     tamper(folder, "decision.made", lambda data: data.update(observed=99.0), nth=5)
     report = replay_run(folder)
     attest(folder, report)
@@ -57,8 +57,8 @@ def test_a_difference_is_attested_too(folder):
     assert data["identical"] == data["decisions"] - 1
 
 
-def test_each_attempt_and_no_code_that_did_not_decide(folder):
-    """A plugin that was not replayed, as nobody trusted it, has no digest here."""
+def test_attestation_lists_each_attempt_and_replayed_code_only(folder):
+    """A plugin that was not trusted has no digest."""
     start = find_resume_point(folder.runs, "a")
     with Run(runs=folder.runs, run_id="a", resumed=start, data=start.data) as again:
         again.end_batch(again.start_batch(0, 3.0))

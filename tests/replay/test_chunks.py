@@ -26,8 +26,8 @@ def folder(tmp_path, monkeypatch):
     return made_run(tmp_path, batches=40).folder
 
 
-def test_stretches_go_from_frame_to_frame(folder):
-    """Both included, over the ends of segments; together they are all lines from the first frame on."""
+def test_chunks_reach_from_key_frame_to_key_frame(folder):
+    """Both are included, and together they cover all lines after the first."""
     found = split_log(folder, 1, 0)
     whole = lines(folder)
     assert found.events == len(whole)
@@ -42,8 +42,8 @@ def test_stretches_go_from_frame_to_frame(folder):
     assert replay_run(folder).identical
 
 
-def test_a_line_in_the_middle_of_being_written_is_none(folder):
-    """A torn key frame is not looked at."""
+def test_torn_key_frame_is_ignored(folder):
+    """It is being written."""
     before = split_log(folder, 1, 0)
     frame = next(line for line in lines(folder) if b"plugin_state.recorded" in line)
     with folder.segments(1, 0)[-1].open("ab") as file:
@@ -53,20 +53,20 @@ def test_a_line_in_the_middle_of_being_written_is_none(folder):
     assert (after.events, after.size, len(after.frames)) == (before.events, before.size, len(before.frames))
 
 
-def test_a_log_without_a_line_has_nothing(tmp_path):
-    """And is no error: the process died before its first one."""
+def test_log_without_a_line_has_no_chunks(tmp_path):
+    """The process died before its first line."""
     folder = run_folder(tmp_path)
     assert (split_log(folder, 1, 0).events, split_log(folder, 1, 0).stretches) == (0, [])
 
 
-def test_a_log_that_names_no_policy(tmp_path):
-    """Nothing to replay with."""
+def test_log_without_a_policy_is_an_error(tmp_path):
+    """A replay needs it."""
     with pytest.raises(UnverifiableError, match="log 1-0 of run a names no policy"):
         split_log(log_folder(tmp_path), 1, 0)
 
 
-def test_a_segment_that_cannot_be_read(folder, monkeypatch):
-    """It went between the look at the folder and the reading: named, with the reason."""
+def test_unreadable_segment_is_an_error(folder, monkeypatch):
+    """The error names it with the reason."""
     gone = folder.segments(1, 0)[0].with_name("gone.jsonl")
     monkeypatch.setattr(RunFolder, "segments", lambda *_: [gone])
     with pytest.raises(UnverifiableError, match=r"cannot read .*/gone\.jsonl: No such file"):
@@ -83,8 +83,8 @@ def test_a_segment_that_cannot_be_read(folder, monkeypatch):
          "the key frame at sequence 9 of run a cannot be read: .*No such file"),
     ],
 )  # fmt: skip
-def test_a_key_frame_that_cannot_be_read(tmp_path, words, said):
-    """No JSON, no data, no state, no blob."""
+def test_unreadable_key_frame_is_an_error(tmp_path, words, said):
+    """Invalid JSON, missing data, state or blob."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     with run.folder.segments(1, 0)[-1].open("ab") as file:

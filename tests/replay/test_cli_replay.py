@@ -38,15 +38,15 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_identical_is_0(runs):
-    """A run that replays says so, by unique beginning too."""
+def test_identical_replay_exits_0(runs):
+    """A unique prefix of the run ID is enough."""
     done = ockham("replay", "goo", runs=runs)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("good: IDENTICAL\n")
 
 
-def test_a_difference_is_1_and_named(runs):
-    """Plugin, iteration and field are told, as JSON and in words."""
+def test_different_replay_exits_1_and_names_the_difference(runs):
+    """Plugin, iteration and field, as JSON and text."""
     done = ockham("replay", "bad", "-f", "json", runs=runs)
     assert done.returncode == 1
     report = json.loads(done.stdout)
@@ -65,8 +65,8 @@ def test_a_difference_is_1_and_named(runs):
     )
 
 
-def test_bad_input_is_2_and_no_verdict_is_3(runs, tmp_path):
-    """No such run is the person's mistake; a policy that is gone leaves nothing to judge with."""
+def test_replay_of_bad_input_exits_2_and_unverifiable_3(runs, tmp_path):
+    """A missing run is 2, a missing policy 3."""
     done = ockham("replay", "nope", runs=runs)
     assert done.returncode == 2
     assert done.stderr.startswith("ockham: no run 'nope'")
@@ -76,8 +76,8 @@ def test_bad_input_is_2_and_no_verdict_is_3(runs, tmp_path):
     assert (done.returncode, done.stdout) == (3, "")
 
 
-def test_an_attestation_is_signed_and_leaves_the_run_alone(runs):
-    """It lies in the ledger, fits its schema, names size and root of what was replayed; --iter can't be attested."""
+def test_attestation_is_signed_and_leaves_the_run_unchanged(runs):
+    """A replay with --iter cannot be attested."""
     before = {path: path.read_bytes() for path in (runs / "good").rglob("*") if path.is_file()}
     for attempt in (1, 2):
         done = ockham("replay", "good", "--attest", runs=runs)
@@ -96,8 +96,8 @@ def test_an_attestation_is_signed_and_leaves_the_run_alone(runs):
     assert ockham("replay", "good", "--attest", "--iter", "3", runs=runs).returncode == 2
 
 
-def test_whatif_tells_a_row_for_each_policy(runs, tmp_path):
-    """Nine targets are nine rows; --batches gives a row for each batch."""
+def test_whatif_prints_a_row_per_policy(runs, tmp_path):
+    """With --batches it prints a row per batch."""
     done = ockham("whatif", "good", "--set", "gate.target=0.1..0.9", "-f", "json", runs=runs)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
@@ -114,8 +114,8 @@ def test_whatif_tells_a_row_for_each_policy(runs, tmp_path):
     assert {row["exact"] for row in each} == {"true", "false"}
 
 
-def test_the_answer_fits_a_terminal(runs, capsys, monkeypatch):
-    """Of nineteen columns those stay that say where the certainty ends and what another policy comes to."""
+def test_whatif_output_fits_a_terminal(runs, capsys, monkeypatch):
+    """Columns that state exactness and result remain."""
     asked = whatif(load_trajectory(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
     for width in (80, 100, 120):
         monkeypatch.setenv("COLUMNS", str(width))
@@ -126,8 +126,8 @@ def test_the_answer_fits_a_terminal(runs, capsys, monkeypatch):
         assert "consolidated" in told
 
 
-def test_whatif_without_a_question_is_2(runs):
-    """One line says what can be asked."""
+def test_whatif_without_a_policy_exits_2(runs):
+    """One line lists the options."""
     done = ockham("whatif", "good", runs=runs)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -80,7 +80,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("policy", ["tight", "balanced", "exploratory", "observe", "adapt"])
 def test_every_preset_replays_to_the_last_bit(tmp_path, policy):
-    """Each preset, those in shadow too, decides again what it decided; that of `adapt` with what it would measure."""
+    """Presets in shadow and `adapt` are included."""
     measured = ("gate.familiar_mean=2.5", "gate.familiar_sd=0.2") if policy == "adapt" else ()
     made_run(tmp_path, "a", 120, policy=policy, overrides=measured)
     report = replay_run(RunFolder(tmp_path, "a"))
@@ -88,8 +88,8 @@ def test_every_preset_replays_to_the_last_bit(tmp_path, policy):
     assert report.total("identical") == report.total("decisions") > 120
 
 
-def test_a_nan_and_noise_replay(tmp_path):
-    """A loss that is not finite, and draws of Saturation and the random gate, come out again."""
+def test_nan_and_random_draws_replay(tmp_path):
+    """Saturation and the random gate draw numbers."""
     overrides = ("gate.mode=random",)
     (tmp_path / "noisy.yaml").write_text(
         "extends: balanced\nplugins: {limiter: null, saturation: {drive: 0.1}}\n"
@@ -98,8 +98,8 @@ def test_a_nan_and_noise_replay(tmp_path):
     assert replay_run(RunFolder(tmp_path, "a")).identical
 
 
-def test_a_resumed_run_replays_with_both_attempts(tmp_path):
-    """The second attempt starts from the state that the first one left at the checkpoint."""
+def test_resumed_run_replays_with_both_attempts(tmp_path):
+    """The second one starts from the state at the checkpoint."""
     with Run("balanced", runs=tmp_path, run_id="a", settings={}) as run:
         ctx = run.end_batch(run.start_batch(0, 4.0))
         for i in range(1, 30):
@@ -134,8 +134,8 @@ def test_a_resumed_run_replays_with_both_attempts(tmp_path):
     assert ("gate", "state") in {(one.plugin, one.field) for _, one in replay_run(folder).differences}
 
 
-def test_stretches_replay_apart_and_in_processes(tmp_path, monkeypatch):
-    """Cut at key frames and shared by two processes, the proof is the same as in one."""
+def test_chunks_replay_in_several_processes(tmp_path, monkeypatch):
+    """The result equals that of one process."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
     made_run(tmp_path, "a", 100)
     folder = RunFolder(tmp_path, "a")
@@ -161,8 +161,8 @@ def test_stretches_replay_apart_and_in_processes(tmp_path, monkeypatch):
         ("shadow", True),
     ],
 )
-def test_a_changed_field_of_a_decision_is_named(folder, name, value):
-    """Plugin, iteration and field of one changed value are told, and nothing else is."""
+def test_changed_decision_field_is_named(folder, name, value):
+    """Only plugin, iteration and field of the change."""
     event = tamper(folder, "decision.made", lambda data: data.update({name: value}), nth=40)
     report = replay_run(folder)
     assert not report.identical
@@ -171,7 +171,7 @@ def test_a_changed_field_of_a_decision_is_named(folder, name, value):
     assert report.total("identical") == report.total("decisions") - 1
 
 
-def test_the_smallest_change_of_a_double_is_found(folder):
+def test_smallest_change_of_a_double_is_found(folder):
     """One unit in the last place is a difference."""
     event = tamper(
         folder, "decision.made", lambda d: d.update(observed=math.nextafter(d["observed"], 9)), nth=30
@@ -179,28 +179,28 @@ def test_the_smallest_change_of_a_double_is_found(folder):
     assert first(replay_run(folder)) == (event["plugin"], event["iter_num"], "observed")
 
 
-def test_a_changed_number_and_a_changed_turn_are_named(folder):
-    """Places inside of a decision are told by their path."""
+def test_changed_number_and_knob_change_are_named(folder):
+    """Nested fields are named by their path."""
     event = tamper(folder, "decision.made", lambda data: data["numbers"].update(q=0.5), nth=30, plugin="gate")
     assert first(replay_run(folder)) == ("gate", event["iter_num"], "numbers.q")
     tamper(folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20)
     assert first(replay_run(folder))[2] == "changes.0.after"
 
 
-def test_a_changed_loss_is_found_where_it_was_judged(folder):
-    """A context that was rewritten no longer gives the decision that stands beside it."""
+def test_changed_loss_is_found_at_its_decision(folder):
+    """The decision does not follow from the context."""
     event = tamper(folder, "context.recorded", lambda data: data["given"].update(task_loss=3.0), nth=30)
     assert first(replay_run(folder))[:2] == ("gate", event["iter_num"])
 
 
-def test_a_changed_knob_is_named(folder):
-    """How the chain left a knob is derived again too."""
+def test_changed_knob_is_named(folder):
+    """The knobs after the chain are recomputed too."""
     event = tamper(folder, "context.recorded", lambda data: data["left"].update(grad_clip=5.0), nth=30)
     assert first(replay_run(folder)) == ("chain", event["iter_num"], "left.grad_clip")
 
 
-def test_a_dropped_and_an_added_decision_are_found(folder):
-    """Neither can a decision go missing, nor one be put in."""
+def test_dropped_and_added_decisions_are_found(folder):
+    """Each is a difference."""
     path = lines_of(folder)[0]
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
@@ -211,8 +211,8 @@ def test_a_dropped_and_an_added_decision_are_found(folder):
     assert first(replay_run(folder))[2] == "decisions"
 
 
-def test_a_dropped_context_is_found(folder):
-    """Decisions whose context is gone can't be derived, and that is told."""
+def test_dropped_context_is_found(folder):
+    """Its decisions cannot be recomputed."""
     path = lines_of(folder)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"context.recorded" in line][25]
@@ -220,8 +220,8 @@ def test_a_dropped_context_is_found(folder):
     assert "context" in {one.field for _, one in replay_run(folder).differences}
 
 
-def test_a_changed_state_is_named(tmp_path, monkeypatch):
-    """State at a key frame is derived again: which plugin, which part of it."""
+def test_changed_key_frame_state_is_named(tmp_path, monkeypatch):
+    """Plugin and part of the state."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
     made_run(tmp_path, "a", 60)
     folder = RunFolder(tmp_path, "a")
@@ -231,16 +231,16 @@ def test_a_changed_state_is_named(tmp_path, monkeypatch):
     assert {("gate", "state.mean"), ("chain", "state_sha256")} <= named
 
 
-def test_a_start_that_is_not_fresh_is_found(folder):
-    """The state before the first batch is that of fresh plugins."""
+def test_start_that_is_not_fresh_is_found(folder):
+    """The first state is that of new plugins."""
     tamper(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(q=-3.0))
     assert ("gate", 0, "state.q") in {
         (o.plugin, o.iter_num, o.field) for _, o in replay_run(folder).differences
     }
 
 
-def test_an_exchanged_policy_is_found(folder):
-    """Bytes that are not those of the revision are no proof, whatever they decide."""
+def test_exchanged_policy_is_found(folder):
+    """Its bytes do not match the revision."""
     path = next((folder.path / "policies").iterdir())
     path.write_bytes(path.read_bytes().replace(b'"target":0.6', b'"target":0.3'))
     report = replay_run(folder)
@@ -248,8 +248,8 @@ def test_an_exchanged_policy_is_found(folder):
     assert "gate" in {one.plugin for _, one in report.differences}
 
 
-def test_hidden_state_is_caught_at_the_key_frame(tmp_path, monkeypatch):
-    """A plugin that keeps something outside of its state is caught at the first batch behind a frame."""
+def test_hidden_state_is_found_at_the_key_frame(tmp_path, monkeypatch):
+    """The first batch after a key frame differs."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
     Counting.hidden = 0
     with Run(plugins=[Counting()], runs=tmp_path, run_id="a") as run:
@@ -277,8 +277,8 @@ class Forgetful(OccamPlugin):
 @pytest.mark.parametrize(
     ("plugin", "batches", "caught_at"), [(Forgetful, 25, 10), (Counting, 25, 0), (Counting, 5, 0)]
 )
-def test_hidden_state_is_caught_by_a_whole_replay(tmp_path, monkeypatch, plugin, batches, caught_at):
-    """In the instance: at the first batch behind a frame. In the class: everywhere, in a run of one stretch too."""
+def test_hidden_state_is_found_by_a_complete_replay(tmp_path, monkeypatch, plugin, batches, caught_at):
+    """State in the class is found in a single chunk too."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
     Counting.hidden = 0
     with Run(plugins=[plugin()], runs=tmp_path, run_id="a") as run:
@@ -292,8 +292,8 @@ def test_hidden_state_is_caught_by_a_whole_replay(tmp_path, monkeypatch, plugin,
     assert float(one.replayed) != caught_at + 1
 
 
-def test_third_party_code_is_not_imported_unless_trusted(tmp_path, monkeypatch):
-    """Without trust its decisions are taken as recorded and ours are proven; with trust all are."""
+def test_third_party_code_is_imported_with_trust_only(tmp_path, monkeypatch):
+    """Otherwise its decisions are played back."""
     mark = tmp_path / "mark"
     (tmp_path / "third_loud.py").write_text(THIRD.format(mark=str(mark)))
     (tmp_path / "loud.yaml").write_text(
@@ -321,8 +321,8 @@ def test_third_party_code_is_not_imported_unless_trusted(tmp_path, monkeypatch):
         replay_run(folder, trust=True)
 
 
-def test_a_batch_that_never_ended_is_counted_not_judged(folder):
-    """What a kill leaves at the end of a log is no difference."""
+def test_unfinished_batch_is_counted_and_not_compared(folder):
+    """A kill leaves one."""
     path = lines_of(folder)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"decision.made" in line][-1]
@@ -332,8 +332,8 @@ def test_a_batch_that_never_ended_is_counted_not_judged(folder):
     assert report.total("unfinished") >= 1
 
 
-def test_what_cannot_be_judged_says_so(folder):
-    """A missing run, policy, log or key frame is no verdict."""
+def test_replay_without_its_inputs_is_unverifiable(folder):
+    """Missing run, policy, log or key frame."""
     with pytest.raises(RunError):
         replay_run(RunFolder(folder.runs, "b"))
     path = lines_of(folder)[0]
@@ -371,8 +371,8 @@ def test_what_cannot_be_judged_says_so(folder):
         ("policy.loaded", lambda data: data.pop("policy_revision")),
     ],
 )
-def test_a_line_of_another_shape_is_a_finding_or_no_verdict(folder, kind, change):
-    """Whatever stands in a line: a difference, or one clear error; what only names code digests changes nothing."""
+def test_malformed_line_is_a_difference_or_an_error(folder, kind, change):
+    """Code digests have no effect."""
     tamper(folder, kind, change)
     with contextlib.suppress(UnverifiableError):
         assert not replay_run(folder).identical or kind == "policy.loaded"
@@ -380,8 +380,8 @@ def test_a_line_of_another_shape_is_a_finding_or_no_verdict(folder, kind, change
         replay_run(folder, iteration=5)
 
 
-def test_a_policy_loaded_that_holds_a_text(folder):
-    """Its letters are no pairs of key and value."""
+def test_policy_loaded_with_text_is_an_error(folder):
+    """It must be a mapping."""
     path = lines_of(folder)[0]
     data = path.read_bytes()
     path.write_bytes(b'{"type":"ockham.policy.loaded.v1","data":"NaN"}\n' + data)
@@ -389,16 +389,16 @@ def test_a_policy_loaded_that_holds_a_text(folder):
         replay_run(folder)
 
 
-def test_minus_zero_is_not_zero(folder):
-    """Equal to `==`, another bit in the log: told as a difference."""
+def test_minus_zero_differs_from_zero(folder):
+    """The bits differ."""
     tamper(folder, "context.recorded", lambda data: data["left"].update(grad_noise_std=-0.0), nth=30)
     report = replay_run(folder)
     assert report.total("found") == 1
     assert (report.differences[0][1].recorded, report.differences[0][1].replayed) == ("-0.0", "0.0")
 
 
-def test_a_decision_written_by_another_writer_is_compared_by_value(folder):
-    """Keys in another order, and a field of somebody else's in `ext`, decide nothing."""
+def test_decision_of_another_writer_is_compared_by_value(folder):
+    """Key order and `ext` have no effect."""
     path = lines_of(folder)[0]
     lines = path.read_bytes().splitlines()
     at = next(i for i, line in enumerate(lines) if b"decision.made" in line)
@@ -416,8 +416,8 @@ def test_a_decision_written_by_another_writer_is_compared_by_value(folder):
 
 
 @pytest.mark.parametrize("what", ["policies/*.json", "log/1-0/*.jsonl"])
-def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder, what):
-    """No verdict, and no waiting for a writer that never comes."""
+def test_pipe_in_place_of_a_file_does_not_block(folder, what):
+    """The run is unverifiable."""
     (path,) = folder.path.glob(what)
     path.unlink()
     os.mkfifo(path)

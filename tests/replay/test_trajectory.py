@@ -46,23 +46,23 @@ def resumed(folder, keep, last):
     return run.folder
 
 
-def test_what_a_resume_left_behind_does_not_count(tmp_path):
-    """Each iteration once: the first attempt up to where the second one went back to."""
+def test_superseded_batches_are_left_out(tmp_path):
+    """Each iteration occurs once."""
     legs = load_trajectory(resumed(tmp_path, 8, 11))
     assert [[step.iter_num for step in leg.steps if step.hook == "batch"] for leg in legs] == [
         list(range(8)), list(range(8, 14))
     ]  # fmt: skip
 
 
-def test_an_attempt_that_never_wrote_a_line_is_none(folder):
-    """Killed at its start."""
+def test_attempt_without_a_line_is_skipped(folder):
+    """It was killed at its start."""
     folder.log_dir(2, 0).mkdir()
     (folder.log_dir(2, 0) / f"{0:012d}.jsonl").write_bytes(b'{"torn')
     assert len(load_trajectory(folder)) == 1
 
 
-def test_the_cost_of_a_backward_in_forwards(folder, tmp_path):
-    """Median over median, with the optimizer; none where nothing was measured."""
+def test_backward_over_forward_is_a_ratio_of_medians(folder, tmp_path):
+    """The optimizer is included. None without measurements."""
     legs = load_trajectory(folder)
     assert legs[0].settings["grad_clip"] == 2.0
     assert backward_over_forward(legs) == pytest.approx(2.0)
@@ -71,8 +71,8 @@ def test_the_cost_of_a_backward_in_forwards(folder, tmp_path):
     assert backward_over_forward(load_trajectory(run.folder)) is None
 
 
-def test_a_run_that_cannot_be_asked(folder, tmp_path):
-    """Not there; nothing recorded; of another rank."""
+def test_unreadable_run_is_an_error(folder, tmp_path):
+    """Missing, empty, or of another rank."""
     with pytest.raises(RunError, match="no run 'z'"):
         load_trajectory(RunFolder(tmp_path, "z"))
     with pytest.raises(UnverifiableError, match="no recorded contexts to ask about"):
@@ -90,15 +90,15 @@ def test_a_run_that_cannot_be_asked(folder, tmp_path):
         (lambda data: data.update(seconds=None), "a line that cannot be replayed: .*seconds is not an object"),
     ],
 )
-def test_a_context_of_another_shape(folder, change, said):
-    """Named by its sequence: nobody is asked about half of a run."""
+def test_malformed_context_is_an_error(folder, change, said):
+    """The error names its sequence number."""
     tamper(folder, "context.recorded", change, nth=5)
     with pytest.raises(UnverifiableError, match=said):
         load_trajectory(folder)
 
 
-def test_custom_gauges_are_no_fields(tmp_path):
-    """A plugin's own metrics are passed over."""
+def test_custom_gauges_are_not_context_fields(tmp_path):
+    """They are skipped."""
     with Run("balanced", runs=tmp_path, run_id="a") as run:
         for i in range(3):
             ctx = run.start_batch(i, 3.0)
@@ -115,16 +115,16 @@ def test_custom_gauges_are_no_fields(tmp_path):
         b'{"data":{"policy_revision":"x","settings":"x"}}', b'{"data":{"policy_revision":"x","iter_num":"x"}}',
     ],
 )  # fmt: skip
-def test_a_log_that_does_not_open_as_ours(folder, opening):
-    """With the log named."""
+def test_log_with_another_first_event_is_an_error(folder, opening):
+    """The error names the log."""
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(opening + b"\n" + segment.read_bytes())
     with pytest.raises(UnverifiableError, match="log 1-0 of run 'a' does not open as ours"):
         load_trajectory(folder)
 
 
-def test_files_that_cannot_be_read(folder, monkeypatch):
-    """The policy is gone, or a segment went between the look at the folder and the reading."""
+def test_missing_files_are_an_error(folder, monkeypatch):
+    """A policy or a segment."""
     policy = next((folder.path / "policies").iterdir())
     policy.rename(folder.path / "aside")
     with pytest.raises(UnverifiableError, match=r"cannot read the policy sha256:.*: No such file"):
@@ -139,8 +139,8 @@ def test_files_that_cannot_be_read(folder, monkeypatch):
 @pytest.mark.parametrize(
     "given", [{"grad_clip": [[]]}, {"grad_clip": "x"}, {"evaluations": {}}, {"pull": []}]
 )
-def test_a_policy_whose_number_is_none(tmp_path, given):
-    """Its bytes are canonical and have the digest that the log names: a stranger wrote both."""
+def test_policy_with_a_non_finite_number_is_an_error(tmp_path, given):
+    """Its bytes have the named digest."""
     made_run(tmp_path, batches=5)
     folder = RunFolder(tmp_path, "a")
     path = next((folder.path / "policies").iterdir())

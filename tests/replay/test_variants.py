@@ -18,8 +18,8 @@ def entry(policy, name):
     return next(one for one in policy.content["plugins"] if one["name"] == name)
 
 
-def test_a_setting_on_the_recorded_policy_is_the_policy_that_a_run_would_have_had(recorded):
-    """Plugin, shadow and hyperparameter: the very same revision, and the recorded one stays as it is."""
+def test_override_of_the_recorded_policy_equals_the_policy_of_a_run(recorded):
+    """The revisions are equal."""
     for setting in (
         "gate.target=0.3",
         "gate.shadow=true",
@@ -52,8 +52,8 @@ def test_a_setting_on_the_recorded_policy_is_the_policy_that_a_run_would_have_ha
         ("gate.target", "write a policy setting as plugin.setting=value"),
     ],
 )
-def test_a_setting_that_no_policy_takes_is_refused(recorded, setting, said):
-    """As a policy file would be, and with the setting named."""
+def test_invalid_override_is_refused(recorded, setting, said):
+    """The error names the setting."""
     with pytest.raises(PolicyError, match=said) as raised:
         override_policy(recorded, [setting])
     assert str(raised.value).startswith("--set ")
@@ -70,19 +70,19 @@ def test_a_setting_that_no_policy_takes_is_refused(recorded, setting, said):
         ("gate.note=a,b", ["gate.note=a,b"]),
     ],
 )
-def test_a_range_is_its_values(setting, values):
-    """Both ends included, in order, in the fewest digits; anything else is left to the policy."""
+def test_range_expands_to_its_values(setting, values):
+    """Both ends are included, in the fewest digits."""
     assert expand_range(setting) == values
 
 
 @pytest.mark.parametrize("count", ["0", "1", "201", "x", "-3"])
-def test_a_range_has_two_values_or_more(count):
-    """And not more than anybody reads."""
+def test_range_has_at_least_two_values(count):
+    """And at most a readable number."""
     with pytest.raises(BadInputError, match=r"--set .gate\.target=0\.\.1:"):
         expand_range(f"gate.target=0..1:{count}")
 
 
-def test_so_many_and_no_more(recorded):
+def test_number_of_policies_is_limited(recorded):
     """Policies times combinations."""
     assert len(expand_variants(recorded, [], ["gate.target=0.1..0.9:200"])) == 200
     for policies, settings in ((["tight", "balanced"], ["gate.target=0.1..0.9:101"]), ([], ["gate.target=0..1:100", "gate.eta=0..1:3"])):  # fmt: skip
@@ -92,7 +92,7 @@ def test_so_many_and_no_more(recorded):
 
 
 def test_combinations_are_one_policy_each(recorded):
-    """Every policy under every combination, with a label that says which; nine values where no number is given."""
+    """Each has a label."""
     assert expand_range("gate.target=0.1..0.9") == [f"gate.target=0.{i}" for i in range(1, 10)]
     asked = expand_variants(recorded, ["tight", "balanced"], ["gate.target=0.1..0.5:2", "gate.eta=0.2"])
     assert [label for label, _ in asked] == [
@@ -113,7 +113,7 @@ def test_combinations_are_one_policy_each(recorded):
         ([], ["gate.target=0.2,0.3,0.5"], BadInputError, r"a range: gate\.target=0\.2\.\.0\.5:3$"),
     ],
 )
-def test_bad_questions_are_refused(recorded, policies, settings, error, said):
-    """With what would be accepted: for a list of values, the range to type."""
+def test_invalid_variants_are_refused_with_advice(recorded, policies, settings, error, said):
+    """A list of values gets the range to type."""
     with pytest.raises(error, match=said):
         expand_variants(recorded, policies, settings)

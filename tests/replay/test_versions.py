@@ -8,8 +8,8 @@ from ockham.context import OccamContext
 from ockham.plugins.compressor import CompressorPlugin
 
 
-def test_the_mean_drift_is_rounded_once():
-    """sum() is compensated from Python 3.12 on and is not before: ten drifts of .1 must be .1 everywhere."""
+def test_mean_drift_is_rounded_once():
+    """sum() is compensated only from Python 3.12 on."""
     plugin = CompressorPlugin(threshold=0.05)
     plugin.drifts.extend([0.1] * 10)
     ctx = OccamContext(1, 3.0, anchor_available=True)

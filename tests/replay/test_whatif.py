@@ -30,8 +30,8 @@ def legs_of(runs, run_id):
 
 
 @pytest.mark.parametrize("policy", ["tight", "balanced", "exploratory", "observe"])
-def test_the_recorded_policy_comes_out_as_recorded(runs, policy):
-    """Asked about itself, a policy gives all that was recorded and never parts from it."""
+def test_whatif_of_the_recorded_policy_equals_the_record(runs, policy):
+    """It never diverges."""
     legs = legs_of(runs, policy)
     answer = whatif(legs, legs[-1].policy, "itself")
     assert answer.diverged_iter is None
@@ -41,8 +41,8 @@ def test_the_recorded_policy_comes_out_as_recorded(runs, policy):
     assert answer.update_rate() == answer.update_rate(recorded=True)
 
 
-def test_another_policy_is_exact_up_to_its_first_other_verdict(runs):
-    """The made losses do not react to weights: so what tight would do is what tight did, exact or not."""
+def test_whatif_is_exact_until_the_first_other_verdict(runs):
+    """The synthetic losses do not depend on weights."""
     answer = whatif(legs_of(runs, "balanced"), load_policy("tight"), "tight")
     own = whatif(legs_of(runs, "tight"), load_policy("tight"), "itself")
     assert [row.whatif for row in answer.rows] == [row.whatif for row in own.rows]
@@ -55,16 +55,16 @@ def test_another_policy_is_exact_up_to_its_first_other_verdict(runs):
     assert sum(answer.transitions.values()) == answer.batches
 
 
-def test_a_shadow_run_says_what_acting_would_do(runs):
-    """From an audited run: the update rate that the acting preset would have had."""
+def test_whatif_of_a_shadow_run_shows_the_acting_rate(runs):
+    """The run was audited only."""
     answer = whatif(legs_of(runs, "observe"), load_policy("balanced"), "balanced")
     assert answer.update_rate(recorded=True) == 1.0
     assert 0.5 <= answer.update_rate() <= 0.7
     assert answer.diverged_iter is not None
 
 
-def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
-    """A NaN that shadows let through is no update, recorded or asked about; and shifts no count of updates."""
+def test_whatif_rate_of_finite_batches_is_at_most_1(tmp_path):
+    """NaN batches are not updates."""
     made_run(tmp_path, "observe", 40, policy="observe", nan_at=5)
     legs = legs_of(tmp_path, "observe")
     assert whatif(legs, legs[-1].policy, "itself").update_rate(recorded=True) == 1.0
@@ -76,16 +76,16 @@ def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
     assert question.update_delta == 0
 
 
-def test_a_policy_that_changes_no_weight_never_parts(runs):
-    """A memory that accepts otherwise decides otherwise on the very same trajectory."""
+def test_whatif_without_weight_changes_never_diverges(runs):
+    """Only the memory decides differently."""
     legs = legs_of(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, ["memory.min_oq_improvement=0.9"]), "strict")
     assert answer.diverged_iter is None
     assert answer.accepted < answer.recorded_accepted
 
 
-def test_what_was_not_measured_ends_the_certainty(runs):
-    """A gauge that this policy needs and the run did not measure is said, and nothing after it is called exact."""
+def test_whatif_ends_exactness_at_a_missing_measurement(runs):
+    """A required gauge was not measured."""
     legs = legs_of(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, ["watchdog.every=3"]), "often")
     assert answer.diverged_by == "kl_to_anchor"
@@ -93,8 +93,8 @@ def test_what_was_not_measured_ends_the_certainty(runs):
     assert "every 20" in answer.notes[0]
 
 
-def test_knobs_start_where_this_policy_puts_them(runs):
-    """Base knobs of the recorded policy do not leak into the other one."""
+def test_whatif_starts_knobs_at_the_other_policys_base_values(runs):
+    """Recorded base knobs have no effect."""
     legs = legs_of(runs, "balanced")
     fixed = override_policy(legs[-1].policy, ["gate.mode=fixed", "gate.surprise_threshold=3.0"])
     answer = whatif(legs, fixed, "fixed")
@@ -105,8 +105,8 @@ def test_knobs_start_where_this_policy_puts_them(runs):
     assert answer.transitions["UPDATE>SKIP"] > 10
 
 
-def test_compute_saved_is_never_one_minus_the_rate(tmp_path):
-    """With b measured in the run: (1 - u) b/(1 + b)."""
+def test_whatif_compute_saved_uses_the_cost_ratio(tmp_path):
+    """(1 - u) b/(1 + b), with b of the run."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 60}) as run:
         for i in range(60):
             run.end_batch(
@@ -129,8 +129,8 @@ def test_compute_saved_is_never_one_minus_the_rate(tmp_path):
         ("hyperparameters.evaluations=5", "", None),
     ],
 )
-def test_the_knob_by_which_the_weights_part_is_named(runs, setting, by, at):
-    """The first batch that would have been trained otherwise; before the anchor a pull pulls nowhere."""
+def test_whatif_names_the_knob_that_diverges(runs, setting, by, at):
+    """A pull has no effect before the anchor."""
     legs = legs_of(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, [setting]), "other")
     assert (answer.diverged_by, answer.diverged_iter) == (by, at)
@@ -143,8 +143,8 @@ def test_the_knob_by_which_the_weights_part_is_named(runs, setting, by, at):
     )
 
 
-def test_a_ceiling_that_nothing_reached_changes_nothing(tmp_path):
-    """Gradients of 0.5 under a clip of 1: a clip of 0.6 is the same step, one of 0.4 is not; NaN is never below."""
+def test_whatif_ignores_a_ceiling_that_was_not_reached(tmp_path):
+    """A clip of 0.6 does not change gradients of 0.5."""
     for run_id, norm in (("a", 0.5), ("b", float("nan"))):
         with Run("balanced", runs=tmp_path, run_id=run_id, facts={"max_iters": 20}) as run:
             for i in range(8):
@@ -171,8 +171,8 @@ class Halter(OccamPlugin):
 
 
 @pytest.mark.parametrize(("hook", "batches"), [("on_batch_start", 21), ("on_evaluate", 30)])
-def test_nothing_is_answered_behind_the_end_that_the_policy_would_have_made(runs, hook, batches):
-    """At a batch, and at an evaluation (of iteration 29)."""
+def test_whatif_stops_at_the_end_of_the_other_policy(runs, hook, batches):
+    """At a batch and at an evaluation."""
     answer = whatif(
         legs_of(runs, "observe"),
         policy_from_plugins(with_default_plugins([Halter(20, hook)])),
@@ -197,8 +197,8 @@ class Turner(OccamPlugin):
             ctx.decide("TURN", "TURNED", self.seen)
 
 
-def test_a_strangers_plugin_is_stood_in_for(tmp_path):
-    """Its recorded turns are taken as they were: about itself the policy gives what was recorded."""
+def test_whatif_plays_back_third_party_plugins(tmp_path):
+    """Their recorded changes are used."""
     with Run(plugins=[Turner()], runs=tmp_path, run_id="a") as run:
         for i in range(9):
             run.end_batch(run.start_batch(i, 3.0, learning_rate=1e-3))
@@ -208,8 +208,8 @@ def test_a_strangers_plugin_is_stood_in_for(tmp_path):
     assert (alone.diverged_by, alone.diverged_iter) == ("learning_rate", 2)
 
 
-def test_a_consolidation_that_the_other_policy_would_not_have_asked_for(tmp_path):
-    """Its evaluation was made for the anchor alone, so the other one is not asked there."""
+def test_whatif_skips_an_evaluation_made_for_the_anchor_only(tmp_path):
+    """The other policy would not have requested it."""
     asked = 0
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 60, "vocab_size": 256}) as run:
         for i in range(60):
@@ -235,8 +235,8 @@ def test_a_consolidation_that_the_other_policy_would_not_have_asked_for(tmp_path
     assert often.diverged_by == "consolidating"
 
 
-def test_the_summary_is_one_row(runs):
-    """Counts as they are, and what cannot be known as nothing."""
+def test_whatif_summary_is_one_row(runs):
+    """Unknown values are None."""
     answer = whatif(legs_of(runs, "balanced"), load_policy("tight"), "tight")
     row = answer.summary()
     assert (row["policy"], row["batches"], row["exact_batches"]) == ("tight", 150, answer.exact_batches)
@@ -250,8 +250,8 @@ def test_the_summary_is_one_row(runs):
     assert (empty.update_rate(), empty.compute_saved()) == (None, None)
 
 
-def test_a_run_without_contexts_cannot_be_asked(tmp_path):
-    """Nothing recorded, nothing to ask about."""
+def test_whatif_of_a_run_without_contexts_is_an_error(tmp_path):
+    """Nothing was recorded."""
     with Run("balanced", runs=tmp_path, run_id="a"):
         pass
     with pytest.raises(UnverifiableError):

@@ -25,8 +25,8 @@ def named(chosen=()):
     return {arm.name: arm for arm in build_arms(load_policy("balanced"), chosen)}
 
 
-def test_arms_take_out_and_leave_in_each_plugin():
-    """Every plugin but `finite` has an arm without it and one with it alone."""
+def test_arms_remove_and_isolate_each_plugin():
+    """`finite` is in every arm."""
     arms = named()
     plugins = [entry["name"] for entry in load_policy("balanced").content["plugins"]]
     for plugin in plugins[1:]:
@@ -39,7 +39,7 @@ def test_arms_take_out_and_leave_in_each_plugin():
 
 
 def test_arms_without_an_anchor_have_no_pull():
-    """Gate, none and both controls differ in nothing but which batches update."""
+    """Only the updated batches differ."""
     arms = named()
     for name in ("none", "only-gate", "random-skip", "none-equal-compute"):
         parameters = arms[name].document["hyperparameters"]
@@ -48,8 +48,8 @@ def test_arms_without_an_anchor_have_no_pull():
 
 
 @pytest.mark.parametrize("arm", build_arms(load_policy("tight")), ids=lambda arm: arm.name)
-def test_every_arm_is_a_policy_that_loads(tmp_path, arm):
-    """Written as a policy file, each arm is accepted in the order of its chain, the completed control too."""
+def test_every_arm_is_a_valid_policy_file(tmp_path, arm):
+    """The completed control too."""
     whole = resolve_control_arm(arm, 0.3, 2.0, 300) if arm.after else arm
     write_policy(tmp_path / "arm.yaml", whole.document)
     policy = load_policy(tmp_path / "arm.yaml")
@@ -57,8 +57,8 @@ def test_every_arm_is_a_policy_that_loads(tmp_path, arm):
     assert [plugin.name for plugin in policy.build()] == list(whole.document["plugins"])
 
 
-def test_controls_follow_the_gate():
-    """Random at the rate that the gate had; always updating over batches that cost as much as the gate's run."""
+def test_control_arms_follow_the_gate():
+    """They have its rate or its compute."""
     arms = named(["random-skip", "none-equal-compute"])
     assert set(arms) == {"only-gate", "random-skip", "none-equal-compute"}
     gate = resolve_control_arm(arms["random-skip"], 0.5, 2.0, 300).document["plugins"]["gate"]
@@ -66,14 +66,14 @@ def test_controls_follow_the_gate():
     assert resolve_control_arm(arms["none-equal-compute"], 0.5, 2.0, 300).trainer == {"max_iters": 200}
 
 
-def test_an_arm_that_is_none_is_refused():
-    """With the nearest name."""
+def test_unknown_arm_is_refused_with_a_suggestion():
+    """The nearest name is shown."""
     with pytest.raises(BadInputError, match="only-gate"):
         named(["only-gait"])
 
 
-def test_the_table_by_hand(tmp_path):
-    """Two seeds: mean, half width by Student's t (12.706 for two), pairs by seed, compute of every other skipped."""
+def test_ablation_table_matches_a_manual_calculation(tmp_path):
+    """Student's t for two seeds is 12.706."""
     runs = [planned(tmp_path, f"n{i}", [3.0, 2.0, 1.0 + i], skipping=False) for i in range(2)]
     half = [planned(tmp_path, f"h{i}", [3.0, 2.5, 1.5 + 2 * i], skipping=True) for i in range(2)]
     rows = {
@@ -117,8 +117,8 @@ def ablate(monkeypatch, capsys):
     return typed
 
 
-def test_an_arm_that_fails_says_its_own_line(tmp_path, monkeypatch):
-    """From its beginning, where what is wrong stands."""
+def test_failed_arm_reports_its_last_line(tmp_path, monkeypatch):
+    """From the start of the line."""
     line = "ockham: --set 'foo=1': no setting 'foo'; known: " + "activation, " * 60
     failed = subprocess.CompletedProcess([], 2, "", f"a warning\n{line}\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
@@ -126,8 +126,8 @@ def test_an_arm_that_fails_says_its_own_line(tmp_path, monkeypatch):
         resume(RunFolder(tmp_path, "a"))
 
 
-def test_a_study_trains_each_arm_once(ablate, tmp_path):
-    """Each arm is a run in the log; the same study again trains nothing, another one under its name is refused."""
+def test_study_trains_each_arm_once(ablate, tmp_path):
+    """Another study of that name is refused."""
     words = ["--data", str(text(tmp_path)), "--seeds", "5", "--arms", "none,only-gate"]
     status, first, told = ablate(tmp_path / "runs", *words)
     assert status == 0, told
@@ -145,8 +145,8 @@ def test_a_study_trains_each_arm_once(ablate, tmp_path):
     assert "n_embd=16" in told
 
 
-def test_a_rerun_confirms_what_was_exact(tmp_path):
-    """Up to where the trajectories part, the run that is trained again has the foretold losses and verdicts, bit for bit."""
+def test_rerun_confirms_the_exact_part(tmp_path):
+    """Losses and verdicts are equal bit for bit."""
     words = ["--data", str(text(tmp_path)), "--run", "a", "--set", "gate.warmup=5"]
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
 

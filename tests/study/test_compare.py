@@ -29,8 +29,8 @@ def told(rows):
     return {row.name if hasattr(row, "name") else row.figure: row for row in rows}
 
 
-def test_figures_of_two_runs_by_hand(runs):
-    """30 batches at 3 forwards are 90; with every other skipped 30 + 15 x 2 are 60."""
+def test_figures_of_two_runs_match_a_manual_calculation(runs):
+    """30 batches at 3 forwards are 90; 30 + 15 x 2 are 60."""
     rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
     found = told(rows)
     assert (found["updates"].a, found["updates"].b) == (30, 15)
@@ -44,8 +44,8 @@ def test_figures_of_two_runs_by_hand(runs):
     assert found["occam_quotient"].difference == pytest.approx(1 / 1.005 - 1)
 
 
-def test_policies_differ_where_they_differ(runs):
-    """Only settings that are not the same are told, and the order of the plugins."""
+def test_comparison_lists_different_policy_settings_only(runs):
+    """And the order of the plugins."""
     rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
     differing = {row.name for row in rows if row.section == "policy"}
     assert "plugins" in differing
@@ -54,8 +54,8 @@ def test_policies_differ_where_they_differ(runs):
     assert not [row for row in same if row.section == "policy"]
 
 
-def test_unknown_data_are_not_the_same_data(runs, tmp_path):
-    """A loop of one's own need not say what it reads."""
+def test_unknown_data_counts_as_different(runs, tmp_path):
+    """Own loops can leave it out."""
     planned(tmp_path, "a", [3.0], skipping=False, digest="")
     planned(tmp_path, "b", [3.0], skipping=True, digest="")
     rows, notes = compare(load_run_data(tmp_path, "a"), load_run_data(tmp_path, "b"))
@@ -63,8 +63,8 @@ def test_unknown_data_are_not_the_same_data(runs, tmp_path):
     assert any("no digest of the data" in note for note in notes)
 
 
-def test_settings_differ_where_they_differ(runs):
-    """The trainer's, too: a run of other length or batch size is another experiment."""
+def test_comparison_lists_different_trainer_settings(runs):
+    """Length and batch size are part of an experiment."""
     one, other = load_run_data(runs, "half"), load_run_data(runs, "worse")
     assert not [row for row in compare(one, other)[0] if row.section == "settings"]
     other.settings["batch_size"] = 3
@@ -72,8 +72,8 @@ def test_settings_differ_where_they_differ(runs):
     assert rows == [("settings", "batch_size", 2, 3, 1)]
 
 
-def test_verdicts_compare_on_the_same_batches_alone(runs):
-    """Matrix of verdicts where seed and data match; otherwise a note and no matrix."""
+def test_verdicts_are_compared_on_the_same_batches_only(runs):
+    """Otherwise a note replaces the matrix."""
     rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
     found = told(rows)
     assert (found["both update"].a, found["only a updates"].a, found["only b updates"].b) == (15, 15, 0)
@@ -83,15 +83,15 @@ def test_verdicts_compare_on_the_same_batches_alone(runs):
     assert any("seed" in note for note in notes)
 
 
-def test_quotients_of_other_kinds_do_not_compare(runs):
-    """FLOPs over another number of tokens are another quotient."""
+def test_quotients_of_other_specs_are_not_compared(runs):
+    """FLOPs over another number of tokens."""
     rows, notes = compare(load_run_data(runs, "always"), load_run_data(runs, "other-tokens"))
     assert "occam_quotient" not in told(rows)
     assert any("Quotient" in note for note in notes)
 
 
-def test_roi_counts_what_a_skip_saves(runs):
-    """15 skips save 15 x 2 s less 3 s of the chain, of 90 s: never half."""
+def test_roi_counts_the_savings_of_skips(runs):
+    """15 skips save 15 x 2 s less 3 s of the chain, of 90 s."""
     found = told(roi(load_run_data(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))
     assert found["backward_over_forward"].value == pytest.approx(2.0)
     assert found["saved_at_most"].value == pytest.approx(0.5 * 2 / 3)
@@ -105,15 +105,15 @@ def test_roi_counts_what_a_skip_saves(runs):
     assert found["verdict"].value == "GROSS"
 
 
-def test_roi_against_a_rival_counts_compute_up_to_the_floor(runs):
-    """As good as always within .01 after 60 forwards instead of 90."""
+def test_roi_with_a_baseline_counts_compute_up_to_the_floor(runs):
+    """60 forwards in place of 90."""
     found = told(roi(load_run_data(runs, "half"), Prices(), baseline=load_run_data(runs, "always")))
     assert found["compute_saved_to_floor"].value == pytest.approx(1 / 3)
     assert found["verdict"].value == "SAVED"
 
 
-def test_a_model_that_is_not_good_enough_has_saved_nothing(runs):
-    """Whatever was skipped: below the floor of quality there is no saving."""
+def test_roi_below_the_floor_saves_nothing(runs):
+    """The number of skips does not matter."""
     found = told(roi(load_run_data(runs, "worse"), Prices(), baseline=load_run_data(runs, "always")))
     assert found["reached_at"].value is None
     assert found["verdict"].value == "NOTHING_SAVED"
@@ -123,8 +123,8 @@ def test_a_model_that_is_not_good_enough_has_saved_nothing(runs):
     )
 
 
-def test_a_floor_that_was_asked_for_is_not_called_measured(runs):
-    """Also where a rival is named for its compute: its best loss is another figure."""
+def test_roi_with_a_given_floor_is_not_called_measured(runs):
+    """A baseline has its own loss."""
     one, rival = load_run_data(runs, "half"), load_run_data(runs, "always")
     asked = told(roi(one, Prices(), quality_floor=2.0, baseline=rival))["quality_floor"]
     assert (asked.value, asked.kind, asked.derivation) == (2.0, "assumed", "asked for")
@@ -132,8 +132,8 @@ def test_a_floor_that_was_asked_for_is_not_called_measured(runs):
     assert (measured.kind, measured.derivation) == ("measured", "best of always + tolerance")
 
 
-def test_what_cannot_be_studied_is_refused(runs, tmp_path):
-    """A price below 0, a run that is not there, a run without a batch."""
+def test_invalid_study_input_is_refused(runs, tmp_path):
+    """A negative price, a missing run, an empty run."""
     with pytest.raises(BadInputError):
         roi(load_run_data(runs, "half"), Prices(hour=-1.0))
     with pytest.raises(RunError):
@@ -145,8 +145,8 @@ def test_what_cannot_be_studied_is_refused(runs, tmp_path):
 
 
 @pytest.mark.parametrize("about", [b"[]", b'{"data":[1]}', b'{"data":null}', b"7"])
-def test_a_run_json_of_another_shape(runs, tmp_path, about):
-    """It is a stranger's: one error that names it."""
+def test_malformed_run_json_is_an_error(runs, tmp_path, about):
+    """The error names it."""
     shutil.copytree(runs / "half", tmp_path / "half")
     (tmp_path / "half" / "run.json").write_bytes(about)
     with pytest.raises(UnverifiableError, match=r"run\.json: an object was expected"):

@@ -46,8 +46,8 @@ def told(plugin):
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_built_in_plugin_keeps_what_it_promises(name):
-    """By its class, with its defaults."""
+def test_built_in_plugins_meet_all_requirements(name):
+    """With their defaults."""
     assert check_plugin(load_built_in(name))
 
 
@@ -63,8 +63,8 @@ def test_every_built_in_plugin_keeps_what_it_promises(name):
         Good,
     ],
 )
-def test_objects_and_functions_are_taken_as_well(plugin):
-    """An object by its settings, a function by what it makes."""
+def test_check_plugin_accepts_objects_and_functions(plugin):
+    """An object by its settings."""
     assert check_plugin(plugin)
 
 
@@ -222,29 +222,29 @@ class Positional(Good):
         (dict, "dict does not derive from ockham.OccamPlugin"),
     ],
 )
-def test_a_bad_plugin_is_told_what_is_wrong(bad, expected):
-    """One line for each broken promise."""
+def test_check_plugin_reports_each_violation(bad, expected):
+    """One line per requirement."""
     assert expected in told(bad)
 
 
-def test_clocks_and_randomness_are_left_as_they_were():
-    """The check borrows them."""
+def test_check_plugin_restores_clocks_and_randomness():
+    """They are patched during the check."""
     before, state = time.time(), random.getstate()
     check_plugin(Good)
     assert 0 <= time.time() - before < 3_600
     assert random.getstate() == state
 
 
-def test_capture_runs_plugins_over_losses():
-    """Decisions in order, and the context of every batch; a scheduled knob starts again each time."""
+def test_capture_returns_decisions_and_contexts():
+    """Scheduled knobs start again in each batch."""
     seen = capture(Good(window=1), losses=[2.0, 2.1, math.nan, 2.2], learning_rate=1.0)
     assert seen.reasons == ["QUIET", "QUIET"]
     assert [ctx.learning_rate for ctx in seen.contexts] == [1.0, 0.5, 1.0, 0.5]
     assert seen.contexts[-1].updates == 4
 
 
-def test_capture_counts_what_a_run_counts():
-    """Updates and update rate are those of ockham.Run."""
+def test_capture_counts_as_a_run():
+    """Updates and update rate are equal."""
     seen = capture(OckhamGatePlugin(surprise_threshold=2.0), losses=[3.0, 1.0, 1.0, 3.0])
     assert [ctx.updated for ctx in seen.contexts] == [True, False, False, True]
     assert (seen.contexts[-1].updates, seen.contexts[-1].update_rate) == (2, 0.5)
