@@ -41,8 +41,8 @@ def run(*plugins, hook="on_batch_start", **fields):
     return ctx, made
 
 
-def test_each_turn_has_one_owner_with_before_and_after():
-    """Two plugins on one knob: two decisions, and the end of the first is the start of the second."""
+def test_each_knob_change_has_one_plugin_with_before_and_after():
+    """The second change starts where the first one ended."""
     ctx, made = run(Turn("a", 0.5, reason="HALVED"), Turn("b", 0.1, reason="TENTH"), learning_rate=1.0)
     assert ctx.learning_rate == 0.05
     assert [(d.plugin, d.order, d.changes) for d in made] == [
@@ -55,28 +55,28 @@ def test_each_turn_has_one_owner_with_before_and_after():
     assert first.numbers == {"factor": 0.5}
 
 
-def test_a_silent_turn_is_logged_as_unexplained():
-    """An old plugin that mutates and returns the context runs unchanged and is logged."""
+def test_change_without_a_reason_is_logged_as_unexplained():
+    """A legacy plugin that returns the context runs unchanged."""
     _, made = run(Turn(knob="lambda_ockham"), lambda_ockham=0.02)
     assert [(d.action, d.reason_code, d.changes) for d in made] == [
         ("TURN", "UNEXPLAINED", (Change("lambda_ockham", 0.02, 0.01),))
     ]
 
 
-def test_no_turn_and_no_word_is_no_decision():
-    """A knob set to the value that it has did not turn."""
+def test_no_change_and_no_reason_is_no_decision():
+    """Setting a knob to its value is not a change."""
     assert run(Turn(factor=1.0))[1] == []
     assert run(OccamPlugin())[1] == []
 
 
-def test_a_verdict_is_a_decision_without_a_turn():
-    """`decide` alone is enough."""
+def test_reason_without_a_change_is_a_decision():
+    """`decide` is enough."""
     _, made = run(Turn(factor=1.0, reason="LOOKED"))
     assert [(d.reason_code, d.changes) for d in made] == [("LOOKED", ())]
 
 
-def test_knobs_go_to_the_call_that_names_them_and_the_rest_to_the_last():
-    """Three knobs, two reasons: no turn is lost and none counted twice."""
+def test_knobs_are_attributed_to_the_call_that_names_them():
+    """The others go to the last call."""
 
     class Several(OccamPlugin):
         def on_batch_start(self, ctx):
@@ -96,8 +96,8 @@ turns = st.lists(st.tuples(knobs, st.sampled_from([0.5, 1.0, 2.0]), st.booleans(
 
 
 @given(turns, st.sampled_from([None, "WHY"]))
-def test_the_decisions_add_up_to_what_happened(turned, reason):
-    """Whatever the chain: laying all acting changes over the start gives the end, each from where the last left."""
+def test_acting_changes_add_up_to_the_final_knobs(turned, reason):
+    """This holds for generated chains."""
     plugins = [Turn(str(i), f, k, reason, shadow) for i, (k, f, shadow) in enumerate(turned)]
     ctx, made = run(*plugins, grad_clip=4.0)
     state = {"learning_rate": 1e-3, "lambda_ockham": 0.01, "grad_clip": 4.0}
@@ -112,15 +112,15 @@ def test_the_decisions_add_up_to_what_happened(turned, reason):
     assert alone.knobs() == ctx.knobs(), "shadow plugins change nothing"
 
 
-def test_shadow_decides_is_logged_and_changes_nothing():
-    """Marked as shadow, with the change that acting would have made."""
+def test_shadow_decision_is_logged_and_changes_nothing():
+    """It contains the change that acting would have made."""
     ctx, made = run(Turn("s", reason="HALVED", shadow=True), learning_rate=1.0)
     assert ctx.learning_rate == 1.0
     assert [(d.shadow, d.changes) for d in made] == [(True, (Change("learning_rate", 1.0, 0.5),))]
 
 
-def test_shadow_plugins_see_each_other_and_acting_ones_only_the_real_world():
-    """Two worlds: an acting turn counts in both, a shadow turn in one."""
+def test_shadow_plugins_see_shadow_knobs_and_acting_ones_real_knobs():
+    """An acting change counts for both."""
     first, real = Turn("s1", shadow=True), Turn("real", 0.1, "lambda_ockham")
     acting, second, third = (
         Turn("a", 0.1),
@@ -134,8 +134,8 @@ def test_shadow_plugins_see_each_other_and_acting_ones_only_the_real_world():
     assert (ctx.learning_rate, ctx.lambda_ockham) == (0.1, 0.1)
 
 
-def test_a_ceiling_in_shadow_holds_in_the_shadow_world_only():
-    """The shadow world starts at its own base knobs, so a limiter there has nothing to clamp on each batch."""
+def test_shadow_ceiling_affects_shadow_knobs_only():
+    """Shadow knobs start at their own base values."""
     limiter = LimiterPlugin(complexity_ceiling=0.2, grad_norm_ceiling=1.0)
     limiter.shadow = True
     ctx, made = run(limiter, grad_clip=5.0)
@@ -143,8 +143,8 @@ def test_a_ceiling_in_shadow_holds_in_the_shadow_world_only():
     assert (ctx.shadow_knobs["grad_clip"], ctx.shadow_knobs["drift_ceiling"]) == (1.0, 0.2)
 
 
-def test_the_shadow_world_lives_from_batch_start_to_evaluation():
-    """A gate in shadow skips there, and what stands behind it at batch end sees so."""
+def test_shadow_knobs_last_from_batch_start_to_evaluation():
+    """A skip in shadow is visible at batch end."""
 
     class Look(OccamPlugin):
         shadow = True
@@ -163,8 +163,8 @@ def test_the_shadow_world_lives_from_batch_start_to_evaluation():
     assert (ctx.updated, look.seen) == (True, [False])
 
 
-def test_a_hook_may_return_nothing_the_context_or_a_copy():
-    """All three styles turn the same knob."""
+def test_hook_can_return_none_the_context_or_a_copy():
+    """All three change the same knob."""
 
     class Nothing(OccamPlugin):
         def on_batch_start(self, ctx):
@@ -191,8 +191,8 @@ def test_a_hook_may_return_nothing_the_context_or_a_copy():
     assert ctx.custom == {"mine": 1.0}
 
 
-def test_a_copy_with_other_facts_or_another_thing_is_refused():
-    """A plugin cannot hand back another batch."""
+def test_returned_copy_with_other_facts_is_refused():
+    """So is any other object."""
 
     class Other(OccamPlugin):
         def __init__(self, back):
@@ -208,8 +208,8 @@ def test_a_copy_with_other_facts_or_another_thing_is_refused():
 
 
 @pytest.mark.parametrize("hook", ["on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate"])
-def test_a_plugin_that_raises_is_named_with_hook_and_iteration(hook):
-    """The error says who, where and when; knobs are as before it, its words are dropped, the chain goes on."""
+def test_plugin_error_names_plugin_hook_and_iteration(hook):
+    """The knobs are restored, and the chain remains usable."""
     made = []
 
     def fail(self, ctx):
@@ -234,8 +234,8 @@ def test_a_plugin_that_raises_is_named_with_hook_and_iteration(hook):
     assert made[-1].reason_code == "HALF_DONE"
 
 
-def test_a_plugin_that_raises_in_shadow_leaves_the_real_knobs():
-    """The shadow world must not leak out through an exception."""
+def test_plugin_error_in_shadow_keeps_the_real_knobs():
+    """Shadow knobs do not leak."""
 
     class Brittle(OccamPlugin):
         shadow = True
@@ -250,8 +250,8 @@ def test_a_plugin_that_raises_in_shadow_leaves_the_real_knobs():
     assert ctx.knobs() == OccamContext(0, 1.5).knobs()
 
 
-def test_a_plugin_that_sets_a_fact_or_an_unfit_metric_is_named():
-    """What the context refuses, and what the record could not keep, is a failure of that plugin."""
+def test_plugin_that_sets_a_fact_or_invalid_metric_is_named():
+    """The error belongs to that plugin."""
 
     class SetsFact(OccamPlugin):
         def on_batch_start(self, ctx):
@@ -270,8 +270,8 @@ def test_a_plugin_that_sets_a_fact_or_an_unfit_metric_is_named():
         assert isinstance(caught.value.__cause__, ContextError)
 
 
-def test_a_plugin_may_have_one_hook_alone():
-    """The old watchdog has `on_batch_end` only; hooks that a plugin lacks are not called."""
+def test_plugin_can_have_a_single_hook():
+    """Missing hooks are not called."""
 
     class EndOnly(OccamPlugin):
         def on_batch_end(self, ctx):
@@ -282,8 +282,8 @@ def test_a_plugin_may_have_one_hook_alone():
     assert (ctx.halt, made[0].hook) == (True, "on_batch_end")
 
 
-def test_names_are_told_apart():
-    """Two plugins of one name can't be told apart in the log; what is not a plugin is refused."""
+def test_duplicate_plugin_names_are_refused():
+    """So are objects that are not plugins."""
     with pytest.raises(BadInputError, match="two plugins have the name 'gate'"):
         PluginChain([OckhamGatePlugin(), OckhamGatePlugin()])
     with pytest.raises(BadInputError, match="is not a plugin; derive its class"):
@@ -296,8 +296,8 @@ def test_names_are_told_apart():
     assert run(Nameless())[1][0].plugin == "Nameless"
 
 
-def test_state_goes_by_name():
-    """State of all plugins at once; a plugin that the state does not name keeps its own."""
+def test_state_is_saved_and_restored_by_name():
+    """A missing plugin keeps its state."""
     chain = PluginChain([OckhamGatePlugin(), OckhamMemory()])
     for i in range(5):
         chain.on_batch_start(OccamContext(i, 3.0 - i / 10))
@@ -308,8 +308,8 @@ def test_state_goes_by_name():
     assert fresh.state_dict() == state
 
 
-def test_the_most_frequent_wish_wins():
-    """Two plugins that want one measurement get it as often as the more eager one asks."""
+def test_smallest_measurement_interval_is_used():
+    """Two plugins ask for one field."""
 
     class Wants(OccamPlugin):
         def __init__(self, name, every):
@@ -324,7 +324,7 @@ def test_the_most_frequent_wish_wins():
 
 
 def test_base_knobs_come_from_policy_and_acting_plugins():
-    """Ceilings by the lower of two; lambda from the policy; nothing from a plugin in shadow."""
+    """The lower ceiling is used."""
     hyperparameters = {"lambda_ockham": 0.02, "grad_clip": 0.5, "evaluations": 60}
     limiter, gate = LimiterPlugin(grad_norm_ceiling=1.0), OckhamGatePlugin(surprise_threshold=2.5)
     base = base_knobs([gate, limiter], hyperparameters)

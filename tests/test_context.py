@@ -14,8 +14,8 @@ from ockham.context import FACTS, FIELDS, FIELDS_BY_NAME, GAUGES, KNOBS, OccamCo
 from ockham.errors import BadInputError, ContextError
 
 
-def test_every_field_starts_at_its_default():
-    """What nobody gives is what the table says."""
+def test_context_fields_start_at_their_defaults():
+    """The table defines them."""
     ctx = OccamContext(3, 1.5)
     assert (ctx.iter_num, ctx.task_loss) == (3, 1.5)
     rest = [field for field in FIELDS if field.name not in ("iter_num", "task_loss")]
@@ -23,8 +23,8 @@ def test_every_field_starts_at_its_default():
     assert sorted((*FACTS, *KNOBS, *GAUGES)) == sorted(FIELDS_BY_NAME)
 
 
-def test_the_annotations_are_those_of_the_table():
-    """A type checker sees the fields that exist, each with its own type."""
+def test_context_annotations_match_the_table():
+    """Type checkers see the fields."""
     hints = {"float": "float", "int": "int", "bool": "bool", "str": "str", "floats": "tuple[float, ...]"}
     told = {name: kind for name, kind in OccamContext.__annotations__.items() if name in FIELDS_BY_NAME}
     assert told == {f.name: hints[f.kind] + (" | None" if f.nullable else "") for f in FIELDS}
@@ -32,7 +32,7 @@ def test_the_annotations_are_those_of_the_table():
 
 @pytest.mark.parametrize("name", [*FACTS, *GAUGES])
 def test_facts_and_gauges_cannot_be_set(name):
-    """The core is immutable: a plugin that sets it is told which knobs there are."""
+    """The error lists the knobs."""
     ctx = OccamContext(7, 1.5)
     with pytest.raises(
         ContextError, match=f"{name} is a .* of iteration 7, which only the trainer"
@@ -44,8 +44,8 @@ def test_facts_and_gauges_cannot_be_set(name):
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_each_knob_turns_and_takes_only_its_own_type(name):
-    """A knob takes its type; text and lists of text never."""
+def test_knob_accepts_its_own_type_only(name):
+    """Text is never accepted for a number."""
     ctx = OccamContext(0, 1.5)
     value = {"float": 0.25, "bool": True, "floats": (0.5, 1.5)}[FIELDS_BY_NAME[name].kind]
     setattr(ctx, name, value)
@@ -60,8 +60,8 @@ def test_each_knob_turns_and_takes_only_its_own_type(name):
     ("name", "value"),
     [("learning_rate", math.nan), ("example_gain", (1.0, math.nan)), ("lambda_ockham", -math.nan)],
 )
-def test_no_knob_is_turned_to_nan(name, value):
-    """A knob that is NaN would poison every comparison after it; inf is a number (no ceiling)."""
+def test_knob_cannot_be_nan(name, value):
+    """Infinity is a valid number."""
     ctx = OccamContext(0, 1.5)
     with pytest.raises(ContextError, match=f"{name} was set to NaN"):
         setattr(ctx, name, value)
@@ -71,8 +71,8 @@ def test_no_knob_is_turned_to_nan(name, value):
     assert OccamContext(0, math.nan).task_loss != 1, "a loss that is NaN is a fact"
 
 
-def test_a_whole_number_becomes_a_float_and_a_bool_never():
-    """1 is 1.0 for a float; True is no number and 1 is no bool."""
+def test_int_becomes_float_and_bool_does_not():
+    """1 is 1.0, True is not a number."""
     ctx = OccamContext(0, 2)
     ctx.learning_rate = 1
     assert type(ctx.task_loss) is type(ctx.learning_rate) is float
@@ -81,8 +81,8 @@ def test_a_whole_number_becomes_a_float_and_a_bool_never():
             setattr(ctx, name, wrong)
 
 
-def test_a_tensor_is_refused_with_a_hint():
-    """Plugins judge Python floats: one host read of the loss, in the trainer."""
+def test_tensor_is_refused_with_a_hint():
+    """The trainer reads the loss once."""
 
     class Tensor:
         def item(self):
@@ -95,8 +95,8 @@ def test_a_tensor_is_refused_with_a_hint():
 @pytest.mark.parametrize(
     ("wrong", "right"), [("learning_rat", "learning_rate"), ("lamda_ockham", "lambda_ockham")]
 )
-def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
-    """Typos are told, not kept as a new attribute."""
+def test_unknown_field_is_an_error_with_a_suggestion(wrong, right):
+    """No attribute is created."""
     with pytest.raises(ContextError, match=f"no field '{wrong}'; did you mean '{right}'"):
         OccamContext(0, 1.5, **{wrong: 1.0})
     with pytest.raises(ContextError, match=f"no field '{wrong}'; did you mean '{right}'.*ctx.custom"):
@@ -105,8 +105,8 @@ def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
         OccamContext(0, 1.5).set_gauges(learning_rate=1.0)
 
 
-def test_measure_sets_gauges_of_their_type():
-    """The trainer's door; the same types hold."""
+def test_set_gauges_checks_names_and_types():
+    """The trainer uses it."""
     ctx = OccamContext(0, 1.5)
     ctx.set_gauges(grad_norm=math.nan, updates=3, val_loss=None)
     assert math.isnan(ctx.grad_norm)
@@ -117,8 +117,8 @@ def test_measure_sets_gauges_of_their_type():
         ctx.set_gauges(grad_norm=None)
 
 
-def test_the_next_batch_carries_facts_and_gauges_but_no_knob():
-    """Knobs start again at the schedule, so nothing compounds; what belongs to one batch is forgotten."""
+def test_next_context_carries_facts_and_gauges_only():
+    """Knobs start again at the schedule."""
     ctx = OccamContext(
         4, 1.5, micro_step=1, max_iters=100, vocab_size=256, example_losses=(1.0, 2.0), learning_rate=0.1
     )
@@ -137,8 +137,8 @@ def test_the_next_batch_carries_facts_and_gauges_but_no_knob():
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-def test_a_copy_turns_on_its_own(copied):
-    """Plugins of the old documents may work on a copy and return it."""
+def test_copy_has_its_own_knobs(copied):
+    """Legacy plugins return a copy."""
     ctx = OccamContext(2, math.nan, max_iters=9, custom={"a": 1.0})
     twin = copied(ctx)
     twin.learning_rate, twin.custom["a"] = 5.0, 2.0
@@ -148,8 +148,8 @@ def test_a_copy_turns_on_its_own(copied):
     assert twin.task_loss is ctx.task_loss
 
 
-def test_custom_takes_numbers_under_plain_names():
-    """What the record can't keep is refused where it was made, not by the writer later."""
+def test_custom_accepts_numbers_with_plain_names():
+    """Other values are refused at once."""
     ctx = OccamContext(0, 1.5)
     ctx.custom.update({"a.b": 1, "c": math.nan})
     ctx.check_custom()
@@ -167,8 +167,8 @@ def test_custom_takes_numbers_under_plain_names():
             ctx.check_custom()
 
 
-def test_a_decision_is_said_with_stable_codes_and_plain_numbers():
-    """Numbers never go into a reason; they stand beside it."""
+def test_decide_requires_stable_codes_and_numbers():
+    """Numbers are not part of a reason."""
     ctx = OccamContext(0, 1.5)
     assert ctx.decide("SKIP", "BELOW_THRESHOLD", 1, 2, fields=["updated"], numbers={"q": 1}) is ctx
     note = ctx.notes[0]
@@ -190,8 +190,8 @@ def test_a_decision_is_said_with_stable_codes_and_plain_numbers():
 
 
 @given(st.sampled_from(FIELDS), st.floats() | st.integers() | st.booleans() | st.text() | st.none())
-def test_a_field_holds_its_own_type_or_refuses(field, value):
-    """Whatever is put in, a context never holds a value of another type."""
+def test_field_has_its_type_or_raises(field, value):
+    """This holds for generated values."""
     kinds = {"float": float, "int": int, "bool": bool, "str": str, "floats": tuple}
     try:
         fields = {"iter_num": 0, "task_loss": 1.0} | {field.name: value}
@@ -201,8 +201,8 @@ def test_a_field_holds_its_own_type_or_refuses(field, value):
     assert type(held) is kinds[field.kind] or (held is None and field.nullable)
 
 
-def test_the_quotient_of_a_context():
-    """As the document writes it: FLOPs and MB if both are given, else both from the number of parameters."""
+def test_quotient_of_a_context_uses_both_costs_or_none():
+    """Both are measured, or both are estimated."""
     given_both = OccamContext(0, 1.2, inference_flops=2.6e12, memory_footprint_mb=26_000.0, model_params=7)
     assert given_both.compute_occam_quotient(1 / 1.2) == pytest.approx(1.2327e-17, rel=1e-4)
     one_missing = OccamContext(0, 1.2, inference_flops=2.6e12, model_params=1_000_000)
@@ -211,8 +211,8 @@ def test_the_quotient_of_a_context():
         OccamContext(0, 1.2).compute_occam_quotient(1.0)
 
 
-def test_to_dict_and_repr_say_what_is_there():
-    """All fields as plain values; the repr shows what differs from the default."""
+def test_to_dict_and_repr_show_the_fields():
+    """repr shows values that differ from the default."""
     ctx = OccamContext(3, 1.5, vocab_size=256, custom={"a": 1.0})
     told = ctx.to_dict()
     assert set(told) == {*FIELDS_BY_NAME, "custom"}
@@ -221,8 +221,8 @@ def test_to_dict_and_repr_say_what_is_there():
     assert repr(ctx) == "OccamContext(iter_num=3, task_loss=1.5, vocab_size=256)"
 
 
-def test_two_facts_are_required_and_every_field_is_told():
-    """No context without iteration and loss; each field has its sentence."""
+def test_two_facts_are_required():
+    """Every field has a description."""
     with pytest.raises(TypeError, match="task_loss"):
         OccamContext(0)
     assert all(field.doc.endswith(".") and field.unit is not None for field in FIELDS)

@@ -24,8 +24,8 @@ from ockham.event import (
 
 
 @given(st.integers(0, 2**62), st.integers(0, 2**32 - 1), st.integers(0, 2**30 - 1))
-def test_an_id_is_a_uuid_of_version_7(time_ns, sequence, nonce):
-    """RFC 9562: version 7, variant 10, the milliseconds in the first 48 bits, lower case."""
+def test_event_id_is_a_uuid_of_version_7(time_ns, sequence, nonce):
+    """RFC 9562: version, variant and milliseconds."""
     text = event_id(time_ns, sequence, nonce)
     parsed = uuid.UUID(text)
     assert (str(parsed), parsed.version, parsed.variant) == (text, 7, uuid.RFC_4122)
@@ -34,15 +34,15 @@ def test_an_id_is_a_uuid_of_version_7(time_ns, sequence, nonce):
 
 
 @given(st.integers(0, 2**60), st.integers(0, 2**20), st.integers(1, 1000))
-def test_ids_of_one_attempt_are_told_apart_and_sort(time_ns, sequence, step):
-    """At one instant the sequence decides; later is greater."""
+def test_event_ids_of_one_attempt_differ_and_sort(time_ns, sequence, step):
+    """At one instant the sequence number decides."""
     first = event_id(time_ns, sequence, 7)
     assert first < event_id(time_ns, sequence + step, 7)
     assert first < event_id(time_ns + step * 1_000_000, 0, 7)
 
 
-def test_a_timestamp_is_rfc_3339_in_utc_with_microseconds():
-    """Cut, never rounded up into the next second."""
+def test_timestamp_is_rfc_3339_in_utc():
+    """Microseconds are truncated."""
     assert timestamp(1_732_456_789_999_999_999) == "2024-11-24T13:59:49.999999Z"
     parsed = dt.datetime.fromisoformat(timestamp(1_000))
     assert parsed == dt.datetime(1970, 1, 1, microsecond=1, tzinfo=dt.UTC)
@@ -71,13 +71,13 @@ def same(one, other):
 
 @given(values)
 def test_json_keeps_every_value(value):
-    """Through strict JSON and back: NaN, both infinities, -0.0, and each double to the last bit."""
+    """NaN, infinities, -0.0 and every bit of a double."""
     text = json.dumps(to_json_value(value), allow_nan=False)
     assert same(value, from_json_value(json.loads(text)))
 
 
-def test_numbers_are_read_back():
-    """None stays None, the three strings become floats."""
+def test_parse_number_restores_non_finite_values():
+    """None stays None."""
     assert parse_number(None) is None
     assert (parse_number(3), type(parse_number(3))) == (3.0, float)
     assert math.isnan(parse_number("NaN"))
@@ -85,8 +85,8 @@ def test_numbers_are_read_back():
     assert to_json_value((1.0, math.nan)) == [1.0, "NaN"]
 
 
-def test_the_envelope_is_a_cloudevent():
-    """All attributes of CloudEvents 1.0 that we promise, in this order."""
+def test_envelope_has_the_cloudevents_attributes():
+    """In this order."""
     event = envelope("decision.made", "night-1", "iter/3", 0, "x", {"a": 1})
     assert event == {
         "specversion": "1.0",

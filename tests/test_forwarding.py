@@ -88,7 +88,7 @@ def taken(server):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_every_event_arrives_in_order(tmp_path, server, url, batch):
+def test_forward_delivers_every_event_in_order(tmp_path, server, url, batch):
     """Structured and batched, read by the CloudEvents SDK."""
     folder = made_run(tmp_path / "runs", batches=15).folder
     with HttpSink(url) as receiver:
@@ -99,8 +99,8 @@ def test_every_event_arrives_in_order(tmp_path, server, url, batch):
         assert server.bodies == lines(folder)  # the very bytes of the log
 
 
-def test_a_second_call_goes_on(tmp_path, server, url):
-    """Nothing is sent twice where nothing went wrong."""
+def test_second_forward_continues_at_the_cursor(tmp_path, server, url):
+    """Nothing is sent again."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     for _ in range(2):
         with HttpSink(url) as receiver:
@@ -108,8 +108,8 @@ def test_a_second_call_goes_on(tmp_path, server, url):
     assert taken(server) == ids(folder)
 
 
-def test_cut_twice_while_the_run_is_live(tmp_path, server, url):
-    """The network goes twice, once after the receiver took a batch: all arrive in order, doubles are told by their ID."""
+def test_forward_survives_two_network_failures(tmp_path, server, url):
+    """Duplicates have equal IDs."""
     server.moods += ["take", "cut before", "take", "cut after", 503]
     folder = run_folder(tmp_path / "runs")
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=40)
@@ -144,8 +144,8 @@ def finish(writer):
     writer.append("run.finished", end)
 
 
-def test_a_receiver_that_stays_down_is_given_up_and_gone_on_with(tmp_path, server, url):
-    """Each new try says why, the end in one line; the cursor stands where it stopped, and the next call loses nothing."""
+def test_forward_gives_up_and_continues_later(tmp_path, server, url):
+    """The cursor keeps its position."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.moods += ["take", *[503] * 50]
     cursor, told = tmp_path / "c", []
@@ -160,8 +160,8 @@ def test_a_receiver_that_stays_down_is_given_up_and_gone_on_with(tmp_path, serve
     assert taken(server) == ids(folder)
 
 
-def test_a_refusal_is_not_retried(tmp_path, server, url):
-    """A receiver that says 400 will say it again."""
+def test_refused_event_is_not_retried(tmp_path, server, url):
+    """The receiver answered 400."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.moods += [400]
     with HttpSink(url) as receiver, pytest.raises(BadInputError, match="answered 400"):
@@ -169,8 +169,8 @@ def test_a_refusal_is_not_retried(tmp_path, server, url):
     assert not server.taken
 
 
-def test_only_some_kinds(tmp_path, server, url):
-    """The cursor passes over the others."""
+def test_forward_selects_kinds(tmp_path, server, url):
+    """The cursor passes the others."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     cursor = Cursor(tmp_path / "c", "a")
     with HttpSink(url, {"Authorization": "Bearer t"}) as receiver:
@@ -180,8 +180,8 @@ def test_only_some_kinds(tmp_path, server, url):
     assert cursor.position == {(1, 0): len(lines(folder))}
 
 
-def test_a_torn_line_waits_for_its_newline(tmp_path, server, url):
-    """Half an event is none."""
+def test_forward_waits_for_the_newline_of_a_torn_line(tmp_path, server, url):
+    """Half an event is not sent."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     whole = ids(folder)
     with folder.segments(1, 0)[-1].open("ab") as file:
@@ -192,8 +192,8 @@ def test_a_torn_line_waits_for_its_newline(tmp_path, server, url):
 
 
 @pytest.mark.parametrize("bad", ["", "localhost", "ftp://x/y", "http://", "http://u:p@h/", "http://h:99999/", "file:///etc/passwd"])  # fmt: skip
-def test_odd_urls_are_refused(bad):
-    """With what would be accepted."""
+def test_invalid_url_is_refused(bad):
+    """The error names accepted forms."""
     with pytest.raises(BadInputError):
         HttpSink(bad)
 
@@ -201,15 +201,15 @@ def test_odd_urls_are_refused(bad):
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[]", b'{"run_id":"b","next":{}}', b'{"run_id":"a","next":{"x":1}}']
 )
-def test_a_cursor_that_is_none_is_refused(tmp_path, content):
-    """Sending everything again is for the user to decide."""
+def test_invalid_cursor_file_is_refused(tmp_path, content):
+    """Sending everything again is the user's decision."""
     (tmp_path / "c").write_bytes(content)
     with pytest.raises(BadInputError, match="cursor"):
         Cursor(tmp_path / "c", "a")
 
 
-def test_the_verb(tmp_path, server, url, monkeypatch):
-    """From the command line, with the cursor in the user's state folder and none in the run's."""
+def test_forward_command_stores_the_cursor_in_the_state_folder(tmp_path, server, url, monkeypatch):
+    """The run folder is unchanged."""
     from typer.testing import CliRunner
 
     from ockham.cli import build_app
@@ -237,8 +237,8 @@ def test_the_verb(tmp_path, server, url, monkeypatch):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kinds", [(), ("decision.made",)])
-def test_a_line_that_is_no_event_is_not_sent(tmp_path, server, url, odd, kinds):
-    """Joined with others it would be more than one event, or none: what stands before it has been sent."""
+def test_line_that_is_not_an_event_is_not_sent(tmp_path, server, url, odd, kinds):
+    """Earlier lines have been sent."""
     folder = run_folder(tmp_path)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     for i in range(4):

@@ -31,8 +31,8 @@ def _with_drift(loss, drift, params):
     return ctx
 
 
-def test_infrastructure_persona(caplog):
-    """Load a memory, log every decision with its reason."""
+def test_infrastructure_example_of_the_original_document_runs(caplog):
+    """Load a memory, log decisions with reasons."""
     logger = logging.getLogger("infra")
     ctx, prev = _with_drift(1.2, 0.05, 124_000_000), None
 
@@ -61,8 +61,8 @@ class MyCustomPlugin(OccamPlugin):
         return ctx
 
 
-def test_research_persona(tmp_path):
-    """Remove the compressor, add a plugin of one's own, run the combinations."""
+def test_research_example_of_the_original_document_runs(tmp_path):
+    """Remove a plugin, add one, run combinations."""
     done = []
 
     def run_experiment(plugin_combo):
@@ -92,8 +92,8 @@ def test_research_persona(tmp_path):
     assert custom[0]["reason_code"] == "UNEXPLAINED"
 
 
-def test_product_persona(capsys):
-    """A preset by the name that users know, and the return in per cent."""
+def test_product_example_of_the_original_document_runs(capsys):
+    """A preset by its old name, and the return in per cent."""
     baseline_oq = _with_drift(2.4, 0.0, 124_000_000).compute_occam_quotient(1 / 2.4)
     ctx = _with_drift(1.2, 0.0, 124_000_000)
 
@@ -109,8 +109,8 @@ def test_product_persona(capsys):
     assert memory.min_oq_improvement == 0.08
 
 
-def test_the_designs_loop_over_plugins():
-    """`ctx = plugin.on_batch_start(ctx)` by hand, without a chain."""
+def test_loop_over_plugins_without_a_chain_runs():
+    """`ctx = plugin.on_batch_start(ctx)`."""
     ctx = OccamContext(iter_num=100, task_loss=1.5)
     plugins = [OckhamGatePlugin(), CompressorPlugin()]
 
@@ -120,8 +120,8 @@ def test_the_designs_loop_over_plugins():
     assert ctx.task_loss == 1.5
 
 
-def test_the_structured_logging_snippet(tmp_path):
-    """`ctx.to_dict()` is what it writes."""
+def test_structured_logging_example_runs(tmp_path):
+    """It writes `ctx.to_dict()`."""
 
     def log_decision(ctx, accept, reason):
         log_entry = {
@@ -150,8 +150,8 @@ class KLWatchdogOfTheDocument(OccamPlugin):
             raise ValueError("Model diverged too far from anchor!")
 
 
-def test_the_watchdog_snippet_ends_the_run_valid(tmp_path):
-    """It has only on_batch_end, returns nothing, and raises: the run ends with its reason."""
+def test_watchdog_example_ends_the_run_with_its_reason(tmp_path):
+    """It has only on_batch_end and raises."""
     from ockham.errors import PluginError
 
     with (
@@ -161,8 +161,8 @@ def test_the_watchdog_snippet_ends_the_run_valid(tmp_path):
         run.end_batch(run.start_batch(0, 1.0), kl_to_anchor=0.75)
 
 
-def test_the_quotient_of_the_document_to_four_digits():
-    """A = 1.2327e-17, B = 3.9246e-17, B over A = +218.37 %."""
+def test_quotient_of_the_document_matches_four_digits():
+    """A = 1.2327e-17, B = 3.9246e-17, +218.37 %."""
 
     def oq(loss, flops, megabytes):
         ctx = OccamContext(0, loss, inference_flops=flops, memory_footprint_mb=megabytes)
@@ -174,8 +174,8 @@ def test_the_quotient_of_the_document_to_four_digits():
     assert f"{(b / a - 1) * 100:.2f}" == "218.37"
 
 
-def test_a_loss_halved_at_124m_is_accepted():
-    """The predecessor's gate could never open for a real model: +100 % is +100 % at any size."""
+def test_halved_loss_at_124m_parameters_is_accepted():
+    """+100 % is +100 % at any size."""
     memory = OckhamMemoryV2(quality_threshold=5.0, complexity_threshold=0.1, min_oq_improvement=0.05)
     made: list[Decision] = []
     chain = PluginChain([memory], made.append)
@@ -185,15 +185,15 @@ def test_a_loss_halved_at_124m_is_accepted():
     assert made[1].observed == pytest.approx(1.0)
 
 
-def test_importing_the_package_is_light():
-    """Neither torch nor duckdb nor streamlit nor pyarrow."""
+def test_import_loads_no_heavy_package():
+    """torch, duckdb, streamlit, pyarrow."""
     code = "import ockham, sys; print([m for m in ('torch', 'duckdb', 'streamlit', 'altair', 'pyarrow', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
 
-def test_every_public_name_is_there():
-    """The lazy table has no dead entry."""
+def test_every_public_name_exists():
+    """The lazy table has no wrong entry."""
     import ockham
 
     for name in ockham.__all__:

@@ -36,7 +36,7 @@ class Kept(OccamPlugin):
 
 
 def test_settings_are_parameters_and_state_is_the_rest():
-    """The policy holds the one, checkpoints the other; name and shadow are neither."""
+    """Name and shadow are neither."""
     plugin = Kept(0.25, mode="b")
     plugin.name, plugin.shadow = "kept", True
     assert plugin.settings() == {"level": 0.25, "mode": "b", "steps": None}
@@ -45,8 +45,8 @@ def test_settings_are_parameters_and_state_is_the_rest():
 
 
 @given(st.lists(st.floats(allow_nan=False), max_size=6), st.integers(), st.none() | st.text())
-def test_state_goes_through_json_and_keeps_its_types(seen, count, last):
-    """A deque stays a deque of its length, a tuple a tuple."""
+def test_state_survives_json_with_its_types(seen, count, last):
+    """deque and tuple are restored."""
     one, two = Kept(), Kept()
     one.seen.extend(seen)
     one.count, one.last, one.pair = count, last, (3, 4)
@@ -55,8 +55,8 @@ def test_state_goes_through_json_and_keeps_its_types(seen, count, last):
     assert (type(two.seen), two.seen.maxlen, type(two.pair)) == (deque, 3, tuple)
 
 
-def test_a_state_is_a_copy():
-    """What the plugin does afterwards is not in it, and what is loaded is not shared."""
+def test_state_is_a_copy():
+    """Later changes have no effect."""
     one, two = Kept(), Kept()
     state = one.state_dict()
     one.by_name["a"].append(2.0)
@@ -67,7 +67,7 @@ def test_a_state_is_a_copy():
 
 
 def test_hooks_are_optional():
-    """A plugin may have none of them and is asked for none."""
+    """A plugin can have none."""
     plugin, ctx = OccamPlugin(), OccamContext(0, 1.0)
     assert [plugin.on_batch_start(ctx), plugin.on_batch_end(ctx), plugin.on_evaluate(ctx)] == [None] * 3
     assert plugin.on_consolidate(ctx) is None
@@ -91,15 +91,15 @@ def test_hooks_are_optional():
         ({"mode": "c"}, "Kept: mode is one of 'a', 'b', got 'c'"),
     ],
 )
-def test_a_setting_out_of_its_limits_is_named(settings, told):
-    """Plugin, setting, what is accepted, what was given."""
+def test_setting_outside_of_its_limits_is_an_error(settings, told):
+    """Plugin, setting, accepted and given value."""
     with pytest.raises(BadInputError) as caught:
         Kept(**settings)
     assert str(caught.value) == told
 
 
-def test_intervals_are_read_as_in_mathematics():
-    """Square ends belong to it, round ones do not; NaN and text lie in none."""
+def test_intervals_follow_mathematical_notation():
+    """NaN and text are in no interval."""
     assert [in_interval(x, "(0, 1]") for x in (0, 1e-300, 1, 1.0000001)] == [False, True, True, False]
     assert [in_interval(x, "[0, inf)") for x in (0, math.inf, -1e-300)] == [True, False, False]
     assert in_interval(math.inf, "[0, inf]")
@@ -107,8 +107,8 @@ def test_intervals_are_read_as_in_mathematics():
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_no_built_in_plugin_takes_nan_or_an_unknown_word(name):
-    """Whatever the setting: a NaN would make a comparison that is never true, a wrong word another rule."""
+def test_built_in_plugins_reject_nan_and_unknown_choices(name):
+    """Every setting is tried."""
     cls = load_built_in(name)
     choices = literal_choices(cls)
     for key, default in default_settings(cls).items():
@@ -121,8 +121,8 @@ def test_no_built_in_plugin_takes_nan_or_an_unknown_word(name):
                 cls(**{key: math.nan})
 
 
-def test_a_draw_is_the_same_on_every_machine():
-    """Fixed values, in (0, 1), even over its bins, another for another counter."""
+def test_counter_uniform_is_equal_on_every_machine():
+    """Fixed values, in (0, 1), uniform."""
     assert (
         counter_uniform(1, 2, 3, "gate")
         == counter_uniform(1, 2, 3, "gate")
@@ -135,8 +135,8 @@ def test_a_draw_is_the_same_on_every_machine():
     assert all(330 < n < 470 for n in counts)
 
 
-def test_a_draw_does_not_depend_on_the_process():
-    """No hash seed in it."""
+def test_counter_uniform_does_not_depend_on_the_process():
+    """The hash seed has no effect."""
     code = "from ockham.plugin import counter_uniform; print(counter_uniform(1, 'a'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert float(done.stdout) == counter_uniform(1, "a")

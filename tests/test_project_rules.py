@@ -68,15 +68,15 @@ def code_lines(function):
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
-def test_files_are_short():
-    """Under 250 lines, but for those that are named above."""
+def test_files_have_at_most_400_lines():
+    """Exceptions are listed above."""
     lines = {name_of(path): len(path.read_text().splitlines()) for path in source_files()}
     assert len(lines) > 80
     assert {name: n for name, n in lines.items() if n > LONGER_FILES.get(name, FILE_LINES)} == {}
 
 
-def test_functions_are_short():
-    """At most 40 lines of code; a docstring is no code."""
+def test_functions_have_at_most_40_lines():
+    """Docstrings are not counted."""
     long = {}
     for path in source_files():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -88,14 +88,14 @@ def test_functions_are_short():
     assert long == {}
 
 
-def test_every_module_says_what_it_is():
-    """One docstring at the top of each file."""
+def test_every_module_has_a_docstring():
+    """It is at the top of the file."""
     silent = [name_of(p) for p in source_files() if not ast.get_docstring(ast.parse(p.read_text()))]
     assert [name for name in silent if not name.endswith("__init__.py")] == []
 
 
-def test_every_test_states_its_promise():
-    """A docstring of its own, or that of a helper of the tests."""
+def test_every_test_has_a_docstring():
+    """It states the expected behaviour."""
     silent = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -108,8 +108,8 @@ def test_every_test_states_its_promise():
     assert silent == []
 
 
-def test_imports_only_go_down():
-    """The contracts of pyproject.toml, by import-linter itself."""
+def test_imports_only_point_down():
+    """import-linter checks the contracts of pyproject.toml."""
     command = Path(sys.executable).with_name("lint-imports")
     if not command.exists() and not shutil.which("lint-imports"):
         pytest.skip("import-linter is not installed")
@@ -119,8 +119,8 @@ def test_imports_only_go_down():
     assert done.returncode == 0, done.stdout
 
 
-def test_the_import_is_light():
-    """`import ockham` and its plugins, chain and policy load nothing of the workshop, the catalog or the screen."""
+def test_import_of_ockham_is_light():
+    """Plugins, chain and policy load no heavy package."""
     code = (
         "import sys, ockham; light = set(sys.modules); ockham.PluginChain, ockham.OckhamGatePlugin, ockham.OckhamMemory;"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
@@ -129,8 +129,8 @@ def test_the_import_is_light():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_public_names_are_those_of_their_table():
-    """What type checkers see under TYPE_CHECKING is what is loaded on first use."""
+def test_public_names_match_their_table():
+    """TYPE_CHECKING and the lazy table agree."""
     import ockham
 
     tree = ast.parse((ROOT / "ockham" / "__init__.py").read_text())
@@ -145,8 +145,8 @@ def test_public_names_are_those_of_their_table():
     assert seen == ockham._LAZY_IMPORTS
 
 
-def test_no_word_is_left_that_does_not_belong():
-    """No path of somebody's machine, no note to oneself, no second version under another name."""
+def test_project_has_no_machine_paths_or_notes():
+    """Nor versions under another name."""
     machine = re.compile(r"/(?:root|home|work|Users)/[a-z]")
     notes = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
     second = re.compile(r"\b[a-z]\w*_(?:v2|new|old|final|copy)\.(?:py|md|sql|json)\b")
@@ -158,8 +158,8 @@ def test_no_word_is_left_that_does_not_belong():
     assert found == []
 
 
-def test_tests_mirror_the_package():
-    """A folder of tests stands for a room of the package, or for what stands beside it."""
+def test_folders_mirror_the_package():
+    """Other folders are listed."""
     rooms = {path.name for path in (ROOT / "ockham").iterdir() if path.is_dir()}
     beside = {"dashboard", "fault_injection", "benchmarks", "odr", "fixtures", "data", "helpers", "reference"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name[0] not in "_."}

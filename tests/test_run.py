@@ -34,8 +34,8 @@ def read(tmp_path, run_id="a", attempt=1):
     return events(RunFolder(tmp_path, run_id), attempt)
 
 
-def test_plugins_of_ones_own_around_a_loop_of_ones_own(tmp_path):
-    """The smallest use: a gate, ten losses, a log."""
+def test_run_with_plugins_logs_an_own_loop(tmp_path):
+    """A gate and ten losses."""
     gate = OckhamGatePlugin(surprise_threshold=2.0)
     with Run(plugins=[gate], runs=tmp_path, run_id="a") as run:
         loop(run, [3.0, 1.0] * 5)
@@ -46,8 +46,8 @@ def test_plugins_of_ones_own_around_a_loop_of_ones_own(tmp_path):
     assert run.rates() == {"update_rate": 0.5, "accept_rate": None}
 
 
-def test_the_tree_head_covers_what_was_handed_over(tmp_path):
-    """flush() returns size and root of the durable log."""
+def test_flush_returns_the_tree_head_of_all_appended_events(tmp_path):
+    """Size and root of the durable log."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         loop(run, [1.0] * 5)
         head = run.flush()
@@ -70,8 +70,8 @@ def test_knobs_start_each_batch_at_the_schedule(tmp_path):
     assert {d["reason_code"] for d in made} == {"UNEXPLAINED"}
 
 
-def test_a_plugin_that_raises_ends_the_run_valid(tmp_path):
-    """The error names plugin, hook, iteration and line; plugin.failed and run.finished stand in the log."""
+def test_plugin_error_ends_the_run_valid(tmp_path):
+    """plugin.failed and run.finished are in the log."""
 
     class Breaks(OccamPlugin):
         def on_batch_end(self, ctx):
@@ -94,16 +94,16 @@ def test_a_plugin_that_raises_ends_the_run_valid(tmp_path):
     assert f"test_run.py:{line})" in found[-1]["data"]["message"]
 
 
-def test_an_error_in_the_loop_ends_the_run_valid(tmp_path):
-    """Whatever happens inside, run.finished is the last event."""
+def test_error_in_the_loop_ends_the_run_valid(tmp_path):
+    """run.finished is the last event."""
     with pytest.raises(RuntimeError, match="mine"), Run(plugins=[], runs=tmp_path, run_id="a") as run:
         loop(run, [1.0])
         raise RuntimeError("mine")
     assert read(tmp_path)[-1]["data"]["reason_code"] == "FAILED"
 
 
-def test_a_nan_loss_is_logged_and_skipped(tmp_path):
-    """With its reason; it enters no rate, and the run goes on."""
+def test_nan_loss_is_logged_and_skipped(tmp_path):
+    """It is not part of any rate."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as run:
         ctx = loop(run, [2.0, math.nan, 2.0])
     assert ctx.updated
@@ -113,8 +113,8 @@ def test_a_nan_loss_is_logged_and_skipped(tmp_path):
     assert of("run.finished", found)[0]["update_rate"] == 1.0
 
 
-def test_too_many_nans_halt_by_policy(tmp_path):
-    """Ten in a row ask for the end; the trainer obeys."""
+def test_repeated_nan_losses_halt_by_policy(tmp_path):
+    """Ten in a row request the end."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as run:
         for i in range(20):
             ctx = run.end_batch(run.start_batch(i, math.nan))
@@ -124,8 +124,8 @@ def test_too_many_nans_halt_by_policy(tmp_path):
     assert run.decision_id("halt") is not None
 
 
-def test_an_accepted_checkpoint_has_its_decision(tmp_path):
-    """checkpoint.saved names the accepting decision and the tree head before it."""
+def test_accepted_checkpoint_names_its_decision(tmp_path):
+    """And the tree head before it."""
 
     def pack(metadata, state):
         from ockham.record.checkpoints import CheckpointFiles
@@ -151,8 +151,8 @@ def test_an_accepted_checkpoint_has_its_decision(tmp_path):
     assert (tmp_path / "a/checkpoints/accepted-00000000/weights.bin").is_file()
 
 
-def test_state_round_trip(tmp_path):
-    """What a checkpoint keeps is JSON, and a second run takes up the gauges, counters and plugins."""
+def test_run_state_survives_json(tmp_path):
+    """Gauges, counters and plugins are restored."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as one:
         loop(one, [2.0, 1.0, 3.0, math.nan], complexity_cost=0.125)
         state = one.state_dict()
@@ -162,8 +162,8 @@ def test_state_round_trip(tmp_path):
         assert two.start_batch(4, 2.0).complexity_cost == 0.125
 
 
-def test_a_run_that_exists_is_not_overwritten(tmp_path):
-    """Exit status 2, and the first run is untouched."""
+def test_existing_run_is_not_overwritten(tmp_path):
+    """Exit status 2."""
     with Run(plugins=[], runs=tmp_path, run_id="a"):
         pass
     before = read(tmp_path)
@@ -172,8 +172,8 @@ def test_a_run_that_exists_is_not_overwritten(tmp_path):
     assert read(tmp_path) == before
 
 
-def test_anothers_context_may_be_evaluated_alone(tmp_path):
-    """An evaluation records what on_evaluate was given, once."""
+def test_evaluation_of_another_context_is_recorded_once(tmp_path):
+    """It contains the inputs of on_evaluate."""
     with Run(plugins=[OckhamGatePlugin(surprise_threshold=1.0)], runs=tmp_path, run_id="a") as run:
         ctx = loop(run, [2.0])
         assert isinstance(ctx, OccamContext)
@@ -183,8 +183,8 @@ def test_anothers_context_may_be_evaluated_alone(tmp_path):
     assert of("evaluation.recorded", found)[0]["val_loss"] == "NaN"
 
 
-def test_key_frames_every_thousand_batches(tmp_path):
-    """Replay starts at most a thousand batches before what it proves."""
+def test_key_frame_is_recorded_every_thousand_batches(tmp_path):
+    """A replay starts at most a thousand batches earlier."""
     with Run(plugins=[OckhamGatePlugin(surprise_threshold=1.0)], runs=tmp_path, run_id="a") as run:
         loop(run, [2.0] * 2_100)
     frames = [(f["trigger"], f["iter_num"]) for f in of("plugin_state.recorded", read(tmp_path))]
@@ -192,8 +192,8 @@ def test_key_frames_every_thousand_batches(tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_a_segment_sealed_while_a_hook_runs(tmp_path, at):
-    """The writer's own event falls before a batch's first decision, or between two: the context still names its own."""
+def test_segment_sealed_during_a_hook_keeps_the_context_valid(tmp_path, at):
+    """The context still names its decisions."""
 
     class Seal(OccamPlugin):
         """Stands for the writer thread, which seals when it likes."""

@@ -72,8 +72,8 @@ def rows(table):
     return sorted((tuple(plain(value) for value in row.values()) for row in table.to_pylist()), key=repr)
 
 
-def test_views_have_the_same_rows(fleet, catalog):
-    """Names, order of columns, and rows; superseded ones and those of live lines too. The questions ask the other views."""
+def test_views_have_the_rows_of_duckdb(fleet, catalog):
+    """Names, column order, superseded rows and live lines."""
     for name in ("contexts", "decisions", "checkpoints", "run_summary"):
         theirs, ours = fleet.sql(f"select * from {name}"), catalog.sql(f"select * from {name}")
         assert theirs.column_names == ours.column_names, name
@@ -81,8 +81,8 @@ def test_views_have_the_same_rows(fleet, catalog):
     assert fleet.sql("select count(*) as n from decisions where superseded").to_pylist()[0]["n"] > 0
 
 
-def test_every_saved_question_has_the_same_answer(fleet, catalog):
-    """The SQL files are written once."""
+def test_saved_questions_have_the_answers_of_duckdb(fleet, catalog):
+    """The SQL files are shared."""
     snapshot = catalog.rows("select snapshot_id from checkpoints order by sequence")[0]["snapshot_id"]
     values = {"why_skipped": {"run": "a", "iter": 10}, "lineage": {"snapshot": snapshot}}
     for name in question_names():
@@ -90,8 +90,8 @@ def test_every_saved_question_has_the_same_answer(fleet, catalog):
         assert rows(fleet.ask(name, **given)) == rows(catalog.ask(name, **given)), name
 
 
-def test_bad_questions_are_named(fleet):
-    """One typed error, as DuckDB's catalog gives."""
+def test_invalid_questions_are_one_typed_error(fleet):
+    """As with DuckDB."""
     with pytest.raises(QueryError, match="takes these parameters: run, iter"):
         fleet.ask("why_skipped", run="a")
     with pytest.raises(QueryError, match="no_such_view"):
@@ -100,7 +100,7 @@ def test_bad_questions_are_named(fleet):
 
 @pytest.mark.parametrize("name", question_names())
 def test_every_question_is_translated_without_spark(name):
-    """None is left with a word that Spark lacks."""
+    """No DuckDB expression remains."""
     said = spark_sql(load_question(name).sql).lower()
     assert not any(
         word in said
@@ -108,7 +108,7 @@ def test_every_question_is_translated_without_spark(name):
     )
 
 
-def test_what_cannot_be_read_is_said():
+def test_unreadable_input_is_one_error():
     """In one line."""
     with pytest.raises(QueryError, match="not understood"):
         spark_sql("select from where (")
