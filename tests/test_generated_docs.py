@@ -70,7 +70,7 @@ def test_event_fields_without_schema_description_have_a_meaning():
 
 
 def test_settings_table_has_one_column_per_preset():
-    """The class defaults alone would mislead: presets set other values."""
+    """Class defaults without presets would mislead: presets set other values."""
     heading = reference_docs.plugin("limiter")[0]
     assert heading.endswith("| class default | balanced | tight | exploratory | observe | adapt |")
     ceiling = next(

@@ -56,7 +56,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     },
 }  # fmt: skip
 # How many times a size's learning rates a recipe takes. Scaled to the RMS of AdamW, Muon's usual .02 (Jordan et al. 2024)
-# comes to 3 to 4 times what AdamW takes at these widths; at 1 and 2 times the loss was worse (docs/speed.md).
+# comes to 3 to 4 times what AdamW takes at these widths; at 1 and 2 times the loss was worse (docs/measurements.md).
 RATES: Mapping[str, float] = {"fast": 4.0}
 
 

@@ -124,7 +124,8 @@ def _default(info: OptionInfo | ArgumentInfo, default: Any) -> str:
     if isinstance(info.show_default, str):
         shown.append(info.show_default)
     elif default not in (inspect.Parameter.empty, ..., None, False, "", True, []):
-        shown.append(f"`{default.value if isinstance(default, enum.Enum) else default}`")
+        value = default.value if isinstance(default, enum.Enum) else default
+        shown.append(f"`{value}`")
     return ", else ".join(shown)
 
 

@@ -1,6 +1,7 @@
 """Generated parts of docs/reference: each table is written from the code that it describes.
 
-`python -m tests.helpers.reference_docs` writes the parts between `<!-- generated: NAME -->` and `<!-- end -->`.
+`python -m tests.helpers.reference_docs` writes the parts between `<!-- generated: NAME -->` and
+`<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -181,8 +182,8 @@ def shared_types() -> list[str]:
     rows = ["| type | definition |", "|---|---|"]
     for name, schema in read_schema("common")["$defs"].items():
         pattern = f"`{escape_cell(schema['pattern'])}`" if "pattern" in schema else ""
-        about = schema.get("description", "") or pattern or describe_type(schema)
-        rows.append(f"| `{name}` | {escape_cell(about) if not pattern else about} |")
+        about = escape_cell(schema.get("description", "")) or pattern or describe_type(schema)
+        rows.append(f"| `{name}` | {about} |")
     return rows
 
 
