@@ -9,15 +9,19 @@ import torch
 import typer.main
 
 import ockham
-from ockham import shipped
-from ockham.cli import application
+from ockham import resources
+from ockham.cli import build_app
 from ockham.context import OccamContext
 from ockham.testing import check_plugin
-from tests.cli.typed import parse
-from tests.made import made_run
+from tests.helpers.cli_parser import parse
+from tests.helpers.runs import made_run
 
-PAGES = [shipped.root() / "README.md", *sorted((shipped.root() / "docs").glob("*.md"))]
-LINKED = [*PAGES, shipped.root() / "CHANGELOG.md", *sorted((shipped.root() / "odr").glob("*.md"))]
+PAGES = [resources.data_root() / "README.md", *sorted((resources.data_root() / "docs").glob("*.md"))]
+LINKED = [
+    *PAGES,
+    resources.data_root() / "CHANGELOG.md",
+    *sorted((resources.data_root() / "odr").glob("*.md")),
+]
 _FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1", re.DOTALL | re.MULTILINE)
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -37,7 +41,7 @@ def commands(page):
 
 @pytest.fixture(scope="module")
 def root():
-    return typer.main.get_command(application())
+    return typer.main.get_command(build_app())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -79,7 +83,7 @@ def test_every_snippet_of_python_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made_run(tmp_path / "runs", "night-1", batches=12)
     space = stand_ins()
-    for body in blocks(shipped.root() / name, "python"):
+    for body in blocks(resources.data_root() / name, "python"):
         exec(compile(body, name, "exec"), space)
     if name == "README.md":
         ctx = OccamContext(0, 9.0, learning_rate=1.0)
@@ -98,7 +102,7 @@ def anchors(page):
         yield re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", LINKED, ids=lambda p: str(p.relative_to(shipped.root())))
+@pytest.mark.parametrize("page", LINKED, ids=lambda p: str(p.relative_to(resources.data_root())))
 def test_links_lead_somewhere(page):
     """Every relative link is a file and a heading in it; those of docs/ stay there, so that a site builder takes it as it is."""
     for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text(encoding="utf-8"))):
@@ -115,6 +119,8 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_in_the_index():
     """None is left out, none is named that is not there."""
     listed = set(
-        re.findall(r"\]\(([a-z-]+\.md)\)", (shipped.root() / "docs" / "index.md").read_text(encoding="utf-8"))
+        re.findall(
+            r"\]\(([a-z-]+\.md)\)", (resources.data_root() / "docs" / "index.md").read_text(encoding="utf-8")
+        )
     )
     assert listed == {page.name for page in PAGES if page.parent.name == "docs"} - {"index.md"}

@@ -10,14 +10,14 @@ import re
 
 import pytest
 
-from ockham import shipped
+from ockham import resources
 from ockham.event import TYPES
-from ockham.plugins import BUILT_IN, built_in
+from ockham.plugins import BUILT_IN, load_built_in
 from tests.helpers import event_fields, reference_docs
 from tests.helpers.command_reference import list_commands
 from tests.helpers.reference_docs import PARTS, REFERENCE, generated_parts, read_schema, regenerate
 
-ROOT = shipped.root()
+ROOT = resources.data_root()
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="an installed package has no docs")
 _VARIABLE = re.compile(
     r"""environ(?:\.get\(|\[)\s*"([A-Z][A-Z_]+)"|"(OCKHAM_[A-Z_]+)"|\$(TIKTOKEN_[A-Z_]+)"""
@@ -95,7 +95,7 @@ def test_declared_reason_codes_equal_those_in_the_source(name):
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in keys
     ]
-    declared = set(built_in(name).reasons)
+    declared = set(load_built_in(name).reasons)
     codes = {word for word in words if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", word)}
     assert codes - declared == set()
     assert declared - set(words) == set()

@@ -15,7 +15,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from ockham import errors
-from ockham.cli import application
+from ockham.cli import build_app
 
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 
@@ -42,7 +42,7 @@ class Command(NamedTuple):
 
 def list_commands(app: typer.Typer | None = None, prefix: str = "ockham") -> Iterator[Command]:
     """Return all commands in the order of `--help`, subcommands included."""
-    app = app or application()
+    app = app or build_app()
     for info in app.registered_commands:
         if info.callback is not None and not info.hidden:
             name = info.name or info.callback.__name__.replace("_", "-")

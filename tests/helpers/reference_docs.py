@@ -15,16 +15,16 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ockham import shipped
-from ockham.event import TYPES, lossless
+from ockham import resources
+from ockham.event import TYPES, to_json_value
 from ockham.fields import FIELDS
-from ockham.plugins import BUILT_IN, built_in
+from ockham.plugins import BUILT_IN, load_built_in
 from ockham.policy import load_policy
 from tests.helpers import command_reference
 from tests.helpers.command_reference import escape_cell
 from tests.helpers.event_fields import MEANINGS
 
-REFERENCE = shipped.root() / "docs" / "reference"
+REFERENCE = resources.data_root() / "docs" / "reference"
 PRESETS = ("balanced", "tight", "exploratory", "observe", "adapt")
 # `ockham adapt` measures these settings, so the preset has no values for them.
 MEASURED = {"adapt": ("gate.familiar_mean", "gate.familiar_sd")}
@@ -34,12 +34,12 @@ _COMMON = "urn:ockham:common.v1#/$defs/"
 
 def read_schema(name: str) -> dict[str, Any]:
     """Return a JSON Schema of `schemas/` by the name of its event type."""
-    return dict(json.loads((shipped.schemas() / f"{name}.v1.schema.json").read_bytes()))
+    return dict(json.loads((resources.schemas_dir() / f"{name}.v1.schema.json").read_bytes()))
 
 
 def format_value(value: Any) -> str:
     """Return a value as JSON in backticks."""
-    return "" if value == "" else f"`{json.dumps(lossless(value))}`"
+    return "" if value == "" else f"`{json.dumps(to_json_value(value))}`"
 
 
 def context_fields() -> list[str]:
@@ -77,12 +77,12 @@ def plugin(name: str) -> list[str]:
         if key in ("use", "shadow"):
             continue
         choices = [choice for part in about.get("anyOf", [about]) for choice in part.get("enum", [])]
-        accepted = built_in(name).limits.get(key) or ", ".join(choices)
+        accepted = load_built_in(name).limits.get(key) or ", ".join(choices)
         values = [_preset_value(preset, name, key) for preset in PRESETS]
         meaning = escape_cell(about["description"])
         default = format_value(about["default"])
         rows.append(f"| `{key}` | {meaning} | {accepted} | {default} | {' | '.join(values)} |")
-    reasons = [f"| `{code}` | {escape_cell(text)} |" for code, text in built_in(name).reasons.items()]
+    reasons = [f"| `{code}` | {escape_cell(text)} |" for code, text in load_built_in(name).reasons.items()]
     return [*rows, "", "| reason code | meaning |", "|---|---|", *reasons]
 
 
@@ -120,7 +120,7 @@ def preset_files() -> list[str]:
     """Return the YAML files of the presets."""
     lines: list[str] = []
     for preset in PRESETS:
-        text = (shipped.presets() / f"{preset}.yaml").read_text(encoding="utf-8").strip()
+        text = (resources.presets_dir() / f"{preset}.yaml").read_text(encoding="utf-8").strip()
         lines += [f"#### {preset}", "", "```yaml", *text.splitlines(), "```", ""]
     return lines[:-1]
 
@@ -235,11 +235,11 @@ def views() -> list[str]:
 
 def saved_questions() -> list[str]:
     """Return a table of the saved questions."""
-    from ockham.catalog.views import question, question_names
+    from ockham.catalog.views import load_question, question_names
 
     rows = ["| name | question | parameters |", "|---|---|---|"]
     for name in question_names():
-        found = question(name)
+        found = load_question(name)
         parameters = ", ".join(f"`{key}`: {about}" for key, about in found.parameters.items())
         rows.append(f"| `{name}` | {escape_cell(found.question)} | {escape_cell(parameters)} |")
     return rows

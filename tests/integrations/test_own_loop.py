@@ -6,22 +6,22 @@ import pytest
 import torch
 
 import ockham
-from ockham import shipped
-from ockham.record.verify import verify_run
-from ockham.replay.report import replay_run
-from tests.integrations import small
-from tests.samples import events
+from ockham import resources
+from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
+from tests.helpers.events import events
+from tests.integrations import tiny_model
 from tests.test_docs import blocks
 
 
 def test_the_loop_of_the_docs(tmp_path, monkeypatch):
     """Trains, skips, evaluates; its log verifies and replays."""
     monkeypatch.chdir(tmp_path)
-    model, batches = small.model(), small.batches(40)
+    model, batches = tiny_model.model(), tiny_model.batches(40)
     steps = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
     optimizer.register_step_post_hook(lambda o, *_: steps.append(o.param_groups[0]["lr"]))
-    held_out = small.batches(43)[40:]
+    held_out = tiny_model.batches(43)[40:]
 
     @torch.no_grad()
     def validation_loss():
@@ -36,24 +36,28 @@ def test_the_loop_of_the_docs(tmp_path, monkeypatch):
         "torch": torch,
     }
     body = next(
-        b for b in blocks(shipped.root() / "docs" / "integrations.md", "python") if "loss.backward" in b
+        b
+        for b in blocks(resources.data_root() / "docs" / "integrations.md", "python")
+        if "loss.backward" in b
     )
     exec(body, space)
     assert validation_loss() < before
-    assert len(steps) == sum(small.verdicts(tmp_path, "mine")) < 40
+    assert len(steps) == sum(tiny_model.verdicts(tmp_path, "mine")) < 40
     assert max(steps) <= 1e-3
-    small.holds(tmp_path, "mine")
-    assert len(small.of(tmp_path, "evaluation.recorded", "mine")) == 4
+    tiny_model.holds(tmp_path, "mine")
+    assert len(tiny_model.of(tmp_path, "evaluation.recorded", "mine")) == 4
 
 
 def test_the_resume_of_the_docs(tmp_path, monkeypatch):
     """Goes on from its beginning, then from the checkpoint that it kept, and is one run that verifies and replays."""
     monkeypatch.chdir(tmp_path)
-    model, batches = small.model(), small.batches(40)
+    model, batches = tiny_model.model(), tiny_model.batches(40)
     facts = {"max_iters": 40, "vocab_size": 32}
     with ockham.Run("balanced", run_id="mine", facts=facts):
         pass  # killed before its first batch, as it were
-    body = next(b for b in blocks(shipped.root() / "docs" / "integrations.md", "python") if "def pack" in b)
+    body = next(
+        b for b in blocks(resources.data_root() / "docs" / "integrations.md", "python") if "def pack" in b
+    )
     for upto in (25, 40):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         exec(body, {"ockham": ockham, "model": model, "optimizer": optimizer, "facts": facts, "batches": batches[:upto]})  # fmt: skip
@@ -67,7 +71,9 @@ def test_the_resume_of_the_docs(tmp_path, monkeypatch):
 def test_a_checkpoint_nobody_could_go_on_from(tmp_path):
     """One of kind resume without the state is refused, and not half written."""
     with ockham.Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 1}) as run:
-        ctx = run.end(run.batch(0, 2.0))
+        ctx = run.end_batch(run.start_batch(0, 2.0))
         with pytest.raises(ockham.OckhamError, match=r"state\.json"):
-            run.checkpoint(ctx, "resume", lambda metadata, state: ockham.Packed({"w": b"w"}, "0" * 64))
+            run.save_checkpoint(
+                ctx, "resume", lambda metadata, state: ockham.CheckpointFiles({"w": b"w"}, "0" * 64)
+            )
     assert not list((tmp_path / "a" / "checkpoints").glob("*"))
