@@ -7,11 +7,11 @@ RUNS ?= runs
 # A container may set it; each process of the tests would then compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint types contracts torture setup wheel clean help
+.PHONY: demo test check lint types contracts fault-injection torture setup wheel clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and ask its log
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
@@ -31,8 +31,10 @@ types: $(VENV)/.ready-dev
 contracts: $(VENV)/.ready-dev
 	@$(BIN)/lint-imports --no-logo
 
-torture: $(VENV)/.ready-dev ## long fault injection: every system call, every byte, power loss, kill -9
-	@$(BIN)/python -m pytest -m torture --timeout 3600
+fault-injection: $(VENV)/.ready-dev ## long tests: every system call, every byte, power loss, kill -9
+	@$(BIN)/python -m pytest -m fault_injection --timeout 3600
+
+torture: fault-injection
 
 wheel: $(VENV)/.ready ## dist/*.whl
 	@$(BIN)/uv build --wheel --out-dir dist --no-build-logs
