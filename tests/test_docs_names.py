@@ -48,3 +48,12 @@ def test_every_benchmark_is_named_with_its_figures():
     names = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_")}
     # These two have no command of their own: one is an option of log_throughput, one draws a figure.
     assert {name for name in names if name not in text} <= {"tracker_overhead", "plot_query_times"}
+
+
+def test_python_of_scale_page_runs(tmp_path, monkeypatch):
+    """The example of a subscription runs as it is written."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "scale.md").read_text(encoding="utf-8")
+    for body in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(body, "scale.md", "exec"), {"__name__": "scale"})
+    assert (tmp_path / "runs" / "notify-1" / "run.json").is_file()

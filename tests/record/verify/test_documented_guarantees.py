@@ -1,4 +1,4 @@
-"""Statements of docs/verification.md, docs/threat-model.md and docs/reference/commands.md about exit statuses and limits."""
+"""Statements of docs/verification.md, docs/threat-model.md and docs/reference/commands.md."""
 
 from __future__ import annotations
 
