@@ -3,10 +3,14 @@
 OckhamError                      exit status 2 unless a line says otherwise
 ├── BadInputError                something a person typed or a file holds; names thing, place and what is accepted
 │   ├── PolicyError              a preset, a policy file, or a setting in one
+│   ├── PluginSettingError       a setting that a plugin does not accept
 │   ├── DataError                training text or tokens
 │   ├── RunError                 a run ID or run folder
 │   ├── CheckpointError          weights that do not fit
 │   └── QueryError               SQL, a saved question, a parameter
+│       ├── QuerySyntaxError     SQL that cannot be parsed
+│       ├── QueryLimitError      a query exceeded its time or memory limit
+│       └── MissingParameterError  a parameter of the query has no value
 ├── ContextError                 a fact or gauge was set by a plugin, or a knob got a value of the wrong type
 ├── PluginError                  a plugin raised; names plugin, hook and iteration
 ├── RankError                    a run of many ranks cannot go on (exit status 1)
@@ -16,7 +20,7 @@ OckhamError                      exit status 2 unless a line says otherwise
 │   ├── LogLockedError           another process writes this log
 │   ├── LogHaltedError           disk full, quota, or a sync that failed
 │   └── InvalidEventError        an event does not fit its schema: a bug of ours, never of the data
-└── UnverifiableError             the log is missing or unreadable (exit status 3)
+└── UnverifiableError            the log is missing or unreadable (exit status 3)
 """
 
 from __future__ import annotations
@@ -39,6 +43,14 @@ class PolicyError(BadInputError):
     """A preset, policy file or setting that cannot be used."""
 
 
+class PluginSettingError(BadInputError):
+    """A setting that a plugin does not accept. `plugin` is the name with which the message begins."""
+
+    def __init__(self, plugin: str, problem: str) -> None:
+        self.plugin = plugin
+        super().__init__(f"{plugin}: {problem}")
+
+
 class DataError(BadInputError):
     """Training data that cannot be used."""
 
@@ -53,6 +65,22 @@ class CheckpointError(BadInputError):
 
 class QueryError(BadInputError):
     """SQL, a saved question or a parameter that cannot be answered."""
+
+
+class QuerySyntaxError(QueryError):
+    """SQL that cannot be parsed. `detail` is the parser's message."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"this SQL is not understood, so it is not run: {detail:.300}")
+
+
+class QueryLimitError(QueryError):
+    """A query exceeded its time or memory limit."""
+
+
+class MissingParameterError(QueryError):
+    """A parameter of the query has no value."""
 
 
 class ContextError(OckhamError, AttributeError):

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ockham.context import OccamContext
-from ockham.errors import BadInputError
+from ockham.errors import PluginSettingError
 from ockham.event import Value
 
 HOOKS = ("on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate")
@@ -80,18 +80,18 @@ class OccamPlugin:
         """For the end of `__init__`: every setting in its `limits`, and one of its `Literal`; None passes, NaN never.
 
         Raises:
-            BadInputError: naming plugin, setting and what is accepted.
+            PluginSettingError: naming plugin, setting and what is accepted.
 
         """
         called = self.name or type(self).__name__
         for name, interval in self.limits.items():
             value = getattr(self, name)
             if value is not None and not in_interval(value, interval):
-                raise BadInputError(f"{called}: {name} lies in {interval}, got {value!r:.60}")
+                raise PluginSettingError(called, f"{name} lies in {interval}, got {value!r:.60}")
         for name, choices in literal_choices(type(self)).items():
             if getattr(self, name) not in (*choices, None):
                 told = ", ".join(map(repr, choices))
-                raise BadInputError(f"{called}: {name} is one of {told}, got {getattr(self, name)!r:.60}")
+                raise PluginSettingError(called, f"{name} is one of {told}, got {getattr(self, name)!r:.60}")
 
     def state_dict(self) -> dict[str, Any]:
         """All that the plugin remembers, as JSON values."""

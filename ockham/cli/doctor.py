@@ -32,6 +32,7 @@ class DoctorRow(NamedTuple):
     what: str
     state: Literal["ok", "note", "problem"]
     message: str
+    writing: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +51,7 @@ def doctor(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOpt
       ockham --runs /data/runs doctor -f json
     """
     rows = [*_environment(), *_disk(runs), *_logs(runs)]
-    write_rows(DoctorRow._fields, rows, form, output)
+    write_rows(DoctorRow._fields[:3], [row[:3] for row in rows], form, output)
     problems = sum(row.state == "problem" for row in rows)
     if problems:
         typer.echo(f"{problems} problem{'s' * (problems > 1)}", err=True)
@@ -132,7 +133,7 @@ def _logs(runs: Path) -> Iterator[DoctorRow]:
         folder = RunFolder(runs, run_id)
         told = list(_log_rows(folder))
         slow = len(listing.scan([folder]).segments)
-        writing = any("being written" in row.message for row in told)
+        writing = any(row.writing for row in told)
         if slow and not writing:
             told.append(
                 DoctorRow(
@@ -159,7 +160,7 @@ def _log_rows(folder: RunFolder) -> Iterator[DoctorRow]:
             yield DoctorRow(where, "problem", str(error))
             continue
         if found.writing:
-            yield DoctorRow(where, "note", f"being written, {found.events} events so far")
+            yield DoctorRow(where, "note", f"being written, {found.events} events so far", writing=True)
             continue
         if found.last == "log.halted" and attempt == last:
             yield DoctorRow(

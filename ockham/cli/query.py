@@ -11,7 +11,7 @@ import typer
 
 from ockham.cli.options import RunOption, RunsOption, odr_tables, run_filter
 from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
-from ockham.errors import BadInputError, QueryError
+from ockham.errors import BadInputError, MissingParameterError, QueryError
 
 RUNS = Path("runs")
 _VIEWS = "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
@@ -66,13 +66,8 @@ def query(
     with Guard(runs, odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
         try:
             answer = guard.query(text, values, explain=explain)
-        except QueryError as error:
-            hint = (
-                "; say each with -p NAME=VALUE"
-                if "not provided for the following parameters" in str(error)
-                else ""
-            )
-            raise QueryError(f"{error}{hint}") from None
+        except MissingParameterError as error:
+            raise QueryError(f"{error}; say each with -p NAME=VALUE") from None
     if explain:
         typer.echo(answer.table.column(answer.table.num_columns - 1)[0].as_py())
         return
@@ -110,9 +105,7 @@ def ask(
 
     if not name:
         known = [load_question(each) for each in question_names()]
-        rows = [
-            (q.name, q.question, ", ".join(f"{k}: {v}" for k, v in q.parameters.items())) for q in known
-        ]
+        rows = [(q.name, q.question, ", ".join(f"{k}: {v}" for k, v in q.parameters.items())) for q in known]
         write_rows(("name", "question", "parameters"), rows, form, output)
         return
     asked = load_question(name)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham.chain import plugin_name
-from ockham.errors import PolicyError
+from ockham.errors import PluginSettingError, PolicyError
 from ockham.event import NONFINITE, from_json_value, to_json_value
 from ockham.plugin import OccamPlugin
 from ockham.plugins import BUILT_IN
@@ -233,9 +233,11 @@ def _create_plugin(
 ) -> OccamPlugin:
     try:
         plugin = cls(**settings)
+    except PluginSettingError as error:
+        message = str(error) if error.plugin == name else f"plugin {name!r}: {error}"
+        raise PolicyError(f"{place}{message}") from None
     except Exception as error:
-        told = str(error) if str(error).startswith(f"{name}: ") else f"plugin {name!r}: {error}"
-        raise PolicyError(f"{place}{told}") from None
+        raise PolicyError(f"{place}plugin {name!r}: {error}") from None
     if not isinstance(plugin, OccamPlugin):
         raise PolicyError(f"{place}plugin {name!r}: {cls.__name__} does not derive from ockham.OccamPlugin")
     plugin.name, plugin.shadow = name, shadow
