@@ -15,7 +15,7 @@ from tests.helpers.runs import made_run
 PARTS = 8
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_byte_of_every_file(tmp_path, part):
     """Log, heads, tiles, policy, run.json, Parquet and checkpoints of a run of 200 events: each eighth byte in a part."""

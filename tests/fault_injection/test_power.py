@@ -123,7 +123,7 @@ def test_the_trace_is_of_a_run_that_acknowledged(trace):
     assert disk.said > 10
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 def test_no_crash_image_of_many(trace, tmp_path):
     """At every call, forty images."""
     tried, what = crashes(*trace, tmp_path / "image", most=40)

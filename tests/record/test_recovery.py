@@ -353,7 +353,7 @@ def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 @pytest.mark.parametrize("part", range(8))
 def test_two_hundred_kills(tmp_path, part):
     """Acknowledged events lost: 0. Crashes called tampering: 0. In eight parts of 25 kills."""
