@@ -1,104 +1,87 @@
-"""Tables of the docs are made from the code, and the plugin that they show runs.
+"""Generated parts of docs/reference equal a regeneration, and cover the code that they describe.
 
-`python -m tests.test_generated_docs` writes the tables anew.
+`python -m tests.helpers.reference_docs` writes the pages.
 """
 
 from __future__ import annotations
 
 import ast
-import dataclasses
-import inspect
-import json
 import re
-from pathlib import Path
 
 import pytest
 
 from ockham import resources
-from ockham.event import to_json_value
-from ockham.fields import FIELDS
+from ockham.event import TYPES
 from ockham.plugins import BUILT_IN, load_built_in
-from ockham.policy import load_policy
+from tests.helpers import event_fields, reference_docs
+from tests.helpers.command_reference import list_commands
+from tests.helpers.reference_docs import PARTS, REFERENCE, generated_parts, read_schema, regenerate
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="no docs beside an installed package")
-MARK = re.compile(r"(<!-- (\w+): made from [^\n]*-->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def value_told(value):
-    return "" if value == "" else f"`{json.dumps(to_json_value(value))}`"
-
-
-def fields():
-    """Every field of the context, in the order of the record."""
-    rows = [
-        f"| `{f.name}` | {f.role} | {f.kind}{' or null' if f.nullable else ''} | {f.unit} "
-        f"| {'required' if f.name in ('iter_num', 'task_loss') else value_told(f.default)} | {f.doc} |"
-        for f in FIELDS
-    ]
-    return ["| field | role | type | unit | default | |", "|---|---|---|---|---|---|", *rows]
+ROOT = resources.data_root()
+pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="an installed package has no docs")
+_VARIABLE = re.compile(
+    r"""environ(?:\.get\(|\[)\s*"([A-Z][A-Z_]+)"|"(OCKHAM_[A-Z_]+)"|\$(TIKTOKEN_[A-Z_]+)"""
+)
 
 
-def settings():
-    """Every setting of every built-in plugin."""
-    described = json.loads((resources.schemas_dir() / "policy.v1.schema.json").read_bytes())["$defs"]
-    rows = []
-    for name in BUILT_IN:
-        for key, about in described[f"plugin_{name}"]["properties"].items():
-            if key not in ("use", "shadow"):
-                choices = [c for part in about.get("anyOf", [about]) for c in part.get("enum", [])]
-                accepted = load_built_in(name).limits.get(key) or ", ".join(choices)
-                rows.append(
-                    f"| `{name}.{key}` | {value_told(about['default'])} | {accepted} | {about['description']} |"
-                )
-    return ["| setting | default | accepted | |", "|---|---|---|---|", *rows]
+def read_page(page):
+    return (REFERENCE / page).read_text(encoding="utf-8")
 
 
-def reasons():
-    """Every reason code of every built-in plugin."""
-    rows = [
-        f"| `{name}` | `{code}` | {text} |"
-        for name in BUILT_IN
-        for code, text in load_built_in(name).reasons.items()
-    ]
-    return ["| plugin | reason | meaning |", "|---|---|---|", *rows]
+@pytest.mark.parametrize("page", PARTS)
+def test_reference_page_equals_regeneration(page):
+    """After a change of commands, settings, events or views: python -m tests.helpers.reference_docs."""
+    assert read_page(page) == regenerate(page)
 
 
-def trainer():
-    """Every setting of the trainer, with its default at size nano."""
-    from ockham.nano import Settings
-
-    told = inspect.getdoc(Settings).partition("Attributes:\n")[2]
-    about = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", told, re.MULTILINE))
-    rows = [
-        f"| `{f.name}` | {value_told(f.default)} | {' '.join(about[f.name].split())} |"
-        for f in dataclasses.fields(Settings)
-        if f.name != "size"
-    ]
-    return ["| setting | default | |", "|---|---|---|", *rows]
+@pytest.mark.parametrize("page", PARTS)
+def test_reference_page_contains_every_generated_part_once(page):
+    """A part that a page lost would not be noticed by a regeneration."""
+    assert sorted(generated_parts(page)) == sorted(PARTS[page])
 
 
-TABLES = {"context.md": (fields,), "plugins.md": (settings, reasons), "training.md": (trainer,)}
+def test_command_reference_has_every_command_of_the_program():
+    """Each command has a section, and the walk over the application finds them all."""
+    names = [command.name for command in list_commands()]
+    assert len(names) > 35
+    assert {f"### {name}" for name in names} <= set(read_page("commands.md").splitlines())
 
 
-def rewritten(page):
-    tables = {table.__name__: table for table in TABLES[page]}
-    fill = lambda m: "\n".join([m[1].rstrip(), *tables[m[2]](), m[3]])  # noqa: E731
-    return MARK.sub(fill, (DOCS / page).read_text(encoding="utf-8"))
+def test_command_reference_names_every_environment_variable_of_the_source():
+    """A variable that the code reads is documented."""
+    read = set()
+    for folder in ("ockham", "dashboard"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for match in _VARIABLE.finditer(path.read_text(encoding="utf-8")):
+                read.add(next(name for name in match.groups() if name))
+    assert len(read) > 10
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", read_page("commands.md")))
+    assert read - documented == set()
 
 
-@pytest.mark.parametrize("page", TABLES)
-def test_tables_are_those_of_the_code(page):
-    """Whoever changes a field, a setting or a reason writes the page anew: python -m tests.test_generated_docs."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    assert [m[2] for m in MARK.finditer(text)] == [table.__name__ for table in TABLES[page]]
-    assert text == rewritten(page)
+def test_event_fields_without_schema_description_have_a_meaning():
+    """The reference explains each field, and no meaning is left over."""
+    used = set()
+    for kind in TYPES:
+        for name, about in read_schema(kind)["properties"]["data"]["properties"].items():
+            if name not in ("sequence", "attempt", "rank", "ext") and "description" not in about:
+                used.add(f"{kind}.{name}" if f"{kind}.{name}" in event_fields.MEANINGS else name)
+    assert used == set(event_fields.MEANINGS)
+
+
+def test_settings_table_has_one_column_per_preset():
+    """Class defaults without presets would mislead: presets set other values."""
+    heading = reference_docs.plugin("limiter")[0]
+    assert heading.endswith("| class default | balanced | tight | exploratory | observe | adapt |")
+    ceiling = next(
+        row for row in reference_docs.plugin("limiter") if row.startswith("| `complexity_ceiling`")
+    )
+    assert ceiling.endswith("| `0.2` | `0.4` | `0.25` | `0.5` | `0.4` | - |")
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_every_reason_in_the_source_is_declared_and_every_declared_one_is_given(name):
-    """No code that the table does not know, none that nobody gives."""
+def test_declared_reason_codes_equal_those_in_the_source(name):
+    """Each code of the table is used by the plugin, and the plugin uses no other code."""
     path = ROOT / "ockham" / "plugins" / f"{name}.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
     table = next(
@@ -116,25 +99,3 @@ def test_every_reason_in_the_source_is_declared_and_every_declared_one_is_given(
     codes = {word for word in words if re.fullmatch(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", word)}
     assert codes - declared == set()
     assert declared - set(words) == set()
-
-
-def test_the_pages_python_runs(tmp_path, monkeypatch):
-    """Block after block, as a reader would type them; the plugin of the page then runs under the page's policy."""
-    text = (DOCS / "plugins.md").read_text(encoding="utf-8")
-    source = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-    package = tmp_path / "my_package"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "plugins.py").write_text(source, encoding="utf-8")
-    (tmp_path / "mine.yaml").write_text(
-        re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0], encoding="utf-8"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    quiet = load_policy(tmp_path / "mine.yaml", ["quiet.factor=0.5"]).build()[-1]
-    assert (type(quiet).__name__, quiet.factor, quiet.shadow) == ("QuietPlugin", 0.5, True)
-
-
-if __name__ == "__main__":
-    for changed in TABLES:
-        text = rewritten(changed)
-        (DOCS / changed).write_text(text, encoding="utf-8")

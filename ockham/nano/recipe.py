@@ -55,8 +55,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "logit_softcap": 15.0,
     },
 }  # fmt: skip
-# How many times a size's learning rates a recipe takes. Scaled to the RMS of AdamW, Muon's usual .02 (Jordan et al. 2024)
-# comes to 3 to 4 times what AdamW takes at these widths; at 1 and 2 times the loss was worse (docs/speed.md).
+# Factor of a recipe on a size's learning rates. Scaled to the RMS of AdamW, Muon's usual .02 (Jordan et al. 2024)
+# is 3 to 4 times the rate of AdamW at these widths. At 1 and 2 times, the loss was higher.
 LEARNING_RATE_MULTIPLIERS: Mapping[str, float] = {"fast": 4.0}
 
 

@@ -1,4 +1,4 @@
--- Are update rate and accept rate inside the bands that the policy promises?
+-- Are update rate and accept rate inside the bands of the policy?
 select s.run_id, s.policy, s.update_rate, (p.content -> '$.targets.update_rate[0]')::double as update_low,
     (p.content -> '$.targets.update_rate[1]')::double as update_high,
     -- Rates of fewer batches or evaluations lie outside a band by chance alone.

@@ -15,7 +15,7 @@ from tests.helpers.runs import made_run
 PARTS = 8
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_changed_byte_of_a_run_is_reported(tmp_path, part):
     """All files of a run of 200 events, in eight parts."""

@@ -123,7 +123,7 @@ def test_trace_contains_acknowledged_events(trace):
     assert disk.said > 10
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 def test_power_loss_at_every_call_keeps_flushed_events(trace, tmp_path):
     """Forty images per call."""
     tried, what = crashes(*trace, tmp_path / "image", most=40)

@@ -1,6 +1,6 @@
 """Every kind of system call that the log makes fails, or is the last one, at every occurrence: strace injects it.
 
-make torture            all of it
+make fault-injection    all of it
 make test               a few of each
 """
 
@@ -98,7 +98,7 @@ def test_fault_loses_no_acknowledged_event(tmp_path, monkeypatch, call, fault, w
     judge(tmp_path, injected(tmp_path, call, fault, when), monkeypatch)
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("call", CALLS)
 def test_fault_at_every_occurrence_loses_nothing(tmp_path, monkeypatch, call, fault):

@@ -353,7 +353,7 @@ def test_run_finished_followed_by_several_seals_is_an_end(tmp_path, monkeypatch)
     )
 
 
-@pytest.mark.torture
+@pytest.mark.fault_injection
 @pytest.mark.parametrize("part", range(8))
 def test_two_hundred_kills_lose_no_acknowledged_event(tmp_path, part):
     """No crash is reported as tampering. Eight parts of 25 kills."""

@@ -87,7 +87,10 @@ def test_unreadable_run_is_an_error(folder, tmp_path):
         (lambda data: data["left"].update(nothing_of_ours=1.0), "the context at sequence .* cannot be read"),
         (lambda data: data["measured"].update(grad_norm="much"), "the context at sequence .* cannot be read"),
         (lambda data: data["seconds"].update(forward="long"), "the context at sequence .* cannot be read"),
-        (lambda data: data.update(seconds=None), "a line that cannot be replayed: .*seconds is not an object"),
+        (
+            lambda data: data.update(seconds=None),
+            "a line that cannot be replayed: .*seconds is not an object",
+        ),
     ],
 )
 def test_malformed_context_is_an_error(folder, change, said):

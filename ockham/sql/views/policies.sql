@@ -1,5 +1,5 @@
--- Every policy that a run was under, as canonical JSON whose digest is the policy revision.
+-- Every policy of a run as canonical JSON. Its digest is the policy revision.
 -- policy_revision: sha256: and the digest of the bytes
--- policy: name
+-- policy: name of the policy
 -- content: canonical JSON
 select run_id, policy_revision, policy, content from raw_policies

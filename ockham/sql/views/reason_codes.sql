@@ -1,5 +1,5 @@
--- What each reason code of the built-in plugins means.
--- plugin: the plugin that gives it
+-- Meaning of each reason code of the built-in plugins.
+-- plugin: name of the plugin
 -- reason_code: the code
--- meaning: in one sentence
+-- meaning: the meaning in one sentence
 select plugin, reason_code, meaning from raw_reason_codes

@@ -1,18 +1,18 @@
--- One row a run: rates, losses, cost. What a resume has superseded is left out.
+-- One row per run: rates, losses, cost. Superseded events are left out.
 -- run_id: ID of the run
 -- state: UNFINISHED, or the reason code of its end
 -- policy: name of its policy
 -- batches: batches that went through the chain
--- finite_batches: those with a finite loss
--- updates: batches with a finite loss that the chain let through
--- skips: the other batches
+-- finite_batches: batches with a finite loss
+-- updates: batches with a finite loss that the chain allowed to update
+-- skips: batches that did not update the weights
 -- update_rate: updates / finite batches, 0..1
--- evaluations: evaluations that were judged
+-- evaluations: number of evaluations
 -- accepted: evaluations that memory accepted
 -- accept_rate: accepted / finite evaluations, 0..1; it depends on how many evaluations there are
 -- val_loss: last validation loss, nats/token
 -- best_val_loss: lowest finite validation loss, nats/token
--- occam_quotient: quotient at the last evaluation; compare it with another one, never read it alone
+-- occam_quotient: quotient at the last evaluation; only meaningful relative to another one
 -- nonfinite: batches whose loss was not finite
 -- backward_over_forward: cost of backward and optimizer over that of the forward, measured in the run
 -- compute_saved: share of compute that the skips saved, measured in the run

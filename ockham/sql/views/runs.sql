@@ -3,21 +3,21 @@
 -- created: when run.json was written, UTC
 -- state: running or torn (no end in the log), else the reason code of its newest end
 -- attempts: starts and resumes so far
--- policy: name of the policy that it is under now
+-- policy: name of its present policy
 -- policy_revision: digest of that policy
 -- data: name of the training data
 -- data_sha256: digest of the training data
 -- model_params: parameters, tied ones counted once
 -- max_iters: planned optimizer steps
--- seed: of weights, batches and plugins
+-- seed: seed of weights, batches and plugins
 -- settings: the trainer's settings, JSON
--- user_name: who started it
+-- user_name: user who started it
 -- host: machine that it was started on
 -- python: version of Python
 -- platform: operating system and processor
 -- git_commit: commit of the folder that it was started in
--- git_changed: whether that folder differed from the commit
--- verifier_key: key that its tree heads are said to be signed with
+-- git_changed: true if that folder differed from the commit
+-- verifier_key: key that the run names for its tree heads
 select
     j.run_id, j.created,
     case when e.ended = e.newest then e.reason_code else 'UNFINISHED' end as state,

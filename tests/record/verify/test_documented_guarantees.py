@@ -1,33 +1,41 @@
-"""What docs/proofs.md and docs/threat-model.md promise in words, held against what verify says."""
+"""Statements of docs/verification.md, docs/threat-model.md and docs/reference/commands.md."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from ockham.cli import build_app
 from ockham.errors import OckhamError
+from ockham.record.checkpoints import CheckpointFiles
 from ockham.record.ledger import append_entry
 from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.record.verify.report import CLASS_DESCRIPTIONS, NOTE_CLASSES
-from ockham.record.verify.run import verify_run
+from ockham.record.verify.run import MIN_SEGMENTS_PER_WORKER, verify_run
 from ockham.run import Run
 from tests.helpers.runs import made_run
 from tests.record.test_ledger import SAID
 
-PROOFS = Path(__file__).parents[2] / "docs" / "proofs.md"
+PAGE = Path(__file__).parents[3] / "docs" / "verification.md"
 
 
-@pytest.mark.skipif(not PROOFS.exists(), reason="a checkout has the docs, a wheel has not")
+needs_docs = pytest.mark.skipif(not PAGE.exists(), reason="an installed package has no docs")
+
+
+@needs_docs
 def test_documented_table_has_every_class_and_exit_status():
     """Notes have status 0, all others 1."""
-    rows = re.findall(r"^\| (note: )?([a-z ]+?) \|.*\| ([0-3]) \|$", PROOFS.read_text(), re.MULTILINE)
+    table = PAGE.read_text(encoding="utf-8").partition("| result | meaning | exit |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (note: )?([a-z ]+?) \|.*\| ([0-3]) \|$", table, re.MULTILINE)
     told = {name: (bool(note), status) for note, name, status in rows if name != "sound"}
     assert told == {
         name: (name in NOTE_CLASSES, "0" if name in NOTE_CLASSES else "1") for name in CLASS_DESCRIPTIONS
@@ -78,9 +86,47 @@ def test_log_without_signature_is_unsigned(older):
     assert status(folder, "a") == 1
 
 
-def status(folder, *words):
-    done = CliRunner().invoke(build_app(), ["--runs", str(folder.runs), "verify", *words])
+def status(folder, *words, command="verify"):
+    done = CliRunner().invoke(build_app(), ["--runs", str(folder.runs), command, *words])
     return done.exception.exit_status if isinstance(done.exception, OckhamError) else done.exit_code
+
+
+@needs_docs
+def test_default_number_of_processes_is_documented():
+    """The page has the formula of the source."""
+    assert f"`min(cores, segments // {MIN_SEGMENTS_PER_WORKER})`" in PAGE.read_text(encoding="utf-8")
+
+
+def save_weights(metadata, state):
+    described = {name: json.dumps(value) for name, value in metadata.items()}
+    return CheckpointFiles(
+        {"model.safetensors": save({"w": np.zeros(1, np.float32)}, metadata=described)}, "0" * 64
+    )
+
+
+def test_lineage_without_key_exits_2_where_verify_adds_a_note(tmp_path, monkeypatch):
+    """An auditor's machine has no key of its own: lineage needs --key there, and verify does not."""
+    with Run(plugins=[], runs=tmp_path / "runs", run_id="a") as run:
+        ctx = run.start_batch(0, 2.0)
+        run.end_batch(ctx)
+        run.save_checkpoint(ctx, "rollback", save_weights)
+        key = str(load_or_create_signer().verifier)
+    (weights,) = run.folder.path.rglob("*.safetensors")
+    assert status(run.folder, str(weights), "--key", key, command="lineage") == 0
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "no-keys"))
+    assert status(run.folder, str(weights), command="lineage") == 2
+    assert status(run.folder, "a") == 0
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_lineage_of_weights_without_metadata_exits_2(metadata, tmp_path):
+    """Also for the files of Hugging Face, whose metadata is of another kind."""
+    run = made_run(tmp_path / "runs", batches=3)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(save({"w": np.zeros(1, np.float32)}, metadata=metadata))
+    assert (
+        status(run.folder, str(file), "--key", str(load_or_create_signer().verifier), command="lineage") == 2
+    )
 
 
 def test_verify_exit_status_is_documented(tmp_path):

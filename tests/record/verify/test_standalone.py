@@ -242,9 +242,7 @@ def test_standalone_reports_misplaced_lines(judged, files):
         judged, {**files, LOG: b"".join(odd)},
         "event 4 is not an event, or has a duplicate key", "event 5 is not an event", "differ from the signed ones",
     )  # fmt: skip
-    finds(
-        judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 names another position"
-    )
+    finds(judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 names another position")
     finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is not an event")
 
 
@@ -273,7 +271,12 @@ def test_standalone_reports_wrong_tree_heads(judged, files):
         (b"a\n1\nA\n\n" + "\u2014 a b\n\n".encode(), "a tree head that the given key has not signed"),
     ):
         finds(judged, {**files, HEADS: files[HEADS] + added}, said)
-    finds(judged, {**files, HEADS: b""}, "no signed tree head", "`checkpoint` is not in the history of tree heads")
+    finds(
+        judged,
+        {**files, HEADS: b""},
+        "no signed tree head",
+        "`checkpoint` is not in the history of tree heads",
+    )
 
 
 def test_standalone_accepts_one_text_per_signature(judged, files):
