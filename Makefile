@@ -14,7 +14,7 @@ help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and ask its log
-	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
+	@$(BIN)/ockham --runs $(RUNS) train --size demo --policy balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
 # Three workers on two cores: each waits a sixth of its time for processes.
 test: $(VENV)/.ready-dev ## the tests

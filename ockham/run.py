@@ -436,7 +436,7 @@ def _resolve_policy(
     if policy is None and resumed is not None:
         if overrides:
             raise PolicyError(
-                f"--set {overrides[0]!r} on resume changes the policy: say which one it is put on, with --preset or --policy"
+                f"--set {overrides[0]!r} on resume changes the policy: say which one it is put on, with --policy"
             )
         return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
     return load_policy(policy or "balanced", overrides)

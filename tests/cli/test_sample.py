@@ -83,11 +83,11 @@ def test_weights_that_are_not_the_logged_ones_are_refused(trained):
 
 def test_weights_for_others(trained):
     """A new folder of Hugging Face's kind with the accepted weights; an old one is not written into."""
-    done = run(trained, "weights", "a", "--to", trained / "hf")
+    done = run(trained, "weights", "a", "-o", trained / "hf")
     assert done.exit_code == 0, done.output
     newest = accepted(trained)[-1]["snapshot_id"]
     ours = load_file(trained / "runs" / "a" / "checkpoints" / newest / "model.safetensors")
     theirs = load_file(trained / "hf" / "model.safetensors")
     assert torch.equal(theirs["transformer.wte.weight"], ours["wte.weight"])
     assert torch.equal(theirs["transformer.h.0.mlp.c_fc.weight"], ours["h.0.mlp.c_fc.weight"].t())
-    assert isinstance(run(trained, "weights", "a", "--to", trained / "hf").exception, BadInputError)
+    assert isinstance(run(trained, "weights", "a", "-o", trained / "hf").exception, BadInputError)

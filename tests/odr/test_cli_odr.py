@@ -73,7 +73,7 @@ def test_one_record_of_many(folder):
         run("lint", name, status=1)
     with pytest.raises(BadInputError, match=r"no record 'elsewhere\.md'"):
         run("lint", "elsewhere.md")
-    with pytest.raises(BadInputError, match="in this folder: give its folder by --dir"):
+    with pytest.raises(BadInputError, match="in this folder: give its folder by --odr-dir"):
         run("check", "other/0001-enable.md")
 
 

@@ -118,7 +118,7 @@ def test_the_ledger_is_verified_by_its_name(ledger):
     assert done.exit_code == 0, done.stdout
     assert "1 heads that runs name" in done.stdout
     pin = ledger.runs / "pin"
-    assert ockham(ledger.runs, "pin", LEDGER, "--to", str(pin)).exit_code == 0
+    assert ockham(ledger.runs, "pin", LEDGER, "-o", str(pin)).exit_code == 0
     assert verify_run(ledger, pins=[pin.read_bytes()]).logs[-1].pinned == 1
     shutil.rmtree(ledger.log_dir(4, 0))
     assert "tampering" in verify_run(ledger, pins=[pin.read_bytes()]).counts
