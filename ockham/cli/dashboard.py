@@ -11,7 +11,7 @@ import typer
 
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import print_note
-from ockham.errors import BadInputError
+from ockham.errors import MissingExtraError
 
 # Like `-m streamlit`, whose import takes seconds; without the handler, Ctrl-C then shows a traceback.
 STREAMLIT_BOOTSTRAP = """
@@ -59,7 +59,7 @@ def dashboard(
     from ockham import resources
 
     if importlib.util.find_spec("streamlit") is None:
-        raise BadInputError('dashboard: streamlit is not installed; run: pip install "ockham[dashboard]"')
+        raise MissingExtraError("streamlit", "dashboard")
     root = resources.data_root()
     command = _build_command(root / "dashboard" / "app.py", host, port, open_browser=open_browser)
     paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
+from ockham import __version__
 from ockham.cli.options import DEFAULT_RUNS, EXTRAS, RunsOption
 from ockham.cli.output import (
     FormatOption,
@@ -23,7 +24,7 @@ from ockham.cli.output import (
     print_note,
     write_rows,
 )
-from ockham.errors import UnverifiableError
+from ockham.errors import UnverifiableError, install_command
 
 if TYPE_CHECKING:
     from ockham.record.log_status import LogStatus
@@ -78,14 +79,12 @@ def doctor(
 
 
 def _check_environment() -> Iterator[DoctorRow]:
-    from ockham import __version__
-
     python = platform.python_version()
     yield DoctorRow("ockham", "ok", f"{__version__}, Python {python}, {platform.system()}")
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            yield DoctorRow(extra, "note", f'no {", ".join(missing)}; pip install "ockham[{extra}]"')
+            yield DoctorRow(extra, "note", f"not installed: {', '.join(missing)}; optional, {install_command(extra)}")
         else:
             versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
             yield DoctorRow(extra, "ok", versions)

@@ -11,7 +11,7 @@ import typer
 
 from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
 from ockham.cli.output import print_note
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, MissingExtraError
 
 if TYPE_CHECKING:
     from ockham.forwarding import HttpSink
@@ -115,9 +115,7 @@ def _open_receiver(to: str, headers: dict[str, str], *, otlp: bool) -> HttpSink 
     try:
         from ockham.integrations.otel import OtlpSink
     except ImportError:
-        raise BadInputError(
-            "--otlp: OpenTelemetry is not installed; run: pip install 'ockham[otel]'"
-        ) from None
+        raise MissingExtraError("opentelemetry", "otel") from None
     # Failed requests are reported by the retry notes.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     return OtlpSink(to, headers)

@@ -19,7 +19,7 @@ ODR_DIR_VARIABLE = "OCKHAM_ODR"
 DEFAULT_RUNS = Path("runs")
 DEFAULT_ODR_DIR = Path("odr")
 MAX_LISTED_NAMES = 8
-# The packages that each `pip install "ockham[NAME]"` installs.
+# Extra of the distribution -> packages that it installs.
 EXTRAS = {
     "train": ("torch", "numpy", "safetensors"),
     "dashboard": ("streamlit", "altair"),

@@ -135,7 +135,7 @@ def ask(
         typer.Option(
             "--engine",
             metavar="ENGINE",
-            help="duckdb, or spark for very many runs (requires pyspark and Java 17).",
+            help="duckdb, or spark for many runs (extra `spark` and Java 17).",
         ),
     ] = "duckdb",
     master: Annotated[
@@ -181,7 +181,7 @@ def ask(
         return
     from ockham.spark_catalog import SparkCatalog
 
-    spark = SparkCatalog(runs, odr_tables(), only=run_ids, master=master)
+    spark = SparkCatalog(runs, odr_tables(), run_ids=run_ids, master=master)
     try:
         write_table(spark.ask(name, **values), output_format, output)
     finally:
