@@ -99,7 +99,7 @@ def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: R
         return text
     low, high = band
     if counts.batches < MIN_BATCHES or (name == "accept_rate" and count < MIN_EVALUATIONS):
-        return f"{text}, few {noun}: not rated; target {low:.0%} to {high:.0%}"
+        return f"{text}, few {noun.split()[-1]}: not rated; target {low:.0%} to {high:.0%}"
     state = "within" if low <= rate <= high else "outside"
     return f"{text}, {state} target {low:.0%} to {high:.0%}"
 

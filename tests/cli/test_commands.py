@@ -341,7 +341,7 @@ def test_a_plugin_in_the_working_folder_is_found(tmp_path):
     done = ockham(tmp_path / "runs", "train", "--policy", "p.yaml", "--set", "max_iters=1", cwd=tmp_path)
     assert done.returncode == 2
     assert "'absent:It' cannot be imported" in done.stderr
-    assert "lies in the working folder" in done.stderr
+    assert "put it into the working folder" in done.stderr
 
 
 def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):

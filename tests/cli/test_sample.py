@@ -59,7 +59,7 @@ def test_the_newest_accepted_one_is_taken(trained):
 def test_another_checkpoint_by_its_beginning(trained):
     """Also one that nobody accepted; an unclear or unknown ID is refused."""
     done = run(trained, "sample", "a", "--checkpoint", "resume-00000039", "--tokens", 3)
-    assert "no decision accepted it" in done.stderr
+    assert "not accepted by a decision" in done.stderr
     assert "more than one checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "re").exception)
     assert "has no checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "x").exception)
     pruned = run(trained, "sample", "a", "--checkpoint", "resume-00000007").exception
@@ -77,7 +77,7 @@ def test_weights_that_are_not_the_logged_ones_are_refused(trained):
     done = run(trained, "sample", "a", "--checkpoint", newest)
     path.write_bytes(whole)
     assert isinstance(done.exception, CheckpointError)
-    assert "not what the log names" in str(done.exception)
+    assert "differs from the log" in str(done.exception)
     assert done.stdout == ""
 
 
