@@ -10,29 +10,26 @@ if TYPE_CHECKING:
     from ockham import OccamContext, Run
     from ockham.nano import Adaptation, ProgressLine
 
-# Reason code, and an optional sentence.
-EndReason = tuple[str, str | None]
+Ended = tuple[str, str | None]  # reason code and, for people, a sentence
 
 
 def update_served_losses(custom: MutableMapping[str, float], loss: float, *, new: bool) -> None:
-    """Update the mean losses of all, new and familiar text, as served before any update."""
+    """Means of the losses that were served so far, before any update from them: of all, of new, of familiar text."""
     custom["new_text"] = float(new)
-    if not math.isfinite(loss):
-        return
-    for name in ("served", "served_new" if new else "served_familiar"):
+    for name in ("served", "served_new" if new else "served_familiar") if math.isfinite(loss) else ():
         count = custom[f"{name}_batches"] = custom.get(f"{name}_batches", 0.0) + 1
         mean = custom.get(f"{name}_loss", 0.0)
         custom[f"{name}_loss"] = mean + (loss - mean) / count
 
 
 def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
-    """Serve and score each micro-batch, then update if the chain decides so.
+    """Serve and score each micro-batch, then let the chain say whether it may update.
 
-    The kind of the text is recorded after the verdict, so no plugin can use it.
+    Which text it is goes into the record after the verdict: no plugin can have known.
     """
     trainer = adaptation.trainer
-    last_micro_step = trainer.settings.gradient_accumulation_steps - 1
-    for micro_step in range(last_micro_step + 1):
+    last = trainer.settings.gradient_accumulation_steps - 1
+    for micro_step in range(last + 1):
         task_loss = trainer.forward(iter_num, micro_step)
         with trainer.meter.stage("chain"):
             ctx = run.start_batch(
@@ -40,30 +37,23 @@ def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
             )
         update_served_losses(ctx.custom, task_loss, new=adaptation.stream.is_new(iter_num, micro_step))
         trainer.backward(ctx)
-        stepped, gauges = trainer.step() if micro_step == last_micro_step else (False, {})
+        stepped, gauges = trainer.step() if micro_step == last else (False, {})
         seconds = trainer.meter.finish_batch(updated=ctx.updated)()
         with trainer.meter.stage("chain"):
             run.end_batch(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
     return ctx
 
 
-def after_step(
-    run: Run, adaptation: Adaptation, ctx: OccamContext, *, evaluation_due: bool
-) -> EndReason | None:
-    """Run what is due after a step: evaluation, checkpoint, consolidation, rollback or halt."""
-    if evaluation_due or ctx.consolidating:
+def after_step(run: Run, adaptation: Adaptation, ctx: OccamContext, *, due: bool) -> Ended | None:
+    """What may follow a batch: evaluation, an accepted checkpoint, a new anchor, a rollback, the end."""
+    if due or ctx.consolidating:
         new, familiar = adaptation.evaluate()
         share = adaptation.stream.new_fraction
         ctx.custom.update(new_loss=new.loss, familiar_loss=familiar.loss)
         error = math.hypot(share * new.standard_error, (1 - share) * familiar.standard_error)
-        run.evaluate(
-            ctx,
-            share * new.loss + (1 - share) * familiar.loss,
-            standard_error=error,
-            tokens=new.tokens + familiar.tokens,
-            seconds=new.seconds + familiar.seconds,
-            trigger="SCHEDULE" if evaluation_due else "CONSOLIDATION",
-        )
+        run.evaluate(ctx, share * new.loss + (1 - share) * familiar.loss, standard_error=error,
+                     tokens=new.tokens + familiar.tokens, seconds=new.seconds + familiar.seconds,
+                     trigger="SCHEDULE" if due else "CONSOLIDATION")  # fmt: skip
         check_revert(run, adaptation, ctx.iter_num)
         if ctx.accepted:
             run.save_checkpoint(ctx, "accepted", adaptation.pack)
@@ -73,54 +63,45 @@ def after_step(
         check_revert(run, adaptation, ctx.iter_num)
         anchor_iter, drift, seconds = adaptation.trainer.roll_back()
         run.record_rollback(ctx, anchor_iter_num=anchor_iter, drift=drift, seconds=seconds)
-    if ctx.halt:
-        return "HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}"
-    return None
+    return ("HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}") if ctx.halt else None
 
 
 def check_revert(run: Run, adaptation: Adaptation, iter_num: int) -> None:
-    """Disable the adapter, check that the base weights are unchanged, and enable it again."""
+    """Show, while serving, that there is a way back: the adapter goes off, timed and compared, and on again."""
     if adaptation.adapter is not None:
-        reverted = adaptation.disable_adapter()
-        run.emit("adapter.reverted", {"iter_num": iter_num, **reverted._asdict()}, iter_num=iter_num)
+        off = adaptation.disable_adapter()
+        run.emit("adapter.reverted", {"iter_num": iter_num, **off._asdict()}, iter_num=iter_num)
         enable_adapter(run, adaptation, iter_num)
 
 
 def enable_adapter(run: Run, adaptation: Adaptation, iter_num: int) -> None:
-    """Enable the adapter, if there is one, and record its size."""
+    """Put the adapter on, where there is one, and say what it adds."""
     adapter = adaptation.adapter
     if adapter is not None:
         adapter.enable()
         enabled = {
-            "iter_num": iter_num,
-            "layers": adapter.layers,
-            "rank_of_adapter": adapter.rank,
-            "added_params": adapter.added_params,
-            "model_params": adapter.model_params,
+            "iter_num": iter_num, "layers": adapter.layers, "rank_of_adapter": adapter.rank,
+            "added_params": adapter.added_params, "model_params": adapter.model_params,
             "weights_sha256": adaptation.base_sha256,
-        }
+        }  # fmt: skip
         run.emit("adapter.enabled", enabled, iter_num=iter_num)
 
 
 def adapt_loop(
-    run: Run,
-    adaptation: Adaptation,
-    first_iter: int,
-    progress_line: ProgressLine,
-    interrupted: Callable[[], bool],
-) -> EndReason:
-    """Serve all batches from iteration *first_iter*, and return why the loop end_reason."""
+    run: Run, adaptation: Adaptation, first: int, line: ProgressLine, interrupted: Callable[[], bool]
+) -> Ended:
+    """The loop, from iteration `first`; returns why it ended."""
     total = adaptation.trainer.settings.max_iters
     evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
-    checkpoint_every = adaptation.trainer.settings.checkpoint_every or total
-    for iter_num in range(first_iter, total):
+    keep_every = adaptation.trainer.settings.checkpoint_every or total
+    for iter_num in range(first, total):
         ctx = serve_step(run, adaptation, iter_num)
-        end_reason = after_step(run, adaptation, ctx, evaluation_due=(iter_num + 1) % evaluate_every == 0)
-        progress_line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
-        if interrupted() and end_reason is None:
-            end_reason = "INTERRUPTED", None
-        if end_reason or (iter_num + 1) % checkpoint_every == 0:
+        ended = after_step(run, adaptation, ctx, due=(iter_num + 1) % evaluate_every == 0)
+        line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
+        if interrupted() and ended is None:
+            ended = "INTERRUPTED", None
+        if ended or (iter_num + 1) % keep_every == 0:
             run.save_checkpoint(ctx, "resume", adaptation.pack)
-        if end_reason:
-            return end_reason
+        if ended:
+            return ended
     return "COMPLETED", None

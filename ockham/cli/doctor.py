@@ -84,7 +84,9 @@ def _check_environment() -> Iterator[DoctorRow]:
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            yield DoctorRow(extra, "note", f"not installed: {', '.join(missing)}; optional, {install_command(extra)}")
+            yield DoctorRow(
+                extra, "note", f"not installed: {', '.join(missing)}; optional, {install_command(extra)}"
+            )
         else:
             versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
             yield DoctorRow(extra, "ok", versions)

@@ -69,7 +69,7 @@ def lineage(
       ockham lineage downloaded.safetensors --key ockham.key.pub -f jsonl -o decisions.jsonl
     """
     from ockham.catalog import Catalog
-    from ockham.record.lineage import find_weights_file
+    from ockham.record.lineage import find_weights_file, read_claims
     from ockham.record.lineage import lineage as read_lineage
 
     check_key_files(key)
@@ -78,6 +78,8 @@ def lineage(
             f"{weights}: file not found; pass a safetensors file or the folder of a checkpoint"
         )
     file = find_weights_file(weights)
+    # Report a file without metadata before a missing key.
+    read_claims(file)
     result = read_lineage(file, runs, resolve_verifier_keys(key))
     metadata = result.metadata
     catalog = Catalog(runs, run_ids=[metadata["run_id"]])

@@ -22,6 +22,7 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 # Typer puts a default that is given as text into parentheses.
 _TEXT_DEFAULT = re.compile(r"default: \(([^)]*)\)(?=[;\]])")
+_RANGE = re.compile(r"(\[|; )(?:[-+.\w]+<=)?x(?:[<>]=[-+.\w]+)?(;|\])")
 MIN_SIMILARITY = 0.7
 NUMBER_KINDS = {int: "a whole number", float: "a number"}
 METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -48,7 +49,7 @@ class OckhamCommand(TyperCommand):
             if parameter.param_type_name == "argument":
                 arguments.append((_format_argument(parameter), getattr(parameter, "help", None) or ""))
             elif (record := parameter.get_help_record(ctx)) is not None:
-                options.append((record[0], _TEXT_DEFAULT.sub(r"default: \1", record[1])))
+                options.append((record[0], _format_option_help(parameter, record[1])))
         for title, rows in (("Arguments", arguments), ("Options", options)):
             if rows:
                 with formatter.section(title):
@@ -59,8 +60,13 @@ class OckhamCommand(TyperCommand):
         words = list(args)
         try:
             return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
-            if error.param is not None and not hasattr(error, "param_type"):
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            if (
+                isinstance(error, typer.BadParameter)
+                and error.param is not None
+                and not hasattr(error, "param_type")
+            ):
                 error.message = self._describe_value(ctx, words, error.param) or error.message
             raise
 
@@ -198,6 +204,16 @@ def _format_argument(argument: Any) -> str:
     name = argument.metavar or argument.name.upper()
     text = name if argument.required else f"[{name}]"
     return text if argument.nargs == 1 else f"{text}..."
+
+
+def _format_option_help(option: Any, text: str) -> str:
+    """Return the help of an option with plain words for its default and its limits."""
+    descriptor = getattr(option, "type_descriptor", None)
+    text = _TEXT_DEFAULT.sub(r"default: \1", text)
+    if descriptor is None:
+        return text
+    limits = _format_limits(descriptor.parameter_info.min, descriptor.parameter_info.max)
+    return _RANGE.sub(lambda match: f"{match[1]}{limits}{match[2]}", text) if limits else text
 
 
 def _format_limits(low: float | None, high: float | None) -> str:

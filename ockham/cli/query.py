@@ -32,6 +32,7 @@ select view, any_value(view_comment) as meaning, count(*) as columns
 from data_dictionary group by view order by view
 """
 _COLUMNS = 'select "column", type, comment as meaning from data_dictionary where view = $view'
+_DUCKDB_PREFIX = re.compile(r"^(?:Binder|Catalog|Conversion|Invalid Input) Error: ")
 _LOCATION = re.compile(r"Line (\d+), Col: (\d+)")
 ParametersOption = Annotated[
     list[str] | None,
@@ -116,6 +117,8 @@ def query(
             raise QueryError(f"{error}; set each with -p NAME=VALUE") from None
         except QuerySyntaxError as error:
             raise QueryError(_describe_syntax_error(text, error)) from None
+        except QueryError as error:
+            raise type(error)(_DUCKDB_PREFIX.sub("", str(error))) from None
     if explain:
         write_text(answer.table.column(answer.table.num_columns - 1)[0].as_py(), output)
         return

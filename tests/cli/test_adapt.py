@@ -215,7 +215,11 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
     new = ["--data", str(folder / "new.txt")]
     cases = (
         (RunError, "nobody: run not found", ["adapt", "--from", "nobody", *new]),
-        (BadInputError, "has no checkpoint 'acepted-00000119'", [*bare, *new, "--checkpoint", "acepted-00000119"]),
+        (
+            BadInputError,
+            "has no checkpoint 'acepted-00000119'",
+            [*bare, *new, "--checkpoint", "acepted-00000119"],
+        ),
         (DataError, "no text in it", [*bare, "--data", str(tmp_path / "none.txt")]),
         (DataError, "give text of the same kind", [*bare, "--data", str(tmp_path / "bins")]),
         (BadInputError, "did you mean 'h.0.mlp.c_fc'", [*bare, *new, "--lora", "h.0.mlp.cfc"]),

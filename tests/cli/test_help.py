@@ -102,7 +102,10 @@ def test_no_summary_is_cut_at_80_columns(words):
 
 def test_short_help_option_prints_the_help():
     """-h is --help."""
-    assert CliRunner().invoke(APP, ["verify", "-h"]).stdout == CliRunner().invoke(APP, ["verify", "--help"]).stdout
+    assert (
+        CliRunner().invoke(APP, ["verify", "-h"]).stdout
+        == CliRunner().invoke(APP, ["verify", "--help"]).stdout
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_the_command_tells_who_accepted_them_and_lists_every_decision(runs):
     told = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
     assert told.exit_code == 0, told.output
     assert "accepted at iteration" in told.output
-    assert told.stdout.splitlines()[0].endswith(": the log vouches for these bytes")
+    assert told.stdout.splitlines()[0].endswith(": confirmed by the log")
     rows = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs), "-f", "jsonl"])
     listed = [orjson.loads(line) for line in rows.stdout.splitlines()]
     size = asked(accepted(runs), runs).metadata["log_size"]
@@ -97,7 +97,7 @@ def test_other_bytes_are_not_vouched_for(runs, tmp_path):
     )
     done = CliRunner().invoke(build_app(), ["lineage", str(path), "--runs", str(runs)])
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[0].endswith(": NOT VOUCHED FOR")
+    assert done.stdout.splitlines()[0].endswith(": NOT CONFIRMED")
 
 
 def test_a_key_that_has_signed_nothing_is_said(runs):

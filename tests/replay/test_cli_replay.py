@@ -56,7 +56,7 @@ def test_a_difference_is_1_and_named(runs):
     assert float(one["recorded"]) == pytest.approx(float(one["replayed"]) + 0.5)
     told = ockham("replay", "bad", runs=runs)
     assert f"iteration {one['iter_num']}" in told.stdout
-    command = told.stdout.splitlines()[-1].partition("again: ")[2]
+    command = told.stdout.splitlines()[-1].partition("first one: ")[2]
     assert command == report["again"]
     again = ockham(*shlex.split(command)[1:], runs="nowhere")
     assert again.returncode == 1
@@ -69,7 +69,7 @@ def test_bad_input_is_2_and_no_verdict_is_3(runs, tmp_path):
     """No such run is the person's mistake; a policy that is gone leaves nothing to judge with."""
     done = ockham("replay", "nope", runs=runs)
     assert done.returncode == 2
-    assert done.stderr.startswith("ockham: no run 'nope'")
+    assert done.stderr.startswith("ockham: nope: run not found")
     made_run(tmp_path, "a", 5)
     next((tmp_path / "a" / "policies").iterdir()).unlink()
     done = ockham("replay", "a", runs=tmp_path)
@@ -119,7 +119,7 @@ def test_the_answer_fits_a_terminal(runs, capsys, monkeypatch):
     asked = whatif(load_trajectory(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
     for width in (80, 100, 120):
         monkeypatch.setenv("COLUMNS", str(width))
-        replay.write_rows(list(asked), [list(asked.values())], "table", droppable_columns=replay._LESS)
+        replay.write_rows(list(asked), [list(asked.values())], "table", droppable_columns=replay.DROPPABLE_COLUMNS)
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
         assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
