@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
-from ockham.cli.output import print_note
+from ockham.cli.output import pluralize, print_note
 from ockham.errors import BadInputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def forward(
             follow=follow,
             kinds=event_types or (),
             retry_timeout=give_up or None,
-            on_retry=lambda text: print_note(f"{to}: {text}"),
+            on_retry=print_note,
         )
-    print_note(f"{to}: {sent.events} events in {sent.requests} requests")
+    print_note(f"{to}: {pluralize(sent.events, 'events')} in {pluralize(sent.requests, 'requests')}")
 
 
 def _check_event_types(names: list[str]) -> None:

@@ -19,6 +19,7 @@ ODR_DIR_VARIABLE = "OCKHAM_ODR"
 DEFAULT_RUNS = Path("runs")
 DEFAULT_ODR_DIR = Path("odr")
 MAX_LISTED_NAMES = 8
+MAX_LISTED_IDS = 2
 # Extra of the distribution -> packages that it installs.
 EXTRAS = {
     "train": ("torch", "numpy", "safetensors"),
@@ -137,10 +138,10 @@ def check_local_folder(runs: Path) -> None:
         )
 
 
-def list_names(names: list[str]) -> str:
-    """Return up to eight names and the number of the others."""
-    more = len(names) - MAX_LISTED_NAMES
-    shown = ", ".join(names[:MAX_LISTED_NAMES])
+def list_names(names: list[str], limit: int = MAX_LISTED_NAMES) -> str:
+    """Return up to *limit* names and the number of the others."""
+    more = len(names) - limit
+    shown = ", ".join(names[:limit])
     return f"{shown} and {more} more" if more > 0 else shown
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -51,7 +52,14 @@ OutputOption = Annotated[
 ]
 MAX_TERMINAL_ROWS = 200
 MAX_TABLE_WIDTH = 400
+MAX_HIDDEN_COLUMNS_SHOWN = 4
+# Columns with sentences; a table wraps them to fit the terminal.
+TEXT_COLUMNS = frozenset(
+    {"meaning", "message", "parameters", "question", "title", "derivation", "event", "text"}
+)
+MIN_TEXT_WIDTH = 20
 PROGRESS_DELAY_SECONDS = 2
+_LINE_END = re.compile(r"(?:\s|\x1b\[[\d;]*m)+$")
 
 
 class _Verbosity:
@@ -303,16 +311,41 @@ def _table(
         if width <= console.width or name is None:
             break
         shown_columns.remove(name)
-    # A long line is easier to read than a folded table.
-    console.width = max(console.width, min(width, MAX_TABLE_WIDTH))
+    texts = [name for name in shown_columns if name in TEXT_COLUMNS]
+    if width > console.width and not (texts and _fits_wrapped(table, console.width, len(texts))):
+        # A long line is easier to read than a folded table.
+        console.width = min(width, MAX_TABLE_WIDTH)
     with console.capture() as capture:
         console.print(table)
-    out.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
-    if len(shown_columns) < len(columns):
-        hidden = ", ".join(name for name in columns if name not in shown_columns)
-        print_note(f"hidden columns, to fit the terminal: {hidden}; -f tsv shows all")
+    out.write("".join(f"{_strip_end(line)}\n" for line in capture.get().splitlines()))
+    hidden = [name for name in columns if name not in shown_columns]
+    if hidden:
+        more = len(hidden) - MAX_HIDDEN_COLUMNS_SHOWN
+        suffix = f" and {more} more" if more > 0 else ""
+        names = ", ".join(hidden[:MAX_HIDDEN_COLUMNS_SHOWN])
+        print_note(f"hidden columns: {names}{suffix}; -f tsv shows all")
     if len(rows) > MAX_TERMINAL_ROWS:
         print_note(f"{MAX_TERMINAL_ROWS} of {len(rows):,} rows are shown; -f tsv shows all")
+
+
+def _fits_wrapped(table: Table, width: int, text_columns: int) -> bool:
+    """Return True if the columns without sentences leave room for the wrapped ones."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=MAX_TABLE_WIDTH)
+    used = 0
+    for column in table.columns:
+        if column.header not in TEXT_COLUMNS:
+            sizes = [Measurement.get(console, console.options, cell).maximum for cell in column.cells]
+            used += max([len(str(column.header)), *sizes])
+    padding = 3 * len(table.columns)
+    return used + padding + MIN_TEXT_WIDTH * text_columns <= width
+
+
+def _strip_end(line: str) -> str:
+    """Remove spaces at the end of a line, also before the codes that end a style."""
+    return _LINE_END.sub(lambda match: "".join(match[0].split()), line)
 
 
 def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
@@ -326,7 +359,9 @@ def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     ]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        wraps = name in TEXT_COLUMNS
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not wraps)
     for row in rows:
         table.add_row(*(Text(_format_number(value)) for value in row))
     return table

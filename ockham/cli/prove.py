@@ -9,6 +9,7 @@ import typer
 
 from ockham.cli.options import (
     DEFAULT_RUNS,
+    MAX_LISTED_IDS,
     KeyOption,
     RunsOption,
     list_names,
@@ -111,9 +112,9 @@ def _prove_inclusion(event_prefix: str, runs: Path) -> bytes:
     if not rows:
         raise BadInputError(f"{event_prefix!r}: no event in {runs} has an ID with this prefix")
     if len(rows) > 1:
-        event_ids = list_names([row["event_id"] for row in rows])
+        event_ids = list_names([row["event_id"] for row in rows], MAX_LISTED_IDS)
         raise BadInputError(
-            f"{event_prefix!r}: matches more than one event; type more characters of: {event_ids}"
+            f"{event_prefix!r}: matches more than one event; type more characters: {event_ids}"
         )
     row = rows[0]
     return prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])

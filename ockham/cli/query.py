@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ockham.cli.output import Format
 
+QUERY_STARTS = ("SELECT", "FROM", "VALUES", "WITH")
 ENGINES = ("duckdb", "spark")
 SETTINGS_TOPIC = "settings"
 _VIEWS = """
@@ -294,15 +295,16 @@ def _describe_syntax_error(text: str, error: QuerySyntaxError) -> str:
     location = _LOCATION.search(error.detail)
     if location is None:
         return str(error)
+    first_word = text.split()[0]
+    if first_word.upper() not in QUERY_STARTS:
+        return f"SQL: starts with {first_word!r}; accepted: {', '.join(QUERY_STARTS)}"
     lines = text.splitlines()
     line_number, column = int(location[1]), int(location[2])
     if line_number > len(lines):
         return str(error)
     words = [match for match in re.finditer(r"\S+", lines[line_number - 1]) if match.end() >= column]
     word = words[0][0] if words else lines[line_number - 1].split()[-1]
-    return (
-        f"SQL: not understood near {word!r} (line {line_number}, column {column}); a query starts with SELECT"
-    )
+    return f"SQL: not understood near {word!r} (line {line_number}, column {column}); `ockham schema` lists the views"
 
 
 def _parse_parameters(parameters: list[str] | None) -> dict[str, Any]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, list_names, odr_tables, resolve_run_id
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    MAX_LISTED_IDS,
+    RunArgument,
+    RunsOption,
+    list_names,
+    odr_tables,
+    resolve_run_id,
+)
 from ockham.cli.output import (
     FormatOption,
     OutputOption,
@@ -26,18 +34,18 @@ if TYPE_CHECKING:
     from ockham.catalog import Catalog
 
 COLUMNS = (
-    "run",
+    "run_id",
     "created (UTC)",
     "state",
     "policy",
     "batches",
-    "updated",
+    "update_rate",
     "accepted",
-    "val loss",
-    "saved",
+    "val_loss",
+    "compute_saved",
 )
 # A narrow terminal omits these columns, from the first.
-DROPPABLE_COLUMNS = ("saved", "created (UTC)", "policy", "accepted", "batches")
+DROPPABLE_COLUMNS = ("compute_saved", "created (UTC)", "batches", "accepted", "policy")
 MAX_VALUE_CHARACTERS = 120
 _LIST = """
 select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate,
@@ -206,5 +214,5 @@ def _find_by_prefix(catalog: Catalog, name: str, runs: Path) -> tuple[str, dict[
             f"{name!r}: nothing in {runs} has an ID with this prefix; "
             "accepted: decision, run, checkpoint, policy, event, decision record"
         )
-    listed = list_names([f"{kind} {key}" for kind, key, _ in matches])
-    raise BadInputError(f"{name!r}: matches more than one ID; type more characters of: {listed}")
+    listed = list_names([f"{kind} {key}" for kind, key, _ in matches], MAX_LISTED_IDS)
+    raise BadInputError(f"{name!r}: matches more than one ID; type more characters: {listed}")

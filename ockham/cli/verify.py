@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 # Findings of one class that are shown, each with another cause.
 MAX_FINDINGS_SHOWN = 10
+LINE_WIDTH = 78
 # Notes of every run that was verified without --key and --pin.
 COMMON_NOTE_CLASSES = ("key not pinned", "not pinned")
 FINDING_COLUMNS = ("class", "place", "message")
@@ -249,7 +251,7 @@ def _format_report(report: VerificationReport) -> Iterator[str]:
         details.append(f"pinned to {pinned:,}")
     yield f"{report.run_id}: {word} ({', '.join(details)})"
     checked = ", ".join(pluralize(count, noun) for noun, count in report.checked.items())
-    yield f"  checked: {checked}"
+    yield from textwrap.wrap(f"  checked: {checked}", LINE_WIDTH, subsequent_indent="    ")
     if len(report.logs) > 1 or is_verbose():
         for log in report.logs:
             log_pinned = f", pinned to {log.pinned:,}" if log.pinned else ""

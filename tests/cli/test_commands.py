@@ -66,7 +66,7 @@ def test_the_list_of_runs_fits_a_narrow_terminal(capsys, monkeypatch):
         )
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
-        assert (row[0] in shown, "val loss" in shown, gone in told) == (True, True, True)
+        assert (row[0] in shown, "val_loss" in shown, gone in told) == (True, True, True)
         assert bool(told) == bool(gone)
 
 
