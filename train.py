@@ -186,8 +186,8 @@ def main(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3); may be repeated. "
-            "`ockham schema settings` lists them.",
+            help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3); "
+            "may be repeated. `ockham schema settings` lists them.",
         ),
     ] = [],  # noqa: B006 - Typer copies the default
     resume: Annotated[

@@ -136,10 +136,10 @@ def adapt(
 ) -> None:
     """Adapt a checkpoint to new text while it is served.
 
-    The gate updates where the text is not familiar. First it is calibrated on familiar text: mean and standard
-    deviation of the batch loss. Every batch is predicted and scored before it may update. The learning rate is
-    constant, without weight decay. With --lora the weights do not change and an adapter is trained, which is
-    disabled in less than a millisecond.
+    The gate updates where the text is not familiar. First it is calibrated on familiar text: mean and
+    standard deviation of the batch loss. Every batch is predicted and scored before it may update. The
+    learning rate is constant, without weight decay. With --lora the weights do not change and an adapter
+    is trained, which is disabled in less than a millisecond.
 
     Examples:
       ockham adapt --from night-1 --data my_cpp/ --z 1
@@ -253,7 +253,8 @@ def _request_from_settings(run: str, recorded: Mapping[str, Any]) -> AdaptReques
     missing = [name for name in AdaptRequest._fields if name not in recorded]
     if missing:
         raise RunError(
-            f"run {run!r} was not started by `ockham adapt`; continue it with `ockham train --run {run} --resume`"
+            f"run {run!r} was not started by `ockham adapt`; "
+            f"continue it with `ockham train --run {run} --resume`"
         )
     return AdaptRequest(**{name: recorded[name] for name in AdaptRequest._fields})
 
@@ -269,7 +270,8 @@ def _load_familiar(runs: Path, request: AdaptRequest, vocab_size: int) -> Corpus
         raise DataError(f"{error}; pass other familiar text with --familiar PATH") from None
     if corpus.metadata["sha256"] != base_run.data.get("sha256"):
         raise DataError(
-            f"{corpus.metadata['name']}: not the training data of run {request.from_run!r} (the digest differs); "
+            f"{corpus.metadata['name']}: not the training data of run {request.from_run!r} "
+            "(the digest differs); "
             "pass familiar text with --familiar PATH"
         )
     return corpus

@@ -74,7 +74,8 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
             row["snapshot_id"] for row in catalog.rows("select distinct snapshot_id from checkpoints")
         ]
         raise BadInputError(
-            f"run {run_id!r} has no checkpoint {name[:100]!r}; existing checkpoints: {list_names(existing) or 'none'}"
+            f"run {run_id!r} has no checkpoint {name[:100]!r}; "
+            f"existing checkpoints: {list_names(existing) or 'none'}"
         )
     if not rows:
         raise BadInputError(f"run {run_id!r} has no checkpoint yet")

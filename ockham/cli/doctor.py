@@ -60,8 +60,8 @@ def doctor(
 ) -> None:
     """Check the environment and the end of each log.
 
-    Finds what is missing, unfinished or unsigned. On a terminal, -v also lists healthy runs. Exit status: 0 no problem, 1 a problem.
-    Signatures are not checked; `ockham verify RUN` does that.
+    Finds what is missing, unfinished or unsigned. On a terminal, -v also lists healthy runs. Exit status:
+    0 no problem, 1 a problem. Signatures are not checked; `ockham verify RUN` does that.
 
     Examples:
       ockham doctor

@@ -60,8 +60,9 @@ def forward(
 ) -> None:
     """Send a run's events to another system by HTTP.
 
-    Sends CloudEvents, or OpenTelemetry log records, in order and at least once. The next call continues after the last
-    event that was sent. A token in $OCKHAM_FORWARD_TOKEN is sent as a bearer token. The run itself is not affected.
+    Sends CloudEvents, or OpenTelemetry log records, in order and at least once. The next call continues
+    after the last event that was sent. A token in $OCKHAM_FORWARD_TOKEN is sent as a bearer token. The
+    run itself is not affected.
 
     Examples:
       ockham forward night-1 --to http://localhost:8080/events

@@ -36,6 +36,10 @@ select plugin, action, reason_code, count(*) as decisions,
     min(iter_num) as first_iter, max(iter_num) as last_iter
 {_DECISIONS_BEFORE} group by all order by plugin, decisions desc
 """
+_ACCEPTANCE = """
+select decision_id, iter_num, reason_code, observed, threshold
+from decisions where decision_id = $id
+"""
 _DECISION_LIST = f"""
 select decision_id, attempt, sequence, iter_num, hook, plugin, action, reason_code,
     observed, threshold, policy_revision
@@ -59,9 +63,9 @@ def lineage(
 ) -> None:
     """Show which decisions led to a file of weights.
 
-    Shows the run, the accepting decision, and all earlier decisions. The file must be identical to the one in the log,
-    and a signature must cover the decisions. -f lists every decision. Exit status: 0 the log confirms the file,
-    1 it does not, 2 bad input.
+    Shows the run, the accepting decision, and all earlier decisions. The file must be identical to the
+    one in the log, and a signature must cover the decisions. -f lists every decision. Exit status: 0 the
+    log confirms the file, 1 it does not, 2 bad input.
 
     Examples:
       ockham lineage runs/night-1/checkpoints/accepted-00000599
@@ -104,10 +108,7 @@ def lineage(
 def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:
     """Return the decision that accepted the checkpoint, or None."""
     checkpoint = result.checkpoint_event or {}
-    rows = catalog.rows(
-        "select decision_id, iter_num, reason_code, observed, threshold from decisions where decision_id = $id",
-        {"id": checkpoint.get("decision_id") or ""},
-    )
+    rows = catalog.rows(_ACCEPTANCE, {"id": checkpoint.get("decision_id") or ""})
     return dict(rows[0]) if rows else None
 
 

@@ -33,8 +33,8 @@ def register(
 ) -> None:
     """Register the constraints of a record in the ledger.
 
-    Register before the candidate run starts; `ockham odr check` then proves the order. Next, train the candidate
-    and name it with `ockham odr evidence`.
+    Register before the candidate run starts; `ockham odr check` then proves the order. Next, train the
+    candidate and name it with `ockham odr evidence`.
 
     Examples:
       ockham odr register 12
@@ -71,7 +71,8 @@ def evidence(
     recorded = found.claims.baseline
     if recorded is not None and baseline is None:
         raise BadInputError(
-            f"{found.claims.id}: has the baseline {recorded.run}; pass --baseline {recorded.run} or another run"
+            f"{found.claims.id}: has the baseline {recorded.run}; "
+            f"pass --baseline {recorded.run} or another run"
         )
     write_records({found.file: set_evidence(found, pin_sides(runs, baseline, candidate))})
     print_note(f"{found.display_path}: evidence written")

@@ -391,7 +391,7 @@ def _format_from_suffix(path: Path | None) -> Format | None:
 
 
 class EventCounter:
-    """Context manager that counts checked events, and shows the count when the work takes longer than two seconds."""
+    """Context manager that counts events, and shows the count of work that takes over two seconds."""
 
     def __enter__(self) -> Self:
         self._start = time.monotonic()
@@ -413,7 +413,7 @@ class EventCounter:
 
 
 def progress_line(verb: str, noun: str) -> Callable[[int, int], None]:
-    """Return a function that shows one line on a terminal, such as `replayed 3 of 12 chunks`, and removes it at the end."""
+    """Return a function that shows `replayed 3 of 12 chunks` on a terminal and removes it at the end."""
 
     def show(done: int, total: int) -> None:
         if shows_progress() and total > 1:

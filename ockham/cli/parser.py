@@ -75,7 +75,7 @@ class OckhamCommand(TyperCommand):
         return _run_main(super().main, args, settings, standalone_mode=standalone_mode)
 
     def _describe_value(self, ctx: Any, words: list[str], parameter: Any) -> str | None:
-        """Return the problem of a value and what is accepted, or None if the value is not on the command line."""
+        """Return the problem of a value and what is accepted, or None if the value was not typed."""
         values, _, _ = self.make_parser(ctx).parse_args(args=words)
         value = values.get(parameter.name)
         descriptor = getattr(parameter, "type_descriptor", None)

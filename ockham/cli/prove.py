@@ -33,6 +33,10 @@ from ockham.text_safety import escape_control_characters
 if TYPE_CHECKING:
     from ockham.cli.output import Format
 
+_EVENTS = """
+select run_id, attempt, rank, sequence, event_id
+from events where starts_with(event_id, $id) limit 9
+"""
 EVENT_COLUMNS = ("origin", "sequence", "log_size", "signed_by", "event")
 GROWTH_COLUMNS = ("origin", "pinned_size", "log_size", "signed_by")
 
@@ -73,8 +77,8 @@ def prove(
 ) -> None:
     """Create a proof for a third party, or check one.
 
-    A proof shows that an event is in a signed log, or that logs have only grown. Checking needs no log. The formats
-    are those of C2SP: tlog-proof for an event, the request of a tlog-witness for growth.
+    A proof shows that an event is in a signed log, or that logs have only grown. Checking needs no log.
+    The formats are those of C2SP: tlog-proof for an event, the request of a tlog-witness for growth.
 
     Examples:
       ockham prove 01a20da1-7999 -o decision.proof
@@ -105,10 +109,7 @@ def _prove_inclusion(event_prefix: str, runs: Path) -> bytes:
     from ockham.record.run_folder import RunFolder
     from ockham.record.tlog.inclusion import prove_inclusion as prove_event
 
-    rows = Catalog(runs).rows(
-        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 9",
-        {"id": event_prefix},
-    )
+    rows = Catalog(runs).rows(_EVENTS, {"id": event_prefix})
     if not rows:
         raise BadInputError(f"{event_prefix!r}: no event in {runs} has an ID with this prefix")
     if len(rows) > 1:

@@ -295,7 +295,7 @@ def _describe_syntax_error(text: str, error: QuerySyntaxError) -> str:
     location = _LOCATION.search(error.detail)
     if location is None:
         return str(error)
-    first_word = text.split()[0]
+    first_word = text.split(maxsplit=1)[0]
     if first_word.upper() not in QUERY_STARTS:
         return f"SQL: starts with {first_word!r}; accepted: {', '.join(QUERY_STARTS)}"
     lines = text.splitlines()
@@ -304,7 +304,8 @@ def _describe_syntax_error(text: str, error: QuerySyntaxError) -> str:
         return str(error)
     words = [match for match in re.finditer(r"\S+", lines[line_number - 1]) if match.end() >= column]
     word = words[0][0] if words else lines[line_number - 1].split()[-1]
-    return f"SQL: not understood near {word!r} (line {line_number}, column {column}); `ockham schema` lists the views"
+    place = f"line {line_number}, column {column}"
+    return f"SQL: not understood near {word!r} ({place}); `ockham schema` lists the views"
 
 
 def _parse_parameters(parameters: list[str] | None) -> dict[str, Any]:

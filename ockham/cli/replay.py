@@ -90,8 +90,8 @@ def replay(
 ) -> None:
     """Recompute every decision of a run from its log.
 
-    All bits are compared. The run is only read. -f json writes the report, other formats write one row for each
-    difference.
+    All bits are compared. The run is only read. -f json writes the report, other formats write one row
+    for each difference.
 
     Exit status: 0 all identical, 1 a difference, 2 bad input, 3 nothing to replay from.
 
@@ -195,8 +195,9 @@ def whatif(
 
     Uses the recorded contexts of a run.
 
-    The result is exact until the policy first changes the weights differently (`diverged_iter`, `diverged_by`). After
-    that it uses losses of a model that the policy would not have trained: a hint, not a proof.
+    The result is exact until the policy first changes the weights differently (`diverged_iter`,
+    `diverged_by`). After that it uses losses of a model that the policy would not have trained: a hint,
+    not a proof.
 
     Examples:
       ockham whatif night-1 --policy tight --policy exploratory
@@ -245,7 +246,7 @@ def _format_report(report: ReplayReport, command: str) -> Iterator[str]:
             "--trust-plugins replays them"
         )
     if count := report.total("unfinished"):
-        yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: its context was not recorded"
+        yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: no context was recorded"
     for log in report.logs:
         for name, code in log.code.items():
             if code["replayed_sha256"] not in (None, code["recorded_sha256"]):

@@ -155,8 +155,8 @@ def why(
 ) -> None:
     """Explain the decisions about one batch.
 
-    Shows the inputs, the decision of each plugin with its reason, and the result. -f writes one row for each
-    decision. -v shows all digits.
+    Shows the inputs, the decision of each plugin with its reason, and the result. -f writes one row for
+    each decision. -v shows all digits.
 
     Examples:
       ockham why night-1 120

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import DEFAULT_RUNS, DeviceOption, RunArgument, RunsOption, resolve_run_id
-from ockham.cli.output import format_cell, is_quiet, print_note
+from ockham.cli.output import format_cell, is_quiet, pluralize, print_note
 from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ def tokenize(
     the folder.
 
     Nothing is downloaded: gpt2 is read from $TIKTOKEN_CACHE_DIR, or from a folder with vocab.json and
-    merges.txt. Every tenth file is used for validation; with fewer than ten files, the last tenth of the text.
+    merges.txt. Every tenth file is used for validation; with fewer than ten files, the last tenth of the
+    text.
 
     Examples:
       ockham tokenize my_texts/ -o my_tokens
@@ -194,7 +195,9 @@ def tokenize(
     with reading_progress(text, quiet=is_quiet()) as progress:
         summary = write_tokens(source, output, tokenizer, text.resolve().name, progress)
     bytes_per_token = source.size / summary["train_tokens"]
+    train_tokens, val_tokens = summary["train_tokens"], summary["val_tokens"]
     print_note(
-        f"{output}: {summary['train_tokens']:,} training tokens and {summary['val_tokens']:,} validation tokens "
-        f"from {len(source.files)} files, {bytes_per_token:.2f} bytes per token; vocabulary {summary['vocab_size']}"
+        f"{output}: {train_tokens:,} training tokens and {val_tokens:,} validation tokens "
+        f"from {pluralize(len(source.files), 'files')}, {bytes_per_token:.2f} bytes per token; "
+        f"vocabulary {summary['vocab_size']}"
     )

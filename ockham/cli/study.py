@@ -33,8 +33,8 @@ def compare(
 
     Shows settings, policies, totals, losses at the same iterations, and verdicts on the same batches.
 
-    `difference` is b - a; for Occam Quotients it is b/a - 1. Compute is counted in forward passes: 1 for each batch,
-    and for each update the measured cost of backward and optimizer.
+    `difference` is b - a; for Occam Quotients it is b/a - 1. Compute is counted in forward passes: 1 for
+    each batch, and for each update the measured cost of backward and optimizer.
 
     Examples:
       ockham compare night-1 night-2
@@ -108,7 +108,8 @@ def roi(
 
     Lists updates, FLOPs, hours, bytes and money. Each value is measured, derived or assumed.
 
-    A skip saves backward and optimizer, never the forward pass. A model below the required quality saves nothing.
+    A skip saves backward and optimizer, never the forward pass. A model below the required quality saves
+    nothing.
 
     Examples:
       ockham roi night-1 --against always-1 --price-per-hour 2.5
@@ -158,7 +159,8 @@ def ablate(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3); may be repeated.",
+            help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3); "
+            "may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -182,8 +184,8 @@ def ablate(
 
     Arms: without one plugin, with only one, with none, and random skipping at the gate's rate.
 
-    Each arm and seed is an `ockham train` process and a run, on the same batches in the same order. An interrupted
-    study continues where it stopped. `_pm` is half of a 95 % interval over the seeds.
+    Each arm and seed is an `ockham train` process and a run, on the same batches in the same order. An
+    interrupted study continues where it stopped. `_pm` is half of a 95 % interval over the seeds.
 
     Examples:
       ockham ablate --policy balanced --set max_iters=600 --seeds 1,2,3

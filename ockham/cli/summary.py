@@ -25,7 +25,8 @@ NEXT_COMMANDS = (
     ("{ockham} show {run}", "this run"),
     ("{ockham} why {run} {iter}", "the decisions about one batch"),
     (
-        '{ockham} query "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"',
+        '{ockham} query "select plugin, action, reason_code, count(*) n from decisions '
+        'group by all order by n desc"',
         "SQL on all decisions",
     ),
     ("{ockham} verify {run}", "check the log"),
@@ -83,12 +84,13 @@ def _summary_rows(
 def print_complete(run_id: str, steps: int) -> None:
     """Print to stderr that a run is already complete."""
     print_note(
-        f"run {run_id!r} is already complete: {steps} of {steps} steps; continue with --set max_iters=N, N larger"
+        f"run {run_id!r} is already complete: {steps} of {steps} steps; "
+        "continue with a larger --set max_iters=N"
     )
 
 
 def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: RunCounters) -> str:
-    """Return a rate and its target band. With few batches it is not rated, as on the pages (attention.sql)."""
+    """Return a rate and its target band. Few batches are not rated, as on the pages (attention.sql)."""
     count, noun = counts.finite, "batches"
     if name == "accept_rate":
         count, noun = counts.evaluations, "evaluations"
@@ -105,7 +107,7 @@ def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: R
 
 
 def _command_name(runs: Path) -> str:
-    """Return how to type `ockham` here: its path if it is not on PATH, and --runs unless it is the default."""
+    """Return how to type `ockham` here: by its path if it is not on PATH, with --runs unless it is the default."""
     script = Path(sys.executable).parent / "ockham"
     name = "ockham" if shutil.which("ockham") or not script.exists() else os.path.relpath(script)
     # Without --runs on the command line, the shell has the variable.

@@ -82,9 +82,8 @@ def tail(
                 rows: Rows = guard.query(_select(source, rest), values).table.to_pylist()
             except QuerySyntaxError:
                 # The parser reports a location in the SQL around the condition, so it is left out.
-                raise QueryError(
-                    f"--where {where!r}: this SQL is not understood; a condition is such as \"action = 'SKIP'\""
-                ) from None
+                example = "a condition is such as \"action = 'SKIP'\""
+                raise QueryError(f"--where {where!r}: this SQL is not understood; {example}") from None
             except QueryError as error:
                 raise QueryError(f"--where {where!r}: {error}") from None
             return rows
@@ -137,7 +136,7 @@ def _update_last_sequences(last_sequences: LastSequences, rows: Rows) -> None:
 
 
 def _new_rows_condition(last_sequences: LastSequences) -> str:
-    """Return the SQL condition for new decisions. Each log has a separate end, because ranks write independently."""
+    """Return the SQL condition for new decisions. Each rank writes its log independently."""
     if not last_sequences:
         return "true"
     conditions = [

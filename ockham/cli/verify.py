@@ -89,9 +89,9 @@ def verify(
 ) -> None:
     """Check every byte of a run without changing it.
 
-    Checks events, Merkle tree, signatures, knob changes, checkpoints and Parquet files. -v shows the notes and
-    the root of each log. -f json writes the report, other formats write one row for each finding.
-    Exit status: 0 valid, 1 findings, 2 bad input, 3 nothing to check.
+    Checks events, Merkle tree, signatures, knob changes, checkpoints and Parquet files. -v shows the
+    notes and the root of each log. -f json writes the report, other formats write one row for each
+    finding. Exit status: 0 valid, 1 findings, 2 bad input, 3 nothing to check.
 
     Examples:
       ockham verify night-1
@@ -179,8 +179,9 @@ def repair(
 ) -> None:
     """Rebuild the derived files: Parquet files and tiles.
 
-    The log itself is never changed. The events are verified first; nothing is rebuilt from events that differ from
-    the signed ones. A run compacts its Parquet files itself; --compact is for a run that was killed.
+    The log itself is never changed. The events are verified first; nothing is rebuilt from events that
+    differ from the signed ones. A run compacts its Parquet files itself; --compact is for a run that was
+    killed.
 
     Examples:
       ockham repair night-1
@@ -206,8 +207,8 @@ def repair(
 def keygen() -> None:
     """Create the signing key and print the verifier key.
 
-    An existing key is not replaced. Auditors need the verifier key. The private key is stored in $OCKHAM_KEY_DIR, else
-    in the user's configuration folder, and only the user can read it.
+    An existing key is not replaced. Auditors need the verifier key. The private key is stored in
+    $OCKHAM_KEY_DIR, else in the user's configuration folder, and only the user can read it.
 
     Examples:
       ockham keygen > ockham.key.pub
@@ -239,7 +240,7 @@ def _find_folder(runs: Path, run: str) -> RunFolder:
 
 
 def _format_report(report: VerificationReport) -> Iterator[str]:
-    """Yield the lines of a report: the result, the logs, the findings. The notes of most runs only with --verbose."""
+    """Yield the lines of a report. The notes that most runs have are shown only with --verbose."""
     from ockham.record.verify.report import CLASS_DESCRIPTIONS
 
     word = style_result("valid" if report.sound else "NOT VALID", good=report.sound)
@@ -254,8 +255,10 @@ def _format_report(report: VerificationReport) -> Iterator[str]:
     yield from textwrap.wrap(f"  checked: {checked}", LINE_WIDTH, subsequent_indent="    ")
     if len(report.logs) > 1 or is_verbose():
         for log in report.logs:
-            log_pinned = f", pinned to {log.pinned:,}" if log.pinned else ""
-            yield f"  log {log.attempt}-{log.rank}: {log.events:,} events, signed to {log.signed:,}{log_pinned}"
+            extent = f"{pluralize(log.events, 'events')}, signed to {log.signed:,}"
+            if log.pinned:
+                extent += f", pinned to {log.pinned:,}"
+            yield f"  log {log.attempt}-{log.rank}: {extent}"
             if is_verbose():
                 yield f"    root {log.root}"
     hidden_notes = []

@@ -38,7 +38,7 @@ CASES = [
     ("query 'selct 1'", "SQL: starts with 'selct'; accepted: SELECT, FROM, VALUES, WITH"),
     ("query 'select a b c from decisions'", "SQL: not understood near 'c' (line 1, column 12)"),
     ("query 'select 1' -p run=x", "-p run: the SQL has no parameter $run"),
-    ("ask lineage -p snapshto=x", "-p snapshto: question 'lineage' has no parameter 'snapshto'; accepted: snapshot"),
+    ("ask lineage -p snapshto=x", "question 'lineage' has no parameter 'snapshto'; accepted: snapshot"),
     ("query 'select nope from decisions'", "nope"),
     ("replay demo --iter 5000", "run 'demo' has no iteration 5000; it has 0 to 19"),
     ("train --device gpu", "device"),
