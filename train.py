@@ -225,10 +225,8 @@ def main(
                 policy_to_use = ockham.load_policy(policy or "balanced", policy_overrides)
             recorded = start.settings if start else {}
             resolved_settings = nano.build_settings(size, trainer_overrides, recorded or None, recipe=recipe)
-        resolved_settings, run = (
-            ranks.init_groups(resolved_settings),
-            run or ranks.broadcast(ockham.new_run_id()),
-        )
+        resolved_settings = ranks.init_groups(resolved_settings)
+        run = run or ranks.broadcast(ockham.new_run_id())
         with ranks.raise_on_all():
             source = data or recorded.get("data")
             with nano.reading_progress(source, quiet=ranks.rank > 0 or cli.is_quiet()) as progress:
@@ -242,10 +240,18 @@ def main(
                 "data": source and str(source),
             }
             recorded_run = ockham.Run(
-                policy_to_use, overrides=policy_overrides, runs=runs, run_id=run, settings=recorded_settings,
-                facts=trainer.facts(), data=corpus.metadata, resumed=start, rank=ranks.rank,
-                world_size=ranks.world_size, all_gather=ranks.all_gather,
-            )  # fmt: skip
+                policy_to_use,
+                overrides=policy_overrides,
+                runs=runs,
+                run_id=run,
+                settings=recorded_settings,
+                facts=trainer.facts(),
+                data=corpus.metadata,
+                resumed=start,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
+                all_gather=ranks.all_gather,
+            )
         if start and start.is_complete(resolved_settings.max_iters):
             if ranks.rank == 0:
                 cli.print_complete(run, start.iter_num)

@@ -118,7 +118,7 @@ def pluralize(count: int, noun: str) -> str:
 
     """
     singular = noun.removesuffix("ies") + "y" if noun.endswith("ies") else noun.removesuffix("s")
-    return f"{count:,} {singular if count == 1 else noun}"
+    return f"{count:,} {singular}" if count == 1 else f"{count:,} {noun}"
 
 
 def write_rows(

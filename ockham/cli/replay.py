@@ -246,7 +246,7 @@ def _format_report(report: ReplayReport, command: str) -> Iterator[str]:
             "--trust-plugins replays them"
         )
     if count := report.total("unfinished"):
-        yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: no context was recorded"
+        yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: no context recorded"
     for log in report.logs:
         for name, code in log.code.items():
             if code["replayed_sha256"] not in (None, code["recorded_sha256"]):

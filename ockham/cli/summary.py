@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from ockham.record.counters import RunCounters
     from ockham.run import Run
 
+EXAMPLE_QUERY = "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"
 NEXT_COMMANDS = (
     ("{ockham} show {run}", "this run"),
     ("{ockham} why {run} {iter}", "the decisions about one batch"),
     (
-        '{ockham} query "select plugin, action, reason_code, count(*) n from decisions '
-        'group by all order by n desc"',
+        f'{{ockham}} query "{EXAMPLE_QUERY}"',
         "SQL on all decisions",
     ),
     ("{ockham} verify {run}", "check the log"),
@@ -107,7 +107,7 @@ def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: R
 
 
 def _command_name(runs: Path) -> str:
-    """Return how to type `ockham` here: by its path if it is not on PATH, with --runs unless it is the default."""
+    """Return how to type `ockham` here: by its path if it is not on PATH, and with --runs if needed."""
     script = Path(sys.executable).parent / "ockham"
     name = "ockham" if shutil.which("ockham") or not script.exists() else os.path.relpath(script)
     # Without --runs on the command line, the shell has the variable.

@@ -123,7 +123,7 @@ def test_the_answer_fits_a_terminal(runs, capsys, monkeypatch):
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
         assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
-        assert "consolidated" in told
+        assert "hidden columns: batches" in told
 
 
 def test_whatif_without_a_question_is_2(runs):
