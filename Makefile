@@ -13,7 +13,7 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/.ready ## Train a small GPT for about a minute and print the next commands
-	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
+	@$(BIN)/ockham --runs $(RUNS) train --size demo --policy balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
 # Three workers on two cores: each waits for subprocesses part of its time.
 test: $(VENV)/.ready-dev ## Run the tests

@@ -1,10 +1,10 @@
 """Train a GPT under a policy; every decision on the way is logged.
 
     python train.py                                   the standard library's own sources, preset balanced
-    python train.py --data shakespeare.txt --preset tight --run night-1 --set max_iters=5000
+    python train.py --data shakespeare.txt --policy tight --run night-1 --set max_iters=5000
     python train.py --set gate.target=0.3             a setting with a dot is the policy's
     python train.py --run night-1 --resume            go on where night-1 stopped
-    torchrun --nproc-per-node 4 -m ockham train       four ranks, one run
+    torchrun --nproc-per-node 4 -m -- ockham train    four ranks, one run
 
 The same command is `ockham train`. Read this file first: it is the whole loop, and uses public names only.
 """
@@ -134,35 +134,86 @@ def train(
 
 
 def main(
-    preset: Annotated[str, typer.Option(help="Policy by name: tight, balanced, exploratory, observe.")] = "",
-    policy: Annotated[Path | None, typer.Option(help="Policy of your own, a YAML file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Text file, folder of text, or folder with train.bin; default: the standard library's sources.")] = None,
-    size: Annotated[str, typer.Option(help="Model by name: demo, nano (the default), micro, gpt2, gpt2-medium, gpt2-large, gpt2-xl.")] = "",
-    recipe: Annotated[str, typer.Option(help="Mathematics by name: nanogpt (the default), or fast (Muon, rotary positions and more).")] = "",
-    init_from: Annotated[str, typer.Option(metavar="FOLDER", help="Hugging Face folder of a GPT-2 (safetensors) to start from.")] = "",
-    run: Annotated[str, typer.Option("--run", "--run-id", help="Run ID; default: made from the time. Under torchrun, which takes --run for its own: --run-id.")] = "",
-    settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3).")] = [],  # noqa: B006 - typer's way
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run from its newest checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "",
-    runs: cli.RunsOption = Path("runs"),
-) -> None:  # fmt: skip
-    """Train a GPT under a policy that logs every decision.
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME_OR_FILE",
+            help="Preset (tight, balanced, exploratory, observe, adapt), or policy file.",
+            show_default="balanced",
+        ),
+    ] = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Text file, folder of text, or folder with train.bin; "
+            "default: the sources of Python's standard library.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Model size: demo, nano, micro, gpt2, gpt2-medium, gpt2-large or gpt2-xl.",
+            show_default="nano",
+        ),
+    ] = "",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Architecture and optimizer: nanogpt, or fast (Muon, rotary positions and more).",
+            show_default="nanogpt",
+        ),
+    ] = "",
+    init_from: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Hugging Face folder of a GPT-2 (safetensors) to start from.",
+            show_default=False,
+        ),
+    ] = "",
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run", metavar="RUN", help="Run ID; default: created from the time.", show_default=False
+        ),
+    ] = "",
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Setting of the trainer (max_iters=600) or of the policy (gate.target=0.3); "
+            "may be repeated. `ockham schema settings` lists them.",
+        ),
+    ] = [],  # noqa: B006 - Typer copies the default
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue --run from its newest checkpoint.")
+    ] = False,
+    device: cli.DeviceOption = "",
+    runs: cli.RunsOption = cli.DEFAULT_RUNS,
+) -> None:
+    """Train a GPT under a policy and log every decision.
 
-    Without --data it reads the Python standard library's own sources. Ctrl-C ends after the step, valid and resumable.
+    Ctrl-C ends the run after the current step; `--resume` continues it. With torchrun, write `--` after `-m`,
+    because torchrun on Python 3.11 otherwise takes --run as one of its own options.
 
     Examples:
-      ockham train --preset tight --set max_iters=600
+      ockham train --size demo
+
+      ockham train --policy tight --set max_iters=600
 
       ockham train --data my_texts/ --run night-1 --set gate.target=0.55
 
       ockham train --init-from gpt2/ --data my_tokens/ --set max_iters=200
 
       ockham train --run night-1 --resume
+
+      torchrun --standalone --nproc-per-node 2 -m -- ockham train --run night-2
     """
-    if preset and policy:
-        raise ockham.BadInputError(
-            f"--preset {preset} and --policy {policy} name a policy each: give one of them"
-        )
     typed = {"device": device, "init_from": init_from}
     changed = [*settings, *(f"{name}={text}" for name, text in typed.items() if text)]
     with nano.DistributedRanks() as ranks:
@@ -170,17 +221,15 @@ def main(
             trainer_overrides, policy_overrides = nano.split_overrides(changed)
             start = find_resume_point(ranks, runs, run, resume=resume)
             policy_to_use: Policy | None = None  # on resume the one that the run was last under
-            if start is None or policy or preset:
-                policy_to_use = ockham.load_policy(policy or preset or "balanced", policy_overrides)
+            if start is None or policy:
+                policy_to_use = ockham.load_policy(policy or "balanced", policy_overrides)
             recorded = start.settings if start else {}
             resolved_settings = nano.build_settings(size, trainer_overrides, recorded or None, recipe=recipe)
-        resolved_settings, run = (
-            ranks.init_groups(resolved_settings),
-            run or ranks.broadcast(ockham.new_run_id()),
-        )
+        resolved_settings = ranks.init_groups(resolved_settings)
+        run = run or ranks.broadcast(ockham.new_run_id())
         with ranks.raise_on_all():
             source = data or recorded.get("data")
-            with nano.reading_progress(source, quiet=ranks.rank > 0) as progress:
+            with nano.reading_progress(source, quiet=ranks.rank > 0 or cli.is_quiet()) as progress:
                 corpus = nano.load_corpus(source, resolved_settings.vocab_size, progress)
             trainer = nano.make_trainer(resolved_settings, corpus, ranks)
             if resolved_settings.init_from and not (start and start.path):
@@ -191,10 +240,18 @@ def main(
                 "data": source and str(source),
             }
             recorded_run = ockham.Run(
-                policy_to_use, overrides=policy_overrides, runs=runs, run_id=run, settings=recorded_settings,
-                facts=trainer.facts(), data=corpus.metadata, resumed=start, rank=ranks.rank,
-                world_size=ranks.world_size, all_gather=ranks.all_gather,
-            )  # fmt: skip
+                policy_to_use,
+                overrides=policy_overrides,
+                runs=runs,
+                run_id=run,
+                settings=recorded_settings,
+                facts=trainer.facts(),
+                data=corpus.metadata,
+                resumed=start,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
+                all_gather=ranks.all_gather,
+            )
         if start and start.is_complete(resolved_settings.max_iters):
             if ranks.rank == 0:
                 cli.print_complete(run, start.iter_num)
@@ -221,7 +278,7 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
             trainer.device_name, trainer.model.training_flops(1), ranks.world_size
         )
         with nano.ProgressLine(
-            first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0, peak=peak
+            first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0 or cli.is_quiet(), peak=peak
         ) as progress_line:
             reason, message = train(run, trainer, first, progress_line, lambda: ranks.stop_requested)
         saved = trainer.meter.savings()
@@ -235,11 +292,11 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
 def find_resume_point(ranks: DistributedRanks, runs: Path, run: str, *, resume: bool) -> ResumePoint | None:
     """Where to go on; None for a new run. What torchrun starts again goes on by itself, if it may."""
     if resume and not run:
-        raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
+        raise ockham.BadInputError("--resume requires --run ID")
     if ranks.max_restarts and not resume:
         raise ockham.BadInputError(
-            "torchrun --max-restarts starts this again after a failure: give --run-id ID --resume, "
-            "which begins the run the first time and goes on with it after that"
+            "torchrun --max-restarts requires --run ID --resume; "
+            "the first start begins the run, and each restart continues it"
         )
     if not resume or (ranks.max_restarts and not ockham.RunFolder(runs, run).exists()):
         return None

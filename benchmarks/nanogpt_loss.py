@@ -47,7 +47,7 @@ def train_nanogpt(checkout: Path, data: Path, iters: int, seed: int) -> tuple[fl
 
 def train_ockham(data: Path, iters: int, seed: int) -> tuple[float, float]:
     """Final validation loss and seconds of train.py under preset observe."""
-    words = ["--preset", "observe", "--data", str(data), "--runs", str(data / "runs"), "--run", f"seed-{seed}",
+    words = ["--policy", "observe", "--data", str(data), "--runs", str(data / "runs"), "--run", f"seed-{seed}",
              "--set", f"max_iters={iters}", "--set", f"seed={seed}", "--set", "threads=1", "--set", "device=cpu",
              "--set", f"eval_batches={EVAL_BATCHES}", "--set", "hyperparameters.evaluations=1"]  # fmt: skip
     began = time.perf_counter()

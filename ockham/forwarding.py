@@ -96,7 +96,8 @@ class HttpSink:
             answer.read()
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise SinkUnavailableError(f"{self.parts.netloc}: {error or type(error).__name__}") from None
+            cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise SinkUnavailableError(f"{self.parts.netloc}: {cause}") from None
         if answer.status in RETRY_STATUSES:
             raise SinkUnavailableError(f"{self.parts.netloc} answered {answer.status} {answer.reason}")
         if not 200 <= answer.status < 300:

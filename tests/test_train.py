@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
 
 def test_observe_leaves_the_training_untouched(tmp_path):
     """Under preset observe the weights equal those of a plain loop with no chain at all, bit for bit."""
-    assert train(tmp_path, "--run", "o", "--preset", "observe").returncode == 0
+    assert train(tmp_path, "--run", "o", "--policy", "observe").returncode == 0
     (tmp_path / "plain.py").write_text(PLAIN)
     files = (str(tmp_path / name) for name in ("plain.py", "text.txt", "plain.safetensors"))
     plain = forked_cli.run(*files)
@@ -191,14 +191,14 @@ def test_gradient_accumulation_has_a_verdict_for_each_micro_batch(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--preset", "balancd"], "did you mean 'balanced'"),
+        (["--policy", "balancd"], "did you mean 'balanced'"),
         (["--set", "gaet.target=0.3"], "did you mean 'gate'"),
         (["--set", "gate.targte=0.3"], "did you mean 'target'"),
         (["--set", "gate.target=much"], "takes a number"),
         (["--set", "max_itres=1"], "did you mean 'max_iters'"),
         (["--data", "/nowhere/at/all"], "no data at"),
         (
-            ["--preset", "balancd", "--data", "/nowhere/at/all"],
+            ["--policy", "balancd", "--data", "/nowhere/at/all"],
             "did you mean 'balanced'",
         ),  # told before data is read
         (["--set", "block_size=4000"], "tokens, and a block takes 4000"),
@@ -210,7 +210,7 @@ def test_gradient_accumulation_has_a_verdict_for_each_micro_batch(tmp_path):
         (["--size", "hugest"], "no size"),
         (["--device", "tpu9"], "cannot be used here"),
         (["--policy", "missing.yaml"], "missing.yaml"),
-        (["--preset", "tight", "--policy", "missing.yaml"], "give one of them"),
+        (["--policy", "tight", "--policy", "missing.yaml"], "give one of them"),
     ],
 )
 def test_bad_input_is_one_clear_line(whole, words, told):

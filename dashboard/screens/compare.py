@@ -143,7 +143,7 @@ def draft_record_form(run: str, baseline: str) -> None:
     st.caption("Or let it be written under the next free number:")
     quoted = "'" + title.replace("'", "'\\''") + "'"
     st.code(
-        f"ockham --runs {runs_folder()} odr new {quoted} --dir {odr_folder()} --baseline {baseline} --candidate {run}",
+        f"ockham --runs {runs_folder()} odr new {quoted} --odr-dir {odr_folder()} --baseline {baseline} --candidate {run}",
         language="bash",
         wrap_lines=True,
     )

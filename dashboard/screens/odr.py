@@ -146,7 +146,7 @@ def page(records: TimedResult) -> None:
     if not rows:
         page_header(QUESTION, "No record yet.")
         st.code(
-            f'ockham odr new "Move to preset tight" --dir {odr_folder()} --candidate RUN', language="bash"
+            f'ockham odr new "Move to preset tight" --odr-dir {odr_folder()} --candidate RUN', language="bash"
         )
         return
     holding = sum(row["status"] == "accepted" for row in rows)

@@ -1,31 +1,33 @@
-"""The verbs: one file for each group, thin. Heavy imports happen inside the verb that needs them."""
+"""The command line: one module for each group of commands. Heavy imports happen inside the commands."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import os
-import re
+import runpy
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 
-from ockham.cli.options import EXTRAS, RUNS_VARIABLE
+from ockham import resources
+from ockham.cli.options import DEFAULT_RUNS as DEFAULT_RUNS
+from ockham.cli.options import EXTRAS, RUNS_VARIABLE, GlobalRunsOption, QuietOption, VerboseOption
+from ockham.cli.options import DeviceOption as DeviceOption
 from ockham.cli.options import RunsOption as RunsOption
+from ockham.cli.output import is_quiet as is_quiet
+from ockham.cli.output import reset_verbosity, set_verbosity
+from ockham.cli.parser import HELP_SETTINGS, PanelGroup, configure_commands
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, MissingExtraError, OckhamError
 from ockham.text_safety import escape_control_characters
 
 GROUPS = (
-    "train",
     "adapt",
-    "tokenize",
     "sample",
     "runs",
     "query",
@@ -37,47 +39,88 @@ GROUPS = (
     "doctor",
 )
 INTERRUPTED = 130
-INTERRUPTED_QUERY = "Query interrupted"  # the RuntimeError in which DuckDB ends a query at Ctrl-C
+# DuckDB ends a query at Ctrl-C with a RuntimeError that contains this text.
+INTERRUPTED_QUERY = "Query interrupted"
+
+
+class RootGroup(PanelGroup):
+    """The `ockham` command."""
+
+    panels: ClassVar = {
+        "Train": ("train", "adapt", "tokenize", "sample", "weights"),
+        "Look": ("runs", "show", "why", "tail", "dashboard", "doctor"),
+        "Query": ("query", "ask", "schema", "export", "forward"),
+        "Prove": ("verify", "replay", "prove", "pin", "lineage", "repair", "keygen"),
+        "Study": ("whatif", "compare", "roi", "ablate"),
+        "Decide": ("odr",),
+    }
 
 
 def build_app() -> typer.Typer:
-    """The whole command line."""
-    wide = {"max_content_width": 120}  # so that a terminal that is wide shows whole sentences
+    """Build the command line with all commands."""
     app = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=wide
+        cls=RootGroup,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=HELP_SETTINGS,
     )
 
     @app.callback()
     def ockham(
         context: typer.Context,
-        runs: Annotated[
-            Path | None, typer.Option("--runs", help="Folder of all runs, before or after the verb.")
-        ] = None,
+        runs: GlobalRunsOption = None,
+        quiet: QuietOption = False,
+        verbose: VerboseOption = False,
         _version: Annotated[
-            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+            bool,
+            typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
         ] = False,
     ) -> None:
-        """Train GPTs with every decision logged; ask the log, prove it, keep the answer."""
+        """Train GPTs and log every decision; query, verify and replay the log.
+
+        `ockham COMMAND --help` describes a command. --runs, -q and -v may follow the command.
+
+        Examples:
+          ockham train --size demo --run night-1
+
+          ockham runs
+
+          ockham why night-1 120
+
+          ockham verify night-1
+        """
+        reset_verbosity()
+        set_verbosity(quiet=quiet, verbose=verbose)
         if runs is not None:
             context.call_on_close(partial(_restore_runs_variable, os.environ.get(RUNS_VARIABLE)))
-            os.environ[RUNS_VARIABLE] = str(runs)  # read by every verb's own --runs
+            # The --runs option of each command reads this variable.
+            os.environ[RUNS_VARIABLE] = str(runs)
 
+    app.command("train")(_load_train())
     for group in GROUPS:
         if importlib.util.find_spec(f"ockham.cli.{group}") is not None:
             importlib.import_module(f"ockham.cli.{group}").register(app)
-    _keep_examples(app)
+    configure_commands(app)
     return app
 
 
+def _load_train() -> Callable[..., Any]:
+    """Return the main function of train.py, at the top of the checkout or in the wheel."""
+    path = resources.data_root() / "train.py"
+    function: Callable[..., Any] = runpy.run_path(str(path), run_name="ockham_train")["main"]
+    return function
+
+
 def _restore_runs_variable(runs: str | None) -> None:
-    """Leave the environment as it was: who calls verbs inside one process has more than one folder."""
+    """Restore the environment: a process that calls several commands uses several folders."""
     os.environ.pop(RUNS_VARIABLE, None)
     if runs is not None:
         os.environ[RUNS_VARIABLE] = runs
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from ockham import __version__
 
         typer.echo(f"ockham {__version__}")
@@ -85,51 +128,39 @@ def _print_version(wanted: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Entry point of the `ockham` command."""
+    """Run the `ockham` command."""
     _run_with_exit_codes(build_app)
 
 
 def run(function: Callable[..., Any]) -> NoReturn:
-    """Run one function as a command line of its own, with the same errors and exit statuses."""
-    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    """Run one function as a separate command line, with the same errors and exit statuses."""
+    app = typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings=HELP_SETTINGS,
+    )
     app.command()(function)
-    _keep_examples(app)
+    configure_commands(app)
     _run_with_exit_codes(lambda: app)
 
 
-def _keep_examples(app: typer.Typer) -> None:
-    """Leave example lines in the help as they are written: wrapped ones cannot be copied."""
-    for command in app.registered_commands:
-        text = inspect.getdoc(command.callback) or ""
-        text = text.replace("Examples:\n", "Examples:\n\n")
-        command.help = re.sub(r"\n\n+(?=  +ockham )", "\n\n\b\n", text)
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            _keep_examples(group.typer_instance)
-
-
 def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
-    """One clear line for every error that is ours, the status that its class says, and 130 for Ctrl-C."""
-    os.environ["PYTHONSAFEPATH"] = (
-        "1"  # or each Python process begun from here looks into the working folder first
-    )
+    """Print one line for each known error and exit with its status, or with 130 after Ctrl-C."""
+    # Otherwise each Python process that is started from here imports from the working folder first.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         try:
             app_factory()()
         finally:
             sys.stdout.flush()
-    except SystemExit as leaving:
-        if not isinstance(leaving.__context__, BrokenPipeError):
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
             raise
-        sys.exit(0)  # typer leaves with 1, which would be findings
+        # Typer exits with status 1 here, which would mean findings.
+        sys.exit(0)
     except OckhamError as error:
-        rank = int(os.environ.get("RANK", "0"))
-        if rank == 0 or not isinstance(
-            error, BadInputError
-        ):  # what stops one rank is told to all, and rank 0 says it
-            typer.echo(
-                escape_control_characters(f"ockham: {f'rank {rank}: ' if rank else ''}{error}"), err=True
-            )
+        _print_error(error)
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)
@@ -142,7 +173,17 @@ def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
             raise
         typer.echo("ockham: interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:
+        # A reader such as `head` closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
+
+
+def _print_error(error: OckhamError) -> None:
+    """Print an error; one that stops all ranks is printed by rank 0 only."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank and isinstance(error, BadInputError):
+        return
+    prefix = f"rank {rank}: " if rank else ""
+    typer.echo(escape_control_characters(f"ockham: {prefix}{error}"), err=True)

@@ -1,4 +1,4 @@
-"""`ockham adapt`: go on learning while serving."""
+"""`ockham adapt`: adapt a checkpoint to new text while it is served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import ockham
 from ockham import nano
 from ockham.cli.adapt_loop import adapt_loop, enable_adapter
 from ockham.cli.checkpoint_lookup import find_checkpoint
-from ockham.cli.options import RunsOption, resolve_run_id
+from ockham.cli.options import DEFAULT_RUNS, DeviceOption, RunsOption, resolve_run_id
+from ockham.cli.output import is_quiet
 from ockham.cli.summary import print_complete, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
 from ockham.policy.document import read_policy
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from ockham.nano import Adaptation, Corpus
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "INTERRUPTED": 130}
-PRESET = "adapt"
+DEFAULT_POLICY = "adapt"
 TEXT_KINDS = ("new", "familiar")
 
 
 class AdaptRequest(NamedTuple):
-    """What is adapted to what, as it stands in the run's settings."""
+    """What is adapted to which text, as stored in the settings of the run."""
 
     from_run: str
     checkpoint: str
@@ -43,31 +44,102 @@ class AdaptRequest(NamedTuple):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command()(adapt)
 
 
 def adapt(
-    base_run: Annotated[str, typer.Option("--from", metavar="RUN", help="Run whose checkpoint is adapted: ID, or a unique beginning.")] = "",
-    data: Annotated[Path | None, typer.Option(help="New text: a file, a folder of text, or a folder with train.bin.")] = None,
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint of that run; default: the newest accepted one.")] = "",
-    familiar: Annotated[Path | None, typer.Option(help="Familiar text; default: what the run was trained on. Its validation text is used.")] = None,
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of batches that are new text.")] = 0.15,
-    z: Annotated[float | None, typer.Option(help="The dial of forgetting, --set gate.z: greater skips more and forgets more.", show_default=False)] = None,
-    lora: Annotated[str, typer.Option(metavar="LAYERS", help="Train a low-rank adapter on these linear layers alone, by commas, with wildcards: h.2.*,h.3.*")] = "",
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapter.")] = 4,
-    policy: Annotated[str, typer.Option("--policy", "--preset", help="Preset by name, or policy file; default: adapt.")] = "",
-    run: Annotated[str, typer.Option(help="Run ID; default: made from the time.")] = "",
-    settings: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Setting of the trainer (learning_rate=3e-4) or of the policy (gate.z=2).")] = [],  # noqa: B006 - typer's way
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run from its newest checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "",
-    runs: RunsOption = Path("runs"),
-) -> None:  # fmt: skip
+    base_run: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Run whose checkpoint is adapted: ID, or a unique prefix. Required without --resume.",
+            show_default=False,
+        ),
+    ] = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="New text: a file, a folder of text, or a folder with train.bin. Required without --resume.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint",
+            metavar="ID",
+            help="Checkpoint of that run; default: the newest accepted one.",
+            show_default=False,
+        ),
+    ] = "",
+    familiar: Annotated[
+        Path | None,
+        typer.Option(
+            "--familiar",
+            metavar="PATH",
+            help="Familiar text; default: the training data of the run. Its validation text is used.",
+            show_default=False,
+        ),
+    ] = None,
+    share: Annotated[
+        float, typer.Option("--share", min=0.0, max=1.0, help="Share of batches that are new text.")
+    ] = 0.15,
+    z: Annotated[
+        float | None,
+        typer.Option(
+            "--z",
+            help="Threshold in standard deviations above the familiar loss (gate.z). Higher values skip more "
+            "batches and forget more.",
+            show_default=False,
+        ),
+    ] = None,
+    lora: Annotated[
+        str,
+        typer.Option(
+            "--lora",
+            metavar="LAYER,LAYER,...",
+            help="Train only a low-rank adapter on these linear layers, with wildcards: h.2.*,h.3.*",
+            show_default=False,
+        ),
+    ] = "",
+    rank: Annotated[int, typer.Option("--rank", min=1, help="Rank of the adapter.")] = 4,
+    policy: Annotated[
+        str,
+        typer.Option(
+            "--policy", metavar="NAME_OR_FILE", help="Preset, or policy file.", show_default="adapt"
+        ),
+    ] = "",
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run", metavar="RUN", help="Run ID; default: created from the time.", show_default=False
+        ),
+    ] = "",
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Setting of the trainer (learning_rate=3e-4) or of the policy (gate.z=2); may be repeated. "
+            "`ockham schema settings` lists them.",
+        ),
+    ] = [],  # noqa: B006 - Typer copies the default
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue --run from its newest checkpoint.")
+    ] = False,
+    device: DeviceOption = "",
+    runs: RunsOption = DEFAULT_RUNS,
+) -> None:
     """Adapt a checkpoint to new text while it is served.
 
-    A gate updates where the text is not familiar. It is calibrated on familiar text first: mean + z standard deviations of the batch loss. Every batch of the
-    stream is predicted and scored before it may update, at a constant learning rate, without weight decay. With
-    --lora the weights stay as they are and an adapter is trained, which is taken off in well under a millisecond.
+    The gate updates where the text is not familiar. First it is calibrated on familiar text: mean and
+    standard deviation of the batch loss. Every batch is predicted and scored before it may update. The
+    learning rate is constant, without weight decay. With --lora the weights do not change and an adapter
+    is trained, which is disabled in less than a millisecond.
 
     Examples:
       ockham adapt --from night-1 --data my_cpp/ --z 1
@@ -75,148 +147,169 @@ def adapt(
       ockham adapt --from night-1 --data my_cpp/ --lora "h.2.*,h.3.*" --rank 4 --set learning_rate=1e-3
     """
     if resume and not run:
-        raise BadInputError("--resume goes on with a run: say which one with --run ID")
+        raise BadInputError("--resume requires --run ID")
     start = ockham.find_resume_point(runs, run) if resume else None
     if start is not None:
-        asked = _request_from_settings(run, start.settings)
+        request = _request_from_settings(run, start.settings)
     elif base_run and data is not None:
         layers = [name.strip() for name in lora.split(",") if name.strip()]
-        asked = AdaptRequest(
-            resolve_run_id(runs, base_run),
-            checkpoint,
-            str(data),
-            str(familiar) if familiar else None,
-            share,
-            layers,
-            rank,
-        )
+        familiar_path = str(familiar) if familiar else None
+        run_id = resolve_run_id(runs, base_run)
+        request = AdaptRequest(run_id, checkpoint, str(data), familiar_path, share, layers, rank)
     else:
-        raise BadInputError("adapt takes --from RUN, which is adapted, and --data PATH, the new text")
-    asked = _resolve_checkpoint(runs, asked)
-    ours, policys = nano.split_overrides([*settings, *([f"device={device}"] if device else [])])
-    policys += [] if z is None else [f"gate.z={z!r}"]
-    adaptation = _adaptation(runs, asked, ours, start)
-    measured = _measure_baseline(adaptation, policy or PRESET, policys) if start is None else {}
-    told = {
-        **(start.settings if start else {}), **asdict(adaptation.trainer.settings), **asked._asdict(), **measured,
+        raise BadInputError("adapt requires --from RUN and --data PATH, or --resume with --run ID")
+    request = _resolve_checkpoint(runs, request)
+    device_settings = [f"device={device}"] if device else []
+    trainer_overrides, policy_overrides = nano.split_overrides([*settings, *device_settings])
+    if z is not None:
+        policy_overrides = [*policy_overrides, f"gate.z={z!r}"]
+    adaptation = _load_adaptation(runs, request, trainer_overrides, start)
+    baseline: dict[str, Any] = {}
+    if start is None:
+        baseline = _measure_baseline(adaptation, policy or DEFAULT_POLICY, policy_overrides)
+    recorded_settings = {
+        **(start.settings if start else {}),
+        **asdict(adaptation.trainer.settings),
+        **request._asdict(),
+        **baseline,
         "threads": adaptation.trainer.threads,
         "weights_sha256": adaptation.base_sha256,
-    }  # fmt: skip
+    }
+    default_policy = None if start else DEFAULT_POLICY
     attempt = ockham.Run(
-        policy or (None if start else PRESET), overrides=[*_settings_of(measured), *policys], runs=runs,
-        run_id=run or None, settings=told, facts=adaptation.trainer.facts(), data=adaptation.stream.metadata, resumed=start,
-    )  # fmt: skip
+        policy or default_policy,
+        overrides=[*_calibration_overrides(baseline), *policy_overrides],
+        runs=runs,
+        run_id=run or None,
+        settings=recorded_settings,
+        facts=adaptation.trainer.facts(),
+        data=adaptation.stream.metadata,
+        resumed=start,
+    )
     if start and start.is_complete(adaptation.trainer.settings.max_iters):
         print_complete(run, start.iter_num)
         return
-    raise typer.Exit(_run(attempt, adaptation, start))
+    raise typer.Exit(_serve(attempt, adaptation, start))
 
 
-def _run(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:
-    """Serve the stream to its end, record and tell it; returns the exit status."""
+def _serve(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:
+    """Serve the stream to its end, print the summary, and return the exit status."""
     trainer = adaptation.trainer
-    trainer.required_measurements, trainer.pull_mode = (
-        run.chain.required_measurements(),
-        run.policy.hyperparameters["pull"],
-    )
-    first = start.iter_num if start else 0
+    trainer.required_measurements = run.chain.required_measurements()
+    trainer.pull_mode = run.policy.hyperparameters["pull"]
+    first_iter = start.iter_num if start else 0
     with nano.InterruptFlag() as interrupted, run:
         if start and start.path:
             trainer.restore(start.path, start.state)
             run.load_state_dict(start.state["run"])
         else:
             trainer.move_anchor(-1)
-        enable_adapter(run, adaptation, first)
-        with nano.ProgressLine(first, trainer.settings.max_iters, trainer.tokens_per_step) as line:
-            reason, message = adapt_loop(run, adaptation, first, line, lambda: bool(interrupted))
-        saved = trainer.meter.savings()
-        run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,
-                   compute_saved=saved.measured)  # fmt: skip
-    print_summary(run, reason, message, saved, "adapt")
+        enable_adapter(run, adaptation, first_iter)
+        steps = trainer.settings.max_iters
+        with nano.ProgressLine(first_iter, steps, trainer.tokens_per_step, quiet=is_quiet()) as line:
+            reason, message = adapt_loop(run, adaptation, first_iter, line, lambda: bool(interrupted))
+        savings = trainer.meter.savings()
+        run.finish(
+            reason,
+            message,
+            val_loss=run.val_loss,
+            backward_over_forward=savings.backward_over_forward,
+            compute_saved=savings.measured,
+        )
+    print_summary(run, reason, message, savings, "adapt")
     _print_losses(run.state_dict()["custom"], run.settings)
     return EXIT_STATUS[reason]
 
 
-def _resolve_checkpoint(runs: Path, asked: AdaptRequest) -> AdaptRequest:
-    """The same with the checkpoint's whole ID; only an accepted one is taken unasked."""
-    saved = find_checkpoint(runs, asked.from_run, asked.checkpoint)
-    if saved.kind != "accepted" and not asked.checkpoint:
+def _resolve_checkpoint(runs: Path, request: AdaptRequest) -> AdaptRequest:
+    """Return the request with the full checkpoint ID. Without --checkpoint only an accepted one is used."""
+    found = find_checkpoint(runs, request.from_run, request.checkpoint)
+    if found.kind != "accepted" and not request.checkpoint:
         raise RunError(
-            f"run {asked.from_run!r} has no accepted checkpoint: its memory accepted none; "
-            f"another one is taken by its ID: --checkpoint {saved.snapshot_id}"
+            f"run {request.from_run!r} has no accepted checkpoint; "
+            f"pass another one with --checkpoint {found.snapshot_id}"
         )
-    return asked._replace(checkpoint=saved.snapshot_id)
+    return request._replace(checkpoint=found.snapshot_id)
 
 
-def _adaptation(
-    runs: Path, asked: AdaptRequest, overrides: Sequence[str], start: ResumePoint | None
+def _load_adaptation(
+    runs: Path, request: AdaptRequest, overrides: Sequence[str], start: ResumePoint | None
 ) -> Adaptation:
-    base = nano.load_base(ockham.RunFolder(runs, asked.from_run).checkpoint(asked.checkpoint))
-    chosen = nano.adaptation_settings(base, overrides, start.settings if start else None)
-    with nano.reading_progress(asked.data) as progress:
-        new = nano.load_corpus(asked.data, base.vocab_size, progress)
-    known = _load_familiar(runs, asked, base.vocab_size)
-    made = nano.Adaptation(base, chosen, known, new, asked.share, asked.lora, asked.rank_of_adapter)
-    if start and start.settings["weights_sha256"] != made.base_sha256:
-        raise CheckpointError(f"{base.path}: has other weights than when the run was started from it")
-    return made
+    base = nano.load_base(ockham.RunFolder(runs, request.from_run).checkpoint(request.checkpoint))
+    settings = nano.adaptation_settings(base, overrides, start.settings if start else None)
+    with nano.reading_progress(request.data, quiet=is_quiet()) as progress:
+        new_text = nano.load_corpus(request.data, base.vocab_size, progress)
+    familiar_text = _load_familiar(runs, request, base.vocab_size)
+    adaptation = nano.Adaptation(
+        base, settings, familiar_text, new_text, request.share, request.lora, request.rank_of_adapter
+    )
+    if start and start.settings["weights_sha256"] != adaptation.base_sha256:
+        raise CheckpointError(f"{base.path}: the weights changed since the run started from them")
+    return adaptation
 
 
 def _request_from_settings(run: str, recorded: Mapping[str, Any]) -> AdaptRequest:
-    """What a run that goes on was asked."""
+    """Return the request of a run that is resumed."""
     missing = [name for name in AdaptRequest._fields if name not in recorded]
     if missing:
         raise RunError(
-            f"run {run!r} was not made by `ockham adapt`: `ockham train --run {run} --resume` goes on with it"
+            f"run {run!r} was not started by `ockham adapt`; "
+            f"continue it with `ockham train --run {run} --resume`"
         )
     return AdaptRequest(**{name: recorded[name] for name in AdaptRequest._fields})
 
 
-def _load_familiar(runs: Path, asked: AdaptRequest, vocab_size: int) -> Corpus:
-    """The familiar text: named, or what the run was trained on, byte for byte."""
-    if asked.familiar is not None:
-        return nano.load_corpus(asked.familiar, vocab_size)
-    before = ockham.find_resume_point(runs, asked.from_run)
+def _load_familiar(runs: Path, request: AdaptRequest, vocab_size: int) -> Corpus:
+    """Load the familiar text: that of --familiar, or the unchanged training data of the run."""
+    if request.familiar is not None:
+        return nano.load_corpus(request.familiar, vocab_size)
+    base_run = ockham.find_resume_point(runs, request.from_run)
     try:
-        corpus = nano.load_corpus(before.settings.get("data"), vocab_size)
+        corpus = nano.load_corpus(base_run.settings.get("data"), vocab_size)
     except DataError as error:
-        raise DataError(f"{error}; other familiar text is named by --familiar PATH") from None
-    if corpus.metadata["sha256"] != before.data.get("sha256"):
+        raise DataError(f"{error}; pass other familiar text with --familiar PATH") from None
+    if corpus.metadata["sha256"] != base_run.data.get("sha256"):
         raise DataError(
-            f"{corpus.metadata['name']} is not the text that run {asked.from_run!r} was trained on (another digest): "
-            "name familiar text by --familiar PATH"
+            f"{corpus.metadata['name']}: not the training data of run {request.from_run!r} "
+            "(the digest differs); "
+            "pass familiar text with --familiar PATH"
         )
     return corpus
 
 
 def _measure_baseline(adaptation: Adaptation, policy: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Held-out losses of the checkpoint, and what each gate of the policy that wants it is calibrated to."""
+    """Return the validation losses of the checkpoint, and the calibration of each calibrated gate."""
     plugins = read_policy(policy, overrides).plugins
     gates = [
         name
-        for name, own in plugins.items()
-        if own.get("use", name) == "gate" and own.get("mode") == "calibrated"
+        for name, settings in plugins.items()
+        if settings.get("use", name) == "gate" and settings.get("mode") == "calibrated"
     ]
-    found = adaptation.stream.calibrate(adaptation.trainer.model)._asdict() if gates else {}
-    losses = zip(TEXT_KINDS, adaptation.evaluate(), strict=True)
-    return {"calibration": dict.fromkeys(gates, found), **{f"{name}_loss": one.loss for name, one in losses}}
+    calibration = adaptation.stream.calibrate(adaptation.trainer.model)._asdict() if gates else {}
+    evaluations = zip(TEXT_KINDS, adaptation.evaluate(), strict=True)
+    losses = {f"{kind}_loss": evaluation.loss for kind, evaluation in evaluations}
+    return {"calibration": dict.fromkeys(gates, calibration), **losses}
 
 
-def _settings_of(measured: Mapping[str, Any]) -> list[str]:
-    """The calibration as settings of the policy: from there it decides, and replays."""
-    gates = measured.get("calibration", {})
+def _calibration_overrides(baseline: Mapping[str, Any]) -> list[str]:
+    """Return the calibration as settings of the policy, so that a replay has it too."""
     return [
-        f"{name}.familiar_{key}={found[key]!r}" for name, found in gates.items() for key in ("mean", "sd")
+        f"{gate}.familiar_{key}={calibration[key]!r}"
+        for gate, calibration in baseline.get("calibration", {}).items()
+        for key in ("mean", "sd")
     ]
 
 
-def _print_losses(custom: Mapping[str, float], before: Mapping[str, Any]) -> None:
-    """Loss of new and familiar text: held out before and after, and as it was served."""
-    table = Table("nats/token", "held out, before", "after", "as served", box=None)
-    for name in TEXT_KINDS:
-        values = before[f"{name}_loss"], custom.get(f"{name}_loss"), custom.get(f"served_{name}_loss")
-        table.add_row(name, *["" if value is None else f"{value:.4f}" for value in values])
+def _print_losses(custom: Mapping[str, float], baseline: Mapping[str, Any]) -> None:
+    """Print the losses on new and familiar text: validation before and after, and as served."""
+    table = Table("nats/token", "validation before", "after", "as served", box=None)
+    for kind in TEXT_KINDS:
+        values = baseline[f"{kind}_loss"], custom.get(f"{kind}_loss"), custom.get(f"served_{kind}_loss")
+        table.add_row(kind, *["" if value is None else f"{value:.4f}" for value in values])
     table.add_row("stream", "", "", f"{custom.get('served_loss', math.nan):.4f}")
     console = Console(highlight=False)
     console.print()
-    console.print(table)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        console.print(line.rstrip(), markup=False)

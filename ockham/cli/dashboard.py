@@ -1,4 +1,4 @@
-"""`ockham dashboard`: the audit pages, on this machine alone unless told otherwise."""
+"""`ockham dashboard`: start the audit pages."""
 
 from __future__ import annotations
 
@@ -9,35 +9,45 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.options import RunsOption
+from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
+from ockham.cli.output import print_note
 from ockham.errors import MissingExtraError
 
-RUNS = Path("runs")
+# Like `-m streamlit`, whose import takes seconds; without the handler, Ctrl-C then shows a traceback.
 STREAMLIT_BOOTSTRAP = """
 try:
     from streamlit.web.cli import main
     main(prog_name="streamlit")
 except KeyboardInterrupt:
     raise SystemExit(130)
-"""  # as `-m streamlit`, whose import takes seconds in which Ctrl-C would be a traceback
+"""
 THEME = {"primaryColor": "#1C83CC", "headingFontSizes": '["1.9rem", "1.35rem", "1.15rem"]'}
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command()(dashboard)
 
 
 def dashboard(
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8501,
-    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine can only come if you name one.")] = "127.0.0.1",
-    show: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
-    odr: Annotated[Path, typer.Option("--odr", help="Folder of the decision records.")] = Path("odr"),
-    runs: RunsOption = RUNS,
-) -> None:  # fmt: skip
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Port to listen on. 0 selects a free port.")
+    ] = 8501,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Address to listen on. Other machines can connect only if another address is given.",
+        ),
+    ] = "127.0.0.1",
+    open_browser: Annotated[bool, typer.Option("--open", help="Open a browser.")] = False,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    runs: RunsOption = DEFAULT_RUNS,
+) -> None:
     """Show the audit pages in a browser.
 
-    Runs, decisions, gate, memory and OQ, SQL, integrity. Ctrl-C ends it.
+    The pages show runs, decisions, gate, memory and OQ, SQL, and integrity. Ctrl-C ends the server.
 
     Examples:
       ockham dashboard
@@ -51,23 +61,38 @@ def dashboard(
     if importlib.util.find_spec("streamlit") is None:
         raise MissingExtraError("streamlit", "dashboard")
     root = resources.data_root()
-    command = [
-        sys.executable, "-P", "-c", STREAMLIT_BOOTSTRAP, "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",
-        f"--server.port={port}", f"--server.headless={'false' if show else 'true'}", "--browser.gatherUsageStats=false",
-        "--server.fileWatcherType=none", "--client.toolbarMode=minimal", "--server.enableStaticServing=false", "--server.maxUploadSize=1", "--client.showErrorLinks=false", "--theme.metricValueFontSize=1.75rem",
-        *(f"--theme.{scheme}.{name}={value}" for scheme in ("light", "dark") for name, value in THEME.items()),
-    ]  # fmt: skip
+    command = _build_command(root / "dashboard" / "app.py", host, port, open_browser=open_browser)
     paths = [str(root), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])]
     env = {
         **os.environ,
         "OCKHAM_RUNS": str(runs.resolve()),
-        "OCKHAM_ODR": str(odr.resolve()),
+        "OCKHAM_ODR": str(odr_dir.resolve()),
         "PYTHONPATH": os.pathsep.join(paths),
     }
     if not runs.is_dir():
-        typer.echo(f"{runs} is not there yet; the pages fill as soon as a run writes into it", err=True)
-    os.chdir(
-        root
-    )  # Streamlit reads settings and secrets from `.streamlit` in the working folder: a stranger's, perhaps
+        print_note(f"{runs}: folder does not exist yet; the pages show runs as soon as one is written")
+    if port:
+        print_note(f"dashboard: http://{host}:{port} (Ctrl-C ends it)")
+    # Streamlit reads settings and secrets from `.streamlit` in the working folder, which may be untrusted.
+    os.chdir(root)
     sys.stdout.flush()
-    os.execve(sys.executable, command, env)  # noqa: S606 - our own words; in our place, so that a signal ends it
+    # Replace this process, so that a signal reaches Streamlit.
+    os.execve(sys.executable, command, env)  # noqa: S606 - the words are constants and checked options
+
+
+def _build_command(page: Path, host: str, port: int, *, open_browser: bool) -> list[str]:
+    options = [
+        f"--server.address={host}",
+        f"--server.port={port}",
+        f"--server.headless={str(not open_browser).lower()}",
+        "--browser.gatherUsageStats=false",
+        "--server.fileWatcherType=none",
+        "--client.toolbarMode=minimal",
+        "--server.enableStaticServing=false",
+        "--server.maxUploadSize=1",
+        "--client.showErrorLinks=false",
+        "--theme.metricValueFontSize=1.75rem",
+    ]
+    for scheme in ("light", "dark"):
+        options += [f"--theme.{scheme}.{name}={value}" for name, value in THEME.items()]
+    return [sys.executable, "-P", "-c", STREAMLIT_BOOTSTRAP, "run", str(page), *options]

@@ -1,4 +1,4 @@
-"""`ockham doctor`: the environment, and the health of the logs; it looks, and changes nothing."""
+"""`ockham doctor`: the environment and the state of the logs. Reads only."""
 
 from __future__ import annotations
 
@@ -15,172 +15,187 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import typer
 
 from ockham import __version__
-from ockham.cli.options import EXTRAS, RunsOption
-from ockham.cli.output import FormatOption, OutputOption, write_rows
+from ockham.cli.options import DEFAULT_RUNS, EXTRAS, RunsOption
+from ockham.cli.output import (
+    FormatOption,
+    OutputOption,
+    is_verbose,
+    pluralize,
+    print_note,
+    write_rows,
+)
 from ockham.errors import UnverifiableError, install_command
 
 if TYPE_CHECKING:
+    from ockham.record.log_status import LogStatus
     from ockham.record.run_folder import RunFolder
 
-RUNS = Path("runs")
 LOW_DISK_MB = 1_000
-_NO_END_MESSAGE = "its process is gone without an end: go on with `ockham train --resume`"
+GUARD_TIMEOUT_SECONDS = 30
+COLUMNS = ("what", "state", "message")
+_UNFINISHED_MESSAGE = "ended without run.finished; continue with `ockham train --resume`"
+_LANDLOCK_CHECK = (
+    "import sys; from ockham.guard.landlock import forbid_writing; sys.exit(not forbid_writing())"
+)
 
 
 class DoctorRow(NamedTuple):
-    """One thing that was looked at."""
+    """The state of one subject."""
 
-    what: str
+    subject: str
     state: Literal["ok", "note", "problem"]
     message: str
     writing: bool = False
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command()(doctor)
 
 
-def doctor(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOption = None) -> None:
-    """Look at the environment and the end of each log.
+def doctor(
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Check the environment and the end of each log.
 
-    What is missing, torn, unsigned, or stopped without an end. Exit status 1 where there is a problem. It proves nothing: `ockham verify RUN` does.
+    Finds what is missing, unfinished or unsigned. On a terminal, -v also lists healthy runs. Exit status:
+    0 no problem, 1 a problem. Signatures are not checked; `ockham verify RUN` does that.
 
     Examples:
       ockham doctor
 
       ockham --runs /data/runs doctor -f json
     """
-    rows = [*_environment(), *_disk(runs), *_logs(runs)]
-    write_rows(DoctorRow._fields[:3], [row[:3] for row in rows], form, output)
+    is_table = output_format == "table" or (output_format is None and output is None and sys.stdout.isatty())
+    log_rows = _check_logs(runs, list_healthy_runs=is_verbose() or not is_table)
+    rows = [*_check_environment(), *_check_disk(runs), *log_rows]
+    write_rows(COLUMNS, [row[: len(COLUMNS)] for row in rows], output_format, output)
     problems = sum(row.state == "problem" for row in rows)
     if problems:
-        typer.echo(f"{problems} problem{'s' * (problems > 1)}", err=True)
+        print_note(pluralize(problems, "problems"))
         raise typer.Exit(1)
 
 
-def _environment() -> Iterator[DoctorRow]:
-    yield DoctorRow(
-        "ockham",
-        "ok",
-        f"{__version__} on Python {platform.python_version()}, {platform.platform()}",
-    )
+def _check_environment() -> Iterator[DoctorRow]:
+    python = platform.python_version()
+    yield DoctorRow("ockham", "ok", f"{__version__}, Python {python}, {platform.system()}")
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            message = f"not installed: {', '.join(missing)}; optional, {install_command(extra)}"
-            yield DoctorRow(extra, "note", message)
+            yield DoctorRow(
+                extra, "note", f"not installed: {', '.join(missing)}; optional, {install_command(extra)}"
+            )
         else:
-            yield DoctorRow(extra, "ok", ", ".join(f"{name} {metadata.version(name)}" for name in packages))
-    yield _key()
-    yield _guard()
+            versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+            yield DoctorRow(extra, "ok", versions)
+    yield _check_key()
+    yield _check_guard()
 
 
-def _key() -> DoctorRow:
+def _check_key() -> DoctorRow:
     from ockham.record.tlog.note import KEY_FILE, key_dir
 
     path = key_dir() / KEY_FILE
     try:
         mode = path.stat().st_mode & 0o777
     except FileNotFoundError:
-        return DoctorRow("signing key", "note", f"none yet; the first run makes {path}")
+        return DoctorRow("signing key", "note", f"missing; the first run creates {path}")
     except OSError as error:
         return DoctorRow("signing key", "problem", f"{path}: {error.strerror}")
     if mode & 0o077:
-        return DoctorRow(
-            "signing key", "problem", f"{path} can be read by others (mode {mode:o}): chmod 600 it"
-        )
+        return DoctorRow("signing key", "problem", f"other users can read it; chmod 600 {path}")
     return DoctorRow("signing key", "ok", str(path))
 
 
-def _guard() -> DoctorRow:
-    """Asked of a child, because what Landlock takes from a process it never gives back."""
+def _check_guard() -> DoctorRow:
+    """Test Landlock in a child process, because a process cannot remove its restrictions again."""
     import subprocess
 
-    code = "import sys; from ockham.guard.landlock import forbid_writing; sys.exit(not forbid_writing())"
-    held = subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=30).returncode == 0  # noqa: S603 - our own words
-    if held:
-        return DoctorRow("guard", "ok", "the kernel forbids writing while a stranger's SQL runs (Landlock)")
-    return DoctorRow(
-        "guard", "note", "no Landlock here: a stranger's SQL is read through Arrow, as safe and slower"
-    )
+    command = [sys.executable, "-P", "-c", _LANDLOCK_CHECK]
+    done = subprocess.run(command, check=False, timeout=GUARD_TIMEOUT_SECONDS)  # noqa: S603 - constant words
+    if done.returncode == 0:
+        return DoctorRow("guard", "ok", "the kernel forbids writing during user SQL (Landlock)")
+    return DoctorRow("guard", "note", "no Landlock: user SQL is read through Arrow, slower")
 
 
-def _disk(runs: Path) -> Iterator[DoctorRow]:
-    folder = next((path for path in (runs.absolute(), *runs.absolute().parents) if path.is_dir()), Path("/"))
+def _check_disk(runs: Path) -> Iterator[DoctorRow]:
+    parents = (runs.absolute(), *runs.absolute().parents)
+    folder = next((path for path in parents if path.is_dir()), Path("/"))
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield DoctorRow("runs folder", "note", f"{folder} can be read and not written: no training into it")
-    free = shutil.disk_usage(folder).free / 1e6
-    low = free < LOW_DISK_MB
-    yield DoctorRow(
-        "disk",
-        "problem" if low else "ok",
-        f"{free:,.0f} MB free at {folder}"
-        + (" : a run halts where its log cannot be written" if low else ""),
-    )
+        yield DoctorRow("runs folder", "note", f"not writable: {folder}; runs can only be read")
+    free_mb = shutil.disk_usage(folder).free / 1e6
+    if free_mb < LOW_DISK_MB:
+        message = f"{free_mb:,.0f} MB free; runs halt on a full disk: {folder}"
+        yield DoctorRow("disk", "problem", message)
+    else:
+        yield DoctorRow("disk", "ok", f"{free_mb:,.0f} MB free")
 
 
-def _logs(runs: Path) -> Iterator[DoctorRow]:
+def _check_logs(runs: Path, *, list_healthy_runs: bool) -> Iterator[DoctorRow]:
+    """Yield a row for each note and problem of the runs, and optionally one for each healthy run."""
     from ockham.catalog.file_index import FileIndex
     from ockham.record.run_folder import RunFolder, list_runs
 
-    known = list_runs(runs)
-    yield DoctorRow(
-        "runs", "ok", f"{len(known)} in {runs}" if known else f"none in {runs}; `ockham train` makes one"
-    )
-    listing = FileIndex()
-    for run_id in known:
+    run_ids = list_runs(runs)
+    if not run_ids:
+        yield DoctorRow("runs", "ok", f"none in {runs}; start one with `ockham train`")
+        return
+    rows: list[DoctorRow] = []
+    healthy = 0
+    index = FileIndex()
+    for run_id in run_ids:
         folder = RunFolder(runs, run_id)
-        told = list(_log_rows(folder))
-        slow = len(listing.scan([folder]).segments)
-        writing = any(row.writing for row in told)
-        if slow and not writing:
-            told.append(
-                DoctorRow(
-                    run_id,
-                    "note",
-                    f"{slow} segments without Parquet: questions read their lines; `ockham repair {run_id}` makes it",
-                )
-            )
-        looked = f"ended with a whole line, and its newest tree head counts it; not checked: `ockham verify {run_id}`"
-        yield from told or [DoctorRow(run_id, "ok", looked)]
+        run_rows = list(_check_run(folder))
+        segments = len(index.scan([folder]).segments)
+        if segments and not any(row.writing for row in run_rows):
+            message = f"{segments} segments without Parquet; `ockham repair {run_id}`"
+            run_rows.append(DoctorRow(run_id, "note", message))
+        if not run_rows:
+            healthy += 1
+            if list_healthy_runs:
+                message = f"complete and signed; check with `ockham verify {run_id}`"
+                run_rows.append(DoctorRow(run_id, "ok", message))
+        rows += run_rows
+    yield DoctorRow("runs", "ok", f"{healthy} of {pluralize(len(run_ids), 'runs')} without notes or problems")
+    yield from rows
 
 
-def _log_rows(folder: RunFolder) -> Iterator[DoctorRow]:
+def _check_run(folder: RunFolder) -> Iterator[DoctorRow]:
+    """Yield the notes and problems of one run."""
     from ockham.record.log_status import read_log_status
 
-    last = folder.last_attempt()
-    if not last:
+    last_attempt = folder.last_attempt()
+    if not last_attempt:
         yield DoctorRow(folder.run_id, "problem", "no log: its first event was never written")
     for attempt, rank in folder.logs():
-        where = f"{folder.run_id} {attempt}-{rank}"
+        subject = f"{folder.run_id} {attempt}-{rank}"
         try:
-            found = read_log_status(folder, attempt, rank)
+            status = read_log_status(folder, attempt, rank)
         except UnverifiableError as error:
-            yield DoctorRow(where, "problem", str(error))
+            yield DoctorRow(subject, "problem", str(error))
             continue
-        if found.writing:
-            yield DoctorRow(where, "note", f"being written, {found.events} events so far", writing=True)
+        if status.writing:
+            yield DoctorRow(subject, "note", f"being written, {status.events} events so far", writing=True)
             continue
-        if found.last == "log.halted" and attempt == last:
-            yield DoctorRow(
-                where, "problem", f"its log stopped ({found.reason_code}): free the cause, then resume"
-            )
-        elif found.last == "log.halted":
-            yield DoctorRow(where, "note", f"its log stopped ({found.reason_code}); a later attempt went on")
-        elif found.last != "run.finished" and attempt == last:
-            yield DoctorRow(where, "problem", _NO_END_MESSAGE)
-        elif found.last == "run.finished" and found.reason_code != "COMPLETED" and attempt == last:
-            yield DoctorRow(where, "note", f"ended with {found.reason_code}")
-        if found.torn_bytes:
-            yield DoctorRow(
-                where,
-                "note",
-                f"{found.torn_bytes} bytes of an unfinished line, as a crash leaves them; a resume keeps them aside",
-            )
-        if found.signed_events is None or found.signed_events < found.events:
-            yield DoctorRow(
-                where,
-                "note",
-                f"{found.events - (found.signed_events or 0)} of {found.events} events are not signed",
-            )
+        yield from _check_end(subject, status, is_last_attempt=attempt == last_attempt)
+        if status.torn_bytes:
+            message = f"{status.torn_bytes} bytes of an unfinished line; a resume moves them aside"
+            yield DoctorRow(subject, "note", message)
+        unsigned = status.events - (status.signed_events or 0)
+        if unsigned > 0:
+            yield DoctorRow(subject, "note", f"{unsigned} of {status.events} events are not signed")
+
+
+def _check_end(subject: str, status: LogStatus, *, is_last_attempt: bool) -> Iterator[DoctorRow]:
+    """Yield a row if a log did not end with a completed run."""
+    if status.last == "log.halted" and is_last_attempt:
+        message = f"log halted ({status.reason_code}); remove the cause, then resume"
+        yield DoctorRow(subject, "problem", message)
+    elif status.last == "log.halted":
+        yield DoctorRow(subject, "note", f"log halted ({status.reason_code}); a later attempt continued")
+    elif status.last != "run.finished" and is_last_attempt:
+        yield DoctorRow(subject, "problem", _UNFINISHED_MESSAGE)
+    elif status.last == "run.finished" and status.reason_code != "COMPLETED" and is_last_attempt:
+        yield DoctorRow(subject, "note", f"ended with {status.reason_code}")

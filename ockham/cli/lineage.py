@@ -1,4 +1,4 @@
-"""Which decisions made these weights? One command, from a file of weights to the decisions and the signature over them."""
+"""`ockham lineage`: the decisions that led to a file of weights, and the signature over them."""
 
 from __future__ import annotations
 
@@ -8,54 +8,64 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption, trusted_keys
-from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows
+from ockham.cli.options import DEFAULT_RUNS, KeyOption, RunsOption, check_key_files, resolve_verifier_keys
+from ockham.cli.output import (
+    OutputOption,
+    TextFormatOption,
+    format_cell,
+    print_note,
+    style_result,
+    write_rows,
+)
+from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
     from ockham.record.lineage import Lineage
 
-RUNS = Path("runs")
-# Of earlier attempts what they did before the next one began; of its own all that the tree head covers.
-_DECIDED = """
+# Earlier attempts count until the next attempt began; the last one counts up to the tree head.
+_DECISIONS_BEFORE = """
 from decisions d where run_id = $run and rank = $rank and not shadow and (
     (attempt = $attempt and sequence < $size)
     or (attempt < $attempt and iter_num < (
         select min(later.iter_num) from decisions later
-        where later.run_id = $run and later.rank = $rank and later.attempt > d.attempt and later.attempt <= $attempt)))
+        where later.run_id = $run and later.rank = $rank
+        and later.attempt > d.attempt and later.attempt <= $attempt)))
 """
-_COUNTED = f"""
-select plugin, action, reason_code, count(*) as decisions, min(iter_num) as first_iter, max(iter_num) as last_iter
-{_DECIDED} group by all order by plugin, decisions desc
+_DECISION_COUNTS = f"""
+select plugin, action, reason_code, count(*) as decisions,
+    min(iter_num) as first_iter, max(iter_num) as last_iter
+{_DECISIONS_BEFORE} group by all order by plugin, decisions desc
 """
-_LISTED = f"""
-select decision_id, attempt, sequence, iter_num, hook, plugin, action, reason_code, observed, threshold, policy_revision
-{_DECIDED} order by attempt, sequence
+_ACCEPTANCE = """
+select decision_id, iter_num, reason_code, observed, threshold
+from decisions where decision_id = $id
+"""
+_DECISION_LIST = f"""
+select decision_id, attempt, sequence, iter_num, hook, plugin, action, reason_code,
+    observed, threshold, policy_revision
+{_DECISIONS_BEFORE} order by attempt, sequence
 """
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the command."""
     app.command()(lineage)
 
 
 def lineage(
     weights: Annotated[
-        Path, typer.Argument(help="A safetensors file, or the folder of a checkpoint, wherever it lies.")
+        Path, typer.Argument(metavar="PATH", help="A safetensors file, or the folder of a checkpoint.")
     ],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", help="Verifier key that you trust, or a file that holds it.", show_default=False
-        ),
-    ] = None,
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    key: KeyOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: TextFormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Tell which decisions made these weights.
+    """Show which decisions led to a file of weights.
 
-    The run, what accepted them, and all that was decided before. The bytes must be those that the log names, and a signature must cover the decisions. With -f every single decision is
-    listed. Exit status: 0 the log vouches for these bytes, 1 it does not, 2 bad input.
+    Shows the run, the accepting decision, and all earlier decisions. The file must be identical to the
+    one in the log, and a signature must cover the decisions. -f lists every decision. Exit status: 0 the
+    log confirms the file, 1 it does not, 2 bad input.
 
     Examples:
       ockham lineage runs/night-1/checkpoints/accepted-00000599
@@ -63,65 +73,81 @@ def lineage(
       ockham lineage downloaded.safetensors --key ockham.key.pub -f jsonl -o decisions.jsonl
     """
     from ockham.catalog import Catalog
-    from ockham.record.lineage import find_weights_file
-    from ockham.record.lineage import lineage as lineage_of
+    from ockham.record.lineage import find_weights_file, read_claims
+    from ockham.record.lineage import lineage as read_lineage
 
-    keys = trusted_keys(key)
-    found = lineage_of(find_weights_file(weights), runs, keys)
-    told = found.metadata
-    catalog = Catalog(runs, run_ids=[told["run_id"]])
-    where = {
-        "run": told["run_id"],
-        "rank": told["rank"],
-        "attempt": told["attempt"],
-        "size": told["log_size"],
+    check_key_files(key)
+    if not weights.exists():
+        raise BadInputError(
+            f"{weights}: file not found; pass a safetensors file or the folder of a checkpoint"
+        )
+    file = find_weights_file(weights)
+    # Report a file without metadata before a missing key.
+    read_claims(file)
+    result = read_lineage(file, runs, resolve_verifier_keys(key))
+    metadata = result.metadata
+    catalog = Catalog(runs, run_ids=[metadata["run_id"]])
+    parameters = {
+        "run": metadata["run_id"],
+        "rank": metadata["rank"],
+        "attempt": metadata["attempt"],
+        "size": metadata["log_size"],
     }
-    if form is None and output is None:
-        accepted = _accepting(catalog, found)
-        for line in _format_lineage(found, accepted, catalog.rows(_COUNTED, where)):
+    if output_format is None and output is None:
+        acceptance = _find_acceptance(catalog, result)
+        for line in _format_lineage(result, acceptance, catalog.rows(_DECISION_COUNTS, parameters)):
             typer.echo(line)
     else:
-        rows = catalog.rows(_LISTED, where)
-        write_rows(list(rows[0]) if rows else [], [list(row.values()) for row in rows], form, output)
-        for problem in found.problems:
-            typer.echo(f"not vouched for: {format_cell(problem)}", err=True)
-    raise typer.Exit(1 if found.problems else 0)
+        rows = catalog.rows(_DECISION_LIST, parameters)
+        write_rows(list(rows[0]) if rows else [], [list(row.values()) for row in rows], output_format, output)
+        for problem in result.problems:
+            print_note(f"not confirmed: {format_cell(problem)}")
+    raise typer.Exit(1 if result.problems else 0)
 
 
-def _accepting(catalog: Any, found: Lineage) -> dict[str, Any] | None:
-    saved = found.checkpoint_event or {}
-    rows = catalog.rows(
-        "select decision_id, iter_num, reason_code, observed, threshold from decisions where decision_id = $id",
-        {"id": saved.get("decision_id") or ""},
-    )
+def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:
+    """Return the decision that accepted the checkpoint, or None."""
+    checkpoint = result.checkpoint_event or {}
+    rows = catalog.rows(_ACCEPTANCE, {"id": checkpoint.get("decision_id") or ""})
     return dict(rows[0]) if rows else None
 
 
 def _format_lineage(
-    found: Lineage, accepted: dict[str, Any] | None, counts: list[dict[str, Any]]
+    result: Lineage, acceptance: dict[str, Any] | None, counts: list[dict[str, Any]]
 ) -> Iterator[str]:
-    told, saved = found.metadata, found.checkpoint_event or {}
-    verdict = "NOT VOUCHED FOR" if found.problems else "the log vouches for these bytes"
-    yield f"{format_cell(str(found.path))}: {verdict}"
-    for problem in found.problems:
+    metadata = result.metadata
+    checkpoint = result.checkpoint_event or {}
+    confirmed = not result.problems
+    word = style_result("confirmed by the log" if confirmed else "NOT CONFIRMED", good=confirmed)
+    yield f"{format_cell(str(result.path))}: {word}"
+    for problem in result.problems:
         yield f"  {format_cell(problem)}"
-    yield f"  sha256 {found.sha256}"
+    yield f"  sha256 {result.sha256}"
+    kind = format_cell(str(metadata.get("kind")))
+    revision = format_cell(str(metadata.get("policy_revision")))
     yield (
-        f"  run {format_cell(told['run_id'])}, attempt {told['attempt']}, iteration {told.get('iter_num')}, "
-        f"kind {format_cell(str(told.get('kind')))}; policy {format_cell(str(told.get('policy_revision')))}"
+        f"  run {format_cell(metadata['run_id'])}, attempt {metadata['attempt']}, "
+        f"iteration {metadata.get('iter_num')}, kind {kind}"
     )
-    if saved:
-        yield f"  saved as {format_cell(saved['snapshot_id'])}, event {found.event_id}; weights alone sha256 {saved['weights_sha256']}"
-    if accepted is not None:
-        yield (
-            f"  accepted at iteration {accepted['iter_num']} by decision {accepted['decision_id']} because "
-            f"{format_cell(accepted['reason_code'])}: {accepted['observed']} against {accepted['threshold']}"
-        )
-    elif saved:
-        yield "  no decision accepted them: a checkpoint to resume from, to roll back to, or an anchor"
-    yield f"  made by these decisions, {sum(row['decisions'] for row in counts):,} in all (-f lists each):"
+    yield f"  policy {revision}"
+    if checkpoint:
+        yield f"  saved as {format_cell(checkpoint['snapshot_id'])}, event {result.event_id}"
+        yield f"  tensors sha256 {checkpoint['weights_sha256']}"
+    if acceptance is not None:
+        yield f"  accepted at iteration {acceptance['iter_num']} by decision {acceptance['decision_id']}"
+        reason = format_cell(acceptance["reason_code"])
+        yield f"    because {reason}: {acceptance['observed']} against {acceptance['threshold']}"
+    elif checkpoint:
+        yield "  not accepted by a decision: a checkpoint for resuming or rolling back, or an anchor"
+    total = sum(row["decisions"] for row in counts)
+    yield f"  {total:,} decisions led to these weights (-f lists each):"
     for row in counts:
-        span = f"iterations {row['first_iter']} to {row['last_iter']}"
-        yield f"    {row['decisions']:>8,}  {format_cell(row['plugin'])}: {format_cell(row['action'])} because {format_cell(row['reason_code'])}, {span}"
-    yield f"  the log behind them: {told['log_size']:,} events, signed to {found.signed:,}; root {format_cell(told['log_root'])}"
-    yield "  this looks at the lines before these weights; `ockham verify` judges the whole run"
+        plugin, action = format_cell(row["plugin"]), format_cell(row["action"])
+        reason = format_cell(row["reason_code"])
+        yield (
+            f"    {row['decisions']:>8,}  {plugin}: {action} because {reason}, "
+            f"iterations {row['first_iter']} to {row['last_iter']}"
+        )
+    yield f"  log: {metadata['log_size']:,} events, signed to {result.signed:,}"
+    yield f"    root {format_cell(metadata['log_root'])}"
+    yield "  only the events before these weights were checked; `ockham verify` checks the whole run"

@@ -1,4 +1,4 @@
-"""`ockham odr`: decision records of people, checked against decisions of the machine."""
+"""`ockham odr`: decision records of people, checked against the decisions in the log."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from ockham.cli.odr_evidence import add_commands as add_evidence_to
-from ockham.cli.odr_lifecycle import add_commands
+from ockham.cli.odr_evidence import add_commands as add_evidence_commands
+from ockham.cli.odr_lifecycle import add_commands as add_lifecycle_commands
 from ockham.cli.odr_options import (
-    DEFAULT_ODR_DIR,
     FailOn,
     FailOnOption,
-    Folder,
-    Format,
-    FormatOfFindings,
-    Graph,
-    Ignore,
-    Output,
-    Select,
+    FindingFormat,
+    FindingFormatOption,
+    GraphFormat,
+    IgnoreOption,
+    OutputOption,
+    RecordsArgument,
+    SelectOption,
     today,
 )
-from ockham.cli.options import RunsOption
+from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
+from ockham.cli.output import print_note, shows_progress
+from ockham.cli.parser import PanelGroup
+from ockham.errors import BadInputError
 from ockham.text_safety import escape_control_characters
 
 if TYPE_CHECKING:
@@ -33,28 +35,52 @@ if TYPE_CHECKING:
     from ockham.odr.output_formats import Judgements
     from ockham.odr.record import DecisionRecord
 
-app = typer.Typer(no_args_is_help=True, help="Occam Decision Records: write, lint and check them.")
-add_commands(app)
-add_evidence_to(app)
+
+class OdrGroup(PanelGroup):
+    """The `ockham odr` command."""
+
+    panels: ClassVar = {
+        "Write": ("new", "list", "show", "status", "supersede", "renumber", "upgrade", "index", "graph"),
+        "Evidence": ("register", "evidence", "pack"),
+        "Check": ("lint", "check", "explain"),
+    }
+
+
+app = typer.Typer(cls=OdrGroup, no_args_is_help=True)
+add_lifecycle_commands(app)
+add_evidence_commands(app)
+
+
+@app.callback()
+def odr() -> None:
+    """Write Occam Decision Records and check them.
+
+    Examples:
+      ockham odr new "Move to preset tight" --baseline night-1 --candidate night-2
+
+      ockham odr check
+    """
 
 
 def register(parent: typer.Typer) -> None:
-    """Hang `odr` under the tree of verbs."""
+    """Add the group."""
     parent.add_typer(app, name="odr")
 
 
 @app.command()
 def lint(
-    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name; the others are read for links.")] = None,
-    folder: Folder = DEFAULT_ODR_DIR,
-    form: FormatOfFindings = Format.text,
-    select: Select = None,
-    ignore: Ignore = None,
+    records: RecordsArgument = None,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    output_format: FindingFormatOption = FindingFormat.text,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
     fail_on: FailOnOption = FailOn.error,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what is marked [*] first.")] = False,
-    output: Output = None,
-) -> None:  # fmt: skip
-    """Check form, links and claims, without a log.
+    fix: Annotated[bool, typer.Option("--fix", help="Fix the findings marked [*] first.")] = False,
+    output: OutputOption = None,
+) -> None:
+    """Check format, links and claims of records without a log.
+
+    All records of the folder are read, to check the links.
 
     Examples:
       ockham odr lint
@@ -67,33 +93,40 @@ def lint(
     from ockham.odr.lint import lint_folder
     from ockham.odr.records_folder import find_record
 
-    records = lint_folder(folder)
+    all_records = lint_folder(odr_dir)
     if fix:
-        for record in fix_folder(folder, today(), [find_record(records, name).file for name in wanted or []]):
-            print(f"mended {record.display_path}", file=sys.stderr)
-        records = lint_folder(folder)
-    records = [find_record(records, name) for name in wanted] if wanted else records
-    _finish(records, {}, form, select or [], ignore or [], fail_on, output)
+        files = [find_record(all_records, name).file for name in records or []]
+        for record in fix_folder(odr_dir, today(), files):
+            print_note(f"fixed {record.display_path}")
+        all_records = lint_folder(odr_dir)
+    selected = [find_record(all_records, name) for name in records] if records else all_records
+    _finish(selected, {}, output_format, select or [], ignore or [], fail_on, output)
 
 
 @app.command()
 def check(
-    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
-    folder: Folder = DEFAULT_ODR_DIR,
-    runs: RunsOption = Path("runs"),
-    form: FormatOfFindings = Format.text,
-    select: Select = None,
-    ignore: Ignore = None,
+    records: RecordsArgument = None,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FindingFormatOption = FindingFormat.text,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
     fail_on: FailOnOption = FailOn.error,
-    fix: Annotated[bool, typer.Option("--fix", help="In drafts: tick the boxes, and fill in a missing outcome, as they came out.")] = False,
-    attest: Annotated[bool, typer.Option("--attest", help="Write what came out, signed, into the ledger beside the runs.")] = False,
-    output: Output = None,
-) -> None:  # fmt: skip
-    """Lint, then recompute what the records claim.
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="In drafts: tick the boxes, and fill in a missing outcome, as computed."),
+    ] = False,
+    attest: Annotated[
+        bool,
+        typer.Option("--attest", help="Write the signed results to the ledger in the folder of all runs."),
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Lint records and recompute their claims from the log.
 
-    From the log: values, quotients, verdicts.
+    Recomputes values, quotients and verdicts.
 
-    Exit status: 0 clean, 1 findings, 2 bad input, 3 cannot judge.
+    Exit status: 0 clean, 1 findings, 2 bad input, 3 evidence is missing.
 
     Examples:
       ockham odr check
@@ -102,133 +135,147 @@ def check(
 
       ockham odr check -f sarif -o odr.sarif
     """
-    from ockham.odr.check import check as checked
+    from ockham.odr.check import check as check_record
     from ockham.odr.fix import update_checkboxes
     from ockham.odr.lint import lint_folder
     from ockham.odr.query import guarded_queries
     from ockham.odr.records_folder import find_record
 
-    records = lint_folder(folder)
-    chosen = [find_record(records, name) for name in wanted] if wanted else records
-    judged = {}
-    for at, record in enumerate(chosen):
-        _print_progress(at, len(chosen), record.display_path)
-        judged[record.display_path] = checked(record, [runs], guarded_queries, today())
-    _print_progress(len(chosen), len(chosen), "")
+    all_records = lint_folder(odr_dir)
+    selected = [find_record(all_records, name) for name in records] if records else all_records
+    results = {}
+    for index, record in enumerate(selected):
+        _print_progress(index, len(selected), record.display_path)
+        results[record.display_path] = check_record(record, [runs], guarded_queries, today())
+    _print_progress(len(selected), len(selected), "")
     if fix:
-        for record in update_checkboxes(chosen, judged):
-            print(f"mended {record.display_path}", file=sys.stderr)
+        for record in update_checkboxes(selected, results):
+            print_note(f"fixed {record.display_path}")
     if attest:
-        from ockham.odr.pinning import attest as write_check
+        from ockham.odr.pinning import attest as write_attestation
 
-        for event_id in (write_check(record, judged[record.display_path], runs) for record in chosen):
-            print(
-                f"attested as {event_id}" if event_id else "nothing was judged: nothing to attest",
-                file=sys.stderr,
-            )
-    _finish(chosen, judged, form, select or [], ignore or [], fail_on, output)
+        for record in selected:
+            event_id = write_attestation(record, results[record.display_path], runs)
+            print_note(f"attested as {event_id}" if event_id else "no claims were checked; nothing to attest")
+    _finish(selected, results, output_format, select or [], ignore or [], fail_on, output)
 
 
-def _print_progress(done: int, whole: int, name: str) -> None:
-    """On a terminal, which record is being judged: each takes about a second."""
-    if sys.stderr.isatty() and whole > 1:
-        sys.stderr.write("\r\x1b[K" + (f"{done + 1} of {whole} {name}" if name else ""))
+def _print_progress(done: int, total: int, name: str) -> None:
+    """Show on a terminal which record is being checked; one takes about a second."""
+    if shows_progress() and total > 1:
+        text = f"{done + 1} of {total} {name}" if name else ""
+        sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
 
 
 @app.command()
-def explain(code: Annotated[str, typer.Argument(help="A code such as ODR304, or its beginning.")]) -> None:
-    """Say what a code means and how to mend it.
+def explain(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="A code such as ODR304, or its start.")],
+) -> None:
+    """Explain a code and how to fix its finding.
 
     Examples:
       ockham odr explain ODR304
 
       ockham odr explain ODR5
     """
-    from ockham.odr.codes import expand_codes, explain
+    from ockham.odr.codes import CODES, expand_codes, explain
 
-    print("\n\n".join(explain(known) for known in sorted(expand_codes([code]))))
+    if not any(name.startswith(code.upper()) for name in CODES):
+        groups = ", ".join(sorted({name[:4] for name in CODES}))
+        raise BadInputError(f"{code!r}: not a code; `ockham odr explain ODR5` lists a group: {groups}")
+    typer.echo("\n\n".join(explain(name) for name in sorted(expand_codes([code]))))
 
 
 def _finish(
     records: Sequence[DecisionRecord],
-    judged: Judgements,
-    form: Format,
+    results: Judgements,
+    output_format: FindingFormat,
     select: Sequence[str],
     ignore: Sequence[str],
     fail_on: FailOn,
     output: Path | None,
 ) -> None:
-    """Write the findings and leave with 1 if one weighs enough."""
+    """Write the findings, and exit with status 1 if one reaches the severity of --fail-on."""
     from ockham.odr import output_formats
     from ockham.odr.codes import expand_codes
     from ockham.odr.lint import filter_findings, sorted_findings
 
     findings = filter_findings(sorted_findings(records), expand_codes(select), expand_codes(ignore))
-    _write(output_formats.FORMATS[form.value](findings, records, judged), output)
-    if form is Format.github and (step := os.environ.get("GITHUB_STEP_SUMMARY")):
-        with Path(step).open("a", encoding="utf-8") as file:
+    _write(output_formats.FORMATS[output_format.value](findings, records, results), output)
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if output_format is FindingFormat.github and step_summary:
+        with Path(step_summary).open("a", encoding="utf-8") as file:
             file.write(output_formats.github_summary(findings))
-    print(output_formats.summary(findings, records), file=sys.stderr)
-    if any(_fails(finding, fail_on) for finding in findings):
+    print_note(output_formats.summary(findings, records))
+    if any(_is_failure(finding, fail_on) for finding in findings):
         raise typer.Exit(1)
 
 
-def _fails(finding: Finding, fail_on: FailOn) -> bool:
+def _is_failure(finding: Finding, fail_on: FailOn) -> bool:
+    """Return True if a finding reaches the severity of --fail-on."""
     return finding.severity == "error" or fail_on is FailOn.warning
 
 
 def _write(text: str, output: Path | None) -> None:
-    from ockham.errors import BadInputError
     from ockham.record.run_folder import atomic_write
 
     if output is None:
         if text:
-            print(escape_control_characters(text))
+            typer.echo(escape_control_characters(text))
         return
     try:
         atomic_write(output, f"{text}\n".encode())
     except OSError as error:
-        raise BadInputError(f"{output} cannot be written: {error.strerror}") from None
+        raise BadInputError(f"{output}: cannot be written: {error.strerror}") from None
 
 
 @app.command()
 def index(
-    folder: Folder = DEFAULT_ODR_DIR,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; 1 if it is old.")] = False,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing; exit with status 1 if the index is out of date."),
+    ] = False,
 ) -> None:
     """Write the list of all records into README.md.
 
-    The one of their folder, between two marks.
+    Replaces the part between two marks in the README.md of the records' folder.
 
     Examples:
       ockham odr index
 
       ockham odr index --check
     """
-    from ockham.errors import BadInputError
-    from ockham.odr.graph import render_index as indexed
+    from ockham.odr.graph import render_index
     from ockham.odr.records_folder import INDEX, read_folder, write_record
 
-    file = folder / INDEX
+    file = odr_dir / INDEX
     try:
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file} cannot be read: {error}") from None
-    text = indexed(read_folder(folder), before)
-    if text != before and check:
-        print(f"{file}:1:1: ODR801 [*] index is out of date: `ockham odr index` writes it")
+        current = file.read_text(encoding="utf-8") if file.exists() else ""
+    except UnicodeDecodeError:
+        raise BadInputError(f"{file}: not UTF-8 text") from None
+    except OSError as error:
+        raise BadInputError(f"{file}: cannot be read: {error.strerror}") from None
+    text = render_index(read_folder(odr_dir), current)
+    if text != current and check:
+        typer.echo(f"{file}:1:1: ODR801 [*] index is out of date: `ockham odr index` writes it")
         raise typer.Exit(1)
-    if text != before:
+    if text != current:
         write_record(file, text)
+        print_note(f"{file}: written")
 
 
 @app.command()
 def graph(
-    folder: Folder = DEFAULT_ODR_DIR,
-    form: Annotated[Graph, typer.Option("--format", "-f", help="How it is written.")] = Graph.mermaid,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    output_format: Annotated[
+        GraphFormat,
+        typer.Option("--format", "-f", metavar="FORMAT", help="Output format: mermaid, dot or json."),
+    ] = GraphFormat.mermaid,
+    output: OutputOption = None,
 ) -> None:
-    """Show who superseded whom.
+    """Show which records supersede others.
 
     Examples:
       ockham odr graph
@@ -238,4 +285,4 @@ def graph(
     from ockham.odr.graph import GRAPHS
     from ockham.odr.records_folder import read_folder
 
-    print(escape_control_characters(GRAPHS[form.value](read_folder(folder))))
+    _write(GRAPHS[output_format.value](read_folder(odr_dir)), output)

@@ -1,31 +1,40 @@
-"""`ockham odr register, evidence, pack`: what ties a record to the log."""
+"""`ockham odr register`, `evidence` and `pack`: connect records with logs."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ockham.cli.odr_options import DEFAULT_ODR_DIR, Folder, RecordArgument
-from ockham.cli.options import RunsOption
+from ockham.cli.odr_options import RecordArgument, RecordsArgument
+from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
+from ockham.cli.output import print_note
 from ockham.errors import BadInputError
+
+CandidateOption = Annotated[
+    str | None, typer.Option("--candidate", metavar="RUN", help="Run with the change.", show_default=False)
+]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option("--baseline", metavar="RUN", help="Run to compare with.", show_default=False),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (register, evidence, pack):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (register, evidence, pack):
+        app.command()(command)
 
 
 def register(
-    record: RecordArgument, folder: Folder = DEFAULT_ODR_DIR, runs: RunsOption = Path("runs")
+    record: RecordArgument,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Fix the constraints of a record in the ledger.
+    """Register the constraints of a record in the ledger.
 
-    Before the candidate run begins; `ockham odr check` then proves the order.
-
-    Then train the candidate, and name it with `ockham odr evidence`.
+    Register before the candidate run starts; `ockham odr check` then proves the order. Next, train the
+    candidate and name it with `ockham odr evidence`.
 
     Examples:
       ockham odr register 12
@@ -33,22 +42,23 @@ def register(
     from ockham.odr.lifecycle import write_records
     from ockham.odr.lint import lint_folder
     from ockham.odr.records_folder import find_record
-    from ockham.odr.registration import register as registered
+    from ockham.odr.registration import register as register_constraints
 
-    found = find_record(lint_folder(folder), record)
-    write_records({found.file: registered(found, runs)})
+    found = find_record(lint_folder(odr_dir), record)
+    write_records({found.file: register_constraints(found, runs)})
+    print_note(f"{found.display_path}: registered")
 
 
 def evidence(
     record: RecordArgument,
-    candidate: Annotated[str, typer.Option(help="Run with the change.")],
-    baseline: Annotated[str | None, typer.Option(help="Run to compare with.")] = None,
-    folder: Folder = DEFAULT_ODR_DIR,
-    runs: RunsOption = Path("runs"),
+    candidate: Annotated[str, typer.Option("--candidate", metavar="RUN", help="Run with the change.")],
+    baseline: BaselineOption = None,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Pin runs as the evidence of a draft.
+    """Set the evidence of a draft or proposal to pinned runs.
 
-    Or of a proposal: their logs up to now, with root and accepting decision, in place of what stood there.
+    Writes the present size and root of each log and its accepting decision. Replaces earlier evidence.
 
     Examples:
       ockham odr evidence 12 --baseline night-1 --candidate night-2
@@ -57,22 +67,25 @@ def evidence(
     from ockham.odr.pinning import pin_sides, set_evidence
     from ockham.odr.records_folder import find_record, read_folder
 
-    found = find_record(read_folder(folder), record)
-    stood = found.claims.baseline
-    if stood is not None and baseline is None:
-        told = f"{found.claims.id} has a baseline, {stood.run}: pin both sides, --baseline {stood.run} or another"
-        raise BadInputError(told)
+    found = find_record(read_folder(odr_dir), record)
+    recorded = found.claims.baseline
+    if recorded is not None and baseline is None:
+        raise BadInputError(
+            f"{found.claims.id}: has the baseline {recorded.run}; "
+            f"pass --baseline {recorded.run} or another run"
+        )
     write_records({found.file: set_evidence(found, pin_sides(runs, baseline, candidate))})
+    print_note(f"{found.display_path}: evidence written")
 
 
 def pack(
-    wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
-    folder: Folder = DEFAULT_ODR_DIR,
-    runs: RunsOption = Path("runs"),
+    records: RecordsArgument = None,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Copy the pinned logs beside the records.
+    """Copy the pinned logs into the folder of the records.
 
-    Compressed, into evidence/: so they can be checked anywhere.
+    Writes compressed logs into evidence/, so that the records can be checked on other machines.
 
     Examples:
       ockham odr pack 12
@@ -82,7 +95,7 @@ def pack(
     from ockham.odr.pinning import pack_record
     from ockham.odr.records_folder import find_record, read_folder
 
-    records = read_folder(folder)
-    chosen = [find_record(records, name) for name in wanted] if wanted else records
-    for file in dict.fromkeys(file for record in chosen for file in pack_record(record, runs)):
-        print(file)
+    all_records = read_folder(odr_dir)
+    selected = [find_record(all_records, name) for name in records] if records else all_records
+    for file in dict.fromkeys(file for record in selected for file in pack_record(record, runs)):
+        typer.echo(file)

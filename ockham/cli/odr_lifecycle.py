@@ -1,4 +1,4 @@
-"""`ockham odr new, list, show, status, supersede, renumber, upgrade`."""
+"""`ockham odr new`, `list`, `show`, `status`, `supersede`, `renumber` and `upgrade`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,68 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.odr_options import DEFAULT_ODR_DIR, Folder, RecordArgument, today
-from ockham.cli.options import RunsOption
+from ockham.cli.odr_evidence import BaselineOption, CandidateOption
+from ockham.cli.odr_options import RecordArgument, today
+from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
+from ockham.cli.output import (
+    FormatOption,
+    OutputOption,
+    TextFormatOption,
+    print_note,
+    write_rows,
+    write_text,
+)
+from ockham.errors import BadInputError, suggest_name
 from ockham.text_safety import escape_control_characters
 
 STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")
+MAX_TITLE_CHARACTERS = 120
+COLUMNS = ("id", "status", "verdict", "date", "title")
+OwnerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--owner",
+        metavar="NAME",
+        help="Owner of the record; may be repeated. Default: the current user.",
+        show_default=False,
+    ),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     app.command("list")(list_records)
-    for verb in (new, show, status, supersede, renumber, upgrade):
-        app.command()(verb)
+    for command in (new, show, status, supersede, renumber, upgrade):
+        app.command()(command)
 
 
 def new(
-    title: Annotated[str, typer.Argument(help="What is decided, on one line.")],
-    folder: Folder = DEFAULT_ODR_DIR,
-    owner: Annotated[list[str] | None, typer.Option(help="Who answers for it; may be given again.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="May be given again.")] = None,
-    supersedes: Annotated[
-        list[str] | None, typer.Option(help="Record that it will take the place of.")
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="The decision, in one line.")],
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    owner: OwnerOption = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.", show_default=False),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="Run to compare with.")] = None,
-    candidate: Annotated[str | None, typer.Option(help="Run with the change.")] = None,
-    runs: RunsOption = Path("runs"),
-    number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
+    supersedes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--supersedes",
+            metavar="RECORD",
+            help="Record that the new one replaces; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: BaselineOption = None,
+    candidate: CandidateOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    number: Annotated[
+        int | None, typer.Option("--number", help="Number; default: the next free one.", show_default=False)
+    ] = None,
 ) -> None:
-    """Write a draft under the next free number.
+    """Write a draft with the next free number.
 
-    With two runs, their evidence and measured values are filled in.
+    With two runs, it contains their evidence and measured values.
 
     Examples:
       ockham odr new "Move to preset tight"
@@ -48,54 +80,75 @@ def new(
     from ockham.odr.records_folder import find_record, read_folder
     from ockham.odr.template import render_record
 
-    records = read_folder(folder) if folder.is_dir() else []
-    old = [find_record(records, name).claims.id for name in supersedes or []]
-    owners = owner or [_user()]
+    records = read_folder(odr_dir) if odr_dir.is_dir() else []
+    superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
+    owners = owner or [_user_name()]
     _check_title(title)
     sides = pin_sides(runs, baseline, candidate)
     constraints = measure_default_constraints(sides, runs)
 
-    def write(identity: str) -> str:
+    def render(record_id: str) -> str:
         return render_record(
-            identity, title, owners, today(), tags=tag or [], supersedes=old, sides=sides, constraints=constraints
-        )  # fmt: skip
+            record_id,
+            title,
+            owners,
+            today(),
+            tags=tag or [],
+            supersedes=superseded_ids,
+            sides=sides,
+            constraints=constraints,
+        )
 
-    print(new_record(folder, title, write, number))
+    typer.echo(new_record(odr_dir, title, render, number))
 
 
 def list_records(
-    folder: Folder = DEFAULT_ODR_DIR,
-    status: Annotated[list[str] | None, typer.Option(help="Only these; may be given again.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only records with one of these tags.")] = None,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="Only this status; may be repeated.", show_default=False
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag", metavar="TAG", help="Only records with this tag; may be repeated.", show_default=False
+        ),
+    ] = None,
+    output_format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
-    """List the records: id, status, verdict, day, title.
+    """List the records with ID, status, verdict, date and title.
 
     Examples:
       ockham odr list
 
       ockham odr list --status accepted --status proposed
     """
-    from ockham.errors import BadInputError, suggest_name
     from ockham.odr.records_folder import read_folder
 
     for name in status or []:
         if name not in STATUSES:
-            raise BadInputError(f"no status {name!r:.40}{suggest_name(name, STATUSES)}")
-    for record in read_folder(folder):
+            raise BadInputError(f"--status {name[:40]!r}: unknown status{suggest_name(name, STATUSES)}")
+    rows = []
+    for record in read_folder(odr_dir):
         claims = record.claims
-        if (status and claims.status not in status) or (tag and not set(tag) & set(claims.tags)):
+        if status and claims.status not in status:
             continue
-        cells = (
-            claims.id or record.file.name,
-            claims.status,
-            claims.verdict or "-",
-            claims.date,
-            claims.title,
-        )
-        print("\t".join(cell if cell.isprintable() else repr(cell) for cell in cells))
+        if tag and not set(tag) & set(claims.tags):
+            continue
+        record_id = claims.id or record.file.name
+        rows.append((record_id, claims.status, claims.verdict or "-", claims.date, claims.title))
+    write_rows(COLUMNS, rows, output_format, output, ("date",))
 
 
-def show(record: RecordArgument, folder: Folder = DEFAULT_ODR_DIR) -> None:
+def show(
+    record: RecordArgument,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    output_format: TextFormatOption = None,
+    output: OutputOption = None,
+) -> None:
     """Print one record.
 
     Examples:
@@ -103,125 +156,143 @@ def show(record: RecordArgument, folder: Folder = DEFAULT_ODR_DIR) -> None:
     """
     from ockham.odr.records_folder import find_record, read_folder
 
-    print(escape_control_characters("\n".join(find_record(read_folder(folder), record).lines).rstrip("\n")))
+    found = find_record(read_folder(odr_dir), record)
+    text = "\n".join(found.lines).rstrip("\n")
+    if output_format is None:
+        write_text(escape_control_characters(text), output)
+        return
+    claims = found.claims
+    row = (claims.id, claims.status, claims.verdict, claims.date, claims.title, text)
+    write_rows((*COLUMNS, "text"), [row], output_format, output)
 
 
 def status(
     record: RecordArgument,
-    to: Annotated[str, typer.Argument(help="proposed, accepted, rejected, retired or draft.")],
-    folder: Folder = DEFAULT_ODR_DIR,
+    to: Annotated[
+        str, typer.Argument(metavar="STATUS", help="proposed, accepted, rejected, retired or draft.")
+    ],
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
 ) -> None:
-    """Give a record another status, and its day.
+    """Set the status and the date of a record.
 
-    From acceptance on it gets a lock too.
+    From acceptance on, the record is locked.
 
     Examples:
       ockham odr status 12 proposed
 
       ockham odr status 12 accepted
     """
-    from ockham.errors import BadInputError
     from ockham.odr.lifecycle import set_status, write_records
     from ockham.odr.lint import lint_folder
     from ockham.odr.records_folder import find_record
 
     if to == "superseded":
-        raise BadInputError("a record is superseded by another one: `ockham odr supersede OLD --by NEW`")
-    found = find_record(lint_folder(folder), record)
-    fault = next((f for f in found.findings if f.severity == "error"), None)
-    if to in {"accepted", "rejected"} and fault is not None:
         raise BadInputError(
-            f"{found.display_path}:{fault.line}: {fault.code} {fault.message}: mend that before it is locked"
+            "status superseded: set by the superseding record; use `ockham odr supersede OLD --by NEW`"
+        )
+    found = find_record(lint_folder(odr_dir), record)
+    error = next((finding for finding in found.findings if finding.severity == "error"), None)
+    if to in {"accepted", "rejected"} and error is not None:
+        raise BadInputError(
+            f"{found.display_path}:{error.line}: {error.code} {error.message}; fix this before it is locked"
         )
     write_records({found.file: set_status(found, to, today())})
+    print_note(f"{found.display_path}: {to}")
 
 
 def supersede(
     record: RecordArgument,
-    by: Annotated[str, typer.Option(help="The accepted record that takes its place.")],
-    folder: Folder = DEFAULT_ODR_DIR,
+    by: Annotated[str, typer.Option("--by", metavar="RECORD", help="The accepted record that replaces it.")],
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
 ) -> None:
-    """Let one record take the place of another.
+    """Mark a record as superseded by another one.
 
-    It is written on both sides.
+    Both records are changed.
 
     Examples:
       ockham odr supersede 12 --by 17
     """
-    from ockham.odr.lifecycle import supersede as superseded
+    from ockham.odr.lifecycle import supersede as supersede_record
     from ockham.odr.lifecycle import write_records
     from ockham.odr.records_folder import find_record, read_folder
 
-    records = read_folder(folder)
-    write_records(superseded(find_record(records, record), find_record(records, by), today()))
+    records = read_folder(odr_dir)
+    old, new_record = find_record(records, record), find_record(records, by)
+    write_records(supersede_record(old, new_record, today()))
+    print_note(f"{old.display_path}: superseded by {new_record.claims.id}")
 
 
 def renumber(
     record: RecordArgument,
-    folder: Folder = DEFAULT_ODR_DIR,
-    number: Annotated[int | None, typer.Option(help="Another number than the next.")] = None,
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    number: Annotated[
+        int | None, typer.Option("--number", help="Number; default: the next free one.", show_default=False)
+    ] = None,
 ) -> None:
-    """Give a draft or proposed record another number.
+    """Change the number of a draft or proposed record.
 
-    In its file's name, id, heading and links.
-
-    After two branches took the same number; without --number it takes the next free one.
+    Changes the file name, ID, heading and links. Use it after two branches used the same number.
 
     Examples:
       ockham odr renumber odr/0012-skip-two-batches.md
 
       ockham odr renumber 12 --number 20
     """
-    from ockham.errors import BadInputError
-    from ockham.odr.lifecycle import renumber as renumbered
+    from ockham.odr.lifecycle import renumber as renumber_record
     from ockham.odr.lifecycle import used_numbers, write_records
     from ockham.odr.records_folder import find_record, next_number, read_folder
 
-    records = read_folder(folder)
+    records = read_folder(odr_dir)
     found = find_record(records, record)
-    taken = used_numbers(folder)
-    chosen = next_number(taken) if number is None else number
-    if chosen in taken:
-        raise BadInputError(f"the number {chosen} is taken, here or on another branch")
-    texts = renumbered(found, records, chosen)
+    used = used_numbers(odr_dir)
+    new_number = next_number(used) if number is None else number
+    if new_number in used:
+        raise BadInputError(
+            f"--number {new_number}: used in this folder or on another branch; use a free number"
+        )
+    texts = renumber_record(found, records, new_number)
     write_records(texts)
     found.file.unlink()
-    print(next(iter(texts)))
+    typer.echo(next(iter(texts)))
 
 
 def upgrade(
-    file: Annotated[Path, typer.Argument(help="A bare record: heading, four sections, checkboxes.")],
-    folder: Folder = DEFAULT_ODR_DIR,
-    owner: Annotated[list[str] | None, typer.Option(help="Who answers for it; may be given again.")] = None,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Record in the old format: heading, four sections, checkboxes."),
+    ],
+    odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    owner: OwnerOption = None,
 ) -> None:
-    """Make a draft of a bare record.
+    """Convert a record of the old format to a draft.
 
-    One in the style of the old documents; the old file stays.
+    The old file is not changed.
 
     Examples:
       ockham odr upgrade old/0003-use-adamw.md --owner alice
     """
-    from ockham.errors import BadInputError
     from ockham.odr.lifecycle import new_record, used_numbers
     from ockham.odr.upgrade import parse_legacy_record, render_upgraded
 
     try:
-        bare = parse_legacy_record(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{file} cannot be read: {error}") from None
+        legacy = parse_legacy_record(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise BadInputError(f"{file}: not UTF-8 text") from None
+    except OSError as error:
+        raise BadInputError(f"{file}: cannot be read: {error.strerror}") from None
     except BadInputError as error:
         raise BadInputError(f"{file}: {error}") from None
-    number = bare.number if bare.number and bare.number not in used_numbers(folder) else None
-    owners = owner or [_user()]
-    print(
-        new_record(
-            folder, bare.title, lambda identity: render_upgraded(bare, identity, owners, today()), number
-        )
-    )
+    number = legacy.number if legacy.number and legacy.number not in used_numbers(odr_dir) else None
+    owners = owner or [_user_name()]
+
+    def render(record_id: str) -> str:
+        return render_upgraded(legacy, record_id, owners, today())
+
+    typer.echo(new_record(odr_dir, legacy.title, render, number))
 
 
-def _user() -> str:
-    """Who is logged in, by the system's word."""
+def _user_name() -> str:
+    """Return the name of the current user."""
     import getpass
 
     try:
@@ -231,9 +302,8 @@ def _user() -> str:
 
 
 def _check_title(title: str) -> None:
-    from ockham.errors import BadInputError
-
-    if not title.strip() or len(title) > 120 or not title.isprintable():
+    """Raise BadInputError if a title is not one printable line."""
+    if not title.strip() or len(title) > MAX_TITLE_CHARACTERS or not title.isprintable():
         raise BadInputError(
-            f"the title {title!r:.60} is not allowed: one line of 1 to 120 printable characters"
+            f"TITLE {title[:60]!r}: not allowed; use one line of 1 to 120 printable characters"
         )

@@ -1,4 +1,4 @@
-"""Options of the verbs about decision records."""
+"""Options of the commands for decision records."""
 
 from __future__ import annotations
 
@@ -9,22 +9,34 @@ from typing import Annotated
 
 import typer
 
-Folder = Annotated[
-    Path, typer.Option("--dir", envvar="OCKHAM_ODR", help="Folder of the records.", show_default=True)
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of stdout.")]
-Select = Annotated[
-    list[str] | None, typer.Option(help="Only this code, or beginning of codes (ODR5); may be given again.")
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="CODE",
+        help="Only codes that start with this, such as ODR5; may be repeated.",
+        show_default=False,
+    ),
 ]
-Ignore = Annotated[
-    list[str] | None, typer.Option(help="Not this code, or beginning of codes; may be given again.")
+IgnoreOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore", metavar="CODE", help="No codes that start with this; may be repeated.", show_default=False
+    ),
 ]
-RecordArgument = Annotated[str, typer.Argument(help="Its id, number or file name.")]
-DEFAULT_ODR_DIR = Path("odr")
+RecordArgument = Annotated[str, typer.Argument(metavar="RECORD", help="ID, number or file name of a record.")]
+RecordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RECORD", help="Only these records: ID, number or file name."),
+]
 
 
-class Format(StrEnum):
-    """How findings are written."""
+class FindingFormat(StrEnum):
+    """Format of findings."""
 
     text = "text"
     json = "json"
@@ -33,8 +45,8 @@ class Format(StrEnum):
     junit = "junit"
 
 
-class Graph(StrEnum):
-    """How a graph is written."""
+class GraphFormat(StrEnum):
+    """Format of a graph."""
 
     mermaid = "mermaid"
     dot = "dot"
@@ -42,16 +54,21 @@ class Graph(StrEnum):
 
 
 class FailOn(StrEnum):
-    """From which weight on a finding gives exit status 1."""
+    """Lowest severity that gives exit status 1."""
 
     error = "error"
     warning = "warning"
 
 
-FormatOfFindings = Annotated[Format, typer.Option("--format", "-f", help="How findings are written.")]
-FailOnOption = Annotated[FailOn, typer.Option(help="From which weight on a finding gives exit status 1.")]
+FindingFormatOption = Annotated[
+    FindingFormat,
+    typer.Option(
+        "--format", "-f", metavar="FORMAT", help="Output format: text, json, github, sarif or junit."
+    ),
+]
+FailOnOption = Annotated[FailOn, typer.Option("--fail-on", help="Lowest severity that gives exit status 1.")]
 
 
 def today() -> dt.date:
-    """The day by UTC."""
+    """Return the current date in UTC."""
     return dt.datetime.now(dt.UTC).date()

@@ -1,4 +1,4 @@
-"""Options that many verbs share."""
+"""Options and arguments that several commands share, and the lookup of what they name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ockham.cli.output import print_note
 from ockham.errors import BadInputError, RunError
 
 if TYPE_CHECKING:
     from ockham.record.tlog.note import VerifierKey
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
+ODR_DIR_VARIABLE = "OCKHAM_ODR"
+DEFAULT_RUNS = Path("runs")
+DEFAULT_ODR_DIR = Path("odr")
+MAX_LISTED_NAMES = 8
+MAX_LISTED_IDS = 2
 # Extra of the distribution -> packages that it installs.
 EXTRAS = {
     "train": ("torch", "numpy", "safetensors"),
@@ -22,87 +28,148 @@ EXTRAS = {
     "s3": ("s3fs",),
     "tiktoken": ("tiktoken",),
 }
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run ID, or a unique prefix of it.")]
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True)
+    Path,
+    typer.Option(
+        "--runs", metavar="DIR", envvar=RUNS_VARIABLE, help="Folder of all runs.", show_default=True
+    ),
 ]
-
+GlobalRunsOption = Annotated[
+    Path | None,
+    typer.Option("--runs", metavar="DIR", help="Folder of all runs, before or after the command."),
+]
 RunOption = Annotated[
-    str, typer.Option("--run", help="Look at this run only (a unique beginning will do).", show_default=False)
+    str,
+    typer.Option("--run", metavar="RUN", help="Only this run: ID, or a unique prefix.", show_default=False),
 ]
 KeyOption = Annotated[
     list[str] | None,
-    typer.Option("--key", help="Verifier key that you trust, or a file that holds it.", show_default=False),
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="Trusted verifier key, or a file that contains one; may be repeated.",
+        show_default=False,
+    ),
 ]
+OdrDirOption = Annotated[
+    Path,
+    typer.Option(
+        "--odr-dir",
+        metavar="DIR",
+        envvar=ODR_DIR_VARIABLE,
+        help="Folder of the decision records.",
+        show_default=True,
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.", show_default="auto")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Write no notes and no progress to stderr.")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Write more details.")]
 
 
-def trusted_keys(keys: list[str] | None) -> list[VerifierKey]:
-    """The keys that were given, else this machine's own: then it is said, because it vouches for no one else.
+def resolve_verifier_keys(keys: list[str] | None) -> list[VerifierKey]:
+    """Return the keys of --key, else the key of this machine.
+
+    A note names the machine's key, because it authenticates only logs that were signed here.
 
     Raises:
-        BadInputError: if one is no key, or there is none.
+        BadInputError: If a key is invalid, or if no key exists.
 
     """
     from ockham.record.tlog.note import local_verifier_key
     from ockham.record.verify.run import load_verifier_keys
 
     if keys:
+        check_key_files(keys)
         return load_verifier_keys(keys)
-    own = local_verifier_key()
-    if own is None:
-        raise BadInputError("there is no key to check with: give the one you trust with --key")
-    typer.echo(
-        f"note: checked with this machine's own key, {own.name}; give the one you trust with --key", err=True
-    )
-    return [own]
+    local_key = local_verifier_key()
+    if local_key is None:
+        raise BadInputError(
+            "--key: missing, and this machine has no key; pass the verifier key that you trust"
+        )
+    print_note(f"checked with the key of this machine, {local_key.name}; pass a trusted key with --key")
+    return [local_key]
+
+
+def check_key_files(keys: list[str] | None) -> None:
+    """Raise BadInputError if an entry of --key is neither a key nor an existing file."""
+    for key in keys or []:
+        if "+" not in key and not Path(key).is_file():
+            raise BadInputError(
+                f"--key {key}: file not found; pass a verifier key, or a file that contains one"
+            )
 
 
 def resolve_run_id(runs: Path, prefix: str) -> str:
-    """The run ID that begins so.
+    """Return the run ID that starts with *prefix*.
 
     Raises:
-        RunError: if none or more than one does.
+        RunError: If no run or more than one run matches.
 
     """
     from ockham.record.run_folder import LEDGER, list_runs
 
-    known = list_runs(runs)
+    check_local_folder(runs)
+    run_ids = list_runs(runs)
     if prefix == LEDGER:
         raise RunError(
-            f"{LEDGER} is no run, it holds what was said about runs from outside: `ockham verify {LEDGER}` checks it"
+            f"{LEDGER}: not a run but the ledger of attestations; check it with `ockham verify {LEDGER}`"
         )
-    if prefix in known:
+    if prefix in run_ids:
         return prefix
-    found = [name for name in known if name.startswith(prefix)]
-    if len(found) == 1:
-        return found[0]
-    told = (
-        f"more than one run begins so: {', '.join(found[:8])}"
-        if found
-        else f"there: {', '.join(known[:8]) or 'none'}"
-    )
-    raise RunError(f"no run {prefix!r} in {runs}; {told}")
+    matches = [run_id for run_id in run_ids if run_id.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RunError(f"{prefix}: matches more than one run; type more characters of: {list_names(matches)}")
+    if not runs.is_dir():
+        raise RunError(f"{prefix}: run not found; the folder {runs} does not exist, --runs names another")
+    raise RunError(f"{prefix}: run not found in {runs}; existing runs: {list_names(run_ids) or 'none'}")
+
+
+def check_local_folder(runs: Path) -> None:
+    """Raise RunError if --runs is the address of an object store, which this command cannot read."""
+    scheme, separator, rest = str(runs).partition(":/")
+    if separator and scheme in ("s3", "gs", "file", "http", "https"):
+        raise RunError(
+            f"--runs {scheme}://{rest.lstrip('/')}: not a local folder; copy the runs to a local folder first"
+        )
+
+
+def list_names(names: list[str], limit: int = MAX_LISTED_NAMES) -> str:
+    """Return up to *limit* names and the number of the others."""
+    more = len(names) - limit
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def run_filter(runs: Path, prefix: str) -> list[str] | None:
-    """The one run to look at, as `Catalog` takes it; None, which is all, where none is named.
+    """Return the run IDs to read, as `Catalog` takes them; None, which means all, for an empty *prefix*.
 
     Raises:
-        RunError: if none or more than one begins so.
+        RunError: If no run or more than one run matches.
 
     """
     return [resolve_run_id(runs, prefix)] if prefix else None
 
 
 def odr_tables() -> dict[str, Any]:
-    """The records of ./odr, or of $OCKHAM_ODR, as tables; none where there is no such folder."""
+    """Return the records of ./odr, or of $OCKHAM_ODR, as tables. Empty if the folder does not exist."""
     from ockham.odr.arrow_tables import load_odr_tables
 
-    return load_odr_tables(Path(os.environ.get("OCKHAM_ODR", "odr")))
+    return load_odr_tables(Path(os.environ.get(ODR_DIR_VARIABLE, str(DEFAULT_ODR_DIR))))
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file that the user named."""
+    """Return the content of a file of the user.
+
+    Raises:
+        BadInputError: If the file cannot be read.
+
+    """
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadInputError(f"cannot read {path}: {error.strerror}") from None
+        raise BadInputError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Results on stdout in the form that was asked for: a table on a terminal, untruncated TSV in a pipe."""
+"""Results on stdout in the requested format, notes and progress on stderr."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import io
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 
@@ -25,13 +27,98 @@ if TYPE_CHECKING:
 Format = Literal["table", "json", "jsonl", "csv", "tsv", "md", "parquet"]
 FormatOption = Annotated[
     Format | None,
-    typer.Option("--format", "-f", help="Default: table on a terminal, tsv in a pipe.", show_default=False),
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="table, json, jsonl, csv, tsv, md or parquet. Default: by the name of the output file, "
+        "else table on a terminal and tsv in a pipe.",
+        show_default=False,
+    ),
+]
+TextFormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="table, json, jsonl, csv, tsv or md. Default: text, also in a pipe.",
+        show_default=False,
+    ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Write to this file.", show_default=False)
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file.", show_default=False),
 ]
-TERMINAL_ROWS = 200
+MAX_TERMINAL_ROWS = 200
 MAX_TABLE_WIDTH = 400
+MAX_HIDDEN_COLUMNS_SHOWN = 4
+# Columns with sentences; a table wraps them to fit the terminal.
+TEXT_COLUMNS = frozenset(
+    {"meaning", "message", "parameters", "question", "title", "derivation", "event", "text"}
+)
+MIN_TEXT_WIDTH = 20
+PROGRESS_DELAY_SECONDS = 2
+_LINE_END = re.compile(r"(?:\s|\x1b\[[\d;]*m)+$")
+
+
+class _Verbosity:
+    """The state of --quiet and --verbose in this process."""
+
+    quiet = False
+    verbose = False
+
+
+def reset_verbosity() -> None:
+    """Restore the defaults: notes, no details."""
+    _Verbosity.quiet = False
+    _Verbosity.verbose = False
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Enable --quiet or --verbose; an option that was set earlier stays set."""
+    _Verbosity.quiet = _Verbosity.quiet or quiet
+    _Verbosity.verbose = _Verbosity.verbose or verbose
+
+
+def is_quiet() -> bool:
+    """Return True if --quiet was given."""
+    return _Verbosity.quiet
+
+
+def is_verbose() -> bool:
+    """Return True if --verbose was given."""
+    return _Verbosity.verbose
+
+
+def print_note(text: str) -> None:
+    """Print one line to stderr, unless --quiet was given."""
+    if not _Verbosity.quiet:
+        typer.echo(escape_control_characters(text), err=True)
+
+
+def shows_progress() -> bool:
+    """Return True if stderr is a terminal and --quiet was not given."""
+    return sys.stderr.isatty() and not _Verbosity.quiet
+
+
+def style_result(text: str, *, good: bool) -> str:
+    """Return a word in green or red on a terminal, unchanged in a pipe or with NO_COLOR."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return typer.style(text, fg="green" if good else "red", bold=True)
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return `1 policy` or `2 policies`; *noun* is the plural.
+
+    Args:
+        count: Number of things.
+        noun: Plural, with a regular singular.
+
+    """
+    singular = noun.removesuffix("ies") + "y" if noun.endswith("ies") else noun.removesuffix("s")
+    return f"{count:,} {singular}" if count == 1 else f"{count:,} {noun}"
 
 
 def write_rows(
@@ -41,26 +128,26 @@ def write_rows(
     path: Path | None = None,
     droppable_columns: Sequence[str] = (),
 ) -> None:
-    """Write rows in a form; a file is written whole or not at all.
+    """Write rows in a format. A file is replaced atomically.
 
     Args:
-        columns: their names.
-        rows: a value for each column.
-        form: None: a table on a terminal, TSV in a pipe, or by the name of the file.
-        path: a file instead of stdout.
-        less: columns that a table leaves out, from the first on, until it fits the terminal.
+        columns: Names of the columns.
+        rows: Rows with one value for each column.
+        output_format: None selects the format by the name of the file, else a table on a terminal and
+            TSV in a pipe.
+        path: Output file. None writes to stdout.
+        droppable_columns: Columns that a table omits, from the first, until it fits the terminal.
 
     Raises:
-        BadInputError: if the file can't be written.
+        BadInputError: If the file cannot be written.
 
     """
-    chosen: Format = (
-        output_format
-        or _format_from_suffix(path)
-        or ("table" if path is None and sys.stdout.isatty() else "tsv")
-    )
+    default_format: Format = "table" if path is None and sys.stdout.isatty() else "tsv"
+    chosen = output_format or _format_from_suffix(path) or default_format
     if chosen == "parquet":
-        raise BadInputError("-f parquet is for `query` and `ask`, with -o FILE")
+        raise BadInputError(
+            "-f parquet: not available here; `query`, `ask`, `runs` and `schema` write Parquet"
+        )
     if path is None:
         _write(chosen, columns, rows, sys.stdout, droppable_columns)
         return
@@ -70,10 +157,15 @@ def write_rows(
 
 
 def write_table(table: Any, output_format: Format | None = None, path: Path | None = None) -> None:
-    """Write an Arrow table; the only one that can become Parquet."""
+    """Write an Arrow table in a format, Parquet included.
+
+    Raises:
+        BadInputError: If the file cannot be written.
+
+    """
     if (output_format or _format_from_suffix(path)) == "parquet":
         if path is None:
-            raise BadInputError("-f parquet needs -o FILE")
+            raise BadInputError("-f parquet: requires -o FILE")
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -91,10 +183,10 @@ def write_table(table: Any, output_format: Format | None = None, path: Path | No
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file that a person named, by way of a temporary one.
+    """Replace a file of the user atomically.
 
     Raises:
-        BadInputError: if it can't be written.
+        BadInputError: If the file cannot be written.
 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -103,30 +195,47 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise BadInputError(f"cannot write {path}: {error.strerror}") from None
+        raise BadInputError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def write_bytes(data: bytes) -> None:
-    """Bytes on stdout as they are; on a terminal as text."""
+    """Write bytes to stdout; on a terminal as text without control characters."""
     if sys.stdout.isatty():
         sys.stdout.write(escape_control_characters(data.decode("utf-8", "backslashreplace")))
     else:
         sys.stdout.buffer.write(data)
 
 
+def write_text(text: str, path: Path | None = None) -> None:
+    """Write text to a file, or to stdout for None.
+
+    Raises:
+        BadInputError: If the file cannot be written.
+
+    """
+    if path is None:
+        typer.echo(text)
+    else:
+        write_file(path, f"{text}\n".encode())
+
+
 def to_strict_json(value: Any) -> Any:
-    """A value as strict JSON: non-finite numbers and times as strings, maps as objects."""
-    if isinstance(value, decimal.Decimal):  # a literal such as 1.5 is one in DuckDB
+    """Return a value as strict JSON: non-finite numbers and times as strings, maps as objects."""
+    # DuckDB returns a literal such as 1.5 as a Decimal.
+    if isinstance(value, decimal.Decimal):
         return float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN"
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, (dt.datetime, dt.date)):
         return _time(value)
     if isinstance(value, dict):
         return {str(key): to_strict_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
+        # An Arrow map arrives as a list of pairs.
         if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-            return {str(key): to_strict_json(item) for key, item in value}  # an Arrow map
+            return {str(key): to_strict_json(item) for key, item in value}
         return [to_strict_json(item) for item in value]
     if isinstance(value, bytes):
         return value.hex()
@@ -134,7 +243,7 @@ def to_strict_json(value: Any) -> Any:
 
 
 def format_cell(value: Any) -> str:
-    """A value as one cell: no control character of the data reaches a terminal."""
+    """Return a value as text without control characters."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -144,9 +253,14 @@ def format_cell(value: Any) -> str:
     if isinstance(value, (list, dict, tuple)):
         value = json.dumps(to_strict_json(value), ensure_ascii=False)
     text = repr(value) if isinstance(value, float) else str(value)
-    return "".join(
-        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
-    )
+    return "".join(map(_escape_character, text))
+
+
+def _escape_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def _write(
@@ -159,9 +273,10 @@ def _write(
     if output_format == "table":
         _table(columns, list(rows), out, droppable_columns)
     elif output_format == "json":
-        found = [dict(zip(columns, map(to_strict_json, row), strict=True)) for row in rows]
+        objects = [dict(zip(columns, map(to_strict_json, row), strict=True)) for row in rows]
         out.write(
-            escape_control_characters(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
+            escape_control_characters(json.dumps(objects, ensure_ascii=False, allow_nan=False, indent=2))
+            + "\n"
         )
     elif output_format == "jsonl":
         for row in rows:
@@ -187,24 +302,50 @@ def _table(
     from rich.console import Console
 
     console = Console(file=out, highlight=False)
-    kept = list(columns)
+    shown_columns = list(columns)
     for name in (*droppable_columns, None):
-        table = _make_table(
-            kept, [[row[columns.index(each)] for each in kept] for row in rows[:TERMINAL_ROWS]]
-        )
-        natural = console.measure(table, options=console.options.update(width=MAX_TABLE_WIDTH)).maximum
-        if natural <= console.width or name is None:
+        indexes = [columns.index(column) for column in shown_columns]
+        cells = [[row[index] for index in indexes] for row in rows[:MAX_TERMINAL_ROWS]]
+        table = _make_table(shown_columns, cells)
+        width = console.measure(table, options=console.options.update(width=MAX_TABLE_WIDTH)).maximum
+        if width <= console.width or name is None:
             break
-        kept.remove(name)
-    console.width = max(
-        console.width, min(natural, MAX_TABLE_WIDTH)
-    )  # a folded table cannot be read; a long line can
-    console.print(table)
-    if len(kept) < len(columns):
-        left_out = ", ".join(name for name in columns if name not in kept)
-        sys.stderr.write(f"left out, to fit the terminal: {left_out}; -f tsv shows all\n")
-    if len(rows) > TERMINAL_ROWS:
-        sys.stderr.write(f"{TERMINAL_ROWS} of {len(rows)} rows are shown; -f tsv shows all\n")
+        shown_columns.remove(name)
+    texts = [name for name in shown_columns if name in TEXT_COLUMNS]
+    if width > console.width and not (texts and _fits_wrapped(table, console.width, len(texts))):
+        # A long line is easier to read than a folded table.
+        console.width = min(width, MAX_TABLE_WIDTH)
+    with console.capture() as capture:
+        console.print(table)
+    out.write("".join(f"{_strip_end(line)}\n" for line in capture.get().splitlines()))
+    hidden = [name for name in columns if name not in shown_columns]
+    if hidden:
+        more = len(hidden) - MAX_HIDDEN_COLUMNS_SHOWN
+        suffix = f" and {more} more" if more > 0 else ""
+        names = ", ".join(hidden[:MAX_HIDDEN_COLUMNS_SHOWN])
+        print_note(f"hidden columns: {names}{suffix}; -f tsv shows all")
+    if len(rows) > MAX_TERMINAL_ROWS:
+        print_note(f"{MAX_TERMINAL_ROWS} of {len(rows):,} rows are shown; -f tsv shows all")
+
+
+def _fits_wrapped(table: Table, width: int, text_columns: int) -> bool:
+    """Return True if the columns without sentences leave room for the wrapped ones."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=MAX_TABLE_WIDTH)
+    used = 0
+    for column in table.columns:
+        if column.header not in TEXT_COLUMNS:
+            sizes = [Measurement.get(console, console.options, cell).maximum for cell in column.cells]
+            used += max([len(str(column.header)), *sizes])
+    padding = 3 * len(table.columns)
+    return used + padding + MIN_TEXT_WIDTH * text_columns <= width
+
+
+def _strip_end(line: str) -> str:
+    """Remove spaces at the end of a line, also before the codes that end a style."""
+    return _LINE_END.sub(lambda match: "".join(match[0].split()), line)
 
 
 def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
@@ -218,14 +359,16 @@ def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     ]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, right in zip(columns, numeric, strict=True):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+        wraps = name in TEXT_COLUMNS
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not wraps)
     for row in rows:
         table.add_row(*(Text(_format_number(value)) for value in row))
     return table
 
 
 def _format_number(value: Any) -> str:
-    """A number as a person reads it; everything is exact in the other forms."""
+    """Return a number with six digits; the other formats are exact."""
     return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
 
 
@@ -245,3 +388,36 @@ def _format_from_suffix(path: Path | None) -> Format | None:
         ".parquet": "parquet",
     }
     return None if path is None else endings.get(path.suffix)
+
+
+class EventCounter:
+    """Context manager that counts events, and shows the count of work that takes over two seconds."""
+
+    def __enter__(self) -> Self:
+        self._start = time.monotonic()
+        self._shown = False
+        self._events = 0
+        return self
+
+    def __call__(self, events: int) -> None:
+        """Add the number of events of a finished part."""
+        self._events += events
+        if shows_progress() and time.monotonic() - self._start > PROGRESS_DELAY_SECONDS:
+            self._shown = True
+            sys.stderr.write(f"\r{self._events:,} events")
+            sys.stderr.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+
+
+def progress_line(verb: str, noun: str) -> Callable[[int, int], None]:
+    """Return a function that shows `replayed 3 of 12 chunks` on a terminal and removes it at the end."""
+
+    def show(done: int, total: int) -> None:
+        if shows_progress() and total > 1:
+            sys.stderr.write("\r\x1b[K" if done == total else f"\r{verb} {done} of {total} {noun}")
+            sys.stderr.flush()
+
+    return show

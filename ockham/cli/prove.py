@@ -1,26 +1,51 @@
-"""Proofs for a stranger, made and checked: prove."""
+"""`ockham prove`: create proofs for third parties, and check them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve_run_id, trusted_keys
-from ockham.cli.output import OutputOption, format_cell, write_bytes, write_file
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    MAX_LISTED_IDS,
+    KeyOption,
+    RunsOption,
+    list_names,
+    read_bytes,
+    resolve_run_id,
+    resolve_verifier_keys,
+)
+from ockham.cli.output import (
+    OutputOption,
+    TextFormatOption,
+    format_cell,
+    print_note,
+    write_bytes,
+    write_file,
+    write_rows,
+    write_text,
+)
 from ockham.errors import BadInputError
 from ockham.text_safety import escape_control_characters
 
-RUNS = Path("runs")
+if TYPE_CHECKING:
+    from ockham.cli.output import Format
+
+_EVENTS = """
+select run_id, attempt, rank, sequence, event_id
+from events where starts_with(event_id, $id) limit 9
+"""
+EVENT_COLUMNS = ("origin", "sequence", "log_size", "signed_by", "event")
+GROWTH_COLUMNS = ("origin", "pinned_size", "log_size", "signed_by")
 
 
 def prove(
-    event: Annotated[
+    name: Annotated[
         str,
         typer.Argument(
-            metavar="ID",
-            help="ID of a decision or any event, or with --since a run; a unique beginning will do.",
+            metavar="ID", help="ID of an event or decision, or with --since a run; or a unique prefix."
         ),
     ] = "",
     since: Annotated[
@@ -28,28 +53,32 @@ def prove(
         typer.Option(
             "--since",
             metavar="PIN",
-            help="Prove that the logs have only grown since this pin.",
+            help="Prove that the logs of a run have only grown since this pin.",
             show_default=False,
         ),
     ] = None,
     check: Annotated[
-        Path | None, typer.Option("--check", help="Check a proof that somebody gave you.", show_default=False)
+        Path | None,
+        typer.Option("--check", metavar="FILE", help="Check a proof.", show_default=False),
     ] = None,
     key: KeyOption = None,
     pin: Annotated[
         Path | None,
         typer.Option(
             "--pin",
-            help="With --check: the pin that a proof made with --since goes back to.",
+            metavar="PIN",
+            help="With --check: the pin of a proof that was created with --since.",
             show_default=False,
         ),
     ] = None,
-    runs: RunsOption = RUNS,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: TextFormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Make a proof for a stranger, or check one.
+    """Create a proof for a third party, or check one.
 
-    That an event stands in a signed log, or that logs have only grown; to check one takes no log. The forms are C2SP's: tlog-proof for an event, and for growth the request that a tlog-witness takes.
+    A proof shows that an event is in a signed log, or that logs have only grown. Checking needs no log.
+    The formats are those of C2SP: tlog-proof for an event, the request of a tlog-witness for growth.
 
     Examples:
       ockham prove 01a20da1-7999 -o decision.proof
@@ -60,74 +89,91 @@ def prove(
 
       ockham prove --check grown.proof --pin night-1.pin --key ockham.key.pub
     """
-    if check is not None:
-        if pin is None:
-            _check(read_bytes(check), key)
-        else:
-            _check_growth(read_bytes(check), read_bytes(pin), key)
-        return
-    if since is not None:
-        _write(_prove_consistency(event, since, key, runs), output)
-        return
-    if not event:
-        raise BadInputError("give the ID of an event, or --check FILE")
-    _write(_prove_inclusion(event, runs), output)
+    if check is not None and pin is None:
+        _check_inclusion(read_bytes(check), key, output_format, output)
+    elif check is not None and pin is not None:
+        _check_consistency(read_bytes(check), read_bytes(pin), key, output_format, output)
+    elif not name:
+        raise BadInputError(
+            "prove: ID missing; pass the ID of an event, a run with --since PIN, or --check FILE"
+        )
+    elif since is not None:
+        _write_proof(_prove_consistency(name, since, key, runs), output)
+    else:
+        _write_proof(_prove_inclusion(name, runs), output)
 
 
-def _prove_inclusion(event: str, runs: Path) -> bytes:
+def _prove_inclusion(event_prefix: str, runs: Path) -> bytes:
+    """Return the proof that an event is in its log."""
     from ockham.catalog import Catalog
     from ockham.record.run_folder import RunFolder
     from ockham.record.tlog.inclusion import prove_inclusion as prove_event
 
-    found = Catalog(runs).rows(
-        "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 9",
-        {"id": event},
-    )
-    if not found:
-        raise BadInputError(f"no event in {runs} has an ID that begins with {event!r}")
-    if len(found) > 1:
-        listed = ", ".join(row["event_id"] for row in found[:8])
-        raise BadInputError(f"{event!r} is the beginning of more than one event: {listed}")
-    row = found[0]
+    rows = Catalog(runs).rows(_EVENTS, {"id": event_prefix})
+    if not rows:
+        raise BadInputError(f"{event_prefix!r}: no event in {runs} has an ID with this prefix")
+    if len(rows) > 1:
+        event_ids = list_names([row["event_id"] for row in rows], MAX_LISTED_IDS)
+        raise BadInputError(
+            f"{event_prefix!r}: matches more than one event; type more characters: {event_ids}"
+        )
+    row = rows[0]
     return prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])
 
 
-def _check(proof: bytes, key: list[str] | None) -> None:
+def _prove_consistency(run_prefix: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
+    """Return the proofs that the logs of a run have only grown since a pin."""
+    from ockham.record.run_folder import RunFolder
+    from ockham.record.tlog.consistency import prove_consistency
+
+    keys = resolve_verifier_keys(key)
+    return prove_consistency(RunFolder(runs, resolve_run_id(runs, run_prefix)), read_bytes(pin), keys)
+
+
+def _check_inclusion(
+    proof: bytes, key: list[str] | None, output_format: Format | None, output: Path | None
+) -> None:
+    """Check the proof of an event and print the event."""
     from ockham.record.tlog.consistency import PROOF_PREFIX
     from ockham.record.tlog.inclusion import verify_inclusion_proof
 
     if proof.startswith(PROOF_PREFIX):
-        raise BadInputError("this proof goes back to a pin: give the pin too, with --pin")
-    proven = verify_inclusion_proof(proof, trusted_keys(key))
-    typer.echo(
-        f"event {proven.sequence} of {format_cell(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
-        err=True,
+        raise BadInputError("--check: this proof was created with --since; pass the pin with --pin")
+    proven = verify_inclusion_proof(proof, resolve_verifier_keys(key))
+    line = proven.line.decode("utf-8", "backslashreplace")
+    if output_format is not None:
+        row = (proven.origin, proven.sequence, proven.head.size, proven.key.name, line)
+        write_rows(EVENT_COLUMNS, [row], output_format, output)
+        return
+    print_note(
+        f"event {proven.sequence} of {format_cell(proven.origin)}, "
+        f"a log of {proven.head.size} events signed by {proven.key.name}"
     )
-    typer.echo(escape_control_characters(proven.line.decode("utf-8", "backslashreplace")))
+    write_text(escape_control_characters(line), output)
 
 
-def _prove_consistency(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
-    from ockham.record.run_folder import RunFolder
-    from ockham.record.tlog.consistency import prove_consistency
-
-    if not run:
-        raise BadInputError("--since wants a run too: `ockham prove RUN --since PIN`")
-    keys = trusted_keys(key)
-    return prove_consistency(RunFolder(runs, resolve_run_id(runs, run)), read_bytes(pin), keys)
-
-
-def _check_growth(proof: bytes, pin: bytes, key: list[str] | None) -> None:
+def _check_consistency(
+    proof: bytes, pin: bytes, key: list[str] | None, output_format: Format | None, output: Path | None
+) -> None:
+    """Check the proof that logs have only grown since a pin."""
     from ockham.record.tlog.consistency import verify_consistency_proofs
 
-    for grown in verify_consistency_proofs(proof, pin, trusted_keys(key)):
-        typer.echo(
-            f"{format_cell(grown.origin)}: the {grown.old} events that were pinned begin the log of {grown.head.size} "
-            f"that {grown.key.name} signs now"
-        )
+    proofs: list[Any] = list(verify_consistency_proofs(proof, pin, resolve_verifier_keys(key)))
+    if output_format is not None:
+        rows = [(grown.origin, grown.old, grown.head.size, grown.key.name) for grown in proofs]
+        write_rows(GROWTH_COLUMNS, rows, output_format, output)
+        return
+    lines = [
+        f"{format_cell(grown.origin)}: the {grown.old} pinned events are the start of the log of "
+        f"{grown.head.size} events, signed by {grown.key.name}"
+        for grown in proofs
+    ]
+    write_text("\n".join(lines), output)
 
 
-def _write(proof: bytes, output: Path | None) -> None:
+def _write_proof(proof: bytes, output: Path | None) -> None:
     if output is None:
         write_bytes(proof)
     else:
         write_file(output, proof)
+        print_note(f"{output}: written")

@@ -1,49 +1,92 @@
-"""Asking the log: query, ask, schema; export stands in a file of its own."""
+"""`ockham query`, `ask` and `schema`: query the log. `export` is in a separate module."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunOption, RunsOption, odr_tables, run_filter
-from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
-from ockham.errors import BadInputError, MissingParameterError, QueryError
+from ockham.cli.options import DEFAULT_RUNS, RunOption, RunsOption, odr_tables, run_filter
+from ockham.cli.output import FormatOption, OutputOption, print_note, write_rows, write_table, write_text
+from ockham.errors import (
+    BadInputError,
+    MissingParameterError,
+    QueryError,
+    QuerySyntaxError,
+    suggest_name,
+)
 
-RUNS = Path("runs")
-_VIEWS = "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ockham.cli.output import Format
+
+QUERY_STARTS = ("SELECT", "FROM", "VALUES", "WITH")
+ENGINES = ("duckdb", "spark")
+SETTINGS_TOPIC = "settings"
+_VIEWS = """
+select view, any_value(view_comment) as meaning, count(*) as columns
+from data_dictionary group by view order by view
+"""
 _COLUMNS = 'select "column", type, comment as meaning from data_dictionary where view = $view'
-Parameters = Annotated[
+_DUCKDB_PREFIX = re.compile(r"^(?:Binder|Catalog|Conversion|Invalid Input) Error: ")
+_LOCATION = re.compile(r"Line (\d+), Col: (\d+)")
+ParametersOption = Annotated[
     list[str] | None,
-    typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Value of $NAME in the SQL; may be repeated.", show_default=False),
-]  # fmt: skip
+    typer.Option(
+        "--parameter",
+        "-p",
+        metavar="NAME=VALUE",
+        help="Value of $NAME in the SQL; may be repeated.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     from ockham.cli.export import export
 
-    for verb in (query, ask, schema, export):
-        app.command()(verb)
+    for command in (query, ask, schema, export):
+        app.command()(command)
 
 
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over the audit views; - reads it from stdin.")] = "",
-    file: Annotated[Path | None, typer.Option("--file", help="Read the SQL from this file.", show_default=False)] = None,
-    parameters: Parameters = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows at most; more are said to be there.")] = 100_000,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds at most.")] = 30.0,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the plan instead of the rows.")] = False,
-    unsafe: Annotated[bool, typer.Option("--unsafe", help="No guard: all that DuckDB can do, on this machine. Refused in CI.")] = False,
+    sql: Annotated[
+        str, typer.Argument(metavar="SQL", help="One SELECT on the audit views. - reads it from stdin.")
+    ] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="FILE", help="Read the SQL from this file.", show_default=False),
+    ] = None,
+    parameters: ParametersOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Maximum number of rows. A note reports omitted rows.")
+    ] = 100_000,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Maximum duration.")
+    ] = 30.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the query plan instead of the rows.")
+    ] = False,
+    unsafe: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe", help="Disable the guard: the SQL may do everything that DuckDB can. Refused in CI."
+        ),
+    ] = False,
     run: RunOption = "",
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FormatOption = None,
     output: OutputOption = None,
-) -> None:  # fmt: skip
-    """Ask the log with SQL. `ockham schema` lists the views and their columns.
+) -> None:
+    """Query the log with SQL.
+
+    `ockham schema` lists the views and their columns.
 
     Examples:
       ockham query "select reason_code, count(*) n from decisions group by all order by n desc"
@@ -54,41 +97,59 @@ def query(
     """
     from ockham.catalog.object_store import sync_to_local
 
-    text = _text(sql, file)
-    values = _values(parameters)
+    text = _read_sql(sql, file)
+    values = _parse_parameters(parameters)
+    for name in values:
+        if not re.search(rf"\${name}\b", text):
+            raise QueryError(
+                f"-p {name}: the SQL has no parameter ${name}; use it in the SQL or leave it out"
+            )
     runs = sync_to_local(runs, run)
-    only = run_filter(runs, run)
+    run_ids = run_filter(runs, run)
     if unsafe:
-        write_table(_unsafe(text, values, runs, only), form, output)
+        write_table(_query_unguarded(text, values, runs, run_ids), output_format, output)
         return
     from ockham.guard import Guard
 
-    with Guard(runs, odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
+    with Guard(runs, odr_tables(), only=run_ids, timeout=timeout, limit=limit) as guard:
         try:
             answer = guard.query(text, values, explain=explain)
         except MissingParameterError as error:
-            raise QueryError(f"{error}; say each with -p NAME=VALUE") from None
+            raise QueryError(f"{error}; set each with -p NAME=VALUE") from None
+        except QuerySyntaxError as error:
+            raise QueryError(_describe_syntax_error(text, error)) from None
+        except QueryError as error:
+            raise type(error)(_DUCKDB_PREFIX.sub("", str(error))) from None
     if explain:
-        typer.echo(answer.table.column(answer.table.num_columns - 1)[0].as_py())
+        write_text(answer.table.column(answer.table.num_columns - 1)[0].as_py(), output)
         return
-    write_table(answer.table, form, output)
+    write_table(answer.table, output_format, output)
     if answer.truncated:
-        typer.echo(f"truncated: more than {limit} rows; --limit gives more", err=True)
+        print_note(f"truncated: more than {limit} rows; a higher --limit returns more")
 
 
 def ask(
-    name: Annotated[str, typer.Argument(help="Name of a saved question; none lists them.")] = "",
-    parameters: Parameters = None,
+    name: Annotated[
+        str, typer.Argument(metavar="QUESTION", help="Name of a saved question. Without it, list all.")
+    ] = "",
+    parameters: ParametersOption = None,
     run: RunOption = "",
     engine: Annotated[
-        str, typer.Option(help="duckdb, or spark for many runs (extra `spark` and Java 17).")
+        str,
+        typer.Option(
+            "--engine",
+            metavar="ENGINE",
+            help="duckdb, or spark for many runs (extra `spark` and Java 17).",
+        ),
     ] = "duckdb",
-    master: Annotated[str, typer.Option(help="Where Spark runs.")] = "local[*]",
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    master: Annotated[
+        str, typer.Option("--master", metavar="URL", help="Spark master, for --engine spark.")
+    ] = "local[*]",
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """Ask a saved question; without a name, list them.
+    """Answer a saved question; without a name, list all.
 
     Examples:
       ockham ask
@@ -97,85 +158,168 @@ def ask(
 
       ockham ask update_rate --engine spark --master spark://host:7077
     """
-    if engine not in ("duckdb", "spark"):
-        raise BadInputError(f"--engine {engine!r}: duckdb or spark")
+    if engine not in ENGINES:
+        raise BadInputError(f"--engine: {engine!r} is not an engine; accepted: {', '.join(ENGINES)}")
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
-    from ockham.catalog.views import load_question, question_names
+    from ockham.catalog.views import load_question
 
     if not name:
-        known = [load_question(each) for each in question_names()]
-        rows = [(q.name, q.question, ", ".join(f"{k}: {v}" for k, v in q.parameters.items())) for q in known]
-        write_rows(("name", "question", "parameters"), rows, form, output)
+        _list_questions(output_format, output)
         return
-    asked = load_question(name)
+    question = load_question(name)
+    values = _parse_parameters(parameters)
+    _check_parameter_names(name, question.parameters, values)
     runs = sync_to_local(runs, run)
-    only = run_filter(runs, run)
-    values = {**({"run": only[0]} if only and "run" in asked.parameters else {}), **_values(parameters)}
-    missing = [key for key in asked.parameters if key not in values]
+    run_ids = run_filter(runs, run)
+    if run_ids and "run" in question.parameters:
+        values = {"run": run_ids[0], **values}
+    missing = [key for key in question.parameters if key not in values]
     if missing:
-        raise QueryError(f"question {name!r} wants -p {missing[0]}=VALUE: {asked.parameters[missing[0]]}")
-    typer.echo(asked.question, err=True)
+        meaning = question.parameters[missing[0]]
+        raise QueryError(f"question {name!r} requires -p {missing[0]}=VALUE: {meaning}")
+    print_note(question.question)
     if engine == "duckdb":
-        write_table(Catalog(runs, odr_tables(), run_ids=only).ask(name, **values), form, output)
+        answer = Catalog(runs, odr_tables(), run_ids=run_ids).ask(name, **values)
+        write_table(answer, output_format, output)
         return
     from ockham.spark_catalog import SparkCatalog
 
-    fleet = SparkCatalog(runs, odr_tables(), run_ids=only, master=master)
+    spark = SparkCatalog(runs, odr_tables(), run_ids=run_ids, master=master)
     try:
-        write_table(fleet.ask(name, **values), form, output)
+        write_table(spark.ask(name, **values), output_format, output)
     finally:
-        fleet.close()
+        spark.close()
+
+
+def _list_questions(output_format: Format | None, output: Path | None) -> None:
+    from ockham.catalog.views import load_question, question_names
+
+    rows = []
+    for name in question_names():
+        question = load_question(name)
+        parameters = ", ".join(f"{key}: {meaning}" for key, meaning in question.parameters.items())
+        rows.append((question.name, question.question, parameters))
+    write_rows(("name", "question", "parameters"), rows, output_format, output)
+
+
+def _check_parameter_names(question: str, accepted: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    unknown = sorted(set(values) - set(accepted))
+    if unknown:
+        names = ", ".join(accepted) or "none"
+        raise QueryError(
+            f"-p {unknown[0]}: question {question!r} has no parameter {unknown[0]!r}; accepted: {names}"
+        )
 
 
 def schema(
-    view: Annotated[str, typer.Argument(help="A view; none lists all.")] = "",
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    view: Annotated[
+        str,
+        typer.Argument(
+            metavar="VIEW",
+            help="Name of a view, or `settings` for those of --set. Without it, list all views.",
+        ),
+    ] = "",
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FormatOption = None,
+    output: OutputOption = None,
 ) -> None:
-    """List the views, or the columns of one.
+    """List the views, the columns of one, or all settings.
 
     Examples:
       ockham schema
 
       ockham schema gate_decisions
+
+      ockham schema settings
     """
     from ockham.catalog import Catalog
-    from ockham.errors import suggest_name
 
+    if view == SETTINGS_TOPIC:
+        write_rows(("setting", "default", "meaning"), _list_settings(), output_format, output)
+        return
     catalog = Catalog(runs, run_ids=[])
     if not view:
-        write_table(catalog.sql(_VIEWS), form)
+        write_table(catalog.sql(_VIEWS), output_format, output)
         return
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary")]
     if view not in names:
-        raise BadInputError(f"no view {view!r}{suggest_name(view, names)}")
-    write_table(catalog.sql(_COLUMNS, {"view": view}), form)
+        raise BadInputError(f"no view {view!r}{suggest_name(view, [*names, SETTINGS_TOPIC])}")
+    write_table(catalog.sql(_COLUMNS, {"view": view}), output_format, output)
 
 
-def _text(sql: str, file: Path | None) -> str:
+def _list_settings() -> list[tuple[str, Any, str]]:
+    """Return name, default and meaning of the trainer's settings and of the settings of preset balanced."""
+    import dataclasses
+    import inspect
+
+    from ockham.nano.config import Settings
+    from ockham.policy.document import read_policy
+
+    meanings: dict[str, str] = {}
+    name = ""
+    for line in (inspect.getdoc(Settings) or "").partition("Attributes:\n")[2].splitlines():
+        match = re.match(r"    (\w+): (.+)", line)
+        if match:
+            name = match[1]
+            meanings[name] = match[2]
+        elif name and line.strip():
+            meanings[name] += f" {line.strip()}"
+    rows: list[tuple[str, Any, str]] = [
+        (field.name, field.default, meanings.get(field.name, "")) for field in dataclasses.fields(Settings)
+    ]
+    plugins = read_policy("balanced").plugins
+    for plugin, settings in plugins.items():
+        rows += [
+            (f"{plugin}.{setting}", value, f"plugin {plugin}, preset balanced")
+            for setting, value in settings.items()
+        ]
+    return rows
+
+
+def _read_sql(sql: str, file: Path | None) -> str:
     if (not sql) == (file is None):
-        raise BadInputError("give the SQL as an argument, with --file FILE, or - to read it from stdin")
-    if file is not None:
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInputError(f"cannot read {file}: {error}") from None
-    return sys.stdin.read() if sql == "-" else sql
+        raise BadInputError("SQL: missing; pass it as an argument, with --file FILE, or - to read stdin")
+    if file is None:
+        return sys.stdin.read() if sql == "-" else sql
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise BadInputError(f"--file {file}: not UTF-8 text") from None
+    except OSError as error:
+        raise BadInputError(f"--file {file}: cannot be read: {error.strerror}") from None
 
 
-def _values(parameters: list[str] | None) -> dict[str, Any]:
-    """`name=value`; a number where it reads as one, so that comparisons work."""
+def _describe_syntax_error(text: str, error: QuerySyntaxError) -> str:
+    """Return the parser's message with the word at its location."""
+    location = _LOCATION.search(error.detail)
+    if location is None:
+        return str(error)
+    first_word = text.split(maxsplit=1)[0]
+    if first_word.upper() not in QUERY_STARTS:
+        return f"SQL: starts with {first_word!r}; accepted: {', '.join(QUERY_STARTS)}"
+    lines = text.splitlines()
+    line_number, column = int(location[1]), int(location[2])
+    if line_number > len(lines):
+        return str(error)
+    words = [match for match in re.finditer(r"\S+", lines[line_number - 1]) if match.end() >= column]
+    word = words[0][0] if words else lines[line_number - 1].split()[-1]
+    place = f"line {line_number}, column {column}"
+    return f"SQL: not understood near {word!r} ({place}); `ockham schema` lists the views"
+
+
+def _parse_parameters(parameters: list[str] | None) -> dict[str, Any]:
+    """Parse `name=value`. Numbers are converted, so that comparisons work."""
     values: dict[str, Any] = {}
     for text in parameters or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise BadInputError(f"-p {text!r}: a parameter is written name=value")
-        values[name] = _number(value)
+        name, separator, value = text.partition("=")
+        if not separator or not name.isidentifier():
+            raise BadInputError(f"-p {text!r}: not a parameter; write name=value")
+        values[name] = _parse_number(value)
     return values
 
 
-def _number(value: str) -> Any:
+def _parse_number(value: str) -> Any:
     for kind in (int, float):
         try:
             return kind(value)
@@ -184,9 +328,9 @@ def _number(value: str) -> Any:
     return value
 
 
-def _unsafe(text: str, values: dict[str, Any], runs: Path, only: list[str] | None) -> Any:
+def _query_unguarded(text: str, values: dict[str, Any], runs: Path, run_ids: list[str] | None) -> Any:
     if os.environ.get("CI"):
-        raise BadInputError("--unsafe is refused in CI")
+        raise BadInputError("--unsafe: refused in CI; leave it out")
     from ockham.catalog import Catalog
 
-    return Catalog(runs, odr_tables(), run_ids=only).sql(text, values or None)
+    return Catalog(runs, odr_tables(), run_ids=run_ids).sql(text, values or None)

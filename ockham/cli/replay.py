@@ -1,58 +1,99 @@
-"""Studies: replay, whatif, compare, roi, ablate."""
+"""`ockham replay` and `whatif`: run the plugins again on recorded contexts."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.options import RunsOption, resolve_run_id
-from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows
-from ockham.cli.progress import progress_line
+from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
+from ockham.cli.output import (
+    FormatOption,
+    OutputOption,
+    TextFormatOption,
+    format_cell,
+    pluralize,
+    print_note,
+    progress_line,
+    style_result,
+    write_rows,
+    write_text,
+)
 from ockham.cli.study import ablate, compare, roi, run_reruns
+from ockham.cli.verify import JobsOption
 from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
+    from ockham.record.run_folder import RunFolder
     from ockham.replay.runner import ReplayReport
 
-RUNS = Path("runs")
-_LESS = (  # of whatif: what is left out first where a terminal is narrow
-    "recorded_consolidated", "consolidated", "unanswered", "batches", "update_to_update", "skip_to_skip",
-    "recorded_saved_at_most", "evaluations", "recorded_accepted", "halted_iter", "skip_to_update", "update_to_skip",
-    "recorded_update_rate", "accepted", "diverged_by", "exact_batches",
-)  # fmt: skip
-RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
+# A narrow terminal omits these columns of `whatif`, from the first.
+DROPPABLE_COLUMNS = (
+    "recorded_consolidated",
+    "consolidated",
+    "unanswered",
+    "batches",
+    "update_to_update",
+    "skip_to_skip",
+    "recorded_saved_at_most",
+    "evaluations",
+    "recorded_accepted",
+    "halted_iter",
+    "skip_to_update",
+    "update_to_skip",
+    "recorded_update_rate",
+    "accepted",
+    "diverged_by",
+    "exact_batches",
+)
+DIFFERENCE_COLUMNS = ("attempt", "rank", "iter_num", "sequence", "plugin", "field", "recorded", "replayed")
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-plugins",
+        help="Import third-party plugins and run them too; their code runs on this machine.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    for verb in (replay, whatif, compare, roi, ablate):
-        app.command()(verb)
+    """Add the commands."""
+    for command in (replay, whatif, compare, roi, ablate):
+        app.command()(command)
 
 
 def replay(
     run: RunArgument,
-    trust: Annotated[
-        bool, typer.Option("--trust-plugins", help="Import third-party plugins and replay them too; their code runs here.")
-    ] = False,
+    trust: TrustOption = False,
     iteration: Annotated[
-        int | None, typer.Option("--iter", min=0, help="Only from the key frame before this iteration to the next.", show_default=False)
+        int | None,
+        typer.Option(
+            "--iter",
+            min=0,
+            metavar="ITERATION",
+            help="Only between the key frames around this iteration.",
+            show_default=False,
+        ),
     ] = None,
-    attest: Annotated[bool, typer.Option("--attest", help="Write what was found, signed, into the ledger beside the runs.")] = False,
-    processes: Annotated[
-        int | None, typer.Option("--processes", min=1, help="At most so many; default: one for each core.", show_default=False)
-    ] = None,
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
-) -> None:  # fmt: skip
-    """Derive every decision of a run again.
+    attest: Annotated[
+        bool,
+        typer.Option("--attest", help="Write the signed result to the ledger in the folder of all runs."),
+    ] = False,
+    jobs: JobsOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: TextFormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Recompute every decision of a run from its log.
 
-    From what was recorded, all bits compared. The run is only read.
+    All bits are compared. The run is only read. -f json writes the report, other formats write one row
+    for each difference.
 
-    Exit status: 0 all identical, 1 something came out otherwise, 2 bad input, 3 there is nothing to replay from.
+    Exit status: 0 all identical, 1 a difference, 2 bad input, 3 nothing to replay from.
 
     Examples:
       ockham replay night-1
@@ -64,47 +105,99 @@ def replay(
 
     folder = RunFolder(runs, resolve_run_id(runs, run))
     if attest and iteration is not None:
-        raise BadInputError("--attest speaks of whole runs: leave --iter out")
+        raise BadInputError("--attest: covers whole runs; leave out --iter")
+    if iteration is not None:
+        _check_iteration(folder, iteration)
     report = replay_run(
         folder,
         trust=trust,
-        processes=processes,
+        processes=jobs,
         iteration=iteration,
-        progress=progress_line("replayed", "stretches"),
+        progress=progress_line("replayed", "chunks"),
     )
-    again = "" if report.identical else _repro_command(report, runs, trust=trust)
-    if form == "json":
-        typer.echo(json.dumps({**report.to_dict(), "again": again}, indent=2))
+    command = "" if report.identical else _repro_command(report, runs, trust=trust)
+    if output_format == "json":
+        write_text(json.dumps({**report.to_dict(), "again": command}, indent=2), output)
+    elif output_format is not None:
+        rows = [
+            (
+                log.attempt,
+                log.rank,
+                each.iter_num,
+                each.sequence,
+                each.plugin,
+                each.field,
+                each.recorded,
+                each.replayed,
+            )
+            for log, each in report.differences
+        ]
+        write_rows(DIFFERENCE_COLUMNS, rows, output_format, output)
     else:
-        _print_report(report, again)
+        write_text("\n".join(_format_report(report, command)), output)
     if attest:
         from ockham.replay.attest import attest as write_attestation
 
-        typer.echo(f"attested as {write_attestation(folder, report)} in {folder.runs / '_ledger'}", err=True)
+        print_note(f"attested as {write_attestation(folder, report)} in {folder.runs / '_ledger'}")
     raise typer.Exit(0 if report.identical else 1)
+
+
+def _check_iteration(folder: RunFolder, iteration: int) -> None:
+    """Raise BadInputError with the accepted range if a run has contexts, but none at or after *iteration*."""
+    from ockham.catalog import Catalog
+
+    rows = Catalog(folder.runs, run_ids=[folder.run_id]).rows("select max(iter_num) as last from contexts")
+    last = rows[0]["last"]
+    if last is not None and iteration > last:
+        raise BadInputError(f"run {folder.run_id!r} has no iteration {iteration}; it has 0 to {last}")
 
 
 def whatif(
     run: RunArgument,
     policy: Annotated[
-        list[str] | None, typer.Option("--policy", "--preset", help="Preset by name or policy file; may be given again.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--policy",
+            metavar="NAME_OR_FILE",
+            help="Preset, or policy file; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PLUGIN.SETTING=VALUE", help="Put on each policy, or on the recorded one; a range gate.target=0.1..0.9 is nine values, 0.3..0.9:5 five.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PLUGIN.SETTING=VALUE",
+            help="Change each policy, or the recorded one. The range gate.target=0.1..0.9 gives nine values, "
+            "0.3..0.9:5 gives five.",
+            show_default=False,
+        ),
     ] = None,
-    batches: Annotated[bool, typer.Option("--batches", help="A row for each batch; `exact` ends where the trajectories part.")] = False,
-    rerun: Annotated[bool, typer.Option("--rerun", help="Train RUN.whatif-REVISION from the start under each policy, and tell what came true.")] = False,
-    trust: Annotated[bool, typer.Option("--trust-plugins", help="Import third-party plugins.")] = False,
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    batches: Annotated[
+        bool,
+        typer.Option(
+            "--batches", help="One row for each batch. `exact` is true until the trajectories differ."
+        ),
+    ] = False,
+    rerun: Annotated[
+        bool,
+        typer.Option(
+            "--rerun",
+            help="Train RUN.whatif-REVISION under each policy, and compare with the what-if result.",
+        ),
+    ] = False,
+    trust: TrustOption = False,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FormatOption = None,
     output: OutputOption = None,
-) -> None:  # fmt: skip
-    """Ask what another policy would have decided.
+) -> None:
+    """Show what another policy would have decided.
 
-    On the contexts of a run, as they were recorded.
+    Uses the recorded contexts of a run.
 
-    Its decisions are exact until it first changes the weights otherwise (`diverged_iter`, `diverged_by`). From there
-    on it judges losses of a model that it would not have trained: a hint, not a proof.
+    The result is exact until the policy first changes the weights differently (`diverged_iter`,
+    `diverged_by`). After that it uses losses of a model that the policy would not have trained: a hint,
+    not a proof.
 
     Examples:
       ockham whatif night-1 --policy tight --policy exploratory
@@ -114,58 +207,71 @@ def whatif(
     from ockham.record.run_folder import RunFolder
     from ockham.replay.trajectory import load_trajectory
     from ockham.replay.variants import expand_variants
-    from ockham.replay.whatif import whatif as ask
+    from ockham.replay.whatif import whatif as evaluate_policy
 
     run_id = resolve_run_id(runs, run)
-    legs = load_trajectory(RunFolder(runs, run_id))
-    asked = expand_variants(legs[-1].policy, policy or [], settings or [], trust=trust)
-    answers = [ask(legs, one, label, trust=trust) for label, one in asked]
+    attempts = load_trajectory(RunFolder(runs, run_id))
+    variants = expand_variants(attempts[-1].policy, policy or [], settings or [], trust=trust)
+    results = [evaluate_policy(attempts, variant, label, trust=trust) for label, variant in variants]
     if rerun:
-        run_reruns(runs, run_id, answers, form, output)
+        run_reruns(runs, run_id, results, output_format, output)
     elif batches:
-        columns = ["policy", *answers[0].rows[0]._fields] if answers[0].rows else ["policy"]
-        write_rows(columns, ((a.label, *row) for a in answers for row in a.rows), form, output)
+        columns = ["policy", *results[0].rows[0]._fields] if results[0].rows else ["policy"]
+        rows = ((result.label, *row) for result in results for row in result.rows)
+        write_rows(columns, rows, output_format, output)
     else:
-        summaries = [answer.summary() for answer in answers]
-        write_rows(list(summaries[0]), [list(summary.values()) for summary in summaries], form, output, _LESS)
-    for note in dict.fromkeys(f"{answer.label}: {note}" for answer in answers for note in answer.notes):
-        typer.echo(f"note: {format_cell(note)}", err=True)
+        summaries = [result.summary() for result in results]
+        cells = [list(summary.values()) for summary in summaries]
+        write_rows(list(summaries[0]), cells, output_format, output, DROPPABLE_COLUMNS)
+    for note in dict.fromkeys(f"{result.label}: {note}" for result in results for note in result.notes):
+        print_note(f"note: {format_cell(note)}")
 
 
-def _print_report(report: ReplayReport, again: str) -> None:
-    decisions, same = report.total("decisions"), report.total("identical")
-    verdict = "IDENTICAL" if report.identical else "DIFFERENT"
-    typer.echo(f"{report.run_id}: {verdict if report.total('contexts') else 'nothing to replay'}")
-    typer.echo(
-        f"  {same:,} of {decisions:,} decisions identical to the last bit, from {report.total('contexts'):,} contexts; "
-        f"state at {report.total('frames'):,} key frames; {report.seconds:.2f} s"
+def _format_report(report: ReplayReport, command: str) -> Iterator[str]:
+    """Yield the lines of a report: the result, the totals, the differences."""
+    if report.total("contexts"):
+        word = style_result("IDENTICAL" if report.identical else "DIFFERENT", good=report.identical)
+    else:
+        word = "nothing to replay"
+    yield f"{report.run_id}: {word}"
+    decisions, identical = report.total("decisions"), report.total("identical")
+    yield (
+        f"  {identical:,} of {pluralize(decisions, 'decisions')} identical to the last bit, "
+        f"from {pluralize(report.total('contexts'), 'contexts')}"
     )
-    if report.total("not_replayed"):
-        typer.echo(
-            f"  {report.total('not_replayed'):,} decisions of third-party code are taken as recorded; --trust-plugins replays them"
+    yield f"  state compared at {pluralize(report.total('frames'), 'key frames')}; {report.seconds:.2f} s"
+    if count := report.total("not_replayed"):
+        yield (
+            f"  {pluralize(count, 'decisions')} of third-party plugins taken from the log; "
+            "--trust-plugins replays them"
         )
-    if report.total("unfinished"):
-        typer.echo(
-            f"  {report.total('unfinished'):,} decisions belong to a batch that never ended: nothing to derive them from"
-        )
+    if count := report.total("unfinished"):
+        yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: no context recorded"
     for log in report.logs:
         for name, code in log.code.items():
             if code["replayed_sha256"] not in (None, code["recorded_sha256"]):
-                typer.echo(
-                    f"  note: {format_cell(name)} has other code here than when it decided ({log.attempt}-{log.rank})"
+                yield (
+                    f"  note: log {log.attempt}-{log.rank}: the code of {format_cell(name)} "
+                    "differs from the recorded code"
                 )
-    for log, one in report.differences:
-        typer.echo(
-            f"  FOUND: log {log.attempt}-{log.rank}, iteration {one.iter_num}, sequence {one.sequence}: "
-            f"{format_cell(one.plugin)} {format_cell(one.field)}: recorded {format_cell(one.recorded)}, replayed {format_cell(one.replayed)}"
+    for log, difference in report.differences:
+        plugin, field = format_cell(difference.plugin), format_cell(difference.field)
+        yield (
+            f"  FOUND: log {log.attempt}-{log.rank}, iteration {difference.iter_num}, "
+            f"sequence {difference.sequence}: {plugin} {field}: "
+            f"recorded {format_cell(difference.recorded)}, replayed {format_cell(difference.replayed)}"
         )
-    if again:
+    if command:
         hidden = report.total("found") - len(report.differences)
-        typer.echo(f"  {f'and {hidden} more; ' if hidden else ''}the first one again: {again}")
+        prefix = f"and {hidden} more; " if hidden else ""
+        yield f"  {prefix}to reproduce the first one: {command}"
 
 
 def _repro_command(report: ReplayReport, runs: Path, *, trust: bool) -> str:
-    """A command that shows the first difference from the nearest key frame on, to be pasted as it stands."""
+    """Return a command that shows the first difference, from the nearest key frame."""
     words = ["ockham", "replay", report.run_id, "--iter", str(report.differences[0][1].iter_num)]
-    words += [] if runs == RUNS else ["--runs", str(runs)]
-    return shlex.join([*words, *(["--trust-plugins"] if trust else [])])
+    if runs != DEFAULT_RUNS:
+        words += ["--runs", str(runs)]
+    if trust:
+        words.append("--trust-plugins")
+    return shlex.join(words)

@@ -1,4 +1,4 @@
-"""Looking at runs: runs, show, why; tail and forward stand in files of their own."""
+"""`ockham runs`, `show` and `why`: look at runs. `tail` and `forward` are in separate modules."""
 
 from __future__ import annotations
 
@@ -8,39 +8,67 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption, odr_tables, resolve_run_id
-from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows, write_table
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    MAX_LISTED_IDS,
+    RunArgument,
+    RunsOption,
+    list_names,
+    odr_tables,
+    resolve_run_id,
+)
+from ockham.cli.output import (
+    FormatOption,
+    OutputOption,
+    TextFormatOption,
+    format_cell,
+    is_verbose,
+    print_note,
+    write_rows,
+    write_table,
+    write_text,
+)
 from ockham.errors import BadInputError
 
 if TYPE_CHECKING:
     from ockham.catalog import Catalog
 
-RUNS = Path("runs")
-_SHORT = ("run", "created (UTC)", "state", "policy", "batches", "updated", "accepted", "val loss", "saved")
-_DROPPABLE_COLUMNS = (
-    "saved",
+COLUMNS = (
+    "run_id",
     "created (UTC)",
+    "state",
     "policy",
-    "accepted",
     "batches",
-)  # left out first where a terminal is narrow
+    "update_rate",
+    "accepted",
+    "val_loss",
+    "compute_saved",
+)
+# A narrow terminal omits these columns, from the first.
+DROPPABLE_COLUMNS = ("compute_saved", "created (UTC)", "batches", "accepted", "policy")
+MAX_VALUE_CHARACTERS = 120
 _LIST = """
-select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate, s.evaluations, s.accepted, s.val_loss, s.compute_saved
+select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate,
+    s.evaluations, s.accepted, s.val_loss, s.compute_saved
 from runs r join run_summary s using (run_id) order by r.created
 """
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     from ockham.cli.forward import forward
     from ockham.cli.tail import tail
 
-    for verb in (runs, show, why, tail, forward):
-        app.command()(verb)
+    for command in (runs, show, why, tail, forward):
+        app.command()(command)
 
 
-def runs(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOption = None) -> None:
-    """List all runs: state, policy, rates, loss.
+def runs(
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """List all runs with state, policy, rates and loss.
 
     Examples:
       ockham runs
@@ -51,26 +79,29 @@ def runs(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOptio
     from ockham.catalog.object_store import sync_to_local
 
     table = Catalog(sync_to_local(runs)).sql(_LIST)
-    if form is None and output is None and sys.stdout.isatty():
-        write_rows(
-            _SHORT,
-            [_short_row(row) for row in table.to_pylist()],
-            "table",
-            droppable_columns=_DROPPABLE_COLUMNS,
-        )
+    if output_format is None and output is None and sys.stdout.isatty():
+        rows = [_format_row(row) for row in table.to_pylist()]
+        write_rows(COLUMNS, rows, "table", droppable_columns=DROPPABLE_COLUMNS)
     else:
-        write_table(table, form, output)
+        write_table(table, output_format, output)
     if table.num_rows == 0:
-        typer.echo(f"no runs in {runs}; `ockham train` makes one", err=True)
+        print_note(f"no runs in {runs}; start one with `ockham train`")
 
 
-def _short_row(row: dict[str, Any]) -> tuple[Any, ...]:
-    """A run on one line of a terminal; the other forms have every digit."""
+def _format_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a run as one line of a terminal. The other formats have every digit."""
     percent = {key: "" if row[key] is None else f"{row[key]:.1%}" for key in ("update_rate", "compute_saved")}
-    loss = "" if row["val_loss"] is None else f"{row['val_loss']:.4f}"
-    created = "" if row["created"] is None else f"{row['created']:%Y-%m-%d %H:%M}"
-    return (row["run_id"], created, row["state"], row["policy"], row["batches"], percent["update_rate"],
-            f"{row['accepted']} of {row['evaluations']}", loss, percent["compute_saved"])  # fmt: skip
+    return (
+        row["run_id"],
+        "" if row["created"] is None else f"{row['created']:%Y-%m-%d %H:%M}",
+        row["state"],
+        row["policy"],
+        row["batches"],
+        percent["update_rate"],
+        f"{row['accepted']} of {row['evaluations']}",
+        "" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
+        percent["compute_saved"],
+    )
 
 
 def show(
@@ -78,15 +109,16 @@ def show(
         str,
         typer.Argument(
             metavar="ID",
-            help="Decision, run, checkpoint, policy, event or decision record, by any unique beginning.",
+            help="ID of a decision, run, checkpoint, policy, event or record; or a unique prefix.",
         ),
     ],
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: TextFormatOption = None,
+    output: OutputOption = None,
 ) -> None:
     """Show one decision, run, checkpoint, policy or record.
 
-    The beginning of its ID is enough, where it is no other's.
+    -v shows long values in full.
 
     Examples:
       ockham show 01a20da1-7999
@@ -99,65 +131,88 @@ def show(
     from ockham.catalog.object_store import sync_to_local
 
     kind, row = _find_by_prefix(Catalog(sync_to_local(runs), odr_tables()), name, runs)
-    if form is None:
-        typer.echo(kind)
-        for key, value in row.items():
-            if value is not None and value != []:
-                typer.echo(f"  {key:<24} {format_cell(value)}")
-    else:
-        write_rows(list(row), [list(row.values())], form)
+    if output_format is not None:
+        write_rows(list(row), [list(row.values())], output_format, output)
+        return
+    lines = [f"  {key:<24} {_format_value(value)}" for key, value in row.items() if value not in (None, [])]
+    write_text("\n".join([kind, *lines]), output)
+
+
+def _format_value(value: Any) -> str:
+    """Return a value as text. Long values are cut unless --verbose was given."""
+    text = format_cell(value)
+    if is_verbose() or len(text) <= MAX_VALUE_CHARACTERS:
+        return text
+    return f"{text[:MAX_VALUE_CHARACTERS]}... (-v shows all)"
 
 
 def why(
-    run: Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")],
-    iteration: Annotated[int, typer.Argument(metavar="ITER", help="Optimizer step, from 0.")],
-    runs: RunsOption = RUNS,
+    run: RunArgument,
+    iteration: Annotated[int, typer.Argument(metavar="ITERATION", help="Optimizer step, from 0.")],
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: TextFormatOption = None,
+    output: OutputOption = None,
 ) -> None:
-    """Tell the chain of one batch in plain words.
+    """Explain the decisions about one batch.
 
-    What it was given, who decided what and why, and what was done.
+    Shows the inputs, the decision of each plugin with its reason, and the result. -f writes one row for
+    each decision. -v shows all digits.
 
     Examples:
       ockham why night-1 120
     """
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
-    from ockham.cli.why import explain_iteration
+    from ockham.cli.why import explain_iteration, list_decisions
 
     folder = sync_to_local(runs, run)
     run_id = resolve_run_id(folder, run)
-    for line in explain_iteration(Catalog(folder, run_ids=[run_id]), run_id, iteration):
-        typer.echo(format_cell(line))
+    catalog = Catalog(folder, run_ids=[run_id])
+    lines = [format_cell(line) for line in explain_iteration(catalog, run_id, iteration)]
+    if output_format is None:
+        write_text("\n".join(lines), output)
+        return
+    columns, rows = list_decisions(catalog, run_id, iteration)
+    write_rows(columns, rows, output_format, output)
 
 
-_KINDS = (
-    ("decision", "select * from decisions where starts_with(decision_id, $id) limit 9", "decision_id"),
-    ("checkpoint", "select * from checkpoints where starts_with(snapshot_id, $id) limit 9", "snapshot_id"),
-    ("policy", "select * from policies where starts_with(policy_revision, $id) or starts_with(policy_revision, 'sha256:' || $id) limit 9",
-     "policy_revision"),
-    ("event", "select * from events where starts_with(event_id, $id) and data is not null limit 9", "event_id"),
-    ("odr", "select * from odrs where starts_with(odr_id, $id) limit 9", "odr_id"),
-)  # fmt: skip
+_LOOKUPS = (
+    ("decision", "decisions", "decision_id", "starts_with(decision_id, $id)"),
+    ("checkpoint", "checkpoints", "snapshot_id", "starts_with(snapshot_id, $id)"),
+    (
+        "policy",
+        "policies",
+        "policy_revision",
+        "starts_with(policy_revision, $id) or starts_with(policy_revision, 'sha256:' || $id)",
+    ),
+    ("event", "events", "event_id", "starts_with(event_id, $id) and data is not null"),
+    ("odr", "odrs", "odr_id", "starts_with(odr_id, $id)"),
+)
+_RUN_LOOKUP = "select * from run_summary where starts_with(run_id, $id) limit 9"
 
 
 def _find_by_prefix(catalog: Catalog, name: str, runs: Path) -> tuple[str, dict[str, Any]]:
-    if len(name) == 0:
-        raise BadInputError("an ID, or its beginning, was expected")
-    named = catalog.rows("select * from run_summary where starts_with(run_id, $id) limit 9", {"id": name})
-    exact = [row for row in named if row["run_id"] == name] or named
-    if len(exact) == 1:
-        about = catalog.rows("select * from runs where run_id = $id", {"id": exact[0]["run_id"]})[0]
-        return "run", {**about, **exact[0]}
-    candidates = [("run", row["run_id"], row) for row in exact]
-    for kind, query, key in _KINDS:
-        candidates += [(kind, row[key], row) for row in catalog.rows(query, {"id": name})]
-    whole = [c for c in candidates if c[1] == name]
-    found = whole or candidates
-    if len({(kind, key) for kind, key, _ in found}) == 1:
-        return found[0][0], found[0][2]
-    if not found:
+    """Return the kind and the row of the only thing whose ID starts with *name*."""
+    if not name:
+        raise BadInputError("ID: empty; pass an ID or a prefix of one")
+    matching_runs = catalog.rows(_RUN_LOOKUP, {"id": name})
+    selected_runs = [row for row in matching_runs if row["run_id"] == name] or matching_runs
+    if len(selected_runs) == 1:
+        run_id = selected_runs[0]["run_id"]
+        metadata = catalog.rows("select * from runs where run_id = $id", {"id": run_id})[0]
+        return "run", {**metadata, **selected_runs[0]}
+    candidates = [("run", row["run_id"], row) for row in selected_runs]
+    for kind, view, key, condition in _LOOKUPS:
+        sql = f"select * from {view} where {condition} limit 9"  # noqa: S608 - constants
+        candidates += [(kind, row[key], row) for row in catalog.rows(sql, {"id": name})]
+    exact = [candidate for candidate in candidates if candidate[1] == name]
+    matches = exact or candidates
+    if len({(kind, key) for kind, key, _ in matches}) == 1:
+        return matches[0][0], matches[0][2]
+    if not matches:
         raise BadInputError(
-            f"nothing in {runs} has an ID that begins with {name!r}: decision, run, checkpoint, policy, event, decision record"
+            f"{name!r}: nothing in {runs} has an ID with this prefix; "
+            "accepted: decision, run, checkpoint, policy, event, decision record"
         )
-    listed = ", ".join(f"{kind} {key}" for kind, key, _ in found[:8])
-    raise BadInputError(f"{name!r} is the beginning of more than one: {listed}")
+    listed = list_names([f"{kind} {key}" for kind, key, _ in matches], MAX_LISTED_IDS)
+    raise BadInputError(f"{name!r}: matches more than one ID; type more characters: {listed}")

@@ -1,4 +1,4 @@
-"""What a run says of itself when it ends."""
+"""Summary that `train` and `adapt` print at the end of a run."""
 
 from __future__ import annotations
 
@@ -10,97 +10,108 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
-from ockham.cli.options import RUNS_VARIABLE
+from ockham.cli.options import DEFAULT_RUNS, RUNS_VARIABLE
+from ockham.cli.output import print_note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ockham.nano.stage_timer import ComputeSavings
     from ockham.record.counters import RunCounters
     from ockham.run import Run
 
+EXAMPLE_QUERY = "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"
 NEXT_COMMANDS = (
     ("{ockham} show {run}", "this run"),
-    ("{ockham} why {run} {iter}", "the chain of one batch, in plain words"),
-    ('{ockham} query "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"',
-     "ask anything"),
-    ("{ockham} verify {run}", "the proofs"),
-)  # fmt: skip
+    ("{ockham} why {run} {iter}", "the decisions about one batch"),
+    (
+        f'{{ockham}} query "{EXAMPLE_QUERY}"',
+        "SQL on all decisions",
+    ),
+    ("{ockham} verify {run}", "check the log"),
+)
+MIN_BATCHES = 200
+MIN_EVALUATIONS = 20
 
 
 def print_summary(
-    run: Run, reason: str, message: str | None, saved: ComputeSavings, verb: str = "train"
+    run: Run, reason: str, message: str | None, savings: ComputeSavings, command: str = "train"
 ) -> None:
-    """Rates beside their bands, loss, compute saved, and what to type next; to stdout.
+    """Print rates, targets, loss, saved compute and the next commands to stdout.
 
     Args:
-        run: whose log has ended.
-        reason: why, a stable code.
-        message: why, for people.
-        saved: what skipping saved.
-        verb: that goes on with an interrupted run.
+        run: Run whose log has ended.
+        reason: Stable code of the end.
+        message: Optional sentence about the end.
+        savings: Compute that skipping saved.
+        command: Command that continues an interrupted run.
 
     """
     console = Console(highlight=False)
-    counts, rates = run.counts, run.rates()
-    table = Table.grid(padding=(0, 2))
-    table.add_row(
-        "run", f"{run.run_id}: {reason}, {counts.batches} batches, {run.attempt.log.next_sequence} events"
-    )
-    table.add_row("policy", f"{run.policy.name} {run.policy.revision[:19]}…")
-    if message:
-        table.add_row("", message)
-    if run.val_loss is not None:
-        table.add_row("validation loss", f"{run.val_loss:.4f} nats/token")
-    for name, rate in rates.items():
-        if rate is not None:
-            table.add_row(
-                name.replace("_", " "), _format_rate(name, rate, run.policy.targets.get(name), counts)
-            )
-    if saved.bound is not None and saved.measured is not None:
-        ratio = f"backward/forward {saved.backward_over_forward:.2f}"
-        table.add_row("compute saved", f"{saved.measured:.1%} measured, bound {saved.bound:.1%} ({ratio})")
-    table.add_row("record", str(run.folder.path))
-    console.print(table, soft_wrap=True)
+    for label, text in _summary_rows(run, reason, message, savings):
+        console.print(f"{label:<15}  {text}", soft_wrap=True, markup=False)
     console.print("\nNext:", soft_wrap=True)
-    go_on = (
-        [(f"{{ockham}} {verb} --run {{run}} --resume", "go on where it stopped")]
-        if reason == "INTERRUPTED"
-        else []
-    )
-    for command, why in (*go_on, *NEXT_COMMANDS):
-        filled = command.format(ockham=_command_name(run.folder.runs), run=run.run_id, iter=run.last_iter)
-        console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
+    commands = [*NEXT_COMMANDS]
+    if reason == "INTERRUPTED":
+        commands.insert(0, (f"{{ockham}} {command} --run {{run}} --resume", "continue the run"))
+    ockham = _command_name(run.folder.runs)
+    for template, purpose in commands:
+        text = template.format(ockham=ockham, run=run.run_id, iter=run.last_iter)
+        console.print(f"  {text}   # {purpose}", soft_wrap=True, markup=False)
+
+
+def _summary_rows(
+    run: Run, reason: str, message: str | None, savings: ComputeSavings
+) -> Iterator[tuple[str, str]]:
+    counts = run.counts
+    events = run.attempt.log.next_sequence
+    yield "run", f"{run.run_id}: {reason}, {counts.batches} batches, {events} events"
+    yield "policy", f"{run.policy.name} {run.policy.revision[:19]}…"
+    if message:
+        yield "", message
+    if run.val_loss is not None:
+        yield "validation loss", f"{run.val_loss:.4f} nats/token"
+    for name, rate in run.rates().items():
+        if rate is not None:
+            yield name.replace("_", " "), _format_rate(name, rate, run.policy.targets.get(name), counts)
+    if savings.bound is not None and savings.measured is not None:
+        ratio = f"backward/forward {savings.backward_over_forward:.2f}"
+        yield "compute saved", f"{savings.measured:.1%} measured, upper bound {savings.bound:.1%} ({ratio})"
+    yield "folder", str(run.folder.path)
 
 
 def print_complete(run_id: str, steps: int) -> None:
-    """Say that there is nothing to go on with; to stderr."""
-    told = f"run {run_id!r} is already complete: {steps} of {steps} steps, nothing to do; --set max_iters=MORE goes on"
-    print(told, file=sys.stderr)
+    """Print to stderr that a run is already complete."""
+    print_note(
+        f"run {run_id!r} is already complete: {steps} of {steps} steps; "
+        "continue with a larger --set max_iters=N"
+    )
 
 
 def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: RunCounters) -> str:
-    """A rate and its band; one of too few is shown and not judged, as on the pages (attention.sql)."""
-    judged = {"accept_rate": (counts.evaluations, "evaluations"), "update_rate": (counts.finite, "batches")}
-    number, of = judged[name]
-    told = f"{rate:.1%} of {number} {'finite ' if number < counts.batches and of == 'batches' else ''}{of}"
+    """Return a rate and its target band. Few batches are not rated, as on the pages (attention.sql)."""
+    count, noun = counts.finite, "batches"
+    if name == "accept_rate":
+        count, noun = counts.evaluations, "evaluations"
+    elif count < counts.batches:
+        noun = "finite batches"
+    text = f"{rate:.1%} of {count} {noun}"
     if band is None:
-        return told
+        return text
     low, high = band
-    few = counts.batches < 200 or (of == "evaluations" and number < 20)
-    verdict = (
-        "too few to judge; band" if few else "in its band" if low <= rate <= high else "outside its band"
-    )
-    return f"{told}, {verdict} {low:.0%} to {high:.0%}"
+    if counts.batches < MIN_BATCHES or (name == "accept_rate" and count < MIN_EVALUATIONS):
+        return f"{text}, few {noun.split()[-1]}: not rated; target {low:.0%} to {high:.0%}"
+    state = "within" if low <= rate <= high else "outside"
+    return f"{text}, {state} target {low:.0%} to {high:.0%}"
 
 
 def _command_name(runs: Path) -> str:
-    """How to type `ockham` here: by its path where it is not on PATH, and with --runs where that is not the default."""
-    beside = Path(sys.executable).parent / "ockham"
-    name = "ockham" if shutil.which("ockham") or not beside.exists() else os.path.relpath(beside)
-    typed = any(word.partition("=")[0] == "--runs" for word in sys.argv)  # else the shell has the variable
-    if runs == Path("runs") or (os.environ.get(RUNS_VARIABLE) and not typed):
+    """Return how to type `ockham` here: by its path if it is not on PATH, and with --runs if needed."""
+    script = Path(sys.executable).parent / "ockham"
+    name = "ockham" if shutil.which("ockham") or not script.exists() else os.path.relpath(script)
+    # Without --runs on the command line, the shell has the variable.
+    has_option = any(word.partition("=")[0] == "--runs" for word in sys.argv)
+    if runs == DEFAULT_RUNS or (os.environ.get(RUNS_VARIABLE) and not has_option):
         return name
     return f"{name} --runs {shlex.quote(str(runs))}"

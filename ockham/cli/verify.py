@@ -1,36 +1,78 @@
-"""The proofs: verify, pin, repair, keygen; prove stands in a file of its own."""
+"""`ockham verify`, `pin`, `repair` and `keygen`: the signed log. `prove` is in a separate module."""
 
 from __future__ import annotations
 
 import json
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve_run_id
-from ockham.cli.output import FormatOption, format_cell, write_bytes, write_file
-from ockham.cli.progress import EventCounter
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    KeyOption,
+    RunArgument,
+    RunsOption,
+    check_key_files,
+    check_local_folder,
+    read_bytes,
+    resolve_run_id,
+)
+from ockham.cli.output import (
+    EventCounter,
+    OutputOption,
+    TextFormatOption,
+    format_cell,
+    is_verbose,
+    pluralize,
+    print_note,
+    style_result,
+    write_bytes,
+    write_file,
+    write_rows,
+    write_text,
+)
 from ockham.errors import RunError
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder
     from ockham.record.verify.report import VerificationReport
 
-RUNS = Path("runs")
-MAX_SHOWN = 10  # findings of one class, each of another cause
-RunArgument = Annotated[str, typer.Argument(help="Run ID, or a unique beginning.")]
+# Findings of one class that are shown, each with another cause.
+MAX_FINDINGS_SHOWN = 10
+LINE_WIDTH = 78
+# Notes of every run that was verified without --key and --pin.
+COMMON_NOTE_CLASSES = ("key not pinned", "not pinned")
+FINDING_COLUMNS = ("class", "place", "message")
 PinOption = Annotated[
-    list[Path] | None, typer.Option("--pin", help="Signed tree head that was kept elsewhere, see `ockham pin`.", show_default=False)
-]  # fmt: skip
+    list[Path] | None,
+    typer.Option(
+        "--pin",
+        metavar="FILE",
+        help="Tree heads that were stored elsewhere with `ockham pin`; may be repeated.",
+        show_default=False,
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Maximum number of processes; default: one for each core.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs."""
+    """Add the commands."""
     from ockham.cli.prove import prove
 
-    for verb in (verify, prove, pin, repair, keygen):
-        app.command()(verb)
+    for command in (verify, prove, pin, repair, keygen):
+        app.command()(command)
 
 
 def verify(
@@ -38,24 +80,18 @@ def verify(
     key: KeyOption = None,
     pin: PinOption = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave the Parquet files out; the log is the record.")
+        bool, typer.Option("--quick", help="Skip the Parquet files, which are derived from the log.")
     ] = False,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            "-j",
-            min=1,
-            help="Processes; by default one a core, for a long log.",
-            show_default=False,
-        ),
-    ] = None,
-    runs: RunsOption = RUNS,
-    form: FormatOption = None,
+    jobs: JobsOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    output_format: TextFormatOption = None,
+    output: OutputOption = None,
 ) -> None:
-    """Check every byte of a run; it only reads.
+    """Check every byte of a run without changing it.
 
-    Lines, tree, signatures, knob changes, checkpoints, Parquet. Exit status: 0 sound, 1 something was found, 2 bad input, 3 there is nothing to judge.
+    Checks events, Merkle tree, signatures, knob changes, checkpoints and Parquet files. -v shows the
+    notes and the root of each log. -f json writes the report, other formats write one row for each
+    finding. Exit status: 0 valid, 1 findings, 2 bad input, 3 nothing to check.
 
     Examples:
       ockham verify night-1
@@ -66,7 +102,8 @@ def verify(
     """
     from ockham.record.verify.run import load_verifier_keys, verify_run
 
-    folder = _folder(runs, run)
+    folder = _find_folder(runs, run)
+    check_key_files(key)
     keys = load_verifier_keys(key or [])
     with EventCounter() as progress:
         report = verify_run(
@@ -77,59 +114,74 @@ def verify(
             jobs=jobs,
             progress=progress,
         )
-    if form == "json":
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+    if output_format == "json":
+        write_text(json.dumps(report.to_dict(), indent=2), output)
+    elif output_format is not None:
+        rows = [(finding.kind, finding.place, finding.message) for finding in report.findings]
+        write_rows(FINDING_COLUMNS, rows, output_format, output)
     else:
-        _print_report(report)
+        write_text("\n".join(_format_report(report)), output)
     raise typer.Exit(0 if report.sound else 1)
 
 
 def pin(
     run: RunArgument,
-    to: Annotated[
+    output: Annotated[
         Path | None,
-        typer.Option("--to", help="A file, best on another machine or medium.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this file, preferably on another machine or medium.",
+            show_default=False,
+        ),
     ] = None,
     git_tag: Annotated[
-        str, typer.Option("--git-tag", help="An annotated tag in the git repository here.")
+        str,
+        typer.Option(
+            "--git-tag",
+            metavar="NAME",
+            help="Write to an annotated tag of the git repository in this folder.",
+        ),
     ] = "",
-    runs: RunsOption = RUNS,
+    runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Keep the signed tree heads of a run elsewhere.
+    """Copy the signed tree heads of a run.
 
-    What they cover cannot be written anew unseen.
+    Store the copy elsewhere. `ockham verify --pin` then detects if the covered events were rewritten.
 
     Examples:
-      ockham pin night-1 --to /mnt/other/night-1.pin
+      ockham pin night-1 -o /mnt/other/night-1.pin
 
       ockham pin night-1 --git-tag pins/night-1
     """
     from ockham.record.tlog.pin import make_pin, write_git_tag
 
-    folder = _folder(runs, run)
+    folder = _find_folder(runs, run)
     note = make_pin(folder)
-    if to is None and not git_tag:
+    if output is None and not git_tag:
         write_bytes(note)
-    if to is not None:
-        write_file(to, note)
-        typer.echo(f"pinned to {to}", err=True)
+    if output is not None:
+        write_file(output, note)
+        print_note(f"pinned to {output}")
     if git_tag:
         write_git_tag(git_tag, note)
-        typer.echo(f"pinned to tag {git_tag}; push it, so that it lies elsewhere", err=True)
+        print_note(f"pinned to tag {git_tag}; push it to another machine")
 
 
 def repair(
     run: RunArgument,
     compact: Annotated[
         bool,
-        typer.Option("--compact", help="Only make what is missing, and one Parquet file of many small ones."),
+        typer.Option("--compact", help="Only create missing Parquet files, and join small ones."),
     ] = False,
-    runs: RunsOption = RUNS,
+    runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Rebuild what is derived: Parquet files and tiles.
+    """Rebuild the derived files: Parquet files and tiles.
 
-    The log itself is never touched. The lines are verified first: nothing is rebuilt from lines that are not what was signed.
-    Parquet of a run is compacted while it goes on and at its end; --compact is for a run that was killed.
+    The log itself is never changed. The events are verified first; nothing is rebuilt from events that
+    differ from the signed ones. A run compacts its Parquet files itself; --compact is for a run that was
+    killed.
 
     Examples:
       ockham repair night-1
@@ -142,19 +194,21 @@ def repair(
 
     folder = RunFolder(runs, resolve_run_id(runs, run))
     if compact:
-        typer.echo("{} Parquet files before, {} now".format(*compact_files(folder)), err=True)
+        before, after = compact_files(folder)
+        print_note(f"{folder.run_id}: {before} Parquet files before, {after} now")
         return
-    done = rebuild(folder)
-    typer.echo(
-        f"rebuilt {done.parquet} Parquet files and {done.tiles} tiles; `ockham verify {run}` judges the rest",
-        err=True,
+    rebuilt = rebuild(folder)
+    files, tiles = pluralize(rebuilt.parquet, "Parquet files"), pluralize(rebuilt.tiles, "tiles")
+    print_note(
+        f"{folder.run_id}: rebuilt {files} and {tiles}; `ockham verify {folder.run_id}` checks the run"
     )
 
 
 def keygen() -> None:
-    """Make the signing key and print the verifier key.
+    """Create the signing key and print the verifier key.
 
-    A key that is there is kept; auditors need the verifier key. The private key lies in $OCKHAM_KEY_DIR, else in the configuration folder of the user, readable by the user alone.
+    An existing key is not replaced. Auditors need the verifier key. The private key is stored in
+    $OCKHAM_KEY_DIR, else in the user's configuration folder, and only the user can read it.
 
     Examples:
       ockham keygen > ockham.key.pub
@@ -162,53 +216,72 @@ def keygen() -> None:
     from ockham.record.tlog.note import KEY_FILE, key_dir, load_or_create_signer
 
     typer.echo(str(load_or_create_signer().verifier))
-    typer.echo(f"private key: {key_dir() / KEY_FILE}", err=True)
+    print_note(f"private key: {key_dir() / KEY_FILE}")
 
 
-def _folder(runs: Path, run: str) -> RunFolder:
-    """A run, or the ledger by its whole name.
+def _find_folder(runs: Path, run: str) -> RunFolder:
+    """Return a run, or the ledger for its full name.
 
     Raises:
-        RunError: if there is none.
+        RunError: If it does not exist.
 
     """
     from ockham.record.run_folder import LEDGER, RunFolder
 
+    check_local_folder(runs)
     if run != LEDGER:
         return RunFolder(runs, resolve_run_id(runs, run))
     ledger = RunFolder(runs, LEDGER)
     if not ledger.logs():
-        raise RunError(f"no ledger in {runs}: nothing was registered, checked or attested there yet")
+        raise RunError(
+            f"{LEDGER}: no ledger in {runs}; `ockham odr register` or `replay --attest` creates it"
+        )
     return ledger
 
 
-def _print_report(report: VerificationReport) -> None:
+def _format_report(report: VerificationReport) -> Iterator[str]:
+    """Yield the lines of a report. The notes that most runs have are shown only with --verbose."""
+    from ockham.record.verify.report import CLASS_DESCRIPTIONS
+
+    word = style_result("valid" if report.sound else "NOT VALID", good=report.sound)
+    events = sum(log.events for log in report.logs)
+    signed = sum(log.signed for log in report.logs)
+    pinned = sum(log.pinned or 0 for log in report.logs)
+    details = [pluralize(events, "events"), f"signed to {signed:,}"]
+    if pinned:
+        details.append(f"pinned to {pinned:,}")
+    yield f"{report.run_id}: {word} ({', '.join(details)})"
+    checked = ", ".join(pluralize(count, noun) for noun, count in report.checked.items())
+    yield from textwrap.wrap(f"  checked: {checked}", LINE_WIDTH, subsequent_indent="    ")
+    if len(report.logs) > 1 or is_verbose():
+        for log in report.logs:
+            extent = f"{pluralize(log.events, 'events')}, signed to {log.signed:,}"
+            if log.pinned:
+                extent += f", pinned to {log.pinned:,}"
+            yield f"  log {log.attempt}-{log.rank}: {extent}"
+            if is_verbose():
+                yield f"    root {log.root}"
+    hidden_notes = []
+    for kind in (kind for kind in CLASS_DESCRIPTIONS if kind in report.counts):
+        if kind in COMMON_NOTE_CLASSES and not is_verbose():
+            hidden_notes.append(kind)
+        else:
+            yield from _format_class(report, kind)
+    if hidden_notes:
+        yield f"  notes: {', '.join(hidden_notes)} (-v explains)"
+
+
+def _format_class(report: VerificationReport, kind: str) -> Iterator[str]:
+    """Yield the lines of all findings of one class."""
     from ockham.record.verify.report import CLASS_DESCRIPTIONS, MAX_FINDINGS_PER_CLASS, NOTE_CLASSES
 
-    typer.echo(f"{report.run_id}: {'sound' if report.sound else 'NOT SOUND'}")
-    typer.echo("  checked: " + ", ".join(_pluralize(number, what) for what, number in report.checked.items()))
-    for log in report.logs:
-        pinned = f", pinned to {log.pinned:,}" if log.pinned else ""
-        typer.echo(
-            f"  log {log.attempt}-{log.rank}: {log.events:,} events, signed to {log.signed:,}{pinned}; root {log.root}"
-        )
-    for kind in (kind for kind in CLASS_DESCRIPTIONS if kind in report.counts):
-        count, found = report.counts[kind], report.group_by_cause(kind)
-        typer.echo(
-            f"  {'note' if kind in NOTE_CLASSES else 'FOUND'}: {kind} ({count}): {CLASS_DESCRIPTIONS[kind]}"
-        )
-        told = 0
-        for finding, more in found[:MAX_SHOWN]:
-            explains = f" (and {more} more like it; -f json lists them)" if more else ""
-            typer.echo(f"    {format_cell(finding.place)}: {format_cell(finding.message)}{explains}")
-            told += 1 + more
-        if count > told:
-            typer.echo(
-                f"    and {count - told} more; -f json lists the first {MAX_FINDINGS_PER_CLASS} of a kind"
-            )
-
-
-def _pluralize(number: int, what: str) -> str:
-    """`2 policies`, `1 policy`."""
-    one = what.removesuffix("ies") + "y" if what.endswith("ies") else what.removesuffix("s")
-    return f"{number:,} {one if number == 1 else what}"
+    count = report.counts[kind]
+    label = "note" if kind in NOTE_CLASSES else "FOUND"
+    yield f"  {label}: {kind} ({count}): {CLASS_DESCRIPTIONS[kind]}"
+    shown = 0
+    for finding, more in report.group_by_cause(kind)[:MAX_FINDINGS_SHOWN]:
+        suffix = f" (and {more} more like it; -f json lists them)" if more else ""
+        yield f"    {format_cell(finding.place)}: {format_cell(finding.message)}{suffix}"
+        shown += 1 + more
+    if count > shown:
+        yield f"    and {count - shown} more; -f json lists the first {MAX_FINDINGS_PER_CLASS} of a class"

@@ -58,7 +58,7 @@ def require_empty_target(target: Path) -> None:
 
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} is there already and not empty; give --to a new folder")
+        raise DataError(f"{target} is there already and not empty; give -o a new folder")
 
 
 def find_text(path: Path) -> TextSource:

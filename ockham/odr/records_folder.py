@@ -27,7 +27,7 @@ def record_files(folder: Path) -> list[Path]:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names that are not UTF-8 stay as they are
     except FileNotFoundError as error:
         told = (
-            f"records folder {folder}: {error.strerror}; `ockham odr new TITLE` makes it, --dir names another"
+            f"records folder {folder}: {error.strerror}; `ockham odr new TITLE` makes it, --odr-dir names another"
         )
         raise UnverifiableError(told) from None
     except OSError as error:
@@ -90,7 +90,7 @@ def find_record(records: Iterable[DecisionRecord], wanted: str) -> DecisionRecor
         raise BadInputError(f"{identity} is the id of several records: {names}; `ockham odr lint` shows them")
     if not fitting:
         hint = (
-            " in this folder: give its folder by --dir"
+            " in this folder: give its folder by --odr-dir"
             if len(Path(given).parts) > 1
             else suggest_name(identity, (r.claims.id for r in records))
         )

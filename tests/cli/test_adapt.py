@@ -126,7 +126,7 @@ def test_both_texts_are_evaluated_and_the_stream_is_judged(there):
     assert len(rows) == 10
     assert all(row["v"] == pytest.approx(0.15 * row["n"] + 0.85 * row["f"]) for row in rows)
     assert rows[-1]["n"] < of(RunFolder(runs, "full"), "run.started")[0]["settings"]["new_loss"] - 0.1
-    assert "held out, before" in stdout
+    assert "validation before" in stdout
 
 
 def test_the_adapter_goes_off_and_on_at_each_evaluation(there):
@@ -214,21 +214,25 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
     bare = [*adapt[:3], "--run", "bad"]
     new = ["--data", str(folder / "new.txt")]
     cases = (
-        (RunError, "no run 'nobody'", ["adapt", "--from", "nobody", *new]),
-        (BadInputError, "no checkpoint whose ID begins", [*bare, *new, "--checkpoint", "acepted-00000119"]),
+        (RunError, "nobody: run not found", ["adapt", "--from", "nobody", *new]),
+        (
+            BadInputError,
+            "has no checkpoint 'acepted-00000119'",
+            [*bare, *new, "--checkpoint", "acepted-00000119"],
+        ),
         (DataError, "no text in it", [*bare, "--data", str(tmp_path / "none.txt")]),
         (DataError, "give text of the same kind", [*bare, "--data", str(tmp_path / "bins")]),
         (BadInputError, "did you mean 'h.0.mlp.c_fc'", [*bare, *new, "--lora", "h.0.mlp.cfc"]),
         (PolicyError, "did you mean 'adapt'", [*bare, *new, "--policy", "adpt"]),
         (BadInputError, "were made with n_embd=16", [*bare, *new, "--set", "n_embd=32"]),
-        (BadInputError, "takes --from RUN", ["adapt", *new]),
+        (BadInputError, "adapt requires --from RUN", ["adapt", *new]),
         (
             BadInputError,
             "nothing knows how to train it again",
             ["whatif", "full", "--set", "gate.z=2", "--rerun"],
         ),
-        (RunError, "was not made by `ockham adapt`", ["adapt", "--resume", "--run", "base"]),
-        (DataError, "name familiar text by --familiar", ["adapt", "--from", "full", *new, "--run", "bad"]),
+        (RunError, "was not started by `ockham adapt`", ["adapt", "--resume", "--run", "base"]),
+        (DataError, "pass familiar text with --familiar", ["adapt", "--from", "full", *new, "--run", "bad"]),
     )
     for error, told, words in cases:
         with pytest.raises(error, match=told.replace("(", r"\(")) as caught:
@@ -238,7 +242,7 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
         assert not (runs / "bad").exists()
     away = folder / "text.txt"
     away.rename(folder / "away.txt")
-    with pytest.raises(DataError, match=r"no data at .*; other familiar text is named by --familiar PATH"):
+    with pytest.raises(DataError, match=r"no data at .*; pass other familiar text with --familiar PATH"):
         run(runs, *bare, *new)
     (folder / "away.txt").rename(away)
 

@@ -62,11 +62,11 @@ def test_the_list_of_runs_fits_a_narrow_terminal(capsys, monkeypatch):
     for width, gone in ((80, "created (UTC)"), (200, "")):
         monkeypatch.setenv("COLUMNS", str(width))
         runs_commands.write_rows(
-            runs_commands._SHORT, [row], "table", droppable_columns=runs_commands._DROPPABLE_COLUMNS
+            runs_commands.COLUMNS, [row], "table", droppable_columns=runs_commands.DROPPABLE_COLUMNS
         )
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
-        assert (row[0] in shown, "val loss" in shown, gone in told) == (True, True, True)
+        assert (row[0] in shown, "val_loss" in shown, gone in told) == (True, True, True)
         assert bool(told) == bool(gone)
 
 
@@ -122,7 +122,7 @@ def test_a_parameter_without_a_value_is_asked_for(runs):
     """By the option that gives it: DuckDB knows of none."""
     done = ockham(runs, "query", "select * from gate_decisions where run_id = $run")
     assert done.returncode == 2
-    assert done.stderr.endswith("parameters: run; say each with -p NAME=VALUE\n")
+    assert done.stderr.endswith("parameters: run; set each with -p NAME=VALUE\n")
 
 
 def test_query_from_stdin_file_and_with_parameters(runs, tmp_path):
@@ -156,23 +156,26 @@ def test_truncation_is_said(runs):
         (["query", "drop table runs"], "DROP is refused"),
         (["query", "select * from decision"], "did you mean 'decisions'"),
         (["query", "select nope from decisions"], "nope"),
-        (["query"], "give the SQL"),
-        (["query", "--file", "/nowhere.sql"], "cannot read /nowhere.sql"),
+        (["query"], "SQL: missing"),
+        (
+            ["query", "--file", "/nowhere.sql"],
+            "--file /nowhere.sql: cannot be read: No such file or directory",
+        ),
         (["query", "select 1", "-p", "x"], "name=value"),
-        (["query", "select 1", "-o", "/nowhere/x.csv"], "cannot write /nowhere/x.csv"),
+        (["query", "select 1", "-o", "/nowhere/x.csv"], "/nowhere/x.csv: cannot be written"),
         (["ask", "refusal"], "did you mean 'refusals'"),
         (["ask", "why_skipped", "--run", "night-1"], "-p iter=VALUE"),
         (["schema", "decision"], "did you mean 'decisions'"),
-        (["roi", "night-1", "--against", "night-1"], "that is the run itself"),
-        (["export", "--to", "views.zip"], "an archive is of --evidence"),
-        (["export", "--to", "views.csv"], "all views are many files: --to FOLDER"),
+        (["roi", "night-1", "--against", "night-1"], "the same run"),
+        (["export", "-o", "views.zip"], "an archive requires --evidence"),
+        (["export", "-o", "views.csv"], "views are several files; pass a folder"),
         (["show", "zzz"], "nothing in"),
-        (["show", "night"], "more than one"),
-        (["prove", "0"], "is the beginning of more than one event: 0"),
+        (["show", "night"], "matches more than one ID"),
+        (["prove", "0"], "matches more than one event"),
         (["prove", "zzz"], "no event in"),
         (["why", "night-1", "5000"], "it has 0 to 119"),
-        (["why", "nacht", "5"], "no run 'nacht'"),
-        (["tail", "night-3"], "no run 'night-3'"),
+        (["why", "nacht", "5"], "nacht: run not found in"),
+        (["tail", "night-3"], "night-3: run not found in"),
     ],
 )
 def test_bad_input_is_one_line(runs, words, told):
@@ -214,7 +217,7 @@ def test_why_tells_of_the_batch_that_a_run_ended_in(tmp_path):
 def test_why_tells_the_chain(runs):
     """Given, who decided what and why, done; every decision with its ID."""
     done = ockham(runs, "why", "night-1", "29")
-    assert "given: loss" in done.stdout
+    assert "input: loss" in done.stdout
     assert "gate, before the step:" in done.stdout
     assert "memory, at the evaluation:" in done.stdout
     assert "evaluation: validation loss" in done.stdout
@@ -239,7 +242,10 @@ def test_show_finds_runs_checkpoints_and_policies(runs):
 def test_ask_another_engine(runs):
     """Only those that there are."""
     done = ockham(runs, "ask", "refusals", "--engine", "oracle")
-    assert (done.returncode, done.stderr) == (2, "ockham: --engine 'oracle': duckdb or spark\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ockham: --engine: 'oracle' is not an engine; accepted: duckdb, spark\n",
+    )
 
 
 def test_ask_lists_and_answers(runs):
@@ -262,10 +268,10 @@ def test_schema_is_the_data_dictionary(runs):
 
 def test_export(runs, tmp_path):
     """One folder with a manifest."""
-    done = ockham(runs, "export", "--to", str(tmp_path / "out"), "--run", "night-2")
+    done = ockham(runs, "export", "-o", str(tmp_path / "out"), "--run", "night-2")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out/manifest.json").read_text())["logs"][0]["run_id"] == "night-2"
-    assert ockham(runs, "export", "--to", str(tmp_path / "csv"), "-f", "csv").returncode == 0
+    assert ockham(runs, "export", "-o", str(tmp_path / "csv"), "-f", "csv").returncode == 0
     assert (tmp_path / "csv" / "decisions.csv").is_file()
 
 
@@ -335,7 +341,7 @@ def test_a_plugin_in_the_working_folder_is_found(tmp_path):
     done = ockham(tmp_path / "runs", "train", "--policy", "p.yaml", "--set", "max_iters=1", cwd=tmp_path)
     assert done.returncode == 2
     assert "'absent:It' cannot be imported" in done.stderr
-    assert "lies in the working folder" in done.stderr
+    assert "put it into the working folder" in done.stderr
 
 
 def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):

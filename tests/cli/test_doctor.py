@@ -32,8 +32,8 @@ def test_a_healthy_folder(tmp_path, key, monkeypatch):
     made_run(tmp_path / "runs", "a", batches=5)
     done, rows = looked_at(tmp_path / "runs", key)
     assert done.returncode == 0, done.stderr
-    assert rows["a", "ok"].startswith("ended with a whole line")
-    assert "not checked: `ockham verify a`" in rows["a", "ok"]
+    assert rows["a", "ok"].startswith("complete and signed")
+    assert "check with `ockham verify a`" in rows["a", "ok"]
     assert rows["signing key", "ok"].startswith(key["OCKHAM_KEY_DIR"])
     assert ("ockham", "ok") in rows
     assert any(what == "guard" for what, _ in rows)
@@ -50,7 +50,7 @@ def test_what_is_wrong_is_named(tmp_path, key, monkeypatch):
     done, rows = looked_at(runs, key)
     assert done.returncode == 1
     assert done.stderr == "2 problems\n"
-    assert "process is gone" in rows["a 1-0", "problem"]
+    assert "ended without run.finished" in rows["a 1-0", "problem"]
     assert "unfinished line" in rows["a 1-0", "note"] or "not signed" in rows["a 1-0", "note"]
     assert "chmod 600" in rows["signing key", "problem"]
 
@@ -60,8 +60,8 @@ def test_no_runs_and_no_key_are_no_problem(tmp_path, key):
     (tmp_path / "runs").mkdir()
     done, rows = looked_at(tmp_path / "runs", key)
     assert done.returncode == 0, done.stderr
-    assert "`ockham train` makes one" in rows["runs", "ok"]
-    assert "the first run makes" in rows["signing key", "note"]
+    assert "start one with `ockham train`" in rows["runs", "ok"]
+    assert "the first run creates" in rows["signing key", "note"]
 
 
 def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypatch):
@@ -82,9 +82,9 @@ def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypat
             run.flush()
     done, rows = looked_at(runs, key)
     assert done.returncode == 1
-    assert "free the cause" in rows["a 1-0", "problem"]
+    assert "remove the cause" in rows["a 1-0", "problem"]
     with Run(runs=runs, run_id="a", resumed=find_resume_point(runs, "a")):
         pass
     done, rows = looked_at(runs, key)
     assert done.returncode == 0, rows
-    assert "a later attempt went on" in rows["a 1-0", "note"]
+    assert "a later attempt continued" in rows["a 1-0", "note"]

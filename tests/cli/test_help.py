@@ -1,4 +1,4 @@
-"""Help as people read it: every verb says what it does, has examples, and each example can be typed."""
+"""Help: every command has a description, panels, plain metavars and examples that parse."""
 
 from __future__ import annotations
 
@@ -6,50 +6,106 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from ockham.cli import build_app
-from tests.helpers.cli_parser import parse, verbs
+from ockham.cli import RootGroup, build_app
+from ockham.cli.odr import OdrGroup
+from tests.helpers.cli_parser import list_commands, parse
 
 APP = build_app()
 ROOT = typer.main.get_command(APP)
-VERBS = dict(verbs(ROOT))
+COMMANDS = dict(list_commands(ROOT))
+USAGE_ERROR = typer.BadParameter.__mro__[1]
 
 
-def test_the_tree_is_walked():
-    """Verbs, and the sub-verbs of odr."""
-    assert {"ockham train", "ockham runs", "ockham odr new", "ockham odr upgrade"} <= set(VERBS)
-    assert len(VERBS) > 35
+def read_help(*words, columns=80):
+    return CliRunner().invoke(APP, [*words, "--help"], env={"COLUMNS": str(columns)}).stdout
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_examples_that_can_be_typed(verb):
-    """Under `Examples:`, each on a line of its own, whole at any width, and of this verb."""
-    told = CliRunner().invoke(APP, [*verb.split()[1:], "--help"], env={"COLUMNS": "60"}).stdout
-    _, found, after = told.partition("\n  Examples:\n")
-    assert found, told
-    lines = [
-        line.strip() for line in after.partition("\nArguments:")[0].partition("\nOptions:")[0].splitlines()
-    ]
-    examples = [line for line in lines if line]
+def test_list_commands_contains_commands_and_subcommands():
+    """The tests below cover the whole tree."""
+    assert {"ockham train", "ockham runs", "ockham odr new", "ockham odr upgrade"} <= set(COMMANDS)
+    assert len(COMMANDS) > 35
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_has_examples_that_parse(command):
+    """Each example stays on one line on a narrow terminal, and names the command."""
+    text = read_help(*command.split()[1:], columns=60)
+    _, heading, rest = text.partition("\n  Examples:\n")
+    assert heading
+    section = rest.partition("\nArguments:")[0].partition("\nOptions:")[0]
+    examples = [line.strip() for line in section.splitlines() if line.strip()]
     assert examples
-    for line in examples:
-        assert line.startswith(("ockham --runs ", f"{verb} ", verb)), line
-        parse(ROOT, line)
+    for example in examples:
+        assert example.startswith(("ockham --runs ", command, "torchrun ")), example
+        parse(ROOT, example)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_argument_and_option_is_explained(verb):
-    """No line of the help has an option and nothing beside it."""
-    for parameter in VERBS[verb].params:
-        assert getattr(parameter, "help", None), f"{verb} {parameter.name}"
+@pytest.mark.parametrize(("words", "group"), [((), RootGroup), (("odr",), OdrGroup)])
+def test_help_of_each_group_lists_every_command_in_a_panel(words, group):
+    """No command is missing from the panels, and no panel names an unknown command."""
+    text = read_help(*words)
+    listed = [name for names in group.panels.values() for name in names]
+    commands = ROOT.commands["odr"].commands if words else ROOT.commands
+    assert sorted(listed) == sorted(commands)
+    for title in group.panels:
+        assert f"\n{title}:\n" in text
+
+
+@pytest.mark.parametrize("words", [(), ("odr",)])
+def test_help_of_each_group_has_examples_that_parse(words):
+    """Examples stand at the top level too."""
+    section = read_help(*words).partition("\n  Examples:\n")[2]
+    examples = [line.strip() for line in section.splitlines() if line.strip().startswith("ockham ")]
+    assert examples
+    for example in examples:
+        parse(ROOT, example)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_and_option_has_help(command):
+    """Every line of the help has a description."""
+    for parameter in COMMANDS[command].params:
+        assert getattr(parameter, "help", None), f"{command} {parameter.name}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_no_python_types(command):
+    """Metavars such as RUN and N replace types such as <str>."""
+    text = read_help(*command.split()[1:])
+    assert "<" not in text.replace("x<=", "").replace("<=x", "")
+    assert "{" not in text.partition("\n")[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_option_has_one_long_spelling(command):
+    """No option has an alias."""
+    for parameter in COMMANDS[command].params:
+        long_names = [name for name in parameter.opts if name.startswith("--")]
+        assert len(long_names) <= 1, long_names
+
+
+@pytest.mark.parametrize("command", ["ockham why", "ockham show", "ockham verify", "ockham replay",
+                                     "ockham lineage", "ockham prove", "ockham schema", "ockham doctor",
+                                     "ockham tail", "ockham odr list", "ockham odr show"])  # fmt: skip
+def test_each_reader_has_format_and_output(command):
+    """-f and -o are options of all readers."""
+    names = {name for parameter in COMMANDS[command].params for name in parameter.opts}
+    assert {"-f", "-o", "-q", "-v"} <= names
 
 
 @pytest.mark.parametrize("words", [[], ["odr"]])
-def test_no_summary_is_cut_on_a_narrow_terminal(words):
-    """80 columns show each verb's first sentence whole."""
-    told = CliRunner().invoke(APP, [*words, "--help"], env={"COLUMNS": "80"}).stdout
-    verbs = told.partition("\nCommands:\n")[2].splitlines()
-    assert verbs
-    assert [line for line in verbs if line.endswith("...")] == []
+def test_no_summary_is_cut_at_80_columns(words):
+    """The first sentence of each command fits."""
+    text = read_help(*words).partition("\n  Examples:\n")[2]
+    assert [line for line in text.splitlines() if line.endswith("...")] == []
+
+
+def test_short_help_option_prints_the_help():
+    """-h is --help."""
+    assert (
+        CliRunner().invoke(APP, ["verify", "-h"]).stdout
+        == CliRunner().invoke(APP, ["verify", "--help"]).stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +118,7 @@ def test_no_summary_is_cut_on_a_narrow_terminal(words):
         "ockham odr graph -f pdf",
     ],
 )
-def test_what_cannot_be_typed_is_seen(line):
-    """The parser that the two tests above rely on does refuse."""
-    with pytest.raises((AssertionError, typer.BadParameter.__bases__[0])):
+def test_parse_rejects_an_invalid_line(line):
+    """The parser that the tests above use finds errors."""
+    with pytest.raises((AssertionError, USAGE_ERROR)):
         parse(ROOT, line)

@@ -59,7 +59,7 @@ def test_the_newest_accepted_one_is_taken(trained):
 def test_another_checkpoint_by_its_beginning(trained):
     """Also one that nobody accepted; an unclear or unknown ID is refused."""
     done = run(trained, "sample", "a", "--checkpoint", "resume-00000039", "--tokens", 3)
-    assert "no decision accepted it" in done.stderr
+    assert "not accepted by a decision" in done.stderr
     assert "more than one checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "re").exception)
     assert "has no checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "x").exception)
     pruned = run(trained, "sample", "a", "--checkpoint", "resume-00000007").exception
@@ -77,17 +77,17 @@ def test_weights_that_are_not_the_logged_ones_are_refused(trained):
     done = run(trained, "sample", "a", "--checkpoint", newest)
     path.write_bytes(whole)
     assert isinstance(done.exception, CheckpointError)
-    assert "not what the log names" in str(done.exception)
+    assert "differs from the log" in str(done.exception)
     assert done.stdout == ""
 
 
 def test_weights_for_others(trained):
     """A new folder of Hugging Face's kind with the accepted weights; an old one is not written into."""
-    done = run(trained, "weights", "a", "--to", trained / "hf")
+    done = run(trained, "weights", "a", "-o", trained / "hf")
     assert done.exit_code == 0, done.output
     newest = accepted(trained)[-1]["snapshot_id"]
     ours = load_file(trained / "runs" / "a" / "checkpoints" / newest / "model.safetensors")
     theirs = load_file(trained / "hf" / "model.safetensors")
     assert torch.equal(theirs["transformer.wte.weight"], ours["wte.weight"])
     assert torch.equal(theirs["transformer.h.0.mlp.c_fc.weight"], ours["h.0.mlp.c_fc.weight"].t())
-    assert isinstance(run(trained, "weights", "a", "--to", trained / "hf").exception, BadInputError)
+    assert isinstance(run(trained, "weights", "a", "-o", trained / "hf").exception, BadInputError)

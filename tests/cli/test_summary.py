@@ -40,15 +40,15 @@ def test_the_folder_of_runs_is_told_unless_it_is_the_default_or_the_shells(
 @pytest.mark.parametrize(
     ("name", "counts", "told"),
     [
-        ("update_rate", RunCounters(batches=199), "too few to judge; band"),
-        ("update_rate", RunCounters(batches=200), "outside its band"),
+        ("update_rate", RunCounters(batches=199), "few batches: not rated; target"),
+        ("update_rate", RunCounters(batches=200), "outside target"),
         (
             "accept_rate",
             RunCounters(batches=20, evaluations=20),
-            "too few to judge; band",
+            "few evaluations: not rated; target",
         ),  # one after each batch
-        ("accept_rate", RunCounters(batches=200, evaluations=19), "too few to judge; band"),
-        ("accept_rate", RunCounters(batches=200, evaluations=20), "outside its band"),
+        ("accept_rate", RunCounters(batches=200, evaluations=19), "few evaluations: not rated; target"),
+        ("accept_rate", RunCounters(batches=200, evaluations=20), "outside target"),
     ],
 )
 def test_a_rate_of_few_is_not_judged(name, counts, told):

@@ -54,7 +54,7 @@ def test_each_decision_that_comes_is_told_once(tmp_path, monkeypatch):
     """Of two ranks that write at their own pace, from where the log stood when it began."""
     monkeypatch.setattr(tail, "POLL_SECONDS", 0.01)
     told = []
-    monkeypatch.setattr(tail.typer, "echo", told.append)
+    monkeypatch.setattr(tail.typer, "echo", lambda text: told.extend(text.splitlines()))
     each = [Run("balanced", runs=tmp_path, run_id="a", rank=r, world_size=2, all_gather=None) for r in (0, 1)]
     for run in each:
         run.__enter__()

@@ -29,12 +29,12 @@ def test_the_verb(tmp_path, monkeypatch):
     vocab = {**{letter: number for number, letter in enumerate(letters())}, "th": 256, "<|endoftext|>": 257}
     (tmp_path / "gpt" / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "gpt" / "merges.txt").write_text("#version: 0.2\nt h\n")
-    done = run(tmp_path / "texts", "--to", tmp_path / "out", "--encoding", tmp_path / "gpt")
+    done = run(tmp_path / "texts", "-o", tmp_path / "out", "--encoding", tmp_path / "gpt")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "vocabulary 258" in done.stderr
     assert r"b\x1b[31m" in done.stderr
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["vocab_size"] == 258
-    refused = run(tmp_path / "texts", "--to", tmp_path / "other")
+    refused = run(tmp_path / "texts", "-o", tmp_path / "other")
     assert isinstance(refused.exception, DataError)  # exit status 2, and gpt2's files are in no cache
     assert not (tmp_path / "other").exists()
 
@@ -44,9 +44,9 @@ def test_mistakes_are_told_before_a_missing_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     (tmp_path / "a.txt").write_text(WORDS)
     for words, told in (
-        ((tmp_path / "gone", "--to", tmp_path / "out"), "no text at"),
-        ((tmp_path / "a.txt", "--to", tmp_path), "is there already"),
-        ((tmp_path / "a.txt", "--to", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
-        ((tmp_path / "a.txt", "--to", tmp_path / "out"), 'pip install "ockham-audit[tiktoken]"'),
+        ((tmp_path / "gone", "-o", tmp_path / "out"), "no text at"),
+        ((tmp_path / "a.txt", "-o", tmp_path), "is there already"),
+        ((tmp_path / "a.txt", "-o", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
+        ((tmp_path / "a.txt", "-o", tmp_path / "out"), 'pip install "ockham-audit[tiktoken]"'),
     ):
         assert told in str(run(*words).exception)

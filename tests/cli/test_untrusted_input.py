@@ -81,7 +81,7 @@ def test_nothing_of_a_record_does(tmp_path, words):
     """Its title comes from YAML, which has escapes of its own; its text may hold the characters themselves."""
     text = judgement(1, "draft").replace("title: Keep it", f"title: {json.dumps(EVIL)}").replace("P.", EVIL)
     put(tmp_path / "odr", text)
-    done = typed(tmp_path, f"odr {words} --dir {tmp_path / 'odr'}")
+    done = typed(tmp_path, f"odr {words} --odr-dir {tmp_path / 'odr'}")
     assert "EVIL" in done.output or words.startswith("lint")
     assert unseen(done.output) == []
 

@@ -1,4 +1,4 @@
-"""A command as it is typed, against the tree of verbs: does it parse, without doing anything?"""
+"""Parse command lines against the tree of commands, without running them."""
 
 from __future__ import annotations
 
@@ -7,37 +7,47 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-SHELL = (">", "|", "&&", ";", "<")
+SHELL_WORDS = (">", "|", "&&", ";", "<")
 
 
-def words(line: str) -> list[str]:
-    """The words of a command line, up to what is the shell's."""
-    return list(itertools.takewhile(lambda word: word not in SHELL, shlex.split(line, comments=True)))
+def split_words(line: str) -> list[str]:
+    """Return the words of an `ockham` command, without torchrun before it and shell syntax after it."""
+    words = shlex.split(line, comments=True)
+    if words and words[0] == "torchrun":
+        words = words[words.index("ockham") :]
+    return list(itertools.takewhile(lambda word: word not in SHELL_WORDS, words))
 
 
 def parse(root: Any, line: str) -> Any:
-    """The verb's context for an `ockham ...` line, of a root that `typer.main.get_command` made.
+    """Return the context of the command that a line names, or None for --help and --version.
 
-    Raises whatever the parser raises: an unknown verb or option, a missing argument, a value of another kind.
+    Args:
+        root: Command that `typer.main.get_command` returned.
+        line: An `ockham ...` line.
+
+    Raises:
+        AssertionError: If the command does not exist.
+        UsageError: If the parser rejects an option, an argument or a value.
+
     """
-    _, *rest = words(line)
+    _, *words = split_words(line)
     command = root
-    if rest[:1] == ["--runs"]:
-        rest = rest[2:]
-    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        name, *rest = rest
-        assert name in command.commands, f"no verb {name!r}: {line}"
+    if words[:1] == ["--runs"]:
+        words = words[2:]
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        name, *words = words
+        assert name in command.commands, f"unknown command {name!r}: {line}"
         command = command.commands[name]
-    if {"--help", "--version"} & set(rest):
+    if {"--help", "-h", "--version"} & set(words):
         return None
-    assert not hasattr(command, "commands") or command is root, f"{line}: which verb?"
-    return command.make_context(line, rest) if command is not root else None
+    assert not hasattr(command, "commands") or command is root, f"command missing: {line}"
+    return command.make_context(line, words) if command is not root else None
 
 
-def verbs(command: Any, name: str = "ockham") -> Iterator[tuple[str, Any]]:
-    """Every verb and sub-verb by what is typed."""
+def list_commands(command: Any, name: str = "ockham") -> Iterator[tuple[str, Any]]:
+    """Yield every command and subcommand with the words that select it."""
     if hasattr(command, "commands"):
         for key, child in command.commands.items():
-            yield from verbs(child, f"{name} {key}")
+            yield from list_commands(child, f"{name} {key}")
     else:
         yield name, command

@@ -152,7 +152,7 @@ def test_what_torchrun_starts_again_says_how_it_goes_on(tmp_path):
     """Without --resume a second start would be refused because the run exists, so the first one already is."""
     done = ended(started(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))
     assert (done[0].returncode, done[0].stderr.count("\n")) == (2, 1), done
-    assert "--run-id ID --resume" in done[0].stderr
+    assert "--run ID --resume" in done[0].stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -43,7 +43,7 @@ def test_a_lost_rank_is_started_again_and_ctrl_c_ends_all(tmp_path):
     text(tmp_path)
     folder = RunFolder(tmp_path / "runs", "t")
     sets = [w for s in (*TINY, "max_iters=100000", "checkpoint_every=10", "device=cpu") for w in ("--set", s)]
-    words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "ockham", "train", "--run-id", "t",
+    words = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "-m", "--", "ockham", "train", "--run", "t",
              "--resume", "--runs", "runs", "--data", "text.txt", *sets]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OCKHAM_KEY_DIR": str(tmp_path / "keys")}
     command = [sys.executable, "-m", "torch.distributed.run", *words]

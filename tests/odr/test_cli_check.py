@@ -148,7 +148,7 @@ def test_upgrade_command_converts_a_legacy_record(place):
     )
     assert run("upgrade", "old.md").stdout == "odr/0007-t.md\n"
     assert "nothing to check" in run("check").stdout
-    with pytest.raises(BadInputError, match=r"none.md cannot be read"):
+    with pytest.raises(BadInputError, match=r"none.md: cannot be read"):
         run("upgrade", "none.md")
 
 
@@ -160,11 +160,11 @@ def test_upgrade_command_converts_a_legacy_record(place):
             3,
             "ockham: records folder odr: No such file or directory; `ockham odr new TITLE` makes it",
         ),
-        (["odr", "show", "9", "--dir", "two"], 2, "ockham: no record '9'; did you mean 'ODR-0001'"),
-        (["odr", "lint", "--dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
-        (["odr", "check", "--dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
-        (["odr", "explain", "ODR9"], 2, "ockham: no code begins with 'ODR9'"),
-        (["odr", "lint", "--format", "xml"], 2, "'xml' is not one of"),
+        (["odr", "show", "9", "--odr-dir", "two"], 2, "ockham: no record '9'; did you mean 'ODR-0001'"),
+        (["odr", "lint", "--odr-dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
+        (["odr", "check", "--odr-dir", "two"], 0, "1 record: 0 errors, 0 warnings"),
+        (["odr", "explain", "ODR9"], 2, "ockham: 'ODR9': not a code"),
+        (["odr", "lint", "--format", "xml"], 2, "ockham: --format: 'xml' is not accepted"),
     ],
 )
 def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status, said):

@@ -161,7 +161,7 @@ def test_export_command_warns_about_an_invalid_run(packed, tmp_path):
     segment = RunFolder(tmp_path / "runs", "a").segments(1, 0)[0]
 
     def export(name):
-        words = ["export", "--evidence", "--run", "a", "--to", str(tmp_path / name)]
+        words = ["export", "--evidence", "--run", "a", "-o", str(tmp_path / name)]
         done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path / "runs"), *words])
         assert (done.exit_code, (tmp_path / name).is_file()) == (0, True)
         return done.stderr

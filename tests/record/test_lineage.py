@@ -70,7 +70,7 @@ def test_lineage_command_lists_accepting_and_earlier_decisions(runs):
     told = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
     assert told.exit_code == 0, told.output
     assert "accepted at iteration" in told.output
-    assert told.stdout.splitlines()[0].endswith(": the log vouches for these bytes")
+    assert told.stdout.splitlines()[0].endswith(": confirmed by the log")
     rows = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs), "-f", "jsonl"])
     listed = [orjson.loads(line) for line in rows.stdout.splitlines()]
     size = asked(accepted(runs), runs).metadata["log_size"]
@@ -97,7 +97,7 @@ def test_lineage_of_changed_bytes_reports_problems(runs, tmp_path):
     )
     done = CliRunner().invoke(build_app(), ["lineage", str(path), "--runs", str(runs)])
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[0].endswith(": NOT VOUCHED FOR")
+    assert done.stdout.splitlines()[0].endswith(": NOT CONFIRMED")
 
 
 def test_lineage_with_a_key_that_signed_nothing_reports_it(runs):

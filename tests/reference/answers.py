@@ -88,7 +88,7 @@ def verify_standalone(folder: Path, archive: str) -> dict[str, Any]:
 
 def export_evidence(folder: Path, archive: str) -> dict[str, Any]:
     """Export a fresh evidence archive; return its status and the digest of every file that a signature covers."""
-    done = run_command(folder, "-m", "ockham", "export", "--evidence", "--run", ARCHIVED_RUN, "--to", archive)
+    done = run_command(folder, "-m", "ockham", "export", "--evidence", "--run", ARCHIVED_RUN, "-o", archive)
     return {"status": done.returncode, "files": archive_digests(folder / archive)}
 
 

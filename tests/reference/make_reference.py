@@ -104,7 +104,7 @@ def make_runs(folder: Path, keys: Path) -> None:
     ]
     run(*adapt, *options({**DEVICE, "max_iters": 60, "checkpoint_every": 30}))
     finish_records(record)
-    run("export", "--evidence", "--run", "adapted", "--to", "adapted.evidence.zip")
+    run("export", "--evidence", "--run", "adapted", "-o", "adapted.evidence.zip")
 
 
 def write_inputs(folder: Path) -> None:

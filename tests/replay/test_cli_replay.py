@@ -56,7 +56,7 @@ def test_different_replay_exits_1_and_names_the_difference(runs):
     assert float(one["recorded"]) == pytest.approx(float(one["replayed"]) + 0.5)
     told = ockham("replay", "bad", runs=runs)
     assert f"iteration {one['iter_num']}" in told.stdout
-    command = told.stdout.splitlines()[-1].partition("again: ")[2]
+    command = told.stdout.splitlines()[-1].partition("first one: ")[2]
     assert command == report["again"]
     again = ockham(*shlex.split(command)[1:], runs="nowhere")
     assert again.returncode == 1
@@ -69,7 +69,7 @@ def test_replay_of_bad_input_exits_2_and_unverifiable_3(runs, tmp_path):
     """A missing run is 2, a missing policy 3."""
     done = ockham("replay", "nope", runs=runs)
     assert done.returncode == 2
-    assert done.stderr.startswith("ockham: no run 'nope'")
+    assert done.stderr.startswith("ockham: nope: run not found")
     made_run(tmp_path, "a", 5)
     next((tmp_path / "a" / "policies").iterdir()).unlink()
     done = ockham("replay", "a", runs=tmp_path)
@@ -119,11 +119,11 @@ def test_whatif_output_fits_a_terminal(runs, capsys, monkeypatch):
     asked = whatif(load_trajectory(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
     for width in (80, 100, 120):
         monkeypatch.setenv("COLUMNS", str(width))
-        replay.write_rows(list(asked), [list(asked.values())], "table", droppable_columns=replay._LESS)
+        replay.write_rows(list(asked), [list(asked.values())], "table", droppable_columns=replay.DROPPABLE_COLUMNS)
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
         assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
-        assert "consolidated" in told
+        assert "hidden columns: batches" in told
 
 
 def test_whatif_without_a_policy_exits_2(runs):
