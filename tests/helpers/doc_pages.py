@@ -56,7 +56,7 @@ SMALL_MODEL = {
     "device": "cpu",
     "learning_rate": 2e-2,
     "min_lr": 2e-3,
-    "max_iters": 150,
+    "max_iters": 80,
 }
 _FENCE = re.compile(r"(`{3,})(\w*)")
 _DIRECTIVE = re.compile(r"<!-- (file|test): (.*) -->")
