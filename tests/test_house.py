@@ -162,6 +162,6 @@ def test_no_word_is_left_that_does_not_belong():
 def test_tests_mirror_the_package():
     """A folder of tests stands for a room of the package, or for what stands beside it."""
     rooms = {path.name for path in (ROOT / "ockham").iterdir() if path.is_dir()}
-    beside = {"dashboard", "torture", "benchmarks", "odr", "fixtures", "data"}
+    beside = {"dashboard", "torture", "benchmarks", "odr", "fixtures", "data", "helpers", "reference"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name[0] not in "_."}
     assert folders - rooms - beside == set()
