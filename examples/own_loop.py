@@ -19,7 +19,7 @@ optimizer = torch.optim.SGD(model.parameters())
 
 
 def read_batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inputs and targets that depend only on the seed, so that a resumed run reads the same batches."""
+    """Return inputs and targets. They depend only on the seed, so a resumed run reads the same batches."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, VOCAB_SIZE, (64,), generator=generator)
     return tokens, (tokens + 1) % VOCAB_SIZE
@@ -36,9 +36,8 @@ def pack(metadata: dict, state: dict | None) -> ockham.CheckpointFiles:
     text = {name: json.dumps(value) for name, value in metadata.items()}
     weights = save(model.state_dict(), metadata=text)
     files = {"model.safetensors": weights}
-    if (
-        state is not None
-    ):  # the state of the plugins, for a resume; add the state of an optimizer such as AdamW
+    if state is not None:
+        # A resume needs the state of the plugins. Add the state of your optimizer if it has one.
         files["state.json"] = json.dumps(state).encode()
     return ockham.CheckpointFiles(files, hashlib.sha256(weights).hexdigest())
 
@@ -49,9 +48,8 @@ def train(resume_point: ockham.ResumePoint | None) -> None:
     policy = None if resume_point else "balanced"  # a resumed run keeps its policy
     with ockham.Run(policy, run_id=RUN_ID, facts=facts, resumed=resume_point) as run:
         first_step = 0
-        if (
-            resume_point and resume_point.path
-        ):  # the path is None if no checkpoint was written before the stop
+        # The path is None if the run was stopped before its first checkpoint.
+        if resume_point and resume_point.path:
             model.load_state_dict(load_file(resume_point.path / "model.safetensors"))
             run.load_state_dict(resume_point.state["run"])
             first_step = resume_point.iter_num

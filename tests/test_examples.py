@@ -40,12 +40,14 @@ def iterations(run, *attempts):
 
 
 def test_every_example_is_tested():
+    """A new example needs an entry in RUNS."""
     assert set(RUNS) == {path.name for path in EXAMPLES.glob("*.py")}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", RUNS)
 def test_log_of_example_verifies_and_replays(name, tmp_path, monkeypatch):
+    """Each example writes one run."""
     monkeypatch.chdir(tmp_path)
     run_example(name)
     run = ockham.RunFolder("runs", RUNS[name])
@@ -55,6 +57,7 @@ def test_log_of_example_verifies_and_replays(name, tmp_path, monkeypatch):
 
 
 def test_own_loop_continues_after_an_interruption(tmp_path, monkeypatch):
+    """The second start trains from the newest resume checkpoint."""
     monkeypatch.chdir(tmp_path)
     end_batch = ockham.Run.end_batch
 
@@ -75,6 +78,7 @@ def test_own_loop_continues_after_an_interruption(tmp_path, monkeypatch):
 
 
 def test_own_loop_does_not_train_a_complete_run_again(tmp_path, monkeypatch, capsys):
+    """The second start prints a message only."""
     monkeypatch.chdir(tmp_path)
     run_example("own_loop.py")
     run_example("own_loop.py")
@@ -83,6 +87,7 @@ def test_own_loop_does_not_train_a_complete_run_again(tmp_path, monkeypatch, cap
 
 
 def test_resumed_own_loop_has_the_weights_of_an_uninterrupted_one(tmp_path, monkeypatch):
+    """Batches depend on the iteration only."""
     weights = []
     for interrupted in (False, True):
         folder = tmp_path / str(interrupted)
@@ -102,3 +107,13 @@ def stop_after_resume_checkpoint(run, ctx, kind, pack, _save=ockham.Run.save_che
     _save(run, ctx, kind, pack)
     if kind == "resume" and ctx.iter_num == 39:
         raise KeyboardInterrupt
+
+
+def test_own_loop_skips_batches_and_keeps_weights(tmp_path, monkeypatch):
+    """The decisions of the plugins have an effect on the training."""
+    monkeypatch.chdir(tmp_path)
+    run_example("own_loop.py")
+    data = [event["data"] for event in events(ockham.RunFolder("runs", "own-loop"))]
+    batches = [item for item in data if item.get("hook") == "batch" and "left" in item]
+    assert 50 < sum(item["left"].get("updated", True) for item in batches) < 100
+    assert list(tmp_path.glob("runs/own-loop/checkpoints/accepted-*/model.safetensors"))

@@ -1,16 +1,16 @@
-"""Run the code blocks of a documentation page in order, as a reader would type them, and compare their output.
+"""Run the code blocks of a documentation page in order, and compare their output.
 
 A page is Markdown. Its blocks are executed in one empty folder, from top to bottom:
 
-* `console`: each line that begins with `$ ` is a command. The lines below it are its output, which is compared. A line
+* `console`: each line that begins with `$ ` is a command. The lines below it are its expected output. A line
   `...` matches any number of lines. A command without output lines may print anything.
 * `bash`: every line is a command. The output is not compared.
-* `python`, `yaml` and others: written to a file if a directive names one. A `python` block without a file is run.
+* `python`, `yaml` and others: written to a file if a directive names one. Otherwise, `python` is run.
 
 A directive is an HTML comment on the line above the block:
 
 * `<!-- file: my_loop.py -->`: write the block to this file.
-* `<!-- test: exit 1 -->`: the last command of the block ends with this status. Without it, each command ends with 0.
+* `<!-- test: exit 1 -->`: the last command of the block ends with this status. All others end with 0.
 * `<!-- test: numbers vary -->`: numbers in the output are not compared.
 * `<!-- test: skip: REASON -->`: do not run the block. Its commands are still parsed.
 * `<!-- test: setup: COMMAND -->`: run a command that the reader does not see.
@@ -160,8 +160,8 @@ def normalise(text: str, *, numbers_vary: bool = False) -> list[str]:
 
 def matches(expected: list[str], actual: str, *, numbers_vary: bool = False) -> bool:
     """Return True if an output has the expected lines; `...` matches any number of lines."""
-    parts = ["(.*\n)*?" if line == "..." else re.escape(line) + "\n"
-             for line in normalise("\n".join(expected), numbers_vary=numbers_vary)]  # fmt: skip
+    lines = normalise("\n".join(expected), numbers_vary=numbers_vary)
+    parts = ["(.*\n)*?" if line == "..." else re.escape(line) + "\n" for line in lines]
     text = "".join(line + "\n" for line in normalise(actual, numbers_vary=numbers_vary))
     return re.fullmatch("".join(parts), text) is not None
 
@@ -201,7 +201,7 @@ class PageRunner:
 
         Args:
             text: The page.
-            on_difference: Called with each command whose output differs, and this output. None raises PageError.
+            on_difference: Called with each command whose output differs, and its output. None: raise.
 
         Raises:
             PageError: If a command ends with another status or prints something else.

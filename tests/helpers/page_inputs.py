@@ -1,4 +1,4 @@
-"""Create the files that documentation pages take as given: `python -m tests.helpers.page_inputs KIND FOLDER`."""
+"""Create the input files of documentation pages: `python -m tests.helpers.page_inputs KIND FOLDER`."""
 
 from __future__ import annotations
 
