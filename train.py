@@ -23,11 +23,11 @@ import ockham
 from ockham import cli, nano
 
 if TYPE_CHECKING:
-    from ockham import OccamContext, Policy, Run, StartingPoint
-    from ockham.nano import ProgressLine, Ranks, Trainer
+    from ockham import OccamContext, Policy, ResumePoint, Run
+    from ockham.nano import DistributedRanks, ProgressLine, Trainer
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
-Ended = tuple[str, str | None]  # reason code and, for people, a sentence
+EndReason = tuple[str, str | None]  # reason code and, for people, a sentence
 
 
 def start_batch(
@@ -38,82 +38,96 @@ def start_batch(
     The optimizer steps after the last micro-batch, on what the accepted ones left.
     """
     with trainer.meter.stage("chain"):
-        ctx = run.batch(iter_num, task_loss, micro_step, **trainer.scheduled(iter_num, micro_step))
+        ctx = run.start_batch(iter_num, task_loss, micro_step, **trainer.context_fields(iter_num, micro_step))
     trainer.backward(ctx)
     last = micro_step == trainer.settings.gradient_accumulation_steps - 1
-    measured = trainer.advance() if last else lambda: (False, {})
-    stages = trainer.meter.take(updated=ctx.updated)
+    measured = trainer.step_async() if last else lambda: (False, {})
+    stages = trainer.meter.finish_batch(updated=ctx.updated)
 
     def end() -> OccamContext:
         stepped, gauges = measured()
         seconds = stages()
         with trainer.meter.stage("chain"):
-            return run.end(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
+            return run.end_batch(
+                ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges
+            )
 
     return end
 
 
-def settle(run: Run, trainer: Trainer, ctx: OccamContext, *, due: bool) -> Ended | None:
+def after_step(run: Run, trainer: Trainer, ctx: OccamContext, *, evaluation_due: bool) -> EndReason | None:
     """What may follow a step: evaluation, an accepted checkpoint, a new anchor, a rollback, the end."""
-    if due or ctx.consolidating:
+    if evaluation_due or ctx.consolidating:
         found = trainer.evaluate()
-        trigger = "SCHEDULE" if due else "CONSOLIDATION"
+        trigger = "SCHEDULE" if evaluation_due else "CONSOLIDATION"
         run.evaluate(ctx, found.loss, standard_error=found.standard_error, tokens=found.tokens,
                      seconds=found.seconds, trigger=trigger)  # fmt: skip
         if ctx.accepted:
-            run.checkpoint(ctx, "accepted", trainer.pack)
+            run.save_checkpoint(ctx, "accepted", trainer.make_checkpoint_files)
         if ctx.consolidating:
-            run.consolidated(ctx, drift=trainer.move_anchor(ctx.iter_num))
+            run.record_consolidation(ctx, drift=trainer.move_anchor(ctx.iter_num))
     if ctx.rollback:
         if trainer.anchor is None:
             return "NO_ANCHOR", "a rollback was asked for before there was an anchor"
         anchor_iter, drift, seconds = trainer.roll_back()
-        run.rolled_back(ctx, anchor_iter_num=anchor_iter, drift=drift, seconds=seconds)
+        run.record_rollback(ctx, anchor_iter_num=anchor_iter, drift=drift, seconds=seconds)
     return ("HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}") if ctx.halt else None
 
 
 def train(
-    run: Run, trainer: Trainer, first: int, line: ProgressLine, interrupted: Callable[[], bool]
-) -> Ended:
+    run: Run, trainer: Trainer, first: int, progress_line: ProgressLine, interrupted: Callable[[], bool]
+) -> EndReason:
     """The loop, from iteration `first`; returns why it ended.
 
     On a GPU (`trainer.late`) a batch ends after the next one's loss has been read: its gauges are there by then, and
     nothing waits. It ends at once where something is due after it, and everywhere on a CPU. Order and values are the same.
     """
-    total, micros = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
+    total, micro_steps = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
     evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
     keep_every = trainer.settings.checkpoint_every or max(1, total // 5)
 
-    def finish(end: Callable[[], OccamContext], *, whole: bool, due: bool, keep: bool) -> Ended | None:
+    def finish(
+        end: Callable[[], OccamContext],
+        *,
+        is_last_micro_step: bool,
+        evaluation_due: bool,
+        checkpoint_due: bool,
+    ) -> EndReason | None:
         ctx = end()
-        if not whole:
+        if not is_last_micro_step:
             return None
-        ended = settle(run, trainer, ctx, due=due)
-        line.show(ctx.iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
+        ended = after_step(run, trainer, ctx, evaluation_due=evaluation_due)
+        progress_line.show(ctx.iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
         if interrupted() and ended is None:
             ended = "INTERRUPTED", None
-        if ended or keep:
-            trainer.drop()
-            run.checkpoint(ctx, "resume", trainer.pack)
+        if ended or checkpoint_due:
+            trainer.discard_forward()
+            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files)
         return ended
 
-    waiting: Callable[[], Ended | None] | None = None
-    for done in range(first * micros, total * micros):
-        iter_num, micro_step = divmod(done, micros)
+    pending_batch: Callable[[], EndReason | None] | None = None
+    for done in range(first * micro_steps, total * micro_steps):
+        iter_num, micro_step = divmod(done, micro_steps)
         task_loss = trainer.forward(iter_num, micro_step)
-        if waiting is not None:
-            ended, waiting = waiting(), None
+        if pending_batch is not None:
+            ended, pending_batch = pending_batch(), None
             if ended is not None:
                 return ended
-            if not trainer.forwarded:  # a rollback threw the forward away
+            if not trainer.has_pending_loss:  # a rollback threw the forward away
                 task_loss = trainer.forward(iter_num, micro_step)
-        whole = micro_step == micros - 1
-        due = whole and (iter_num + 1) % evaluate_every == 0
-        keep = whole and ((iter_num + 1) % keep_every == 0 or iter_num == total - 1)
+        is_last_micro_step = micro_step == micro_steps - 1
+        evaluation_due = is_last_micro_step and (iter_num + 1) % evaluate_every == 0
+        checkpoint_due = is_last_micro_step and ((iter_num + 1) % keep_every == 0 or iter_num == total - 1)
         end = start_batch(run, trainer, iter_num, micro_step, task_loss)
-        waiting = partial(finish, end, whole=whole, due=due, keep=keep)
-        if not trainer.late or due or keep or interrupted():
-            ended, waiting = waiting(), None
+        pending_batch = partial(
+            finish,
+            end,
+            is_last_micro_step=is_last_micro_step,
+            evaluation_due=evaluation_due,
+            checkpoint_due=checkpoint_due,
+        )
+        if not trainer.deferred_metrics or evaluation_due or checkpoint_due or interrupted():
+            ended, pending_batch = pending_batch(), None
             if ended:
                 return ended
     return "COMPLETED", None
@@ -151,54 +165,66 @@ def main(
         )
     typed = {"device": device, "init_from": init_from}
     changed = [*settings, *(f"{name}={text}" for name, text in typed.items() if text)]
-    with nano.Ranks() as ranks:
-        with ranks.alike():
-            ours, policys = nano.split_overrides(changed)
-            start = starting(ranks, runs, run, resume=resume)
-            under: Policy | None = None  # on resume the one that the run was last under
+    with nano.DistributedRanks() as ranks:
+        with ranks.raise_on_all():
+            trainer_overrides, policy_overrides = nano.split_overrides(changed)
+            start = find_resume_point(ranks, runs, run, resume=resume)
+            policy_to_use: Policy | None = None  # on resume the one that the run was last under
             if start is None or policy or preset:
-                under = ockham.load_policy(policy or preset or "balanced", policys)
+                policy_to_use = ockham.load_policy(policy or preset or "balanced", policy_overrides)
             recorded = start.settings if start else {}
-            chosen = nano.settings_from(size, ours, recorded or None, recipe=recipe)
-        chosen, run = ranks.settle(chosen), run or ranks.shared(ockham.new_run_id())
-        with ranks.alike():
+            resolved_settings = nano.build_settings(size, trainer_overrides, recorded or None, recipe=recipe)
+        resolved_settings, run = (
+            ranks.init_groups(resolved_settings),
+            run or ranks.broadcast(ockham.new_run_id()),
+        )
+        with ranks.raise_on_all():
             source = data or recorded.get("data")
-            with nano.loading(source, quiet=ranks.rank > 0) as progress:
-                corpus = nano.load_corpus(source, chosen.vocab_size, progress)
-            trainer = nano.trainer_for(chosen, corpus, ranks)
-            if chosen.init_from and not (start and start.path):
-                nano.start_from_pretrained(trainer)
-            told = {**asdict(trainer.settings), "threads": trainer.threads, "data": source and str(source)}
-            attempt = ockham.Run(
-                under, overrides=policys, runs=runs, run_id=run, settings=told,
-                facts=trainer.facts(), data=corpus.about, resumed=start, rank=ranks.rank,
-                world_size=ranks.world_size, gather=ranks.gather,
+            with nano.reading_progress(source, quiet=ranks.rank > 0) as progress:
+                corpus = nano.load_corpus(source, resolved_settings.vocab_size, progress)
+            trainer = nano.make_trainer(resolved_settings, corpus, ranks)
+            if resolved_settings.init_from and not (start and start.path):
+                nano.init_from_pretrained(trainer)
+            recorded_settings = {
+                **asdict(trainer.settings),
+                "threads": trainer.threads,
+                "data": source and str(source),
+            }
+            recorded_run = ockham.Run(
+                policy_to_use, overrides=policy_overrides, runs=runs, run_id=run, settings=recorded_settings,
+                facts=trainer.facts(), data=corpus.metadata, resumed=start, rank=ranks.rank,
+                world_size=ranks.world_size, all_gather=ranks.all_gather,
             )  # fmt: skip
-        if start and start.is_complete(chosen.max_iters):
+        if start and start.is_complete(resolved_settings.max_iters):
             if ranks.rank == 0:
                 cli.print_complete(run, start.iter_num)
             return
-        run_to_the_end(attempt, trainer, ranks, start)
+        run_training(recorded_run, trainer, ranks, start)
 
 
-def run_to_the_end(run: Run, trainer: Trainer, ranks: Ranks, start: StartingPoint | None) -> None:
+def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: ResumePoint | None) -> None:
     """Take up the state where there is one, train, end the run, tell; leaves with the exit status."""
-    trainer.wants, trainer.pull = run.chain.wants(), run.policy.hyperparameters["pull"]
+    trainer.required_measurements, trainer.pull_mode = (
+        run.chain.required_measurements(),
+        run.policy.hyperparameters["pull"],
+    )
     first = start.iter_num if start else 0
     if start and start.path:
         trainer.restore(start.path, start.state)
-    elif trainer.settings.warmup == 0:
+    elif trainer.settings.effective_warmup_iters == 0:
         trainer.move_anchor(-1)
-    with nano.Interrupt() as ranks.interrupt, run, ranks.watched(run.finish):
+    with nano.InterruptFlag() as ranks.interrupt, run, ranks.with_timeout_watchdog(run.finish):
         if start and start.path:
             run.load_state_dict(start.state["run"])
         steps = trainer.settings.max_iters
-        peak = nano.peak_tokens(trainer.device_name, trainer.model.training_flops(1), ranks.world_size)
+        peak = nano.peak_tokens_per_second(
+            trainer.device_name, trainer.model.training_flops(1), ranks.world_size
+        )
         with nano.ProgressLine(
             first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0, peak=peak
-        ) as line:
-            reason, message = train(run, trainer, first, line, lambda: ranks.stopping)
-        saved = trainer.meter.saved()
+        ) as progress_line:
+            reason, message = train(run, trainer, first, progress_line, lambda: ranks.stop_requested)
+        saved = trainer.meter.savings()
         run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,
                    compute_saved=saved.measured)  # fmt: skip
     if ranks.rank == 0:
@@ -206,7 +232,7 @@ def run_to_the_end(run: Run, trainer: Trainer, ranks: Ranks, start: StartingPoin
     raise typer.Exit(EXIT_STATUS[reason])
 
 
-def starting(ranks: Ranks, runs: Path, run: str, *, resume: bool) -> StartingPoint | None:
+def find_resume_point(ranks: DistributedRanks, runs: Path, run: str, *, resume: bool) -> ResumePoint | None:
     """Where to go on; None for a new run. What torchrun starts again goes on by itself, if it may."""
     if resume and not run:
         raise ockham.BadInputError("--resume goes on with a run: say which one with --run ID")
@@ -217,7 +243,7 @@ def starting(ranks: Ranks, runs: Path, run: str, *, resume: bool) -> StartingPoi
         )
     if not resume or (ranks.max_restarts and not ockham.RunFolder(runs, run).exists()):
         return None
-    return ockham.starting_point(runs, run, rank=ranks.rank, world_size=ranks.world_size)
+    return ockham.find_resume_point(runs, run, rank=ranks.rank, world_size=ranks.world_size)
 
 
 if __name__ == "__main__":

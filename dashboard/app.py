@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard.frame import failed
+from dashboard.layout import show_error
 from dashboard.style import CSS
 from ockham.errors import OckhamError
 
@@ -49,4 +49,4 @@ except OckhamError as error:
     st.error("This page could not be made.", icon=":material/error:")
     st.code(str(error), language=None)
 except Exception as error:
-    failed("This page could not be made.", error)
+    show_error("This page could not be made.", error)

@@ -6,7 +6,19 @@ import altair as alt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dashboard.style import ATTACK, CLAMP, HEIGHT, NEUTRAL, POINTS, RELEASE, SKIP, TOP, UPDATE, finished, tips
+from dashboard.style import (
+    ATTACK,
+    CLAMP,
+    HEIGHT,
+    NEUTRAL,
+    POINTS,
+    RELEASE,
+    SKIP,
+    TOP,
+    UPDATE,
+    themed,
+    tooltips,
+)
 
 OUTCOMES = {
     "accepted": (UPDATE, "circle"),
@@ -18,7 +30,7 @@ OUTCOMES = {
 }
 
 
-def promises(table: pa.Table, name: str) -> alt.LayerChart:
+def rate_vs_band(table: pa.Table, name: str) -> alt.LayerChart:
     """A rate of each run beside what its policy promises; `name` is update or accept."""
     table = table.filter(pc.is_valid(table[f"{name}_rate"]))
     base = alt.Chart(table).transform_calculate(
@@ -40,9 +52,9 @@ def promises(table: pa.Table, name: str) -> alt.LayerChart:
         y=y, x=f"{name}_rate:Q",
         color=alt.Color("where:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(colours))),
         shape=alt.Shape("where:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(shapes))),
-        tooltip=tips(run_id="", policy="", **{f"{name}_rate": ".1%", f"{name}_low": ".0%", f"{name}_high": ".0%"}),
+        tooltip=tooltips(run_id="", policy="", **{f"{name}_rate": ".1%", f"{name}_low": ".0%", f"{name}_high": ".0%"}),
     )  # fmt: skip
-    return finished(band + dot, alt.Step(24))
+    return themed(band + dot, alt.Step(24))
 
 
 def margin_histogram(table: pa.Table) -> alt.LayerChart:
@@ -50,10 +62,10 @@ def margin_histogram(table: pa.Table) -> alt.LayerChart:
     bars = alt.Chart(table).mark_rect(opacity=0.85).encode(
         x=alt.X("margin:Q", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"), y2="floor:Q",
         color=alt.Color("verdict:N", legend=POINTS, scale=alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])),
-        tooltip=tips(verdict="", batches=",d", lowest=".4f", highest=".4f"),
+        tooltip=tooltips(verdict="", batches=",d", lowest=".4f", highest=".4f"),
     ).transform_calculate(end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'", floor="0")  # fmt: skip
     zero = alt.Chart(pa.table({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 2]).encode(x="x:Q")
-    return finished(bars + zero, HEIGHT)
+    return themed(bars + zero, HEIGHT)
 
 
 def threshold_curve(table: pa.Table) -> alt.Chart:
@@ -61,9 +73,9 @@ def threshold_curve(table: pa.Table) -> alt.Chart:
     drawn = alt.Chart(table).mark_line(point=True, color=UPDATE).encode(
         x=alt.X("threshold:Q", title="fixed threshold, nats/token", scale=alt.Scale(zero=False, nice=False)),
         y=alt.Y("update_rate:Q", title="update rate", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
-        tooltip=tips(threshold=".4f", update_rate=".1%", compute_saved=".1%", batches=",d"),
+        tooltip=tooltips(threshold=".4f", update_rate=".1%", compute_saved=".1%", batches=",d"),
     )  # fmt: skip
-    return finished(drawn, HEIGHT)
+    return themed(drawn, HEIGHT)
 
 
 def funnel(table: pa.Table) -> alt.LayerChart:
@@ -78,9 +90,9 @@ def funnel(table: pa.Table) -> alt.LayerChart:
     )
     # Room at the right for the number of the longest bar.
     x = alt.X("candidates:Q", title=None, axis=None, scale=alt.Scale(domain=[0, first * 1.35]))
-    bars = base.mark_bar(color=UPDATE, height=20).encode(x=x, tooltip=tips(gate="", candidates=",d"))
+    bars = base.mark_bar(color=UPDATE, height=20).encode(x=x, tooltip=tooltips(gate="", candidates=",d"))
     said = base.mark_text(align="left", dx=6, color=NEUTRAL, fontSize=12).encode(x=x, text="said:N")
-    return finished(bars + said, alt.Step(34))
+    return themed(bars + said, alt.Step(34))
 
 
 def _outcomes(table: pa.Table) -> dict[str, alt.Color | alt.Shape]:
@@ -104,10 +116,10 @@ def oq_trend(table: pa.Table) -> alt.LayerChart:
     )
     points = base.mark_point(filled=True, size=60, opacity=0.85).encode(
         **_outcomes(table),
-        tooltip=tips(iter=",d", outcome="", gain="+.2%", loss=".4f", drift=".4f", oq_improvement="+.2%", oq_limit=".2%"),
+        tooltip=tooltips(iter=",d", outcome="", gain="+.2%", loss=".4f", drift=".4f", oq_improvement="+.2%", oq_limit=".2%"),
     )  # fmt: skip
     picked = points.add_params(alt.selection_point(name="candidate", fields=["decision_id"]))
-    return finished(kept + picked, 300)
+    return themed(kept + picked, 300)
 
 
 def pareto(table: pa.Table) -> alt.LayerChart:
@@ -122,21 +134,21 @@ def pareto(table: pa.Table) -> alt.LayerChart:
         .encode(order="drift:Q")
     )
     points = base.mark_point(filled=True, size=60, opacity=0.85).encode(
-        **_outcomes(table), tooltip=tips(iter=",d", outcome="", loss=".4f", drift=".4f")
+        **_outcomes(table), tooltip=tooltips(iter=",d", outcome="", loss=".4f", drift=".4f")
     )
-    return finished(front + points, 280)
+    return themed(front + points, 280)
 
 
-def overlay(table: pa.Table, names: list[str]) -> alt.Chart:
+def loss_comparison(table: pa.Table, names: list[str]) -> alt.Chart:
     """Validation losses of two runs, the first of `names` in blue."""
     drawn = alt.Chart(table).mark_line(point=True).encode(
         x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(format=",d")),
         y=alt.Y("val_loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
         color=alt.Color("run_id:N", legend=TOP, scale=alt.Scale(domain=names, range=[UPDATE, SKIP])),
         strokeDash=alt.StrokeDash("run_id:N", legend=TOP, scale=alt.Scale(domain=names, range=[[1, 0], [5, 3]])),
-        tooltip=tips(run_id="", iter=",d", val_loss=".4f"),
+        tooltip=tooltips(run_id="", iter=",d", val_loss=".4f"),
     )  # fmt: skip
-    return finished(drawn, 300)
+    return themed(drawn, 300)
 
 
 def bullet(observed: float, threshold: float) -> alt.LayerChart:
@@ -148,14 +160,14 @@ def bullet(observed: float, threshold: float) -> alt.LayerChart:
     def at(what: str, value: float) -> alt.Chart:
         text = f"{what} {value:.5g}"
         return alt.Chart(pa.table({"value": [value], "said": [text]})).encode(
-            x=alt.X("value:Q", title=None, scale=x, axis=alt.Axis(format="~g")), tooltip=tips(said="")
+            x=alt.X("value:Q", title=None, scale=x, axis=alt.Axis(format="~g")), tooltip=tooltips(said="")
         )
 
     between = alt.Chart(pa.table({"value": [threshold], "to": [observed]})).mark_rule(
         strokeWidth=5, opacity=0.35, color=UPDATE
     )
     limit, value = at("threshold", threshold), at("observed", observed)
-    return finished(
+    return themed(
         alt.layer(
             between.encode(x=alt.X("value:Q", scale=x), x2="to:Q"),
             limit.mark_tick(size=34, thickness=4, color=SKIP),
@@ -185,7 +197,7 @@ def waterfall(table: pa.Table) -> alt.LayerChart:
         legend=POINTS,
         scale=alt.Scale(domain=["given", "raised", "lowered"], range=[NEUTRAL, UPDATE, SKIP]),
     )
-    tip = tips(who="", before=".6g", after=".6g")
+    tip = tooltips(who="", before=".6g", after=".6g")
     bar = base.mark_bar(height=12, opacity=0.6).encode(
         x=alt.X("before:Q", title=None, scale=x, axis=alt.Axis(format="~g")),
         x2="after:Q",
@@ -198,4 +210,4 @@ def waterfall(table: pa.Table) -> alt.LayerChart:
     text = base.mark_text(align="left", dx=10, color=NEUTRAL, fontSize=12).encode(
         x=alt.X("right:Q", scale=x), text="said:N"
     )
-    return finished(bar + point + text, alt.Step(34))
+    return themed(bar + point + text, alt.Step(34))

@@ -31,7 +31,7 @@ TOP = alt.Legend(
 POINTS = alt.Legend(orient="top", title=None, labelLimit=260, columns=3)
 
 
-def tips(**formats: str) -> list[alt.Tooltip]:
+def tooltips(**formats: str) -> list[alt.Tooltip]:
     """Tooltips: field -> number format; empty for words."""
     return [
         alt.Tooltip(
@@ -43,7 +43,7 @@ def tips(**formats: str) -> list[alt.Tooltip]:
     ]
 
 
-def finished(chart: Any, height: Any = HEIGHT) -> Any:
+def themed(chart: Any, height: Any = HEIGHT) -> Any:
     """The chart in its height, without the room that Streamlit's theme leaves around labels."""
     return (
         chart.properties(height=height, padding={"left": 0, "right": 10, "top": 2, "bottom": 2})

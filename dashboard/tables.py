@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard.source import Answer
+from dashboard.data_source import TimedResult
 
 # Columns that are shares of one, and columns that count; all others are shown as they are.
 RATES = (
@@ -24,17 +24,17 @@ RATES = (
 COUNTS = ("batches", "evaluations", "accepted", "n", "decisions", "skips", "events", "signed", "pinned")
 
 
-def grid(
+def data_table(
     table: pa.Table,
     key: str,
     *,
     columns: tuple[str, ...] = (),
-    pick: bool = False,
+    selectable: bool = False,
     height: int | str = "auto",
     width: int | str = "stretch",
     alt: str = "",
 ) -> dict[str, Any] | None:
-    """A table; with `pick` one row can be chosen, by mouse or by the space bar, and is returned.
+    """A table; with `selectable` one row can be chosen, by mouse or by the space bar, and is returned.
 
     Args:
         table: rows; text in cells is never read as markup.
@@ -46,27 +46,29 @@ def grid(
 
     """
     shown = table.select(list(columns)) if columns else table
-    options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if pick else {}
+    options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if selectable else {}
     made = st.dataframe(
         rounded(shown),
         hide_index=True,
         key=key,
-        column_config=formats(shown),
+        column_config=column_formats(shown),
         placeholder="-",
         height=height,
         width=width,
         alt=alt or None,
         **options,
     )
-    return table.slice(made.selection.rows[0], 1).to_pylist()[0] if pick and made.selection.rows else None
+    return (
+        table.slice(made.selection.rows[0], 1).to_pylist()[0] if selectable and made.selection.rows else None
+    )
 
 
-def answered(answer: Answer, key: str, **options: Any) -> dict[str, Any] | None:
+def query_table(answer: TimedResult, key: str, **options: Any) -> dict[str, Any] | None:
     """The table of an answer, with what stands under each chart."""
-    from dashboard.frame import under
+    from dashboard.layout import query_details
 
-    chosen = grid(answer.table, key, **options)
-    under(answer, key)
+    chosen = data_table(answer.table, key, **options)
+    query_details(answer, key)
     return chosen
 
 
@@ -79,7 +81,7 @@ def rounded(table: pa.Table) -> pa.Table:
     return table
 
 
-def formats(table: pa.Table) -> dict[str, Any]:
+def column_formats(table: pa.Table) -> dict[str, Any]:
     """How each column is written."""
     made: dict[str, Any] = {}
     for field in table.schema:

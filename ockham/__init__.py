@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ockham.candidates import ModelSnapshot as ModelSnapshot
+    from ockham.candidates import OccamMetrics as OccamMetrics
     from ockham.catalog import Catalog as Catalog
     from ockham.chain import PluginChain as PluginChain
     from ockham.context import OccamContext as OccamContext
     from ockham.errors import BadInputError as BadInputError
     from ockham.errors import OckhamError as OckhamError
-    from ockham.frontier import ModelSnapshot as ModelSnapshot
-    from ockham.frontier import OccamMetrics as OccamMetrics
     from ockham.guard import Guard as Guard
     from ockham.plugin import OccamPlugin as OccamPlugin
     from ockham.plugins.anchor import AnchorPlugin as AnchorPlugin
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from ockham.policy import load_policy as load_policy
     from ockham.policy import load_preset as load_preset
     from ockham.quotient import occam_quotient as occam_quotient
-    from ockham.record.checkpoints import Packed as Packed
-    from ockham.record.checkpoints import StartingPoint as StartingPoint
-    from ockham.record.checkpoints import starting_point as starting_point
-    from ockham.record.folder import RunFolder as RunFolder
-    from ockham.record.folder import new_run_id as new_run_id
-    from ockham.record.verify import verify_run as verify_run
+    from ockham.record.checkpoints import CheckpointFiles as CheckpointFiles
+    from ockham.record.checkpoints import ResumePoint as ResumePoint
+    from ockham.record.checkpoints import find_resume_point as find_resume_point
+    from ockham.record.run_folder import RunFolder as RunFolder
+    from ockham.record.run_folder import new_run_id as new_run_id
+    from ockham.record.verify.run import verify_run as verify_run
     from ockham.run import Run as Run
     from ockham.testing import capture as capture
     from ockham.testing import check_plugin as check_plugin
 
 __version__ = "0.1.0"
-_HOMES = {
+_LAZY_IMPORTS = {
     "AnchorPlugin": "ockham.plugins.anchor",
     "BadInputError": "ockham.errors",
     "Catalog": "ockham.catalog",
@@ -53,36 +53,36 @@ _HOMES = {
     "Guard": "ockham.guard",
     "KLWatchdogPlugin": "ockham.plugins.watchdog",
     "LimiterPlugin": "ockham.plugins.limiter",
-    "ModelSnapshot": "ockham.frontier",
+    "ModelSnapshot": "ockham.candidates",
     "OccamContext": "ockham.context",
-    "OccamMetrics": "ockham.frontier",
+    "OccamMetrics": "ockham.candidates",
     "OccamPlugin": "ockham.plugin",
     "OckhamError": "ockham.errors",
     "OckhamGatePlugin": "ockham.plugins.gate",
     "OckhamMemory": "ockham.plugins.memory",
     "OckhamMemoryV2": "ockham.plugins.memory",
-    "Packed": "ockham.record.checkpoints",
+    "CheckpointFiles": "ockham.record.checkpoints",
     "PluginChain": "ockham.chain",
     "Policy": "ockham.policy",
     "Run": "ockham.run",
-    "RunFolder": "ockham.record.folder",
+    "RunFolder": "ockham.record.run_folder",
     "SaturationPlugin": "ockham.plugins.saturation",
-    "StartingPoint": "ockham.record.checkpoints",
+    "ResumePoint": "ockham.record.checkpoints",
     "capture": "ockham.testing",
     "check_plugin": "ockham.testing",
     "load_policy": "ockham.policy",
     "load_preset": "ockham.policy",
-    "new_run_id": "ockham.record.folder",
+    "new_run_id": "ockham.record.run_folder",
     "occam_quotient": "ockham.quotient",
-    "starting_point": "ockham.record.checkpoints",
-    "verify_run": "ockham.record.verify",
+    "find_resume_point": "ockham.record.checkpoints",
+    "verify_run": "ockham.record.verify.run",
 }
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - sorted() gives the list that this rule wants
+__all__ = sorted([*_LAZY_IMPORTS, "__version__"])  # noqa: PLE0605 - sorted() gives the list that this rule wants
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'ockham' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
     globals()[name] = value
     return value

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ockham.context import FACTS, KNOBS, Note, OccamContext, knob_values
+from ockham.context import FACTS, KNOBS, DecisionNote, OccamContext, knob_values
 from ockham.errors import BadInputError, ContextError, PluginError
 from ockham.event import Change, Decision, Value
 from ockham.plugin import HOOKS, OccamPlugin
@@ -41,7 +41,7 @@ class PluginChain:
         for name in names:
             if names.count(name) > 1:
                 raise BadInputError(f"two plugins are called {name!r}: give one of them another name")
-        self._called = {
+        self._hook_table = {
             hook: [
                 (i, name, plugin, getattr(plugin, hook))
                 for i, (name, plugin) in enumerate(zip(names, self.plugins, strict=True))
@@ -82,30 +82,30 @@ class PluginChain:
             if plugin_name(plugin) in state:
                 plugin.load_state_dict(state[plugin_name(plugin)])
 
-    def wants(self) -> dict[str, int]:
+    def required_measurements(self) -> dict[str, int]:
         """Costly measurements that any plugin asks for: field -> every how many updates, the most often wins."""
         wanted: dict[str, int] = {}
         for plugin in self.plugins:
-            for name, every in plugin.wants().items():
+            for name, every in plugin.required_measurements().items():
                 wanted[name] = min(every, wanted.get(name, every))
         return wanted
 
     def _run(self, hook: str, ctx: OccamContext) -> OccamContext:
         after = knob_values(ctx)
-        for order, name, plugin, method in self._called[hook]:
+        for order, name, plugin, method in self._hook_table[hook]:
             shadow = plugin.shadow
             real = before = after
             if shadow and ctx.shadow_knobs:
-                ctx.turn(ctx.shadow_knobs)
+                ctx.set_knobs(ctx.shadow_knobs)
                 before = knob_values(ctx)
             try:
                 returned = method(ctx)
                 if returned is not None and returned is not ctx:
-                    _adopt(ctx, returned)
+                    _apply_returned_context(ctx, returned)
                 if ctx.custom:
                     ctx.check_custom()
             except Exception as error:
-                ctx.turn(dict(zip(KNOBS, real, strict=True)))
+                ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
                 ctx.notes.clear()
                 raise PluginError(name, hook, ctx.iter_num, error) from error
             after = knob_values(ctx)
@@ -115,28 +115,30 @@ class PluginChain:
                 else tuple([Change(k, b, a) for k, b, a in zip(KNOBS, before, after, strict=True) if b != a])
             )
             if shadow:
-                ctx.turn(dict(zip(KNOBS, real, strict=True)))
+                ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
                 after = real
             if turned:
                 ctx.shadow_knobs.update({change.field: change.after for change in turned})
             if turned or ctx.notes:
-                self._hand_over(hook, ctx, name, order, shadow, turned)
+                self._emit_decisions(hook, ctx, name, order, shadow, turned)
         return ctx
 
-    def _hand_over(
+    def _emit_decisions(
         self, hook: str, ctx: OccamContext, name: str, order: int, shadow: bool, turned: tuple[Change, ...]
     ) -> None:
         notes = ctx.notes.copy()
         ctx.notes.clear()
-        for note, changes in attribute(notes, turned):
+        for note, changes in attribute_changes(notes, turned):
             self.emit(Decision(ctx.iter_num, ctx.micro_step, hook, name, order, shadow, note.action, note.reason_code,
                                note.observed, note.threshold, changes, note.numbers))  # fmt: skip
 
 
-def attribute(notes: list[Note], turned: tuple[Change, ...]) -> list[tuple[Note, tuple[Change, ...]]]:
+def attribute_changes(
+    notes: list[DecisionNote], turned: tuple[Change, ...]
+) -> list[tuple[DecisionNote, tuple[Change, ...]]]:
     """Give each turned knob to the note that names it, the rest to the last note, or to an unexplained one."""
     if not notes:
-        return [(Note("TURN", UNEXPLAINED, None, None, (), {}), turned)]
+        return [(DecisionNote("TURN", UNEXPLAINED, None, None, (), {}), turned)]
     if len(notes) == 1:
         return [(notes[0], turned)]
     named = [tuple(change for change in turned if change.field in note.fields) for note in notes]
@@ -152,16 +154,19 @@ def base_knobs(plugins: Iterable[OccamPlugin], hyperparameters: Mapping[str, Any
     }
     for plugin in plugins:
         for name, value in {} if plugin.shadow else plugin.base_knobs().items():
-            knobs[name] = _lower(name, value, knobs.get(name))
+            knobs[name] = _stricter_ceiling(name, value, knobs.get(name))
     return knobs
 
 
-def start_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
+def merge_scheduled_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
     """The policy's base knobs under the trainer's scheduled ones."""
-    return {**base, **{name: _lower(name, value, base.get(name)) for name, value in scheduled.items()}}
+    return {
+        **base,
+        **{name: _stricter_ceiling(name, value, base.get(name)) for name, value in scheduled.items()},
+    }
 
 
-def _lower(name: str, value: Any, other: Any) -> Any:
+def _stricter_ceiling(name: str, value: Any, other: Any) -> Any:
     return min(value, other) if name in ("grad_clip", "drift_ceiling") and other is not None else value
 
 
@@ -175,7 +180,7 @@ def _has(plugin: OccamPlugin, hook: str) -> bool:
     return getattr(type(plugin), hook) is not getattr(OccamPlugin, hook)
 
 
-def _adopt(ctx: OccamContext, returned: object) -> None:
+def _apply_returned_context(ctx: OccamContext, returned: object) -> None:
     """Take the knobs of a copy that a plugin returned."""
     if not isinstance(returned, OccamContext):
         raise ContextError(f"a hook returns the context or nothing, not {type(returned).__name__}")
@@ -186,6 +191,6 @@ def _adopt(ctx: OccamContext, returned: object) -> None:
     ]
     if changed:
         raise ContextError(f"the returned copy has other facts: {', '.join(changed)}")
-    ctx.turn(returned.knobs())
+    ctx.set_knobs(returned.knobs())
     ctx.custom.update(returned.custom)
     ctx.notes.extend(note for note in returned.notes if not any(note is known for known in ctx.notes))

@@ -18,23 +18,33 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
-from ockham.errors import ContextError, nearest
+from ockham.errors import ContextError, suggest_name
 from ockham.event import Value
 from ockham.fields import (
-    CARRIED,
+    CARRIED_OVER,
     DEFAULTS,
     FACTS,
     FIELDS,
+    FIELDS_BY_NAME,
     GAUGES,
     KNOBS,
     REQUIRED,
-    TABLE,
-    as_number,
-    convert,
+    coerce_field,
+    to_float,
 )
 from ockham.quotient import occam_quotient
 
-__all__ = ["FACTS", "FIELDS", "GAUGES", "KNOBS", "REQUIRED", "TABLE", "Note", "OccamContext", "knob_values"]
+__all__ = [
+    "FACTS",
+    "FIELDS",
+    "FIELDS_BY_NAME",
+    "GAUGES",
+    "KNOBS",
+    "REQUIRED",
+    "DecisionNote",
+    "OccamContext",
+    "knob_values",
+]
 _KNOBS = frozenset(KNOBS)
 _knobs_of: Callable[[Mapping[str, Value]], tuple[Value, ...]] = itemgetter(*KNOBS)
 _METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
@@ -48,7 +58,7 @@ def knob_values(ctx: OccamContext) -> tuple[Value, ...]:
     return _knobs_of(ctx.__dict__)
 
 
-class Note(NamedTuple):
+class DecisionNote(NamedTuple):
     """What a plugin said with `decide`, before the chain has attributed the turned knobs."""
 
     action: str
@@ -107,7 +117,7 @@ class OccamContext:
     kl_to_anchor: float | None
     occam_quotient: float | None
     custom: dict[str, float]
-    notes: list[Note]
+    notes: list[DecisionNote]
     shadow_knobs: dict[str, Value]
 
     def __init__(
@@ -116,21 +126,21 @@ class OccamContext:
         values = self.__dict__
         values.update(DEFAULTS, custom=dict(custom or {}), notes=[], shadow_knobs={})
         for name, value in (("iter_num", iter_num), ("task_loss", task_loss), *fields.items()):
-            if name not in TABLE:
-                raise ContextError(f"OccamContext has no field {name!r}{nearest(name, TABLE)}")
-            values[name] = convert(name, value)
+            if name not in FIELDS_BY_NAME:
+                raise ContextError(f"OccamContext has no field {name!r}{suggest_name(name, FIELDS_BY_NAME)}")
+            values[name] = coerce_field(name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _KNOBS:
-            self.__dict__[name] = convert(name, value)
-        elif name in TABLE:
+            self.__dict__[name] = coerce_field(name, value)
+        elif name in FIELDS_BY_NAME:
             raise ContextError(
-                f"{name} is a {TABLE[name].role} of iteration {self.iter_num}, only the trainer measures it; "
+                f"{name} is a {FIELDS_BY_NAME[name].role} of iteration {self.iter_num}, only the trainer measures it; "
                 f"plugins may turn: {', '.join(KNOBS)}"
             )
         else:
             raise ContextError(
-                f"OccamContext has no field {name!r}{nearest(name, KNOBS)}; metrics of your own go into ctx.custom"
+                f"OccamContext has no field {name!r}{suggest_name(name, KNOBS)}; metrics of your own go into ctx.custom"
             )
 
     def __delattr__(self, name: str) -> None:
@@ -138,14 +148,14 @@ class OccamContext:
 
     def __copy__(self) -> Self:
         """A copy with knobs, notes and `custom` of its own; the rest of a context never changes."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(
+        clone = object.__new__(type(self))
+        clone.__dict__.update(
             self.__dict__,
             custom=self.custom.copy(),
             notes=self.notes.copy(),
             shadow_knobs=self.shadow_knobs.copy(),
         )
-        return twin
+        return clone
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.__copy__()
@@ -189,10 +199,10 @@ class OccamContext:
                 raise ContextError(
                     f"{name!r:.80} cannot name a number of a decision: letters, digits and _, at most 64"
                 )
-            kept[name] = as_number(name, value)
-        observed = None if observed is None else as_number("observed", observed)
-        threshold = None if threshold is None else as_number("threshold", threshold)
-        self.notes.append(Note(action, reason_code, observed, threshold, tuple(fields), kept))
+            kept[name] = to_float(name, value)
+        observed = None if observed is None else to_float("observed", observed)
+        threshold = None if threshold is None else to_float("threshold", threshold)
+        self.notes.append(DecisionNote(action, reason_code, observed, threshold, tuple(fields), kept))
         return self
 
     def check_custom(self) -> None:
@@ -212,24 +222,26 @@ class OccamContext:
                     f"{name!r:.70} can't name a metric in ctx.custom: letters, digits, _ and ., at most 64"
                 )
 
-    def measure(self, **gauges: Any) -> None:
+    def set_gauges(self, **gauges: Any) -> None:
         """For the trainer alone: set gauges, measured after the step."""
         for name, value in gauges.items():
             if name not in GAUGES:
-                raise ContextError(f"measure() takes gauges, and {name!r} is none{nearest(name, GAUGES)}")
-            self.__dict__[name] = convert(name, value)
+                raise ContextError(
+                    f"measure() takes gauges, and {name!r} is none{suggest_name(name, GAUGES)}"
+                )
+            self.__dict__[name] = coerce_field(name, value)
 
-    def following(self, iter_num: int, task_loss: float, **fields: Any) -> OccamContext:
+    def next_context(self, iter_num: int, task_loss: float, **fields: Any) -> OccamContext:
         """The next batch's context: run-long facts, gauges and `custom` carry over, knobs start again."""
         after = OccamContext(iter_num, task_loss, custom=self.custom, **fields)
-        after.__dict__.update((name, getattr(self, name)) for name in CARRIED if name not in fields)
+        after.__dict__.update((name, getattr(self, name)) for name in CARRIED_OVER if name not in fields)
         return after
 
     def knobs(self) -> dict[str, Value]:
         """All knobs by name."""
         return dict(zip(KNOBS, knob_values(self), strict=True))
 
-    def turn(self, knobs: Mapping[str, Value]) -> None:
+    def set_knobs(self, knobs: Mapping[str, Value]) -> None:
         """For the chain: put knobs to given values."""
         self.__dict__.update(knobs)
 
@@ -245,4 +257,4 @@ class OccamContext:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and `custom`, as plain values."""
-        return {**{name: getattr(self, name) for name in TABLE}, "custom": dict(self.custom)}
+        return {**{name: getattr(self, name) for name in FIELDS_BY_NAME}, "custom": dict(self.custom)}

@@ -16,7 +16,7 @@ OckhamError                      exit status 2 unless a line says otherwise
 │   ├── LogLockedError           another process writes this log
 │   ├── LogHaltedError           disk full, quota, or a sync that failed
 │   └── InvalidEventError        an event does not fit its schema: a bug of ours, never of the data
-└── CannotJudgeError             the log is missing or unreadable (exit status 3)
+└── UnverifiableError             the log is missing or unreadable (exit status 3)
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class InvalidEventError(LogError):
     """An event that does not fit its own schema. Nothing of it was written."""
 
 
-class CannotJudgeError(OckhamError):
+class UnverifiableError(OckhamError):
     """What was to be judged is missing or unreadable."""
 
     exit_status = 3
@@ -113,16 +113,16 @@ class CannotJudgeError(OckhamError):
 
 def _place(cause: BaseException) -> str:
     """The innermost line of the file that the chain had called: where to look, whatever library it went through."""
-    called = cause.__traceback__ and cause.__traceback__.tb_next  # behind the chain's own frame
-    place, frame = "", called
-    while called and frame:
-        if frame.tb_frame.f_code.co_filename == called.tb_frame.f_code.co_filename:
+    first_frame = cause.__traceback__ and cause.__traceback__.tb_next  # behind the chain's own frame
+    place, frame = "", first_frame
+    while first_frame and frame:
+        if frame.tb_frame.f_code.co_filename == first_frame.tb_frame.f_code.co_filename:
             place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
         frame = frame.tb_next
     return place
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'gate'?"` for the nearest known name, else the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)

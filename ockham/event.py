@@ -54,12 +54,12 @@ class Decision(NamedTuple):
     numbers: Mapping[str, float]
 
 
-def type_name(kind: str) -> str:
+def event_type(kind: str) -> str:
     """`decision.made` -> `ockham.decision.made.v1`."""
     return f"ockham.{kind}.v1"
 
 
-def kind_of(type_: str) -> str:
+def event_kind(type_: str) -> str:
     """`ockham.decision.made.v1` -> `decision.made`."""
     return type_.removeprefix("ockham.").rsplit(".", 1)[0]
 
@@ -83,31 +83,31 @@ def timestamp(time_ns: int) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1000:06d}Z"
 
 
-def lossless(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """A value as JSON keeps it: non-finite floats as strings, tuples as lists."""
     if type(value) in _AS_IS or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, float):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {key: lossless(item) for key, item in value.items()}
+        return {key: to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [lossless(item) for item in value]
+        return [to_json_value(item) for item in value]
     return value
 
 
-def restored(value: Any) -> Any:
-    """The inverse of `lossless` for a state: the three strings become floats again."""
+def from_json_value(value: Any) -> Any:
+    """The inverse of `to_json_value` for a state: the three strings become floats again."""
     if isinstance(value, str):
         return NONFINITE.get(value, value)
     if isinstance(value, Mapping):
-        return {key: restored(item) for key, item in value.items()}
+        return {key: from_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [restored(item) for item in value]
+        return [from_json_value(item) for item in value]
     return value
 
 
-def number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """A number field read back: the three strings become floats again; None stays None."""
     if value is None:
         return None
@@ -122,7 +122,7 @@ def envelope(
         "specversion": SPECVERSION,
         "id": id_,
         "source": f"ockham://runs/{run_id}",
-        "type": type_name(kind),
+        "type": event_type(kind),
         "subject": subject,
         "time": timestamp(time_ns),
         "dataschema": f"urn:ockham:{kind}.v1",

@@ -175,16 +175,18 @@ FIELDS: tuple[Field, ...] = (
         nullable=True,
     ),
 )
-TABLE: Mapping[str, Field] = {field.name: field for field in FIELDS}
+FIELDS_BY_NAME: Mapping[str, Field] = {field.name: field for field in FIELDS}
 FACTS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "fact")
 KNOBS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "knob")
 GAUGES: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "gauge")
 REQUIRED: tuple[str, ...] = ("iter_num", "task_loss")
 PER_BATCH = frozenset({"iter_num", "task_loss", "micro_step", "example_losses", "rank_loss", "kl_to_anchor"})
-CARRIED = tuple(name for name in (*FACTS, *GAUGES) if name not in PER_BATCH)
+CARRIED_OVER = tuple(name for name in (*FACTS, *GAUGES) if name not in PER_BATCH)
 DEFAULTS: Mapping[str, Value] = {field.name: field.default for field in FIELDS}
 _TYPES: Mapping[Kind, type] = {"float": float, "int": int, "bool": bool, "str": str}
-EXACT: Mapping[str, type] = {field.name: _TYPES[field.kind] for field in FIELDS if field.kind in _TYPES}
+PYTHON_TYPES: Mapping[str, type] = {
+    field.name: _TYPES[field.kind] for field in FIELDS if field.kind in _TYPES
+}
 
 
 def _as_float(value: Any) -> float:
@@ -220,14 +222,14 @@ _CONVERT: Mapping[Kind, Callable[[Any], Value]] = {
 }  # fmt: skip
 
 
-def convert(name: str, value: Any) -> Value:
+def coerce_field(name: str, value: Any) -> Value:
     """A value as the field keeps it.
 
     Raises ContextError if it has the wrong type.
     """
-    if type(value) is EXACT.get(name) and not (isinstance(value, float) and math.isnan(value)):
+    if type(value) is PYTHON_TYPES.get(name) and not (isinstance(value, float) and math.isnan(value)):
         return value  # type: ignore[return-value]  # of its type already: nearly always
-    field = TABLE[name]
+    field = FIELDS_BY_NAME[name]
     if value is None and field.nullable:
         return None
     try:
@@ -248,7 +250,7 @@ def _has_nan(value: Value) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def as_number(name: str, value: Any) -> float:
+def to_float(name: str, value: Any) -> float:
     """A plain double: what was judged, not a tensor that changes later."""
     try:
         return float(value)

@@ -68,7 +68,7 @@ class OccamPlugin:
         """Knob values that every batch starts at because of this plugin's settings, such as a ceiling."""
         return {}
 
-    def wants(self) -> dict[str, int]:
+    def required_measurements(self) -> dict[str, int]:
         """Costly measurements that the plugin needs: field name -> every how many updates."""
         return {}
 
@@ -86,9 +86,9 @@ class OccamPlugin:
         called = self.name or type(self).__name__
         for name, interval in self.limits.items():
             value = getattr(self, name)
-            if value is not None and not within(value, interval):
+            if value is not None and not in_interval(value, interval):
                 raise BadInputError(f"{called}: {name} lies in {interval}, got {value!r:.60}")
-        for name, choices in literal_settings(type(self)).items():
+        for name, choices in literal_choices(type(self)).items():
             if getattr(self, name) not in (*choices, None):
                 told = ", ".join(map(repr, choices))
                 raise BadInputError(f"{called}: {name} is one of {told}, got {getattr(self, name)!r:.60}")
@@ -96,7 +96,7 @@ class OccamPlugin:
     def state_dict(self) -> dict[str, Any]:
         """All that the plugin remembers, as JSON values."""
         hidden = {"name", "shadow", *setting_names(type(self))}
-        return {key: _plain(value) for key, value in vars(self).items() if key not in hidden}
+        return {key: _json_copy(value) for key, value in vars(self).items() if key not in hidden}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` left."""
@@ -107,7 +107,7 @@ class OccamPlugin:
             elif isinstance(current, tuple):
                 setattr(self, key, tuple(value))
             else:
-                setattr(self, key, _plain(value))
+                setattr(self, key, _json_copy(value))
 
 
 def setting_names(cls: type) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def setting_names(cls: type) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
-def literal_settings(cls: type) -> dict[str, tuple[Any, ...]]:
+def literal_choices(cls: type) -> dict[str, tuple[Any, ...]]:
     """Settings whose hint is a `Literal`, or one or None, and their choices."""
     found = {}
     for name, parameter in inspect.signature(cls, eval_str=True).parameters.items():
@@ -127,7 +127,7 @@ def literal_settings(cls: type) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def within(value: Any, interval: str) -> bool:
+def in_interval(value: Any, interval: str) -> bool:
     """Whether a number lies in an interval written as in mathematics: `[0, 1]`, `(0, inf)`, `[1, inf]`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -136,16 +136,16 @@ def within(value: Any, interval: str) -> bool:
     return above and (value <= high if interval[-1] == "]" else value < high)
 
 
-def draw(*counter: int | str) -> float:
+def counter_uniform(*counter: int | str) -> float:
     """A draw in (0, 1) from a counter alone: the same counter, the same draw on every machine (BLAKE2b, 53 bits)."""
     digest = hashlib.blake2b("/".join(map(str, counter)).encode(), digest_size=8).digest()
     return ((int.from_bytes(digest, "big") >> 11) + 0.5) / 2**53
 
 
-def _plain(value: Any) -> Any:
+def _json_copy(value: Any) -> Any:
     """A JSON copy of a state value, so that a snapshot does not change when the plugin goes on."""
     if isinstance(value, (list, tuple, deque)):
-        return [_plain(item) for item in value]
+        return [_json_copy(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _json_copy(item) for key, item in value.items()}
     return value

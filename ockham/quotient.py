@@ -1,7 +1,7 @@
 """The Occam Quotient: OQ = performance / (inference FLOPs x memory in decimal MB).
 
 Units: performance is 1/nats by default, so an OQ is in 1/(nat FLOP MB). Real values lie near 1e-17: compare
-them by ratio only (`improvement`), never by difference, and only where their specs are equal.
+them by ratio only (`relative_improvement`), never by difference, and only where their specs are equal.
 At a fixed architecture OQ is 1/loss times a constant. Across sizes it falls with the square of the size while
 loss falls slowly, so it favours tiny models: `bits_saved`, where an untrained model is worth 0, is the
 performance to use there.
@@ -45,7 +45,7 @@ class QuotientSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def performance_of(loss: float, kind: Performance = "inverse_loss", vocab_size: int = 0) -> float:
+def compute_performance(loss: float, kind: Performance = "inverse_loss", vocab_size: int = 0) -> float:
     """Performance of a loss in nats; NaN for a loss that is not finite and positive."""
     if not (math.isfinite(loss) and loss > 0):
         return math.nan
@@ -70,7 +70,7 @@ def occam_quotient(performance: float, flops: float, megabytes: float) -> float:
     return performance / (flops * megabytes)
 
 
-def improvement(candidate: float, baseline: float) -> float:
+def relative_improvement(candidate: float, baseline: float) -> float:
     """Relative change of OQ, candidate / baseline - 1; NaN where the baseline is not finite and positive."""
     if not (math.isfinite(baseline) and baseline > 0 and math.isfinite(candidate)):
         return math.nan

@@ -3,10 +3,10 @@
     with ockham.Run("balanced", facts={"max_iters": 600}) as run:
         for iter_num, batch in enumerate(batches):
             loss = model(batch)
-            ctx = run.batch(iter_num, loss.item(), learning_rate=schedule(iter_num))
+            ctx = run.start_batch(iter_num, loss.item(), learning_rate=schedule(iter_num))
             if ctx.updated:
                 loss.backward(); optimizer.step()
-            ctx = run.end(ctx, grad_norm=...)
+            ctx = run.end_batch(ctx, grad_norm=...)
             if ctx.halt:
                 break
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ockham.chain import PluginChain, base_knobs, start_knobs
+from ockham.chain import PluginChain, base_knobs, merge_scheduled_knobs
 from ockham.context import GAUGES, OccamContext
 from ockham.errors import (
     DataError,
@@ -31,23 +31,30 @@ from ockham.errors import (
     RankDivergedError,
     RunError,
 )
-from ockham.event import Value, lossless, restored
+from ockham.event import Value, from_json_value, to_json_value
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
-from ockham.policy import Policy, arranged, load_policy, plugin_sources, policy_from_json, policy_of
-from ockham.quotient import occam_quotient, performance_of
-from ockham.record.about import about
-from ockham.record.attempt import Attempt, ending, last_policy_revision
-from ockham.record.checkpoints import StartingPoint
-from ockham.record.counts import Counts
-from ockham.record.folder import RunFolder, new_run_id
-from ockham.record.keep import Kind, Pack, keep
-from ockham.record.lines import gauge_values
-from ockham.record.log import Place
-from ockham.record.peers import Gather, Peers
+from ockham.policy import (
+    Policy,
+    load_policy,
+    plugin_sources,
+    policy_from_json,
+    policy_from_plugins,
+    with_default_plugins,
+)
+from ockham.quotient import compute_performance, occam_quotient
+from ockham.record.attempt import Attempt, end_reason, last_policy_revision
+from ockham.record.checkpointing import CheckpointKind, CheckpointPacker, save_checkpoint
+from ockham.record.checkpoints import ResumePoint
+from ockham.record.counters import RunCounters
+from ockham.record.log_writer import EventPosition
+from ockham.record.payloads import gauge_values
+from ockham.record.rank_group import Gather, RankGroup
 from ockham.record.recorder import Recorder
-from ockham.record.subscribe import Consumer, Subscription, Subscriptions
-from ockham.record.tree_head import TreeHead
+from ockham.record.run_folder import RunFolder, new_run_id
+from ockham.record.run_metadata import build_run_metadata
+from ockham.record.subscriptions import Consumer, Subscription, Subscriptions
+from ockham.record.tlog.tree_head import TreeHead
 
 
 class Run:
@@ -87,16 +94,16 @@ class Run:
         settings: Mapping[str, Any] | None = None,
         facts: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
-        resumed: StartingPoint | None = None,
+        resumed: ResumePoint | None = None,
         rank: int = 0,
         world_size: int = 1,
-        gather: Gather | None = None,
+        all_gather: Gather | None = None,
     ) -> None:
         if run_id is None and world_size > 1:
             raise RunError("many ranks write one run: give each the same run_id")
         self.run_id = run_id or new_run_id()
         self.folder = RunFolder(runs, self.run_id)
-        self.peers = Peers(rank, world_size, gather)
+        self.peers = RankGroup(rank, world_size, all_gather)
         self.settings, self.data = dict(settings or {}), dict(data or {})
         self._resumed = resumed
         self._facts = dict(facts or {})
@@ -106,26 +113,26 @@ class Run:
                 f"run {self.run_id!r} was started on other data ({was!r}, another digest) than {now!r}"
             )
         if plugins is not None:
-            built = arranged(plugins, memory)
-            self.policy = policy_of(built)
+            plugin_objects = with_default_plugins(plugins, memory)
+            self.policy = policy_from_plugins(plugin_objects)
         else:
-            self.policy = _choose(policy, overrides, self.folder if resumed else None)
-            built = self.policy.build()
+            self.policy = _resolve_policy(policy, overrides, self.folder if resumed else None)
+            plugin_objects = self.policy.build()
         self.attempt = Attempt(self.folder, self.peers, resume=resumed is not None)
         self._recorder = Recorder(self.attempt)
         self._subscriptions: Subscriptions | None = None
-        self.chain = PluginChain(built, self._recorder.decided)
+        self.chain = PluginChain(plugin_objects, self._recorder.record_decision)
         self._recorder.state = self.chain.state_dict
-        self.memory = next((plugin for plugin in built if isinstance(plugin, OckhamMemory)), None)
-        self.counts = Counts()
-        self._knobs = base_knobs(built, self.policy.hyperparameters)
+        self.memory = next((plugin for plugin in plugin_objects if isinstance(plugin, OckhamMemory)), None)
+        self.counts = RunCounters()
+        self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
 
     def __enter__(self) -> Self:
         """Make or reopen the folder, take the log's lock, write the first events."""
         revision = self.policy.revision
         settings = {f"setting {name}": value for name, value in self.settings.items()}
-        self.peers.same({"run ID": self.run_id, "policy": revision, "data": self.data, **settings})
+        self.peers.require_equal({"run ID": self.run_id, "policy": revision, "data": self.data, **settings})
         common = {"policy_revision": revision, "settings": self.settings, "world_size": self.peers.world_size}
         loaded = {
             "policy_revision": revision,
@@ -133,7 +140,7 @@ class Run:
             "source": self.policy.source,
             "plugins": plugin_sources(self.policy, self.chain.plugins),
         }
-        content = about(
+        content = build_run_metadata(
             self.run_id,
             time.time_ns(),
             settings=self.settings,
@@ -147,7 +154,7 @@ class Run:
         }  # fmt: skip
         self.attempt.open((revision, self.policy.canonical), content, {**common, **resumed}, loaded)
         if self._resumed is None or self._resumed.path is None:  # else load_state_dict writes the key frame
-            self._recorder.key_frame("START", 0)
+            self._recorder.record_key_frame("START", 0)
         return self
 
     def __exit__(
@@ -155,7 +162,7 @@ class Run:
     ) -> None:
         """End the run, valid, whatever happened; the first error is the one that is raised."""
         try:
-            self._end_with(error)
+            self._close_after(error)
         except LogError:
             if error is None:
                 raise
@@ -175,7 +182,7 @@ class Run:
             self.attempt.close({
                 "reason_code": reason_code,
                 "iter_num": self._last.iter_num,
-                **self.counts.told(),
+                **self.counts.summary(),
                 "message": None if message is None else message[:4096],
                 **measured,
             })  # fmt: skip
@@ -207,9 +214,11 @@ class Run:
         """
         if self._subscriptions is None:
             self._subscriptions = Subscriptions(self.attempt.log)
-        return self._subscriptions.add(consumer, type, reason_code)
+        return self._subscriptions.subscribe(consumer, type, reason_code)
 
-    def batch(self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any) -> OccamContext:
+    def start_batch(
+        self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any
+    ) -> OccamContext:
         """Build the context of a batch whose loss has just been read, and run `on_batch_start`.
 
         Args:
@@ -219,15 +228,15 @@ class Run:
             fields: facts of this batch and knobs at their scheduled value, such as `learning_rate`.
 
         """
-        self._recorder.before_batch(iter_num, micro_step)
-        ctx = self._last.following(
-            iter_num, task_loss, micro_step=micro_step, **start_knobs(self._knobs, fields)
+        self._recorder.record_key_frame_if_due(iter_num, micro_step)
+        ctx = self._last.next_context(
+            iter_num, task_loss, micro_step=micro_step, **merge_scheduled_knobs(self._knobs, fields)
         )
-        self._recorder.begin(ctx)
+        self._recorder.begin_hook(ctx)
         self.chain.on_batch_start(ctx)
-        return self._agreed(ctx, "on_batch_start")
+        return self._require_agreement(ctx, "on_batch_start")
 
-    def end(
+    def end_batch(
         self,
         ctx: OccamContext,
         *,
@@ -239,7 +248,7 @@ class Run:
         """Report what was done with the batch, run `on_batch_end` and record the context.
 
         Args:
-            ctx: the context that `batch` returned.
+            ctx: the context that `start_batch` returned.
             stepped: whether the optimizer took a step; None: as the chain left `updated`.
             applied: the knob values as used; None: `updated` as the chain left it.
             seconds: how long each stage took.
@@ -247,12 +256,14 @@ class Run:
 
         """
         counts = self.counts
-        counts.batch(ctx.task_loss, updated=ctx.updated, stepped=ctx.updated if stepped is None else stepped)
-        ctx.measure(update_rate=counts.updated / max(counts.finite, 1), updates=counts.updates, **gauges)
-        self._recorder.measured(ctx)
+        counts.add_batch(
+            ctx.task_loss, updated=ctx.updated, stepped=ctx.updated if stepped is None else stepped
+        )
+        ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.updates, **gauges)
+        self._recorder.set_measured(ctx)
         self.chain.on_batch_end(ctx)
-        self._agreed(ctx, "on_batch_end")
-        self._recorder.context(ctx, "batch", applied or {"updated": ctx.updated}, seconds or {})
+        self._require_agreement(ctx, "on_batch_end")
+        self._recorder.record_context(ctx, "batch", applied or {"updated": ctx.updated}, seconds or {})
         self._last = ctx
         return ctx
 
@@ -277,15 +288,15 @@ class Run:
             "seconds": seconds,
         }
         self.attempt.log.append("evaluation.recorded", evaluation, iter_num=ctx.iter_num)
-        ctx.measure(val_loss=val_loss, occam_quotient=self._quotient(ctx, val_loss), **gauges)
-        self._recorder.begin(ctx)
+        ctx.set_gauges(val_loss=val_loss, occam_quotient=self._quotient(ctx, val_loss), **gauges)
+        self._recorder.begin_hook(ctx)
         self.chain.on_evaluate(ctx)
-        self._agreed(ctx, "on_evaluate")
-        self.counts.evaluation(val_loss, accepted=ctx.accepted)
-        self._recorder.context(ctx, "on_evaluate", {"updated": ctx.updated}, {"evaluation": seconds})
+        self._require_agreement(ctx, "on_evaluate")
+        self.counts.add_evaluation(val_loss, accepted=ctx.accepted)
+        self._recorder.record_context(ctx, "on_evaluate", {"updated": ctx.updated}, {"evaluation": seconds})
         return ctx
 
-    def consolidated(
+    def record_consolidation(
         self,
         ctx: OccamContext,
         *,
@@ -304,13 +315,15 @@ class Run:
             "weights_sha256": weights_sha256,
         }
         self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
-        self._recorder.begin(ctx)
+        self._recorder.begin_hook(ctx)
         self.chain.on_consolidate(ctx)
-        self._recorder.context(ctx, "on_consolidate", {"updated": ctx.updated}, {})
-        ctx.measure(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+        self._recorder.record_context(ctx, "on_consolidate", {"updated": ctx.updated}, {})
+        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
         return ctx
 
-    def rolled_back(self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float) -> None:
+    def record_rollback(
+        self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
+    ) -> None:
         """Record that the weights returned to the anchor; the gauges of drift start again at 0."""
         back = {
             "iter_num": ctx.iter_num,
@@ -320,13 +333,13 @@ class Run:
             "seconds": seconds,
         }
         self.attempt.log.append("rollback.performed", back, iter_num=ctx.iter_num, urgent=True)
-        ctx.measure(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
-    def checkpoint(
+    def save_checkpoint(
         self,
         ctx: OccamContext,
-        kind: Kind,
-        pack: Pack,
+        kind: CheckpointKind,
+        pack: CheckpointPacker,
     ) -> str:
         """Keep the present weights; returns the snapshot ID, which is the folder's name under `checkpoints/`.
 
@@ -345,7 +358,7 @@ class Run:
 
         """
         revision, state = self.policy.revision, self.state_dict
-        return keep(self._recorder, ctx, kind, pack, policy_revision=revision, state=state)
+        return save_checkpoint(self._recorder, ctx, kind, pack, policy_revision=revision, state=state)
 
     @property
     def last_iter(self) -> int:
@@ -363,7 +376,7 @@ class Run:
 
     def emit(
         self, kind: str, data: Mapping[str, Any], *, iter_num: int | None = None, urgent: bool = False
-    ) -> Place:
+    ) -> EventPosition:
         """Hand over any other event of `schemas/`, without its position."""
         return self.attempt.log.append(kind, data, iter_num=iter_num, urgent=urgent)
 
@@ -376,24 +389,24 @@ class Run:
         carried = dict(zip(GAUGES, gauge_values(self._last), strict=True))
         state = {"plugins": self.chain.state_dict(), "counts": self.counts.state_dict(), "gauges": carried,
                  "custom": dict(self._last.custom), "iter_num": self._last.iter_num}  # fmt: skip
-        return dict(lossless(state))
+        return dict(to_json_value(state))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` left, and record the key frame that replay starts from."""
-        state = restored(state)
+        state = from_json_value(state)
         self.chain.load_state_dict(state["plugins"])
-        self.counts = Counts(**state["counts"])
-        self._last = self._last.following(state["iter_num"], 0.0)
-        self._last.measure(**state["gauges"])
+        self.counts = RunCounters(**state["counts"])
+        self._last = self._last.next_context(state["iter_num"], 0.0)
+        self._last.set_gauges(**state["gauges"])
         self._last.custom.update(state["custom"])
-        self._recorder.key_frame("RESUME", state["iter_num"] + 1)
+        self._recorder.record_key_frame("RESUME", state["iter_num"] + 1)
 
-    def _agreed(self, ctx: OccamContext, hook: str) -> OccamContext:
+    def _require_agreement(self, ctx: OccamContext, hook: str) -> OccamContext:
         """The context itself, where every rank left it alike.
 
         Raises RankDivergedError if one did not; every rank then knows, and each log says what differs.
         """
-        diverged = self.peers.disagreement(ctx, hook)
+        diverged = self.peers.find_divergence(ctx, hook)
         if diverged is not None:
             self.emit("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
             raise RankDivergedError(diverged.message)
@@ -404,17 +417,17 @@ class Run:
         if flops <= 0 or megabytes <= 0:
             return None
         kind = self.memory.performance if self.memory is not None else "inverse_loss"
-        return occam_quotient(performance_of(val_loss, kind, ctx.vocab_size), flops, megabytes)
+        return occam_quotient(compute_performance(val_loss, kind, ctx.vocab_size), flops, megabytes)
 
-    def _end_with(self, error: BaseException | None) -> None:
+    def _close_after(self, error: BaseException | None) -> None:
         if isinstance(error, PluginError):
             failed = {"iter_num": error.iter_num, "micro_step": 0, "plugin": error.plugin, "hook": error.hook,
                       "error_type": type(error.__cause__).__name__, "message": str(error.__cause__)[:4096]}  # fmt: skip
             self.attempt.fail(failed)
-        self.finish(*ending(error))
+        self.finish(*end_reason(error))
 
 
-def _choose(
+def _resolve_policy(
     policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
 ) -> Policy:
     """The policy that was asked for; on resume without one, the one that the run was last under."""
@@ -425,5 +438,5 @@ def _choose(
             raise PolicyError(
                 f"--set {overrides[0]!r} on resume changes the policy: say which one it is put on, with --preset or --policy"
             )
-        return policy_from_json(resumed.policy(last_policy_revision(resumed.require())).read_bytes())
+        return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
     return load_policy(policy or "balanced", overrides)

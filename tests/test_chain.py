@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ockham.chain import PluginChain, base_knobs, start_knobs
+from ockham.chain import PluginChain, base_knobs, merge_scheduled_knobs
 from ockham.context import OccamContext
 from ockham.errors import BadInputError, ContextError, PluginError
 from ockham.event import Change
@@ -315,10 +315,12 @@ def test_the_most_frequent_wish_wins():
         def __init__(self, name, every):
             self.name, self.every = name, every
 
-        def wants(self):
+        def required_measurements(self):
             return {"kl_to_anchor": self.every}
 
-    assert PluginChain([Wants("a", 10), Wants("b", 4), OccamPlugin()]).wants() == {"kl_to_anchor": 4}
+    assert PluginChain([Wants("a", 10), Wants("b", 4), OccamPlugin()]).required_measurements() == {
+        "kl_to_anchor": 4
+    }
 
 
 def test_base_knobs_come_from_policy_and_acting_plugins():
@@ -329,7 +331,7 @@ def test_base_knobs_come_from_policy_and_acting_plugins():
     assert base == {"lambda_ockham": 0.02, "grad_clip": 0.5, "drift_ceiling": 0.2, "surprise_threshold": 2.5}
     limiter.shadow = gate.shadow = True
     assert base_knobs([gate, limiter], hyperparameters) == {"lambda_ockham": 0.02, "grad_clip": 0.5}
-    assert start_knobs(base, {"grad_clip": 9.0, "learning_rate": 0.1, "lambda_ockham": 0.5}) == {
+    assert merge_scheduled_knobs(base, {"grad_clip": 9.0, "learning_rate": 0.1, "lambda_ockham": 0.5}) == {
         **base,
         "learning_rate": 0.1,
         "lambda_ockham": 0.5,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ockham.context import FACTS, FIELDS, GAUGES, KNOBS, TABLE, OccamContext
+from ockham.context import FACTS, FIELDS, FIELDS_BY_NAME, GAUGES, KNOBS, OccamContext
 from ockham.errors import BadInputError, ContextError
 
 
@@ -20,13 +20,13 @@ def test_every_field_starts_at_its_default():
     assert (ctx.iter_num, ctx.task_loss) == (3, 1.5)
     rest = [field for field in FIELDS if field.name not in ("iter_num", "task_loss")]
     assert all(getattr(ctx, field.name) == field.default for field in rest)
-    assert sorted((*FACTS, *KNOBS, *GAUGES)) == sorted(TABLE)
+    assert sorted((*FACTS, *KNOBS, *GAUGES)) == sorted(FIELDS_BY_NAME)
 
 
 def test_the_annotations_are_those_of_the_table():
     """A type checker sees the fields that exist, each with its own type."""
     hints = {"float": "float", "int": "int", "bool": "bool", "str": "str", "floats": "tuple[float, ...]"}
-    told = {name: kind for name, kind in OccamContext.__annotations__.items() if name in TABLE}
+    told = {name: kind for name, kind in OccamContext.__annotations__.items() if name in FIELDS_BY_NAME}
     assert told == {f.name: hints[f.kind] + (" | None" if f.nullable else "") for f in FIELDS}
 
 
@@ -45,11 +45,11 @@ def test_facts_and_gauges_cannot_be_set(name):
 def test_each_knob_turns_and_takes_only_its_own_type(name):
     """A knob takes its type; text and lists of text never."""
     ctx = OccamContext(0, 1.5)
-    value = {"float": 0.25, "bool": True, "floats": (0.5, 1.5)}[TABLE[name].kind]
+    value = {"float": 0.25, "bool": True, "floats": (0.5, 1.5)}[FIELDS_BY_NAME[name].kind]
     setattr(ctx, name, value)
     assert getattr(ctx, name) == value
     for wrong in ("0.5", ["a"], None, object()):
-        with pytest.raises(ContextError, match=f"{name} takes {TABLE[name].kind}, got"):
+        with pytest.raises(ContextError, match=f"{name} takes {FIELDS_BY_NAME[name].kind}, got"):
             setattr(ctx, name, wrong)
     assert getattr(ctx, name) == value
 
@@ -100,19 +100,19 @@ def test_a_wrong_name_is_answered_with_the_nearest(wrong, right):
     with pytest.raises(ContextError, match=f"no field '{wrong}'; did you mean '{right}'.*ctx.custom"):
         setattr(OccamContext(0, 1.5), wrong, 1.0)
     with pytest.raises(ContextError, match="takes gauges, and 'learning_rate' is none"):
-        OccamContext(0, 1.5).measure(learning_rate=1.0)
+        OccamContext(0, 1.5).set_gauges(learning_rate=1.0)
 
 
 def test_measure_sets_gauges_of_their_type():
     """The trainer's door; the same types hold."""
     ctx = OccamContext(0, 1.5)
-    ctx.measure(grad_norm=math.nan, updates=3, val_loss=None)
+    ctx.set_gauges(grad_norm=math.nan, updates=3, val_loss=None)
     assert math.isnan(ctx.grad_norm)
     assert (ctx.updates, ctx.val_loss) == (3, None)
     with pytest.raises(ContextError, match=r"updates takes int, got float 3\.5"):
-        ctx.measure(updates=3.5)
+        ctx.set_gauges(updates=3.5)
     with pytest.raises(ContextError, match="grad_norm takes float, got NoneType"):
-        ctx.measure(grad_norm=None)
+        ctx.set_gauges(grad_norm=None)
 
 
 def test_the_next_batch_carries_facts_and_gauges_but_no_knob():
@@ -123,8 +123,8 @@ def test_the_next_batch_carries_facts_and_gauges_but_no_knob():
     ctx.learning_rate *= 0.5
     ctx.updated = False
     ctx.custom["accuracy"] = 0.5
-    ctx.measure(complexity_cost=0.2, val_loss=1.25, kl_to_anchor=0.1)
-    after = ctx.following(5, 1.25, learning_rate=0.2, vocab_size=512)
+    ctx.set_gauges(complexity_cost=0.2, val_loss=1.25, kl_to_anchor=0.1)
+    after = ctx.next_context(5, 1.25, learning_rate=0.2, vocab_size=512)
     assert (after.iter_num, after.task_loss, after.micro_step) == (5, 1.25, 0)
     assert (after.max_iters, after.vocab_size, after.complexity_cost, after.val_loss) == (100, 512, 0.2, 1.25)
     assert (after.example_losses, after.kl_to_anchor) == ((), None)
@@ -213,7 +213,7 @@ def test_to_dict_and_repr_say_what_is_there():
     """All fields as plain values; the repr shows what differs from the default."""
     ctx = OccamContext(3, 1.5, vocab_size=256, custom={"a": 1.0})
     told = ctx.to_dict()
-    assert set(told) == {*TABLE, "custom"}
+    assert set(told) == {*FIELDS_BY_NAME, "custom"}
     assert (told["vocab_size"], told["custom"]) == (256, {"a": 1.0})
     assert json.loads(json.dumps(told))["task_loss"] == 1.5
     assert repr(ctx) == "OccamContext(iter_num=3, task_loss=1.5, vocab_size=256)"

@@ -8,12 +8,12 @@ import pytest
 import typer.main
 
 import ockham
-from ockham import shipped
-from ockham.cli import application
-from tests.cli.typed import parse
+from ockham import resources
+from ockham.cli import build_app
+from tests.helpers.cli_parser import parse
 from tests.helpers.doc_pages import Block, PageError, PageRunner, matches, read_blocks
 
-ROOT = shipped.root()
+ROOT = resources.data_root()
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "odr").glob("*.md"))]
@@ -48,7 +48,7 @@ def list_blocks(page):
 
 @pytest.fixture(scope="module")
 def command_tree():
-    return typer.main.get_command(application())
+    return typer.main.get_command(build_app())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_page)

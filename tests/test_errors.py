@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from ockham import errors
-from ockham.errors import OckhamError, PluginError, nearest
+from ockham.errors import OckhamError, PluginError, suggest_name
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
 
@@ -23,7 +23,7 @@ def test_every_error_stands_in_the_tree_and_in_its_drawing(cls):
 @pytest.mark.parametrize(
     ("cls", "status"),
     [("BadInputError", 2), ("PolicyError", 2), ("QueryError", 2), ("PluginError", 1), ("LogHaltedError", 3),
-     ("InvalidEventError", 3), ("CannotJudgeError", 3), ("ContextError", 2)],
+     ("InvalidEventError", 3), ("UnverifiableError", 3), ("ContextError", 2)],
 )  # fmt: skip
 def test_exit_statuses(cls, status):
     """2: what a person typed; 1: a plugin; 3: the log or the evidence."""
@@ -32,9 +32,9 @@ def test_exit_statuses(cls, status):
 
 def test_the_nearest_name_or_all_of_them():
     """A typo is answered with one name, anything else with the list."""
-    assert nearest("gat", ["gate", "limiter"]) == "; did you mean 'gate'?"
-    assert nearest("zzz", ["limiter", "gate"]) == "; known: gate, limiter"
-    assert nearest("zzz", []) == "; known: none"
+    assert suggest_name("gat", ["gate", "limiter"]) == "; did you mean 'gate'?"
+    assert suggest_name("zzz", ["limiter", "gate"]) == "; known: gate, limiter"
+    assert suggest_name("zzz", []) == "; known: none"
 
 
 def test_a_plugin_error_says_who_where_and_when():

@@ -8,12 +8,12 @@ import warnings
 import pytest
 
 import ockham
-from ockham import shipped
-from ockham.record.verify import verify_run
-from ockham.replay.report import replay_run
-from tests.samples import events
+from ockham import resources
+from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
+from tests.helpers.events import events
 
-EXAMPLES = shipped.root() / "examples"
+EXAMPLES = resources.data_root() / "examples"
 RUNS = {
     "own_loop.py": "own-loop",
     "custom_plugin.py": "custom-plugin",

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.plugin import OccamPlugin, draw, literal_settings, within
-from ockham.plugins import BUILT_IN, built_in
-from ockham.policy_plugins import default_settings
+from ockham.plugin import OccamPlugin, counter_uniform, in_interval, literal_choices
+from ockham.plugins import BUILT_IN, load_built_in
+from ockham.policy.plugin_registry import default_settings
 
 
 class Kept(OccamPlugin):
@@ -71,7 +71,12 @@ def test_hooks_are_optional():
     plugin, ctx = OccamPlugin(), OccamContext(0, 1.0)
     assert [plugin.on_batch_start(ctx), plugin.on_batch_end(ctx), plugin.on_evaluate(ctx)] == [None] * 3
     assert plugin.on_consolidate(ctx) is None
-    assert (plugin.base_knobs(), plugin.wants(), plugin.settings(), plugin.state_dict()) == ({}, {}, {}, {})
+    assert (plugin.base_knobs(), plugin.required_measurements(), plugin.settings(), plugin.state_dict()) == (
+        {},
+        {},
+        {},
+        {},
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,17 +100,17 @@ def test_a_setting_out_of_its_limits_is_named(settings, told):
 
 def test_intervals_are_read_as_in_mathematics():
     """Square ends belong to it, round ones do not; NaN and text lie in none."""
-    assert [within(x, "(0, 1]") for x in (0, 1e-300, 1, 1.0000001)] == [False, True, True, False]
-    assert [within(x, "[0, inf)") for x in (0, math.inf, -1e-300)] == [True, False, False]
-    assert within(math.inf, "[0, inf]")
-    assert not any(within(x, "[-inf, inf]") for x in (math.nan, None, "1", True))
+    assert [in_interval(x, "(0, 1]") for x in (0, 1e-300, 1, 1.0000001)] == [False, True, True, False]
+    assert [in_interval(x, "[0, inf)") for x in (0, math.inf, -1e-300)] == [True, False, False]
+    assert in_interval(math.inf, "[0, inf]")
+    assert not any(in_interval(x, "[-inf, inf]") for x in (math.nan, None, "1", True))
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_no_built_in_plugin_takes_nan_or_an_unknown_word(name):
     """Whatever the setting: a NaN would make a comparison that is never true, a wrong word another rule."""
-    cls = built_in(name)
-    choices = literal_settings(cls)
+    cls = load_built_in(name)
+    choices = literal_choices(cls)
     for key, default in default_settings(cls).items():
         if key in choices:
             with pytest.raises(BadInputError, match=f"{key} is one of"):
@@ -118,9 +123,13 @@ def test_no_built_in_plugin_takes_nan_or_an_unknown_word(name):
 
 def test_a_draw_is_the_same_on_every_machine():
     """Fixed values, in (0, 1), even over its bins, another for another counter."""
-    assert draw(1, 2, 3, "gate") == draw(1, 2, 3, "gate") != draw(1, 2, 4, "gate")
-    assert draw(0) == 0.516288615126363
-    drawn = [draw(7, i) for i in range(4_000)]
+    assert (
+        counter_uniform(1, 2, 3, "gate")
+        == counter_uniform(1, 2, 3, "gate")
+        != counter_uniform(1, 2, 4, "gate")
+    )
+    assert counter_uniform(0) == 0.516288615126363
+    drawn = [counter_uniform(7, i) for i in range(4_000)]
     assert all(0 < x < 1 for x in drawn)
     counts = [sum(i / 10 <= x < (i + 1) / 10 for x in drawn) for i in range(10)]
     assert all(330 < n < 470 for n in counts)
@@ -128,6 +137,6 @@ def test_a_draw_is_the_same_on_every_machine():
 
 def test_a_draw_does_not_depend_on_the_process():
     """No hash seed in it."""
-    code = "from ockham.plugin import draw; print(draw(1, 'a'))"
+    code = "from ockham.plugin import counter_uniform; print(counter_uniform(1, 'a'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert float(done.stdout) == draw(1, "a")
+    assert float(done.stdout) == counter_uniform(1, "a")

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.plugins.memory import OckhamMemory
-from ockham.quotient import QuotientSpec, improvement, occam_quotient, performance_of
+from ockham.quotient import QuotientSpec, compute_performance, occam_quotient, relative_improvement
 
 
 def test_the_documents_example_to_four_digits():
     """A 13B at 1.2 nats: 1.2327e-17; B 7B at 1.3: 3.9246e-17; B over A: +218.37 %."""
-    a = occam_quotient(performance_of(1.2), 2.6e12, 26_000)
-    b = occam_quotient(performance_of(1.3), 1.4e12, 14_000)
+    a = occam_quotient(compute_performance(1.2), 2.6e12, 26_000)
+    b = occam_quotient(compute_performance(1.3), 1.4e12, 14_000)
     assert f"{a:.4e}" == "1.2327e-17"
     assert f"{b:.4e}" == "3.9246e-17"
-    assert f"{improvement(b, a):+.2%}" == "+218.37%"
+    assert f"{relative_improvement(b, a):+.2%}" == "+218.37%"
 
 
 @pytest.mark.parametrize("params", [1_000, 124_000_000, 13_000_000_000])
@@ -31,24 +31,26 @@ def test_a_loss_halved_is_twice_the_quotient_at_any_size(params):
     assert memory.should_accept_update(OccamContext(0, 4.0, **facts)) == (True, "ACCEPTED_FIRST_VALID")
     halved = OccamContext(1, 2.0, **facts)
     baseline = memory.baseline.metrics.occam_quotient
-    assert improvement(memory.measure(halved).occam_quotient, baseline) == pytest.approx(1.0, rel=1e-12)
+    assert relative_improvement(memory.measure(halved).occam_quotient, baseline) == pytest.approx(
+        1.0, rel=1e-12
+    )
     assert memory.should_accept_update(halved) == (True, "ACCEPTED_OQ_IMPROVEMENT")
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0, math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_none_has_no_performance(loss):
     """NaN, so that every comparison with it refuses."""
-    assert math.isnan(performance_of(loss))
-    assert math.isnan(performance_of(loss, "bits_saved", 256))
+    assert math.isnan(compute_performance(loss))
+    assert math.isnan(compute_performance(loss, "bits_saved", 256))
 
 
 def test_bits_saved_is_nothing_for_a_guesser():
     """ln V nats is what a uniform guess costs: worth 0; a perfect model would be worth 1."""
-    assert performance_of(math.log(256), "bits_saved", 256) == 0
-    assert performance_of(math.log(256) / 2, "bits_saved", 256) == pytest.approx(0.5)
-    assert performance_of(10.0, "bits_saved", 256) < 0
+    assert compute_performance(math.log(256), "bits_saved", 256) == 0
+    assert compute_performance(math.log(256) / 2, "bits_saved", 256) == pytest.approx(0.5)
+    assert compute_performance(10.0, "bits_saved", 256) < 0
     with pytest.raises(BadInputError, match="vocab_size >= 2, got 0"):
-        performance_of(1.0, "bits_saved")
+        compute_performance(1.0, "bits_saved")
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
@@ -65,14 +67,14 @@ def test_a_cost_must_be_finite_and_positive(bad):
 )
 def test_no_improvement_over_nothing(candidate, baseline):
     """A baseline that is no positive number gives NaN, never 0 %."""
-    assert math.isnan(improvement(candidate, baseline))
+    assert math.isnan(relative_improvement(candidate, baseline))
 
 
 @given(st.floats(0.1, 20), st.floats(0.1, 20), st.floats(1e-30, 1e30), st.floats(1e-9, 1e9))
 def test_improvement_is_free_of_units(loss, other, flops, megabytes):
     """At one cost the improvement is the ratio of the losses, whatever the size of the numbers."""
-    quotient = [occam_quotient(performance_of(x), flops, megabytes) for x in (loss, other)]
-    assert improvement(*quotient) == pytest.approx(other / loss - 1, rel=1e-9, abs=1e-12)
+    quotient = [occam_quotient(compute_performance(x), flops, megabytes) for x in (loss, other)]
+    assert relative_improvement(*quotient) == pytest.approx(other / loss - 1, rel=1e-9, abs=1e-12)
 
 
 def test_specs_compare_by_digest():

@@ -13,16 +13,16 @@ from ockham.errors import PluginError, RunError
 from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.plugins.memory import OckhamMemory
-from ockham.record.folder import RunFolder
-from ockham.record.verify import verify_run
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import verify_run
 from ockham.run import Run
-from tests.samples import events
+from tests.helpers.events import events
 
 
 def loop(run, losses, **gauges):
     for iter_num, loss in enumerate(losses):
-        ctx = run.batch(iter_num, loss, learning_rate=1e-3)
-        run.end(ctx, grad_norm=1.0, **gauges)
+        ctx = run.start_batch(iter_num, loss, learning_rate=1e-3)
+        run.end_batch(ctx, grad_norm=1.0, **gauges)
     return ctx
 
 
@@ -117,7 +117,7 @@ def test_too_many_nans_halt_by_policy(tmp_path):
     """Ten in a row ask for the end; the trainer obeys."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 100, "vocab_size": 256}) as run:
         for i in range(20):
-            ctx = run.end(run.batch(i, math.nan))
+            ctx = run.end_batch(run.start_batch(i, math.nan))
             if ctx.halt:
                 break
     assert i == 9
@@ -128,9 +128,9 @@ def test_an_accepted_checkpoint_has_its_decision(tmp_path):
     """checkpoint.saved names the accepting decision and the tree head before it."""
 
     def pack(metadata, state):
-        from ockham.record.checkpoints import Packed
+        from ockham.record.checkpoints import CheckpointFiles
 
-        return Packed({"weights.bin": repr(sorted(metadata)).encode()}, "0" * 64)
+        return CheckpointFiles({"weights.bin": repr(sorted(metadata)).encode()}, "0" * 64)
 
     memory = OckhamMemory(quality_threshold=3.0, complexity_threshold=1.0)
     with Run(
@@ -139,8 +139,8 @@ def test_an_accepted_checkpoint_has_its_decision(tmp_path):
         ctx = loop(run, [2.5])
         run.evaluate(ctx, 2.4)
         assert ctx.accepted
-        assert run.checkpoint(ctx, "accepted", pack) == "accepted-00000000"
-        ctx = run.end(run.batch(1, 2.4))
+        assert run.save_checkpoint(ctx, "accepted", pack) == "accepted-00000000"
+        ctx = run.end_batch(run.start_batch(1, 2.4))
         run.evaluate(ctx, 2.4)
         assert not ctx.accepted
     found = read(tmp_path)
@@ -159,7 +159,7 @@ def test_state_round_trip(tmp_path):
     with Run("balanced", runs=tmp_path, run_id="b", facts={"max_iters": 100, "vocab_size": 256}) as two:
         two.load_state_dict(state)
         assert two.state_dict() == state
-        assert two.batch(4, 2.0).complexity_cost == 0.125
+        assert two.start_batch(4, 2.0).complexity_cost == 0.125
 
 
 def test_a_run_that_exists_is_not_overwritten(tmp_path):

@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ockham import shipped
-from ockham.record.folder import RunFolder
-from tests import forked
-from tests.samples import events, plain_validator
-from tests.workshop import TINY, same, text
+from ockham import resources
+from ockham.record.run_folder import RunFolder
+from tests.helpers import forked_cli
+from tests.helpers.events import events, plain_validator
+from tests.helpers.tiny_trainer import TINY, same, text
 
-TRAIN = shipped.root() / "train.py"
+TRAIN = resources.data_root() / "train.py"
 
 
 def words_of(folder: Path, *words: str) -> list[str]:
@@ -36,11 +36,11 @@ def env_of(folder: Path) -> dict[str, str]:
 
 
 def train(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return forked.run(*words_of(folder, *words), env=env_of(folder))
+    return forked_cli.run(*words_of(folder, *words), env=env_of(folder))
 
 
 def begun(folder: Path, *words: str) -> BaseProcess:
-    return forked.begun(*words_of(folder, *words), env=env_of(folder))
+    return forked_cli.begun(*words_of(folder, *words), env=env_of(folder))
 
 
 def final(folder: Path, run: str, iter_num: int, attempt: int = 1) -> dict[str, torch.Tensor]:
@@ -130,7 +130,7 @@ def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
     while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.exitcode is None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGINT)
-    done = forked.ended([process], 30)[0]
+    done = forked_cli.ended([process], 30)[0]
     assert done.returncode == 130
     assert " train --run c --resume " in done.stdout.partition("Next:")[2]
     last = events(RunFolder(tmp_path / "runs", "c"))[-1]
@@ -148,7 +148,7 @@ def test_observe_leaves_the_training_untouched(tmp_path):
     assert train(tmp_path, "--run", "o", "--preset", "observe").returncode == 0
     (tmp_path / "plain.py").write_text(PLAIN)
     files = (str(tmp_path / name) for name in ("plain.py", "text.txt", "plain.safetensors"))
-    plain = forked.run(*files)
+    plain = forked_cli.run(*files)
     assert plain.returncode == 0, plain.stderr
     assert same(final(tmp_path, "o", 39), load_file(tmp_path / "plain.safetensors"))
     decided = of("decision.made", events(RunFolder(tmp_path / "runs", "o")))
@@ -161,12 +161,12 @@ PLAIN = """
 import sys, torch
 from safetensors.torch import save_file
 from ockham.nano import Trainer, load_corpus
-from tests.workshop import settings
+from tests.helpers.tiny_trainer import settings
 t = Trainer(settings(), load_corpus(sys.argv[1]))
 for i in range(40):
     for group in t.optimizer.param_groups:
-        group["lr"] = t.settings.scheduled_rate(i)
-    t.model.loss(*t.batches.draw(i)).backward()
+        group["lr"] = t.settings.learning_rate_at(i)
+    t.model.loss(*t.batches.sample_batch(i)).backward()
     torch.nn.utils.clip_grad_norm_(t.model.parameters(), 1.0)
     t.optimizer.step()
     t.optimizer.zero_grad()

@@ -9,12 +9,12 @@ import pytest
 from safetensors.torch import load_file
 
 from ockham.nano import GPT
-from ockham.nano.architecture import architecture
-from ockham.nano.pretrained import load_pretrained, pretrained_files
-from ockham.record.folder import RunFolder
-from tests.samples import events
+from ockham.nano.hf_config import read_hf_config
+from ockham.nano.pretrained import export_hf_files, load_pretrained
+from ockham.record.run_folder import RunFolder
+from tests.helpers.events import events
+from tests.helpers.tiny_trainer import settings, weights
 from tests.test_train import of, train
-from tests.workshop import settings, weights
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def folder(tmp_path):
     chosen = settings("bias=true", "gelu=tanh")
     model = GPT(vocab_size=256, block_size=8, n_layer=1, n_head=2, n_embd=16, bias=True)
     (tmp_path / "gpt2").mkdir()
-    for name, data in pretrained_files(weights(model), asdict(chosen), 256).items():
+    for name, data in export_hf_files(weights(model), asdict(chosen), 256).items():
         (tmp_path / "gpt2" / name).write_bytes(data)
     return tmp_path
 
 
 def test_a_run_from_existing_weights(folder):
     """The chain is around it from the first batch; the digest is in the record, and goes on into the next attempt."""
-    model = GPT(**architecture(folder / "gpt2"))
+    model = GPT(**read_hf_config(folder / "gpt2"))
     digest = load_pretrained(model, folder / "gpt2")
     words = ("--run", "tuned", "--set", "max_iters=6", "--set", "checkpoint_every=2")
     done = train(folder, *words, "--init-from", str(folder / "gpt2"))

@@ -9,17 +9,17 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboard import charts
-from dashboard.frame import chart, choose_run, head, section, under
-from dashboard.source import Answer, ask, odr_folder, or_error, runs_folder
-from dashboard.tables import RATES, answered, grid
+from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
+from dashboard.layout import chart, page_header, query_details, section, select_run
+from dashboard.tables import RATES, data_table, query_table
 from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
-from ockham.odr.draft import draft
-from ockham.odr.measure import measured_defaults, pinned_sides
+from ockham.odr.pinning import measure_default_constraints, pin_sides
+from ockham.odr.template import render_record
 
 QUESTION = "In what do two runs differ?"
-run_id = choose_run()
-other = choose_run("vs") if run_id else None
+run_id = select_run()
+other = select_run("vs") if run_id else None
 if run_id is None or other is None:
     st.stop()
 assert run_id is not None
@@ -41,7 +41,7 @@ def text(name: str, value: Any) -> str:
     )
 
 
-def apart(name: str, one: Any, two: Any) -> str:
+def format_difference(name: str, one: Any, two: Any) -> str:
     """How far this run is from the other; a word where there is no number."""
     if one == two:
         return ""
@@ -72,17 +72,17 @@ def sentence(one: dict[str, Any], two: dict[str, Any]) -> str:
     )
 
 
-def table(both: Answer, one: dict[str, Any], two: dict[str, Any]) -> None:
+def table(both: TimedResult, one: dict[str, Any], two: dict[str, Any]) -> None:
     """Facts side by side, those that differ first."""
     fields = sorted(
         (name for name in both.table.column_names if name != "run_id"), key=lambda f: one[f] == two[f]
     )
-    grid(
+    data_table(
         pa.table({"fact": [f.replace("_", " ") for f in fields], f"this: {one['run_id']}": [text(f, one[f]) for f in fields],
-                  f"other: {two['run_id']}": [text(f, two[f]) for f in fields], "this minus other": [apart(f, one[f], two[f]) for f in fields]}),
+                  f"other: {two['run_id']}": [text(f, two[f]) for f in fields], "this minus other": [format_difference(f, one[f], two[f]) for f in fields]}),
         "fields", height="content", alt="Facts of both runs, those that differ first.",
     )  # fmt: skip
-    under(both, "compare")
+    query_details(both, "compare")
 
 
 def gates(run: str, baseline: str, one: dict[str, Any], two: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ def gates(run: str, baseline: str, one: dict[str, Any], two: dict[str, Any]) -> 
     if one["data_sha256"] != two["data_sha256"] or one["seed"] != two["seed"]:
         st.text("It cannot be said: with other data or another seed the batches are not the same.")
         return
-    found = or_error(ask, "disagreement", run=run, other=baseline)
+    found = query_or_error(run_page_query, "disagreement", run=run, other=baseline)
     if found is None or not found.table.num_rows:
         return
     rows = found.rows()
@@ -108,10 +108,10 @@ def gates(run: str, baseline: str, one: dict[str, Any], two: dict[str, Any]) -> 
             else "."
         )
     )
-    answered(found, "disagreement", alt="Batches by the verdicts of both runs.")
+    query_table(found, "disagreement", alt="Batches by the verdicts of both runs.")
 
 
-def keep(run: str, baseline: str) -> None:
+def draft_record_form(run: str, baseline: str) -> None:
     """A decision record with both runs as evidence, and measured values."""
     section(
         "Keep the answer",
@@ -123,14 +123,14 @@ def keep(run: str, baseline: str) -> None:
     if st.button("Draft an ODR from this", type="primary", key="draft"):
         try:
             with st.spinner("Pinning the logs and measuring"):
-                sides = pinned_sides(runs_folder(), baseline, run)
-                made = draft(
+                sides = pin_sides(runs_folder(), baseline, run)
+                made = render_record(
                     "ODR-0000",
                     title,
                     [getpass.getuser()],
                     today(),
                     sides=sides,
-                    constraints=measured_defaults(sides, runs_folder()),
+                    constraints=measure_default_constraints(sides, runs_folder()),
                 )
         except OckhamError as error:
             st.error("No draft could be made.", icon=":material/error:")
@@ -152,26 +152,26 @@ def keep(run: str, baseline: str) -> None:
 def page(run: str, baseline: str) -> None:
     """The page."""
     if run == baseline:
-        head(
+        page_header(
             QUESTION,
             "Choose another run at the left to set beside this one; if there is none, train one with another policy.",
         )
         return
-    both = or_error(ask, "compare", run=run, other=baseline)
+    both = query_or_error(run_page_query, "compare", run=run, other=baseline)
     rows = both.rows() if both is not None else []
     if both is None or len(rows) != 2:
-        head(QUESTION, "One of them has nothing to compare yet.")
+        page_header(QUESTION, "One of them has nothing to compare yet.")
         return
-    head(QUESTION, sentence(*rows))
+    page_header(QUESTION, sentence(*rows))
     table(both, *rows)
     losses, policy = (
-        or_error(ask, "overlay", run=run, other=baseline),
-        or_error(ask, "policy_differences", run=run, other=baseline),
+        query_or_error(run_page_query, "overlay", run=run, other=baseline),
+        query_or_error(run_page_query, "policy_differences", run=run, other=baseline),
     )
     if losses is not None:
         section("Validation loss")
         chart(
-            lambda: charts.overlay(losses.table, [run, baseline]),
+            lambda: charts.loss_comparison(losses.table, [run, baseline]),
             losses,
             "overlay",
             "Validation losses of both runs at their evaluations.",
@@ -179,12 +179,12 @@ def page(run: str, baseline: str) -> None:
     if policy is not None:
         section("Policy", "Settings that differ.")
         if policy.table.num_rows:
-            grid(policy.table, "policy", alt="Settings that differ.")
+            data_table(policy.table, "policy", alt="Settings that differ.")
         else:
             st.text("The same policy, setting by setting.")
-        under(policy, "policy")
+        query_details(policy, "policy")
     gates(run, baseline, *rows)
-    keep(run, baseline)
+    draft_record_form(run, baseline)
 
 
 page(run_id, other)

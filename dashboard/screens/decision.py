@@ -10,13 +10,13 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboard import charts
-from dashboard.figures import first_row
-from dashboard.frame import chart, choose_run, head, section, under
-from dashboard.source import Answer, ask, or_error, runs_folder
-from dashboard.tables import answered, grid
+from dashboard.data_source import TimedResult, query_or_error, run_page_query, runs_folder
+from dashboard.layout import chart, page_header, query_details, section, select_run
+from dashboard.metric_cards import first_row
+from dashboard.tables import data_table, query_table
 from ockham.errors import OckhamError
-from ockham.record.folder import RunFolder
-from ockham.record.proof import prove
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.inclusion import prove_inclusion
 
 ID = re.compile(r"[0-9a-f-]{36}")
 CHAIN = (
@@ -42,8 +42,8 @@ def number(value: float | None) -> str:
 
 def open_by_iteration() -> None:
     """Without an ID in the address: an iteration to choose from, or an ID to type."""
-    head(QUESTION, "Choose an iteration and one of its decisions, or give the ID of a decision.")
-    run_id = choose_run()
+    page_header(QUESTION, "Choose an iteration and one of its decisions, or give the ID of a decision.")
+    run_id = select_run()
     left, right = st.columns([1, 2])
     typed = right.text_input("Or the ID of a decision", key="decision-id").strip().lower()
     if typed:
@@ -62,18 +62,18 @@ def open_by_iteration() -> None:
         help=f"The run has 0 to {last:,}.",
     )
     st.query_params["iter"] = str(int(iteration))
-    batch = or_error(ask, "chain_of_batch", run=run_id, iter=int(iteration), on_rank=0)
+    batch = query_or_error(run_page_query, "chain_of_batch", run=run_id, iter=int(iteration), on_rank=0)
     if batch is None:
         return
     if not batch.table.num_rows:
         st.info("Nothing was decided at this iteration.")
         return
     section("The chain of this batch", "Choose a row to open the decision.")
-    chosen = answered(
+    chosen = query_table(
         batch,
         f"batch-{run_id}-{iteration}",
         columns=CHAIN,
-        pick=True,
+        selectable=True,
         alt="Decisions in the order of the chain.",
     )
     if chosen:
@@ -101,7 +101,7 @@ def sentence(row: dict[str, Any]) -> str:
     return told + (" A later attempt went back before it, so it is superseded." if row["superseded"] else "")
 
 
-def judged(row: dict[str, Any], found: Answer) -> None:
+def margin_section(row: dict[str, Any], found: TimedResult) -> None:
     """Observed against threshold, and what would have flipped it."""
     if row["margin"] is None or not math.isfinite(row["margin"]):
         return
@@ -126,21 +126,23 @@ def chain(row: dict[str, Any]) -> None:
         "The whole chain of this batch",
         "In the order in which the plugins spoke; the arrow marks this decision.",
     )
-    found = or_error(ask, "chain_of_batch", run=row["run_id"], iter=row["iter_num"], on_rank=row["rank"])
+    found = query_or_error(
+        run_page_query, "chain_of_batch", run=row["run_id"], iter=row["iter_num"], on_rank=row["rank"]
+    )
     if found is None:
         return
     marks = ["→" if one == row["decision_id"] else "" for one in found.table["decision_id"].to_pylist()]
-    grid(
+    data_table(
         found.table.select(list(CHAIN)).add_column(0, "this", pa.array(marks)),
         "chain",
         alt="Decisions in the order of the chain.",
     )
-    under(found, "chain")
+    query_details(found, "chain")
 
 
-def neighbours(row: dict[str, Any]) -> None:
+def neighbour_links(row: dict[str, Any]) -> None:
     """To the decisions before and after it in the log, also by the keys; to its run, and to another."""
-    found = or_error(ask, "neighbours", id=row["decision_id"], run=row["run_id"])
+    found = query_or_error(run_page_query, "neighbours", id=row["decision_id"], run=row["run_id"])
     beside = next(iter(found.rows()), {}) if found is not None else {}
     columns = st.columns(4)
     for column, label, key, short in (
@@ -159,7 +161,7 @@ def neighbours(row: dict[str, Any]) -> None:
         st.rerun()
 
 
-def proven(row: dict[str, Any]) -> None:
+def proof_section(row: dict[str, Any]) -> None:
     """Where it stands, its proof, and who cites it."""
     section("Where it stands")
     st.code("\n".join([
@@ -170,7 +172,7 @@ def proven(row: dict[str, Any]) -> None:
     ]), language=None, wrap_lines=True)  # fmt: skip
     try:
         folder = RunFolder(runs_folder(), row["run_id"])
-        proof = prove(folder, row["attempt"], row["rank"], row["sequence"])
+        proof = prove_inclusion(folder, row["attempt"], row["rank"], row["sequence"])
     except OckhamError as error:
         st.caption("No proof yet: no signed tree head covers it.")
         st.code(str(error), language=None)
@@ -183,7 +185,7 @@ def proven(row: dict[str, Any]) -> None:
             language="bash",
             wrap_lines=True,
         )
-    cited = or_error(ask, "citations", id=row["decision_id"])
+    cited = query_or_error(run_page_query, "citations", id=row["decision_id"])
     if cited is not None:
         st.text(
             "Cited by: "
@@ -191,36 +193,36 @@ def proven(row: dict[str, Any]) -> None:
         )
 
 
-def one(asked: str) -> None:
+def decision_page(asked: str) -> None:
     """The page of one decision."""
-    found = or_error(ask, "decision", id=asked) if ID.fullmatch(asked) else None
+    found = query_or_error(run_page_query, "decision", id=asked) if ID.fullmatch(asked) else None
     rows = found.rows() if found is not None else []
     if found is None or not rows:
-        head(QUESTION, "The decision that this address names is not in the logs here.")
+        page_header(QUESTION, "The decision that this address names is not in the logs here.")
         st.code(asked[:200], language=None)
-        near = or_error(ask, "decisions_near", beginning=asked[:13].lower())
+        near = query_or_error(run_page_query, "decisions_near", beginning=asked[:13].lower())
         if near is not None and near.table.num_rows:
             st.text("IDs that begin alike:")
-            grid(near.table, "near")
+            data_table(near.table, "near")
         return
     row = rows[0]
-    head(QUESTION, sentence(row))
+    page_header(QUESTION, sentence(row))
     if row["meaning"]:
         st.text(row["meaning"])
-    neighbours(row)
-    judged(row, found)
+    neighbour_links(row)
+    margin_section(row, found)
     chain(row)
     if row["numbers"]:
         section("Numbers that it rests on")
         names, values = zip(*row["numbers"], strict=True)
-        grid(
+        data_table(
             pa.table({"name": pa.array(names), "value": pa.array(values, pa.float64())}), "numbers", width=420
         )
-    proven(row)
+    proof_section(row)
 
 
 asked_for = st.query_params.get("decision")
 if asked_for is None:
     open_by_iteration()
 else:
-    one(asked_for)
+    decision_page(asked_for)

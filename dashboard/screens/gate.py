@@ -6,20 +6,20 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard import charts, lanes
-from dashboard.figures import beside_band, first_row
-from dashboard.frame import chart, choose_run, follow, head, section
-from dashboard.source import ask, or_error
-from dashboard.tables import answered
+from dashboard import charts, timeline_charts
+from dashboard.data_source import query_or_error, run_page_query
+from dashboard.layout import auto_refresh, chart, page_header, section, select_run
+from dashboard.metric_cards import band_sentence, first_row
+from dashboard.tables import query_table
 
-run_id = choose_run()
+run_id = select_run()
 if run_id is None:
     st.stop()
 
 
 def answer(row: dict[str, Any]) -> str:
     """One sentence."""
-    rate, saved, beside = row.get("update_rate"), row.get("compute_saved"), beside_band(row, "update")
+    rate, saved, beside = row.get("update_rate"), row.get("compute_saved"), band_sentence(row, "update")
     if rate is None:
         return "No batch has been judged yet."
     if row.get("shadow_rate") is not None:
@@ -35,10 +35,13 @@ def answer(row: dict[str, Any]) -> str:
     return f"{told}; {f'the skips saved {saved:.1%}' if saved > 0 else f'the chain cost {-saved:.1%}'} of the compute, measured."
 
 
-def closeness() -> None:
+def margin_section() -> None:
     """Margins, and what other thresholds would have given."""
     left, right = st.columns(2)
-    margins, curve = or_error(ask, "margins", run=run_id), or_error(ask, "thresholds_of", run=run_id)
+    margins, curve = (
+        query_or_error(run_page_query, "margins", run=run_id),
+        query_or_error(run_page_query, "thresholds_of", run=run_id),
+    )
     with left:
         if margins is not None:
             section(
@@ -70,8 +73,8 @@ def closeness() -> None:
 def draw() -> None:
     """Rate, margins, reasons, longest rows of skips."""
     row = first_row("bands_of", str(run_id))
-    head("Does the gate keep its rate?", answer(row))
-    found = or_error(ask, "gate_bins", run=run_id)
+    page_header("Does the gate keep its rate?", answer(row))
+    found = query_or_error(run_page_query, "gate_bins", run=run_id)
     if found is not None:
         low, high = row.get("update_low"), row.get("update_high")
         promised = "" if low is None or high is None else f" Green: the promised {low:.0%} to {high:.0%}."
@@ -79,23 +82,26 @@ def draw() -> None:
             "Update rate over the run", f"Blue: the rate of each stretch with its 95 % interval.{promised}"
         )
         chart(
-            lambda: lanes.rate_band(found.table, low, high), found, "rate",
+            lambda: timeline_charts.rate_band(found.table, low, high), found, "rate",
             "Update rate in stretches of the run with its 95 % interval (Wilson); the green band is what the policy promises.",
         )  # fmt: skip
-    closeness()
-    reasons, streaks = or_error(ask, "gate_reasons", run=run_id), or_error(ask, "skip_streaks", run=run_id)
+    margin_section()
+    reasons, streaks = (
+        query_or_error(run_page_query, "gate_reasons", run=run_id),
+        query_or_error(run_page_query, "skip_streaks", run=run_id),
+    )
     left, right = st.columns([3, 2])
     with left:
         if reasons is not None:
             section("Reasons")
-            answered(reasons, "reasons", alt="How often the gate gave each reason.")
+            query_table(reasons, "reasons", alt="How often the gate gave each reason.")
     with right:
         if streaks is not None:
             section("Longest rows of skips")
             if streaks.table.num_rows:
-                answered(streaks, "streaks", height=248, alt="The ten longest rows of skips.")
+                query_table(streaks, "streaks", height=248, alt="The ten longest rows of skips.")
             else:
                 st.text("No batch was skipped.")
 
 
-follow(draw, run_id)
+auto_refresh(draw, run_id)

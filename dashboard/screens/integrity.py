@@ -8,19 +8,19 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.frame import choose_run, head, section, under
-from dashboard.source import ask, ask_sql, or_error, runs_folder
-from dashboard.tables import grid
+from dashboard.data_source import query_or_error, run_page_query, run_sql, runs_folder
+from dashboard.layout import page_header, query_details, section, select_run
+from dashboard.tables import data_table
 from ockham.errors import OckhamError
-from ockham.record.folder import RunFolder
-from ockham.record.note import VerifierKey, parse_key
-from ockham.record.report import MEANINGS, NOTES
-from ockham.record.verify import verify_run
-from ockham.replay.report import replay_run
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.note import VerifierKey, parse_key
+from ockham.record.verify.report import CLASS_DESCRIPTIONS, NOTE_CLASSES
+from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
 
 AT_ONCE = 50_000  # events that are checked without being asked to: about a second
 QUESTION = "Is this run what was recorded?"
-run_id = choose_run()
+run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
@@ -30,11 +30,11 @@ size = sum(path.stat().st_size for attempt, rank in folder.logs() for path in fo
 
 def events_there() -> int:
     """Events in the log, as the catalog counts them."""
-    found = or_error(ask_sql, "select count(*) as n from events where run_id = $run", run=run_id)
+    found = query_or_error(run_sql, "select count(*) as n from events where run_id = $run", run=run_id)
     return int(found.rows()[0]["n"]) if found is not None else 0
 
 
-def brought() -> tuple[list[bytes], list[VerifierKey]]:
+def read_pins_and_keys() -> tuple[list[bytes], list[VerifierKey]]:
     """The pins and the key of the reader: of its own key a run alone can prove little."""
     with st.expander("Hold it against pins and a key of yours", icon=":material/key:"):
         pins = st.file_uploader("Pins, as `ockham pin` keeps them", accept_multiple_files=True, key="pins")
@@ -44,7 +44,7 @@ def brought() -> tuple[list[bytes], list[VerifierKey]]:
     return [pin.getvalue() for pin in pins], [parse_key(text)] if text.strip() else []
 
 
-def verified(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[str, Any] | None:
+def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[str, Any] | None:
     """The report, kept while the log does not grow; made with a bar, and given up where the reader goes elsewhere."""
     held = hashlib.sha256(b"\0".join([*pins, *(str(key).encode() for key in keys)])).hexdigest()
     key = f"verified-{run_id}-{size}-{held}"
@@ -65,23 +65,23 @@ def verified(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[st
     return kept
 
 
-def told(report: dict[str, Any]) -> None:
+def show_findings(report: dict[str, Any]) -> None:
     """The findings, class by class, and how far signatures and pins reach."""
     signed, events, pinned = (
         sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned")
     )
-    wrong = [kind for kind in report["counts"] if kind not in NOTES]
+    wrong = [kind for kind in report["counts"] if kind not in NOTE_CLASSES]
     sound = "Yes" if report["sound"] else "NO: " + ", ".join(wrong)
     if wrong == ["derived"]:
         sound = "The log is; files that were derived from it do not fit it, and want rebuilding"
-    head(QUESTION, f"{sound}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.")
+    page_header(QUESTION, f"{sound}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.")
     found = sum(report["counts"][kind] for kind in wrong)
     with st.container(horizontal=True):
         for label, value in (("Events", events), ("Signed", signed), ("Pinned", pinned), ("Findings", found)):
             st.metric(label, f"{value:,}", border=True, width=168)
-    for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTES, item[0])):
-        show = st.info if kind in NOTES else st.error
-        show(f"{'Note, ' if kind in NOTES else ''}{kind} ({count}): {MEANINGS[kind]}")
+    for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTE_CLASSES, item[0])):
+        show = st.info if kind in NOTE_CLASSES else st.error
+        show(f"{'Note, ' if kind in NOTE_CLASSES else ''}{kind} ({count}): {CLASS_DESCRIPTIONS[kind]}")
         lines = [f"{f['place']}: {f['message']}"[:400] for f in report["findings"] if f["kind"] == kind]
         st.code(
             "\n".join(lines[:20]) + (f"\n... and {count - 20} more" if count > 20 else ""),
@@ -89,11 +89,11 @@ def told(report: dict[str, Any]) -> None:
             wrap_lines=True,
         )
     section("Logs")
-    grid(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one for each attempt and rank.")
+    data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one for each attempt and rank.")
     st.text("Checked: " + ", ".join(f"{number:,} {what}" for what, number in report["checked"].items()))
 
 
-def replayed() -> None:
+def replay_section() -> None:
     """Every decision derived again, on request."""
     section(
         "Replay",
@@ -130,24 +130,24 @@ def replayed() -> None:
     st.code("\n".join(f"{name:<10} {number:,}" for name, number in counts.items()), language=None)
 
 
-def missing() -> None:
+def gaps_section() -> None:
     """What the log itself says is missing."""
-    gaps = or_error(ask, "gaps", run=run_id)
+    gaps = query_or_error(run_page_query, "gaps", run=run_id)
     if gaps is None:
         return
     section("Gaps, recoveries, halts")
     if gaps.table.num_rows:
-        grid(gaps.table, "gaps", alt="What the log says is missing.")
+        data_table(gaps.table, "gaps", alt="What the log says is missing.")
     else:
         st.text("The log names none.")
-    under(gaps, "gaps")
+    query_details(gaps, "gaps")
 
 
 def page() -> None:
     """The page."""
     events = events_there()
     if events > AT_ONCE and not st.session_state.get(f"go-{run_id}"):
-        head(
+        page_header(
             QUESTION,
             f"Not checked yet: {events:,} events, {size / 1e6:,.0f} MB, about {events / 40_000:.0f} seconds.",
         )
@@ -161,19 +161,19 @@ def page() -> None:
     else:
         answer = st.container()  # the answer stands above what it was asked with
         try:
-            pins, keys = brought()
+            pins, keys = read_pins_and_keys()
             with answer:
-                report = verified(events, pins, keys)
+                report = cached_verification(events, pins, keys)
         except OckhamError as error:
             with answer:
-                head(QUESTION, "It cannot be judged.")
+                page_header(QUESTION, "It cannot be judged.")
                 st.code(str(error), language=None)
         else:
             if report is not None:
                 with answer:
-                    told(report)
-    missing()
-    replayed()
+                    show_findings(report)
+    gaps_section()
+    replay_section()
 
 
 page()

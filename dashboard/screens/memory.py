@@ -7,12 +7,12 @@ from typing import Any
 import streamlit as st
 
 from dashboard import charts
-from dashboard.figures import beside_band, first_row
-from dashboard.frame import chart, choose_run, follow, head, section
-from dashboard.source import Answer, ask, or_error
-from dashboard.tables import answered
+from dashboard.data_source import TimedResult, query_or_error, run_page_query
+from dashboard.layout import auto_refresh, chart, page_header, section, select_run
+from dashboard.metric_cards import band_sentence, first_row
+from dashboard.tables import query_table
 
-run_id = choose_run()
+run_id = select_run()
 if run_id is None:
     st.stop()
 
@@ -22,7 +22,7 @@ def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
     if not row.get("candidates"):
         return "No checkpoint has been judged yet."
     told = f"{row['accepted']:,} of {row['candidates']:,} candidates {'would have been kept by a memory that only watched, in shadow' if row['shadow'] else 'were kept'}"
-    beside = beside_band(band, "accept")
+    beside = band_sentence(band, "accept")
     if beside is not None:
         told += f" ({band['accept_rate']:.1%}, {beside})"
     gain = row["gain"]
@@ -31,12 +31,12 @@ def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
     )
 
 
-def opened(decision_id: str) -> None:
+def open_decision(decision_id: str) -> None:
     """Go to the decision."""
     st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": decision_id})
 
 
-def trend(points: Answer) -> None:
+def trend(points: TimedResult) -> None:
     """What became of each candidate, over the run; a click opens the decision."""
     section(
         "OQ against the first accepted",
@@ -52,32 +52,34 @@ def trend(points: Answer) -> None:
     )  # fmt: skip
     picked = next(iter(made["selection"].get("candidate", [])), None) if made else None
     if picked and picked.get("decision_id"):
-        opened(str(picked["decision_id"]))
+        open_decision(str(picked["decision_id"]))
 
 
 def near_misses() -> None:
     """Candidates that missed by the least; a row opens the decision."""
-    near = or_error(ask, "near_misses_of", run=run_id)
+    near = query_or_error(run_page_query, "near_misses_of", run=run_id)
     if near is None or not near.table.num_rows:
         return
     section("Near misses", "What was missing, as a share of the limit; choose a row to open the decision.")
-    chosen = answered(near, "near", pick=True, height=280, alt="Refused candidates, the nearest first.")
+    chosen = query_table(
+        near, "near", selectable=True, height=280, alt="Refused candidates, the nearest first."
+    )
     if chosen:
-        opened(str(chosen["decision_id"]))
+        open_decision(str(chosen["decision_id"]))
 
 
 def draw() -> None:
     """Funnel, trend, frontier, near misses."""
     points, band, row = (
-        or_error(ask, "memory_points", run=run_id),
+        query_or_error(run_page_query, "memory_points", run=run_id),
         first_row("bands_of", str(run_id)),
         first_row("oq_gain", str(run_id)),
     )
-    head("Which checkpoints were kept, and did the Occam Quotient rise?", answer(row, band))
+    page_header("Which checkpoints were kept, and did the Occam Quotient rise?", answer(row, band))
     st.caption(
         "At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss."
     )
-    funnel = or_error(ask, "funnel", run=run_id)
+    funnel = query_or_error(run_page_query, "funnel", run=run_id)
     left, right = st.columns([1, 2])
     with left:
         if funnel is not None:
@@ -98,4 +100,4 @@ def draw() -> None:
     near_misses()
 
 
-follow(draw, run_id)
+auto_refresh(draw, run_id)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.frame import head, section
-from dashboard.source import Answer, ask, odr_folder, or_error, runs_folder
-from dashboard.tables import answered, grid
+from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
+from dashboard.layout import page_header, section
+from dashboard.tables import data_table, query_table
 from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
-from ockham.odr.ask import guarded
+from ockham.odr.arrow_tables import build_odr_tables
 from ockham.odr.check import check
-from ockham.odr.folder import find
 from ockham.odr.graph import mermaid, nodes_and_edges
 from ockham.odr.lint import lint_folder
-from ockham.odr.tables import odr_tables
-from ockham.odr.verdict import Judgement
+from ockham.odr.query import guarded_queries
+from ockham.odr.records_folder import find_record
+from ockham.odr.verdict import CheckResult
 
 LISTED = (
     "odr_id",
@@ -45,17 +45,19 @@ def supersession() -> None:
         mermaid([record for record in folder if record.claims.id in inside]),
         alt=f"{len(edges)} edges from a record to the one it superseded.",
     )
-    grid(pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}), "edges")
+    data_table(
+        pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}), "edges"
+    )
 
 
-def measured(chosen: str) -> Judgement | None:
+def cached_check(chosen: str) -> CheckResult | None:
     """What check came to, when somebody asked for it."""
     key = f"judged-{chosen}-{runs_folder()}"
     if st.button("Check: measure each claim from the log", key="check", type="primary"):
         with st.status("Unpacking the evidence, asking each constraint", expanded=False) as status:
             try:
-                record = find(lint_folder(odr_folder()), chosen)
-                st.session_state[key] = check(record, [runs_folder()], guarded, today()), record
+                record = find_record(lint_folder(odr_folder()), chosen)
+                st.session_state[key] = check(record, [runs_folder()], guarded_queries, today()), record
             except OckhamError as error:
                 status.update(label="It could not be checked.", state="error")
                 st.code(str(error), language=None)
@@ -65,7 +67,7 @@ def measured(chosen: str) -> Judgement | None:
     if kept is None:
         return None
     judgement, record = kept
-    tables = odr_tables([record], {record.shown: judgement})
+    tables = build_odr_tables([record], {record.shown: judgement})
     row = tables["odrs"].to_pylist()[0]
     said = row["claimed_verdict"] or "no verdict"
     st.text(
@@ -73,7 +75,7 @@ def measured(chosen: str) -> Judgement | None:
     )
     claims(tables["odr_constraints"])
     if tables["odr_findings"].num_rows:
-        grid(tables["odr_findings"], "found", columns=("code", "severity", "line", "message"))
+        data_table(tables["odr_findings"], "found", columns=("code", "severity", "line", "message"))
     return judgement  # type: ignore[no-any-return]
 
 
@@ -95,34 +97,34 @@ def claims(constraints: pa.Table) -> None:
             st.code(row["sql"] or "", language="sql")
 
 
-def one(chosen: str) -> None:
+def record_page(chosen: str) -> None:
     """One record: constraints, evidence, findings."""
     section("Constraints: claimed and measured")
-    if measured(chosen) is None:
-        found = or_error(ask, "odr_claims", id=chosen)
+    if cached_check(chosen) is None:
+        found = query_or_error(run_page_query, "odr_claims", id=chosen)
         if found is not None:
             claims(found.table)
     for title, name, empty in (
         ("Evidence", "odr_sides", "None is named."),
         ("Findings of lint", "odr_said", "None."),
     ):
-        found = or_error(ask, name, id=chosen)
+        found = query_or_error(run_page_query, name, id=chosen)
         if found is not None:
             section(title)
             if found.table.num_rows:
-                grid(found.table, name)
+                data_table(found.table, name)
             else:
                 st.text(empty)
 
 
-def chosen_record(records: Answer) -> str | None:
+def chosen_record(records: TimedResult) -> str | None:
     """The record of the address, of the row, or of the menu."""
     names = [row["odr_id"] or row["path"].rsplit("/", 1)[-1] for row in records.rows()]
-    row = answered(
+    row = query_table(
         records,
         "odrs",
         columns=LISTED,
-        pick=True,
+        selectable=True,
         height="content" if len(names) < 15 else 420,
         alt="Decision records.",
     )
@@ -137,27 +139,29 @@ def chosen_record(records: Answer) -> str | None:
     return st.selectbox("Record", names, key="odr", placeholder="Choose a row above, or a record here")
 
 
-def page(records: Answer) -> None:
+def page(records: TimedResult) -> None:
     """The page."""
     rows = records.rows()
     wrong = sum(1 for row in rows if row["errors"])
     if not rows:
-        head(QUESTION, "No record yet.")
+        page_header(QUESTION, "No record yet.")
         st.code(
             f'ockham odr new "Move to preset tight" --dir {odr_folder()} --candidate RUN', language="bash"
         )
         return
     holding = sum(row["status"] == "accepted" for row in rows)
-    head(QUESTION, f"{len(rows):,} records, {holding:,} of them accepted; {wrong or 'none'} with errors.")
+    page_header(
+        QUESTION, f"{len(rows):,} records, {holding:,} of them accepted; {wrong or 'none'} with errors."
+    )
     chosen = chosen_record(records)
     if chosen:
         st.query_params["id"] = chosen
-        one(chosen)
+        record_page(chosen)
     supersession()
 
 
-listed = or_error(ask, "odr_list")
+listed = query_or_error(run_page_query, "odr_list")
 if listed is not None:
     page(listed)
 else:
-    head(QUESTION, "The records could not be read.")
+    page_header(QUESTION, "The records could not be read.")

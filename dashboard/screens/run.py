@@ -7,12 +7,20 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import lanes
-from dashboard.figures import figures, first_row
-from dashboard.frame import chart, choose_run, follow, head, section, span, zoom
-from dashboard.source import Answer, ask, ask_sql, or_error
+from dashboard import timeline_charts
+from dashboard.data_source import TimedResult, query_or_error, run_page_query, run_sql
+from dashboard.layout import (
+    auto_refresh,
+    chart,
+    iteration_range,
+    page_header,
+    section,
+    select_run,
+    set_iteration_range,
+)
+from dashboard.metric_cards import first_row, metric_cards
 from dashboard.style import ATTACK, NEUTRAL, SKIP, UPDATE
-from dashboard.tables import answered
+from dashboard.tables import query_table
 
 LISTED = (
     "iter_num",
@@ -27,7 +35,7 @@ LISTED = (
     "decision_id",
 )
 ALL = "all decisions"
-run_id = choose_run()
+run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
@@ -48,15 +56,15 @@ def answer(row: dict[str, Any]) -> str:
     return told
 
 
-def brushed(key: str) -> None:
+def on_brush(key: str) -> None:
     """The reader dragged over the loss: look at these iterations."""
     found = st.session_state[key]["selection"].get("brush", {}).get("iter")
     if found:
         st.session_state.pop(CELL, None)
-        zoom(str(run_id), round(found[0]), round(found[1]))
+        set_iteration_range(str(run_id), round(found[0]), round(found[1]))
 
 
-def clicked(key: str) -> None:
+def on_cell_click(key: str) -> None:
     """The reader chose a cell of the strips: list its decisions below."""
     found = next(iter(st.session_state[key]["selection"].get("cell", [])), None)
     if found:
@@ -64,20 +72,22 @@ def clicked(key: str) -> None:
         st.session_state[CELL] = int(found["iter"]), int(found["iter"] + found["width"]) - 1
 
 
-def top(low: int, high: int, key: str) -> Answer | None:
+def loss_and_plugin_charts(low: int, high: int, key: str) -> TimedResult | None:
     """Loss and who acted, on one axis; the decisions of each plugin by bin."""
     where = {"run": run_id, "low": low, "high": high}
-    bins, marks, acted = (or_error(ask, name, **where) for name in ("run_bins", "marks", "plugin_bins"))
+    bins, marks, acted = (
+        query_or_error(run_page_query, name, **where) for name in ("run_bins", "marks", "plugin_bins")
+    )
     if bins is not None and marks is not None:
         section(
             "Loss and the gate's threshold, nats/token",
             "Drag over the chart to look closer; or type the range above.",
         )
         chart(
-            lambda: lanes.loss_lane(bins.table, marks.table, (low, high)), bins, "loss",
+            lambda: timeline_charts.loss_lane(bins.table, marks.table, (low, high)), bins, "loss",
             f"Median loss (line) and range (grey) of {bins.table.num_rows} bins; dashed orange is the loss from which a "
             f"batch is worth an update; {marks.table.num_rows} upright rules mark what happened once.",
-            key=f"chart-loss-{key}", on_select=lambda: brushed(f"chart-loss-{key}"), selection_mode="brush",
+            key=f"chart-loss-{key}", on_select=lambda: on_brush(f"chart-loss-{key}"), selection_mode="brush",
         )  # fmt: skip
     if acted is not None:
         section(
@@ -85,16 +95,16 @@ def top(low: int, high: int, key: str) -> Answer | None:
             "One strip for each plugin and action; the fuller the colour, the larger the share of batches. A click lists the decisions of a cell.",
         )
         chart(
-            lambda: lanes.plugin_lane(acted.table, (low, high)), acted, "plugins",
+            lambda: timeline_charts.plugin_lane(acted.table, (low, high)), acted, "plugins",
             "Decisions of each plugin and action over the iterations.",
-            key=f"chart-plugins-{key}", on_select=lambda: clicked(f"chart-plugins-{key}"), selection_mode="cell",
+            key=f"chart-plugins-{key}", on_select=lambda: on_cell_click(f"chart-plugins-{key}"), selection_mode="cell",
         )  # fmt: skip
     if bins is not None:
         knobs(bins, (low, high))
     return acted
 
 
-def knobs(bins: Answer, limits: tuple[int, int]) -> None:
+def knobs(bins: TimedResult, limits: tuple[int, int]) -> None:
     """Learning rate and lambda before and after the chain, on the same axis."""
     section(
         "Learning rate and lambda",
@@ -105,19 +115,19 @@ def knobs(bins: Answer, limits: tuple[int, int]) -> None:
         "learning_rate": ("learning rate", UPDATE, [1, 0]),
     }
     chart(
-        lambda: lanes.lines(bins.table, fields, limits, band=("learning_rate_low", "learning_rate_high"), named=False), bins, "rate",
+        lambda: timeline_charts.line_chart(bins.table, fields, limits, band=("learning_rate_low", "learning_rate_high"), named=False), bins, "rate",
         "Scheduled learning rate (dashed) and as the chain left it.",
     )  # fmt: skip
     pull = {"given_lambda": ("given lambda", NEUTRAL, [4, 2]), "lambda": ("lambda", ATTACK, [1, 0])}
     chart(
-        lambda: lanes.lines(bins.table, pull, limits, height=120), bins, "lambda",
+        lambda: timeline_charts.line_chart(bins.table, pull, limits, height=120), bins, "lambda",
         "Pull towards the anchor as it was given (dashed), and as the chain left it.",
     )  # fmt: skip
 
 
-def served(limits: tuple[int, int]) -> None:
+def served_loss_section(limits: tuple[int, int]) -> None:
     """What a run that learned while it was served cost its readers; nothing for any other run."""
-    found = or_error(ask, "served_bins", run=run_id, low=limits[0], high=limits[1])
+    found = query_or_error(run_page_query, "served_bins", run=run_id, low=limits[0], high=limits[1])
     if found is None or not found.table.num_rows:
         return
     section(
@@ -128,7 +138,7 @@ def served(limits: tuple[int, int]) -> None:
         "served_loss": ("all", NEUTRAL, [4, 2]), "served_new_loss": ("new", SKIP, [1, 0]), "served_familiar_loss": ("familiar", UPDATE, [1, 0]),
     }  # fmt: skip
     chart(
-        lambda: lanes.lines(found.table, fields, limits), found, "served",
+        lambda: timeline_charts.line_chart(found.table, fields, limits), found, "served",
         "Mean loss of all batches served so far, of those of new text, and of those of familiar text.",
     )  # fmt: skip
     adapter = first_row("adapter_of", str(run_id))
@@ -173,13 +183,17 @@ def decisions(low: int, high: int, acted: pa.Table) -> None:
             f"Iterations {low:,} to {high:,} only: show the whole range", key="uncell",
             on_click=lambda: st.session_state.pop(CELL, None), width="stretch",
         )  # fmt: skip
-    recent = or_error(ask, "recent", run=run_id, low=low, high=high, plugin=plugin, action=action)
+    recent = query_or_error(
+        run_page_query, "recent", run=run_id, low=low, high=high, plugin=plugin, action=action
+    )
     if recent is None:
         return
     key = f"recent-{low}-{high}-{plugin}-{action}"
     # Where nothing stands in shadow the column says nothing.
     listed = LISTED if any(recent.table["shadow"].to_pylist()) else tuple(c for c in LISTED if c != "shadow")
-    chosen = answered(recent, key, columns=listed, pick=True, height=320, alt="Decisions, the newest first.")
+    chosen = query_table(
+        recent, key, columns=listed, selectable=True, height=320, alt="Decisions, the newest first."
+    )
     if chosen:
         st.switch_page(
             "screens/decision.py", query_params={"run": str(run_id), "decision": chosen["decision_id"]}
@@ -188,19 +202,19 @@ def decisions(low: int, high: int, acted: pa.Table) -> None:
 
 def draw() -> None:
     """The page."""
-    found = or_error(ask_sql, "select * from run_summary where run_id = $run", run=run_id)
+    found = query_or_error(run_sql, "select * from run_summary where run_id = $run", run=run_id)
     row = next(iter(found.rows()), {}) if found is not None else {}
-    head("What happened in this run?", answer(row))
+    page_header("What happened in this run?", answer(row))
     if row.get("batches"):
-        figures(str(run_id), row)
-    limits = span(str(run_id))
+        metric_cards(str(run_id), row)
+    limits = iteration_range(str(run_id))
     if limits is None:
         return
     # By the range that was asked for, not by that which it comes to: a live run's end moves, and its charts must stay.
-    acted = top(*limits, key=f"{st.query_params.get('from')}-{st.query_params.get('to')}")
-    served(limits)
+    acted = loss_and_plugin_charts(*limits, key=f"{st.query_params.get('from')}-{st.query_params.get('to')}")
+    served_loss_section(limits)
     if acted is not None:
         decisions(*limits, acted.table)
 
 
-follow(draw, run_id)
+auto_refresh(draw, run_id)

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard.frame import head, section, under
-from dashboard.source import Answer, ask_sql, odr_folder, or_error, runs_folder
-from dashboard.style import UPDATE, finished
-from dashboard.tables import grid
-from ockham.catalog.views import question, question_names
+from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_sql, runs_folder
+from dashboard.layout import page_header, query_details, section
+from dashboard.style import UPDATE, themed
+from dashboard.tables import data_table
+from ockham.catalog.views import load_question, question_names
 from ockham.errors import OckhamError
 from ockham.guard import Guard
-from ockham.odr.tables import tables_of_folder
+from ockham.odr.arrow_tables import load_odr_tables
 
 LIMIT, SECONDS = 10_000, 5.0
 MOST_TEXT = 20_000
@@ -35,15 +35,15 @@ START = "select plugin, action, reason_code, count(*) as n\nfrom decisions group
 )
 def guard(runs: str, odr: str) -> tuple[Guard, threading.Lock]:
     """One process that answers for all readers, in turn."""
-    return Guard(runs, tables_of_folder(odr_folder()), timeout=SECONDS, limit=LIMIT), threading.Lock()
+    return Guard(runs, load_odr_tables(odr_folder()), timeout=SECONDS, limit=LIMIT), threading.Lock()
 
 
-def packed(text: str) -> str:
+def encode_sql(text: str) -> str:
     """SQL as one short word for an address."""
     return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
-def unpacked(word: str) -> str:
+def decode_sql(word: str) -> str:
     """SQL from an address; plain text is taken as it is."""
     try:
         # A small word could unfold into gigabytes: no more than a text of a person's length is unfolded.
@@ -55,7 +55,7 @@ def unpacked(word: str) -> str:
 def saved_question(names: list[str], asked: str) -> None:
     """Choose a saved question; it stands in the address."""
     picked = st.selectbox(
-        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: question(n).question,
+        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: load_question(n).load_question,
         key="saved", placeholder=f"{len(names)} questions that people ask; or write your own below",
     )  # fmt: skip
     if picked and picked != asked:
@@ -65,7 +65,7 @@ def saved_question(names: list[str], asked: str) -> None:
 
 def schema() -> None:
     """The views and their columns."""
-    views = or_error(ask_sql, 'select view, "column", type, comment from data_dictionary')
+    views = query_or_error(run_sql, 'select view, "column", type, comment from data_dictionary')
     if views is None:
         return
     names = sorted(set(views.table["view"].to_pylist()))
@@ -77,7 +77,7 @@ def schema() -> None:
         .drop_columns(["view"])
         .rename_columns(["column", "type", "meaning"])
     )
-    grid(rows, "columns", height=250, alt=f"Columns of {view}.")
+    data_table(rows, "columns", height=250, alt=f"Columns of {view}.")
 
 
 def answer(text: str, values: dict[str, str]) -> None:
@@ -96,12 +96,12 @@ def answer(text: str, values: dict[str, str]) -> None:
         return
     if found.truncated:
         st.warning(f"More than {LIMIT:,} rows: the rest was left out.")
-    grid(found.table, "answer", alt=f"{found.table.num_rows} rows.")
-    under(Answer(found.table, text, typed, time.perf_counter() - began), "answer")
-    drawn(found.table)
+    data_table(found.table, "answer", alt=f"{found.table.num_rows} rows.")
+    query_details(TimedResult(found.table, text, typed, time.perf_counter() - began), "answer")
+    auto_chart(found.table)
 
 
-def across(table: pa.Table) -> str:
+def guess_x_column(table: pa.Table) -> str:
     """The column that is most likely meant as the axis: iterations or times, else the words that differ most."""
     for name in table.column_names:
         if name.startswith("iter") or name.endswith("_iter") or pa.types.is_timestamp(table[name].type):
@@ -110,14 +110,14 @@ def across(table: pa.Table) -> str:
     return str(max(words, key=lambda name: len(set(table[name].to_pylist())), default=table.column_names[0]))
 
 
-def drawn(table: pa.Table) -> None:
+def auto_chart(table: pa.Table) -> None:
     """A chart of two columns, where there is a number to draw."""
     numbers = [f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
     if not numbers or table.num_rows < 2 or len(set(table.column_names)) != table.num_columns:
         return
     section("Chart")
     left, middle, right = st.columns(3)
-    start = across(table)
+    start = guess_x_column(table)
     x = left.selectbox("Across", table.column_names, index=table.column_names.index(start), key="x")
     others = [name for name in numbers if name != start] or numbers
     y = middle.selectbox("Up", numbers, index=numbers.index(others[-1]), key="y")
@@ -130,7 +130,7 @@ def drawn(table: pa.Table) -> None:
     made = alt.Chart(about, mark={"type": mark, "color": UPDATE}).encode(
         x=alt.X("x", type=kind, title=x, sort=None), y=alt.Y("y:Q", title=y), tooltip=["x", "y"]
     )
-    st.altair_chart(finished(made, 300), alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
+    st.altair_chart(themed(made, 300), alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
     if table.num_rows > DRAWN:
         st.caption(f"The first {DRAWN:,} rows of {table.num_rows:,}.")
 
@@ -138,12 +138,12 @@ def drawn(table: pa.Table) -> None:
 def editor(names: list[str], asked: str) -> tuple[str | None, dict[str, str]]:
     """The editor and the parameters of a saved question; what is to be asked now, or None."""
     linked = st.query_params.get("sql")
-    start = question(asked).sql if asked in names else unpacked(linked) if linked else START
+    start = load_question(asked).sql if asked in names else decode_sql(linked) if linked else START
     if asked and asked not in names:
         st.error("The question that this address names is not here.")
         st.code(asked[:200], language=None)
     text = st.text_area("SQL", start, height=250, key=f"sql-{asked}", max_chars=MOST_TEXT)
-    wanted = question(asked).parameters if asked in names and text == start else {}
+    wanted = load_question(asked).parameters if asked in names and text == start else {}
     values = {
         name: st.text_input(f"${name}: {meaning}", st.query_params.get(name, ""), key=f"parameter-{name}")
         for name, meaning in wanted.items()
@@ -154,7 +154,7 @@ def editor(names: list[str], asked: str) -> tuple[str | None, dict[str, str]]:
         if text == start and asked in names:
             st.query_params.from_dict({"q": asked, **{k: v for k, v in values.items() if v}})
         else:
-            st.query_params.from_dict({"sql": packed(text)})
+            st.query_params.from_dict({"sql": encode_sql(text)})
     if not all(values.values()):
         st.caption("Give each parameter a value.")
         return None, values
@@ -162,7 +162,7 @@ def editor(names: list[str], asked: str) -> tuple[str | None, dict[str, str]]:
     return (text if text.strip() and again else None), values
 
 
-head(
+page_header(
     "Ask the log anything.",
     f"One SELECT over the audit views; at most {SECONDS:g} seconds and {LIMIT:,} rows. Nothing can be changed from here.",
 )

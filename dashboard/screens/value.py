@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.figures import percent
-from dashboard.frame import choose_run, csv_bytes, head, section
-from dashboard.source import Answer, ask_sql, or_error, runs_folder, store
-from dashboard.tables import grid
+from dashboard.data_source import TimedResult, query_or_error, run_sql, runs_folder, store
+from dashboard.layout import csv_bytes, page_header, section, select_run
+from dashboard.metric_cards import percent
+from dashboard.tables import data_table
 from ockham.errors import OckhamError
-from ockham.study.roi import Prices, Row, roi
-from ockham.study.seen import see
+from ockham.study.roi import Prices, RoiRow, roi
+from ockham.study.run_data import load_run_data
 
 ASK_FIRST = 300_000  # events; reading more takes seconds, and is done when somebody asks for it
 QUESTION = "What did this run save, and is the model good enough?"
@@ -31,14 +31,14 @@ KINDS = {
     "derived": "Follows from what was measured, by the formula beside it.",
     "assumed": "Rests on what somebody entered, or on what would have been.",
 }
-run_id = choose_run()
+run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
 
 
 @st.cache_data(max_entries=50, show_spinner="Counting")
-def counted(
+def cached_roi(
     runs: str,
     run: str,
     rival: str | None,
@@ -48,11 +48,13 @@ def counted(
     version: tuple[int, int],
 ) -> list[dict[str, Any]]:
     """The rows of `ockham roi`."""
-    other = see(Path(runs), rival) if rival else None
-    return [row._asdict() for row in roi(see(Path(runs), run), Prices(hour, gigabyte), floor, other)]
+    other = load_run_data(Path(runs), rival) if rival else None
+    return [
+        row._asdict() for row in roi(load_run_data(Path(runs), run), Prices(hour, gigabyte), floor, other)
+    ]
 
 
-def entered(place: Any, label: str, name: str, **options: Any) -> float | None:
+def number_input(place: Any, label: str, name: str, **options: Any) -> float | None:
     """A number that stands in the address too."""
     if f"value-{name}" not in st.session_state:
         try:
@@ -69,8 +71,8 @@ def entered(place: Any, label: str, name: str, **options: Any) -> float | None:
 
 def inputs() -> tuple[str | None, float | None, float | None, float | None]:
     """What people assume: what is good enough, and prices."""
-    others = or_error(
-        ask_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id
+    others = query_or_error(
+        run_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id
     )
     names = [row["run_id"] for row in others.rows()] if others is not None else []
     asked = st.query_params.get("against")
@@ -83,12 +85,19 @@ def inputs() -> tuple[str | None, float | None, float | None, float | None]:
         st.query_params["against"] = rival
     else:
         st.query_params.pop("against", None)
-    floor = entered(second, "Or: highest loss that will do", "floor", format="%.4f", placeholder="nats/token")
-    hour = entered(third, "Price of a device hour", "hour", placeholder="any currency")
-    return rival, floor, hour, entered(fourth, "Price of a GB kept", "gigabyte", placeholder="any currency")
+    floor = number_input(
+        second, "Or: highest loss that will do", "floor", format="%.4f", placeholder="nats/token"
+    )
+    hour = number_input(third, "Price of a device hour", "hour", placeholder="any currency")
+    return (
+        rival,
+        floor,
+        hour,
+        number_input(fourth, "Price of a GB kept", "gigabyte", placeholder="any currency"),
+    )
 
 
-def told(by: dict[str, Any]) -> str:
+def summary_sentence(by: dict[str, Any]) -> str:
     """One sentence."""
     skipped = by.get("batches", 0) - by.get("updates", 0)
     text = f"{skipped:,} of {by.get('batches', 0):,} batches were skipped"
@@ -102,7 +111,7 @@ def told(by: dict[str, Any]) -> str:
     return f"{text}. Good enough? {VERDICTS.get(by.get('verdict', ''), 'unknown')[0].upper()}{VERDICTS.get(by.get('verdict', ''), 'unknown')[1:]}."
 
 
-def cards(by: dict[str, Any]) -> None:
+def savings_cards(by: dict[str, Any]) -> None:
     """The figures that a decision rests on."""
     best, floor = by.get("best_val_loss"), by.get("quality_floor")
     enough = (
@@ -149,19 +158,19 @@ def rows_shown(rows: list[dict[str, Any]], typed: str) -> None:
                 "figure": [r["figure"].replace("_", " ") for r in own],
                 "value": [shown(r["value"]) for r in own],
             }
-            grid(
+            data_table(
                 pa.table(
                     {
                         **named,
                         "unit": ["" if r["unit"] == "1" else r["unit"] for r in own],
-                        "how": [r["how"] for r in own],
+                        "derivation": [r["derivation"] for r in own],
                     }
                 ),
                 f"rows-{kind}",
                 height="content",
             )
-    table = pa.table({name: [shown(row[name]) for row in rows] for name in Row._fields})
-    answer = Answer(table, typed, {}, 0.0)
+    table = pa.table({name: [shown(row[name]) for row in rows] for name in RoiRow._fields})
+    answer = TimedResult(table, typed, {}, 0.0)
     st.download_button(
         "CSV",
         lambda: csv_bytes(answer),
@@ -175,10 +184,12 @@ def rows_shown(rows: list[dict[str, Any]], typed: str) -> None:
 
 def page() -> None:
     """The page."""
-    size = or_error(ask_sql, "select count(*) as n from events where run_id = $run", run=run_id)
+    size = query_or_error(run_sql, "select count(*) as n from events where run_id = $run", run=run_id)
     events = size.rows()[0]["n"] if size is not None else 0
     if events > ASK_FIRST and not st.session_state.get(f"count-{run_id}"):
-        head(QUESTION, f"{events:,} events have to be read for this, about {events / 100_000:.0f} seconds.")
+        page_header(
+            QUESTION, f"{events:,} events have to be read for this, about {events / 100_000:.0f} seconds."
+        )
         st.button(
             "Read them",
             key="ask",
@@ -189,16 +200,16 @@ def page() -> None:
     said = st.container()
     rival, floor, hour, gigabyte = inputs()
     try:
-        rows = counted(str(runs_folder()), str(run_id), rival, floor, hour, gigabyte, store().version)
+        rows = cached_roi(str(runs_folder()), str(run_id), rival, floor, hour, gigabyte, store().version)
     except OckhamError as error:
         with said:
-            head(QUESTION, "This run says too little to count by.")
+            page_header(QUESTION, "This run says too little to count by.")
         st.code(str(error), language=None)
         return
     by = {row["figure"]: row["value"] for row in rows}
     with said:
-        head(QUESTION, told(by))
-    cards(by)
+        page_header(QUESTION, summary_sentence(by))
+    savings_cards(by)
     rows_shown(rows, command(rival, floor, hour, gigabyte))
 
 

@@ -15,23 +15,23 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ockham.catalog.empty import ODR_MEANINGS, ODR_SCHEMAS
-from ockham.catalog.files import (
-    Tail,
+from ockham.catalog.file_index import FileIndex, FileListing
+from ockham.catalog.raw_views import create_raw_views, load_table, plugin_kind_views
+from ockham.catalog.run_tables import (
+    SegmentTail,
     attempts_table,
-    clashes_table,
+    name_conflicts_table,
     policies_tables,
     read_tail,
     reason_codes_table,
     runs_table,
 )
-from ockham.catalog.listing import Found, Listing
-from ockham.catalog.raw import build, by_use, load
-from ockham.catalog.views import question, views
-from ockham.errors import CannotJudgeError, QueryError
-from ockham.record.folder import RunFolder, list_runs
+from ockham.catalog.schemas import ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
+from ockham.catalog.views import load_question, load_views
+from ockham.errors import QueryError, UnverifiableError
+from ockham.record.run_folder import RunFolder, list_runs
 
-_LOOKS = 4
+_MAX_RESCANS = 4
 # A column that its view says nothing of means what it means in `decisions`: run_id, attempt, rank and the like.
 _DICTIONARY = """
 create or replace view data_dictionary as
@@ -43,10 +43,10 @@ order by v.view_name, c.column_index
 """
 
 
-def _unreadable(error: duckdb.Error) -> CannotJudgeError:
+def _unreadable(error: duckdb.Error) -> UnverifiableError:
     """A Parquet file that is none, or has other columns than what stands beside it says."""
     said = str(error).split("\n")[0]
-    return CannotJudgeError(
+    return UnverifiableError(
         f"a Parquet file cannot be read ({said:.400}); `ockham verify RUN` names it, `ockham repair RUN` makes it anew"
     )
 
@@ -58,21 +58,21 @@ class Catalog:
         runs: the folder; one that is not there is one without runs.
         odr_tables: `odrs`, `odr_constraints`, `odr_evidence`, `odr_findings`; None: empty ones.
         only: IDs of the runs to look at; None: all. Files of other runs are not opened.
-        locked: read Parquet by way of Arrow, so that `lock` can take DuckDB's access to files away.
+        locked: read Parquet by way of Arrow, so that `lock_down` can take DuckDB's access to files away.
         spill: whether a query that needs more memory than there is may use the disk; never where locked.
 
     """
 
     def __init__(
         self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
-        only: Sequence[str] | None = None, locked: bool = False, spill: bool = True,
+        run_ids: Sequence[str] | None = None, sandboxed: bool = False, allow_spill: bool = True,
     ) -> None:  # fmt: skip
-        self.runs, self.only, self.locked = Path(runs), only, locked
+        self.runs, self.run_ids, self.sandboxed = Path(runs), run_ids, sandboxed
         self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
             odr_tables or {}
         )
-        self._listing = Listing()
-        self._tails: dict[Path, Tail] = {}
+        self._listing = FileIndex()
+        self._tails: dict[Path, SegmentTail] = {}
         self._state: object = None
         self.version = 0  # moves whenever the files have changed: a key for whoever keeps answers
         self._lock = threading.RLock()
@@ -80,7 +80,7 @@ class Catalog:
             "autoinstall_known_extensions": "false",
             "parquet_metadata_cache": "true",  # footers of hundreds of files, read once
             # Not the working folder; behind a lock nothing may be spilled at all.
-            "temp_directory": "" if locked or not spill else str(Path(tempfile.gettempdir()) / "ockham-duckdb"),
+            "temp_directory": "" if sandboxed or not allow_spill else str(Path(tempfile.gettempdir()) / "ockham-duckdb"),
         })  # fmt: skip
         self.connection.execute("set timezone = 'UTC'")
         self.connection.execute("set python_enable_replacements = false")  # a Python variable is no table
@@ -98,19 +98,21 @@ class Catalog:
 
         """
         self.refresh()
-        for _ in range(_LOOKS):
+        for _ in range(_MAX_RESCANS):
             seen = self.version
             try:
-                return self._answer(text, parameters)
+                return self._execute(text, parameters)
             except duckdb.Error as error:
                 self.refresh()
                 if self.version == seen:  # else: small files were compacted while we read them
                     raise QueryError(" ".join(str(error).split())[:600]) from None
         raise QueryError(f"the files in {self.runs} change faster than they can be read; try again")
 
-    def _answer(self, text: str, parameters: Mapping[str, Any] | None) -> pa.Table:
+    def _execute(self, text: str, parameters: Mapping[str, Any] | None) -> pa.Table:
         # Arrow datasets are known to the connection alone; otherwise each query has a cursor of its own.
-        with contextlib.nullcontext(self.connection) if self.locked else self.connection.cursor() as cursor:
+        with (
+            contextlib.nullcontext(self.connection) if self.sandboxed else self.connection.cursor() as cursor
+        ):
             found = cursor.sql(text, params=dict(parameters)) if parameters else cursor.sql(text)
             answer: pa.Table = pa.table({}) if found is None else found.to_arrow_table()
             return answer
@@ -130,7 +132,7 @@ class Catalog:
             QueryError: if there is no such question or run, or a parameter is missing or not its own.
 
         """
-        asked = question(name)
+        asked = load_question(name)
         run = parameters.get("run")
         if run is not None and run not in (known_runs := list_runs(self.runs)):
             there = ", ".join(known_runs[:8]) or "none"
@@ -138,7 +140,7 @@ class Catalog:
         if run is not None and "run" not in asked.parameters:
             del parameters["run"]
             odr_tables = {key: self._odr_tables[key] for key in ODR_SCHEMAS}
-            return Catalog(self.runs, odr_tables, only=[run]).ask(name, **parameters)
+            return Catalog(self.runs, odr_tables, run_ids=[run]).ask(name, **parameters)
         odd = sorted(set(parameters) - set(asked.parameters))
         if odd:
             known = ", ".join(asked.parameters) or "none"
@@ -149,12 +151,12 @@ class Catalog:
         """Look at the files again; where nothing has changed this costs only the listing.
 
         Raises:
-            CannotJudgeError: if a Parquet file or a line cannot be read.
+            UnverifiableError: if a Parquet file or a line cannot be read.
 
         """
-        for left in reversed(range(_LOOKS)):
+        for left in reversed(range(_MAX_RESCANS)):
             try:
-                self._look()
+                self._rescan()
             except OSError:  # a file went between the listing and its reading
                 if not left:
                     raise
@@ -166,15 +168,15 @@ class Catalog:
             else:
                 return
 
-    def _look(self) -> None:
+    def _rescan(self) -> None:
         with self._lock:
             names = (
                 list_runs(self.runs)
-                if self.only is None
-                else [r for r in list_runs(self.runs) if r in set(self.only)]
+                if self.run_ids is None
+                else [r for r in list_runs(self.runs) if r in set(self.run_ids)]
             )
             folders = [RunFolder(self.runs, name) for name in names]
-            found = self._listing.find(folders)
+            found = self._listing.scan(folders)
             self._tails = {path: read_tail(path, self._tails.get(path)) for path in found.segments}
             policies = [str(path) for folder in folders for path in (folder.path / "policies").glob("*.json")]
             state = (names, found.parquet, {path: tail.size for path, tail in self._tails.items()}, policies)
@@ -191,18 +193,20 @@ class Catalog:
         """Give the memory back."""
         self.connection.close()
 
-    def _register(self, folders: list[RunFolder], found: Found) -> None:
+    def _register(self, folders: list[RunFolder], found: FileListing) -> None:
         policies, uses = policies_tables(folders)
-        clashes = clashes_table(uses)
+        clashes = name_conflicts_table(uses)
         own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses, "plugin_clashes": clashes,
                "raw_reason_codes": reason_codes_table(), "raw_attempts": attempts_table(found.attempts), **self._odr_tables}  # fmt: skip
         for name, table in own.items():
-            load(self.connection, f"{name}_" if name in self._odr_tables else name, table)
-        build(self.connection, found, (tail.tables for tail in self._tails.values()), locked=self.locked)
-        for name, select in by_use(uses, clashes).items():
+            load_table(self.connection, f"{name}_" if name in self._odr_tables else name, table)
+        create_raw_views(
+            self.connection, found, (tail.tables for tail in self._tails.values()), sandboxed=self.sandboxed
+        )
+        for name, select in plugin_kind_views(uses, clashes).items():
             self.connection.execute(f"create or replace view {name} as {select}")
 
-    def lock(self, memory: str, readable: Path | None = None) -> None:
+    def lock_down(self, memory: str, readable: Path | None = None) -> None:
         """For SQL of strangers: no file, no network, no extension, no setting, from here on and for good.
 
         Args:
@@ -220,14 +224,14 @@ class Catalog:
         self.connection.execute("set lock_configuration = true")
 
     def _create_views(self) -> None:
-        for view in views():
+        for view in load_views():
             self.connection.execute(f"create or replace view {view.name} as {view.select}")
             self._comment(f"view {view.name}", view.comment)
             for column, comment in view.columns.items():
                 self._comment(f"column {view.name}.{column}", comment)
         for name in ODR_SCHEMAS:
             self.connection.execute(f"create or replace view {name} as select * from {name}_")
-            self._comment(f"view {name}", f"Of the decision records: {ODR_MEANINGS[name]}.")
+            self._comment(f"view {name}", f"Of the decision records: {ODR_TABLE_DESCRIPTIONS[name]}.")
         self.connection.execute(_DICTIONARY)
         self._comment("view data_dictionary", "Every view and column, its type and meaning.")
 

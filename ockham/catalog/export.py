@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from ockham.catalog.catalog import Catalog
 from ockham.errors import BadInputError
-from ockham.event import lossless
-from ockham.record.folder import RunFolder, list_runs
-from ockham.record.snapshots import complete_lines
-from ockham.text import formula_free
+from ockham.event import to_json_value
+from ockham.record.parquet.tables import read_complete_lines
+from ockham.record.run_folder import RunFolder, list_runs
+from ockham.text_safety import escape_formula
 
 
 def export_views(
@@ -43,24 +43,24 @@ def export_views(
     """
     if to.exists():
         raise BadInputError(f"{to} exists; an export goes to a new place")
-    catalog = Catalog(runs, odr_tables, only=only)
+    catalog = Catalog(runs, odr_tables, run_ids=only)
     manifest = _manifest(Path(runs), only)
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary order by view")]
     tables = {name: catalog.sql(f'select * from "{name}"') for name in [*names, "data_dictionary"]}
-    part = to.with_name(f".{to.name}.part")
+    temporary = to.with_name(f".{to.name}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         if kind == "duckdb":
-            _to_duckdb(part, tables, manifest)
+            _to_duckdb(temporary, tables, manifest)
         else:
-            _to_folder(part, tables, manifest, kind)
-        part.rename(to)
+            _to_folder(temporary, tables, manifest, kind)
+        temporary.rename(to)
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror or error}") from None
     finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        part.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
     return sum(table.num_rows for table in tables.values())
 
 
@@ -74,7 +74,7 @@ def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
         for attempt, rank in folder.logs():
             digest, events = hashlib.sha256(), 0
             for segment in folder.segments(attempt, rank):
-                lines, _ = complete_lines(segment)
+                lines, _ = read_complete_lines(segment)
                 events += len(lines)
                 for line in lines:
                     digest.update(line + b"\n")
@@ -106,23 +106,23 @@ def _to_folder(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[s
         if kind == "parquet":
             pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
         else:
-            pyarrow.csv.write_csv(_flat(table), folder / f"{name}.csv")
+            pyarrow.csv.write_csv(_flatten_nested_columns(table), folder / f"{name}.csv")
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def _flat(table: pa.Table) -> pa.Table:
+def _flatten_nested_columns(table: pa.Table) -> pa.Table:
     """CSV knows no lists and maps: they become JSON. What a spreadsheet would run as a formula becomes text."""
     columns = []
     for field in table.schema:
         column = table.column(field.name)
         if pa.types.is_nested(field.type):
             values = [
-                None if value is None else json.dumps(lossless(value), default=str)
+                None if value is None else json.dumps(to_json_value(value), default=str)
                 for value in column.to_pylist()
             ]
             column = pa.chunked_array([pa.array(values, pa.string())])
         elif pa.types.is_string(field.type) and pc.any(pc.match_substring_regex(column, "^[=+@-]")).as_py():
-            texts = [None if text is None else formula_free(text) for text in column.to_pylist()]
+            texts = [None if text is None else escape_formula(text) for text in column.to_pylist()]
             column = pa.chunked_array([pa.array(texts, pa.string())])
         columns.append(column)
     return pa.table(columns, names=table.column_names)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ockham import shipped
-from ockham.errors import QueryError, nearest
+from ockham import resources
+from ockham.errors import QueryError, suggest_name
 from ockham.fields import FIELDS
 
 # In order of need: a view stands behind those that it reads.
@@ -32,22 +32,22 @@ class Question(NamedTuple):
     """A saved question: the question itself, its parameters with their meaning, and its SQL."""
 
     name: str
-    question: str
+    load_question: str
     parameters: Mapping[str, str]
     sql: str
 
 
 @functools.cache
-def views() -> tuple[View, ...]:
+def load_views() -> tuple[View, ...]:
     """All views, in the order in which they can be created."""
-    made = [View(name, *_read(shipped.questions() / "views" / f"{name}.sql")) for name in VIEWS]
+    made = [View(name, *_read(resources.sql_dir() / "views" / f"{name}.sql")) for name in VIEWS]
     return tuple(
-        view._replace(columns={**_of_fields(), **view.columns}) if view.name == "contexts" else view
+        view._replace(columns={**_field_comments(), **view.columns}) if view.name == "contexts" else view
         for view in made
     )
 
 
-def _of_fields() -> dict[str, str]:
+def _field_comments() -> dict[str, str]:
     """What the table of the context's fields says of each; of a knob the view has two values."""
     told = {}
     for field in FIELDS:
@@ -61,10 +61,10 @@ def _of_fields() -> dict[str, str]:
 
 def question_names() -> list[str]:
     """Names of all saved questions."""
-    return sorted(path.stem for path in shipped.questions().glob("*.sql"))
+    return sorted(path.stem for path in resources.sql_dir().glob("*.sql"))
 
 
-def question(name: str) -> Question:
+def load_question(name: str) -> Question:
     """A saved question by name.
 
     Raises:
@@ -72,21 +72,21 @@ def question(name: str) -> Question:
 
     """
     if name not in question_names():
-        raise QueryError(f"no saved question {name!r}{nearest(name, question_names())}")
-    return Question(name, *_read(shipped.questions() / f"{name}.sql"))
+        raise QueryError(f"no saved question {name!r}{suggest_name(name, question_names())}")
+    return Question(name, *_read(resources.sql_dir() / f"{name}.sql"))
 
 
-def page_query(name: str) -> Question:
+def load_page_query(name: str) -> Question:
     """A query of the audit pages, in `sql/pages`.
 
     Raises:
         QueryError: if there is none.
 
     """
-    names = sorted(path.stem for path in (shipped.questions() / "pages").glob("*.sql"))
+    names = sorted(path.stem for path in (resources.sql_dir() / "pages").glob("*.sql"))
     if name not in names:
-        raise QueryError(f"no page query {name!r}{nearest(name, names)}")
-    return Question(name, *_read(shipped.questions() / "pages" / f"{name}.sql"))
+        raise QueryError(f"no page query {name!r}{suggest_name(name, names)}")
+    return Question(name, *_read(resources.sql_dir() / "pages" / f"{name}.sql"))
 
 
 def _read(path: Path) -> tuple[str, dict[str, str], str]:

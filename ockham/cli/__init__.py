@@ -20,27 +20,27 @@ from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, OckhamError
-from ockham.text import plain
+from ockham.text_safety import escape_control_characters
 
 GROUPS = (
     "train",
     "adapt",
     "tokenize",
     "sample",
-    "live",
-    "ask",
-    "proofs",
+    "runs",
+    "query",
+    "verify",
     "lineage",
-    "studies",
+    "replay",
     "odr",
-    "serve",
+    "dashboard",
     "doctor",
 )
 INTERRUPTED = 130
 INTERRUPTED_QUERY = "Query interrupted"  # the RuntimeError in which DuckDB ends a query at Ctrl-C
 
 
-def application() -> typer.Typer:
+def build_app() -> typer.Typer:
     """The whole command line."""
     wide = {"max_content_width": 120}  # so that a terminal that is wide shows whole sentences
     app = typer.Typer(
@@ -59,7 +59,7 @@ def application() -> typer.Typer:
     ) -> None:
         """Train GPTs with every decision logged; ask the log, prove it, keep the answer."""
         if runs is not None:
-            context.call_on_close(partial(_put_back, os.environ.get(RUNS_VARIABLE)))
+            context.call_on_close(partial(_restore_runs_variable, os.environ.get(RUNS_VARIABLE)))
             os.environ[RUNS_VARIABLE] = str(runs)  # read by every verb's own --runs
 
     for group in GROUPS:
@@ -69,7 +69,7 @@ def application() -> typer.Typer:
     return app
 
 
-def _put_back(runs: str | None) -> None:
+def _restore_runs_variable(runs: str | None) -> None:
     """Leave the environment as it was: who calls verbs inside one process has more than one folder."""
     os.environ.pop(RUNS_VARIABLE, None)
     if runs is not None:
@@ -86,7 +86,7 @@ def _print_version(wanted: bool) -> None:
 
 def main() -> NoReturn:
     """Entry point of the `ockham` command."""
-    _guarded(application)
+    _run_with_exit_codes(build_app)
 
 
 def run(function: Callable[..., Any]) -> NoReturn:
@@ -94,7 +94,7 @@ def run(function: Callable[..., Any]) -> NoReturn:
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
     app.command()(function)
     _keep_examples(app)
-    _guarded(lambda: app)
+    _run_with_exit_codes(lambda: app)
 
 
 def _keep_examples(app: typer.Typer) -> None:
@@ -108,14 +108,14 @@ def _keep_examples(app: typer.Typer) -> None:
             _keep_examples(group.typer_instance)
 
 
-def _guarded(made: Callable[[], typer.Typer]) -> NoReturn:
+def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
     """One clear line for every error that is ours, the status that its class says, and 130 for Ctrl-C."""
     os.environ["PYTHONSAFEPATH"] = (
         "1"  # or each Python process begun from here looks into the working folder first
     )
     try:
         try:
-            made()()
+            app_factory()()
         finally:
             sys.stdout.flush()
     except SystemExit as leaving:
@@ -127,7 +127,9 @@ def _guarded(made: Callable[[], typer.Typer]) -> NoReturn:
         if rank == 0 or not isinstance(
             error, BadInputError
         ):  # what stops one rank is told to all, and rank 0 says it
-            typer.echo(plain(f"ockham: {f'rank {rank}: ' if rank else ''}{error}"), err=True)
+            typer.echo(
+                escape_control_characters(f"ockham: {f'rank {rank}: ' if rank else ''}{error}"), err=True
+            )
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)

@@ -14,23 +14,23 @@ from rich.table import Table
 
 import ockham
 from ockham import nano
-from ockham.cli.checkpoints import saved_checkpoint
-from ockham.cli.options import RunsOption, resolve
-from ockham.cli.serving import go_on, put_on
+from ockham.cli.adapt_loop import adapt_loop, enable_adapter
+from ockham.cli.checkpoint_lookup import find_checkpoint
+from ockham.cli.options import RunsOption, resolve_run_id
 from ockham.cli.summary import print_complete, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
-from ockham.policy_file import read_policy
+from ockham.policy.document import read_policy
 
 if TYPE_CHECKING:
-    from ockham import Run, StartingPoint
+    from ockham import ResumePoint, Run
     from ockham.nano import Adaptation, Corpus
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "INTERRUPTED": 130}
 PRESET = "adapt"
-DOMAINS = ("new", "familiar")
+TEXT_KINDS = ("new", "familiar")
 
 
-class Asked(NamedTuple):
+class AdaptRequest(NamedTuple):
     """What is adapted to what, as it stands in the run's settings."""
 
     from_run: str
@@ -76,13 +76,13 @@ def adapt(
     """
     if resume and not run:
         raise BadInputError("--resume goes on with a run: say which one with --run ID")
-    start = ockham.starting_point(runs, run) if resume else None
+    start = ockham.find_resume_point(runs, run) if resume else None
     if start is not None:
-        asked = _asked_before(run, start.settings)
+        asked = _request_from_settings(run, start.settings)
     elif base_run and data is not None:
         layers = [name.strip() for name in lora.split(",") if name.strip()]
-        asked = Asked(
-            resolve(runs, base_run),
+        asked = AdaptRequest(
+            resolve_run_id(runs, base_run),
             checkpoint,
             str(data),
             str(familiar) if familiar else None,
@@ -92,11 +92,11 @@ def adapt(
         )
     else:
         raise BadInputError("adapt takes --from RUN, which is adapted, and --data PATH, the new text")
-    asked = _named(runs, asked)
+    asked = _resolve_checkpoint(runs, asked)
     ours, policys = nano.split_overrides([*settings, *([f"device={device}"] if device else [])])
     policys += [] if z is None else [f"gate.z={z!r}"]
     adaptation = _adaptation(runs, asked, ours, start)
-    measured = _measured_before(adaptation, policy or PRESET, policys) if start is None else {}
+    measured = _measure_baseline(adaptation, policy or PRESET, policys) if start is None else {}
     told = {
         **(start.settings if start else {}), **asdict(adaptation.trainer.settings), **asked._asdict(), **measured,
         "threads": adaptation.trainer.threads,
@@ -104,7 +104,7 @@ def adapt(
     }  # fmt: skip
     attempt = ockham.Run(
         policy or (None if start else PRESET), overrides=[*_settings_of(measured), *policys], runs=runs,
-        run_id=run or None, settings=told, facts=adaptation.trainer.facts(), data=adaptation.stream.about, resumed=start,
+        run_id=run or None, settings=told, facts=adaptation.trainer.facts(), data=adaptation.stream.metadata, resumed=start,
     )  # fmt: skip
     if start and start.is_complete(adaptation.trainer.settings.max_iters):
         print_complete(run, start.iter_num)
@@ -112,21 +112,24 @@ def adapt(
     raise typer.Exit(_run(attempt, adaptation, start))
 
 
-def _run(run: Run, adaptation: Adaptation, start: StartingPoint | None) -> int:
+def _run(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:
     """Serve the stream to its end, record and tell it; returns the exit status."""
     trainer = adaptation.trainer
-    trainer.wants, trainer.pull = run.chain.wants(), run.policy.hyperparameters["pull"]
+    trainer.required_measurements, trainer.pull_mode = (
+        run.chain.required_measurements(),
+        run.policy.hyperparameters["pull"],
+    )
     first = start.iter_num if start else 0
-    with nano.Interrupt() as interrupted, run:
+    with nano.InterruptFlag() as interrupted, run:
         if start and start.path:
             trainer.restore(start.path, start.state)
             run.load_state_dict(start.state["run"])
         else:
             trainer.move_anchor(-1)
-        put_on(run, adaptation, first)
+        enable_adapter(run, adaptation, first)
         with nano.ProgressLine(first, trainer.settings.max_iters, trainer.tokens_per_step) as line:
-            reason, message = go_on(run, adaptation, first, line, lambda: bool(interrupted))
-        saved = trainer.meter.saved()
+            reason, message = adapt_loop(run, adaptation, first, line, lambda: bool(interrupted))
+        saved = trainer.meter.savings()
         run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,
                    compute_saved=saved.measured)  # fmt: skip
     print_summary(run, reason, message, saved, "adapt")
@@ -134,9 +137,9 @@ def _run(run: Run, adaptation: Adaptation, start: StartingPoint | None) -> int:
     return EXIT_STATUS[reason]
 
 
-def _named(runs: Path, asked: Asked) -> Asked:
+def _resolve_checkpoint(runs: Path, asked: AdaptRequest) -> AdaptRequest:
     """The same with the checkpoint's whole ID; only an accepted one is taken unasked."""
-    saved = saved_checkpoint(runs, asked.from_run, asked.checkpoint)
+    saved = find_checkpoint(runs, asked.from_run, asked.checkpoint)
     if saved.kind != "accepted" and not asked.checkpoint:
         raise RunError(
             f"run {asked.from_run!r} has no accepted checkpoint: its memory accepted none; "
@@ -146,47 +149,47 @@ def _named(runs: Path, asked: Asked) -> Asked:
 
 
 def _adaptation(
-    runs: Path, asked: Asked, overrides: Sequence[str], start: StartingPoint | None
+    runs: Path, asked: AdaptRequest, overrides: Sequence[str], start: ResumePoint | None
 ) -> Adaptation:
-    base = nano.base_of(ockham.RunFolder(runs, asked.from_run).checkpoint(asked.checkpoint))
-    chosen = nano.settings_for(base, overrides, start.settings if start else None)
-    with nano.loading(asked.data) as progress:
+    base = nano.load_base(ockham.RunFolder(runs, asked.from_run).checkpoint(asked.checkpoint))
+    chosen = nano.adaptation_settings(base, overrides, start.settings if start else None)
+    with nano.reading_progress(asked.data) as progress:
         new = nano.load_corpus(asked.data, base.vocab_size, progress)
-    known = _known(runs, asked, base.vocab_size)
+    known = _load_familiar(runs, asked, base.vocab_size)
     made = nano.Adaptation(base, chosen, known, new, asked.share, asked.lora, asked.rank_of_adapter)
     if start and start.settings["weights_sha256"] != made.base_sha256:
         raise CheckpointError(f"{base.path}: has other weights than when the run was started from it")
     return made
 
 
-def _asked_before(run: str, recorded: Mapping[str, Any]) -> Asked:
+def _request_from_settings(run: str, recorded: Mapping[str, Any]) -> AdaptRequest:
     """What a run that goes on was asked."""
-    missing = [name for name in Asked._fields if name not in recorded]
+    missing = [name for name in AdaptRequest._fields if name not in recorded]
     if missing:
         raise RunError(
             f"run {run!r} was not made by `ockham adapt`: `ockham train --run {run} --resume` goes on with it"
         )
-    return Asked(**{name: recorded[name] for name in Asked._fields})
+    return AdaptRequest(**{name: recorded[name] for name in AdaptRequest._fields})
 
 
-def _known(runs: Path, asked: Asked, vocab_size: int) -> Corpus:
+def _load_familiar(runs: Path, asked: AdaptRequest, vocab_size: int) -> Corpus:
     """The familiar text: named, or what the run was trained on, byte for byte."""
     if asked.familiar is not None:
         return nano.load_corpus(asked.familiar, vocab_size)
-    before = ockham.starting_point(runs, asked.from_run)
+    before = ockham.find_resume_point(runs, asked.from_run)
     try:
         corpus = nano.load_corpus(before.settings.get("data"), vocab_size)
     except DataError as error:
         raise DataError(f"{error}; other familiar text is named by --familiar PATH") from None
-    if corpus.about["sha256"] != before.data.get("sha256"):
+    if corpus.metadata["sha256"] != before.data.get("sha256"):
         raise DataError(
-            f"{corpus.about['name']} is not the text that run {asked.from_run!r} was trained on (another digest): "
+            f"{corpus.metadata['name']} is not the text that run {asked.from_run!r} was trained on (another digest): "
             "name familiar text by --familiar PATH"
         )
     return corpus
 
 
-def _measured_before(adaptation: Adaptation, policy: str, overrides: Sequence[str]) -> dict[str, Any]:
+def _measure_baseline(adaptation: Adaptation, policy: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Held-out losses of the checkpoint, and what each gate of the policy that wants it is calibrated to."""
     plugins = read_policy(policy, overrides).plugins
     gates = [
@@ -195,7 +198,7 @@ def _measured_before(adaptation: Adaptation, policy: str, overrides: Sequence[st
         if own.get("use", name) == "gate" and own.get("mode") == "calibrated"
     ]
     found = adaptation.stream.calibrate(adaptation.trainer.model)._asdict() if gates else {}
-    losses = zip(DOMAINS, adaptation.evaluate(), strict=True)
+    losses = zip(TEXT_KINDS, adaptation.evaluate(), strict=True)
     return {"calibration": dict.fromkeys(gates, found), **{f"{name}_loss": one.loss for name, one in losses}}
 
 
@@ -210,7 +213,7 @@ def _settings_of(measured: Mapping[str, Any]) -> list[str]:
 def _print_losses(custom: Mapping[str, float], before: Mapping[str, Any]) -> None:
     """Loss of new and familiar text: held out before and after, and as it was served."""
     table = Table("nats/token", "held out, before", "after", "as served", box=None)
-    for name in DOMAINS:
+    for name in TEXT_KINDS:
         values = before[f"{name}_loss"], custom.get(f"{name}_loss"), custom.get(f"served_{name}_loss")
         table.add_row(name, *["" if value is None else f"{value:.4f}" for value in values])
     table.add_row("stream", "", "", f"{custom.get('served_loss', math.nan):.4f}")

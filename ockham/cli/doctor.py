@@ -16,22 +16,22 @@ import typer
 
 from ockham.cli.options import EXTRAS, RunsOption
 from ockham.cli.output import FormatOption, OutputOption, write_rows
-from ockham.errors import CannotJudgeError
+from ockham.errors import UnverifiableError
 
 if TYPE_CHECKING:
-    from ockham.record.folder import RunFolder
+    from ockham.record.run_folder import RunFolder
 
 RUNS = Path("runs")
 LOW_DISK_MB = 1_000
-_ABRUPT = "its process is gone without an end: go on with `ockham train --resume`"
+_NO_END_MESSAGE = "its process is gone without an end: go on with `ockham train --resume`"
 
 
-class Row(NamedTuple):
+class DoctorRow(NamedTuple):
     """One thing that was looked at."""
 
     what: str
     state: Literal["ok", "note", "problem"]
-    told: str
+    message: str
 
 
 def register(app: typer.Typer) -> None:
@@ -50,15 +50,15 @@ def doctor(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOpt
       ockham --runs /data/runs doctor -f json
     """
     rows = [*_environment(), *_disk(runs), *_logs(runs)]
-    write_rows(Row._fields, rows, form, output)
+    write_rows(DoctorRow._fields, rows, form, output)
     problems = sum(row.state == "problem" for row in rows)
     if problems:
         typer.echo(f"{problems} problem{'s' * (problems > 1)}", err=True)
         raise typer.Exit(1)
 
 
-def _environment() -> Iterator[Row]:
-    yield Row(
+def _environment() -> Iterator[DoctorRow]:
+    yield DoctorRow(
         "ockham",
         "ok",
         f"{metadata.version('ockham')} on Python {platform.python_version()}, {platform.platform()}",
@@ -66,50 +66,52 @@ def _environment() -> Iterator[Row]:
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            yield Row(
+            yield DoctorRow(
                 extra, "note", f'no {", ".join(missing)}: pip install "ockham[{extra}]" where it is wanted'
             )
         else:
-            yield Row(extra, "ok", ", ".join(f"{name} {metadata.version(name)}" for name in packages))
+            yield DoctorRow(extra, "ok", ", ".join(f"{name} {metadata.version(name)}" for name in packages))
     yield _key()
     yield _guard()
 
 
-def _key() -> Row:
-    from ockham.record.note import KEY_FILE, key_folder
+def _key() -> DoctorRow:
+    from ockham.record.tlog.note import KEY_FILE, key_dir
 
-    path = key_folder() / KEY_FILE
+    path = key_dir() / KEY_FILE
     try:
         mode = path.stat().st_mode & 0o777
     except FileNotFoundError:
-        return Row("signing key", "note", f"none yet; the first run makes {path}")
+        return DoctorRow("signing key", "note", f"none yet; the first run makes {path}")
     except OSError as error:
-        return Row("signing key", "problem", f"{path}: {error.strerror}")
+        return DoctorRow("signing key", "problem", f"{path}: {error.strerror}")
     if mode & 0o077:
-        return Row("signing key", "problem", f"{path} can be read by others (mode {mode:o}): chmod 600 it")
-    return Row("signing key", "ok", str(path))
+        return DoctorRow(
+            "signing key", "problem", f"{path} can be read by others (mode {mode:o}): chmod 600 it"
+        )
+    return DoctorRow("signing key", "ok", str(path))
 
 
-def _guard() -> Row:
+def _guard() -> DoctorRow:
     """Asked of a child, because what Landlock takes from a process it never gives back."""
     import subprocess
 
     code = "import sys; from ockham.guard.landlock import forbid_writing; sys.exit(not forbid_writing())"
     held = subprocess.run([sys.executable, "-P", "-c", code], check=False, timeout=30).returncode == 0  # noqa: S603 - our own words
     if held:
-        return Row("guard", "ok", "the kernel forbids writing while a stranger's SQL runs (Landlock)")
-    return Row(
+        return DoctorRow("guard", "ok", "the kernel forbids writing while a stranger's SQL runs (Landlock)")
+    return DoctorRow(
         "guard", "note", "no Landlock here: a stranger's SQL is read through Arrow, as safe and slower"
     )
 
 
-def _disk(runs: Path) -> Iterator[Row]:
+def _disk(runs: Path) -> Iterator[DoctorRow]:
     folder = next((path for path in (runs.absolute(), *runs.absolute().parents) if path.is_dir()), Path("/"))
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield Row("runs folder", "note", f"{folder} can be read and not written: no training into it")
+        yield DoctorRow("runs folder", "note", f"{folder} can be read and not written: no training into it")
     free = shutil.disk_usage(folder).free / 1e6
     low = free < LOW_DISK_MB
-    yield Row(
+    yield DoctorRow(
         "disk",
         "problem" if low else "ok",
         f"{free:,.0f} MB free at {folder}"
@@ -117,64 +119,66 @@ def _disk(runs: Path) -> Iterator[Row]:
     )
 
 
-def _logs(runs: Path) -> Iterator[Row]:
-    from ockham.catalog.listing import Listing
-    from ockham.record.folder import RunFolder, list_runs
+def _logs(runs: Path) -> Iterator[DoctorRow]:
+    from ockham.catalog.file_index import FileIndex
+    from ockham.record.run_folder import RunFolder, list_runs
 
     known = list_runs(runs)
-    yield Row(
+    yield DoctorRow(
         "runs", "ok", f"{len(known)} in {runs}" if known else f"none in {runs}; `ockham train` makes one"
     )
-    listing = Listing()
+    listing = FileIndex()
     for run_id in known:
         folder = RunFolder(runs, run_id)
         told = list(_log_rows(folder))
-        slow = len(listing.find([folder]).segments)
-        writing = any("being written" in row.told for row in told)
+        slow = len(listing.scan([folder]).segments)
+        writing = any("being written" in row.message for row in told)
         if slow and not writing:
             told.append(
-                Row(
+                DoctorRow(
                     run_id,
                     "note",
                     f"{slow} segments without Parquet: questions read their lines; `ockham repair {run_id}` makes it",
                 )
             )
         looked = f"ended with a whole line, and its newest tree head counts it; not checked: `ockham verify {run_id}`"
-        yield from told or [Row(run_id, "ok", looked)]
+        yield from told or [DoctorRow(run_id, "ok", looked)]
 
 
-def _log_rows(folder: RunFolder) -> Iterator[Row]:
-    from ockham.record.health import health
+def _log_rows(folder: RunFolder) -> Iterator[DoctorRow]:
+    from ockham.record.log_status import read_log_status
 
     last = folder.last_attempt()
     if not last:
-        yield Row(folder.run_id, "problem", "no log: its first event was never written")
+        yield DoctorRow(folder.run_id, "problem", "no log: its first event was never written")
     for attempt, rank in folder.logs():
         where = f"{folder.run_id} {attempt}-{rank}"
         try:
-            found = health(folder, attempt, rank)
-        except CannotJudgeError as error:
-            yield Row(where, "problem", str(error))
+            found = read_log_status(folder, attempt, rank)
+        except UnverifiableError as error:
+            yield DoctorRow(where, "problem", str(error))
             continue
         if found.writing:
-            yield Row(where, "note", f"being written, {found.events} events so far")
+            yield DoctorRow(where, "note", f"being written, {found.events} events so far")
             continue
         if found.last == "log.halted" and attempt == last:
-            yield Row(where, "problem", f"its log stopped ({found.reason_code}): free the cause, then resume")
+            yield DoctorRow(
+                where, "problem", f"its log stopped ({found.reason_code}): free the cause, then resume"
+            )
         elif found.last == "log.halted":
-            yield Row(where, "note", f"its log stopped ({found.reason_code}); a later attempt went on")
+            yield DoctorRow(where, "note", f"its log stopped ({found.reason_code}); a later attempt went on")
         elif found.last != "run.finished" and attempt == last:
-            yield Row(where, "problem", _ABRUPT)
+            yield DoctorRow(where, "problem", _NO_END_MESSAGE)
         elif found.last == "run.finished" and found.reason_code != "COMPLETED" and attempt == last:
-            yield Row(where, "note", f"ended with {found.reason_code}")
+            yield DoctorRow(where, "note", f"ended with {found.reason_code}")
         if found.torn_bytes:
-            yield Row(
+            yield DoctorRow(
                 where,
                 "note",
                 f"{found.torn_bytes} bytes of an unfinished line, as a crash leaves them; a resume keeps them aside",
             )
         if found.signed_events is None or found.signed_events < found.events:
-            yield Row(
+            yield DoctorRow(
                 where,
                 "note",
                 f"{found.events - (found.signed_events or 0)} of {found.events} events are not signed",

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ockham.cli.options import RunOption, RunsOption, odr_tables, only_run, resolve
-from ockham.errors import BadInputError, CannotJudgeError
+from ockham.cli.options import RunOption, RunsOption, odr_tables, resolve_run_id, run_filter
+from ockham.errors import BadInputError, UnverifiableError
 
 if TYPE_CHECKING:
-    from ockham.record.folder import RunFolder
+    from ockham.record.run_folder import RunFolder
 
 RUNS = Path("runs")
 
@@ -37,28 +37,28 @@ def export(
         _evidence(runs, run, to)
         return
     from ockham.catalog.export import export_views
-    from ockham.catalog.remote import local_copy
+    from ockham.catalog.object_store import sync_to_local
 
     if to.suffix == ".zip":
         raise BadInputError(f"{to}: an archive is of --evidence; views go to a .duckdb file or a folder")
     if form is None and to.suffix in (".csv", ".parquet"):
         raise BadInputError(f"{to}: all views are many files: --to FOLDER, and -f csv or -f parquet")
     chosen = form or ("duckdb" if to.suffix in (".duckdb", ".db") else "parquet")
-    runs = local_copy(runs, run)
-    count = export_views(runs, to, chosen, only_run(runs, run), odr_tables())
+    runs = sync_to_local(runs, run)
+    count = export_views(runs, to, chosen, run_filter(runs, run), odr_tables())
     manifest = "its table manifest" if chosen == "duckdb" else "manifest.json"
     typer.echo(f"{to}: {count} rows of {chosen}; {manifest} names the logs and where they stood", err=True)
 
 
 def _evidence(runs: Path, run: str, to: Path) -> None:
-    from ockham.cli.counter import counted
-    from ockham.record.evidence import pack
-    from ockham.record.folder import RunFolder
+    from ockham.cli.progress import progress_line
+    from ockham.record.evidence_archive import write_archive
+    from ockham.record.run_folder import RunFolder
 
     if not run:
         raise BadInputError("--evidence is of one run: say which with --run ID")
-    folder = RunFolder(runs, resolve(runs, run))
-    count = pack(folder, to, counted("packed", "files"))
+    folder = RunFolder(runs, resolve_run_id(runs, run))
+    count = write_archive(folder, to, progress_line("packed", "files"))
     typer.echo(f"{to}: {count} files; unpack it, read verify.py, and run `python verify.py .`", err=True)
     if not _is_sound(folder):
         told = (
@@ -68,11 +68,11 @@ def _evidence(runs: Path, run: str, to: Path) -> None:
 
 
 def _is_sound(folder: RunFolder) -> bool:
-    from ockham.cli.counter import EventCounter
-    from ockham.record.verify import verify_run
+    from ockham.cli.progress import EventCounter
+    from ockham.record.verify.run import verify_run
 
     try:
         with EventCounter() as counter:
-            return verify_run(folder, derived=False, jobs=None, progress=counter).sound
-    except CannotJudgeError:
+            return verify_run(folder, parquet=False, jobs=None, progress=counter).sound
+    except UnverifiableError:
         return False

@@ -12,8 +12,8 @@ import typer
 from ockham.cli.options import RunsOption
 
 if TYPE_CHECKING:
-    from ockham.forward import Receiver
-    from ockham.integrations.otel import Collector
+    from ockham.forwarding import HttpSink
+    from ockham.integrations.otel import OtlpSink
 
 RUNS = Path("runs")
 TOKEN = "OCKHAM_FORWARD_TOKEN"  # noqa: S105 - the name of the variable
@@ -41,19 +41,21 @@ def forward(
 
       ockham forward night-1 --otlp --to http://127.0.0.1:4318 -F
     """
-    from ockham.cli.options import resolve
+    from ockham.cli.options import resolve_run_id
     from ockham.errors import BadInputError
-    from ockham.forward import Cursor, cursor_path
-    from ockham.forward import forward as send
-    from ockham.record.folder import RunFolder
-    from ockham.shipped import schemas
+    from ockham.forwarding import Cursor, cursor_path
+    from ockham.forwarding import forward as send
+    from ockham.record.run_folder import RunFolder
+    from ockham.resources import schemas_dir
 
-    known = sorted(path.name.removesuffix(".v1.schema.json") for path in schemas().glob("*.*.v1.schema.json"))
+    known = sorted(
+        path.name.removesuffix(".v1.schema.json") for path in schemas_dir().glob("*.*.v1.schema.json")
+    )
     unknown = sorted(set(kind or ()) - set(known))
     if unknown:
         raise BadInputError(f"--type {unknown[0]!r}: one of {', '.join(known)}")
     logging.getLogger("stamina").setLevel(logging.ERROR)  # each new try is told below, in words
-    folder = RunFolder(runs, resolve(runs, run))
+    folder = RunFolder(runs, resolve_run_id(runs, run))
     token = os.environ.get(TOKEN)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     named = f"otlp {to}" if otlp else to  # the same collector may get both, each with a cursor of its own
@@ -61,22 +63,22 @@ def forward(
     with _receiver(to, headers, otlp=otlp) as receiver:
         sent = send(
             folder, receiver, place, batch=batch, follow=follow, kinds=kind or (),
-            give_up=give_up or None, told=lambda text: typer.echo(f"{to}: {text}", err=True),
+            retry_timeout=give_up or None, on_retry=lambda text: typer.echo(f"{to}: {text}", err=True),
         )  # fmt: skip
     typer.echo(f"{to}: {sent.events} events in {sent.requests} requests", err=True)
 
 
-def _receiver(to: str, headers: dict[str, str], *, otlp: bool) -> Receiver | Collector:
+def _receiver(to: str, headers: dict[str, str], *, otlp: bool) -> HttpSink | OtlpSink:
     from ockham.errors import BadInputError
-    from ockham.forward import Receiver
+    from ockham.forwarding import HttpSink
 
     if not otlp:
-        return Receiver(to, headers)
+        return HttpSink(to, headers)
     try:
-        from ockham.integrations.otel import Collector
+        from ockham.integrations.otel import OtlpSink
     except ImportError:
         raise BadInputError(
             "OpenTelemetry is not installed; it comes with: pip install 'ockham[otel]'"
         ) from None
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what it was answered is told below
-    return Collector(to, headers)
+    return OtlpSink(to, headers)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption, trusted
-from ockham.cli.output import FormatOption, OutputOption, shown, write_rows
+from ockham.cli.options import RunsOption, trusted_keys
+from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows
 
 if TYPE_CHECKING:
     from ockham.record.lineage import Lineage
@@ -63,13 +63,13 @@ def lineage(
       ockham lineage downloaded.safetensors --key ockham.key.pub -f jsonl -o decisions.jsonl
     """
     from ockham.catalog import Catalog
+    from ockham.record.lineage import find_weights_file
     from ockham.record.lineage import lineage as lineage_of
-    from ockham.record.lineage import weights_file
 
-    keys = trusted(key)
-    found = lineage_of(weights_file(weights), runs, keys)
-    told = found.told
-    catalog = Catalog(runs, only=[told["run_id"]])
+    keys = trusted_keys(key)
+    found = lineage_of(find_weights_file(weights), runs, keys)
+    told = found.metadata
+    catalog = Catalog(runs, run_ids=[told["run_id"]])
     where = {
         "run": told["run_id"],
         "rank": told["rank"],
@@ -78,18 +78,18 @@ def lineage(
     }
     if form is None and output is None:
         accepted = _accepting(catalog, found)
-        for line in _tell(found, accepted, catalog.rows(_COUNTED, where)):
+        for line in _format_lineage(found, accepted, catalog.rows(_COUNTED, where)):
             typer.echo(line)
     else:
         rows = catalog.rows(_LISTED, where)
         write_rows(list(rows[0]) if rows else [], [list(row.values()) for row in rows], form, output)
         for problem in found.problems:
-            typer.echo(f"not vouched for: {shown(problem)}", err=True)
+            typer.echo(f"not vouched for: {format_cell(problem)}", err=True)
     raise typer.Exit(1 if found.problems else 0)
 
 
 def _accepting(catalog: Any, found: Lineage) -> dict[str, Any] | None:
-    saved = found.saved or {}
+    saved = found.checkpoint_event or {}
     rows = catalog.rows(
         "select decision_id, iter_num, reason_code, observed, threshold from decisions where decision_id = $id",
         {"id": saved.get("decision_id") or ""},
@@ -97,29 +97,31 @@ def _accepting(catalog: Any, found: Lineage) -> dict[str, Any] | None:
     return dict(rows[0]) if rows else None
 
 
-def _tell(found: Lineage, accepted: dict[str, Any] | None, counts: list[dict[str, Any]]) -> Iterator[str]:
-    told, saved = found.told, found.saved or {}
+def _format_lineage(
+    found: Lineage, accepted: dict[str, Any] | None, counts: list[dict[str, Any]]
+) -> Iterator[str]:
+    told, saved = found.metadata, found.checkpoint_event or {}
     verdict = "NOT VOUCHED FOR" if found.problems else "the log vouches for these bytes"
-    yield f"{shown(str(found.path))}: {verdict}"
+    yield f"{format_cell(str(found.path))}: {verdict}"
     for problem in found.problems:
-        yield f"  {shown(problem)}"
+        yield f"  {format_cell(problem)}"
     yield f"  sha256 {found.sha256}"
     yield (
-        f"  run {shown(told['run_id'])}, attempt {told['attempt']}, iteration {told.get('iter_num')}, "
-        f"kind {shown(str(told.get('kind')))}; policy {shown(str(told.get('policy_revision')))}"
+        f"  run {format_cell(told['run_id'])}, attempt {told['attempt']}, iteration {told.get('iter_num')}, "
+        f"kind {format_cell(str(told.get('kind')))}; policy {format_cell(str(told.get('policy_revision')))}"
     )
     if saved:
-        yield f"  saved as {shown(saved['snapshot_id'])}, event {found.event_id}; weights alone sha256 {saved['weights_sha256']}"
+        yield f"  saved as {format_cell(saved['snapshot_id'])}, event {found.event_id}; weights alone sha256 {saved['weights_sha256']}"
     if accepted is not None:
         yield (
             f"  accepted at iteration {accepted['iter_num']} by decision {accepted['decision_id']} because "
-            f"{shown(accepted['reason_code'])}: {accepted['observed']} against {accepted['threshold']}"
+            f"{format_cell(accepted['reason_code'])}: {accepted['observed']} against {accepted['threshold']}"
         )
     elif saved:
         yield "  no decision accepted them: a checkpoint to resume from, to roll back to, or an anchor"
     yield f"  made by these decisions, {sum(row['decisions'] for row in counts):,} in all (-f lists each):"
     for row in counts:
         span = f"iterations {row['first_iter']} to {row['last_iter']}"
-        yield f"    {row['decisions']:>8,}  {shown(row['plugin'])}: {shown(row['action'])} because {shown(row['reason_code'])}, {span}"
-    yield f"  the log behind them: {told['log_size']:,} events, signed to {found.signed:,}; root {shown(told['log_root'])}"
+        yield f"    {row['decisions']:>8,}  {format_cell(row['plugin'])}: {format_cell(row['action'])} because {format_cell(row['reason_code'])}, {span}"
+    yield f"  the log behind them: {told['log_size']:,} events, signed to {found.signed:,}; root {format_cell(told['log_root'])}"
     yield "  this looks at the lines before these weights; `ockham verify` judges the whole run"

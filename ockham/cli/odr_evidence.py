@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.odr_options import HERE, Folder, Which
+from ockham.cli.odr_options import DEFAULT_ODR_DIR, Folder, RecordArgument
 from ockham.cli.options import RunsOption
 from ockham.errors import BadInputError
 
 
-def add_to(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the verbs."""
     for verb in (register, evidence, pack):
         app.command()(verb)
 
 
-def register(record: Which, folder: Folder = HERE, runs: RunsOption = Path("runs")) -> None:
+def register(
+    record: RecordArgument, folder: Folder = DEFAULT_ODR_DIR, runs: RunsOption = Path("runs")
+) -> None:
     """Fix the constraints of a record in the ledger.
 
     Before the candidate run begins; `ockham odr check` then proves the order.
@@ -28,20 +30,20 @@ def register(record: Which, folder: Folder = HERE, runs: RunsOption = Path("runs
     Examples:
       ockham odr register 12
     """
-    from ockham.odr.folder import find
-    from ockham.odr.life import write_all
+    from ockham.odr.lifecycle import write_records
     from ockham.odr.lint import lint_folder
+    from ockham.odr.records_folder import find_record
     from ockham.odr.registration import register as registered
 
-    found = find(lint_folder(folder), record)
-    write_all({found.file: registered(found, runs)})
+    found = find_record(lint_folder(folder), record)
+    write_records({found.file: registered(found, runs)})
 
 
 def evidence(
-    record: Which,
+    record: RecordArgument,
     candidate: Annotated[str, typer.Option(help="Run with the change.")],
     baseline: Annotated[str | None, typer.Option(help="Run to compare with.")] = None,
-    folder: Folder = HERE,
+    folder: Folder = DEFAULT_ODR_DIR,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Pin runs as the evidence of a draft.
@@ -51,21 +53,21 @@ def evidence(
     Examples:
       ockham odr evidence 12 --baseline night-1 --candidate night-2
     """
-    from ockham.odr.folder import find, read_folder
-    from ockham.odr.life import write_all
-    from ockham.odr.measure import pinned_sides, with_evidence
+    from ockham.odr.lifecycle import write_records
+    from ockham.odr.pinning import pin_sides, set_evidence
+    from ockham.odr.records_folder import find_record, read_folder
 
-    found = find(read_folder(folder), record)
+    found = find_record(read_folder(folder), record)
     stood = found.claims.baseline
     if stood is not None and baseline is None:
         told = f"{found.claims.id} has a baseline, {stood.run}: pin both sides, --baseline {stood.run} or another"
         raise BadInputError(told)
-    write_all({found.file: with_evidence(found, pinned_sides(runs, baseline, candidate))})
+    write_records({found.file: set_evidence(found, pin_sides(runs, baseline, candidate))})
 
 
 def pack(
     wanted: Annotated[list[str] | None, typer.Argument(help="Only these: id, number or file name.")] = None,
-    folder: Folder = HERE,
+    folder: Folder = DEFAULT_ODR_DIR,
     runs: RunsOption = Path("runs"),
 ) -> None:
     """Copy the pinned logs beside the records.
@@ -77,10 +79,10 @@ def pack(
 
       ockham odr pack
     """
-    from ockham.odr.folder import find, read_folder
-    from ockham.odr.measure import pack_record
+    from ockham.odr.pinning import pack_record
+    from ockham.odr.records_folder import find_record, read_folder
 
     records = read_folder(folder)
-    chosen = [find(records, name) for name in wanted] if wanted else records
+    chosen = [find_record(records, name) for name in wanted] if wanted else records
     for file in dict.fromkeys(file for record in chosen for file in pack_record(record, runs)):
         print(file)

@@ -19,8 +19,8 @@ Select = Annotated[
 Ignore = Annotated[
     list[str] | None, typer.Option(help="Not this code, or beginning of codes; may be given again.")
 ]
-Which = Annotated[str, typer.Argument(help="Its id, number or file name.")]
-HERE = Path("odr")
+RecordArgument = Annotated[str, typer.Argument(help="Its id, number or file name.")]
+DEFAULT_ODR_DIR = Path("odr")
 
 
 class Format(StrEnum):
@@ -49,7 +49,7 @@ class FailOn(StrEnum):
 
 
 FormatOfFindings = Annotated[Format, typer.Option("--format", "-f", help="How findings are written.")]
-FailFrom = Annotated[FailOn, typer.Option(help="From which weight on a finding gives exit status 1.")]
+FailOnOption = Annotated[FailOn, typer.Option(help="From which weight on a finding gives exit status 1.")]
 
 
 def today() -> dt.date:

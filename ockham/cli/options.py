@@ -11,7 +11,7 @@ import typer
 from ockham.errors import BadInputError, RunError
 
 if TYPE_CHECKING:
-    from ockham.record.note import VerifierKey
+    from ockham.record.tlog.note import VerifierKey
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
 EXTRAS = {  # what `pip install "ockham[NAME]"` brings
@@ -34,19 +34,19 @@ KeyOption = Annotated[
 ]
 
 
-def trusted(keys: list[str] | None) -> list[VerifierKey]:
+def trusted_keys(keys: list[str] | None) -> list[VerifierKey]:
     """The keys that were given, else this machine's own: then it is said, because it vouches for no one else.
 
     Raises:
         BadInputError: if one is no key, or there is none.
 
     """
-    from ockham.record.note import own_key
-    from ockham.record.verify import known_keys
+    from ockham.record.tlog.note import local_verifier_key
+    from ockham.record.verify.run import load_verifier_keys
 
     if keys:
-        return known_keys(keys)
-    own = own_key()
+        return load_verifier_keys(keys)
+    own = local_verifier_key()
     if own is None:
         raise BadInputError("there is no key to check with: give the one you trust with --key")
     typer.echo(
@@ -55,23 +55,23 @@ def trusted(keys: list[str] | None) -> list[VerifierKey]:
     return [own]
 
 
-def resolve(runs: Path, beginning: str) -> str:
+def resolve_run_id(runs: Path, prefix: str) -> str:
     """The run ID that begins so.
 
     Raises:
         RunError: if none or more than one does.
 
     """
-    from ockham.record.folder import LEDGER, list_runs
+    from ockham.record.run_folder import LEDGER, list_runs
 
     known = list_runs(runs)
-    if beginning == LEDGER:
+    if prefix == LEDGER:
         raise RunError(
             f"{LEDGER} is no run, it holds what was said about runs from outside: `ockham verify {LEDGER}` checks it"
         )
-    if beginning in known:
-        return beginning
-    found = [name for name in known if name.startswith(beginning)]
+    if prefix in known:
+        return prefix
+    found = [name for name in known if name.startswith(prefix)]
     if len(found) == 1:
         return found[0]
     told = (
@@ -79,24 +79,24 @@ def resolve(runs: Path, beginning: str) -> str:
         if found
         else f"there: {', '.join(known[:8]) or 'none'}"
     )
-    raise RunError(f"no run {beginning!r} in {runs}; {told}")
+    raise RunError(f"no run {prefix!r} in {runs}; {told}")
 
 
-def only_run(runs: Path, beginning: str) -> list[str] | None:
+def run_filter(runs: Path, prefix: str) -> list[str] | None:
     """The one run to look at, as `Catalog` takes it; None, which is all, where none is named.
 
     Raises:
         RunError: if none or more than one begins so.
 
     """
-    return [resolve(runs, beginning)] if beginning else None
+    return [resolve_run_id(runs, prefix)] if prefix else None
 
 
 def odr_tables() -> dict[str, Any]:
     """The records of ./odr, or of $OCKHAM_ODR, as tables; none where there is no such folder."""
-    from ockham.odr.tables import tables_of_folder
+    from ockham.odr.arrow_tables import load_odr_tables
 
-    return tables_of_folder(Path(os.environ.get("OCKHAM_ODR", "odr")))
+    return load_odr_tables(Path(os.environ.get("OCKHAM_ODR", "odr")))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ockham.errors import BadInputError
-from ockham.text import formula_free, plain
+from ockham.text_safety import escape_control_characters, escape_formula
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,15 +31,15 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to this file.", show_default=False)
 ]
 TERMINAL_ROWS = 200
-MOST_COLUMNS = 400
+MAX_TABLE_WIDTH = 400
 
 
 def write_rows(
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
-    form: Format | None = None,
+    output_format: Format | None = None,
     path: Path | None = None,
-    less: Sequence[str] = (),
+    droppable_columns: Sequence[str] = (),
 ) -> None:
     """Write rows in a form; a file is written whole or not at all.
 
@@ -54,20 +54,24 @@ def write_rows(
         BadInputError: if the file can't be written.
 
     """
-    chosen: Format = form or _by_name(path) or ("table" if path is None and sys.stdout.isatty() else "tsv")
+    chosen: Format = (
+        output_format
+        or _format_from_suffix(path)
+        or ("table" if path is None and sys.stdout.isatty() else "tsv")
+    )
     if chosen == "parquet":
         raise BadInputError("-f parquet is for `query` and `ask`, with -o FILE")
     if path is None:
-        _write(chosen, columns, rows, sys.stdout, less)
+        _write(chosen, columns, rows, sys.stdout, droppable_columns)
         return
     text = io.StringIO()
     _write(chosen, columns, rows, text)
-    save(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
-def write_table(table: Any, form: Format | None = None, path: Path | None = None) -> None:
+def write_table(table: Any, output_format: Format | None = None, path: Path | None = None) -> None:
     """Write an Arrow table; the only one that can become Parquet."""
-    if (form or _by_name(path)) == "parquet":
+    if (output_format or _format_from_suffix(path)) == "parquet":
         if path is None:
             raise BadInputError("-f parquet needs -o FILE")
         import pyarrow as pa
@@ -75,15 +79,18 @@ def write_table(table: Any, form: Format | None = None, path: Path | None = None
 
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        save(path, sink.getvalue().to_pybytes())
+        write_file(path, sink.getvalue().to_pybytes())
         return
     columns = table.column_names
     write_rows(
-        columns, zip(*(table.column(i).to_pylist() for i in range(len(columns))), strict=True), form, path
+        columns,
+        zip(*(table.column(i).to_pylist() for i in range(len(columns))), strict=True),
+        output_format,
+        path,
     )
 
 
-def save(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Write a file that a person named, by way of a temporary one.
 
     Raises:
@@ -102,12 +109,12 @@ def save(path: Path, data: bytes) -> None:
 def write_bytes(data: bytes) -> None:
     """Bytes on stdout as they are; on a terminal as text."""
     if sys.stdout.isatty():
-        sys.stdout.write(plain(data.decode("utf-8", "backslashreplace")))
+        sys.stdout.write(escape_control_characters(data.decode("utf-8", "backslashreplace")))
     else:
         sys.stdout.buffer.write(data)
 
 
-def strict(value: Any) -> Any:
+def to_strict_json(value: Any) -> Any:
     """A value as strict JSON: non-finite numbers and times as strings, maps as objects."""
     if isinstance(value, decimal.Decimal):  # a literal such as 1.5 is one in DuckDB
         return float(value)
@@ -116,17 +123,17 @@ def strict(value: Any) -> Any:
     if isinstance(value, (dt.datetime, dt.date)):
         return _time(value)
     if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
+        return {str(key): to_strict_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-            return {str(key): strict(item) for key, item in value}  # an Arrow map
-        return [strict(item) for item in value]
+            return {str(key): to_strict_json(item) for key, item in value}  # an Arrow map
+        return [to_strict_json(item) for item in value]
     if isinstance(value, bytes):
         return value.hex()
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def shown(value: Any) -> str:
+def format_cell(value: Any) -> str:
     """A value as one cell: no control character of the data reaches a terminal."""
     if value is None:
         return ""
@@ -135,7 +142,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (dt.datetime, dt.date)):
         return _time(value)
     if isinstance(value, (list, dict, tuple)):
-        value = json.dumps(strict(value), ensure_ascii=False)
+        value = json.dumps(to_strict_json(value), ensure_ascii=False)
     text = repr(value) if isinstance(value, float) else str(value)
     return "".join(
         c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
@@ -143,48 +150,54 @@ def shown(value: Any) -> str:
 
 
 def _write(
-    form: Format,
+    output_format: Format,
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
     out: IO[str],
-    less: Sequence[str] = (),
+    droppable_columns: Sequence[str] = (),
 ) -> None:
-    if form == "table":
-        _table(columns, list(rows), out, less)
-    elif form == "json":
-        found = [dict(zip(columns, map(strict, row), strict=True)) for row in rows]
-        out.write(plain(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)) + "\n")
-    elif form == "jsonl":
+    if output_format == "table":
+        _table(columns, list(rows), out, droppable_columns)
+    elif output_format == "json":
+        found = [dict(zip(columns, map(to_strict_json, row), strict=True)) for row in rows]
+        out.write(
+            escape_control_characters(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
+        )
+    elif output_format == "jsonl":
         for row in rows:
-            line = dict(zip(columns, map(strict, row), strict=True))
-            out.write(plain(json.dumps(line, ensure_ascii=False, allow_nan=False)) + "\n")
-    elif form == "csv":
+            line = dict(zip(columns, map(to_strict_json, row), strict=True))
+            out.write(escape_control_characters(json.dumps(line, ensure_ascii=False, allow_nan=False)) + "\n")
+    elif output_format == "csv":
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([formula_free(shown(name)) for name in columns])
-        writer.writerows([formula_free(shown(value)) for value in row] for row in rows)
-    elif form == "tsv":
+        writer.writerow([escape_formula(format_cell(name)) for name in columns])
+        writer.writerows([escape_formula(format_cell(value)) for value in row] for row in rows)
+    elif output_format == "tsv":
         out.write("\t".join(columns) + "\n")
         for row in rows:
-            out.write("\t".join(shown(value) for value in row) + "\n")
+            out.write("\t".join(format_cell(value) for value in row) + "\n")
     else:
         out.write("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns) + "\n")
         for row in rows:
-            out.write("| " + " | ".join(shown(value).replace("|", "\\|") for value in row) + " |\n")
+            out.write("| " + " | ".join(format_cell(value).replace("|", "\\|") for value in row) + " |\n")
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str], less: Sequence[str]) -> None:
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str], droppable_columns: Sequence[str]
+) -> None:
     from rich.console import Console
 
     console = Console(file=out, highlight=False)
     kept = list(columns)
-    for name in (*less, None):
-        table = _drawn(kept, [[row[columns.index(each)] for each in kept] for row in rows[:TERMINAL_ROWS]])
-        natural = console.measure(table, options=console.options.update(width=MOST_COLUMNS)).maximum
+    for name in (*droppable_columns, None):
+        table = _make_table(
+            kept, [[row[columns.index(each)] for each in kept] for row in rows[:TERMINAL_ROWS]]
+        )
+        natural = console.measure(table, options=console.options.update(width=MAX_TABLE_WIDTH)).maximum
         if natural <= console.width or name is None:
             break
         kept.remove(name)
     console.width = max(
-        console.width, min(natural, MOST_COLUMNS)
+        console.width, min(natural, MAX_TABLE_WIDTH)
     )  # a folded table cannot be read; a long line can
     console.print(table)
     if len(kept) < len(columns):
@@ -194,7 +207,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], out: IO[str], 
         sys.stderr.write(f"{TERMINAL_ROWS} of {len(rows)} rows are shown; -f tsv shows all\n")
 
 
-def _drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -207,13 +220,13 @@ def _drawn(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     for name, right in zip(columns, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_short(value)) for value in row))
+        table.add_row(*(Text(_format_number(value)) for value in row))
     return table
 
 
-def _short(value: Any) -> str:
+def _format_number(value: Any) -> str:
     """A number as a person reads it; everything is exact in the other forms."""
-    return f"{value:.6g}" if isinstance(value, float) else shown(value)
+    return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
 
 
 def _time(value: dt.datetime | dt.date) -> str:
@@ -222,7 +235,7 @@ def _time(value: dt.datetime | dt.date) -> str:
     return value.isoformat()
 
 
-def _by_name(path: Path | None) -> Format | None:
+def _format_from_suffix(path: Path | None) -> Format | None:
     endings: dict[str, Format] = {
         ".json": "json",
         ".jsonl": "jsonl",

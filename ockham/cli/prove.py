@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve, trusted
-from ockham.cli.output import OutputOption, save, shown, write_bytes
+from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve_run_id, trusted_keys
+from ockham.cli.output import OutputOption, format_cell, write_bytes, write_file
 from ockham.errors import BadInputError
-from ockham.text import plain
+from ockham.text_safety import escape_control_characters
 
 RUNS = Path("runs")
 
@@ -67,17 +67,17 @@ def prove(
             _check_growth(read_bytes(check), read_bytes(pin), key)
         return
     if since is not None:
-        _write(_growth(event, since, key, runs), output)
+        _write(_prove_consistency(event, since, key, runs), output)
         return
     if not event:
         raise BadInputError("give the ID of an event, or --check FILE")
-    _write(_inclusion(event, runs), output)
+    _write(_prove_inclusion(event, runs), output)
 
 
-def _inclusion(event: str, runs: Path) -> bytes:
+def _prove_inclusion(event: str, runs: Path) -> bytes:
     from ockham.catalog import Catalog
-    from ockham.record.folder import RunFolder
-    from ockham.record.proof import prove as prove_event
+    from ockham.record.run_folder import RunFolder
+    from ockham.record.tlog.inclusion import prove_inclusion as prove_event
 
     found = Catalog(runs).rows(
         "select run_id, attempt, rank, sequence, event_id from events where starts_with(event_id, $id) limit 9",
@@ -93,35 +93,35 @@ def _inclusion(event: str, runs: Path) -> bytes:
 
 
 def _check(proof: bytes, key: list[str] | None) -> None:
-    from ockham.record.consistency import OLD
-    from ockham.record.proof import check_proof
+    from ockham.record.tlog.consistency import PROOF_PREFIX
+    from ockham.record.tlog.inclusion import verify_inclusion_proof
 
-    if proof.startswith(OLD):
+    if proof.startswith(PROOF_PREFIX):
         raise BadInputError("this proof goes back to a pin: give the pin too, with --pin")
-    proven = check_proof(proof, trusted(key))
+    proven = verify_inclusion_proof(proof, trusted_keys(key))
     typer.echo(
-        f"event {proven.sequence} of {shown(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
+        f"event {proven.sequence} of {format_cell(proven.origin)}, a log of {proven.head.size} events signed by {proven.key.name}",
         err=True,
     )
-    typer.echo(plain(proven.line.decode("utf-8", "backslashreplace")))
+    typer.echo(escape_control_characters(proven.line.decode("utf-8", "backslashreplace")))
 
 
-def _growth(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
-    from ockham.record.consistency import prove_growth
-    from ockham.record.folder import RunFolder
+def _prove_consistency(run: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
+    from ockham.record.run_folder import RunFolder
+    from ockham.record.tlog.consistency import prove_consistency
 
     if not run:
         raise BadInputError("--since wants a run too: `ockham prove RUN --since PIN`")
-    keys = trusted(key)
-    return prove_growth(RunFolder(runs, resolve(runs, run)), read_bytes(pin), keys)
+    keys = trusted_keys(key)
+    return prove_consistency(RunFolder(runs, resolve_run_id(runs, run)), read_bytes(pin), keys)
 
 
 def _check_growth(proof: bytes, pin: bytes, key: list[str] | None) -> None:
-    from ockham.record.consistency import check_growth
+    from ockham.record.tlog.consistency import verify_consistency_proofs
 
-    for grown in check_growth(proof, pin, trusted(key)):
+    for grown in verify_consistency_proofs(proof, pin, trusted_keys(key)):
         typer.echo(
-            f"{shown(grown.origin)}: the {grown.old} events that were pinned begin the log of {grown.head.size} "
+            f"{format_cell(grown.origin)}: the {grown.old} events that were pinned begin the log of {grown.head.size} "
             f"that {grown.key.name} signs now"
         )
 
@@ -130,4 +130,4 @@ def _write(proof: bytes, output: Path | None) -> None:
     if output is None:
         write_bytes(proof)
     else:
-        save(output, proof)
+        write_file(output, proof)

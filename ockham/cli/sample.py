@@ -42,17 +42,17 @@ def sample(
 
       ockham sample night-1 --checkpoint resume-00000599 --temperature 0 > text
     """
-    from ockham.cli.checkpoints import saved_checkpoint
-    from ockham.cli.options import resolve
-    from ockham.cli.output import shown
+    from ockham.cli.checkpoint_lookup import find_checkpoint
+    from ockham.cli.options import resolve_run_id
+    from ockham.cli.output import format_cell
     from ockham.errors import BadInputError
-    from ockham.nano.sample import as_text, codec_for, draw, load_checkpoint
-    from ockham.record.folder import RunFolder
+    from ockham.nano.sample import decode_stream, generate_tokens, load_checkpoint, make_codec
+    from ockham.record.run_folder import RunFolder
 
-    run_id = resolve(runs, run)
-    saved = saved_checkpoint(runs, run_id, checkpoint)
+    run_id = resolve_run_id(runs, run)
+    saved = find_checkpoint(runs, run_id, checkpoint)
     about = json.loads(RunFolder(runs, run_id).run_json.read_bytes())
-    codec = codec_for(about["data"], about["settings"].get("data"), tokenizer)
+    codec = make_codec(about["data"], about["settings"].get("data"), tokenizer)
     begin = codec.tokens(prompt)
     if not begin:
         raise BadInputError("--prompt is empty: give at least one letter, or a newline")
@@ -61,14 +61,14 @@ def sample(
         raise BadInputError(
             f"the prompt has token {max(begin)}, and the model knows {model.vocab_size}; another --tokenizer?"
         )
-    typer.echo(saved.told(), err=True)
+    typer.echo(saved.describe(), err=True)
     terminal = sys.stdout.isatty()
-    drawn = draw(model, begin, tokens, below=min(codec.vocab_size, model.vocab_size), temperature=temperature, top_k=top_k,
+    drawn = generate_tokens(model, begin, tokens, vocab_limit=min(codec.vocab_size, model.vocab_size), temperature=temperature, top_k=top_k,
                  seed=seed)  # fmt: skip
     sys.stdout.write(prompt)
-    for text in as_text(drawn, codec):
+    for text in decode_stream(drawn, codec):
         parts = text.split("\n")
-        sys.stdout.write("\n".join(map(shown, parts)) if terminal else text)
+        sys.stdout.write("\n".join(map(format_cell, parts)) if terminal else text)
         sys.stdout.flush()
     sys.stdout.write("\n")
 
@@ -88,18 +88,18 @@ def weights(
     """
     from dataclasses import asdict
 
-    from ockham.cli.checkpoints import saved_checkpoint
-    from ockham.cli.options import resolve
+    from ockham.cli.checkpoint_lookup import find_checkpoint
+    from ockham.cli.options import resolve_run_id
     from ockham.errors import BadInputError
-    from ockham.nano.pretrained import pretrained_files
+    from ockham.nano.pretrained import export_hf_files
     from ockham.nano.sample import load_checkpoint
     from ockham.record.checkpoints import write_checkpoint
 
-    saved = saved_checkpoint(runs, resolve(runs, run), checkpoint)
+    saved = find_checkpoint(runs, resolve_run_id(runs, run), checkpoint)
     if to.exists():
         raise BadInputError(f"{to} is there already; give --to a new folder")
     model, settings = load_checkpoint(saved.folder, "cpu")
     write_checkpoint(
-        to.absolute(), pretrained_files(dict(model.named_parameters()), asdict(settings), model.vocab_size)
+        to.absolute(), export_hf_files(dict(model.named_parameters()), asdict(settings), model.vocab_size)
     )
-    typer.echo(f"{to}: {saved.told()}", err=True)
+    typer.echo(f"{to}: {saved.describe()}", err=True)

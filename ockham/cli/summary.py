@@ -17,11 +17,11 @@ from ockham.cli.options import RUNS_VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ockham.nano.meter import Saved
-    from ockham.record.counts import Counts
+    from ockham.nano.stage_timer import ComputeSavings
+    from ockham.record.counters import RunCounters
     from ockham.run import Run
 
-NEXT = (
+NEXT_COMMANDS = (
     ("{ockham} show {run}", "this run"),
     ("{ockham} why {run} {iter}", "the chain of one batch, in plain words"),
     ('{ockham} query "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"',
@@ -30,7 +30,9 @@ NEXT = (
 )  # fmt: skip
 
 
-def print_summary(run: Run, reason: str, message: str | None, saved: Saved, verb: str = "train") -> None:
+def print_summary(
+    run: Run, reason: str, message: str | None, saved: ComputeSavings, verb: str = "train"
+) -> None:
     """Rates beside their bands, loss, compute saved, and what to type next; to stdout.
 
     Args:
@@ -55,7 +57,7 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved, verb
     for name, rate in rates.items():
         if rate is not None:
             table.add_row(
-                name.replace("_", " "), _beside_band(name, rate, run.policy.targets.get(name), counts)
+                name.replace("_", " "), _format_rate(name, rate, run.policy.targets.get(name), counts)
             )
     if saved.bound is not None and saved.measured is not None:
         ratio = f"backward/forward {saved.backward_over_forward:.2f}"
@@ -68,8 +70,8 @@ def print_summary(run: Run, reason: str, message: str | None, saved: Saved, verb
         if reason == "INTERRUPTED"
         else []
     )
-    for command, why in (*go_on, *NEXT):
-        filled = command.format(ockham=_program(run.folder.runs), run=run.run_id, iter=run.last_iter)
+    for command, why in (*go_on, *NEXT_COMMANDS):
+        filled = command.format(ockham=_command_name(run.folder.runs), run=run.run_id, iter=run.last_iter)
         console.print(f"  {filled}   # {why}", soft_wrap=True, markup=False)
 
 
@@ -79,7 +81,7 @@ def print_complete(run_id: str, steps: int) -> None:
     print(told, file=sys.stderr)
 
 
-def _beside_band(name: str, rate: float, band: Sequence[float] | None, counts: Counts) -> str:
+def _format_rate(name: str, rate: float, band: Sequence[float] | None, counts: RunCounters) -> str:
     """A rate and its band; one of too few is shown and not judged, as on the pages (attention.sql)."""
     judged = {"accept_rate": (counts.evaluations, "evaluations"), "update_rate": (counts.finite, "batches")}
     number, of = judged[name]
@@ -94,7 +96,7 @@ def _beside_band(name: str, rate: float, band: Sequence[float] | None, counts: C
     return f"{told}, {verdict} {low:.0%} to {high:.0%}"
 
 
-def _program(runs: Path) -> str:
+def _command_name(runs: Path) -> str:
     """How to type `ockham` here: by its path where it is not on PATH, and with --runs where that is not the default."""
     beside = Path(sys.executable).parent / "ockham"
     name = "ockham" if shutil.which("ockham") or not beside.exists() else os.path.relpath(beside)

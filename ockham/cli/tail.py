@@ -9,19 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
-from ockham.cli.options import RunsOption, resolve
-from ockham.cli.output import shown
+from ockham.cli.options import RunsOption, resolve_run_id
+from ockham.cli.output import format_cell
 from ockham.errors import QueryError
 
 RUNS = Path("runs")
 POLL_SECONDS = 0.2
 BUSY_SHARE = 0.25  # of the time may go into asking: a long run's log costs more to ask than a short one's
 Rows = list[dict[str, Any]]
-Seen = dict[
+LastSequences = dict[
     tuple[int, int], int
 ]  # (attempt, rank) -> sequence of the last decision that was told or passed over
 
-_TOLD = "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from {} "
+_SELECT = (
+    "select attempt, rank, sequence, iter_num, plugin, action, reason_code, observed, threshold from {} "
+)
 
 
 def tail(
@@ -46,17 +48,17 @@ def tail(
     from ockham.catalog import Catalog
     from ockham.guard import Guard
 
-    run_id = resolve(runs, run)
-    catalog = Catalog(runs, only=[run_id])
+    run_id = resolve_run_id(runs, run)
+    catalog = Catalog(runs, run_ids=[run_id])
     # A person typed the condition, so it goes to the guard, whose child starts with the first question.
     with Guard(runs, only=[run_id]) as guard:
 
-        def asked(rest: str, values: dict[str, Any]) -> Rows:
+        def run_query(rest: str, values: dict[str, Any]) -> Rows:
             if not where:
-                return catalog.rows(_TOLD.format("decisions") + rest, values)
+                return catalog.rows(_SELECT.format("decisions") + rest, values)
             kept = f"(select * from decisions where ({where}\n))"  # noqa: S608 - for the guard
             try:
-                rows: Rows = guard.query(_TOLD.format(kept) + rest, values).table.to_pylist()
+                rows: Rows = guard.query(_SELECT.format(kept) + rest, values).table.to_pylist()
             except QueryError as error:
                 told, parsed, _ = str(error).partition(
                     ", so it is not run"
@@ -65,26 +67,28 @@ def tail(
                 raise QueryError(f"--where {where!r}: {told}{such}") from None
             return rows
 
-        seen = _ends(catalog) if follow else {}
-        newest = asked("order by attempt desc, sequence desc, rank desc limit $n", {"n": lines})
-        _tell(newest[::-1], seen)
+        seen = _last_sequences(catalog) if follow else {}
+        newest = run_query("order by attempt desc, sequence desc, rank desc limit $n", {"n": lines})
+        _print_rows(newest[::-1], seen)
         if follow:
-            _follow(asked, catalog, seen)
+            _follow(run_query, catalog, seen)
 
 
-def _follow(asked: Callable[[str, dict[str, Any]], Rows], catalog: Any, seen: Seen) -> None:
+def _follow(run_query: Callable[[str, dict[str, Any]], Rows], catalog: Any, seen: LastSequences) -> None:
     """Tell what comes, each decision once, until the run has ended."""
     while True:
         began = time.monotonic()
         ended = _ended(catalog)  # asked before, so that what comes until then is told
-        _tell(asked(f"where {_after(seen)} order by attempt, sequence, rank", {}), seen)
+        _print_rows(
+            run_query(f"where {_new_rows_condition(seen)} order by attempt, sequence, rank", {}), seen
+        )
         if ended:
             return
         spent = time.monotonic() - began
         time.sleep(max(POLL_SECONDS, spent * (1 / BUSY_SHARE - 1)))
 
 
-def _ends(catalog: Any) -> Seen:
+def _last_sequences(catalog: Any) -> LastSequences:
     """Where each log stands now."""
     rows = catalog.rows(
         "select attempt, rank, max(sequence) as sequence from decisions group by attempt, rank"
@@ -92,7 +96,7 @@ def _ends(catalog: Any) -> Seen:
     return {(row["attempt"], row["rank"]): row["sequence"] for row in rows}
 
 
-def _after(seen: Seen) -> str:
+def _new_rows_condition(seen: LastSequences) -> str:
     """The condition for what was not told yet: ranks write at their own pace, so each log has its own end."""
     if not seen:
         return "true"
@@ -101,12 +105,12 @@ def _after(seen: Seen) -> str:
     return " or ".join([*known, f"(attempt, rank) not in ({logs})"])
 
 
-def _tell(rows: Rows, seen: Seen) -> None:
+def _print_rows(rows: Rows, seen: LastSequences) -> None:
     for row in rows:
         judged = "" if row["observed"] is None else f"  {row['observed']:.5g}"
         judged += "" if row["threshold"] is None else f" against {row['threshold']:.5g}"
         typer.echo(
-            f"iter {row['iter_num']:<7} {shown(row['plugin']):<12} {shown(row['action']):<9} {shown(row['reason_code'])}{judged}"
+            f"iter {row['iter_num']:<7} {format_cell(row['plugin']):<12} {format_cell(row['action']):<9} {format_cell(row['reason_code'])}{judged}"
         )
         log = (row["attempt"], row["rank"])
         seen[log] = max(seen.get(log, -1), row["sequence"])

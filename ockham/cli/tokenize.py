@@ -30,20 +30,20 @@ def tokenize(
 
       ockham tokenize my_texts/ --to my_tokens --encoding gpt2/
     """
-    from ockham.nano.meter import loading
-    from ockham.nano.tokenize import find_text, require_new, require_text
-    from ockham.nano.tokenize import tokenize as write
-    from ockham.nano.tokenizer import find_tokenizer
+    from ockham.nano.stage_timer import reading_progress
+    from ockham.nano.token_files import find_text, require_empty_target, require_text
+    from ockham.nano.token_files import tokenize as write
+    from ockham.nano.tokenizer import load_tokenizer
 
     require_text(text)  # what costs nothing to see is said first
-    require_new(to)
-    tokenizer = find_tokenizer(encoding)
+    require_empty_target(to)
+    tokenizer = load_tokenizer(encoding)
     source = find_text(text)
-    if source.passed_over:
-        more = len(source.passed_over) - 3
-        shown = ", ".join(source.passed_over[:3]) + (f" and {more} more" if more > 0 else "")
+    if source.skipped:
+        more = len(source.skipped) - 3
+        shown = ", ".join(source.skipped[:3]) + (f" and {more} more" if more > 0 else "")
         typer.echo(f"passed over, no UTF-8 text: {ascii(shown)[1:-1]}", err=True)
-    with loading(text) as progress:
+    with reading_progress(text) as progress:
         told = write(source, to, tokenizer, text.resolve().name, progress)
     typer.echo(
         f"{to}: {told['train_tokens']:,} tokens to train on and {told['val_tokens']:,} to validate, from {len(source.files)} "

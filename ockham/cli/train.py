@@ -6,10 +6,10 @@ import runpy
 
 import typer
 
-from ockham import shipped
+from ockham import resources
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    main = runpy.run_path(str(shipped.root() / "train.py"), run_name="ockham_train")["main"]
+    main = runpy.run_path(str(resources.data_root() / "train.py"), run_name="ockham_train")["main"]
     app.command("train")(main)

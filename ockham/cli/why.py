@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ockham.cli.output import shown
+from ockham.cli.output import format_cell
 from ockham.errors import BadInputError
 
 Row = Mapping[str, Any]
@@ -24,7 +24,7 @@ _WHEN = {"on_batch_start": "before the step", "on_batch_end": "after the step", 
          "on_consolidate": "when the anchor moved"}  # fmt: skip
 
 
-def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
+def explain_iteration(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
     """Lines that tell what was given, who decided what and why, and what was done; whatever the log holds may stand in them.
 
     Raises:
@@ -35,7 +35,7 @@ def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
     contexts, decisions, failures = (catalog.rows(sql, where) for sql in (_CONTEXTS, _DECISIONS, _FAILURES))
     if not contexts and (decisions or failures):
         yield f"Iteration {iter_num} of {run_id}: the run ended inside it, so its context was never recorded"
-        yield from _told([made for made in decisions if made["rank"] == 0])
+        yield from _format_decisions([made for made in decisions if made["rank"] == 0])
     elif not contexts:
         last = catalog.rows(
             "select max(iter_num) as last from contexts where run_id = $run", {"run": run_id}
@@ -47,7 +47,7 @@ def story(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]:
         if several:
             yield f"Rank {context['rank']}"
         own = [d for d in decisions if _belongs(d, context)]
-        yield from _batch(context, own) if context["hook"] == "batch" else _other(context, own)
+        yield from _batch(context, own) if context["hook"] == "batch" else _format_other_hook(context, own)
     for failed in failures:
         what = f"failed in {failed['hook']} (attempt {failed['attempt']}): {failed['error_type']}: {failed['message']}"
         yield f"  plugin {failed['plugin']} {what}"
@@ -74,41 +74,41 @@ def _batch(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
     micro = f", micro-batch {context['micro_step']}" if context["micro_step"] else ""
     yield f"Iteration {context['iter_num']}{micro} of {context['run_id']} (attempt {context['attempt']}{superseded})"
     yield (
-        f"  given: loss {_n(context['task_loss'])} nats/token, learning rate {_n(context['base_learning_rate'])}, "
-        f"lambda {_n(context['base_lambda_ockham'])}"
+        f"  given: loss {_format_number(context['task_loss'])} nats/token, learning rate {_format_number(context['base_learning_rate'])}, "
+        f"lambda {_format_number(context['base_lambda_ockham'])}"
     )
-    yield from _told(decisions)
+    yield from _format_decisions(decisions)
     step = "the optimizer took a step" if context["applied_update"] else "the optimizer took no step"
     asked = (
         ""
         if bool(context["updated"]) == bool(context["applied_update"])
-        else f", though updated was {shown(context['updated'])}"
+        else f", though updated was {format_cell(context['updated'])}"
     )
     # Without a backward pass the gauge is still that of the batch before.
-    norm = f"gradient norm {_n(context['grad_norm'])}, " if context["updated"] else ""
+    norm = f"gradient norm {_format_number(context['grad_norm'])}, " if context["updated"] else ""
     yield (
-        f"  done: {step}{asked}; learning rate {_n(context['learning_rate'])}, {norm}"
-        f"drift {_n(context['complexity_cost'])}, update rate so far {_n(context['update_rate'])}"
+        f"  done: {step}{asked}; learning rate {_format_number(context['learning_rate'])}, {norm}"
+        f"drift {_format_number(context['complexity_cost'])}, update rate so far {_format_number(context['update_rate'])}"
     )
 
 
-def _other(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
+def _format_other_hook(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
     if context["hook"] == "on_evaluate":
-        yield f"  evaluation: validation loss {_n(context['val_loss'])} nats/token, drift {_n(context['complexity_cost'])}"
+        yield f"  evaluation: validation loss {_format_number(context['val_loss'])} nats/token, drift {_format_number(context['complexity_cost'])}"
     else:
         yield "  consolidation: the anchor moved to the present weights"
-    yield from _told(decisions)
+    yield from _format_decisions(decisions)
 
 
-def _told(decisions: Sequence[Row]) -> Iterator[str]:
+def _format_decisions(decisions: Sequence[Row]) -> Iterator[str]:
     if not decisions:
         yield "    no plugin decided anything"
     for d in decisions:
         shadow = " (in shadow: nothing was changed)" if d["shadow"] else ""
         judged = ""
         if d["observed"] is not None:
-            limit = "" if d["threshold"] is None else f" against {_n(d['threshold'])}"
-            judged = f": {_n(d['observed'])}{limit}"
+            limit = "" if d["threshold"] is None else f" against {_format_number(d['threshold'])}"
+            judged = f": {_format_number(d['observed'])}{limit}"
         yield f"    {d['plugin']}, {_WHEN.get(d['hook'], d['hook'])}: {d['action']} because {d['reason_code']}{judged}{shadow}"
         if d["meaning"]:
             yield f"      {d['meaning']}"
@@ -117,5 +117,5 @@ def _told(decisions: Sequence[Row]) -> Iterator[str]:
         yield f"      decision {d['decision_id']}"
 
 
-def _n(value: Any) -> str:
-    return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else shown(value)
+def _format_number(value: Any) -> str:
+    return "unknown" if value is None else f"{value:.4g}" if isinstance(value, float) else format_cell(value)

@@ -9,14 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ockham.guard.guard import Answer as Answer
     from ockham.guard.guard import Guard as Guard
-    from ockham.guard.rules import check as check
+    from ockham.guard.guard import QueryResult as QueryResult
+    from ockham.guard.sql_allowlist import check_query as check_query
 
-_HOMES = {"Answer": "guard", "Guard": "guard", "check": "rules"}
+_LAZY_IMPORTS = {"QueryResult": "guard", "Guard": "guard", "check_query": "sql_allowlist"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY_IMPORTS[name]}"), name)

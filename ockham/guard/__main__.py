@@ -14,7 +14,7 @@ import sys
 from ockham.guard.landlock import forbid_writing
 
 
-class WithoutPandas:
+class BlockPandasImport:
     """A finder that knows no pandas: Arrow imports it, where it is installed, at the first array that it makes.
 
     That was a third of what this process took to be ready, and it never makes a DataFrame.
@@ -28,7 +28,7 @@ class WithoutPandas:
 
 if __name__ == "__main__":
     read_only = sys.argv[5] == "duckdb" and forbid_writing()
-    sys.meta_path.insert(0, WithoutPandas())
-    from ockham.guard.child import main
+    sys.meta_path.insert(0, BlockPandasImport())
+    from ockham.guard.worker import main
 
     sys.exit(main(sys.argv[1:], read_only=read_only))

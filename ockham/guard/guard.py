@@ -16,15 +16,15 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
-from ockham.errors import CannotJudgeError, OckhamError, QueryError
-from ockham.guard.rules import check
+from ockham.errors import OckhamError, QueryError, UnverifiableError
+from ockham.guard.sql_allowlist import check_query
 
 MEMORY_MB = 1_000
 START_SECONDS = 60.0
-MOST_BYTES = 512_000_000
+MAX_RESPONSE_BYTES = 512_000_000
 
 
-class Answer(NamedTuple):
+class QueryResult(NamedTuple):
     """The rows, and whether there were more than the limit."""
 
     table: pa.Table
@@ -67,7 +67,7 @@ class Guard:
 
     def query(
         self, text: str, parameters: Mapping[str, Any] | None = None, *, explain: bool = False
-    ) -> Answer:
+    ) -> QueryResult:
         """The answer to one query.
 
         Args:
@@ -77,22 +77,22 @@ class Guard:
 
         Raises:
             QueryError: if the query is refused, fails, takes too long or too much memory.
-            CannotJudgeError: if a file of the runs cannot be read.
+            UnverifiableError: if a file of the runs cannot be read.
 
         """
         if self._child is None:
             self._start()
         stripped = text.strip().rstrip(";").strip()
-        check(stripped, self._views)
+        check_query(stripped, self._views)
         request = {
             "sql": f"explain {stripped}" if explain else stripped, "parameters": dict(parameters or {}) or None,
             "limit": self.limit, "wrap": not explain,
         }  # fmt: skip
         head, body = self._exchange(json.dumps(request).encode() + b"\n", self.timeout)
         if "error" in head:
-            raise _told(head)
+            raise _to_error(head)
         with pa.ipc.open_stream(body) as reader:
-            return Answer(reader.read_all(), bool(head["truncated"]))
+            return QueryResult(reader.read_all(), bool(head["truncated"]))
 
     def close(self) -> None:
         """End the child."""
@@ -107,7 +107,7 @@ class Guard:
                     pipe.close()
 
     def _start(self) -> None:
-        words = [sys.executable, "-P", "-m", "ockham.guard", str(self.runs), str(self.memory_mb),
+        command = [sys.executable, "-P", "-m", "ockham.guard", str(self.runs), str(self.memory_mb),
                  str(int(self.timeout) + 1), str(self.threads), self.reader, *(self.only or [])]  # fmt: skip
         # A short environment: what is not there can't be read by a query.
         kept = {
@@ -116,7 +116,7 @@ class Guard:
             if name in os.environ
         }
         self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            words,
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -128,7 +128,7 @@ class Guard:
         head, _ = self._exchange(sizes + b"".join(sent.values()), START_SECONDS)
         if "error" in head:
             self.close()
-            raise _told(head)
+            raise _to_error(head)
         self._views, self.reader = list(head["ready"]), head["reader"]
 
     def _exchange(self, request: bytes, timeout: float) -> tuple[dict[str, Any], bytes]:
@@ -145,12 +145,14 @@ class Guard:
             line, _, body = buffer.partition(b"\n")
             head = json.loads(line)
             parts, size = [body], len(body)
-            while size < min(head["bytes"], MOST_BYTES):
+            while size < min(head["bytes"], MAX_RESPONSE_BYTES):
                 parts.append(self._read(deadline, timeout))
                 size += len(parts[-1])
-            if head["bytes"] > MOST_BYTES:
+            if head["bytes"] > MAX_RESPONSE_BYTES:
                 self.close()
-                head = {"error": f"an answer of {head['bytes']} bytes; at most {MOST_BYTES} are given"}
+                head = {
+                    "error": f"an answer of {head['bytes']} bytes; at most {MAX_RESPONSE_BYTES} are given"
+                }
             return head, b"".join(parts)
         except BrokenPipeError:
             self.close()
@@ -179,9 +181,9 @@ class Guard:
         return data
 
 
-def _told(head: Mapping[str, Any]) -> OckhamError:
+def _to_error(head: Mapping[str, Any]) -> OckhamError:
     """What the child could not do, as the error that whoever asks the catalog itself gets."""
-    return (CannotJudgeError if head.get("unreadable") else QueryError)(str(head["error"]))
+    return (UnverifiableError if head.get("unreadable") else QueryError)(str(head["error"]))
 
 
 def _ipc(table: pa.Table) -> bytes:

@@ -19,10 +19,10 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ockham.errors import BadInputError
-from ockham.integrations.hands import Hands, without_graph
+from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.run import Run
 
-IGNORED = -100  # the label that Hugging Face leaves out of a loss
+IGNORE_INDEX = -100  # the label that Hugging Face leaves out of a loss
 
 
 class OckhamCallback(TrainerCallback):
@@ -40,11 +40,11 @@ class OckhamCallback(TrainerCallback):
 
     """
 
-    def __init__(self, run: Run, *, keep: bool = True) -> None:
-        self.run, self.keep = run, keep
-        self.hands: Hands | None = None
+    def __init__(self, run: Run, *, save_checkpoints: bool = True) -> None:
+        self.run, self.keep = run, save_checkpoints
+        self.controller: StepController | None = None
         self._clip = 0.0
-        self._listening: Any = None
+        self._forward_hook: Any = None
         self._judged = False
 
     def on_train_begin(
@@ -54,27 +54,27 @@ class OckhamCallback(TrainerCallback):
         if args.world_size > 1 or args.n_gpu > 1 or args.fp16:
             raise BadInputError("OckhamCallback takes one process on one device, in float32 or bfloat16")
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
-        self.hands = Hands(self.run, kwargs["model"], optimizer, keep=self.keep)
+        self.controller = StepController(self.run, kwargs["model"], optimizer, save_checkpoints=self.keep)
         self._clip = args.max_grad_norm
-        if self.hands.acts:
+        if self.controller.is_active:
             args.max_grad_norm = 0.0
-        self._listening = kwargs["model"].register_forward_hook(self._heard, with_kwargs=True)
+        self._forward_hook = kwargs["model"].register_forward_hook(self._on_forward, with_kwargs=True)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """All gradients of the step are there."""
-        if self.hands is not None:
-            self.hands.before_step()
+        if self.controller is not None:
+            self.controller.before_step()
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Record the batch; stop where the policy says so, evaluate where it wants a new anchor."""
         self._judged = False
-        ctx = None if self.hands is None else self.hands.end()
-        if self.hands is not None and ctx is not None:
-            control.should_training_stop |= self.hands.ended is not None
+        ctx = None if self.controller is None else self.controller.end_batch()
+        if self.controller is not None and ctx is not None:
+            control.should_training_stop |= self.controller.stop_reason is not None
             control.should_evaluate |= ctx.consolidating and args.eval_strategy != "no"
         return control
 
@@ -89,22 +89,22 @@ class OckhamCallback(TrainerCallback):
     ) -> None:
         """Hand the validation loss to memory and anchor."""
         found = kwargs.get("metrics", {}).get("eval_loss")
-        if self.hands is not None and found is not None:
-            self.hands.evaluate(float(found))
+        if self.controller is not None and found is not None:
+            self.controller.evaluate(float(found))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Listen no more, and end the run."""
-        if self.hands is not None:
+        if self.controller is not None:
             args.max_grad_norm = self._clip
-            self._listening.remove()
-            self.hands.close()
-            self.hands = None
+            self._forward_hook.remove()
+            self.controller.close()
+            self.controller = None
 
-    def _heard(self, model: nn.Module, _: Any, kwargs: Mapping[str, Any], out: Any) -> Any:
+    def _on_forward(self, model: nn.Module, _: Any, kwargs: Mapping[str, Any], out: Any) -> Any:
         """The model's output, with a loss that leads nowhere where the chain skips the batch."""
-        if self.hands is None or self._judged or not model.training or not torch.is_grad_enabled():
+        if self.controller is None or self._judged or not model.training or not torch.is_grad_enabled():
             return out
         loss = out.get("loss") if isinstance(out, Mapping) else out[0]
         if not isinstance(loss, torch.Tensor) or loss.dim():
@@ -112,9 +112,9 @@ class OckhamCallback(TrainerCallback):
                 "the model returned no loss: label smoothing and compute_loss_func compute it elsewhere, where a callback sees nothing"
             )
         self._judged = True
-        if self.hands.judge(_mean(model, loss, kwargs), self._clip or math.inf):
+        if self.controller.start_batch(_mean(model, loss, kwargs), self._clip or math.inf):
             return out
-        skipped = without_graph(loss)
+        skipped = detach_loss(loss)
         if isinstance(out, Mapping):
             out["loss"] = skipped  # type: ignore[index]
             return out
@@ -130,5 +130,5 @@ def _mean(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> fl
     shifts = (
         getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
     )  # such a loss has no target for the first token
-    own = int(((labels[..., 1:] if shifts else labels) != IGNORED).sum())
+    own = int(((labels[..., 1:] if shifts else labels) != IGNORE_INDEX).sum())
     return value * float(whole) / max(own, 1)

@@ -19,7 +19,7 @@ import lightning.pytorch as pl
 import torch
 
 from ockham.errors import BadInputError
-from ockham.integrations.hands import Hands, without_graph
+from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.run import Run
 
 
@@ -36,9 +36,9 @@ class OckhamCallback(pl.Callback):
 
     """
 
-    def __init__(self, run: Run, *, monitor: str = "val_loss", keep: bool = True) -> None:
-        self.run, self.monitor, self.keep = run, monitor, keep
-        self.hands: Hands | None = None
+    def __init__(self, run: Run, *, monitor: str = "val_loss", save_checkpoints: bool = True) -> None:
+        self.run, self.monitor, self.keep = run, monitor, save_checkpoints
+        self.controller: StepController | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the chain between the module's training step and what Lightning does with its loss."""
@@ -48,50 +48,52 @@ class OckhamCallback(pl.Callback):
             )
         if trainer.world_size > 1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
             raise BadInputError("OckhamCallback takes one process, in float32 or bfloat16")
-        self.hands = Hands(self.run, pl_module, trainer.optimizers[0], keep=self.keep)
-        pl_module.training_step = self._judged(trainer, pl_module.training_step)  # type: ignore[method-assign]
+        self.controller = StepController(
+            self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.keep
+        )
+        pl_module.training_step = self._wrap_training_step(trainer, pl_module.training_step)  # type: ignore[method-assign]
 
     def on_before_optimizer_step(self, *_: object) -> None:
         """All gradients of the step are there."""
-        if self.hands is not None:
-            self.hands.before_step()
+        if self.controller is not None:
+            self.controller.before_step()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object, **__: object) -> None:
         """Record the batch; stop where the policy says so."""
-        if self.hands is not None:
-            self.hands.end()
-            trainer.should_stop |= self.hands.ended is not None
+        if self.controller is not None:
+            self.controller.end_batch()
+            trainer.should_stop |= self.controller.stop_reason is not None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hand the validation loss to memory and anchor."""
         found = trainer.callback_metrics.get(self.monitor)
-        if self.hands is not None and not trainer.sanity_checking and found is not None:
-            self.hands.evaluate(float(found))
+        if self.controller is not None and not trainer.sanity_checking and found is not None:
+            self.controller.evaluate(float(found))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the module its own step back, and end the run."""
-        if self.hands is not None:
+        if self.controller is not None:
             del pl_module.training_step
-            self.hands.close()
-            self.hands = None
+            self.controller.close()
+            self.controller = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, _: BaseException) -> None:
         """Give the module its own step back; the run's block says how it ended."""
-        if self.hands is not None:
+        if self.controller is not None:
             del pl_module.training_step
-            self.hands.leave()
-            self.hands = None
+            self.controller.detach()
+            self.controller = None
 
-    def _judged(self, trainer: pl.Trainer, step: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_training_step(self, trainer: pl.Trainer, step: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(step)
         def training_step(*args: Any, **kwargs: Any) -> Any:
             out = step(*args, **kwargs)
             loss = out.get("loss") if isinstance(out, Mapping) else out
-            if self.hands is None or not isinstance(loss, torch.Tensor):
+            if self.controller is None or not isinstance(loss, torch.Tensor):
                 return out
-            if self.hands.judge(float(loss.detach()), trainer.gradient_clip_val or math.inf):
+            if self.controller.start_batch(float(loss.detach()), trainer.gradient_clip_val or math.inf):
                 return out
-            skipped = without_graph(loss)
+            skipped = detach_loss(loss)
             return {**out, "loss": skipped} if isinstance(out, Mapping) else skipped
 
         return training_step

@@ -26,8 +26,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from ockham.errors import BadInputError
-from ockham.event import kind_of, number
-from ockham.forward import AGAIN, Unreachable, checked_url
+from ockham.event import event_kind, parse_number
+from ockham.forwarding import RETRY_STATUSES, SinkUnavailableError, parse_sink_url
 
 PATH = "/v1/logs"
 _SEVERITIES: Mapping[str, SeverityNumber] = {
@@ -41,8 +41,8 @@ _COUNTS = ("attempt", "rank", "sequence", "iter_num")
 _NUMBERS = ("observed", "threshold")
 
 
-class Collector:
-    """A receiver for `ockham.forward.forward`: one collector.
+class OtlpSink:
+    """A receiver for `ockham.forwarding.forward`: one collector.
 
     Args:
         url: of the collector, such as http://127.0.0.1:4318; without a path the one for logs is taken.
@@ -55,19 +55,22 @@ class Collector:
     """
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
-        parts = checked_url(url)
-        self.place = parts.netloc
+        parts = parse_sink_url(url)
+        self.endpoint = parts.netloc
         if parts.path in ("", "/"):
             url = parts._replace(path=PATH).geturl()
         self._answer: requests.Response | None = None
         session = requests.Session()
-        session.hooks["response"].append(self._answered)
+        session.hooks["response"].append(self._on_response)
         self._exporter = OTLPLogExporter(
             endpoint=url, headers=dict(headers or {}), timeout=timeout, session=session
         )
         version = metadata.version("ockham")
         self._scope = InstrumentationScope("ockham", version)
-        self._told = {"service.name": environ.get("OTEL_SERVICE_NAME", "ockham"), "service.version": version}
+        self._resource_attributes = {
+            "service.name": environ.get("OTEL_SERVICE_NAME", "ockham"),
+            "service.version": version,
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -93,16 +96,16 @@ class Collector:
         done = self._exporter.export(records) is LogRecordExportResult.SUCCESS
         answer: requests.Response | None = self._answer
         if answer is None:
-            raise Unreachable(f"{self.place}: no answer")
-        if answer.status_code in AGAIN:
-            raise Unreachable(f"{self.place} answered {answer.status_code} {answer.reason}")
+            raise SinkUnavailableError(f"{self.endpoint}: no answer")
+        if answer.status_code in RETRY_STATUSES:
+            raise SinkUnavailableError(f"{self.endpoint} answered {answer.status_code} {answer.reason}")
         if not done or not 200 <= answer.status_code < 300:
             raise BadInputError(
-                f"{self.place} answered {answer.status_code} {answer.reason}; an OpenTelemetry collector answers 200 at {PATH}"
+                f"{self.endpoint} answered {answer.status_code} {answer.reason}; an OpenTelemetry collector answers 200 at {PATH}"
             )
-        self._check_taken(answer)
+        self._check_partial_success(answer)
 
-    def _check_taken(self, answer: requests.Response) -> None:
+    def _check_partial_success(self, answer: requests.Response) -> None:
         """A collector may answer 200 and say that it dropped some; OTLP forbids to send those again."""
         try:
             partly = ExportLogsServiceResponse.FromString(answer.content).partial_success
@@ -110,10 +113,10 @@ class Collector:
             return  # an answer in JSON, or none
         if partly.rejected_log_records:
             raise BadInputError(
-                f"{self.place} dropped {partly.rejected_log_records} events: {partly.error_message!r:.200}"
+                f"{self.endpoint} dropped {partly.rejected_log_records} events: {partly.error_message!r:.200}"
             )
 
-    def _answered(self, answer: requests.Response, *_: object, **__: object) -> None:
+    def _on_response(self, answer: requests.Response, *_: object, **__: object) -> None:
         self._answer = answer
 
     def _record(self, line: bytes) -> ReadableLogRecord:
@@ -124,7 +127,7 @@ class Collector:
             severity_number=severity(event), severity_text=severity(event).name, event_name=event["type"],
             attributes=attributes(event, run_id),
         )  # fmt: skip
-        resource = Resource.create({**self._told, "service.instance.id": run_id})
+        resource = Resource.create({**self._resource_attributes, "service.instance.id": run_id})
         return ReadableLogRecord(record, resource, self._scope)
 
 
@@ -136,14 +139,14 @@ def attributes(event: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         "cloudevents.event_spec_version": event["specversion"], "cloudevents.event_type": event["type"],
         "cloudevents.event_subject": event["subject"], "ockham.run_id": run_id,
     }  # fmt: skip
-    for names, read in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, number)):
+    for names, read in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, parse_number)):
         found |= {f"ockham.{name}": read(data[name]) for name in names if data.get(name) is not None}
     return found
 
 
 def severity(event: Mapping[str, Any]) -> SeverityNumber:
     """How much a person should care: contexts are DEBUG, verdicts INFO, what went wrong WARN or ERROR."""
-    kind = kind_of(event["type"])
+    kind = event_kind(event["type"])
     if kind == "run.finished" and event["data"]["reason_code"] != "COMPLETED":
         return SeverityNumber.WARN
     return _SEVERITIES.get(kind, SeverityNumber.INFO)

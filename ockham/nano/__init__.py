@@ -6,31 +6,64 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ockham.nano.adapt import Adaptation, base_of, settings_for
+    from ockham.nano.adaptation import Adaptation, adaptation_settings, load_base
     from ockham.nano.config import Settings
     from ockham.nano.data import Batches, Corpus, load_corpus
-    from ockham.nano.interrupt import Interrupt
-    from ockham.nano.many import trainer_for
-    from ockham.nano.meter import Meter, ProgressLine, loading
+    from ockham.nano.distributed import DistributedRanks
+    from ockham.nano.factory import make_trainer
     from ockham.nano.model import GPT
-    from ockham.nano.overrides import settings_from, split_overrides
-    from ockham.nano.peak import peak_tokens
-    from ockham.nano.ranks import Ranks
-    from ockham.nano.start import start_from_pretrained
+    from ockham.nano.overrides import build_settings, split_overrides
+    from ockham.nano.peak import peak_tokens_per_second
+    from ockham.nano.signals import InterruptFlag
+    from ockham.nano.stage_timer import ProgressLine, StageTimer, reading_progress
+    from ockham.nano.start import init_from_pretrained
     from ockham.nano.trainer import Trainer
 
-__all__ = ["GPT", "Adaptation", "Batches", "Corpus", "Interrupt", "Meter", "ProgressLine", "Ranks", "Settings", "Trainer", "base_of", "load_corpus",
-           "loading", "peak_tokens", "settings_for", "settings_from", "split_overrides", "start_from_pretrained", "trainer_for"]  # fmt: skip
-_HOMES = {
-    "Adaptation": "adapt", "base_of": "adapt", "settings_for": "adapt",
-    "Settings": "config", "settings_from": "overrides", "split_overrides": "overrides",
-    "Batches": "data", "Corpus": "data", "load_corpus": "data",
-    "Interrupt": "interrupt", "Meter": "meter", "ProgressLine": "meter", "loading": "meter", "GPT": "model", "peak_tokens": "peak",
-    "trainer_for": "many", "Ranks": "ranks", "Trainer": "trainer", "start_from_pretrained": "start",
-}  # fmt: skip
+__all__ = [
+    "GPT",
+    "Adaptation",
+    "Batches",
+    "Corpus",
+    "DistributedRanks",
+    "InterruptFlag",
+    "ProgressLine",
+    "Settings",
+    "StageTimer",
+    "Trainer",
+    "adaptation_settings",
+    "build_settings",
+    "init_from_pretrained",
+    "load_base",
+    "load_corpus",
+    "make_trainer",
+    "peak_tokens_per_second",
+    "reading_progress",
+    "split_overrides",
+]  # fmt: skip
+_LAZY_IMPORTS = {
+    "Adaptation": "adaptation",
+    "Batches": "data",
+    "Corpus": "data",
+    "DistributedRanks": "distributed",
+    "GPT": "model",
+    "InterruptFlag": "signals",
+    "ProgressLine": "stage_timer",
+    "Settings": "config",
+    "StageTimer": "stage_timer",
+    "Trainer": "trainer",
+    "adaptation_settings": "adaptation",
+    "build_settings": "overrides",
+    "init_from_pretrained": "start",
+    "load_base": "adaptation",
+    "load_corpus": "data",
+    "make_trainer": "factory",
+    "peak_tokens_per_second": "peak",
+    "reading_progress": "stage_timer",
+    "split_overrides": "overrides",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module 'ockham.nano' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ockham.nano.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"ockham.nano.{_LAZY_IMPORTS[name]}"), name)

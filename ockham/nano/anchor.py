@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ockham.errors import CheckpointError
-from ockham.nano.shares import joined, share, shared_like
+from ockham.nano.dtensor import distribute_like, from_local_like, to_local
 
 
 class Drift(NamedTuple):
@@ -25,7 +25,7 @@ class Drift(NamedTuple):
     squared: float
 
 
-class Anchor:
+class AnchorWeights:
     """Copies of the weight matrices, of the other parameters for a rollback, and predictions on a fixed probe.
 
     Args:
@@ -38,17 +38,17 @@ class Anchor:
         self.iter_num, self.probe = iter_num, probe
         self._parameters = list(model.parameters())
         self._matrices = [parameter for parameter in self._parameters if parameter.dim() >= 2]
-        self._copies = [share(parameter).detach().clone() for parameter in self._parameters]
+        self._copies = [to_local(parameter).detach().clone() for parameter in self._parameters]
         self._anchored = [c for p, c in zip(self._parameters, self._copies, strict=True) if p.dim() >= 2]
-        self._on_host = self._copies[0].device.type == "cpu"
-        self._apart = _one_after_another(self._anchored) if self._on_host else []
+        self._on_cpu = self._copies[0].device.type == "cpu"
+        self._scratch = _shared_scratch(self._anchored) if self._on_cpu else []
         self.norm = float(self._norm(self._anchored))
         self._log_probs = None if probe is None else _log_probs(model, probe)
 
     @torch.no_grad()
     def differences(self) -> list[torch.Tensor]:
         """Theta - anchor, a tensor for each matrix."""
-        return list(torch._foreach_sub([share(p.data) for p in self._matrices], self._anchored))
+        return list(torch._foreach_sub([to_local(p.data) for p in self._matrices], self._anchored))
 
     @torch.no_grad()
     def measure(self) -> Drift:
@@ -61,7 +61,7 @@ class Anchor:
         """What `pull` did at this distance, in plain numbers; nothing where no step was taken."""
         if not stepped:
             strength, ceiling = 0.0, math.inf
-        kept = self._kept(distance, strength, ceiling)
+        kept = self._remaining_fraction(distance, strength, ceiling)
         return Drift(
             distance * (1.0 - strength) / self.norm, distance * kept / self.norm, (distance * kept) ** 2
         )
@@ -79,10 +79,10 @@ class Anchor:
             stepped: one truth value on the device; where it is false no weight is touched.
 
         """
-        if self._on_host:
-            return self._pull_on_host(strength, ceiling) if bool(stepped) else wide(self._distance())
+        if self._on_cpu:
+            return self._pull_on_host(strength, ceiling) if bool(stepped) else to_float64(self._distance())
         differences = self.differences()
-        distance = wide(self._norm(differences))
+        distance = to_float64(self._norm(differences))
         if strength == 0 and ceiling == math.inf:
             return distance
         raw = distance * (1.0 - strength) / self.norm
@@ -90,13 +90,13 @@ class Anchor:
         kept = torch.where(stepped.to(raw.device), (1.0 - strength) * over, 1.0)
         factor = (kept - 1.0).to(differences[0].dtype).to(differences[0].device)
         torch._foreach_mul_(differences, factor)
-        torch._foreach_add_([share(p.data) for p in self._matrices], differences)
+        torch._foreach_add_([to_local(p.data) for p in self._matrices], differences)
         return distance
 
     @torch.no_grad()
     def add_penalty(self, strength: float) -> None:
         """Add the gradient of `strength * |theta - anchor|^2`, for the coupled form of the old formula."""
-        gradients = [share(p.grad) for p in self._matrices if p.grad is not None]
+        gradients = [to_local(p.grad) for p in self._matrices if p.grad is not None]
         if len(gradients) == len(self._matrices):
             torch._foreach_add_(gradients, self.differences(), alpha=2.0 * strength)
 
@@ -104,7 +104,7 @@ class Anchor:
     def restore(self) -> None:
         """Put the model back to the anchor."""
         for parameter, copy in zip(self._parameters, self._copies, strict=True):
-            share(parameter.data).copy_(copy)
+            to_local(parameter.data).copy_(copy)
 
     @torch.no_grad()
     def kl(self, model: nn.Module) -> torch.Tensor | None:
@@ -117,45 +117,47 @@ class Anchor:
     def state(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """The anchor's parameters by name."""
         return {
-            name: joined(copy, parameter)
+            name: from_local_like(copy, parameter)
             for (name, parameter), copy in zip(model.named_parameters(), self._copies, strict=True)
         }
 
     def _pull_on_host(self, strength: float, ceiling: float) -> torch.Tensor:
         """Each matrix is pulled while its difference is in the cache; the projection, rarely due, is a sweep of its own."""
-        distance = wide(self._sweep(strength))
+        distance = to_float64(self._pull_matrix_by_matrix(strength))
         raw = float(distance) * (1.0 - strength) / self.norm
         if math.isfinite(raw) and raw > ceiling:
-            torch._foreach_lerp_([share(p.data) for p in self._matrices], self._anchored, 1.0 - ceiling / raw)
+            torch._foreach_lerp_(
+                [to_local(p.data) for p in self._matrices], self._anchored, 1.0 - ceiling / raw
+            )
         return distance
 
-    def _kept(self, distance: float, strength: float, ceiling: float) -> float:
+    def _remaining_fraction(self, distance: float, strength: float, ceiling: float) -> float:
         """What pull and projection leave of the distance, a share."""
         raw = distance * (1.0 - strength) / self.norm
         return (1.0 - strength) * min(1.0, ceiling / raw if raw > 0 and math.isfinite(raw) else 1.0)
 
     def _distance(self) -> torch.Tensor:
         """|theta - anchor|."""
-        return self._sweep(0.0) if self._on_host else self._norm(self.differences())
+        return self._pull_matrix_by_matrix(0.0) if self._on_cpu else self._norm(self.differences())
 
-    def _sweep(self, pull: float) -> torch.Tensor:
+    def _pull_matrix_by_matrix(self, pull: float) -> torch.Tensor:
         """Take `pull` times the difference from each matrix; returns the distance before.
 
         On a CPU, one matrix after the other, while it is in the cache: half of foreach's time.
         """
         squares = []
-        for parameter, anchored, apart in zip(self._matrices, self._anchored, self._apart, strict=True):
-            weights = share(parameter.data)
+        for parameter, anchored, apart in zip(self._matrices, self._anchored, self._scratch, strict=True):
+            weights = to_local(parameter.data)
             flat = torch.sub(weights, anchored, out=apart).view(-1)
             squares.append(torch.dot(flat, flat))
             if pull:
                 weights.sub_(apart, alpha=pull)
-        return self._joined(torch.stack(squares).sqrt_())
+        return self._norm_of_norms(torch.stack(squares).sqrt_())
 
     def _norm(self, tensors: list[torch.Tensor]) -> torch.Tensor:
-        return self._joined(torch.stack(torch._foreach_norm(tensors)))
+        return self._norm_of_norms(torch.stack(torch._foreach_norm(tensors)))
 
-    def _joined(self, norms: torch.Tensor) -> torch.Tensor:
+    def _norm_of_norms(self, norms: torch.Tensor) -> torch.Tensor:
         """The norm of what has these norms."""
         joined: torch.Tensor = torch.linalg.vector_norm(norms)
         return joined
@@ -171,14 +173,14 @@ class Anchor:
 
         """
         now = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        put(model, state)
+        copy_into(model, state)
         anchor = cls(model, iter_num, probe)
-        put(model, now)
+        copy_into(model, now)
         return anchor
 
 
 @torch.no_grad()
-def put(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+def copy_into(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Copy tensors into the parameters of the same name.
 
     Raises:
@@ -192,10 +194,10 @@ def put(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
             raise CheckpointError(
                 f"{name!r} is {tuple(state[name].shape)} in the checkpoint and {tuple(parameter.shape)} in the model"
             )
-        parameter.copy_(shared_like(state[name], parameter))
+        parameter.copy_(distribute_like(state[name], parameter))
 
 
-def _one_after_another(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def _shared_scratch(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Tensors of these shapes in one piece of memory for each dtype, which is enough where only one is in use at a time."""
     most: dict[torch.dtype, int] = {}
     for tensor in tensors:
@@ -204,7 +206,7 @@ def _one_after_another(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [room[tensor.dtype][: tensor.numel()].view(tensor.shape) for tensor in tensors]
 
 
-def wide(value: torch.Tensor) -> torch.Tensor:
+def to_float64(value: torch.Tensor) -> torch.Tensor:
     """A float64 of it, on the host where the device has none (MPS)."""
     return (value.cpu() if value.device.type == "mps" else value).double()
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ockham.errors import BadInputError
-from ockham.nano.recipe import only_gpt2
+from ockham.nano.recipe import require_gpt2_architecture
 
-SIZES: Mapping[str, Mapping[str, Any]] = {
+MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"max_iters": 1_200},
     "nano": {},
     "micro": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 64, "dropout": 0.2,
@@ -132,7 +132,7 @@ class Settings:
                 f"setting positions=rotary turns pairs: n_embd/n_head={self.n_embd // self.n_head} must be even"
             )
         if self.init_from:
-            only_gpt2(self, f"init_from={self.init_from!r}")
+            require_gpt2_architecture(self, f"init_from={self.init_from!r}")
 
     @property
     def tokens_per_batch(self) -> int:
@@ -140,18 +140,18 @@ class Settings:
         return self.batch_size * self.block_size
 
     @property
-    def warmup(self) -> int:
+    def effective_warmup_iters(self) -> int:
         """Warm-up steps in use: a short run warms up over a tenth of itself."""
         return min(self.warmup_iters, self.max_iters // 10)
 
-    def scheduled_rate(self, iter_num: int) -> float:
+    def learning_rate_at(self, iter_num: int) -> float:
         """Learning rate of a step: linear warm-up, then cosine down to `min_lr`, as nanoGPT has it."""
         end = self.lr_decay_iters or self.max_iters
-        if iter_num < self.warmup:
-            return self.learning_rate * (iter_num + 1) / (self.warmup + 1)
+        if iter_num < self.effective_warmup_iters:
+            return self.learning_rate * (iter_num + 1) / (self.effective_warmup_iters + 1)
         if iter_num > end:
             return self.min_lr
-        share = (iter_num - self.warmup) / max(1, end - self.warmup)
+        share = (iter_num - self.effective_warmup_iters) / max(1, end - self.effective_warmup_iters)
         return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * share)) * (self.learning_rate - self.min_lr)
 
 

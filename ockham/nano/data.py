@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ockham.errors import DataError
-from ockham.nano.meta import tokenizer_of, vocab_size_of
+from ockham.nano.meta import read_tokenizer_info, read_vocab_size
 
 GPT2_VOCAB = 50_304  # what nanoGPT takes where a .bin comes without meta: 50,257 padded to a multiple of 64
 BYTES_VOCAB = 256
@@ -43,9 +43,9 @@ class Corpus:
     train: Tokens
     val: Tokens
     vocab_size: int
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
-    def require(self, block_size: int) -> Corpus:
+    def require_longer_than(self, block_size: int) -> Corpus:
         """The corpus itself, if every split holds more than one block.
 
         Raises:
@@ -55,7 +55,7 @@ class Corpus:
         for name, tokens in (("train", self.train), ("val", self.val)):
             if len(tokens) <= block_size:
                 raise DataError(
-                    f"{self.about['name']}: {name} has {len(tokens)} tokens, and a block takes {block_size} + 1; "
+                    f"{self.metadata['name']}: {name} has {len(tokens)} tokens, and a block takes {block_size} + 1; "
                     "give more text, or a smaller --set block_size"
                 )
         return self
@@ -74,18 +74,18 @@ class Batches:
         rank: int = 0,
         device: str = "cpu",
     ) -> None:
-        self.corpus = corpus.require(block_size)
+        self.corpus = corpus.require_longer_than(block_size)
         self.batch_size, self.block_size, self.seed, self.rank = batch_size, block_size, seed, rank
         self.device = torch.device(device)
         self._steps = np.arange(block_size + 1, dtype=np.int64)
 
-    def draw(
+    def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets of one micro-batch; those for validation are the same on every rank."""
-        return self.placed(self.window(iter_num, micro_step, split))
+        return self.to_device(self.sample_window(iter_num, micro_step, split))
 
-    def window(
+    def sample_window(
         self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train", out: torch.Tensor | None = None
     ) -> torch.Tensor:  # fmt: skip
         """Inputs and the token after the last of them, (batch_size, block_size + 1) int64 on the host, into `out` if given."""
@@ -100,7 +100,7 @@ class Batches:
         np.copyto(out.numpy(), found)
         return out
 
-    def placed(self, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def to_device(self, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets on the device; a copy to CUDA is under way when this returns."""
         if self.device.type == "cuda":
             pinned = window if window.is_pinned() else window.pin_memory()
@@ -167,9 +167,9 @@ def _texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
         train = b"".join(data for at, (_, data) in enumerate(texts) if at % 10 != 9)
         val = b"".join(data for at, (_, data) in enumerate(texts) if at % 10 == 9)
     else:
-        whole = b"".join(data for _, data in texts)
-        cut = len(whole) * 9 // 10
-        train, val = whole[:cut], whole[cut:]
+        total_bytes = b"".join(data for _, data in texts)
+        cut = len(total_bytes) * 9 // 10
+        train, val = total_bytes[:cut], total_bytes[cut:]
     arrays = np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8)
     return Corpus(
         *arrays, BYTES_VOCAB, _about(name, "bytes", digest.hexdigest(), arrays, BYTES_VOCAB, len(texts))
@@ -180,10 +180,10 @@ def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
     """NanoGPT's token files: little-endian uint16, mapped, read once for digest and range."""
     if not (folder / "val.bin").is_file():
         raise DataError(f"{folder}: train.bin is there, val.bin is missing")
-    vocab_size = vocab_size or vocab_size_of(folder) or GPT2_VOCAB
+    vocab_size = vocab_size or read_vocab_size(folder) or GPT2_VOCAB
     arrays = []
     digest = hashlib.sha256()
-    whole = sum((folder / f"{split}.bin").stat().st_size for split in _SPLITS)
+    total_bytes = sum((folder / f"{split}.bin").stat().st_size for split in _SPLITS)
     done = 0
     for split in _SPLITS:
         path = folder / f"{split}.bin"
@@ -203,11 +203,11 @@ def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
             digest.update(chunk.tobytes())
             done += 2 * len(chunk)
             if progress is not None:
-                progress(done, whole)
+                progress(done, total_bytes)
         arrays.append(tokens)
     pair = (arrays[0], arrays[1])
     told = _about(folder.name, "uint16 tokens", digest.hexdigest(), pair, vocab_size, 2)
-    return Corpus(*pair, vocab_size, {**told, **tokenizer_of(folder)})
+    return Corpus(*pair, vocab_size, {**told, **read_tokenizer_info(folder)})
 
 
 def _chunks(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:

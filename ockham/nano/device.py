@@ -20,7 +20,7 @@ from ockham.errors import BadInputError
 from ockham.nano.config import Settings
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
-MOST_THREADS = 8  # more than this has not helped a model that fits a CPU
+MAX_THREADS = 8  # more than this has not helped a model that fits a CPU
 
 
 def choose_device(name: str) -> str:
@@ -55,15 +55,15 @@ def choose_threads(asked: int) -> int:
         busy = os.getloadavg()[0]
     except OSError:
         busy = 0.0
-    return max(1, min(MOST_THREADS, round(cores() - busy)))
+    return max(1, min(MAX_THREADS, round(available_cores() - busy)))
 
 
-def cores() -> int:
+def available_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(settings: Settings) -> tuple[str, int]:
+def set_up_device(settings: Settings) -> tuple[str, int]:
     """Seeds, threads and matmul precision; returns device and number of threads."""
     device = choose_device(settings.device)
     threads = choose_threads(settings.threads)
@@ -91,7 +91,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
 
 
-def precision(settings: Settings, device: str) -> contextlib.AbstractContextManager[object]:
+def compute_context(settings: Settings, device: str) -> contextlib.AbstractContextManager[object]:
     """Autocast to bfloat16 where it is asked for, or by default on CUDA; there also the order of attention's kernels."""
     kind = device.split(":", maxsplit=1)[0]
     wanted = settings.dtype if settings.dtype != "auto" else ("bfloat16" if kind == "cuda" else "float32")
@@ -118,17 +118,17 @@ def attention_kernels(asked: str, *, hopper: bool) -> contextlib.AbstractContext
     return sdpa_kernel([*first, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True)
 
 
-def compiled(settings: Settings, device: str) -> bool:
+def should_compile(settings: Settings, device: str) -> bool:
     """Whether to compile: as asked, by default on CUDA."""
     return settings.compile == "yes" or (settings.compile == "auto" and device.startswith("cuda"))
 
 
-def memory_of(device: str) -> int | None:
+def gpu_memory_bytes(device: str) -> int | None:
     """Bytes of a GPU's memory; None elsewhere."""
     return torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else None
 
 
-def clock(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
+def make_timer(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
     """How to mark a point in time and how many seconds lie between two: on CUDA by events in the stream.
 
     The host's clock would only see how long launching took. An event costs about a microsecond and waits for nothing;
@@ -152,7 +152,7 @@ def device_name(device: str) -> str:
     return device
 
 
-def random_state(device: str) -> dict[str, str]:
+def get_rng_state(device: str) -> dict[str, str]:
     """The states of torch's generators (dropout draws from them), in hex."""
     states = {"cpu": torch.get_rng_state().numpy().tobytes().hex()}
     if device.startswith("cuda"):
@@ -160,8 +160,8 @@ def random_state(device: str) -> dict[str, str]:
     return states
 
 
-def set_random_state(states: dict[str, str], device: str) -> None:
-    """Take up where `random_state` left."""
+def set_rng_state(states: dict[str, str], device: str) -> None:
+    """Take up where `get_rng_state` left."""
     torch.set_rng_state(_tensor(states["cpu"]))
     if device.startswith("cuda") and "cuda" in states:
         torch.cuda.set_rng_state(_tensor(states["cuda"]), device)

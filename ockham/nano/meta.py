@@ -10,7 +10,7 @@ from typing import Any
 from ockham.errors import DataError
 
 
-def vocab_size_of(folder: Path) -> int:
+def read_vocab_size(folder: Path) -> int:
     """`vocab_size` of meta.json, or of nanoGPT's meta.pkl, whose opcodes are read and never executed; 0 where neither says.
 
     Raises:
@@ -32,7 +32,7 @@ def vocab_size_of(folder: Path) -> int:
     return 0
 
 
-def tokenizer_of(folder: Path) -> dict[str, Any]:
+def read_tokenizer_info(folder: Path) -> dict[str, Any]:
     """Name and digest of the tokenizer, where `ockham tokenize` wrote the meta.json."""
     try:
         told = json.loads((folder / "meta.json").read_bytes())["tokenizer"]

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - what everyone calls it
 
 from ockham.nano.config import Settings
-from ockham.nano.recipe import Switches, switches_of
+from ockham.nano.recipe import ArchitectureOptions, architecture_options
 
-GPT2 = Switches()
+GPT2 = ArchitectureOptions()
 
 
 class LayerNorm(nn.Module):
@@ -50,7 +50,7 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(width, width, bias=bias)
 
     def forward(self, x: torch.Tensor, turn: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, time, width) -> (batch, time, width); `turn` is what `rotary` gives, for rotary positions."""
+        """(batch, time, width) -> (batch, time, width); `rope` is what `rope_table` gives, for rotary positions."""
         batch, time, width = x.shape
         q, k, v = (
             part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         if self.norm is not None:
             q, k = self.norm(q), self.norm(k)
         if turn is not None:
-            q, k = rotated(q, turn), rotated(k, turn)
+            q, k = apply_rope(q, turn), apply_rope(k, turn)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
             q.type_as(v), k.type_as(v), v, dropout_p=dropout, is_causal=True
@@ -91,7 +91,7 @@ class Block(nn.Module):
     """Attention and MLP, each behind a norm and around a residual."""
 
     def __init__(
-        self, width: int, heads: int, dropout: float, *, bias: bool, gelu: str = "exact", switches: Switches = GPT2
+        self, width: int, heads: int, dropout: float, *, bias: bool, gelu: str = "exact", switches: ArchitectureOptions = GPT2
     ) -> None:  # fmt: skip
         super().__init__()
         self.ln_1, self.ln_2 = (_norm(width, switches, bias=bias) for _ in range(2))
@@ -110,16 +110,16 @@ class GPT(nn.Module):
 
     def __init__(
         self, *, vocab_size: int, block_size: int, n_layer: int, n_head: int, n_embd: int, dropout: float = 0.0,
-        bias: bool = False, gelu: str = "exact", switches: Switches = GPT2,
+        bias: bool = False, gelu: str = "exact", switches: ArchitectureOptions = GPT2,
     ) -> None:  # fmt: skip
         super().__init__()
         self.vocab_size, self.block_size, self.n_layer, self.n_embd = vocab_size, block_size, n_layer, n_embd
         self.dropout, self.logit_softcap = dropout, switches.logit_softcap
         self.wte = nn.Embedding(vocab_size, n_embd)
         self.wpe = nn.Embedding(block_size, n_embd) if switches.positions == "learned" else None
-        self.turn: torch.Tensor | None
-        turn = rotary(block_size, n_embd // n_head) if switches.positions == "rotary" else None
-        self.register_buffer("turn", turn, persistent=False)
+        self.rope: torch.Tensor | None
+        turn = rope_table(block_size, n_embd // n_head) if switches.positions == "rotary" else None
+        self.register_buffer("rope", turn, persistent=False)
         self.h = nn.ModuleList(
             Block(n_embd, n_head, dropout, bias=bias, gelu=gelu, switches=switches) for _ in range(n_layer)
         )
@@ -136,7 +136,7 @@ class GPT(nn.Module):
         if self.wpe is not None:
             x = x + self.wpe(torch.arange(time, device=idx.device))
         x = F.dropout(x, self.dropout, self.training)
-        turn = None if self.turn is None else self.turn[:, :time]
+        turn = None if self.rope is None else self.rope[:, :time]
         for block in self.h:
             x = block(x, turn)
         logits: torch.Tensor = F.linear(self.ln_f(x), self.wte.weight)
@@ -153,7 +153,7 @@ class GPT(nn.Module):
         each = F.cross_entropy(self(idx).flatten(0, 1), targets.flatten(), reduction="none")
         return each.view(targets.shape).mean(dim=1)
 
-    def params(self) -> int:
+    def num_params(self) -> int:
         """Number of parameters; the tied matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
@@ -166,7 +166,7 @@ class GPT(nn.Module):
 
         Kaplan et al. 2020, appendix B: 2N + 2 n_layer n_ctx d_attn for each token; positions cost nothing, the head does.
         """
-        matrices = self.params() - (0 if self.wpe is None else self.wpe.weight.numel())
+        matrices = self.num_params() - (0 if self.wpe is None else self.wpe.weight.numel())
         return float(tokens * (2 * matrices + 4 * self.n_layer * tokens * self.n_embd))
 
     def training_flops(self, tokens: int) -> float:
@@ -174,38 +174,38 @@ class GPT(nn.Module):
 
         6N + 12 n_layer n_embd T for each token (Chowdhery et al. 2022, appendix B), N without positions; a third is forward.
         """
-        matrices = self.params() - (0 if self.wpe is None else self.wpe.weight.numel())
+        matrices = self.num_params() - (0 if self.wpe is None else self.wpe.weight.numel())
         return float(tokens * (6 * matrices + 12 * self.n_layer * self.n_embd * self.block_size))
 
 
-def padded(vocab_size: int, multiple: int) -> int:
+def pad_vocab_size(vocab_size: int, multiple: int) -> int:
     """The vocabulary rounded up: tokens that no text has cost memory and FLOPs, which are counted, and no loss."""
     return -(-vocab_size // multiple) * multiple
 
 
-def model_from(settings: Settings, vocab_size: int) -> GPT:
+def build_model(settings: Settings, vocab_size: int) -> GPT:
     """The model that a trainer's settings ask for, with fresh weights."""
     s = settings
     return GPT(
         vocab_size=vocab_size, block_size=s.block_size, n_layer=s.n_layer, n_head=s.n_head, n_embd=s.n_embd,
-        dropout=s.dropout, bias=s.bias, gelu=s.gelu, switches=switches_of(s),
+        dropout=s.dropout, bias=s.bias, gelu=s.gelu, switches=architecture_options(s),
     )  # fmt: skip
 
 
-def rotary(time: int, size: int, base: float = 10_000.0) -> torch.Tensor:
+def rope_table(time: int, size: int, base: float = 10_000.0) -> torch.Tensor:
     """Cosines and sines of each position and pair, shape (2, time, size / 2): Su et al. 2021, equation 34."""
     pairs = base ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
     angles = torch.outer(torch.arange(time, dtype=torch.float32), pairs)
     return torch.stack((angles.cos(), angles.sin()))
 
 
-def rotated(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+def apply_rope(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     """Turn each pair (i, i + size / 2) of (batch, heads, time, size) by its position's angle."""
     one, other = x.chunk(2, dim=-1)
     return torch.cat((one * turn[0] - other * turn[1], one * turn[1] + other * turn[0]), dim=-1)
 
 
-def _norm(width: int, switches: Switches, *, bias: bool) -> nn.Module:
+def _norm(width: int, switches: ArchitectureOptions, *, bias: bool) -> nn.Module:
     return RMSNorm() if switches.norm == "rms" else LayerNorm(width, bias=bias)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ockham.errors import BadInputError
-from ockham.nano.shares import whole
+from ockham.nano.dtensor import to_full
 
 
 class MuonAdamW:
@@ -72,7 +72,7 @@ def make_optimizer(
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> torch.Tensor:
     """Scale gradients to an L2 norm of at most `limit`; returns the norm before, a scalar on the device."""
-    return whole(torch.nn.utils.clip_grad_norm_(list(parameters), limit, foreach=True))
+    return to_full(torch.nn.utils.clip_grad_norm_(list(parameters), limit, foreach=True))
 
 
 def set_learning_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ockham.errors import BadInputError, nearest
-from ockham.nano.architecture import architecture, keeps
-from ockham.nano.config import SIZES, Settings
-from ockham.nano.recipe import RATES, recipe_settings
+from ockham.errors import BadInputError, suggest_name
+from ockham.nano.config import MODEL_SIZES, Settings
+from ockham.nano.hf_config import read_hf_config, require_same_architecture
+from ockham.nano.recipe import LEARNING_RATE_MULTIPLIERS, recipe_settings
 
 _AS_GPT2 = ("gpt2-medium", "gpt2-large", "gpt2-xl")
 _FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0, "vocab_multiple": 1}
 
 
-def settings_from(
+def build_settings(
     size: str = "", overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None, *, recipe: str = ""
 ) -> Settings:  # fmt: skip
     """Settings of a size (`nano`) under a recipe (`nanogpt`), with `name=value` on top.
@@ -29,7 +29,7 @@ def settings_from(
 
     """
     known = typing.get_type_hints(Settings)
-    values = _sized(size or "nano", recipe)
+    values = _size_defaults(size or "nano", recipe)
     asked: dict[str, Any] = dict(recipe_settings(recipe)) if recipe else {}
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
@@ -38,16 +38,16 @@ def settings_from(
                 f"--set {override!r}: the size is said by --size, which may stand beside --set"
             )
         if name not in known:
-            close = nearest(name, {*known} - {"size"})
+            close = suggest_name(name, {*known} - {"size"})
             raise BadInputError(
                 f"--set {override!r}: no setting {name!r}{close}; the policy's are written plugin.setting=value"
             )
         if not equals:
             raise BadInputError(f"--set {override!r}: a value was expected, as in {name}=VALUE")
-        asked[name] = _read(name, text, known[name])
+        asked[name] = _parse_value(name, text, known[name])
     if base is not None:
         values = {name: value for name, value in base.items() if name in known}
-        keeps(values, {**asked, **({"size": size} if size else {})})
+        require_same_architecture(values, {**asked, **({"size": size} if size else {})})
         if asked.get("init_from", values.get("init_from", "")) != values.get("init_from", ""):
             raise BadInputError(f"init_from={asked['init_from']!r}: what goes on has its weights already")
     elif asked.get("init_from"):
@@ -55,19 +55,23 @@ def settings_from(
     return Settings(**{**values, **asked})
 
 
-def _sized(size: str, recipe: str) -> dict[str, Any]:
+def _size_defaults(size: str, recipe: str) -> dict[str, Any]:
     """What a size says, with the learning rates that a recipe makes of its own."""
-    if size not in SIZES:
-        raise BadInputError(f"no size {size!r}{nearest(size, SIZES)}")
-    values: dict[str, Any] = {**(SIZES["gpt2"] if size in _AS_GPT2 else {}), **SIZES[size], "size": size}
+    if size not in MODEL_SIZES:
+        raise BadInputError(f"no size {size!r}{suggest_name(size, MODEL_SIZES)}")
+    values: dict[str, Any] = {
+        **(MODEL_SIZES["gpt2"] if size in _AS_GPT2 else {}),
+        **MODEL_SIZES[size],
+        "size": size,
+    }
     for name in ("learning_rate", "min_lr"):
-        values[name] = values.get(name, getattr(Settings, name)) * RATES.get(recipe, 1.0)
+        values[name] = values.get(name, getattr(Settings, name)) * LEARNING_RATE_MULTIPLIERS.get(recipe, 1.0)
     return values
 
 
 def _pretrained(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The architecture of a folder of weights, and learning rates that leave something of them, as nanoGPT has them."""
-    found = architecture(Path(asked["init_from"]))
+    found = read_hf_config(Path(asked["init_from"]))
     for name, value in found.items():
         shorter = name == "block_size" and 0 < asked.get(name, value) <= value
         if asked.get(name, value) != value and not shorter:
@@ -86,7 +90,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     return ours, [text for text, dot in zip(overrides, dotted, strict=True) if dot]
 
 
-def _read(name: str, text: str, wanted: Any) -> Any:
+def _parse_value(name: str, text: str, wanted: Any) -> Any:
     told = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     try:
         if wanted is int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # Dense bfloat16 products with float32 sums, FLOP/s without sparsity, from NVIDIA's and AMD's data sheets. The first name
 # that the device's contains is taken, so the longer ones stand first. An H100 of the PCIe kind has fewer units and clocks.
-PEAKS: tuple[tuple[str, float], ...] = (
+PEAK_FLOPS: tuple[tuple[str, float], ...] = (
     ("GB200", 2_500e12),
     ("B200", 2_250e12),
     ("GH200", 989.4e12),
@@ -30,10 +30,10 @@ PEAKS: tuple[tuple[str, float], ...] = (
 
 def peak_flops(device_name: str) -> float | None:
     """FLOP/s of a device by the name that its driver gives; None: not in the table."""
-    return next((flops for name, flops in PEAKS if name in device_name), None)
+    return next((flops for name, flops in PEAK_FLOPS if name in device_name), None)
 
 
-def peak_tokens(device_name: str, flops: float, devices: int = 1) -> float | None:
+def peak_tokens_per_second(device_name: str, flops: float, devices: int = 1) -> float | None:
     """Tokens/s at which the devices would compute all the time; None: not in the table.
 
     Args:

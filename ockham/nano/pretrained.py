@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save
 
 from ockham.errors import CheckpointError
-from ockham.nano.anchor import put
-from ockham.nano.architecture import CONFIG, ONLY, SIZES, read_json
+from ockham.nano.anchor import copy_into
+from ockham.nano.checkpoint_io import load_tensors, weights_digest
+from ockham.nano.hf_config import CONFIG, HF_NAMES, REQUIRED_HF_VALUES, read_json
 from ockham.nano.model import GPT
-from ockham.nano.recipe import only_gpt2
-from ockham.nano.weights import load_tensors, weights_digest
+from ockham.nano.recipe import require_gpt2_architecture
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -41,7 +41,7 @@ def load_pretrained(model: GPT, folder: Path, sha256: str = "") -> str:
         CheckpointError: naming the tensor or file that is missing, of another shape, or not finite.
 
     """
-    state = _as_ours(_tensors(folder), folder)
+    state = _to_local_names(_tensors(folder), folder)
     if "wpe.weight" in state:
         state["wpe.weight"] = state["wpe.weight"][: model.block_size]
     unknown = sorted(set(state) - {name for name, _ in model.named_parameters()})
@@ -56,13 +56,13 @@ def load_pretrained(model: GPT, folder: Path, sha256: str = "") -> str:
     if sha256 and digest != sha256:
         raise CheckpointError(f"{folder}: the weights have digest {digest}, and {sha256} was expected")
     try:
-        put(model, state)
+        copy_into(model, state)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     return digest
 
 
-def pretrained_files(
+def export_hf_files(
     weights: Mapping[str, torch.Tensor], settings: Mapping[str, Any], vocab_size: int
 ) -> dict[str, bytes]:
     """A model as `transformers.GPT2LMHeadModel.from_pretrained` reads it: config.json and model.safetensors.
@@ -73,7 +73,7 @@ def pretrained_files(
         BadInputError: if the model was trained under a recipe that GPT-2 does not have.
 
     """
-    only_gpt2(settings, "transformers reads it as GPT-2")
+    require_gpt2_architecture(settings, "transformers reads it as GPT-2")
     state = {name: tensor.detach().cpu().float() for name, tensor in weights.items()}
     for name, tensor in list(state.items()):
         bias = name.removesuffix("weight") + "bias"
@@ -86,8 +86,8 @@ def pretrained_files(
     end_of_text = 50_256 if vocab_size > 50_256 else None
     config = {
         "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"],
-        **{theirs: settings[ours] for theirs, ours in SIZES.items() if ours != "vocab_size"}, "vocab_size": vocab_size,
-        "activation_function": "gelu_new" if settings.get("gelu") == "tanh" else "gelu", **ONLY,
+        **{theirs: settings[ours] for theirs, ours in HF_NAMES.items() if ours != "vocab_size"}, "vocab_size": vocab_size,
+        "activation_function": "gelu_new" if settings.get("gelu") == "tanh" else "gelu", **REQUIRED_HF_VALUES,
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), settings.get("dropout", 0.0)),
         "bos_token_id": end_of_text, "eos_token_id": end_of_text,
     }  # fmt: skip
@@ -119,7 +119,7 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def _as_ours(found: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+def _to_local_names(found: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
     """Tensors by our names, as float32, without masks and without the head, which must be the embedding itself."""
     plain = {name.removeprefix("transformer."): tensor for name, tensor in found.items()}
     head = plain.pop("lm_head.weight", None)

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ockham.errors import BadInputError, nearest
+from ockham.errors import BadInputError, suggest_name
 
 
 @dataclass(frozen=True)
-class Switches:
+class ArchitectureOptions:
     """The switches that change the model; as they stand here, it is GPT-2's.
 
     Attributes:
@@ -57,7 +57,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 # How many times a size's learning rates a recipe takes. Scaled to the RMS of AdamW, Muon's usual .02 (Jordan et al. 2024)
 # comes to 3 to 4 times what AdamW takes at these widths; at 1 and 2 times the loss was worse (docs/speed.md).
-RATES: Mapping[str, float] = {"fast": 4.0}
+LEARNING_RATE_MULTIPLIERS: Mapping[str, float] = {"fast": 4.0}
 
 
 def recipe_settings(name: str) -> Mapping[str, Any]:
@@ -68,17 +68,19 @@ def recipe_settings(name: str) -> Mapping[str, Any]:
 
     """
     if name not in RECIPES:
-        raise BadInputError(f"no recipe {name!r}{nearest(name, RECIPES)}")
+        raise BadInputError(f"no recipe {name!r}{suggest_name(name, RECIPES)}")
     return RECIPES[name]
 
 
-def switches_of(settings: Any) -> Switches:
+def architecture_options(settings: Any) -> ArchitectureOptions:
     """The switches of the model out of the trainer's settings, an object or a mapping; what it does not name is GPT-2's."""
     told = settings if isinstance(settings, Mapping) else vars(settings)
-    return Switches(**{field.name: told[field.name] for field in fields(Switches) if field.name in told})
+    return ArchitectureOptions(
+        **{field.name: told[field.name] for field in fields(ArchitectureOptions) if field.name in told}
+    )
 
 
-def only_gpt2(settings: Any, what: str) -> None:
+def require_gpt2_architecture(settings: Any, what: str) -> None:
     """Refuse settings under which a model is not GPT-2's.
 
     Args:
@@ -89,8 +91,8 @@ def only_gpt2(settings: Any, what: str) -> None:
         BadInputError: naming the first switch that is turned.
 
     """
-    ours, plain = switches_of(settings), Switches()
-    for field in fields(Switches):
+    ours, plain = architecture_options(settings), ArchitectureOptions()
+    for field in fields(ArchitectureOptions):
         name = field.name
         if getattr(ours, name) != getattr(plain, name):
             raise BadInputError(

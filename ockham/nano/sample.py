@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import torch
 
 from ockham.errors import BadInputError, CheckpointError, DataError
+from ockham.nano.checkpoint_io import MODEL, load_model, read_metadata
 from ockham.nano.config import Settings
 from ockham.nano.device import choose_device
-from ockham.nano.model import GPT, model_from
-from ockham.nano.overrides import settings_from
-from ockham.nano.tokenizer import Tokenizer, find_tokenizer, read_tokenizer
-from ockham.nano.weights import MODEL, load_model, metadata_of
+from ockham.nano.model import GPT, build_model
+from ockham.nano.overrides import build_settings
+from ockham.nano.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
 
 
 class Codec(Protocol):
@@ -33,7 +33,7 @@ class Codec(Protocol):
         ...
 
 
-class Bytes:
+class ByteCodec:
     """Text as UTF-8, a token for each byte."""
 
     vocab_size = 256
@@ -47,7 +47,7 @@ class Bytes:
         return bytes([token])
 
 
-class Encoded:
+class BPECodec:
     """Text by a byte pair encoding."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -64,7 +64,7 @@ class Encoded:
         return self._bytes.get(token, b"")
 
 
-def codec_for(data: dict[str, Any], trained_on: str | None, asked: str = "") -> Codec:
+def make_codec(data: dict[str, Any], trained_on: str | None, asked: str = "") -> Codec:
     """How a run's tokens are read: as asked, as bytes where it was trained on text, else by the tokenizer beside its tokens.
 
     Args:
@@ -77,9 +77,9 @@ def codec_for(data: dict[str, Any], trained_on: str | None, asked: str = "") -> 
 
     """
     if asked:
-        return Encoded(find_tokenizer(asked))
+        return BPECodec(load_tokenizer(asked))
     if data.get("kind") == "bytes":
-        return Bytes()
+        return ByteCodec()
     if not trained_on:
         raise BadInputError("run.json does not say what data this was; say how tokens are read: --tokenizer")
     try:
@@ -91,7 +91,7 @@ def codec_for(data: dict[str, Any], trained_on: str | None, asked: str = "") -> 
         raise DataError(
             f"{trained_on}: the tokenizer there has digest {tokenizer.sha256}, the run's had {wanted}"
         )
-    return Encoded(tokenizer)
+    return BPECodec(tokenizer)
 
 
 def load_checkpoint(folder: Path, device: str = "auto") -> tuple[GPT, Settings]:
@@ -103,21 +103,21 @@ def load_checkpoint(folder: Path, device: str = "auto") -> tuple[GPT, Settings]:
     """
     if not (folder / MODEL).is_file():
         raise CheckpointError(f"{folder}: no {MODEL}; checkpoints that `ockham train` wrote can be read")
-    told = metadata_of(folder / MODEL)
+    told = read_metadata(folder / MODEL)
     if not isinstance(told.get("settings"), dict) or type(told.get("vocab_size")) is not int:
         raise CheckpointError(f"{folder / MODEL}: its metadata names no settings of `ockham train`")
     try:
-        settings = settings_from(base=told["settings"])
+        settings = build_settings(base=told["settings"])
     except TypeError as error:
         raise CheckpointError(f"{folder / MODEL}: settings of another kind ({error})") from None
-    model = model_from(settings, told["vocab_size"])
+    model = build_model(settings, told["vocab_size"])
     load_model(model, folder / MODEL)
     return model.to(choose_device(device)).eval(), settings
 
 
 @torch.no_grad()
-def draw(
-    model: GPT, prompt: Sequence[int], count: int, *, below: int, temperature: float = 0.8, top_k: int = 200, seed: int = 1337
+def generate_tokens(
+    model: GPT, prompt: Sequence[int], count: int, *, vocab_limit: int, temperature: float = 0.8, top_k: int = 200, seed: int = 1337
 ) -> Iterator[int]:  # fmt: skip
     """Draw `count` tokens after a prompt.
 
@@ -138,7 +138,7 @@ def draw(
     random = torch.Generator().manual_seed(seed)
     window = torch.tensor([list(prompt)[-model.block_size :]], device=device)
     for _ in range(count):
-        logits = model(window)[0, -1, :below].double().cpu()
+        logits = model(window)[0, -1, :vocab_limit].double().cpu()
         if not bool(torch.isfinite(logits).all()):
             raise CheckpointError("the model predicts values that are not finite: its weights are spoilt")
         if temperature == 0:
@@ -152,7 +152,7 @@ def draw(
         window = torch.cat([window, window.new_tensor([[token]])], dim=1)[:, -model.block_size :]
 
 
-def as_text(tokens: Iterator[int], codec: Codec) -> Iterator[str]:
+def decode_stream(tokens: Iterator[int], codec: Codec) -> Iterator[str]:
     """Tokens as pieces of text: a character whose bytes are not all there waits, bytes that are no UTF-8 become U+FFFD."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in tokens:

@@ -11,7 +11,7 @@ from ockham.nano.pretrained import load_pretrained
 from ockham.nano.trainer import Trainer
 
 
-def start_from_pretrained(trainer: Trainer) -> None:
+def init_from_pretrained(trainer: Trainer) -> None:
     """Begin with the weights of `settings.init_from`; their digest goes into the settings as `init_sha256`.
 
     Raises:
@@ -19,7 +19,7 @@ def start_from_pretrained(trainer: Trainer) -> None:
         DataError: if the data is bytes, and the weights know other tokens.
 
     """
-    about, known = trainer.batches.corpus.about, trainer.model.vocab_size
+    about, known = trainer.batches.corpus.metadata, trainer.model.vocab_size
     if about["kind"] == "bytes" and known != BYTES_VOCAB:
         raise DataError(
             f"{about['name']}: text is read as bytes, and the weights know {known} tokens; "

@@ -67,7 +67,7 @@ class Tokenizer(NamedTuple):
         return b"".join(base64.b64encode(token) + b" %d\n" % number for token, number in ordered)
 
 
-def find_tokenizer(name: str) -> Tokenizer:
+def load_tokenizer(name: str) -> Tokenizer:
     """A tokenizer by the name of tiktoken's encoding, or by the path of a folder that holds one.
 
     Raises:
@@ -81,7 +81,7 @@ def find_tokenizer(name: str) -> Tokenizer:
             raise DataError(
                 f"no folder {name!r:.200}: give one with a tokenizer in it, or the name of an encoding"
             )
-        return _named(name)
+        return _load_tiktoken(name)
     if (folder / RANKS).is_file():
         return read_tokenizer(folder)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -123,15 +123,15 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         name = str(told["name"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}: {RANKS} or the tokenizer in {META} cannot be read ({error})") from None
-    return _checked(Tokenizer(name, ranks, special), folder)
+    return _validate(Tokenizer(name, ranks, special), folder)
 
 
-def about(tokenizer: Tokenizer) -> dict[str, Any]:
+def tokenizer_info(tokenizer: Tokenizer) -> dict[str, Any]:
     """What meta.json says of a tokenizer."""
     return {"name": tokenizer.name, "sha256": tokenizer.sha256, "special_tokens": dict(tokenizer.special)}
 
 
-def _named(name: str) -> Tokenizer:
+def _load_tiktoken(name: str) -> Tokenizer:
     tiktoken = _tiktoken()
     from tiktoken import load
     from tiktoken_ext.openai_public import r50k_pat_str
@@ -142,7 +142,7 @@ def _named(name: str) -> Tokenizer:
             f"{name!r:.80} is neither a folder nor an encoding of tiktoken; there: {', '.join(names)}"
         )
 
-    def refused(blobpath: str) -> bytes:
+    def refuse_download(blobpath: str) -> bytes:
         kept_as = hashlib.sha1(blobpath.encode(), usedforsecurity=False).hexdigest()  # so does tiktoken.load
         raise DataError(
             f"encoding {name!r}: {blobpath} is not in tiktoken's cache, and nothing is fetched; set TIKTOKEN_CACHE_DIR to "
@@ -150,7 +150,7 @@ def _named(name: str) -> Tokenizer:
         )
 
     kept = load.read_file
-    load.read_file = refused  # called for what is not cached: this would go to the network
+    load.read_file = refuse_download  # called for what is not cached: this would go to the network
     try:
         found = tiktoken.get_encoding(name)
     finally:
@@ -159,7 +159,7 @@ def _named(name: str) -> Tokenizer:
         raise DataError(
             f"encoding {name!r} has {found.n_vocab} tokens; a token file holds two bytes for each: take gpt2 or p50k_base"
         )
-    return _checked(Tokenizer(name, found._mergeable_ranks, found._special_tokens), name)
+    return _validate(Tokenizer(name, found._mergeable_ranks, found._special_tokens), name)
 
 
 def _hugging_face(folder: Path, vocabulary: Any, merges: Sequence[Sequence[str]]) -> Tokenizer:
@@ -167,7 +167,7 @@ def _hugging_face(folder: Path, vocabulary: Any, merges: Sequence[Sequence[str]]
     if not isinstance(vocabulary, dict) or not all(type(number) is int for number in vocabulary.values()):
         raise DataError(f"{folder}: the vocabulary must be an object of token to number")
     special = {text: number for text, number in vocabulary.items() if text == END_OF_TEXT}
-    byte_of = {letter: byte for byte, letter in enumerate(_letters())}
+    byte_of = {letter: byte for byte, letter in enumerate(_bytes_to_unicode())}
     try:
         ranks = {
             bytes(byte_of[letter] for letter in text): number
@@ -181,17 +181,17 @@ def _hugging_face(folder: Path, vocabulary: Any, merges: Sequence[Sequence[str]]
         raise DataError(
             f"{folder}: the numbers of the tokens are not in the order of the merges, as GPT-2's are"
         )
-    return _checked(Tokenizer(folder.resolve().name, ranks, special), folder)
+    return _validate(Tokenizer(folder.resolve().name, ranks, special), folder)
 
 
-def _letters() -> list[str]:
+def _bytes_to_unicode() -> list[str]:
     """GPT-2's letter for each byte: itself where it is printable, else the next one from U+0100 on (its encoder.py)."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     return [chr(byte) if byte in plain else chr(256 + others.index(byte)) for byte in range(256)]
 
 
-def _checked(tokenizer: Tokenizer, place: object) -> Tokenizer:
+def _validate(tokenizer: Tokenizer, place: object) -> Tokenizer:
     """Refuse what tiktoken would only fail on later, or what would not fit into the files."""
     numbers = [*tokenizer.ranks.values(), *tokenizer.special.values()]
     if not all(bytes([byte]) in tokenizer.ranks for byte in range(256)):

@@ -11,23 +11,33 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ockham.errors import CannotJudgeError, OckhamError, RunError
-from ockham.odr.ask import Ask, Asker, QueryTimeoutError
-from ockham.odr.claims import Constraint
+from ockham.errors import OckhamError, RunError, UnverifiableError
 from ockham.odr.codes import Severity
-from ockham.odr.evidence import Cut, cut, derive_all, lay_out, locate
-from ockham.odr.packed import unpack
-from ockham.odr.quotients import oq_delta
-from ockham.odr.record import Record
+from ockham.odr.constraint_sql import analyze_sql
+from ockham.odr.evidence_pack import unpack_log
+from ockham.odr.oq_delta import compute_oq_delta
+from ockham.odr.pinned_log import PinnedLog, build_parquet, build_runs_folder, find_run, read_pinned_log
+from ockham.odr.query import OpenQueries, QueryFunction, QueryTimeoutError
+from ockham.odr.record import DecisionRecord
+from ockham.odr.record_data import Constraint
+from ockham.odr.record_rules import delta_digits, parse_date
 from ockham.odr.registration import check_registration
-from ockham.odr.rules import day_of, delta_digits
-from ockham.odr.statement import read_statement
-from ockham.odr.verdict import NOTHING, Judgement, Pin, Result, agrees, judge, verdict_of
+from ockham.odr.verdict import (
+    NOTHING_TO_CHECK,
+    CheckResult,
+    PinnedPosition,
+    Result,
+    decide_verdict,
+    evaluate_constraint,
+    rounds_to,
+)
 
-DERIVE_FROM = 50_000  # events; more would keep the process that answers from starting in time
+PARQUET_MIN_EVENTS = 50_000  # events; more would keep the process that answers from starting in time
 
 
-def check(record: Record, places: Sequence[Path], asker: Asker, today: dt.date) -> Judgement:
+def check(
+    record: DecisionRecord, runs_folders: Sequence[Path], asker: OpenQueries, today: dt.date
+) -> CheckResult:
     """Judge one record and note its findings.
 
     Args:
@@ -38,81 +48,89 @@ def check(record: Record, places: Sequence[Path], asker: Asker, today: dt.date) 
 
     """
     with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
-        return _check(record, places, asker, today, Path(temporary))
+        return _check(record, runs_folders, asker, today, Path(temporary))
 
 
 def _check(
-    record: Record, places: Sequence[Path], asker: Asker, today: dt.date, temporary: Path
-) -> Judgement:
+    record: DecisionRecord, runs_folders: Sequence[Path], asker: OpenQueries, today: dt.date, temporary: Path
+) -> CheckResult:
     claims = record.claims
-    cuts, sound = _cuts(record, places, temporary / "unpacked")
+    cuts, sound = _load_evidence(record, runs_folders, temporary / "unpacked")
     results: tuple[Result, ...]
     delta = None
     if claims.candidate is None or not sound:
         changed = any(finding.code == "ODR408" for finding in record.findings)
-        why = "the evidence does not verify" if changed else f"{NOTHING}: no evidence"
+        why = "the evidence does not verify" if changed else f"{NOTHING_TO_CHECK}: no evidence"
         results = tuple(
             Result(constraint, "unknown", reason=why, code="ODR507") for constraint in claims.constraints
         )
     else:
-        lay_out(cuts, temporary / "runs")
-        if sum(one.size for one in cuts) > DERIVE_FROM:
-            derive_all(temporary / "runs")
+        build_runs_folder(cuts, temporary / "runs")
+        if sum(one.size for one in cuts) > PARQUET_MIN_EVENTS:
+            build_parquet(temporary / "runs")
         parameters = {one.side.name: one.side.run for one in cuts}
         with asker(temporary / "runs") as ask:
-            results = tuple(_ask_one(constraint, ask, parameters) for constraint in claims.constraints)
-        delta = oq_delta(record, cuts)
+            results = tuple(
+                _evaluate_constraint(constraint, ask, parameters) for constraint in claims.constraints
+            )
+        delta = compute_oq_delta(record, cuts)
     for result in results:
         _note(record, result, today)
-    registration = check_registration(record, cuts, places)
-    verdict = verdict_of(results, delta, oq_claimed=claims.oq_delta is not None)
+    registration = check_registration(record, cuts, runs_folders)
+    verdict = decide_verdict(results, delta, oq_claimed=claims.oq_delta is not None)
     _compare(record, results, delta, verdict)
-    pins = tuple(Pin(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root) for c in cuts)
-    return Judgement(claims.id, verdict, delta, results, pins, registration)
+    pins = tuple(
+        PinnedPosition(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root) for c in cuts
+    )
+    return CheckResult(claims.id, verdict, delta, results, pins, registration)
 
 
-def _cuts(record: Record, places: Sequence[Path], unpacked: Path) -> tuple[list[Cut], bool]:
+def _load_evidence(
+    record: DecisionRecord, runs_folders: Sequence[Path], unpacked: Path
+) -> tuple[list[PinnedLog], bool]:
     """The cut logs of the sides, and whether all of them can be judged."""
     cuts, sound = [], True
     for side in record.claims.sides:
         path = ("evidence", side.name)
         try:
             packs = record.file.parent / "evidence"
-            folder = unpack(packs, side, unpacked / side.name) or locate(side.run, places)
-            found = cut(side, folder) if folder is not None else None
-        except (CannotJudgeError, RunError) as error:  # the evidence of one record hides no other record
-            record.add_at("ODR408", str(error), (*path, "run"))
+            folder = unpack_log(packs, side, unpacked / side.name) or find_run(side.run, runs_folders)
+            found = read_pinned_log(side, folder) if folder is not None else None
+        except (UnverifiableError, RunError) as error:  # the evidence of one record hides no other record
+            record.add_finding_at("ODR408", str(error), (*path, "run"))
             sound = False
             continue
         if found is None:
             what = (
                 f"run {side.run}" if folder is None else f"log {side.attempt}-{side.rank} of run {side.run}"
             )
-            record.add_at(
-                "ODR402", f"{what} is not in {', '.join(str(place) for place in places)}", (*path, "run")
+            record.add_finding_at(
+                "ODR402",
+                f"{what} is not in {', '.join(str(place) for place in runs_folders)}",
+                (*path, "run"),
             )
             sound = False
         elif side.through is not None and side.through >= found.total:
             message = f"through_sequence is {side.through}; the log of {side.run} ends at {found.total - 1}"
-            record.add_at("ODR404", message, (*path, "through_sequence"))
+            record.add_finding_at("ODR404", message, (*path, "through_sequence"))
             sound = False
         elif side.root and side.root != found.root:
             message = f"the log of {side.run} up to {found.size - 1} has the root {found.root}, not the one named here"
-            record.add_at("ODR408", message, (*path, "root"))
+            record.add_finding_at("ODR408", message, (*path, "root"))
             sound = False
         else:
             cuts.append(found)
             if not found.finished:
-                record.add_at("ODR406", f"run {side.run} has not finished", (*path, "run"))
+                record.add_finding_at("ODR406", f"run {side.run} has not finished", (*path, "run"))
     return cuts, sound
 
 
-def _ask_one(constraint: Constraint, ask: Ask, parameters: Mapping[str, str]) -> Result:
-    statement = read_statement(constraint.sql)
+def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters: Mapping[str, str]) -> Result:
+    statement = analyze_sql(constraint.sql)
     if (
-        statement.faults or not constraint.sql
+        statement.problems or not constraint.sql
     ):  # lint has its finding; what fails there never reaches a database
-        fault = statement.faults[0] if statement.faults else None
+        fault = statement.problems[0] if statement.problems else None
         return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
     missing = sorted(statement.parameters - parameters.keys())
     if missing:
@@ -123,28 +141,28 @@ def _ask_one(constraint: Constraint, ask: Ask, parameters: Mapping[str, str]) ->
         return Result(constraint, "unknown", reason=str(error), code="ODR513")
     except OckhamError as error:
         return Result(constraint, "unknown", reason=str(error), code="ODR505")
-    return judge(constraint, rows)
+    return evaluate_constraint(constraint, rows)
 
 
-def _note(record: Record, result: Result, today: dt.date) -> None:
+def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
     constraint = result.constraint
-    path = ("constraints", constraint.at)
+    path = ("constraints", constraint.position)
     # A record that says REVERT or INCONCLUSIVE does not claim that its constraints hold; ODR604 compares the verdict.
     if result.code and (not record.claims.has_outcome or record.claims.verdict in {"KEEP", None}):
         waived = any(
             waiver.constraint == constraint.id
-            and (until := day_of(waiver.until)) is not None
+            and (until := parse_date(waiver.until)) is not None
             and until >= today
             for waiver in record.claims.waivers
         )
         weight: Severity | None = "warning" if waived or constraint.severity == "warn" else None
         message = result.sentence() + (" (waived)" if waived else "")
-        record.add_at(result.code, message, (*path, "sql"), constraint.id, weight)
+        record.add_finding_at(result.code, message, (*path, "sql"), constraint.id, weight)
     if constraint.measured is not None and record.front is not None:
         written = record.front.place((*path, "measured")).text
-        if result.value is not None and not agrees(written, result.value):
+        if result.value is not None and not rounds_to(written, result.value):
             message = f"{constraint.id}: claimed {written}, recomputed {result.value:.6g}"
-            record.add_at("ODR606", message, (*path, "measured"), constraint.id)
+            record.add_finding_at("ODR606", message, (*path, "measured"), constraint.id)
     box = (
         next((b for b in record.body.boxes if b.constraint_id == constraint.id), None)
         if record.body
@@ -152,22 +170,24 @@ def _note(record: Record, result: Result, today: dt.date) -> None:
     )
     if box is not None and box.ticked != (result.state == "pass"):
         said = "ticked" if box.ticked else "not ticked"
-        record.add(
+        record.add_finding(
             "ODR511", f"{constraint.id} is {said}, but came out as {result.state}", box.line, 1, constraint.id
         )
 
 
-def _compare(record: Record, results: Sequence[Result], delta: float | None, verdict: str | None) -> None:
+def _compare(
+    record: DecisionRecord, results: Sequence[Result], delta: float | None, verdict: str | None
+) -> None:
     claims = record.claims
     if claims.oq_delta is not None:
         written = delta_digits(record) or ""
         explained = any(finding.code == "ODR603" for finding in record.findings)
         if delta is None and not explained:
             message = f"the OQ delta cannot be recomputed (claimed {written})"
-            record.add_at("ODR603", message, ("outcome", "oq_delta"))
-        elif delta is not None and not agrees(written, delta):
+            record.add_finding_at("ODR603", message, ("outcome", "oq_delta"))
+        elif delta is not None and not rounds_to(written, delta):
             message = f"OQ delta: claimed {written}, recomputed {delta:+.6g}"
-            record.add_at("ODR602", message, ("outcome", "oq_delta"))
+            record.add_finding_at("ODR602", message, ("outcome", "oq_delta"))
     if claims.has_outcome and results and claims.verdict != verdict:
         message = f"verdict: claimed {claims.verdict or 'null'}, recomputed {verdict}"
-        record.add_at("ODR604", message, ("outcome", "verdict"))
+        record.add_finding_at("ODR604", message, ("outcome", "verdict"))

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from ockham.errors import BadInputError, nearest
+from ockham.errors import BadInputError, suggest_name
 
 Severity = Literal["error", "warning"]
 # `claim`: a warning while the record is a draft or proposed, an error from the day it claims to hold.
-Weight = Literal["error", "warning", "claim"]
+SeverityRule = Literal["error", "warning", "claim"]
 
 
 class Code(NamedTuple):
     """One row of the table."""
 
     code: str
-    weight: Weight
+    weight: SeverityRule
     title: str
     help: str
     fixable: bool = False
@@ -149,13 +149,13 @@ def explain(code: str) -> str:
     """
     row = CODES.get(code.upper())
     if row is None:
-        raise BadInputError(f"no code {code!r}{nearest(code.upper(), CODES)}")
+        raise BadInputError(f"no code {code!r}{suggest_name(code.upper(), CODES)}")
     weight = {"claim": "warning in draft and proposed, error from then on"}.get(row.weight, row.weight)
     fix = "\nockham odr lint --fix (or check --fix) mends it." if row.fixable else ""
     return f"{row.code}: {row.title} ({weight})\n{row.help}{fix}"
 
 
-def expand(selected: Iterable[str]) -> frozenset[str]:
+def expand_codes(selected: Iterable[str]) -> frozenset[str]:
     """Codes that begin with what was given: `ODR5` means all of the five hundreds.
 
     Raises:
@@ -166,6 +166,6 @@ def expand(selected: Iterable[str]) -> frozenset[str]:
     for text in selected:
         fitting = [code for code in CODES if code.startswith(text.upper())]
         if not text or not fitting:
-            raise BadInputError(f"no code begins with {text!r}{nearest(text.upper(), CODES)}")
+            raise BadInputError(f"no code begins with {text!r}{suggest_name(text.upper(), CODES)}")
         found.update(fitting)
     return frozenset(found)

@@ -14,33 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from ockham.errors import BadInputError
-from ockham.odr.body import Body, outcome_text
-from ockham.odr.front import FrontError, read_front
-from ockham.odr.record import Record, is_text
+from ockham.odr.front_matter import FrontMatterError, parse_front_matter
+from ockham.odr.markdown_body import Body, format_outcome
+from ockham.odr.record import DecisionRecord, is_string_field
 
 _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
-FREE = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
+UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
 
-OPEN = "Open."  # what a draft says where its outcome will stand
+OPEN_OUTCOME = "Open."  # what a draft says where its outcome will stand
 
 
-def quoted(text: str) -> str:
+def yaml_string(text: str) -> str:
     """Text as a YAML scalar: JSON's string is one, whatever the text holds."""
     return json.dumps(text, ensure_ascii=False)
 
 
-def flow(items: tuple[str, ...] | list[str]) -> str:
+def yaml_list(items: tuple[str, ...] | list[str]) -> str:
     """A list of plain words as YAML."""
     return f"[{', '.join(items)}]"
 
 
-def text_of(record: Record, lines: list[str]) -> str:
+def join_lines(record: DecisionRecord, lines: list[str]) -> str:
     """Lines as the file's text, with the line ends that it had."""
     return ("\r\n" if b"\r\n" in record.data else "\n").join(lines)
 
 
-def with_key(record: Record, lines: list[str], key: str, value: str, after: str = "date") -> list[str]:
+def set_key(record: DecisionRecord, lines: list[str], key: str, value: str, after: str = "date") -> list[str]:
     """The lines with a top-level key set to a value of one line.
 
     Args:
@@ -70,11 +70,11 @@ def with_key(record: Record, lines: list[str], key: str, value: str, after: str 
     if key not in now or {k: v for k, v in now.items() if k != key} != {
         k: v for k, v in before.items() if k != key
     }:
-        raise _by_hand(record, key)
+        raise _edit_error(record, key)
     return new
 
 
-def require_readable(record: Record) -> None:
+def require_readable(record: DecisionRecord) -> None:
     """Refuse a record whose front matter could not be read.
 
     Raises:
@@ -82,7 +82,7 @@ def require_readable(record: Record) -> None:
 
     """
     if record.front is None or not isinstance(record.front.values, dict):
-        raise BadInputError(f"{record.shown} cannot be read: `ockham odr lint` says why")
+        raise BadInputError(f"{record.display_path} cannot be read: `ockham odr lint` says why")
 
 
 def _spans(lines: list[str], close: int) -> dict[str, tuple[int, int]]:
@@ -101,23 +101,23 @@ def _closing(lines: list[str]) -> int:
     return next(i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---")
 
 
-def _values(record: Record, lines: list[str], close: int) -> dict[str, Any]:
+def _values(record: DecisionRecord, lines: list[str], close: int) -> dict[str, Any]:
     try:
-        values = read_front("\n".join(lines[1:close]) + "\n", 2, is_text).values
-    except FrontError:
+        values = parse_front_matter("\n".join(lines[1:close]) + "\n", 2, is_string_field).values
+    except FrontMatterError:
         values = None
     if not isinstance(values, dict):
-        raise _by_hand(record, "front matter")
+        raise _edit_error(record, "front matter")
     return values
 
 
-def _by_hand(record: Record, what: str) -> BadInputError:
+def _edit_error(record: DecisionRecord, what: str) -> BadInputError:
     return BadInputError(
-        f"{record.shown}: {what} cannot be edited by the tool: write each key on a line of its own"
+        f"{record.display_path}: {what} cannot be edited by the tool: write each key on a line of its own"
     )
 
 
-def with_heading(record: Record, lines: list[str], title: str) -> list[str]:
+def set_heading(record: DecisionRecord, lines: list[str], title: str) -> list[str]:
     """The lines with the first heading saying `title`; put in where there is none."""
     body = _body(record)
     heading = next((h for h in body.headings if h.level == 1), None)
@@ -129,10 +129,12 @@ def with_heading(record: Record, lines: list[str], title: str) -> list[str]:
     return [*lines[:at], f"# {title}", *lines[at + (2 if setext else 1) :]]
 
 
-def with_outcome_line(record: Record, lines: list[str], digits: str | None, verdict: str | None) -> list[str]:
+def set_outcome_line(
+    record: DecisionRecord, lines: list[str], digits: str | None, verdict: str | None
+) -> list[str]:
     """The lines with the Outcome line saying this; put in where there is none and a section for it is there."""
     body = _body(record)
-    text = outcome_text(digits, verdict)
+    text = format_outcome(digits, verdict)
     if body.outcome is not None:
         at = body.outcome.line - 1
         return [*lines[:at], text, *lines[at + 1 :]]
@@ -140,11 +142,11 @@ def with_outcome_line(record: Record, lines: list[str], digits: str | None, verd
     if not sections:
         return lines
     at = sections[0].line
-    placeholder = at < len(lines) and lines[at].strip() == OPEN
+    placeholder = at < len(lines) and lines[at].strip() == OPEN_OUTCOME
     return [*lines[:at], text, *lines[at + placeholder :]]
 
 
-def with_tick(record: Record, lines: list[str], constraint_id: str, *, ticked: bool) -> list[str]:
+def set_checkbox(record: DecisionRecord, lines: list[str], constraint_id: str, *, ticked: bool) -> list[str]:
     """The lines with the box of a constraint ticked or not; as they are where it has none."""
     box = next((b for b in _body(record).boxes if b.constraint_id == constraint_id), None)
     if box is None:
@@ -155,21 +157,21 @@ def with_tick(record: Record, lines: list[str], constraint_id: str, *, ticked: b
     return [*lines[: box.line - 1], new, *lines[box.line :]]
 
 
-def _body(record: Record) -> Body:
+def _body(record: DecisionRecord) -> Body:
     """The body, which is there wherever the front matter could be read."""
     assert record.body is not None
     return record.body
 
 
-def lock_of(record: Record) -> str:
+def compute_lock(record: DecisionRecord) -> str:
     """Digest of what may not change after acceptance: all but status, its day, successors, review, waivers, lock."""
     values = record.front.values if record.front is not None and isinstance(record.front.values, dict) else {}
-    fixed = {key: value for key, value in values.items() if key not in FREE}
+    fixed = {key: value for key, value in values.items() if key not in UNLOCKED_KEYS}
     body = record.lines[record.body.first_line - 1 :] if record.body is not None else []
     text = json.dumps(fixed, sort_keys=True, ensure_ascii=False) + "\n" + "\n".join(body).rstrip("\n")
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def renamed(file: Path, number: int) -> Path:
+def renumbered_path(file: Path, number: int) -> Path:
     """The file's name with another number."""
     return file.with_name(f"{number:04d}{file.name[4:]}")

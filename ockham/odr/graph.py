@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
-from ockham.odr.record import Record
+from ockham.odr.record import DecisionRecord
 
 _OPEN = "<!-- made by `ockham odr index`: change the records, not this list -->"
 _CLOSE = "<!-- end of the list -->"
 
 
-def index(records: Sequence[Record], before: str = "") -> str:
+def render_index(records: Sequence[DecisionRecord], before: str = "") -> str:
     """The text of the index: what stood outside of the two marks, and between them a table of all records."""
     rows = [_OPEN, "| record | title | status | verdict | date |", "|---|---|---|---|---|"]
     for record in sorted(records, key=lambda r: (r.claims.id, r.file.name)):
@@ -42,14 +42,16 @@ def _line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def nodes_and_edges(records: Sequence[Record]) -> tuple[dict[str, Record], list[tuple[str, str]]]:
+def nodes_and_edges(
+    records: Sequence[DecisionRecord],
+) -> tuple[dict[str, DecisionRecord], list[tuple[str, str]]]:
     """Records by id, and (new, old) for each that supersedes another; links to nowhere are left out."""
     nodes = {record.claims.id: record for record in records if record.claims.id}
     edges = [(new, old) for new, record in nodes.items() for old in record.claims.supersedes if old in nodes]
     return nodes, sorted(edges)
 
 
-def mermaid(records: Sequence[Record]) -> str:
+def mermaid(records: Sequence[DecisionRecord]) -> str:
     """A Mermaid flow chart."""
     nodes, edges = nodes_and_edges(records)
     rows = ["graph LR"]
@@ -60,28 +62,28 @@ def mermaid(records: Sequence[Record]) -> str:
             .replace("<", "#lt;")
             .replace(">", "#gt;")
         )
-        rows.append(f'  {_node(name)}["{label}<br/>{_plain(record.claims.status)}"]')
-    rows += [f"  {_node(new)} -->|supersedes| {_node(old)}" for new, old in edges]
+        rows.append(f'  {_node_id(name)}["{label}<br/>{_plain(record.claims.status)}"]')
+    rows += [f"  {_node_id(new)} -->|supersedes| {_node_id(old)}" for new, old in edges]
     return "\n".join(rows)
 
 
-def dot(records: Sequence[Record]) -> str:
+def dot(records: Sequence[DecisionRecord]) -> str:
     """A graph for Graphviz."""
     nodes, edges = nodes_and_edges(records)
     rows = ["digraph odr {", "  rankdir=LR; node [shape=box];"]
     for name, record in sorted(nodes.items()):
         label = json.dumps(f"{name} {record.claims.title} ({record.claims.status})", ensure_ascii=False)
-        rows.append(f"  {_node(name)} [label={label}];")
-    rows += [f'  {_node(new)} -> {_node(old)} [label="supersedes"];' for new, old in edges]
+        rows.append(f"  {_node_id(name)} [label={label}];")
+    rows += [f'  {_node_id(new)} -> {_node_id(old)} [label="supersedes"];' for new, old in edges]
     return "\n".join([*rows, "}"])
 
 
-def as_json(records: Sequence[Record]) -> str:
+def as_json(records: Sequence[DecisionRecord]) -> str:
     """Nodes and edges as JSON."""
     nodes, edges = nodes_and_edges(records)
     document = {
         "nodes": [
-            {"id": n, "title": r.claims.title, "status": r.claims.status, "file": r.shown}
+            {"id": n, "title": r.claims.title, "status": r.claims.status, "file": r.display_path}
             for n, r in sorted(nodes.items())
         ],
         "edges": [{"from": new, "to": old, "kind": "supersedes"} for new, old in edges],
@@ -89,7 +91,7 @@ def as_json(records: Sequence[Record]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def _node(name: str) -> str:
+def _node_id(name: str) -> str:
     """An id as a bare word of both languages, whatever a broken record has for an id."""
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name) or "_"
 
@@ -98,4 +100,8 @@ def _plain(text: str) -> str:
     return "".join(c for c in text if c.isalnum())
 
 
-GRAPHS: Mapping[str, Callable[[Sequence[Record]], str]] = {"mermaid": mermaid, "dot": dot, "json": as_json}
+GRAPHS: Mapping[str, Callable[[Sequence[DecisionRecord]], str]] = {
+    "mermaid": mermaid,
+    "dot": dot,
+    "json": as_json,
+}

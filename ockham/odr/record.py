@@ -9,10 +9,10 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ockham.odr.body import Body, read_body
-from ockham.odr.claims import Claims, claims_of
 from ockham.odr.codes import CODES, Finding, Severity, severity
-from ockham.odr.front import Front, FrontError, KeyPath, read_front
+from ockham.odr.front_matter import FrontMatter, FrontMatterError, KeyPath, parse_front_matter
+from ockham.odr.markdown_body import Body, parse_body
+from ockham.odr.record_data import RecordData, parse_record_data
 
 MAX_BYTES = 512 * 1024
 NAME = re.compile(r"(?P<number>[0-9]{4})-(?P<slug>[a-z0-9]+(?:-[a-z0-9]+)*)\.md")
@@ -21,16 +21,16 @@ _KEY = re.compile(r"[a-z_]+\s*:")
 
 
 @dataclass(slots=True)
-class Record:
-    """A record and what was found in it. `shown` is how messages name the file."""
+class DecisionRecord:
+    """A record and what was found in it. `display_path` is how messages name the file."""
 
     file: Path
-    shown: str
+    display_path: str
     data: bytes = b""
     lines: list[str] = field(default_factory=list)
-    front: Front | None = None
+    front: FrontMatter | None = None
     body: Body | None = None
-    claims: Claims = field(default_factory=Claims)
+    claims: RecordData = field(default_factory=RecordData)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -44,7 +44,7 @@ class Record:
         """Digest of the file as read."""
         return hashlib.sha256(self.data).hexdigest()
 
-    def add(
+    def add_finding(
         self,
         code: str,
         message: str,
@@ -57,21 +57,21 @@ class Record:
         assert code in CODES
         weighs = weight or severity(code, self.claims.status)
         self.findings.append(
-            Finding(self.shown, line, column, code, weighs, message, self.claims.id, constraint)
+            Finding(self.display_path, line, column, code, weighs, message, self.claims.id, constraint)
         )
 
-    def add_at(
+    def add_finding_at(
         self, code: str, message: str, path: KeyPath, constraint: str = "", weight: Severity | None = None
     ) -> None:
         """Note a finding at a key of the front matter, or at the nearest thing around it that is there."""
         place = self.front.place(path) if self.front is not None else None
         line, column = (place.line, place.column) if place else (1, 1)
-        self.add(code, message, line, column, constraint, weight)
+        self.add_finding(code, message, line, column, constraint, weight)
 
 
-def read_record(file: Path, shown: str | None = None) -> Record:
+def read_record(file: Path, shown: str | None = None) -> DecisionRecord:
     """Read a file. It never raises for what the file holds."""
-    record = Record(file, shown or str(file))
+    record = DecisionRecord(file, shown or str(file))
     data = _bytes(record)
     if data is None:
         return record
@@ -82,68 +82,70 @@ def read_record(file: Path, shown: str | None = None) -> Record:
     return record
 
 
-def _bytes(record: Record) -> bytes | None:
+def _bytes(record: DecisionRecord) -> bytes | None:
     """The file's bytes, if it is an ordinary file of a fitting size: a pipe or a link is never opened."""
     try:
         descriptor = os.open(record.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         linked = record.file.is_symlink()
-        record.add("ODR007", "is a symbolic link, which records are not" if linked else f"{error.strerror}")
+        record.add_finding(
+            "ODR007", "is a symbolic link, which records are not" if linked else f"{error.strerror}"
+        )
         return None
     about = os.fstat(descriptor)
     if not stat.S_ISREG(about.st_mode):
         os.close(descriptor)
-        record.add("ODR007", "is no ordinary file")
+        record.add_finding("ODR007", "is no ordinary file")
         return None
     with os.fdopen(descriptor, "rb") as file:
         if about.st_size > MAX_BYTES:
-            record.add("ODR007", f"is {about.st_size} bytes long; a record has at most {MAX_BYTES}")
+            record.add_finding("ODR007", f"is {about.st_size} bytes long; a record has at most {MAX_BYTES}")
             return None
         return file.read(MAX_BYTES + 1)
 
 
-def _text(record: Record, data: bytes) -> str | None:
+def _text(record: DecisionRecord, data: bytes) -> str | None:
     if data.startswith(_BOM):
-        record.add("ODR002", "begins with a byte order mark")
+        record.add_finding("ODR002", "begins with a byte order mark")
         data = data[len(_BOM) :]
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        record.add(
+        record.add_finding(
             "ODR003", f"byte {data[error.start]:#04x} at offset {error.start} is not UTF-8", line, column
         )
         return None
 
 
-def parse(record: Record, text: str) -> None:
+def parse(record: DecisionRecord, text: str) -> None:
     """Fill a record from its text; what cannot be read is left out and noted."""
     record.lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     close = _closing(record.lines)
     if close is None:
         opened = record.lines[0].rstrip() == "---"
-        record.add(
+        record.add_finding(
             "ODR001",
             "the front matter is not closed by a line `---`" if opened else "does not begin with `---`",
         )
         return
     try:
-        record.front = read_front("\n".join(record.lines[1:close]) + "\n", 2, is_text)
-    except FrontError as error:
-        record.add("ODR004", error.message, error.line, error.column)
+        record.front = parse_front_matter("\n".join(record.lines[1:close]) + "\n", 2, is_string_field)
+    except FrontMatterError as error:
+        record.add_finding("ODR004", error.message, error.line, error.column)
     else:
         if not isinstance(record.front.values, dict):
             kind = "empty" if record.front.values is None else f"a {type(record.front.values).__name__}"
-            record.add("ODR005", f"the front matter is {kind}, not `key: value` lines", 2)
-        record.claims = claims_of(record.front.values)
+            record.add_finding("ODR005", f"the front matter is {kind}, not `key: value` lines", 2)
+        record.claims = parse_record_data(record.front.values)
     second = _second_front_matter(record.lines, close)
     if second is not None:
-        record.add("ODR004", "a second front matter begins here: which of the two holds?", second + 1)
-    record.body = read_body(record.lines[close + 1 :], close + 2)
+        record.add_finding("ODR004", "a second front matter begins here: which of the two holds?", second + 1)
+    record.body = parse_body(record.lines[close + 1 :], close + 2)
 
 
-def is_text(path: KeyPath) -> bool:
+def is_string_field(path: KeyPath) -> bool:
     """Whether a value is text whatever it looks like: the decision 019e1234 is no number."""
     return path[:1] == ("evidence",) and (path[-1] in {"run", "root"} or "decisions" in path)
 

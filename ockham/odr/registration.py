@@ -15,22 +15,22 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import BadInputError
-from ockham.event import kind_of
+from ockham.event import event_kind
 from ockham.odr import edit
-from ockham.odr.claims import Constraint
-from ockham.odr.evidence import Cut, event_of
-from ockham.odr.record import Record
+from ockham.odr.pinned_log import PinnedLog, event_of
+from ockham.odr.record import DecisionRecord
+from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import Registration
-from ockham.record.folder import RunFolder, open_file, read_file, write_durably
-from ockham.record.ledger import ledger_lines, say
-from ockham.record.merkle import check_inclusion, inclusion_proof, leaf_hash
+from ockham.record.ledger import append_entry, read_entries
+from ockham.record.run_folder import RunFolder, atomic_write, open_regular_file, read_regular_file
+from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusion
 
 KIND = "odr.registered"
 MAX_PROOF_BYTES = 200_000  # a line has at most 65,535 bytes
 _FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity")
 
 
-class Found(NamedTuple):
+class RegisteredEvent(NamedTuple):
     """A registration: its line, its place in the ledger, and the proof of it in the tree of a given size, if there is one."""
 
     line: bytes
@@ -38,7 +38,7 @@ class Found(NamedTuple):
     proof: Callable[[int], list[bytes] | None]
 
 
-def register(record: Record, runs: Path) -> str:
+def register(record: DecisionRecord, runs: Path) -> str:
     """Write a record's constraints into the ledger; returns the record's text, which then names the event.
 
     Raises:
@@ -72,33 +72,35 @@ def register(record: Record, runs: Path) -> str:
         "odr_id": claims.id,
         "title": claims.title,
         "odr_sha256": hashlib.sha256(record.data).hexdigest(),
-        "constraints": [fixed(constraint) for constraint in claims.constraints],
+        "constraints": [registered_fields(constraint) for constraint in claims.constraints],
     }
     _with_registered(record, "0" * 8)  # a file that can't be edited must not leave a registration behind
-    return _with_registered(record, say(runs, KIND, fields))
+    return _with_registered(record, append_entry(runs, KIND, fields))
 
 
-def _with_registered(record: Record, event_id: str) -> str:
-    lines = edit.with_key(record, record.lines, "registered", edit.quoted(event_id), "supersedes")
-    return edit.text_of(record, lines)
+def _with_registered(record: DecisionRecord, event_id: str) -> str:
+    lines = edit.set_key(record, record.lines, "registered", edit.yaml_string(event_id), "supersedes")
+    return edit.join_lines(record, lines)
 
 
-def fixed(constraint: Constraint) -> dict[str, Any]:
+def registered_fields(constraint: Constraint) -> dict[str, Any]:
     """What a registration fixes of a constraint: all but what was measured."""
     return {"id": constraint.id, **{name: getattr(constraint, name) for name in _FIXED}}
 
 
-def check_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Path]) -> Registration | None:
+def check_registration(
+    record: DecisionRecord, cuts: Sequence[PinnedLog], places: Sequence[Path]
+) -> Registration | None:
     """Compare a record with its registration, and prove that it is older than the candidate run.
 
     Notes ODR409, ODR411 and ODR412; None where anything of it cannot be shown.
     """
     if not record.claims.registered:
         return None
-    found = _packed(record) or find(record.claims.registered, places)
+    found = _packed(record) or find_registration(record.claims.registered, places)
     if found is None:
         where = ", ".join(str(place) for place in places)
-        record.add_at(
+        record.add_finding_at(
             "ODR409", f"{record.claims.registered} is in no ledger of {where}, nor packed", ("registered",)
         )
         return None
@@ -107,23 +109,23 @@ def check_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Pat
     candidate = next((one for one in cuts if one.side.name == "candidate"), None)
     if candidate is None:
         return None
-    late, size = _too_late(found, candidate)
+    late, size = _order_problem(found, candidate)
     if late:
-        record.add_at("ODR412", late, ("registered",))
+        record.add_finding_at("ODR412", late, ("registered",))
     return None if late or not same else Registration(data["id"], data["time"], found.position, size)
 
 
-def find(event_id: str, places: Sequence[Path]) -> Found | None:
+def find_registration(event_id: str, places: Sequence[Path]) -> RegisteredEvent | None:
     """A registration in the ledgers of these folders."""
     for place in places:
-        lines = ledger_lines(place)
+        lines = read_entries(place)
         for index, line in enumerate(lines):
             if _registered(line, event_id):
-                return Found(line, index, _prover(lines, index))
+                return RegisteredEvent(line, index, _make_prover(lines, index))
     return None
 
 
-def _prover(lines: Sequence[bytes], index: int) -> Callable[[int], list[bytes] | None]:
+def _make_prover(lines: Sequence[bytes], index: int) -> Callable[[int], list[bytes] | None]:
     leaves = [leaf_hash(line) for line in lines]
     return lambda size: inclusion_proof(leaves[:size], index) if index < size <= len(leaves) else None
 
@@ -133,12 +135,14 @@ def _registered(line: bytes, event_id: str) -> bool:
     if f'"id":"{event_id}'.encode() not in line:
         return False
     event = event_of(line)
-    return event is not None and kind_of(event["type"]) == KIND and str(event["id"]).startswith(event_id)
+    return event is not None and event_kind(event["type"]) == KIND and str(event["id"]).startswith(event_id)
 
 
-def pack_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Path]) -> Path | None:
+def pack_registration(
+    record: DecisionRecord, cuts: Sequence[PinnedLog], places: Sequence[Path]
+) -> Path | None:
     """Put a registration and its inclusion proof beside the packed evidence; None where there is none to show."""
-    found = find(record.claims.registered, places) if record.claims.registered else None
+    found = find_registration(record.claims.registered, places) if record.claims.registered else None
     named = _named_ledger(cuts)
     path = found.proof(named[0]) if found is not None and named is not None else None
     if found is None or named is None or path is None:
@@ -150,33 +154,35 @@ def pack_registration(record: Record, cuts: Sequence[Cut], places: Sequence[Path
         "path": [node.hex() for node in path],
     }
     file = _packed_file(record)
-    write_durably(file, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    atomic_write(file, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     return file
 
 
-def _packed_file(record: Record) -> Path:
+def _packed_file(record: DecisionRecord) -> Path:
     return record.file.parent / "evidence" / "registrations" / f"{record.claims.registered}.json"
 
 
-def _packed(record: Record) -> Found | None:
+def _packed(record: DecisionRecord) -> RegisteredEvent | None:
     """The packed registration, if there is one that can be read; a stranger may have written it."""
     try:
-        document = orjson.loads(read_file(_packed_file(record))[:MAX_PROOF_BYTES])
+        document = orjson.loads(read_regular_file(_packed_file(record))[:MAX_PROOF_BYTES])
         line, index, size = document["line"].encode(), document["index"], document["size"]
         path = [bytes.fromhex(node) for node in document["path"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if type(index) is not int or not _registered(line, record.claims.registered):
         return None
-    return Found(line, index, lambda wanted: path if wanted == size else None)
+    return RegisteredEvent(line, index, lambda wanted: path if wanted == size else None)
 
 
-def _same_criteria(record: Record, data: dict[str, Any]) -> bool:
+def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
     if data["odr_id"] != record.claims.id:
-        record.add_at("ODR409", f"{record.claims.registered} registers {data['odr_id']:.40}", ("registered",))
+        record.add_finding_at(
+            "ODR409", f"{record.claims.registered} registers {data['odr_id']:.40}", ("registered",)
+        )
         return False
     then = {str(one.get("id")): one for one in data["constraints"]}
-    now = {constraint.id: fixed(constraint) for constraint in record.claims.constraints}
+    now = {constraint.id: registered_fields(constraint) for constraint in record.claims.constraints}
     odd = []
     for name in [*then, *(name for name in now if name not in then)]:
         if name not in then or name not in now:
@@ -187,11 +193,11 @@ def _same_criteria(record: Record, data: dict[str, Any]) -> bool:
             if name in then and name in now and now[name][key] != then[name].get(key)
         ]
     for message in odd:
-        record.add_at("ODR411", message, ("registered",))
+        record.add_finding_at("ODR411", message, ("registered",))
     return not odd
 
 
-def _too_late(found: Found, candidate: Cut) -> tuple[str, int]:
+def _order_problem(found: RegisteredEvent, candidate: PinnedLog) -> tuple[str, int]:
     """Why it is not shown that the registration came first, empty where it is; and the size of the tree."""
     run, named = candidate.side.run, _named_ledger([candidate])
     if candidate.side.attempt != 1:
@@ -205,17 +211,17 @@ def _too_late(found: Found, candidate: Cut) -> tuple[str, int]:
     if found.position >= size:
         return f"run {run} began when the ledger had {size} lines, and this is line {found.position + 1}", 0
     path = found.proof(size)
-    if path is None or not check_inclusion(leaf_hash(found.line), found.position, size, path, root):
+    if path is None or not verify_inclusion(leaf_hash(found.line), found.position, size, path, root):
         return f"the ledger is not the one that run {run} began under: its root was {root.hex()}", 0
     return "", size
 
 
-def _named_ledger(cuts: Sequence[Cut]) -> tuple[int, bytes] | None:
+def _named_ledger(cuts: Sequence[PinnedLog]) -> tuple[int, bytes] | None:
     """Size and root of the ledger that the candidate's first event names."""
     candidate = next((one for one in cuts if one.side.name == "candidate"), None)
     if candidate is None or not candidate.parts:
         return None
-    with open_file(candidate.parts[0][0]) as segment:
+    with open_regular_file(candidate.parts[0][0]) as segment:
         event = event_of(segment.readline().removesuffix(b"\n"))
     started = event is not None and event["type"] == "ockham.run.started.v1"
     ledger = event["data"].get("ledger") if event is not None and started else None

@@ -11,9 +11,9 @@ import re
 from typing import NamedTuple
 
 from ockham.errors import BadInputError
-from ockham.odr.body import SECTIONS, Body, read_body
-from ockham.odr.claims import Constraint
-from ockham.odr.draft import front_lines
+from ockham.odr.markdown_body import SECTIONS, Body, parse_body
+from ockham.odr.record_data import Constraint
+from ockham.odr.template import render_front_matter
 
 _HEADING = re.compile(r"(?:ODR-?\s*(?P<number>[0-9]{1,4})\s*[:.\-]?\s*)?(?P<title>.*)", re.IGNORECASE)
 _CLAIM = re.compile(r"(?P<op><=|>=|<|>|≤|≥)\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>%|[A-Za-zµ]+)?")
@@ -24,7 +24,7 @@ _ASK = (
 )
 
 
-class Upgraded(NamedTuple):
+class LegacyRecord(NamedTuple):
     """What a bare record became."""
 
     number: int | None
@@ -33,7 +33,7 @@ class Upgraded(NamedTuple):
     constraints: tuple[Constraint, ...]
 
 
-def read_bare(text: str) -> Upgraded:
+def parse_legacy_record(text: str) -> LegacyRecord:
     """Read a bare record.
 
     Raises:
@@ -43,7 +43,7 @@ def read_bare(text: str) -> Upgraded:
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     if lines[0].rstrip() == "---":
         raise BadInputError("it has front matter already: `ockham odr lint` says what is wrong with it")
-    body = read_body(lines, 1)
+    body = parse_body(lines, 1)
     first = next((heading for heading in body.headings if heading.level == 1), None)
     if first is None:
         raise BadInputError("it has no heading `# ODR-001: Title`")
@@ -57,7 +57,7 @@ def read_bare(text: str) -> Upgraded:
         raise BadInputError("its heading has no title of 1 to 120 characters")
     number = int(match["number"]) if match["number"] else None
     constraints = tuple(_constraint(at, box.text) for at, box in enumerate(body.boxes))
-    return Upgraded(number, title, _numbered(lines, body, first.line), constraints)
+    return LegacyRecord(number, title, _numbered(lines, body, first.line), constraints)
 
 
 def _constraint(at: int, text: str) -> Constraint:
@@ -79,12 +79,12 @@ def _numbered(lines: list[str], body: Body, heading: int) -> list[str]:
     return new[heading:]
 
 
-def upgraded_text(bare: Upgraded, identity: str, owners: list[str], today: dt.date) -> str:
+def render_upgraded(bare: LegacyRecord, identity: str, owners: list[str], today: dt.date) -> str:
     """The whole draft. The old Outcome stays as prose: it was never measured."""
     body = [f"# {identity}: {bare.title}", *bare.body]
     outcome = next((i for i, line in enumerate(body) if "oq delta" in line.casefold()), None)
     if outcome is not None:
         claim = re.sub(r"(?i)oq\s+delta:?", "an OQ delta of", body[outcome].strip())
         body[outcome] = f"Claimed before anything was measured: {claim}"
-    front = front_lines(identity, bare.title, owners, today, constraints=bare.constraints)
+    front = render_front_matter(identity, bare.title, owners, today, constraints=bare.constraints)
     return "\n".join([*front, "", *body]).rstrip("\n") + "\n"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
-from ockham.odr.claims import Constraint
+from ockham.odr.record_data import Constraint
 
 State = Literal["pass", "fail", "unknown"]
-NOTHING = "nothing to check"
+NOTHING_TO_CHECK = "nothing to check"
 
 
 class Result(NamedTuple):
@@ -36,7 +36,7 @@ class Result(NamedTuple):
         return f"{constraint.id} {self.state}: {self.value:.6g}{_unit(constraint)} (n={self.n}), claimed {constraint.claim}"
 
 
-class Pin(NamedTuple):
+class PinnedPosition(NamedTuple):
     """The place of a log that was judged: the tree over its first `size` lines has this root."""
 
     side: str
@@ -56,14 +56,14 @@ class Registration(NamedTuple):
     size: int
 
 
-class Judgement(NamedTuple):
+class CheckResult(NamedTuple):
     """What a record's evidence came to."""
 
     odr_id: str
     verdict: str | None
     oq_delta: float | None
     results: tuple[Result, ...]
-    pins: tuple[Pin, ...]
+    pins: tuple[PinnedPosition, ...]
     registration: Registration | None = None
 
 
@@ -71,10 +71,12 @@ def _unit(constraint: Constraint) -> str:
     return f" {constraint.unit}" if constraint.unit else ""
 
 
-def judge(constraint: Constraint, rows: Sequence[dict[str, Any]]) -> Result:
+def evaluate_constraint(constraint: Constraint, rows: Sequence[dict[str, Any]]) -> Result:
     """Judge the rows that a constraint's query gave."""
     if not rows:
-        return Result(constraint, "unknown", reason=f"{NOTHING}: the query gave no row", code="ODR507")
+        return Result(
+            constraint, "unknown", reason=f"{NOTHING_TO_CHECK}: the query gave no row", code="ODR507"
+        )
     if len(rows) > 1:
         return Result(constraint, "unknown", reason="the query gave more than one row", code="ODR506")
     row = {name.casefold(): cell for name, cell in rows[0].items()}
@@ -86,10 +88,10 @@ def judge(constraint: Constraint, rows: Sequence[dict[str, Any]]) -> Result:
     if n is None:
         return Result(constraint, "unknown", reason=f"n is {row['n']!r:.40}, not a count", code="ODR506")
     if n == 0:
-        return Result(constraint, "unknown", None, 0, f"{NOTHING}: no observation (n=0)", "ODR507")
+        return Result(constraint, "unknown", None, 0, f"{NOTHING_TO_CHECK}: no observation (n=0)", "ODR507")
     value = row["value"]
     if value is None:
-        return Result(constraint, "unknown", None, n, f"{NOTHING}: value is NULL (n={n})", "ODR507")
+        return Result(constraint, "unknown", None, n, f"{NOTHING_TO_CHECK}: value is NULL (n={n})", "ODR507")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return Result(constraint, "unknown", None, n, f"value is {value!r:.40}, not a number", "ODR506")
     return _compare(constraint, float(value), n)
@@ -124,7 +126,7 @@ def _count(value: Any) -> int | None:
     return int(value)
 
 
-def verdict_of(results: Sequence[Result], oq_delta: float | None, *, oq_claimed: bool) -> str | None:
+def decide_verdict(results: Sequence[Result], oq_delta: float | None, *, oq_claimed: bool) -> str | None:
     """KEEP, REVERT or INCONCLUSIVE; None where there was nothing to judge.
 
     Args:
@@ -145,7 +147,7 @@ def verdict_of(results: Sequence[Result], oq_delta: float | None, *, oq_claimed:
 _DIGITS = re.compile(r"[-+]?(?P<mantissa>[0-9]*\.?[0-9]*)(?:[eE](?P<exponent>[-+]?[0-9]+))?")
 
 
-def agrees(written: str, value: float) -> bool:
+def rounds_to(written: str, value: float) -> bool:
     """Whether a value rounds to what was written: +0.4 stands for 0.35 to 0.45, +0.400 for 0.3995 to 0.4005."""
     match = _DIGITS.fullmatch(written.strip())
     if match is None or not math.isfinite(value):

@@ -20,7 +20,7 @@ BUILT_IN: Mapping[str, str] = {
 }
 
 
-def built_in(name: str) -> type[OccamPlugin]:
+def load_built_in(name: str) -> type[OccamPlugin]:
     """The class of a built-in plugin."""
     module, _, attribute = BUILT_IN[name].partition(":")
     found: type[OccamPlugin] = getattr(importlib.import_module(module), attribute)

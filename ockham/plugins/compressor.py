@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from ockham.context import OccamContext
 from ockham.plugin import OccamPlugin
 
-SNAP = 1e-3  # below this a scale is 1: else release would go on turning knobs by nothing for ever
+SNAP_TOLERANCE = 1e-3  # below this a scale is 1: else release would go on turning knobs by nothing for ever
 
 
 class CompressorPlugin(OccamPlugin):
@@ -84,7 +84,7 @@ class CompressorPlugin(OccamPlugin):
         # fsum is rounded once; sum() gives other last bits from Python 3.12 on, and a replay there would differ.
         drift = math.fsum(self.drifts) / len(self.drifts) if self.drifts else 0.0
         if ctx.iter_num != self.followed:  # micro-batches of one step share its scales
-            self._follow(drift)
+            self._update_scales(drift)
             self.followed = ctx.iter_num
         if self.ln_lambda == 0 and self.ln_rate == 0:
             return ctx
@@ -115,7 +115,7 @@ class CompressorPlugin(OccamPlugin):
         self.drifts.clear()
         return ctx
 
-    def _follow(self, drift: float) -> None:
+    def _update_scales(self, drift: float) -> None:
         """Move both scales one update towards where this drift wants them."""
         over = math.log(drift / self.threshold) if drift > self.threshold else 0.0
         if self.law == "stepped":
@@ -127,4 +127,4 @@ class CompressorPlugin(OccamPlugin):
     def _smooth(self, value: float, goal: float) -> float:
         constant = self.attack if abs(goal) > abs(value) else self.release
         value += (goal - value) * (1 - math.exp(-1 / constant) if constant > 0 else 1.0)
-        return goal if abs(value - goal) < SNAP else value
+        return goal if abs(value - goal) < SNAP_TOLERANCE else value

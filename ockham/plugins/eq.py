@@ -64,7 +64,7 @@ class EQPlugin(OccamPlugin):
         self.history: deque[float] = deque(maxlen=window)
         self.trend: float | None = None
 
-    def wants(self) -> dict[str, int]:
+    def required_measurements(self) -> dict[str, int]:
         """Losses of single examples cost a second reduction: read only for this."""
         return {"example_losses": 1} if self.target == "examples" else {}
 
@@ -81,12 +81,12 @@ class EQPlugin(OccamPlugin):
             and residuals
             and len(residuals) == len(losses)
         ):
-            self._weigh(ctx, residuals)
+            self._apply_band_gains(ctx, residuals)
         self.history.extend(residuals)
         self.trend = trend + self.ema * (ctx.task_loss - trend)
         return ctx
 
-    def _weigh(self, ctx: OccamContext, residuals: list[float]) -> None:
+    def _apply_band_gains(self, ctx: OccamContext, residuals: list[float]) -> None:
         ordered = sorted(self.history)
         low, high = ordered[len(ordered) // 3], ordered[2 * len(ordered) // 3]
         bands = [bisect_right((low, high), residual) for residual in residuals]

@@ -54,8 +54,8 @@ class FinitePlugin(OccamPlugin):
             ctx.decide("REPORT", "NONFINITE_DRIFT", ctx.complexity_cost)
         if ctx.kl_to_anchor is not None and not math.isfinite(ctx.kl_to_anchor):
             ctx.decide("REPORT", "NONFINITE_KL", ctx.kl_to_anchor)
-        bad = bad_gradient or not math.isfinite(ctx.task_loss)
-        self.in_a_row = self.in_a_row + 1 if bad else 0
+        nonfinite = bad_gradient or not math.isfinite(ctx.task_loss)
+        self.in_a_row = self.in_a_row + 1 if nonfinite else 0
         if self.in_a_row >= self.max_in_a_row and self.then != "continue":
             ctx.rollback = self.then == "rollback"
             ctx.halt = self.then == "halt"

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.event import Value
-from ockham.plugin import OccamPlugin, draw
+from ockham.plugin import OccamPlugin, counter_uniform
 
 Mode = Literal["target_rate", "fixed", "random", "calibrated"]
 
@@ -107,10 +107,10 @@ class OckhamGatePlugin(OccamPlugin):
 
     def base_knobs(self) -> dict[str, Value]:
         """A threshold that does not move is where every batch starts."""
-        threshold = self._still()
+        threshold = self._static_threshold()
         return {} if threshold is None else {"surprise_threshold": threshold}
 
-    def _still(self) -> float | None:
+    def _static_threshold(self) -> float | None:
         """The threshold of the modes in which it does not move."""
         if self.mode == "calibrated" and self.familiar_mean is not None and self.familiar_sd is not None:
             return self.familiar_mean + self.z * self.familiar_sd
@@ -134,7 +134,7 @@ class OckhamGatePlugin(OccamPlugin):
     def _target_rate(self, ctx: OccamContext) -> None:
         sd = math.sqrt(self.variance)
         threshold = self.mean + self.q * sd
-        warm = self.batches < self._warmup(ctx)
+        in_warmup = self.batches < self._warmup(ctx)
         numbers = {
             "mean": self.mean,
             "sd": sd,
@@ -144,18 +144,18 @@ class OckhamGatePlugin(OccamPlugin):
         if self.batches:
             ctx.surprise_threshold = threshold
         surprising = ctx.task_loss >= threshold or self.target == 1
-        self._verdict(ctx, warm=warm, surprising=surprising, numbers=numbers)
-        if not warm:
+        self._verdict(ctx, in_warmup=in_warmup, surprising=surprising, numbers=numbers)
+        if not in_warmup:
             self.q += self.eta * (float(ctx.updated) - self.target)
-        self._learn(ctx.task_loss)
+        self._update_loss_stats(ctx.task_loss)
 
     def _verdict(
-        self, ctx: OccamContext, *, warm: bool, surprising: bool, numbers: Mapping[str, float]
+        self, ctx: OccamContext, *, in_warmup: bool, surprising: bool, numbers: Mapping[str, float]
     ) -> None:
         forced = not surprising and self.skips_in_a_row >= self.max_consecutive_skips
         reason = (
             "WARMUP"
-            if warm
+            if in_warmup
             else "SURPRISING"
             if surprising
             else "FORCED_UPDATE"
@@ -171,7 +171,7 @@ class OckhamGatePlugin(OccamPlugin):
             numbers=numbers,
         )
 
-    def _learn(self, loss: float) -> None:
+    def _update_loss_stats(self, loss: float) -> None:
         """Mean and variance of the losses so far; the first batches weigh as in a plain mean."""
         weight = max(self.ema, 1 / (self.batches + 1))
         delta = loss - self.mean
@@ -179,12 +179,12 @@ class OckhamGatePlugin(OccamPlugin):
         self.variance = (1 - weight) * (self.variance + weight * delta * delta)
 
     def _fixed(self, ctx: OccamContext) -> None:
-        threshold = self._still()
+        threshold = self._static_threshold()
         if threshold is not None:
             ctx.surprise_threshold = threshold
         self._verdict(
             ctx,
-            warm=self.batches < (self.warmup or 0),
+            in_warmup=self.batches < (self.warmup or 0),
             surprising=ctx.task_loss >= ctx.surprise_threshold,
             numbers={},
         )
@@ -196,7 +196,7 @@ class OckhamGatePlugin(OccamPlugin):
                 ctx.decide("WARN", reason, streak, self.stall_batches)
 
     def _random(self, ctx: OccamContext) -> None:
-        drawn = draw(ctx.seed, ctx.iter_num, ctx.micro_step, "gate")
+        drawn = counter_uniform(ctx.seed, ctx.iter_num, ctx.micro_step, "gate")
         ctx.updated = drawn < self.target
         reason = "RANDOM_UPDATE" if ctx.updated else "RANDOM_SKIP"
         ctx.decide("UPDATE" if ctx.updated else "SKIP", reason, drawn, self.target)

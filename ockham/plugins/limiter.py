@@ -9,7 +9,7 @@ from ockham.context import OccamContext
 from ockham.event import Value
 from ockham.plugin import OccamPlugin
 
-ROUNDING = 1.001  # a projection lands on the ceiling give or take the rounding of single precision
+DRIFT_TOLERANCE = 1.001  # a projection lands on the ceiling give or take the rounding of single precision
 OnBreach = Literal["project", "rollback", "consolidate", "halt"]
 
 
@@ -93,16 +93,16 @@ class LimiterPlugin(OccamPlugin):
                 numbers={"applied": min(ctx.grad_norm, ctx.grad_clip)},
             )
         if self.complexity_ceiling is not None:
-            self._answer(ctx, self.complexity_ceiling)
+            self._handle_drift_breach(ctx, self.complexity_ceiling)
         return ctx
 
-    def _answer(self, ctx: OccamContext, ceiling: float) -> None:
+    def _handle_drift_breach(self, ctx: OccamContext, ceiling: float) -> None:
         """Answer a breach; a loop that measures no drift before projection is judged by the drift it has."""
         drift, applied = max(ctx.drift_raw, ctx.complexity_cost), ctx.complexity_cost
         if not drift > ceiling:
             return
         if self.on_breach == "project":
-            if applied > ceiling * ROUNDING:
+            if applied > ceiling * DRIFT_TOLERANCE:
                 ctx.decide("WARN", "DRIFT_NOT_PROJECTED", applied, ceiling)
             elif ctx.drift_raw > ceiling:
                 ctx.decide("PROJECT", "DRIFT_PROJECTED", ctx.drift_raw, ceiling, numbers={"applied": applied})

@@ -13,18 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from ockham.context import OccamContext
-from ockham.errors import BadInputError
-from ockham.frontier import (
+from ockham.candidates import (
     ModelSnapshot,
     OccamMetrics,
-    pareto,
+    pareto_frontier,
     save_weights,
-    snapshot_from,
-    state_of,
+    snapshot_from_dict,
+    snapshot_to_dict,
 )
+from ockham.context import OccamContext
+from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
-from ockham.quotient import Performance, QuotientSpec, improvement, occam_quotient, performance_of
+from ockham.quotient import (
+    Performance,
+    QuotientSpec,
+    compute_performance,
+    occam_quotient,
+    relative_improvement,
+)
 
 
 class Verdict(NamedTuple):
@@ -98,7 +104,7 @@ class OckhamMemory(OccamPlugin):
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
         """Judge the candidate; `ctx.accepted` is the verdict."""
-        verdict, gates, numbers = self._judge(ctx, self.baseline)
+        verdict, gates, numbers = self._evaluate_gates(ctx, self.baseline)
         first = verdict.reason == "ACCEPTED_FIRST_VALID"  # nothing was compared: quality decided
         decisive = next((gate for gate in gates if not gate.passed), gates[1 if first else -1])
         self._count(ctx, verdict)
@@ -108,7 +114,7 @@ class OckhamMemory(OccamPlugin):
 
     def should_accept_update(self, ctx: OccamContext, prev: ModelSnapshot | None = None) -> Verdict:
         """Judge a context outside of a chain; `prev` takes the baseline's place for this call."""
-        verdict, _, _ = self._judge(ctx, prev or self.baseline)
+        verdict, _, _ = self._evaluate_gates(ctx, prev or self.baseline)
         self._count(ctx, verdict)
         return verdict
 
@@ -152,8 +158,8 @@ class OckhamMemory(OccamPlugin):
     def state_dict(self) -> dict[str, Any]:
         """Baseline, frontier and counters."""
         return {
-            "baseline": None if self.baseline is None else state_of(self.baseline),
-            "frontier": [state_of(snapshot) for snapshot in self.frontier],
+            "baseline": None if self.baseline is None else snapshot_to_dict(self.baseline),
+            "frontier": [snapshot_to_dict(snapshot) for snapshot in self.frontier],
             "evaluations": self.evaluations,
             "nonfinite": self.nonfinite,
             "reasons_given": dict(self.reasons_given),
@@ -161,12 +167,12 @@ class OckhamMemory(OccamPlugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up where `state_dict` left."""
-        self.baseline = None if state["baseline"] is None else snapshot_from(state["baseline"])
-        self.frontier = [snapshot_from(item) for item in state["frontier"]]
+        self.baseline = None if state["baseline"] is None else snapshot_from_dict(state["baseline"])
+        self.frontier = [snapshot_from_dict(item) for item in state["frontier"]]
         self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
         self.reasons_given = dict(state["reasons_given"])
 
-    def _judge(
+    def _evaluate_gates(
         self, ctx: OccamContext, baseline: ModelSnapshot | None
     ) -> tuple[Verdict, list[_Gate], dict[str, float]]:
         candidate = self.measure(ctx)
@@ -198,23 +204,23 @@ class OckhamMemory(OccamPlugin):
 
     def _efficiency(self, candidate: OccamMetrics, baseline: ModelSnapshot | None) -> _Gate:
         """The third gate; its reason is that of the verdict it leads to."""
-        least = self.min_oq_improvement
+        min_gain = self.min_oq_improvement
         if not candidate.occam_quotient > 0:
             costed = candidate.flops > 0 and candidate.megabytes > 0
             reason = "REJECTED_NO_PERFORMANCE" if costed else "REJECTED_NO_COST"
-            return _Gate("efficiency", candidate.occam_quotient, least, passed=False, reason=reason)
+            return _Gate("efficiency", candidate.occam_quotient, min_gain, passed=False, reason=reason)
         if baseline is None:
-            return _Gate("efficiency", math.inf, least, passed=True, reason="ACCEPTED_FIRST_VALID")
+            return _Gate("efficiency", math.inf, min_gain, passed=True, reason="ACCEPTED_FIRST_VALID")
         if baseline.metrics.spec != candidate.spec:
-            return _Gate("efficiency", math.nan, least, passed=False, reason="REJECTED_INCOMPARABLE")
-        gain = improvement(candidate.occam_quotient, baseline.metrics.occam_quotient)
+            return _Gate("efficiency", math.nan, min_gain, passed=False, reason="REJECTED_INCOMPARABLE")
+        gain = relative_improvement(candidate.occam_quotient, baseline.metrics.occam_quotient)
         if math.isnan(gain):
-            return _Gate("efficiency", gain, least, passed=False, reason="INVALID_BASELINE")
-        passed = gain >= least
+            return _Gate("efficiency", gain, min_gain, passed=False, reason="INVALID_BASELINE")
+        passed = gain >= min_gain
         return _Gate(
             "efficiency",
             gain,
-            least,
+            min_gain,
             passed,
             "ACCEPTED_OQ_IMPROVEMENT" if passed else "REJECTED_OQ_INSUFFICIENT",
         )
@@ -231,7 +237,7 @@ class OckhamMemory(OccamPlugin):
             ctx.inference_tokens if measured else 1,
             vocab_size,
         )
-        performance = performance_of(loss, self.performance, ctx.vocab_size)
+        performance = compute_performance(loss, self.performance, ctx.vocab_size)
         quotient = occam_quotient(performance, flops, megabytes) if flops > 0 and megabytes > 0 else math.nan
         return OccamMetrics(loss, ctx.complexity_cost, quotient, flops, megabytes, spec.digest)
 
@@ -252,7 +258,7 @@ class OckhamMemory(OccamPlugin):
         self.reasons_given[verdict.reason] = self.reasons_given.get(verdict.reason, 0) + 1
         if verdict.accept:
             self.baseline = self._snapshot(ctx)
-            self.frontier = pareto([*self.frontier, self.baseline])
+            self.frontier = pareto_frontier([*self.frontier, self.baseline])
 
     def _snapshot(self, ctx: OccamContext) -> ModelSnapshot:
         return ModelSnapshot(f"accepted-{ctx.iter_num:08d}", ctx.iter_num, self.measure(ctx))

@@ -7,7 +7,7 @@ from statistics import NormalDist
 from typing import ClassVar, Literal
 
 from ockham.context import OccamContext
-from ockham.plugin import OccamPlugin, draw
+from ockham.plugin import OccamPlugin, counter_uniform
 
 
 class SaturationPlugin(OccamPlugin):
@@ -48,7 +48,7 @@ class SaturationPlugin(OccamPlugin):
             return ctx
         if self.noise_type in ("learning_rate", "both"):
             drawn = NormalDist().inv_cdf(
-                draw(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
+                counter_uniform(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
             )
             ctx.learning_rate *= max(0.0, 1 + drive * drawn)
             ctx.decide("PERTURB", "NOISE_ON_LEARNING_RATE", drawn, drive, fields=("learning_rate",))

@@ -54,7 +54,7 @@ class KLWatchdogPlugin(OccamPlugin):
             raise BadInputError(f"watchdog: warn <= rollback <= halt, got {', '.join(map(str, levels))}")
         self.alarmed = False
 
-    def wants(self) -> dict[str, int]:
+    def required_measurements(self) -> dict[str, int]:
         """KL is a forward of anchor and model: measured only every so many updates."""
         return {"kl_to_anchor": self.every}
 

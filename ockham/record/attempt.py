@@ -13,17 +13,17 @@ from typing import Any
 import orjson
 
 from ockham.errors import PluginError, RankDivergedError, RankError, RunError
-from ockham.record.derived import update
-from ockham.record.fault import RESERVE
-from ockham.record.folder import RunFolder, write_durably
+from ockham.record.disk_reserve import RESERVE
 from ockham.record.ledger import ledger_head
-from ockham.record.lines import StateRecord
-from ockham.record.log import LogWriter, Place
-from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.note import VerifierKey, parse_key, signer
-from ockham.record.peers import Peers
-from ockham.record.recovery import gap_after, recover
-from ockham.record.snapshots import complete_lines
+from ockham.record.log_writer import EventPosition, LogWriter
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.parquet.tables import read_complete_lines
+from ockham.record.payloads import StateRecord
+from ockham.record.rank_group import RankGroup
+from ockham.record.recovery import read_gap, recover_log
+from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
 
 WAIT_FOR_RANK_0_SECONDS = 120
 
@@ -41,7 +41,7 @@ class Attempt:
 
     """
 
-    def __init__(self, folder: RunFolder, peers: Peers, *, resume: bool) -> None:
+    def __init__(self, folder: RunFolder, peers: RankGroup, *, resume: bool) -> None:
         self.folder, self.peers, self.rank, self.resume = folder, peers, peers.rank, resume
         self.number = 1
         self.log: LogWriter
@@ -70,10 +70,10 @@ class Attempt:
             loaded: fields of `policy.loaded`.
 
         """
-        old = self._reopen() if self.resume else {}
-        self.peers.first(lambda: self._found(policy, about))
+        old = self._open_next_attempt() if self.resume else {}
+        self.peers.run_on_rank_zero(lambda: self._create_folder(policy, about))
         self._wait_for_rank_0()
-        self.log = self.peers.together(
+        self.log = self.peers.run_on_all(
             lambda: LogWriter(self.folder, self.number, self.rank, policy_revision=policy[0])
         )
         self.log.on_sealed = self._derive_in_background
@@ -82,8 +82,8 @@ class Attempt:
             for kind, fields in self._recovered:
                 self.log.append(kind, fields, subject="log", urgent=True)
             self.log.flush()  # from here on an old log's reserve, which tells a kill from a fault, is needed no more
-            for rank in self._left_behind():
-                (self.folder.log(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
+            for rank in self._ranks_to_close():
+                (self.folder.log_dir(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
         else:
             digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
             self.log.append(
@@ -111,38 +111,38 @@ class Attempt:
             self.log.append("run.finished", {**finished, **times}, urgent=True)
         finally:
             self.log.close()
-        update(self.folder, self.number, self.rank, last=True)
+        update_parquet(self.folder, self.number, self.rank, last=True)
 
-    def event_id(self, place: Place | None) -> str | None:
+    def event_id(self, place: EventPosition | None) -> str | None:
         """The ID of an event that this attempt has handed over."""
-        return None if place is None else self.log.id_of(place)
+        return None if place is None else self.log.event_id_at(place)
 
-    def _reopen(self) -> dict[str, Any]:
+    def _open_next_attempt(self) -> dict[str, Any]:
         """Number this attempt, mend the logs before it, and say how far they go."""
-        if self.peers.world_size > 1 and self.peers.gather is None:
+        if self.peers.world_size > 1 and self.peers.all_gather is None:
             raise RunError("a resume on many ranks needs `gather`: they must agree which attempt this is")
-        self.peers.together(self.folder.require)
-        self.number = self.peers.one(self.folder.last_attempt()) + 1
-        return self.peers.together(self._leave)
+        self.peers.run_on_all(self.folder.require_exists)
+        self.number = self.peers.all_reduce_max(self.folder.last_attempt()) + 1
+        return self.peers.run_on_all(self._describe_previous_logs)
 
-    def _leave(self) -> dict[str, Any]:
+    def _describe_previous_logs(self) -> dict[str, Any]:
         last = self.number - 1
-        for rank in self._left_behind():
+        for rank in self._ranks_to_close():
             for kind, fields in (
-                ("log.recovered", recover(self.folder, last, rank, self._keys())),
-                ("log.gap", gap_after(self.folder, last, rank)),
+                ("log.recovered", recover_log(self.folder, last, rank, self._keys())),
+                ("log.gap", read_gap(self.folder, last, rank)),
             ):
                 self._recovered += [] if fields is None else [(kind, fields)]
         others = [
-            {"rank": rank, **old_log(self.folder, last, rank)}
-            for rank in self._left_behind()
+            {"rank": rank, **log_head(self.folder, last, rank)}
+            for rank in self._ranks_to_close()
             if rank != self.rank
         ]
         before, now = _world_size(self.folder, last), self.peers.world_size
-        old = {"from_attempt": last, **old_log(self.folder, last, self.rank)}
-        return old | ({"left_logs": others} if others else {}) | _other_world(before, now)
+        old = {"from_attempt": last, **log_head(self.folder, last, self.rank)}
+        return old | ({"left_logs": others} if others else {}) | _world_size_change(before, now)
 
-    def _left_behind(self) -> list[int]:
+    def _ranks_to_close(self) -> list[int]:
         """The ranks whose old log this one answers for: its own, and for rank 0 those that are no more."""
         gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
         return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
@@ -150,15 +150,15 @@ class Attempt:
     def _keys(self) -> list[VerifierKey]:
         """Who may have signed the old log: the user's key, and the one that run.json names."""
         own = orjson.loads(self.folder.run_json.read_bytes()).get("verifier_key")
-        return [signer().verifier, *([parse_key(own)] if own else [])]
+        return [load_or_create_signer().verifier, *([parse_key(own)] if own else [])]
 
-    def _found(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
+    def _create_folder(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
         if not self.resume:
             self.folder.create()
-        write_durably(self.folder.policy(policy[0]), policy[1])
+        atomic_write(self.folder.policy(policy[0]), policy[1])
         if not self.resume:
-            whole = {**about, "verifier_key": str(signer().verifier)}
-            write_durably(self.folder.run_json, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+            whole = {**about, "verifier_key": str(load_or_create_signer().verifier)}
+            atomic_write(self.folder.run_json, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
 
     def _wait_for_rank_0(self) -> None:
         """Where files are shared over a network, what rank 0 wrote may be seen later than it says so."""
@@ -173,16 +173,16 @@ class Attempt:
     def _derive_in_background(self, _segment: Path) -> None:
         """In a process of its own at low priority: Parquet of a sealed segment costs the trainer no GIL."""
         subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-P", "-m", "ockham.record.derived", str(self.folder.runs), self.folder.run_id],
+            [sys.executable, "-P", "-m", "ockham.record.parquet.builder", str(self.folder.runs), self.folder.run_id],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
 
-def old_log(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
+def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
     """Size and root of the log that a resume leaves behind, from its whole lines."""
-    frontier = Frontier()
+    frontier = CompactRange()
     for segment in folder.segments(attempt, rank):
-        for line in complete_lines(segment)[0]:
+        for line in read_complete_lines(segment)[0]:
             frontier.append(leaf_hash(line))
     return {"from_size": frontier.size, "from_root": frontier.root().hex()}
 
@@ -213,7 +213,7 @@ def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
     return {}
 
 
-def _other_world(before: int, now: int) -> dict[str, Any]:
+def _world_size_change(before: int, now: int) -> dict[str, Any]:
     if before == now:
         return {}
     told = (
@@ -222,7 +222,7 @@ def _other_world(before: int, now: int) -> dict[str, Any]:
     return {"from_world_size": before, "reason_code": "RESUMED_ON_OTHER_WORLD_SIZE", "warnings": [told]}
 
 
-def ending(error: BaseException | None) -> tuple[str, str | None]:
+def end_reason(error: BaseException | None) -> tuple[str, str | None]:
     """Reason code and, for people, a sentence of a run that was left in this way."""
     if error is None:
         return "COMPLETED", None

@@ -14,16 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import BadInputError, CannotJudgeError, CheckpointError
-from ockham.record.folder import RunFolder, read_file, sync_folder
-from ockham.record.health import health
+from ockham.errors import BadInputError, CheckpointError, UnverifiableError
+from ockham.record.log_status import read_log_status
+from ockham.record.run_folder import RunFolder, fsync_dir, read_regular_file
 
 STATE = "state.json"
-RESUMABLE_KEPT = 2
+KEEP_LAST_RESUMABLE = 2
 _RESUME = re.compile(r"resume-([0-9]{8,})(?:\.([0-9]+))?")
 
 
-class Packed(NamedTuple):
+class CheckpointFiles(NamedTuple):
     """What a trainer hands over to be kept: files by name, and the digest of the weights alone.
 
     A checkpoint to go on from has the state that `Run.checkpoint` gave as JSON in `state.json`.
@@ -33,7 +33,7 @@ class Packed(NamedTuple):
     weights_sha256: str
 
 
-class StartingPoint(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where a run can go on: its newest resumable checkpoint, or its beginning where it has none yet.
 
     `settings` are the trainer's as the run was last under them; `path` and `snapshot_id` are None at the beginning;
@@ -63,7 +63,7 @@ class StartingPoint(NamedTuple):
         return self.iter_num == max_iters and self.ended == "COMPLETED"
 
 
-def snapshot_name(kind: str, iter_num: int, attempt: int) -> str:
+def make_snapshot_id(kind: str, iter_num: int, attempt: int) -> str:
     """`accepted-00000120`, and `accepted-00000120.2` in the second attempt, which may pass that iteration again."""
     return f"{kind}-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
 
@@ -84,9 +84,9 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        sync_folder(temporary)
+        fsync_dir(temporary)
         temporary.rename(folder)
-        sync_folder(folder.parent)
+        fsync_dir(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(f"cannot write checkpoint {folder}: {error.strerror}") from None
@@ -96,7 +96,7 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
     ]
 
 
-def starting_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1) -> StartingPoint:
+def find_resume_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1) -> ResumePoint:
     """Where a run can go on.
 
     Args:
@@ -110,24 +110,22 @@ def starting_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: 
         CheckpointError: if the newest state cannot be read.
 
     """
-    folder = RunFolder(runs, run_id).require()
+    folder = RunFolder(runs, run_id).require_exists()
     about, ended = _json(folder.run_json), _ended(folder)
     for path in _resumable(folder)[:1]:
         state = _json(path / STATE)
         if len(each := state.get("ranks", [])) == world_size:
             state["run"] = each[rank]["run"]
         settings = {**about["settings"], **state.get("trainer", {}).get("settings", {})}
-        return StartingPoint(
-            int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"], ended
-        )
-    return StartingPoint(0, None, None, {}, dict(about["settings"]), about["data"], ended)
+        return ResumePoint(int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"], ended)
+    return ResumePoint(0, None, None, {}, dict(about["settings"]), about["data"], ended)
 
 
 def _ended(folder: RunFolder) -> str | None:
     """The reason code of the end of the newest attempt."""
     try:
-        found = health(folder, folder.last_attempt(), 0)
-    except CannotJudgeError:
+        found = read_log_status(folder, folder.last_attempt(), 0)
+    except UnverifiableError:
         return None
     return found.reason_code if found.last == "run.finished" else None
 
@@ -145,7 +143,7 @@ def _resumable(folder: RunFolder) -> list[Path]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(read_file(path))
+        value = json.loads(read_regular_file(path))
         if isinstance(value, dict):
             return value
     except (OSError, ValueError, RecursionError) as error:
@@ -155,7 +153,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def prune(folder: RunFolder) -> list[str]:
     """Delete all but the newest two resumable checkpoints; returns the IDs of those that went."""
-    old = _resumable(folder)[RESUMABLE_KEPT:]
+    old = _resumable(folder)[KEEP_LAST_RESUMABLE:]
     for path in old:
         shutil.rmtree(path)
     return [path.name for path in old]

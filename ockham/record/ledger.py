@@ -13,16 +13,16 @@ from typing import Any
 import filelock
 
 from ockham.errors import LogLockedError
-from ockham.record.folder import LEDGER, RunFolder, make_folder
-from ockham.record.links import refuse_links
-from ockham.record.log import LogWriter
-from ockham.record.merkle import leaf_hash, root_of
-from ockham.record.snapshots import complete_lines
+from ockham.record.log_writer import LogWriter
+from ockham.record.parquet.tables import read_complete_lines
+from ockham.record.path_safety import reject_special_files
+from ockham.record.run_folder import LEDGER, RunFolder, make_dirs
+from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
 
 WAIT_SECONDS = 10
 
 
-def say(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
+def append_entry(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
     """Write one event into the ledger, durable and signed; returns its ID.
 
     Raises:
@@ -31,8 +31,8 @@ def say(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
 
     """
     ledger = RunFolder(runs, LEDGER)
-    refuse_links(ledger.path)
-    make_folder(ledger.path)
+    reject_special_files(ledger.path)
+    make_dirs(ledger.path)
     try:
         with filelock.FileLock(
             str(ledger.path / "lock"), timeout=WAIT_SECONDS
@@ -42,23 +42,27 @@ def say(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
                 place = writer.append(kind, dict(fields), subject="ledger")
             finally:
                 writer.close()
-            return writer.id_of(place)
+            return writer.event_id_at(place)
     except filelock.Timeout:
         raise LogLockedError(f"{ledger.path} is being written by another process") from None
 
 
-def ledger_lines(runs: Path) -> list[bytes]:
+def read_entries(runs: Path) -> list[bytes]:
     """Every whole line of the ledger, in order."""
     ledger = RunFolder(runs, LEDGER)
     return [
         line
         for attempt, rank in ledger.logs()
         for segment in ledger.segments(attempt, rank)
-        for line in complete_lines(segment)[0]
+        for line in read_complete_lines(segment)[0]
     ]
 
 
 def ledger_head(runs: Path) -> dict[str, Any] | None:
     """Size and root of the tree over the ledger's lines; None where nothing was said yet."""
-    lines = ledger_lines(runs)
-    return {"size": len(lines), "root": root_of([leaf_hash(line) for line in lines]).hex()} if lines else None
+    lines = read_entries(runs)
+    return (
+        {"size": len(lines), "root": root_from_leaves([leaf_hash(line) for line in lines]).hex()}
+        if lines
+        else None
+    )

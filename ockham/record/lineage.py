@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import BadInputError, LogError
-from ockham.event import type_name
-from ockham.record.folder import RunFolder, open_file
-from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.note import VerifierKey
-from ockham.record.recovery import check_signed, signed_heads
-from ockham.record.snapshots import complete_lines
-from ockham.record.verify_files import metadata_of
+from ockham.event import event_type
+from ockham.record.parquet.tables import read_complete_lines
+from ockham.record.recovery import check_signed_prefix, signed_heads
+from ockham.record.run_folder import RunFolder, open_regular_file
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import VerifierKey
+from ockham.record.verify.files import read_safetensors_metadata
 
-_SAVED = type_name("checkpoint.saved")
+_SAVED = event_type("checkpoint.saved")
 _MARK = b'"' + _SAVED.encode() + b'"'
 
 
@@ -42,14 +42,14 @@ class Lineage(NamedTuple):
 
     path: Path
     sha256: str
-    told: Mapping[str, Any]
-    saved: Mapping[str, Any] | None
+    metadata: Mapping[str, Any]
+    checkpoint_event: Mapping[str, Any] | None
     event_id: str
     signed: int
     problems: tuple[str, ...]
 
 
-def weights_file(path: Path) -> Path:
+def find_weights_file(path: Path) -> Path:
     """The file itself, or the safetensors file in a checkpoint's folder.
 
     Raises:
@@ -65,7 +65,7 @@ def weights_file(path: Path) -> Path:
     return found[0]
 
 
-def claimed(path: Path) -> dict[str, Any]:
+def read_claims(path: Path) -> dict[str, Any]:
     """The metadata of a safetensors file that a run of ours has written.
 
     Raises:
@@ -73,8 +73,8 @@ def claimed(path: Path) -> dict[str, Any]:
 
     """
     try:
-        with open_file(path) as file:
-            told = metadata_of(file)
+        with open_regular_file(path) as file:
+            told = read_safetensors_metadata(file)
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
@@ -93,9 +93,9 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
         BadInputError: if the file is none of ours, or its run is not in `runs`.
 
     """
-    told = claimed(path)
-    folder = RunFolder(runs, told["run_id"]).require()
-    with open_file(path) as file:
+    told = read_claims(path)
+    folder = RunFolder(runs, told["run_id"]).require_exists()
+    with open_regular_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     attempt, rank = told["attempt"], told["rank"]
     root, saved, event_id = _read(folder, told, digest)
@@ -110,7 +110,7 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
         problems.append("the event that names these bytes names another tree head")
     signed = 0
     try:
-        check_signed(folder, attempt, rank, keys)
+        check_signed_prefix(folder, attempt, rank, keys)
         signed = max(signed_heads(folder, attempt, rank, keys), default=0)
     except LogError as error:
         problems.append(str(error))
@@ -123,9 +123,9 @@ def _read(
     folder: RunFolder, told: Mapping[str, Any], digest: str
 ) -> tuple[bytes | None, Mapping[str, Any] | None, str]:
     """The root at the size that is claimed, and the event that names these bytes."""
-    frontier, root, saved, event_id = Frontier(), None, None, ""
+    frontier, root, saved, event_id = CompactRange(), None, None, ""
     for segment in folder.segments(told["attempt"], told["rank"]):
-        for line in complete_lines(segment)[0]:
+        for line in read_complete_lines(segment)[0]:
             if frontier.size <= told["log_size"]:
                 root = frontier.root() if frontier.size == told["log_size"] else root
                 frontier.append(leaf_hash(line))

@@ -8,15 +8,15 @@ from typing import Any
 from ockham.context import OccamContext, knob_values
 from ockham.event import Decision, Value
 from ockham.record.attempt import Attempt
-from ockham.record.lines import ContextRecord, StateRecord, field_values, gauge_values
-from ockham.record.log import Place
+from ockham.record.log_writer import EventPosition
+from ockham.record.payloads import ContextRecord, StateRecord, field_values, gauge_values
 
 KEY_FRAME_BATCHES = 1_000  # replay starts at most this many batches before the decision it proves
-_GOALS = frozenset({"accepted", "rollback", "halt"})
+_DURABLE_KNOBS = frozenset({"accepted", "rollback", "halt"})
 
 
 class Recorder:
-    """Use `begin` before a hook runs, `decided` as the chain's callable, `context` after the last plugin.
+    """Use `begin_hook` before a hook runs, `record_decision` as the chain's callable, `record_context` after the last plugin.
 
     Args:
         attempt: where everything goes.
@@ -34,22 +34,22 @@ class Recorder:
         self._since_frame = (
             KEY_FRAME_BATCHES  # a log opens with a key frame, at the latest with its first batch
         )
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, EventPosition] = {}
 
-    def begin(self, ctx: OccamContext) -> None:
+    def begin_hook(self, ctx: OccamContext) -> None:
         """A hook is about to run on this context."""
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
         self._measured, self._measured_custom = None, {}
         self._first = self._count = 0
 
-    def measured(self, ctx: OccamContext) -> None:
+    def set_measured(self, ctx: OccamContext) -> None:
         """The gauges of this batch are in, `on_batch_end` is about to run."""
         self._measured, self._measured_custom = gauge_values(ctx), dict(ctx.custom)
 
-    def decided(self, decision: Decision) -> None:
+    def record_decision(self, decision: Decision) -> None:
         """Log one decision; what memory and goals decide is durable at once."""
         turned = decision.changes[-1].field if decision.changes else ""
-        urgent = decision.hook == "on_evaluate" or turned in _GOALS
+        urgent = decision.hook == "on_evaluate" or turned in _DURABLE_KNOBS
         place = self.attempt.log.append("decision.made", decision, iter_num=decision.iter_num, urgent=urgent)
         if (
             not self._count
@@ -64,23 +64,23 @@ class Recorder:
         if decision.hook == "on_evaluate" and decision.action == "ALLOW":
             self._places["consolidating"] = place
 
-    def context(
+    def record_context(
         self, ctx: OccamContext, hook: str, applied: Mapping[str, Value], seconds: Mapping[str, float]
     ) -> None:
-        """Log the context, with the decisions since `begin`."""
+        """Log the context, with the decisions since `begin_hook`."""
         record = ContextRecord(
             ctx.iter_num, ctx.micro_step, hook, self._given, self._given_custom, self._measured,
             self._measured_custom, knob_values(ctx), applied, seconds, self._first, self._count,
         )  # fmt: skip
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
 
-    def before_batch(self, iter_num: int, micro_step: int) -> None:
+    def record_key_frame_if_due(self, iter_num: int, micro_step: int) -> None:
         """Log a key frame where one is due."""
         if self._since_frame >= KEY_FRAME_BATCHES:
-            self.key_frame("INTERVAL", iter_num, micro_step)
+            self.record_key_frame("INTERVAL", iter_num, micro_step)
         self._since_frame += 1
 
-    def key_frame(self, trigger: str, iter_num: int, micro_step: int = 0) -> None:
+    def record_key_frame(self, trigger: str, iter_num: int, micro_step: int = 0) -> None:
         """Log the state of every plugin before the next batch: where replay can start."""
         self.attempt.key_frame(StateRecord(iter_num, micro_step, trigger, self.state()))
         self._since_frame = 0

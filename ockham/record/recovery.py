@@ -11,19 +11,19 @@ import filelock
 import orjson
 
 from ockham.errors import LogError, LogLockedError
-from ockham.record.derived import update
-from ockham.record.fault import RESERVE
-from ockham.record.folder import RunFolder, sync_folder, write_durably
-from ockham.record.health import SEALED
-from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.note import NoteError, VerifierKey, open_note
-from ockham.record.snapshots import complete_lines
-from ockham.record.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.disk_reserve import RESERVE
+from ockham.record.log_status import SEALED_TYPE
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.parquet.tables import read_complete_lines
+from ockham.record.run_folder import RunFolder, atomic_write, fsync_dir
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import NoteError, VerifierKey, open_note
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
 
 TORN = "torn"
 
 
-def recover(
+def recover_log(
     folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey] = ()
 ) -> dict[str, Any] | None:
     """Cut the unfinished or zero-filled tail of a log whose writer is gone; the fields of `log.recovered`, or None.
@@ -36,7 +36,7 @@ def recover(
         LogError: if lines that one of `keys` has signed are gone or others: no crash does that, and nothing is touched.
 
     """
-    path = folder.log(attempt, rank)
+    path = folder.log_dir(attempt, rank)
     segments = folder.segments(attempt, rank)
     if not segments:
         return None
@@ -48,26 +48,26 @@ def recover(
             f"{path} is still being written: end that process before this run is resumed"
         ) from None
     try:
-        check_signed(folder, attempt, rank, keys)
-        found = _cut(folder, attempt, rank)
-        update(folder, attempt, rank, last=True)
+        check_signed_prefix(folder, attempt, rank, keys)
+        found = _truncate_tail(folder, attempt, rank)
+        update_parquet(folder, attempt, rank, last=True)
     finally:
         lock.release()
     return found
 
 
-def check_signed(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> TreeHead:
+def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> TreeHead:
     """Size and root of a log's whole lines, which must begin with every tree that was signed.
 
     Raises:
         LogError: if they do not.
 
     """
-    path = folder.log(attempt, rank)
+    path = folder.log_dir(attempt, rank)
     signed = signed_heads(folder, attempt, rank, keys)
-    frontier = Frontier()
+    frontier = CompactRange()
     for segment in folder.segments(attempt, rank):
-        for line in complete_lines(segment)[0]:
+        for line in read_complete_lines(segment)[0]:
             frontier.append(leaf_hash(line))
             if frontier.size in signed and signed[frontier.size] != frontier.root():
                 raise LogError(
@@ -81,7 +81,7 @@ def check_signed(folder: RunFolder, attempt: int, rank: int, keys: Sequence[Veri
     return TreeHead(frontier.size, frontier.root())
 
 
-def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
+def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
     """The fields of `log.gap`, where the writer of an old log knew that it lost events; None after an end or a kill.
 
     A full disk left `log.halted`, which counts them. After a failed sync not one byte may be written, so the writer only
@@ -89,27 +89,27 @@ def gap_after(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | No
     """
     # What seals segments may stand behind the end: it was handed over after it, once for each segment that waited.
     lines = (
-        line for s in reversed(folder.segments(attempt, rank)) for line in reversed(complete_lines(s)[0])
+        line for s in reversed(folder.segments(attempt, rank)) for line in reversed(read_complete_lines(s)[0])
     )
     events, last = 0, None
     for last in map(orjson.loads, lines):
         events = max(events, last["data"]["sequence"] + 1)
-        if last["type"] != SEALED:
+        if last["type"] != SEALED_TYPE:
             break
-    if last is None or last["type"] == SEALED:
+    if last is None or last["type"] == SEALED_TYPE:
         return None
     kind, data = last["type"], last["data"]
     gap = {"from_attempt": attempt, "from_sequence": events}
     if kind == "ockham.log.halted.v1":
         return {**gap, "reason_code": data["reason_code"], "count": data["lost_events"]}
-    if kind == "ockham.run.finished.v1" or (folder.log(attempt, rank) / RESERVE).exists():
+    if kind == "ockham.run.finished.v1" or (folder.log_dir(attempt, rank) / RESERVE).exists():
         return None
     return {**gap, "reason_code": "WRITER_FAILED", "count": None}
 
 
 def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
     """Size -> root of every tree head of a log that one of `keys` has signed."""
-    path, where = folder.log(attempt, rank), origin(folder.run_id, attempt, rank)
+    path, where = folder.log_dir(attempt, rank), origin(folder.run_id, attempt, rank)
     notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).is_file() else b"")
     if (path / CHECKPOINT).is_file():
         notes.append((path / CHECKPOINT).read_bytes())
@@ -124,8 +124,8 @@ def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[Veri
     return found
 
 
-def _cut(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
-    path = folder.log(attempt, rank)
+def _truncate_tail(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
+    path = folder.log_dir(attempt, rank)
     segments = folder.segments(attempt, rank)
     data = segments[-1].read_bytes()
     end = data.rfind(b"\n") + 1
@@ -133,14 +133,14 @@ def _cut(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
     if not tail:
         return None
     name = f"{segments[-1].stem}.{end}"
-    write_durably(path / TORN / name, tail)
+    atomic_write(path / TORN / name, tail)
     descriptor = os.open(segments[-1], os.O_WRONLY)
     try:
         os.ftruncate(descriptor, end)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    sync_folder(path)
+    fsync_dir(path)
     kept = sum(segment.read_bytes().count(b"\n") for segment in segments)
     return {
         "kept_events": kept,

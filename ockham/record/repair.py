@@ -10,44 +10,44 @@ from typing import NamedTuple
 import filelock
 
 from ockham.errors import RunError
-from ockham.record.derived import update
-from ockham.record.folder import DERIVED, RunFolder
-from ockham.record.links import refuse_links
-from ockham.record.merkle import Frontier, leaf_hash
-from ockham.record.snapshots import complete_lines
-from ockham.record.tiles import LEVEL_BITS, TileWriter, tile_sizes
-from ockham.record.verify import verify_run
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.parquet.tables import read_complete_lines
+from ockham.record.path_safety import reject_special_files
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter, list_tiles
+from ockham.record.verify.run import verify_run
 
 
-class Rebuilt(NamedTuple):
+class RebuildCounts(NamedTuple):
     """How many files were written."""
 
     parquet: int
     tiles: int
 
 
-def rebuild(folder: RunFolder) -> Rebuilt:
+def rebuild(folder: RunFolder) -> RebuildCounts:
     """Write all Parquet files and tiles of a run anew.
 
     Raises:
         RunError: if there is no such run, or its lines are not what was signed, or a link is in it.
-        CannotJudgeError: if there is no log, or no key to judge it by.
+        UnverifiableError: if there is no log, or no key to judge it by.
 
     """
-    _refuse_what_was_changed(folder.require())
-    with _told():
+    _require_untampered(folder.require_exists())
+    with _os_errors_as_run_errors():
         return _rebuild(folder)
 
 
-def _rebuild(folder: RunFolder) -> Rebuilt:
-    for kind in DERIVED:
+def _rebuild(folder: RunFolder) -> RebuildCounts:
+    for kind in PARQUET_TABLES:
         for day in (folder.path / kind).glob("day=*"):
             shutil.rmtree(day, ignore_errors=True)
     tiles = 0
     for attempt, rank in folder.logs():
-        update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
+        update_parquet(folder, attempt, rank, last=_writer_is_gone(folder, attempt, rank))
         tiles += _tiles(folder, attempt, rank)
-    return Rebuilt(_parquet_files(folder), tiles)
+    return RebuildCounts(_parquet_files(folder), tiles)
 
 
 def compact(folder: RunFolder) -> tuple[int, int]:
@@ -55,19 +55,19 @@ def compact(folder: RunFolder) -> tuple[int, int]:
 
     Raises:
         RunError: if there is no such run, or its lines are not what was signed, or a link is in it.
-        CannotJudgeError: if there is no log, or no key to judge it by.
+        UnverifiableError: if there is no log, or no key to judge it by.
 
     """
-    _refuse_what_was_changed(folder.require())
+    _require_untampered(folder.require_exists())
     before = _parquet_files(folder)
-    with _told():
+    with _os_errors_as_run_errors():
         for attempt, rank in folder.logs():
-            update(folder, attempt, rank, last=_is_over(folder, attempt, rank))
+            update_parquet(folder, attempt, rank, last=_writer_is_gone(folder, attempt, rank))
     return before, _parquet_files(folder)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _os_errors_as_run_errors() -> Iterator[None]:
     """A stranger's folder may have a file where a folder should be, or be one that can't be written."""
     try:
         yield
@@ -75,13 +75,13 @@ def _told() -> Iterator[None]:
         raise RunError(f"cannot rebuild {error.filename}: {error.strerror}") from None
 
 
-def _refuse_what_was_changed(folder: RunFolder) -> None:
+def _require_untampered(folder: RunFolder) -> None:
     """New tiles would make a changed line look at home, and the old ones tell which line it is.
 
     What a crash leaves, a gap that the log itself names, and lines that nobody has signed yet are no reason.
     """
-    refuse_links(*(folder.path / part for part in ("log", *DERIVED)))
-    report = verify_run(folder, derived=False)
+    reject_special_files(*(folder.path / part for part in ("log", *PARQUET_TABLES)))
+    report = verify_run(folder, parquet=False)
     wrong = [finding for finding in report.findings if finding.kind in ("tampering", "corruption")]
     if wrong:
         raise RunError(
@@ -90,29 +90,29 @@ def _refuse_what_was_changed(folder: RunFolder) -> None:
         )
 
 
-def _is_over(folder: RunFolder, attempt: int, rank: int) -> bool:
+def _writer_is_gone(folder: RunFolder, attempt: int, rank: int) -> bool:
     """Whether nobody writes this log any more, so that its last segment will not grow."""
     try:
-        with filelock.FileLock(str(folder.log(attempt, rank) / "lock"), timeout=0):
+        with filelock.FileLock(str(folder.log_dir(attempt, rank) / "lock"), timeout=0):
             return True
     except filelock.Timeout:
         return False
 
 
 def _parquet_files(folder: RunFolder) -> int:
-    return sum(1 for kind in DERIVED for _ in (folder.path / kind).glob("day=*/*.parquet"))
+    return sum(1 for kind in PARQUET_TABLES for _ in (folder.path / kind).glob("day=*/*.parquet"))
 
 
 def _tiles(folder: RunFolder, attempt: int, rank: int) -> int:
-    path = folder.log(attempt, rank)
+    path = folder.log_dir(attempt, rank)
     shutil.rmtree(path / "tile", ignore_errors=True)
-    writer, frontier = TileWriter(path), Frontier()
+    writer, frontier = TileWriter(path), CompactRange()
     for segment in folder.segments(attempt, rank):
-        for line in complete_lines(segment)[0]:
+        for line in read_complete_lines(segment)[0]:
             leaf = leaf_hash(line)
             writer.add(0, leaf)
             for level, node in frontier.append(leaf):
                 if level % LEVEL_BITS == 0:
                     writer.add(level // LEVEL_BITS, node)
     writer.write()
-    return len(tile_sizes(frontier.size))
+    return len(list_tiles(frontier.size))

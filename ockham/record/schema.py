@@ -12,27 +12,27 @@ from typing import Any
 
 import jsonschema_rs
 
-from ockham import shipped
+from ockham import resources
 from ockham.errors import InvalidEventError
 
 
 @functools.cache
-def load(name: str) -> dict[str, Any]:
+def load_schema(name: str) -> dict[str, Any]:
     """One schema of `schemas/`, such as `decision.made` or `common`."""
     schema: dict[str, Any] = json.loads(
-        (shipped.schemas() / f"{name}.v1.schema.json").read_text(encoding="utf-8")
+        (resources.schemas_dir() / f"{name}.v1.schema.json").read_text(encoding="utf-8")
     )
     return schema
 
 
 @functools.cache
 def _validator(kind: str) -> Any:
-    common = load("common")
+    common = load_schema("common")
     registry = jsonschema_rs.Registry([(common["$id"], common)])
-    return jsonschema_rs.Draft202012Validator(load(kind), registry=registry, validate_formats=True)
+    return jsonschema_rs.Draft202012Validator(load_schema(kind), registry=registry, validate_formats=True)
 
 
-def check_event(kind: str, event: dict[str, Any]) -> None:
+def validate_event(kind: str, event: dict[str, Any]) -> None:
     """Check an event against its schema.
 
     Raises:
@@ -46,7 +46,7 @@ def check_event(kind: str, event: dict[str, Any]) -> None:
         raise InvalidEventError(f"{kind}: {place}: {error.message:.300}")
 
 
-def checker() -> Callable[[str, dict[str, Any]], bool]:
+def make_validator() -> Callable[[str, dict[str, Any]], bool]:
     """A fast yes or no for many events, for `verify`."""
 
     def is_valid(kind: str, event: dict[str, Any]) -> bool:

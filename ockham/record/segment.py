@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ockham.record.folder import segment_name, sync_folder
+from ockham.record.run_folder import fsync_dir, segment_name
 
 
 class Segment:
@@ -18,7 +18,7 @@ class Segment:
         first: sequence of the first line.
 
     Raises:
-        OSError: also from `write` and `sync`, as the disk says it; `cut` then keeps the lines that are whole.
+        OSError: also from `write` and `sync`, as the disk says it; `truncate_to_whole_lines` then keeps the lines that are whole.
 
     """
 
@@ -27,10 +27,10 @@ class Segment:
         self.lines = self.size = 0
         self._hash = hashlib.sha256()
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        sync_folder(folder)
+        fsync_dir(folder)
 
     @property
-    def end(self) -> int:
+    def next_sequence(self) -> int:
         """The sequence that the next line has."""
         return self.first + self.lines
 
@@ -47,7 +47,7 @@ class Segment:
             view = view[os.write(self._file, view) :]
         self._count(data, len(lines))
 
-    def cut(self, lines: list[bytes]) -> int:
+    def truncate_to_whole_lines(self, lines: list[bytes]) -> int:
         """After a write of these lines was refused: keep those that are whole; returns how many are."""
         size = os.fstat(self._file).st_size
         whole, kept = self.size, 0

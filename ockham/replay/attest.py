@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ockham.record.attempt import old_log
-from ockham.record.folder import RunFolder
-from ockham.record.ledger import say
-from ockham.replay.report import Report
+from ockham.record.attempt import log_head
+from ockham.record.ledger import append_entry
+from ockham.record.run_folder import RunFolder
+from ockham.replay.runner import ReplayReport
 
 
-def attest(folder: RunFolder, report: Report) -> str:
+def attest(folder: RunFolder, report: ReplayReport) -> str:
     """Write a `replay.attested` event into `_ledger`, as a log of its own; returns its event ID.
 
     Args:
@@ -21,7 +21,7 @@ def attest(folder: RunFolder, report: Report) -> str:
     """
     sizes = []
     for log in report.logs:
-        old = old_log(folder, log.attempt, log.rank)
+        old = log_head(folder, log.attempt, log.rank)
         sizes.append(
             {"attempt": log.attempt, "rank": log.rank, "size": old["from_size"], "root": old["from_root"]}
         )
@@ -33,4 +33,4 @@ def attest(folder: RunFolder, report: Report) -> str:
     }
     found = {"run_id": folder.run_id, "attempt_size": sizes, "decisions": report.total("decisions"),
              "identical": report.total("identical"), "code_sha256": code}  # fmt: skip
-    return say(folder.runs, "replay.attested", found)
+    return append_entry(folder.runs, "replay.attested", found)

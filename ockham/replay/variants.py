@@ -6,18 +6,18 @@ import itertools
 import json
 from collections.abc import Sequence
 
-from ockham.errors import BadInputError, PolicyError, nearest
-from ockham.event import lossless
+from ockham.errors import BadInputError, PolicyError, suggest_name
+from ockham.event import to_json_value
 from ockham.plugins import BUILT_IN
 from ockham.policy import Policy, load_policy
-from ockham.policy_file import boolean, hyperparameter, setting_of
-from ockham.policy_plugins import check_setting, plugin_class
+from ockham.policy.document import check_hyperparameter, parse_override, require_bool
+from ockham.policy.plugin_registry import check_setting, plugin_class
 
 SWEEP = 9  # values of a range where no number is given
-MOST = 200
+MAX_POLICIES = 200
 
 
-def variants(
+def expand_variants(
     recorded: Policy, policies: Sequence[str], settings: Sequence[str], *, trust: bool = False
 ) -> list[tuple[str, Policy]]:
     """Each policy under each combination of settings, with a label.
@@ -37,21 +37,21 @@ def variants(
         raise BadInputError(
             "say what to ask about: --policy NAME or --set gate.target=0.3 (a range: 0.1..0.9)"
         )
-    combinations = list(itertools.product(*(expanded(setting) for setting in settings)))
-    if len(combinations) * max(1, len(policies)) > MOST:
+    combinations = list(itertools.product(*(expand_range(setting) for setting in settings)))
+    if len(combinations) * max(1, len(policies)) > MAX_POLICIES:
         raise BadInputError(
-            f"{len(combinations)} combinations are too many; at most {MOST} policies at a time"
+            f"{len(combinations)} combinations are too many; at most {MAX_POLICIES} policies at a time"
         )
     found = []
     for name in policies or [""]:
         for chosen in combinations:
             label = f"{name} {' '.join(chosen)}".strip()
-            policy = load_policy(name, chosen) if name else with_settings(recorded, chosen, trust=trust)
+            policy = load_policy(name, chosen) if name else override_policy(recorded, chosen, trust=trust)
             found.append((label, policy))
     return found
 
 
-def expanded(setting: str) -> list[str]:
+def expand_range(setting: str) -> list[str]:
     """`gate.target=0.1..0.9` as nine settings; anything else as itself.
 
     Raises:
@@ -61,7 +61,7 @@ def expanded(setting: str) -> list[str]:
     key, _, text = setting.partition("=")
     low, dots, rest = text.partition("..")
     if not dots:
-        _no_list(setting, key, text)
+        _reject_list(setting, key, text)
         return [setting]
     high, _, number = rest.partition(":")
     try:
@@ -70,12 +70,12 @@ def expanded(setting: str) -> list[str]:
         raise BadInputError(
             f"--set {setting!r}: a range is written {key}=0.1..0.9 or {key}=0.1..0.9:5"
         ) from None
-    if not 2 <= count <= MOST:
-        raise BadInputError(f"--set {setting!r}: a range has 2 to {MOST} values")
+    if not 2 <= count <= MAX_POLICIES:
+        raise BadInputError(f"--set {setting!r}: a range has 2 to {MAX_POLICIES} values")
     return [f"{key}={ends[0] + (ends[1] - ends[0]) * i / (count - 1):.12g}" for i in range(count)]
 
 
-def _no_list(setting: str, key: str, text: str) -> None:
+def _reject_list(setting: str, key: str, text: str) -> None:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
@@ -86,7 +86,7 @@ def _no_list(setting: str, key: str, text: str) -> None:
         )
 
 
-def with_settings(policy: Policy, settings: Sequence[str], *, trust: bool = False) -> Policy:
+def override_policy(policy: Policy, settings: Sequence[str], *, trust: bool = False) -> Policy:
     """A recorded policy with settings such as `gate.target=0.3` put on it.
 
     Raises:
@@ -97,14 +97,14 @@ def with_settings(policy: Policy, settings: Sequence[str], *, trust: bool = Fals
     content = policy.content
     plugins = {entry["name"]: entry for entry in content["plugins"]}
     for text in settings:
-        target, key, value = setting_of(text)
+        target, key, value = parse_override(text)
         place = f"--set {text!r}: "
         if target == "hyperparameters":
-            content["hyperparameters"][key] = hyperparameter(key, value, place)
+            content["hyperparameters"][key] = check_hyperparameter(key, value, place)
         elif target in plugins:
             entry = plugins[target]
             if key == "shadow":
-                entry["shadow"] = boolean(value, f"{target}.shadow", place)
+                entry["shadow"] = require_bool(value, f"{target}.shadow", place)
             elif not trust and entry["use"] not in BUILT_IN:
                 raise PolicyError(
                     f"{place}plugin {target!r} is third-party code ({entry['use']}); --trust-plugins imports it to check its settings"
@@ -113,9 +113,9 @@ def with_settings(policy: Policy, settings: Sequence[str], *, trust: bool = Fals
                 entry["settings"][key] = check_setting(plugin_class(entry["use"]), target, key, value, place)
         else:
             raise PolicyError(
-                f"{place}no plugin {target!r} in the recorded policy{nearest(target, [*plugins, 'hyperparameters'])}"
+                f"{place}no plugin {target!r} in the recorded policy{suggest_name(target, [*plugins, 'hyperparameters'])}"
             )
     canonical = json.dumps(
-        lossless(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        to_json_value(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return Policy(canonical.encode(), f"{policy.source} with {' '.join(settings)}")

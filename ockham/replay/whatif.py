@@ -12,19 +12,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ockham.chain import PluginChain, base_knobs, plugin_name
-from ockham.context import KNOBS, TABLE, OccamContext, knob_values
+from ockham.context import FIELDS_BY_NAME, KNOBS, OccamContext, knob_values
 from ockham.event import Decision, Value
 from ockham.policy import Policy
-from ockham.replay.answer import Answer, Row
-from ockham.replay.path import Leg, backward_over_forward
-from ockham.replay.stand_in import StandIn, plugins_of
-from ockham.replay.steps import Step, context_of, left_of, measure, value_of
+from ockham.replay.log_reader import Step, build_context, knobs_after_chain, measure, parse_field
+from ockham.replay.playback import PlaybackPlugin, build_plugins
+from ockham.replay.trajectory import AttemptTrajectory, backward_over_forward
+from ockham.replay.whatif_result import WhatIfResult, WhatIfRow
 
 CEILINGS = ("grad_clip", "drift_ceiling")
 COUNTED = ("updates", "update_rate")
 
 
-def whatif(legs: list[Leg], policy: Policy, label: str, *, trust: bool = False) -> Answer:
+def whatif(legs: list[AttemptTrajectory], policy: Policy, label: str, *, trust: bool = False) -> WhatIfResult:
     """Ask what `policy` would have decided on the contexts of a run.
 
     Raises:
@@ -32,23 +32,23 @@ def whatif(legs: list[Leg], policy: Policy, label: str, *, trust: bool = False) 
         PluginError: if a plugin of it raises.
 
     """
-    return _Question(legs, policy, label, trust=trust).answer_()
+    return _WhatIfReplay(legs, policy, label, trust=trust).run()
 
 
-class _Question:
-    def __init__(self, legs: list[Leg], policy: Policy, label: str, *, trust: bool) -> None:
-        plugins = plugins_of(policy, trust=trust)
+class _WhatIfReplay:
+    def __init__(self, legs: list[AttemptTrajectory], policy: Policy, label: str, *, trust: bool) -> None:
+        plugins = build_plugins(policy, trust=trust)
         self.legs, self.parameters = legs, policy.hyperparameters
         self.made: list[Decision] = []
         self.chain = PluginChain(plugins, self.made.append)
-        self.stand_ins = [plugin for plugin in plugins if isinstance(plugin, StandIn)]
+        self.stand_ins = [plugin for plugin in plugins if isinstance(plugin, PlaybackPlugin)]
         self.base = base_knobs(plugins, self.parameters)
-        self.answer = Answer(label, policy, backward_over_forward=backward_over_forward(legs))
-        self.extra = 0  # updates more (or fewer) than were recorded so far
+        self.answer = WhatIfResult(label, policy, backward_over_forward=backward_over_forward(legs))
+        self.update_delta = 0  # updates more (or fewer) than were recorded so far
         self.last: OccamContext | None = None
         self.evaluated = True
 
-    def answer_(self) -> Answer:
+    def run(self) -> WhatIfResult:
         """Run the chain over every leg."""
         for leg in self.legs:
             unmeasured = self._unmeasured(leg)
@@ -56,7 +56,7 @@ class _Question:
                 if self.answer.halted_iter is not None:
                     return self.answer
                 for plugin in self.stand_ins:
-                    plugin.due = [
+                    plugin.recorded_decisions = [
                         made.data for made in step.decisions if made.data["plugin"] == plugin_name(plugin)
                     ]
                 self.made.clear()
@@ -66,31 +66,31 @@ class _Question:
                     self._evaluation(step, self.last)
         return self.answer
 
-    def _batch(self, leg: Leg, step: Step, unmeasured: str) -> None:
+    def _batch(self, leg: AttemptTrajectory, step: Step, unmeasured: str) -> None:
         if not self.evaluated and self.last is not None:
             self.answer.unanswered += 1
             self._diverges(self.last.iter_num, "consolidating")
-        ctx = context_of(step)
-        recorded = dict(zip(KNOBS, left_of(step, knob_values(ctx)), strict=True))
-        for name, value in self._rebased(leg, ctx).items():
-            ctx.turn({name: value})
-        self._count(ctx)
+        ctx = build_context(step)
+        recorded = dict(zip(KNOBS, knobs_after_chain(step, knob_values(ctx)), strict=True))
+        for name, value in self._rebase_knobs(leg, ctx).items():
+            ctx.set_knobs({name: value})
+        self._adjust_counters(ctx)
         self.chain.on_batch_start(ctx)
         verdict = ctx.updated
         if math.isfinite(ctx.task_loss):  # no other batch counts as an update, whatever a chain lets through
-            self.extra += int(verdict) - int(bool(recorded["updated"]))
+            self.update_delta += int(verdict) - int(bool(recorded["updated"]))
         measure(ctx, step)
-        self._count(ctx)
+        self._adjust_counters(ctx)
         self.chain.on_batch_end(ctx)
         answer = self.answer
         answer.batches += 1
         answer.finite += math.isfinite(ctx.task_loss)
-        answer.transitions[f"{_word(recorded['updated'])}>{_word(verdict)}"] += 1
+        answer.transitions[f"{_verdict_name(recorded['updated'])}>{_verdict_name(verdict)}"] += 1
         cause = unmeasured if unmeasured and (ctx.anchor_available or "example" in unmeasured) else ""
-        cause = cause or self._otherwise(leg, ctx, recorded)
+        cause = cause or self._divergence_cause(leg, ctx, recorded)
         # This batch's own verdict was still given on a context that would have come.
         answer.exact_batches += answer.diverged_iter is None
-        answer.rows.append(Row(step.iter_num, ctx.micro_step, ctx.task_loss, _word(recorded["updated"]), _word(verdict),
+        answer.rows.append(WhatIfRow(step.iter_num, ctx.micro_step, ctx.task_loss, _verdict_name(recorded["updated"]), _verdict_name(verdict),
                                self._reason(), answer.diverged_iter is None))  # fmt: skip
         if cause:
             self._diverges(step.iter_num, cause)
@@ -107,9 +107,11 @@ class _Question:
         if step.trigger == "CONSOLIDATION" and not ctx.consolidating:
             return  # the other policy would not have evaluated here
         gauges = {
-            k: v for k, v in given.items() if k in TABLE and TABLE[k].role == "gauge" and k not in COUNTED
+            k: v
+            for k, v in given.items()
+            if k in FIELDS_BY_NAME and FIELDS_BY_NAME[k].role == "gauge" and k not in COUNTED
         }
-        ctx.measure(**{name: value_of(name, value) for name, value in gauges.items()})
+        ctx.set_gauges(**{name: parse_field(name, value) for name, value in gauges.items()})
         self.chain.on_evaluate(ctx)
         answer.evaluations += 1
         answer.accepted += ctx.accepted
@@ -122,12 +124,12 @@ class _Question:
         if ctx.halt:
             answer.halted_iter = step.iter_num
 
-    def _rebased(self, leg: Leg, ctx: OccamContext) -> dict[str, Value]:
+    def _rebase_knobs(self, leg: AttemptTrajectory, ctx: OccamContext) -> dict[str, Value]:
         """Knobs that started where the recorded policy put them start where this one does."""
         knobs: dict[str, Value] = {}
         for name in {*leg.base, *self.base}:
-            given, old = getattr(ctx, name), leg.base.get(name, TABLE[name].default)
-            new: Any = self.base.get(name, TABLE[name].default)
+            given, old = getattr(ctx, name), leg.base.get(name, FIELDS_BY_NAME[name].default)
+            new: Any = self.base.get(name, FIELDS_BY_NAME[name].default)
             if name in CEILINGS:
                 own = leg.settings.get(name, math.inf)  # the trainer's, where it says one
                 knobs[name] = min(new, own if given == old else given)
@@ -135,15 +137,17 @@ class _Question:
                 knobs[name] = new
         return knobs
 
-    def _count(self, ctx: OccamContext) -> None:
-        if self.extra:
+    def _adjust_counters(self, ctx: OccamContext) -> None:
+        if self.update_delta:
             finite = max(self.answer.finite, 1)
-            ctx.measure(
-                updates=max(0, ctx.updates + self.extra),
-                update_rate=min(1.0, max(0.0, ctx.update_rate + self.extra / finite)),
+            ctx.set_gauges(
+                updates=max(0, ctx.updates + self.update_delta),
+                update_rate=min(1.0, max(0.0, ctx.update_rate + self.update_delta / finite)),
             )
 
-    def _otherwise(self, leg: Leg, ctx: OccamContext, recorded: Mapping[str, Value]) -> str:
+    def _divergence_cause(
+        self, leg: AttemptTrajectory, ctx: OccamContext, recorded: Mapping[str, Value]
+    ) -> str:
         """The knob by which the weights would come out otherwise; empty where they would not."""
         for name in ("updated", "rollback", "halt", "consolidating"):
             if getattr(ctx, name) != recorded[name]:
@@ -165,16 +169,24 @@ class _Question:
                 return name
         return ""
 
-    def _unmeasured(self, leg: Leg) -> str:
+    def _unmeasured(self, leg: AttemptTrajectory) -> str:
         """A gauge that this policy wants and the recorded one did not measure so often; empty if there is none."""
         then, now = leg.hyperparameters["evaluations"], self.parameters["evaluations"]
         if then != now:
             self._note(
                 f"the run has {then} scheduled evaluations, this policy wants {now}: judged are the recorded ones"
             )
-        odd = {name: every for name, every in self.chain.wants().items() if leg.wants.get(name) != every}
+        odd = {
+            name: every
+            for name, every in self.chain.required_measurements().items()
+            if leg.required_measurements.get(name) != every
+        }
         for name, every in odd.items():
-            was = f"every {leg.wants[name]} updates" if name in leg.wants else "never"
+            was = (
+                f"every {leg.required_measurements[name]} updates"
+                if name in leg.required_measurements
+                else "never"
+            )
             self._note(f"{name} was measured {was}, this policy wants it every {every}")
         return min(odd, default="")
 
@@ -199,5 +211,5 @@ def _pull(kind: str, ctx: OccamContext, strength: Any) -> tuple[str, float]:
     return (kind, strength) if kind != "none" and ctx.anchor_available and strength > 0 else ("none", 0.0)
 
 
-def _word(updated: Any) -> str:
+def _verdict_name(updated: Any) -> str:
     return "UPDATE" if updated else "SKIP"

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import CannotJudgeError, RunError
+from ockham.errors import RunError, UnverifiableError
 from ockham.policy import load_policy
-from ockham.record.folder import RunFolder, check_run_id
-from ockham.replay.path import backward_over_forward
-from ockham.study.arms import Arm, arms_of, completed
-from ockham.study.process import over, resume, train
-from ockham.study.seen import Seen, see
+from ockham.record.run_folder import RunFolder, check_run_id
+from ockham.replay.trajectory import backward_over_forward
+from ockham.study.arms import Arm, build_arms, resolve_control_arm
+from ockham.study.run_data import RunData, load_run_data
+from ockham.study.training_process import is_finished, resume, train
 
 
-class Plan(NamedTuple):
+class AblationPlan(NamedTuple):
     """What is ablated, and how each arm is trained.
 
     Attributes:
@@ -38,28 +38,28 @@ class Plan(NamedTuple):
 
 
 def ablate(
-    plan: Plan, progress: Callable[[int, int, str], None] = lambda _done, _all, _name: None
-) -> dict[str, list[Seen]]:
+    plan: AblationPlan, progress: Callable[[int, int, str], None] = lambda _done, _all, _name: None
+) -> dict[str, list[RunData]]:
     """Train what is not trained yet; returns the runs of each arm in order of the seeds.
 
     Raises:
         BadInputError: if policy, arm or name can't be used.
-        CannotJudgeError: if an arm's process fails.
+        UnverifiableError: if an arm's process fails.
 
     """
-    arms = arms_of(load_policy(plan.policy, plan.overrides), plan.arms)
+    arms = build_arms(load_policy(plan.policy, plan.overrides), plan.arms)
     check_run_id(_run_id(plan, max(arms, key=lambda a: len(a.name)), max(plan.seeds)))
-    found: dict[str, list[Seen]] = {arm.name: [] for arm in arms}
+    found: dict[str, list[RunData]] = {arm.name: [] for arm in arms}
     whole = len(arms) * len(plan.seeds)
     for at, seed in enumerate(plan.seeds):  # seeds outside: an interrupted study has whole seeds
         for done, arm in enumerate(arms):
             progress(at * len(arms) + done, whole, _run_id(plan, arm, seed))
-            found[arm.name].append(_trained(plan, arm, seed, found))
+            found[arm.name].append(_train_or_load(plan, arm, seed, found))
     progress(whole, whole, "")
     return found
 
 
-def _trained(plan: Plan, arm: Arm, seed: int, found: dict[str, list[Seen]]) -> Seen:
+def _train_or_load(plan: AblationPlan, arm: Arm, seed: int, found: dict[str, list[RunData]]) -> RunData:
     """The run of one arm and seed: read where it is complete, resumed where it was interrupted, else trained."""
     run_id = _run_id(plan, arm, seed)
     folder = RunFolder(plan.runs, run_id)
@@ -67,8 +67,10 @@ def _trained(plan: Plan, arm: Arm, seed: int, found: dict[str, list[Seen]]) -> S
         before = found[arm.after][-1]
         b, rate = backward_over_forward(before.legs), before.update_rate
         if b is None or rate is None:
-            raise CannotJudgeError(f"run {before.run_id!r} has no stage times: {arm.name} cannot be laid out")
-        arm = completed(arm, rate, b, int(before.settings["max_iters"]))
+            raise UnverifiableError(
+                f"run {before.run_id!r} has no stage times: {arm.name} cannot be laid out"
+            )
+        arm = resolve_control_arm(arm, rate, b, int(before.settings["max_iters"]))
     if not folder.exists():
         settings = [
             *plan.trainer,
@@ -76,14 +78,14 @@ def _trained(plan: Plan, arm: Arm, seed: int, found: dict[str, list[Seen]]) -> S
             *(f"{name}={value}" for name, value in arm.trainer.items()),
         ]
         train(folder, arm.document, settings, size=plan.size, data=plan.data)
-    elif not over(folder):
+    elif not is_finished(folder):
         resume(folder)
-    seen = see(plan.runs, run_id)
+    seen = load_run_data(plan.runs, run_id)
     _check_same(plan, seen, seed, arm)
     return seen
 
 
-def _check_same(plan: Plan, seen: Seen, seed: int, arm: Arm) -> None:
+def _check_same(plan: AblationPlan, seen: RunData, seed: int, arm: Arm) -> None:
     """A run of that name that was trained otherwise must not pass for an arm of this study."""
     wanted: dict[str, Any] = dict(setting.split("=", 1) for setting in plan.trainer) | {
         "seed": seed,
@@ -104,5 +106,5 @@ def _equal(one: Any, other: Any) -> bool:
         return False
 
 
-def _run_id(plan: Plan, arm: Arm, seed: int) -> str:
+def _run_id(plan: AblationPlan, arm: Arm, seed: int) -> str:
     return f"{plan.name}.{arm.name}.s{seed}"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ockham.errors import BadInputError, nearest
+from ockham.errors import BadInputError, suggest_name
 from ockham.policy import Policy
 
-BARE = {"lambda_ockham": 0.0, "pull": "none"}
+NO_PULL = {"lambda_ockham": 0.0, "pull": "none"}
 NEEDS_ANCHOR = ("compressor", "limiter", "watchdog", "memory")  # drift and KL mean nothing without one
-RANDOM, SHORT = "random-skip", "none-equal-compute"
+RANDOM_SKIP_ARM, EQUAL_COMPUTE_ARM = "random-skip", "none-equal-compute"
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Arm:
     trainer: dict[str, Any] = field(default_factory=dict)
 
 
-def arms_of(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
+def build_arms(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
     """Every plugin out, only one in, none, and the two controls of the gate.
 
     `only-` arms of plugins that judge drift keep the anchor; `only-gate`, `none` and the controls have neither anchor
@@ -57,14 +57,16 @@ def arms_of(policy: Policy, chosen: Sequence[str] = ()) -> list[Arm]:
         found.append(Arm(f"only-{name}", _document(policy, alone, bare=not base and name not in anchors)))
     gates = [name for name, entry in entries.items() if entry["use"] == "gate"]
     if gates:
-        found.append(Arm(RANDOM, _document(policy, [*first, gates[0]], bare=True), after=f"only-{gates[0]}"))
-        found.append(Arm(SHORT, _document(policy, first, bare=True), after=f"only-{gates[0]}"))
+        found.append(
+            Arm(RANDOM_SKIP_ARM, _document(policy, [*first, gates[0]], bare=True), after=f"only-{gates[0]}")
+        )
+        found.append(Arm(EQUAL_COMPUTE_ARM, _document(policy, first, bare=True), after=f"only-{gates[0]}"))
     return _chosen(found, chosen)
 
 
-def completed(arm: Arm, rate: float, b: float, max_iters: int) -> Arm:
+def resolve_control_arm(arm: Arm, rate: float, b: float, max_iters: int) -> Arm:
     """A control, once the update rate and b of the arm that it follows are known."""
-    if arm.name == SHORT:
+    if arm.name == EQUAL_COMPUTE_ARM:
         batches = max(1, round(max_iters * (1 + rate * b) / (1 + b)))
         return Arm(arm.name, arm.document, arm.after, {"max_iters": batches})
     plugins = {
@@ -81,7 +83,7 @@ def _document(policy: Policy, names: list[str], *, bare: bool = False) -> dict[s
     return {
         "policy": 1,
         "name": content["name"],
-        "hyperparameters": {**content["hyperparameters"], **(BARE if bare else {})},
+        "hyperparameters": {**content["hyperparameters"], **(NO_PULL if bare else {})},
         "plugins": {
             entry["name"]: {**entry["settings"], "use": entry["use"], "shadow": entry["shadow"]}
             for entry in content["plugins"]
@@ -94,7 +96,7 @@ def _chosen(found: list[Arm], chosen: Sequence[str]) -> list[Arm]:
     names = [arm.name for arm in found]
     for name in chosen:
         if name not in names:
-            raise BadInputError(f"no arm {name!r}{nearest(name, names)}")
+            raise BadInputError(f"no arm {name!r}{suggest_name(name, names)}")
     if not chosen:
         return found
     needed = {*chosen, *(arm.after for arm in found if arm.name in chosen)}

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ockham.policy import Policy
-from ockham.replay.path import backward_over_forward
-from ockham.study.seen import Seen
+from ockham.replay.trajectory import backward_over_forward
+from ockham.study.run_data import RunData
 
 LOSSES_SHOWN = 12
 
 
-class Row(NamedTuple):
+class ComparisonRow(NamedTuple):
     """One line: `difference` is b - a, of quotients b/a - 1; empty where it means nothing."""
 
     section: str
@@ -22,7 +22,7 @@ class Row(NamedTuple):
     difference: float | None
 
 
-def compare(a: Seen, b: Seen, *, all_losses: bool = False) -> tuple[list[Row], list[str]]:
+def compare(a: RunData, b: RunData, *, all_losses: bool = False) -> tuple[list[ComparisonRow], list[str]]:
     """Rows, and notes on what can't be compared and why."""
     notes: list[str] = []
     rows = [
@@ -34,20 +34,24 @@ def compare(a: Seen, b: Seen, *, all_losses: bool = False) -> tuple[list[Row], l
     return rows + list(_verdicts(a, b, notes)), notes
 
 
-def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Row]:
+def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[ComparisonRow]:
     for name in dict.fromkeys([*a, *b]):
         if a.get(name) != b.get(name):
-            yield Row("settings", name, a.get(name), b.get(name), _minus(a.get(name), b.get(name)))
+            yield ComparisonRow(
+                "settings", name, a.get(name), b.get(name), _difference(a.get(name), b.get(name))
+            )
 
 
-def _policies(a: Policy, b: Policy) -> Iterator[Row]:
-    one, other = flat(a), flat(b)
+def _policies(a: Policy, b: Policy) -> Iterator[ComparisonRow]:
+    one, other = flatten_policy(a), flatten_policy(b)
     for name in [*one, *(key for key in other if key not in one)]:
         if one.get(name) != other.get(name):
-            yield Row("policy", name, one.get(name), other.get(name), _minus(one.get(name), other.get(name)))
+            yield ComparisonRow(
+                "policy", name, one.get(name), other.get(name), _difference(one.get(name), other.get(name))
+            )
 
 
-def flat(policy: Policy) -> dict[str, Any]:
+def flatten_policy(policy: Policy) -> dict[str, Any]:
     """A policy as `gate.target` -> value, with the order of its plugins."""
     content = policy.content
     found: dict[str, Any] = {f"hyperparameters.{k}": v for k, v in content["hyperparameters"].items()}
@@ -63,7 +67,7 @@ def flat(policy: Policy) -> dict[str, Any]:
     return found
 
 
-def _figures(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
+def _figures(a: RunData, b: RunData, notes: list[str]) -> Iterator[ComparisonRow]:
     pairs: dict[str, tuple[Any, Any]] = {
         "batches": (len(a.batches), len(b.batches)),
         "updates": (a.updates, b.updates),
@@ -77,38 +81,41 @@ def _figures(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
     if ratio is None:
         notes.append("no stage times: compute is not compared")
     else:
-        costs = a.compute(ratio), b.compute(ratio)
+        costs = a.compute_cost(ratio), b.compute_cost(ratio)
         pairs["backward_over_forward"] = (ratio, ratio)
         pairs["compute_forwards"] = costs
         notes.append(
             "backward_over_forward is one for both: the medians over the batches of both runs together"
         )
-        pairs["val_loss_at_equal_compute"] = (a.loss_at(min(costs), ratio), b.loss_at(min(costs), ratio))
+        pairs["val_loss_at_equal_compute"] = (
+            a.loss_at_compute(min(costs), ratio),
+            b.loss_at_compute(min(costs), ratio),
+        )
         notes.append(
             "at equal compute, a schedule that was laid out for more compute has not come to its end"
         )
     for name, (one, other) in pairs.items():
-        yield Row("figures", name, one, other, _minus(one, other))
+        yield ComparisonRow("figures", name, one, other, _difference(one, other))
     if a.quotient_spec == b.quotient_spec and a.quotient and b.quotient and a.quotient > 0:
-        yield Row("figures", "occam_quotient", a.quotient, b.quotient, b.quotient / a.quotient - 1)
+        yield ComparisonRow("figures", "occam_quotient", a.quotient, b.quotient, b.quotient / a.quotient - 1)
     else:
         notes.append(
             "the Occam Quotients were computed in other ways, or there are none: they do not compare"
         )
 
 
-def _losses(a: Seen, b: Seen, *, every: bool) -> Iterator[Row]:
+def _losses(a: RunData, b: RunData, *, every: bool) -> Iterator[ComparisonRow]:
     shared = [at for at in a.losses if at in b.losses]
     step = 1 if every else max(1, -(-len(shared) // LOSSES_SHOWN))
     for at in shared[::-1][::step][::-1]:
-        yield Row("losses", f"iter {at}", a.losses[at], b.losses[at], b.losses[at] - a.losses[at])
+        yield ComparisonRow("losses", f"iter {at}", a.losses[at], b.losses[at], b.losses[at] - a.losses[at])
 
 
-def _verdicts(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
+def _verdicts(a: RunData, b: RunData, notes: list[str]) -> Iterator[ComparisonRow]:
     for what, one, other in (
         ("seed", _seed(a), _seed(b)),
         ("data", _data(a), _data(b)),
-        ("batch size", _shape(a), _shape(b)),
+        ("batch size", _batch_shape(a), _batch_shape(b)),
     ):
         if one != other:
             notes.append(
@@ -124,30 +131,30 @@ def _verdicts(a: Seen, b: Seen, notes: list[str]) -> Iterator[Row]:
     for name, wanted in (("both update", (True, True)), ("both skip", (False, False)), ("only a updates", (True, False)),
                          ("only b updates", (False, True))):  # fmt: skip
         count = pairs.count(wanted)
-        yield Row("verdicts", name, count if wanted[0] or wanted == (False, False) else None,
+        yield ComparisonRow("verdicts", name, count if wanted[0] or wanted == (False, False) else None,
                   count if wanted[1] or wanted == (False, False) else None, None)  # fmt: skip
     differ = sum(one != other for one, other in pairs)
-    yield Row("verdicts", "share that differs", None, None, differ / len(pairs) if pairs else None)
+    yield ComparisonRow("verdicts", "share that differs", None, None, differ / len(pairs) if pairs else None)
 
 
-def _seed(seen: Seen) -> Any:
+def _seed(seen: RunData) -> Any:
     return seen.batches[0].data["given"].get("seed", 0)
 
 
-def _data(seen: Seen) -> Any:
+def _data(seen: RunData) -> Any:
     return str(seen.about.get("data", {}).get("sha256", ""))[:12]
 
 
-def _shape(seen: Seen) -> Any:
+def _batch_shape(seen: RunData) -> Any:
     return tuple(
         seen.settings.get(name) for name in ("batch_size", "block_size", "gradient_accumulation_steps")
     )
 
 
-def _last(seen: Seen) -> float | None:
+def _last(seen: RunData) -> float | None:
     return next(reversed(seen.losses.values()), None)
 
 
-def _minus(a: Any, b: Any) -> float | None:
+def _difference(a: Any, b: Any) -> float | None:
     numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b))
     return b - a if numbers else None

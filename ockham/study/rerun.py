@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError
-from ockham.event import number
-from ockham.record.folder import RunFolder
-from ockham.replay.answer import Answer
-from ockham.study.process import document_of, over, resume, train
-from ockham.study.seen import Seen, see
+from ockham.event import parse_number
+from ockham.record.run_folder import RunFolder
+from ockham.replay.whatif_result import WhatIfResult
+from ockham.study.run_data import RunData, load_run_data
+from ockham.study.training_process import is_finished, policy_document, resume, train
 
-RUN_ITSELF = ("data", "size")  # settings of the record that `ockham train` takes by options of their own
+CLI_ONLY_SETTINGS = (
+    "data",
+    "size",
+)  # settings of the record that `ockham train` takes by options of their own
 
 
-class Confirmed(NamedTuple):
+class RerunComparison(NamedTuple):
     """What the rerun did, beside what was foretold; shares of batches, losses in nats/token.
 
     `exact_identical`: of the batches that were called exact, those with the same loss bits and the same verdict;
@@ -28,18 +31,18 @@ class Confirmed(NamedTuple):
     exact_batches: int
     exact_identical: float | None
     rest_same_verdict: float | None
-    foretold_update_rate: float | None
+    predicted_update_rate: float | None
     update_rate: float | None
     recorded_val_loss: float | None
     val_loss: float | None
 
 
-def rerun(runs: Path, seen: Seen, answer: Answer, run_id: str) -> Confirmed:
+def rerun(runs: Path, seen: RunData, answer: WhatIfResult, run_id: str) -> RerunComparison:
     """Train `run_id` under the other policy, or read it where it is trained, and compare.
 
     Raises:
         BadInputError: if the run was not trained by `ockham train`, or the rerun is of another policy.
-        CannotJudgeError: if the process fails.
+        UnverifiableError: if the process fails.
 
     """
     if "n_layer" not in seen.settings or "from_run" in seen.settings:
@@ -51,25 +54,27 @@ def rerun(runs: Path, seen: Seen, answer: Answer, run_id: str) -> Confirmed:
         settings = [
             f"{name}={value}"
             for name, value in seen.settings.items()
-            if name not in RUN_ITSELF and value != ""
+            if name not in CLI_ONLY_SETTINGS and value != ""
         ]  # empty text is the default and cannot be typed
         train(
             folder,
-            document_of(answer.policy),
+            policy_document(answer.policy),
             settings,
             size=seen.settings["size"],
             data=seen.settings.get("data") or "",
         )
-    elif not over(folder):
+    elif not is_finished(folder):
         resume(folder)
-    again = see(runs, run_id)
-    if not _holds(again.policy.content, answer.policy.content):
+    again = load_run_data(runs, run_id)
+    if not _includes(again.policy.content, answer.policy.content):
         raise BadInputError(f"run {run_id!r} is there and was trained under another policy")
     return _confirmed(seen, answer, again)
 
 
-def _confirmed(seen: Seen, answer: Answer, again: Seen) -> Confirmed:
-    losses = {(s.iter_num, s.data["micro_step"]): number(s.data["given"]["task_loss"]) for s in again.batches}
+def _confirmed(seen: RunData, answer: WhatIfResult, again: RunData) -> RerunComparison:
+    losses = {
+        (s.iter_num, s.data["micro_step"]): parse_number(s.data["given"]["task_loss"]) for s in again.batches
+    }
     exact: list[bool] = []
     rest: list[bool] = []
     for row in answer.rows:
@@ -79,13 +84,13 @@ def _confirmed(seen: Seen, answer: Answer, again: Seen) -> Confirmed:
             exact.append(verdict and repr(losses.get(key)) == repr(row.task_loss))
         else:
             rest.append(verdict)
-    return Confirmed(
-        answer.label, again.run_id, len(exact), _share(exact), _share(rest), answer.rate(), again.update_rate,
+    return RerunComparison(
+        answer.label, again.run_id, len(exact), _share(exact), _share(rest), answer.update_rate(), again.update_rate,
         next(reversed(seen.losses.values()), None), next(reversed(again.losses.values()), None),
     )  # fmt: skip
 
 
-def _holds(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+def _includes(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
     """Whether a policy has every plugin and setting of another; newer code may know more settings."""
     plugins = {entry["name"]: entry["settings"] for entry in whole["plugins"]}
     wanted = {entry["name"]: entry["settings"] for entry in part["plugins"]}

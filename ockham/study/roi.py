@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from ockham.errors import BadInputError
-from ockham.replay.path import backward_over_forward
-from ockham.study.seen import Seen
+from ockham.replay.trajectory import backward_over_forward
+from ockham.study.run_data import RunData
 
 BACKWARD_FLOPS = 4  # per parameter and token; the forward takes 2 (Kaplan et al. 2020, C = 6ND)
 Kind = Literal["measured", "derived", "assumed"]
 
 
-class Row(NamedTuple):
-    """One figure; `kind` says how far it can be trusted, `how` where it comes from."""
+class RoiRow(NamedTuple):
+    """One figure; `kind` says how far it can be trusted, `derivation` where it comes from."""
 
     figure: str
     value: float | int | str | None
     unit: str
     kind: Kind
-    how: str
+    derivation: str
 
 
 class Prices(NamedTuple):
@@ -36,8 +36,12 @@ class Prices(NamedTuple):
 
 
 def roi(
-    run: Seen, prices: Prices, floor: float | None = None, rival: Seen | None = None, tolerance: float = 0.01
-) -> list[Row]:
+    run: RunData,
+    prices: Prices,
+    quality_floor: float | None = None,
+    baseline: RunData | None = None,
+    tolerance: float = 0.01,
+) -> list[RoiRow]:
     """Rows, in the order of the argument: what was done, saved, and whether the quality was there.
 
     Args:
@@ -54,25 +58,27 @@ def roi(
     for name, price in zip(prices._fields, prices, strict=True):
         if price is not None and not (math.isfinite(price) and price >= 0):
             raise BadInputError(f"the price per {name} must be a number >= 0, got {price!r}")
-    told: tuple[Kind, str] = ("assumed", "asked for")
-    if floor is None and rival is not None and rival.losses:
-        told = "measured", f"best of {rival.run_id} + tolerance"
-        floor = min(rival.losses.values()) + tolerance
+    floor_source: tuple[Kind, str] = ("assumed", "asked for")
+    if quality_floor is None and baseline is not None and baseline.losses:
+        floor_source = "measured", f"best of {baseline.run_id} + tolerance"
+        quality_floor = min(baseline.losses.values()) + tolerance
     rows = [*_compute(run), *_bytes(run, prices)]
-    return [*rows, *_money(rows, prices), *_quality(run, floor, rival, told)]
+    return [*rows, *_money(rows, prices), *_quality(run, quality_floor, baseline, floor_source)]
 
 
-def _compute(run: Seen) -> Iterator[Row]:
+def _compute(run: RunData) -> Iterator[RoiRow]:
     b, rate = backward_over_forward(run.legs), run.update_rate
     skips = len(run.batches) - run.updates
-    yield Row("batches", len(run.batches), "1", "measured", "recorded contexts")
-    yield Row("updates", run.updates, "1", "measured", "verdicts as the chain left them")
-    yield Row("update_rate", rate, "ratio", "measured", "updates / finite batches")
+    yield RoiRow("batches", len(run.batches), "1", "measured", "recorded contexts")
+    yield RoiRow("updates", run.updates, "1", "measured", "verdicts as the chain left them")
+    yield RoiRow("update_rate", rate, "ratio", "measured", "updates / finite batches")
     given = run.batches[-1].data["given"]
     tokens = math.prod(int(run.settings.get(name) or 0) for name in ("batch_size", "block_size"))
     if tokens and given.get("model_params"):
         flops = BACKWARD_FLOPS * given["model_params"] * tokens * skips
-        yield Row("flops_saved", flops, "FLOP", "derived", "4 x parameters x tokens of the skipped batches")
+        yield RoiRow(
+            "flops_saved", flops, "FLOP", "derived", "4 x parameters x tokens of the skipped batches"
+        )
     if b is None or rate is None:
         return
     totals = run.stage_seconds()
@@ -80,34 +86,36 @@ def _compute(run: Seen) -> Iterator[Row]:
     forward, chain = totals.get("forward", 0.0), totals.get("chain", 0.0)
     gross = spent / run.updates * skips if run.updates else 0.0
     always = forward + spent + gross
-    yield Row("backward_over_forward", b, "ratio", "measured", "medians of the run's own stage times")
-    yield Row(
+    yield RoiRow("backward_over_forward", b, "ratio", "measured", "medians of the run's own stage times")
+    yield RoiRow(
         "saved_at_most",
         (1 - rate) * b / (1 + b),
         "ratio",
         "derived",
         "(1 - update rate) b/(1 + b), never 1 - update rate",
     )
-    yield Row("chain_seconds", chain, "s", "measured", "what deciding and recording cost the training thread")
-    yield Row(
+    yield RoiRow(
+        "chain_seconds", chain, "s", "measured", "what deciding and recording cost the training thread"
+    )
+    yield RoiRow(
         "seconds_saved", gross - chain, "s", "derived", "skips x mean backward and optimizer, less the chain"
     )
-    yield Row(
+    yield RoiRow(
         "compute_saved",
         (gross - chain) / always if always else None,
         "ratio",
         "derived",
         "seconds_saved / seconds of updating always",
     )
-    yield Row("device_hours_saved", (gross - chain) / 3600, "h", "derived", "seconds_saved on one device")
+    yield RoiRow("device_hours_saved", (gross - chain) / 3600, "h", "derived", "seconds_saved on one device")
 
 
-def _bytes(run: Seen, prices: Prices) -> Iterator[Row]:
+def _bytes(run: RunData, prices: Prices) -> Iterator[RoiRow]:
     size = run.batches[-1].data["given"].get("memory_footprint_mb", 0.0) * 1e6
     refused = len(run.evaluations) - run.accepted
-    yield Row("evaluations", len(run.evaluations), "1", "measured", "recorded contexts")
-    yield Row("accepted", run.accepted, "1", "measured", "verdicts of the memory")
-    yield Row(
+    yield RoiRow("evaluations", len(run.evaluations), "1", "measured", "recorded contexts")
+    yield RoiRow("accepted", run.accepted, "1", "measured", "verdicts of the memory")
+    yield RoiRow(
         "bytes_saved",
         refused * size,
         "B",
@@ -115,7 +123,7 @@ def _bytes(run: Seen, prices: Prices) -> Iterator[Row]:
         "weights of the refused evaluations, had each been kept",
     )
     if prices.gigabyte is not None:
-        yield Row(
+        yield RoiRow(
             "storage_saved",
             refused * size / 1e9 * prices.gigabyte,
             "money",
@@ -124,10 +132,10 @@ def _bytes(run: Seen, prices: Prices) -> Iterator[Row]:
         )
 
 
-def _money(rows: list[Row], prices: Prices) -> Iterator[Row]:
+def _money(rows: list[RoiRow], prices: Prices) -> Iterator[RoiRow]:
     hours = next((row.value for row in rows if row.figure == "device_hours_saved"), None)
     if prices.hour is not None and isinstance(hours, float):
-        yield Row(
+        yield RoiRow(
             "compute_money_saved",
             hours * prices.hour,
             "money",
@@ -136,11 +144,13 @@ def _money(rows: list[Row], prices: Prices) -> Iterator[Row]:
         )
 
 
-def _quality(run: Seen, floor: float | None, rival: Seen | None, told: tuple[Kind, str]) -> Iterator[Row]:
+def _quality(
+    run: RunData, quality_floor: float | None, baseline: RunData | None, floor_source: tuple[Kind, str]
+) -> Iterator[RoiRow]:
     best = min(run.losses.values(), default=None)
-    yield Row("best_val_loss", best, "nats/token", "measured", "evaluations")
-    if floor is None:
-        yield Row(
+    yield RoiRow("best_val_loss", best, "nats/token", "measured", "evaluations")
+    if quality_floor is None:
+        yield RoiRow(
             "verdict",
             "GROSS",
             "",
@@ -148,26 +158,26 @@ def _quality(run: Seen, floor: float | None, rival: Seen | None, told: tuple[Kin
             "no --floor and no --against: nobody said how good the model must be",
         )
         return
-    reached = _reached(run, floor)
-    yield Row("quality_floor", floor, "nats/token", *told)
-    yield Row("reached_at", reached, "iteration", "measured", "first evaluation at or below the floor")
-    ratio = backward_over_forward([*run.legs, *(rival.legs if rival else [])])
-    if reached is not None and rival is not None and ratio is not None:
-        there = _reached(rival, floor)
+    reached = _reached(run, quality_floor)
+    yield RoiRow("quality_floor", quality_floor, "nats/token", *floor_source)
+    yield RoiRow("reached_at", reached, "iteration", "measured", "first evaluation at or below the floor")
+    ratio = backward_over_forward([*run.legs, *(baseline.legs if baseline else [])])
+    if reached is not None and baseline is not None and ratio is not None:
+        there = _reached(baseline, quality_floor)
         if there is not None:
-            saved = 1 - run.compute(ratio, reached) / rival.compute(ratio, there)
-            yield Row(
+            saved = 1 - run.compute_cost(ratio, reached) / baseline.compute_cost(ratio, there)
+            yield RoiRow(
                 "compute_saved_to_floor",
                 saved,
                 "ratio",
                 "derived",
-                f"compute up to the floor, beside {rival.run_id}; one b for both",
+                f"compute up to the floor, beside {baseline.run_id}; one b for both",
             )
             verdict = "SAVED" if saved > 0 else "LOST"
-            yield Row("verdict", verdict, "", "derived", "compute that it took to be as good")
+            yield RoiRow("verdict", verdict, "", "derived", "compute that it took to be as good")
             return
     verdict = "NOTHING_SAVED" if reached is None else "FLOOR_REACHED"
-    yield Row(
+    yield RoiRow(
         "verdict",
         verdict,
         "",
@@ -178,5 +188,5 @@ def _quality(run: Seen, floor: float | None, rival: Seen | None, told: tuple[Kin
     )
 
 
-def _reached(run: Seen, floor: float) -> int | None:
-    return next((at for at, loss in run.losses.items() if loss <= floor), None)
+def _reached(run: RunData, quality_floor: float) -> int | None:
+    return next((at for at, loss in run.losses.items() if loss <= quality_floor), None)

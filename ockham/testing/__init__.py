@@ -8,7 +8,7 @@ check_plugin(MyPlugin)
 
 from __future__ import annotations
 
-from ockham.testing.check import check_plugin
-from ockham.testing.rehearsal import Batch, Captured, capture, story
+from ockham.testing.plugin_check import check_plugin
+from ockham.testing.simulation import Batch, Captured, capture, sample_batches
 
-__all__ = ["Batch", "Captured", "capture", "check_plugin", "story"]
+__all__ = ["Batch", "Captured", "capture", "check_plugin", "sample_batches"]

@@ -12,17 +12,17 @@ import pyarrow as pa
 import pytest
 
 from ockham.catalog import Catalog
-from ockham.catalog.views import VIEWS, question, question_names, views
-from ockham.errors import CannotJudgeError, QueryError
-from ockham.record import derived
-from ockham.record.checkpoints import Packed, starting_point
-from ockham.record.derived import update
-from ockham.record.folder import DERIVED, RunFolder
+from ockham.catalog.views import VIEWS, load_question, load_views, question_names
+from ockham.errors import QueryError, UnverifiableError
+from ockham.record.checkpoints import CheckpointFiles, find_resume_point
+from ockham.record.parquet import builder
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
-from ockham.study.seen import see
-from tests.catalog.resumed import resumed_run
-from tests.made import made_run
-from tests.samples import events, log_folder
+from ockham.study.run_data import load_run_data
+from tests.helpers.events import events, log_folder
+from tests.helpers.resumed_run import resumed_run
+from tests.helpers.runs import made_run
 
 PROMISED = {
     "runs", "run_summary", "events", "decisions", "contexts", "gate_decisions", "compressor_decisions",
@@ -68,7 +68,7 @@ def test_every_view_and_its_named_columns_have_comments(catalog):
     """COMMENT ON each; a comment of a column that does not exist would fail to be made."""
     rows = catalog.rows("select view, any_value(view_comment) as c from data_dictionary group by view")
     assert all(row["c"] for row in rows)
-    assert {view.name for view in views()} == set(VIEWS)
+    assert {view.name for view in load_views()} == set(VIEWS)
     keys = catalog.rows("select comment from data_dictionary where view = 'decisions'")
     assert all(row["comment"] for row in keys)
 
@@ -158,8 +158,8 @@ def test_a_checkpoint_leads_to_its_decision(catalog):
 @pytest.mark.parametrize("name", question_names())
 def test_every_saved_question_is_answered(catalog, name):
     """It opens with its question, and runs on real runs and on none."""
-    asked = question(name)
-    assert asked.question.endswith("?")
+    asked = load_question(name)
+    assert asked.load_question.endswith("?")
     values = {"run": "a", "iter": 5, "snapshot": "accepted-00000019"}
     assert catalog.ask(name, **{key: values[key] for key in asked.parameters}).num_columns > 1
     assert re.fullmatch(r"[a-z_]+", name)
@@ -172,7 +172,7 @@ def test_there_are_enough_saved_questions():
 
 def test_a_filter_prunes_runs(runs):
     """One run only, by filter and by ask(run=...)."""
-    only = Catalog(runs, only=["b"])
+    only = Catalog(runs, run_ids=["b"])
     assert only.rows("select distinct run_id from events") == [{"run_id": "b"}]
     assert {r["run_id"] for r in Catalog(runs).ask("decisions_by_reason", run="b").to_pylist()} == {"b"}
 
@@ -183,7 +183,7 @@ def test_a_live_run_is_seen_and_grows(tmp_path):
     with Run(plugins=[], runs=tmp_path, run_id="live") as run:
         count = "select count(*) n from contexts"
         for i in range(30):
-            run.end(run.batch(i, 2.0))
+            run.end_batch(run.start_batch(i, 2.0))
             if i in (9, 19):
                 run.flush()
                 assert catalog.rows(count)[0]["n"] == i + 1
@@ -205,20 +205,20 @@ def test_a_torn_tail_is_left_out_and_garbage_is_named(tmp_path):
     assert Catalog(tmp_path).rows("select count(*) n from events")[0]["n"] == count
     with segment.open("ab") as file:
         file.write(b"\n")
-    with pytest.raises(CannotJudgeError, match=r"000000000000\.jsonl: a line"):
+    with pytest.raises(UnverifiableError, match=r"000000000000\.jsonl: a line"):
         Catalog(tmp_path)
 
 
 def test_a_batch_is_seen_within_two_seconds_of_a_torn_log(tmp_path):
     """While the log grows, and though the last line is half a line at each look."""
-    from ockham.record.log import LogWriter
-    from tests.samples import REVISION, decision, run_folder
+    from ockham.record.log_writer import LogWriter
+    from tests.helpers.events import REVISION, decision, run_folder
 
     folder = run_folder(tmp_path)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     log.append("decision.made", decision(0), iter_num=0)
     log.flush()
-    torn = RunFolder(tmp_path, "a").log(1, 1)  # a second rank that died in the middle of a line
+    torn = RunFolder(tmp_path, "a").log_dir(1, 1)  # a second rank that died in the middle of a line
     torn.mkdir()
     line = folder.segments(1, 0)[0].read_bytes()
     (torn / "000000000000.jsonl").write_bytes(line.replace(b'"rank":0', b'"rank":1') + line[:100])
@@ -240,21 +240,21 @@ def test_a_batch_is_seen_within_two_seconds_of_a_torn_log(tmp_path):
 def test_files_that_are_compacted_while_they_are_read(tmp_path, monkeypatch, locked, times):
     """The files that a query was to read go after it has looked at the folder: it looks again, and has every row once."""
     folder = log_folder(tmp_path, 60)
-    monkeypatch.setattr(derived, "_compact", lambda *_, **__: None)
-    update(folder, 1, 0, last=True)
+    monkeypatch.setattr(builder, "_compact", lambda *_, **__: None)
+    update_parquet(folder, 1, 0, last=True)
     monkeypatch.undo()
-    catalog = Catalog(tmp_path, locked=locked)
-    answer, left = catalog._answer, iter(range(times))
+    catalog = Catalog(tmp_path, sandboxed=locked)
+    answer, left = catalog._execute, iter(range(times))
 
     def goes_first(*words):
         if next(left, None) is not None:
-            for kind in DERIVED:
+            for kind in PARQUET_TABLES:
                 for day in (folder.path / kind).glob("day=*"):
                     shutil.rmtree(day)
-            update(folder, 1, 0, last=times % 2 == 1)
+            update_parquet(folder, 1, 0, last=times % 2 == 1)
         return answer(*words)
 
-    monkeypatch.setattr(catalog, "_answer", goes_first)
+    monkeypatch.setattr(catalog, "_execute", goes_first)
     found = catalog.rows(
         "select count(*) as n, count(distinct sequence) as places, max(time) as last from events"
     )
@@ -263,8 +263,8 @@ def test_files_that_are_compacted_while_they_are_read(tmp_path, monkeypatch, loc
 
 def test_a_query_that_is_wrong_is_wrong_at_once(catalog, monkeypatch):
     """Files that have not changed are no reason to ask again."""
-    asked, answer = [], catalog._answer
-    monkeypatch.setattr(catalog, "_answer", lambda *words: asked.append(1) or answer(*words))
+    asked, answer = [], catalog._execute
+    monkeypatch.setattr(catalog, "_execute", lambda *words: asked.append(1) or answer(*words))
     with pytest.raises(QueryError):
         catalog.sql("select nothing from decisions")
     assert asked == [1]
@@ -287,8 +287,8 @@ def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
     """With every plugin in shadow the chain lets a NaN through: no update that a rate could count."""
     with Run("observe", runs=tmp_path, run_id="a") as run:
         for i, loss in enumerate([math.nan, 2.0, 3.0, math.nan]):
-            ctx = run.end(run.batch(i, loss), stepped=math.isfinite(loss))
-    assert ctx.update_rate == run.rates()["update_rate"] == see(tmp_path, "a").update_rate == 1.0
+            ctx = run.end_batch(run.start_batch(i, loss), stepped=math.isfinite(loss))
+    assert ctx.update_rate == run.rates()["update_rate"] == load_run_data(tmp_path, "a").update_rate == 1.0
     told = Catalog(tmp_path).rows("select update_rate, updates, skips, nonfinite from run_summary")
     assert told == [{"update_rate": 1.0, "updates": 2, "skips": 2, "nonfinite": 2}]
 
@@ -297,20 +297,20 @@ def test_the_quotient_of_a_resumed_run_is_its_last_attempts(tmp_path):
     """A later attempt begins its log at sequence 0 again."""
 
     def keep(metadata, state):
-        return Packed({"state.json": orjson.dumps(state)}, "0" * 64)
+        return CheckpointFiles({"state.json": orjson.dumps(state)}, "0" * 64)
 
     facts = {"model_params": 1000, "vocab_size": 256}
     with Run(plugins=[], runs=tmp_path, run_id="a", facts=facts) as run:
         for i in range(9):
-            ctx = run.end(run.batch(i, 4.0))
+            ctx = run.end_batch(run.start_batch(i, 4.0))
         run.evaluate(ctx, 4.0)
-        ctx = run.end(run.batch(9, 4.0))
-        run.checkpoint(ctx, "resume", keep)
-    start = starting_point(tmp_path, "a")
+        ctx = run.end_batch(run.start_batch(9, 4.0))
+        run.save_checkpoint(ctx, "resume", keep)
+    start = find_resume_point(tmp_path, "a")
     with Run(runs=tmp_path, run_id="a", facts=facts, resumed=start) as run:
         run.load_state_dict(start.state["run"])
-        run.evaluate(run.end(run.batch(10, 2.0)), 2.0)
-        ctx = run.end(run.batch(11, 2.0))
+        run.evaluate(run.end_batch(run.start_batch(10, 2.0)), 2.0)
+        ctx = run.end_batch(run.start_batch(11, 2.0))
     [row] = Catalog(tmp_path).rows("select val_loss, occam_quotient from run_summary")
     assert row == {"val_loss": 2.0, "occam_quotient": ctx.occam_quotient}
 

@@ -13,7 +13,7 @@ import pytest
 from ockham.catalog.export import export_views
 from ockham.errors import BadInputError
 from ockham.run import Run
-from tests.made import made_run
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")

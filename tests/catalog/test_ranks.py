@@ -7,12 +7,12 @@ import shutil
 import pytest
 
 from ockham.catalog import Catalog
-from ockham.catalog.views import question, question_names
-from ockham.cli.why import story
+from ockham.catalog.views import load_question, question_names
+from ockham.cli.why import explain_iteration
 from ockham.errors import PluginError
 from ockham.plugin import OccamPlugin
-from ockham.record.folder import DERIVED, RunFolder
-from tests.made import made_run
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,12 @@ class Breaks(OccamPlugin):
 
 
 def _with_another_rank(folder):
-    for kind in DERIVED:
+    for kind in PARQUET_TABLES:
         shutil.rmtree(folder.path / kind, ignore_errors=True)
-    folder.log(1, 1).mkdir()
+    folder.log_dir(1, 1).mkdir()
     for segment in folder.segments(1, 0):
         second = segment.read_bytes().replace(b'"rank":0', b'"rank":1')
-        (folder.log(1, 1) / segment.name).write_bytes(second)
+        (folder.log_dir(1, 1) / segment.name).write_bytes(second)
 
 
 def _plain(rows):
@@ -53,7 +53,7 @@ def _plain(rows):
 def test_every_saved_question_counts_a_decision_once(runs):
     """Two ranks, the answers of one; only why_skipped tells both, and which is which."""
     one, two = Catalog(runs / "one"), Catalog(runs / "two")
-    names = [name for name in question_names() if not question(name).parameters]
+    names = [name for name in question_names() if not load_question(name).parameters]
     assert len(names) > 15
     for name in names:
         expected, found = (_plain(catalog.ask(name).to_pylist()) for catalog in (one, two))
@@ -65,8 +65,10 @@ def test_every_saved_question_counts_a_decision_once(runs):
 
 def test_why_names_the_rank(runs):
     """Where there is more than one."""
-    assert [line for line in story(Catalog(runs / "two"), "a", 30) if line.startswith("Rank")] == [
+    assert [
+        line for line in explain_iteration(Catalog(runs / "two"), "a", 30) if line.startswith("Rank")
+    ] == [
         "Rank 0",
         "Rank 1",
     ]
-    assert not [line for line in story(Catalog(runs / "one"), "a", 30) if line.startswith("Rank")]
+    assert not [line for line in explain_iteration(Catalog(runs / "one"), "a", 30) if line.startswith("Rank")]

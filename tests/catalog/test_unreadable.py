@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from ockham.catalog import Catalog
-from ockham.catalog.files import policies_tables, runs_table
-from ockham.cli import application
-from ockham.errors import CannotJudgeError
+from ockham.catalog.run_tables import policies_tables, runs_table
+from ockham.cli import build_app
+from ockham.errors import UnverifiableError
 from ockham.guard import Guard
-from ockham.record.derived import update
-from tests.samples import lines, log_folder
+from ockham.record.parquet.builder import update_parquet
+from tests.helpers.events import lines, log_folder
 
 COUNT = "select count(*) as n from events"
 MENDED = "`ockham repair RUN` makes it anew"
@@ -24,7 +24,7 @@ MENDED = "`ockham repair RUN` makes it anew"
 @pytest.fixture
 def run(tmp_path):
     folder = log_folder(tmp_path)
-    update(folder, 1, 0, last=True)
+    update_parquet(folder, 1, 0, last=True)
     return folder
 
 
@@ -42,7 +42,7 @@ def test_a_pipe_or_folder_stands_for_nothing(run, make):
     assert Catalog(run.runs).rows(COUNT) == [{"n": len(lines(run))}]
     with Guard(run.runs) as guard:
         assert guard.query(COUNT).table.to_pylist() == [{"n": len(lines(run))}]
-    done = CliRunner().invoke(application(), ["--runs", str(run.runs), "doctor"])
+    done = CliRunner().invoke(build_app(), ["--runs", str(run.runs), "doctor"])
     assert "segments without Parquet" in done.stdout
 
 
@@ -67,9 +67,9 @@ def broken_footer(path):
 def test_junk_gets_one_clear_error(run, spoil):
     """Not a traceback, and no word of memory or time; exit status 3 whatever asks."""
     spoil(parquet(run))
-    with pytest.raises(CannotJudgeError, match=r"a Parquet file cannot be read .* makes it anew"):
+    with pytest.raises(UnverifiableError, match=r"a Parquet file cannot be read .* makes it anew"):
         Catalog(run.runs)
-    with Guard(run.runs) as guard, pytest.raises(CannotJudgeError, match="a Parquet file cannot be read"):
+    with Guard(run.runs) as guard, pytest.raises(UnverifiableError, match="a Parquet file cannot be read"):
         guard.query(COUNT)
 
 

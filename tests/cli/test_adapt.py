@@ -10,16 +10,16 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from ockham.catalog import Catalog
-from ockham.cli import application
-from ockham.cli.checkpoints import saved_checkpoint
+from ockham.cli import build_app
+from ockham.cli.checkpoint_lookup import find_checkpoint
 from ockham.errors import BadInputError, DataError, PolicyError, RunError
-from ockham.nano.adapt import Adaptation, base_of, settings_for
+from ockham.nano.adaptation import Adaptation, adaptation_settings, load_base
 from ockham.nano.data import load_corpus
-from ockham.record.folder import RunFolder
-from ockham.record.verify import verify_run
-from ockham.replay.report import replay_run
-from tests.samples import events, plain_validator
-from tests.workshop import TINY, text
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
+from tests.helpers.events import events, plain_validator
+from tests.helpers.tiny_trainer import TINY, text
 
 BASE = """
 extends: adapt
@@ -33,7 +33,7 @@ TWO = [word for setting in (*TINY, "n_layer=2", "device=cpu") for word in ("--se
 
 def run(runs, *words):
     """A verb, in this process; what it raises is raised."""
-    done = CliRunner().invoke(application(), [*words, "--runs", str(runs)])
+    done = CliRunner().invoke(build_app(), [*words, "--runs", str(runs)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
@@ -144,7 +144,7 @@ def test_the_adapter_goes_off_and_on_at_each_evaluation(there):
 def test_an_accepted_checkpoint_is_a_plain_model_that_can_be_adapted_again(there):
     """With the adapter in its weights: other layers are those of the checkpoint that it came from."""
     folder, runs, _, _ = there
-    low, base = (base_of(saved_checkpoint(runs, name).folder) for name in ("low", "base"))
+    low, base = (load_base(find_checkpoint(runs, name).folder) for name in ("low", "base"))
     new, old = (load_file(one.path / "model.safetensors") for one in (low, base))
     assert new.keys() == old.keys()
     changed = {name for name in new if not new[name].equal(old[name])}
@@ -153,7 +153,7 @@ def test_an_accepted_checkpoint_is_a_plain_model_that_can_be_adapted_again(there
     }
     again = Adaptation(
         low,
-        settings_for(low, ["threads=1"]),
+        adaptation_settings(low, ["threads=1"]),
         load_corpus(text(folder)),
         load_corpus(folder / "new.txt"),
         0.15,
@@ -196,7 +196,7 @@ def test_a_rollback_is_an_event_and_leads_to_the_checkpoint(there):
         kept = load_file(
             RunFolder(runs, name).checkpoint("resume-00000059") / "model.safetensors"
         )  # after the last
-        base = load_file(saved_checkpoint(runs, "base").folder / "model.safetensors")
+        base = load_file(find_checkpoint(runs, "base").folder / "model.safetensors")
         plain = {key.replace(".inner.", "."): value for key, value in kept.items()}
         assert all(plain[key].equal(value) for key, value in base.items())
         assert not any(value.any() for key, value in kept.items() if key.endswith(".b"))

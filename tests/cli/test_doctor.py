@@ -8,11 +8,11 @@ import os
 import pytest
 
 from ockham.errors import LogHaltedError
-from ockham.record.checkpoints import starting_point
-from ockham.record.folder import RunFolder
+from ockham.record.checkpoints import find_resume_point
+from ockham.record.run_folder import RunFolder
 from ockham.run import Run
-from tests.cli.test_verbs import ockham
-from tests.made import made_run
+from tests.cli.test_commands import ockham
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def key(tmp_path):
 
 def looked_at(runs, env):
     done = ockham(runs, "doctor", "-f", "json", env=env)
-    return done, {(row["what"], row["state"]): row["told"] for row in json.loads(done.stdout)}
+    return done, {(row["what"], row["state"]): row["message"] for row in json.loads(done.stdout)}
 
 
 def test_a_healthy_folder(tmp_path, key, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypat
     runs, real = tmp_path / "runs", os.write
 
     def full(descriptor, data):
-        if descriptor == run.attempt.log._segment._file and (run.folder.log(1, 0) / "reserve").exists():
+        if descriptor == run.attempt.log._segment._file and (run.folder.log_dir(1, 0) / "reserve").exists():
             raise OSError(28, "No space left on device")
         return real(descriptor, data)
 
@@ -78,12 +78,12 @@ def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypat
         run.flush()
         with monkeypatch.context() as disk:
             disk.setattr(os, "write", full)
-            run.end(run.batch(0, 2.0))
+            run.end_batch(run.start_batch(0, 2.0))
             run.flush()
     done, rows = looked_at(runs, key)
     assert done.returncode == 1
     assert "free the cause" in rows["a 1-0", "problem"]
-    with Run(runs=runs, run_id="a", resumed=starting_point(runs, "a")):
+    with Run(runs=runs, run_id="a", resumed=find_resume_point(runs, "a")):
         pass
     done, rows = looked_at(runs, key)
     assert done.returncode == 0, rows

@@ -6,10 +6,10 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from ockham.cli import application
-from tests.cli.typed import parse, verbs
+from ockham.cli import build_app
+from tests.helpers.cli_parser import parse, verbs
 
-APP = application()
+APP = build_app()
 ROOT = typer.main.get_command(APP)
 VERBS = dict(verbs(ROOT))
 

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from ockham import __main__, cli
-from ockham.cli import serve
+from ockham.cli import dashboard
 
 
 def interrupt(*_ignored, **_too):
@@ -47,7 +47,7 @@ def test_within_a_query(monkeypatch, capsys):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         with pytest.raises(SystemExit) as left:
-            cli._guarded(lambda: asking)
+            cli._run_with_exit_codes(lambda: asking)
     finally:
         signal.signal(signal.SIGINT, before)
     assert (left.value.code, capsys.readouterr().err) == (cli.INTERRUPTED, "ockham: interrupted\n")
@@ -60,12 +60,12 @@ def test_another_error_is_not_taken_for_it():
         raise RuntimeError("out of cheese")
 
     with pytest.raises(RuntimeError, match="cheese"):
-        cli._guarded(lambda: failing)
+        cli._run_with_exit_codes(lambda: failing)
 
 
 def test_while_the_pages_begin(monkeypatch):
     """Streamlit stands in our place by then, and has no handler of its own before its server is up."""
     monkeypatch.setitem(sys.modules, "streamlit.web.cli", types.SimpleNamespace(main=interrupt))
     with pytest.raises(SystemExit) as left:
-        exec(serve.START, {})
+        exec(dashboard.STREAMLIT_BOOTSTRAP, {})
     assert left.value.code == cli.INTERRUPTED

@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from ockham.cli import application
+from ockham.cli import build_app
 from ockham.errors import BadInputError, CheckpointError
-from ockham.record.folder import RunFolder
-from tests.samples import events
-from tests.workshop import TINY, text
+from ockham.record.run_folder import RunFolder
+from tests.helpers.events import events
+from tests.helpers.tiny_trainer import TINY, text
 
 
 def run(folder, *words):
-    return CliRunner().invoke(application(), ["--runs", str(folder / "runs"), *map(str, words)])
+    return CliRunner().invoke(build_app(), ["--runs", str(folder / "runs"), *map(str, words)])
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from ockham.cli import application, tail
+from ockham.cli import build_app, tail
 from ockham.run import Run
-from tests.cli.test_verbs import ockham
-from tests.made import made_run
+from tests.cli.test_commands import ockham
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +55,17 @@ def test_each_decision_that_comes_is_told_once(tmp_path, monkeypatch):
     monkeypatch.setattr(tail, "POLL_SECONDS", 0.01)
     told = []
     monkeypatch.setattr(tail.typer, "echo", told.append)
-    each = [Run("balanced", runs=tmp_path, run_id="a", rank=r, world_size=2, gather=None) for r in (0, 1)]
+    each = [Run("balanced", runs=tmp_path, run_id="a", rank=r, world_size=2, all_gather=None) for r in (0, 1)]
     for run in each:
         run.__enter__()
-        run.end(run.batch(0, 5.0))
+        run.end_batch(run.start_batch(0, 5.0))
         run.flush()
-    following = threading.Thread(target=CliRunner().invoke, args=(application(), ["--runs", str(tmp_path), "tail", "a", "-F", "-n", "0"]))  # fmt: skip
+    following = threading.Thread(target=CliRunner().invoke, args=(build_app(), ["--runs", str(tmp_path), "tail", "a", "-F", "-n", "0"]))  # fmt: skip
     following.start()
     wait_for(lambda: tail_has_begun(told, each[0]))
     for upto, run in ((31, each[1]), (11, each[0])):  # the one that is behind comes second
         for i in range(1, upto):
-            run.end(run.batch(100 + i, 5.0))
+            run.end_batch(run.start_batch(100 + i, 5.0))
         run.flush()
         time.sleep(0.3)
     for run in each:
@@ -76,7 +76,7 @@ def test_each_decision_that_comes_is_told_once(tmp_path, monkeypatch):
 
 
 def tail_has_begun(told, run):
-    run.end(run.batch(1, 5.0))
+    run.end_batch(run.start_batch(1, 5.0))
     run.flush()
     return bool(told)
 

@@ -8,15 +8,15 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from ockham.cli import application
+from ockham.cli import build_app
 from ockham.errors import DataError
-from tests.words import WORDS, letters
+from tests.helpers.tiny_tokenizer import WORDS, letters
 
 pytest.importorskip("tiktoken", reason="tiktoken is not installed")
 
 
 def run(*words):
-    return CliRunner().invoke(application(), ["tokenize", *map(str, words)])
+    return CliRunner().invoke(build_app(), ["tokenize", *map(str, words)])
 
 
 def test_the_verb(tmp_path, monkeypatch):

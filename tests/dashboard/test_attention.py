@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from ockham import shipped
+from ockham import resources
 from ockham.catalog import Catalog
-from ockham.catalog.views import page_query
+from ockham.catalog.views import load_page_query
 from ockham.run import Run
 
 
 def attention(runs):
-    return [(row["what"], row["page"]) for row in Catalog(runs).rows(page_query("attention").sql)]
+    return [(row["what"], row["page"]) for row in Catalog(runs).rows(load_page_query("attention").sql)]
 
 
 def run(folder, policy, batches, every, overrides=()):
     """Losses that fall and rise, so that about half are updated; an evaluation every so many."""
     with Run(policy, overrides=overrides, runs=folder, run_id="a", facts={"vocab_size": 65}) as made:
         for i in range(batches):
-            ctx = made.end(made.batch(i, 3.0 + 0.1 * (i % 2), learning_rate=1e-3), grad_norm=0.5)
+            ctx = made.end_batch(made.start_batch(i, 3.0 + 0.1 * (i % 2), learning_rate=1e-3), grad_norm=0.5)
             if i % every == every - 1:
                 made.evaluate(ctx, 3.0)
 
@@ -29,7 +29,7 @@ NEVER = ("never accepted a checkpoint in 20 evaluations", "memory")
 @pytest.mark.parametrize(("low", "said"), [("0.05", [NEVER]), ("0.0", [])])
 def test_a_memory_that_accepts_nothing(tmp_path, low, said):
     """It needs a look, unless its policy promises no more than that."""
-    text = (shipped.presets() / "balanced.yaml").read_text()
+    text = (resources.presets_dir() / "balanced.yaml").read_text()
     assert "accept_rate: [0.05, 0.15]" in text
     own = tmp_path / "own.yaml"
     own.write_text(text.replace("accept_rate: [0.05, 0.15]", f"accept_rate: [{low}, 0.15]"))

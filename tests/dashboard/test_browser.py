@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 from playwright import sync_api
 
-from tests.made import made_run
+from tests.helpers.runs import made_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]

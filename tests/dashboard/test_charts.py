@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from dashboard import charts, lanes, style
+from dashboard import charts, style, timeline_charts
 from ockham.catalog import Catalog
-from ockham.catalog.views import page_query, question
-from tests.made import made_run
+from ockham.catalog.views import load_page_query, load_question
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")
@@ -19,24 +19,24 @@ def catalog(tmp_path_factory):
 
 
 def asked(catalog, name, **parameters):
-    return catalog.sql(page_query(name).sql, {"run": "a", **parameters})
+    return catalog.sql(load_page_query(name).sql, {"run": "a", **parameters})
 
 
 def test_every_chart_draws_its_own_table(catalog):
     """The specification is made without an error, with every encoded column in the table."""
     bins = asked(catalog, "run_bins", low=0, high=119)
-    bands = catalog.sql(question("bands").sql)
+    bands = catalog.sql(load_question("bands").sql)
     busiest = asked(catalog, "knob_busiest", field="learning_rate")["iter"][0].as_py()
     made = [
-        lanes.loss_lane(bins, asked(catalog, "marks", low=0, high=119), (0, 119)),
-        lanes.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119), (0, 119)),
-        lanes.lines(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (0, 119)),
-        lanes.lines(bins, {"grad_norm": ("norm", style.UPDATE, [1, 0])}, log=True),
-        lanes.rate_band(asked(catalog, "gate_bins"), 0.5, 0.7),
-        lanes.rate_band(asked(catalog, "gate_bins"), None, None),
-        lanes.overshoot(asked(catalog, "overshoot", low=0, high=119), (0, 119)),
-        charts.promises(bands, "update"),
-        charts.promises(bands, "accept"),
+        timeline_charts.loss_lane(bins, asked(catalog, "marks", low=0, high=119), (0, 119)),
+        timeline_charts.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119), (0, 119)),
+        timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (0, 119)),
+        timeline_charts.line_chart(bins, {"grad_norm": ("norm", style.UPDATE, [1, 0])}, log=True),
+        timeline_charts.rate_band(asked(catalog, "gate_bins"), 0.5, 0.7),
+        timeline_charts.rate_band(asked(catalog, "gate_bins"), None, None),
+        timeline_charts.overshoot_chart(asked(catalog, "overshoot", low=0, high=119), (0, 119)),
+        charts.rate_vs_band(bands, "update"),
+        charts.rate_vs_band(bands, "accept"),
         charts.margin_histogram(asked(catalog, "margins")),
         charts.funnel(asked(catalog, "funnel")),
         charts.oq_trend(asked(catalog, "memory_points")),
@@ -45,7 +45,9 @@ def test_every_chart_draws_its_own_table(catalog):
         charts.waterfall(asked(catalog, "knob", iter=busiest, field="learning_rate")),
         charts.bullet(1.5, 2.0),
         charts.bullet(2.0, 2.0),
-        charts.overlay(catalog.sql(page_query("overlay").sql, {"run": "a", "other": "a"}), ["a", "b"]),
+        charts.loss_comparison(
+            catalog.sql(load_page_query("overlay").sql, {"run": "a", "other": "a"}), ["a", "b"]
+        ),
     ]
     for chart in made:
         assert chart.to_dict()["$schema"]
@@ -121,8 +123,10 @@ def test_a_line_that_only_hides_another_is_left_out():
     """Where the highest of each bin is the median there is one line."""
     table = pa.table({"iter": [1, 2], "a": [1.0, 2.0], "b": [1.0, 2.0]})
     fields = {"a": ("median", style.UPDATE, [1, 0]), "b": ("highest", style.SKIP, [4, 2])}
-    assert "highest" not in str(lanes.lines(table, fields).to_dict())
-    assert "highest" in str(lanes.lines(table.set_column(2, "b", [[3.0, 4.0]]), fields).to_dict())
+    assert "highest" not in str(timeline_charts.line_chart(table, fields).to_dict())
+    assert "highest" in str(
+        timeline_charts.line_chart(table.set_column(2, "b", [[3.0, 4.0]]), fields).to_dict()
+    )
 
 
 def test_a_plugin_that_nobody_knows_has_a_colour():
@@ -130,7 +134,7 @@ def test_a_plugin_that_nobody_knows_has_a_colour():
     rows = [("gate", "SKIP"), ("Patience", "DAMP")]
     table = pa.table({"iter": [0, 0], "width": [1, 1], "plugin": [p for p, _ in rows], "action": [a for _, a in rows],
                       "decisions": [1, 1]})  # fmt: skip
-    scale = lanes.plugin_lane(table, (0, 1)).to_dict()["encoding"]["color"]["scale"]
+    scale = timeline_charts.plugin_lane(table, (0, 1)).to_dict()["encoding"]["color"]["scale"]
     assert {"gate", "Patience"} <= set(scale["domain"])
     assert len(scale["domain"]) == len(scale["range"])
 
@@ -162,10 +166,10 @@ def test_lanes_stand_on_one_axis(catalog):
     """Every lane keeps the same room for labels and the same iterations, so that one place is one iteration."""
     bins = asked(catalog, "run_bins", low=20, high=80)
     made = (
-        lanes.loss_lane(bins, asked(catalog, "marks", low=20, high=80), (20, 80)),
-        lanes.plugin_lane(asked(catalog, "plugin_bins", low=20, high=80), (20, 80)),
-        lanes.lines(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (20, 80)),
-        lanes.overshoot(asked(catalog, "overshoot", low=20, high=80), (20, 80)),
+        timeline_charts.loss_lane(bins, asked(catalog, "marks", low=20, high=80), (20, 80)),
+        timeline_charts.plugin_lane(asked(catalog, "plugin_bins", low=20, high=80), (20, 80)),
+        timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (20, 80)),
+        timeline_charts.overshoot_chart(asked(catalog, "overshoot", low=20, high=80), (20, 80)),
     )
     for chart in made:
         drawn = chart.to_dict()
@@ -173,7 +177,9 @@ def test_lanes_stand_on_one_axis(catalog):
             e for e in (part["encoding"] for part in drawn["layer"]) if "axis" in e.get("y", {})
         )
         assert encoding["x"]["scale"]["domain"] == [20, 80]
-        assert encoding["y"]["axis"]["minExtent"] == encoding["y"]["axis"]["maxExtent"] == lanes.LABELS
+        assert (
+            encoding["y"]["axis"]["minExtent"] == encoding["y"]["axis"]["maxExtent"] == timeline_charts.LABELS
+        )
 
 
 def test_the_front_is_what_no_other_candidate_beats(catalog):
@@ -199,18 +205,20 @@ def test_several_ranks_count_once(tmp_path):
             runs=tmp_path, run_id="two", policy="balanced", rank=rank, world_size=2, facts={"vocab_size": 256}
         ) as run:
             for i in range(60):
-                ctx = run.batch(i, 3.0 + 0.1 * (i % 7), learning_rate=1e-3)
-                run.end(ctx, grad_norm=2.0, complexity_cost=0.001)
+                ctx = run.start_batch(i, 3.0 + 0.1 * (i % 7), learning_rate=1e-3)
+                run.end_batch(ctx, grad_norm=2.0, complexity_cost=0.001)
                 if i % 10 == 9:
                     run.evaluate(ctx, 3.0 - i / 100, tokens=10)
     two = Catalog(tmp_path)
 
     def count(name, column, **more):
-        return sum(two.sql(page_query(name).sql, {"run": "two", **more})[column].to_pylist())
+        return sum(two.sql(load_page_query(name).sql, {"run": "two", **more})[column].to_pylist())
 
     for name in ("gate_reasons", "margins"):
         assert count(name, "batches") == 60
     assert count("gate_bins", "n") == count("run_bins", "batches", low=0, high=59) == 60
-    assert two.sql(page_query("funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
-    assert two.sql(page_query("memory_points").sql, {"run": "two"}).num_rows == 6
-    assert two.sql(page_query("ranks_of").sql, {"run": "two"}).to_pylist() == [{"ranks": 2, "diverged": 0}]
+    assert two.sql(load_page_query("funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
+    assert two.sql(load_page_query("memory_points").sql, {"run": "two"}).num_rows == 6
+    assert two.sql(load_page_query("ranks_of").sql, {"run": "two"}).to_pylist() == [
+        {"ranks": 2, "diverged": 0}
+    ]

@@ -12,15 +12,15 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
-from ockham import shipped
+from ockham import resources
 from ockham.catalog import Catalog
-from ockham.cli import application
-from ockham.record.folder import RunFolder
-from ockham.record.note import signer
-from ockham.record.pin import newest_heads
+from ockham.cli import build_app
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.pin import make_pin
 from ockham.run import Run
 from tests.dashboard.test_source import damage
-from tests.made import made_run
+from tests.helpers.runs import made_run
 
 PAGES = (
     "overview",
@@ -61,7 +61,7 @@ def at(monkeypatch, tmp_path):
     def opened(runs, page, **query):
         monkeypatch.setenv("OCKHAM_RUNS", str(runs))
         monkeypatch.setenv("OCKHAM_ODR", str(tmp_path / "no-odr"))
-        test = AppTest.from_file(str(shipped.root() / "dashboard" / "app.py"), default_timeout=60)
+        test = AppTest.from_file(str(resources.data_root() / "dashboard" / "app.py"), default_timeout=60)
         if page != "overview":
             test.switch_page(f"screens/{page}.py")
         for key, value in query.items():
@@ -157,10 +157,10 @@ def test_a_pin_and_a_key_of_the_readers(at, runs):
     own = RunFolder(runs, "first")
     test = at(runs, "integrity", run="first")
     assert "0 pinned" in test.text[0].value
-    test.file_uploader(key="pins").set_value([("a.pin", newest_heads(own), "text/plain")])
+    test.file_uploader(key="pins").set_value([("a.pin", make_pin(own), "text/plain")])
     signed = len(own.segments(1, 0)[0].read_bytes().splitlines())
     assert f"{signed:,} of {signed:,} events are signed, {signed:,} pinned" in test.run().text[0].value
-    test.text_input(key="key").set_value(str(signer().verifier))
+    test.text_input(key="key").set_value(str(load_or_create_signer().verifier))
     assert not any("key not pinned" in note.value for note in test.run().info)
     test.text_input(key="key").set_value("nobody")
     assert test.run().text[0].value == "It cannot be judged."
@@ -172,7 +172,7 @@ def test_a_live_and_a_torn_run(at, tmp_path):
     """A run that goes on is UNFINISHED; half a line at its end blanks nothing."""
     with Run(plugins=[], runs=tmp_path, run_id="live") as run:
         for i in range(5):
-            run.end(run.batch(i, 2.0))
+            run.end_batch(run.start_batch(i, 2.0))
         run.flush()
         test = at(tmp_path, "run")
         assert not test.exception
@@ -250,7 +250,7 @@ def test_unknown_data_are_not_the_same_data(at, tmp_path):
     """Two loops that did not say what they read are not said to have read the same."""
     for name in ("a", "b"):
         with Run("balanced", runs=tmp_path, run_id=name, facts={"vocab_size": 256}) as run:
-            ctx = run.end(run.batch(0, 3.0))
+            ctx = run.end_batch(run.start_batch(0, 3.0))
             run.evaluate(ctx, 3.0)
     told = [text.value for text in at(tmp_path, "compare", run="a", vs="b").text]
     assert sum("no digest of the data is recorded" in text for text in told) == 2
@@ -283,19 +283,19 @@ def test_the_gates_own_dial_is_asked_about(at, tmp_path, overrides, dial):
     made_run(tmp_path, "a", batches=30, overrides=overrides)
     typed = at(tmp_path, "gate", run="a").code[0].value
     assert typed == f"ockham whatif a --set {dial}"
-    done = CliRunner().invoke(application(), ["--runs", str(tmp_path), *typed.split()[1:]])
+    done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path), *typed.split()[1:]])
     assert done.exit_code == 0, done.output
 
 
 def test_hostile_text_is_shown_and_not_run(at, tmp_path):
     """Names of plugins and reasons that are markup stand as they are."""
-    from ockham.policy import policy_of
+    from ockham.policy import policy_from_plugins
 
-    assert policy_of is not None
+    assert policy_from_plugins is not None
     hostile = '<img src=x onerror="alert(1)"> **b** :red[x] $y$ =cmd'
     with Run(plugins=[], runs=tmp_path, run_id="h", data={"name": hostile, "sha256": "0" * 64}) as run:
         for i in range(3):
-            run.end(run.batch(i, 2.0))
+            run.end_batch(run.start_batch(i, 2.0))
     for page in PAGES:
         test = at(tmp_path, page)
         assert not test.exception, page
@@ -327,12 +327,12 @@ def test_a_hostile_log_changes_no_page(at, tmp_path):
 
 def test_one_chart_that_fails_blanks_no_page(at, runs, monkeypatch, capsys):
     """It says so in its place; what stands below it is there, and the traceback is the server's."""
-    from dashboard import lanes
+    from dashboard import timeline_charts
 
     def broken(*_):
         raise RuntimeError("cannot draw this")
 
-    monkeypatch.setattr(lanes, "loss_lane", broken)
+    monkeypatch.setattr(timeline_charts, "loss_lane", broken)
     test = at(runs, "run", run="first")
     assert test.error[0].value == "This chart could not be drawn."
     assert any("cannot draw this" in code.value for code in test.code)
@@ -355,9 +355,9 @@ def test_a_run_that_learned_while_it_was_served(at, tmp_path):
     """What each batch cost before it was learned stands on the page of its run, and on no other's."""
     with Run(plugins=[], runs=tmp_path, run_id="served") as run:
         for i in range(5):
-            ctx = run.batch(i, 2.0)
+            ctx = run.start_batch(i, 2.0)
             ctx.custom.update(served_loss=2.0, served_new_loss=3.0, served_familiar_loss=1.5)
-            run.end(ctx)
+            run.end_batch(ctx)
     assert "Served before learned, nats/token" in [part.value for part in at(tmp_path, "run").subheader]
 
 
@@ -367,8 +367,8 @@ def test_a_threshold_without_end_has_no_distance(at, tmp_path):
 
     with Run(policy="balanced", runs=tmp_path, run_id="a", facts={"vocab_size": 256, "max_iters": 60}) as run:
         for i in range(60):
-            ctx = run.batch(i, 2.0, anchor_available=True)
-            run.end(ctx, complexity_cost=0.01)
+            ctx = run.start_batch(i, 2.0, anchor_available=True)
+            run.end_batch(ctx, complexity_cost=0.01)
             if i % 10 == 9:
                 run.evaluate(ctx, 2.0, tokens=10)
     rows = Catalog(tmp_path).rows("select decision_id from decisions where isinf(threshold) limit 1")

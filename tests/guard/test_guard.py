@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ockham.errors import CannotJudgeError, QueryError
+from ockham.errors import QueryError, UnverifiableError
 from ockham.guard import Guard
-from tests.made import made_run
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ HOSTILE = [
 def bare(request, runs):
     """A guard whose rules are gone: what holds now is the process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ockham.guard.guard.check", lambda text, views: None)
+        patch.setattr("ockham.guard.guard.check_query", lambda text, views: None)
         with Guard(runs, timeout=2, memory_mb=300, reader=request.param) as made:
             yield made
 
@@ -233,7 +233,7 @@ def test_an_unreadable_log_is_said_at_the_start(tmp_path):
     run = made_run(tmp_path, batches=5)
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b"garbage\n")
-    with Guard(tmp_path) as broken, pytest.raises(CannotJudgeError, match="is no event"):
+    with Guard(tmp_path) as broken, pytest.raises(UnverifiableError, match="is no event"):
         broken.query("select 1")
 
 

@@ -39,10 +39,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ockham import shipped
-from tests import forked
+from ockham import resources
+from tests.helpers import forked_cli
 
-ROOT = shipped.root()
+ROOT = resources.data_root()
 COMMAND_TIMEOUT_SECONDS = 120
 # `ockham train` of a page gets these settings last, so that a page is tested in seconds on a CPU.
 SMALL_MODEL = {
@@ -281,7 +281,7 @@ def run_in_fork(words: list[str], folder: Path, environment: dict[str, str]) -> 
     Its standard output and error are a terminal of 80 columns.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(forked.PRELOADED)
+    context.set_forkserver_preload(forked_cli.PRELOADED)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     chunks: list[bytes] = []

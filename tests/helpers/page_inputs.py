@@ -6,7 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from tests.words import WORDS, letters
+from ockham.nano.tokenizer import _bytes_to_unicode
+from tests.helpers.tiny_tokenizer import WORDS
 
 
 def write_texts(folder: Path) -> None:
@@ -19,7 +20,7 @@ def write_texts(folder: Path) -> None:
 def write_tokenizer(folder: Path) -> None:
     """Write the tokenizer files of a Hugging Face folder, with a vocabulary of 258 tokens."""
     folder.mkdir()
-    vocabulary = {letter: number for number, letter in enumerate(letters())}
+    vocabulary = {letter: number for number, letter in enumerate(_bytes_to_unicode())}
     vocabulary |= {"th": 256, "<|endoftext|>": 257}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\nt h\n", encoding="utf-8")

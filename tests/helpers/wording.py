@@ -166,9 +166,9 @@ def check_help() -> Iterator[WordingViolation]:
     """Yield the violations in the help text of every command."""
     import typer
 
-    from ockham.cli import application
+    from ockham.cli import build_app
 
-    commands = [("ockham", typer.main.get_command(application()))]
+    commands = [("ockham", typer.main.get_command(build_app()))]
     for name, command in commands:
         commands += [(f"{name} {key}", child) for key, child in getattr(command, "commands", {}).items()]
         texts = [command.help, command.epilog, *(getattr(option, "help", None) for option in command.params)]

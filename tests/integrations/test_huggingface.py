@@ -10,7 +10,7 @@ import torch
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
 from ockham.run import Run
-from tests.integrations import small
+from tests.integrations import tiny_model
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -37,14 +37,14 @@ class Rates(transformers.TrainerCallback):
 
 
 def rows(count):
-    tokens = [torch.cat([inputs, targets[:, -1:]], dim=1) for inputs, targets in small.batches(count)]
+    tokens = [torch.cat([inputs, targets[:, -1:]], dim=1) for inputs, targets in tiny_model.batches(count)]
     return [{"input_ids": row, "labels": row} for batch in tokens for row in batch]
 
 
 def gpt2():
     """A GPT-2 that counts the backward passes that reach a weight."""
     torch.manual_seed(1)
-    sizes = {"vocab_size": small.VOCAB, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    sizes = {"vocab_size": tiny_model.VOCAB, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
     off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(**sizes, **off, bos_token_id=0, eos_token_id=0)
@@ -76,28 +76,30 @@ def moments(trainer):
 
 def test_the_chain_gates_a_real_training(tmp_path):
     """A skipped batch walks no graph and moves neither weight nor moment; the log verifies and replays."""
-    with small.run(tmp_path) as run:
+    with tiny_model.run(tmp_path) as run:
         trainer = fit(tmp_path, OckhamCallback(run))
-    small.holds(tmp_path, batches=STEPS)
-    updated = small.verdicts(tmp_path)
+    tiny_model.holds(tmp_path, batches=STEPS)
+    updated = tiny_model.verdicts(tmp_path)
     assert 5 < sum(updated) < STEPS - 5
     assert len(trainer.model.walked) == sum(updated)
     assert moments(trainer) == {sum(updated)}
-    assert {9, 19, 29} <= {e["iter_num"] for e in small.of(tmp_path, "evaluation.recorded")}
-    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "COMPLETED"
+    assert {9, 19, 29} <= {e["iter_num"] for e in tiny_model.of(tmp_path, "evaluation.recorded")}
+    assert tiny_model.of(tmp_path, "run.finished")[0]["reason_code"] == "COMPLETED"
     assert trainer.args.max_grad_norm == 1.0  # given back
-    losses = [c["given"]["task_loss"] for c in small.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
+    losses = [
+        c["given"]["task_loss"] for c in tiny_model.of(tmp_path, "context.recorded") if c["hook"] == "batch"
+    ]
     assert losses[0] == pytest.approx(3.47, abs=0.1)  # ln 32 at the start: a mean per token
     assert losses[-1] < losses[0]
 
 
 def test_a_new_anchor_is_asked_for_and_set(tmp_path):
     """Where the policy wants one, the Trainer evaluates at that very step."""
-    with small.run(
+    with tiny_model.run(
         tmp_path, "a", "balanced", "anchor.interval=7", "anchor.cooldown=1", "anchor.tolerance=9"
     ) as run:
         fit(tmp_path, OckhamCallback(run), steps=15, eval_steps=100)
-    moved = small.of(tmp_path, "anchor.consolidated")
+    moved = tiny_model.of(tmp_path, "anchor.consolidated")
     assert [event["iter_num"] for event in moved] == [6, 13]
     assert all(event["drift"] > 0 for event in moved)
 
@@ -117,28 +119,28 @@ def test_a_turned_rate_holds_for_one_step(tmp_path):
     plain = [0.0, *rates.scheduled[:-1]]
     assert plain[1] > 0
     assert rates.used == pytest.approx([rate * (0.5 if i % 2 else 1) for i, rate in enumerate(plain)])
-    small.holds(tmp_path, batches=8)
+    tiny_model.holds(tmp_path, batches=8)
 
 
 def test_observing_changes_nothing(tmp_path):
     """Under `observe` the weights are those without the callback, to the last bit."""
     plain = fit(tmp_path, steps=15).model.state_dict()
-    with small.run(tmp_path, policy="observe") as run:
+    with tiny_model.run(tmp_path, policy="observe") as run:
         watched = fit(tmp_path, OckhamCallback(run), steps=15).model.state_dict()
     for name, weight in plain.items():
         assert torch.equal(weight, watched[name]), name
-    small.holds(tmp_path, batches=15)
+    tiny_model.holds(tmp_path, batches=15)
 
 
 def test_accumulated_batches_have_a_verdict_each(tmp_path):
     """Each judged by its own mean loss, though the Trainer divides by the tokens of the whole step."""
-    with small.run(tmp_path) as run:
+    with tiny_model.run(tmp_path) as run:
         trainer = fit(tmp_path, OckhamCallback(run), steps=10, gradient_accumulation_steps=3)
-    contexts = [c for c in small.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
+    contexts = [c for c in tiny_model.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
     assert [(c["iter_num"], c.get("micro_step", 0)) for c in contexts] == [(i // 3, i % 3) for i in range(30)]
     assert contexts[0]["given"]["task_loss"] == pytest.approx(3.47, abs=0.1)
-    assert len(trainer.model.walked) == sum(small.verdicts(tmp_path)) < 30
-    small.holds(tmp_path, batches=30)
+    assert len(trainer.model.walked) == sum(tiny_model.verdicts(tmp_path)) < 30
+    tiny_model.holds(tmp_path, batches=30)
 
 
 def test_a_policy_ends_the_training(tmp_path):
@@ -155,11 +157,11 @@ def test_a_policy_ends_the_training(tmp_path):
     with Run(plugins=[Stop()], runs=tmp_path / "runs", run_id="a") as run:
         trainer = fit(tmp_path, OckhamCallback(run))
     assert trainer.state.global_step == 4
-    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "HALTED_BY_POLICY"
+    assert tiny_model.of(tmp_path, "run.finished")[0]["reason_code"] == "HALTED_BY_POLICY"
 
 
 def test_a_loss_that_a_callback_does_not_see_is_refused(tmp_path):
     """Label smoothing takes it out of the model's hands; the record ends valid."""
-    with pytest.raises(BadInputError, match="label smoothing"), small.run(tmp_path) as run:
+    with pytest.raises(BadInputError, match="label smoothing"), tiny_model.run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), label_smoothing_factor=0.1)
-    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
+    assert tiny_model.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"

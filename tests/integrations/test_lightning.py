@@ -12,7 +12,7 @@ from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
 from ockham.run import Run
-from tests.integrations import small
+from tests.integrations import tiny_model
 
 with warnings.catch_warnings():  # lightning's own, at import
     warnings.simplefilter("ignore")
@@ -30,7 +30,7 @@ class Module(pl.LightningModule):
 
     def __init__(self, dictionary: bool = False, rate: float = 0.02) -> None:
         super().__init__()
-        self.model, self.dictionary, self.rate = small.model(), dictionary, rate
+        self.model, self.dictionary, self.rate = tiny_model.model(), dictionary, rate
         self.walked, self.rates, self.scheduled = [], [], []
         self.model.wte.weight.register_hook(lambda _: self.walked.append(1))
 
@@ -56,7 +56,7 @@ class Module(pl.LightningModule):
 
 
 def loader(count):
-    return torch.utils.data.DataLoader(small.batches(count), batch_size=None)
+    return torch.utils.data.DataLoader(tiny_model.batches(count), batch_size=None)
 
 
 def fit(folder, callback, module=None, steps=40, batches=40, **kwargs):
@@ -71,17 +71,17 @@ def fit(folder, callback, module=None, steps=40, batches=40, **kwargs):
 
 def test_the_chain_gates_a_real_training(tmp_path):
     """A skipped batch walks no graph and moves neither weight nor moment; the log verifies and replays."""
-    with small.run(tmp_path) as run:
+    with tiny_model.run(tmp_path) as run:
         module, _ = fit(tmp_path, OckhamCallback(run))
-    small.holds(tmp_path)
-    updated = small.verdicts(tmp_path)
+    tiny_model.holds(tmp_path)
+    updated = tiny_model.verdicts(tmp_path)
     assert 5 < sum(updated) < 35
     assert len(module.walked) == sum(updated)
     steps = {int(state["step"]) for state in module.optimizers().optimizer.state.values()}
     assert steps == {sum(updated)}
-    end = small.of(tmp_path, "run.finished")[0]
+    end = tiny_model.of(tmp_path, "run.finished")[0]
     assert (end["reason_code"], end["updates"], end["batches"]) == ("COMPLETED", sum(updated), 40)
-    assert [e["iter_num"] for e in small.of(tmp_path, "evaluation.recorded")] == [9, 19, 29, 39]
+    assert [e["iter_num"] for e in tiny_model.of(tmp_path, "evaluation.recorded")] == [9, 19, 29, 39]
     assert module.scheduled[-1] == pytest.approx(0.02 * 0.99**40)  # the schedule never saw a turned rate
     assert "training_step" not in vars(module)
 
@@ -103,38 +103,38 @@ def test_a_turned_rate_holds_for_one_step(tmp_path):
     wanted = [0.02 * 0.99**i * (0.5 if i % 2 else 1.0) for i in range(6)]
     assert module.rates == pytest.approx(wanted)
     assert module.scheduled == pytest.approx([0.02 * 0.99 ** (i + 1) for i in range(6)])
-    small.holds(tmp_path, batches=6)
+    tiny_model.holds(tmp_path, batches=6)
 
 
 def test_observing_changes_nothing(tmp_path):
     """Under `observe` the weights are those without the callback, to the last bit."""
     plain, _ = fit(tmp_path, None, steps=20)
-    with small.run(tmp_path, policy="observe") as run:
+    with tiny_model.run(tmp_path, policy="observe") as run:
         watched, _ = fit(tmp_path, OckhamCallback(run), steps=20)
     for name, weight in plain.named_parameters():
         assert torch.equal(weight, watched.get_parameter(name)), name
-    assert all(small.verdicts(tmp_path))
-    small.holds(tmp_path, batches=20)
+    assert all(tiny_model.verdicts(tmp_path))
+    tiny_model.holds(tmp_path, batches=20)
 
 
 def test_accumulated_batches_have_a_verdict_each(tmp_path):
     """Two micro-batches a step; the step takes those that were let through."""
-    with small.run(tmp_path, "a", "balanced") as run:
+    with tiny_model.run(tmp_path, "a", "balanced") as run:
         module, _ = fit(tmp_path, OckhamCallback(run), steps=15, accumulate_grad_batches=2)
-    contexts = [c for c in small.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
+    contexts = [c for c in tiny_model.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
     assert [(c["iter_num"], c["micro_step"]) for c in contexts] == [(i // 2, i % 2) for i in range(30)]
-    updated = small.verdicts(tmp_path)
+    updated = tiny_model.verdicts(tmp_path)
     assert len(module.walked) == sum(updated) < 30
     stepped = sum(updated[i] or updated[i + 1] for i in range(0, 30, 2))
-    assert small.of(tmp_path, "run.finished")[0]["updates"] == stepped
-    small.holds(tmp_path, batches=30)
+    assert tiny_model.of(tmp_path, "run.finished")[0]["updates"] == stepped
+    tiny_model.holds(tmp_path, batches=30)
 
 
 def test_accepted_weights_are_kept(tmp_path):
     """As a checkpoint of the run, with the decision that accepted them."""
-    with small.run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
+    with tiny_model.run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
         fit(tmp_path, OckhamCallback(run), Module(rate=0.002), steps=10)
-    saved = small.of(tmp_path, "checkpoint.saved")
+    saved = tiny_model.of(tmp_path, "checkpoint.saved")
     assert saved
     assert all(s["kind"] == "accepted" and s["decision_id"] for s in saved)
     assert (tmp_path / "runs" / "a" / "checkpoints" / saved[0]["snapshot_id"] / "model.safetensors").is_file()
@@ -155,26 +155,26 @@ def test_a_policy_ends_the_training(tmp_path):
     with Run(plugins=[Stop()], runs=tmp_path / "runs", run_id="a") as run:
         _, trainer = fit(tmp_path, OckhamCallback(run))
     assert trainer.global_step == 6
-    end = small.of(tmp_path, "run.finished")[0]
+    end = tiny_model.of(tmp_path, "run.finished")[0]
     assert end["reason_code"] == "HALTED_BY_POLICY"
-    assert small.of(tmp_path, "decision.made")[-1]["reason_code"] == "SIX_ARE_ENOUGH"
+    assert tiny_model.of(tmp_path, "decision.made")[-1]["reason_code"] == "SIX_ARE_ENOUGH"
 
 
 def test_a_training_that_fails_leaves_a_valid_run(tmp_path):
     """The error comes out, the record ends with it."""
     module = Module()
     module.on_before_zero_grad = lambda *_: 1 / 0
-    with pytest.raises(ZeroDivisionError), small.run(tmp_path) as run:
+    with pytest.raises(ZeroDivisionError), tiny_model.run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), module)
-    assert small.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
+    assert tiny_model.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
     assert "training_step" not in vars(module)
 
 
 def test_what_it_cannot_judge_is_refused(tmp_path):
     """A run that is not open, and manual optimization."""
     with pytest.raises(BadInputError, match="not open"):
-        fit(tmp_path, OckhamCallback(small.run(tmp_path)))
+        fit(tmp_path, OckhamCallback(tiny_model.run(tmp_path)))
     module = Module()
     module.automatic_optimization = False
-    with small.run(tmp_path) as run, pytest.raises(BadInputError, match="manual"):
+    with tiny_model.run(tmp_path) as run, pytest.raises(BadInputError, match="manual"):
         fit(tmp_path, OckhamCallback(run), module)

@@ -10,12 +10,12 @@ import threading
 
 import pytest
 
-from ockham.errors import BadInputError, CannotJudgeError
-from ockham.forward import Cursor, forward
-from ockham.record.log import LogWriter
-from tests.made import made_run
-from tests.samples import REVISION, decision, lines, run_folder
-from tests.test_forward import finish
+from ockham.errors import BadInputError, UnverifiableError
+from ockham.forwarding import Cursor, forward
+from ockham.record.log_writer import LogWriter
+from tests.helpers.events import REVISION, decision, lines, run_folder
+from tests.helpers.runs import made_run
+from tests.test_forwarding import finish
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="opentelemetry-exporter-otlp-proto-http is not installed"
@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceResponse,
 )
 
-from ockham.integrations.otel import Collector
+from ockham.integrations.otel import OtlpSink
 
 logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
@@ -101,7 +101,7 @@ def bodies(server):
 def test_every_event_is_a_log_record(tmp_path, server, url):
     """In order; the body is the line, the attributes say what a person filters by."""
     folder = made_run(tmp_path / "runs", batches=15, nan_at=5).folder
-    with Collector(url) as collector:
+    with OtlpSink(url) as collector:
         sent = forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=7)
     assert bodies(server) == lines(folder)
     assert sent.events == len(server.taken)
@@ -149,10 +149,12 @@ def test_an_outage_while_the_run_is_live(tmp_path, server, url):
     folder = run_folder(tmp_path / "runs")
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=40)
     done = []
-    with Collector(url, timeout=0.3) as collector:
+    with OtlpSink(url, timeout=0.3) as collector:
         sender = threading.Thread(
             target=lambda: done.append(
-                forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=10, follow=True, give_up=30)
+                forward(
+                    folder, collector, Cursor(tmp_path / "c", "a"), batch=10, follow=True, retry_timeout=30
+                )
             ),
             daemon=True,
         )
@@ -175,11 +177,11 @@ def test_the_cursor_moves_on_success_alone(tmp_path, server, url):
     """A collector that stays down is given up, and the next call loses nothing."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.moods += ["take", *[503] * 200]
-    with Collector(url, timeout=0.1) as collector, pytest.raises(CannotJudgeError, match="answered 503"):
-        forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=4, give_up=0.5)
+    with OtlpSink(url, timeout=0.1) as collector, pytest.raises(UnverifiableError, match="answered 503"):
+        forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=4, retry_timeout=0.5)
     assert Cursor(tmp_path / "c", "a").position == {(1, 0): 4}
     server.moods.clear()
-    with Collector(url) as collector:
+    with OtlpSink(url) as collector:
         forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=4)
     assert bodies(server) == lines(folder)
 
@@ -191,7 +193,7 @@ def test_a_refusal_is_told(tmp_path, server, url, mood, told):
     """For good, and at once; also events that were dropped under a 200, of which the exporter says nothing."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.moods += [mood]
-    with Collector(url) as collector, pytest.raises(BadInputError, match=told):
+    with OtlpSink(url) as collector, pytest.raises(BadInputError, match=told):
         forward(folder, collector, Cursor(tmp_path / "c", "a"))
     assert Cursor(tmp_path / "c", "a").position == {}
 
@@ -200,20 +202,20 @@ def test_the_verb(tmp_path, server, url, monkeypatch):
     """With a token, a path of one's own, and a cursor that the plain form does not share."""
     from typer.testing import CliRunner
 
-    from ockham.cli import application
+    from ockham.cli import build_app
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("OCKHAM_FORWARD_TOKEN", "t")
     folder = made_run(tmp_path / "runs", batches=5).folder
     words = ["--runs", str(tmp_path / "runs"), "forward", "a", "--otlp", "--to", f"{url}/other/logs"]
-    done = CliRunner().invoke(application(), words)
+    done = CliRunner().invoke(build_app(), words)
     assert done.exit_code == 0, done.output
     assert bodies(server) == lines(folder)
     assert server.paths == ["/other/logs"]
     assert server.auth == ["Bearer t"]
-    again = CliRunner().invoke(application(), words)
+    again = CliRunner().invoke(build_app(), words)
     assert "0 events in 0 requests" in again.stderr
-    odd = CliRunner().invoke(application(), [*words[:-1], "ftp://x"])
+    odd = CliRunner().invoke(build_app(), [*words[:-1], "ftp://x"])
     assert isinstance(odd.exception, BadInputError)
 
 
@@ -222,5 +224,5 @@ def test_the_verb(tmp_path, server, url, monkeypatch):
 )
 def test_what_is_no_event_is_not_exported(odd):
     """A stranger's line: one error, before anything is sent."""
-    with Collector("http://127.0.0.1:9") as collector, pytest.raises(BadInputError, match="none of ours"):
+    with OtlpSink("http://127.0.0.1:9") as collector, pytest.raises(BadInputError, match="none of ours"):
         collector.send([odd])

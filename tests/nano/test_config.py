@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from ockham.nano import settings_from
+from ockham.nano import build_settings
 
 
 def test_schedule_warms_up_and_decays():
     """Linear to the top, cosine to the floor, floor beyond."""
-    s = settings_from("nano", ["max_iters=1000", "warmup_iters=100"])
-    rates = [s.scheduled_rate(i) for i in range(1_200)]
+    s = build_settings("nano", ["max_iters=1000", "warmup_iters=100"])
+    rates = [s.learning_rate_at(i) for i in range(1_200)]
     assert rates[0] == pytest.approx(1e-3 / 101)
     assert rates[100] == pytest.approx(1e-3)
     assert max(rates) == pytest.approx(1e-3)
@@ -21,4 +21,4 @@ def test_schedule_warms_up_and_decays():
 
 def test_a_short_run_warms_up_over_a_tenth():
     """60 iterations do not spend 100 on warm-up."""
-    assert settings_from("nano", ["max_iters=60"]).warmup == 6
+    assert build_settings("nano", ["max_iters=60"]).effective_warmup_iters == 6

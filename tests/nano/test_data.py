@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ockham.errors import DataError
 from ockham.nano import Batches, load_corpus
-from ockham.nano.ahead import Ahead
+from ockham.nano.prefetch import PrefetchingBatches
 
 
 def test_a_text_file_is_its_bytes(tmp_path):
@@ -25,7 +25,7 @@ def test_a_text_file_is_its_bytes(tmp_path):
     corpus = load_corpus(path)
     assert bytes(corpus.train) + bytes(corpus.val) == path.read_bytes()
     assert len(corpus.val) == 100
-    x, y = Batches(corpus, 3, 7, seed=1).draw(5)
+    x, y = Batches(corpus, 3, 7, seed=1).sample_batch(5)
     assert x.shape == y.shape == (3, 7)
     assert x.dtype == torch.int64
     assert torch.equal(x[:, 1:], y[:, :-1])
@@ -39,7 +39,7 @@ def test_every_tenth_file_of_a_folder_validates(tmp_path):
     (tmp_path / "empty.txt").touch()
     corpus = load_corpus(tmp_path)
     assert bytes(corpus.val) == b"<09><19>"
-    assert corpus.about["files"] == 20
+    assert corpus.metadata["files"] == 20
 
 
 def test_the_digest_tells_texts_apart(tmp_path):
@@ -48,7 +48,7 @@ def test_the_digest_tells_texts_apart(tmp_path):
     for name, text in (("a", "one two"), ("a", "one twO"), ("b", "one two")):
         path = tmp_path / name
         path.write_text(text)
-        digests.add(load_corpus(path).about["sha256"])
+        digests.add(load_corpus(path).metadata["sha256"])
     assert len(digests) == 3
 
 
@@ -57,7 +57,7 @@ def test_the_default_needs_no_download():
     corpus = load_corpus(None)
     assert corpus.vocab_size == 256
     assert len(corpus.train) > 5_000_000
-    assert corpus.about["files"] > 300
+    assert corpus.metadata["files"] > 300
 
 
 @pytest.mark.parametrize(
@@ -137,12 +137,12 @@ def test_a_batch_is_a_function_of_its_counter(tmp_path_factory, iter_num, micro_
     """The same counter draws the same batch; another iteration, micro-batch, split or rank another one."""
     corpus = _corpus(tmp_path_factory)
     batches = Batches(corpus, 4, 8, seed)
-    drawn = batches.draw(iter_num, micro_step)[0]
-    assert torch.equal(drawn, Batches(corpus, 4, 8, seed).draw(iter_num, micro_step)[0])
+    drawn = batches.sample_batch(iter_num, micro_step)[0]
+    assert torch.equal(drawn, Batches(corpus, 4, 8, seed).sample_batch(iter_num, micro_step)[0])
     others = [
-        batches.draw(iter_num + 1, micro_step)[0],
-        batches.draw(iter_num, micro_step + 1)[0],
-        Batches(corpus, 4, 8, seed, rank=1).draw(iter_num, micro_step)[0],
+        batches.sample_batch(iter_num + 1, micro_step)[0],
+        batches.sample_batch(iter_num, micro_step + 1)[0],
+        Batches(corpus, 4, 8, seed, rank=1).sample_batch(iter_num, micro_step)[0],
     ]
     assert not any(torch.equal(drawn, other) for other in others)
 
@@ -157,24 +157,24 @@ def _corpus(factory):
 def test_batches_drawn_ahead_are_the_same(tmp_path_factory):
     """On a thread, from two buffers in turn: in order, after a jump, drawn twice, and for validation."""
     corpus = _corpus(tmp_path_factory)
-    plain, ahead = Batches(corpus, 4, 8, 7), Ahead(corpus, 4, 8, 7, micros=3)
+    plain, ahead = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micros=3)
     places = [(i, m) for i in range(4) for m in range(3)]
     places += [(9, 1), (9, 2), (9, 2), (10, 0), (0, 0)]
     for place in places:
-        drawn = ahead.draw(*place)
-        assert all(torch.equal(a, b) for a, b in zip(drawn, plain.draw(*place), strict=True)), place
-        assert torch.equal(ahead.draw(*place, "val")[0], plain.draw(*place, "val")[0])
+        drawn = ahead.sample_batch(*place)
+        assert all(torch.equal(a, b) for a, b in zip(drawn, plain.sample_batch(*place), strict=True)), place
+        assert torch.equal(ahead.sample_batch(*place, "val")[0], plain.sample_batch(*place, "val")[0])
     place, future = ahead._next
     assert place == (0, 1)
-    assert torch.equal(future.result()[:, :-1], plain.draw(0, 1)[0])
+    assert torch.equal(future.result()[:, :-1], plain.sample_batch(0, 1)[0])
 
 
 def test_what_is_computed_on_is_not_overwritten(tmp_path_factory):
     """While a batch is in use only the other buffer is filled."""
-    ahead = Ahead(_corpus(tmp_path_factory), 4, 8, 7)
-    ahead.placed = lambda window: (window, window)  # as a copy that is still under way would read it
+    ahead = PrefetchingBatches(_corpus(tmp_path_factory), 4, 8, 7)
+    ahead.to_device = lambda window: (window, window)  # as a copy that is still under way would read it
     for i in range(6):
-        window, _ = ahead.draw(i)
+        window, _ = ahead.sample_batch(i)
         before = window.clone()
         ahead._next[1].result()
         assert torch.equal(window, before)

@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from ockham.nano.device import attention_kernels
-from ockham.nano.peak import PEAKS, peak_flops
+from ockham.nano.peak import PEAK_FLOPS, peak_flops
 
 FAULTS = """
 import resource, torch
@@ -66,7 +66,7 @@ def test_the_peak_is_of_this_device(name, flops):
 
 def test_no_name_hides_behind_a_shorter_one():
     """The first match counts: no entry stands behind a name that is a part of it."""
-    names = [name for name, _ in PEAKS]
+    names = [name for name, _ in PEAK_FLOPS]
     assert [n for i, n in enumerate(names) if any(short in n for short in names[:i])] == []
 
 

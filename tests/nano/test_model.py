@@ -9,7 +9,7 @@ import torch
 
 from ockham.nano import GPT
 from ockham.nano.optimizer import make_optimizer
-from ockham.nano.peak import peak_tokens
+from ockham.nano.peak import peak_tokens_per_second
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_gpt2_has_the_published_size():
     """124M with tied weights: 124,439,808 with biases and GPT-2's vocabulary (Radford et al. 2019)."""
     with torch.device("meta"):
         gpt2 = GPT(vocab_size=50_257, block_size=1024, n_layer=12, n_head=12, n_embd=768, bias=True)
-    assert gpt2.params() == 124_439_808
+    assert gpt2.num_params() == 124_439_808
 
 
 def test_a_token_sees_only_what_is_before_it(model):
@@ -57,14 +57,14 @@ def test_weight_decay_is_on_matrices_alone(model):
     assert kept["weight_decay"] == 0.0
     assert all(p.dim() >= 2 for p in decayed["params"])
     assert all(p.dim() < 2 for p in kept["params"])
-    assert sum(p.numel() for g in optimizer.param_groups for p in g["params"]) == model.params()
+    assert sum(p.numel() for g in optimizer.param_groups for p in g["params"]) == model.num_params()
 
 
 def test_flops_follow_the_formula(model):
     """2 for each parameter that multiplies and token, and 4 T n_layer n_embd for attention's two products."""
-    matrices = model.params() - 16 * 32
+    matrices = model.num_params() - 16 * 32
     assert model.inference_flops(16) == 16 * (2 * matrices + 4 * 2 * 16 * 32)
-    assert model.megabytes() == pytest.approx(model.params() * 4 / 1e6)
+    assert model.megabytes() == pytest.approx(model.num_params() * 4 / 1e6)
 
 
 def test_training_flops_are_counted_as_nanogpt_does():
@@ -76,6 +76,8 @@ def test_training_flops_are_counted_as_nanogpt_does():
 
 def test_full_use_is_of_this_device():
     """An H200 computes 989.4 TFLOP/s: 1.16 million tokens of GPT-2 124M a second; what is not in the table claims nothing."""
-    assert peak_tokens("NVIDIA H200", 854.8e6) == pytest.approx(1_157_000, rel=1e-3)
-    assert peak_tokens("NVIDIA H200", 854.8e6, 2) == 2 * peak_tokens("NVIDIA H200", 854.8e6)
-    assert peak_tokens("AMD EPYC", 1.0) is None
+    assert peak_tokens_per_second("NVIDIA H200", 854.8e6) == pytest.approx(1_157_000, rel=1e-3)
+    assert peak_tokens_per_second("NVIDIA H200", 854.8e6, 2) == 2 * peak_tokens_per_second(
+        "NVIDIA H200", 854.8e6
+    )
+    assert peak_tokens_per_second("AMD EPYC", 1.0) is None

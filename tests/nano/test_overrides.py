@@ -7,12 +7,12 @@ from dataclasses import asdict
 import pytest
 
 from ockham.errors import BadInputError
-from ockham.nano import settings_from, split_overrides
+from ockham.nano import build_settings, split_overrides
 
 
 def test_sizes_build_on_each_other():
     """gpt2-xl has GPT-2's schedule and its own width."""
-    xl = settings_from("gpt2-xl")
+    xl = build_settings("gpt2-xl")
     assert (xl.n_layer, xl.n_embd, xl.block_size, xl.learning_rate) == (48, 1600, 1024, 6e-4)
 
 
@@ -37,13 +37,13 @@ def test_sizes_build_on_each_other():
 def test_bad_settings_are_named(overrides, told):
     """A wrong name or value says which, and what would be accepted."""
     with pytest.raises(BadInputError, match=told):
-        settings_from("nano", overrides)
+        build_settings("nano", overrides)
 
 
 def test_an_unknown_size_offers_the_nearest():
     """`--size gtp2` offers gpt2."""
     with pytest.raises(BadInputError, match="did you mean 'gpt2'"):
-        settings_from("gtp2")
+        build_settings("gtp2")
 
 
 def test_overrides_go_where_the_dot_says():
@@ -65,8 +65,8 @@ def test_overrides_go_where_the_dot_says():
 )
 def test_a_run_that_goes_on_keeps_size_and_recipe(size, recipe, told):
     """Others are refused and not passed over; the words that it was begun with may be typed again."""
-    begun = asdict(settings_from("nano", ["max_iters=50"], recipe="fast"))
+    begun = asdict(build_settings("nano", ["max_iters=50"], recipe="fast"))
     with pytest.raises(BadInputError, match=told):
-        settings_from(size, [], begun, recipe=recipe)
-    assert asdict(settings_from("nano", [], begun, recipe="fast")) == begun
-    assert asdict(settings_from("", [], begun)) == begun
+        build_settings(size, [], begun, recipe=recipe)
+    assert asdict(build_settings("nano", [], begun, recipe="fast")) == begun
+    assert asdict(build_settings("", [], begun)) == begun

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ockham.errors import BadInputError, CheckpointError, DataError
-from ockham.nano import GPT, Trainer, load_corpus, settings_from, start_from_pretrained
-from ockham.nano.architecture import architecture
-from ockham.nano.pretrained import load_pretrained, pretrained_files
-from ockham.nano.weights import weights_digest
-from tests.workshop import settings, text, weights
+from ockham.nano import GPT, Trainer, build_settings, init_from_pretrained, load_corpus
+from ockham.nano.checkpoint_io import weights_digest
+from ockham.nano.hf_config import read_hf_config
+from ockham.nano.pretrained import export_hf_files, load_pretrained
+from tests.helpers.tiny_trainer import settings, text, weights
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 TOKENS = torch.arange(2 * 12).view(2, 12) * 7 % 256
@@ -46,7 +46,7 @@ def folder(saved, tmp_path):
 
 
 def ours(folder, **changes):
-    found = {**architecture(folder), **changes}
+    found = {**read_hf_config(folder), **changes}
     return GPT(**found).eval()
 
 
@@ -71,7 +71,9 @@ def test_logits_are_those_of_transformers(tmp_path, activation):
     load_pretrained(mine, tmp_path)
     wanted = model(TOKENS).logits
     torch.testing.assert_close(mine(TOKENS), wanted, rtol=1e-5, atol=1e-5)
-    other = GPT(**{**architecture(tmp_path), "gelu": "exact" if activation == "gelu_new" else "tanh"}).eval()
+    other = GPT(
+        **{**read_hf_config(tmp_path), "gelu": "exact" if activation == "gelu_new" else "tanh"}
+    ).eval()
     load_pretrained(other, tmp_path)
     assert (other(TOKENS) - wanted).abs().max() > 1e-4
 
@@ -112,7 +114,7 @@ def test_transformers_reads_what_is_written(tmp_path, kind):
     from dataclasses import asdict
 
     (tmp_path / "out").mkdir()
-    for name, data in pretrained_files(weights(model), asdict(chosen), 256).items():
+    for name, data in export_hf_files(weights(model), asdict(chosen), 256).items():
         (tmp_path / "out" / name).write_bytes(data)
     back = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "out").eval()
     tokens = TOKENS[:, : chosen.block_size]
@@ -122,46 +124,46 @@ def test_transformers_reads_what_is_written(tmp_path, kind):
 def test_the_trainer_starts_from_them(saved, tmp_path):
     """The folder says the architecture, its digest is in the settings, and a block may be shorter."""
     folder, _ = saved
-    chosen = settings_from(
+    chosen = build_settings(
         "nano", [f"init_from={folder}", "block_size=8", "batch_size=4", "device=cpu", "threads=1"]
     )
     assert (chosen.n_layer, chosen.bias, chosen.gelu, chosen.vocab_size) == (2, True, "tanh", 256)
     assert chosen.learning_rate < 1e-4
     trainer = Trainer(chosen, load_corpus(text(tmp_path)))
-    start_from_pretrained(trainer)
+    init_from_pretrained(trainer)
     assert trainer.settings.init_sha256 == weights_digest(weights(trainer.model))
     again = Trainer(trainer.settings, load_corpus(text(tmp_path)))
-    start_from_pretrained(again)  # the digest is now asked for, and holds
+    init_from_pretrained(again)  # the digest is now asked for, and holds
     rewritten = shutil.copytree(folder, tmp_path / "changed")
     rewrite(rewritten, lambda t: t["transformer.wte.weight"].add_(1))
-    changed = settings_from(
+    changed = build_settings(
         "nano", [f"init_from={rewritten}", f"init_sha256={trainer.settings.init_sha256}", "block_size=8"]
     )
     with pytest.raises(CheckpointError, match="was expected"):
-        start_from_pretrained(Trainer(changed, load_corpus(text(tmp_path))))
+        init_from_pretrained(Trainer(changed, load_corpus(text(tmp_path))))
 
 
 def test_bytes_are_not_tokens_of_gpt2(tmp_path):
     """Training GPT-2's weights on bytes would run, and mean nothing."""
     theirs(vocab_size=300).save_pretrained(tmp_path / "gpt2")
-    chosen = settings_from("nano", [f"init_from={tmp_path / 'gpt2'}", "device=cpu", "threads=1"])
+    chosen = build_settings("nano", [f"init_from={tmp_path / 'gpt2'}", "device=cpu", "threads=1"])
     with pytest.raises(DataError, match="ockham tokenize"):
-        start_from_pretrained(Trainer(chosen, load_corpus(text(tmp_path))))
+        init_from_pretrained(Trainer(chosen, load_corpus(text(tmp_path))))
 
 
 @pytest.mark.parametrize("override", ["n_layer=3", "vocab_size=50304", "bias=false", "block_size=17", "block_size=0", "vocab_multiple=64"])  # fmt: skip
 def test_the_architecture_is_the_folders(saved, override):
     """Another one is refused, with the value that the weights have."""
     with pytest.raises(BadInputError, match=override.split("=")[0]):
-        settings_from("nano", [f"init_from={saved[0]}", override])
-    assert settings_from("gpt2", [f"init_from={saved[0]}"]).vocab_multiple == 1  # which size gpt2 would pad
+        build_settings("nano", [f"init_from={saved[0]}", override])
+    assert build_settings("gpt2", [f"init_from={saved[0]}"]).vocab_multiple == 1  # which size gpt2 would pad
 
 
 def test_a_run_that_goes_on_takes_no_other_weights(saved):
     """Its checkpoint has them."""
     with pytest.raises(BadInputError, match="goes on"):
-        settings_from("nano", [f"init_from={saved[0]}"], {"n_layer": 2})
-    assert settings_from("nano", [], {"init_from": "gone", "init_sha256": "ab"}).init_sha256 == "ab"
+        build_settings("nano", [f"init_from={saved[0]}"], {"n_layer": 2})
+    assert build_settings("nano", [], {"init_from": "gone", "init_sha256": "ab"}).init_sha256 == "ab"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_another_architecture_is_refused(folder, values, named):
     """By the name of what differs."""
     change(folder, **values)
     with pytest.raises(CheckpointError, match=named):
-        architecture(folder)
+        read_hf_config(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"[" * 100_000, b"\xff"])
@@ -185,7 +187,7 @@ def test_a_config_that_is_none_is_refused(folder, content):
     """In one line."""
     (folder / "config.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"config\.json"):
-        architecture(folder)
+        read_hf_config(folder)
 
 
 def _untie(tensors):

@@ -11,61 +11,61 @@ import torch
 from ockham import Run
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.nano import GPT, ProgressLine, Settings, Trainer, load_corpus, settings_from
-from ockham.nano.model import rotary, rotated
-from ockham.nano.pretrained import pretrained_files
-from ockham.nano.recipe import RECIPES, Switches, switches_of
-from tests.workshop import TINY, same, text, train_py, weights
+from ockham.nano import GPT, ProgressLine, Settings, Trainer, build_settings, load_corpus
+from ockham.nano.model import apply_rope, rope_table
+from ockham.nano.pretrained import export_hf_files
+from ockham.nano.recipe import RECIPES, ArchitectureOptions, architecture_options
+from tests.helpers.tiny_trainer import TINY, same, text, train_py, weights
 
 FAST = [f"{name}={str(value).lower()}" for name, value in RECIPES["fast"].items()]
 
 
 def trainer(folder, *overrides, **kwargs):
-    chosen = settings_from("nano", [*TINY, "device=cpu", *overrides], recipe="fast")
+    chosen = build_settings("nano", [*TINY, "device=cpu", *overrides], recipe="fast")
     return Trainer(chosen, load_corpus(text(folder)), **kwargs)
 
 
 def step(t, iter_num, **knobs):
     loss = t.forward(iter_num)
-    t.backward(OccamContext(iter_num, loss, **{**t.scheduled(iter_num), **knobs}))
+    t.backward(OccamContext(iter_num, loss, **{**t.context_fields(iter_num), **knobs}))
     return t.step()
 
 
 def model(**switches):
     torch.manual_seed(0)
     sizes = {"vocab_size": 50, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 32}
-    return GPT(**sizes, switches=Switches(**switches))
+    return GPT(**sizes, switches=ArchitectureOptions(**switches))
 
 
 def test_a_recipe_is_settings_and_each_can_be_taken_back():
     """`--recipe fast --set qk_norm=false` leaves one out; without a recipe the model is GPT-2's."""
-    fast = settings_from("nano", recipe="fast")
+    fast = build_settings("nano", recipe="fast")
     assert {name: getattr(fast, name) for name in RECIPES["fast"]} == RECIPES["fast"]
-    assert settings_from("nano", ["qk_norm=false"], recipe="fast") == replace(fast, qk_norm=False)
-    assert settings_from("nano", FAST) == replace(
+    assert build_settings("nano", ["qk_norm=false"], recipe="fast") == replace(fast, qk_norm=False)
+    assert build_settings("nano", FAST) == replace(
         fast, learning_rate=1e-3, min_lr=1e-4
     )  # no recipe, no other rate
-    assert (fast.learning_rate, settings_from("gpt2", recipe="fast").learning_rate) == (4e-3, 2.4e-3)
-    assert switches_of(Settings()) == Switches()
-    assert settings_from("nano", recipe="nanogpt") == Settings()  # it spells out what is the default
+    assert (fast.learning_rate, build_settings("gpt2", recipe="fast").learning_rate) == (4e-3, 2.4e-3)
+    assert architecture_options(Settings()) == ArchitectureOptions()
+    assert build_settings("nano", recipe="nanogpt") == Settings()  # it spells out what is the default
     assert RECIPES["nanogpt"].keys() == RECIPES["fast"].keys()
     with pytest.raises(BadInputError, match="no recipe 'fats'; did you mean 'fast'"):
-        settings_from("nano", recipe="fats")
+        build_settings("nano", recipe="fats")
 
 
 def test_every_switch_changes_the_model():
     """One by one: another function of the same tokens, or another start."""
     tokens = torch.randint(50, (2, 16))
-    fast = switches_of(RECIPES["fast"])
+    fast = architecture_options(RECIPES["fast"])
     plain = model()(tokens)
-    for field in fields(Switches):
+    for field in fields(ArchitectureOptions):
         other = model(**{field.name: getattr(fast, field.name)})(tokens)
         assert not torch.equal(plain, other), field.name
 
 
 def test_a_token_sees_only_what_is_before_it():
     """Under the whole recipe, after a step has left the zero projections."""
-    fast = model(**vars(switches_of(RECIPES["fast"]))).eval()
+    fast = model(**vars(architecture_options(RECIPES["fast"]))).eval()
     for parameter in fast.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     one = torch.randint(50, (1, 16))
@@ -80,8 +80,8 @@ def test_a_token_sees_only_what_is_before_it():
 def test_rotary_positions_tell_distances_alone():
     """The product of a turned query and key depends on how far apart they are, and turning keeps lengths."""
     q, k = torch.randn(2, 1, 1, 1, 8)
-    turn = rotary(32, 8)
-    turned_q, turned_k = rotated(q.expand(1, 1, 32, 8), turn), rotated(k.expand(1, 1, 32, 8), turn)
+    turn = rope_table(32, 8)
+    turned_q, turned_k = apply_rope(q.expand(1, 1, 32, 8), turn), apply_rope(k.expand(1, 1, 32, 8), turn)
     scores = (turned_q @ turned_k.transpose(-2, -1))[0, 0]
     for distance in (0, 3, 17):
         along = torch.diagonal(scores, -distance)
@@ -110,9 +110,9 @@ def test_logits_stay_under_their_cap():
 def test_flops_and_memory_count_what_is_there():
     """Rotary positions and RMS norm have no parameters; positions never multiplied."""
     plain, fast = model(), model(positions="rotary", norm="rms")
-    assert fast.params() == plain.params() - 16 * 32 - 5 * 32
-    assert fast.inference_flops(16) == 16 * (2 * fast.params() + 4 * 2 * 16 * 32)
-    assert fast.megabytes() == pytest.approx(fast.params() * 4 / 1e6)
+    assert fast.num_params() == plain.num_params() - 16 * 32 - 5 * 32
+    assert fast.inference_flops(16) == 16 * (2 * fast.num_params() + 4 * 2 * 16 * 32)
+    assert fast.megabytes() == pytest.approx(fast.num_params() * 4 / 1e6)
     assert not any("turn" in name for name in fast.state_dict())
 
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_carries_both_optimizers(tmp_path):
     for i in range(6):
         if i == 3:
             t.move_anchor(2)
-            for name, data in t.pack({}, {}).files.items():
+            for name, data in t.make_checkpoint_files({}, {}).files.items():
                 (tmp_path / name).write_bytes(data)
         step(t, i, lambda_ockham=0.1)
     import orjson
@@ -169,14 +169,17 @@ def test_observe_leaves_the_recipe_untouched(tmp_path):
     """The chain in shadow and a plain loop give the same weights, bit for bit."""
     t = trainer(tmp_path, "max_iters=20")
     with Run("observe", runs=tmp_path, run_id="o", facts=t.facts()) as run:
-        t.wants, t.pull = run.chain.wants(), run.policy.hyperparameters["pull"]
+        t.required_measurements, t.pull_mode = (
+            run.chain.required_measurements(),
+            run.policy.hyperparameters["pull"],
+        )
         with ProgressLine(0, 20, 32) as line:
             train_py().train(run, t, 0, line, lambda: False)
     plain = trainer(tmp_path, "max_iters=20")
     for i in range(20):
         for group in plain.optimizer.param_groups:
-            group["lr"] = plain.settings.scheduled_rate(i)
-        plain.model.loss(*plain.batches.draw(i)).backward()
+            group["lr"] = plain.settings.learning_rate_at(i)
+        plain.model.loss(*plain.batches.sample_batch(i)).backward()
         torch.nn.utils.clip_grad_norm_(plain.model.parameters(), 1.0)
         plain.optimizer.step()
         plain.optimizer.zero_grad()
@@ -197,6 +200,6 @@ def test_what_is_not_gpt2_is_not_taken_for_it(tmp_path):
         Settings(init_from="gpt2", norm="rms")
     fast = model(qk_norm=True)
     with pytest.raises(BadInputError, match="GPT-2 has qk_norm=False"):
-        pretrained_files(dict(fast.named_parameters()), {"qk_norm": True}, 50)
+        export_hf_files(dict(fast.named_parameters()), {"qk_norm": True}, 50)
     with pytest.raises(BadInputError, match="n_embd/n_head=5 must be even"):
         Settings(n_embd=20, n_head=4, positions="rotary")

@@ -9,9 +9,9 @@ import torch
 
 from ockham.errors import BadInputError, CheckpointError, DataError
 from ockham.nano import GPT, load_corpus
-from ockham.nano.sample import Bytes, as_text, codec_for, draw, load_checkpoint
-from tests.words import tiny
-from tests.workshop import trainer
+from ockham.nano.sample import ByteCodec, decode_stream, generate_tokens, load_checkpoint, make_codec
+from tests.helpers.tiny_tokenizer import tiny
+from tests.helpers.tiny_trainer import trainer
 
 LOGITS = torch.tensor([0.0, 1.0, 2.0, 3.0])
 
@@ -31,7 +31,7 @@ def model():
 
 
 def drawn(model, count, **kwargs):
-    return list(draw(model, [1, 2, 3, 1, 2], count, below=4, **kwargs))
+    return list(generate_tokens(model, [1, 2, 3, 1, 2], count, vocab_limit=4, **kwargs))
 
 
 def test_draws_follow_the_prediction(model):
@@ -60,13 +60,13 @@ def test_spoilt_weights_are_told(tmp_path):
     with torch.no_grad():
         spoilt.wte.weight.fill_(float("nan"))
     with pytest.raises(CheckpointError, match="not finite"):
-        list(draw(spoilt, [1], 1, below=256))
+        list(generate_tokens(spoilt, [1], 1, vocab_limit=256))
 
 
 def test_text_is_whole():
     """A character waits for all its bytes; what is no UTF-8 is marked."""
     tokens = "aé世".encode() + b"\xff" + b"z" + "é".encode()[:1]
-    assert list(as_text(iter(tokens), Bytes())) == ["a", "é", "世", "\ufffd", "z", "\ufffd"]
+    assert list(decode_stream(iter(tokens), ByteCodec())) == ["a", "é", "世", "\ufffd", "z", "\ufffd"]
 
 
 def test_tokens_of_an_encoding(tmp_path):
@@ -75,30 +75,30 @@ def test_tokens_of_an_encoding(tmp_path):
     from tests.nano.test_tokenizer import files, write
 
     write(files(tmp_path / "texts"), tmp_path / "out")
-    codec = codec_for({"kind": "uint16 tokens"}, str(tmp_path / "out"))
+    codec = make_codec({"kind": "uint16 tokens"}, str(tmp_path / "out"))
     tokens = codec.tokens("the water <|endoftext|>")
     assert max(tokens) < 300  # what looks like a special token is text
-    assert "".join(as_text(iter([*tokens, 300, 290]), codec)) == "the water <|endoftext|>"
+    assert "".join(decode_stream(iter([*tokens, 300, 290]), codec)) == "the water <|endoftext|>"
     assert codec.vocab_size == tiny().vocab_size
-    recorded = load_corpus(tmp_path / "out").about
+    recorded = load_corpus(tmp_path / "out").metadata
     assert recorded["tokenizer"] == {"name": "tiny", "sha256": tiny().sha256}
-    assert codec_for(recorded, str(tmp_path / "out")).tokens("the") == codec.tokens("the")
+    assert make_codec(recorded, str(tmp_path / "out")).tokens("the") == codec.tokens("the")
     with pytest.raises(DataError, match="the run's had ab"):
-        codec_for({**recorded, "tokenizer": {"sha256": "ab"}}, str(tmp_path / "out"))
+        make_codec({**recorded, "tokenizer": {"sha256": "ab"}}, str(tmp_path / "out"))
     with pytest.raises(DataError, match="--tokenizer"):
-        codec_for(recorded, str(tmp_path / "moved"))
+        make_codec(recorded, str(tmp_path / "moved"))
     with pytest.raises(DataError, match="names no tokenizer"):
         (tmp_path / "out" / "tokenizer.tiktoken").unlink()
-        codec_for({"kind": "uint16 tokens"}, str(tmp_path / "out"))
+        make_codec({"kind": "uint16 tokens"}, str(tmp_path / "out"))
     with pytest.raises(BadInputError, match="--tokenizer"):
-        codec_for({}, None)
+        make_codec({}, None)
 
 
 def test_a_checkpoint_gives_its_model(tmp_path):
     """Weights and settings from the file alone; a file of somebody else is refused."""
     made = trainer(tmp_path, "bias=true", "gelu=tanh")
     (tmp_path / "c").mkdir()
-    for name, data in made.pack({"run_id": "a"}).files.items():
+    for name, data in made.make_checkpoint_files({"run_id": "a"}).files.items():
         (tmp_path / "c" / name).write_bytes(data)
     model, settings = load_checkpoint(tmp_path / "c", "cpu")
     tokens = torch.arange(8)[None]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ockham.errors import DataError
 from ockham.nano import load_corpus
-from ockham.nano.tokenize import find_text, pieces, tokenize
-from ockham.nano.tokenizer import Tokenizer, find_tokenizer, read_tokenizer
-from tests.words import WORDS, letters, tiny
+from ockham.nano.token_files import find_text, split_at_boundaries, tokenize
+from ockham.nano.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
+from tests.helpers.tiny_tokenizer import WORDS, letters, tiny
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed")
 
@@ -78,7 +78,7 @@ def test_training_reads_them(tmp_path):
     corpus = load_corpus(tmp_path / "out")
     assert corpus.vocab_size == told["vocab_size"] == tiny().vocab_size
     assert len(corpus.train) == told["train_tokens"]
-    assert told["source"]["sha256"] == load_corpus(source).about["sha256"]
+    assert told["source"]["sha256"] == load_corpus(source).metadata["sha256"]
 
 
 def test_few_files_give_their_last_tenth(tmp_path):
@@ -98,7 +98,7 @@ def test_pieces_change_no_token(chunks):
     """Cut anywhere by the reader, the pieces' tokens are those of the whole text."""
     encoding = tiny().encoding()
     whole = "".join(chunks)
-    cut = list(pieces(iter(chunks)))
+    cut = list(split_at_boundaries(iter(chunks)))
     assert "".join(cut) == whole
     assert [t for piece in cut for t in encoding.encode_ordinary(piece)] == encoding.encode_ordinary(whole)
 
@@ -111,7 +111,7 @@ def test_what_is_no_text_is_named(tmp_path):
     (source / "zero.bin").write_bytes(b"a\0b")
     (source / "empty.txt").touch()
     found = find_text(source)
-    assert found.passed_over == ["latin.txt", "torn.txt", "zero.bin"]
+    assert found.skipped == ["latin.txt", "torn.txt", "zero.bin"]
     assert len(found.files) == 3
     with pytest.raises(DataError, match="no text in it"):
         find_text(source / "latin.txt")
@@ -142,7 +142,7 @@ def test_the_tokenizer_lies_beside_the_tokens(tmp_path):
     write(files(tmp_path / "texts"), tmp_path / "out")
     again = read_tokenizer(tmp_path / "out")
     assert (again.ranks, again.special) == (tiny().ranks, tiny().special)
-    assert find_tokenizer(str(tmp_path / "out")) == again
+    assert load_tokenizer(str(tmp_path / "out")) == again
     with (tmp_path / "out" / "tokenizer.tiktoken").open("ab") as file:
         file.write(b"YWJj 9999\n")
     with pytest.raises(DataError, match="digest"):
@@ -163,7 +163,7 @@ def test_a_hugging_face_folder_gives_its_own_tokens(tmp_path, new):
         folder = tmp_path / "new"
         folder.mkdir()
         teacher.save(str(folder / "tokenizer.json"))
-    encoding = find_tokenizer(str(folder)).encoding()
+    encoding = load_tokenizer(str(folder)).encoding()
     for text in (WORDS, "über\n\n  das  Wasser's 12345 世\t\t x", "\n \n"):
         assert encoding.encode_ordinary(text) == teacher.encode(text).ids
 
@@ -173,13 +173,13 @@ def test_an_odd_vocabulary_is_refused(tmp_path, spoil):
     """Tiktoken would encode with it, into something else."""
     base = {letter: number for number, letter in enumerate(letters())}
     vocab, merges = {**base, "ab": 256, "abc": 257}, [("a", "b"), ("ab", "c")]
-    find_tokenizer(str(hugging_face(tmp_path / "good", vocab, merges)))
+    load_tokenizer(str(hugging_face(tmp_path / "good", vocab, merges)))
     spoilt = {
         "order": {**vocab, "ab": 257, "abc": 256}, "missing": {**base, "ab": 256}, "type": {**vocab, "ab": "256"},
         "byte": {k: v for k, v in vocab.items() if k != "q"}, "letter": {**vocab, "a b": 300},
     }  # fmt: skip
     with pytest.raises(DataError):
-        find_tokenizer(str(hugging_face(tmp_path / "odd", spoilt[spoil], merges, new=spoil == "type")))
+        load_tokenizer(str(hugging_face(tmp_path / "odd", spoilt[spoil], merges, new=spoil == "type")))
 
 
 def test_gpt2_without_its_files(tmp_path, monkeypatch):
@@ -191,15 +191,15 @@ def test_gpt2_without_its_files(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(DataError, match="TIKTOKEN_CACHE_DIR") as caught:
-        find_tokenizer("gpt2")
+        load_tokenizer("gpt2")
     assert "\n" not in str(caught.value)
     looked_for = str(caught.value).partition("holds it as ")[2].partition(",")[0]
     (tmp_path / looked_for).write_bytes(b"another file's bytes")
     with pytest.raises(DataError, match="not in tiktoken's cache"):
-        find_tokenizer("gpt2")
+        load_tokenizer("gpt2")
     assert not (tmp_path / looked_for).exists()  # tiktoken has looked there, and threw away what was none
     with pytest.raises(DataError, match="p50k_base"):
-        find_tokenizer("no-such-encoding")
+        load_tokenizer("no-such-encoding")
 
 
 def test_a_name_is_read_from_tiktokens_cache(tmp_path, monkeypatch):
@@ -219,9 +219,9 @@ def test_a_name_is_read_from_tiktokens_cache(tmp_path, monkeypatch):
     registry._find_constructors()
     monkeypatch.setitem(registry.ENCODING_CONSTRUCTORS, "tiny", lambda: made(dict(tiny().special)))
     monkeypatch.setitem(registry.ENCODING_CONSTRUCTORS, "huge", lambda: made({"<|endoftext|>": 1 << 16}))
-    assert find_tokenizer("tiny").ranks == tiny().ranks
+    assert load_tokenizer("tiny").ranks == tiny().ranks
     with pytest.raises(DataError, match="two bytes"):
-        find_tokenizer("huge")
+        load_tokenizer("huge")
     for name in ("tiny", "huge"):
         registry.ENCODINGS.pop(name, None)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ockham.record.folder import RunFolder
-from ockham.record.verify import verify_run
-from ockham.replay.report import replay_run
-from tests.samples import events
-from tests.workshop import TINY, text
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
+from tests.helpers.events import events
+from tests.helpers.tiny_trainer import TINY, text
 
 LIMIT_SECONDS = 120
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from ockham.context import OccamContext
-from tests.workshop import same, trainer, weights
+from tests.helpers.tiny_trainer import same, trainer, weights
 
 
 def batch(t, iter_num, **knobs):
     """One step under given knobs."""
     loss = t.forward(iter_num)
-    ctx = OccamContext(iter_num, loss, **{**t.scheduled(iter_num), **knobs})
+    ctx = OccamContext(iter_num, loss, **{**t.context_fields(iter_num), **knobs})
     t.backward(ctx)
     return t.step()
 
@@ -56,7 +56,7 @@ def test_a_gradient_that_is_not_finite_is_refused(tmp_path):
     batch(t, 0)
     before = weights(t.model)
     loss = t.forward(1)
-    ctx = OccamContext(1, loss, **t.scheduled(1))
+    ctx = OccamContext(1, loss, **t.context_fields(1))
     t._loss = t._loss * math.inf
     t.backward(ctx)
     stepped, gauges = t.step()
@@ -95,7 +95,7 @@ def test_pull_and_projection_on_the_host_are_those_of_a_device(tmp_path, strengt
         t = trainer(tmp_path, "learning_rate=0.01", "warmup_iters=0")
         t.move_anchor(0)
         batch(t, 0)
-        t.anchor._on_host = on_host
+        t.anchor._on_cpu = on_host
         before = weights(t.model)
         distance = t.anchor.pull(strength, ceiling, torch.tensor(stepped))
         found.append((float(distance), weights(t.model)))
@@ -168,14 +168,14 @@ def test_example_gains_weight_the_examples(tmp_path):
     """A gain of 4 on one of four examples and 0 on the rest is that example's gradient."""
     t = trainer(tmp_path, "grad_clip=1e9", wants={"example_losses": 1})
     loss = t.forward(0)
-    fields = t.scheduled(0)
+    fields = t.context_fields(0)
     assert len(fields["example_losses"]) == 4
     assert sum(fields["example_losses"]) / 4 == pytest.approx(loss, rel=1e-5)
     t.backward(
         OccamContext(0, loss, **{**fields, "learning_rate": 0.0, "example_gain": (4.0, 0.0, 0.0, 0.0)})
     )
     _, weighted = t.step()
-    x, y = t.batches.draw(0)
+    x, y = t.batches.sample_batch(0)
     t.model.loss(x[:1], y[:1]).backward()
     norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in t.model.parameters()]))
     assert weighted["grad_norm"] == pytest.approx(float(norm), rel=1e-4)

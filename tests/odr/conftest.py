@@ -1,6 +1,6 @@
 import pytest
 
-from tests.odr.runs import make_run
+from tests.odr.small_runs import make_run
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 import pytest
 
-from ockham.odr.ask import QueryTimeoutError, guarded
 from ockham.odr.check import check
-from ockham.odr.claims import Side
-from ockham.odr.evidence import cut
 from ockham.odr.lint import lint_folder
-from ockham.record.folder import RunFolder
-from tests.odr.checks import SQL, answering, checked, record_text
-from tests.odr.runs import LAST, accepting, events_of
-from tests.odr.samples import TODAY, put
+from ockham.odr.pinned_log import read_pinned_log
+from ockham.odr.query import QueryTimeoutError, guarded_queries
+from ockham.odr.record_data import EvidenceSide
+from ockham.record.run_folder import RunFolder
+from tests.odr.checked_record import SQL, answering, checked, record_text
+from tests.odr.record_samples import TODAY, put
+from tests.odr.small_runs import LAST, accepting, events_of
 
 
 def test_a_true_record_is_kept(runs):
@@ -58,7 +58,10 @@ def test_a_number_changed_by_hand_is_found(runs, lie):
 def test_evidence_that_is_not_there(runs, changes, codes):
     """Unknown decisions and places beyond the log are findings, and the verdict is no longer known."""
     if "size" in changes and changes["size"] == 40:
-        roots = {f"{n}_root": cut(Side(n, n, through=40), RunFolder(runs, n)).root for n in ("base", "cand")}
+        roots = {
+            f"{n}_root": read_pinned_log(EvidenceSide(n, n, through=40), RunFolder(runs, n)).root
+            for n in ("base", "cand")
+        }
         changes = {**changes, **roots}
         codes = ["ODR407", "ODR407", "ODR410", "ODR410", "ODR507", "ODR511", "ODR603", "ODR604"]
     elif codes is None:
@@ -119,7 +122,7 @@ def test_no_data_is_never_a_pass(runs):
     )
     put(runs.parent / "odr", text.replace(one, many))
     record = lint_folder(runs.parent / "odr", TODAY)[0]
-    judgement = check(record, [runs], guarded, TODAY)
+    judgement = check(record, [runs], guarded_queries, TODAY)
 
     for (name, (_, said)), result in zip(NO_DATA.items(), judgement.results, strict=True):
         assert (name, result.state) == (name, "unknown")
@@ -165,17 +168,17 @@ def test_a_waived_constraint_is_a_warning_until_its_day(runs):
         text = record_text(runs, threshold=0.5).replace("verdict: KEEP}", f"verdict: {waiver}]")
         put(runs.parent / "odr", text)
         record = lint_folder(runs.parent / "odr", TODAY)[0]
-        check(record, [runs], guarded, TODAY)
+        check(record, [runs], guarded_queries, TODAY)
         assert {f.severity for f in record.findings if f.code == "ODR510"} == {severity}
 
 
 def test_nothing_to_judge_is_said(runs):
     """A record without constraints has no verdict, not even INCONCLUSIVE."""
-    from tests.odr.samples import judgement as judgement_text
+    from tests.odr.record_samples import judgement as judgement_text
 
     put(runs.parent / "odr", judgement_text(1))
     record = lint_folder(runs.parent / "odr", TODAY)[0]
-    assert check(record, [runs], guarded, TODAY).verdict is None
+    assert check(record, [runs], guarded_queries, TODAY).verdict is None
 
 
 @pytest.mark.parametrize(
@@ -205,14 +208,14 @@ def test_an_honest_failure_is_no_finding(runs):
 
 def test_a_time_bomb_is_killed(runs, monkeypatch):
     """A query that would run for ever is ended with its process; it is unknown, and the next constraint is still asked."""
-    monkeypatch.setattr("ockham.odr.ask.SECONDS", 1.0)
+    monkeypatch.setattr("ockham.odr.query.QUERY_TIMEOUT_SECONDS", 1.0)
     # Six, not more: with nine a quick machine runs out of the guard's memory before its second is over.
     bomb = "SELECT count(*) AS value, count(*) AS n FROM " + ", ".join(f"events e{i}" for i in range(6))
     text = record_text(runs)
     one = text[text.index("  - id: C1") : text.index("outcome:")]
     put(runs.parent / "odr", text.replace(one, one.replace(SQL, bomb) + one.replace("C1", "C2")))
     record = lint_folder(runs.parent / "odr", TODAY)[0]
-    judgement = check(record, [runs], guarded, TODAY)
+    judgement = check(record, [runs], guarded_queries, TODAY)
 
     assert [(r.state, r.code) for r in judgement.results] == [("unknown", "ODR513"), ("pass", "")]
     assert judgement.verdict == "INCONCLUSIVE"

@@ -7,9 +7,9 @@ import pytest
 
 from ockham.errors import BadInputError, RunError
 from ockham.odr.record import read_record
-from tests import forked
-from tests.odr.runs import LAST, make_run
-from tests.odr.samples import JUDGEMENT, put
+from tests.helpers import forked_cli
+from tests.odr.record_samples import JUDGEMENT, put
+from tests.odr.small_runs import LAST, make_run
 from tests.odr.test_cli_odr import run
 
 
@@ -175,7 +175,7 @@ def test_exit_status_of_the_real_command(tmp_path, arguments, status, said):
         "0001-t.md",
     )
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    done = forked.run("ockham", *arguments, cwd=tmp_path, env=environment)
+    done = forked_cli.run("ockham", *arguments, cwd=tmp_path, env=environment)
     assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), (
         done.stderr
     )

@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ockham.cli.odr import app
-from ockham.errors import BadInputError, CannotJudgeError
-from tests.odr.samples import PROPOSED, judgement, put
+from ockham.errors import BadInputError, UnverifiableError
+from tests.odr.record_samples import PROPOSED, judgement, put
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_empty_folder_is_clean_and_says_so(folder):
 
 def test_missing_folder_cannot_be_judged(folder):
     """Without the folder nothing is judged."""
-    with pytest.raises(CannotJudgeError, match="No such file"):
+    with pytest.raises(UnverifiableError, match="No such file"):
         run("lint")
 
 

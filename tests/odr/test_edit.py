@@ -4,11 +4,11 @@ import pytest
 
 from ockham.errors import BadInputError
 from ockham.odr import edit
-from ockham.odr.fix import fix_folder, tick_all
-from ockham.odr.life import renumber, to_status, write_all
+from ockham.odr.fix import fix_folder, update_checkboxes
+from ockham.odr.lifecycle import renumber, set_status, write_records
 from ockham.odr.record import read_record
-from ockham.odr.verdict import Judgement, Result
-from tests.odr.samples import GOOD, PROPOSED, TODAY, judgement, lint, put
+from ockham.odr.verdict import CheckResult, Result
+from tests.odr.record_samples import GOOD, PROPOSED, TODAY, judgement, lint, put
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def test_a_comment_behind_a_value_stays(folder):
     """It belongs to what follows: the value of several lines goes, the comment and the empty line do not."""
     text = judgement(1, "draft").replace("supersedes: []", "supersedes:\n  - ODR-0002\n\n# decided in March")
     record = read_record(put(folder, text))
-    lines = edit.with_key(record, record.lines, "supersedes", "[]")
+    lines = edit.set_key(record, record.lines, "supersedes", "[]")
     assert "\n".join(lines) == text.replace("supersedes:\n  - ODR-0002\n", "supersedes: []\n")
 
 
@@ -33,9 +33,9 @@ def test_a_line_inside_of_a_text_is_not_taken_for_the_key(folder):
         assert record.claims.title == "a status: b x: c"
         if before:
             with pytest.raises(BadInputError, match="status cannot be edited by the tool"):
-                to_status(record, "proposed", TODAY)
+                set_status(record, "proposed", TODAY)
         else:
-            assert "\nstatus: proposed\n" in to_status(record, "proposed", TODAY)
+            assert "\nstatus: proposed\n" in set_status(record, "proposed", TODAY)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_no_outcome_is_written_where_there_is_no_section_for_it(folder):
     put(folder, text)
     assert "ODR206" not in {f.code for f in lint(folder)[0].findings}
     record = read_record(folder / "0001-enable.md")
-    assert edit.with_outcome_line(record, record.lines, "+0.4", "KEEP") == record.lines
+    assert edit.set_outcome_line(record, record.lines, "+0.4", "KEEP") == record.lines
 
 
 def test_a_constraint_without_a_box_is_passed_over(folder):
@@ -75,7 +75,7 @@ def test_a_constraint_without_a_box_is_passed_over(folder):
     )
     record = lint(folder)[0]
     passed = tuple(Result(constraint, "pass", 1.0, 9) for constraint in record.claims.constraints)
-    tick_all([record], {record.shown: Judgement("ODR-0001", "KEEP", 0.4, passed, ())})
+    update_checkboxes([record], {record.display_path: CheckResult("ODR-0001", "KEEP", 0.4, passed, ())})
     text = (folder / "0001-enable.md").read_text()
     assert "[x] C2" in text
     assert "C1 Half of the batches at most are refused\n- " not in text
@@ -99,5 +99,5 @@ def test_an_edit_that_cannot_be_made_leaves_the_file(folder):
 def test_a_renumbered_record_lies_under_its_new_name(folder):
     """And is written whole."""
     record = read_record(put(folder, judgement(1, "draft")))
-    written = write_all(renumber(record, [record], 12))
+    written = write_records(renumber(record, [record], 12))
     assert [(one.file.name, one.claims.id) for one in written] == [("0012-enable.md", "ODR-0012")]

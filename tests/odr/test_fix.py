@@ -3,11 +3,11 @@ import datetime as dt
 import pytest
 
 from ockham.errors import BadInputError
-from ockham.odr.fix import fix_folder, tick_all
-from ockham.odr.life import to_status
+from ockham.odr.fix import fix_folder, update_checkboxes
+from ockham.odr.lifecycle import set_status
 from ockham.odr.record import read_record
-from ockham.odr.verdict import Judgement
-from tests.odr.samples import GOOD, TODAY, codes, judgement, lint, put
+from ockham.odr.verdict import CheckResult
+from tests.odr.record_samples import GOOD, TODAY, codes, judgement, lint, put
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_an_edit_keeps_every_other_byte(folder, newline):
         .replace("odr: 1", "# on top\nodr:    1")
     )
     file = put(folder, before.replace("\n", newline))
-    text = to_status(read_record(file), "proposed", dt.date(2026, 1, 14))
+    text = set_status(read_record(file), "proposed", dt.date(2026, 1, 14))
 
     assert text == before.replace("status:   draft   # for now", "status: proposed   # for now").replace(
         "\n", newline
@@ -35,7 +35,7 @@ def test_an_edit_that_cannot_be_sure_is_refused(folder):
     """Front matter on one line is left alone."""
     file = put(folder, "---\n{odr: 1, id: ODR-0001, status: draft, title: A}\n---\n# A\n")
     with pytest.raises(BadInputError, match="each key on a line of its own"):
-        to_status(read_record(file), "proposed", TODAY)
+        set_status(read_record(file), "proposed", TODAY)
 
 
 def test_fix_mends_what_it_says(folder):
@@ -74,7 +74,7 @@ def test_an_edit_that_would_hit_another_key_is_refused(folder):
     text = judgement(1, "draft").replace("supersedes: []", "tags: [\nstatus: x\n]\nsupersedes: []")
     file = put(folder, text)
     with pytest.raises(BadInputError, match="cannot be edited by the tool"):
-        to_status(read_record(file), "proposed", TODAY)
+        set_status(read_record(file), "proposed", TODAY)
 
 
 def test_fix_puts_in_the_outcome_line(folder):
@@ -98,8 +98,10 @@ def test_a_draft_without_outcome_gets_the_one_that_came_out(folder, delta, wante
     )
     put(folder, text.replace("OQ delta: +0.4 → KEEP", "Open."))
     record = lint(folder)[0]
-    tick_all([record], {record.shown: Judgement("ODR-0001", "REVERT", delta, (), ())})
+    update_checkboxes([record], {record.display_path: CheckResult("ODR-0001", "REVERT", delta, (), ())})
     after = lint(folder)[0]
     assert f"outcome: {{oq_delta: {wanted}, verdict: REVERT}}\n" in "\n".join(after.lines)
     assert [f.code for f in after.findings] == []
-    assert tick_all([after], {after.shown: Judgement("ODR-0001", "KEEP", 0.5, (), ())}) == []
+    assert (
+        update_checkboxes([after], {after.display_path: CheckResult("ODR-0001", "KEEP", 0.5, (), ())}) == []
+    )

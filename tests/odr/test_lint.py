@@ -2,10 +2,10 @@ import os
 
 import pytest
 
-from ockham.catalog.views import views
-from ockham.odr.statement import VIEWS
-from tests.odr.corpus import BAD, GOOD_TOO, changed
-from tests.odr.samples import GOOD, codes, judgement, lint, put
+from ockham.catalog.views import load_views
+from ockham.odr.constraint_sql import VIEWS
+from tests.odr.bad_records import BAD, GOOD_TOO, changed
+from tests.odr.record_samples import GOOD, codes, judgement, lint, put
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -33,7 +33,7 @@ def test_good_record_gives_nothing(tmp_path, name):
 
 def test_the_views_are_those_of_the_catalog():
     """Lint knows the audit views without a database: the list is the catalog's."""
-    assert {view.name for view in views()} == VIEWS
+    assert {view.name for view in load_views()} == VIEWS
 
 
 def test_findings_have_their_line(tmp_path):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from ockham import shipped
+from ockham import resources
 
-ROOT = shipped.root()
+ROOT = resources.data_root()
 SNIPPET = re.compile(r"```yaml\n(- repo: local\n.*?)```", re.DOTALL)
 RECORD = "0001-the-log-is-the-record.md"
 

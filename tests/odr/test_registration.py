@@ -10,13 +10,13 @@ import pytest
 
 from ockham.errors import BadInputError
 from ockham.odr.check import check
-from ockham.odr.folder import read_folder
 from ockham.odr.lint import lint_folder
-from ockham.odr.report import text
-from ockham.record.ledger import ledger_lines, say
-from tests.made import made_run
-from tests.odr.checks import answering
-from tests.odr.samples import TODAY
+from ockham.odr.output_formats import format_text
+from ockham.odr.records_folder import read_folder
+from ockham.record.ledger import append_entry, read_entries
+from tests.helpers.runs import made_run
+from tests.odr.checked_record import answering
+from tests.odr.record_samples import TODAY
 from tests.odr.test_cli_odr import run
 
 CONSTRAINTS = """constraints:
@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
     """A registered draft; then the candidate runs, and is named as evidence."""
     monkeypatch.chdir(tmp_path)
     made_run(tmp_path / "runs", "base", 20)
-    say(
+    append_entry(
         tmp_path / "runs",
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
@@ -70,8 +70,8 @@ def test_the_order_is_proven(folder):
     assert findings == []
     told = judgement.registration
     assert (told.event_id, told.position, told.size) == (record.claims.registered, 1, 2)
-    assert "before cand began: line 2 of the 2" in text([], [record], {record.shown: judgement})
-    say(folder.parent / "runs", "odr.registered", {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []})  # fmt: skip
+    assert "before cand began: line 2 of the 2" in format_text([], [record], {record.display_path: judgement})
+    append_entry(folder.parent / "runs", "odr.registered", {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []})  # fmt: skip
     assert judged(folder)[0].registration == told  # what is said later changes nothing
 
 
@@ -109,7 +109,7 @@ def test_a_run_that_was_there_before_proves_nothing(folder):
     run("evidence", "1", "--candidate", "base")
     assert judged(folder)[1] == ["ODR412 run base began when nothing stood in a ledger beside it"]
     other = folder.parent / "elsewhere"
-    say(
+    append_entry(
         other,
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
@@ -118,7 +118,7 @@ def test_a_run_that_was_there_before_proves_nothing(folder):
     shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
     run("evidence", "1", "--candidate", "cand")
     assert judged(folder)[1] == ["ODR412 run cand began when the ledger had 1 lines, and this is line 2"]
-    say(
+    append_entry(
         other,
         "odr.registered",
         {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
@@ -154,8 +154,8 @@ def test_an_unknown_registration_is_found(folder):
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     good = file.read_text()
-    own = orjson.loads(ledger_lines(folder.parent / "runs")[1])["id"]
-    other = orjson.loads(ledger_lines(folder.parent / "runs")[0])["id"]
+    own = orjson.loads(read_entries(folder.parent / "runs")[1])["id"]
+    other = orjson.loads(read_entries(folder.parent / "runs")[0])["id"]
     file.write_text(good.replace(own, own[:-1] + ("0" if own[-1] != "0" else "1")))
     assert judged(folder)[1][0].startswith("ODR409")
     file.write_text(good.replace(own, other))
@@ -190,7 +190,7 @@ def test_a_packed_registration_needs_no_ledger(folder):
 
 def test_what_cannot_be_registered(folder):
     """Too late, nothing to fix, fixed already, not readable: one line each, and nothing is written to the ledger."""
-    before = ledger_lines(folder.parent / "runs")
+    before = read_entries(folder.parent / "runs")
     with pytest.raises(BadInputError, match="is registered as"):
         run("register", "1")
     run("new", "Nothing to hold", "--owner", "a")
@@ -207,7 +207,7 @@ def test_what_cannot_be_registered(folder):
     file.write_text(late.replace("status: draft", "status: rejected"))
     with pytest.raises(BadInputError, match="is rejected"):
         run("register", "1")
-    assert ledger_lines(folder.parent / "runs") == before
+    assert read_entries(folder.parent / "runs") == before
 
 
 def test_a_check_is_attested(folder):
@@ -215,7 +215,7 @@ def test_a_check_is_attested(folder):
     with_candidate(folder)
     run("new", "Nothing to hold", "--owner", "a")
     told = run("check", "--attest").stderr
-    event = orjson.loads(ledger_lines(folder.parent / "runs")[-1])
+    event = orjson.loads(read_entries(folder.parent / "runs")[-1])
     assert event["id"] in told
     assert "nothing to attest" in told
     assert event["type"] == "ockham.odr.checked.v1"

@@ -1,9 +1,9 @@
 import pytest
 
 from ockham.errors import BadInputError
-from ockham.odr.life import new_record
-from ockham.odr.upgrade import read_bare, upgraded_text
-from tests.odr.samples import GOOD, TODAY, lint
+from ockham.odr.lifecycle import new_record
+from ockham.odr.upgrade import parse_legacy_record, render_upgraded
+from tests.odr.record_samples import GOOD, TODAY, lint
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ OQ Delta: +0.4 → KEEP
 
 def test_an_old_record_becomes_a_draft(folder):
     """The claims become constraints with their numbers, nothing is ticked, and the unmeasured outcome is prose."""
-    bare = read_bare(OLD)
-    file = new_record(folder, bare.title, lambda i: upgraded_text(bare, i, ["alice"], TODAY), bare.number)
+    bare = parse_legacy_record(OLD)
+    file = new_record(folder, bare.title, lambda i: render_upgraded(bare, i, ["alice"], TODAY), bare.number)
     record = lint(folder)[0]
 
     assert file.name == "0001-enable-ttt-for-user-specific-adaptation.md"
@@ -60,4 +60,4 @@ def test_an_old_record_becomes_a_draft(folder):
 def test_what_is_no_old_record_is_refused(text, said):
     """A record that cannot be read is not guessed at."""
     with pytest.raises(BadInputError, match=said):
-        read_bare(text)
+        parse_legacy_record(text)

@@ -1,7 +1,7 @@
 import pytest
 
-from ockham.odr.claims import Constraint
-from ockham.odr.verdict import agrees, judge, verdict_of
+from ockham.odr.record_data import Constraint
+from ockham.odr.verdict import decide_verdict, evaluate_constraint, rounds_to
 
 C1 = Constraint(0, "C1", "t", "", "<", 1.0)
 
@@ -12,7 +12,7 @@ C1 = Constraint(0, "C1", "t", "", "<", 1.0)
 )  # fmt: skip
 def test_operators_mean_what_they_say(op, value, passes):
     """At the threshold itself only <=, >= and == hold."""
-    assert (judge(C1._replace(op=op), [{"value": value, "n": 1}]).state == "pass") is passes
+    assert (evaluate_constraint(C1._replace(op=op), [{"value": value, "n": 1}]).state == "pass") is passes
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_operators_mean_what_they_say(op, value, passes):
 )  # fmt: skip
 def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
     """+0.4 stands for 0.35 to 0.45; more digits claim more."""
-    assert agrees(written, value) is agree
+    assert rounds_to(written, value) is agree
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_claims_are_read_to_the_digits_that_were_written(written, value, agree):
 )  # fmt: skip
 def test_what_is_no_number_and_a_count_decides_nothing(rows, code):
     """Whatever a query gave: unknown, with the reason, and never a pass."""
-    result = judge(C1, rows)
+    result = evaluate_constraint(C1, rows)
     assert (result.state, result.code) == ("unknown", code)
     assert result.reason
 
@@ -46,24 +46,27 @@ def test_what_is_no_number_and_a_count_decides_nothing(rows, code):
 @pytest.mark.parametrize("claim", [{"op": "~"}, {"threshold": float("nan")}, {"threshold": float("inf")}])
 def test_a_claim_that_cannot_be_read_is_not_judged(claim):
     """Lint says what is wrong with it; until then the value alone is told."""
-    result = judge(C1._replace(**claim), [{"value": 0.5, "n": 3}])
+    result = evaluate_constraint(C1._replace(**claim), [{"value": 0.5, "n": 3}])
     assert (result.state, result.code, result.value, result.n) == ("unknown", "ODR502", 0.5, 3)
 
 
 def test_names_of_columns_are_read_in_any_case():
     """SQL folds them."""
-    assert judge(C1, [{"VALUE": 0.5, "N": 3}]).state == "pass"
+    assert evaluate_constraint(C1, [{"VALUE": 0.5, "N": 3}]).state == "pass"
 
 
 def test_verdicts():
     """One unknown: INCONCLUSIVE; one failure: REVERT; warnings decide nothing; nothing decided is no KEEP."""
-    yes, no = judge(C1, [{"value": 0.5, "n": 1}]), judge(C1, [{"value": 2, "n": 1}])
-    unknown = judge(C1, [])
+    yes, no = (
+        evaluate_constraint(C1, [{"value": 0.5, "n": 1}]),
+        evaluate_constraint(C1, [{"value": 2, "n": 1}]),
+    )
+    unknown = evaluate_constraint(C1, [])
     warn = no._replace(constraint=C1._replace(severity="warn"))
-    assert verdict_of([yes, warn], None, oq_claimed=False) == "KEEP"
-    assert verdict_of([yes, no], None, oq_claimed=False) == "REVERT"
-    assert verdict_of([yes, no, unknown], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert verdict_of([yes], -0.1, oq_claimed=True) == "REVERT"
-    assert verdict_of([yes], None, oq_claimed=True) == "INCONCLUSIVE"
-    assert verdict_of([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert verdict_of([], None, oq_claimed=False) is None
+    assert decide_verdict([yes, warn], None, oq_claimed=False) == "KEEP"
+    assert decide_verdict([yes, no], None, oq_claimed=False) == "REVERT"
+    assert decide_verdict([yes, no, unknown], None, oq_claimed=False) == "INCONCLUSIVE"
+    assert decide_verdict([yes], -0.1, oq_claimed=True) == "REVERT"
+    assert decide_verdict([yes], None, oq_claimed=True) == "INCONCLUSIVE"
+    assert decide_verdict([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
+    assert decide_verdict([], None, oq_claimed=False) is None

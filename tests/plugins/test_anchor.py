@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ockham.plugins.anchor import AnchorPlugin
-from tests.plugins.hooks import end, evaluate
+from tests.plugins.run_hook import end, evaluate
 
 
 def asked(plugin, iter_num, **fields):

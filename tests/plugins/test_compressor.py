@@ -8,7 +8,7 @@ import pytest
 
 from ockham.context import OccamContext
 from ockham.plugins.compressor import CompressorPlugin
-from tests.plugins.hooks import end, start
+from tests.plugins.run_hook import end, start
 
 
 def drifted(drift, **settings):

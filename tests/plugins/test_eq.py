@@ -8,7 +8,7 @@ import pytest
 
 from ockham.errors import BadInputError
 from ockham.plugins.eq import EQPlugin
-from tests.plugins.hooks import start
+from tests.plugins.run_hook import start
 
 
 def filled(**settings):
@@ -30,8 +30,8 @@ def test_it_waits_for_history_and_for_finite_losses():
     """No verdict on too little, none on NaN."""
     assert start(EQPlugin(), example_losses=(1.0, 2.0))[1] == []
     assert start(filled(), example_losses=(1.0, math.nan, 2.0))[1] == []
-    assert EQPlugin().wants() == {"example_losses": 1}
-    assert EQPlugin(target="learning_rate").wants() == {}
+    assert EQPlugin().required_measurements() == {"example_losses": 1}
+    assert EQPlugin(target="learning_rate").required_measurements() == {}
 
 
 def test_a_batch_is_scaled_by_the_band_of_its_detrended_loss():

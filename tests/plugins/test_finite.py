@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ockham.plugins.finite import FinitePlugin
-from tests.plugins.hooks import end, start
+from tests.plugins.run_hook import end, start
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ockham.plugins.limiter import LimiterPlugin
-from tests.plugins.hooks import end, start
+from tests.plugins.run_hook import end, start
 
 
 def test_it_really_caps():

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ockham.candidates import ModelSnapshot, OccamMetrics, pareto_frontier
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.frontier import ModelSnapshot, OccamMetrics, pareto
 from ockham.plugins.memory import OckhamMemory
 
 
 def candidate(loss, drift=0.05, iter_num=10, **fields):
     ctx = OccamContext(iter_num, 9.0, **{"model_params": 1_000, **fields})
-    ctx.measure(val_loss=loss, complexity_cost=drift)
+    ctx.set_gauges(val_loss=loss, complexity_cost=drift)
     return ctx
 
 
@@ -115,7 +115,7 @@ def test_the_frontier_is_a_frontier(found):
     snapshots = [
         ModelSnapshot(str(i), i, OccamMetrics(a, d, 1.0, b, c, "s")) for i, (a, b, c, d) in enumerate(found)
     ]
-    kept = pareto(snapshots)
+    kept = pareto_frontier(snapshots)
     axes = lambda s: (s.metrics.loss, s.metrics.flops, s.metrics.megabytes, s.metrics.complexity_cost)  # noqa: E731
     at_least = lambda a, b: all(x <= y for x, y in zip(axes(a), axes(b), strict=True))  # noqa: E731
     for one in kept:

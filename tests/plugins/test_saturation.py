@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ockham.plugins.saturation import SaturationPlugin
-from tests.plugins.hooks import start
+from tests.plugins.run_hook import start
 
 
 def test_the_draw_is_logged_and_repeatable():

@@ -9,7 +9,7 @@ import pytest
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.plugins.watchdog import KLWatchdogPlugin
-from tests.plugins.hooks import end, evaluate
+from tests.plugins.run_hook import end, evaluate
 
 
 def test_warn_rollback_halt():
@@ -41,7 +41,7 @@ def test_no_consolidation_in_alarm():
 def test_only_a_fresh_measurement_counts():
     """None: not measured at this batch."""
     assert end(KLWatchdogPlugin(), {"kl_to_anchor": None})[1] == []
-    assert KLWatchdogPlugin(every=7).wants() == {"kl_to_anchor": 7}
+    assert KLWatchdogPlugin(every=7).required_measurements() == {"kl_to_anchor": 7}
 
 
 def test_levels_rise():

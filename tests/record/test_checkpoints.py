@@ -10,8 +10,14 @@ import shutil
 import pytest
 
 from ockham.errors import BadInputError, CheckpointError
-from ockham.record.checkpoints import StartingPoint, prune, snapshot_name, starting_point, write_checkpoint
-from ockham.record.folder import RunFolder
+from ockham.record.checkpoints import (
+    ResumePoint,
+    find_resume_point,
+    make_snapshot_id,
+    prune,
+    write_checkpoint,
+)
+from ockham.record.run_folder import RunFolder
 from ockham.run import Run
 
 
@@ -24,7 +30,7 @@ def folder(tmp_path):
         settings={"batch_size": 4},
         data={"name": "d", "sha256": "0" * 64},
     ) as run:
-        run.end(run.batch(0, 3.0))
+        run.end_batch(run.start_batch(0, 3.0))
     return run.folder
 
 
@@ -69,15 +75,15 @@ def test_a_place_that_is_no_folder(tmp_path):
 
 def test_names_say_kind_iteration_and_attempt():
     """A second attempt may pass the same iteration again."""
-    assert snapshot_name("accepted", 120, 1) == "accepted-00000120"
-    assert snapshot_name("accepted", 120, 2) == "accepted-00000120.2"
+    assert make_snapshot_id("accepted", 120, 1) == "accepted-00000120"
+    assert make_snapshot_id("accepted", 120, 2) == "accepted-00000120.2"
 
 
 def test_the_newest_one_is_gone_on_from_and_two_are_kept(folder):
     """By iteration, then by attempt; other folders are none."""
     for name in ("resume-00000009", "resume-00000010", "resume-00000010.2", "resume-x", "accepted-00000099"):
         kept(folder, name, iter_num=10)
-    start = starting_point(folder.runs, "a")
+    start = find_resume_point(folder.runs, "a")
     assert (start.iter_num, start.snapshot_id) == (11, "resume-00000010.2")
     assert start.path == folder.checkpoints / "resume-00000010.2"
     assert prune(folder) == ["resume-00000009"]
@@ -89,32 +95,32 @@ def test_the_newest_one_is_gone_on_from_and_two_are_kept(folder):
 
 def test_settings_are_those_that_the_run_was_last_under(folder):
     """The run's own, and on them the trainer's of the checkpoint; without a checkpoint it begins anew."""
-    start = starting_point(folder.runs, "a")
+    start = find_resume_point(folder.runs, "a")
     assert (start.iter_num, start.snapshot_id, start.path, start.state) == (0, None, None, {})
     assert (start.settings["batch_size"], start.ended) == (4, "COMPLETED")
     kept(folder, "resume-00000003", iter_num=3, trainer={"settings": {"batch_size": 8}})
-    assert starting_point(folder.runs, "a").settings["batch_size"] == 8
+    assert find_resume_point(folder.runs, "a").settings["batch_size"] == 8
 
 
 def test_the_newest_is_so_by_number_not_by_name(folder):
     """A tenth attempt is newer than the second; an iteration of nine digits comes after one of eight."""
     for name in ("resume-00000010.2", "resume-00000010.10", "resume-00000010.9"):
         kept(folder, name, iter_num=10)
-    assert starting_point(folder.runs, "a").snapshot_id == "resume-00000010.10"
+    assert find_resume_point(folder.runs, "a").snapshot_id == "resume-00000010.10"
     for name in ("resume-99999999", "resume-100000000"):
         kept(folder, name, iter_num=10)
-    assert starting_point(folder.runs, "a").snapshot_id == "resume-100000000"
+    assert find_resume_point(folder.runs, "a").snapshot_id == "resume-100000000"
 
 
 def test_data_and_end_are_told_with_and_without_a_checkpoint(folder):
     """And alone the state of the one rank is taken."""
     told = ({"name": "d", "sha256": "0" * 64}, "COMPLETED")
-    start = starting_point(folder.runs, "a")
+    start = find_resume_point(folder.runs, "a")
     assert (start.data, start.ended) == told
     kept(folder, "resume-00000003", iter_num=3, run={"of": 9}, ranks=[{"run": {"of": 0}}])
-    start = starting_point(folder.runs, "a")
+    start = find_resume_point(folder.runs, "a")
     assert (start.data, start.ended) == told
-    assert starting_point(folder.runs, "a").state["run"] == {"of": 0}
+    assert find_resume_point(folder.runs, "a").state["run"] == {"of": 0}
 
 
 def test_a_halt_is_no_end(folder):
@@ -122,14 +128,14 @@ def test_a_halt_is_no_end(folder):
     halted = {"type": "ockham.log.halted.v1", "data": {"sequence": 99, "reason_code": "ENOSPC"}}
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(json.dumps(halted).encode() + b"\n")
-    assert starting_point(folder.runs, "a").ended is None
+    assert find_resume_point(folder.runs, "a").ended is None
 
 
 def test_each_rank_goes_on_from_its_own_state(folder):
     """Where as many go on; else from that of rank 0."""
     kept(folder, "resume-00000003", iter_num=3, run={"of": 0}, ranks=[{"run": {"of": 0}}, {"run": {"of": 1}}])
-    assert starting_point(folder.runs, "a", rank=1, world_size=2).state["run"] == {"of": 1}
-    assert starting_point(folder.runs, "a", rank=1, world_size=3).state["run"] == {"of": 0}
+    assert find_resume_point(folder.runs, "a", rank=1, world_size=2).state["run"] == {"of": 1}
+    assert find_resume_point(folder.runs, "a", rank=1, world_size=3).state["run"] == {"of": 0}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +153,7 @@ def test_a_state_that_cannot_be_read_is_named(folder, data, said):
     path = folder.checkpoints / "resume-00000003" / "state.json"
     path.unlink() if data is None else path.write_bytes(data)
     with pytest.raises(CheckpointError, match=rf"resume-00000003/state\.json.*{said}"):
-        starting_point(folder.runs, "a")
+        find_resume_point(folder.runs, "a")
 
 
 @pytest.mark.parametrize("left", ["nothing", "no event"])
@@ -158,12 +164,12 @@ def test_a_log_that_says_no_end_has_not_ended(folder, left):
     else:
         with folder.segments(1, 0)[-1].open("ab") as file:
             file.write(b"no event\n")
-    assert starting_point(folder.runs, "a").ended is None
+    assert find_resume_point(folder.runs, "a").ended is None
 
 
 def test_a_run_is_complete_when_it_said_so_and_has_done_all():
     """Killed at its last step it is not; with fewer steps than it did it cannot go on."""
-    at = StartingPoint(10, None, None, {}, {}, {}, "COMPLETED")
+    at = ResumePoint(10, None, None, {}, {}, {}, "COMPLETED")
     assert at.is_complete(10)
     assert not at.is_complete(11)
     assert not at._replace(ended=None).is_complete(10)
@@ -174,5 +180,5 @@ def test_a_run_is_complete_when_it_said_so_and_has_done_all():
 def test_a_run_that_is_not_there(tmp_path):
     """Is refused by name."""
     with pytest.raises(Exception, match="no run 'b'"):
-        starting_point(tmp_path, "b")
+        find_resume_point(tmp_path, "b")
     assert not RunFolder(tmp_path, "b").path.exists()

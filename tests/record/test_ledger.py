@@ -11,11 +11,11 @@ import pytest
 
 from ockham.errors import InvalidEventError, LogLockedError, RunError
 from ockham.record import ledger
-from ockham.record.folder import LEDGER, RunFolder
-from ockham.record.ledger import ledger_head, ledger_lines, say
-from ockham.record.merkle import leaf_hash, root_of
-from ockham.record.schema import check_event
-from tests.made import made_run
+from ockham.record.ledger import append_entry, ledger_head, read_entries
+from ockham.record.run_folder import LEDGER, RunFolder
+from ockham.record.schema import validate_event
+from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
+from tests.helpers.runs import made_run
 
 SAID = {"odr_id": "ODR-0001", "title": "T", "odr_sha256": "0" * 64, "constraints": [{"id": "C1"}]}
 
@@ -25,52 +25,54 @@ def test_it_grows_at_its_end_and_has_a_head(tmp_path):
     assert ledger_head(tmp_path) is None
     before: list[bytes] = []
     for count in (1, 2, 3):
-        event_id = say(tmp_path, "odr.registered", SAID)
-        lines = ledger_lines(tmp_path)
+        event_id = append_entry(tmp_path, "odr.registered", SAID)
+        lines = read_entries(tmp_path)
         assert lines[:-1] == before
         assert (len(lines), orjson.loads(lines[-1])["id"]) == (count, event_id)
-        check_event("odr.registered", orjson.loads(lines[-1]))
+        validate_event("odr.registered", orjson.loads(lines[-1]))
         before = lines
-    head = {"size": 3, "root": root_of([leaf_hash(line) for line in before]).hex()}
+    head = {"size": 3, "root": root_from_leaves([leaf_hash(line) for line in before]).hex()}
     assert ledger_head(tmp_path) == head
     folder = RunFolder(tmp_path, LEDGER)
     assert folder.logs() == [(1, 0), (2, 0), (3, 0)]
-    assert all((folder.log(*log) / "checkpoint").exists() for log in folder.logs())
+    assert all((folder.log_dir(*log) / "checkpoint").exists() for log in folder.logs())
     assert {orjson.loads(line)["subject"] for line in before} == {"ledger"}
 
 
 def test_two_who_speak_at_once_are_both_heard(tmp_path):
     """Writers wait for each other: no line is lost, and none is put before an older one."""
-    speakers = [threading.Thread(target=say, args=(tmp_path, "odr.registered", SAID)) for _ in range(4)]
+    speakers = [
+        threading.Thread(target=append_entry, args=(tmp_path, "odr.registered", SAID)) for _ in range(4)
+    ]
     for speaker in speakers:
         speaker.start()
     for speaker in speakers:
         speaker.join()
-    ids = [orjson.loads(line)["id"] for line in ledger_lines(tmp_path)]
+    ids = [orjson.loads(line)["id"] for line in read_entries(tmp_path)]
     assert len(set(ids)) == 4
     assert ids == sorted(ids)
 
 
 def test_a_ledger_that_somebody_holds_is_named(tmp_path, monkeypatch):
     """After a while; nothing is written."""
-    say(tmp_path, "odr.registered", SAID)
-    before = ledger_lines(tmp_path)
+    append_entry(tmp_path, "odr.registered", SAID)
+    before = read_entries(tmp_path)
     monkeypatch.setattr(ledger, "WAIT_SECONDS", 0.05)
     with (
         filelock.FileLock(str(tmp_path / LEDGER / "lock")),
         pytest.raises(LogLockedError, match="_ledger is being written by another process"),
     ):
-        threaded(lambda: say(tmp_path, "odr.registered", SAID))
-    assert ledger_lines(tmp_path) == before
+        threaded(lambda: append_entry(tmp_path, "odr.registered", SAID))
+    assert read_entries(tmp_path) == before
 
 
 def test_a_saying_that_fits_no_schema_is_not_said(tmp_path):
     """The next one is."""
     with pytest.raises(InvalidEventError, match="odr_sha256"):
-        say(tmp_path, "odr.registered", {**SAID, "odr_sha256": "x"})
-    assert ledger_lines(tmp_path) == []
-    say(tmp_path, "odr.registered", SAID)
-    assert len(ledger_lines(tmp_path)) == 1
+        append_entry(tmp_path, "odr.registered", {**SAID, "odr_sha256": "x"})
+    assert read_entries(tmp_path) == []
+    append_entry(tmp_path, "odr.registered", SAID)
+    assert len(read_entries(tmp_path)) == 1
 
 
 def threaded(act):
@@ -82,10 +84,10 @@ def threaded(act):
 def test_a_run_names_the_head_that_it_began_under(tmp_path):
     """`run.started` says what the ledger held; nothing where there was none."""
     made_run(tmp_path, "before", 3)
-    say(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", SAID)
     head = ledger_head(tmp_path)
     made_run(tmp_path, "after", 3)
-    say(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", SAID)
     for run_id, named in (("before", None), ("after", head)):
         line = RunFolder(tmp_path, run_id).segments(1, 0)[0].read_bytes().split(b"\n")[0]
         assert orjson.loads(line)["data"]["ledger"] == named
@@ -97,5 +99,5 @@ def test_a_ledger_that_is_a_link_is_not_written(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / LEDGER).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunError, match="is a link"):
-        say(tmp_path / "runs", "odr.registered", SAID)
+        append_entry(tmp_path / "runs", "odr.registered", SAID)
     assert list((tmp_path / "elsewhere").iterdir()) == []

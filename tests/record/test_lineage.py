@@ -9,17 +9,17 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-import tests.made
-from ockham.cli import application
+import tests.helpers.runs
+from ockham.cli import build_app
 from ockham.errors import BadInputError, RunError
-from ockham.record.checkpoints import Packed
-from ockham.record.folder import RunFolder
-from ockham.record.lineage import claimed, lineage, weights_file
-from ockham.record.note import signer
-from ockham.record.recovery import check_signed
-from ockham.record.tree_head import split_history
-from ockham.record.verify import verify_run
-from tests.made import made_run
+from ockham.record.checkpoints import CheckpointFiles
+from ockham.record.lineage import find_weights_file, lineage, read_claims
+from ockham.record.recovery import check_signed_prefix
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import split_history
+from ockham.record.verify.run import verify_run
+from tests.helpers.runs import made_run
 
 
 def safetensors(metadata):
@@ -36,7 +36,9 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lineage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            tests.made, "pack", lambda told, _: Packed({"model.safetensors": safetensors(told)}, "ab" * 32)
+            tests.helpers.runs,
+            "pack",
+            lambda told, _: CheckpointFiles({"model.safetensors": safetensors(told)}, "ab" * 32),
         )
         run = made_run(folder, batches=60)
     assert verify_run(run.folder).sound
@@ -48,7 +50,7 @@ def accepted(runs):
 
 
 def asked(path, runs):
-    return lineage(weights_file(path), runs, [signer().verifier])
+    return lineage(find_weights_file(path), runs, [load_or_create_signer().verifier])
 
 
 def test_a_checkpoint_leads_to_its_decisions(runs, tmp_path):
@@ -58,20 +60,20 @@ def test_a_checkpoint_leads_to_its_decisions(runs, tmp_path):
     for path in (accepted(runs), accepted(runs) / "model.safetensors", copy):
         found = asked(path, runs)
         assert found.problems == ()
-        assert found.saved["snapshot_id"] == accepted(runs).name
-        assert found.signed >= found.told["log_size"]
+        assert found.checkpoint_event["snapshot_id"] == accepted(runs).name
+        assert found.signed >= found.metadata["log_size"]
 
 
 def test_the_command_tells_who_accepted_them_and_lists_every_decision(runs):
     """In words, and as rows: all decisions of the log before the tree head that the file names."""
     run = CliRunner()
-    told = run.invoke(application(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
+    told = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
     assert told.exit_code == 0, told.output
     assert "accepted at iteration" in told.output
     assert told.stdout.splitlines()[0].endswith(": the log vouches for these bytes")
-    rows = run.invoke(application(), ["lineage", str(accepted(runs)), "--runs", str(runs), "-f", "jsonl"])
+    rows = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs), "-f", "jsonl"])
     listed = [orjson.loads(line) for line in rows.stdout.splitlines()]
-    size = asked(accepted(runs), runs).told["log_size"]
+    size = asked(accepted(runs), runs).metadata["log_size"]
     log = (runs / "a" / "log" / "1-0" / "000000000000.jsonl").read_bytes().splitlines()[:size]
     assert [row["decision_id"] for row in listed] == [
         orjson.loads(line)["id"] for line in log if b'"ockham.decision.made.v1"' in line
@@ -84,7 +86,7 @@ def test_other_bytes_are_not_vouched_for(runs, tmp_path):
     data = (accepted(runs) / "model.safetensors").read_bytes()
     path.write_bytes(data[:-1] + b"\1")
     assert "no event of that log says that these bytes were saved" in asked(path, runs).problems
-    told = asked(accepted(runs), runs).told
+    told = asked(accepted(runs), runs).metadata
     path.write_bytes(safetensors({**told, "log_size": told["log_size"] - 1}))
     assert any("never had the root" in problem for problem in asked(path, runs).problems)
     shutil.copytree(runs / "a", tmp_path / "a")
@@ -93,21 +95,21 @@ def test_other_bytes_are_not_vouched_for(runs, tmp_path):
     assert any(
         "are not those that were signed" in problem for problem in asked(accepted(runs), tmp_path).problems
     )
-    done = CliRunner().invoke(application(), ["lineage", str(path), "--runs", str(runs)])
+    done = CliRunner().invoke(build_app(), ["lineage", str(path), "--runs", str(runs)])
     assert done.exit_code == 1
     assert done.stdout.splitlines()[0].endswith(": NOT VOUCHED FOR")
 
 
 def test_a_key_that_has_signed_nothing_is_said(runs):
     """Decisions that no known key has signed are nobody's."""
-    found = lineage(weights_file(accepted(runs)), runs, [])
+    found = lineage(find_weights_file(accepted(runs)), runs, [])
     assert any("no known key has signed" in problem for problem in found.problems)
 
 
 def test_what_is_no_file_of_weights(runs, tmp_path):
     """An empty folder, another file, a safetensors file of somebody else."""
     with pytest.raises(BadInputError, match="a safetensors file or a folder"):
-        weights_file(tmp_path)
+        find_weights_file(tmp_path)
     path = tmp_path / "x"
     for data, said in ((b"short", "no safetensors file"), (safetensors({"format": "pt"}), "no run of ours")):
         path.write_bytes(data)
@@ -118,24 +120,24 @@ def test_what_is_no_file_of_weights(runs, tmp_path):
 def test_what_cannot_be_read_is_named(runs, tmp_path):
     """A file that is not there, and one of a run that is not."""
     with pytest.raises(BadInputError, match=r"cannot read .*/none: No such file"):
-        claimed(tmp_path / "none")
+        read_claims(tmp_path / "none")
     copy = shutil.copy(accepted(runs) / "model.safetensors", tmp_path / "w")
     with pytest.raises(RunError, match="no run 'a'"):
         lineage(copy, tmp_path, [])
     for name in ("x.safetensors", "y.safetensors"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(BadInputError, match=r"there: x\.safetensors, y\.safetensors"):
-        weights_file(tmp_path)
+        find_weights_file(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["run_id", "attempt", "rank", "log_size", "log_root"])
 def test_each_thing_that_names_a_run_is_needed(runs, tmp_path, missing):
     """And has its kind."""
-    told = asked(accepted(runs), runs).told
+    told = asked(accepted(runs), runs).metadata
     for other in ({**told, missing: [1]}, {name: value for name, value in told.items() if name != missing}):
         (tmp_path / "w").write_bytes(safetensors(other))
         with pytest.raises(BadInputError, match=f"its metadata has no {missing}$"):
-            claimed(tmp_path / "w")
+            read_claims(tmp_path / "w")
 
 
 def rewritten(runs, tmp_path, change):
@@ -149,7 +151,7 @@ def rewritten(runs, tmp_path, change):
 
 def test_an_event_that_names_another_tree_head(runs, tmp_path):
     """The bytes are those that were saved, and file and log disagree on when."""
-    size = f'"log_size":{asked(accepted(runs), runs).told["log_size"]},'.encode()
+    size = f'"log_size":{asked(accepted(runs), runs).metadata["log_size"]},'.encode()
     odd = rewritten(runs, tmp_path, lambda line: line.replace(size, b'"log_size":1,'))
     assert "the event that names these bytes names another tree head" in asked(accepted(runs), odd).problems
 
@@ -165,8 +167,8 @@ def test_a_line_that_only_speaks_of_a_checkpoint_is_none(runs, tmp_path):
 def test_a_tree_head_over_the_whole_log(runs, tmp_path):
     """The root behind the last line, and one line more, which the log never had."""
     folder = RunFolder(runs, "a")
-    told = asked(accepted(runs), runs).told
-    head = check_signed(folder, 1, 0, [])
+    told = asked(accepted(runs), runs).metadata
+    head = check_signed_prefix(folder, 1, 0, [])
     for more, known in ((0, True), (1, False)):
         (tmp_path / "w").write_bytes(
             safetensors({**told, "log_size": head.size + more, "log_root": head.root.hex()})
@@ -179,7 +181,7 @@ def test_decisions_that_were_signed_too_late(runs, tmp_path):
     """A signature over fewer events than the weights rest on vouches for nothing."""
     odd = rewritten(runs, tmp_path, lambda line: line)
     log = odd / "a" / "log" / "1-0"
-    size = asked(accepted(runs), runs).told["log_size"]
+    size = asked(accepted(runs), runs).metadata["log_size"]
     notes, _ = split_history((log / "checkpoints").read_bytes())
     kept = [note for note in notes if int(note.split(b"\n")[1]) < size]
     (log / "checkpoints").write_bytes(b"".join(note + b"\n" for note in kept))

@@ -12,19 +12,19 @@ import orjson
 import pytest
 
 from ockham.errors import LogError, LogLockedError
-from ockham.record import log
-from ockham.record.checkpoints import starting_point
-from ockham.record.cover import covered
-from ockham.record.folder import RunFolder
-from ockham.record.health import health
-from ockham.record.log import LogWriter
-from ockham.record.merkle import EMPTY
-from ockham.record.note import signer
-from ockham.record.recovery import check_signed, gap_after, recover, signed_heads
-from ockham.record.verify import verify_run
+from ockham.record import log_writer as log
+from ockham.record.checkpoints import find_resume_point
+from ockham.record.log_status import read_log_status
+from ockham.record.log_writer import LogWriter
+from ockham.record.parquet.coverage import read_coverage
+from ockham.record.recovery import check_signed_prefix, read_gap, recover_log, signed_heads
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.merkle import EMPTY
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify.run import verify_run
 from ockham.run import Run
-from tests.odr.runs import FINISHED
-from tests.samples import REVISION, decision, events, lines, run_folder
+from tests.helpers.events import REVISION, decision, events, lines, run_folder
+from tests.odr.small_runs import FINISHED
 
 # Writes batches as fast as it can and tells on stdout what flush() has acknowledged.
 WRITER = """
@@ -32,7 +32,7 @@ import sys
 from ockham.run import Run
 with Run("balanced", runs=sys.argv[1], run_id="a", facts={"max_iters": 100000, "vocab_size": 256}) as run:
     for i in range(100000):
-        run.end(run.batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+        run.end_batch(run.start_batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
         if i % 25 == 24:
             print(run.flush().size, flush=True)
 """
@@ -61,9 +61,9 @@ def test_kill_loses_nothing_acknowledged_and_is_no_tampering(tmp_path, after):
     folder = RunFolder(tmp_path, "a")
     assert len(lines(folder)) >= acknowledged > 0
     assert verify_run(folder).sound
-    start = starting_point(tmp_path, "a")
+    start = find_resume_point(tmp_path, "a")
     with Run(runs=tmp_path, run_id="a", resumed=start) as run:
-        run.end(run.batch(0, 3.0))
+        run.end_batch(run.start_batch(0, 3.0))
     report = verify_run(folder)
     assert report.sound, report.findings
     assert [log.attempt for log in report.logs] == [1, 2]
@@ -74,12 +74,12 @@ def test_kill_loses_nothing_acknowledged_and_is_no_tampering(tmp_path, after):
 def test_a_torn_tail_is_cut_kept_and_said(tmp_path, tail):
     """The bytes lie in torn/, log.recovered names them, and the old log is whole lines again."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
-        run.end(run.batch(0, 3.0))
+        run.end_batch(run.start_batch(0, 3.0))
     segment = run.folder.segments(1, 0)[0]
     before = segment.read_bytes()
     with segment.open("ab") as file:
         file.write(tail)
-    with Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")):
+    with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")):
         pass
     said = next(e["data"] for e in events(run.folder, 2) if e["type"] == "ockham.log.recovered.v1")
     assert (run.folder.path / said["cut_file"]).read_bytes() == tail
@@ -92,14 +92,14 @@ def test_a_torn_tail_is_cut_kept_and_said(tmp_path, tail):
 def test_a_living_log_is_not_resumed(tmp_path):
     """Two writers of one run are refused, and the first goes on."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
-        run.end(run.batch(0, 3.0))
+        run.end_batch(run.start_batch(0, 3.0))
         run.flush()
         with (
             pytest.raises(LogLockedError, match="still being written"),
-            Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")),
+            Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")),
         ):
             pass
-        run.end(run.batch(1, 3.0))
+        run.end_batch(run.start_batch(1, 3.0))
     assert verify_run(run.folder).sound
 
 
@@ -136,7 +136,7 @@ export OCKHAM_KEY_DIR={tmp_path.parent}/{tmp_path.name}-keys
 from ockham.run import Run
 with Run("balanced", runs="{tmp_path}", run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
     for i in range(100000):
-        run.end(run.batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+        run.end_batch(run.start_batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
 P
 tail -c 700 {tmp_path}/a/log/1-0/*.jsonl
 """
@@ -158,11 +158,11 @@ from ockham.run import Run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
     with Run("balanced", runs={str(tmp_path)!r}, run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
-        run.end(run.batch(0, 3.0))
+        run.end_batch(run.start_batch(0, 3.0))
         print(run.flush().size, flush=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
         for i in range(1, 100000):
-            run.end(run.batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+            run.end_batch(run.start_batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
             if i % 25 == 0:
                 print(run.flush().size, flush=True)
 except LogError as error:
@@ -174,7 +174,7 @@ except LogError as error:
     folder = RunFolder(tmp_path, "a")
     assert len(lines(folder)) >= int(said[-2]) > 0
     assert folder.segments(1, 0)[0].stat().st_size <= 150_000
-    with Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")):
+    with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")):
         pass
     report = verify_run(folder)
     assert report.counts.keys() & {"gap", "tampering", "corruption", "contradiction"} == {"gap"}
@@ -185,7 +185,7 @@ def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
     """Not one byte may follow it in its own log, so the next one opens with a signed log.gap of unknown size."""
     real = os.fdatasync
     run = Run(plugins=[], runs=tmp_path, run_id="a").__enter__()
-    run.end(run.batch(0, 3.0))
+    run.end_batch(run.start_batch(0, 3.0))
     run.flush()
 
     def broken(descriptor):
@@ -193,12 +193,12 @@ def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fdatasync", broken)
     with pytest.raises(LogError):
-        run.end(run.batch(1, 3.0))
+        run.end_batch(run.start_batch(1, 3.0))
         run.flush()
     with pytest.raises(LogError):
         run.__exit__(None, None, None)
     monkeypatch.setattr(os, "fdatasync", real)
-    with Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")):
+    with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")):
         pass
     gap = next(e["data"] for e in events(run.folder, 2) if e["type"] == "ockham.log.gap.v1")
     assert (gap["reason_code"], gap["from_attempt"], gap["count"]) == ("WRITER_FAILED", 1, None)
@@ -209,7 +209,7 @@ def test_a_failed_sync_is_told_by_the_next_attempt(tmp_path, monkeypatch):
 def test_signed_events_that_are_gone_are_not_resumed_from(tmp_path, attack):
     """No crash does that: the resume is refused and touches nothing."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
-        run.end(run.batch(0, 3.0))
+        run.end_batch(run.start_batch(0, 3.0))
     segment = run.folder.segments(1, 0)[0]
     data = segment.read_bytes()
     whole = data.splitlines(keepends=True)
@@ -217,7 +217,7 @@ def test_signed_events_that_are_gone_are_not_resumed_from(tmp_path, attack):
     segment.write_bytes(data + b"torn")
     with (
         pytest.raises(LogError, match="were signed"),
-        Run(runs=tmp_path, run_id="a", resumed=starting_point(tmp_path, "a")),
+        Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")),
     ):
         pass
     assert segment.read_bytes() == data + b"torn"
@@ -246,9 +246,9 @@ def test_what_a_halted_log_lost_is_counted(tmp_path, torn):
     count = len(lines(folder, 2, 1))
     assert len(folder.segments(2, 1)) > 1
     if torn:
-        (folder.log(2, 1) / f"{count:012d}.jsonl").write_bytes(torn)
+        (folder.log_dir(2, 1) / f"{count:012d}.jsonl").write_bytes(torn)
     gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "ENOSPC", "count": 3}
-    assert gap_after(folder, 2, 1) == gap
+    assert read_gap(folder, 2, 1) == gap
 
 
 def test_a_writer_that_stopped_itself_and_one_that_was_killed(tmp_path):
@@ -256,16 +256,16 @@ def test_a_writer_that_stopped_itself_and_one_that_was_killed(tmp_path):
     folder = log_of(tmp_path)
     count = len(lines(folder, 2, 1))
     gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "WRITER_FAILED", "count": None}
-    assert gap_after(folder, 2, 1) == gap
-    (folder.log(2, 1) / "reserve").write_bytes(b"")
-    assert gap_after(folder, 2, 1) is None
-    assert gap_after(folder, 1, 0) is None
+    assert read_gap(folder, 2, 1) == gap
+    (folder.log_dir(2, 1) / "reserve").write_bytes(b"")
+    assert read_gap(folder, 2, 1) is None
+    assert read_gap(folder, 1, 0) is None
 
 
 def test_behind_an_end_nothing_is_missing(tmp_path):
     """Nor behind a log without a line."""
-    assert gap_after(log_of(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
-    assert gap_after(run_folder(tmp_path, "b"), 1, 0) is None
+    assert read_gap(log_of(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
+    assert read_gap(run_folder(tmp_path, "b"), 1, 0) is None
 
 
 def test_recovery_derives_what_is_whole(tmp_path):
@@ -274,11 +274,11 @@ def test_recovery_derives_what_is_whole(tmp_path):
     whole = lines(folder, 2, 1)
     with folder.segments(2, 1)[-1].open("ab") as file:
         file.write(b"torn")
-    said = recover(folder, 2, 1, [signer().verifier])
+    said = recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert (said["kept_events"], said["cut_bytes"]) == (len(whole), 4)
-    assert covered(folder, 2, 1).segments == []
-    assert recover(folder, 2, 1, [signer().verifier]) is None
-    assert recover(folder, 3, 0) is None
+    assert read_coverage(folder, 2, 1).segments == []
+    assert recover_log(folder, 2, 1, [load_or_create_signer().verifier]) is None
+    assert recover_log(folder, 3, 0) is None
     assert lines(folder, 2, 1) == whole
 
 
@@ -293,9 +293,9 @@ def test_what_was_signed_and_is_not_there_is_named_with_its_log(tmp_path, attack
     segment.write_bytes(data)
     said = "are not those that were signed" if attack == "other" else "events were signed, and"
     with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{said}"):
-        recover(folder, 2, 1, [signer().verifier])
+        recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert segment.read_bytes() == data
-    assert check_signed(folder, 2, 1, []).size == (
+    assert check_signed_prefix(folder, 2, 1, []).size == (
         4 if attack == "other" else 3
     )  # of nobody's key: nothing was signed
 
@@ -303,10 +303,10 @@ def test_what_was_signed_and_is_not_there_is_named_with_its_log(tmp_path, attack
 def test_heads_of_other_keys_hide_none_of_ours(tmp_path):
     """Wherever they stand in the history; where nothing was signed nothing can be missing."""
     folder = log_of(tmp_path)
-    keys, log = [signer().verifier], folder.log(2, 1)
+    keys, log = [load_or_create_signer().verifier], folder.log_dir(2, 1)
     sizes = signed_heads(folder, 2, 1, keys).keys()
     assert max(sizes) == len(lines(folder, 2, 1))
-    strange = signer(tmp_path / "strange").sign("ockham/runs/a/2-1\n1\n" + "A" * 43 + "=\n")
+    strange = load_or_create_signer(tmp_path / "strange").sign("ockham/runs/a/2-1\n1\n" + "A" * 43 + "=\n")
     (log / "checkpoints").write_bytes(strange + b"\n" + (log / "checkpoints").read_bytes())
     (log / "checkpoint").unlink()
     assert signed_heads(folder, 2, 1, keys).keys() == sizes
@@ -314,7 +314,7 @@ def test_heads_of_other_keys_hide_none_of_ours(tmp_path):
     for segment in folder.segments(2, 1):
         segment.unlink()
     assert signed_heads(folder, 2, 1, keys) == {}
-    assert check_signed(folder, 2, 1, keys) == (0, EMPTY)
+    assert check_signed_prefix(folder, 2, 1, keys) == (0, EMPTY)
 
 
 def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
@@ -325,8 +325,8 @@ def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
         writer.append("decision.made", decision(0), iter_num=0)
         writer.append("run.finished", FINISHED)
         writer.close()
-        assert gap_after(folder, 1, 0) is None, filled
-        found = health(folder, 1, 0)
+        assert read_gap(folder, 1, 0) is None, filled
+        found = read_log_status(folder, 1, 0)
         assert (found.last, found.reason_code, found.events) == (
             "run.finished",
             "COMPLETED",
@@ -337,7 +337,7 @@ def test_an_end_that_fills_its_segment_is_an_end(tmp_path):
 def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
     """They waited when the end was handed over, so each one's seal comes after it."""
     folder = run_folder(tmp_path)
-    monkeypatch.setattr(log, "SYNC_SECONDS", 0.5)  # so that all of it waits when the writer looks
+    monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)  # so that all of it waits when the writer looks
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     time.sleep(0.05)
     for i in range(60):
@@ -346,8 +346,11 @@ def test_an_end_behind_which_many_segments_are_sealed(tmp_path, monkeypatch):
     writer.close()
     kinds = [orjson.loads(line)["type"] for line in lines(folder)]
     assert kinds[kinds.index("ockham.run.finished.v1") + 2 :], "the writer was faster: nothing was tried"
-    assert gap_after(folder, 1, 0) is None
-    assert (health(folder, 1, 0).last, health(folder, 1, 0).events) == ("run.finished", len(lines(folder)))
+    assert read_gap(folder, 1, 0) is None
+    assert (read_log_status(folder, 1, 0).last, read_log_status(folder, 1, 0).events) == (
+        "run.finished",
+        len(lines(folder)),
+    )
 
 
 @pytest.mark.torture

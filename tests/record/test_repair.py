@@ -8,24 +8,24 @@ import pytest
 from typer.testing import CliRunner
 
 from ockham.catalog import Catalog
-from ockham.cli import application
+from ockham.cli import build_app
 from ockham.errors import RunError
-from ockham.record import derived
-from ockham.record.cover import covered, is_compacted
-from ockham.record.derived import update
-from ockham.record.log import LogWriter
+from ockham.record.log_writer import LogWriter
+from ockham.record.parquet import builder
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.parquet.coverage import is_compacted, read_coverage
 from ockham.record.repair import compact, rebuild
-from tests.samples import REVISION, decision, lines, log_folder, run_folder
+from tests.helpers.events import REVISION, decision, lines, log_folder, run_folder
 
 
 def test_small_files_become_one(tmp_path, monkeypatch):
     """By the verb, which says how many there were; the answer stays."""
     folder = log_folder(tmp_path, 60)
-    monkeypatch.setattr(derived, "_compact", lambda *_, **__: None)
-    update(folder, 1, 0, last=True)
+    monkeypatch.setattr(builder, "_compact", lambda *_, **__: None)
+    update_parquet(folder, 1, 0, last=True)
     monkeypatch.undo()
     before = lines(folder)
-    done = CliRunner().invoke(application(), ["--runs", str(tmp_path), "repair", "a", "--compact"])
+    done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path), "repair", "a", "--compact"])
     assert (done.exit_code, done.stderr) == (0, "21 Parquet files before, 3 now\n")
     assert compact(folder) == (3, 3)
     assert rebuild(folder).parquet == 3
@@ -41,7 +41,7 @@ def test_a_run_that_goes_on_is_left_its_last_segment(tmp_path):
         log.append("decision.made", decision(i), iter_num=i)
     log.flush()
     assert rebuild(folder).parquet == 9  # three are sealed, too few to be compacted while more may come
-    found = covered(folder, 1, 0)
+    found = read_coverage(folder, 1, 0)
     assert [is_compacted(name) for name in found.names] == [False] * 3
     assert len(found.segments) == 1
     log.close()

@@ -9,9 +9,9 @@ import os
 import pytest
 
 from ockham.errors import LogHaltedError
-from ockham.record.log import LogWriter
+from ockham.record.log_writer import LogWriter
 from ockham.record.segment import Segment
-from tests.samples import REVISION, decision, run_folder
+from tests.helpers.events import REVISION, decision, run_folder
 
 LINES = [b'{"a":1}\n', b'{"b":22}\n', b'{"c":333}\n']
 
@@ -21,7 +21,7 @@ def test_bytes_digest_and_lines_are_those_of_the_file(tmp_path):
     segment = Segment(tmp_path, 40)
     segment.write(LINES[:2])
     segment.write(LINES[2:])
-    assert (segment.end, segment.path.read_bytes()) == (43, b"".join(LINES))
+    assert (segment.next_sequence, segment.path.read_bytes()) == (43, b"".join(LINES))
     told = segment.seal()
     digest = hashlib.sha256(segment.path.read_bytes()).hexdigest()
     assert told == {
@@ -56,12 +56,12 @@ def test_of_a_refused_write_whole_lines_stay(tmp_path, monkeypatch, bytes_writte
     monkeypatch.setattr(os, "write", filling)
     with pytest.raises(OSError, match="No space"):
         segment.write(LINES)
-    kept = segment.cut(LINES)
+    kept = segment.truncate_to_whole_lines(LINES)
     monkeypatch.undo()
     whole = b'{"first":0}\n' + b"".join(LINES[:kept])
     assert len(b"".join(LINES[:kept])) <= bytes_written < len(b"".join(LINES[: kept + 1]))
     assert segment.path.read_bytes() == whole
-    assert (segment.end, segment.size, segment.digest) == (
+    assert (segment.next_sequence, segment.size, segment.digest) == (
         1 + kept,
         len(whole),
         hashlib.sha256(whole).digest(),

@@ -34,12 +34,12 @@ DERIVED_FOLDERS = ("contexts", "decisions", "events")
 
 # Old name of a JSON key or output column -> its present name. A rename changes one line here.
 KEY_NAMES = {
-    "taken": "taken",  # later: not_replayed
-    "unended": "unended",  # later: unfinished
-    "foretold_update_rate": "foretold_update_rate",  # later: predicted_update_rate
-    "told": "told",  # later: message
-    "beside_none": "beside_none",  # later: delta_vs_none
-    "beside_short": "beside_short",  # later: delta_vs_equal_compute
+    "taken": "not_replayed",
+    "unended": "unfinished",
+    "foretold_update_rate": "predicted_update_rate",
+    "told": "message",
+    "beside_none": "delta_vs_none",
+    "beside_short": "delta_vs_equal_compute",
 }
 ORIGINAL_NAMES = {present: original for original, present in KEY_NAMES.items()}
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ockham.record.checkpoints import starting_point
-from ockham.record.folder import LEDGER, RunFolder
-from ockham.record.ledger import ledger_lines
-from ockham.record.schema import check_event
-from ockham.record.verify import verify_run
+from ockham.record.checkpoints import find_resume_point
+from ockham.record.ledger import read_entries
+from ockham.record.run_folder import LEDGER, RunFolder
+from ockham.record.schema import validate_event
+from ockham.record.verify.run import verify_run
 from ockham.replay.attest import attest
-from ockham.replay.report import replay_run
+from ockham.replay.runner import replay_run
 from ockham.run import Run
-from tests.made import made_run
-from tests.replay.test_replay import tamper
+from tests.helpers.runs import made_run
+from tests.replay.test_engine import tamper
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def folder(tmp_path):
 
 
 def said(folder):
-    event = orjson.loads(ledger_lines(folder.runs)[-1])
-    check_event("replay.attested", event)
+    event = orjson.loads(read_entries(folder.runs)[-1])
+    validate_event("replay.attested", event)
     return event["id"], event["data"]
 
 
@@ -39,13 +39,13 @@ def test_what_was_found_is_said_of_the_log_as_it_is(folder):
         report.total("decisions"),
         report.total("identical"),
     )
-    [log] = verify_run(folder, derived=False).logs
+    [log] = verify_run(folder, parquet=False).logs
     assert data["attempt_size"] == [{"attempt": 1, "rank": 0, "size": log.events, "root": log.root}]
     assert data["code_sha256"].keys() == report.logs[0].code.keys()
     assert all(
         data["code_sha256"][name] == each["replayed_sha256"] for name, each in report.logs[0].code.items()
     )
-    assert (RunFolder(folder.runs, LEDGER).log(1, 0) / "checkpoint").exists()
+    assert (RunFolder(folder.runs, LEDGER).log_dir(1, 0) / "checkpoint").exists()
 
 
 def test_a_difference_is_attested_too(folder):
@@ -59,9 +59,9 @@ def test_a_difference_is_attested_too(folder):
 
 def test_each_attempt_and_no_code_that_did_not_decide(folder):
     """A plugin that was not replayed, as nobody trusted it, has no digest here."""
-    start = starting_point(folder.runs, "a")
+    start = find_resume_point(folder.runs, "a")
     with Run(runs=folder.runs, run_id="a", resumed=start, data=start.data) as again:
-        again.end(again.batch(0, 3.0))
+        again.end_batch(again.start_batch(0, 3.0))
     report = replay_run(folder)
     report.logs[0].code["stranger"] = {"recorded_sha256": "0" * 64, "replayed_sha256": None}
     attest(folder, report)

@@ -9,18 +9,18 @@ import shlex
 import orjson
 import pytest
 
-from ockham.cli import studies
+from ockham.cli import replay
 from ockham.policy import load_policy
-from ockham.record.folder import RunFolder
-from ockham.record.schema import check_event
-from ockham.replay.path import path_of
+from ockham.record.run_folder import RunFolder
+from ockham.record.schema import validate_event
+from ockham.replay.trajectory import load_trajectory
 from ockham.replay.whatif import whatif
-from tests import forked
-from tests.made import made_run
+from tests.helpers import forked_cli
+from tests.helpers.runs import made_run
 
 
 def ockham(*words, runs):
-    return forked.run("ockham", "--runs", str(runs), *words)
+    return forked_cli.run("ockham", "--runs", str(runs), *words)
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,13 @@ def test_an_attestation_is_signed_and_leaves_the_run_alone(runs):
         ledger = RunFolder(runs, "_ledger")
         line = ledger.segments(attempt, 0)[0].read_bytes()
         event = orjson.loads(line)
-        check_event("replay.attested", event)
+        validate_event("replay.attested", event)
         assert event["id"] in done.stderr
         assert event["data"]["decisions"] == event["data"]["identical"] > 60
         assert event["data"]["attempt_size"][0]["size"] == len(
             RunFolder(runs, "good").segments(1, 0)[0].read_bytes().splitlines()
         )
-        assert (ledger.log(attempt, 0) / "checkpoint").exists()
+        assert (ledger.log_dir(attempt, 0) / "checkpoint").exists()
     assert before == {path: path.read_bytes() for path in (runs / "good").rglob("*") if path.is_file()}
     assert ockham("replay", "good", "--attest", "--iter", "3", runs=runs).returncode == 2
 
@@ -116,10 +116,10 @@ def test_whatif_tells_a_row_for_each_policy(runs, tmp_path):
 
 def test_the_answer_fits_a_terminal(runs, capsys, monkeypatch):
     """Of nineteen columns those stay that say where the certainty ends and what another policy comes to."""
-    asked = whatif(path_of(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
+    asked = whatif(load_trajectory(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
     for width in (80, 100, 120):
         monkeypatch.setenv("COLUMNS", str(width))
-        studies.write_rows(list(asked), [list(asked.values())], "table", less=studies._LESS)
+        replay.write_rows(list(asked), [list(asked.values())], "table", droppable_columns=replay._LESS)
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
         assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())

@@ -6,7 +6,7 @@ import pytest
 
 from ockham.errors import BadInputError, PolicyError
 from ockham.policy import load_policy
-from ockham.replay.variants import expanded, variants, with_settings
+from ockham.replay.variants import expand_range, expand_variants, override_policy
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def test_a_setting_on_the_recorded_policy_is_the_policy_that_a_run_would_have_ha
         "hyperparameters.evaluations=5",
         "hyperparameters.pull=none",
     ):
-        asked = with_settings(recorded, [setting])
+        asked = override_policy(recorded, [setting])
         assert asked.revision == load_policy("balanced", [setting]).revision != recorded.revision
         assert asked.source.endswith(f"with {setting}")
     assert recorded.revision == load_policy("balanced").revision
     assert (
-        entry(with_settings(recorded, ["gate.shadow=true", "gate.shadow=false"]), "gate")["shadow"] is False
+        entry(override_policy(recorded, ["gate.shadow=true", "gate.shadow=false"]), "gate")["shadow"] is False
     )
 
 
@@ -55,7 +55,7 @@ def test_a_setting_on_the_recorded_policy_is_the_policy_that_a_run_would_have_ha
 def test_a_setting_that_no_policy_takes_is_refused(recorded, setting, said):
     """As a policy file would be, and with the setting named."""
     with pytest.raises(PolicyError, match=said) as raised:
-        with_settings(recorded, [setting])
+        override_policy(recorded, [setting])
     assert str(raised.value).startswith("--set ")
 
 
@@ -72,29 +72,29 @@ def test_a_setting_that_no_policy_takes_is_refused(recorded, setting, said):
 )
 def test_a_range_is_its_values(setting, values):
     """Both ends included, in order, in the fewest digits; anything else is left to the policy."""
-    assert expanded(setting) == values
+    assert expand_range(setting) == values
 
 
 @pytest.mark.parametrize("count", ["0", "1", "201", "x", "-3"])
 def test_a_range_has_two_values_or_more(count):
     """And not more than anybody reads."""
     with pytest.raises(BadInputError, match=r"--set .gate\.target=0\.\.1:"):
-        expanded(f"gate.target=0..1:{count}")
+        expand_range(f"gate.target=0..1:{count}")
 
 
 def test_so_many_and_no_more(recorded):
     """Policies times combinations."""
-    assert len(variants(recorded, [], ["gate.target=0.1..0.9:200"])) == 200
+    assert len(expand_variants(recorded, [], ["gate.target=0.1..0.9:200"])) == 200
     for policies, settings in ((["tight", "balanced"], ["gate.target=0.1..0.9:101"]), ([], ["gate.target=0..1:100", "gate.eta=0..1:3"])):  # fmt: skip
         with pytest.raises(BadInputError, match="at most 200 policies"):
-            variants(recorded, policies, settings)
-    assert [label for label, _ in variants(recorded, ["tight"], [])] == ["tight"]
+            expand_variants(recorded, policies, settings)
+    assert [label for label, _ in expand_variants(recorded, ["tight"], [])] == ["tight"]
 
 
 def test_combinations_are_one_policy_each(recorded):
     """Every policy under every combination, with a label that says which; nine values where no number is given."""
-    assert expanded("gate.target=0.1..0.9") == [f"gate.target=0.{i}" for i in range(1, 10)]
-    asked = variants(recorded, ["tight", "balanced"], ["gate.target=0.1..0.5:2", "gate.eta=0.2"])
+    assert expand_range("gate.target=0.1..0.9") == [f"gate.target=0.{i}" for i in range(1, 10)]
+    asked = expand_variants(recorded, ["tight", "balanced"], ["gate.target=0.1..0.5:2", "gate.eta=0.2"])
     assert [label for label, _ in asked] == [
         f"{name} gate.target={target} gate.eta=0.2"
         for name in ("tight", "balanced")
@@ -116,4 +116,4 @@ def test_combinations_are_one_policy_each(recorded):
 def test_bad_questions_are_refused(recorded, policies, settings, error, said):
     """With what would be accepted: for a list of values, the range to type."""
     with pytest.raises(error, match=said):
-        variants(recorded, policies, settings)
+        expand_variants(recorded, policies, settings)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from ockham.errors import CannotJudgeError
+from ockham.errors import UnverifiableError
 from ockham.plugin import OccamPlugin
-from ockham.policy import arranged, load_policy, policy_of
-from ockham.record.folder import RunFolder
-from ockham.replay.answer import Answer
-from ockham.replay.path import path_of
-from ockham.replay.variants import with_settings
-from ockham.replay.whatif import _Question, whatif
+from ockham.policy import load_policy, policy_from_plugins, with_default_plugins
+from ockham.record.run_folder import RunFolder
+from ockham.replay.trajectory import load_trajectory
+from ockham.replay.variants import override_policy
+from ockham.replay.whatif import _WhatIfReplay, whatif
+from ockham.replay.whatif_result import WhatIfResult
 from ockham.run import Run
-from tests.made import made_run
+from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def runs(tmp_path_factory):
 
 
 def legs_of(runs, run_id):
-    return path_of(RunFolder(runs, run_id))
+    return load_trajectory(RunFolder(runs, run_id))
 
 
 @pytest.mark.parametrize("policy", ["tight", "balanced", "exploratory", "observe"])
@@ -38,7 +38,7 @@ def test_the_recorded_policy_comes_out_as_recorded(runs, policy):
     assert answer.exact_batches == answer.batches == 150
     assert not answer.transitions.keys() & {"UPDATE>SKIP", "SKIP>UPDATE"}
     assert (answer.accepted, answer.consolidated) == (answer.recorded_accepted, answer.recorded_consolidated)
-    assert answer.rate() == answer.rate(recorded=True)
+    assert answer.update_rate() == answer.update_rate(recorded=True)
 
 
 def test_another_policy_is_exact_up_to_its_first_other_verdict(runs):
@@ -58,8 +58,8 @@ def test_another_policy_is_exact_up_to_its_first_other_verdict(runs):
 def test_a_shadow_run_says_what_acting_would_do(runs):
     """From an audited run: the update rate that the acting preset would have had."""
     answer = whatif(legs_of(runs, "observe"), load_policy("balanced"), "balanced")
-    assert answer.rate(recorded=True) == 1.0
-    assert 0.5 <= answer.rate() <= 0.7
+    assert answer.update_rate(recorded=True) == 1.0
+    assert 0.5 <= answer.update_rate() <= 0.7
     assert answer.diverged_iter is not None
 
 
@@ -67,19 +67,19 @@ def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
     """A NaN that shadows let through is no update, recorded or asked about; and shifts no count of updates."""
     made_run(tmp_path, "observe", 40, policy="observe", nan_at=5)
     legs = legs_of(tmp_path, "observe")
-    assert whatif(legs, legs[-1].policy, "itself").rate(recorded=True) == 1.0
-    always = with_settings(load_policy("balanced"), ["gate.target=1"])
-    question = _Question(legs, always, "always", trust=True)
-    answer = question.answer_()
+    assert whatif(legs, legs[-1].policy, "itself").update_rate(recorded=True) == 1.0
+    always = override_policy(load_policy("balanced"), ["gate.target=1"])
+    question = _WhatIfReplay(legs, always, "always", trust=True)
+    answer = question.run()
     assert answer.transitions["UPDATE>SKIP"] == 1  # the NaN
-    assert answer.rate() == 1.0
-    assert question.extra == 0
+    assert answer.update_rate() == 1.0
+    assert question.update_delta == 0
 
 
 def test_a_policy_that_changes_no_weight_never_parts(runs):
     """A memory that accepts otherwise decides otherwise on the very same trajectory."""
     legs = legs_of(runs, "balanced")
-    answer = whatif(legs, with_settings(legs[-1].policy, ["memory.min_oq_improvement=0.9"]), "strict")
+    answer = whatif(legs, override_policy(legs[-1].policy, ["memory.min_oq_improvement=0.9"]), "strict")
     assert answer.diverged_iter is None
     assert answer.accepted < answer.recorded_accepted
 
@@ -87,7 +87,7 @@ def test_a_policy_that_changes_no_weight_never_parts(runs):
 def test_what_was_not_measured_ends_the_certainty(runs):
     """A gauge that this policy wants and the run did not measure is said, and nothing after it is called exact."""
     legs = legs_of(runs, "balanced")
-    answer = whatif(legs, with_settings(legs[-1].policy, ["watchdog.every=3"]), "often")
+    answer = whatif(legs, override_policy(legs[-1].policy, ["watchdog.every=3"]), "often")
     assert answer.diverged_by == "kl_to_anchor"
     assert answer.diverged_iter == 13
     assert "every 20" in answer.notes[0]
@@ -96,7 +96,7 @@ def test_what_was_not_measured_ends_the_certainty(runs):
 def test_knobs_start_where_this_policy_puts_them(runs):
     """Base knobs of the recorded policy do not leak into the other one."""
     legs = legs_of(runs, "balanced")
-    fixed = with_settings(legs[-1].policy, ["gate.mode=fixed", "gate.surprise_threshold=3.0"])
+    fixed = override_policy(legs[-1].policy, ["gate.mode=fixed", "gate.surprise_threshold=3.0"])
     answer = whatif(legs, fixed, "fixed")
     for row in answer.rows:
         assert row.reason_code == "FORCED_UPDATE" or row.whatif == (
@@ -109,13 +109,13 @@ def test_compute_saved_is_never_one_minus_the_rate(tmp_path):
     """With b measured in the run: (1 - u) b/(1 + b)."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 60}) as run:
         for i in range(60):
-            run.end(
-                run.batch(i, 3 + (i * 7 % 11) / 9),
+            run.end_batch(
+                run.start_batch(i, 3 + (i * 7 % 11) / 9),
                 seconds={"forward": 1.0, "backward": 1.5, "optimizer": 0.5},
             )
     legs = legs_of(tmp_path, "a")
     answer = whatif(legs, legs[-1].policy, "itself")
-    assert answer.saved() == pytest.approx((1 - answer.rate()) * 2 / 3)
+    assert answer.compute_saved() == pytest.approx((1 - answer.update_rate()) * 2 / 3)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_compute_saved_is_never_one_minus_the_rate(tmp_path):
 def test_the_knob_by_which_the_weights_part_is_named(runs, setting, by, at):
     """The first batch that would have been trained otherwise; before the anchor a pull pulls nowhere."""
     legs = legs_of(runs, "balanced")
-    answer = whatif(legs, with_settings(legs[-1].policy, [setting]), "other")
+    answer = whatif(legs, override_policy(legs[-1].policy, [setting]), "other")
     assert (answer.diverged_by, answer.diverged_iter) == (by, at)
     assert answer.exact_batches == (150 if at is None else at + 1)
     scheduled = [note for note in answer.notes if "scheduled evaluations" in note]
@@ -148,10 +148,12 @@ def test_a_ceiling_that_nothing_reached_changes_nothing(tmp_path):
     for run_id, norm in (("a", 0.5), ("b", float("nan"))):
         with Run("balanced", runs=tmp_path, run_id=run_id, facts={"max_iters": 20}) as run:
             for i in range(8):
-                run.end(run.batch(i, 4.0 - i / 9), grad_norm=norm)
+                run.end_batch(run.start_batch(i, 4.0 - i / 9), grad_norm=norm)
     for run_id, clip, parts in (("a", 0.6, False), ("a", 0.4, True), ("b", 0.6, True)):
         legs = legs_of(tmp_path, run_id)
-        answer = whatif(legs, with_settings(legs[-1].policy, [f"hyperparameters.grad_clip={clip}"]), "other")
+        answer = whatif(
+            legs, override_policy(legs[-1].policy, [f"hyperparameters.grad_clip={clip}"]), "other"
+        )
         assert (answer.diverged_by == "grad_clip") is parts, (run_id, clip)
 
 
@@ -171,7 +173,12 @@ class Halter(OccamPlugin):
 @pytest.mark.parametrize(("hook", "batches"), [("on_batch_start", 21), ("on_evaluate", 30)])
 def test_nothing_is_answered_behind_the_end_that_the_policy_would_have_made(runs, hook, batches):
     """At a batch, and at an evaluation (of iteration 29)."""
-    answer = whatif(legs_of(runs, "observe"), policy_of(arranged([Halter(20, hook)])), "halts", trust=True)
+    answer = whatif(
+        legs_of(runs, "observe"),
+        policy_from_plugins(with_default_plugins([Halter(20, hook)])),
+        "halts",
+        trust=True,
+    )
     assert (answer.batches, len(answer.rows)) == (batches, batches)
     assert answer.halted_iter == batches - 1
     assert answer.summary()["halted_iter"] == batches - 1
@@ -194,10 +201,10 @@ def test_a_strangers_plugin_is_stood_in_for(tmp_path):
     """Its recorded turns are taken as they were: about itself the policy gives what was recorded."""
     with Run(plugins=[Turner()], runs=tmp_path, run_id="a") as run:
         for i in range(9):
-            run.end(run.batch(i, 3.0, learning_rate=1e-3))
+            run.end_batch(run.start_batch(i, 3.0, learning_rate=1e-3))
     legs = legs_of(tmp_path, "a")
     assert whatif(legs, legs[-1].policy, "itself").diverged_iter is None
-    alone = whatif(legs, policy_of(arranged([])), "without it")
+    alone = whatif(legs, policy_from_plugins(with_default_plugins([])), "without it")
     assert (alone.diverged_by, alone.diverged_iter) == ("learning_rate", 2)
 
 
@@ -206,22 +213,24 @@ def test_a_consolidation_that_the_other_policy_would_not_have_asked_for(tmp_path
     asked = 0
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 60, "vocab_size": 256}) as run:
         for i in range(60):
-            ctx = run.end(run.batch(i, 4 - i / 30, learning_rate=1e-3, anchor_available=True))
+            ctx = run.end_batch(run.start_batch(i, 4 - i / 30, learning_rate=1e-3, anchor_available=True))
             if ctx.consolidating:
                 asked += 1
                 run.evaluate(ctx, 4 - i / 30, tokens=100, trigger="CONSOLIDATION")
                 if ctx.consolidating:
-                    run.consolidated(ctx, drift=0.05)
+                    run.record_consolidation(ctx, drift=0.05)
     legs = legs_of(tmp_path, "a")
     itself = whatif(legs, legs[-1].policy, "itself")
     assert itself.evaluations == asked > 1
     assert itself.consolidated == itself.recorded_consolidated >= 1
     assert itself.diverged_iter is None
-    never = whatif(legs, with_settings(legs[-1].policy, ["anchor.per_run=0"]), "never")
+    never = whatif(legs, override_policy(legs[-1].policy, ["anchor.per_run=0"]), "never")
     assert (never.evaluations, never.consolidated) == (0, 0)
     assert never.recorded_consolidated == itself.recorded_consolidated
     assert (never.diverged_by, never.unanswered) == ("consolidating", 0)
-    often = whatif(legs, with_settings(legs[-1].policy, ["anchor.per_run=30", "anchor.cooldown=1"]), "often")
+    often = whatif(
+        legs, override_policy(legs[-1].policy, ["anchor.per_run=30", "anchor.cooldown=1"]), "often"
+    )
     assert often.unanswered > 0
     assert often.diverged_by == "consolidating"
 
@@ -237,13 +246,13 @@ def test_the_summary_is_one_row(runs):
     )
     assert row["update_rate"] == pytest.approx((row["update_to_update"] + row["skip_to_update"]) / 150)
     assert (row["saved_at_most"], row["recorded_saved_at_most"], row["halted_iter"]) == (None, None, None)
-    empty = Answer("nothing", load_policy("tight"))
-    assert (empty.rate(), empty.saved()) == (None, None)
+    empty = WhatIfResult("nothing", load_policy("tight"))
+    assert (empty.update_rate(), empty.compute_saved()) == (None, None)
 
 
 def test_a_run_without_contexts_cannot_be_asked(tmp_path):
     """Nothing recorded, nothing to ask about."""
     with Run("balanced", runs=tmp_path, run_id="a"):
         pass
-    with pytest.raises(CannotJudgeError):
+    with pytest.raises(UnverifiableError):
         legs_of(tmp_path, "a")

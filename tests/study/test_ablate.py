@@ -9,20 +9,20 @@ import sys
 import pytest
 
 from ockham.cli import main
-from ockham.errors import BadInputError, CannotJudgeError
+from ockham.errors import BadInputError, UnverifiableError
 from ockham.policy import load_policy
-from ockham.record.folder import RunFolder
-from ockham.study.arms import arms_of, completed
-from ockham.study.process import resume, write_policy
-from ockham.study.seen import see
-from ockham.study.table import table
-from tests import forked
-from tests.study.runs import planned
-from tests.workshop import TINY, text
+from ockham.record.run_folder import RunFolder
+from ockham.study.ablation_table import build_table
+from ockham.study.arms import build_arms, resolve_control_arm
+from ockham.study.run_data import load_run_data
+from ockham.study.training_process import resume, write_policy
+from tests.helpers import forked_cli
+from tests.helpers.tiny_trainer import TINY, text
+from tests.study.synthetic_runs import planned
 
 
 def named(chosen=()):
-    return {arm.name: arm for arm in arms_of(load_policy("balanced"), chosen)}
+    return {arm.name: arm for arm in build_arms(load_policy("balanced"), chosen)}
 
 
 def test_arms_take_out_and_leave_in_each_plugin():
@@ -47,10 +47,10 @@ def test_arms_without_an_anchor_have_no_pull():
     assert arms["full"].document["hyperparameters"]["pull"] == "decoupled"
 
 
-@pytest.mark.parametrize("arm", arms_of(load_policy("tight")), ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", build_arms(load_policy("tight")), ids=lambda arm: arm.name)
 def test_every_arm_is_a_policy_that_loads(tmp_path, arm):
     """Written as a policy file, each arm is accepted in the order of its chain, the completed control too."""
-    whole = completed(arm, 0.3, 2.0, 300) if arm.after else arm
+    whole = resolve_control_arm(arm, 0.3, 2.0, 300) if arm.after else arm
     write_policy(tmp_path / "arm.yaml", whole.document)
     policy = load_policy(tmp_path / "arm.yaml")
     assert [entry["name"] for entry in policy.content["plugins"]] == list(whole.document["plugins"])
@@ -61,9 +61,9 @@ def test_controls_follow_the_gate():
     """Random at the rate that the gate had; always updating over batches that cost as much as the gate's run."""
     arms = named(["random-skip", "none-equal-compute"])
     assert set(arms) == {"only-gate", "random-skip", "none-equal-compute"}
-    gate = completed(arms["random-skip"], 0.5, 2.0, 300).document["plugins"]["gate"]
+    gate = resolve_control_arm(arms["random-skip"], 0.5, 2.0, 300).document["plugins"]["gate"]
     assert (gate["mode"], gate["target"]) == ("random", 0.5)
-    assert completed(arms["none-equal-compute"], 0.5, 2.0, 300).trainer == {"max_iters": 200}
+    assert resolve_control_arm(arms["none-equal-compute"], 0.5, 2.0, 300).trainer == {"max_iters": 200}
 
 
 def test_an_arm_that_is_none_is_refused():
@@ -78,19 +78,24 @@ def test_the_table_by_hand(tmp_path):
     half = [planned(tmp_path, f"h{i}", [3.0, 2.5, 1.5 + 2 * i], skipping=True) for i in range(2)]
     rows = {
         row.arm: row
-        for row in table({"none": [see(tmp_path, r) for r in runs], "gate": [see(tmp_path, r) for r in half]})
+        for row in build_table(
+            {
+                "none": [load_run_data(tmp_path, r) for r in runs],
+                "gate": [load_run_data(tmp_path, r) for r in half],
+            }
+        )
     }
     none, gate = rows["none"], rows["gate"]
     assert (none.loss, gate.loss) == (1.5, 2.5)
-    assert gate.beside_none == pytest.approx(1.0)
-    assert gate.beside_none_pm == pytest.approx(12.706 * 0.5)
-    assert none.beside_none is None
+    assert gate.delta_vs_none == pytest.approx(1.0)
+    assert gate.delta_vs_none_pm == pytest.approx(12.706 * 0.5)
+    assert none.delta_vs_none is None
     assert (none.compute, gate.compute) == (1.0, pytest.approx(60 / 90))
     assert (gate.update_rate, none.update_rate) == (0.5, 1.0)
     # 60 forwards are 20 batches of always updating, where its loss was 2.0 in both seeds.
     assert none.loss_at_equal_compute == pytest.approx(2.0)
     assert gate.loss_at_equal_compute == pytest.approx(2.5)
-    one = table({"gate": [see(tmp_path, "h0")]})[0]
+    one = build_table({"gate": [load_run_data(tmp_path, "h0")]})[0]
     assert one.loss_pm is None
 
 
@@ -98,7 +103,7 @@ def test_the_table_by_hand(tmp_path):
 def ablate(monkeypatch, capsys):
     """The verb in this process, its arms forked; how they are begun by themselves, the rerun below shows."""
     monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which the verb sets
-    monkeypatch.setattr(subprocess, "run", lambda program, **_: forked.run("ockham", *program[3:]))
+    monkeypatch.setattr(subprocess, "run", lambda program, **_: forked_cli.run("ockham", *program[3:]))
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
 
     def typed(runs, *words):
@@ -117,7 +122,7 @@ def test_an_arm_that_fails_says_its_own_line(tmp_path, monkeypatch):
     line = "ockham: --set 'foo=1': no setting 'foo'; known: " + "activation, " * 60
     failed = subprocess.CompletedProcess([], 2, "", f"a warning\n{line}\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(CannotJudgeError, match="ended with 2: ockham: --set 'foo=1': no setting 'foo'"):
+    with pytest.raises(UnverifiableError, match="ended with 2: ockham: --set 'foo=1': no setting 'foo'"):
         resume(RunFolder(tmp_path, "a"))
 
 
@@ -131,7 +136,7 @@ def test_a_study_trains_each_arm_once(ablate, tmp_path):
     assert float(rows["none"]["update_rate"]) == 1.0
     assert float(rows["only-gate"]["compute"]) < 1.0
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"ablate.none.s5", "ablate.only-gate.s5"}
-    seen = see(tmp_path / "runs", "ablate.only-gate.s5")
+    seen = load_run_data(tmp_path / "runs", "ablate.only-gate.s5")
     assert seen.settings["seed"] == 5
     assert ablate(tmp_path / "runs", *words)[1] == first
     assert [attempt for leg in seen.legs for attempt in {s.data["attempt"] for s in leg.steps}] == [1]
@@ -146,7 +151,7 @@ def test_a_rerun_confirms_what_was_exact(tmp_path):
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
 
     def run(*more):
-        return forked.run("ockham", "--runs", str(tmp_path / "runs"), *more)
+        return forked_cli.run("ockham", "--runs", str(tmp_path / "runs"), *more)
 
     assert run("train", *words, *sets).returncode == 0
     done = run("whatif", "a", "--set", "gate.target=0.2", "--rerun", "-f", "csv")

@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
-from ockham.errors import BadInputError, CannotJudgeError, RunError
+from ockham.errors import BadInputError, RunError, UnverifiableError
 from ockham.run import Run
 from ockham.study.compare import compare
 from ockham.study.roi import Prices, roi
-from ockham.study.seen import see
-from tests.study.runs import planned
+from ockham.study.run_data import load_run_data
+from tests.study.synthetic_runs import planned
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def told(rows):
 
 def test_figures_of_two_runs_by_hand(runs):
     """30 batches at 3 forwards are 90; with every other skipped 30 + 15 x 2 are 60."""
-    rows, _ = compare(see(runs, "always"), see(runs, "half"))
+    rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
     found = told(rows)
     assert (found["updates"].a, found["updates"].b) == (30, 15)
     assert (found["compute_forwards"].a, found["compute_forwards"].b) == (90, 60)
@@ -46,11 +46,11 @@ def test_figures_of_two_runs_by_hand(runs):
 
 def test_policies_differ_where_they_differ(runs):
     """Only settings that are not the same are told, and the order of the plugins."""
-    rows, _ = compare(see(runs, "always"), see(runs, "half"))
+    rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
     differing = {row.name for row in rows if row.section == "policy"}
     assert "plugins" in differing
     assert not any(name.startswith("finite.") for name in differing)
-    same, _ = compare(see(runs, "half"), see(runs, "worse"))
+    same, _ = compare(load_run_data(runs, "half"), load_run_data(runs, "worse"))
     assert not [row for row in same if row.section == "policy"]
 
 
@@ -58,14 +58,14 @@ def test_unknown_data_are_not_the_same_data(runs, tmp_path):
     """A loop of one's own need not say what it reads."""
     planned(tmp_path, "a", [3.0], skipping=False, digest="")
     planned(tmp_path, "b", [3.0], skipping=True, digest="")
-    rows, notes = compare(see(tmp_path, "a"), see(tmp_path, "b"))
+    rows, notes = compare(load_run_data(tmp_path, "a"), load_run_data(tmp_path, "b"))
     assert not [row for row in rows if row.section == "verdicts"]
     assert any("no digest of the data" in note for note in notes)
 
 
 def test_settings_differ_where_they_differ(runs):
     """The trainer's, too: a run of other length or batch size is another experiment."""
-    one, other = see(runs, "half"), see(runs, "worse")
+    one, other = load_run_data(runs, "half"), load_run_data(runs, "worse")
     assert not [row for row in compare(one, other)[0] if row.section == "settings"]
     other.settings["batch_size"] = 3
     rows = [row for row in compare(one, other)[0] if row.section == "settings"]
@@ -74,25 +74,25 @@ def test_settings_differ_where_they_differ(runs):
 
 def test_verdicts_compare_on_the_same_batches_alone(runs):
     """Matrix of verdicts where seed and data match; otherwise a note and no matrix."""
-    rows, _ = compare(see(runs, "always"), see(runs, "half"))
+    rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
     found = told(rows)
     assert (found["both update"].a, found["only a updates"].a, found["only b updates"].b) == (15, 15, 0)
     assert found["share that differs"].difference == 0.5
-    rows, notes = compare(see(runs, "half"), see(runs, "seeded"))
+    rows, notes = compare(load_run_data(runs, "half"), load_run_data(runs, "seeded"))
     assert not [row for row in rows if row.section == "verdicts"]
     assert any("seed" in note for note in notes)
 
 
 def test_quotients_of_other_kinds_do_not_compare(runs):
     """FLOPs over another number of tokens are another quotient."""
-    rows, notes = compare(see(runs, "always"), see(runs, "other-tokens"))
+    rows, notes = compare(load_run_data(runs, "always"), load_run_data(runs, "other-tokens"))
     assert "occam_quotient" not in told(rows)
     assert any("Quotient" in note for note in notes)
 
 
 def test_roi_counts_what_a_skip_saves(runs):
     """15 skips save 15 x 2 s less 3 s of the chain, of 90 s: never half."""
-    found = told(roi(see(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))
+    found = told(roi(load_run_data(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))
     assert found["backward_over_forward"].value == pytest.approx(2.0)
     assert found["saved_at_most"].value == pytest.approx(0.5 * 2 / 3)
     assert found["seconds_saved"].value == pytest.approx(30 - 3)
@@ -107,38 +107,41 @@ def test_roi_counts_what_a_skip_saves(runs):
 
 def test_roi_against_a_rival_counts_compute_up_to_the_floor(runs):
     """As good as always within .01 after 60 forwards instead of 90."""
-    found = told(roi(see(runs, "half"), Prices(), rival=see(runs, "always")))
+    found = told(roi(load_run_data(runs, "half"), Prices(), baseline=load_run_data(runs, "always")))
     assert found["compute_saved_to_floor"].value == pytest.approx(1 / 3)
     assert found["verdict"].value == "SAVED"
 
 
 def test_a_model_that_is_not_good_enough_has_saved_nothing(runs):
     """Whatever was skipped: below the floor of quality there is no saving."""
-    found = told(roi(see(runs, "worse"), Prices(), rival=see(runs, "always")))
+    found = told(roi(load_run_data(runs, "worse"), Prices(), baseline=load_run_data(runs, "always")))
     assert found["reached_at"].value is None
     assert found["verdict"].value == "NOTHING_SAVED"
-    assert told(roi(see(runs, "worse"), Prices(), floor=2.45))["verdict"].value == "FLOOR_REACHED"
+    assert (
+        told(roi(load_run_data(runs, "worse"), Prices(), quality_floor=2.45))["verdict"].value
+        == "FLOOR_REACHED"
+    )
 
 
 def test_a_floor_that_was_asked_for_is_not_called_measured(runs):
     """Also where a rival is named for its compute: its best loss is another figure."""
-    one, rival = see(runs, "half"), see(runs, "always")
-    asked = told(roi(one, Prices(), floor=2.0, rival=rival))["quality_floor"]
-    assert (asked.value, asked.kind, asked.how) == (2.0, "assumed", "asked for")
-    measured = told(roi(one, Prices(), rival=rival))["quality_floor"]
-    assert (measured.kind, measured.how) == ("measured", "best of always + tolerance")
+    one, rival = load_run_data(runs, "half"), load_run_data(runs, "always")
+    asked = told(roi(one, Prices(), quality_floor=2.0, baseline=rival))["quality_floor"]
+    assert (asked.value, asked.kind, asked.derivation) == (2.0, "assumed", "asked for")
+    measured = told(roi(one, Prices(), baseline=rival))["quality_floor"]
+    assert (measured.kind, measured.derivation) == ("measured", "best of always + tolerance")
 
 
 def test_what_cannot_be_studied_is_refused(runs, tmp_path):
     """A price below 0, a run that is not there, a run without a batch."""
     with pytest.raises(BadInputError):
-        roi(see(runs, "half"), Prices(hour=-1.0))
+        roi(load_run_data(runs, "half"), Prices(hour=-1.0))
     with pytest.raises(RunError):
-        see(runs, "nope")
+        load_run_data(runs, "nope")
     with Run("balanced", runs=tmp_path, run_id="a"):
         pass
-    with pytest.raises(CannotJudgeError):
-        see(tmp_path, "a")
+    with pytest.raises(UnverifiableError):
+        load_run_data(tmp_path, "a")
 
 
 @pytest.mark.parametrize("about", [b"[]", b'{"data":[1]}', b'{"data":null}', b"7"])
@@ -146,5 +149,5 @@ def test_a_run_json_of_another_shape(runs, tmp_path, about):
     """It is a stranger's: one error that names it."""
     shutil.copytree(runs / "half", tmp_path / "half")
     (tmp_path / "half" / "run.json").write_bytes(about)
-    with pytest.raises(CannotJudgeError, match=r"run\.json: an object was expected"):
-        see(tmp_path, "half")
+    with pytest.raises(UnverifiableError, match=r"run\.json: an object was expected"):
+        load_run_data(tmp_path, "half")

@@ -1,0 +1,126 @@
+"""Several trainings taking turns on one machine, a block of steps each: what disturbs one disturbs all.
+
+Each is a process of its own. It calls `BlockTimer` after every step; at the end of a block that tells the parent what the block
+took and waits until it is its turn again. CPU seconds are the process's own, of all its threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Block(NamedTuple):
+    """Steps first..last: wall and CPU seconds, the losses by step, and what else the process told."""
+
+    last: int
+    steps: int
+    wall: float
+    cpu: float
+    losses: dict[int, float]
+    more: dict[str, float]
+
+
+class BlockTimer:
+    """Call it after each step (or every few) with the number of the step and its loss.
+
+    Args:
+        block: steps in a block.
+        out: where the parent listens; the process's own stdout may be anything.
+        more: asked for at the end of each block.
+
+    """
+
+    def __init__(self, block: int, more: Callable[[], dict[str, float]] = dict) -> None:
+        self.block, self.more = block, more
+        self.out, self.turn = (
+            os.fdopen(int(os.environ["PACE_OUT"]), "w"),
+            os.fdopen(int(os.environ["PACE_IN"])),
+        )
+        self.losses: dict[int, float] = {}
+        self.before = self.counted = -1
+        self._start()
+
+    def __call__(self, step: int, loss: float) -> None:
+        self.losses[step] = loss
+        self.counted = step
+        if step - self.before >= self.block:
+            wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+            told = [step, step - self.before, wall, cpu, self.losses, {**memory(), **self.more()}]
+            self.out.write(json.dumps(told) + "\n")
+            self.out.flush()
+            self.before, self.losses = step, {}
+            self._start()
+
+    def _start(self) -> None:
+        if self.turn.readline() != "go\n":
+            os._exit(0)  # the parent has enough
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+
+def memory() -> dict[str, float]:
+    """Peak memory in MB, of the GPU where one is in use."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return {"peak_mb": torch.cuda.max_memory_allocated() / 1e6}
+    return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+
+
+class BenchProcess:
+    """One of the trainings: `python -c code` in a folder."""
+
+    def __init__(self, name: str, code: str, folder: Path, environment: dict[str, str] | None = None) -> None:
+        ours, theirs = os.pipe(), os.pipe()
+        self.name, self.blocks = name, list[Block]()
+        self._log = (folder / f"{name.replace(' ', '-')}.log").open("w+")
+        env = {
+            **os.environ,
+            "PACE_OUT": str(ours[1]),
+            "PACE_IN": str(theirs[0]),
+            "PYTHONPATH": str(ROOT),
+            **(environment or {}),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=env.get("PACE_FOLDER", folder), env=env, pass_fds=(ours[1], theirs[0]),
+            stdout=self._log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        os.close(ours[1])
+        os.close(theirs[0])
+        self._told, self._turn = os.fdopen(ours[0]), os.fdopen(theirs[1], "w")
+
+    def run_block(self) -> Block:
+        """Let it do one block."""
+        self._turn.write("go\n")
+        self._turn.flush()
+        line = self._told.readline()
+        if not line:
+            self._log.seek(0)
+            raise SystemExit(f"{self.name} did not finish:\n{self._log.read()[-1500:]}")
+        last, steps, wall, cpu, losses, more = json.loads(line)
+        self.blocks.append(Block(last, steps, wall, cpu, {int(k): v for k, v in losses.items()}, more))
+        return self.blocks[-1]
+
+    def end(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._turn.close()
+        self.process.wait(60)
+
+
+@contextlib.contextmanager
+def run_interleaved(arms: list[BenchProcess]) -> Iterator[Callable[[], Any]]:
+    """A callable that lets each of them do one block; all end with the block inside."""
+    try:
+        yield lambda: [arm.run_block() for arm in arms]
+    finally:
+        for arm in arms:
+            arm.end()

@@ -1,0 +1,55 @@
+"""A checkout of nanoGPT that you bring, run unmodified as a process of its own; none of its code is here."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ockham.nano import load_corpus
+
+# The size nano of ours, in nanoGPT's words.
+NANO: dict[str, Any] = {
+    "block_size": 64, "batch_size": 12, "n_layer": 4, "n_head": 4, "n_embd": 128, "dropout": 0.0, "learning_rate": 1e-3,
+    "min_lr": 1e-4, "beta2": 0.99, "gradient_accumulation_steps": 1, "device": "cpu", "compile": False, "dtype": "float32",
+    "wandb_log": False, "always_save_checkpoint": False,
+}  # fmt: skip
+
+
+def make_data(folder: Path) -> None:
+    """The embedded corpus as nanoGPT's token files."""
+    corpus = load_corpus(None)
+    for name, tokens in (("train", corpus.train), ("val", corpus.val)):
+        np.asarray(tokens).astype("<u2").tofile(folder / f"{name}.bin")
+    (folder / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 256}))
+
+
+def training_script(
+    checkout: Path, words: dict[str, Any], seed: int, *, before: str = "", names: str = "{}"
+) -> str:
+    """Python that runs nanoGPT's train.py, in its folder, with these settings.
+
+    Its seed is a constant in the file, so another one is given around it; the file stays as it is.
+
+    Args:
+        checkout: of nanoGPT.
+        words: its settings.
+        seed: of weights and batches.
+        before: code that runs first.
+        names: an expression: globals that its code finds, such as a `print` that listens.
+
+    """
+    source = (checkout / "train.py").read_text(encoding="utf-8")
+    if "1337 + seed_offset" not in source:
+        raise SystemExit("this train.py seeds otherwise than the one that this benchmark knows")
+    settings = [f"--{key}={value}" for key, value in words.items()]
+    return f"""
+import sys, torch
+{before}
+real = torch.manual_seed
+torch.manual_seed = lambda _: real({seed})
+sys.argv = ["train.py", *{settings!r}]
+exec(compile(open("train.py").read(), "train.py", "exec"), {{"__name__": "__main__", **{names}}})
+"""

@@ -1,0 +1,77 @@
+"""One hour of a simulated day: a process that goes on with a run where the last one left it, with losses of its own.
+
+    python -m benchmarks._lib.soak_worker RUNS RUN_ID UNTIL TOTAL
+
+Real chain, real log, no torch. Prints `acknowledged ATTEMPT EVENTS ITERATION` after each thousand batches, once that is durable
+and signed: what a kill may not take back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ockham
+
+EVALUATE_EVERY, KEEP_EVERY, TELL_EVERY = 2_000, 10_000, 1_000
+DATA = {"name": "made", "sha256": "0" * 64}
+
+
+def main(runs: Path, run_id: str, until: int, total: int) -> None:
+    """Train from the newest checkpoint, or the beginning, to `until`."""
+    start = ockham.find_resume_point(runs, run_id) if (runs / run_id).exists() else None
+    facts = {
+        "max_iters": total,
+        "vocab_size": 256,
+        "model_params": 1_000_000,
+        "warmup_iters": total // 100,
+        "seed": 7,
+    }
+    policy = None if start else "balanced"
+    with ockham.Run(policy, runs=runs, run_id=run_id, facts=facts, data=DATA, resumed=start) as run:
+        if start and start.path:
+            run.load_state_dict(start.state["run"])
+        for iter_num in range(start.iter_num if start else 0, until):
+            ctx = one_batch(run, iter_num, total)
+            if iter_num % KEEP_EVERY == KEEP_EVERY - 1 or iter_num == until - 1:
+                run.save_checkpoint(ctx, "resume", pack)
+            if iter_num % TELL_EVERY == TELL_EVERY - 1:
+                print("acknowledged", run.attempt.number, run.flush().size, iter_num, flush=True)
+
+
+def one_batch(run: ockham.Run, iter_num: int, total: int) -> ockham.OccamContext:
+    """A batch whose figures follow from its number alone, so that a resume meets the same."""
+    draw = random.Random(iter_num)
+    easy = 2 + 3 * math.exp(-8 * iter_num / total)
+    ctx = run.start_batch(
+        iter_num, easy + draw.gauss(0, 0.2), learning_rate=1e-3, anchor_available=iter_num > 100
+    )
+    drift = 0.002 * (iter_num % 30)
+    seconds = {"forward": 0.01, "backward": 0.02 * ctx.updated}
+    run.end_batch(
+        ctx, grad_norm=draw.uniform(0.3, 2.0), complexity_cost=drift, drift_raw=drift, seconds=seconds
+    )
+    if iter_num % EVALUATE_EVERY == EVALUATE_EVERY - 1 or ctx.consolidating:
+        run.evaluate(ctx, easy + draw.gauss(0, 0.01), tokens=10_000)
+        if ctx.accepted:
+            run.save_checkpoint(ctx, "accepted", pack)
+        if ctx.consolidating:
+            run.record_consolidation(ctx, drift=drift)
+    return ctx
+
+
+def pack(metadata: Mapping[str, Any], state: Mapping[str, Any] | None) -> ockham.CheckpointFiles:
+    """A megabyte for weights, and the state of the run where one may go on from it."""
+    weights = json.dumps(metadata).encode().ljust(1_000_000, b"w")
+    files = {"weights.bin": weights} | ({"state.json": json.dumps(state).encode()} if state else {})
+    return ockham.CheckpointFiles(files, hashlib.sha256(weights).hexdigest())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,234 @@
+"""Experiment trackers and a logger under the same decisions: what one costs the training thread, and what a kill takes.
+
+Each class opens a place, logs one decision as its users would, closes, and counts what can be read back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ockham.event import Change, Decision
+
+CHANGES = (Change("updated", True, False),)
+
+
+def decision(i: int, plugin: str = "gate") -> Decision:
+    """A decision as the gate makes one."""
+    return Decision(i, 0, "on_batch_start", plugin, 1, False, "SKIP", "BELOW_THRESHOLD", 1.5 + i % 7, 2.0,
+                    CHANGES, {"q": 0.25, "z": -0.5})  # fmt: skip
+
+
+def fields(made: Decision) -> dict[str, Any]:
+    """The whole decision as keys and values, for those that take any."""
+    return {**made._asdict(), "changes": [change._asdict() for change in made.changes]}
+
+
+class Ockham:
+    """Our own log writer: the only one that checks each event, signs, and says what is durable."""
+
+    def __init__(self, folder: Path) -> None:
+        from ockham.record.log_writer import LogWriter
+        from ockham.record.run_folder import RunFolder, atomic_write
+
+        self.folder = RunFolder(folder, "a")
+        self.folder.create()
+        atomic_write(self.folder.run_json, b"{}")
+        self.log = LogWriter(self.folder, 1, 0, policy_revision="sha256:" + "ab" * 32)
+
+    def emit(self, made: Decision) -> None:
+        self.log.append("decision.made", made, iter_num=made.iter_num)
+
+    def acknowledged(self) -> int:
+        return self.log.flush().size
+
+    def close(self) -> None:
+        self.log.close()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        return sum(path.read_bytes().count(b'decision.made.v1","s') for path in folder.rglob("*.jsonl"))
+
+
+class Structlog:
+    """JSON lines by structlog, to a file that is flushed at each."""
+
+    def __init__(self, folder: Path) -> None:
+        import structlog
+
+        folder.mkdir(parents=True)
+        self.file = (folder / "log.jsonl").open("w")
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+        self.log = structlog.wrap_logger(
+            structlog.WriteLogger(self.file), processors=[stamp, structlog.processors.JSONRenderer()]
+        )
+
+    def emit(self, made: Decision) -> None:
+        self.log.info("decision", **fields(made))
+
+    def close(self) -> None:
+        self.file.close()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        return (folder / "log.jsonl").read_bytes().count(b"\n")
+
+
+class TensorBoard:
+    """Two scalars: reason, plugin and changes have no place."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
+
+    def emit(self, made: Decision) -> None:
+        self.writer.add_scalar("gate/observed", made.observed, made.iter_num)
+        self.writer.add_scalar("gate/threshold", made.threshold, made.iter_num)
+
+    def close(self) -> None:
+        self.writer.close()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+        values = 0
+        for path in folder.rglob("events*"):
+            with contextlib.suppress(Exception):  # a torn record ends the file for its reader
+                values += sum(len(event.summary.value) for event in EventFileLoader(str(path)).Load())
+        return values // 2
+
+
+class MLflow:
+    """Two metrics, logged as a call returns: MLflow's default. The store is SQLite, its default since version 3."""
+
+    def __init__(self, folder: Path) -> None:
+        import mlflow
+
+        folder.mkdir(parents=True)
+        mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+        mlflow.set_experiment("a")
+        self.mlflow, self.run = mlflow, mlflow.start_run(log_system_metrics=False)
+
+    def emit(self, made: Decision) -> None:
+        self.mlflow.log_metrics({"observed": made.observed, "threshold": made.threshold}, step=made.iter_num)
+
+    def close(self) -> None:
+        self.mlflow.end_run()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        with sqlite3.connect(folder / "mlflow.db") as base:
+            return int(base.execute("select count(*) from metrics where key = 'observed'").fetchone()[0])
+
+
+class Wandb:
+    """Offline mode; the whole decision as a dictionary."""
+
+    def __init__(self, folder: Path) -> None:
+        import wandb
+
+        folder.mkdir(parents=True)
+        quiet = wandb.Settings(silent=True, x_disable_stats=True, console="off")
+        self.run = wandb.init(project="a", dir=str(folder), mode="offline", settings=quiet)
+
+    def emit(self, made: Decision) -> None:
+        self.run.log(fields(made))
+
+    def close(self) -> None:
+        self.run.finish()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        from wandb.proto import wandb_internal_pb2
+
+        found = 0
+        for path in {path.resolve() for path in folder.rglob("*.wandb")}:
+            for data in _leveldb_records(path.read_bytes()):
+                record = wandb_internal_pb2.Record()
+                with contextlib.suppress(Exception):  # as above
+                    record.ParseFromString(data)
+                    found += record.HasField("history")
+        return found
+
+
+def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Iterator[bytes]:
+    """Records of LevelDB's log format behind W&B's header of seven bytes: checksum 4, length 2, type 1, data."""
+    at, parts = begins, b""
+    while at + 7 <= len(data):
+        if block - at % block < 7:
+            at += block - at % block
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield parts
+            parts = b""
+
+
+class Trackio:
+    """Local database, without its dashboard; the whole decision as a dictionary."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ["TRACKIO_DIR"] = str(folder)
+        import trackio
+
+        self.trackio = trackio
+        with contextlib.redirect_stdout(sys.stderr):
+            trackio.init(project="a", name="a", embed=False, auto_log_gpu=False)
+
+    def emit(self, made: Decision) -> None:
+        self.trackio.log(fields(made), step=made.iter_num)
+
+    def close(self) -> None:
+        with contextlib.redirect_stdout(sys.stderr):
+            self.trackio.finish()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        found = 0
+        for path in folder.rglob("*.db"):
+            with sqlite3.connect(path) as base, contextlib.suppress(sqlite3.Error):
+                found += int(base.execute("select count(*) from metrics").fetchone()[0])
+        return found
+
+
+class Aim:
+    """Two tracked values with the plugin as context. Aim 3.29's own reader found nothing after a run here: not counted."""
+
+    def __init__(self, folder: Path) -> None:
+        from aim import Run
+
+        folder.mkdir(parents=True)
+        self.run = Run(repo=str(folder), system_tracking_interval=None, log_system_params=False)
+
+    def emit(self, made: Decision) -> None:
+        where = {"plugin": made.plugin}
+        self.run.track(made.observed, name="observed", step=made.iter_num, context=where)
+        self.run.track(made.threshold, name="threshold", step=made.iter_num, context=where)
+
+    def close(self) -> None:
+        self.run.close()
+
+    @staticmethod
+    def count(folder: Path) -> int:
+        from aim import Repo, Run
+
+        found = 0
+        for name in Repo(str(folder)).list_all_runs():
+            for metric in Run(name, repo=str(folder), read_only=True).metrics():
+                found += len(metric.values.sparse_list()[0]) if metric.name == "observed" else 0
+        return found
+
+
+TOOLS: dict[str, Any] = {"ockham": Ockham, "structlog": Structlog, "tensorboard": TensorBoard, "trackio": Trackio,
+                         "aim": Aim, "mlflow": MLflow, "wandb": Wandb}  # fmt: skip

@@ -1,0 +1,222 @@
+"""Where a gate pays: a model adapted to another domain while it is served, against its rivals.
+
+.venv/bin/python benchmarks/adapt.py --part base        the model: Python's standard library
+.venv/bin/python benchmarks/adapt.py --part tune        always updating and the gate at several rates, on seeds of their own
+.venv/bin/python benchmarks/adapt.py --part final       the arms on fresh seeds
+.venv/bin/python benchmarks/adapt.py --part table       what the logs say; reads only
+
+The new text is on every machine that can run this: `cpp`, the headers in c10/ of the torch that trains, or `names`, the
+names of Unicode's characters as Python's unicodedata has them, which are farther from Python.
+
+Each arm is an `ockham adapt` process and a run in the log; one that is complete is read and not done again, one that
+was interrupted is done anew. `random` skips blindly at the rate that the gate with its z turned out to have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import sys
+import time
+import unicodedata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from ockham.cli import build_app
+from ockham.nano.trainer import Trainer  # noqa: F401 - loaded before any arm is forked
+from ockham.record.run_folder import RunFolder
+from ockham.study.run_data import RunData, load_run_data
+from ockham.study.training_process import is_finished, resume, train
+
+BASE: dict[str, Any] = {  # always updates, keeps what is clearly better
+    "policy": 1, "name": "base",
+    "hyperparameters": {"lambda_ockham": 0.0, "pull": "none", "evaluations": 20},
+    "plugins": {"finite": {}, "memory": {"quality_fraction": 0.6, "complexity_threshold": None,
+                                         "min_oq_improvement": 0.002}, "anchor": {"per_run": 0}},
+}  # fmt: skip
+ALWAYS, FROZEN = "gate.z=-1000", "gate.z=1000"
+
+
+class Arm(NamedTuple):
+    """One arm: its name, its learning rate, and what is set in the policy."""
+
+    name: str
+    rate: str
+    settings: tuple[str, ...]
+
+    def run_id(self, text: str, seed: int) -> str:
+        return f"{text}.{self.name}.{self.rate}.s{seed}"
+
+
+def arms(rates: list[str], zs: list[str]) -> list[Arm]:
+    """Frozen once; at each rate always updating, the gate at each z, and after it random skipping at its rate."""
+    found = [Arm("frozen", rates[0], (FROZEN,))]
+    for rate in rates:
+        found.append(Arm("always", rate, (ALWAYS,)))
+        for z in zs:
+            found += [
+                Arm(f"gate-z{z}", rate, (f"gate.z={z}",)),
+                Arm(f"random-z{z}", rate, ("gate.mode=random",)),
+            ]
+    return found
+
+
+def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> RunData:
+    """The arm's run: read where it is complete, else adapted."""
+    folder = RunFolder(options.runs, arm.run_id(options.text, seed))
+    if not is_finished(folder):
+        shutil.rmtree(folder.path, ignore_errors=True)
+        settings = list(arm.settings)
+        if arm.name.startswith("random"):
+            rival = arm._replace(name=arm.name.replace("random", "gate"))
+            settings.append(
+                f"gate.target={load_run_data(options.runs, rival.run_id(options.text, seed)).update_rate}"
+            )
+        words = [f"learning_rate={arm.rate}", f"max_iters={options.batches}", f"seed={seed}", "threads=1",
+                 "hyperparameters.evaluations=1", *settings, *options.set]  # fmt: skip
+        began = time.monotonic()
+        adapt(options, folder.run_id, [word for setting in words for word in ("--set", setting)])
+        print(
+            f"{folder.run_id}: {time.monotonic() - began:.0f} s, load {os.getloadavg()[0]:.1f}",
+            file=sys.stderr,
+        )
+    return load_run_data(options.runs, folder.run_id)
+
+
+def adapt(options: argparse.Namespace, run_id: str, words: list[str]) -> None:
+    """One `ockham adapt` in a process of its own, forked so that torch is loaded once for all arms."""
+    asked = ["--from", "base", "--data", str(options.data), "--share", str(options.share), "--run", run_id]
+    arguments = ["adapt", *asked, *words, "--runs", str(options.runs)]
+    process = multiprocessing.get_context("fork").Process(target=run_quietly, args=(arguments,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{run_id}: `ockham adapt` ended with {process.exitcode}")
+
+
+def run_quietly(arguments: list[str]) -> None:
+    with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink):
+        build_app()(arguments, standalone_mode=False)
+
+
+def figures(seen: RunData) -> dict[str, float]:
+    """What one run came to: losses in nats/token, rates and shares in 0..1."""
+    batch = seen.batches[-1].data["measured"]["custom"]
+    held = seen.evaluations[-1].data["given"]["custom"]
+    seconds = seen.stage_seconds()
+    spent = seconds.get("backward", 0.0) + seconds.get("optimizer", 0.0)
+    skips = len(seen.batches) - seen.updates
+    always = seconds["forward"] + spent + (spent / seen.updates * skips if seen.updates else 0.0)
+    return {
+        "rate": seen.update_rate or 0.0, "served": batch["served_loss"], "preq new": batch["served_new_loss"],
+        "preq old": batch["served_familiar_loss"], "held-out new": held["new_loss"],
+        "held-out old": held["familiar_loss"], "forward s": seconds["forward"], "update s": spent,
+        "chain s": seconds.get("chain", 0.0), "updates": float(seen.updates),
+        "saved": 1 - (seconds["forward"] + spent + seconds.get("chain", 0.0)) / always if seen.updates else float("nan"),
+    }  # fmt: skip
+
+
+def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
+    """One row an arm, means over the seeds; beside the best always-updating arm, paired by seed."""
+    rows = {arm: [figures(one) for one in runs] for arm, runs in found.items()}
+    every = [row for own in rows.values() for row in own]
+    updates = [row["update s"] / row["updates"] for row in every if row["updates"]]
+    forward = statistics.median(row["forward s"] / options.batches for row in every)
+    b = statistics.median(updates) / forward if updates else float("nan")
+    always = {arm: own for arm, own in rows.items() if arm.name == "always"} or rows
+    rival = min(always, key=lambda arm: statistics.fmean(row["served"] for row in always[arm]))
+    print(f"rival: {rival.name} at {rival.rate}; b = {b:.2f}; seeds {options.seeds}\n")
+    shown = ("rate", "served", "preq new", "preq old", "held-out new", "held-out old")
+    print(
+        f"| arm | learning rate | {' | '.join(shown)} | served - rival (each seed) | bound (1-u)b/(1+b) | saved, measured |"
+    )
+    print("|" + "---|" * (len(shown) + 5))
+    for arm, own in rows.items():
+        means = [f"{statistics.fmean(row[name] for row in own):.3f}" for name in shown]
+        beside = [row["served"] - one["served"] for row, one in zip(own, rows[rival], strict=True)]
+        told = f"{statistics.fmean(beside):+.4f} ({', '.join(f'{x:+.3f}' for x in beside)})"
+        bound = statistics.fmean((1 - row["rate"]) * b / (1 + b) for row in own)
+        saved = statistics.fmean(row["saved"] for row in own)
+        print(f"| {arm.name} | {arm.rate} | {' | '.join(means)} | {told} | {bound:.1%} | {saved:.1%} |")
+
+
+def headers() -> Path:
+    """C++: 1.7 MB, 2.7 nats a byte to the base."""
+    return Path(torch.__file__).parent / "include" / "c10"
+
+
+def names(folder: Path) -> Path:
+    """Code point and name of each character that has a name of its own: 1 MB, 3.3 nats a byte to the base."""
+    path = folder / "names.txt"
+    ruled = (
+        "CJK UNIFIED",
+        "CJK COMPAT",
+        "HANGUL SYLLABLE",
+        "TANGUT IDEO",
+        "NUSHU CHAR",
+        "KHITAN",
+    )  # by number
+    named = ((code, unicodedata.name(chr(code), "")) for code in range(sys.maxunicode + 1))
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            "".join(f"{code:04X} {name}\n" for code, name in named if name and not name.startswith(ruled))
+        )
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=("base", "tune", "final", "table"), required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs-adapt"))
+    parser.add_argument("--text", choices=("cpp", "names"), default="cpp", help="what is new")
+    parser.add_argument("--share", type=float, default=0.15)
+    parser.add_argument("--batches", type=int, default=200)
+    parser.add_argument("--base-iters", type=int, default=2000)
+    parser.add_argument("--rates", default="", help="by commas")
+    parser.add_argument("--zs", default="1,2")
+    parser.add_argument("--seeds", default="", help="by commas; tuning and final must not share any")
+    parser.add_argument("--arms", default="", help="only those whose name begins so, by commas")
+    parser.add_argument("--set", action="append", default=[], help="of the runs of this part")
+    options = parser.parse_args()
+    options.data = headers() if options.text == "cpp" else names(options.runs.parent / "texts")
+    if options.part == "base":
+        settings = [f"max_iters={options.base_iters}", "threads=1", "seed=1", *options.set]
+        folder = RunFolder(options.runs, "base")
+        if not folder.exists():
+            train(folder, BASE, settings)
+        elif not is_finished(folder):
+            resume(folder)
+        print(json.dumps(load_run_data(options.runs, "base").losses))
+        return
+    tuning = options.part == "tune"
+    options.seeds = [int(s) for s in (options.seeds or ("11" if tuning else "101,102,103")).split(",")]
+    rates = (options.rates or ("1.5e-4,3e-4,6e-4" if tuning else "3e-4")).split(",")
+    chosen = [arm for arm in arms(rates, options.zs.split(","))
+              if not options.arms or arm.name.startswith(tuple(options.arms.split(",")))]  # fmt: skip
+    if options.part == "table":
+        found = {
+            arm: [load_run_data(options.runs, arm.run_id(options.text, s)) for s in options.seeds]
+            for arm in chosen
+        }
+    else:
+        found = {arm: [] for arm in chosen}
+        for seed in options.seeds:  # seeds outside: an interrupted study has whole seeds
+            for arm in chosen:
+                found[arm].append(run_arm(options, arm, seed))
+    table(options, found)
+
+
+if __name__ == "__main__":
+    main()

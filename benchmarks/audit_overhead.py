@@ -1,0 +1,170 @@
+"""What chain, log and snapshots cost a training: one run that switches them off and on, a block of steps each.
+
+    .venv/bin/python -m benchmarks.audit_overhead                 CPU, size nano, one thread, about 4 minutes
+    .venv/bin/python -m benchmarks.audit_overhead --rounds 4      a look
+
+The same weights, memory and loop (train.py's own) in all blocks, so that what two processes have by chance does not count.
+`off`: forward, backward, step. `audit`: chain, log and signatures, every batch updated. `all`: and what preset balanced
+measures and does to the weights: drift, pull and ceiling, and KL on the watchdog's probe. CPU time of all threads; Parquet is
+written by a process of its own for every 20,000 events, timed afterwards and added. The parts: what the trainer's own meter
+tells of a step's stages, and the CPU time of all threads but the loop's (the log's writer) less that of `off`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.trainer_throughput import OPEN
+from ockham import Run
+from ockham.context import OccamContext
+from ockham.nano import Trainer, build_settings, load_corpus
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from tests.helpers.tiny_trainer import train_py
+
+BLOCK = 10
+SEGMENT_EVENTS = 20_000
+
+
+class ModeSwitcher:
+    """In place of the progress line: tells blocks apart, switches, and takes the steps that nobody watches."""
+
+    def __init__(self, trainer: Trainer, rounds: int) -> None:
+        self.trainer, self.rounds = trainer, rounds
+        self.spent: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
+        self.apart: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
+        self.over, self._steps, self._anchor, self._wants = False, 0, None, dict[str, int]()
+        self._mode, self._began = "all", _clocks()
+
+    def show(self, iter_num: int, *_: object) -> None:
+        """After each step under the chain; the first block of each kind is left out."""
+        self._steps += 1
+        if self._steps < BLOCK:
+            return
+        self._told(self._mode)
+        if self._mode == "all":
+            self._anchor, self._wants = self.trainer.anchor, self.trainer.required_measurements
+            self.trainer.anchor, self.trainer.required_measurements = None, {}
+            self._mode = "audit"
+        else:
+            self._plain(iter_num)
+            self._told("off")
+            self.trainer.anchor, self.trainer.required_measurements, self._mode = (
+                self._anchor,
+                self._wants,
+                "all",
+            )
+            self.over = len(self.spent["off"]) > self.rounds
+            print(
+                f"round {len(self.spent['off']) - 1} of {self.rounds}, load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
+        self._steps, self._began = 0, _clocks()
+
+    def _told(self, mode: str) -> None:
+        all_threads, apart = ((now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True))
+        self.spent[mode].append(all_threads)
+        self.apart[mode].append(apart)
+        self._began = _clocks()
+
+    def _plain(self, iter_num: int) -> None:
+        for i in range(iter_num + 1, iter_num + 1 + BLOCK):
+            loss = self.trainer.forward(i)
+            self.trainer.backward(OccamContext(i, loss, **self.trainer.context_fields(i)))
+            self.trainer.step()
+
+    def over_off(self, mode: str) -> tuple[float, float, float]:
+        """Median and quartiles of the ratio to the block without, round by round."""
+        ratios = [a / b for a, b in zip(self.spent[mode][1:], self.spent["off"][1:], strict=False)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        return middle, low, high
+
+
+def _clocks() -> tuple[float, float]:
+    """CPU seconds of all threads, and of all but this one."""
+    whole = time.process_time()
+    return whole, whole - time.thread_time()
+
+
+def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
+    """CPU seconds that the Parquet of these events takes in a process of its own, were they 20,000; events."""
+    events = sum(segment.read_bytes().count(b"\n") for segment in folder.segments(1, 0))
+    for kind in PARQUET_TABLES:
+        shutil.rmtree(folder.path / kind)
+    began = time.process_time()
+    update_parquet(folder, 1, 0, last=True)
+    each = (time.process_time() - began) / events
+    before = os.times()
+    subprocess.run(
+        [sys.executable, "-P", "-m", "ockham.record.parquet.builder", str(folder.runs), folder.run_id],
+        check=True,
+    )
+    after = os.times()
+    start = after.children_user + after.children_system - before.children_user - before.children_system
+    return start + each * SEGMENT_EVENTS, events
+
+
+def format_results(turns: ModeSwitcher, parquet: float, events_a_step: float) -> Iterator[str]:
+    """The table."""
+    off = statistics.median(turns.spent["off"][1:])
+    snapshots = parquet / SEGMENT_EVENTS * events_a_step
+    yield f"off: {off * 1e3:.2f} CPU ms a step; {events_a_step:.1f} events a step; Parquet {snapshots * 1e3:.3f} ms a step"
+    for mode in ("audit", "all"):
+        middle, low, high = turns.over_off(mode)
+        added = snapshots / off
+        yield (f"{mode}: {middle - 1:.2%} more (quartiles {low - 1:.2%} to {high - 1:.2%}), "
+               f"with snapshots {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms")  # fmt: skip
+
+
+def parts(turns: ModeSwitcher, recorded: int) -> str:
+    """Milliseconds a step of each part; of as many steps as it was part of."""
+    totals, watched = turns.trainer.meter.totals, BLOCK * len(turns.spent["all"])
+    writer = statistics.median(turns.apart["audit"][1:]) - statistics.median(turns.apart["off"][1:])
+    return (
+        f"parts, ms a step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
+        f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=80, help="of three blocks of 10 steps; at least 2")
+    asked = parser.parse_args()
+    if asked.rounds < 2:
+        parser.error(f"--rounds {asked.rounds}: at least 2 are needed for a spread")
+    settings = build_settings(
+        "nano", ["threads=1", "device=cpu", "max_iters=100000", "checkpoint_every=1000000000"]
+    )
+    trainer = Trainer(settings, load_corpus(None))
+    overrides = ["hyperparameters.evaluations=1", "anchor.per_run=1", *OPEN]
+    with tempfile.TemporaryDirectory() as runs:
+        os.environ["OCKHAM_KEY_DIR"] = f"{runs}/keys"
+        with Run("balanced", overrides=overrides, runs=runs, run_id="o", facts=trainer.facts()) as run:
+            trainer.required_measurements, trainer.pull_mode = (
+                run.chain.required_measurements(),
+                run.policy.hyperparameters["pull"],
+            )
+            trainer.move_anchor(0)
+            turns: Any = ModeSwitcher(trainer, asked.rounds)
+            train_py().train(run, trainer, 0, turns, lambda: turns.over)
+            batches = run.counts.batches
+        parquet, events = parquet_seconds(RunFolder(Path(runs), "o"))
+    for line in format_results(turns, parquet, events / batches):
+        print(line)
+    print(parts(turns, batches))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""How long a page takes in a browser, and what it sends: title, first chart or table, everything, bytes.
+
+    python -m benchmarks._lib.synthetic_runs /tmp/1m 1000000
+    python -m benchmarks.dashboard_latency /tmp/1m
+
+Cold is the first visit after the server began, warm the second; the browser keeps nothing between the two. Needs Chromium
+and Playwright. Static files come over HTTP and are the same for each page; data come over the WebSocket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import Any
+
+PAGES = ("", "run", "decision", "gate", "control", "memory", "odr", "sql", "integrity")
+DRAWN = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg, [data-testid=stMetric] canvas, [data-testid=stMetric] svg, [data-testid=stDataFrame], [data-testid=stCode]"
+IDLE = "!document.querySelector('[data-testid=stStatusWidget]')"
+
+
+def visit(browser: Any, address: str) -> dict[str, float]:
+    """Seconds and bytes of one visit with an empty cache."""
+    context = browser.new_context(viewport={"width": 1280, "height": 3000})
+    page = context.new_page()
+    sent = {"http": 0, "websocket": 0}
+
+    def framed(socket_: Any) -> None:
+        socket_.on("framereceived", lambda data: sent.__setitem__("websocket", sent["websocket"] + len(data)))
+
+    page.on("websocket", framed)
+    page.on(
+        "response",
+        lambda r: sent.__setitem__("http", sent["http"] + int(r.headers.get("content-length") or 0)),
+    )
+    began = time.perf_counter()
+    page.goto(address)
+    page.wait_for_selector("h1", timeout=60_000)
+    title = time.perf_counter() - began
+    page.wait_for_selector(DRAWN, timeout=60_000)
+    first = time.perf_counter() - began
+    page.wait_for_timeout(200)
+    page.wait_for_function(IDLE, timeout=60_000)
+    everything = time.perf_counter() - began
+    context.close()
+    return {
+        "title_s": title,
+        "first_s": first,
+        "all_s": everything,
+        "http_mb": sent["http"] / 1e6,
+        "data_kb": sent["websocket"] / 1e3,
+    }
+
+
+def serve(runs: str) -> tuple[subprocess.Popen[bytes], str]:
+    """The dashboard on a free port, up."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
+    server = subprocess.Popen(
+        [sys.executable, "-c", code, "--runs", runs, "dashboard", "--port", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    return server, address
+
+
+def main(runs: str) -> None:
+    """Print one JSON line for each page and visit."""
+    from playwright.sync_api import sync_playwright
+
+    server, address = serve(runs)
+    try:
+        with sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            for page in PAGES:
+                for visited in ("cold", "warm"):
+                    row = {k: round(v, 2) for k, v in visit(browser, f"{address}/{page}").items()}
+                    print(
+                        json.dumps(
+                            {
+                                "page": page or "overview",
+                                "visit": visited,
+                                **row,
+                                "load": round(os.getloadavg()[0], 1),
+                            }
+                        ),
+                        flush=True,
+                    )
+            browser.close()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

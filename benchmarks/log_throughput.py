@@ -1,0 +1,191 @@
+"""What logging costs: the training thread per decision, the writer per event, and the share of a real step.
+
+    .venv/bin/python benchmarks/emit.py                  all of it, about a minute
+    .venv/bin/python benchmarks/emit.py --events 100000
+    .venv/bin/python benchmarks/emit.py --beside PYTHON  under structlog, TensorBoard, trackio, Aim, MLflow and W&B too
+
+PYTHON is the interpreter of an environment that has torch, this package and the trackers: python -m venv trackers, then
+trackers/bin/pip install structlog tensorboard trackio aim mlflow wandb.
+
+Each figure stands beside a floor of the same run: handing over a bare tuple, and one thread that does nothing but
+validate, encode, hash and write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import gc
+import hashlib
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import orjson
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._lib.trackers import decision
+from benchmarks.tracker_overhead import compare_trackers
+from ockham.event import envelope, event_id
+from ockham.record.log_writer import LogWriter
+from ockham.record.payloads import encode_payload
+from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.schema import validate_event
+from ockham.run import Run
+
+REVISION = "sha256:" + "ab" * 32
+
+
+def append_floor_seconds(events: int) -> float:
+    """Seconds an event for a tuple into a deque."""
+    queue: collections.deque[tuple[object, ...]] = collections.deque()
+    made = decision(0)
+    began = time.perf_counter()
+    for i in range(events):
+        queue.append(("decision.made", i, 0, "iter", made, False))
+    return (time.perf_counter() - began) / events
+
+
+def append_seconds(folder: Path, events: int) -> tuple[float, float]:
+    """Seconds an event on the training thread, at a pace the writer keeps up with: median and 99th percentile."""
+    runs = RunFolder(folder, "hand-over")
+    runs.create()
+    atomic_write(runs.run_json, b"{}")
+    writer = LogWriter(runs, 1, 0, policy_revision=REVISION)
+    made = [decision(i) for i in range(1_000)]
+    times = []
+    for start in range(0, events, 50):
+        for i in range(50):
+            began = time.perf_counter_ns()
+            writer.append("decision.made", made[(start + i) % 1_000], iter_num=start + i)
+            times.append(time.perf_counter_ns() - began)
+        time.sleep(0.005)
+    writer.close()
+    return statistics.median(times) / 1e9, statistics.quantiles(times, n=100)[98] / 1e9
+
+
+def writer_floor(folder: Path, events: int) -> float:
+    """Events a second of one thread that validates, encodes, hashes and writes, and syncs every 200 ms."""
+    descriptor = os.open(folder / "floor.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
+    began = synced = time.perf_counter()
+    for i in range(events):
+        data, _ = encode_payload(decision(i), REVISION)
+        data = {"sequence": i, "attempt": 1, "rank": 0, **data}
+        now = time.time_ns()
+        event = envelope("decision.made", "floor", f"iter/{i}", now, event_id(now, i, 7), data)
+        validate_event("decision.made", event)
+        line = orjson.dumps(event)
+        hashlib.sha256(b"\0" + line).digest()
+        os.write(descriptor, line + b"\n")
+        if time.perf_counter() - synced > 0.2:
+            os.fdatasync(descriptor)
+            synced = time.perf_counter()
+    os.fdatasync(descriptor)
+    os.close(descriptor)
+    return events / (time.perf_counter() - began)
+
+
+def writer(folder: Path, events: int) -> float:
+    """Events a second of the real writer: the same, and tree, tiles, read-back, signatures."""
+    runs = RunFolder(folder, "writer")
+    runs.create()
+    atomic_write(runs.run_json, b"{}")
+    log = LogWriter(runs, 1, 0, policy_revision=REVISION, queue_limit=1 << 30)
+    began = time.perf_counter()
+    for i in range(events):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.flush()
+    seconds = time.perf_counter() - began
+    log.close()
+    return events / seconds
+
+
+def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
+    """Seconds a batch of `run.batch` and `run.end` under preset balanced at 100 batches a second, and decisions a batch."""
+    times, draw = [], __import__("random").Random(3)
+    with Run(
+        "balanced",
+        runs=folder,
+        run_id="chain",
+        facts={"max_iters": batches, "vocab_size": 256, "model_params": 1000},
+    ) as run:
+        first = run.attempt.log.next_sequence
+        for i in range(batches):
+            began = time.perf_counter()
+            ctx = run.start_batch(i, 2 + draw.gauss(0, 0.3), learning_rate=1e-3, anchor_available=True)
+            run.end_batch(
+                ctx,
+                grad_norm=draw.uniform(0.5, 2),
+                complexity_cost=0.3 * draw.random(),
+                drift_raw=0.3,
+                seconds={"forward": 0.01},
+            )
+            times.append(time.perf_counter() - began)
+            time.sleep(0.005)
+        events = run.attempt.log.next_sequence - first
+    return statistics.median(times), events / batches - 1
+
+
+def step_seconds(batches: int) -> float:
+    """Seconds of a forward and backward of size nano on this machine, one thread."""
+    from ockham.context import OccamContext
+    from ockham.nano import Trainer, build_settings, load_corpus
+
+    trainer = Trainer(build_settings("nano", ["threads=1", f"max_iters={batches}"]), load_corpus(None))
+    times = []
+    for i in range(batches):
+        began = time.perf_counter()
+        loss = trainer.forward(i)
+        trainer.backward(OccamContext(i, loss, **trainer.context_fields(i)))
+        trainer.step()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--beside", metavar="PYTHON")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=2)
+    asked = parser.parse_args()
+    events = asked.events
+    if asked.beside:
+        print(
+            f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+        )
+        compare_trackers(asked.beside, asked.steps, min(events, 3_000), asked.rounds)
+        return
+    gc.disable()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        floor, (median, p99) = append_floor_seconds(events), append_seconds(folder, events // 6)
+        slow, fast = writer(folder, events), writer_floor(folder, events)
+        batch, decisions = chain_cost(folder, 1_000)
+    step = step_seconds(60)
+    print(
+        f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    )
+    print(
+        f"hand over one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 (floor: a tuple into a deque {floor * 1e6:.2f} us)"
+    )
+    print(
+        f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} (validate, encode, hash, write, sync)"
+    )
+    print(
+        f"chain, preset balanced: {batch * 1e6:.0f} us a batch, {decisions:.2f} decisions a batch, {batch / max(decisions + 1, 1) * 1e6:.0f} us an event"
+    )
+    print(f"share of a step of {step * 1e3:.1f} ms (size nano, one thread): {batch / step:.2%}")
+    print(f"threads left: {threading.active_count()}")
+
+
+if __name__ == "__main__":
+    main()

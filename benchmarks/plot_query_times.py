@@ -1,0 +1,67 @@
+"""How the time of each question grows with the number of events, as an SVG, from what `benchmarks.query_latency --json` wrote.
+
+python -m benchmarks.plot_query_times docs/images/questions.svg 100000=a.json 1000000=b.json 10000000=c.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 440, 64, 150, 24, 48
+COLORS = ("#1b6ca8", "#c8553d", "#588157", "#8d6a9f", "#d4a017", "#3d5a80", "#9b2226", "#2a9d8f", "#6c757d", "#b56576",
+          "#000000")  # fmt: skip
+
+
+def draw(sizes: dict[int, dict[str, Any]]) -> str:
+    """CPU milliseconds, warm, against events; both axes logarithmic, so that a straight 45 degrees is linear growth."""
+    names = [
+        name
+        for name in next(iter(sizes.values()))
+        if all("ours" in found.get(name, {}) for found in sizes.values())
+    ]
+    values = {
+        n: [(size, found[n]["ours"]["warm_cpu_ms"]) for size, found in sorted(sizes.items())] for n in names
+    }
+    low_x, high_x = math.log10(min(sizes)), math.log10(max(sizes))
+    low_y, high_y = 0.0, math.ceil(math.log10(max(v for line in values.values() for _, v in line)))
+
+    def place(size: float, ms: float) -> tuple[float, float]:
+        x = LEFT + (math.log10(size) - low_x) / (high_x - low_x) * (WIDTH - LEFT - RIGHT)
+        y = HEIGHT - BOTTOM - (max(math.log10(ms), 0) - low_y) / (high_y - low_y) * (HEIGHT - TOP - BOTTOM)
+        return x, y
+
+    parts = []
+    for power in range(int(low_y), int(high_y) + 1):
+        y = place(10**low_x, 10**power)[1]
+        parts.append(f'<path d="M{LEFT} {y:.0f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
+                     f'<text x="{LEFT - 8}" y="{y + 4:.0f}" text-anchor="end">{10**power:,} ms</text>')  # fmt: skip
+    for size in sizes:
+        x = place(size, 1)[0]
+        parts.append(
+            f'<text x="{x:.0f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{size:,} events</text>'
+        )
+    ends = sorted(((place(*line[-1])[1], n) for n, line in values.items()))
+    at = 0.0
+    for number, (y, name) in enumerate(ends):
+        at = max(y, at + 14) if number else y
+        color = COLORS[number % len(COLORS)]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in values[name]))
+        parts.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.8"/>'
+                     f'<text x="{WIDTH - RIGHT + 8}" y="{at + 4:.0f}" fill="{color}">{name}</text>')  # fmt: skip
+    inside = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">\n'
+        f"<title>CPU time of ten questions and of one decision by ID, warm, against the number of events</title>\n"
+        f'<rect width="100%" height="100%" fill="#fff"/>\n{inside}\n</svg>\n'
+    )
+
+
+if __name__ == "__main__":
+    given = dict(argument.split("=") for argument in sys.argv[2:])
+    found = {int(size): json.loads(Path(path).read_text(encoding="utf-8")) for size, path in given.items()}
+    Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
+    Path(sys.argv[1]).write_text(draw(found), encoding="utf-8")

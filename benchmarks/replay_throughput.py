@@ -1,0 +1,64 @@
+"""How fast decisions are replayed, and asked about: decisions per second of wall time and of CPU time.
+
+.venv/bin/python benchmarks/replay.py                    50,000 batches, about a minute
+.venv/bin/python benchmarks/replay.py --batches 5000
+.venv/bin/python benchmarks/replay.py --ranks 10         a million decisions: the same log as that of ten ranks
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ockham.policy import load_policy
+from ockham.record.run_folder import RunFolder
+from ockham.replay.runner import replay_run
+from ockham.replay.trajectory import load_trajectory
+from ockham.replay.whatif import whatif
+from tests.helpers.runs import made_run
+
+
+def cpu() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, default=50_000)
+    parser.add_argument("--ranks", type=int, default=1)
+    options = parser.parse_args()
+    batches = options.batches
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["OCKHAM_KEY_DIR"] = f"{scratch}/keys"
+        made_run(Path(scratch), "big", batches)
+        folder = RunFolder(scratch, "big")
+        for rank in range(1, options.ranks):
+            shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, rank))
+        for processes in (1, 2):
+            began, spent = time.monotonic(), cpu()
+            report = replay_run(folder, processes=processes)
+            wall, spent = time.monotonic() - began, cpu() - spent
+            decisions = report.total("decisions")
+            print(
+                f"replay, {report.processes} process(es): {decisions:,} decisions identical: {report.identical}; {wall:.1f} s, "
+                f"{decisions / wall:,.0f}/s of wall time, {decisions / spent:,.0f}/s of CPU time; load {os.getloadavg()[0]:.1f}"
+            )
+        legs = load_trajectory(folder)
+        began, spent = time.monotonic(), cpu()
+        answer = whatif(legs, load_policy("tight"), "tight")
+        wall, spent = time.monotonic() - began, cpu() - spent
+        print(
+            f"whatif, 1 policy: {answer.batches:,} batches; {wall:.1f} s, {answer.batches / spent:,.0f}/s of CPU time"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What can be said about a constraint's SQL without a log: one SELECT, over audit views only, that reads them.
+
+Each fault gets a code and a line of its own; the rules of `ockham.guard`, which fails closed, have the last word here,
+and again when the query runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from ockham.errors import QueryError, suggest_name
+
+VIEWS = frozenset({
+    "runs", "run_summary", "events", "decisions", "contexts", "gate_decisions", "compressor_decisions",
+    "limiter_decisions", "memory_decisions", "hyperparameter_changes", "evaluations", "checkpoints", "policies",
+    "reason_codes", "log_gaps", "rollbacks",
+})  # fmt: skip
+PARAMETERS = ("baseline", "candidate")
+MAX_CHARACTERS = 10_000
+_WRITES = (exp.DML, exp.DDL, exp.Command, exp.Copy, exp.Drop, exp.Alter, exp.Attach, exp.Detach, exp.Pragma,
+           exp.Set, exp.Use, exp.TruncateTable, exp.Into)  # fmt: skip
+
+
+# What nearly every constraint uses: for these alone the guard's rules, which parse once more, need not be asked.
+_PLAIN = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Cast, exp.Connector, exp.Coalesce)
+
+
+class SqlProblem(NamedTuple):
+    """What is wrong with a statement; `line` counts from 0 in the SQL."""
+
+    code: str
+    message: str
+    line: int = 0
+
+
+class Statement(NamedTuple):
+    """What a statement reads and asks for, and its faults."""
+
+    views: frozenset[str]
+    parameters: frozenset[str]
+    problems: tuple[SqlProblem, ...]
+
+
+def analyze_sql(sql: str) -> Statement:
+    """Read one constraint's SQL. It never raises for what the SQL holds."""
+    nothing: frozenset[str] = frozenset()
+    if len(sql) > MAX_CHARACTERS:
+        return Statement(nothing, nothing, ())  # the schema has said so
+    try:
+        parsed = [tree for tree in _parse(sql) if tree is not None]
+    except (SqlglotError, RecursionError, ValueError) as error:
+        return Statement(nothing, nothing, (_unreadable(error),))
+    if len(parsed) != 1:
+        return Statement(
+            nothing, nothing, (SqlProblem("ODR504", f"holds {len(parsed)} statements, not one SELECT"),)
+        )
+    tree = parsed[0]
+    nodes = list(tree.walk())
+    faults = list(_faults(tree, nodes))
+    views = frozenset(node.name.casefold() for node in nodes if isinstance(node, exp.Table)) & VIEWS
+    if not views and not faults:
+        faults.append(SqlProblem("ODR509", "reads no audit view: a constant proves nothing"))
+    if not faults:
+        faults.extend(_columns(tree))
+    if not faults and any(isinstance(node, exp.Func) and not isinstance(node, _PLAIN) for node in nodes):
+        faults.extend(_refused(sql))
+    parameters = frozenset(node.name for node in nodes if isinstance(node, exp.Parameter | exp.Placeholder))
+    return Statement(views, parameters, tuple(faults))
+
+
+def _parse(sql: str) -> list[exp.Expr | None]:
+    logger = logging.getLogger("sqlglot")
+    before, logger.disabled = logger.disabled, True  # it warns on stderr about what we report ourselves
+    try:
+        return list(sqlglot.parse(sql, dialect="duckdb"))
+    finally:
+        logger.disabled = before
+
+
+def _unreadable(error: Exception) -> SqlProblem:
+    detail = (getattr(error, "errors", None) or [{}])[0]
+    said = detail.get("description") or str(error).split("\n", maxsplit=1)[0]
+    if isinstance(error, RecursionError):
+        said = "nested too deep"
+    return SqlProblem("ODR503", f"cannot be read: {said:.160}", max(0, int(detail.get("line") or 1) - 1))
+
+
+def _faults(tree: exp.Expr, nodes: list[exp.Expr]) -> Iterator[SqlProblem]:
+    write = next((node for node in nodes if isinstance(node, _WRITES)), None)
+    if write is not None:
+        yield SqlProblem(
+            "ODR512" if write is not tree else "ODR504",
+            f"may not {write.key.upper()}: a constraint only reads",
+        )
+        return
+    if not isinstance(tree, exp.Query):
+        yield SqlProblem("ODR504", f"is {tree.key.upper()}, not one SELECT")
+        return
+    own = {node.alias.casefold() for node in nodes if isinstance(node, exp.CTE)}
+    for name in sorted(own & VIEWS):
+        yield SqlProblem("ODR512", f"hides the view {name!r} behind a name of its own")
+    for node in nodes:
+        if isinstance(node, exp.Table):
+            yield from _table(node, own)
+        elif isinstance(node, exp.Parameter | exp.Placeholder) and node.name not in PARAMETERS:
+            yield SqlProblem(
+                "ODR512", f"has the parameter {node.name!r:.40}; known: $baseline and $candidate"
+            )
+
+
+def _table(table: exp.Table, own: set[str]) -> Iterator[SqlProblem]:
+    name = table.name.casefold()
+    if not isinstance(table.this, exp.Identifier):
+        yield SqlProblem(
+            "ODR512", f"reads {table.this.sql(dialect='duckdb')!r:.80}: no function or file may be read from"
+        )
+    elif table.args.get("db") is not None or table.args.get("catalog") is not None:
+        yield SqlProblem(
+            "ODR512", f"reads {table.sql(dialect='duckdb')!r:.80}: views have no schema or database"
+        )
+    elif name not in VIEWS and name not in own:
+        yield SqlProblem(
+            "ODR512", f"reads {table.name!r:.80}, which is no audit view{suggest_name(name, VIEWS)}"
+        )
+
+
+def _refused(sql: str) -> Iterator[SqlProblem]:
+    from ockham.guard.sql_allowlist import check_query
+
+    try:
+        check_query(sql.strip().rstrip(";"), VIEWS)
+    except QueryError as error:
+        yield SqlProblem("ODR512", f"is refused: {error!s:.200}")
+
+
+def _columns(tree: exp.Expr) -> Iterator[SqlProblem]:
+    """The outermost SELECT gives `value`, from something that was read, and `n`."""
+    select = tree.find(exp.Select)
+    if select is None or isinstance(tree, exp.SetOperation) or select.is_star:
+        return
+    given = {projection.alias_or_name.casefold(): projection for projection in select.selects}
+    for name in ("value", "n"):
+        if name not in given:
+            yield SqlProblem(
+                "ODR506",
+                f"gives no column `{name}`" + (", the number of observations" if name == "n" else ""),
+            )
+    value = given.get("value")
+    if value is not None and not list(value.find_all(exp.Column, exp.AggFunc, exp.Select, exp.Anonymous)):
+        yield SqlProblem("ODR509", "has a constant for `value`")

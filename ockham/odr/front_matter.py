@@ -1,0 +1,182 @@
+"""The front matter of a record: YAML 1.2 as plain values, with the place and the exact text of each scalar.
+
+The values are built from the parser's events, not by a loader: so a date stays a string (`2026-13-45` is a finding
+and no ValueError), the second of two equal keys has a line, an alias cannot grow, and `+0.40` is known to have been
+written with two digits. Scalars follow the core schema of YAML 1.2: `no` and `0o7` are a string and 7, `1e-3` is a
+number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+MAX_DEPTH = 16
+KeyPath = tuple[str | int, ...]
+_INT = re.compile(r"[-+]?[0-9]{1,300}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HEX = re.compile(r"0x[0-9a-fA-F]{1,250}|0o[0-7]{1,300}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_CONSTANTS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+    **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
+}
+
+
+class SourceLocation(NamedTuple):
+    """Where a key and its value stand in the file, counted from 1, and the text of a scalar as written."""
+
+    line: int
+    column: int
+    text: str
+
+
+class FrontMatter(NamedTuple):
+    """What was read: the values, and the place of every key and list item by its path."""
+
+    values: Any
+    places: dict[KeyPath, SourceLocation]
+
+    def place(self, path: KeyPath) -> SourceLocation:
+        """The place of a path, or of the nearest thing around it that is there."""
+        while path not in self.places and path:
+            path = path[:-1]
+        return self.places.get(path, SourceLocation(1, 1, ""))
+
+
+class FrontMatterError(Exception):
+    """The front matter is no YAML that a record may hold; `line` and `column` say where, counted from 1."""
+
+    def __init__(self, message: str, line: int, column: int = 1) -> None:
+        self.message, self.line, self.column = message, line, column
+        super().__init__(message)
+
+
+def parse_front_matter(
+    text: str, first_line: int, is_text: Callable[[KeyPath], bool] = lambda _: False
+) -> FrontMatter:
+    """Read the YAML between the two `---`.
+
+    Args:
+        text: the lines.
+        first_line: the number of the first of them in the file.
+        is_text: whether the scalar at a path is a string even where it looks like a number.
+
+    Raises:
+        FrontMatterError: if it is no YAML, holds a key twice, or uses what a record has no need for (anchors, tags).
+
+    """
+    builder = _Builder(first_line, is_text)
+    try:
+        events = YAML(typ="safe").parse(text)
+        values = builder.document(iter(events))
+    except (YAMLError, UnicodeError, ValueError, RecursionError) as error:
+        raise _front_error(error, first_line) from None
+    return FrontMatter(values, builder.places)
+
+
+class _Builder:
+    """Turns the parser's events into values."""
+
+    def __init__(self, first_line: int, is_text: Callable[[KeyPath], bool]) -> None:
+        self.places: dict[KeyPath, SourceLocation] = {}
+        self._first, self._is_text = first_line, is_text
+
+    def document(self, events: Iterator[Any]) -> Any:
+        next(events)
+        event = next(events)
+        if type(event).__name__ == "StreamEndEvent":
+            return None
+        values = self._value(next(events), events, ())
+        next(events)
+        event = next(events)
+        if type(event).__name__ != "StreamEndEvent":
+            raise self._error(event, "a second YAML document; the front matter is one")
+        return values
+
+    def _value(self, event: Any, events: Iterator[Any], path: KeyPath) -> Any:
+        kind = type(event).__name__
+        if kind == "AliasEvent" or getattr(event, "anchor", None):
+            raise self._error(event, "anchors and aliases (& and *) are not accepted: write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise self._error(event, f"the tag {event.tag} is not accepted: write a plain value")
+        if len(path) > MAX_DEPTH:
+            raise self._error(event, f"nested more than {MAX_DEPTH} deep")
+        if kind == "MappingStartEvent":
+            return self._mapping(events, path)
+        if kind == "SequenceStartEvent":
+            return self._sequence(events, path)
+        self._check_text(event)
+        plain = event.implicit[0] and not self._is_text(path)
+        return parse_scalar(event.value) if plain else event.value
+
+    def _mapping(self, events: Iterator[Any], path: KeyPath) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for event in events:
+            if type(event).__name__ == "MappingEndEvent":
+                break
+            key = getattr(event, "value", None)
+            if key is None or getattr(event, "anchor", None) or getattr(event, "tag", None) is not None:
+                raise self._error(event, "a key must be a plain word")
+            self._check_text(event)
+            if key in values:
+                before = self.places[(*path, key)].line
+                raise self._error(event, f"the key {key!r:.60} stands twice (first in line {before})")
+            values[key] = None
+            value = next(events)
+            self._note((*path, key), event, value)
+            values[key] = self._value(value, events, (*path, key))
+        return values
+
+    def _sequence(self, events: Iterator[Any], path: KeyPath) -> list[Any]:
+        values: list[Any] = []
+        for event in events:
+            if type(event).__name__ == "SequenceEndEvent":
+                break
+            here = (*path, len(values))
+            self._note(here, event, event)
+            values.append(self._value(event, events, here))
+        return values
+
+    def _note(self, path: KeyPath, key: Any, value: Any) -> None:
+        mark, text = key.start_mark, getattr(value, "value", "")
+        self.places[path] = SourceLocation(
+            self._first + mark.line,
+            mark.column + 1,
+            text if isinstance(text, str) else "",
+        )
+
+    def _check_text(self, event: Any) -> None:
+        """Half a surrogate pair is no character: the C parser refuses it, the one in Python lets it through."""
+        if _SURROGATE.search(event.value):
+            raise self._error(event, "half a surrogate pair is no character")
+
+    def _error(self, event: Any, message: str) -> FrontMatterError:
+        return FrontMatterError(message, self._first + event.start_mark.line, event.start_mark.column + 1)
+
+
+def parse_scalar(text: str) -> Any:
+    """A plain scalar by the core schema of YAML 1.2; what is no number, truth value or null is a string."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _HEX.fullmatch(text):
+        return int(text, 0)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _front_error(error: Exception, first_line: int) -> FrontMatterError:
+    if isinstance(error, FrontMatterError):
+        return error
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    said = getattr(error, "problem", None) or str(error) or type(error).__name__
+    message = " ".join(str(said).split("\n")[0].split())[:200]
+    return FrontMatterError(message, first_line + (mark.line if mark else 0), mark.column + 1 if mark else 1)

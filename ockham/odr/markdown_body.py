@@ -1,0 +1,129 @@
+"""The body of a record: headings, checkboxes and the Outcome line, each with its line in the file.
+
+markdown-it finds the blocks, so a heading inside a code fence is code and a setext heading is one.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from typing import NamedTuple
+
+from markdown_it import MarkdownIt
+
+SECTIONS = ("Problem", "Proposed Change", "Occam Constraints", "Outcome")
+_BOX = re.compile(r"[-*+]\s+\[(?P<mark>[ xX])\]\s*(?:(?P<id>C[1-9][0-9]{0,2})\b)?[:.]?\s*(?P<text>.*)")
+_OUTCOME = re.compile(
+    r"oq\s+delta:\s*(?P<delta>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?|none)\s*(?:→|->|=>)\s*(?P<verdict>[a-z ]+?)\s*\.?",
+    re.IGNORECASE,
+)
+_VERDICTS = {"keep": "KEEP", "revert": "REVERT", "inconclusive": "INCONCLUSIVE", "not measured": None}
+
+
+class Heading(NamedTuple):
+    """A heading; `line` counts from 1 in the file."""
+
+    level: int
+    text: str
+    line: int
+
+
+class Checkbox(NamedTuple):
+    """One checkbox under Occam Constraints."""
+
+    constraint_id: str
+    ticked: bool
+    text: str
+    line: int
+
+
+class OutcomeLine(NamedTuple):
+    """`OQ delta: +0.4 → KEEP`; what is None was written as `none` or `not measured`. `line` 0: there is none."""
+
+    delta: float | None
+    verdict: str | None
+    digits: str
+    line: int
+    error: str = ""
+
+
+class Body(NamedTuple):
+    """What a body holds."""
+
+    headings: tuple[Heading, ...]
+    boxes: tuple[Checkbox, ...]
+    outcome: OutcomeLine | None
+    first_line: int
+
+    def sections(self, title: str) -> list[Heading]:
+        """The second-level headings with this title, whatever their case."""
+        return [h for h in self.headings if h.level == 2 and h.text.casefold() == title.casefold()]
+
+
+@functools.cache
+def _markdown() -> MarkdownIt:
+    parser = MarkdownIt("commonmark")
+    parser.core.ruler.enableOnly(["normalize", "block"])  # inline text says nothing here and costs most
+    return parser
+
+
+def parse_body(lines: list[str], first_line: int) -> Body:
+    """Read the lines after the front matter, the first of which is the file's `first_line`."""
+    tokens = _markdown().parse("\n".join(lines))
+    headings: list[Heading] = []
+    hidden: set[int] = set()
+    for token, after in itertools.zip_longest(tokens, tokens[1:]):
+        if token.map is None:
+            continue
+        if token.type == "heading_open" and token.level == 0 and after is not None:
+            headings.append(Heading(int(token.tag[1]), after.content.strip(), first_line + token.map[0]))
+        elif token.type in {"fence", "code_block", "html_block"}:
+            hidden.update(range(first_line + token.map[0], first_line + token.map[1]))
+    shown = [(n, text) for n, text in enumerate(lines, first_line) if n not in hidden]
+    constraints = _within(shown, headings, "Occam Constraints")
+    return Body(
+        tuple(headings), tuple(_boxes(constraints)), _outcome(_within(shown, headings, "Outcome")), first_line
+    )
+
+
+def _within(shown: list[tuple[int, str]], headings: list[Heading], title: str) -> list[tuple[int, str]]:
+    """The lines of the first section with this title, up to the next heading of its level or above."""
+    opening = next((h for h in headings if h.level == 2 and h.text.casefold() == title.casefold()), None)
+    if opening is None:
+        return []
+    end = next((h.line for h in headings if h.line > opening.line and h.level <= 2), None)
+    return [(n, text) for n, text in shown if n > opening.line and (end is None or n < end)]
+
+
+def _boxes(lines: list[tuple[int, str]]) -> list[Checkbox]:
+    found = []
+    for number, text in lines:
+        match = _BOX.match(text.strip())
+        if match:
+            found.append(Checkbox(match["id"] or "", match["mark"] != " ", match["text"].strip(), number))
+    return found
+
+
+def _outcome(lines: list[tuple[int, str]]) -> OutcomeLine | None:
+    for number, text in lines:
+        if not text.strip(" \t*").casefold().startswith("oq delta"):
+            continue
+        match = _OUTCOME.fullmatch(text.strip(" \t*"))
+        if match is None:
+            return OutcomeLine(None, None, "", number, "is not `OQ delta: +0.4 → KEEP`")
+        verdict = " ".join(match["verdict"].casefold().split())
+        if verdict not in _VERDICTS:
+            return OutcomeLine(None, None, "", number, f"says {match['verdict']!r:.40}")
+        digits = match["delta"].casefold()
+        try:
+            delta = None if digits == "none" else float(digits)
+        except ValueError:
+            return OutcomeLine(None, None, "", number, f"has {match['delta']!r:.40} for a number")
+        return OutcomeLine(delta, _VERDICTS[verdict], digits, number)
+    return None
+
+
+def format_outcome(delta_digits: str | None, verdict: str | None) -> str:
+    """The Outcome line of a delta, as written, and a verdict."""
+    return f"OQ delta: {'none' if delta_digits is None else delta_digits} → {verdict or 'not measured'}"

@@ -1,0 +1,242 @@
+"""Findings as text, JSON, GitHub annotations, SARIF 2.1.0 and JUnit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree as ET
+
+from ockham.odr.codes import CODES, Finding
+from ockham.odr.record import DecisionRecord
+from ockham.odr.verdict import NOTHING_TO_CHECK, CheckResult, Result
+
+GITHUB_LIMIT = 10  # annotations of one kind that a step shows; what is over is dropped without a word
+SARIF_LIMIT = 5_000  # results that GitHub shows of one upload
+_SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+Judgements = Mapping[str, CheckResult]
+
+
+def format_text(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
+    """What was judged, record by record; then `path:line:column: CODE message`, one a line."""
+    rows = [
+        row
+        for record in records
+        if record.display_path in judged
+        for row in format_result(record, judged[record.display_path])
+    ]
+    rows += [f"{f.path}:{f.line}:{f.column}: {f.code}{_mark(f)} {f.message}" for f in findings]
+    return "\n".join(rows)
+
+
+def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
+    """A record's verdict, its constraints and the places of the log that it was judged from."""
+    claims = record.claims
+    delta = "" if judgement.oq_delta is None else f", OQ delta {judgement.oq_delta:+.4g}"
+    rows = [f"{claims.id or record.file.name} {claims.title}: {judgement.verdict or NOTHING_TO_CHECK}{delta}"]
+    rows += [f"  {result.sentence()}" for result in judgement.results]
+    rows += [
+        f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
+    ]
+    if told := judgement.registration:
+        rows.append(
+            f"  registered at {told.time}, before {judgement.pins[-1].run} began: line {told.position + 1} of the "
+            f"{told.size} that its first event names"
+        )
+    return rows
+
+
+def _mark(finding: Finding) -> str:
+    return (" [warning]" if finding.severity == "warning" else "") + (" [*]" if finding.fixable else "")
+
+
+def summary(findings: Sequence[Finding], records: Sequence[DecisionRecord]) -> str:
+    """One line for stderr: how many records, errors, warnings."""
+    if not records:
+        return "no records: nothing to check"
+    count = Counter(finding.severity for finding in findings)
+    fixable = sum(finding.fixable for finding in findings)
+    said = f"{_plural(len(records), 'record')}: {_plural(count['error'], 'error')}, {_plural(count['warning'], 'warning')}"
+    return said + (f", {fixable} that --fix mends" if fixable else "")
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def format_json(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
+    """One object: findings, and what was judged in each record."""
+    document = {
+        "records": [{"path": r.display_path, "id": r.claims.id, "status": r.claims.status} for r in records],
+        "findings": [{**f._asdict(), "fixable": f.fixable} for f in findings],
+        "judgements": [judgement_json(judgement) for judgement in judged.values()],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def judgement_json(judgement: CheckResult) -> dict[str, Any]:
+    """A judgement as plain JSON values."""
+    return {
+        "odr_id": judgement.odr_id,
+        "verdict": judgement.verdict,
+        "oq_delta": judgement.oq_delta,
+        "constraints": [result_json(result) for result in judgement.results],
+        "evidence": [pin._asdict() for pin in judgement.pins],
+        "registration": None if judgement.registration is None else judgement.registration._asdict(),
+    }
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """A result as plain JSON values."""
+    return {
+        "constraint_id": result.constraint.id,
+        "state": result.state,
+        "value": result.value,
+        "n": result.n,
+        "claim": result.constraint.claim,
+        "reason": result.reason,
+    }
+
+
+def format_github(
+    findings: Sequence[Finding], _records: Sequence[DecisionRecord], _judged: Judgements
+) -> str:
+    """Workflow commands, at most as many of a kind as a step shows; the last one says how many more there are."""
+    rows: list[str] = []
+    for kind in ("error", "warning"):
+        some = [finding for finding in findings if finding.severity == kind]
+        shown = some if len(some) <= GITHUB_LIMIT else some[: GITHUB_LIMIT - 1]
+        for f in shown:
+            place = f"file={_property(f.path)},line={f.line},col={f.column},title={_property(f.code)}"
+            rows.append(f"::{kind} {place}::{_data(f.message)}")
+        if len(shown) < len(some):
+            rows.append(
+                f"::{kind} title=ODR::{len(some) - len(shown)} more {kind}s: see the summary of this step"
+            )
+    return "\n".join(rows)
+
+
+def github_summary(findings: Sequence[Finding]) -> str:
+    """All findings as a Markdown table, for the summary of a step."""
+    rows = ["| place | code | finding |", "|---|---|---|"]
+    for f in findings:
+        message = f.message.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+        rows.append(f"| {f.path}:{f.line} | {f.code} {f.severity} | {message} |")
+    return "\n".join(rows) + "\n"
+
+
+def _data(value: str) -> str:
+    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(value: str) -> str:
+    return _data(value).replace(":", "%3A").replace(",", "%2C")
+
+
+def format_sarif(findings: Sequence[Finding], _records: Sequence[DecisionRecord], _judged: Judgements) -> str:
+    """SARIF 2.1.0; errors first, at most as many as a reader shows."""
+    some = sorted(findings, key=lambda f: f.severity != "error")[:SARIF_LIMIT]
+    used = sorted({finding.code for finding in some})
+    rules = [
+        {
+            "id": code,
+            "shortDescription": {"text": CODES[code].title},
+            "fullDescription": {"text": CODES[code].help},
+        }
+        for code in used
+    ]
+    driver = {"name": "ockham odr", "rules": rules}
+    document = {
+        "$schema": _SARIF_SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": driver},
+                "columnKind": "unicodeCodePoints",
+                "results": [_result(f) for f in some],
+            }
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _result(finding: Finding) -> dict[str, Any]:
+    where = {
+        "artifactLocation": {"uri": quote(finding.path.removeprefix("./"))},
+        "region": {"startLine": finding.line, "startColumn": finding.column},
+    }
+    stable = "\0".join((finding.odr_id or finding.path, finding.constraint_id, finding.code))
+    return {
+        "ruleId": finding.code,
+        "level": finding.severity,
+        "message": {"text": finding.message},
+        "locations": [{"physicalLocation": where}],
+        "partialFingerprints": {"odrConstraintCode/v1": hashlib.sha256(stable.encode()).hexdigest()},
+    }
+
+
+def format_junit(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
+    """A suite for each record: a case for its text, and one for each constraint that was judged."""
+    root = ET.Element("testsuites", name="ockham odr")
+    by_path: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_path.setdefault(finding.path, []).append(finding)
+    for record in records:
+        cases = [_text_case(record, by_path.get(record.display_path, []))]
+        judgement = judged.get(record.display_path)
+        cases += [_constraint_case(record, result) for result in judgement.results] if judgement else []
+        kinds = Counter(child.tag for case in cases for child in case)
+        count = {
+            "tests": str(len(cases)),
+            "failures": str(kinds["failure"]),
+            "errors": str(kinds["error"]),
+            "skipped": str(kinds["skipped"]),
+        }
+        name = _xml(f"{record.claims.id} {record.display_path}".strip())
+        suite = ET.SubElement(root, "testsuite", {"name": name, **count})
+        suite.extend(cases)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=False)
+
+
+def _text_case(record: DecisionRecord, findings: Iterable[Finding]) -> ET.Element:
+    case = ET.Element("testcase", classname=_xml(record.display_path), name="record")
+    errors = [f for f in findings if f.severity == "error" and not (f.constraint_id and f.code in _JUDGED)]
+    if errors:
+        failure = ET.SubElement(case, "failure", message=_xml(f"{errors[0].code} {errors[0].message}"))
+        failure.text = _xml(format_text(errors, (), {}))
+    return case
+
+
+_JUDGED = frozenset({"ODR505", "ODR506", "ODR507", "ODR508", "ODR510", "ODR513"})
+
+
+def _constraint_case(record: DecisionRecord, result: Result) -> ET.Element:
+    name = f"{result.constraint.id} {result.constraint.text}"
+    case = ET.Element("testcase", classname=_xml(record.display_path), name=_xml(name))
+    kind = {"fail": "failure", "unknown": "error"}.get(result.state)
+    if kind and record.claims.status in {"draft", "proposed"}:
+        kind = "skipped"
+    if kind:
+        ET.SubElement(case, kind, message=_xml(result.sentence()))
+    return case
+
+
+def _xml(value: str) -> str:
+    """Text without the characters that XML 1.0 cannot hold."""
+    return _NOT_XML.sub("�", value)
+
+
+Format = Callable[[Sequence[Finding], Sequence[DecisionRecord], Judgements], str]
+FORMATS: Mapping[str, Format] = {
+    "text": format_text,
+    "json": format_json,
+    "github": format_github,
+    "sarif": format_sarif,
+    "junit": format_junit,
+}

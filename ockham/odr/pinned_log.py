@@ -1,0 +1,211 @@
+"""Evidence: one log of a run up to a place, its root, the cited decisions, and a folder that holds exactly that.
+
+A constraint is asked of a copy of the runs folder that ends at `through_sequence`: later events, other runs and
+derived files are not in it, so a growing log changes no verdict and only lines with the named root are judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ockham.errors import UnverifiableError
+from ockham.event import TYPES, event_kind
+from ockham.odr.record_data import EvidenceSide
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.payloads import decode_line
+from ockham.record.run_folder import (
+    RunFolder,
+    list_regular_files,
+    list_runs,
+    open_regular_file,
+    read_regular_file,
+)
+from ockham.record.schema import make_validator
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+
+MAX_LINE = 65_536
+_CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
+
+
+class CitedEvent(NamedTuple):
+    """An event whose ID begins as cited, its place, and what the chain was given when the memory judged."""
+
+    sequence: int
+    event: dict[str, Any]
+    given: dict[str, Any]
+
+
+class PinnedLog(NamedTuple):
+    """A log up to a place.
+
+    Attributes:
+        side: baseline or candidate, and what the record says about it.
+        folder: the run.
+        size: number of events up to the place, and `total` in the whole log.
+        root: RFC 6962 root over the lines up to the place, in hex.
+        parts: the segments, and how many bytes of each lie before the place.
+        cited: by each ID as cited, the events that it fits, wherever in the log.
+        finished: whether the log holds the end of the run.
+
+    """
+
+    side: EvidenceSide
+    folder: RunFolder
+    size: int
+    total: int
+    root: str
+    parts: tuple[tuple[Path, int], ...]
+    cited: dict[str, list[CitedEvent]]
+    finished: bool
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """The event of a line, None where it is none by its schema: whoever wrote the log may be a stranger."""
+    try:
+        event: dict[str, Any] = decode_line(line)
+        kind = event_kind(event["type"])
+        return event if kind in TYPES and make_validator()(kind, event) else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def find_run(run: str, places: Sequence[Path]) -> RunFolder | None:
+    """The first folder of runs that has a run."""
+    folders = (RunFolder(place, run) for place in places)
+    return next((folder for folder in folders if folder.exists()), None)
+
+
+def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
+    """Read a log once: hash it up to the place, find what is cited. None where there is no such log.
+
+    Raises:
+        UnverifiableError: if the log cannot be read.
+
+    """
+    segments = folder.segments(side.attempt, side.rank)
+    if not segments:
+        return None
+    tree, total, finished = CompactRange(), 0, False
+    open_contexts: list[CitedEvent] = []
+    parts: dict[Path, int] = {}
+    cited: dict[str, list[CitedEvent]] = {prefix: [] for prefix in side.decisions}
+    needles = {prefix: f'"id":"{prefix}'.encode() for prefix in side.decisions}
+    try:
+        for segment, line in _lines(segments):
+            if side.through is None or total <= side.through:
+                tree.append(leaf_hash(line))
+                parts[segment] = parts.get(segment, 0) + len(line) + 1
+            for prefix, needle in needles.items():
+                if needle in line:
+                    cited[prefix] += _matching_events(line, prefix, total)
+                    open_contexts += cited[prefix][-1:]
+            if open_contexts and _JUDGED in line and _CONTEXT in line:
+                _note_context(open_contexts, line)
+            finished = finished or b'"type":"ockham.run.finished.v1"' in line
+            total += 1
+    except OSError as error:
+        raise UnverifiableError(f"log of run {side.run}: {error.strerror}") from None
+    return PinnedLog(side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished)
+
+
+def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None:
+    """A side of the evidence as it is now: the newest attempt, its last event, and the memory's last ACCEPT.
+
+    An attempt without a batch, as a resume that found nothing to do leaves it, is passed over where there is another.
+    None where the run has no event of this rank.
+    """
+    attempts = [a for a, r in reversed(folder.logs()) if r == rank]
+    attempt = next((a for a in attempts if _has_batches(folder.segments(a, rank))), max(attempts, default=0))
+    accepted: tuple[str, ...] = ()
+    for _, line in _lines(folder.segments(attempt, rank)) if attempt else ():
+        if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line and (event := event_of(line)):
+            accepted = (str(event["id"]),)
+    side = EvidenceSide(name, folder.run_id, attempt, rank, None, "", accepted)
+    found = read_pinned_log(side, folder)
+    return (
+        None if found is None or found.size == 0 else side._replace(through=found.size - 1, root=found.root)
+    )
+
+
+def _has_batches(segments: Sequence[Path]) -> bool:
+    return any(_CONTEXT in line for _, line in _lines(segments))
+
+
+def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    """Every committed line without its newline; a torn tail ends the log."""
+    for segment in segments:
+        with open_regular_file(segment) as file:
+            while line := file.readline(MAX_LINE):
+                if not line.endswith(b"\n"):
+                    return
+                yield segment, line[:-1]
+
+
+def _matching_events(line: bytes, prefix: str, sequence: int) -> list[CitedEvent]:
+    event = event_of(line)
+    fits = event is not None and str(event["id"]).startswith(prefix)
+    return [CitedEvent(sequence, event, {})] if event is not None and fits else []
+
+
+def _note_context(waiting: list[CitedEvent], line: bytes) -> None:
+    """The context of an evaluation stands behind the decisions about it: it belongs to those that wait for one."""
+    event = event_of(line)
+    for found in waiting if event is not None else ():
+        if event is not None and found.event["data"].get("iter_num") == event["data"]["iter_num"]:
+            found.given.update(event["data"]["given"])
+    waiting.clear()
+
+
+def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
+    """Make a runs folder that holds the cut logs, the attempts before them and their policies, and nothing else.
+
+    Of run.json only an empty one is there: no root covers it. A policy counts where its digest is its name.
+    """
+    for one in sorted(cuts, key=lambda c: c.size):  # of two cuts of one log the longer one stays
+        target = RunFolder(runs, one.side.run)
+        target.path.mkdir(parents=True, exist_ok=True)
+        target.run_json.write_bytes(b"{}")
+        for policy in policies_of(one.folder):
+            _link(policy, target.path / "policies" / policy.name)
+        for attempt, rank in one.folder.logs():
+            if rank == one.side.rank and attempt < one.side.attempt:
+                for segment in one.folder.segments(attempt, rank):
+                    _link(segment, target.log_dir(attempt, rank) / segment.name)
+        for segment, size in one.parts:
+            _copy_prefix(segment, size, target.log_dir(one.side.attempt, one.side.rank) / segment.name)
+
+
+def build_parquet(runs: Path) -> None:
+    """Make Parquet of everything in a folder that `build_runs_folder` made: from its own lines, at about 25,000 events a second."""
+    for run in list_runs(runs):
+        folder = RunFolder(runs, run)
+        for attempt, rank in folder.logs():
+            update_parquet(folder, attempt, rank, last=True)
+
+
+def policies_of(folder: RunFolder) -> list[Path]:
+    """The run's policies whose bytes have the digest that their name says."""
+    place = folder.path / "policies"
+    files = [place / name for name in sorted(list_regular_files(place)) if name.endswith(".json")]
+    return [file for file in files if hashlib.sha256(read_regular_file(file)).hexdigest() == file.stem]
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.path.lexists(target):
+        target.symlink_to(source.resolve())
+
+
+def _copy_prefix(source: Path, size: int, target: Path) -> None:
+    """The first bytes of a segment: a link where that is all of it."""
+    target.unlink(missing_ok=True)
+    if source.stat().st_size == size:
+        _link(source, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as full, target.open("wb") as part:
+        part.write(full.read(size))

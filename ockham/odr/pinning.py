@@ -1,0 +1,140 @@
+"""Filling in what a log knows: the pinned sides of a new record, and the values of its constraints."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ockham.errors import BadInputError
+from ockham.odr import edit
+from ockham.odr.evidence_pack import pack_log
+from ockham.odr.output_formats import result_json
+from ockham.odr.pinned_log import PinnedLog, build_runs_folder, find_run, pin_side, read_pinned_log
+from ockham.odr.query import guarded_queries
+from ockham.odr.record import DecisionRecord
+from ockham.odr.record_data import Constraint, EvidenceSide
+from ockham.odr.registration import pack_registration
+from ockham.odr.template import DEFAULT_CONSTRAINTS
+from ockham.odr.verdict import CheckResult, evaluate_constraint
+from ockham.record.ledger import append_entry
+from ockham.record.path_safety import reject_special_files
+from ockham.record.run_folder import RunFolder
+
+
+def pin_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[EvidenceSide, ...]:
+    """The sides of the evidence as the logs are now; none where no candidate is named.
+
+    Raises:
+        BadInputError: if only a baseline is named, or both are one run.
+        RunError: if a run is not there.
+
+    """
+    if candidate is None:
+        if baseline is not None:
+            raise BadInputError("--baseline needs --candidate: the run with the change")
+        return ()
+    if baseline == candidate:
+        raise BadInputError(f"baseline and candidate are both {candidate!r}: name two runs")
+    sides = []
+    for name, run in (("baseline", baseline), ("candidate", candidate)):
+        if run is not None:
+            side = pin_side(name, RunFolder(runs, run).require_exists())
+            if side is None:
+                raise BadInputError(f"run {run!r} in {runs} has no event yet")
+            sides.append(side)
+    return tuple(sides)
+
+
+def measure_default_constraints(sides: Sequence[EvidenceSide], runs: Path) -> tuple[Constraint, ...]:
+    """The constraints that a new record begins with, measured; none without two sides."""
+    if len(sides) < 2:
+        return ()
+
+    cuts = [one for side in sides if (one := read_pinned_log(side, RunFolder(runs, side.run))) is not None]
+    parameters = {side.name: side.run for side in sides}
+    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
+        build_runs_folder(cuts, Path(temporary))
+        with guarded_queries(Path(temporary)) as ask:
+            results = [
+                evaluate_constraint(constraint, ask(constraint.sql, parameters))
+                for constraint in DEFAULT_CONSTRAINTS
+            ]
+    return tuple(result.constraint._replace(measured=round_to_six_digits(result.value)) for result in results)
+
+
+def round_to_six_digits(value: float | None) -> float | None:
+    """Six digits: a record claims what it writes, and nobody means the seventeenth."""
+    return None if value is None else float(f"{value:.6g}")
+
+
+def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
+    """Pack the pinned logs of a record beside it.
+
+    Raises:
+        BadInputError: if a side is not pinned, not there, or its root is another one, or a link stands in the way.
+
+    """
+    cuts: list[PinnedLog] = []
+    for side in record.claims.sides:
+        folder = find_run(side.run, [runs])
+        one = read_pinned_log(side, folder) if folder is not None else None
+        if one is None:
+            raise BadInputError(f"{record.claims.id}: run {side.run} is not in {runs}")
+        if side.through is None or not side.root:
+            raise BadInputError(
+                f"{record.claims.id}: evidence.{side.name} names no through_sequence and root"
+            )
+        if one.root != side.root:
+            raise BadInputError(
+                f"{record.claims.id}: the log of {side.run} has the root {one.root}, not the one named"
+            )
+        cuts.append(one)
+    reject_special_files(record.file.parent / "evidence")
+    files = [pack_log(one, record.file.parent / "evidence") for one in cuts]  # all or none
+    registration = pack_registration(record, cuts, [runs])
+    return files if registration is None else [*files, registration]
+
+
+def set_evidence(record: DecisionRecord, sides: Sequence[EvidenceSide]) -> str:
+    """The record's text with these sides as its evidence, in place of what stood there.
+
+    Raises:
+        BadInputError: if the record is decided, or cannot be edited.
+
+    """
+    edit.require_readable(record)
+    if record.claims.status not in {"draft", "proposed"}:
+        raise BadInputError(f"{record.claims.id} is {record.claims.status}: its evidence is locked")
+    told = ", ".join(f"{side.name}: {_flow(side)}" for side in sides)
+    lines = edit.set_key(record, record.lines, "evidence", "{" + told + "}", "supersedes")
+    return edit.join_lines(record, lines)
+
+
+def _flow(side: EvidenceSide) -> str:
+    decisions = ", ".join(edit.yaml_string(decision) for decision in side.decisions)
+    return (
+        f"{{run: {edit.yaml_string(side.run)}, attempt: {side.attempt}, rank: {side.rank}, "
+        f"through_sequence: {side.through}, root: {edit.yaml_string(side.root)}, decisions: [{decisions}]}}"
+    )
+
+
+def attest(record: DecisionRecord, judgement: CheckResult, runs: Path) -> str:
+    """Write an `odr.checked` event into the ledger; returns its ID, empty where nothing was judged.
+
+    Raises:
+        LogError: if the ledger can't be written.
+
+    """
+    if judgement.verdict is None:
+        return ""
+    fields = {
+        "odr_id": judgement.odr_id,
+        "odr_sha256": hashlib.sha256(record.data).hexdigest(),
+        "verdict": judgement.verdict,
+        "oq_delta": judgement.oq_delta,
+        "evidence": [pin._asdict() for pin in judgement.pins],
+        "constraints": [result_json(result) for result in judgement.results],
+    }
+    return append_entry(runs, "odr.checked", fields)

@@ -1,0 +1,186 @@
+"""What a record claims, as typed values. What is missing or of the wrong type is left out: lint reports it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+MAX_INTEGER = 2**53 - 1  # as the schema has it; a table of integers ends at 2**63
+_EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # it becomes the name of a file
+
+
+class Constraint(NamedTuple):
+    """One constraint; `position` is its place in the list."""
+
+    position: int
+    id: str
+    text: str
+    sql: str
+    op: str
+    threshold: float
+    tolerance: float = 0.0
+    unit: str = ""
+    min_n: int = 1
+    severity: str = "error"
+    measured: float | None = None
+
+    @property
+    def claim(self) -> str:
+        """`< 10 ms`."""
+        return f"{self.op} {self.threshold:g} {self.unit}".rstrip()
+
+
+class EvidenceSide(NamedTuple):
+    """One side of the evidence: a run, pinned at a place of one of its logs."""
+
+    name: str
+    run: str
+    attempt: int = 1
+    rank: int = 0
+    through: int | None = None
+    root: str = ""
+    decisions: tuple[str, ...] = ()
+
+
+class Waiver(NamedTuple):
+    """A constraint that may fail until a day."""
+
+    position: int
+    constraint: str
+    until: str
+
+
+class RecordData(NamedTuple):
+    """A whole front matter."""
+
+    id: str = ""
+    title: str = ""
+    status: str = ""
+    date: str = ""
+    owners: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    supersedes: tuple[str, ...] = ()
+    superseded_by: tuple[str, ...] = ()
+    review_by: str = ""
+    baseline: EvidenceSide | None = None
+    candidate: EvidenceSide | None = None
+    constraints: tuple[Constraint, ...] = ()
+    has_outcome: bool = False
+    oq_delta: float | None = None
+    verdict: str | None = None
+    waivers: tuple[Waiver, ...] = ()
+    lock: str = ""
+    registered: str = ""
+
+    @property
+    def sides(self) -> tuple[EvidenceSide, ...]:
+        """Baseline and candidate, those that there are."""
+        return tuple(side for side in (self.baseline, self.candidate) if side is not None)
+
+
+def parse_record_data(values: Any) -> RecordData:
+    """The claims in a front matter, however broken it is."""
+    front = values if isinstance(values, Mapping) else {}
+    evidence = _mapping(front, "evidence")
+    outcome = _mapping(front, "outcome")
+    return RecordData(
+        id=_text(front, "id"),
+        title=_text(front, "title"),
+        status=_text(front, "status"),
+        date=_text(front, "date"),
+        owners=_texts(front, "owners"),
+        tags=_texts(front, "tags"),
+        supersedes=_texts(front, "supersedes"),
+        superseded_by=_texts(front, "superseded_by"),
+        review_by=_text(front, "review_by"),
+        baseline=_side(evidence, "baseline"),
+        candidate=_side(evidence, "candidate"),
+        constraints=tuple(_constraints(front)),
+        has_outcome=bool(outcome),
+        oq_delta=_number(outcome, "oq_delta"),
+        verdict=_text(outcome, "verdict") or None,
+        waivers=tuple(
+            Waiver(index, _text(item, "constraint"), _text(item, "until"))
+            for index, item in enumerate(_list(front, "waivers"))
+            if isinstance(item, Mapping)
+        ),
+        lock=_text(front, "lock"),
+        registered=registered if _EVENT_ID.fullmatch(registered := _text(front, "registered")) else "",
+    )
+
+
+def _constraints(front: Mapping[str, Any]) -> list[Constraint]:
+    found = []
+    for index, item in enumerate(_list(front, "constraints")):
+        if isinstance(item, Mapping):
+            threshold, tolerance = _number(item, "threshold"), _number(item, "tolerance")
+            found.append(
+                Constraint(
+                    index,
+                    _text(item, "id"),
+                    _text(item, "text"),
+                    _text(item, "sql"),
+                    _text(item, "op"),
+                    float("nan") if threshold is None else threshold,
+                    tolerance or 0.0,
+                    _text(item, "unit"),
+                    max(1, _integer(item, "min_n", 1)),
+                    _text(item, "severity") or "error",
+                    _number(item, "measured"),
+                )
+            )
+    return found
+
+
+def _side(evidence: Mapping[str, Any], name: str) -> EvidenceSide | None:
+    side = _mapping(evidence, name)
+    if not _text(side, "run"):
+        return None
+    through = _integer(side, "through_sequence", -1)
+    return EvidenceSide(
+        name,
+        _text(side, "run"),
+        _integer(side, "attempt", 1),
+        _integer(side, "rank", 0),
+        None if through < 0 else through,
+        _text(side, "root"),
+        _texts(side, "decisions"),
+    )
+
+
+def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = values.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(values: Mapping[str, Any], key: str) -> list[Any]:
+    value = values.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(item for item in _list(values, key) if isinstance(item, str))
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    """A number as a double; None where it is none, or too large for one."""
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _integer(values: Mapping[str, Any], key: str, default: int) -> int:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_INTEGER:
+        return default
+    return value

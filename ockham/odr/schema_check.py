@@ -1,0 +1,132 @@
+"""The front matter against `schemas/odr.v1.schema.json`: every error of the schema, each at its line."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jsonschema_rs
+
+from ockham.errors import suggest_name
+from ockham.odr.front_matter import KeyPath
+from ockham.odr.record import DecisionRecord
+from ockham.record import schema
+
+_CODES = {"required": "ODR101", "additionalProperties": "ODR102", "type": "ODR103", "enum": "ODR104",
+          "const": "ODR104", "pattern": "ODR105", "format": "ODR106"}  # fmt: skip
+_HINTS = 20  # nobody mistypes more keys in one place, and for forty thousand the hints alone take seconds
+_PATTERN_DESCRIPTIONS = {
+    "^ODR-[0-9]{4}$": "looks like ODR-0001",
+    "^C[1-9][0-9]{0,2}$": "looks like C1",
+    "^[0-9a-f]{64}$": "is 64 hex digits",
+    "^sha256:[0-9a-f]{64}$": "is sha256: and 64 hex digits",
+    "^[0-9a-f]{8}[0-9a-f-]{0,28}$": "is a decision ID, or 8 digits or more of its beginning",
+    "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$": "is the ID of an event, as `ockham odr register` writes it",
+    "^[a-z0-9][a-z0-9._-]{0,63}$": "is a run ID: a-z, 0-9, '.', '_' and '-', at most 64",
+    "^[a-z0-9][a-z0-9-]{0,39}$": "is a tag: a-z, 0-9 and '-', at most 40",
+}
+_OR = re.compile(r"\W+")
+
+
+@functools.cache
+def _validator() -> Any:
+    return jsonschema_rs.Draft202012Validator(schema.load_schema("odr"), validate_formats=True)
+
+
+def check_schema(record: DecisionRecord) -> None:
+    """Note every way in which the front matter does not fit the schema."""
+    if record.front is None or not isinstance(record.front.values, dict):
+        return
+    infinite = set(_not_finite(record.front.values, ()))
+    for path in infinite:
+        record.add_finding_at(
+            "ODR502", f"{_name(path)} is not a finite number", path, _constraint(record, path)
+        )
+    seen: set[tuple[KeyPath, str]] = set()
+    for fault in _validator().iter_errors(record.front.values):
+        path = tuple(fault.instance_path)
+        code = _CODES.get(fault.kind.name, "ODR109")
+        typed = (path, "ODR103") in seen  # one word about a wrong type, not a second one from the enum
+        if path not in infinite and not typed:
+            _note(record, code, path, fault)
+        seen.add((path, code))
+
+
+def _note(record: DecisionRecord, code: str, path: KeyPath, error: Any) -> None:
+    constraint = _constraint(record, path)
+    if code == "ODR101":
+        record.add_finding_at(
+            code, f"the key {error.kind.property!r} is missing{_path_suffix(path)}", path, constraint
+        )
+    elif code == "ODR102":
+        known = _known(path)
+        for at, key in enumerate(error.kind.unexpected):
+            hint = suggest_name(str(key), known) if at < _HINTS else ""
+            message = f"unknown key {key!r:.60}{_path_suffix(path)}{hint}"
+            record.add_finding_at(code, message, (*path, key), constraint)
+    else:
+        record.add_finding_at(code, f"{_name(path)} {_message(error)}", path, constraint)
+
+
+def _message(error: Any) -> str:
+    said, kind = str(error.message), error.kind
+    given, _, rest = said.partition(" is not of type ")
+    if kind.name == "type":
+        return (
+            f"is {given:.60}, not of type {_OR.sub(' or ', rest).removeprefix(' or ').removesuffix(' or ')}"
+        )
+    if kind.name in {"enum", "const"}:
+        options = kind.options if kind.name == "enum" else [kind.expected_value]
+        given = str(error.instance)
+        known = ", ".join("null" if option is None else str(option) for option in options)
+        return f"is {given!r:.60}; accepted: {known}{_suggestion(given, options)}"
+    if kind.name == "pattern":
+        return f"is {error.instance!r:.80}; it {_PATTERN_DESCRIPTIONS.get(kind.pattern, f'must match {kind.pattern}')}"
+    if kind.name == "format":
+        return f"is {error.instance!r:.60}, which is no day of the form YYYY-MM-DD"
+    return said if len(said) <= 160 else f"{said[:60]} ... {said[-80:]}"
+
+
+def _suggestion(given: str, options: list[Any]) -> str:
+    close = suggest_name(given, [str(option) for option in options if option is not None])
+    return close if close.startswith("; did") else ""
+
+
+def _known(path: KeyPath) -> list[str]:
+    """The keys that the schema has at a path."""
+    part: Mapping[str, Any] = schema.load_schema("odr")
+    for key in path:
+        part = part["items"] if isinstance(key, int) else part["properties"][key]
+    return list(part["properties"])
+
+
+def _not_finite(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _not_finite(item, (*path, index))
+
+
+def _constraint(record: DecisionRecord, path: KeyPath) -> str:
+    """The id of the constraint that a path lies in."""
+    if len(path) < 2 or path[0] != "constraints":
+        return ""
+    return next((c.id for c in record.claims.constraints if c.position == path[1]), "")
+
+
+def _name(path: KeyPath) -> str:
+    return (
+        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        or "the front matter"
+    )
+
+
+def _path_suffix(path: KeyPath) -> str:
+    return f" in {_name(path)}" if path else ""

@@ -1,0 +1,114 @@
+"""The text that `ockham odr new` begins a record with."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from ockham.odr.edit import OPEN_OUTCOME, yaml_list, yaml_string
+from ockham.odr.record_data import Constraint, EvidenceSide
+
+_BODY = """\
+# {id}: {title}
+
+## Problem
+What is wrong, for whom, and how it shows.
+
+## Proposed Change
+What is done about it, and what was not chosen.
+
+## Occam Constraints
+{boxes}
+
+## Outcome
+{open}
+"""
+NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."
+# What nearly every change has to keep; `ockham odr new` measures it, the author changes it.
+DEFAULT_CONSTRAINTS = (
+    Constraint(
+        0,
+        "C1",
+        "The best validation loss is at most 1 % above the baseline's",
+        "SELECT min(val_loss) FILTER (WHERE run_id = $candidate)\n"
+        "         / min(val_loss) FILTER (WHERE run_id = $baseline) - 1 AS value,\n"
+        "       least(count(val_loss) FILTER (WHERE run_id = $candidate),\n"
+        "             count(val_loss) FILTER (WHERE run_id = $baseline)) AS n\n"
+        "FROM evaluations",
+        "<=",
+        0.01,
+        unit="ratio",
+    ),
+)
+
+
+def render_record(
+    identity: str,
+    title: str,
+    owners: Sequence[str],
+    today: dt.date,
+    *,
+    tags: Sequence[str] = (),
+    supersedes: Sequence[str] = (),
+    sides: Sequence[EvidenceSide] = (),
+    constraints: Sequence[Constraint] = (),
+) -> str:
+    """A whole record."""
+    front = render_front_matter(
+        identity, title, owners, today, tags=tags, supersedes=supersedes, sides=sides, constraints=constraints
+    )
+    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in constraints) or NO_CONSTRAINT
+    return "\n".join(front) + "\n\n" + _BODY.format(id=identity, title=title, boxes=boxes, open=OPEN_OUTCOME)
+
+
+def render_front_matter(
+    identity: str,
+    title: str,
+    owners: Sequence[str],
+    today: dt.date,
+    *,
+    tags: Sequence[str] = (),
+    supersedes: Sequence[str] = (),
+    sides: Sequence[EvidenceSide] = (),
+    constraints: Sequence[Constraint] = (),
+) -> list[str]:
+    """The lines of the front matter. Every text goes in as a JSON string, which YAML reads."""
+    names = "[" + ", ".join(yaml_string(owner) for owner in owners) + "]"
+    return [
+        "---",
+        "odr: 1",
+        f"id: {identity}",
+        f"title: {yaml_string(title)}",
+        "status: draft",
+        f"date: {today.isoformat()}",
+        f"owners: {names}",
+        f"tags: {yaml_list(list(tags))}",
+        f"supersedes: {yaml_list(list(supersedes))}",
+        *_evidence(sides),
+        *(["constraints:"] if constraints else ["constraints: []"]),
+        *(row for constraint in constraints for row in _constraint(constraint)),
+        "---",
+    ]
+
+
+def _evidence(sides: Sequence[EvidenceSide]) -> list[str]:
+    if not sides:
+        return []
+    rows = ["evidence:"]
+    for side in sides:
+        rows += [f"  {side.name}:", f"    run: {yaml_string(side.run)}"]
+        rows += [f"    attempt: {side.attempt}", f"    rank: {side.rank}"]
+        rows += [f"    through_sequence: {side.through}"] if side.through is not None else []
+        rows += [f"    root: {yaml_string(side.root)}"] if side.root else []
+        rows += [f"    decisions: [{', '.join(yaml_string(decision) for decision in side.decisions)}]"]
+    return rows
+
+
+def _constraint(constraint: Constraint) -> list[str]:
+    rows = [f"  - id: {constraint.id}", f"    text: {yaml_string(constraint.text)}", "    sql: |"]
+    rows += [f"      {line}" for line in constraint.sql.split("\n")]
+    rows += [f"    op: {yaml_string(constraint.op)}", f"    threshold: {constraint.threshold!r}"]
+    rows += [f"    unit: {yaml_string(constraint.unit)}"] if constraint.unit else []
+    rows += [f"    min_n: {constraint.min_n}"] if constraint.min_n > 1 else []
+    rows += [f"    measured: {constraint.measured!r}"] if constraint.measured is not None else []
+    return rows

@@ -1,0 +1,259 @@
+"""Policy: what the system should do, apart from what it can do.
+
+A YAML file (1.2) is input only. It is checked, spelled out with every default, and kept as canonical JSON (sorted
+keys, no spaces, UTF-8, non-finite numbers as strings); the policy revision is the SHA-256 of exactly these bytes,
+and a verifier needs no YAML.
+
+    name: mine
+    extends: balanced
+    plugins:
+      gate: {target: 0.3}
+      quiet: {use: "my_package.plugins:Quiet", shadow: true, level: 2}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ockham.chain import plugin_name
+from ockham.errors import PolicyError
+from ockham.event import NONFINITE, from_json_value, to_json_value
+from ockham.plugin import OccamPlugin
+from ockham.plugins import BUILT_IN
+from ockham.plugins.anchor import AnchorPlugin
+from ockham.plugins.finite import FinitePlugin
+from ockham.plugins.limiter import LimiterPlugin
+from ockham.plugins.memory import OckhamMemory
+from ockham.policy.document import PolicyDocument, check_schema, read_policy, require_bool
+from ockham.policy.plugin_registry import check_setting, code_digest, plugin_class, plugin_reference
+
+HYPERPARAMETERS: Mapping[str, Any] = {
+    "lambda_ockham": 0.01,
+    "evaluations": 60,
+    "pull": "decoupled",
+    "grad_clip": 1.0,
+}
+POLICY_KEY_TYPES = {"name": str, "targets": dict, "hyperparameters": dict, "plugins": list}
+PLUGIN_KEY_TYPES = {"name": str, "use": str, "settings": dict, "shadow": bool}
+KNOB_PLUGINS = ("gate", "eq", "saturation", "compressor")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A resolved policy.
+
+    Attributes:
+        canonical: the policy as canonical JSON; everything else is read from it.
+        source: where it came from, for people: a preset, a file, or `objects`.
+
+    """
+
+    canonical: bytes
+    source: str
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The policy as plain values."""
+        return dict(from_json_value(json.loads(self.canonical)))
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return str(self.content["name"])
+
+    @property
+    def revision(self) -> str:
+        """`sha256:` and the digest of the canonical bytes."""
+        return f"sha256:{hashlib.sha256(self.canonical).hexdigest()}"
+
+    @property
+    def targets(self) -> dict[str, list[float]]:
+        """Bands that the policy promises: `update_rate` and `accept_rate`, each [low, high] in 0..1."""
+        return dict(self.content["targets"])
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """`lambda_ockham`, `evaluations`, `pull` and `grad_clip`."""
+        return dict(self.content["hyperparameters"])
+
+    def build(self, *, trust: bool = True) -> list[OccamPlugin]:
+        """Fresh plugins in the order of the chain.
+
+        Args:
+            trust: import third-party classes; without it they raise.
+
+        Raises:
+            PolicyError: if a class can't be had.
+
+        """
+        plugins = []
+        for entry in self.content["plugins"]:
+            if not trust and entry["use"] not in BUILT_IN:
+                raise PolicyError(
+                    f"plugin {entry['name']!r} is third-party code ({entry['use']}), which is not imported here"
+                )
+            plugins.append(
+                _create_plugin(
+                    entry["name"], plugin_class(entry["use"]), entry["settings"], shadow=entry["shadow"]
+                )
+            )
+        return plugins
+
+
+def load_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Policy:
+    """A preset by name, or a policy file by path, with settings such as `gate.target=0.3` on top.
+
+    Raises:
+        PolicyError: naming file, line and nearest name, if anything in it can't be used.
+
+    """
+    document = read_policy(name_or_path, overrides)
+    entries = []
+    for name, settings in document.plugins.items():
+        use, place = str(settings.pop("use", name)), document.place("plugins", name)
+        shadow = require_bool(settings.pop("shadow", document.shadow), f"{name}.shadow", place)
+        cls = plugin_class(use, place)
+        for key in settings:
+            settings[key] = check_setting(cls, name, key, settings[key], document.place("plugins", name, key))
+        entries.append((name, use, _create_plugin(name, cls, settings, shadow=shadow, place=place)))
+    check_schema(document, {name: {"use": use, **plugin.settings()} for name, use, plugin in entries})
+    return _build_policy(document, entries)
+
+
+def load_preset(name: str) -> tuple[list[OccamPlugin], OckhamMemory]:
+    """The plugins of a preset, and its memory.
+
+    Raises:
+        PolicyError: if there is no such preset.
+
+    """
+    plugins = load_policy(name).build()
+    memory = next((plugin for plugin in plugins if isinstance(plugin, OckhamMemory)), None)
+    if memory is None:
+        raise PolicyError(f"preset {name!r} has no memory")
+    return [plugin for plugin in plugins if plugin is not memory], memory
+
+
+def policy_from_json(canonical: bytes) -> Policy:
+    """The policy of canonical bytes, as they lie in a run's `policies/`.
+
+    Raises:
+        PolicyError: if the bytes are no policy.
+
+    """
+    try:
+        content = json.loads(canonical)
+        fits = (
+            canonical == _canonical(content)
+            and {key: type(content[key]) for key in POLICY_KEY_TYPES} == POLICY_KEY_TYPES
+        )
+        fits = fits and all(
+            {key: type(entry[key]) for key in PLUGIN_KEY_TYPES} == PLUGIN_KEY_TYPES
+            for entry in content["plugins"]
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PolicyError(f"these bytes are no policy: {error}") from None
+    if not fits or not content["plugins"]:
+        raise PolicyError("these bytes are no canonical policy: a part is missing, or other spacing or order")
+    return Policy(canonical, "record")
+
+
+def policy_from_plugins(
+    plugins: Sequence[OccamPlugin], name: str = "custom", hyperparameters: Mapping[str, Any] | None = None
+) -> Policy:
+    """The policy that plugin objects amount to."""
+    entries = [(plugin_name(plugin), plugin_reference(type(plugin)), plugin) for plugin in plugins]
+    document = PolicyDocument(
+        name=name, hyperparameters={**HYPERPARAMETERS, **(hyperparameters or {})}, source="objects"
+    )
+    return _build_policy(document, entries)
+
+
+def with_default_plugins(
+    plugins: Sequence[OccamPlugin], memory: OckhamMemory | None = None
+) -> list[OccamPlugin]:
+    """A user's plugins in the order of the chain: `finite` first, then theirs, memory, and `anchor` last."""
+    own = list(plugins)
+    kinds = {type(plugin) for plugin in own}
+    first = [] if FinitePlugin in kinds else [FinitePlugin()]
+    last = [] if AnchorPlugin in kinds else [AnchorPlugin(per_run=0)]
+    return [*first, *own, *([memory] if memory is not None else []), *last]
+
+
+def plugin_sources(policy: Policy, plugins: Sequence[OccamPlugin]) -> list[dict[str, Any]]:
+    """What each plugin is and the digest of its source file, for `policy.loaded`."""
+    return [
+        {
+            "plugin": entry["name"],
+            "use": entry["use"],
+            "shadow": entry["shadow"],
+            "code_sha256": code_digest(type(plugin)),
+        }
+        for entry, plugin in zip(policy.content["plugins"], plugins, strict=True)
+    ]
+
+
+def _build_policy(document: PolicyDocument, entries: Sequence[tuple[str, str, OccamPlugin]]) -> Policy:
+    _check_order(document, [plugin for _, _, plugin in entries])
+    content = {
+        "policy": 1,
+        "name": document.name,
+        "description": document.description,
+        "targets": document.targets,
+        "hyperparameters": {**HYPERPARAMETERS, **document.hyperparameters},
+        "plugins": [
+            {"name": name, "use": use, "shadow": plugin.shadow, "settings": _settings(name, plugin)}
+            for name, use, plugin in entries
+        ],
+    }
+    return Policy(_canonical(content), document.source)
+
+
+def _settings(name: str, plugin: OccamPlugin) -> dict[str, Any]:
+    settings = plugin.settings()
+    for key, value in settings.items():
+        if isinstance(value, str) and value in NONFINITE:
+            raise PolicyError(f"{name}.{key} is the text {value!r}, which a policy keeps for the number")
+    return dict(to_json_value(settings))
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(
+        to_json_value(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def _create_plugin(
+    name: str, cls: type[OccamPlugin], settings: Mapping[str, Any], *, shadow: bool, place: str = ""
+) -> OccamPlugin:
+    try:
+        plugin = cls(**settings)
+    except Exception as error:
+        told = str(error) if str(error).startswith(f"{name}: ") else f"plugin {name!r}: {error}"
+        raise PolicyError(f"{place}{told}") from None
+    if not isinstance(plugin, OccamPlugin):
+        raise PolicyError(f"{place}plugin {name!r}: {cls.__name__} does not derive from ockham.OccamPlugin")
+    plugin.name, plugin.shadow = name, shadow
+    return plugin
+
+
+def _check_order(document: PolicyDocument, plugins: Sequence[OccamPlugin]) -> None:
+    names = [plugin_name(plugin) for plugin in plugins]
+    if "limiter" in names:
+        late = [name for name in names[names.index("limiter") + 1 :] if name in KNOB_PLUGINS]
+        if late:
+            raise PolicyError(
+                f"{document.place('plugins', late[0])}{late[0]!r} stands behind the limiter, which must be the last that turns knobs"
+            )
+    ceiling = next((p.complexity_ceiling for p in plugins if isinstance(p, LimiterPlugin)), None)
+    drift = next((p.complexity_threshold for p in plugins if isinstance(p, OckhamMemory)), None)
+    if ceiling is not None and drift is not None and not drift < ceiling:
+        raise PolicyError(
+            f"{document.place('plugins', 'memory', 'complexity_threshold')}memory.complexity_threshold {drift:g} must lie below "
+            f"limiter.complexity_ceiling {ceiling:g}: a projection lands on the ceiling give or take a rounding"
+        )

@@ -1,0 +1,100 @@
+"""YAML 1.2 by ruamel.yaml, each key with its line, and the way from a policy to all that it extends.
+
+PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; ruamel.yaml reads YAML 1.2.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+from ockham import resources
+from ockham.errors import PolicyError, suggest_name
+
+ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
+KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
+MAX_EXTENDS = 8
+MAX_DEPTH = 16
+
+
+def preset_names() -> list[str]:
+    """All shipped presets and the other names they are known by."""
+    return sorted([*(path.stem for path in resources.presets_dir().glob("*.yaml")), *ALIASES])
+
+
+def resolve_extends(name_or_path: str | Path) -> list[Path]:
+    """The file of a policy and all that it extends, the nearest first.
+
+    Raises:
+        PolicyError: if one is not there, or extends itself.
+
+    """
+    paths = [_find(name_or_path)]
+    while (base := load_yaml(paths[-1]).get("extends")) is not None:
+        paths.append(_find(base, paths[-1].parent))
+        if paths[-1] in paths[:-1] or len(paths) > MAX_EXTENDS:
+            raise PolicyError(
+                f"{paths[-1]}: extends itself by way of {' > '.join(path.name for path in paths)}"
+            )
+    return paths
+
+
+def _find(name_or_path: Any, beside: Path | None = None) -> Path:
+    text = str(name_or_path)
+    preset = resources.presets_dir() / f"{ALIASES.get(text, text)}.yaml"
+    if text in preset_names():
+        return preset
+    path = Path(text) if beside is None else beside / text
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
+        known = preset_names()
+        presets = f"presets: {', '.join(known)}"
+        if os.path.isdir(path) or path.suffix in (".yaml", ".yml"):  # noqa: PTH112 - as above
+            raise PolicyError(f"no policy file {text!r:.200}; {presets}")
+        close = suggest_name(text, known)
+        told = f"{close}; {presets}" if "did you mean" in close else f"; {presets}"
+        raise PolicyError(f"no preset {text!r:.200}{told}")
+    return path
+
+
+def load_yaml(path: Path) -> CommentedMap:
+    """One file as a mapping that knows its lines.
+
+    Raises:
+        PolicyError: naming file and line, if it is no YAML 1.2, or no mapping.
+
+    """
+    yaml = YAML(typ="rt")  # round-trip: the only loader that keeps line numbers; it makes no Python objects
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        _check_shape(path, text)
+        loaded = yaml.load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PolicyError(f"{path}:{line}: {error.problem or error.context}") from None
+    except (YAMLError, ValueError, OSError) as error:
+        raise PolicyError(f"{path}: {error}") from None
+    if not isinstance(loaded, CommentedMap):
+        raise PolicyError(f"{path}:1: a policy is a mapping with the keys {', '.join(KEYS)}")
+    return loaded
+
+
+def _check_shape(path: Path, text: str) -> None:
+    """A few lines of aliases can stand for millions of values, and deep brackets for a stack that overflows."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        what = (
+            "an alias" if isinstance(event, AliasEvent) else "so deep a nesting" if depth > MAX_DEPTH else ""
+        )
+        if what:
+            line = event.start_mark.line + 1
+            raise PolicyError(
+                f"{path}:{line}: {what} is not read in a policy; `extends` builds one on another"
+            )

@@ -1,0 +1,80 @@
+"""Evidence: one archive with everything that a stranger needs to judge a run, and a verifier that is one file."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Callable
+from operator import itemgetter
+from pathlib import Path
+
+from ockham import resources
+from ockham.errors import BadInputError, RunError
+from ockham.record.path_safety import reject_special_files
+from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.verify.standalone import NAME
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same run gives the same archive, whenever it is packed
+_README = """Evidence of run {run_id}.
+
+    pip install cryptography
+    python verify.py . --key '<the verifier key that you know>'
+
+log/        the lines, one event each; the signed tree heads (checkpoint, checkpoints) and the Merkle tiles
+policies/   the policies that events name by the SHA-256 of these bytes
+schemas/    what each event must look like (JSON Schema 2020-12)
+run.json    who, when, code and package versions, data digest, seeds
+blobs/      plugin state that was too big for a line
+"""
+
+
+def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], None] = lambda *_: None) -> int:
+    """Write the archive (zip, deflated, deterministic), a file at a time; returns the number of files.
+
+    Args:
+        folder: the run.
+        to: where no file is yet.
+        progress: called with the number of files that are in it and of all.
+
+    Raises:
+        BadInputError: if `to` exists or can't be written.
+        RunError: if there is no such run, or a link in it, or a file whose name is none of ours.
+
+    """
+    folder.require_exists()
+    if to.exists():
+        raise BadInputError(f"{to} exists; an archive goes to a new place")
+    files: dict[str, Path | bytes] = {**_log_files(folder), **_verifier_files(folder.run_id)}
+    temporary = to.with_name(f".{to.name}.part")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for at, (name, content) in enumerate(sorted(files.items(), key=itemgetter(0))):
+                progress(at, len(files))
+                data = content if isinstance(content, bytes) else read_regular_file(content)
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
+        temporary.rename(to)
+    except OSError as error:
+        raise BadInputError(f"cannot write {to}: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):  # where there is no folder there is no file in it either
+            temporary.unlink(missing_ok=True)
+        progress(len(files), len(files))
+    return len(files)
+
+
+def _log_files(folder: RunFolder) -> dict[str, Path]:
+    parts = [folder.path / part for part in ("log", "policies", "blobs")]
+    reject_special_files(folder.run_json, *parts)  # the archive goes to strangers
+    kept = (path for part in parts for path in part.rglob("*") if path.is_file())
+    files = [folder.run_json, *(path for path in kept if path.name not in ("lock", "reserve"))]
+    named = {str(path.relative_to(folder.path)): path for path in files}
+    if odd := [name for name in named if not NAME.fullmatch(name)]:
+        raise RunError(f"{odd[0]!r:.120} is no file of a run: take it out of the folder first")
+    return named
+
+
+def _verifier_files(run_id: str) -> dict[str, bytes]:
+    """What a stranger needs beside the record."""
+    schemas = {f"schemas/{path.name}": path.read_bytes() for path in resources.schemas_dir().glob("*.json")}
+    verifier = Path(__file__).with_name("verify").joinpath("standalone.py").read_bytes()
+    return {**schemas, "verify.py": verifier, "README": _README.format(run_id=run_id).encode()}

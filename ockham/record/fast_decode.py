@@ -1,0 +1,255 @@
+"""Reading many lines at once: decisions and contexts, which make up nearly all of a log, as typed structs.
+
+This only ever accepts: a line is taken where it has the bytes that the writer gives such an event, typed as its schema
+asks; all others are left to the slow reading, JSON then schema then JSON again, which alone refuses. Every line that is
+taken here passes there too (`tests/record/test_bulk.py` tries to find one that does not), so the verdict is the same
+and costs a third. The proof that bytes are canonical is to write what was read and compare; numbers from 1e15 up are
+left alone, because msgspec and orjson write their exponents differently.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ockham.context import CODE_PATTERN, FIELDS, GAUGES, KNOBS, REQUIRED
+from ockham.event import SPECVERSION, event_type, to_json_value
+
+DECISION, CONTEXT = "decision.made", "context.recorded"
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Number = Int | Annotated[float, Meta(gt=-1e15, lt=1e15)] | Literal["NaN", "Infinity", "-Infinity"]
+KnobValue = Number | bool | list[Number]
+_KINDS: Mapping[str, Any] = {"float": Number, "int": Int, "bool": bool, "str": str, "floats": list[Number]}
+_FAST_PATH_MAX_BYTES = 64_000  # bytes; near the limit of a line the slow reading counts exactly
+_MAX_CACHED = 4096  # names seen before; a hostile log must not fill the memory with them
+_BEFORE_SOURCE = '","source":"'
+_AT_SOURCE = len('{"specversion":"1.0","id":"') + 36  # an ID always has 36 characters
+# Of many lines at once, one under the other; without a group for each the engine keeps no stack of them.
+_IDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\n|\Z))+")
+_TIMES = re.compile(
+    r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z(?:\n|\Z))+"
+)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
+_REVISION = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class ChangeData(Struct, forbid_unknown_fields=True, gc=False):
+    """One knob that one plugin turned."""
+
+    field: Literal[KNOBS]  # type: ignore[valid-type]  # the table of fields is the one list of knobs
+    before: KnobValue
+    after: KnobValue
+
+
+class DecisionData(Struct, forbid_unknown_fields=True, gc=False):
+    """The data of `decision.made`, in the order in which it is written."""
+
+    sequence: Count
+    attempt: Count
+    rank: Count
+    iter_num: Count
+    micro_step: Count
+    hook: Literal["on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate"]
+    plugin: str
+    order: Count
+    shadow: bool
+    action: str
+    reason_code: str
+    observed: Number | None
+    threshold: Number | None
+    changes: list[ChangeData]
+    numbers: dict[str, Number]
+    policy_revision: str
+
+
+def _table(name: str, fields: Sequence[Any], *, absent: bool) -> Any:
+    """A struct of context fields: what is not in the line has its default, or is UNSET."""
+    members: list[Any] = []
+    for field in fields:
+        kind = _KINDS[field.kind] | None if field.nullable else _KINDS[field.kind]
+        if absent:
+            members.append((field.name, kind | UnsetType, UNSET))
+        elif field.name in REQUIRED:
+            members.append((field.name, kind))
+        else:
+            members.append((field.name, kind, to_json_value(field.default)))
+    if name != "Left":
+        members.append(("custom", dict[str, Number] | UnsetType, UNSET))
+    return msgspec.defstruct(name, members, forbid_unknown_fields=True, omit_defaults=True, gc=False)
+
+
+Given = _table("Given", FIELDS, absent=False)
+Measured = _table("Measured", [f for f in FIELDS if f.name in GAUGES], absent=True)
+Left = _table("Left", [f for f in FIELDS if f.name in KNOBS], absent=True)
+
+
+class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """What the trainer did with the knobs."""
+
+    updated: bool
+    learning_rate: Number | UnsetType = UNSET
+    lambda_ockham: Number | UnsetType = UNSET
+    grad_clip: Number | UnsetType = UNSET
+    drift_ceiling: Number | UnsetType = UNSET
+
+
+class Range(Struct, forbid_unknown_fields=True, gc=False):
+    """First decision of a context, and how many."""
+
+    first: Count | None
+    count: Count
+
+
+class ContextData(Struct, forbid_unknown_fields=True, gc=False):
+    """The data of `context.recorded`, in the order in which it is written."""
+
+    sequence: Count
+    attempt: Count
+    rank: Count
+    iter_num: Count
+    micro_step: Count
+    hook: Literal["batch", "on_evaluate", "on_consolidate"]
+    policy_revision: str
+    given: Given  # type: ignore[valid-type]
+    measured: Measured  # type: ignore[valid-type]
+    left: Left  # type: ignore[valid-type]
+    applied: Applied
+    seconds: dict[str, Number]
+    decisions: Range
+
+
+Event = tuple[str, str, Any]  # kind, ID and data: a struct for decisions and contexts, else as JSON gives it
+
+
+def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
+    """The struct of a decision or context whose data has passed its schema; anything else as it is."""
+    rest = {key: value for key, value in data.items() if key != "ext"}
+    if kind == DECISION:
+        return DecisionData(**{**rest, "changes": [ChangeData(**change) for change in data["changes"]]})
+    if kind == CONTEXT:
+        parts = (
+            ("given", Given),
+            ("measured", Measured),
+            ("left", Left),
+            ("applied", Applied),
+            ("decisions", Range),
+        )
+        return ContextData(**{**rest, **{name: part(**data[name]) for name, part in parts}})
+    return data
+
+
+class FastDecoder:
+    """Takes the decisions and contexts among many lines.
+
+    Args:
+        source: the `source` that events of this run have.
+        attempt: from 1.
+        rank: from 0.
+
+    """
+
+    def __init__(self, source: str, attempt: int, rank: int) -> None:
+        self._place = (attempt, rank)
+        self._readers = [
+            (
+                kind,
+                f'{_BEFORE_SOURCE}{source}","type":"{event_type(kind)}"'.encode(),
+                _line_reader(source, kind, data),
+            )
+            for kind, data in ((DECISION, DecisionData), (CONTEXT, ContextData))
+        ]
+        self._encoder = msgspec.json.Encoder()
+        self._days: set[str] = set()
+        self._known: set[tuple[Any, ...]] = set()
+
+    def read(self, raw_lines: Sequence[bytes], first: int) -> list[Event | None]:
+        """The event of each line, None where the slow reading must look.
+
+        Args:
+            raws: the lines, without their newlines.
+            first: sequence of the first one.
+
+        """
+        found: list[Event | None] = [None] * len(raw_lines)
+        known = self._known
+        for kind, mark, reader in self._readers:
+            at = [i for i, raw in enumerate(raw_lines) if raw.startswith(mark, _AT_SOURCE)]
+            for i, line in zip(at, self._lines(reader, [raw_lines[i] for i in at]), strict=False):
+                data = line.data
+                if data.sequence == first + i and (
+                    (names := _identifiers(data)) in known or self._valid_identifiers(data, names)
+                ):
+                    found[i] = (kind, line.id, data)
+        return found
+
+    def _lines(self, reader: Any, raw_lines: list[bytes]) -> list[Any]:
+        """All of them, or none where one is not what we write."""
+        whole = b"\n".join(raw_lines) + b"\n"
+        if (
+            not raw_lines
+            or not whole.isascii()
+            or b"\\" in whole
+            or max(map(len, raw_lines)) > _FAST_PATH_MAX_BYTES
+        ):
+            return []
+        try:
+            read: list[Any] = reader.decode_lines(whole)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return []
+        if self._encoder.encode_lines(read) != whole:
+            return []
+        ids, times = "\n".join([line.id for line in read]), "\n".join([line.time for line in read])
+        good = _IDS.fullmatch(ids) and _TIMES.fullmatch(times)
+        return read if good and all(map(self._is_day, {line.time[:10] for line in read})) else []
+
+    def _valid_identifiers(self, data: Any, names: tuple[Any, ...]) -> bool:
+        """Whether place, codes, revision and names are such as the schema asks."""
+        attempt, rank, revision, *others = names
+        good = (attempt, rank) == self._place and _REVISION.fullmatch(revision) is not None
+        if type(data) is DecisionData:
+            plugin, action, reason_code, *others = others
+            codes = CODE_PATTERN.fullmatch(action) and CODE_PATTERN.fullmatch(reason_code)
+            good = good and codes is not None and len(plugin) <= 4096
+        good = good and all(map(_NAME.fullmatch, others))
+        if good and len(self._known) < _MAX_CACHED:
+            self._known.add(names)
+        return good
+
+    def _is_day(self, day: str) -> bool:
+        if day in self._days:
+            return True
+        try:
+            dt.date.fromisoformat(day)
+        except ValueError:
+            return False
+        if len(self._days) < _MAX_CACHED:
+            self._days.add(day)
+        return True
+
+
+def _line_reader(source: str, kind: str, data: Any) -> Any:
+    """Reads whole lines of one kind: the envelope in the order in which it is written."""
+    members = [
+        ("specversion", Literal[SPECVERSION]), ("id", str), ("source", Literal[source]), ("type", Literal[event_type(kind)]),
+        ("subject", Annotated[str, Meta(min_length=1, max_length=200)]), ("time", str),
+        ("dataschema", Literal[f"urn:ockham:{kind}.v1"]), ("data", data),
+    ]  # fmt: skip
+    return msgspec.json.Decoder(msgspec.defstruct("Line", members, forbid_unknown_fields=True, gc=False))
+
+
+def _identifiers(data: Any) -> tuple[Any, ...]:
+    """Place and texts, which recur: what was good once need not be looked at again."""
+    if type(data) is DecisionData:
+        return (
+            data.attempt, data.rank, data.policy_revision, data.plugin, data.action, data.reason_code, *data.numbers
+        )  # fmt: skip
+    given, measured = data.given.custom, data.measured.custom
+    if given is UNSET and measured is UNSET:
+        return (data.attempt, data.rank, data.policy_revision, *data.seconds)
+    return (data.attempt, data.rank, data.policy_revision, *data.seconds, *(given or ()), *(measured or ()))

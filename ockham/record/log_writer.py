@@ -1,0 +1,309 @@
+"""LogWriter: one append-only log, one writer thread.
+
+The training thread hands one small object to a queue and goes on (about 1 us). The writer thread looks at the queue,
+builds the envelope, validates it, encodes it once, writes, and syncs in groups: every 200 ms, or at once for an
+urgent event. Newline is the commit mark: what ends in one, and was synced, is acknowledged. A full queue blocks
+the trainer, and the time is counted; nothing is dropped in silence. What was handed over in the last 200 to
+250 ms is not yet acknowledged and may go with a kill.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import orjson
+
+from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
+from ockham.event import MAX_LINE_BYTES, envelope, event_id
+from ockham.record.disk_reserve import RESERVE, DiskReserve, disable_after_fork
+from ockham.record.payloads import Payload, encode_payload
+from ockham.record.run_folder import RunFolder, atomic_write, make_dirs
+from ockham.record.schema import validate_event
+from ockham.record.segment import Segment
+from ockham.record.tlog.note import Signer
+from ockham.record.tlog.note import load_or_create_signer as users_signer
+from ockham.record.tlog.tree_head import HeadWriter, TreeHead, origin
+
+QUEUE_POLL_SECONDS = 0.01  # until the trainer looks again whether a full queue has room
+SYNC_INTERVAL_SECONDS = (
+    0.2  # between two looks at the queue; with four times as many an event costs twice as much
+)
+TREE_HEAD_INTERVAL_SECONDS = 1.0  # a signed tree head costs about 20 ms of the writer's time
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class _Item(NamedTuple):
+    kind: str
+    sequence: int
+    time_ns: int
+    subject: str
+    payload: Payload
+    urgent: bool
+
+
+class EventPosition(NamedTuple):
+    """What `append` gives back at once: the event's sequence, and the time that its ID is made from."""
+
+    sequence: int
+    time_ns: int
+
+
+class LogWriter:
+    """The only writer of one log folder; use `append` from any thread, then `close`.
+
+    Args:
+        folder: the run's folder.
+        attempt: from 1.
+        rank: from 0.
+        policy_revision: stands in every decision and context.
+        signer: signs the tree heads; None: the user's key.
+        segment_events: a segment ends after so many, 2 or more: the event that says so is one of the next.
+        queue_limit: events that may wait; then the trainer waits, and the time is counted.
+
+    Raises:
+        LogLockedError: if another process writes this log.
+        LogHaltedError: from `append` and `flush`, once the disk has refused a write or a sync.
+
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        attempt: int,
+        rank: int,
+        *,
+        policy_revision: str = "",
+        signer: Signer | None = None,
+        segment_events: int = 20_000,
+        queue_limit: int = 65_536,
+    ) -> None:
+        if segment_events < 2:
+            raise LogError(f"segment_events={segment_events}: 2 or more, as a seal is an event of the next")
+        self.folder, self.attempt, self.rank = folder, attempt, rank
+        self.path = folder.log_dir(attempt, rank)
+        self.blocked_seconds = 0.0
+        self.on_durable: Callable[[list[dict[str, Any]]], None] | None = None
+        self.on_sealed: Callable[[Path], None] | None = None
+        self._revision, self._segment_events, self._limit = policy_revision, segment_events, queue_limit
+        self._nonce = secrets.randbits(30)
+        self._queue: deque[_Item] = deque()
+        self._append_lock = threading.Lock()
+        self._next = 0
+        self._durable = 0
+        self._error: BaseException | None = None
+        self._closing = self._flush_requested = False
+        self._wake = threading.Event()  # only what is urgent wakes the writer: each waking costs it 60 us
+        self._acknowledged = threading.Condition()
+        self._unsynced: list[dict[str, Any]] = []
+        self.signer = signer or users_signer()
+        self._heads = HeadWriter(self.path, origin(folder.run_id, attempt, rank), self.signer)
+        self._open()
+        disable_after_fork(self)
+        self._thread = threading.Thread(
+            target=self._write_until_closed, name=f"ockham-log-{attempt}-{rank}", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that the next event will get."""
+        return self._next
+
+    def append(
+        self,
+        kind: str,
+        payload: Payload,
+        *,
+        iter_num: int | None = None,
+        subject: str = "run",
+        urgent: bool = False,
+    ) -> EventPosition:
+        """Hand over one event; returns its place. Blocks while the queue is full."""
+        if self._error is not None:
+            raise self._halt_error()
+        if len(self._queue) >= self._limit:
+            self._wait_for_queue_space()
+        with self._append_lock:
+            sequence = self._next
+            self._next = sequence + 1
+            where = subject if iter_num is None else f"iter/{iter_num}"
+            now = time.time_ns()
+            self._queue.append(_Item(kind, sequence, now, where, payload, urgent))
+        if urgent:
+            self._wake.set()
+        return EventPosition(sequence, now)
+
+    def event_id_at(self, place: EventPosition) -> str:
+        """The ID of an event of this log, such as the decision ID."""
+        return event_id(place.time_ns, place.sequence, self._nonce)
+
+    def flush(self) -> TreeHead:
+        """Block until all that was handed over is durable and signed; returns the tree head that covers it."""
+        wanted = self._next
+        with self._acknowledged:
+            self._flush_requested = True
+            self._wake.set()
+            self._acknowledged.wait_for(lambda: self._heads.head.size >= wanted or self._error is not None)
+        if self._error is not None:
+            raise self._halt_error()
+        return self._heads.head
+
+    def close(self) -> None:
+        """Write and sync what is left, then give the lock back. Closing twice is nothing."""
+        self._closing = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._segment.close()
+        self._lock.release()
+        if self._error is not None:
+            raise self._halt_error()
+
+    def _open(self) -> None:
+        make_dirs(self.path)
+        self._lock = filelock.FileLock(str(self.path / "lock"), timeout=0)
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise LogLockedError(
+                f"{self.path} is being written by another process: one writer for each log"
+            ) from None
+        if self.folder.segments(self.attempt, self.rank):
+            self._lock.release()
+            raise LogError(f"{self.path} has a log already: a resume is a new attempt")
+        self._reserve = DiskReserve(self.path / RESERVE)
+        self._segment = Segment(self.path, 0)
+
+    def _write_until_closed(self) -> None:
+        synced = signed = time.monotonic()
+        try:
+            while True:
+                closing = self._closing  # read before the queue: what came before close() is written
+                urgent = self._write_queue()
+                now = time.monotonic()
+                sign = (
+                    urgent or self._flush_requested or closing or now - signed >= TREE_HEAD_INTERVAL_SECONDS
+                )
+                if self._unsynced and (sign or not self._queue or now - synced >= SYNC_INTERVAL_SECONDS):
+                    self._sync()
+                    synced = now
+                if sign:
+                    self._sign()
+                    signed = now
+                if closing and not self._queue:
+                    return
+                if not self._queue and self._wake.wait(SYNC_INTERVAL_SECONDS):
+                    self._wake.clear()
+        except BaseException as error:  # the training thread must hear of it, whatever it was
+            self._error = error
+            self._notify_waiters()
+        finally:
+            self._reserve.release()
+
+    def _write_queue(self) -> bool:
+        """Encode and write what is in the queue, up to the end of the segment; True if something was urgent."""
+        lines: list[bytes] = []
+        urgent = False
+        room = self._segment_events - self._segment.lines
+        while self._queue and len(lines) < min(room, 1024):
+            item = self._queue.popleft()
+            lines.append(self._encode(item))
+            urgent = urgent or item.urgent
+        if lines:
+            try:
+                self._segment.write(lines)
+            except OSError as error:
+                if error.errno in _FULL:
+                    self._halt(lines, error)
+                raise
+            if len(lines) == room:
+                self._seal()
+        return urgent
+
+    def _encode(self, item: _Item) -> bytes:
+        data, blob = encode_payload(item.payload, self._revision)
+        data = {"sequence": item.sequence, "attempt": self.attempt, "rank": self.rank, **data}
+        id_ = event_id(item.time_ns, item.sequence, self._nonce)
+        event = envelope(item.kind, self.folder.run_id, item.subject, item.time_ns, id_, data)
+        validate_event(item.kind, event)
+        line = orjson.dumps(event)
+        if len(line) > MAX_LINE_BYTES:
+            raise InvalidEventError(
+                f"{item.kind}: a line of {len(line)} bytes; at most {MAX_LINE_BYTES} are allowed"
+            )
+        if blob is not None:
+            path = self.folder.blob(data["state_sha256"])
+            if not path.exists():
+                atomic_write(path, blob)
+        self._unsynced.append(event)
+        return line + b"\n"
+
+    def _sync(self) -> None:
+        self._segment.sync()
+        events, self._unsynced = self._unsynced, []
+        self._durable = self._segment.next_sequence
+        if self.on_durable is not None:
+            self.on_durable(events)
+
+    def _sign(self) -> None:
+        """Sign a tree head over what is durable, as the disk gives it back."""
+        if self._heads.head.size < self._durable and not self._unsynced:
+            self._heads.ingest(self._segment.path, self._segment.size, self._segment.digest)
+            self._heads.sign()
+        if not self._unsynced:
+            self._notify_waiters()
+
+    def _halt(self, lines: list[bytes], error: OSError) -> None:
+        """The disk is full: cut to the last whole line, and say so from the reserve, signed."""
+        kept = self._segment.truncate_to_whole_lines(lines)
+        self._reserve.release()
+        lost = len(lines) - kept + len(self._queue)
+        data = {"reason_code": errno.errorcode[error.errno or 0], "message": str(error), "lost_events": lost}
+        halted = _Item("log.halted", self._segment.next_sequence, time.time_ns(), "log", data, urgent=True)
+        self._segment.write([self._encode(halted)])
+        self._sync()
+        self._sign()
+
+    def _notify_waiters(self) -> None:
+        with self._acknowledged:
+            self._flush_requested = False
+            self._acknowledged.notify_all()
+
+    def _seal(self) -> None:
+        """End the segment; the event that says so goes into the next one."""
+        self._sync()
+        segment = self._segment
+        self._heads.ingest(segment.path, segment.size, segment.digest)
+        sealed = segment.seal()
+        self._segment = Segment(self.path, segment.next_sequence)
+        self.append("log.sealed", sealed, subject="log")
+        if self.on_sealed is not None:
+            self.on_sealed(segment.path)
+
+    def _wait_for_queue_space(self) -> None:
+        began = time.monotonic()
+        self._wake.set()
+        while (
+            len(self._queue) >= self._limit
+            and self._error is None
+            and threading.current_thread() is not self._thread
+        ):
+            time.sleep(QUEUE_POLL_SECONDS)
+        self.blocked_seconds += time.monotonic() - began
+
+    def _halt_error(self) -> LogError:
+        if isinstance(self._error, LogError):
+            return self._error
+        halted = LogHaltedError(
+            f"{self._segment.path}: {self._error}; nothing after event {self._durable} is acknowledged"
+        )
+        halted.__cause__ = self._error
+        return halted

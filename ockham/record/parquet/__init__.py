@@ -1,0 +1,1 @@
+"""Parquet files of a log: rows, tables, coverage and their builder."""

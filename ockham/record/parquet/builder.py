@@ -1,0 +1,189 @@
+"""The Parquet files of a run: made from its segments, and compacted. Derived: the lines are the record.
+
+A sealed segment gets one file of each kind, at low priority in a process of its own; fifty of them of one day, and what
+is left of them when the day or the log is over, are compacted into one file of each kind. Beside each file stands a `.json` with
+its digest, its rows and the segments that it was made from; see `ockham.record.parquet.coverage` for what a reader makes of it.
+
+    python -P -m ockham.record.parquet.builder RUNS RUN_ID     makes what is missing for all sealed segments
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ockham.record.parquet.coverage import (
+    is_compacted,
+    parquet_files,
+    read_coverage,
+    read_sidecar,
+    segment_entry,
+    sidecar_bytes,
+    source_segments,
+)
+from ockham.record.parquet.tables import (
+    SCHEMAS,
+    ParquetBuffer,
+    parquet_bytes,
+    read_complete_lines,
+    row_range,
+    tables_from_lines,
+)
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, atomic_write, first_sequence, make_dirs
+
+COMPACTED_SEGMENTS = 50  # a million events
+_LOCK_SECONDS = 30.0
+
+
+def update_parquet(folder: RunFolder, attempt: int, rank: int, *, last: bool = False) -> int:
+    """Write the Parquet files that are missing and compact them; returns how many segments were done.
+
+    Args:
+        folder: the run.
+        attempt: of the log.
+        rank: of the log.
+        last: whether its writer is gone: then the last segment is done too, and what is left over is compacted.
+
+    """
+    lock = folder.path / PARQUET_TABLES[0] / f".{attempt}-{rank}.lock"
+    make_dirs(lock.parent)
+    try:
+        with filelock.FileLock(str(lock), timeout=_LOCK_SECONDS):
+            done = _derive(folder, attempt, rank, last=last)
+            _compact(folder, attempt, rank, last=last)
+            return done
+    except filelock.Timeout:
+        return 0  # whoever is at work does it; until then the lines are read
+
+
+def _derive(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> int:
+    missing = set(read_coverage(folder, attempt, rank).segments)
+    todo = folder.segments(attempt, rank)
+    done = 0
+    for segment in todo if last else todo[:-1]:
+        if segment.name in missing:
+            done += _derive_segment(folder, segment, attempt, rank)
+    return done
+
+
+def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -> bool:
+    lines, size = read_complete_lines(segment)
+    if not lines or size != segment.stat().st_size:
+        return False  # a torn tail: recovery decides about it, the lines are read meanwhile
+    day = str(orjson.loads(lines[0])["time"])[:10]
+    made = [segment_entry(segment.name, lines)]
+    for kind, table in tables_from_lines(lines).items():
+        data = parquet_bytes(table)
+        _write(
+            folder.parquet_path(kind, day, attempt, rank, first_sequence(segment)),
+            data,
+            row_range(table),
+            made,
+        )
+    return True
+
+
+def _write(path: Path, data: bytes, rows: Mapping[str, Any], segments: list[dict[str, Any]]) -> None:
+    atomic_write(path, data)
+    atomic_write(path.with_suffix(".json"), sidecar_bytes(data, rows, segments))
+
+
+def _compact(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> None:
+    """Join single files of one day that follow each other, then remove what a compacted file stands for."""
+    log = [segment.name for segment in folder.segments(attempt, rank)]
+    sealed = set(log if last else log[:-1])
+    paths = parquet_files(folder, attempt, rank)
+    single = [name for name in read_coverage(folder, attempt, rank).names if not is_compacted(name)]
+    days = {name: path.parent.name for name, path in paths[PARQUET_TABLES[-1]].items()}
+    for batch in _batches(single, days, log):
+        names = [name for name in batch if _segment_name(name) in sealed]
+        more_may_come = not last and days[batch[0]] == days[single[-1]]
+        if len(names) >= (COMPACTED_SEGMENTS if more_may_come else 2):
+            _merge_files(
+                folder,
+                attempt,
+                rank,
+                [{kind: paths[kind][name] for kind in PARQUET_TABLES} for name in names],
+            )
+    _remove_superseded_files(folder, attempt, rank)
+
+
+def _batches(names: list[str], days: Mapping[str, str], log: list[str]) -> Iterator[list[str]]:
+    """Names of single files of the same day whose segments follow each other, so many at most as one file may join."""
+    places = {segment: place for place, segment in enumerate(log)}
+
+    def consecutive_key(numbered: tuple[int, str]) -> tuple[str, int]:
+        number, name = numbered
+        return days[name], places[_segment_name(name)] - number
+
+    for _, group in itertools.groupby(enumerate(names), consecutive_key):
+        found = [name for _, name in group]
+        for start in range(0, len(found), COMPACTED_SEGMENTS):
+            yield found[start : start + COMPACTED_SEGMENTS]
+
+
+def _merge_files(folder: RunFolder, attempt: int, rank: int, parts: list[dict[str, Path]]) -> None:
+    """One file of each kind from single ones; none where one of them is not what stands beside it says."""
+    told = [{kind: read_sidecar(path) or {} for kind, path in part.items()} for part in parts]
+    segments = [each[PARQUET_TABLES[-1]]["segments"][0] for each in told]
+    first = first_sequence(Path(segments[0]["name"]))
+    final = told[-1][PARQUET_TABLES[-1]]["last_sequence"]
+    made: dict[str, tuple[bytes, dict[str, Any]]] = {}
+    for kind in PARQUET_TABLES:
+        writer = ParquetBuffer(SCHEMAS[kind])
+        for part, each in zip(parts, told, strict=True):
+            data = part[kind].read_bytes()
+            if hashlib.sha256(data).hexdigest() != each[kind].get("sha256"):
+                return  # `verify` names it, `repair` makes it anew
+            writer.add(pq.read_table(pa.BufferReader(data)))
+        made[kind] = writer.close()
+    day = parts[0][PARQUET_TABLES[0]].parent.name.removeprefix("day=")
+    for kind, (data, rows) in made.items():
+        _write(folder.parquet_path(kind, day, attempt, rank, first, final), data, rows, segments)
+
+
+def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None:
+    """Remove single files that a compacted one stands for, and what a crash left half written."""
+    paths = parquet_files(folder, attempt, rank)
+    covered_segments: set[str] = set()
+    for name in read_coverage(folder, attempt, rank).names:
+        if is_compacted(name):
+            covered_segments |= {
+                segment for segment, _ in source_segments(read_sidecar(paths[PARQUET_TABLES[-1]][name])) or ()
+            }
+    for kind in PARQUET_TABLES:
+        for name, path in paths[kind].items():
+            if not is_compacted(name) and _segment_name(name) in covered_segments:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
+        for left in (folder.path / kind).glob(f"day=*/.{attempt}-{rank}-*.tmp"):
+            left.unlink(missing_ok=True)
+
+
+def _segment_name(name: str) -> str:
+    """The segment that a single file was made from."""
+    return name.removesuffix(".parquet").rsplit("-", 1)[1] + ".jsonl"
+
+
+def main(arguments: list[str]) -> int:
+    """Derive what is missing for all logs of a run, at low priority."""
+    os.nice(10)
+    pa.set_cpu_count(1)
+    folder = RunFolder(arguments[0], arguments[1])
+    for attempt, rank in folder.logs():
+        update_parquet(folder, attempt, rank)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

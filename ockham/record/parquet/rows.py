@@ -1,0 +1,124 @@
+"""Rows: one event as the values of the Parquet columns, in their order.
+
+A line leaves out what has its default, so a row starts from the defaults and takes what the line says; columns come from
+rows by `zip`. Row by row into dictionaries and from there column by column it cost four times as much.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.context import FIELDS, GAUGES, KNOBS, REQUIRED
+from ockham.event import parse_number
+
+FACT_COLUMNS = [f for f in FIELDS if f.role == "fact" and f.name not in {"iter_num", "micro_step", "run_id"}]
+_KNOB_COLUMNS = [f for f in FIELDS if f.role == "knob"]
+_GAUGE_COLUMNS = [f for f in FIELDS if f.role == "gauge"]
+_EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
+ColumnReader = Callable[[Any], Any]
+
+
+def common_columns(event: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The columns that every table begins with: ID, run, attempt, rank, sequence, time, iteration, micro-step."""
+    data = event["data"]
+    return (
+        event["id"], event["source"].rsplit("/", 1)[-1], data["attempt"], data["rank"], data["sequence"],
+        _microseconds(event["time"]), data.get("iter_num"), data.get("micro_step"),
+    )  # fmt: skip
+
+
+def decision_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The further columns of `decisions`."""
+    changes = [
+        (
+            change["field"],
+            orjson.dumps(change["before"]).decode(),
+            orjson.dumps(change["after"]).decode(),
+            _scalar(change["before"]),
+            _scalar(change["after"]),
+        )
+        for change in data["changes"]
+    ]
+    return (
+        data["hook"], data["plugin"], data["order"], data["shadow"], data["action"], data["reason_code"],
+        parse_number(data["observed"]), parse_number(data["threshold"]), changes, _numbers(data["numbers"]), data["policy_revision"],
+    )  # fmt: skip
+
+
+def context_row(data: Mapping[str, Any]) -> list[Any]:
+    """The further columns of `contexts`: facts, the knobs as given, the knobs as left, gauges, and what belongs to the batch."""
+    if data["iter_num"] is None or data["micro_step"] is None:
+        raise KeyError("iter_num")
+    given, measured = data["given"], data["measured"]
+    row = _DEFAULTS.copy()
+    for name, value in given.items():
+        slot = _SLOTS.get(name)
+        if slot is not None:
+            row[slot.given] = row[slot.left] = _read(value, slot.read)
+    for name, value in data["left"].items():
+        if name in KNOBS:
+            row[_SLOTS[name].left] = _read(value, _SLOTS[name].read)
+    for name, value in measured.items():
+        if name in GAUGES:
+            row[_SLOTS[name].left] = _read(value, _SLOTS[name].read)
+    custom = measured["custom"] if "custom" in measured else given.get("custom", {})
+    return [
+        data["hook"], data["policy_revision"], *row, data["applied"].get("updated"), _numbers(data["seconds"]),
+        _numbers(custom), data["decisions"]["first"], data["decisions"]["count"],
+    ]  # fmt: skip
+
+
+class _Slot(NamedTuple):
+    """Where a field's value goes: a knob as given and as left, any other field to one place; and what reads it."""
+
+    given: int
+    left: int
+    read: ColumnReader | None
+
+
+def _read(value: Any, read: ColumnReader | None) -> Any:
+    return value if read is None or type(value) is float else read(value)
+
+
+def _floats(value: Iterable[Any]) -> list[float | None]:
+    return [parse_number(item) for item in value]
+
+
+_READ: Mapping[str, ColumnReader | None] = {
+    "float": parse_number,
+    "floats": _floats,
+    "int": None,
+    "bool": None,
+    "str": None,
+}
+
+
+def _slots() -> tuple[dict[str, _Slot], list[Any]]:
+    """The place of each field, and the row that a line starts from which leaves all fields out."""
+    facts, knobs = len(FACT_COLUMNS), len(_KNOB_COLUMNS)
+    slots = {f.name: _Slot(i, i, _READ[f.kind]) for i, f in enumerate(FACT_COLUMNS)}
+    slots |= {f.name: _Slot(facts + i, facts + knobs + i, _READ[f.kind]) for i, f in enumerate(_KNOB_COLUMNS)}
+    at = facts + 2 * knobs
+    slots |= {f.name: _Slot(at + i, at + i, _READ[f.kind]) for i, f in enumerate(_GAUGE_COLUMNS)}
+    columns = [*FACT_COLUMNS, *_KNOB_COLUMNS, *_KNOB_COLUMNS, *_GAUGE_COLUMNS]
+    return slots, [None if f.name in REQUIRED else _read(f.default, _READ[f.kind]) for f in columns]
+
+
+_SLOTS, _DEFAULTS = _slots()
+
+
+def _numbers(values: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    return [(key, parse_number(value)) for key, value in values.items()]
+
+
+def _scalar(value: Any) -> float | None:
+    return None if isinstance(value, list) else parse_number(value)
+
+
+def _microseconds(text: str) -> int:
+    """RFC 3339 as microseconds since 1970."""
+    return (dt.datetime.fromisoformat(text) - _EPOCH) // dt.timedelta(microseconds=1)

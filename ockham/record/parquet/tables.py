@@ -1,0 +1,162 @@
+"""Snapshots: lines as typed columns, a table for each kind, and the bytes of a Parquet file of one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ockham.context import FIELDS
+from ockham.event import event_kind
+from ockham.record.parquet.rows import FACT_COLUMNS, common_columns, context_row, decision_row
+from ockham.record.run_folder import PARQUET_TABLES, open_regular_file
+
+_ARROW: Mapping[str, pa.DataType] = {
+    "float": pa.float64(),
+    "int": pa.int64(),
+    "bool": pa.bool_(),
+    "str": pa.string(),
+    "floats": pa.list_(pa.float64()),
+}
+_NUMBERS: pa.DataType = pa.map_(pa.string(), pa.float64())
+Columns = list[tuple[str, pa.DataType]]
+_WHERE: Columns = [
+    ("event_id", pa.string()), ("run_id", pa.string()), ("attempt", pa.int32()), ("rank", pa.int32()),
+    ("sequence", pa.int64()), ("time", pa.timestamp("us")), ("iter_num", pa.int64()), ("micro_step", pa.int64()),
+]  # fmt: skip
+_CHANGE = pa.struct([
+    ("field", pa.string()), ("before", pa.string()), ("after", pa.string()),
+    ("before_value", pa.float64()), ("after_value", pa.float64()),
+])  # fmt: skip
+DECISIONS = pa.schema([
+    *_WHERE, ("hook", pa.string()), ("plugin", pa.string()), ("order", pa.int32()), ("shadow", pa.bool_()),
+    ("action", pa.string()), ("reason_code", pa.string()), ("observed", pa.float64()), ("threshold", pa.float64()),
+    ("changes", pa.list_(_CHANGE)), ("numbers", _NUMBERS), ("policy_revision", pa.string()),
+])  # fmt: skip
+CONTEXTS = pa.schema([
+    *_WHERE, ("hook", pa.string()), ("policy_revision", pa.string()),
+    *((f.name, _ARROW[f.kind]) for f in FACT_COLUMNS),
+    *((f"base_{f.name}", _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
+    *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
+    *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "gauge"),
+    ("applied_update", pa.bool_()), ("seconds", _NUMBERS), ("custom", _NUMBERS),
+    ("first_decision", pa.int64()), ("decisions", pa.int32()),
+])  # fmt: skip
+EVENTS = pa.schema([*_WHERE, ("type", pa.string()), ("subject", pa.string()), ("data", pa.string())])
+SCHEMAS: Mapping[str, pa.Schema] = dict(zip(PARQUET_TABLES, (CONTEXTS, DECISIONS, EVENTS), strict=True))
+_REPEATED = frozenset({"run_id", "hook", "plugin", "action", "reason_code", "policy_revision", "type"})
+LINES_PER_CHUNK = 1_000  # lines as Python objects; with more of them the collector walks them over and over
+ROWS_PER_ROW_GROUP = 60_000  # a segment has 20,000 events
+
+
+def tables_from_lines(lines: Iterable[bytes]) -> dict[str, pa.Table]:
+    """Complete lines as one table for each kind: `contexts`, `decisions`, `events` (all events' envelopes).
+
+    Raises:
+        ValueError: if a line is no event of ours: what a stranger wrote may be anything, at any depth.
+
+    """
+    try:
+        return _tables(lines)
+    except (KeyError, TypeError, AttributeError, OverflowError, pa.ArrowException) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
+    parts: dict[str, list[pa.Table]] = {kind: [schema.empty_table()] for kind, schema in SCHEMAS.items()}
+    waiting = iter(lines)
+    while some := list(itertools.islice(waiting, LINES_PER_CHUNK)):
+        for kind, rows in _rows(some).items():
+            parts[kind].append(_table(rows, SCHEMAS[kind]))
+    return {kind: pa.concat_tables(tables).combine_chunks() for kind, tables in parts.items()}
+
+
+def _rows(lines: Iterable[bytes]) -> dict[str, list[Sequence[Any]]]:
+    rows: dict[str, list[Sequence[Any]]] = {kind: [] for kind in SCHEMAS}
+    for line in lines:
+        event = orjson.loads(line)
+        kind, data = event_kind(event["type"]), event["data"]
+        where, own = common_columns(event), None
+        if kind == "decision.made":
+            rows["decisions"].append((*where, *decision_row(data)))
+        elif kind == "context.recorded":
+            rows["contexts"].append((*where, *context_row(data)))
+        else:
+            own = orjson.dumps(data).decode()
+        rows["events"].append((*where, event["type"], event["subject"], own))
+    return rows
+
+
+def _table(rows: list[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.table(arrays, schema=schema)
+
+
+def read_complete_lines(segment: Path, upto: int | None = None) -> tuple[list[bytes], int]:
+    """The lines of a segment that end in a newline, and the number of their bytes; a torn tail is left alone."""
+    with open_regular_file(segment) as file:
+        data = file.read() if upto is None else file.read(upto)
+    end = data.rfind(b"\n") + 1
+    return data[:end].split(b"\n")[:-1], end
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the Parquet file that is written for it: the same rows give the same bytes."""
+    writer = ParquetBuffer(table.schema)
+    writer.add(table)
+    return writer.close()[0]
+
+
+def row_range(table: pa.Table) -> dict[str, int | None]:
+    """How many rows, and the sequences of the first and the last."""
+    sequences = table.column("sequence")
+    ends = (sequences[0].as_py(), sequences[-1].as_py()) if table.num_rows else (None, None)
+    return {"rows": table.num_rows, "first_sequence": ends[0], "last_sequence": ends[1]}
+
+
+def merge_row_ranges(before: dict[str, int | None], more: dict[str, int | None]) -> dict[str, int | None]:
+    """What `row_range` says of the rows of two tables, one behind the other."""
+    if not before["rows"] or not more["rows"]:
+        return more if more["rows"] else before
+    return {**more, "rows": before["rows"] + more["rows"], "first_sequence": before["first_sequence"]}
+
+
+class ParquetBuffer:
+    """One Parquet file in memory, from tables that come one after the other; never more than a row group waits."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in schema.names if name in _REPEATED],  # type: ignore[arg-type]  # the stubs know only a bool
+        )
+        self._waiting = schema.empty_table()
+        self._rows: dict[str, int | None] = row_range(self._waiting)
+
+    def add(self, table: pa.Table) -> None:
+        """Further rows."""
+        self._rows = merge_row_ranges(self._rows, row_range(table))
+        self._waiting = pa.concat_tables([self._waiting, table])
+        while self._waiting.num_rows >= ROWS_PER_ROW_GROUP:
+            self._write(ROWS_PER_ROW_GROUP)
+
+    def close(self) -> tuple[bytes, dict[str, int | None]]:
+        """The file, and what `row_range` says of all its rows."""
+        if self._waiting.num_rows or not self._rows["rows"]:
+            self._write(ROWS_PER_ROW_GROUP)
+        self._writer.close()
+        return self._sink.getvalue().to_pybytes(), self._rows
+
+    def _write(self, count: int) -> None:
+        self._writer.write_table(
+            self._waiting.slice(0, count).combine_chunks(), row_group_size=ROWS_PER_ROW_GROUP
+        )
+        self._waiting = self._waiting.slice(count)

@@ -1,0 +1,167 @@
+"""What is handed over, and how it becomes the `data` of an event; and a line read back.
+
+The training thread hands over one small object and goes on; everything here runs on the writer's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from math import isfinite
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.context import FIELDS, GAUGES, KNOBS
+from ockham.event import Decision, Value, to_json_value
+from ockham.fields import DEFAULTS
+
+FIELD_NAMES = tuple(field.name for field in FIELDS)
+field_values = attrgetter(*FIELD_NAMES)
+gauge_values = attrgetter(*GAUGES)
+INLINE_STATE_BYTES = 16_384  # a line ends at 65,535 bytes; a bigger state goes to a blob
+_MAX_UNCHECKED_BRACKETS = 250  # brackets: orjson writes what is nested 254 deep, and reads 1,024
+_GAUGE_INDEXES = tuple(FIELD_NAMES.index(name) for name in GAUGES)
+_KNOB_INDEXES = tuple(FIELD_NAMES.index(name) for name in KNOBS)
+
+
+class ContextRecord(NamedTuple):
+    """What a hook was given and how it left the knobs: all that replay needs.
+
+    `given` holds every field in the order of `FIELD_NAMES`, `measured` the gauges that on_batch_end was given (or
+    None), `left` the knobs after the last plugin.
+    """
+
+    iter_num: int
+    micro_step: int
+    hook: str
+    given: tuple[Value, ...]
+    given_custom: Mapping[str, float]
+    measured: tuple[Value, ...] | None
+    measured_custom: Mapping[str, float]
+    left: tuple[Value, ...]
+    applied: Mapping[str, Value]
+    seconds: Mapping[str, float]
+    first_decision: int
+    decisions: int
+
+
+class StateRecord(NamedTuple):
+    """A key frame: the state of every plugin before the next batch."""
+
+    iter_num: int
+    micro_step: int
+    trigger: str
+    state: Mapping[str, Mapping[str, Any]]
+
+
+Payload = Decision | ContextRecord | StateRecord | Mapping[str, Any]
+
+
+def encode_payload(payload: Payload, policy_revision: str) -> tuple[dict[str, Any], bytes | None]:
+    """The event's `data` without its position, and the bytes of a blob that it names, if any."""
+    if isinstance(payload, Decision):
+        return _decision(payload, policy_revision), None
+    if isinstance(payload, ContextRecord):
+        return _context(payload, policy_revision), None
+    if isinstance(payload, StateRecord):
+        return _state(payload)
+    return {key: to_json_value(value) for key, value in payload.items()}, None
+
+
+def decode_line(line: bytes) -> Any:
+    """A line read back. Nesting that no writer can write is refused here, not by whichever reader it is too deep for.
+
+    Raises:
+        ValueError: if it is no JSON, or nested too deep.
+
+    """
+    value = orjson.loads(line)
+    if line.count(b"[") + line.count(b"{") > _MAX_UNCHECKED_BRACKETS:
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            raise ValueError("nested deeper than any writer writes") from None
+    return value
+
+
+def _decision(made: Decision, policy_revision: str) -> dict[str, Any]:
+    return {
+        "iter_num": made.iter_num,
+        "micro_step": made.micro_step,
+        "hook": made.hook,
+        "plugin": made.plugin,
+        "order": made.order,
+        "shadow": made.shadow,
+        "action": made.action,
+        "reason_code": made.reason_code,
+        "observed": to_json_value(made.observed),
+        "threshold": to_json_value(made.threshold),
+        "changes": [
+            {
+                "field": change.field,
+                "before": to_json_value(change.before),
+                "after": to_json_value(change.after),
+            }
+            for change in made.changes
+        ],
+        "numbers": {key: v if isfinite(v) else to_json_value(v) for key, v in made.numbers.items()},
+        "policy_revision": policy_revision,
+    }
+
+
+def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
+    required = ("iter_num", "task_loss")
+    given = {
+        name: to_json_value(value)
+        for name, value in zip(FIELD_NAMES, record.given, strict=True)
+        if name in required or not _same(value, DEFAULTS[name])
+    }
+    if record.given_custom:
+        given["custom"] = to_json_value(record.given_custom)
+    measured: dict[str, Any] = {}
+    if record.measured is not None:
+        pairs = zip(GAUGES, _GAUGE_INDEXES, record.measured, strict=True)
+        measured = {
+            name: to_json_value(value) for name, at, value in pairs if not _same(value, record.given[at])
+        }
+        if record.measured_custom != record.given_custom:
+            measured["custom"] = to_json_value(record.measured_custom)
+    knobs = zip(KNOBS, _KNOB_INDEXES, record.left, strict=True)
+    return {
+        "iter_num": record.iter_num,
+        "micro_step": record.micro_step,
+        "hook": record.hook,
+        "policy_revision": policy_revision,
+        "given": given,
+        "measured": measured,
+        "left": {
+            name: to_json_value(value) for name, at, value in knobs if not _same(value, record.given[at])
+        },
+        "applied": to_json_value(record.applied),
+        "seconds": to_json_value(record.seconds),
+        "decisions": {
+            "first": record.first_decision if record.decisions else None,
+            "count": record.decisions,
+        },
+    }
+
+
+def _state(record: StateRecord) -> tuple[dict[str, Any], bytes | None]:
+    state = to_json_value(record.state)
+    encoded = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+    inline = len(encoded) <= INLINE_STATE_BYTES
+    data = {
+        "iter_num": record.iter_num,
+        "micro_step": record.micro_step,
+        "trigger": record.trigger,
+        "state": state if inline else None,
+        "state_sha256": hashlib.sha256(encoded).hexdigest(),
+    }
+    return data, None if inline else encoded
+
+
+def _same(value: Value, other: Value) -> bool:
+    """Equal and of one sign: -0.0 is not 0.0 to a replay that compares bits. NaN never equals, so it is written."""
+    return value == other and (value != 0 or not isinstance(value, float) or str(value) == str(other))

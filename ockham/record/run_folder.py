@@ -1,0 +1,242 @@
+"""Where things lie in a run folder. Nobody else joins a path.
+
+runs/<run_id>/
+  run.json                                    who, when, code, seeds, data, verifier key
+  policies/<sha256>.json                      resolved policies, canonical JSON
+  log/<attempt>-<rank>/<first sequence>.jsonl segments; one writer for each folder, held by `lock`
+  log/<attempt>-<rank>/checkpoint, tile/      signed tree head and Merkle tiles (C2SP)
+  blobs/<sha256>                              what is too big for a line
+  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first sequence>.parquet            derived
+  contexts/ decisions/ events/ day=YYYY-MM-DD/<attempt>-<rank>-<first>-<last sequence>.parquet     compacted
+  checkpoints/<snapshot_id>/                  weights (safetensors) and state (JSON)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import time
+from io import BufferedReader
+from pathlib import Path
+
+from ockham.errors import RunError
+
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+LEDGER = "_ledger"
+PARQUET_TABLES = ("contexts", "decisions", "events")
+_LOG = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})")
+_SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+
+
+def check_run_id(run_id: str) -> str:
+    """The run ID itself, if it may be one.
+
+    Raises:
+        RunError: if it could leave the runs folder, or is no name that every file system takes.
+
+    """
+    if run_id != LEDGER and not RUN_ID.fullmatch(run_id):
+        raise RunError(
+            f"run ID {run_id!r:.80} is not allowed: 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+        )
+    return run_id
+
+
+def new_run_id() -> str:
+    """A run ID made from the time; many ranks share the one that rank 0 made."""
+    return time.strftime("run-%Y%m%d-%H%M%S", time.gmtime()) + f"-{os.getpid()}"
+
+
+class RunFolder:
+    """The paths of one run; making the object touches no file.
+
+    Raises:
+        RunError: if the run ID is not allowed.
+
+    """
+
+    def __init__(self, runs: str | Path, run_id: str) -> None:
+        self.runs = Path(runs)
+        self.run_id = check_run_id(run_id)
+        self.path = self.runs / run_id
+        self.run_json = self.path / "run.json"
+        self.checkpoints = self.path / "checkpoints"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunError: if the run exists, or the folder can't be written.
+
+        """
+        try:
+            make_dirs(self.runs)
+            self.path.mkdir(mode=0o755)
+            fsync_dir(self.runs)
+        except OSError as error:
+            if self.path.exists():
+                raise RunError(
+                    f"run {self.run_id!r} exists in {self.runs}: take another run ID, or go on with it (--resume; "
+                    "in a loop of your own resumed=ockham.starting_point(...))"
+                ) from None
+            raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
+
+    def exists(self) -> bool:
+        """Whether the run has a run.json; the ledger has none."""
+        return self.run_json.is_file() or (self.run_id == LEDGER and bool(self.logs()))
+
+    def require_exists(self) -> RunFolder:
+        """The folder itself.
+
+        Raises:
+            RunError: if there is no such run; the message names those that there are.
+
+        """
+        if not self.exists():
+            known = ", ".join(list_runs(self.runs)[:8]) or "none"
+            raise RunError(f"no run {self.run_id!r} in {self.runs}; there: {known}")
+        return self
+
+    def log_dir(self, attempt: int, rank: int) -> Path:
+        """The folder of one log."""
+        return self.path / "log" / f"{attempt}-{rank}"
+
+    def logs(self) -> list[tuple[int, int]]:
+        """(attempt, rank) of every log there is, in order."""
+        return sorted(
+            (int(match[1]), int(match[2]))
+            for name in _names(self.path / "log")
+            if (match := _LOG.fullmatch(name))
+        )
+
+    def last_attempt(self) -> int:
+        """The newest attempt, 0 where there is none."""
+        return max((attempt for attempt, _ in self.logs()), default=0)
+
+    def segments(self, attempt: int, rank: int) -> list[Path]:
+        """The segments of one log, in order of their first sequence."""
+        folder = self.log_dir(attempt, rank)
+        return [folder / name for name in sorted(list_regular_files(folder)) if _SEGMENT.fullmatch(name)]
+
+    def policy(self, revision: str) -> Path:
+        """The file of a policy revision, `sha256:` or not."""
+        return self.path / "policies" / f"{_digest(revision.removeprefix('sha256:'))}.json"
+
+    def blob(self, digest: str) -> Path:
+        """The file of a blob by its SHA-256."""
+        return self.path / "blobs" / _digest(digest)
+
+    def checkpoint(self, snapshot_id: str) -> Path:
+        """The folder of a checkpoint."""
+        if not _SNAPSHOT.fullmatch(snapshot_id):
+            raise RunError(f"checkpoint ID {snapshot_id!r:.80} is not allowed: a-z, 0-9, '.', '_' and '-'")
+        return self.checkpoints / snapshot_id
+
+    def parquet_path(
+        self, kind: str, day: str, attempt: int, rank: int, first: int, last: int | None = None
+    ) -> Path:
+        """The Parquet file of one segment and kind; with the sequence of its last event, of more than one."""
+        suffix = "" if last is None else f"-{last:012d}"
+        return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{suffix}.parquet"
+
+
+def segment_name(first: int) -> str:
+    """The name of the segment whose first event has this sequence."""
+    return f"{first:012d}.jsonl"
+
+
+def first_sequence(segment: Path) -> int:
+    """The first sequence of a segment, from its name."""
+    return int(segment.name.split(".", maxsplit=1)[0])
+
+
+def list_runs(runs: str | Path) -> list[str]:
+    """IDs of all runs in a folder, in order; other names are passed over."""
+    root = Path(runs)
+    return sorted(
+        name for name in _names(root) if RUN_ID.fullmatch(name) and (root / name / "run.json").is_file()
+    )
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a whole file so that after a crash it is either there with these bytes or not there at all."""
+    make_dirs(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def make_dirs(path: Path) -> None:
+    """Make a folder and those above it, so that a crash does not take them with what lies in them."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_dir(folder.parent)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make a rename or a new name in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_regular_file(path: Path) -> BufferedReader:
+    """A regular file, to be read: the open of a pipe that a stranger left in a run folder would wait for ever.
+
+    Raises:
+        OSError: if it is not there, not readable, or no regular file.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular_file(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: as `open_regular_file` does.
+
+    """
+    with open_regular_file(path) as file:
+        return file.read()
+
+
+def list_regular_files(folder: str | Path) -> list[str]:
+    """Names of the regular files in a folder; what else lies there under such a name holds nothing of ours."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _digest(text: str) -> str:
+    if not _HEX.fullmatch(text):
+        raise RunError(f"{text!r:.80} is not a SHA-256 in 64 hex digits")
+    return text
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names alone; thousands of Path objects cost more than the listing
+    except (FileNotFoundError, NotADirectoryError):
+        return []

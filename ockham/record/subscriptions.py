@@ -1,0 +1,126 @@
+"""Subscriptions: a function that is called with each durable event, on a thread of its own.
+
+Nothing is queued for it. The thread reads the log's own lines, behind what is durable, so a consumer that is slow costs
+no memory, never makes the training thread wait, and misses nothing; one that raises is told so and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from ockham import resources
+from ockham.errors import BadInputError
+from ockham.event import event_type
+from ockham.record.log_tailer import LogTailer
+from ockham.record.log_writer import LogWriter
+
+Consumer = Callable[[dict[str, Any]], object]
+CATCH_UP_SECONDS = 5.0
+_logger = logging.getLogger("ockham")
+
+
+class Subscriptions:
+    """The consumers of one log.
+
+    Args:
+        log: whose events they get; its `on_acknowledged` is taken.
+
+    """
+
+    def __init__(self, log: LogWriter) -> None:
+        self.log = log
+        self._durable = 0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._all: list[Subscription] = []
+        log.on_durable = self._acknowledged
+
+    def subscribe(self, consumer: Consumer, kind: str = "", reason_code: str = "") -> Subscription:
+        """Call a function with each event from now on.
+
+        Args:
+            consumer: takes the event as a dictionary, its envelope and `data`.
+            kind: only events of this kind, such as `decision.made`; empty: all.
+            reason_code: only events with this code; empty: all.
+
+        Raises:
+            BadInputError: if there is no such kind.
+
+        """
+        if kind and not (resources.schemas_dir() / f"{kind}.v1.schema.json").is_file():
+            raise BadInputError(
+                f"no event has the type {kind!r}; schemas/ lists them, `decision.made` is one"
+            )
+        made = Subscription(self, consumer, kind, reason_code)
+        self._all.append(made)
+        made.thread.start()
+        return made
+
+    def close(self, timeout: float = CATCH_UP_SECONDS) -> None:
+        """After the log's own end: let the consumers catch up for a while, then leave the slow ones behind."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for one in self._all:
+            one.thread.join(timeout)
+            if one.thread.is_alive():
+                _logger.warning(
+                    "a subscriber is %d events behind and is left; the log has them",
+                    self._durable - one.position,
+                )
+
+    def wait(self, seen: int) -> int | None:
+        """The number of durable events once it is more than `position`; None when there will be no more."""
+        with self._changed:
+            while self._durable <= seen and not self._closing:
+                self._changed.wait()
+            return self._durable if self._durable > seen else None
+
+    def _acknowledged(self, events: list[dict[str, Any]]) -> None:
+        with self._changed:
+            self._durable = events[-1]["data"]["sequence"] + 1 if events else self._durable
+            self._changed.notify_all()
+
+
+class Subscription:
+    """One consumer: how far it has come, and what it raised last."""
+
+    def __init__(self, all_: Subscriptions, consumer: Consumer, kind: str, reason_code: str) -> None:
+        self.position = all_.log.next_sequence
+        self.errors = 0
+        self.error: Exception | None = None
+        self._all, self._consumer, self._reason_code = all_, consumer, reason_code
+        self._type = event_type(kind) if kind else ""
+        self._reader = LogTailer(all_.log.folder, (all_.log.attempt, all_.log.rank), self.position)
+        self.thread = threading.Thread(target=self._run, name="ockham-subscriber", daemon=True)
+
+    def _run(self) -> None:
+        while (durable := self._all.wait(self.position)) is not None:
+            while self.position < durable:
+                lines = self._reader.lines(min(1_000, durable - self.position))
+                if not lines:
+                    return  # the folder is gone: nothing that a consumer could do about it
+                for line in lines:
+                    self._deliver(line.content)
+                    self.position = line.sequence + 1
+
+    def _deliver(self, content: bytes) -> None:
+        if self._type and self._type.encode() not in content:
+            return  # most lines are of other kinds, and reading them costs the trainer's interpreter time
+        event = orjson.loads(content)
+        wanted = not self._type or event["type"] == self._type
+        if not wanted or (self._reason_code and event["data"].get("reason_code") != self._reason_code):
+            return
+        try:
+            self._consumer(event)
+        except Exception as error:
+            self.errors, self.error = self.errors + 1, error
+            if self.errors == 1:
+                _logger.warning(
+                    "a subscriber raised %s: %s; it goes on with the next event", type(error).__name__, error
+                )

@@ -1,0 +1,1 @@
+"""Transparency log: Merkle tree, tiles, signed tree heads, proofs and pins."""

@@ -1,0 +1,117 @@
+"""A proof that a log has only grown since a tree head that was pinned: nothing of what it had then was taken back.
+
+old 48211
+<base64 hash>            the consistency proof
+...
+                         an empty line, then the signed tree head of now
+ockham/runs/night-1/1-0
+...
+
+One for each log of the pin, one after the other. Each is the body that a C2SP witness takes (c2sp.org/tlog-witness,
+add-checkpoint). Whoever holds the pin can check it without the log.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ockham.errors import BadInputError
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.inclusion import signed_leaves
+from ockham.record.tlog.merkle import consistency_proof, verify_consistency
+from ockham.record.tlog.note import NoteError, VerifierKey, decode_canonical_base64, open_note
+from ockham.record.tlog.pin import parse_pin
+from ockham.record.tlog.tree_head import TreeHead, origin, parse_head
+
+PROOF_PREFIX = b"old "  # how such a proof begins
+_PART = re.compile(
+    rb"old (?P<old>0|[1-9][0-9]{0,17})\n(?P<hashes>(?:[A-Za-z0-9+/]{43}=\n){0,63})\n(?P<note>[^\n].*)",
+    re.DOTALL,
+)
+
+
+class ConsistencyResult(NamedTuple):
+    """What a proof shows: the log `origin` had `old` events when it was pinned, and they still begin the one of `head`."""
+
+    origin: str
+    old: int
+    head: TreeHead
+    key: VerifierKey
+
+
+def prove_consistency(folder: RunFolder, pin: bytes, keys: Sequence[VerifierKey]) -> bytes:
+    """The proofs for every log of a run that the pin has a tree head of.
+
+    Raises:
+        BadInputError: if the pin is none, or has none of this run.
+        UnverifiableError: if a log is not what was signed.
+
+    """
+    pinned = _pinned(pin, keys)
+    parts = []
+    for attempt, rank in folder.logs():
+        old = pinned.get(origin(folder.run_id, attempt, rank))
+        if old is None:
+            continue
+        note, leaves, _ = signed_leaves(folder, attempt, rank)
+        if old.size > len(leaves):
+            raise BadInputError(
+                f"log {attempt}-{rank} has {len(leaves)} signed events, and {old.size} were pinned: `ockham verify --pin` says more"
+            )
+        hashes = "".join(f"{base64.b64encode(h).decode()}\n" for h in consistency_proof(leaves, old.size))
+        parts.append(f"old {old.size}\n{hashes}\n".encode() + note)
+    if not parts:
+        raise BadInputError(f"this pin is of {', '.join(pinned)}, and not of run {folder.run_id!r}")
+    return b"".join(parts)
+
+
+def verify_consistency_proofs(
+    proof: bytes, pin: bytes, keys: Sequence[VerifierKey]
+) -> list[ConsistencyResult]:
+    """What the proofs show of each log, held against the pin.
+
+    Raises:
+        BadInputError: if one is malformed, signed by no known key, of no log of the pin, or does not hold.
+
+    """
+    pinned, found = _pinned(pin, keys), []
+    for part in re.split(rb"(?m)^(?=old [0-9])", proof):
+        if not part:
+            continue
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise BadInputError(
+                "this is no proof of growth: old size, at most 63 hashes, an empty line, a signed tree head"
+            )
+        try:
+            hashes = [decode_canonical_base64(text.decode()) for text in match["hashes"].split()]
+            text, key = open_note(match["note"], keys)
+            where, head = parse_head(text)
+        except ValueError as error:
+            raise BadInputError(f"this proof cannot be checked: {error}") from None
+        old = pinned.get(where)
+        if old is None or old.size != int(match["old"]):
+            raise BadInputError(
+                f"this proof is of {where!r:.120} since event {int(match['old'])}, which the pin does not hold"
+            )
+        if not verify_consistency(old.size, old.root, head.size, head.root, hashes):
+            raise BadInputError(
+                f"{where}: the {old.size} events that were pinned do not begin the log that is signed now"
+            )
+        found.append(ConsistencyResult(where, old.size, head, key))
+    return found
+
+
+def _pinned(pin: bytes, keys: Sequence[VerifierKey]) -> dict[str, TreeHead]:
+    """Origin -> the tree head that a pin holds."""
+    found = {}
+    for note in parse_pin(pin):
+        try:
+            where, head = parse_head(open_note(note, keys)[0])
+        except NoteError as error:
+            raise BadInputError(f"this pin is no signed tree head of a known key: {error}") from None
+        found[where] = head
+    return found

@@ -1,0 +1,199 @@
+"""Signed notes and verifier keys as C2SP has them (signed-note, tlog-checkpoint), with Ed25519.
+
+    ockham/runs/night-1/1-0          origin: which log
+    48211                            number of events
+    CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+
+    — ockham-3f2a9c1b Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
+
+The key is made on first use in `$OCKHAM_KEY_DIR`, else in the user's configuration folder: outside of every run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import platformdirs
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ockham.errors import BadInputError
+from ockham.record.run_folder import fsync_dir
+
+ED25519 = 1
+KEY_FILE = "log.key"
+_MAX_NOTE = 65_536
+
+
+class VerifierKey(NamedTuple):
+    """Name and Ed25519 public key; its text is `name+keyid+base64(0x01 || key)`."""
+
+    name: str
+    public: bytes
+
+    @property
+    def id(self) -> bytes:
+        """First four bytes of SHA-256(name, newline, 0x01, key)."""
+        return hashlib.sha256(self.name.encode() + b"\n" + bytes([ED25519]) + self.public).digest()[:4]
+
+    def __str__(self) -> str:
+        encoded = base64.b64encode(bytes([ED25519]) + self.public).decode()
+        return f"{self.name}+{self.id.hex()}+{encoded}"
+
+
+class Signer(NamedTuple):
+    """A private key and the name that its signatures carry."""
+
+    key: Ed25519PrivateKey
+    verifier: VerifierKey
+
+    def sign(self, text: str) -> bytes:
+        """The note: the text, which ends in a newline, an empty line, and one signature line."""
+        signature = base64.b64encode(self.verifier.id + self.key.sign(text.encode())).decode()
+        return f"{text}\n\u2014 {self.verifier.name} {signature}\n".encode()
+
+
+class NoteError(ValueError):
+    """The bytes are no note, or no known key has signed it."""
+
+
+def key_dir() -> Path:
+    """Where the private key lies."""
+    return Path(os.environ.get("OCKHAM_KEY_DIR") or platformdirs.user_config_dir("ockham"))
+
+
+def load_or_create_signer(folder: Path | None = None) -> Signer:
+    """The user's key, made on first use (mode 0600 in a folder of mode 0700).
+
+    Raises:
+        BadInputError: if the folder can't be written or the file holds no key.
+
+    """
+    path = (folder or key_dir()) / KEY_FILE
+    try:
+        data = path.read_bytes() if path.exists() else _make_key(path)
+        key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(data.decode("ascii").strip()))
+    except OSError as error:
+        raise BadInputError(
+            f"no signing key at {path}: {error.strerror}; name another folder with OCKHAM_KEY_DIR"
+        ) from None
+    except ValueError:
+        raise BadInputError(f"{path} holds no key: 64 hex digits were expected") from None
+    public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return Signer(key, VerifierKey(f"ockham-{hashlib.sha256(public).hexdigest()[:8]}", public))
+
+
+def local_verifier_key() -> VerifierKey | None:
+    """The verifier key of this machine's user, None where there is none yet; none is made to check another's word.
+
+    Raises:
+        BadInputError: if the file holds no key.
+
+    """
+    return load_or_create_signer().verifier if (key_dir() / KEY_FILE).is_file() else None
+
+
+def parse_key(text: str) -> VerifierKey:
+    """A verifier key from its text.
+
+    Raises:
+        BadInputError: if it is none.
+
+    """
+    name, _, rest = text.strip().partition("+")
+    key_id, _, encoded = rest.partition("+")
+    try:
+        raw = decode_canonical_base64(encoded)
+    except ValueError:
+        raw = b""
+    key = VerifierKey(name, raw[1:])
+    if not name or len(raw) != 33 or raw[0] != ED25519 or key.id.hex() != key_id or set(name) & set(" \t\n"):
+        raise BadInputError(
+            f"{text!r:.120} is no verifier key: name+keyid+base64, as `ockham keygen` prints it"
+        )
+    return key
+
+
+def decode_canonical_base64(text: str) -> bytes:
+    """The bytes of the one text that stands for them.
+
+    The last character of a group that is not full has bits that a decoder passes over (RFC 4648, section 3.5); with them free,
+    a signature could be written in more than one way, and a changed byte would verify.
+
+    Raises:
+        ValueError: if it is no base64, or another text is written for the same bytes.
+
+    """
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("base64 with bits that stand for nothing")
+    return raw
+
+
+def open_note(note: bytes, keys: Sequence[VerifierKey]) -> tuple[str, VerifierKey]:
+    """The text of a note, and the key of `keys` that has signed it.
+
+    Raises:
+        NoteError: if it is malformed, or none of the keys has signed it.
+
+    """
+    if len(note) > _MAX_NOTE:
+        raise NoteError(f"a note of {len(note)} bytes; at most {_MAX_NOTE} are read")
+    try:
+        body = note.decode("utf-8")
+    except UnicodeDecodeError:
+        raise NoteError("a note is UTF-8") from None
+    text, separator, signatures = body.rpartition("\n\n")
+    if not separator or not signatures.endswith("\n") or any(ord(c) < 32 and c != "\n" for c in body):
+        raise NoteError("no note: text, an empty line, signatures, each line ended")
+    text += "\n"
+    for line in signatures.splitlines():
+        mark, _, rest = line.partition(" ")
+        name, _, encoded = rest.partition(" ")
+        try:
+            raw = decode_canonical_base64(encoded)
+        except ValueError:
+            raw = b""
+        if mark != "\u2014" or not name or len(raw) < 5:
+            raise NoteError("a signature line reads: em dash, name, base64")
+        for key in keys:
+            if key.name == name and key.id == raw[:4]:
+                _check(key, raw[4:], text)
+                return text, key
+    raise NoteError("no known key has signed it")
+
+
+def _check(key: VerifierKey, signature: bytes, text: str) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public).verify(signature, text.encode())
+    except (InvalidSignature, ValueError):
+        raise NoteError(f"the signature of {key.name} does not fit") from None
+
+
+def _make_key(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    raw = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
+    )
+    data = raw.hex().encode() + b"\n"
+    temporary = path.with_name(f".{KEY_FILE}.{os.getpid()}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(temporary, path)  # two first runs at once: one key wins, both use it
+    except FileExistsError:
+        data = path.read_bytes()
+    finally:
+        temporary.unlink()
+    fsync_dir(path.parent)
+    return data

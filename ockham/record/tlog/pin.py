@@ -1,0 +1,53 @@
+"""Pins: signed tree heads kept where the writer of the log cannot reach them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from ockham.errors import BadInputError, UnverifiableError
+from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.tlog.tree_head import CHECKPOINT
+
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
+
+
+def make_pin(folder: RunFolder) -> bytes:
+    """The newest signed tree head of every log of a run, one after the other with an empty line between.
+
+    Raises:
+        UnverifiableError: if there is none.
+
+    """
+    notes = []
+    for attempt, rank in folder.require_exists().logs():
+        path = folder.log_dir(attempt, rank) / CHECKPOINT
+        if path.is_file():
+            notes.append(read_regular_file(path))
+    if not notes:
+        raise UnverifiableError(f"run {folder.run_id!r} has no signed tree head yet")
+    return b"\n".join(notes)
+
+
+def parse_pin(data: bytes) -> list[bytes]:
+    """The notes of a pin; git puts an empty line behind the text of a tag that it prints."""
+    parts = re.split(rb"(?<=\n)\n(?=[^\n\xe2])", data)
+    return [part.rstrip(b"\n") + b"\n" for part in parts if part.strip()]
+
+
+def write_git_tag(name: str, note: bytes) -> None:
+    """Put a pin into an annotated tag of the git repository of the working folder.
+
+    Raises:
+        BadInputError: if the name is none, or git refuses.
+
+    """
+    if not _TAG.fullmatch(name) or ".." in name:
+        raise BadInputError(f"--git-tag {name!r:.80}: letters, digits, '.', '_', '/' and '-'")
+    command = ["git", "tag", "--annotate", "--cleanup=verbatim", "--file=-", name]
+    try:
+        done = subprocess.run(command, input=note, capture_output=True, timeout=20, check=False)  # noqa: S603 - git of the user's own PATH
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BadInputError(f"git made no tag: {error}") from None
+    if done.returncode:
+        raise BadInputError(f"git made no tag {name!r}: {done.stderr.decode(errors='replace').strip()[:300]}")

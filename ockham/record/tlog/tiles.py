@@ -1,0 +1,95 @@
+"""Merkle tiles on disk as C2SP tlog-tiles has them: 256 hashes wide, derived from the lines.
+
+    tile/0/x001/x234/067        full: leaf hashes 1234067 * 256 and the 255 after it
+    tile/0/x001/x234/068.p/17   partial: the first 17 of the next ones
+    tile/1/...                  roots of full tiles below
+
+There are no entry bundles: the lines of the segments are the entries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+WIDTH = 256
+LEVEL_BITS = 8  # a tile is 2^8 wide
+
+
+def tile_path(level: int, index: int, width: int = WIDTH) -> str:
+    """The path of a tile below the log's folder."""
+    parts = [f"{index % 1000:03d}"]
+    while index >= 1000:
+        index //= 1000
+        parts.append(f"x{index % 1000:03d}")
+    name = f"tile/{level}/{'/'.join(reversed(parts))}"
+    return name if width == WIDTH else f"{name}.p/{width}"
+
+
+def list_tiles(size: int) -> list[tuple[int, int, int]]:
+    """(level, index, width) of every tile of a tree of `size` leaves."""
+    found = []
+    level, count = 0, size
+    while count:
+        full, rest = divmod(count, WIDTH)
+        found += [(level, index, WIDTH) for index in range(full)]
+        if rest:
+            found.append((level, full, rest))
+        level, count = level + 1, full
+    return found
+
+
+class TileWriter:
+    """Collects hashes level by level and writes the tiles of the present tree.
+
+    Old partial tiles go only with `remove_stale_tiles`, once the head that needs the new ones is durable: a crash in between
+    leaves tiles of two trees, both true.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._levels: list[tuple[int, list[bytes]]] = []  # index of the open tile, and its hashes
+        self._partial: dict[int, Path] = {}
+        self._dirty: set[int] = set()
+        self._old: list[Path] = []
+
+    def add(self, level: int, node: bytes) -> None:
+        """Add a hash of tile level `level`: of a leaf, or of a full tile below."""
+        while len(self._levels) <= level:
+            self._levels.append((0, []))
+        index, hashes = self._levels[level]
+        hashes.append(node)
+        self._dirty.add(level)
+        if len(hashes) == WIDTH:
+            self._write(self.folder / tile_path(level, index), hashes)
+            self._dirty.discard(level)
+            self._levels[level] = (index + 1, [])
+            if level in self._partial:
+                self._old.append(self._partial.pop(level))
+
+    def write(self) -> None:
+        """Write the partial tiles of the present tree."""
+        for level in sorted(self._dirty):
+            index, hashes = self._levels[level]
+            path = self.folder / tile_path(level, index, len(hashes))
+            self._write(path, hashes)
+            if level in self._partial:
+                self._old.append(self._partial[level])
+            self._partial[level] = path
+        self._dirty.clear()
+
+    def remove_stale_tiles(self) -> None:
+        """Remove the partial tiles that no head needs any more."""
+        for path in self._old:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+        self._old.clear()
+
+    @staticmethod
+    def _write(path: Path, hashes: list[bytes]) -> None:
+        """Not synced: tiles are derived, a lost one is rebuilt from the lines."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_bytes(b"".join(hashes))
+        temporary.rename(path)

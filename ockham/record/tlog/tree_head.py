@@ -1,0 +1,143 @@
+"""Signed tree heads: which lines a log had, said so that nobody without the key can say otherwise later.
+
+A head is signed over what the disk gives back, not over what was meant to be written: the new lines are read again,
+their digest is compared with that of the bytes written, and the tree grows from the bytes read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ockham.errors import LogHaltedError
+from ockham.record.run_folder import atomic_write
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import NoteError, Signer, decode_canonical_base64
+from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter
+
+CHECKPOINT = "checkpoint"  # C2SP's name for the file of the newest signed tree head
+HISTORY = "checkpoints"  # all of them, appended
+
+
+class TreeHead(NamedTuple):
+    """Size and root hash of a log."""
+
+    size: int
+    root: bytes
+
+
+def origin(run_id: str, attempt: int, rank: int) -> str:
+    """The first line of a log's tree heads: which log."""
+    return f"ockham/runs/{run_id}/{attempt}-{rank}"
+
+
+def checkpoint_body(where: str, head: TreeHead) -> str:
+    """The text that is signed (C2SP tlog-checkpoint)."""
+    return f"{where}\n{head.size}\n{base64.b64encode(head.root).decode()}\n"
+
+
+def parse_head(text: str) -> tuple[str, TreeHead]:
+    """Origin and tree head of a checkpoint's text.
+
+    Raises:
+        NoteError: if it is none.
+
+    """
+    lines = text.split("\n")
+    if len(lines) < 4 or not lines[0]:
+        raise NoteError("a tree head has an origin, a size and a root, a line each")
+    size, root = lines[1], lines[2]
+    if not size.isascii() or not size.isdigit() or len(size) > 19 or (size[0] == "0" and size != "0"):
+        raise NoteError(f"{size!r:.40} is no size of a tree")
+    try:
+        raw = decode_canonical_base64(root)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise NoteError(f"{root!r:.60} is no root hash")
+    return lines[0], TreeHead(int(size), raw)
+
+
+def split_history(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole notes of a history file, and the bytes of an unfinished last one."""
+    parts = data.split(b"\n\n")
+    whole = (len(parts) - 1) // 2
+    notes = [parts[2 * i] + b"\n\n" + parts[2 * i + 1] + b"\n" for i in range(whole)]
+    return notes, b"\n\n".join(parts[2 * whole :])
+
+
+class HeadWriter:
+    """Grows the tree of one log from its files, writes tiles, signs.
+
+    Args:
+        folder: the log's folder.
+        where: the origin line.
+        signer: who signs.
+
+    """
+
+    def __init__(self, folder: Path, where: str, signer: Signer) -> None:
+        self.folder, self.where, self.signer = folder, where, signer
+        self.head = TreeHead(0, CompactRange().root())
+        self._frontier = CompactRange()
+        self._tiles = TileWriter(folder)
+        self._segment: Path | None = None
+        self._offset = 0
+        self._digest = hashlib.sha256()
+
+    def ingest(self, segment: Path, size: int, digest: bytes) -> None:
+        """Grow the tree by the lines of a segment up to `size` bytes, read from disk.
+
+        Args:
+            segment: the file; when it is another one than before, it is read from its beginning.
+            size: bytes that were written and synced, ending in a newline.
+            digest: SHA-256 of those bytes as they were written.
+
+        Raises:
+            LogHaltedError: if the disk gives back other bytes.
+
+        """
+        if segment != self._segment:
+            self._segment, self._offset, self._digest = segment, 0, hashlib.sha256()
+        with segment.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read(size - self._offset)
+        self._digest.update(data)
+        if self._digest.digest() != digest:
+            raise LogHaltedError(
+                f"{segment}: the disk gives back other bytes than were written; nothing is signed"
+            )
+        self._offset = size
+        for line in data.split(b"\n")[:-1]:
+            leaf = leaf_hash(line)
+            self._tiles.add(0, leaf)
+            for level, node in self._frontier.append(leaf):
+                if level % LEVEL_BITS == 0:
+                    self._tiles.add(level // LEVEL_BITS, node)
+
+    def sign(self) -> TreeHead:
+        """Write the tiles, then the signed head of what has been read so far, durably."""
+        if self._frontier.size == self.head.size:
+            return self.head
+        head = TreeHead(self._frontier.size, self._frontier.root())
+        self._tiles.write()
+        note = self.signer.sign(checkpoint_body(self.where, head))
+        _append(self.folder / HISTORY, note + b"\n")
+        atomic_write(self.folder / CHECKPOINT, note)
+        self._tiles.remove_stale_tiles()
+        self.head = head
+        return head
+
+
+def _append(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Verification of a run: lines, sequence, tree, files, ranks and Parquet files."""

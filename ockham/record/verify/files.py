@@ -1,0 +1,118 @@
+"""Verifying the files that events name: policies, checkpoints, and the tree head in their metadata."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from ockham.errors import RunError
+from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_file
+from ockham.record.verify.log import LogVerifier
+from ockham.record.verify.log_summary import LogSummary
+from ockham.record.verify.report import VerificationReport
+
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+
+
+def check_log_references(
+    folder: RunFolder, place: tuple[int, int], told: LogSummary, report: VerificationReport
+) -> None:
+    """What a log told as a whole: its policies, its accepting decisions, its end."""
+    for revision, sequence in sorted(told.policies.items(), key=lambda pair: pair[1]):
+        _policy(folder, revision, sequence, report)
+    ended_inside = (
+        told.ended_mid_batch and told.pending_batches == 1
+    )  # a batch's decisions then have no context
+    if told.finished and told.pending and not ended_inside:
+        what = f"{told.pending} decisions at the end belong to no context"
+        report.add("contradiction", f"log/{place[0]}-{place[1]}", what)
+    for saved, fits in told.checkpoints():
+        if not fits:
+            report.add(
+                "checkpoint", saved["snapshot_id"],
+                f"names decision {saved['decision_id']}, which accepted nothing at iteration {saved['iter_num']}",
+                saved["sequence"],
+            )  # fmt: skip
+
+
+def _policy(folder: RunFolder, revision: str, sequence: int, report: VerificationReport) -> None:
+    try:
+        found = hashlib.sha256(read_regular_file(folder.policy(revision))).hexdigest()
+    except OSError:
+        found = ""
+    if f"sha256:{found}" != revision:
+        place = f"policies/{revision.removeprefix('sha256:')}.json"
+        report.add("policy missing", place, "has other bytes" if found else "is missing", sequence)
+
+
+def check_checkpoints(
+    folder: RunFolder, check: LogVerifier, pruned: Collection[str], report: VerificationReport
+) -> None:
+    """Files as recorded, and the tree head in the metadata is one of this log."""
+    for saved, _ in check.summary.checkpoints():
+        root = check.tree.root_at(int(saved["log_size"]))  # a schema's integer may be written 7.0
+        if root is None or root.hex() != saved["log_root"]:
+            what = f"names a root of {saved['log_size']} events that the log never had"
+            report.add("tampering", saved["snapshot_id"], what, saved["sequence"], check.tamper_cause)
+        if saved["snapshot_id"] in pruned:
+            continue
+        try:
+            path = folder.checkpoint(saved["snapshot_id"])
+        except RunError as error:  # a name that leaves the folder, or that no writer of ours gives
+            report.add("checkpoint", f"log/{check.attempt}-{check.rank}", str(error), saved["sequence"])
+            continue
+        for file in saved["files"]:
+            report.count("checkpoint files")
+            what = _file(path, file, saved)
+            if what:
+                place = f"checkpoints/{saved['snapshot_id']}/{file['name']}"
+                report.add("checkpoint", place, what, saved["sequence"])
+
+
+def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """What is wrong with one file of a checkpoint; empty: nothing."""
+    digest, head = "", None
+    try:
+        with open_regular_file(path / Path(file["name"]).name) as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()  # weights may be larger than memory
+            opened.seek(0)
+            head = read_safetensors_metadata(opened) if file["name"].endswith(".safetensors") else {}
+    except OSError:
+        return "is missing, or no regular file"
+    except ValueError:
+        pass  # no safetensors file, or a name that no file can have
+    if digest != file["sha256"]:
+        return "has other bytes than recorded"
+    if head is None:
+        return "is no safetensors file"
+    if "log_size" in head and (head["log_size"], head.get("log_root")) != (
+        saved["log_size"],
+        saved["log_root"],
+    ):
+        return "names another tree head than the log does"
+    return ""
+
+
+def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
+    """The metadata of a safetensors file, each value read as JSON: eight bytes of length, then a JSON header.
+
+    Raises:
+        ValueError: if it is no such file, or a value is no JSON.
+
+    """
+    size = int.from_bytes(file.read(8), "little")
+    if not 0 < size <= MAX_HEADER_BYTES:
+        raise ValueError(f"a safetensors header of {size} bytes")
+    head = orjson.loads(file.read(size))
+    if not isinstance(head, dict):
+        raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for any file that is none
+    told = head.get("__metadata__")
+    if not isinstance(told, dict | None) or not all(
+        isinstance(value, str) for value in (told or {}).values()
+    ):
+        raise ValueError("the metadata of a safetensors file is text by name")
+    return {key: orjson.loads(value) for key, value in (told or {}).items()}

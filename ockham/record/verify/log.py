@@ -1,0 +1,238 @@
+"""Verifying one log: every byte of its lines against schema, sequence, tiles and signed tree heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ockham.errors import UnverifiableError
+from ockham.record.run_folder import RunFolder, first_sequence, open_regular_file
+from ockham.record.tlog.note import NoteError, VerifierKey, open_note
+from ockham.record.tlog.tiles import WIDTH, list_tiles, tile_path
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.verify.log_summary import LogSummary
+from ockham.record.verify.report import LogReport, VerificationReport
+from ockham.record.verify.segment import CHUNK, SegmentTask, verify_segment
+from ockham.record.verify.tree import LogTree, read_or_empty
+
+
+class LogVerifier:
+    """Reads one log once, with `read`; then ask for `finish`.
+
+    Args:
+        folder: the run's folder.
+        attempt: from 1.
+        rank: from 0.
+        keys: keys that may have signed it.
+        pins: tree heads of this log that were kept elsewhere.
+        report: where findings go.
+
+    """
+
+    def __init__(
+        self, folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey], pins: Sequence[TreeHead],
+        report: VerificationReport,
+    ) -> None:  # fmt: skip
+        self.folder, self.attempt, self.rank, self.report = folder, attempt, rank, report
+        self.path = folder.log_dir(attempt, rank)
+        self.log_report = LogReport(attempt, rank)
+        self.summary = LogSummary()
+        self._heads = self._signed_heads(keys)
+        self._pins = {head.size: head.root for head in pins}
+        self.tree = LogTree(self.path, {*self._heads, *self._pins})
+        self._tile_cause = f"tiles of log {attempt}-{rank}"
+        self.tamper_cause = ""  # the cause, where the lines are not those that were signed or pinned
+
+    def read(self, workers: Executor) -> Iterator[int]:
+        """Judge all segments; gives the number of lines of each one that is done.
+
+        Raises:
+            UnverifiableError: if a segment cannot be read.
+
+        """
+        try:
+            tasks = list(self._tasks())
+        except OSError as error:
+            raise UnverifiableError(f"{error.filename} cannot be read: {error.strerror}") from None
+        for task, judged in zip(tasks, workers.map(verify_segment, tasks), strict=True):
+            segment = task.segment
+            if first_sequence(segment) != task.first:
+                message = f"begins with event {first_sequence(segment)}, and {task.first} was expected"
+                self._finding("gap", segment, message)
+            self.report.merge(judged.report)
+            self.summary.extend(judged.summary)
+            self.tree.add(segment, judged.leaves, judged.block_offsets)
+            yield len(judged.leaves) // 32
+        self.tree.close()
+
+    def finish(self) -> LogReport:
+        """Compare the tree with heads, pins and tiles."""
+        size = self.tree.size
+        self.log_report.events, self.log_report.root = size, self.tree.root.hex()
+        for head_size, root in sorted(self._heads.items()):
+            self._check_head(head_size, root, "signed")
+        for head_size, root in sorted(self._pins.items()):
+            self._check_head(head_size, root, "pinned")
+        if not self._heads and size:
+            self._finding(
+                "unsigned", self.path / CHECKPOINT, "no signed tree head that a known key vouches for"
+            )
+        if self.log_report.signed == max(self._heads, default=0):
+            self._tiles()  # else: said already, and the tiles of what is there say nothing more
+        return self.log_report
+
+    def _tasks(self) -> Iterator[SegmentTask]:
+        segments = self.folder.segments(self.attempt, self.rank)
+        if not segments:
+            return
+        first, world_size = 0, _world_size(segments[0])
+        for before, segment in zip([None, *segments], segments, strict=False):
+            last = segment == segments[-1]
+            yield SegmentTask(self.folder, self.attempt, self.rank, segment, before, last, first, world_size)
+            first += _count_lines(segment)
+
+    def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
+        """Size -> root of every tree head with a good signature; all others are findings.
+
+        The history is written before `checkpoint`, so after a crash `checkpoint` is the newest or the one before it,
+        or is not there yet where there is but one; an unfinished last note is one that `checkpoint` does not have.
+        """
+        notes, torn = split_history(read_or_empty(self.path / HISTORY))
+        newest = read_or_empty(self.path / CHECKPOINT)
+        heads: dict[int, bytes] = {}
+        for name, note in [*((HISTORY, note) for note in notes), *([(CHECKPOINT, newest)] if newest else [])]:
+            head = self._open(name, note, keys)
+            if head is None:
+                continue
+            if heads.get(head.size, head.root) != head.root:
+                self._finding(
+                    "tampering",
+                    self.path / name,
+                    f"two signed tree heads of size {head.size} with different roots",
+                )
+            heads[head.size] = head.root
+            self.report.count("signed tree heads")
+        if torn:
+            self._finding("crash tail", self.path / HISTORY, f"{len(torn)} bytes of an unfinished tree head")
+        if newest and newest not in notes[-2:]:
+            self._finding(
+                "tampering",
+                self.path / CHECKPOINT,
+                "is not the newest tree head of the history, nor the one before it",
+            )
+        elif not newest and len(notes) > 1:
+            self._finding(
+                "tampering", self.path / CHECKPOINT, "is missing, and the history has more than one tree head"
+            )
+        elif not newest and notes:
+            self._finding(
+                "crash tail",
+                self.path / CHECKPOINT,
+                "is missing: the first tree head stands in the history alone",
+            )
+        return heads
+
+    def _open(self, name: str, note: bytes, keys: Sequence[VerifierKey]) -> TreeHead | None:
+        """The tree head of a note, or a finding."""
+        try:
+            text, key = open_note(note, keys)
+            where, head = parse_head(text)
+        except NoteError as error:
+            message = f"a tree head cannot be believed: {error}"
+            self._finding("tampering", self.path / name, message, f"log {self.attempt}-{self.rank}: {error}")
+            return None
+        if where != origin(self.folder.run_id, self.attempt, self.rank):
+            self._finding("tampering", self.path / name, f"a tree head of another log: {where!r:.120}")
+            return None
+        self.log_report.key = str(key)
+        return head
+
+    def _check_head(self, size: int, root: bytes, what: str) -> None:
+        there = self.tree.size
+        if size > there:
+            self._report_tampering(
+                f"{size} events were {what}, and {there} are there: {size - there} are gone"
+            )
+        elif self.tree.root_at(size) != root:
+            first = self.tree.first_mismatch
+            at = "" if first is None else f"; event {first} differs from its tile"
+            self._report_tampering(f"the first {size} events are not those that were {what}{at}")
+        elif what == "signed":
+            self.log_report.signed = max(self.log_report.signed, size)
+        else:
+            self.log_report.pinned = max(self.log_report.pinned, size)
+
+    def _report_tampering(self, message: str) -> None:
+        self.tamper_cause = f"the lines of log {self.attempt}-{self.rank}"
+        self._finding("tampering", self.path, message, self.tamper_cause)
+
+    def _tiles(self) -> None:
+        """The tiles of the newest signed tree, and those that a crash left of a later one: all of them true."""
+        levels = self.tree.levels()
+        for level, index, width in list_tiles(self.log_report.signed):
+            path = self.path / tile_path(level, index, width)
+            if level == 0 and width == WIDTH:
+                fits = index not in self.tree.mismatched_tiles
+            else:
+                fits = read_or_empty(path) == b"".join(self._hashes(levels, level, index)[:width])
+            if not fits:
+                message = "this tile is missing or does not hold the hashes of the lines"
+                self._finding("derived", path, message, self._tile_cause)
+        for path in sorted((self.path / "tile").rglob("*")):
+            if path.name.startswith(".") and path.suffix == ".tmp":
+                self._finding("crash tail", path, "a tile that was being written")
+            elif path.is_file():
+                self.report.count("tiles")
+                if not self._is_tile(path, levels):
+                    self._finding("derived", path, "no tile of this log", self._tile_cause)
+
+    def _hashes(self, levels: Sequence[Sequence[bytes]], level: int, index: int) -> Sequence[bytes]:
+        """The up to 256 hashes that a tile may hold."""
+        if level == 0:
+            return self.tree.leaves(index)
+        return levels[level - 1][index * WIDTH : (index + 1) * WIDTH] if level <= len(levels) else ()
+
+    def _is_tile(self, path: Path, levels: Sequence[Sequence[bytes]]) -> bool:
+        """Whether a file is a tile that the lines give, of this or an earlier size."""
+        name = path.relative_to(self.path)
+        parts = name.parts[1:]
+        width = WIDTH
+        if len(parts) > 2 and parts[-2].endswith(".p"):
+            if not parts[-1].isdecimal():
+                return False
+            width, parts = int(parts[-1]), (*parts[:-2], parts[-2].removesuffix(".p"))
+        digits = "".join(part.removeprefix("x") for part in parts[1:])
+        if not parts[0].isdecimal() or not digits.isdecimal() or not 0 < width <= WIDTH:
+            return False
+        level, index = int(parts[0]), int(digits)
+        if tile_path(level, index, width) != str(name):
+            return False
+        if level == 0 and width == WIDTH and index < len(self.tree.block_roots):
+            return index not in self.tree.mismatched_tiles
+        expected = self._hashes(levels, level, index)[:width]
+        return len(expected) == width and read_or_empty(path) == b"".join(expected)
+
+    def _finding(self, kind: Any, place: Path, message: str, cause: str = "") -> None:
+        inside = place.relative_to(self.folder.path) if place.is_relative_to(self.folder.path) else place
+        self.report.add(kind, inside, message, cause=cause)
+
+
+def _world_size(segment: Path) -> int:
+    """How many ranks the first line says there are; one where it is none, which is said elsewhere."""
+    with open_regular_file(segment) as file:
+        try:
+            return int(orjson.loads(file.readline())["data"]["world_size"])
+        except (ValueError, KeyError, TypeError):
+            return 1
+
+
+def _count_lines(segment: Path) -> int:
+    count = 0
+    with open_regular_file(segment) as file:
+        while data := file.read(CHUNK):
+            count += data.count(b"\n")
+    return count

@@ -1,0 +1,55 @@
+"""What one log, or a part of it, says that other parts, other logs and files must bear out."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class LogSummary:
+    """What one part of a log says that other parts, and files, must bear out.
+
+    `acceptances_and_checkpoints` holds in order: (decision ID, iteration) of each decision that accepted, and the data of each checkpoint.
+    """
+
+    acceptances_and_checkpoints: list[tuple[str, int] | Mapping[str, Any]] = field(default_factory=list)
+    policies: dict[str, int] = field(default_factory=dict)  # revision -> the first event that names it
+    pruned: set[str] = field(default_factory=set)
+    resumed: Mapping[str, Any] | None = None
+    world_size: int = 1
+    finished: bool = False
+    ended_mid_batch: bool = False  # it may end inside a batch
+    pending: int = 0  # decisions at the end that no context has taken yet
+    pending_batches: int = 0
+    knob_hashes: array[int] = field(
+        default_factory=lambda: array("Q")
+    )  # of each context, to be held against other ranks'
+    iterations: array[int] = field(default_factory=lambda: array("Q"))
+
+    def extend(self, later: LogSummary) -> None:
+        """Take what the part behind this one told."""
+        self.acceptances_and_checkpoints += later.acceptances_and_checkpoints
+        self.policies = later.policies | self.policies
+        self.pruned |= later.pruned
+        self.resumed = later.resumed or self.resumed
+        self.world_size = max(self.world_size, later.world_size)
+        if later.finished:
+            self.finished, self.ended_mid_batch = True, later.ended_mid_batch
+        self.pending, self.pending_batches = later.pending, later.pending_batches
+        self.knob_hashes += later.knob_hashes
+        self.iterations += later.iterations
+
+    def checkpoints(self) -> list[tuple[Mapping[str, Any], bool]]:
+        """Each checkpoint, and whether a decision before it accepted what it keeps."""
+        accepting: dict[str, int] = {}
+        found = []
+        for mark in self.acceptances_and_checkpoints:
+            if isinstance(mark, tuple):
+                accepting[mark[0]] = mark[1]
+            else:
+                fits = mark["kind"] != "accepted" or accepting.get(mark["decision_id"]) == mark["iter_num"]
+                found.append((mark, fits))
+        return found

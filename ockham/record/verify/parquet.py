@@ -1,0 +1,150 @@
+"""Verify, the Parquet files: each holds exactly what the lines of its segments hold, and what stands beside it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ockham.record.parquet.coverage import (
+    log_of_file,
+    read_coverage,
+    read_sidecar,
+    segment_entry,
+    sidecar_bytes,
+    source_segments,
+)
+from ockham.record.parquet.tables import (
+    ROWS_PER_ROW_GROUP,
+    SCHEMAS,
+    merge_row_ranges,
+    parquet_bytes,
+    read_complete_lines,
+    row_range,
+    tables_from_lines,
+)
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_file
+from ockham.record.verify.report import VerificationReport
+
+_UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # overflow: a time that is no date
+
+
+class _ParquetCheck:
+    """One Parquet file, held against the segments that it says it was made from, one after the other."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path, self.kind = path, kind
+        self.made = [name for name, _ in source_segments(read_sidecar(path)) or ()]
+        self.matches = True
+        self._next = 0
+        self._segments: list[dict[str, Any]] = []
+        self._rows = row_range(SCHEMAS[kind].empty_table())
+        self._file: pq.ParquetFile | None = None
+        self._group = 0
+        self._waiting = SCHEMAS[kind].empty_table()
+
+    def compare_segment(self, segment: dict[str, Any], expected: pa.Table) -> None:
+        """Compare the rows of one segment with the next rows of the file."""
+        if not self.matches:
+            return
+        self._segments.append(segment)
+        self._rows = merge_row_ranges(self._rows, row_range(expected))
+        try:
+            self.matches = _same(self._read(expected.num_rows), expected)
+        except _UNREADABLE:
+            self.matches = False
+
+    def is_consistent(self) -> bool:
+        """Whether the file holds this and no more."""
+        try:
+            data = read_regular_file(self.path)
+            told = read_regular_file(self.path.with_suffix(".json"))
+            return (
+                self.matches
+                and [segment["name"] for segment in self._segments] == self.made
+                and self._read(1).num_rows == 0
+                and told == sidecar_bytes(data, self._rows, self._segments)
+            )
+        except _UNREADABLE:
+            return False
+        finally:
+            if self._file is not None:
+                self._file.close()
+
+    def _read(self, count: int) -> pa.Table:
+        """The next rows, so many at most."""
+        if self._file is None:
+            self._file = pq.ParquetFile(self.path)
+        while self._waiting.num_rows < count and self._group < self._file.num_row_groups:
+            if self._file.metadata.row_group(self._group).num_rows > ROWS_PER_ROW_GROUP:
+                raise ValueError(
+                    "a row group that no writer of ours makes: a few bytes may unfold into any memory"
+                )
+            group = self._file.read_row_group(self._group)
+            self._waiting = pa.concat_tables([self._waiting, group])
+            self._group += 1
+        found = self._waiting.slice(0, count)
+        self._waiting = self._waiting.slice(count)
+        return found
+
+
+def check_parquet(folder: RunFolder, attempt: int, rank: int, report: VerificationReport) -> None:
+    """Report each Parquet file of a log that is not what its lines make."""
+    log = {segment.name: segment for segment in folder.segments(attempt, rank)}
+    claims = _claims(folder, attempt, rank, report, set(log))
+    broken = set()
+    for name, segment in log.items():
+        about_it = [claim for claim in claims if name in claim.made]
+        if not about_it:
+            continue
+        try:
+            lines, _ = read_complete_lines(segment)
+            made, told = tables_from_lines(lines), segment_entry(name, lines)
+        except ValueError:
+            broken |= {claim.path for claim in about_it}  # the lines themselves are broken: said already
+            continue
+        for claim in about_it:
+            claim.compare_segment(told, made[claim.kind])
+    for claim in claims:
+        if not claim.is_consistent() and claim.path not in broken:
+            what = "does not hold what the lines hold, or its .json does not"
+            cause = f"Parquet of log {attempt}-{rank}"
+            report.add("derived", claim.path.relative_to(folder.path), what, cause=cause)
+
+
+def _claims(
+    folder: RunFolder, attempt: int, rank: int, report: VerificationReport, log: set[str]
+) -> list[_ParquetCheck]:
+    """The Parquet files that say what they were made from; the others are reported."""
+    read = set(read_coverage(folder, attempt, rank).names)
+    claims = []
+    for kind in PARQUET_TABLES:
+        for path in sorted((folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")):
+            if not path.is_file():
+                what = "is no regular file: rebuild it"
+                report.add("derived", path.relative_to(folder.path), what)
+                continue
+            report.count("Parquet files")
+            claim = _ParquetCheck(path, kind)
+            if log_of_file(path.name) and claim.made and set(claim.made) <= log:
+                claims.append(claim)
+            elif (
+                path.name in read or path.with_suffix(".json").exists()
+            ):  # else: a crash, and nobody reads it
+                report.add(
+                    "derived",
+                    path.relative_to(folder.path),
+                    "belongs to no segment of the log, or was made by another version: rebuild it",
+                )
+    return claims
+
+
+def _same(found: pa.Table, expected: pa.Table) -> bool:
+    """The same rows; NaN is the same as NaN."""
+    if found.num_rows != expected.num_rows or not found.schema.equals(expected.schema):
+        return False
+    if found.equals(expected) or parquet_bytes(found.combine_chunks()) == parquet_bytes(expected):
+        return True
+    return repr(found.to_pylist()) == repr(expected.to_pylist())

@@ -1,0 +1,82 @@
+"""Verifying what the logs of one run say of one another: resumes, ranks that are missing, verdicts that should be one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from ockham.record.verify.log import LogVerifier
+from ockham.record.verify.log_summary import LogSummary
+from ockham.record.verify.report import MAX_FINDINGS_PER_CLASS, VerificationReport
+
+LogKey = tuple[int, int]  # attempt and rank
+Checks = Mapping[LogKey, LogVerifier]
+
+
+def check_cross_log(checks: Checks, report: VerificationReport) -> None:
+    """All that needs more than one log."""
+    for place in checks:
+        _check_resume(place, checks, report)
+        _check_missing_ranks(place, checks, report)
+    for attempt, rank in checks:
+        first = checks.get((attempt, 0))
+        if rank and first is not None:
+            _check_same_verdicts(first.summary, checks[attempt, rank], report)
+
+
+def _check_resume(place: LogKey, checks: Checks, report: VerificationReport) -> None:
+    """A resume carries size and root of the log before it, and rank 0 those of ranks that are no more."""
+    data = checks[place].summary.resumed
+    if data is None:
+        return
+    for rank, left in ((place[1], data), *((each["rank"], each) for each in data.get("left_logs", ()))):
+        _check_previous_log(data["from_attempt"], rank, left, place, checks, report)
+
+
+def _check_previous_log(
+    attempt: int,
+    rank: int,
+    left: Mapping[str, Any],
+    place: LogKey,
+    checks: Checks,
+    report: VerificationReport,
+) -> None:
+    before = checks.get((attempt, rank))
+    size = int(left["from_size"])
+    if before is None and size == 0:
+        return  # a rank that the attempt before did not have
+    root = before.tree.root_at(size) if before is not None else None
+    if root is None or root.hex() != left["from_root"]:
+        said = f"attempt {place[0]} was resumed from {size} events of it with another root"
+        cause = before.tamper_cause if before is not None else ""
+        report.add("tampering", f"log/{attempt}-{rank}", said, 0, cause)
+    elif before is not None and checks[place].log_report.signed:
+        before.log_report.signed = max(
+            before.log_report.signed, size
+        )  # the new log's signature covers this root
+
+
+def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationReport) -> None:
+    """Every rank that an attempt began with has a log."""
+    if place[1] != min(rank for attempt, rank in checks if attempt == place[0]):
+        return
+    began = int(checks[place].summary.world_size)
+    here = {rank for attempt, rank in checks if attempt == place[0]}
+    missing = itertools.filterfalse(
+        here.__contains__, range(began)
+    )  # a hostile number of ranks is not walked through
+    for rank in itertools.islice(missing, MAX_FINDINGS_PER_CLASS):
+        said = f"is missing: {began} ranks began this attempt"
+        report.add("gap", f"log/{place[0]}-{rank}", said, cause=f"ranks of attempt {place[0]}")
+
+
+def _check_same_verdicts(first: LogSummary, check: LogVerifier, report: VerificationReport) -> None:
+    """Each context was left as on rank 0; a rank that ended early has fewer of them."""
+    other = check.summary
+    for at, (theirs, ours) in enumerate(zip(first.knob_hashes, other.knob_hashes, strict=False)):
+        if theirs != ours:
+            iteration = other.iterations[at]
+            said = f"the chain left iteration {iteration} otherwise than on rank 0, or not in the same order"
+            report.add("contradiction", f"log/{check.attempt}-{check.rank}", said)
+            return

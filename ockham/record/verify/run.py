@@ -1,0 +1,181 @@
+"""Verify: is this run what was recorded? Offline, reading only, believing nothing but the bytes and the keys given."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ockham.errors import BadInputError, UnverifiableError
+from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
+from ockham.record.tlog.note import VerifierKey, local_verifier_key, parse_key
+from ockham.record.verify.files import check_checkpoints, check_log_references
+from ockham.record.verify.ledger import check_ledger
+from ockham.record.verify.log import LogVerifier
+from ockham.record.verify.parquet import check_parquet
+from ockham.record.verify.pins import pinned_heads
+from ockham.record.verify.ranks import check_cross_log
+from ockham.record.verify.report import VerificationReport
+
+MIN_SEGMENTS_PER_WORKER = 3  # segments of 20,000 events: below, starting a process costs more than it saves
+Progress = Callable[[int], None]
+
+
+def verify_run(
+    folder: RunFolder, *, keys: Sequence[VerifierKey] = (), pins: Sequence[bytes] = (), parquet: bool = True,
+    jobs: int | None = 1, progress: Progress | None = None,
+) -> VerificationReport:  # fmt: skip
+    """Check every byte of a run, or of the ledger.
+
+    Args:
+        folder: the run.
+        keys: verifier keys that the person who asks trusts; without one, the run's own word is taken and it is said so.
+        pins: signed tree heads that were kept elsewhere.
+        derived: compare each Parquet file with the lines too.
+        jobs: processes that share the segments; None: one a core, where the log is long enough to gain by it.
+        progress: told the number of events of each segment that is done.
+
+    Raises:
+        UnverifiableError: if there is no log, or it cannot be read.
+        BadInputError: if a pin is none, or of another run.
+
+    """
+    report = VerificationReport(folder.run_id)
+    if not folder.logs():
+        raise UnverifiableError(f"{folder.path} has no log to judge")
+    accepted = _trusted_keys(folder, keys, report, vouched=bool(pins))
+    pinned = pinned_heads(folder, pins, accepted, report)
+    checks: dict[tuple[int, int], LogVerifier] = {}
+    with worker_pool(folder, jobs) as pool:
+        for place in folder.logs():
+            parquet_result = pool.submit(_derived, folder, place) if parquet else None
+            check = checks[place] = LogVerifier(folder, *place, accepted, pinned.get(place, []), report)
+            for lines in check.read(pool):
+                if progress is not None:
+                    progress(lines)
+            check_log_references(folder, place, check.summary, report)
+            report.logs.append(check.finish())
+            if parquet_result is not None:
+                report.merge(parquet_result.result())
+    if policies := {revision for check in checks.values() for revision in check.summary.policies}:
+        report.count("policies", len(policies))  # once, however many logs name one
+    pruned = frozenset().union(
+        *(check.summary.pruned for check in checks.values())
+    )  # a later attempt prunes too
+    for check in checks.values():
+        check_checkpoints(folder, check, pruned, report)
+    if folder.run_id == LEDGER:
+        check_ledger(folder, report)
+    else:
+        check_cross_log(checks, report)
+    _note_unsigned_and_unpinned(report, bool(pins))
+    return report
+
+
+@contextlib.contextmanager
+def worker_pool(folder: RunFolder, jobs: int | None) -> Iterator[Executor]:
+    """Who judges segments: this process, or as many as there are cores and segments, if there are enough to share."""
+    most = max((len(folder.segments(*place)) for place in folder.logs()), default=0)
+    wanted = (
+        min(len(os.sched_getaffinity(0)), most // MIN_SEGMENTS_PER_WORKER)
+        if jobs is None
+        else min(jobs, most)
+    )
+    if wanted < 2:
+        yield _InlineExecutor()
+        return
+    pool = ProcessPoolExecutor(wanted, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _InlineExecutor(Executor):
+    """This process, when the result is asked for."""
+
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **_: Any) -> Iterator[Any]:
+        return map(fn, *iterables)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return _LazyResult(functools.partial(fn, *args, **kwargs))
+
+
+class _LazyResult(NamedTuple):
+    result: Callable[[], Any]
+
+
+def _derived(folder: RunFolder, place: tuple[int, int]) -> VerificationReport:
+    report = VerificationReport(folder.run_id)
+    check_parquet(folder, *place, report)
+    return report
+
+
+def load_verifier_keys(texts: Sequence[str]) -> list[VerifierKey]:
+    """Verifier keys from texts, or from files that hold one.
+
+    Raises:
+        BadInputError: if one is none.
+
+    """
+    return [parse_key(_text(text) if _is_file(text) else text) for text in texts]
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"the key file {path} cannot be read: {error}") from None
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _trusted_keys(
+    folder: RunFolder, keys: Sequence[VerifierKey], report: VerificationReport, *, vouched: bool
+) -> list[VerifierKey]:
+    """The keys that may have signed: those given, else the one that the run names; for the ledger this machine's own.
+
+    A pin that its key has signed vouches for the key as well.
+    """
+    ledger = folder.run_id == LEDGER
+    own = local_verifier_key() if ledger else _own_key(folder)
+    if keys:
+        if own is not None and own not in keys and not ledger:
+            report.add("tampering", "run.json", "names another verifier key than the one given")
+        return list(keys)
+    if own is None:
+        where = "the ledger" if ledger else str(folder.run_json)
+        raise UnverifiableError(f"{where} names no verifier key; give one with --key")
+    told = f"taken from this machine: {own}" if ledger else f"taken from the run itself: {own}"
+    if not vouched:
+        report.add("key not pinned", LEDGER if ledger else "run.json", told)
+    return [own]
+
+
+def _own_key(folder: RunFolder) -> VerifierKey | None:
+    try:
+        return parse_key(str(orjson.loads(read_regular_file(folder.run_json)).get("verifier_key")))
+    except (OSError, ValueError, AttributeError, BadInputError):
+        return None
+
+
+def _note_unsigned_and_unpinned(report: VerificationReport, pins_given: bool) -> None:
+    for log in report.logs:
+        if log.signed < log.events:
+            what = f"{log.events - log.signed} events behind the newest signed tree head that fits"
+            report.add("not signed", f"log/{log.attempt}-{log.rank}", what)
+        if log.pinned < log.events:
+            what = f"pinned up to event {log.pinned} of {log.events}" if pins_given else "no pin was given"
+            report.add("not pinned", f"log/{log.attempt}-{log.rank}", what, cause="pins")

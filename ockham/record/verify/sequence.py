@@ -1,0 +1,247 @@
+"""Verifying what the events of one log say together: who turned which knob, which decision made which checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import Any
+
+import orjson
+from msgspec import UNSET
+
+from ockham.context import KNOBS
+from ockham.event import TYPES
+from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Left
+from ockham.record.rank_group import PER_RANK_KNOBS
+from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
+from ockham.record.verify.log_summary import LogSummary
+from ockham.record.verify.report import VerificationReport
+
+_FIRST_HOOK = {
+    "batch": ("on_batch_start", "on_batch_end"),
+    "on_evaluate": ("on_evaluate",),
+    "on_consolidate": ("on_consolidate",),
+}
+ABNORMAL_END_REASONS = frozenset(
+    {"FAILED", "PLUGIN_FAILED", "INTERRUPTED", "RANK_DIVERGED", "RANK_LOST"}
+)  # may end inside a batch
+_NOTHING_LEFT = Left()
+_knobs: Callable[[Any], tuple[Any, ...]] = attrgetter(*KNOBS)
+
+
+class SequenceChecker:
+    """Follows the events of one log in order, or of a part of it.
+
+    It checks the chain of knob changes (the value after plugin i is the value before i+1, and the last is the value
+    used), that each batch has its context and each context its decisions, and that blobs and run.json are the ones
+    named. What hangs on other parts of the log it notes in `summary`.
+    """
+
+    def __init__(
+        self, folder: RunFolder, attempt: int, rank: int, report: VerificationReport, world_size: int
+    ) -> None:
+        self.folder, self.attempt, self.rank, self.world_size = folder, attempt, rank, world_size
+        self.start_reporting(report)
+        self._pending: list[tuple[int, DecisionData]] = []
+        self._last: tuple[int, int] | None = None  # the batch before, where the next must follow it
+        # In the ledger each log is one saying, of any kind.
+        self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
+        names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
+        self._handlers = {kind: getattr(self, name) for kind, name in names.items() if hasattr(self, name)}
+
+    def start_reporting(self, report: VerificationReport) -> None:
+        """From here on it counts: what was told before was only to know where the story stands."""
+        self.report, self.summary, self._decisions, self._contexts = report, LogSummary(), 0, 0
+
+    def feed(self, first: int, events: Iterable[Event | None]) -> None:
+        """Take events in order; None where a line is none."""
+        for sequence, event in enumerate(events, first):
+            if event is None:
+                self._pending.clear()  # said already; what hangs on it cannot be judged
+                self._last = None
+                continue
+            kind, id_, data = event
+            if sequence == 0 and kind not in self._opening:
+                self._contradiction(0, f"a log opens with run.started or run.resumed, not with {kind}")
+            if kind == DECISION:  # the most frequent first
+                revision = data.policy_revision
+                self._pending.append((sequence, data))
+                self._decisions += 1
+                if data.changes and not data.shadow:
+                    self._note_acceptance(id_, data)
+            elif kind == CONTEXT:
+                revision = data.policy_revision
+                self._context_recorded(sequence, data)
+            else:
+                revision = data.get("policy_revision")
+                if kind in self._handlers:
+                    self._handlers[kind](sequence, data)
+            if revision not in self.summary.policies and revision is not None:
+                self.summary.policies[revision] = sequence
+
+    def finish(self) -> LogSummary:
+        """What was told, once the part has ended."""
+        self.summary.pending = len(self._pending)
+        self.summary.pending_batches = len({(made.iter_num, made.micro_step) for _, made in self._pending})
+        for what, number in (("decisions", self._decisions), ("contexts", self._contexts)):
+            if number:
+                self.report.count(what, number)
+        return self.summary
+
+    def _note_acceptance(self, id_: str, data: DecisionData) -> None:
+        for change in data.changes:
+            if change.field == "accepted" and change.after is True:
+                self.summary.acceptances_and_checkpoints.append((id_, data.iter_num))
+
+    def _context_recorded(self, sequence: int, data: ContextData) -> None:
+        self._contexts += 1
+        key = (data.iter_num, data.micro_step)
+        if data.hook == "batch":
+            self._order(sequence, key)
+        decisions, self._pending = self._pending, []
+        said = data.decisions
+        if said.count != len(decisions) or (decisions and said.first != decisions[0][0]):
+            self._contradiction(
+                sequence,
+                f"this context says {said.count} decisions from {said.first}, and the log has {len(decisions)}",
+            )
+            return
+        turned: dict[str, Any] = {}
+        hooks = _FIRST_HOOK[data.hook]
+        for at, decision in decisions:
+            if (decision.iter_num, decision.micro_step) != key or decision.hook not in hooks:
+                self._contradiction(sequence, f"decision {at} is of another batch or hook than its context")
+            if decision.changes and not decision.shadow:
+                self._apply_changes(sequence, at, decision, data.given, turned)
+        if not _matches_changes(data, turned):
+            self._check_left_knobs(sequence, data, turned)
+        if self.world_size > 1:
+            self._hash_knobs(data)
+
+    def _hash_knobs(self, data: ContextData) -> None:
+        """Eight bytes of how the chain left a context: ranks are compared without holding their contexts."""
+        knobs = zip(KNOBS, _knobs(data.left), _knobs(data.given), strict=True)
+        left = [given if left is UNSET else left for name, left, given in knobs if name not in PER_RANK_KNOBS]
+        shared = [data.hook, data.iter_num, data.micro_step, *left]
+        self.summary.knob_hashes.append(
+            int.from_bytes(hashlib.blake2b(orjson.dumps(shared), digest_size=8).digest())
+        )
+        self.summary.iterations.append(int(data.iter_num))
+
+    def _check_left_knobs(self, sequence: int, data: ContextData, turned: Mapping[str, Any]) -> None:
+        """The knobs as the context says they were left; a knob that neither turned nor differs needs no look."""
+        for name, left in zip(KNOBS, _knobs(data.left), strict=True):
+            if left is UNSET and name not in turned:
+                continue
+            given = getattr(data.given, name)
+            was, now = turned.get(name, given), given if left is UNSET else left
+            if not _same(was, now):
+                self._contradiction(
+                    sequence, f"{name} was left at {now!r:.40}, and the decisions leave it at {was!r:.40}"
+                )
+
+    def _apply_changes(
+        self, sequence: int, at: int, decision: DecisionData, given: Any, turned: dict[str, Any]
+    ) -> None:
+        for change in decision.changes:
+            name = change.field
+            current = turned.get(name, UNSET)
+            if current is UNSET:
+                current = getattr(given, name)
+            before = change.before
+            if (type(current) is not type(before) or current != before) and not _same(current, before):
+                self._contradiction(
+                    sequence,
+                    f"decision {at} of {decision.plugin!r:.40} turned {name} from {before!r:.40}, "
+                    f"and it stood at {current!r:.40}",
+                )
+            turned[name] = change.after
+
+    def _order(self, sequence: int, now: tuple[int, int]) -> None:
+        """Each micro-batch of each iteration once, in order."""
+        last, self._last = self._last, now
+        if last is not None and now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
+            self._contradiction(sequence, f"batch {now} follows batch {last}")
+
+    def _checkpoint_saved(self, _sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.acceptances_and_checkpoints.append(data)
+
+    def _checkpoint_pruned(self, _sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.pruned.add(data["snapshot_id"])
+
+    def _run_started(self, sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.world_size = data["world_size"]
+        try:
+            digest = hashlib.sha256(read_regular_file(self.folder.run_json)).hexdigest()
+        except OSError:
+            digest = ""
+        if digest != data["run_json_sha256"]:
+            self.report.add(
+                "tampering", "run.json", "is not the file whose digest run.started gives", sequence
+            )
+
+    def _run_resumed(self, _sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.resumed, self.summary.world_size = data, data["world_size"]
+
+    def _run_finished(self, _sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.finished, self.summary.ended_mid_batch = (
+            True,
+            data["reason_code"] in ABNORMAL_END_REASONS,
+        )
+
+    def _log_gap(self, sequence: int, data: Mapping[str, Any]) -> None:
+        self._last = None
+        count = "an unknown number of" if data["count"] is None else data["count"]
+        self._gap(sequence, f"the log says that {count} events are missing ({data['reason_code']})")
+
+    def _log_halted(self, sequence: int, data: Mapping[str, Any]) -> None:
+        self._last = None
+        self._gap(
+            sequence, f"the log was halted ({data['reason_code']}): {data['lost_events']} events were lost"
+        )
+
+    def _gap(self, sequence: int, message: str) -> None:
+        self.report.add("gap", self._place(), message, sequence)
+
+    def _plugin_state_recorded(self, sequence: int, data: Mapping[str, Any]) -> None:
+        place, state = f"blobs/{data['state_sha256']}", data["state"]
+        try:
+            raw = (
+                orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+                if state is not None
+                else read_regular_file(self.folder.blob(data["state_sha256"]))
+            )
+        except OSError:
+            self.report.add("corruption", place, "the plugin state of a key frame is missing", sequence)
+            return
+        if hashlib.sha256(raw).hexdigest() != data["state_sha256"]:
+            self.report.add("tampering", place, "the plugin state is not the one recorded", sequence)
+        self.report.count("key frames")
+
+    def _contradiction(self, sequence: int, message: str) -> None:
+        self.report.add("contradiction", self._place(), message, sequence)
+
+    def _place(self) -> str:
+        return f"log/{self.attempt}-{self.rank}"
+
+
+def _matches_changes(data: ContextData, turned: Mapping[str, Any]) -> bool:
+    """Whether the knobs were plainly left as they were turned: the many contexts that need no look at each knob.
+
+    Of one type and equal is more than `_same` asks; a knob that was turned back to what was given is not written.
+    """
+    expected = {}
+    for name, value in turned.items():
+        was = getattr(data.given, name)
+        if was != value:
+            was = getattr(data.left, name)
+            expected[name] = value
+        if type(was) is not type(value):
+            return False
+    return bool(data.left == (Left(**expected) if expected else _NOTHING_LEFT))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON: 1 and 1.0 are one number, true is none."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)

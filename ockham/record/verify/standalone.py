@@ -1,0 +1,297 @@
+"""verify.py of an evidence archive: checks the logs with the standard library and `cryptography` alone.
+
+    python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
+
+It knows nothing of the package that wrote the archive, and should be read before it is believed: 291 lines.
+Checked: every line's place and sequence, the Merkle tree (RFC 6962) against every signed tree head (C2SP, Ed25519), each
+policy against the digest that events name, run.json against run.started, resumes against the log before them, and
+every state blob, and the tiles. No signature covers schemas/, README and this file: compare them with the ones that you
+know. Exit status: 0 sound, 1 something was found, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import re
+import sys
+import zipfile
+import zlib
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+_ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, RuntimeError, EOFError)
+NAME = re.compile(r"(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9._-][A-Za-z0-9._/-]*")  # leaves the archive nowhere
+KNOWN_FILES = re.compile(
+    r"log/[1-9][0-9]*-[0-9]+/([0-9]{12}\.jsonl|checkpoints?|tile/.+)|policies/[0-9a-f]{64}\.json|blobs/[0-9a-f]{64}"
+    r"|run\.json|schemas/[^/]+\.json|README|verify\.py"
+)
+MAX_BYTES, MAX_LINE_BYTES, MAX_FINDINGS = 20_000_000_000, 65_535, 200
+Key = tuple[str, bytes, bytes]
+LOSS_EVENT_TYPES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """All files of an archive or folder by name, in memory; an archive with a name that leaves it is refused."""
+    if path.is_dir():
+        found = (p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+        return {str(p.relative_to(path)): p.read_bytes() for p in found}
+    with zipfile.ZipFile(path) as archive:
+        if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
+            raise ValueError("the archive is larger than this verifier reads")
+        names = [info.filename for info in archive.infolist()]
+        if len(set(names)) != len(names):
+            raise ValueError("two files of one name in the archive")
+        if odd := [name for name in names if not NAME.fullmatch(name)]:
+            raise ValueError(f"a file of the name {odd[0]!a:.120}, which no run gives")
+        return {name: archive.read(name) for name in names}
+
+
+def leaf_hash(line: bytes) -> bytes:
+    """RFC 6962 leaf hash."""
+    return hashlib.sha256(b"\0" + line).digest()
+
+
+def roots_at_sizes(lines: list[bytes], wanted: set[int]) -> dict[int, bytes]:
+    """The root of the tree at each wanted size, and at the end."""
+    found: dict[int, bytes] = {0: hashlib.sha256(b"").digest()}
+    stack: list[bytes] = []
+    for size, line in enumerate(lines, start=1):
+        node, rest = leaf_hash(line), size - 1
+        while rest & 1:
+            node, rest = hashlib.sha256(b"\1" + stack.pop() + node).digest(), rest >> 1
+        stack.append(node)
+        if size in wanted or size == len(lines):
+            root = stack[-1]
+            for left in reversed(stack[:-1]):
+                root = hashlib.sha256(b"\1" + left + root).digest()
+            found[size] = root
+    return found
+
+
+def strict_base64(text: str) -> bytes:
+    """The bytes of the one text that stands for them: a decoder passes over the spare bits of the last character."""
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("base64 with bits that stand for nothing")
+    return raw
+
+
+def parse_key(text: str) -> Key:
+    """Name, key ID and public key of a C2SP verifier key."""
+    name, key_id, encoded = text.strip().split("+", 2)
+    raw = strict_base64(encoded)
+    digest = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
+    if len(raw) != 33 or raw[0] != 1 or digest.hex() != key_id:
+        raise ValueError("no Ed25519 verifier key")
+    return name, digest, raw[1:]
+
+
+def event_of(line: bytes) -> dict[str, Any]:
+    """The event of a line; a key twice is refused, as two readers could believe two things."""
+
+    def reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key twice")
+        return dict(pairs)
+
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError("longer than any event")
+    event: dict[str, Any] = json.loads(line, object_pairs_hook=reject_duplicate_keys)
+    return event
+
+
+def read_signed_heads(data: bytes, key: Key, where: str) -> tuple[dict[int, bytes], list[str]]:
+    """Size -> root of every signed tree head, and what is wrong with others."""
+    found: dict[int, bytes] = {}
+    findings = []
+    parts = data.split(b"\n\n")
+    for text, signed in zip(parts[0::2], parts[1::2], strict=False):
+        match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n*", signed)
+        try:
+            raw = strict_base64(match[2].decode()) if match else b""
+        except ValueError:
+            raw = b""
+        if match is None or match[1] != key[0].encode() or raw[:4] != key[1]:
+            findings.append("a tree head that the given key has not signed")
+            continue
+        try:
+            Ed25519PublicKey.from_public_bytes(key[2]).verify(raw[4:], text + b"\n")
+        except InvalidSignature:
+            findings.append("a tree head whose signature does not fit")
+            continue
+        origin, size, root = text.decode().split("\n")[:3]
+        if origin != where:
+            findings.append(f"a tree head of another log: {origin}")
+        elif found.setdefault(int(size), strict_base64(root)) != strict_base64(root):
+            findings.append(f"two tree heads of size {size} with different roots")
+    return found, findings
+
+
+def check_log(files: dict[str, bytes], run_id: str, name: str, key: Key) -> tuple[list[str], list[bytes]]:
+    """Findings in one log, and its lines."""
+    findings: list[str] = []
+    segments = sorted(path for path in files if re.fullmatch(rf"log/{name}/[0-9]{{12}}\.jsonl", path))
+    lines: list[bytes] = []
+    for segment in segments:
+        if int(Path(segment).stem) != len(lines):
+            findings.append(f"{segment} begins elsewhere than at event {len(lines)}")
+        *whole, tail = files[segment].split(b"\n")
+        lines += whole
+        if tail and segment != segments[-1]:
+            findings.append(f"{segment} ends in {len(tail)} bytes that are no line")
+        elif tail:
+            print(f"log {name}: note: {len(tail)} bytes behind the last whole line, as a crash leaves them")
+    attempt, rank = (int(part) for part in name.split("-"))
+    for sequence, line in enumerate(lines):
+        try:
+            event = event_of(line)
+            place = (event["source"], *(event["data"][key] for key in ("attempt", "rank", "sequence")))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            findings.append(f"event {sequence} is no event, or has a key twice")
+            if len(findings) <= MAX_FINDINGS:
+                continue
+            break  # a segment of empty lines has one for each byte
+        if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
+            findings.append(f"event {sequence} says that it stands elsewhere: {place}")
+        findings += check_event(files, event, sequence)
+    findings += check_heads(files, run_id, name, key, lines) + check_tiles(files, name, lines)
+    return [f"log {name}: {each}" for each in findings], lines
+
+
+def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines: list[bytes]) -> list[str]:
+    """The tree of the lines against every signed head."""
+    history = files.get(f"log/{name}/checkpoints", b"")
+    signed, findings = read_signed_heads(history, key, f"ockham/runs/{run_id}/{name}")
+    newest = files.get(f"log/{name}/checkpoint", b"")
+    if newest and newest not in history:
+        findings.append("`checkpoint` is no tree head of the history")
+    if not signed:
+        findings.append("no signed tree head of the given key")
+    computed = roots_at_sizes(lines, set(signed))
+    for size, root in sorted(signed.items()):
+        if size > len(lines):
+            findings.append(f"{size} events were signed, and {len(lines)} are there")
+        elif computed[size] != root:
+            findings.append(f"the first {size} events are not those that were signed")
+            break  # nor is any longer start
+    reach = max((size for size in signed if size <= len(lines)), default=0)
+    print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
+    return findings
+
+
+def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[str]:
+    """Every Merkle tile (C2SP tlog-tiles) holds the hashes of the lines."""
+    findings = []
+    for path, data in files.items():
+        if not path.startswith(f"log/{name}/tile/") or path.endswith(".tmp"):
+            continue
+        match = re.fullmatch(
+            r"log/[^/]+/tile/([0-5])/((?:x[0-9]{3}/){0,4}[0-9]{3})(?:\.p/([0-9]{1,3}))?", path
+        )
+        span, width = 256 ** int(match[1]) if match else 0, int(match[3] or 256) if match else 0
+        first = int(re.sub("[^0-9]", "", match[2])) * 256 * span if match else 0
+        parts = [lines[at : at + span] for at in range(first, first + width * span, span)] if span else []
+        if (
+            not parts
+            or len(parts[-1]) != span
+            or data != b"".join(roots_at_sizes(p, set())[span] for p in parts)
+        ):
+            findings.append(f"{path} does not hold the hashes of the lines")
+    return findings
+
+
+def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -> list[str]:
+    """What an event names must be in the archive with the digest that it gives."""
+    data, kind = event["data"], event.get("type")
+    named: list[tuple[str, Any, str]] = []
+    if revision := str(data.get("policy_revision", "")):
+        told = f"event {sequence} names policy {revision}, which is missing or another one"
+        policy = revision.partition("sha256:")[2]
+        named.append((f"policies/{policy}.json", policy, told))
+    if kind == "ockham.run.started.v1":
+        told = "run.json is not the file that run.started names"
+        named.append(("run.json", data.get("run_json_sha256"), told))
+    if kind == "ockham.plugin_state.recorded.v1" and data.get("state") is None:
+        told = f"event {sequence} names a state blob that is missing or another one"
+        named.append((f"blobs/{data.get('state_sha256')}", data.get("state_sha256"), told))
+    findings = [t for f, sha, t in named if f not in files or hashlib.sha256(files[f]).hexdigest() != sha]
+    if kind in LOSS_EVENT_TYPES:
+        findings.append(f"event {sequence} says that events are missing: {data.get('reason_code')!r:.40}")
+    return findings
+
+
+def first_event(lines: list[bytes]) -> dict[str, Any]:
+    """The fields of the first event, nothing where that is none: it was said already."""
+    try:
+        data = event_of(lines[0])["data"]
+        return data if isinstance(data, dict) else {}
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return {}
+
+
+def main() -> int:
+    """Check one archive or folder."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("evidence", type=Path)
+    parser.add_argument("--key", help="the verifier key that you trust; without it the run's own is taken")
+    asked = parser.parse_args()
+    try:
+        files = load(asked.evidence)
+        about = json.loads(files["run.json"])
+        try:
+            key = parse_key(asked.key or str(about["verifier_key"]))
+        except ValueError:
+            whose = "--key" if asked.key else "verifier_key of run.json"
+            print(f"verify: {whose} is no verifier key, name+8 hex digits+base64", file=sys.stderr)
+            return 2
+        return verify_archive(files, str(about["run_id"]), key, known=bool(asked.key))
+    except (*_ODD, zipfile.BadZipFile, zlib.error) as error:
+        print(f"verify: {asked.evidence}: {type(error).__name__}: {str(error)!a}", file=sys.stderr)
+        return 2
+
+
+def verify_archive(files: dict[str, bytes], run_id: str, key: Key, *, known: bool) -> int:
+    """All logs, and resumes against the log before them; prints what is found and returns the exit status."""
+    findings: list[str] = []
+    logs: dict[str, list[bytes]] = {}
+    segments = (re.fullmatch(r"log/([1-9][0-9]*-[0-9]+)/[0-9]{12}\.jsonl", path) for path in files)
+    for name in sorted({found[1] for found in segments if found}):
+        odd, logs[name] = check_log(files, run_id, name, key)
+        findings += odd
+    for name, lines in logs.items():
+        first = first_event(lines)
+        attempt, rank = name.split("-")
+        try:
+            missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in logs)
+            for r in islice(missing, 9):  # a hostile number is not counted out
+                findings.append(f"log {name}: the log of rank {r}, which began with it, is not here")
+            lefts = [{**first, "rank": rank}, *first.get("left_logs", [])]
+            for left in lefts if "from_root" in first else []:
+                before, size = logs.get(f"{first['from_attempt']}-{left['rank']}", []), left["from_size"]
+                if size > len(before) or roots_at_sizes(before, {size})[size].hex() != left["from_root"]:
+                    findings.append(f"log {name}: was resumed from another log than the one that is here")
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            findings.append(
+                f"log {name}: its first event says nothing that can be read of the logs beside it"
+            )
+    if beside := sorted(name for name in files if not KNOWN_FILES.fullmatch(name)):
+        print(f"note: nothing here vouches for what lies beside: {beside[0]!a:.120} ({len(beside)} in all)")
+    if not known:
+        print("note: the key is the run's own word; give the one you know with --key")
+    for each in findings[:MAX_FINDINGS] or ["sound" if logs else "no log in it"]:
+        print(each if each.isascii() and each.isprintable() else ascii(each))
+    if len(findings) > MAX_FINDINGS:
+        print(f"and {len(findings) - MAX_FINDINGS} more")
+    return 1 if findings or not logs else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

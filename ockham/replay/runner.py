@@ -1,0 +1,240 @@
+"""Replay of a whole run: every attempt, every rank, every stretch, by as many processes as there are cores."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from ockham.errors import BadInputError, PolicyError, UnverifiableError
+from ockham.policy import Policy, policy_from_json
+from ockham.policy.plugin_registry import code_digest, plugin_class
+from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.replay.chunks import Chunk, LogChunks, split_log
+from ockham.replay.engine import MAX_DIFFERENCES, Difference, ReplayResult, replay_chunk
+from ockham.replay.json_diff import canonical_json
+from ockham.replay.log_reader import KeyFrame, iter_records
+from ockham.replay.playback import build_plugins, third_party_plugins
+
+MIN_BYTES_FOR_WORKERS = 20_000_000  # bytes of log; below, starting processes costs more than it saves
+
+
+@dataclass(slots=True)
+class LogReplay:
+    """What replay found in one log; `code` says of each plugin which code decided then, and which does now."""
+
+    attempt: int
+    rank: int
+    policy_revision: str
+    events: int
+    proof: ReplayResult = field(default_factory=ReplayResult)
+    code: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What replay found in a run; seconds of wall time, and the processes that took part."""
+
+    run_id: str
+    logs: list[LogReplay]
+    seconds: float = 0.0
+    processes: int = 1
+
+    def total(self, name: str) -> int:
+        """A count of `Proof` over all logs."""
+        return sum(getattr(log.proof, name) for log in self.logs)
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing came out otherwise."""
+        return self.total("found") == 0
+
+    @property
+    def differences(self) -> list[tuple[LogReplay, Difference]]:
+        """The first differences, in order."""
+        return [(log, one) for log in self.logs for one in log.proof.differences][:MAX_DIFFERENCES]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        counts = ("contexts", "decisions", "identical", "not_replayed", "unfinished", "frames", "found")
+        return {
+            "run_id": self.run_id,
+            "identical": self.identical,
+            "counts": {name: self.total(name) for name in counts},
+            "seconds": self.seconds,
+            "processes": self.processes,
+            "decisions_per_second": self.total("decisions") / self.seconds if self.seconds else None,
+            "logs": [
+                {"attempt": log.attempt, "rank": log.rank, "policy_revision": log.policy_revision, "events": log.events,
+                 "code": log.code, **asdict(log.proof)}
+                for log in self.logs
+            ],
+        }  # fmt: skip
+
+
+class _Task(NamedTuple):
+    folder: RunFolder
+    chunk: Chunk
+    canonical: bytes
+    revision: str
+    trust: bool
+    fresh_start: bool
+    replay_twice: bool
+
+
+def replay_run(
+    folder: RunFolder,
+    *,
+    trust: bool = False,
+    processes: int | None = None,
+    iteration: int | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> ReplayReport:
+    """Derive every decision of a run again.
+
+    Args:
+        folder: the run; nothing in it is written.
+        trust: import third-party plugins and replay them too.
+        processes: at most so many; None: one for each core, where the log is big enough.
+        iteration: only the stretch between two key frames that holds this one.
+        progress: told stretches done and stretches in all.
+
+    Raises:
+        RunError: if there is no such run.
+        BadInputError: if it has no such iteration.
+        UnverifiableError: if log, policy or key frames are missing or unreadable.
+        PolicyError: if a trusted plugin can't be had.
+
+    """
+    began = time.monotonic()
+    folder.require_exists()
+    maps = [split_log(folder, attempt, rank) for attempt, rank in folder.logs()]
+    if not any(found.events for found in maps):
+        raise UnverifiableError(f"{folder.path} has no log whose events can be read")
+    logs = [LogReplay(m.attempt, m.rank, m.revision, m.events) for m in maps]
+    tasks: list[tuple[LogReplay, _Task]] = []
+    for found, log in zip(maps, logs, strict=True):
+        if found.events:
+            tasks += [(log, task) for task in _tasks(folder, found, log, trust=trust, iteration=iteration)]
+    if iteration is not None and not tasks:
+        raise UnverifiableError(
+            f"no key frame of run {folder.run_id!r} stands before an iteration {iteration}"
+        )
+    if iteration is None:
+        _compare_attempts(maps, logs)
+    elif not any(_contains_iteration(task.chunk, iteration) for _, task in tasks):
+        raise BadInputError(f"run {folder.run_id!r} has no iteration {iteration}")
+    whole = sum(found.size for found in maps)
+    wanted = processes or (os.cpu_count() or 1 if whole >= MIN_BYTES_FOR_WORKERS else 1)
+    count = max(1, min(wanted, len(tasks)))
+    # The last stretch first: what a class or module remembers of one stretch is wrong for the other.
+    proofs = []
+    for proof in _proofs([task for _, task in reversed(tasks)], count):
+        proofs.append(proof)
+        progress(len(proofs), len(tasks))
+    for (log, _), proof in zip(tasks, reversed(proofs), strict=True):
+        _merge_result(log.proof, proof)
+    return ReplayReport(folder.run_id, logs, time.monotonic() - began, count)
+
+
+def _contains_iteration(stretch: Chunk, iteration: int) -> bool:
+    subject = f'"subject":"iter/{iteration}"'.encode()
+    return any(subject in line for line in stretch.lines())
+
+
+def _tasks(
+    folder: RunFolder, found: LogChunks, log: LogReplay, *, trust: bool, iteration: int | None
+) -> list[_Task]:
+    policy = _policy(folder, found, log.proof)
+    log.code = _code(policy, found, trust=trust)
+    chosen = found.stretches
+    if iteration is not None:
+        chosen = [s for s in chosen if s.first_iter <= iteration][-1:]
+    fresh = found.loaded.get("source") != "objects"  # objects may have been used before the run took them
+    twice = trust and len(chosen) == 1 and bool(third_party_plugins(policy))
+    return [_Task(folder, s, policy.canonical, found.revision, trust, fresh, twice) for s in chosen]
+
+
+def _policy(folder: RunFolder, found: LogChunks, proof: ReplayResult) -> Policy:
+    """The recorded policy; bytes that are not those of its revision are a difference."""
+    path = folder.policy(found.revision)
+    try:
+        canonical = read_regular_file(path)
+    except OSError as error:
+        raise UnverifiableError(f"cannot read the policy {path}: {error.strerror}") from None
+    revision = f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+    if revision != found.revision:
+        proof.add_difference(0, 0, "policy", "policy_revision", found.revision, revision)
+    try:
+        return policy_from_json(canonical)
+    except PolicyError as error:
+        raise UnverifiableError(f"{path}: {error}") from None
+
+
+def _code(policy: Policy, found: LogChunks, *, trust: bool) -> dict[str, dict[str, Any]]:
+    """For each plugin: where it comes from, the digest of its code then and now (None: not imported)."""
+    foreign = third_party_plugins(policy)
+    sources = found.loaded.get("plugins")
+    listed = [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+    then = {str(source.get("plugin")): source.get("code_sha256") for source in listed}
+    return {
+        entry["name"]: {
+            "use": entry["use"],
+            "recorded_sha256": then.get(entry["name"]),
+            "replayed_sha256": None
+            if entry["name"] in foreign and not trust
+            else code_digest(plugin_class(entry["use"])),
+        }
+        for entry in policy.content["plugins"]
+    }
+
+
+def _proofs(tasks: list[_Task], processes: int) -> Iterator[ReplayResult]:
+    if processes <= 1:
+        yield from map(_prove, tasks)
+        return
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a fork would copy the locks of threads that it does not copy
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        yield from pool.map(_prove, tasks)
+
+
+def _prove(task: _Task) -> ReplayResult:
+    """One stretch; a single one of trusted code twice, since what a class or module remembers shows the second time."""
+    if not task.replay_twice:
+        return _prove_once(task)
+    return max(_prove_once(task), _prove_once(task), key=lambda proof: proof.found)
+
+
+def _prove_once(task: _Task) -> ReplayResult:
+    plugins = build_plugins(policy_from_json(task.canonical), trust=task.trust)
+    return replay_chunk(
+        iter_records(task.folder, task.chunk.lines()), plugins, task.revision, fresh_start=task.fresh_start
+    )
+
+
+def _merge_result(whole: ReplayResult, part: ReplayResult) -> None:
+    for name in ("contexts", "decisions", "identical", "not_replayed", "unfinished", "frames", "found"):
+        setattr(whole, name, getattr(whole, name) + getattr(part, name))
+    whole.differences = (whole.differences + part.differences)[:MAX_DIFFERENCES]
+
+
+def _compare_attempts(maps: list[LogChunks], logs: list[LogReplay]) -> None:
+    """What a resume took up must be what an earlier attempt, under the same policy, left at that iteration."""
+    left: dict[tuple[int, int], tuple[str, KeyFrame]] = {}
+    for found, log in zip(maps, logs, strict=True):
+        for frame in found.frames:
+            if frame.trigger == "CHECKPOINT":
+                left[found.rank, frame.iter_num] = found.revision, frame
+            elif frame.trigger == "RESUME":
+                revision, before = left.get((found.rank, frame.iter_num), ("", frame))
+                for name in before.state if revision == found.revision else ():
+                    old, new = before.state[name], frame.state.get(name)
+                    if canonical_json(old) != canonical_json(new):
+                        log.proof.add_difference(frame.iter_num, frame.sequence, name, "state", old, new)

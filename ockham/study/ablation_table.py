@@ -1,0 +1,102 @@
+"""The table of an ablation: losses at equal iterations and at equal compute, paired by seed, with intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ockham.replay.trajectory import backward_over_forward
+from ockham.study.arms import EQUAL_COMPUTE_ARM
+from ockham.study.run_data import RunData
+
+# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; above, the normal quantile is taken with a correction.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+
+
+class AblationRow(NamedTuple):
+    """One arm; losses in nats/token, `_pm` half the width of the 95 % interval over seeds, empty for one seed.
+
+    `loss` stands at the end of its own run; `delta_vs_none` and `delta_vs_equal_compute` are that less the loss of the arms `none`
+    and `none-equal-compute`, paired by seed. `compute` in forwards, relative to always updating over the same batches.
+    `loss_at_equal_compute` is read off the arm's evaluations where the cheapest arm's compute was spent: a longer
+    schedule has not come to its end there, so `none-equal-compute` is the fair rival of gate and random skipping.
+    """
+
+    arm: str
+    seeds: int
+    update_rate: float | None
+    compute: float | None
+    loss: float | None
+    loss_pm: float | None
+    delta_vs_none: float | None
+    delta_vs_none_pm: float | None
+    delta_vs_equal_compute: float | None
+    delta_vs_equal_compute_pm: float | None
+    loss_at_equal_compute: float | None
+    loss_at_equal_compute_pm: float | None
+
+
+def build_table(found: Mapping[str, Sequence[RunData]]) -> list[AblationRow]:
+    """Rows in the order of the arms."""
+    every = [seen for runs in found.values() for seen in runs]
+    b = backward_over_forward([leg for seen in every for leg in seen.legs])
+    budget = None if b is None else min(seen.compute_cost(b) for seen in every)
+    rows = []
+    for arm, runs in found.items():
+        losses = [_last(seen) for seen in runs]
+        pairs = [
+            _interval(_paired_differences(losses, found.get(rival, ()))) if arm != rival else (None, None)
+            for rival in ("none", EQUAL_COMPUTE_ARM)
+        ]
+        equal = (
+            [seen.loss_at_compute(budget, b) for seen in runs] if b is not None and budget is not None else []
+        )
+        rates = [seen.update_rate for seen in runs if seen.update_rate is not None]
+        costs = (
+            []
+            if b is None
+            else [
+                seen.compute_cost(b) / _always_update_cost(found, i, seen, b) for i, seen in enumerate(runs)
+            ]
+        )
+        known = [loss for loss in equal if loss is not None]
+        intervals = [
+            *_interval(losses),
+            *pairs[0],
+            *pairs[1],
+            *_interval(known if len(known) == len(runs) else []),
+        ]
+        rows.append(AblationRow(arm, len(runs), _mean(rates), _mean(costs), *intervals))
+    return rows
+
+
+def _always_update_cost(found: Mapping[str, Sequence[RunData]], at: int, seen: RunData, b: float) -> float:
+    """What updating always costs over the batches of the study, or of this run where there is no arm `none`."""
+    rival = found["none"][at] if "none" in found else seen
+    return len(rival.batches) * (1 + b)
+
+
+def _paired_differences(losses: Sequence[float], rivals: Sequence[RunData]) -> list[float]:
+    return [loss - _last(rival) for loss, rival in zip(losses, rivals, strict=False)]
+
+
+def _last(seen: RunData) -> float:
+    return next(reversed(seen.losses.values()), math.nan)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Mean, and half the width of its 95 % interval by Student's t."""
+    if not values:
+        return None, None
+    mean = statistics.fmean(values)
+    freedom = len(values) - 1
+    if freedom < 1:
+        return mean, None
+    t = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 * (1 + 1.2 / freedom)
+    return mean, t * statistics.stdev(values) / math.sqrt(len(values))

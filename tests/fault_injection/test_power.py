@@ -1,0 +1,144 @@
+"""Power loss: a real writer's system calls, replayed into every kind of image that a crash may leave."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ockham.errors import UnverifiableError
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import verify_run
+from tests.fault_injection.crash_disk import Disk, Op, traced
+
+pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
+
+WRITER = """
+import sys
+from ockham.run import Run
+with Run(plugins=[], runs=sys.argv[1], run_id="a") as run:
+    for i in range(9):
+        run.end_batch(run.start_batch(i, 3.0))
+        if i % 2 == 1:
+            print(f"acknowledged {run.flush().size}", flush=True)
+"""
+WRONG = {"tampering", "corruption", "contradiction", "policy missing", "unsigned", "gap"}
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """What one honest run did, and the folder that it did it in; its key is on another disk."""
+    at = tmp_path_factory.mktemp("power")
+    env = {**os.environ, "OCKHAM_KEY_DIR": str(at / "keys")}
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from ockham.record.tlog.note import load_or_create_signer; load_or_create_signer()",
+        ],
+        env=env,
+        check=True,
+    )
+    (at / "runs").mkdir()
+    ops = traced([sys.executable, "-c", WRITER, str(at / "runs")], at / "trace", env)
+    return ops, str(at / "runs")
+
+
+def broken(image: dict[str, bytes | None], said: int, root: str, at: Path) -> str:
+    """Which promise this image breaks; empty: none."""
+    shutil.rmtree(at, ignore_errors=True)
+    at.mkdir()
+    for path, data in image.items():
+        target = at / path.removeprefix(root + "/")
+        if data is None:
+            target.mkdir()
+        else:
+            target.write_bytes(data)
+    folder = RunFolder(at, "a")
+    lines = sum(s.read_bytes().count(b"\n") for s in folder.segments(1, 0)) if folder.logs() else 0
+    if lines < said:
+        return f"{said} events were acknowledged, {lines} are there"
+    try:
+        report = verify_run(folder, parquet=False)
+    except UnverifiableError as error:
+        return f"cannot judge: {error}" if said else ""
+    if said and report.logs[0].signed < said:
+        return f"{said} events were acknowledged, and {report.logs[0].signed} are signed"
+    wrong = report.counts.keys() & (WRONG if said else {"tampering", "contradiction"})
+    return (
+        f"called {sorted(wrong)}: {[f.message for f in report.findings if f.kind in wrong]}" if wrong else ""
+    )
+
+
+def crashes(ops: list[Op], root: str, at: Path, most: int, every: int = 1) -> tuple[int, str]:
+    """Images tried, and the first promise that one broke."""
+    disk, draw, tried, changes = Disk(root), random.Random(19), 0, 0
+    for number, op in enumerate(ops):
+        if not disk.do(op):
+            continue
+        changes += 1
+        if changes % every:
+            continue
+        for image in disk.images(draw, most):
+            tried += 1
+            what = broken(image, disk.said, root, at)
+            if what:
+                return tried, f"after call {number}, {op.call} {op.target or op.quoted}: {what}"
+    return tried, ""
+
+
+def sync_of(op: Op, root: str) -> str:
+    """What a sync call makes durable, by the place in the code that asks for it; '' for other calls."""
+    if op.call not in ("fsync", "fdatasync") or not op.target.startswith(root):
+        return ""
+    name = op.target.rpartition("/")[2]
+    if "/day=" in op.target or name == "reserve":
+        return ""  # derived files can be made again; a lost reserve is taken again by the next attempt
+    if op.target == root:
+        return "name of the run folder"
+    if name.endswith(".tmp"):
+        return "file " + ("policy" if len(name) > 40 else name.split(".")[1])
+    kinds = {"1-0": "names in the log folder", "log": "name of the log folder", "a": "names in the run folder",
+             "policies": "names of policies", "checkpoints": "history of tree heads"}  # fmt: skip
+    return "lines" if name.endswith(".jsonl") else kinds.get(name, "")
+
+
+def test_no_crash_image_breaks_a_promise(trace, tmp_path):
+    """What flush() said is there and signed, and verify calls no crash tampering: at a sample of the calls."""
+    tried, what = crashes(*trace, tmp_path / "image", most=5, every=3)
+    assert what == ""
+    assert tried > 150
+
+
+def test_the_trace_is_of_a_run_that_acknowledged(trace):
+    """Else every image would pass."""
+    disk = Disk(trace[1])
+    for op in trace[0]:
+        disk.do(op)
+    assert disk.said > 10
+
+
+@pytest.mark.torture
+def test_no_crash_image_of_many(trace, tmp_path):
+    """At every call, forty images."""
+    tried, what = crashes(*trace, tmp_path / "image", most=40)
+    assert what == ""
+    assert tried > 5_000
+
+
+def test_every_sync_is_needed(trace, tmp_path):
+    """Without any one kind of sync some image breaks a promise: this test would notice that it was dropped."""
+    ops, root = trace
+    kinds = {sync_of(op, root) for op in ops} - {""}
+    assert {"lines", "history of tree heads", "names in the log folder", "file checkpoint"} <= kinds
+    survived = [
+        kind
+        for kind in sorted(kinds)
+        if not crashes([op for op in ops if sync_of(op, root) != kind], root, tmp_path / "image", most=4)[1]
+    ]
+    assert survived == []

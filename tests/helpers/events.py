@@ -1,0 +1,76 @@
+"""Small real things that many tests need."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import jsonschema
+import orjson
+import referencing
+
+from ockham import resources
+from ockham.context import OccamContext, knob_values
+from ockham.event import Change, Decision
+from ockham.record.log_writer import LogWriter
+from ockham.record.payloads import ContextRecord, field_values, gauge_values
+from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.tlog.note import load_or_create_signer
+
+REVISION = "sha256:" + "ab" * 32
+
+
+def decision(iter_num: int = 0, **fields: object) -> Decision:
+    made = Decision(
+        iter_num, 0, "on_batch_start", "gate", 1, False, "SKIP", "BELOW_THRESHOLD", 1.5, 2.0,
+        (Change("updated", True, False),), {"q": 0.25},
+    )  # fmt: skip
+    return made._replace(**fields)
+
+
+def context_record(iter_num: int = 0, **fields: object) -> ContextRecord:
+    ctx = OccamContext(iter_num, 1.5, custom={"accuracy": 0.5}, model_params=124)
+    given = field_values(ctx)
+    ctx.updated = False
+    ctx.set_gauges(grad_norm=0.75)
+    record = ContextRecord(
+        iter_num, 0, "batch", given, dict(ctx.custom), gauge_values(ctx), {}, knob_values(ctx),
+        {"updated": False}, {"forward": 0.01}, 0, 1,
+    )  # fmt: skip
+    return record._replace(**fields)
+
+
+def run_folder(runs: Path, run_id: str = "a") -> RunFolder:
+    folder = RunFolder(runs, run_id)
+    folder.create()
+    atomic_write(folder.run_json, orjson.dumps({"verifier_key": str(load_or_create_signer().verifier)}))
+    return folder
+
+
+def log_folder(runs: Path, count: int = 24, segment_events: int = 10) -> RunFolder:
+    """A run whose one log has decisions and contexts in turn, and a NaN, in several segments."""
+    folder = run_folder(runs)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=segment_events)
+    for i in range(count // 2):
+        writer.append("decision.made", decision(i, observed=math.nan if i == 3 else float(i)), iter_num=i)
+        writer.append("context.recorded", context_record(i), iter_num=i)
+    writer.close()
+    return folder
+
+
+def lines(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[bytes]:
+    return [line for segment in folder.segments(attempt, rank) for line in segment.read_bytes().splitlines()]
+
+
+def events(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[dict]:
+    return [orjson.loads(line) for line in lines(folder, attempt, rank)]
+
+
+def plain_validator(kind: str) -> jsonschema.Draft202012Validator:
+    """The schemas read by the plain `jsonschema` package, which we did not write."""
+    load = lambda name: orjson.loads((resources.schemas_dir() / f"{name}.v1.schema.json").read_bytes())  # noqa: E731
+    common = load("common")
+    registry = referencing.Registry().with_resource(common["$id"], referencing.Resource.from_contents(common))
+    return jsonschema.Draft202012Validator(
+        load(kind), registry=registry, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )

@@ -1,0 +1,78 @@
+"""Ranks as threads of one process, for whatever needs no torch, and as processes, as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from ockham import resources
+from tests.helpers.forked_cli import begun
+
+LIMIT_SECONDS = 20
+
+
+def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
+    """One `gather` for each rank; a rank that stays away breaks the barrier for all."""
+    said: list[bytes] = [b""] * world_size
+    barrier = threading.Barrier(world_size)
+
+    def gather_of(rank: int) -> Callable[[bytes], list[bytes]]:
+        def gather(own: bytes) -> list[bytes]:
+            said[rank] = own
+            barrier.wait(LIMIT_SECONDS)
+            heard = list(said)
+            barrier.wait(LIMIT_SECONDS)
+            return heard
+
+        return gather
+
+    return [gather_of(rank) for rank in range(world_size)]
+
+
+def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2) -> list[Any]:
+    """Run `work(rank, gather)` for every rank at once; returns for each what it returned or raised."""
+    done: list[Any] = [None] * world_size
+
+    def one(rank: int, gather: Callable[[bytes], list[bytes]]) -> None:
+        try:
+            done[rank] = work(rank, gather)
+        except BaseException as error:
+            done[rank] = error
+
+    threads = [
+        threading.Thread(target=one, args=(rank, gather)) for rank, gather in enumerate(gathers(world_size))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return done
+
+
+def started(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+    """`train.py` on ranks as torchrun starts them, tiny and on the CPU, without torchrun's own seconds."""
+    from tests.helpers.tiny_trainer import TINY, text
+
+    if not (folder / "text.txt").exists():
+        text(folder)
+    sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
+    files = ("--runs", str(folder / "runs"), "--data", str(folder / "text.txt"))
+    env.setdefault("OCKHAM_KEY_DIR", str(folder / "keys"))
+    return spawned(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
+
+
+def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+    """Any Python command on so many ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OCKHAM")}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world_size),
+              "LOCAL_WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1", **env}  # fmt: skip
+    each = [{**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
+    return [begun(*words, env=own, cwd=resources.data_root()) for own in each]

@@ -1,0 +1,42 @@
+"""A run made through `ockham.Run` with losses of its own: real chain, real log, no torch."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+from ockham.record.checkpoints import CheckpointFiles
+from ockham.run import Run
+
+
+def pack(metadata, state):
+    return CheckpointFiles({"weights.bin": b"w" * 10}, "ab" * 32)
+
+
+def made_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int = -1, **kwargs) -> Run:
+    """Losses that fall from 5 to 2 with noise, an evaluation every tenth batch, consolidation as asked."""
+    draw = random.Random(7)
+    facts = {"max_iters": batches, "vocab_size": 256, "model_params": 1000, "warmup_iters": 10, "seed": 7}
+    kwargs.setdefault("policy", "balanced")
+    with Run(
+        runs=runs, run_id=run_id, facts=facts, data={"name": "made", "sha256": "0" * 64}, **kwargs
+    ) as run:
+        for i in range(batches):
+            loss = math.nan if i == nan_at else 2 + 3 * math.exp(-i / 40) + draw.gauss(0, 0.2)
+            ctx = run.start_batch(i, loss, learning_rate=1e-3, anchor_available=i > 12)
+            drift = 0.002 * (i % 30)
+            run.end_batch(
+                ctx,
+                grad_norm=draw.uniform(0.3, 2.0),
+                complexity_cost=drift,
+                drift_raw=drift,
+                seconds={"forward": 0.01},
+            )
+            if i % 10 == 9 or ctx.consolidating:
+                run.evaluate(ctx, 2 + 3 * math.exp(-i / 40), tokens=100)
+                if ctx.accepted:
+                    run.save_checkpoint(ctx, "accepted", pack)
+                if ctx.consolidating:
+                    run.record_consolidation(ctx, drift=0.05)
+    return run

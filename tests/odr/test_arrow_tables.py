@@ -1,0 +1,50 @@
+from ockham.catalog import ODR_SCHEMAS
+from ockham.odr.arrow_tables import build_odr_tables, load_odr_tables
+from ockham.odr.record_data import Constraint
+from ockham.odr.verdict import CheckResult, Result
+from tests.odr.record_samples import GOOD, TODAY, judgement, lint, put
+
+
+def test_tables_of_a_folder(tmp_path):
+    """Records, constraints, evidence and findings, with what is not known as NULL."""
+    put(tmp_path / "odr", GOOD)
+    put(tmp_path / "odr", judgement(2, "draft", "ODR-0001"), "0002-a.md")
+    put(tmp_path / "odr", b"\xff", "0003-a.md")
+    tables = load_odr_tables(tmp_path / "odr", TODAY)
+
+    assert tables["odrs"].column("odr_id").to_pylist() == ["ODR-0001", "ODR-0002", None]
+    assert tables["odrs"].column("supersedes").to_pylist() == [[], ["ODR-0001"], []]
+    assert tables["odrs"].column("errors").to_pylist() == [0, 0, 1]
+    assert tables["odr_constraints"].select(["constraint_id", "threshold", "state"]).to_pylist() == [
+        {"constraint_id": "C1", "threshold": 0.5, "state": None},
+        {"constraint_id": "C2", "threshold": 0.02, "state": None},
+    ]
+    assert tables["odr_evidence"].column("decision_id").to_pylist() == [
+        "0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f",
+        "0192f3a2",
+    ]
+    assert tables["odr_findings"].column("code").to_pylist() == ["ODR706", "ODR003"]
+
+
+def test_results_of_a_check(tmp_path):
+    """What check came to stands beside what was claimed."""
+    put(tmp_path / "odr", GOOD)
+    records = lint(tmp_path / "odr")
+    results = (Result(Constraint(1, "C2", "t", "", ">", 0.02), "fail", 0.01, 9, "", "ODR510"),)
+    tables = build_odr_tables(
+        records, {records[0].display_path: CheckResult("ODR-0001", "REVERT", 0.1, results, ())}
+    )
+
+    assert tables["odrs"].select(
+        ["claimed_verdict", "verdict", "claimed_oq_delta", "oq_delta"]
+    ).to_pylist() == [
+        {"claimed_verdict": "KEEP", "verdict": "REVERT", "claimed_oq_delta": 0.4, "oq_delta": 0.1}
+    ]
+    assert tables["odr_constraints"].column("state").to_pylist() == [None, "fail"]
+
+
+def test_no_folder_gives_empty_typed_tables(tmp_path):
+    """Every column is there with its type, whatever is in the folder."""
+    tables = load_odr_tables(tmp_path / "none")
+    assert {name: table.schema for name, table in tables.items()} == ODR_SCHEMAS
+    assert {table.num_rows for table in tables.values()} == {0}

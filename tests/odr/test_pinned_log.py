@@ -1,0 +1,209 @@
+import base64
+import gzip
+import hashlib
+import math
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ockham.errors import UnverifiableError
+from ockham.odr.check import check
+from ockham.odr.evidence_pack import pack_log, unpack_log
+from ockham.odr.lint import lint_folder
+from ockham.odr.pinned_log import build_runs_folder, pin_side, policies_of, read_pinned_log
+from ockham.odr.query import guarded_queries
+from ockham.odr.record_data import EvidenceSide
+from ockham.record.log_writer import LogWriter
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.run_folder import RunFolder
+from tests.helpers.events import REVISION, decision, run_folder
+from tests.odr.checked_record import checked, record_text
+from tests.odr.record_samples import TODAY, put
+from tests.odr.small_runs import FINISHED, accepting, events_of, make_run
+
+
+def test_one_byte_of_the_log_changed(runs):
+    """The evidence no longer verifies, and nothing is judged from it."""
+    text = record_text(runs)
+    segment = runs / "cand" / "log" / "1-0" / "000000000000.jsonl"
+    data = segment.read_bytes()
+    segment.write_bytes(data.replace(b'"q":0.25', b'"q":0.26', 1))
+    put(runs.parent / "odr", text)
+    record = lint_folder(runs.parent / "odr", TODAY)[0]
+    judgement = check(record, [runs], guarded_queries, TODAY)
+
+    assert "ODR408" in {f.code for f in record.findings}
+    assert (judgement.verdict, judgement.results[0].state) == ("INCONCLUSIVE", "unknown")
+    assert judgement.results[0].reason == "the evidence does not verify"
+
+
+def test_a_log_that_grows_changes_no_verdict(runs):
+    """What is logged behind through_sequence is not asked, however good or bad it is."""
+    before, _, _ = checked(runs)
+    text = (runs.parent / "odr" / "0001-enable.md").read_text()
+    segment = max((runs / "cand" / "log" / "1-0").glob("*.jsonl"))
+    line = next(e for e in segment.read_bytes().splitlines() if b"evaluation.recorded" in e)
+    with segment.open("ab") as file:
+        file.write(line.replace(b'"val_loss":1.8', b'"val_loss":0.001') + b"\n" + b'{"torn')
+    put(runs.parent / "odr", text)
+    record = lint_folder(runs.parent / "odr", TODAY)[0]
+
+    assert check(record, [runs], guarded_queries, TODAY).results == before.results
+
+
+def test_derived_files_are_not_believed(runs):
+    """A Parquet file that says otherwise than the lines is not even laid out for the query."""
+    seen = []
+
+    def asker(folder):
+        seen.extend(path.suffix for path in folder.rglob("*") if path.is_file())
+        return guarded_queries(folder)
+
+    (runs / "cand" / "decisions" / "day=2026-11-24").mkdir(parents=True)
+    (runs / "cand" / "decisions" / "day=2026-11-24" / "1-0-000000000000.parquet").write_bytes(b"PAR1 lies")
+    assert checked(runs, asker)[0].verdict == "KEEP"
+    assert set(seen) == {".json", ".jsonl"}
+
+
+def test_packed_evidence_needs_no_run(runs):
+    """The packed lines alone are enough, are preferred to a folder of the same name, and are as strictly compared."""
+    text = record_text(runs)
+    size = len(events_of(runs, "base")) - 1
+    packed = runs.parent / "odr" / "evidence"
+    for name in ("base", "cand"):
+        file = pack_log(
+            read_pinned_log(EvidenceSide(name, name, through=size), RunFolder(runs, name)), packed
+        )
+        before = file.read_bytes()
+        assert (
+            pack_log(
+                read_pinned_log(EvidenceSide(name, name, through=size), RunFolder(runs, name)), packed
+            ).read_bytes()
+            == before
+        )
+    put(runs.parent / "odr", text)
+
+    def verdict():
+        record = lint_folder(runs.parent / "odr", TODAY)[0]
+        return check(record, [runs.parent / "elsewhere"], guarded_queries, TODAY).verdict, {
+            f.code for f in record.findings
+        }
+
+    assert verdict() == ("KEEP", {"ODR706"})
+    lines = gzip.decompress(before).replace(b'"q":0.25', b'"q":0.26', 1)
+    file.write_bytes(gzip.compress(lines))
+    assert "ODR408" in verdict()[1]
+    file.write_bytes(before[:-20])
+    assert verdict()[1] >= {"ODR408"}
+    for line in (b'{"type": 1}', b"[]", b'{"type":"ockham.../etc.v1"}', lines[:50], b"\xff"):
+        file.write_bytes(gzip.compress(line + b"\n" + lines))
+        with pytest.raises(UnverifiableError, match="line 1 is no event"):
+            unpack_log(packed, EvidenceSide("candidate", "cand"), runs.parent / "out")
+
+
+def test_a_decompression_bomb_is_refused(runs, monkeypatch):
+    """Packed evidence that unpacks to more than its limit is not unpacked."""
+    monkeypatch.setattr("ockham.odr.evidence_pack.MAX_UNPACKED", 1000)
+    packed = runs.parent / "odr" / "evidence"
+    pack_log(read_pinned_log(EvidenceSide("candidate", "cand"), RunFolder(runs, "cand")), packed)
+    with pytest.raises(UnverifiableError, match="more than"):
+        unpack_log(packed, EvidenceSide("candidate", "cand"), runs.parent / "out")
+    assert not (runs.parent / "out").exists()
+
+
+def test_a_run_is_pinned_as_it_is(runs):
+    """`pinned` names the newest attempt, its last event, its root, and the memory's last ACCEPT."""
+    side = pin_side("candidate", RunFolder(runs, "cand"))
+    events = events_of(runs, "cand")
+    assert (side.attempt, side.through, side.decisions) == (1, len(events) - 1, (accepting(events),))
+    assert side.root == read_pinned_log(side, RunFolder(runs, "cand")).root
+    assert pin_side("candidate", RunFolder(runs, "none")) is None
+
+
+def test_an_attempt_without_a_batch_is_not_pinned(tmp_path):
+    """A resume that found nothing to do hides neither the batches before it nor the checkpoint that was accepted."""
+    found = make_run(tmp_path, "a")
+    folder = RunFolder(tmp_path, "a")
+    writer = LogWriter(folder, 2, 0, policy_revision=REVISION)
+    writer.append("run.finished", FINISHED)
+    writer.close()
+    side = pin_side("candidate", folder)
+    assert (side.attempt, side.through, side.decisions) == (1, len(found) - 1, (accepting(found),))
+
+
+def test_the_root_is_the_tree_head_of_the_log(runs):
+    """The root that a record names is the one that the log's own tree head signs."""
+    note = (runs / "cand" / "log" / "1-0" / "checkpoint").read_text().split("\n")
+    assert note[1] == str(len(events_of(runs, "cand")))
+    assert (
+        base64.b64decode(note[2]).hex()
+        == read_pinned_log(EvidenceSide("candidate", "cand"), RunFolder(runs, "cand")).root
+    )
+
+
+def test_large_evidence_is_derived_first(runs, monkeypatch):
+    """Above a size the lines become Parquet before they are asked; the judgement is the same."""
+    before, _, _ = checked(runs)
+    monkeypatch.setattr("ockham.odr.check.PARQUET_MIN_EVENTS", 10)
+    seen = []
+
+    def asker(folder):
+        seen.extend(folder.rglob("*.parquet"))
+        return guarded_queries(folder)
+
+    after, codes, _ = checked(runs, asker)
+    assert (after, codes) == (before, [])
+    assert seen
+
+
+def test_the_same_log_gives_the_same_digits(tmp_path):
+    """A mean over many row groups is the same to the last bit each time it is asked."""
+    rows = 300_000
+    folder = run_folder(tmp_path, "a")
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    writer.append("decision.made", decision(0))
+    writer.close()
+    update_parquet(folder, 1, 0, last=True)
+    file = next((folder.path / "decisions").rglob("*.parquet"))
+    table = pq.read_table(file, partitioning=None)
+    values = [math.sin(i) * 10 ** (i % 7) for i in range(rows)]
+    many = table.take([0] * rows).set_column(
+        table.schema.get_field_index("observed"), "observed", pa.array(values)
+    )
+    pq.write_table(many, file, row_group_size=20_000)
+    with guarded_queries(tmp_path) as ask:
+        found = {
+            ask("SELECT avg(observed) AS value, count(*) AS n FROM decisions", {})[0]["value"]
+            for _ in range(6)
+        }
+
+    assert len(found) == 1
+
+
+def test_only_the_pinned_log_and_the_attempts_before_it_are_asked(tmp_path):
+    """Of several attempts and ranks: those up to the pinned one, of its rank; not a later one, not another rank."""
+    folder = run_folder(tmp_path / "runs", "a")
+    for attempt, rank in ((1, 0), (1, 1), (2, 0), (3, 0)):
+        writer = LogWriter(folder, attempt, rank, policy_revision=REVISION)
+        writer.append("decision.made", decision(attempt))
+        writer.close()
+    build_runs_folder([read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 0), folder)], tmp_path / "laid")
+    with guarded_queries(tmp_path / "laid") as ask:
+        rows = ask(
+            "SELECT list(attempt * 10 + rank ORDER BY attempt) AS value, count(*) AS n FROM decisions", {}
+        )
+
+    assert rows == [{"value": [10, 20], "n": 2}]
+
+
+def test_a_policy_that_was_changed_is_not_laid_out(tmp_path):
+    """A policy file counts only while its digest is its name."""
+    folder = run_folder(tmp_path / "runs", "a")
+    good, bad = b'{"name": "x", "plugins": []}', b'{"name": "y", "plugins": []}'
+    name = hashlib.sha256(good).hexdigest()
+    (folder.path / "policies").mkdir()
+    (folder.path / "policies" / f"{name}.json").write_bytes(good)
+    assert [file.stem for file in policies_of(folder)] == [name]
+    (folder.path / "policies" / f"{name}.json").write_bytes(bad)
+    assert policies_of(folder) == []

@@ -1,0 +1,87 @@
+"""What a log fills in: sides that are pinned, evidence that replaces what stood there, and what is refused."""
+
+import pytest
+
+from ockham.errors import BadInputError
+from ockham.odr.pinned_log import read_pinned_log
+from ockham.odr.pinning import pack_record, pin_sides, set_evidence
+from ockham.odr.record import read_record
+from ockham.record.run_folder import RunFolder
+from tests.helpers.events import run_folder
+from tests.odr.checked_record import record_text
+from tests.odr.record_samples import put
+from tests.odr.small_runs import events_of
+
+
+def record_of(runs, **changes):
+    return read_record(put(runs.parent / "odr", record_text(runs, **changes)))
+
+
+def test_sides_are_the_logs_as_they_are_now(runs):
+    """Run, last event, root; one side alone has no baseline."""
+    sides = pin_sides(runs, "base", "cand")
+    assert [(side.name, side.run, side.through) for side in sides] == [
+        ("baseline", "base", len(events_of(runs, "base")) - 1), ("candidate", "cand", len(events_of(runs, "cand")) - 1)
+    ]  # fmt: skip
+    assert [side.root for side in sides] == [
+        read_pinned_log(side, RunFolder(runs, side.run)).root for side in sides
+    ]
+    assert [side.name for side in pin_sides(runs, None, "cand")] == ["candidate"]
+    assert pin_sides(runs, None, None) == ()
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "said"),
+    [
+        ("base", None, "--baseline needs --candidate"),
+        ("base", "base", "baseline and candidate are both 'base'"),
+        ("base", "empty", "run 'empty' in .* has no event yet"),
+        ("base", "none", "no run 'none'"),
+    ],
+)
+def test_sides_that_cannot_be_pinned(runs, baseline, candidate, said):
+    """Each with what is missing."""
+    run_folder(runs, "empty")
+    with pytest.raises(Exception, match=said):
+        pin_sides(runs, baseline, candidate)
+
+
+def test_evidence_takes_the_place_of_what_stood_there(runs):
+    """The record names what the logs hold now, and nothing else of it changes."""
+    record = record_of(runs, status="proposed", cand_root="ab" * 32)
+    text = set_evidence(record, pin_sides(runs, "base", "cand"))
+    again = read_record(put(runs.parent / "odr", text))
+    assert [(side.run, side.root) for side in again.claims.sides] == [
+        (side.run, side.root) for side in pin_sides(runs, "base", "cand")
+    ]
+    assert again.lines[again.body.first_line :] == record.lines[record.body.first_line :]
+
+
+def test_the_evidence_of_a_decided_record_is_locked(runs):
+    """Whoever would change it writes a record that supersedes."""
+    with pytest.raises(BadInputError, match="ODR-0001 is accepted: its evidence is locked"):
+        set_evidence(record_of(runs), pin_sides(runs, "base", "cand"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("run: cand", "run: gone", "run gone is not in"),
+        ("through_sequence", "through", "evidence.baseline names no through_sequence and root"),
+        ("candidate: {run: cand, through_sequence: {size}, root: {root}", "candidate: {run: cand, through_sequence: {size}, root: "
+         + "ab" * 32, "the log of cand has the root .*, not the one named"),
+    ],
+)  # fmt: skip
+def test_what_is_not_pinned_is_not_packed(runs, old, new, said):
+    """And no file is left behind."""
+    side = pin_sides(runs, None, "cand")[0]
+
+    def fill(text):
+        return text.replace("{size}", str(side.through)).replace("{root}", side.root)
+
+    text = record_text(runs)
+    assert fill(old) in text
+    record = read_record(put(runs.parent / "odr", text.replace(fill(old), fill(new))))
+    with pytest.raises(BadInputError, match=said):
+        pack_record(record, runs)
+    assert not (runs.parent / "odr" / "evidence").exists()

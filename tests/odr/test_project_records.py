@@ -1,0 +1,43 @@
+"""Our own decisions, by our own tool."""
+
+from ockham import resources
+from ockham.odr.check import check
+from ockham.odr.graph import render_index
+from ockham.odr.lint import lint_folder, sorted_findings
+from ockham.odr.query import guarded_queries
+from ockham.odr.records_folder import read_folder
+from tests.odr.record_samples import TODAY
+
+OURS = resources.data_root() / "odr"
+
+
+def test_our_records_have_no_finding():
+    """Form, links, locks and claims of every record of this repository hold."""
+    assert sorted_findings(lint_folder(OURS)) == []
+
+
+def test_our_index_is_up_to_date():
+    """The list in odr/README.md is the one that the records give."""
+    text = (OURS / "README.md").read_text()
+    assert render_index(read_folder(OURS), text) == text
+
+
+def test_our_claims_are_what_the_evidence_gives(tmp_path):
+    """Values, quotients, verdicts and ticks of our records are recomputed from the packed evidence, without a run folder."""
+    records = lint_folder(OURS)
+    judged = {record.claims.id: check(record, [tmp_path], guarded_queries, TODAY) for record in records}
+
+    assert sorted_findings(records) == []
+    verdicts = [judgement.verdict for judgement in judged.values()]
+    assert verdicts.count("KEEP") >= 4
+    assert "REVERT" in verdicts
+    registered = judged["ODR-0012"].registration
+    assert registered is not None  # what had to hold was fixed before its candidate began
+    assert (registered.position, registered.size) == (0, 1)
+
+
+def test_there_is_one_of_each_kind():
+    """At least six records, one of them superseded."""
+    claims = [record.claims for record in read_folder(OURS)]
+    assert len(claims) >= 6
+    assert "superseded" in {c.status for c in claims}

@@ -1,0 +1,130 @@
+"""A stranger's record and a stranger's log: findings or one error, nothing waited for, nothing outside looked at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import orjson
+import pytest
+
+from ockham.errors import OckhamError
+from ockham.odr.arrow_tables import build_odr_tables
+from ockham.odr.check import check
+from ockham.odr.evidence_pack import unpack_log
+from ockham.odr.lint import lint_folder
+from ockham.odr.pinned_log import event_of, pin_side, policies_of, read_pinned_log
+from ockham.odr.pinning import pack_record
+from ockham.odr.query import guarded_queries
+from ockham.odr.record_data import EvidenceSide, parse_record_data
+from ockham.odr.registration import _named_ledger
+from ockham.record.run_folder import RunFolder
+from tests.odr.checked_record import record_text
+from tests.odr.record_samples import TODAY, put
+
+BIG = "9" * 280
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Reads a record with other evidence, registration and constraint."""
+
+    def read(side="run: cand", extra="", constraint=""):
+        text = (
+            "---\nodr: 1\nid: ODR-0001\ntitle: T\nstatus: draft\ndate: 2026-01-14\nowners: [a]\n"
+            f"evidence: {{candidate: {{{side}}}}}\n{extra}\nconstraints:\n"
+            f"  - {{id: C1, text: t, sql: SELECT 1, op: '<', threshold: 1{constraint}}}\n---\n"
+        )
+        put(tmp_path / "odr", text)
+        return lint_folder(tmp_path / "odr", TODAY)[0]
+
+    return read
+
+
+@pytest.mark.parametrize("name", ["attempt", "rank", "through_sequence"])
+def test_a_number_without_end_is_a_finding(record, tmp_path, name):
+    """No table holds it, and no file can have it in its name."""
+    found = record(side=f"run: cand, {name}: {BIG}", constraint=f", min_n: {BIG}")
+    assert "ODR109" in {f.code for f in found.findings}
+    assert build_odr_tables([found])["odr_constraints"].num_rows == 1
+    check(found, [tmp_path / "runs"], guarded_queries, TODAY)
+
+
+@pytest.mark.timeout(20)
+def test_no_registration_leads_out_of_the_folder(record, tmp_path):
+    """Its ID is the name of a packed file: a path there would be opened, and a pipe waited for."""
+    os.mkfifo(tmp_path / "pipe.json")
+    for path in (tmp_path / "pipe", "../../../pipe"):
+        found = record(extra=f"registered: {path}")
+        assert "ODR105" in {f.code for f in found.findings}
+        assert found.claims.registered == ""
+        check(found, [tmp_path / "runs"], guarded_queries, TODAY)
+    assert parse_record_data({"registered": "0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f"}).registered
+
+
+def test_no_run_leads_out_of_the_packed_evidence(tmp_path):
+    """Not even to see whether a file is there."""
+    (tmp_path / "x.1-0.jsonl.gz").write_bytes(b"not looked at")
+    with pytest.raises(OckhamError, match="run ID"):
+        unpack_log(tmp_path / "odr", EvidenceSide("candidate", "../x"), tmp_path / "out")
+
+
+@pytest.mark.timeout(30)
+def test_a_pipe_among_policies_is_no_policy(runs):
+    """It was read, to see whether its digest is its name."""
+    folder = RunFolder(runs, "cand")
+    (folder.path / "policies").mkdir(exist_ok=True)
+    os.mkfifo(folder.path / "policies" / f"{'0' * 64}.json")
+    assert policies_of(folder) == []
+
+
+LINES = (
+    b'{"type":"ockham.decision.made.v1","plugin":"memory","action":"ACCEPT"}',
+    b'"plugin":"memory" "action":"ACCEPT" "type":"ockham.context.recorded.v1" "hook":"on_evaluate"',
+    b'[{"id":"0192f3a1","plugin":"memory","action":"ACCEPT"}]',
+    b'{"id":"0192f3a1","type":"ockham.../../x.v1","data":{"plugin":"memory","action":"ACCEPT"}}',
+    b'{"id":"0192f3a1","type":"ockham.run.started.v1","data":{"ledger":"xx","plugin":"memory","action":"ACCEPT"}}',
+)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_that_only_looks_like_an_event_is_none(runs, line):
+    """As the first line of a log: what is cited, given, named of a ledger."""
+    folder = RunFolder(runs, "cand")
+    first = folder.segments(1, 0)[0]
+    first.write_bytes(line + b"\n" + first.read_bytes())
+    side = pin_side("candidate", folder)
+    found = read_pinned_log(side._replace(decisions=("0192f3a1",)), folder)
+    assert event_of(line) is None
+    assert found.cited == {"0192f3a1": []}
+    assert _named_ledger([found]) is None
+
+
+@pytest.mark.parametrize("numbers", ["x", {"oq": "x"}, {"oq": []}, None])
+def test_a_cited_decision_is_one_by_its_schema(runs, numbers):
+    """Its numbers are computed with: a decision whose numbers are none is not found."""
+    put(runs.parent / "odr", record_text(runs))
+    folder = RunFolder(runs, "cand")
+    for segment in folder.segments(1, 0):
+        lines = []
+        for line in segment.read_bytes().splitlines():
+            event = orjson.loads(line)
+            if event["data"].get("action") == "ACCEPT":
+                event["data"]["numbers"] = numbers
+            lines.append(orjson.dumps(event) + b"\n")
+        segment.write_bytes(b"".join(lines))
+    shutil.rmtree(folder.path / "decisions", ignore_errors=True)
+    found = lint_folder(runs.parent / "odr", TODAY)[0]
+    found.claims = found.claims._replace(candidate=found.claims.candidate._replace(root=""))
+    check(found, [runs], guarded_queries, TODAY)
+    assert "ODR403" in {f.code for f in found.findings}
+
+
+def test_nothing_is_packed_through_a_link(runs, tmp_path):
+    """A stranger's folder of records may have one in the place of `evidence`."""
+    file = put(runs.parent / "odr", record_text(runs))
+    (tmp_path / "elsewhere").mkdir()
+    (file.parent / "evidence").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OckhamError, match="is a link"):
+        pack_record(lint_folder(file.parent, TODAY)[0], runs)
+    assert list((tmp_path / "elsewhere").iterdir()) == []

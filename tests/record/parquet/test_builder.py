@@ -1,0 +1,299 @@
+"""Parquet of segments: made, compacted, found; each event is read exactly once whenever a crash comes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import itertools
+import math
+import shutil
+from pathlib import Path
+
+import filelock
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from ockham.catalog import Catalog
+from ockham.record.parquet import builder, coverage, tables
+from ockham.record.parquet.builder import update_parquet
+from ockham.record.parquet.coverage import is_compacted, read_coverage, read_sidecar, sidecar_bytes
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.verify.parquet import check_parquet
+from ockham.record.verify.report import VerificationReport
+from tests.helpers.events import REVISION, lines, log_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return log_folder(tmp_path)
+
+
+def small(folder, last=True):
+    """Parquet of each segment, not compacted, as of a log whose writer is gone or is not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "_compact", lambda *_, **__: None)
+        return update_parquet(folder, 1, 0, last=last)
+
+
+def files(folder, kind="decisions"):
+    return sorted(path.name for path in (folder.path / kind).rglob("*.parquet"))
+
+
+def rows(folder, kind):
+    """What a reader of all that stands for the log reads, lines too."""
+    found = read_coverage(folder, 1, 0)
+    paths = {path.name: path for path in (folder.path / kind).rglob("*.parquet")}
+    read = [row for name in found.names for row in pq.read_table(paths[name], partitioning=None).to_pylist()]
+    for segment in found.segments:
+        left, _ = tables.read_complete_lines(folder.log_dir(1, 0) / segment)
+        read += tables.tables_from_lines(left)[kind].to_pylist()
+    return sorted(read, key=lambda row: row["sequence"])
+
+
+def complaints(folder):
+    report = VerificationReport("a")
+    check_parquet(folder, 1, 0, report)
+    return [(Path(f.place).name, f.message) for f in report.findings]
+
+
+@pytest.mark.parametrize("make", [small, lambda folder: update_parquet(folder, 1, 0, last=True)])
+def test_parquet_holds_what_the_lines_say(folder, make):
+    """Each kind's Parquet equals the table made from the lines, compacted or not."""
+    make(folder)
+    assert read_coverage(folder, 1, 0).segments == []
+    for kind, table in tables.tables_from_lines(lines(folder)).items():
+        assert repr(rows(folder, kind)) == repr(table.to_pylist())
+    assert complaints(folder) == []
+
+
+def test_a_live_segment_is_read_as_lines(folder):
+    """The segment that may still grow has no Parquet, and two sealed ones are not yet worth compacting."""
+    update_parquet(folder, 1, 0)
+    assert read_coverage(folder, 1, 0) == (
+        ["1-0-000000000000.parquet", "1-0-000000000010.parquet"],
+        ["000000000020.jsonl"],
+    )
+
+
+def test_a_segment_that_grew_is_read_as_lines_again(folder):
+    """Parquet counts only as long as it was made from all the bytes that are there."""
+    small(folder)
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(b'{"torn')
+    assert read_coverage(folder, 1, 0).segments == ["000000000020.jsonl"]
+
+
+def test_twice_writes_nothing(folder):
+    """What is there and fits is left alone."""
+    assert update_parquet(folder, 1, 0, last=True) == 3
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")}
+    assert update_parquet(folder, 1, 0, last=True) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*.parquet")} == before
+
+
+def test_the_end_of_a_log_leaves_one_file_of_each_kind(folder):
+    """Under its day; what stands beside it names range, digest and segments."""
+    update_parquet(folder, 1, 0, last=True)
+    for kind in PARQUET_TABLES:
+        assert files(folder, kind) == ["1-0-000000000000-000000000025.parquet"]
+    path = next((folder.path / "decisions").rglob("*.parquet"))
+    told = read_sidecar(path)
+    made = tables.tables_from_lines(lines(folder))["decisions"].column("sequence").to_pylist()
+    assert path.parent.name == "day=" + orjson.loads(lines(folder)[0])["time"][:10]
+    assert (told["first_sequence"], told["last_sequence"], told["rows"]) == (
+        made[0], made[-1], len(made)
+    )  # fmt: skip
+    assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [(s["name"], s["sha256"]) for s in told["segments"]] == [
+        (s.name, hashlib.sha256(s.read_bytes()).hexdigest()) for s in folder.segments(1, 0)
+    ]
+
+
+def test_a_live_log_is_compacted_by_so_many_segments(tmp_path, monkeypatch):
+    """Sealed segments alone; the rest wait for others, or for the end."""
+    monkeypatch.setattr(builder, "COMPACTED_SEGMENTS", 3)
+    folder = log_folder(tmp_path, 84)
+    update_parquet(folder, 1, 0)
+    assert [(is_compacted(name), name[4:16]) for name in files(folder)] == [
+        (True, "000000000000"), (True, "000000000030"), (True, "000000000060")
+    ]  # fmt: skip
+    update_parquet(folder, 1, 0, last=True)
+    assert complaints(folder) == []
+    assert read_coverage(folder, 1, 0).segments == []
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_segments_of_two_days_stay_apart(folder, last):
+    """A day is what readers prune by."""
+    small(folder)
+    for kind in PARQUET_TABLES:
+        day = next((folder.path / kind).glob("day=*"))
+        (later := day.with_name("day=2099-01-01")).mkdir()
+        for path in day.glob("*0020.*"):
+            path.rename(later / path.name)
+    update_parquet(folder, 1, 0, last=last)  # a day that is over is compacted while the log goes on
+    assert files(folder) == ["1-0-000000000000-000000000019.parquet", "1-0-000000000020.parquet"]
+
+
+def test_each_event_is_read_once_after_a_crash_anywhere(tmp_path):
+    """Before each change that making and compacting Parquet does to the folder."""
+    honest = log_folder(tmp_path / "honest", 12)
+    ids = {kind: table.column("sequence").to_pylist() for kind, table in tables.tables_from_lines(lines(honest)).items()}  # fmt: skip
+    for stop in itertools.count():
+        folder = RunFolder(shutil.copytree(honest.runs, tmp_path / str(stop)), "a")
+        ended = _update_until(folder, stop)
+        for kind in PARQUET_TABLES:
+            assert [row["sequence"] for row in rows(folder, kind)] == ids[kind], (stop, kind)
+        if stop % 6 == 0:
+            found = Catalog(folder.runs).sql("select sequence from events order by all")
+            assert found.column("sequence").to_pylist() == ids["events"], stop
+        assert complaints(folder) == []
+        update_parquet(folder, 1, 0, last=True)  # the next one goes on, and leaves nothing behind
+        assert [len(files(folder, kind)) for kind in PARQUET_TABLES] == [1, 1, 1]
+        assert not list(folder.path.rglob("*.tmp"))
+        if ended:
+            break
+    assert stop == 30  # two segments: 12 names, 6 of the compacted ones, and 12 that go
+
+
+class _Crash(BaseException):
+    """Nobody catches it, as nobody catches a kill."""
+
+
+def _update_until(folder, changes):
+    """Whether it ended within so many renames and removals."""
+    left = iter(range(changes))
+
+    def dies(does):
+        def instead(*words, **named):
+            if next(left, None) is None:
+                raise _Crash
+            return does(*words, **named)
+
+        return instead
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "unlink"):
+            patch.setattr(Path, name, dies(getattr(Path, name)))
+        try:
+            update_parquet(folder, 1, 0, last=True)
+        except _Crash:
+            return False
+    return True
+
+
+def test_a_file_that_lies_is_not_compacted(folder):
+    """It stays where it is, and is found."""
+    small(folder)
+    path = sorted((folder.path / "decisions").rglob("*.parquet"))[1]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    update_parquet(folder, 1, 0, last=True)
+    assert len(files(folder)) == 3
+    assert [name for name, _ in complaints(folder)] == [path.name]
+
+
+@pytest.mark.parametrize("lie", ["row", "order", "missing", "more", "segments"])
+def test_a_compacted_file_that_lies_is_found(folder, lie):
+    """With a description that agrees with it."""
+    update_parquet(folder, 1, 0, last=True)
+    path = next((folder.path / "contexts").rglob("*.parquet"))
+    told = read_sidecar(path)
+    table = pq.read_table(path, partitioning=None)
+    if lie == "row":
+        at = table.schema.get_field_index("task_loss")
+        values = table.column(at).to_pylist()
+        values[5] = 9.0
+        table = table.set_column(at, table.schema.field(at), [values])
+    elif lie == "segments":
+        told["segments"] = told["segments"][:-1]
+    else:
+        table = {"order": table.take([1, 0, *range(2, 12)]), "missing": table.slice(0, 11), "more": table.take([*range(12), 11])}[lie]  # fmt: skip
+    data = tables.parquet_bytes(table.combine_chunks())
+    path.write_bytes(data)
+    path.with_suffix(".json").write_bytes(sidecar_bytes(data, tables.row_range(table), told["segments"]))
+    assert [name for name, _ in complaints(folder)] == [path.name]
+
+
+@pytest.mark.parametrize("kind", PARQUET_TABLES)
+def test_a_file_without_its_description(folder, kind):
+    """Nobody reads it, or it is found: what stands beside the last kind is what a reader goes by."""
+    update_parquet(folder, 1, 0, last=True)
+    next((folder.path / kind).rglob("*.json")).unlink()
+    assert (
+        bool(complaints(folder)) == (not read_coverage(folder, 1, 0).segments) == (kind != PARQUET_TABLES[-1])
+    )
+
+
+def test_a_file_with_other_columns_is_not_read(folder, monkeypatch):
+    """One that another version made: the lines are read, verify says so, and the next look makes it anew."""
+    with pytest.MonkeyPatch.context() as older:
+        short = {**tables.SCHEMAS, "contexts": tables.CONTEXTS.remove(10)}
+        for module in (tables, builder):
+            older.setattr(module, "SCHEMAS", short)
+        whole = tables.context_row
+        older.setattr(tables, "context_row", lambda data: whole(data)[:2] + whole(data)[3:])
+        older.setattr(coverage, "COLUMNS", "an older one")
+        update_parquet(folder, 1, 0, last=True)
+    assert len(read_coverage(folder, 1, 0).segments) == 3
+    names = tables.CONTEXTS.names
+    assert Catalog(folder.runs).sql("select * from contexts").num_rows == 12
+    assert len(complaints(folder)) == len(PARQUET_TABLES)
+    assert update_parquet(folder, 1, 0, last=True) == 3
+    assert complaints(folder) == []
+    assert pq.read_schema(next((folder.path / "contexts").rglob("*.parquet"))).names == names
+
+
+def test_nan_is_compared(folder):
+    """The row with NaN is the same row."""
+    update_parquet(folder, 1, 0, last=True)
+    assert any(math.isnan(row["observed"]) for row in rows(folder, "decisions"))
+    assert complaints(folder) == []
+    assert REVISION == rows(folder, "decisions")[0]["policy_revision"]
+
+
+def test_whoever_is_at_work_does_it(folder, monkeypatch):
+    """Another process derives: nothing is done twice, and the lines are read meanwhile."""
+    monkeypatch.setattr(builder, "_LOCK_SECONDS", 0.05)
+    place = folder.path / PARQUET_TABLES[0]
+    place.mkdir()
+    with filelock.FileLock(str(place / ".1-0.lock")), concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(update_parquet, folder, 1, 0, last=True).result() == 0
+    assert files(folder) == []
+    assert len(read_coverage(folder, 1, 0).segments) == 3
+    assert update_parquet(folder, 1, 0, last=True) == 3
+
+
+@pytest.mark.parametrize("tail", [b'{"torn', bytes(9)])
+def test_a_torn_segment_waits_for_recovery(folder, tail):
+    """The whole ones before it are made; one without a line too is left."""
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(tail)
+    assert update_parquet(folder, 1, 0, last=True) == 2
+    folder.segments(1, 0)[-1].write_bytes(tail)
+    assert update_parquet(folder, 1, 0, last=True) == 0
+    assert read_coverage(folder, 1, 0).segments == ["000000000020.jsonl"]
+
+
+def test_what_a_crash_left_half_written_goes(folder):
+    """Of this log; another one is left to its writer."""
+    update_parquet(folder, 1, 0)
+    day = next((folder.path / "events").glob("day=*"))
+    for name in (".1-0-000000000000.parquet.9.tmp", ".1-1-000000000000.parquet.9.tmp"):
+        (day / name).write_bytes(b"half")
+    update_parquet(folder, 1, 0, last=True)
+    assert [path.name for path in day.glob(".*.tmp")] == [".1-1-000000000000.parquet.9.tmp"]
+
+
+def test_the_process_beside_the_trainer(folder, monkeypatch):
+    """Sealed segments of every log, at low priority, on one core; the last one may still grow."""
+    shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, 1))
+    done = []
+    monkeypatch.setattr(builder.os, "nice", done.append)
+    monkeypatch.setattr(builder.pa, "set_cpu_count", done.append)
+    assert builder.main([str(folder.runs), folder.run_id]) == 0
+    assert done == [10, 1]
+    for rank in (0, 1):
+        assert read_coverage(folder, 1, rank).segments == ["000000000020.jsonl"]

@@ -1,0 +1,55 @@
+"""Which files stand for which segments."""
+
+from __future__ import annotations
+
+from ockham.record.parquet.coverage import (
+    COLUMNS,
+    is_compacted,
+    log_of_file,
+    read_sidecar,
+    select_coverage,
+    sidecar_bytes,
+    source_segments,
+)
+
+
+def test_what_covers_what():
+    """A compacted file before single ones; never one whose segments have other sizes, or are covered already."""
+    log = {"a": 1, "b": 2, "c": 3}
+    made = {
+        "1-0-000000000000.parquet": (("a", 1),),
+        "1-0-000000000001.parquet": (("b", 2),),
+        "1-0-000000000002.parquet": (("c", 4),),
+        "1-0-000000000000-000000000001.parquet": (("a", 1), ("b", 2)),
+        "1-0-000000000001-000000000002.parquet": (("b", 2), ("c", 3)),
+        "1-0-000000000000-000000000009.parquet": (("a", 1), ("x", 2)),
+        "1-0-000000000003.parquet": None,
+    }
+    assert select_coverage(made, log, made.get) == (["1-0-000000000000-000000000001.parquet"], ["c"])
+    single = [name for name in made if not is_compacted(name)]
+    assert select_coverage(single, log, made.get) == (single[:2], ["c"])
+    assert select_coverage([], log, made.get) == ([], ["a", "b", "c"])
+
+
+def test_names_say_of_which_log_they_are():
+    """Attempt and rank; other names are of none."""
+    assert (
+        log_of_file("2-13-000000000000.parquet")
+        == log_of_file("2-13-000000000000-000000000009.parquet")
+        == "2-13"
+    )
+    for name in ("", "2-13-000000000000.json", "x-000000000000.parquet", "2-13-0.parquet"):
+        assert log_of_file(name) == ""
+
+
+def test_what_stands_beside_is_an_object_or_nothing(tmp_path):
+    """Missing, no JSON, a list: nothing, and so the lines are read."""
+    for data in (None, b"{", b"[]", b"7"):
+        if data is not None:
+            (tmp_path / "a.json").write_bytes(data)
+        assert read_sidecar(tmp_path / "a.parquet") is None
+    (tmp_path / "a.json").write_bytes(sidecar_bytes(b"p", {"rows": 0}, []))
+    assert read_sidecar(tmp_path / "a.parquet")["segments"] == []
+    assert source_segments(read_sidecar(tmp_path / "a.parquet")) == ()
+    assert source_segments({"columns": COLUMNS, "segments": [{"name": "s"}]}) is None
+    assert source_segments({"columns": "others", "segments": []}) is source_segments(None) is None

@@ -1,0 +1,78 @@
+"""What one look at a log tells, and that it changes nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ockham.errors import UnverifiableError
+from ockham.record.log_status import read_log_status
+from ockham.record.run_folder import RunFolder
+from ockham.run import Run
+from tests.helpers.events import lines, log_folder
+from tests.helpers.runs import made_run
+
+
+def _files(folder):
+    return {path: path.read_bytes() for path in sorted(folder.path.rglob("*")) if path.is_file()}
+
+
+def test_a_run_that_ended(tmp_path):
+    """All events signed, nothing torn, nobody writes; and looking left every byte alone."""
+    made_run(tmp_path, "a", batches=5)
+    folder = RunFolder(tmp_path, "a")
+    before = _files(folder)
+    found = read_log_status(folder, 1, 0)
+    assert found == (False, len(lines(folder)), "run.finished", "COMPLETED", 0, len(lines(folder)))
+    assert _files(folder) == before
+
+
+def test_a_run_that_is_being_written(tmp_path):
+    """The lock says so, and only while it is held."""
+    with Run("balanced", runs=tmp_path, run_id="a") as run:
+        run.end_batch(run.start_batch(0, 3.0))
+        run.flush()
+        assert read_log_status(run.folder, 1, 0).writing
+    assert not read_log_status(run.folder, 1, 0).writing
+
+
+def test_a_torn_tail_is_counted_and_left(tmp_path):
+    """Behind the last newline, also where it is longer than a line may be."""
+    made_run(tmp_path, "a", batches=5)
+    folder = RunFolder(tmp_path, "a")
+    whole = read_log_status(folder, 1, 0)
+    segment = folder.segments(1, 0)[0]
+    with segment.open("ab") as file:
+        file.write(b'{"specversion":' + b"x" * 500)
+    assert read_log_status(folder, 1, 0) == whole._replace(torn_bytes=515)
+
+
+def test_a_log_without_lines_or_head(tmp_path):
+    """A kill in the first milliseconds leaves that."""
+    made_run(tmp_path, "a", batches=5)
+    folder = RunFolder(tmp_path, "a")
+    folder.segments(1, 0)[0].write_bytes(b"")
+    (folder.log_dir(1, 0) / "checkpoint").unlink()
+    assert read_log_status(folder, 1, 0) == (False, 0, None, None, 0, None)
+
+
+@pytest.mark.parametrize("line", [b"not JSON", b"[]", b'{"type":1}', b'{"data":{"sequence":"x"},"type":"t"}'])
+def test_a_last_line_that_is_no_event(tmp_path, line):
+    """One clear error, which says where."""
+    made_run(tmp_path, "a", batches=5)
+    folder = RunFolder(tmp_path, "a")
+    with folder.segments(1, 0)[0].open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(UnverifiableError, match="1-0: the last line is no event"):
+        read_log_status(folder, 1, 0)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(tmp_path):
+    """Nor is what lies there a writer."""
+    folder = log_folder(tmp_path)
+    lock = folder.log_dir(1, 0) / "lock"
+    lock.unlink(missing_ok=True)
+    os.mkfifo(lock)
+    assert not read_log_status(folder, 1, 0).writing

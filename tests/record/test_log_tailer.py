@@ -1,0 +1,136 @@
+"""Reading a log as it grows: each whole line once and in order, wherever one begins and whatever comes meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from ockham.record import log_tailer
+from ockham.record.checkpoints import find_resume_point
+from ockham.record.log_tailer import LogTailer, RunTailer, is_run_finished
+from ockham.record.run_folder import RunFolder
+from ockham.run import Run
+from tests.helpers.events import events, lines, log_folder, run_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """26 lines in segments of 10."""
+    return log_folder(tmp_path)
+
+
+def all_of(reader, limit):
+    """What one call after another gives, until one gives nothing."""
+    found = []
+    while fresh := reader.lines(limit):
+        assert len(fresh) <= limit
+        found += fresh
+    return found
+
+
+@pytest.mark.parametrize("limit", [1, 7, 10, 1000])
+@pytest.mark.parametrize("begin", [0, 1, 9, 10, 11, 25])
+def test_every_line_from_a_place_on(folder, begin, limit):
+    """Over the ends of segments, some at a time, with its log and its sequence."""
+    whole = lines(folder)
+    found = all_of(LogTailer(folder, (1, 0), begin), limit)
+    assert found == [((1, 0), at, whole[at]) for at in range(begin, len(whole))]
+
+
+def test_more_than_is_read_at_once(folder, monkeypatch):
+    """A block of the file ends in a line as a rule."""
+    monkeypatch.setattr(log_tailer, "READ_BYTES", max(map(len, lines(folder))) + 1)
+    assert [line.content for line in all_of(LogTailer(folder, (1, 0)), 4)] == lines(folder)
+
+
+def test_a_place_behind_the_end_waits(folder):
+    """Nothing now; the line with that sequence when it comes, and none before it."""
+    reader = LogTailer(folder, (1, 0), 27)
+    assert reader.lines() == []
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(b"26\n27\n28")
+        file.flush()
+        assert reader.lines() == [((1, 0), 27, b"27")]
+        assert reader.lines() == []
+        file.write(b"\n")
+        file.flush()
+    assert reader.lines() == [((1, 0), 28, b"28")]
+
+
+def test_a_log_that_has_not_begun(tmp_path):
+    """Its first segment may come, and then its lines."""
+    folder = run_folder(tmp_path)
+    reader = LogTailer(folder, (1, 0))
+    assert reader.lines() == []
+    folder.log_dir(1, 0).mkdir(parents=True)
+    (folder.log_dir(1, 0) / f"{0:012d}.jsonl").write_bytes(b"0\n1\n")
+    assert [line.content for line in reader.lines()] == [b"0", b"1"]
+    (folder.log_dir(1, 0) / f"{2:012d}.jsonl").write_bytes(b"2\n")
+    assert [line.sequence for line in reader.lines()] == [2]
+
+
+def test_a_segment_that_does_not_follow_is_not_gone_on_to(folder):
+    """A gap ends what can be read in order; `verify` names it."""
+    folder.segments(1, 0)[1].unlink()
+    assert [line.sequence for line in all_of(LogTailer(folder, (1, 0)), 1000)] == list(range(10))
+
+
+def test_all_logs_of_a_run_from_where_one_left_off(tmp_path):
+    """The older attempt first; a later one when it appears; a place for each log."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end_batch(run.start_batch(0, 3.0))
+    folder = run.folder
+    reader = RunTailer(folder)
+    first = reader.lines(3)
+    assert [line.sequence for line in first] == [0, 1, 2]
+    first += all_of(reader, 1000)
+    assert [line.content for line in first] == lines(folder)
+    with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")) as again:
+        again.end_batch(again.start_batch(0, 3.0))
+    assert [(line.log, line.content) for line in all_of(reader, 1000)] == [
+        ((2, 0), line) for line in lines(folder, 2)
+    ]
+    late = RunTailer(folder, {(1, 0): 2, (2, 0): 1})
+    assert [(line.log, line.sequence) for line in late.lines()] == [
+        *(((1, 0), at) for at in range(2, len(lines(folder)))), *(((2, 0), at) for at in range(1, len(lines(folder, 2))))
+    ]  # fmt: skip
+    assert RunTailer(folder).lines(len(lines(folder)) + 1)[-1][:2] == ((2, 0), 0)
+
+
+def test_a_run_has_ended_when_each_log_of_its_newest_attempt_says_so(tmp_path):
+    """Read now, or before one began to read; a kill is no end."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end_batch(run.start_batch(0, 3.0))
+        run.flush()
+        live = RunTailer(run.folder)
+        live.lines()
+        assert not live.is_finished()
+    live.lines()
+    assert live.is_finished()
+    assert RunTailer(run.folder, {(1, 0): len(lines(run.folder))}).is_finished()
+    (run.folder.log_dir(1, 1)).mkdir()
+    (run.folder.log_dir(1, 1) / f"{0:012d}.jsonl").write_bytes(lines(run.folder)[0] + b"\n")
+    assert not live.is_finished()
+    assert not RunTailer(run_folder(tmp_path, "empty")).is_finished()
+
+
+def test_the_end_is_found_before_what_sealed_its_segment(tmp_path, monkeypatch):
+    """Among the last lines of the last two segments, without reading them whole."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end_batch(run.start_batch(0, 3.0))
+    folder = RunFolder(tmp_path, "a")
+    end = lines(folder)[-1]
+    count = len(lines(folder))
+    (folder.log_dir(1, 0) / f"{count:012d}.jsonl").write_bytes(b'{"type":"ockham.log.sealed.v1"}\n')
+    monkeypatch.setattr(log_tailer, "_LAST_BYTES", len(end) + 20)
+    assert RunTailer(folder).is_finished()
+    monkeypatch.setattr(log_tailer, "_LAST_BYTES", len(end) - 20)
+    assert not RunTailer(folder).is_finished()
+
+
+def test_only_the_event_itself_is_an_end(folder):
+    """Not one that speaks of it."""
+    assert not is_run_finished(b'{"type":"ockham.log.gap.v1","data":{"message":"no run.finished"}}')
+    assert is_run_finished(b'{"type":"ockham.run.finished.v1","data":{}}')
+    assert not is_run_finished(b"run.finished, and no event")
+    assert not any(is_run_finished(line) for line in lines(folder))
+    assert events(folder)

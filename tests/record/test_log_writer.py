@@ -1,0 +1,241 @@
+import math
+import struct
+import threading
+import time
+
+import cloudevents.core.v1.event
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ockham.errors import InvalidEventError, LogError, LogLockedError
+from ockham.event import Change, event_kind, parse_number
+from ockham.record.log_writer import LogWriter
+from ockham.record.payloads import StateRecord
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.tree_head import HISTORY, split_history
+from tests.helpers.events import (
+    REVISION,
+    context_record,
+    decision,
+    events,
+    lines,
+    plain_validator,
+    run_folder,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return run_folder(tmp_path)
+
+
+@pytest.fixture
+def log(folder):
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    yield writer
+    writer.close()
+
+
+def test_every_line_fits_its_schema_by_another_reader(folder, log):
+    """The plain jsonschema package accepts each kind of payload that is handed over."""
+    log.append("decision.made", decision(), iter_num=0)
+    log.append("context.recorded", context_record(), iter_num=0)
+    log.append("plugin_state.recorded", StateRecord(0, 0, "START", {"gate": {"q": math.inf}}), iter_num=0)
+    log.close()
+
+    found = events(folder)
+    assert [event_kind(event["type"]) for event in found] == [
+        "decision.made",
+        "context.recorded",
+        "plugin_state.recorded",
+    ]
+    for event in found:
+        plain_validator(event_kind(event["type"])).validate(event)
+
+
+def test_a_line_is_a_cloudevent(folder, log):
+    """The CloudEvents SDK takes the envelope as version 1.0."""
+    log.append("decision.made", decision(), iter_num=7)
+    log.close()
+
+    raw = events(folder)[0]
+    data = raw.pop("data")
+    raw["time"] = __import__("datetime").datetime.fromisoformat(raw["time"])
+    event = cloudevents.core.v1.event.CloudEvent(raw, data)
+    assert (event.get_subject(), event.get_type()) == ("iter/7", "ockham.decision.made.v1")
+
+
+@pytest.mark.parametrize("wake", ["urgent", "flush", "close"])
+def test_what_is_urgent_wakes_a_writer_that_sleeps(folder, monkeypatch, wake):
+    """Ordinary events wait for its next turn, which here never comes; an urgent one, a flush and the end do not."""
+    monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    written = threading.Event()
+    log.on_durable = lambda _: written.set()
+    time.sleep(0.05)  # by now the writer has begun to wait
+    log.append("decision.made", decision(), iter_num=0, urgent=wake == "urgent")
+    other = threading.Thread(target=getattr(log, wake, lambda: None))
+    if wake != "urgent":
+        assert not written.wait(0.05)
+    other.start()
+    try:
+        assert written.wait(30)
+    finally:
+        log._wake.set()
+        other.join()
+        log.close()
+
+
+def test_a_head_that_is_due_does_not_wait_for_a_moment_without_unsynced_events(folder, monkeypatch):
+    """Under steady traffic there is none: what is written is synced for it, and each look at the queue is signed here."""
+    monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
+    monkeypatch.setattr("ockham.record.log_writer.TREE_HEAD_INTERVAL_SECONDS", 0.0)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    acknowledged: list[int] = []
+    log.on_durable = lambda events: acknowledged.append(len(events))
+    time.sleep(0.05)  # by now the writer has begun to wait
+    for i in range(3_000):
+        log.append("decision.made", decision(), iter_num=i)
+    log._wake.set()
+    until = time.monotonic() + 20
+    while sum(acknowledged) < 3_000 and time.monotonic() < until:
+        time.sleep(0.01)
+    log._wake.set()
+    log.close()
+    assert len(acknowledged) >= 3
+    assert len(split_history((log.path / HISTORY).read_bytes())[0]) >= 3
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.floats(width=64), min_size=1, max_size=20))
+def test_numbers_come_back_to_the_last_bit(tmp_path_factory, values):
+    """Whatever double is judged, the log gives the same bits back; NaN stays NaN."""
+    folder = run_folder(tmp_path_factory.mktemp("runs"))
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    for value in values:
+        writer.append("decision.made", decision(observed=value, numbers={"x": value}), iter_num=0)
+    writer.close()
+
+    for value, event in zip(values, events(folder), strict=True):
+        for back in (parse_number(event["data"]["observed"]), parse_number(event["data"]["numbers"]["x"])):
+            assert (
+                math.isnan(back) if math.isnan(value) else struct.pack("<d", back) == struct.pack("<d", value)
+            )
+
+
+def test_sequences_have_no_gap_over_segments(folder):
+    """Segments are named by their first sequence, and what was sealed says what it was."""
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
+    for i in range(35):
+        writer.append("decision.made", decision(i), iter_num=i)
+    writer.close()
+
+    found = events(folder)
+    assert [event["data"]["sequence"] for event in found] == list(range(len(found)))
+    assert [s.name for s in folder.segments(1, 0)] == [f"{n:012d}.jsonl" for n in range(0, len(found), 10)]
+    sealed = [event["data"] for event in found if event_kind(event["type"]) == "log.sealed"]
+    assert [s["segment"] for s in sealed] == [
+        "000000000000.jsonl",
+        "000000000010.jsonl",
+        "000000000020.jsonl",
+    ]
+    for s in sealed:
+        import hashlib
+
+        content = (folder.log_dir(1, 0) / s["segment"]).read_bytes()
+        assert (s["bytes"], s["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_flush_means_written(folder, log):
+    """After flush every event that was handed over is a whole line on disk."""
+    for i in range(100):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.flush()
+
+    assert len(lines(folder)) == 100
+
+
+def test_one_writer_for_each_log(folder, log):
+    """A second writer is refused before it touches a byte."""
+    with pytest.raises(LogLockedError, match="one writer"):
+        LogWriter(folder, 1, 0, policy_revision=REVISION)
+
+
+def test_an_event_that_does_not_fit_its_schema_is_not_written(folder):
+    """A wrong event stops the log with its place named; what came before stays."""
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    writer.append("decision.made", decision(0), iter_num=0)
+    writer.flush()
+    writer.append("decision.made", decision(1, hook="on_lunch"), iter_num=1)
+
+    with pytest.raises(InvalidEventError, match="data/hook"):
+        writer.close()
+    assert len(lines(folder)) == 1
+    with pytest.raises(InvalidEventError):
+        writer.append("decision.made", decision(2), iter_num=2)
+
+
+def test_a_full_queue_blocks_and_is_counted(folder):
+    """Back-pressure, never a dropped event."""
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, queue_limit=4)
+    for i in range(200):
+        writer.append("decision.made", decision(i), iter_num=i)
+    writer.close()
+
+    assert len(lines(folder)) == 200
+    assert writer.blocked_seconds > 0
+
+
+def test_big_states_go_to_a_blob(folder, log):
+    """A state that is too big for a line stands in a file named by its digest."""
+    state = {"gate": {"history": [0.123456789 + i for i in range(5000)]}}
+    log.append("plugin_state.recorded", StateRecord(0, 0, "START", state), iter_num=0)
+    log.close()
+
+    data = events(folder)[0]["data"]
+    assert data["state"] is None
+    assert orjson.loads(folder.blob(data["state_sha256"]).read_bytes()) == state
+
+
+def test_subscribers_hear_of_durable_events_only(folder, log):
+    """on_durable gets each event once, in order."""
+    heard = []
+    log.on_durable = heard.extend
+    for i in range(50):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.close()
+
+    assert [event["data"]["iter_num"] for event in heard] == list(range(50))
+
+
+def test_changes_of_lists_are_kept(folder, log):
+    """A knob that is a list of gains is logged before and after."""
+    log.append("decision.made", decision(changes=(Change("example_gain", (), (1.0, 0.5)),)), iter_num=0)
+    log.close()
+
+    assert events(folder)[0]["data"]["changes"] == [
+        {"field": "example_gain", "before": [], "after": [1.0, 0.5]}
+    ]
+
+
+def test_ids_are_the_ones_that_were_promised(folder: RunFolder, log):
+    """The decision ID is known at hand-over, before the line is written."""
+    place = log.append("decision.made", decision(), iter_num=0)
+    promised = log.event_id_at(place)
+    log.close()
+
+    assert events(folder)[0]["id"] == promised
+
+
+@pytest.mark.timeout(20)
+def test_a_segment_holds_two_events_or_more(folder):
+    """With one, the seal of each segment would fill the next, without end."""
+    with pytest.raises(LogError, match="2 or more"):
+        LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=1)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=2)
+    writer.append("decision.made", decision(), iter_num=0)
+    writer.append("decision.made", decision(), iter_num=1)
+    writer.close()
+    assert [event_kind(event["type"]) for event in events(folder)] == ["decision.made"] * 2 + ["log.sealed"]

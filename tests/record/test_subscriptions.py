@@ -1,0 +1,134 @@
+"""Subscriptions: every durable event once and in order, and a bad consumer harms nobody but itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from ockham.errors import BadInputError, LogError
+from ockham.record.log_writer import LogWriter
+from ockham.record.subscriptions import Subscriptions
+from ockham.run import Run
+from tests.helpers.events import REVISION, decision, events, run_folder
+
+
+@pytest.fixture
+def log(tmp_path):
+    writer = LogWriter(run_folder(tmp_path), 1, 0, policy_revision=REVISION, segment_events=50)
+    yield writer
+    writer.close()
+
+
+def test_every_event_once_and_in_order(log):
+    """Over segments, from the moment of subscribing on."""
+    log.append("decision.made", decision(0), iter_num=0)
+    heard = []
+    all_ = Subscriptions(log)
+    all_.subscribe(heard.append)
+    for i in range(1, 200):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.close()
+    all_.close()
+    assert heard == events(log.folder)[1:]
+
+
+def test_only_what_was_asked_for(log):
+    """By type and by reason code."""
+    heard, coded = [], []
+    all_ = Subscriptions(log)
+    all_.subscribe(heard.append, "plugin.failed")
+    all_.subscribe(coded.append, "decision.made", "ABOVE_THRESHOLD")
+    for i in range(20):
+        log.append(
+            "decision.made",
+            decision(i, reason_code="ABOVE_THRESHOLD" if i % 5 == 0 else "BELOW_THRESHOLD"),
+            iter_num=i,
+        )
+    log.close()
+    all_.close()
+    assert heard == []
+    assert [event["data"]["iter_num"] for event in coded] == [0, 5, 10, 15]
+
+
+def test_a_slow_consumer_makes_nobody_wait(log, caplog):
+    """The writer goes on, other consumers too; the slow one is left at the end, and it is said."""
+    held, quick = threading.Event(), []
+    all_ = Subscriptions(log)
+    all_.subscribe(lambda event: held.wait(20))
+    all_.subscribe(quick.append)
+    began = time.monotonic()
+    for i in range(100):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.close()
+    all_.close(timeout=0.2)
+    assert time.monotonic() - began < 10
+    assert log.blocked_seconds == 0
+    assert [event["data"]["iter_num"] for event in quick if "iter_num" in event["data"]] == list(range(100))
+    assert "behind and is left" in caplog.text
+    held.set()
+
+
+def test_a_consumer_that_raises_goes_on(log, caplog):
+    """Told once; each later event still comes."""
+    heard = []
+
+    def wrong(event):
+        heard.append(event)
+        raise ZeroDivisionError("mine")
+
+    all_ = Subscriptions(log)
+    one = all_.subscribe(wrong, "decision.made")
+    for i in range(10):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.close()
+    all_.close()
+    assert (len(heard), one.errors) == (10, 10)
+    assert caplog.text.count("a subscriber raised ZeroDivisionError: mine") == 1
+
+
+def test_only_what_is_durable_is_told(log):
+    """Nothing comes before it was synced."""
+    heard = []
+    all_ = Subscriptions(log)
+    all_.subscribe(heard.append)
+    log.append("decision.made", decision(0), iter_num=0)
+    log.flush()
+    deadline = time.monotonic() + 5
+    while not heard and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(heard) == 1
+    log.close()
+    all_.close()
+
+
+def test_a_run_takes_subscribers(tmp_path):
+    """From the run's own object; what does not exist is refused; the end of the run is heard too."""
+    heard = []
+    with Run("balanced", runs=tmp_path, run_id="r") as run:
+        with pytest.raises(BadInputError, match="no event has the type"):
+            run.subscribe(print, type="decision.mad")
+        run.subscribe(heard.append, type="decision.made", reason_code="BELOW_THRESHOLD")
+        run.subscribe(heard.append, type="run.finished")
+        for i in range(60):
+            run.end_batch(run.start_batch(i, 3.0 - i / 30, learning_rate=1e-3), grad_norm=0.5)
+    logged = [e for e in events(run.folder) if e["data"].get("reason_code") == "BELOW_THRESHOLD"]
+    assert [e for e in heard if e["type"] == "ockham.decision.made.v1"] == logged
+    assert "ockham.run.finished.v1" in [e["type"] for e in heard]  # each subscription has a thread of its own
+
+
+def test_a_log_that_cannot_be_ended_leaves_no_thread(tmp_path, monkeypatch):
+    """The disk refuses, the run says so, and its subscribers are let go all the same."""
+
+    def broken(descriptor):
+        raise OSError(5, "Input/output error")
+
+    run = Run("balanced", runs=tmp_path, run_id="r").__enter__()
+    heard = run.subscribe(lambda event: None)
+    run.flush()
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(LogError, match="Input/output error"):
+        run.__exit__(None, None, None)
+    assert not heard.thread.is_alive()

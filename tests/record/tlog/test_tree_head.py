@@ -1,0 +1,216 @@
+"""The writer's tree heads: over what the disk gives back, with tiles that lead to the same root."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from ockham.errors import LogError, LogHaltedError
+from ockham.record.log_writer import LogWriter
+from ockham.record.tlog.merkle import EMPTY, leaf_hash, node_hash, root_from_leaves
+from ockham.record.tlog.note import NoteError, load_or_create_signer, open_note
+from ockham.record.tlog.tiles import list_tiles, tile_path
+from ockham.record.tlog.tree_head import HeadWriter, TreeHead, checkpoint_body, parse_head, split_history
+from tests.helpers.events import context_record, decision, lines, run_folder
+
+
+def log_of(tmp_path, count, **kwargs):
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision="sha256:" + "ab" * 32, **kwargs)
+    for i in range(count):
+        writer.append("decision.made", decision(i), iter_num=i)
+    return folder, writer
+
+
+def test_the_signed_head_is_the_tree_of_the_lines(tmp_path):
+    """Size, root, origin and signature, recomputed from the file."""
+    folder, writer = log_of(tmp_path, 70, segment_events=30)
+    head = writer.flush()
+    writer.close()
+    written = lines(folder)
+    note = (writer.path / "checkpoint").read_bytes()
+    text, _ = open_note(note, [load_or_create_signer().verifier])
+    where, signed = parse_head(text)
+    assert where == "ockham/runs/a/1-0"
+    assert signed.size == len(written) >= head.size >= 70
+    assert signed.root == root_from_leaves([leaf_hash(line) for line in written])
+    assert split_history((writer.path / "checkpoints").read_bytes())[0][-1] == note
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
+def test_tiles_hold_the_tree(tmp_path, count):
+    """The tiles that the format names for this size are there, no others, and hold the hashes of the lines."""
+    folder, writer = log_of(tmp_path, count)
+    writer.close()
+    hashes = [leaf_hash(line) for line in lines(folder)]
+    assert len(hashes) == count
+    named = {tile_path(*tile) for tile in list_tiles(count)}
+    there = {str(p.relative_to(writer.path)) for p in (writer.path / "tile").rglob("*") if p.is_file()}
+    assert there == named
+    for level, index, width in list_tiles(count):
+        data = (writer.path / tile_path(level, index, width)).read_bytes()
+        span = 256**level
+        first = index * 256 * span
+        expected = [root_from_leaves(hashes[first + i * span : first + (i + 1) * span]) for i in range(width)]
+        assert data == b"".join(expected)
+
+
+def test_tile_paths_are_the_formats():
+    """The example of C2SP tlog-tiles."""
+    assert tile_path(0, 1234067) == "tile/0/x001/x234/067"
+    assert tile_path(0, 1234067, 17) == "tile/0/x001/x234/067.p/17"
+    assert tile_path(3, 5) == "tile/3/005"
+    assert list_tiles(70_000) == [
+        *((0, i, 256) for i in range(273)), (0, 273, 112), (1, 0, 256), (1, 1, 17), (2, 0, 1),
+    ]  # fmt: skip
+    assert node_hash(b"", b"") != leaf_hash(b"")
+
+
+def test_a_head_is_signed_without_being_asked(tmp_path):
+    """An urgent event is covered by a signature at once."""
+    _, writer = log_of(tmp_path, 3)
+    writer.append("decision.made", decision(3), iter_num=3, urgent=True)
+    for _ in range(500):
+        if writer._heads.head.size == 4:
+            break
+        import time
+
+        time.sleep(0.01)
+    assert writer._heads.head.size == 4
+    writer.close()
+
+
+def test_a_disk_that_gives_back_other_bytes_is_not_signed(tmp_path):
+    """One byte changed behind the writer's back: no signature, and the trainer hears of it."""
+    folder, writer = log_of(tmp_path, 5)
+    writer.flush()
+    note = (writer.path / "checkpoint").read_bytes()
+    segment = folder.segments(1, 0)[0]
+    writer.append("context.recorded", context_record(5), iter_num=5)
+    import time
+
+    while segment.read_bytes().count(b"\n") < 6:
+        time.sleep(0.002)
+    data = bytearray(segment.read_bytes())
+    data[-20] ^= 1
+    segment.write_bytes(bytes(data))
+    with pytest.raises(LogHaltedError, match="gives back other bytes"):
+        writer.flush()
+    with pytest.raises(LogHaltedError):
+        writer.close()
+    assert (writer.path / "checkpoint").read_bytes() == note
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_refuses(tmp_path):
+    """A child process gets an error for its first event, and the parent's log goes on whole."""
+    code = """
+import os, sys
+from ockham.errors import LogError
+from ockham.record.log_writer import LogWriter
+from tests.helpers.events import decision, run_folder
+from pathlib import Path
+folder = run_folder(Path(sys.argv[1]))
+writer = LogWriter(folder, 1, 0)
+writer.append("decision.made", decision(0)._replace(), iter_num=0)
+child = os.fork()
+if child == 0:
+    try:
+        writer.append("decision.made", decision(1), iter_num=1)
+    except LogError as error:
+        os._exit(7 if "fork" in str(error) else 1)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60,
+        env=os.environ,
+    )  # fmt: skip
+    assert done.stdout.strip() == "7", done.stderr
+
+
+def test_a_full_disk_is_said_in_the_log(tmp_path, monkeypatch):
+    """The log is cut to its last whole line, log.halted is written from the reserve, and it is signed."""
+    folder, writer = log_of(tmp_path, 3)
+    writer.flush()
+    real = os.write
+
+    def full(descriptor, data):
+        if descriptor == writer._segment._file and writer._reserve.path.exists():
+            real(descriptor, bytes(data[:100]))
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    writer.append("decision.made", decision(3), iter_num=3)
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.flush()
+    with pytest.raises(LogError):
+        writer.append("decision.made", decision(4), iter_num=4)
+    with pytest.raises(LogError):
+        writer.close()
+    import orjson
+
+    last = orjson.loads(lines(folder)[-1])
+    assert last["type"] == "ockham.log.halted.v1"
+    assert (last["data"]["sequence"], last["data"]["reason_code"], last["data"]["lost_events"]) == (
+        3,
+        "ENOSPC",
+        1,
+    )
+    _, head = parse_head(
+        open_note((writer.path / "checkpoint").read_bytes(), [load_or_create_signer().verifier])[0]
+    )
+    assert head.root == root_from_leaves([leaf_hash(line) for line in lines(folder)])
+
+
+def test_a_head_is_read_as_it_is_written():
+    """An empty tree, and one of nineteen digits; not of twenty, nor with a zero in front."""
+    for size in (0, 1, 10, 10**18, 10**19 - 1):
+        head = TreeHead(size, bytes(range(32)))
+        assert parse_head(checkpoint_body("o", head)) == ("o", head)
+    for size, said in (
+        ("9" * 20, "is no size of a tree"),
+        ("00", "is no size"),
+        ("", "is no size"),
+        ("\u0661", "is no size"),
+    ):
+        with pytest.raises(NoteError, match=said):
+            parse_head(f"o\n{size}\n{'A' * 43}=\n")
+    for root in ("!", "", "AAAA", "A" * 44):
+        with pytest.raises(NoteError, match=f"^{root!r} is no root hash$"):
+            parse_head(f"o\n1\n{root}\n")
+    for text in ("", "o\n1\n", "\n1\nAAAA\n"):
+        with pytest.raises(NoteError, match=r"^a tree head has an origin, a size and a root, a line each$"):
+            parse_head(text)
+
+
+def test_only_what_was_synced_is_signed(tmp_path):
+    """Bytes behind it, written since, are not read; the next time they are."""
+    own = load_or_create_signer(tmp_path / "keys")
+    writer = HeadWriter(tmp_path, "o", own)
+    assert writer.head == writer.sign() == TreeHead(0, EMPTY)
+    segment, data = tmp_path / "s", [b"one\n", b"two\n", b"three\n"]
+    segment.write_bytes(b"".join(data) + b"since\nthen\n")
+    for count in (1, 3):
+        whole = b"".join(data[:count])
+        writer.ingest(segment, len(whole), hashlib.sha256(whole).digest())
+        assert writer.sign() == TreeHead(
+            count, root_from_leaves([leaf_hash(line[:-1]) for line in data[:count]])
+        )
+    assert stat.S_IMODE((tmp_path / "checkpoints").stat().st_mode) == 0o644 & ~umask()
+    notes, rest = split_history((tmp_path / "checkpoints").read_bytes())
+    assert [parse_head(open_note(note, [own.verifier])[0])[1].size for note in notes] == [1, 3]
+    assert rest == b""
+
+
+def umask():
+    now = os.umask(0)
+    os.umask(now)
+    return now

@@ -1,0 +1,235 @@
+"""The files that events name: what a checkpoint holds, and which tree head it says that it was made under."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import pytest
+
+import tests.helpers.runs
+from ockham.record.checkpoints import CheckpointFiles, write_checkpoint
+from ockham.record.log_writer import LogWriter
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.merkle import leaf_hash
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify.files import MAX_HEADER_BYTES, check_log_references, read_safetensors_metadata
+from ockham.record.verify.log_summary import LogSummary
+from ockham.record.verify.report import Finding, VerificationReport
+from ockham.record.verify.run import verify_run
+from tests.helpers.events import REVISION, decision, lines, run_folder
+from tests.helpers.runs import made_run
+from tests.odr.small_runs import FINISHED
+from tests.record.test_lineage import safetensors
+
+
+def found_in(tmp_path, monkeypatch, data_of):
+    """What verify says of a run whose checkpoints hold what `data_of` makes of their metadata."""
+    monkeypatch.setattr(
+        tests.helpers.runs,
+        "pack",
+        lambda told, _: CheckpointFiles({"model.safetensors": data_of(told)}, "ab" * 32),
+    )
+    run = made_run(tmp_path, batches=40)
+    report = verify_run(run.folder, keys=[load_or_create_signer().verifier], parquet=False)
+    assert report.checked["checkpoint files"] >= 1
+    return {(f.kind, f.message) for f in report.findings if f.kind != "not pinned"}, run.folder
+
+
+def test_weights_that_name_their_tree_head(tmp_path, monkeypatch):
+    """As the trainer writes them, and as somebody does who writes no metadata: nothing is found."""
+    assert found_in(tmp_path / "1", monkeypatch, safetensors)[0] == set()
+    assert found_in(tmp_path / "2", monkeypatch, lambda _: safetensors({}))[0] == set()
+
+
+@pytest.mark.parametrize(
+    ("data_of", "said"),
+    [
+        (lambda told: safetensors({**told, "log_size": told["log_size"] - 1}), "names another tree head than the log does"),
+        (lambda told: safetensors({**told, "log_root": "00" * 32}), "names another tree head than the log does"),
+        (lambda told: safetensors({"log_size": told["log_size"]}), "names another tree head than the log does"),
+        (lambda _: b"weights", "is no safetensors file"),
+        (lambda _: b"", "is no safetensors file"),
+    ],
+)  # fmt: skip
+def test_weights_that_say_something_else(tmp_path, monkeypatch, data_of, said):
+    """Recorded with their digest, and yet not what the log says."""
+    assert found_in(tmp_path, monkeypatch, data_of)[0] == {("checkpoint", said)}
+
+
+def test_weights_that_are_others_or_gone(tmp_path, monkeypatch):
+    """Named by file, with the event that recorded them."""
+    _, folder = found_in(tmp_path, monkeypatch, safetensors)
+    path = next(folder.checkpoints.glob("accepted-*")) / "model.safetensors"
+    for data, said in (
+        (path.read_bytes() + b"\0", "has other bytes than recorded"),
+        (None, "is missing, or no regular file"),
+    ):
+        path.unlink() if data is None else path.write_bytes(data)
+        [found] = [f for f in verify_run(folder, parquet=False).findings if f.kind == "checkpoint"]
+        assert (found.place, found.message) == (f"checkpoints/{path.parent.name}/model.safetensors", said)
+        assert found.sequence > 0
+
+
+@pytest.mark.parametrize(
+    ("told", "pending"), [((), 0), (("on_batch_start",), 1), (("on_batch_start", "on_batch_end"), 2)]
+)
+def test_decisions_at_the_end_that_belong_to_no_context(tmp_path, told, pending):
+    """An end that was written in peace leaves none."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    for hook in told:
+        writer.append("decision.made", decision(0, hook=hook), iter_num=0)
+    writer.append("run.finished", FINISHED)
+    writer.close()
+    report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
+    found = [f.message for f in report.findings if "belong to no context" in f.message]
+    assert found == ([f"{pending} decisions at the end belong to no context"] if pending else [])
+
+
+def told_of(folder, told, place=(2, 3)):
+    """What is found in what a log told."""
+    report = VerificationReport("a")
+    check_log_references(folder, place, told, report)
+    return report.findings
+
+
+def test_policies_are_held_against_their_names(tmp_path):
+    """In the order in which the log names them: one is missing, one is right, one is another one."""
+    folder = RunFolder(tmp_path, "a")
+    right, other = hashlib.sha256(b"{}").hexdigest(), "0" * 64
+    (folder.path / "policies").mkdir(parents=True)
+    for digest in (right, other):
+        folder.policy(digest).write_bytes(b"{}")
+    assert told_of(
+        folder,
+        LogSummary(policies={f"sha256:{digest}": i for i, digest in ((8, other), (5, right), (3, "f" * 64))}),
+    ) == [
+        Finding("policy missing", f"policies/{'f' * 64}.json", "is missing", 3),
+        Finding("policy missing", f"policies/{other}.json", "has other bytes", 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("finished", "broken", "pending", "batches", "odd"),
+    [
+        (True, False, 3, 1, True),
+        (True, True, 3, 1, False),
+        (True, True, 3, 2, True),
+        (True, True, 3, 0, True),
+        (False, False, 3, 1, False),
+        (True, False, 0, 0, False),
+    ],
+)
+def test_only_what_broke_off_may_end_inside_a_batch(tmp_path, finished, broken, pending, batches, odd):
+    """And inside one only; a log without an end has been cut, which is said elsewhere."""
+    told = LogSummary(finished=finished, ended_mid_batch=broken, pending=pending, pending_batches=batches)
+    said = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
+    assert told_of(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
+
+
+def test_a_checkpoint_that_no_decision_accepted_is_named(tmp_path):
+    """With what it names, and where the log does."""
+    saved = {
+        "snapshot_id": "accepted-7",
+        "kind": "accepted",
+        "decision_id": "d",
+        "iter_num": 7,
+        "sequence": 9,
+    }
+    assert told_of(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 7), saved])) == []
+    assert told_of(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 6), saved])) == [
+        Finding("checkpoint", "accepted-7", "names decision d, which accepted nothing at iteration 7", 9)
+    ]
+
+
+def test_each_checkpoint_is_looked_at(tmp_path):
+    """Of five, a pruned one, one of a name that is none, and one of a root that never was; none hides the next."""
+    folder = run_folder(tmp_path)
+    files = write_checkpoint(folder.checkpoint("resume-1"), {"a.bin": b"a", "b.bin": b"b"})
+    gone = [{**file, "name": "c.bin"} for file in files[:1]]
+    writer = LogWriter(folder, 2, 1, policy_revision=REVISION)
+    writer.append("decision.made", decision(0), iter_num=0)
+    writer.flush()
+    root = leaf_hash(lines(folder, 2, 1)[0]).hex()
+    for name, size, told in (
+        ("resume-0", 1, files),
+        ("Resume", 1, files),
+        ("resume-2", 1, gone),
+        ("resume-1", 1, files),
+        ("resume-1", 0, files),
+        ("resume-1", 99, gone + files),
+    ):
+        data = {
+            "iter_num": 1,
+            "snapshot_id": name,
+            "kind": "resume",
+            "decision_id": None,
+            "weights_sha256": root,
+        }
+        writer.append(
+            "checkpoint.saved", {**data, "files": told, "log_size": size, "log_root": root}, iter_num=1
+        )
+    pruned = {"snapshot_id": "resume-0", "kind": "resume", "iter_num": 1, "reason_code": "SUPERSEDED"}
+    writer.append("checkpoint.pruned", pruned, iter_num=1)
+    writer.close()
+    report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
+    place, said = "log/2-1", "checkpoint ID 'Resume' is not allowed: a-z, 0-9, '.', '_' and '-'"
+    assert [f for f in report.findings if f.kind in ("checkpoint", "tampering")] == [
+        Finding("checkpoint", place, said, 2),
+        Finding("checkpoint", "checkpoints/resume-2/c.bin", "is missing, or no regular file", 3),
+        Finding("tampering", "resume-1", "names a root of 0 events that the log never had", 5),
+        Finding("tampering", "resume-1", "names a root of 99 events that the log never had", 6),
+        Finding("checkpoint", "checkpoints/resume-1/c.bin", "is missing, or no regular file", 6),
+    ]
+    assert report.checked["checkpoint files"] == 8
+
+
+def test_a_root_that_the_log_lost_has_the_cause_of_the_loss(tmp_path):
+    """One changed line is one cause, whatever it breaks."""
+    folder = made_run(tmp_path, batches=40).folder
+    segment = folder.segments(1, 0)[0]
+    segment.write_bytes(segment.read_bytes().replace(b'"iter_num":0,', b'"iter_num":9,', 1))
+    found = [f for f in verify_run(folder, parquet=False).findings if f.message.startswith("names a root")]
+    assert found
+    assert {f.cause for f in found} == {"the lines of log 1-0"}
+
+
+def header(value, size=None):
+    data = json.dumps(value).encode()
+    return (len(data) if size is None else size).to_bytes(8, "little") + data
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (header({}), {}),
+        (header({"__metadata__": {}}), {}),
+        (header({"__metadata__": None}), {}),
+        (header({"__metadata__": {"a": "1", "b": '{"c":[]}'}}) + bytes(8), {"a": 1, "b": {"c": []}}),
+    ],
+)
+def test_metadata_of_a_safetensors_file(data, told):
+    """Each value is JSON of its own."""
+    assert read_safetensors_metadata(io.BytesIO(data)) == told
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "a safetensors header of 0 bytes"),
+        (header({}, 0), "a safetensors header of 0 bytes"),
+        (header({}, MAX_HEADER_BYTES + 1), "a safetensors header of 100000001 bytes"),
+        (MAX_HEADER_BYTES.to_bytes(8, "little") + b"{", "unexpected end of data"),
+        (header([]), "a safetensors header is an object$"),
+        (header({"__metadata__": []}), "the metadata of a safetensors file is text by name$"),
+        (header({"__metadata__": {"a": 1}}), "the metadata of a safetensors file is text by name$"),
+        (header({"__metadata__": {"a": "{"}}), "unexpected end of data"),
+        (header({}, 1), "unexpected end of data"),
+    ],
+)
+def test_what_is_no_safetensors_file(data, said):
+    """One kind of error, and no more is read than a header may have."""
+    with pytest.raises(ValueError, match=f"^{said}"):
+        read_safetensors_metadata(io.BytesIO(data))

@@ -1,0 +1,169 @@
+"""What one cause explains is said once, and what was changed is not made to look at home."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from ockham.cli import build_app
+from ockham.errors import RunError
+from ockham.record.ledger import append_entry
+from ockham.record.repair import compact, rebuild
+from ockham.record.run_folder import LEDGER, RunFolder
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify.report import VerificationReport
+from ockham.record.verify.run import verify_run
+from tests.helpers.runs import made_run
+from tests.record.test_ledger import SAID
+
+BATCHES = 300  # with checkpoints enough for several signed tree heads
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("causes")
+    made_run(folder, batches=BATCHES)
+    return folder / "a"
+
+
+@pytest.fixture
+def run(original, tmp_path):
+    shutil.copytree(original, tmp_path / "a")
+    return RunFolder(tmp_path, "a")
+
+
+def change_one_byte(run):
+    path = run.segments(1, 0)[0]
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"observed":3.1', b'"observed":3.2', 1))
+    assert path.read_bytes() != data
+
+
+def ockham(runs, *words):
+    return CliRunner().invoke(build_app(), ["--runs", str(runs), *words])
+
+
+def test_one_changed_byte_is_one_line(run):
+    """In words; -f json has every finding, with its cause."""
+    change_one_byte(run)
+    report = verify_run(run)
+    assert report.counts["tampering"] > 3
+    assert len(report.group_by_cause("tampering")) == 1
+    assert report.group_by_cause("tampering")[0][1] == report.counts["tampering"] - 1
+    told = ockham(run.runs, "verify", "a")
+    assert told.exit_code == 1
+    assert told.stdout.count("are not those that were signed") == 1
+    assert f"and {report.counts['tampering'] - 1} more like it" in told.stdout
+    listed = json.loads(ockham(run.runs, "verify", "a", "-f", "json").stdout)
+    assert len([f for f in listed["findings"] if f["kind"] == "tampering"]) == report.counts["tampering"]
+    assert {f["cause"] for f in listed["findings"] if f["kind"] == "tampering"} == {"the lines of log 1-0"}
+
+
+def test_findings_without_a_cause_stay_apart():
+    """Two of one kind and place may still be two things."""
+    report = VerificationReport("a")
+    for message in ("one", "other"):
+        report.add("contradiction", "log/1-0", message)
+    report.add("contradiction", "log/1-0", "like", cause="c")
+    report.add("contradiction", "log/1-0", "like too", cause="c")
+    assert [(f.message, more) for f, more in report.group_by_cause("contradiction")] == [
+        ("one", 0), ("other", 0), ("like", 1),
+    ]  # fmt: skip
+
+
+def test_the_gravest_comes_first(run):
+    """Before what follows from it, and before the notes."""
+    change_one_byte(run)
+    told = ockham(run.runs, "verify", "a").stdout
+    assert told.index("FOUND: tampering") < told.index("FOUND: derived") < told.index("note: key not pinned")
+
+
+@pytest.mark.parametrize("make", [rebuild, compact])
+def test_nothing_is_rebuilt_from_lines_that_were_changed(run, make):
+    """The tiles stay as they were: they tell which line it is."""
+    change_one_byte(run)
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match="nothing is rebuilt from lines that are not what was signed"):
+        make(run)
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+    done = ockham(run.runs, "repair", "a")
+    assert isinstance(done.exception, RunError)
+
+
+def test_a_crash_tail_is_no_reason_not_to_rebuild(run):
+    """Nor is a tile that is gone."""
+    path = run.segments(1, 0)[0]
+    path.write_bytes(path.read_bytes() + b'{"specversion":"1.0","id"')
+    shutil.rmtree(run.log_dir(1, 0) / "tile")
+    assert rebuild(run).tiles > 0
+    assert set(verify_run(run).counts) == {"crash tail", "key not pinned", "not pinned"}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """Three sayings, a run, and one more."""
+    for _ in range(3):
+        append_entry(tmp_path, "odr.registered", SAID)
+    made_run(tmp_path, "b", 3)
+    append_entry(tmp_path, "odr.registered", SAID)
+    return RunFolder(tmp_path, LEDGER)
+
+
+def test_the_ledger_is_verified_by_its_name(ledger):
+    """Each saying, and the head that a run names; a pin of it is one like any other."""
+    done = ockham(ledger.runs, "verify", LEDGER, "--key", str(load_or_create_signer().verifier))
+    assert done.exit_code == 0, done.stdout
+    assert "1 heads that runs name" in done.stdout
+    pin = ledger.runs / "pin"
+    assert ockham(ledger.runs, "pin", LEDGER, "--to", str(pin)).exit_code == 0
+    assert verify_run(ledger, pins=[pin.read_bytes()]).logs[-1].pinned == 1
+    shutil.rmtree(ledger.log_dir(4, 0))
+    assert "tampering" in verify_run(ledger, pins=[pin.read_bytes()]).counts
+
+
+@pytest.mark.parametrize(
+    ("gone", "classes"), [((3,), {"gap", "tampering"}), ((3, 4), {"tampering"}), ((2,), {"gap", "tampering"})]
+)
+def test_a_ledger_with_fewer_sayings_is_not_the_one_that_the_run_began_under(ledger, gone, classes):
+    """The last ones leave a ledger that is whole: the run remembers them."""
+    for attempt in gone:
+        shutil.rmtree(ledger.log_dir(attempt, 0))
+    assert {kind for kind in verify_run(ledger).counts if "pinned" not in kind} == classes
+
+
+def test_a_saying_that_was_changed_is_tampering(ledger):
+    """By its own signature and by the run."""
+    path = ledger.segments(2, 0)[0]
+    path.write_bytes(path.read_bytes().replace(b'"title":"T"', b'"title":"S"'))
+    assert verify_run(ledger).counts["tampering"] >= 2
+
+
+def test_no_ledger_and_other_verbs_say_what_it_is(tmp_path):
+    """Not that there is no such run."""
+    (tmp_path / "none").mkdir()
+    assert "no ledger in" in str(ockham(tmp_path / "none", "verify", LEDGER).exception)
+    assert "`ockham verify _ledger` checks it" in str(ockham(tmp_path, "why", LEDGER, "3").exception)
+
+
+def test_a_key_is_not_made_to_check_anothers_word(tmp_path, monkeypatch):
+    """And where this machine's own is taken, it is said."""
+    made_run(tmp_path, "b", 3)
+    event = next(iter(RunFolder(tmp_path, "b").segments(1, 0)[0].read_bytes().splitlines()))
+    proof = tmp_path / "proof"
+    assert ockham(tmp_path, "prove", json.loads(event)["id"], "-o", str(proof)).exit_code == 0
+    done = ockham(tmp_path, "prove", "--check", str(proof))
+    assert done.exit_code == 0
+    assert "this machine's own key" in done.stderr
+    assert (
+        "own key"
+        not in ockham(
+            tmp_path, "prove", "--check", str(proof), "--key", str(load_or_create_signer().verifier)
+        ).stderr
+    )
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "stranger"))
+    done = ockham(tmp_path, "prove", "--check", str(proof))
+    assert "give the one you trust with --key" in str(done.exception)
+    assert not (tmp_path / "stranger").exists()

@@ -1,0 +1,187 @@
+"""Each line on its own, and the bytes behind the last one: what is said of it, and where it stands."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ockham.event import MAX_LINE_BYTES
+from ockham.record.fast_decode import DecisionData
+from ockham.record.log_writer import LogWriter
+from ockham.record.tlog.merkle import leaf_hash
+from ockham.record.tlog.tiles import WIDTH
+from ockham.record.verify.report import Finding, VerificationReport
+from ockham.record.verify.segment import LineVerifier, SegmentTask, verify_segment
+from tests.helpers.events import REVISION, context_record, decision, lines, run_folder
+
+PLACE = "log/2-1/000000000000.jsonl"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The second rank of a second attempt: 600 decisions and contexts in one segment."""
+    folder = run_folder(tmp_path_factory.mktemp("lines"))
+    writer = LogWriter(folder, 2, 1, policy_revision=REVISION)
+    for i in range(300):
+        writer.append("decision.made", decision(i), iter_num=i)
+        writer.append("context.recorded", context_record(i), iter_num=i)
+    writer.close()
+    return folder
+
+
+def read(folder, raw, sequence=4):
+    """The event of a line, and what is found in it."""
+    report = VerificationReport("a")
+    [event] = LineVerifier(folder, 2, 1, folder.segments(2, 1)[0], report).events([raw], sequence)
+    return event, report.findings
+
+
+def changed(folder, **values):
+    """The fifth line, a decision, with other values at the top or, as data_NAME, in its data."""
+    event = orjson.loads(lines(folder, 2, 1)[4])
+    for name, value in values.items():
+        (event["data"] if name.startswith("data_") else event)[name.removeprefix("data_")] = value
+    return orjson.dumps(event)
+
+
+def test_a_line_is_its_event(folder):
+    """Read at once or, with other spacing, one by one: kind, ID and data alike."""
+    raw = lines(folder, 2, 1)[4]
+    kind, id_, data = read(folder, raw)[0]
+    assert (kind, id_, type(data), data.iter_num) == (
+        "decision.made",
+        orjson.loads(raw)["id"],
+        DecisionData,
+        2,
+    )
+    assert read(folder, raw)[1] == []
+    spaced = raw.replace(b'"data":', b'"data": ')
+    said = "event 4 is not written as we write: a key twice, or other spacing"
+    assert read(folder, spaced) == ((kind, id_, data), [Finding("tampering", PLACE, said, 4)])
+
+
+def test_decisions_and_contexts_are_read_at_once(folder, monkeypatch):
+    """One by one they cost three times as much, and the verdict is the same: nobody would notice."""
+    slowly = []
+    monkeypatch.setattr(LineVerifier, "event", lambda _self, _raw, sequence: slowly.append(sequence))
+    found = lines(folder, 2, 1)
+    LineVerifier(folder, 2, 1, folder.segments(2, 1)[0], VerificationReport("a")).events(found, 0)
+    assert slowly == list(range(600, len(found)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"type": "ockham.decision.unmade.v1"}, "does not fit its schema: unknown type 'ockham.decision.unmade.v1'"),
+        ({"type": "decision.made"}, "does not fit its schema: unknown type 'decision.made'"),
+        ({"type": "x" * 200}, f"does not fit its schema: unknown type '{'x' * 79}"),
+        ({"data": {}}, "is no event of ours ('sequence')"),
+        ({"data": []}, "is no event of ours (list indices must be integers or slices, not str)"),
+        ({"type": 7}, "is no event of ours ('int' object has no attribute 'removeprefix')"),
+        ({"data_iter_num": -1}, "does not fit its schema: decision.made: data/iter_num: -1 is less than the minimum of 0"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_event(folder, change, said):
+    """Corruption: by its place, whatever is wrong with it."""
+    finding = Finding("corruption", PLACE, f"event 4 {said}", 4)
+    assert read(folder, changed(folder, **change)) == (None, [finding])
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"7", b"\xff"])
+def test_bytes_that_are_no_event(folder, raw):
+    """Nor JSON, or no object."""
+    event, [finding] = read(folder, raw)
+    assert event is None
+    assert (finding.kind, finding.place, finding.sequence) == ("corruption", PLACE, 4)
+    assert finding.message.startswith("event 4 is no event of ours (")
+
+
+def test_a_line_has_a_greatest_length(folder):
+    """To the byte; how a longer one is written is no matter then."""
+    room = MAX_LINE_BYTES - len(changed(folder, data_ext={"long": ""}))
+    longest = changed(folder, data_ext={"long": "x" * room})
+    assert (len(longest), read(folder, longest)[1]) == (MAX_LINE_BYTES, [])
+    longer = longest.replace(b'"data":', b'"data": ')
+    event, found = read(folder, longer)
+    assert event is not None
+    assert found == [Finding("tampering", PLACE, "event 4 is too long", 4)]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"data_sequence": 5}, "(5, 2, 1, 'ockham://runs/a')"),
+        ({"data_attempt": 1}, "(4, 1, 1, 'ockham://runs/a')"),
+        ({"data_rank": 0}, "(4, 2, 0, 'ockham://runs/a')"),
+        ({"source": "ockham://runs/b"}, "(4, 2, 1, 'ockham://runs/b')"),
+    ],
+)
+def test_a_line_of_another_place(folder, change, says):
+    """Is an event all the same; all such lines of a log have one cause."""
+    event, found = read(folder, changed(folder, **change))
+    assert event is not None
+    said = f"event 4 says it is {says}, and stands at (4, 2, 1, 'ockham://runs/a')"
+    assert found == [Finding("tampering", PLACE, said, 4, "places in log 2-1")]
+
+
+def test_what_a_segment_gives_to_the_tree(folder):
+    """A leaf hash for each line, and where the first line of each tile begins, counted from the log's first line."""
+    [segment] = folder.segments(2, 1)
+    found = lines(folder, 2, 1)
+    ends = [0]
+    for line in found:
+        ends.append(ends[-1] + len(line) + 1)
+    judged = verify_segment(SegmentTask(folder, 2, 1, segment, None, True, 0))
+    assert judged.leaves == b"".join(map(leaf_hash, found))
+    assert judged.block_offsets == [ends[0], ends[WIDTH], ends[2 * WIDTH]]
+    assert judged.report.checked == {"events": 600, "decisions": 300, "contexts": 300}
+    later = verify_segment(SegmentTask(folder, 2, 1, segment, None, True, WIDTH - 10))
+    assert later.block_offsets == [ends[10], ends[WIDTH + 10], ends[2 * WIDTH + 10]]
+    assert later.report.checked["events"] == 600
+
+
+@pytest.mark.parametrize(
+    ("tail", "what"),
+    [
+        (b"torn", "4 bytes without a newline"),
+        (bytes(5), "5 zero bytes"),
+        (b"\0\1", "2 bytes without a newline"),
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_bytes_behind_the_last_newline(folder, tail, what, last):
+    """As a crash leaves them at the end of a log; anywhere else they are damage."""
+    [segment] = folder.segments(2, 1)
+    whole = segment.read_bytes()
+    try:
+        segment.write_bytes(whole + tail)
+        judged = verify_segment(SegmentTask(folder, 2, 1, segment, None, last, 0))
+    finally:
+        segment.write_bytes(whole)
+    assert [f for f in judged.report.findings if what in f.message] == [
+        Finding("crash tail", PLACE, f"{what} behind the last whole line")
+        if last
+        else Finding("corruption", PLACE, f"{what} at the end of a segment that others follow")
+    ]
+    assert judged.leaves == b"".join(map(leaf_hash, lines(folder, 2, 1)))
+
+
+def test_a_segment_looks_back_to_the_last_batch_alone(tmp_path, monkeypatch):
+    """Else each segment would read all that come before it."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=9)
+    for i in range(3):
+        writer.append("decision.made", decision(i), iter_num=i)
+        writer.append("context.recorded", context_record(i), iter_num=i)
+    writer.append("context.recorded", context_record(2, hook="on_evaluate"), iter_num=2)
+    for _ in range(4):
+        writer.append("decision.made", decision(3), iter_num=3)
+    writer.close()
+    before, segment = folder.segments(2, 1)
+    read, whole = [], LineVerifier.event
+    monkeypatch.setattr(
+        LineVerifier, "event", lambda self, raw, at: [read.append(raw), whole(self, raw, at)][1]
+    )
+    verify_segment(SegmentTask(folder, 2, 1, segment, before, True, 9))
+    assert read[:4] == lines(folder, 2, 1)[5:9][::-1]
+    assert not set(read[4:]) & set(lines(folder, 2, 1)[:9])

@@ -1,0 +1,199 @@
+"""Tree heads that were changed, moved, added or lost: each by its class, its place and its words."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ockham.errors import UnverifiableError
+from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
+from ockham.record.verify import log as log_module
+from ockham.record.verify.run import verify_run
+from tests.helpers.events import log_folder
+
+EVENTS = (
+    701  # with the seal of a first segment: two whole tiles and a partial one, and one of two hashes above
+)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return log_folder(tmp_path_factory.mktemp("log"), count=700, segment_events=400).path
+
+
+@pytest.fixture
+def log(original, tmp_path):
+    shutil.copytree(original, tmp_path / "a")
+    return tmp_path / "a/log/1-0"
+
+
+def found(log):
+    """Class, place below the log and message of each finding that is of tiles and heads."""
+    report = verify_run(
+        RunFolder(log.parents[2], "a"), keys=[load_or_create_signer().verifier], parquet=False
+    )
+    own = [f for f in report.findings if f.kind not in ("not pinned", "policy missing", "contradiction")]
+    return {(f.kind, f.place.removeprefix("log/1-0").lstrip("/"), f.message) for f in own}, report
+
+
+def test_an_honest_log(log):
+    """As many tiles as are there, all signed."""
+    odd, report = found(log)
+    assert odd == set()
+    assert report.checked["tiles"] == sum(path.is_file() for path in (log / "tile").rglob("*")) >= 4
+    assert (report.logs[0].events, report.logs[0].signed) == (EVENTS, EVENTS)
+    assert (
+        report.checked["signed tree heads"] == (log / "checkpoints").read_bytes().count(b"\xe2\x80\x94") + 1
+    )
+
+
+def heads(log):
+    """The notes of the history."""
+    parts = (log / "checkpoints").read_bytes().split(b"\n\n")
+    return [parts[i] + b"\n\n" + parts[i + 1] + b"\n" for i in range(0, len(parts) - 1, 2)]
+
+
+def written(log, *notes, newest):
+    (log / "checkpoints").write_bytes(b"".join(note + b"\n" for note in notes))
+    (log / "checkpoint").unlink()
+    if newest:
+        (log / "checkpoint").write_bytes(newest)
+
+
+def note(size, root=b"\1" * 32, where="ockham/runs/a/1-0"):
+    return load_or_create_signer().sign(checkpoint_body(where, TreeHead(size, root)))
+
+
+@pytest.fixture
+def three(log):
+    """A history of three: the heads of 10 and of 20 events, and the last one."""
+    lines = (log / "000000000000.jsonl").read_bytes().splitlines()
+    earlier, tree = [], CompactRange()
+    for size, line in enumerate(lines[:20], 1):
+        tree.append(leaf_hash(line))
+        earlier += [note(size, tree.root())] if size in (10, 20) else []
+    [last] = heads(log)[-1:]
+    written(log, *earlier, last, newest=last)
+    assert found(log)[0] == set()
+    return [*earlier, last]
+
+
+def test_what_may_stand_as_the_newest_head(log, three):
+    """The last of the history or, after a crash, the one before it; with a history of one it may be missing."""
+    first, second, last = three
+    written(log, *three, newest=second)
+    assert found(log)[0] == set()
+    written(log, *three, newest=first)
+    said = "is not the newest tree head of the history, nor the one before it"
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    written(log, first, second, newest=last)
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    written(log, *three, newest=b"")
+    said = "is missing, and the history has more than one tree head"
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    (log / "checkpoint").write_bytes(b"")
+    written(log, second, last, newest=b"")
+    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    (log / "checkpoint").write_bytes(b"")
+    written(log, last, newest=b"")
+    said = "is missing: the first tree head stands in the history alone"
+    assert found(log)[0] == {("crash tail", "checkpoint", said)}
+    (log / "checkpoint").write_bytes(last)
+    (log / "checkpoints").write_bytes(b"".join(n + b"\n" for n in three) + last[:40])
+    assert found(log)[0] == {("crash tail", "checkpoints", "40 bytes of an unfinished tree head")}
+
+
+def test_heads_that_the_lines_do_not_bear_out(log, three):
+    """More events than there are, other events, two trees of one size, another log's head."""
+    *earlier, last = three
+    forged = note(15)
+    written(log, *earlier, forged, last, newest=last)
+    said = "the first 15 events are not those that were signed"
+    assert found(log)[0] == {("tampering", "", said)}
+    assert found(log)[1].logs[0].signed == EVENTS
+    forged = note(EVENTS + 4)
+    written(log, *three, forged, newest=forged)
+    assert found(log)[0] == {
+        ("tampering", "", f"{EVENTS + 4} events were signed, and {EVENTS} are there: 4 are gone")
+    }
+    forged = note(20)
+    written(log, *earlier, forged, last, newest=last)
+    assert (
+        "tampering",
+        "checkpoints",
+        "two signed tree heads of size 20 with different roots",
+    ) in found(log)[0]
+    forged = note(15, where="ockham/runs/b/1-0")
+    written(log, *earlier, forged, last, newest=last)
+    said = "a tree head of another log: 'ockham/runs/b/1-0'"
+    assert found(log)[0] == {("tampering", "checkpoints", said)}
+    written(log, newest=b"")
+    said = "no signed tree head that a known key vouches for"
+    behind = f"{EVENTS} events behind the newest signed tree head that fits"
+    assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
+
+
+def test_a_head_that_cannot_be_believed(log, three, tmp_path):
+    """Of a key that is not known, or no note: each reason is a cause of its own, and the others count."""
+    strange = load_or_create_signer(tmp_path / "stranger").sign(
+        checkpoint_body("ockham/runs/a/1-0", TreeHead(15, b"\1" * 32))
+    )
+    *earlier, last = three
+    written(log, strange, *earlier, last, newest=last)
+    odd, report = found(log)
+    said = "a tree head cannot be believed: no known key has signed it"
+    assert odd == {("tampering", "checkpoints", said)}
+    assert {f.cause for f in report.findings if f.message == said} == {"log 1-0: no known key has signed it"}
+    assert (report.logs[0].signed, report.logs[0].key) == (EVENTS, str(load_or_create_signer().verifier))
+    assert report.checked["signed tree heads"] == len(three) + 1
+
+
+def test_pins_that_the_lines_do_not_bear_out(log, three):
+    """Told as pins; the greatest that fits says how far it is pinned."""
+    first, second, _ = three
+    folder = RunFolder(log.parents[2], "a")
+
+    def pinned(*pins):
+        report = verify_run(folder, keys=[load_or_create_signer().verifier], pins=pins, parquet=False)
+        own = [(f.message, f.cause) for f in report.findings if f.kind == "tampering"]
+        return own, report.logs[0].pinned
+
+    cause = "the lines of log 1-0"
+    assert pinned(second, first) == pinned(first, second) == ([], 20)
+    assert pinned(first, note(15)) == ([("the first 15 events are not those that were pinned", cause)], 10)
+    gone = f"{EVENTS + 4} events were pinned, and {EVENTS} are there: 4 are gone"
+    assert pinned(note(EVENTS + 4)) == ([(gone, cause)], 0)
+
+
+def test_a_changed_line_is_told_by_its_tile(log):
+    """Which one it is nothing else can say."""
+    path = log / "000000000000.jsonl"
+    data = path.read_bytes().splitlines(keepends=True)
+    data[300] = data[300].replace(b'"micro_step":0', b'"micro_step":1', 1)
+    path.write_bytes(b"".join(data))
+    said = f"the first {EVENTS} events are not those that were signed; event 300 differs from its tile"
+    assert ("tampering", "", said) in found(log)[0]
+
+
+def test_a_segment_that_cannot_be_read(log, monkeypatch):
+    """Nothing can be judged; it is named."""
+
+    def refuses(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(log_module, "open_regular_file", refuses)
+    with pytest.raises(UnverifiableError) as error:
+        found(log)
+    assert str(error.value) == f"{log / '000000000000.jsonl'} cannot be read: Permission denied"
+
+
+def test_a_log_without_a_line(log):
+    """All that was signed is gone, and so is what a new one would begin with."""
+    for segment in log.glob("*.jsonl"):
+        segment.unlink()
+    said = f"{EVENTS} events were signed, and 0 are there: {EVENTS} are gone"
+    assert ("tampering", "", said) in found(log)[0]

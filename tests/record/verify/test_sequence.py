@@ -1,0 +1,165 @@
+"""What events say of files and losses is held against what is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from ockham.event import Change
+from ockham.record.log_writer import LogWriter
+from ockham.record.payloads import StateRecord
+from ockham.record.run_folder import LEDGER, RunFolder
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify.report import Finding, VerificationReport
+from ockham.record.verify.run import verify_run
+from ockham.record.verify.segment import LineVerifier
+from ockham.record.verify.sequence import SequenceChecker
+from tests.helpers.events import REVISION, context_record, decision, lines, run_folder
+from tests.helpers.runs import made_run
+
+
+def found_in(folder):
+    """What is found but for what a log of a few events of one kind cannot have: an opening, a policy, a pin."""
+    report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
+    found = [f for f in report.findings if f.kind not in ("not pinned", "policy missing")]
+    return [
+        (f.sequence, f.kind, f.place, f.message)
+        for f in found
+        if not f.message.startswith("a log opens with")
+    ]
+
+
+def test_run_json_is_the_one_that_was_started_with(tmp_path):
+    """Gone, or another one: what it says of key and data is nobody's word then."""
+    folder = made_run(tmp_path, batches=5).folder
+    assert found_in(folder) == []
+    odd = (0, "tampering", "run.json", "is not the file whose digest run.started gives")
+    folder.run_json.write_bytes(folder.run_json.read_bytes() + b"\n")
+    assert odd in found_in(folder)
+    folder.run_json.unlink()
+    assert odd in found_in(folder)
+
+
+def test_a_log_that_says_what_it_lost(tmp_path):
+    """A full disk and a gap: each is told with its reason and its number, as a gap and as nothing worse."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    gap = {"from_attempt": 1, "from_sequence": 1, "reason_code": "WRITER_FAILED", "count": None}
+    writer.append("log.gap", gap, subject="log")
+    writer.append("log.gap", {**gap, "count": 7}, subject="log")
+    writer.append("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_events": 3}, subject="log")
+    writer.close()
+    assert found_in(folder) == [
+        (0, "gap", "log/1-0", "the log says that an unknown number of events are missing (WRITER_FAILED)"),
+        (1, "gap", "log/1-0", "the log says that 7 events are missing (WRITER_FAILED)"),
+        (2, "gap", "log/1-0", "the log was halted (ENOSPC): 3 events were lost"),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3000])
+def test_the_state_of_a_key_frame_is_the_one_recorded(tmp_path, size):
+    """In its line, or in a blob: that one may be gone or be another."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    state = {"gate": {"history": [i + 0.123456789 for i in range(size)]}}
+    writer.append("plugin_state.recorded", StateRecord(0, 0, "START", state), iter_num=0)
+    writer.close()
+    assert found_in(folder) == []
+    assert verify_run(folder, keys=[load_or_create_signer().verifier]).checked["key frames"] == 1
+    if size == 1:
+        assert not (folder.path / "blobs").exists()
+        return
+    [blob] = (folder.path / "blobs").iterdir()
+    place = f"blobs/{blob.name}"
+    blob.write_bytes(b"{}")
+    assert found_in(folder) == [(0, "tampering", place, "the plugin state is not the one recorded")]
+    blob.unlink()
+    assert found_in(folder) == [(0, "corruption", place, "the plugin state of a key frame is missing")]
+
+
+def events_of(tmp_path, *payloads):
+    """The events of a log of decisions and contexts, as verify reads them."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    for payload in payloads:
+        kind = "decision.made" if hasattr(payload, "plugin") else "context.recorded"
+        writer.append(kind, payload, iter_num=payload.iter_num)
+    writer.close()
+    check = LineVerifier(folder, 1, 0, folder.segments(1, 0)[0], VerificationReport("a"))
+    return check.events(lines(folder)[: len(payloads)], 0)
+
+
+def told_by(events, first=1, run_id="a", world_size=1):
+    """What a story tells of them, and reports."""
+    report = VerificationReport(run_id)
+    story = SequenceChecker(RunFolder(".", run_id), 2, 1, report, world_size)
+    story.feed(first, events)
+    return story.finish(), report
+
+
+def test_what_is_counted(tmp_path):
+    """Decisions and contexts, from where it begins to count; nothing is said of what there is none of."""
+    events = events_of(tmp_path, decision(0), decision(0), decision(0), context_record(0), context_record(1))
+    assert told_by(events)[1].checked == {"decisions": 3, "contexts": 2}
+    assert told_by(events[3:])[1].checked == {"contexts": 2}
+    report, again = VerificationReport("a"), VerificationReport("a")
+    story = SequenceChecker(RunFolder(tmp_path, "a"), 2, 1, report, 1)
+    story.feed(1, events[:2])
+    story.start_reporting(again)
+    story.feed(3, events[2:4])
+    told = story.finish()
+    assert (report.checked, again.checked) == ({}, {"decisions": 1, "contexts": 1})
+    assert told.policies == {REVISION: 3}
+
+
+def test_where_each_policy_is_named_first(tmp_path):
+    """By decisions, contexts and whatever else names one."""
+    events = events_of(tmp_path, decision(0), context_record(0), context_record(1))
+    loaded = ("policy.loaded", "id", {"policy_revision": "sha256:" + "c" * 64})
+    failed = ("plugin.failed", "id", {})
+    assert told_by(events)[0].policies == {REVISION: 1}
+    assert told_by(events[1:], 7)[0].policies == {REVISION: 7}
+    assert told_by([loaded, failed, *events, loaded])[0].policies == {"sha256:" + "c" * 64: 1, REVISION: 3}
+
+
+@pytest.mark.parametrize(("field", "after", "shadow", "marks"), [
+    ("accepted", True, False, 1), ("accepted", True, True, 0), ("accepted", False, False, 0), ("updated", True, False, 0),
+])  # fmt: skip
+def test_a_decision_that_accepts_is_noted(tmp_path, field, after, shadow, marks):
+    """With its iteration; one that only says what it would have done is not."""
+    made = decision(3, changes=(Change("halt", False, True), Change(field, not after, after)), shadow=shadow)
+    events = events_of(tmp_path, made)
+    assert told_by(events)[0].acceptances_and_checkpoints == [(events[0][1], 3)] * marks
+
+
+def test_a_log_has_an_opening(tmp_path):
+    """Its first event alone; a saying in the ledger may be of any kind."""
+    [event] = events_of(tmp_path, decision(0))
+    said = "a log opens with run.started or run.resumed, not with decision.made"
+    assert told_by([event], 0)[1].findings == [Finding("contradiction", "log/2-1", said, 0)]
+    assert told_by([event], 1)[1].findings == []
+    assert told_by([("odr.registered", "id", {})], 0, run_id=LEDGER)[1].findings == []
+    assert told_by([("run.resumed", "id", {"world_size": 1})], 0)[1].findings == []
+
+
+def test_behind_a_line_that_is_no_event(tmp_path):
+    """The next batch may be any, its decisions may be gone, and the one behind it follows again."""
+    contexts = [context_record(i, decisions=0) for i in (0, 5, 7)]
+    made, first, *rest = events_of(tmp_path, decision(0), *contexts)
+    first[2].left.updated = True
+    for each in rest:
+        each[2].left.updated = True
+    _, report = told_by([made, None, first, None, *rest])
+    assert [(f.sequence, f.message) for f in report.findings if "follows" in f.message] == [
+        (6, "batch (7, 0) follows batch (5, 0)")
+    ]
+    assert not [f for f in report.findings if "this context says" in f.message]
+    assert report.checked == {"decisions": 1, "contexts": 3}
+
+
+def test_only_ranks_are_remembered_for_each_other(tmp_path):
+    """Eight bytes of each context, and its iteration: of one rank nobody asks."""
+    events = events_of(tmp_path, *(context_record(i, decisions=0) for i in (3, 4, 4)))
+    alone, among = told_by(events)[0], told_by(events, world_size=2)[0]
+    assert (list(alone.knob_hashes), list(alone.iterations)) == ([], [])
+    assert list(among.iterations) == [3, 4, 4]
+    assert among.knob_hashes[0] != among.knob_hashes[1] == among.knob_hashes[2]

@@ -1,0 +1,352 @@
+"""The verifier that is one file, read here as a module: each thing that it checks, with a line that says what is wrong."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import sys
+import zipfile
+
+import orjson
+import pytest
+
+from ockham.record import attempt
+from ockham.record.checkpoints import find_resume_point
+from ockham.record.evidence_archive import write_archive
+from ockham.record.log_writer import LogWriter
+from ockham.record.payloads import StateRecord
+from ockham.record.run_folder import atomic_write
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
+from ockham.record.verify import standalone
+from ockham.record.verify.run import verify_run
+from ockham.run import Run
+from tests.helpers.events import run_folder
+from tests.helpers.runs import made_run
+
+LOG = "log/1-0/000000000000.jsonl"
+SECOND = "log/1-0/000000000030.jsonl"
+HEADS = "log/1-0/checkpoints"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """A run of two attempts and several segments."""
+    folder = tmp_path_factory.mktemp("standalone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=30))
+        patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
+        run = made_run(folder / "runs", batches=30)
+        start = find_resume_point(folder / "runs", "a")
+        with Run(runs=folder / "runs", run_id="a", resumed=start, data=start.data) as again:
+            again.end_batch(again.start_batch(0, 3.0))
+    write_archive(run.folder, folder / "a.zip")
+    return folder / "a.zip"
+
+
+@pytest.fixture
+def files(archive):
+    return standalone.load(archive)
+
+
+def known_key():
+    return standalone.parse_key(str(load_or_create_signer().verifier))
+
+
+@pytest.fixture
+def judged(capsys):
+    """Exit status and lines for files in memory."""
+
+    def judge(files, run_id="a"):
+        status = standalone.verify_archive(files, run_id, known_key(), known=True)
+        return status, capsys.readouterr().out.splitlines()
+
+    return judge
+
+
+@pytest.fixture
+def called(capsys, monkeypatch):
+    """Exit status, stdout and stderr for words of the command line."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["verify.py", *map(str, words)])
+        status = standalone.main()
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def finds(judged, files, *said):
+    status, lines = judged(files)
+    assert status == 1
+    for words in said:
+        assert any(words in line for line in lines), (words, lines)
+
+
+def line_changed(data, at, **told):
+    """The segment with one event's data changed."""
+    found = data.splitlines(keepends=True)
+    event = orjson.loads(found[at])
+    event["data"].update(told)
+    found[at] = orjson.dumps(event) + b"\n"
+    return b"".join(found)
+
+
+def signed(size, root=bytes(32), origin="ockham/runs/a/1-0"):
+    return load_or_create_signer().sign(checkpoint_body(origin, TreeHead(size, root))) + b"\n"
+
+
+def test_a_run_of_two_attempts_is_sound(archive, called, judged, files):
+    """With the key that one knows; a note where the key is the run's own word."""
+    assert called(archive, "--key", load_or_create_signer().verifier)[0] == 0
+    status, out, _ = called(archive)
+    assert (status, out.splitlines()[-1]) == (0, "sound")
+    assert "run's own word" in out
+    assert judged(files)[1][-1] == "sound"
+    assert sum(name.endswith(".jsonl") for name in files) > 3
+
+
+@pytest.mark.parametrize("name", [LOG, HEADS, "log/1-0/checkpoint", "log/1-0/tile", "run.json", "policies"])
+def test_it_finds_one_changed_byte(judged, files, name):
+    """In the log, in a signature, in run.json, in a policy."""
+    name = next(one for one in sorted(files) if one.startswith(name))
+    data = bytearray(files[name])
+    at = len(data) // 2
+    data[at] ^= 1
+    assert judged({**files, name: bytes(data)})[0] == 1
+
+
+def test_another_key_is_not_believed(archive, called):
+    """The key that an auditor knows decides."""
+    other = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+    status, out, _ = called(archive, "--key", other)
+    assert status == 1
+    assert "no signed tree head of the given key" in out
+    assert "a tree head that the given key has not signed" in out
+
+
+@pytest.mark.parametrize(
+    "key", ["x", "a+b+c", "a+00000000+AAAA", "n+00000000+" + "A" * 43 + "B", "p+c74f20a3+AA=="]
+)
+def test_what_is_no_key(archive, called, key):
+    """Bad input, in one line that names the option, and no words of Python."""
+    status, _, err = called(archive, "--key", key)
+    assert status == 2
+    assert err == "verify: --key is no verifier key, name+8 hex digits+base64\n"
+
+
+@pytest.mark.parametrize("name", [LOG, HEADS, "run.json"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n\n", b"[" * 100_000 + b"\n", b"\xff\xfe\n", b"{}\n", b"x\n\ny\n\n", b'{"data":[]}\n']
+)
+def test_whatever_is_in_it_the_answer_is_a_status(tmp_path, archive, called, name, data):
+    """Cut, emptied, nested without end, not UTF-8: never sound, and no traceback."""
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
+        for each in whole.namelist():
+            odd.writestr(each, data if each == name else whole.read(each))
+    assert called(tmp_path / "odd.zip", "--key", load_or_create_signer().verifier)[0] in (1, 2)
+
+
+def test_an_archive_that_is_none(tmp_path, archive, called, monkeypatch):
+    """Nothing there, no archive, two files of one name, more than it reads."""
+    (tmp_path / "text.zip").write_bytes(b"no archive")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as two:
+        two.writestr("run.json", b"{}")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            two.writestr("run.json", b"[]")
+    for name, said in (
+        ("none.zip", "FileNotFound"),
+        ("text.zip", "BadZipFile"),
+        ("two.zip", "two files of one name"),
+    ):
+        status, _, err = called(tmp_path / name)
+        assert (status, said in err) == (2, True), err
+    monkeypatch.setattr(standalone, "MAX_BYTES", 1_000)
+    assert "larger than this verifier reads" in called(archive)[2]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "log/../../x",
+        "/x",
+        "C:\\x",
+        "log\\..\\x",
+        "log/\x1b[31m",
+        "log/a\nsound",
+        "..",
+        "x/..",
+        "./x",
+        "\u202e",
+    ],
+)
+def test_an_archive_with_a_name_that_no_run_gives(tmp_path, called, name):
+    """Whoever unpacks it would write outside of the folder, or over a terminal."""
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
+        odd.writestr("run.json", b"{}")
+        odd.writestr(name, b"")
+    status, out, err = called(tmp_path / "odd.zip")
+    assert (status, out) == (2, "")
+    assert "which no run gives" in err
+    assert err.strip().isprintable()
+
+
+def test_every_name_of_an_archive_of_ours_is_accepted(files):
+    """With tiles, partial ones, policies and schemas."""
+    assert all(standalone.NAME.fullmatch(name) for name in files)
+
+
+def test_no_finding_forges_a_line(judged, files):
+    """What an event or a tree head says reaches the terminal as text: `sound` on a line of its own would be believed."""
+    evil = "x\nsound\x1b[2J\u202e"
+    files[LOG] = line_changed(files[LOG], 5, policy_revision=evil)
+    files[HEADS] += signed(3, origin="ockham/runs/\u202e/1-0")
+    status, lines = judged(files)
+    assert status == 1
+    assert any("x\\nsound" in line for line in lines)
+    assert "sound" not in lines
+    assert all(line.isprintable() and line.isascii() for line in lines)
+
+
+def test_a_line_longer_than_any_of_ours(judged, files):
+    """No writer writes it, and what it holds would be read for each of its parts."""
+    files[LOG] = line_changed(files[LOG], 5, ext={"x": "y" * 70_000})
+    finds(judged, files, "event 5 is no event")
+
+
+def test_findings_without_end_are_not_all_told(judged, files):
+    """A segment of nothing but newlines has as many findings as bytes."""
+    files[LOG] = b"\n" * 5_000
+    status, lines = judged(files)
+    assert status == 1
+    assert len(lines) < standalone.MAX_FINDINGS + 20
+    assert lines[-1].startswith("and ")
+
+
+def test_an_unpacked_folder_without_a_log(tmp_path, files, called):
+    """Nothing to judge is not sound; links are not followed."""
+    (tmp_path / "run.json").write_bytes(files["run.json"])
+    (tmp_path / "log").symlink_to("/etc")
+    status, out, _ = called(tmp_path)
+    assert (status, out.splitlines()[-1]) == (1, "no log in it")
+
+
+def test_lines_that_are_not_at_home(judged, files):
+    """A key twice, another place, no event: each with its number."""
+    odd = files[LOG].splitlines(keepends=True)
+    odd[4] = odd[4][:-2] + b',"specversion":"1.0"}\n'
+    odd[5] = b"[]\n"
+    finds(
+        judged, {**files, LOG: b"".join(odd)},
+        "event 4 is no event, or has a key twice", "event 5 is no event", "are not those that were signed",
+    )  # fmt: skip
+    finds(
+        judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 says that it stands elsewhere"
+    )
+    finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is no event")
+
+
+def test_segments_that_do_not_follow_each_other(judged, files):
+    """A line too few before the second, bytes between them; at the very end bytes are a note, as a crash leaves them."""
+    finds(
+        judged,
+        {**files, LOG: files[LOG][: files[LOG].rindex(b"\n", 0, -1) + 1]},
+        f"{SECOND} begins elsewhere",
+    )
+    finds(judged, {**files, LOG: files[LOG] + b"torn"}, "ends in 4 bytes that are no line")
+    last = max(name for name in files if name.startswith("log/2-0/") and name.endswith(".jsonl"))
+    status, lines = judged({**files, last: files[last] + b"torn"})
+    assert (status, lines[-1]) == (0, "sound")
+    assert any("note: 4 bytes behind the last whole line" in line for line in lines)
+
+
+def test_tree_heads_that_do_not_fit(judged, files):
+    """Of another log, of one size twice, of more events than there are, signed by nobody, and one put back."""
+    for added, said in (
+        (signed(3, origin="ockham/runs/b/1-0"), "a tree head of another log: ockham/runs/b/1-0"),
+        (signed(1) + signed(1, b"\1" * 32), "two tree heads of size 1 with different roots"),
+        (signed(1), "the first 1 events are not those that were signed"),
+        (signed(10_000), "10000 events were signed, and"),
+        (signed(1).replace(b"\n1\n", b"\n2\n"), "a tree head whose signature does not fit"),
+        (b"a\n1\nA\n\n" + "\u2014 a b\n\n".encode(), "a tree head that the given key has not signed"),
+    ):
+        finds(judged, {**files, HEADS: files[HEADS] + added}, said)
+    finds(judged, {**files, HEADS: b""}, "no signed tree head", "`checkpoint` is no tree head of the history")
+
+
+def test_a_signature_has_one_text(judged, files):
+    """The last character before `=` has bits that stand for nothing: another one there is another signature."""
+    start, _, rest = files[HEADS].rpartition(b"=")
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = letters[letters.index(start[-1]) ^ 1 :][:1]
+    text = start.rpartition(b" ")[2]
+    assert base64.b64decode(text + b"=") == base64.b64decode(text[:-1] + other + b"=")
+    finds(judged, {**files, HEADS: start[:-1] + other + b"=" + rest}, "has not signed")
+
+
+def test_files_that_events_name(judged, files):
+    """Each policy, run.json, the tiles: another one or none is said."""
+    policy = next(name for name in files if name.startswith("policies/"))
+    tile = next(name for name in files if "/tile/" in name)
+    finds(judged, {**files, policy: b"{}"}, "which is missing or another one")
+    finds(judged, {name: data for name, data in files.items() if name != policy}, "names policy")
+    finds(judged, {**files, "run.json": b"{}"}, "run.json is not the file that run.started names")
+    finds(judged, {**files, tile: files[tile][:-1] + b"x"}, f"{tile} does not hold the hashes")
+    finds(judged, {**files, "log/1-0/tile/9/000": b""}, "tile/9/000 does not hold the hashes")
+    assert judged({**files, "log/1-0/tile/0/.000.tmp": b""})[0] == 0
+
+
+def test_an_attempt_goes_on_from_the_log_that_is_here(judged, files):
+    """Another log before it, or one rank of it gone, is said."""
+    first = sorted(name for name in files if name.startswith("log/1-0/") and name.endswith(".jsonl"))
+    others = {name: data for name, data in files.items() if not name.startswith("log/1-0/")}
+    finds(judged, others, "log 2-0: was resumed from another log")
+    shorter = {**files, first[-1]: b"".join(files[first[-1]].splitlines(keepends=True)[:-1])}
+    finds(judged, shorter, "log 2-0: was resumed from another log")
+    changed = {**files, LOG: line_changed(files[LOG], 0, world_size=2)}
+    finds(judged, changed, "log 1-0: the log of rank 1, which began with it, is not here")
+
+
+def test_a_state_that_lies_in_a_blob(tmp_path, judged):
+    """A plugin's state too big for a line is held to its digest."""
+    folder = run_folder(tmp_path, "b")
+    revision = f"sha256:{hashlib.sha256(b'{}').hexdigest()}"
+    atomic_write(folder.policy(revision), b"{}")
+    writer = LogWriter(folder, 1, 0, policy_revision=revision)
+    state = {"gate": {"history": [i + 0.123456789 for i in range(3000)]}}
+    writer.append("plugin_state.recorded", StateRecord(0, 0, "START", state), iter_num=0)
+    writer.close()
+    files = standalone.load(folder.path)
+    blob = next(name for name in files if name.startswith("blobs/"))
+    assert judged(files, "b")[1][-1] == "sound"
+    for odd in ({**files, blob: b"{}"}, {name: data for name, data in files.items() if name != blob}):
+        status, lines = judged(odd, "b")
+        assert status == 1
+        assert "event 0 names a state blob that is missing or another one" in lines[-1]
+
+
+@pytest.mark.parametrize("kind", ["log.halted", "log.gap"])
+def test_events_that_the_log_says_are_missing(tmp_path, judged, kind):
+    """A full disk, said and signed: not sound, here as in `ockham verify`."""
+    told = {"log.halted": {"message": "full", "lost_events": 7}, "log.gap": {"from_attempt": 1, "from_sequence": 9, "count": 7}}  # fmt: skip
+    with Run("observe", runs=tmp_path, run_id="a") as run:
+        run.emit(kind, {"reason_code": "ENOSPC", **told[kind]})
+    write_archive(run.folder, tmp_path / "a.zip")
+    status, said = judged(standalone.load(tmp_path / "a.zip"))
+    assert status == 1
+    assert any("events are missing: 'ENOSPC'" in line for line in said)
+    assert not verify_run(run.folder).sound
+
+
+@pytest.mark.parametrize(
+    "name", ["log/1-0/notes.txt", "results.csv", "policies/mine.yaml", "schemas/a/b.json", "log/readme"]
+)
+def test_what_lies_beside_the_record_is_told(files, judged, name):
+    """A table that somebody put into the archive is not vouched for by the word `sound`."""
+    assert judged(files)[1][-1] == "sound"
+    assert not [line for line in judged(files)[1] if "lies beside" in line]
+    status, told = judged({**files, name: b"x"})
+    assert (status, told[-1]) == (0, "sound")
+    assert told[-2] == f"note: nothing here vouches for what lies beside: {name!a} (1 in all)"

@@ -1,0 +1,93 @@
+"""A log cut at its key frames: each line lies where it was, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from ockham.errors import UnverifiableError
+from ockham.record import attempt
+from ockham.record.log_writer import LogWriter
+from ockham.record.run_folder import RunFolder
+from ockham.replay.chunks import split_log
+from ockham.replay.runner import replay_run
+from ockham.run import Run
+from tests.helpers.events import lines, log_folder, run_folder
+from tests.helpers.runs import made_run
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Key frames every ten batches, segments of 37 lines."""
+    monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
+    monkeypatch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
+    monkeypatch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
+    return made_run(tmp_path, batches=40).folder
+
+
+def test_stretches_go_from_frame_to_frame(folder):
+    """Both included, over the ends of segments; together they are all lines from the first frame on."""
+    found = split_log(folder, 1, 0)
+    whole = lines(folder)
+    assert found.events == len(whole)
+    assert found.size == sum(len(line) + 1 for line in whole)
+    assert [stretch.first_iter for stretch in found.stretches] == [0, 10, 20, 30]
+    frames = [
+        at for at, line in enumerate(whole) if b'"trigger":"START"' in line or b'"trigger":"INTERVAL"' in line
+    ]
+    assert len(frames) == 4
+    for stretch, begin, end in zip(found.stretches, frames, [*frames[1:], None], strict=True):
+        assert list(stretch.lines()) == whole[begin : None if end is None else end + 1]
+    assert replay_run(folder).identical
+
+
+def test_a_line_in_the_middle_of_being_written_is_none(folder):
+    """A torn key frame is not looked at."""
+    before = split_log(folder, 1, 0)
+    frame = next(line for line in lines(folder) if b"plugin_state.recorded" in line)
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(frame[:-5])
+    after = split_log(folder, 1, 0)
+    assert [list(s.lines()) for s in after.stretches] == [list(s.lines()) for s in before.stretches]
+    assert (after.events, after.size, len(after.frames)) == (before.events, before.size, len(before.frames))
+
+
+def test_a_log_without_a_line_has_nothing(tmp_path):
+    """And is no error: the process died before its first one."""
+    folder = run_folder(tmp_path)
+    assert (split_log(folder, 1, 0).events, split_log(folder, 1, 0).stretches) == (0, [])
+
+
+def test_a_log_that_names_no_policy(tmp_path):
+    """Nothing to replay with."""
+    with pytest.raises(UnverifiableError, match="log 1-0 of run a names no policy"):
+        split_log(log_folder(tmp_path), 1, 0)
+
+
+def test_a_segment_that_cannot_be_read(folder, monkeypatch):
+    """It went between the look at the folder and the reading: named, with the reason."""
+    gone = folder.segments(1, 0)[0].with_name("gone.jsonl")
+    monkeypatch.setattr(RunFolder, "segments", lambda *_: [gone])
+    with pytest.raises(UnverifiableError, match=r"cannot read .*/gone\.jsonl: No such file"):
+        split_log(folder, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (b"ockham.plugin_state.recorded.v1", "a line that is no event of ours"),
+        (b'{"type":"ockham.plugin_state.recorded.v1","data":7}', "a line that is no event of ours"),
+        (b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9}}', "the key frame at sequence 9 of run a cannot be read"),
+        (b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9,"state":null,"state_sha256":"' + b"0" * 64 + b'"}}',
+         "the key frame at sequence 9 of run a cannot be read: .*No such file"),
+    ],
+)  # fmt: skip
+def test_a_key_frame_that_cannot_be_read(tmp_path, words, said):
+    """No JSON, no data, no state, no blob."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        run.end_batch(run.start_batch(0, 3.0))
+    with run.folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(words + b"\n")
+    with pytest.raises(UnverifiableError, match=said):
+        split_log(run.folder, 1, 0)

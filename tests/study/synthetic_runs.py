@@ -1,0 +1,39 @@
+"""Runs with stage times and losses that are given, so that a study's figures can be worked out by hand."""
+
+from __future__ import annotations
+
+from ockham.plugin import OccamPlugin
+from ockham.plugins.finite import FinitePlugin
+from ockham.policy import policy_from_plugins
+from ockham.run import Run
+
+SECONDS = {"forward": 1.0, "backward": 1.5, "optimizer": 0.5, "chain": 0.1}
+
+
+class EveryOther(OccamPlugin):
+    """Skips the batches whose number is odd."""
+
+    name = "every_other"
+
+    def on_batch_start(self, ctx):
+        if ctx.iter_num % 2:
+            ctx.updated = False
+            ctx.decide("SKIP", "ODD")
+
+
+def planned(runs, run_id, losses, *, skipping, seed=7, digest="0" * 64, tokens=10):
+    """A run of 10 batches for each loss, which is evaluated behind them; b is 2."""
+    plugins = [FinitePlugin(), *([EveryOther()] if skipping else [])]
+    assert policy_from_plugins(plugins)
+    facts = {"max_iters": 10 * len(losses), "seed": seed, "model_params": 100, "inference_flops": 10.0,
+             "inference_tokens": tokens, "memory_footprint_mb": 1.0}  # fmt: skip
+    settings = {"batch_size": 2, "block_size": 5, "gradient_accumulation_steps": 1}
+    with Run(plugins=plugins, runs=runs, run_id=run_id, facts=facts, settings=settings,
+             data={"name": "planned", "sha256": digest}) as run:  # fmt: skip
+        for i in range(10 * len(losses)):
+            ctx = run.start_batch(i, 3.0)
+            seconds = SECONDS if ctx.updated else {"forward": 1.0, "chain": 0.1}
+            run.end_batch(ctx, seconds=seconds)
+            if i % 10 == 9:
+                run.evaluate(ctx, losses[i // 10], trigger="SCHEDULE")
+    return run_id

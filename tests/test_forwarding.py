@@ -1,0 +1,259 @@
+"""Events to others: in order, at least once, whatever the receiver and the network do; the run does not notice."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from ockham.errors import BadInputError, UnverifiableError
+from ockham.forwarding import Cursor, HttpSink, forward
+from ockham.record.log_writer import LogWriter
+from ockham.record.run_folder import RunFolder
+from tests.helpers.events import REVISION, decision, lines, run_folder
+from tests.helpers.runs import made_run
+
+
+class Taker(http.server.BaseHTTPRequestHandler):
+    """Reads each request with the CloudEvents SDK; does what its server's `mood` says before it answers."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        mood = self.server.moods.pop(0) if self.server.moods else "take"
+        if mood == "cut before":
+            self.close_connection = True
+            return
+        if isinstance(mood, int):
+            self._say(mood)
+            return
+        self.server.taken += self._events(body)
+        self.server.requests.append(dict(self.headers))
+        if mood == "cut after":
+            self.close_connection = True
+            return
+        self._say(204)
+
+    def _events(self, body):
+        if self.headers["Content-Type"].startswith("application/cloudevents-batch+json"):
+            parts = [json.dumps(one).encode() for one in json.loads(body)]
+        else:
+            parts = [body]
+        read = []
+        for part in parts:
+            headers = {"content-type": "application/cloudevents+json"}
+            event = from_http(HTTPMessage(headers, part), JSONFormat(), CloudEvent)
+            read.append((event.get_id(), event.get_type(), event.get_data()["sequence"]))
+        self.server.bodies.append(body)
+        return read
+
+    def _say(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker)
+    made.moods, made.taken, made.requests, made.bodies, made.daemon_threads = [], [], [], [], True
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def url(server):
+    return f"http://127.0.0.1:{server.server_address[1]}/events?x=1"
+
+
+def ids(folder):
+    return [json.loads(line)["id"] for line in lines(folder)]
+
+
+def taken(server):
+    return [one[0] for one in server.taken]
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_every_event_arrives_in_order(tmp_path, server, url, batch):
+    """Structured and batched, read by the CloudEvents SDK."""
+    folder = made_run(tmp_path / "runs", batches=15).folder
+    with HttpSink(url) as receiver:
+        sent = forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=batch)
+    assert taken(server) == ids(folder)
+    assert sent.events == len(server.taken)
+    if batch == 1:
+        assert server.bodies == lines(folder)  # the very bytes of the log
+
+
+def test_a_second_call_goes_on(tmp_path, server, url):
+    """Nothing is sent twice where nothing went wrong."""
+    folder = made_run(tmp_path / "runs", batches=5).folder
+    for _ in range(2):
+        with HttpSink(url) as receiver:
+            forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=3)
+    assert taken(server) == ids(folder)
+
+
+def test_cut_twice_while_the_run_is_live(tmp_path, server, url):
+    """The network goes twice, once after the receiver took a batch: all arrive in order, doubles are told by their ID."""
+    server.moods += ["take", "cut before", "take", "cut after", 503]
+    folder = run_folder(tmp_path / "runs")
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=40)
+    out = {}
+    with HttpSink(url) as receiver:
+        sender = threading.Thread(
+            target=lambda: out.update(
+                sent=forward(
+                    folder, receiver, Cursor(tmp_path / "c", "a"), batch=10, follow=True, retry_timeout=20
+                )
+            ),
+            daemon=True,
+        )
+        sender.start()
+        for i in range(150):
+            writer.append("decision.made", decision(i), iter_num=i)
+            if i % 50 == 0:
+                writer.flush()
+        finish(writer)
+        writer.close()
+        sender.join(30)
+    assert not sender.is_alive()
+    once = list(dict.fromkeys(taken(server)))
+    assert once == ids(folder)
+    assert len(server.taken) == len(once) + 10  # the batch that was taken, and not heard of
+    assert writer.blocked_seconds == 0
+
+
+def finish(writer):
+    end = {"reason_code": "COMPLETED", "iter_num": 149, "batches": 150, "updates": 0, "skips": 150, "evaluations": 0,
+           "accepted": 0, "update_rate": 0.0, "accept_rate": None, "seconds": 1.0, "blocked_seconds": 0.0}  # fmt: skip
+    writer.append("run.finished", end)
+
+
+def test_a_receiver_that_stays_down_is_given_up_and_gone_on_with(tmp_path, server, url):
+    """Each new try says why, the end in one line; the cursor stands where it stopped, and the next call loses nothing."""
+    folder = made_run(tmp_path / "runs", batches=5).folder
+    server.moods += ["take", *[503] * 50]
+    cursor, told = tmp_path / "c", []
+    with HttpSink(url) as receiver, pytest.raises(UnverifiableError, match="answered 503"):
+        forward(folder, receiver, Cursor(cursor, "a"), batch=4, retry_timeout=0.5, on_retry=told.append)
+    assert all("answered 503" in one and "; try " in one for one in told)
+    assert told[0].endswith("try 2")
+    server.moods.clear()
+    assert Cursor(cursor, "a").position == {(1, 0): 4}
+    with HttpSink(url) as receiver:
+        forward(folder, receiver, Cursor(cursor, "a"), batch=4)
+    assert taken(server) == ids(folder)
+
+
+def test_a_refusal_is_not_retried(tmp_path, server, url):
+    """A receiver that says 400 will say it again."""
+    folder = made_run(tmp_path / "runs", batches=5).folder
+    server.moods += [400]
+    with HttpSink(url) as receiver, pytest.raises(BadInputError, match="answered 400"):
+        forward(folder, receiver, Cursor(tmp_path / "c", "a"))
+    assert not server.taken
+
+
+def test_only_some_kinds(tmp_path, server, url):
+    """The cursor passes over the others."""
+    folder = made_run(tmp_path / "runs", batches=5).folder
+    cursor = Cursor(tmp_path / "c", "a")
+    with HttpSink(url, {"Authorization": "Bearer t"}) as receiver:
+        forward(folder, receiver, cursor, kinds=["evaluation.recorded", "run.finished"])
+    assert {one[1] for one in server.taken} <= {"ockham.evaluation.recorded.v1", "ockham.run.finished.v1"}
+    assert server.requests[0]["Authorization"] == "Bearer t"
+    assert cursor.position == {(1, 0): len(lines(folder))}
+
+
+def test_a_torn_line_waits_for_its_newline(tmp_path, server, url):
+    """Half an event is none."""
+    folder = made_run(tmp_path / "runs", batches=5).folder
+    whole = ids(folder)
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(b'{"specversion":')
+    with HttpSink(url) as receiver:
+        forward(folder, receiver, Cursor(tmp_path / "c", "a"))
+    assert taken(server) == whole
+
+
+@pytest.mark.parametrize("bad", ["", "localhost", "ftp://x/y", "http://", "http://u:p@h/", "http://h:99999/", "file:///etc/passwd"])  # fmt: skip
+def test_odd_urls_are_refused(bad):
+    """With what would be accepted."""
+    with pytest.raises(BadInputError):
+        HttpSink(bad)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"run_id":"b","next":{}}', b'{"run_id":"a","next":{"x":1}}']
+)
+def test_a_cursor_that_is_none_is_refused(tmp_path, content):
+    """Sending everything again is for the user to decide."""
+    (tmp_path / "c").write_bytes(content)
+    with pytest.raises(BadInputError, match="cursor"):
+        Cursor(tmp_path / "c", "a")
+
+
+def test_the_verb(tmp_path, server, url, monkeypatch):
+    """From the command line, with the cursor in the user's state folder and none in the run's."""
+    from typer.testing import CliRunner
+
+    from ockham.cli import build_app
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = made_run(tmp_path / "runs", batches=5).folder
+    before = sorted(folder.path.rglob("*"))
+    done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path / "runs"), "forward", "a", "--to", url])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"{len(server.taken)} events in 1 requests" in done.stderr
+    assert sorted(folder.path.rglob("*")) == before
+    assert len(list((tmp_path / "state").rglob("*.json"))) == 1
+    odd = CliRunner().invoke(
+        build_app(), ["--runs", str(tmp_path / "runs"), "forward", "a", "--to", url, "--type", "x"]
+    )
+    assert isinstance(odd.exception, BadInputError)
+    assert RunFolder(tmp_path / "runs", "a").exists()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"type":"a","data":{}},{"type":"ockham.decision.made.v1","data":{"sequence":1}}',
+        b"run.finished", b"[]", b'{"type":7,"data":{}}', b'{"type":"run.finished"}', b"]",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kinds", [(), ("decision.made",)])
+def test_a_line_that_is_no_event_is_not_sent(tmp_path, server, url, odd, kinds):
+    """Joined with others it would be more than one event, or none: what stands before it has been sent."""
+    folder = run_folder(tmp_path)
+    log = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    for i in range(4):
+        log.append("decision.made", decision(i), iter_num=i)
+    log.close()
+    segment = folder.segments(1, 0)[0]
+    head, *rest = segment.read_bytes().splitlines(keepends=True)
+    segment.write_bytes(b"".join([head, odd + b"\n", *rest]))
+    cursor = Cursor(tmp_path / "cursor", "a")
+    with (
+        HttpSink(url) as receiver,
+        pytest.raises(UnverifiableError, match="event 1 of log 1-0 of run 'a' is no event"),
+    ):
+        forward(folder, receiver, cursor, batch=1, kinds=kinds)
+    assert [sequence for *_, sequence in server.taken] == [0]
+    with HttpSink(url) as receiver, pytest.raises(UnverifiableError):
+        forward(folder, receiver, Cursor(tmp_path / "another", "a"), batch=100, kinds=kinds)
+    assert len(server.taken) == 1

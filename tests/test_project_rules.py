@@ -1,0 +1,166 @@
+"""The house keeps its own rules: sizes, floors, a light import, clean words, a mirror of tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "pyproject.toml").exists(), reason="a checkout is judged, not a wheel"
+)
+
+FILE_LINES, FUNCTION_LINES = 400, 40
+LONGER_FILES = {"ockham/run.py": 445}
+SCREEN_LINES = 50  # a screen of the dashboard is a list of what is drawn, from top to bottom
+LONGER_FUNCTIONS = {
+    "ockham/study/roi.py:_quality": 46,
+    "ockham/study/roi.py:_compute": 45,
+    "benchmarks/adapt_gate.py:main": 45,
+    "train.py:main": 45,
+    "train.py:train": 50,
+}
+HEAVY = (
+    "torch",
+    "duckdb",
+    "streamlit",
+    "altair",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "safetensors",
+    "typer",
+    "rich",
+)
+
+
+def source_files():
+    folders = [ROOT / name for name in ("ockham", "dashboard", "benchmarks")]
+    return [ROOT / "train.py", *(path for folder in folders for path in sorted(folder.rglob("*.py")))]
+
+
+def text_files():
+    """All that is written by hand: code, tests, docs, schemas, SQL, presets, build files."""
+    kinds = {".py", ".md", ".json", ".sql", ".yaml", ".toml", ".css", ".js", ".html", ".j2"}
+    folders = ("ockham", "schemas", "dashboard", "odr", "tests", "docs", "benchmarks")
+    inside = [path for name in folders for path in (ROOT / name).rglob("*") if path.suffix in kinds]
+    return [
+        *inside,
+        *(path for path in ROOT.iterdir() if path.is_file() and path.suffix in kinds),
+        ROOT / "Makefile",
+    ]
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def code_lines(function):
+    """Lines of a function's body without its docstring."""
+    told = ast.get_docstring(function) is not None
+    body = function.body[1:] if told else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+def test_files_are_short():
+    """Under 250 lines, but for those that are named above."""
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in source_files()}
+    assert len(lines) > 80
+    assert {name: n for name, n in lines.items() if n > LONGER_FILES.get(name, FILE_LINES)} == {}
+
+
+def test_functions_are_short():
+    """At most 40 lines of code; a docstring is no code."""
+    long = {}
+    for path in source_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                name = f"{name_of(path)}:{node.name}"
+                usual = SCREEN_LINES if name.startswith("dashboard/screens/") else FUNCTION_LINES
+                if code_lines(node) > LONGER_FUNCTIONS.get(name, usual):
+                    long[name] = code_lines(node)
+    assert long == {}
+
+
+def test_every_module_says_what_it_is():
+    """One docstring at the top of each file."""
+    silent = [name_of(p) for p in source_files() if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert [name for name in silent if not name.endswith("__init__.py")] == []
+
+
+def test_every_test_states_its_promise():
+    """A docstring of its own, or that of a helper of the tests."""
+    silent = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.FunctionDef)
+                and node.name.startswith("test_")
+                and not ast.get_docstring(node)
+            ):
+                silent.append(f"{name_of(path)}:{node.name}")
+    assert silent == []
+
+
+def test_imports_only_go_down():
+    """The contracts of pyproject.toml, by import-linter itself."""
+    command = Path(sys.executable).with_name("lint-imports")
+    if not command.exists() and not shutil.which("lint-imports"):
+        pytest.skip("import-linter is not installed")
+    done = subprocess.run(
+        [command, "--no-logo", "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_import_is_light():
+    """`import ockham` and its plugins, chain and policy load nothing of the workshop, the catalog or the screen."""
+    code = (
+        "import sys, ockham; light = set(sys.modules); ockham.PluginChain, ockham.OckhamGatePlugin, ockham.OckhamMemory;"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_public_names_are_those_of_their_table():
+    """What type checkers see under TYPE_CHECKING is what is loaded on first use."""
+    import ockham
+
+    tree = ast.parse((ROOT / "ockham" / "__init__.py").read_text())
+    seen = {
+        alias.asname: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == ockham._LAZY_IMPORTS
+
+
+def test_no_word_is_left_that_does_not_belong():
+    """No path of somebody's machine, no note to oneself, no second version under another name."""
+    machine = re.compile(r"/(?:root|home|work|Users)/[a-z]")
+    notes = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")) + r")\b")
+    second = re.compile(r"\b[a-z]\w*_(?:v2|new|old|final|copy)\.(?:py|md|sql|json)\b")
+    found = []
+    for path in text_files():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if machine.search(line) or notes.search(line) or second.search(line):
+                found.append(f"{name_of(path)}:{number}: {line.strip():.100}")
+    assert found == []
+
+
+def test_tests_mirror_the_package():
+    """A folder of tests stands for a room of the package, or for what stands beside it."""
+    rooms = {path.name for path in (ROOT / "ockham").iterdir() if path.is_dir()}
+    beside = {"dashboard", "fault_injection", "benchmarks", "odr", "fixtures", "data", "helpers", "reference"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name[0] not in "_."}
+    assert folders - rooms - beside == set()

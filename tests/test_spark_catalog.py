@@ -1,0 +1,114 @@
+"""The same questions under Spark, in its local mode: the same rows as DuckDB's, over Parquet, live lines and a resume."""
+
+from __future__ import annotations
+
+import decimal
+import math
+import shutil
+
+import pytest
+
+from ockham.catalog import Catalog
+from ockham.catalog.views import load_question, question_names
+from ockham.errors import QueryError
+from ockham.spark_catalog import SparkCatalog, spark_sql
+from tests.helpers.resumed_run import resumed_run
+from tests.helpers.runs import made_run
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # pyspark's own, about pandas and sockets
+    pytest.mark.timeout(900),
+]
+HERE = {
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "1",
+    # Nor does Java that is written for a query and compiled for a hundred rows: a fifth of the CPU again.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # The JVM's best compiler never earns back what it costs in half a minute: 32 s of CPU instead of 66.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fleet")
+    made_run(folder, "a", nan_at=50)
+    resumed_run(folder, "b", policy="balanced")
+    for kind in ("contexts", "decisions", "events"):  # as of a run that is live: lines, and no Parquet yet
+        for path in (folder / "b" / kind).rglob("2-0-*"):
+            path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fleet(runs):
+    pytest.importorskip("pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("no Java")
+    made = SparkCatalog(runs, master="local[1]", settings=HERE)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def catalog(runs):
+    return Catalog(runs)
+
+
+def plain(value):
+    """Sums of floats in another order differ in their last digits; NaN is equal to itself."""
+    if isinstance(value, (float, decimal.Decimal)):
+        return "NaN" if math.isnan(value) else float(f"{value:.10g}")
+    if isinstance(value, (list, tuple)):
+        return tuple(plain(item) for item in value)
+    if isinstance(value, dict):
+        return tuple((key, plain(item)) for key, item in value.items())
+    return value
+
+
+def rows(table):
+    return sorted((tuple(plain(value) for value in row.values()) for row in table.to_pylist()), key=repr)
+
+
+def test_views_have_the_same_rows(fleet, catalog):
+    """Names, order of columns, and rows; superseded ones and those of live lines too. The questions ask the other views."""
+    for name in ("contexts", "decisions", "checkpoints", "run_summary"):
+        theirs, ours = fleet.sql(f"select * from {name}"), catalog.sql(f"select * from {name}")
+        assert theirs.column_names == ours.column_names, name
+        assert rows(theirs) == rows(ours), name
+    assert fleet.sql("select count(*) as n from decisions where superseded").to_pylist()[0]["n"] > 0
+
+
+def test_every_saved_question_has_the_same_answer(fleet, catalog):
+    """The SQL files are written once."""
+    snapshot = catalog.rows("select snapshot_id from checkpoints order by sequence")[0]["snapshot_id"]
+    values = {"why_skipped": {"run": "a", "iter": 10}, "lineage": {"snapshot": snapshot}}
+    for name in question_names():
+        given = values.get(name, {})
+        assert rows(fleet.ask(name, **given)) == rows(catalog.ask(name, **given)), name
+
+
+def test_bad_questions_are_named(fleet):
+    """One typed error, as DuckDB's catalog gives."""
+    with pytest.raises(QueryError, match="takes these parameters: run, iter"):
+        fleet.ask("why_skipped", run="a")
+    with pytest.raises(QueryError, match="no_such_view"):
+        fleet.sql("select * from no_such_view")
+
+
+@pytest.mark.parametrize("name", question_names())
+def test_every_question_is_translated_without_spark(name):
+    """None is left with a word that Spark lacks."""
+    said = spark_sql(load_question(name).sql).lower()
+    assert not any(
+        word in said
+        for word in ("isfinite", "quantile_cont", "percentile_cont", "list_sum", "$run", "unnest")
+    )
+
+
+def test_what_cannot_be_read_is_said():
+    """In one line."""
+    with pytest.raises(QueryError, match="not understood"):
+        spark_sql("select from where (")

@@ -1,0 +1,250 @@
+"""check_plugin: passes every built-in plugin, and says of each bad one what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections import deque
+from typing import ClassVar
+
+import pytest
+
+from ockham.plugin import OccamPlugin
+from ockham.plugins import BUILT_IN, load_built_in
+from ockham.plugins.eq import EQPlugin
+from ockham.plugins.gate import OckhamGatePlugin
+from ockham.plugins.memory import OckhamMemory
+from ockham.plugins.saturation import SaturationPlugin
+from ockham.testing import capture, check_plugin
+
+
+class Good(OccamPlugin):
+    """Halves the step of quiet batches: what docs/plugins.md shows."""
+
+    name = "quiet"
+    reasons: ClassVar = {"QUIET": "The loss is near the mean of late."}
+
+    def __init__(self, factor: float = 0.5, window: int = 5):
+        self.factor, self.window = factor, window
+        self.losses = deque(maxlen=window)
+
+    def on_batch_start(self, ctx):
+        if not (ctx.updated and math.isfinite(ctx.task_loss)):
+            return
+        mean = sum(self.losses) / len(self.losses) if self.losses else math.inf
+        self.losses.append(ctx.task_loss)
+        if abs(ctx.task_loss - mean) < 0.2:
+            ctx.learning_rate *= self.factor
+            ctx.decide("SCALE", "QUIET", ctx.task_loss, mean)
+
+
+def told(plugin):
+    with pytest.raises(AssertionError) as caught:
+        check_plugin(plugin)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_plugin_keeps_what_it_promises(name):
+    """By its class, with its defaults."""
+    assert check_plugin(load_built_in(name))
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        OckhamGatePlugin(surprise_threshold=2.0, stall_batches=10),
+        OckhamGatePlugin(mode="random"),
+        EQPlugin(target="learning_rate"),
+        SaturationPlugin(noise_type="both"),
+        OckhamMemory(quality_fraction=0.6, performance="bits_saved"),
+        lambda: Good(0.25),
+        Good,
+    ],
+)
+def test_objects_and_functions_are_taken_as_well(plugin):
+    """An object by its settings, a function by what it makes."""
+    assert check_plugin(plugin)
+
+
+class Silent(Good):
+    def on_batch_start(self, ctx):
+        ctx.lambda_ockham *= 2
+
+
+class Undeclared(Good):
+    reasons: ClassVar = {"OTHER": "Never given."}
+
+
+class Meaningless(Good):
+    reasons: ClassVar = {"QUIET": "quiet"}
+
+
+class Shouting(Good):
+    reasons: ClassVar = {"QUIET": "Near the mean.", "not-a-code": "Never given."}
+
+
+class Clock(Good):
+    def on_batch_start(self, ctx):
+        ctx.learning_rate *= 1 + time.time() % 1e-3
+        ctx.decide("SCALE", "QUIET")
+
+
+class GlobalRandom(Good):
+    def on_batch_start(self, ctx):
+        if random.random() < 0.5:
+            ctx.decide("SCALE", "QUIET")
+
+
+class SharedState(Good):
+    count: ClassVar = [0]
+
+    def on_batch_start(self, ctx):
+        self.count[0] += 1
+        ctx.decide("SCALE", "QUIET", self.count[0])
+
+
+class Forgetful(Good):
+    def state_dict(self):
+        return {}
+
+
+class NoJson(Good):
+    def __init__(self, factor: float = 0.5, window: int = 5):
+        super().__init__(factor, window)
+        self.seen = {1, 2}
+
+
+class Alias(Good):
+    def state_dict(self):
+        return self.__dict__.setdefault("kept", {"losses": []})
+
+    def load_state_dict(self, state):
+        self.kept = dict(state)
+
+    def on_batch_start(self, ctx):
+        self.state_dict()["losses"].append(ctx.task_loss)
+        ctx.decide("SCALE", "QUIET", len(self.kept["losses"]))
+
+
+class Hidden(Good):
+    def __init__(self, factor: float = 0.5, window: int = 5):
+        super().__init__(factor, window)
+        del self.window
+        self._window = window
+
+
+class Rewritten(Good):
+    def __init__(self, factor: float = 0.5, window: int = 5):
+        super().__init__(factor * 2, window)
+
+
+class Setting(Good):
+    def __init__(self, factor: float = 0.5, window: int = 5, how=math.sqrt):
+        super().__init__(factor, window)
+        self.how = how
+
+
+class WrongDefault(Good):
+    def __init__(self, factor: float = "half", window: int = 5):
+        super().__init__(0.5, window)
+        self.factor = factor
+
+    def on_batch_start(self, ctx):
+        return ctx
+
+
+class Idle(OccamPlugin):
+    pass
+
+
+class Raises(Good):
+    def on_evaluate(self, ctx):
+        raise ValueError("no such thing")
+
+
+class SetsFact(Good):
+    def on_batch_end(self, ctx):
+        ctx.grad_norm = 0.0
+
+
+class TurnsToNan(Good):
+    def on_batch_start(self, ctx):
+        ctx.learning_rate *= ctx.task_loss
+        ctx.decide("SCALE", "QUIET")
+
+
+class Eager(Good):
+    def on_batch_start(self, ctx):
+        ctx.updated = True
+        ctx.decide("UPDATE", "QUIET")
+
+
+class WrongWishes(Good):
+    def required_measurements(self):
+        return {"kl_to_ancor": 1}
+
+    def base_knobs(self):
+        return {"grad_norm": 1.0}
+
+
+class Positional(Good):
+    def __init__(self, factor: float = 0.5, /, window: int = 5):
+        super().__init__(factor, window)
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        (Silent, "turns lambda_ockham without ctx.decide"),
+        (Undeclared, "reason 'QUIET' has no entry in `reasons`"),
+        (Meaningless, "reason 'QUIET' needs its meaning in a sentence"),
+        (Shouting, "reason 'not-a-code' is not a stable code"),
+        (Clock, "a clock, global randomness"),
+        (GlobalRandom, "a clock, global randomness"),
+        (SharedState, "state outside of the object"),
+        (Forgetful, "something that it remembers is not saved"),
+        (NoJson, "no JSON value"),
+        (Alias, "state_dict() has changed since it was taken"),
+        (Hidden, "parameter 'window' is not kept as self.window"),
+        (Rewritten, "an object made from its own settings has others"),
+        (Setting, "setting 'how' is a builtin_function_or_method"),
+        (WrongDefault, "WrongDefault.factor takes a number, got str 'half'"),
+        (Idle, "no hook of its own"),
+        (Raises, "plugin 'quiet' failed in on_evaluate at iteration 9: ValueError: no such thing"),
+        (SetsFact, "grad_norm is a gauge of iteration 0, only the trainer measures it"),
+        (TurnsToNan, "learning_rate was turned to NaN"),
+        (Eager, "turns updated at iteration 0, a batch that is skipped already"),
+        (WrongWishes, "base_knobs() names 'grad_norm', which is no knob"),
+        (WrongWishes, "wants() asks for 'kl_to_ancor' every 1"),
+        (Positional, "parameter 'factor' can't be given by name"),
+        (dict, "dict does not derive from ockham.OccamPlugin"),
+    ],
+)
+def test_a_bad_plugin_is_told_what_is_wrong(bad, expected):
+    """One line for each broken promise."""
+    assert expected in told(bad)
+
+
+def test_clocks_and_randomness_are_left_as_they_were():
+    """The check borrows them."""
+    before, state = time.time(), random.getstate()
+    check_plugin(Good)
+    assert 0 <= time.time() - before < 3_600
+    assert random.getstate() == state
+
+
+def test_capture_runs_plugins_over_losses():
+    """Decisions in order, and the context of every batch; a scheduled knob starts again each time."""
+    seen = capture(Good(window=1), losses=[2.0, 2.1, math.nan, 2.2], learning_rate=1.0)
+    assert seen.reasons == ["QUIET", "QUIET"]
+    assert [ctx.learning_rate for ctx in seen.contexts] == [1.0, 0.5, 1.0, 0.5]
+    assert seen.contexts[-1].updates == 4
+
+
+def test_capture_counts_what_a_run_counts():
+    """Updates and update rate are those of ockham.Run."""
+    seen = capture(OckhamGatePlugin(surprise_threshold=2.0), losses=[3.0, 1.0, 1.0, 3.0])
+    assert [ctx.updated for ctx in seen.contexts] == [True, False, False, True]
+    assert (seen.contexts[-1].updates, seen.contexts[-1].update_rate) == (2, 0.5)
