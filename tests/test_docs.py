@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 
 import pytest
@@ -33,6 +34,14 @@ RUN_PAGES = [
         )
     ),
 ]
+# Attributes of OpenTelemetry records, a file, and an entry point group.
+NAMES_OUTSIDE_OF_PYTHON = {
+    "ockham.run_id",
+    "ockham.action",
+    "ockham.reason_code",
+    "ockham.key.pub",
+    "ockham.plugins",
+}
 _FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1", re.DOTALL | re.MULTILINE)
 
 
@@ -70,6 +79,14 @@ def test_python_of_page_uses_public_names(page):
             compile(body, page.name, "exec")
             for name in re.findall(r"\bockham\.([A-Za-z_]\w*)\(", body):
                 assert name in ockham.__all__, f"{page.name}: ockham.{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_names_in_text_of_page_exist(page):
+    """`ockham.NAME` in running text is a module, class or function."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`(ockham(?:\.[A-Za-z_]\w*)+)", text):
+        assert name in NAMES_OUTSIDE_OF_PYTHON or pkgutil.resolve_name(name), f"{page.name}: {name}"
 
 
 @pytest.mark.parametrize("page", RUN_PAGES, ids=name_page)
