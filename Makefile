@@ -1,52 +1,60 @@
-# Each target does all its own set-up on a fresh machine: Python 3.11 or newer is all it wants.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 RUNS ?= runs
 
-# A container may set it; each process of the tests would then compile the package anew.
+# Containers may set it. Every test process would then compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint types contracts torture setup wheel clean help
+.PHONY: demo test check lint types contracts docs fault-injection torture setup wheel clean help
 .DEFAULT_GOAL := help
 
-help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: $(VENV)/.ready ## train a small GPT under the chain for about a minute and ask its log
+demo: $(VENV)/.ready ## Train a small GPT for about a minute and print the next commands
 	@$(BIN)/ockham --runs $(RUNS) train --size demo --preset balanced --run demo-$$(date -u +%Y%m%d-%H%M%S)
 
-# Three workers on two cores: each waits a sixth of its time for processes.
-test: $(VENV)/.ready-dev ## the tests
+# Three workers on two cores: each waits for subprocesses part of its time.
+test: $(VENV)/.ready-dev ## Run the tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
-check: lint types contracts test ## everything that must hold before a commit lands
+check: lint types contracts test ## Run everything that CI runs
 
-lint: $(VENV)/.ready-dev
+lint: $(VENV)/.ready-dev ## Check code style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: $(VENV)/.ready-dev
+types: $(VENV)/.ready-dev ## Check types
 	@$(BIN)/mypy
 
-contracts: $(VENV)/.ready-dev
+contracts: $(VENV)/.ready-dev ## Check the layers of imports
 	@$(BIN)/lint-imports --no-logo
 
-torture: $(VENV)/.ready-dev ## long fault injection: every system call, every byte, power loss, kill -9
-	@$(BIN)/python -m pytest -m torture --timeout 3600
+docs: $(VENV)/.ready-docs ## Build the documentation site in build/site
+	@$(BIN)/mkdocs build --strict --quiet
 
-wheel: $(VENV)/.ready ## dist/*.whl
-	@$(BIN)/uv build --wheel --out-dir dist --no-build-logs
+fault-injection: $(VENV)/.ready-dev ## Run long fault injection: system calls, bytes, power loss, kill -9
+	@$(BIN)/python -m pytest -m fault_injection --timeout 3600
 
-setup: $(VENV)/.ready-dev ## the environment alone
+torture: fault-injection
+
+wheel: ## Build dist/*.whl without installing PyTorch
+	@$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+setup: $(VENV)/.ready-dev ## Create the environment only
 
 $(VENV)/.ready: pyproject.toml .ci/setup
 	@PYTHON=$(PYTHON) .ci/setup $(VENV)
 	@touch $@
 
-# What only the tests need (Spark, an S3 server, a browser's driver) is most of the download, and no part of the demo's.
+# The test dependencies (Spark, an S3 server, a browser driver) are most of the download. The demo does not need them.
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@PYTHON=$(PYTHON) .ci/setup $(VENV) --group dev
 	@touch $@
 
-clean: ## remove the environment and caches; runs stay
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+$(VENV)/.ready-docs: $(VENV)/.ready
+	@PYTHON=$(PYTHON) .ci/setup $(VENV) --group docs
+	@touch $@
+
+clean: ## Remove the environment and caches; runs remain
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,7 @@
 """Ockham: event-driven decision logging and audit for GPT training.
 
-The public names; each is loaded on first use, so `import ockham` loads neither torch nor duckdb nor streamlit.
+The public names are imported on first use. `import ockham` therefore loads neither torch, duckdb nor
+streamlit.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ _LAZY_IMPORTS = {
     "find_resume_point": "ockham.record.checkpoints",
     "verify_run": "ockham.record.verify.run",
 }
-__all__ = sorted([*_LAZY_IMPORTS, "__version__"])  # noqa: PLE0605 - sorted() gives the list that this rule wants
+# The rule cannot see that sorted() returns a list.
+__all__ = sorted([*_LAZY_IMPORTS, "__version__"])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The `ockham` command; `python -m ockham`, and with it `torchrun -m ockham train`."""
+"""Entry point of the `ockham` command, of `python -m ockham` and of `torchrun -m ockham train`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ INTERRUPTED = 130
 
 
 def main() -> NoReturn:
-    """Entry point: Ctrl-C while the verbs are still being imported is as quiet as one within a verb."""
+    """Run the command line.
+
+    Ctrl-C while the commands are being imported exits with status 130 and without a traceback.
+    """
     try:
-        from ockham.cli import main as typed
+        from ockham.cli import main as cli_main
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    typed()
+    cli_main()
 
 
 if __name__ == "__main__":
-    # The working folder may be a stranger's, and `-m` would import what lies there before all else.
+    # `-m` puts the working folder first on the import path, and it may contain untrusted modules.
     if not sys.flags.safe_path:
         del sys.path[0]
     main()

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OccamMetrics:
-    """What a candidate was judged by: nats/token, relative drift, OQ and what the OQ was made of."""
+    """Metrics of a candidate: loss in nats/token, relative drift, OQ and the inputs of the OQ."""
 
     loss: float
     complexity_cost: float
@@ -22,7 +22,7 @@ class OccamMetrics:
 
 @dataclass(frozen=True)
 class ModelSnapshot:
-    """An accepted candidate: its metrics, and where its weights lie once they are saved."""
+    """An accepted candidate: its metrics and the path of its weights, None until they are saved."""
 
     snapshot_id: str
     iter_num: int
@@ -31,15 +31,18 @@ class ModelSnapshot:
 
 
 def pareto_frontier(snapshots: list[ModelSnapshot]) -> list[ModelSnapshot]:
-    """Those that no other one beats or equals in loss, FLOPs, MB and drift at once; of equals the first."""
-    kept: list[ModelSnapshot] = []
-    for at, one in enumerate(snapshots):
-        others = [*snapshots[:at], *snapshots[at + 1 :]]
-        beaten = any(_dominates(other, one) for other in others)
-        equal_before = any(_axes(other) == _axes(one) for other in snapshots[:at])
-        if not beaten and not equal_before:
-            kept.append(one)
-    return kept
+    """Return the snapshots that no other one equals or beats in loss, FLOPs, MB and drift together.
+
+    Of equal snapshots the first one is returned.
+    """
+    frontier: list[ModelSnapshot] = []
+    for index, snapshot in enumerate(snapshots):
+        others = [*snapshots[:index], *snapshots[index + 1 :]]
+        dominated = any(_dominates(other, snapshot) for other in others)
+        duplicate = any(_axes(other) == _axes(snapshot) for other in snapshots[:index])
+        if not dominated and not duplicate:
+            frontier.append(snapshot)
+    return frontier
 
 
 def _axes(snapshot: ModelSnapshot) -> tuple[float, ...]:
@@ -47,25 +50,25 @@ def _axes(snapshot: ModelSnapshot) -> tuple[float, ...]:
     return m.loss, m.flops, m.megabytes, m.complexity_cost
 
 
-def _dominates(one: ModelSnapshot, other: ModelSnapshot) -> bool:
-    pairs = list(zip(_axes(one), _axes(other), strict=True))
+def _dominates(snapshot: ModelSnapshot, other: ModelSnapshot) -> bool:
+    pairs = list(zip(_axes(snapshot), _axes(other), strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def snapshot_from_dict(item: Mapping[str, Any]) -> ModelSnapshot:
-    """The inverse of `snapshot_to_dict`."""
+    """Return the inverse of `snapshot_to_dict`."""
     return ModelSnapshot(item["snapshot_id"], item["iter_num"], OccamMetrics(**item["metrics"]))
 
 
 def snapshot_to_dict(snapshot: ModelSnapshot) -> dict[str, Any]:
-    """Without the path: where a file lies decides nothing, and a replay has no files."""
+    """Return the snapshot as a dictionary without its path, because a replay has no files."""
     state = asdict(snapshot)
     del state["path"]
     return state
 
 
 def save_weights(model: Any, path: Path) -> str:
-    """Write weights as safetensors without importing torch: a tensor on any device becomes a numpy array."""
+    """Write weights as safetensors without importing torch. Tensors on any device become numpy arrays."""
     from safetensors.numpy import save
 
     path.parent.mkdir(parents=True, exist_ok=True)

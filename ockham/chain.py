@@ -1,11 +1,10 @@
-"""PluginChain: runs the hooks in order and sees which knobs turned.
+"""PluginChain: runs plugins in order and attributes each knob change to one plugin.
 
-A decision is a knob that turned, or a verdict, with a reason. The chain compares the knobs before and after each
-plugin, so each turn has one owner, and even a plugin that says nothing is logged (`UNEXPLAINED`). Decisions go to
-a callable; the chain knows neither files nor clocks.
+The chain compares the knobs before and after each plugin. A change without a reason is logged as
+`UNEXPLAINED`. Decisions are passed to a callable; the chain uses neither files nor clocks.
 
-Plugins in shadow see each other's knobs (what the acting chain would have done); acting plugins see only the real
-ones. An acting plugin's turn counts in both worlds.
+Plugins in shadow see each other's knobs, that is, what the acting chain would have done. Acting plugins see
+only the real knobs. A change by an acting plugin counts for both.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ UNEXPLAINED = "UNEXPLAINED"
 
 
 class PluginChain:
-    """Plugins in order. `emit` gets every decision as it is made.
+    """Plugins in order. `emit` receives every decision when it is made.
 
     Raises:
-        BadInputError: if two plugins have the same name, or something is not a plugin.
-        PluginError: from a hook, when a plugin raises; the chain can go on being used.
+        BadInputError: If two plugins have the same name, or an object is not a plugin.
+        PluginError: From a hook, if a plugin raises. The chain remains usable.
 
     """
 
@@ -36,11 +35,11 @@ class PluginChain:
         self.emit: Emit = emit or (lambda _: None)
         for plugin in self.plugins:
             if not isinstance(plugin, OccamPlugin):
-                raise BadInputError(f"{plugin!r} is no plugin: derive its class from ockham.OccamPlugin")
+                raise BadInputError(f"{plugin!r} is not a plugin; derive its class from ockham.OccamPlugin")
         names = [plugin_name(plugin) for plugin in self.plugins]
         for name in names:
             if names.count(name) > 1:
-                raise BadInputError(f"two plugins are called {name!r}: give one of them another name")
+                raise BadInputError(f"two plugins have the name {name!r}; give one of them another name")
         self._hook_table = {
             hook: [
                 (i, name, plugin, getattr(plugin, hook))
@@ -55,7 +54,7 @@ class PluginChain:
                 self._shadow_base.update(plugin.base_knobs())
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Run every plugin's `on_batch_start`; afterwards the knobs say what the trainer is to do."""
+        """Run every plugin's `on_batch_start`. Afterwards the knobs contain what the trainer has to do."""
         ctx.shadow_knobs.clear()
         ctx.shadow_knobs.update(ctx.knobs(), **self._shadow_base)
         return self._run("on_batch_start", ctx)
@@ -65,30 +64,33 @@ class PluginChain:
         return self._run("on_batch_end", ctx)
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
-        """Run every plugin's `on_evaluate` on a fresh validation loss."""
+        """Run every plugin's `on_evaluate` on a new validation loss."""
         return self._run("on_evaluate", ctx)
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """Tell every plugin that the anchor has moved."""
+        """Run every plugin's `on_consolidate` after the anchor has moved."""
         return self._run("on_consolidate", ctx)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
-        """The state of every plugin by name."""
+        """Return the state of every plugin by name."""
         return {plugin_name(p): p.state_dict() for p in self.plugins}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take up where `state_dict` left; plugins that the state does not name keep theirs."""
+        """Restore the state saved by `state_dict`. Plugins that the state does not contain keep theirs."""
         for plugin in self.plugins:
             if plugin_name(plugin) in state:
                 plugin.load_state_dict(state[plugin_name(plugin)])
 
     def required_measurements(self) -> dict[str, int]:
-        """Costly measurements that any plugin asks for: field -> every how many updates, the most often wins."""
-        wanted: dict[str, int] = {}
+        """Return the measurements that plugins require, as field -> interval in updates.
+
+        If several plugins ask for one field, the smallest interval is used.
+        """
+        intervals: dict[str, int] = {}
         for plugin in self.plugins:
             for name, every in plugin.required_measurements().items():
-                wanted[name] = min(every, wanted.get(name, every))
-        return wanted
+                intervals[name] = min(every, intervals.get(name, every))
+        return intervals
 
     def _run(self, hook: str, ctx: OccamContext) -> OccamContext:
         after = knob_values(ctx)
@@ -109,7 +111,7 @@ class PluginChain:
                 ctx.notes.clear()
                 raise PluginError(name, hook, ctx.iter_num, error) from error
             after = knob_values(ctx)
-            turned = (
+            changed = (
                 ()
                 if after == before
                 else tuple([Change(k, b, a) for k, b, a in zip(KNOBS, before, after, strict=True) if b != a])
@@ -117,38 +119,55 @@ class PluginChain:
             if shadow:
                 ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
                 after = real
-            if turned:
-                ctx.shadow_knobs.update({change.field: change.after for change in turned})
-            if turned or ctx.notes:
-                self._emit_decisions(hook, ctx, name, order, shadow, turned)
+            if changed:
+                ctx.shadow_knobs.update({change.field: change.after for change in changed})
+            if changed or ctx.notes:
+                self._emit_decisions(hook, ctx, name, order, shadow, changed)
         return ctx
 
     def _emit_decisions(
-        self, hook: str, ctx: OccamContext, name: str, order: int, shadow: bool, turned: tuple[Change, ...]
+        self, hook: str, ctx: OccamContext, name: str, order: int, shadow: bool, changed: tuple[Change, ...]
     ) -> None:
         notes = ctx.notes.copy()
         ctx.notes.clear()
-        for note, changes in attribute_changes(notes, turned):
-            self.emit(Decision(ctx.iter_num, ctx.micro_step, hook, name, order, shadow, note.action, note.reason_code,
-                               note.observed, note.threshold, changes, note.numbers))  # fmt: skip
+        for note, changes in attribute_changes(notes, changed):
+            self.emit(
+                Decision(
+                    iter_num=ctx.iter_num,
+                    micro_step=ctx.micro_step,
+                    hook=hook,
+                    plugin=name,
+                    order=order,
+                    shadow=shadow,
+                    action=note.action,
+                    reason_code=note.reason_code,
+                    observed=note.observed,
+                    threshold=note.threshold,
+                    changes=changes,
+                    numbers=note.numbers,
+                )
+            )
 
 
 def attribute_changes(
-    notes: list[DecisionNote], turned: tuple[Change, ...]
+    notes: list[DecisionNote], changed: tuple[Change, ...]
 ) -> list[tuple[DecisionNote, tuple[Change, ...]]]:
-    """Give each turned knob to the note that names it, the rest to the last note, or to an unexplained one."""
+    """Assign each changed knob to the note that names it, the others to the last note."""
     if not notes:
-        return [(DecisionNote("TURN", UNEXPLAINED, None, None, (), {}), turned)]
+        return [(DecisionNote("TURN", UNEXPLAINED, None, None, (), {}), changed)]
     if len(notes) == 1:
-        return [(notes[0], turned)]
-    named = [tuple(change for change in turned if change.field in note.fields) for note in notes]
-    unnamed = tuple(change for change in turned if not any(change.field in note.fields for note in notes))
+        return [(notes[0], changed)]
+    named = [tuple(change for change in changed if change.field in note.fields) for note in notes]
+    unnamed = tuple(change for change in changed if not any(change.field in note.fields for note in notes))
     named[-1] += unnamed
     return list(zip(notes, named, strict=True))
 
 
 def base_knobs(plugins: Iterable[OccamPlugin], hyperparameters: Mapping[str, Any]) -> dict[str, Value]:
-    """Where every batch's knobs start because of the policy; ceilings of two owners by the lower one."""
+    """Return the knob values at which the policy starts every batch.
+
+    The lower one of two ceilings is used.
+    """
     knobs: dict[str, Value] = {
         k: v for k, v in hyperparameters.items() if k in ("lambda_ockham", "grad_clip")
     }
@@ -159,7 +178,7 @@ def base_knobs(plugins: Iterable[OccamPlugin], hyperparameters: Mapping[str, Any
 
 
 def merge_scheduled_knobs(base: Mapping[str, Value], scheduled: Mapping[str, Any]) -> dict[str, Any]:
-    """The policy's base knobs under the trainer's scheduled ones."""
+    """Return the policy's base knobs, overridden by the trainer's scheduled ones."""
     return {
         **base,
         **{name: _stricter_ceiling(name, value, base.get(name)) for name, value in scheduled.items()},
@@ -171,19 +190,19 @@ def _stricter_ceiling(name: str, value: Any, other: Any) -> Any:
 
 
 def plugin_name(plugin: OccamPlugin) -> str:
-    """A plugin's name: its own, else its class name."""
+    """Return the name of a plugin, or its class name if it has none."""
     return plugin.name or type(plugin).__name__
 
 
 def _has(plugin: OccamPlugin, hook: str) -> bool:
-    """Whether a plugin has a hook of its own; the base class's empty one need not be called."""
+    """Return True if a plugin overrides a hook. The empty hook of the base class is not called."""
     return getattr(type(plugin), hook) is not getattr(OccamPlugin, hook)
 
 
 def _apply_returned_context(ctx: OccamContext, returned: object) -> None:
     """Take the knobs of a copy that a plugin returned."""
     if not isinstance(returned, OccamContext):
-        raise ContextError(f"a hook returns the context or nothing, not {type(returned).__name__}")
+        raise ContextError(f"a hook returns the context or None, got {type(returned).__name__}")
     changed = [
         name
         for name in FACTS

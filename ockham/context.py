@@ -1,13 +1,13 @@
-"""OccamContext: what goes down the chain, one for each batch.
+"""OccamContext: the values of one batch that pass down the plugin chain.
 
-Every field has one of three roles; the table in `ockham/fields.py` is the only place that says which:
+Every field has one of three roles, defined by the table in `ockham/fields.py`:
 
-* a *fact* was measured before the chain runs and never changes;
-* a *knob* may be turned by a plugin; each batch starts at the trainer's scheduled value, so
+* a *fact* is measured before the chain runs and never changes;
+* a *knob* can be changed by a plugin. Each batch starts at the trainer's scheduled value, so
   `ctx.learning_rate *= 0.5` never compounds;
-* a *gauge* is measured by the trainer after the step and carries over to the next batch.
+* a *gauge* is measured by the trainer after the step and is carried over to the next batch.
 
-`custom` is open to plugins: name -> float, for metrics of their own; it carries over too.
+`custom` maps metric names of plugins to floats. It is carried over too.
 """
 
 from __future__ import annotations
@@ -49,17 +49,18 @@ _KNOBS = frozenset(KNOBS)
 _knobs_of: Callable[[Mapping[str, Value]], tuple[Value, ...]] = itemgetter(*KNOBS)
 _METRIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
 CODE_PATTERN = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
-_is_code = lru_cache(maxsize=1_024)(CODE_PATTERN.fullmatch)  # the same few come with every batch
+# Cached because every batch uses the same few codes and names.
+_is_code = lru_cache(maxsize=1_024)(CODE_PATTERN.fullmatch)
 _names_number = lru_cache(maxsize=1_024)(re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}").fullmatch)
 
 
 def knob_values(ctx: OccamContext) -> tuple[Value, ...]:
-    """All knobs in the order of `KNOBS`."""
+    """Return the values of all knobs in the order of `KNOBS`."""
     return _knobs_of(ctx.__dict__)
 
 
 class DecisionNote(NamedTuple):
-    """What a plugin said with `decide`, before the chain has attributed the turned knobs."""
+    """Arguments of one `decide` call, before the chain attributes the changed knobs."""
 
     action: str
     reason_code: str
@@ -70,14 +71,19 @@ class DecisionNote(NamedTuple):
 
 
 class OccamContext:
-    """Facts, knobs and gauges of one batch; see the table in `ockham.fields`.
+    """Facts, knobs and gauges of one batch. `ockham.fields` contains the table of all fields.
 
     Raises:
-        ContextError: when a fact or gauge is set, a field does not exist, or a value has the wrong type.
+        ContextError: If a fact or gauge is assigned, a field does not exist, or a value has the wrong type.
+
+    Example:
+        >>> ctx = OccamContext(0, 2.5, learning_rate=1e-3)
+        >>> ctx.learning_rate *= 0.5
+        >>> ctx = ctx.decide("SCALE", "HIGH_LOSS", observed=2.5, threshold=2.0)
 
     """
 
-    # No slots: filling an instance's dict in one go takes a tenth of the time of setting forty slots, each batch.
+    # No slots: one update of the instance's dict takes a tenth of the time of setting forty slots.
     iter_num: int
     task_loss: float
     micro_step: int
@@ -134,20 +140,22 @@ class OccamContext:
         if name in _KNOBS:
             self.__dict__[name] = coerce_field(name, value)
         elif name in FIELDS_BY_NAME:
+            role = FIELDS_BY_NAME[name].role
             raise ContextError(
-                f"{name} is a {FIELDS_BY_NAME[name].role} of iteration {self.iter_num}, only the trainer measures it; "
-                f"plugins may turn: {', '.join(KNOBS)}"
+                f"{name} is a {role} of iteration {self.iter_num}, which only the trainer sets; "
+                f"plugins can set the knobs {', '.join(KNOBS)}"
             )
         else:
+            hint = suggest_name(name, KNOBS)
             raise ContextError(
-                f"OccamContext has no field {name!r}{suggest_name(name, KNOBS)}; metrics of your own go into ctx.custom"
+                f"OccamContext has no field {name!r}{hint}; store metrics of a plugin in ctx.custom"
             )
 
     def __delattr__(self, name: str) -> None:
-        raise ContextError(f"{name} is a field of iteration {self.iter_num} and can't be deleted")
+        raise ContextError(f"{name} is a field of iteration {self.iter_num} and cannot be deleted")
 
     def __copy__(self) -> Self:
-        """A copy with knobs, notes and `custom` of its own; the rest of a context never changes."""
+        """Return a copy with its own knobs, notes and `custom`. All other values are immutable."""
         clone = object.__new__(type(self))
         clone.__dict__.update(
             self.__dict__,
@@ -161,12 +169,12 @@ class OccamContext:
         return self.__copy__()
 
     def __repr__(self) -> str:
-        shown = ", ".join(
+        fields = ", ".join(
             f"{f.name}={getattr(self, f.name)!r}"
             for f in FIELDS
             if f.name in REQUIRED or getattr(self, f.name) != f.default
         )
-        return f"OccamContext({shown})"
+        return f"OccamContext({fields})"
 
     def decide(
         self,
@@ -177,38 +185,50 @@ class OccamContext:
         fields: Iterable[str] = (),
         numbers: Mapping[str, float] | None = None,
     ) -> OccamContext:
-        """Say why: logged as one decision, also when no knob turned.
+        """Record the reason for a decision. The chain logs it even if no knob changed.
 
         Args:
-            action: what was done, a stable word such as `SKIP`.
-            reason_code: why, a stable code such as `BELOW_THRESHOLD`; numbers never go into it.
-            observed: the value that was judged.
-            threshold: the limit that it was judged against.
-            fields: the turned knobs that this call explains; knobs that no call names belong to the last one.
-            numbers: further values that the decision rests on, by name.
+            action: The action as a stable code, such as `SKIP`.
+            reason_code: The reason as a stable code such as `BELOW_THRESHOLD`. It never contains
+                numbers.
+            observed: The value that was compared with the threshold. None if nothing was compared.
+            threshold: The limit that `observed` was compared with. None without a limit.
+            fields: Changed knobs that this call explains. Knobs that no call names are attributed to the last
+                call.
+            numbers: Further values that the decision depends on, by name.
+
+        Returns:
+            This context.
+
+        Raises:
+            ContextError: If a code, a name or a number is not valid.
 
         """
         for what, code in (("action", action), ("reason_code", reason_code)):
             if not _is_code(code):
                 raise ContextError(
-                    f"{what} {code!r} is not a stable code: capital letters, digits and _, 2 to 64 of them"
+                    f"{what} {code!r} is not a stable code; use 2 to 64 capital letters, digits and _"
                 )
-        kept = {}
+        checked_numbers = {}
         for name, value in numbers.items() if numbers else ():
             if not _names_number(name):
                 raise ContextError(
-                    f"{name!r:.80} cannot name a number of a decision: letters, digits and _, at most 64"
+                    f"{name!r:.80} is not a valid name of a number; use at most 64 letters, digits and _"
                 )
-            kept[name] = to_float(name, value)
+            checked_numbers[name] = to_float(name, value)
         observed = None if observed is None else to_float("observed", observed)
         threshold = None if threshold is None else to_float("threshold", threshold)
-        self.notes.append(DecisionNote(action, reason_code, observed, threshold, tuple(fields), kept))
+        self.notes.append(
+            DecisionNote(action, reason_code, observed, threshold, tuple(fields), checked_numbers)
+        )
         return self
 
     def check_custom(self) -> None:
-        """For the chain: refuse a metric that the record can't keep.
+        """Check that the record can store every metric in `custom`. Called by the chain after each plugin.
 
-        Raises ContextError if a name or a value does not fit.
+        Raises:
+            ContextError: If a name or a value is not valid.
+
         """
         for name, value in tuple(self.custom.items()):
             if type(value) is not float:
@@ -219,42 +239,54 @@ class OccamContext:
                 self.custom[name] = float(value)
             if type(name) is not str or not _METRIC_NAME.fullmatch(name):
                 raise ContextError(
-                    f"{name!r:.70} can't name a metric in ctx.custom: letters, digits, _ and ., at most 64"
+                    f"{name!r:.70} is not a valid metric name in ctx.custom; "
+                    "use at most 64 letters, digits, _ and ."
                 )
 
     def set_gauges(self, **gauges: Any) -> None:
-        """For the trainer alone: set gauges, measured after the step."""
+        """Set gauges that the trainer measured after the step.
+
+        Raises:
+            ContextError: If a name is not a gauge, or a value has the wrong type.
+
+        """
         for name, value in gauges.items():
             if name not in GAUGES:
                 raise ContextError(
-                    f"measure() takes gauges, and {name!r} is none{suggest_name(name, GAUGES)}"
+                    f"set_gauges() takes gauges, and {name!r} is not a gauge{suggest_name(name, GAUGES)}"
                 )
             self.__dict__[name] = coerce_field(name, value)
 
     def next_context(self, iter_num: int, task_loss: float, **fields: Any) -> OccamContext:
-        """The next batch's context: run-long facts, gauges and `custom` carry over, knobs start again."""
+        """Return the context of the next batch.
+
+        Facts of the run, gauges and `custom` carry over; knobs start again.
+        """
         after = OccamContext(iter_num, task_loss, custom=self.custom, **fields)
         after.__dict__.update((name, getattr(self, name)) for name in CARRIED_OVER if name not in fields)
         return after
 
     def knobs(self) -> dict[str, Value]:
-        """All knobs by name."""
+        """Return the values of all knobs by name."""
         return dict(zip(KNOBS, knob_values(self), strict=True))
 
     def set_knobs(self, knobs: Mapping[str, Value]) -> None:
-        """For the chain: put knobs to given values."""
+        """Set knobs without a type check. Called by the chain only."""
         self.__dict__.update(knobs)
 
     def compute_occam_quotient(self, task_performance: float) -> float:
-        """OQ of this context's FLOPs and MB at the given performance; see `ockham.quotient`."""
+        """Return the Occam Quotient of this context's FLOPs and MB at the given performance."""
         return occam_quotient(task_performance, *self.cost())
 
     def cost(self) -> tuple[float, float]:
-        """Inference FLOPs and MB: as measured, or both estimated from the number of parameters, never mixed."""
+        """Return inference FLOPs and memory in MB.
+
+        Both are measured values, or both are estimated from the number of parameters. They are never mixed.
+        """
         if self.inference_flops > 0 and self.memory_footprint_mb > 0:
             return self.inference_flops, self.memory_footprint_mb
         return 2.0 * self.model_params, 4.0 * self.model_params / 1e6
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and `custom`, as plain values."""
+        """Return all fields and `custom` as plain Python values."""
         return {**{name: getattr(self, name) for name in FIELDS_BY_NAME}, "custom": dict(self.custom)}

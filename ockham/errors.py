@@ -1,22 +1,27 @@
-"""Every error that Ockham raises on purpose.
+"""All exceptions that Ockham raises on purpose.
 
-OckhamError                      exit status 2 unless a line says otherwise
-├── BadInputError                something a person typed or a file holds; names thing, place and what is accepted
+OckhamError                      exit status 2 unless stated otherwise
+├── BadInputError                input of a user or a file; names thing, place and what is accepted
 │   ├── PolicyError              a preset, a policy file, or a setting in one
+│   ├── PluginSettingError       a setting that a plugin does not accept
+│   ├── MissingExtraError        a package of an optional extra is not installed
 │   ├── DataError                training text or tokens
 │   ├── RunError                 a run ID or run folder
 │   ├── CheckpointError          weights that do not fit
 │   └── QueryError               SQL, a saved question, a parameter
-├── ContextError                 a fact or gauge was set by a plugin, or a knob got a value of the wrong type
-├── PluginError                  a plugin raised; names plugin, hook and iteration
-├── RankError                    a run of many ranks cannot go on (exit status 1)
+│       ├── QuerySyntaxError     SQL that cannot be parsed
+│       ├── QueryLimitError      a query exceeded its time or memory limit
+│       └── MissingParameterError  a parameter of the query has no value
+├── ContextError                 a plugin set a fact or gauge, or gave a knob a value of the wrong type
+├── PluginError                  a plugin raised; names plugin, hook and iteration (exit status 1)
+├── RankError                    a run of many ranks cannot continue (exit status 1)
 │   ├── RankDivergedError        two ranks reached different verdicts on one batch
 │   └── RankLostError            another rank has ended, or has not answered in time
-├── LogError                     the log cannot take another byte (exit status 3)
+├── LogError                     the log cannot accept another byte (exit status 3)
 │   ├── LogLockedError           another process writes this log
-│   ├── LogHaltedError           disk full, quota, or a sync that failed
-│   └── InvalidEventError        an event does not fit its schema: a bug of ours, never of the data
-└── UnverifiableError             the log is missing or unreadable (exit status 3)
+│   ├── LogHaltedError           disk full, quota, or a failed sync
+│   └── InvalidEventError        an event does not fit its schema: a bug of Ockham, never of the data
+└── UnverifiableError            the log is missing or unreadable (exit status 3)
 """
 
 from __future__ import annotations
@@ -24,19 +29,39 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Name of the distribution. `ockham` on PyPI is another project.
+DISTRIBUTION = "ockham-audit"
+
 
 class OckhamError(Exception):
-    """Root of the tree; `exit_status` is what the command line ends with."""
+    """Base class of all exceptions. `exit_status` is the exit status of the command line."""
 
     exit_status = 2
 
 
 class BadInputError(OckhamError):
-    """Input that cannot be used. The message names the thing, the place and what would be accepted."""
+    """Input that cannot be used. The message names the thing, the place and what is accepted."""
 
 
 class PolicyError(BadInputError):
     """A preset, policy file or setting that cannot be used."""
+
+
+class PluginSettingError(BadInputError):
+    """A setting that a plugin does not accept. `plugin` is the name with which the message begins."""
+
+    def __init__(self, plugin: str, problem: str) -> None:
+        self.plugin = plugin
+        super().__init__(f"{plugin}: {problem}")
+
+
+class MissingExtraError(BadInputError):
+    """A package of an optional extra is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is not installed; run {install_command(extra)}")
 
 
 class DataError(BadInputError):
@@ -55,32 +80,57 @@ class QueryError(BadInputError):
     """SQL, a saved question or a parameter that cannot be answered."""
 
 
+class QuerySyntaxError(QueryError):
+    """SQL that cannot be parsed. `detail` is the parser's message."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(f"this SQL is not understood, so it is not run: {detail:.300}")
+
+
+class QueryLimitError(QueryError):
+    """A query exceeded its time or memory limit."""
+
+
+class MissingParameterError(QueryError):
+    """A parameter of the query has no value."""
+
+
 class ContextError(OckhamError, AttributeError):
     """A plugin set a fact or gauge, or gave a knob a value of the wrong type."""
 
 
 class PluginError(OckhamError):
-    """A plugin raised. `plugin`, `hook` and `iter_num` say when, `place` in which file and line of its own code.
+    """An exception raised by a plugin.
 
-    `place` is empty where none of its lines had run. `__cause__` is what it raised.
+    `plugin`, `hook` and `iter_num` identify the call. `place` is the file and line of the plugin's code,
+    empty if none of its lines had run. `__cause__` is the original exception.
     """
 
     exit_status = 1
 
     def __init__(self, plugin: str, hook: str, iter_num: int, cause: BaseException) -> None:
-        self.plugin, self.hook, self.iter_num, self.place = plugin, hook, iter_num, _place(cause)
-        told = f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
-        super().__init__(f"{told} ({self.place})" if self.place else told)
+        self.plugin = plugin
+        self.hook = hook
+        self.iter_num = iter_num
+        self.place = _place(cause)
+        message = (
+            f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
+        )
+        super().__init__(f"{message} ({self.place})" if self.place else message)
 
 
 class RankError(OckhamError):
-    """A run of many ranks cannot go on; each rank that is left ends its log."""
+    """A run of many ranks cannot continue. Each remaining rank ends its log."""
 
     exit_status = 1
 
 
 class RankDivergedError(RankError):
-    """Two ranks left one batch otherwise: acting on it would hang one or part their weights."""
+    """Two ranks reached different verdicts on one batch.
+
+    Acting on them would block one rank or split the weights.
+    """
 
 
 class RankLostError(RankError):
@@ -88,7 +138,7 @@ class RankLostError(RankError):
 
 
 class LogError(OckhamError):
-    """The log cannot take another event."""
+    """The log cannot accept another event."""
 
     exit_status = 3
 
@@ -98,22 +148,28 @@ class LogLockedError(LogError):
 
 
 class LogHaltedError(LogError):
-    """The disk is full, a quota is reached, or a sync failed: nothing after this is in the log."""
+    """The disk is full, a quota is reached, or a sync failed. The log contains no later event."""
 
 
 class InvalidEventError(LogError):
-    """An event that does not fit its own schema. Nothing of it was written."""
+    """An event does not fit its schema. Nothing of it was written."""
 
 
 class UnverifiableError(OckhamError):
-    """What was to be judged is missing or unreadable."""
+    """The input of a check is missing or unreadable."""
 
     exit_status = 3
 
 
+def install_command(extra: str) -> str:
+    """Return the command that installs an optional extra, such as `train`."""
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
+
+
 def _place(cause: BaseException) -> str:
-    """The innermost line of the file that the chain had called: where to look, whatever library it went through."""
-    first_frame = cause.__traceback__ and cause.__traceback__.tb_next  # behind the chain's own frame
+    """Return file and line of the innermost frame that belongs to the file that the chain called."""
+    # The first frame is that of the chain itself.
+    first_frame = cause.__traceback__ and cause.__traceback__.tb_next
     place, frame = "", first_frame
     while first_frame and frame:
         if frame.tb_frame.f_code.co_filename == first_frame.tb_frame.f_code.co_filename:
@@ -123,7 +179,7 @@ def _place(cause: BaseException) -> str:
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'gate'?"` for the nearest known name, else the list of known names."""
+    """Return `"; did you mean 'gate'?"` for the nearest known name, otherwise the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names) or 'none'}"

@@ -3,8 +3,9 @@
     {"specversion":"1.0","id":UUIDv7,"source":"ockham://runs/<run_id>","type":"ockham.decision.made.v1",
      "subject":"iter/1200","time":RFC 3339 UTC,"dataschema":"urn:ockham:decision.made.v1","data":{...}}
 
-`data` always holds `sequence`, `attempt` and `rank`: the event's place in the record. The ID of a decision event
-is its decision ID. Numbers that are not finite are the strings "NaN", "Infinity" and "-Infinity".
+`data` always contains `sequence`, `attempt` and `rank`: the position of the event in the record. The ID of a
+decision event is its decision ID. Numbers that are not finite are the strings "NaN", "Infinity" and
+"-Infinity".
 """
 
 from __future__ import annotations
@@ -15,22 +16,40 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 SPECVERSION = "1.0"
-MAX_LINE_BYTES = 65_535  # an entry bundle of C2SP tlog-tiles has 16-bit lengths
+# Entry bundles of C2SP tlog-tiles have 16-bit lengths.
+MAX_LINE_BYTES = 65_535
 TYPES: tuple[str, ...] = (
-    "run.started", "run.resumed", "run.finished",
-    "policy.loaded", "context.recorded", "decision.made", "plugin_state.recorded", "plugin.failed",
-    "evaluation.recorded", "checkpoint.saved", "checkpoint.pruned",
-    "anchor.consolidated", "rollback.performed", "rank.diverged", "adapter.enabled", "adapter.reverted",
-    "log.recovered", "log.halted", "log.gap", "log.sealed",
-    "odr.registered", "odr.checked", "replay.attested",
-)  # fmt: skip
+    "run.started",
+    "run.resumed",
+    "run.finished",
+    "policy.loaded",
+    "context.recorded",
+    "decision.made",
+    "plugin_state.recorded",
+    "plugin.failed",
+    "evaluation.recorded",
+    "checkpoint.saved",
+    "checkpoint.pruned",
+    "anchor.consolidated",
+    "rollback.performed",
+    "rank.diverged",
+    "adapter.enabled",
+    "adapter.reverted",
+    "log.recovered",
+    "log.halted",
+    "log.gap",
+    "log.sealed",
+    "odr.registered",
+    "odr.checked",
+    "replay.attested",
+)
 NONFINITE: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _AS_IS = frozenset({int, bool, str, type(None)})
 Value = float | int | bool | str | tuple[float, ...] | None
 
 
 class Change(NamedTuple):
-    """One knob that one plugin turned."""
+    """One knob change by one plugin."""
 
     field: str
     before: Value
@@ -38,7 +57,7 @@ class Change(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """One decision as the chain hands it over; the log adds ID, time and position."""
+    """One decision of the chain. The log adds its ID, time and position."""
 
     iter_num: int
     micro_step: int
@@ -55,20 +74,26 @@ class Decision(NamedTuple):
 
 
 def event_type(kind: str) -> str:
-    """`decision.made` -> `ockham.decision.made.v1`."""
+    """Return the CloudEvents type of an event kind: `decision.made` -> `ockham.decision.made.v1`."""
     return f"ockham.{kind}.v1"
 
 
 def event_kind(type_: str) -> str:
-    """`ockham.decision.made.v1` -> `decision.made`."""
+    """Return the kind of a CloudEvents type: `ockham.decision.made.v1` -> `decision.made`."""
     return type_.removeprefix("ockham.").rsplit(".", 1)[0]
 
 
 def event_id(time_ns: int, sequence: int, nonce: int) -> str:
-    """A UUIDv7 (RFC 9562) made from time, sequence and a random number of the attempt.
+    """Return a UUIDv7 (RFC 9562) built from time, sequence number and a random number of the attempt.
 
-    48 bits of milliseconds, 12 of the fraction below them, then 30 random bits of the attempt and 32 of the
-    sequence: unique within an attempt without asking anyone, and in order of time across attempts.
+    The fields are 48 bits of milliseconds, 12 bits of the fraction below them, 30 random bits of the attempt
+    and 32 bits of the sequence number. IDs are unique within an attempt and sort by time across attempts.
+
+    Args:
+        time_ns: Time in nanoseconds since the epoch.
+        sequence: Sequence number of the event in its log.
+        nonce: Random number of the attempt. Its lower 30 bits are used.
+
     """
     milliseconds, rest = divmod(time_ns, 1_000_000)
     high = (milliseconds & 0xFFFF_FFFF_FFFF) << 16 | 0x7000 | (rest * 4096 // 1_000_000)
@@ -78,17 +103,19 @@ def event_id(time_ns: int, sequence: int, nonce: int) -> str:
 
 
 def timestamp(time_ns: int) -> str:
-    """RFC 3339 in UTC with microseconds."""
+    """Return a time in nanoseconds as RFC 3339 text in UTC with microseconds."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest // 1000:06d}Z"
 
 
 def to_json_value(value: Any) -> Any:
-    """A value as JSON keeps it: non-finite floats as strings, tuples as lists."""
+    """Return *value* as JSON stores it: non-finite floats as strings, tuples as lists."""
     if type(value) in _AS_IS or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, float):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        if math.isnan(value):
+            return "NaN"
+        return "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
         return {key: to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -97,7 +124,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def from_json_value(value: Any) -> Any:
-    """The inverse of `to_json_value` for a state: the three strings become floats again."""
+    """Return the inverse of `to_json_value` for a state: the three strings become floats again."""
     if isinstance(value, str):
         return NONFINITE.get(value, value)
     if isinstance(value, Mapping):
@@ -108,7 +135,7 @@ def from_json_value(value: Any) -> Any:
 
 
 def parse_number(value: Any) -> float | None:
-    """A number field read back: the three strings become floats again; None stays None."""
+    """Return a number field read from JSON. The three non-finite strings become floats; None stays None."""
     if value is None:
         return None
     return NONFINITE[value] if isinstance(value, str) else float(value)
@@ -117,7 +144,7 @@ def parse_number(value: Any) -> float | None:
 def envelope(
     kind: str, run_id: str, subject: str, time_ns: int, id_: str, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The whole event; `data` must be lossless JSON already."""
+    """Return the complete event. *data* must already consist of JSON values."""
     return {
         "specversion": SPECVERSION,
         "id": id_,

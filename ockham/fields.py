@@ -1,4 +1,4 @@
-"""The table of the context's fields: the only place that says what is a fact, a knob or a gauge."""
+"""Table of the context's fields. It defines which field is a fact, a knob or a gauge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["float", "int", "bool", "str", "floats"]
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One row of the table: a field of the context, its role, its unit and where it starts."""
+    """Name, role, unit, default and description of one field of the context."""
 
     name: str
     role: Role
@@ -43,7 +43,7 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "seed", "fact", "int", 0, "", "Seed of the run; plugins draw from (seed, iter_num, micro_step) only."
     ),
-    Field("max_iters", "fact", "int", 0, "1", "Planned length of the run in steps; 0 where unknown."),
+    Field("max_iters", "fact", "int", 0, "1", "Planned length of the run in steps; 0 if unknown."),
     Field("warmup_iters", "fact", "int", 0, "1", "Length of the learning-rate warm-up in steps."),
     Field(
         "tokens_seen",
@@ -53,7 +53,7 @@ FIELDS: tuple[Field, ...] = (
         "tokens",
         "Tokens forwarded before this batch, skipped ones included.",
     ),
-    Field("vocab_size", "fact", "int", 0, "1", "Size of the vocabulary; 0 where unknown."),
+    Field("vocab_size", "fact", "int", 0, "1", "Size of the vocabulary; 0 if unknown."),
     Field("model_params", "fact", "int", 0, "1", "Parameters, tied ones counted once."),
     Field(
         "active_params",
@@ -61,7 +61,7 @@ FIELDS: tuple[Field, ...] = (
         "int",
         0,
         "1",
-        "Parameters used for one token; 0 where equal to model_params.",
+        "Parameters used for one token; 0 if equal to model_params.",
     ),
     Field(
         "inference_flops", "fact", "float", 0.0, "FLOP", "FLOPs of inference over inference_tokens tokens."
@@ -72,7 +72,7 @@ FIELDS: tuple[Field, ...] = (
         "int",
         0,
         "tokens",
-        "Tokens that inference_flops stands for; 0 where not said.",
+        "Number of tokens of inference_flops; 0 if unknown.",
     ),
     Field(
         "memory_footprint_mb", "fact", "float", 0.0, "MB (1e6 bytes)", "Bytes of the weights at inference."
@@ -83,7 +83,7 @@ FIELDS: tuple[Field, ...] = (
         "bool",
         False,
         "",
-        "Whether an anchor has been set, so that drift means something.",
+        "Whether an anchor is set. Without one, drift has no meaning.",
     ),
     Field(
         "example_losses",
@@ -91,7 +91,7 @@ FIELDS: tuple[Field, ...] = (
         "floats",
         (),
         "nats/token",
-        "Loss of each example, read only if a plugin asks for it.",
+        "Loss of each example, measured only if a plugin requires it.",
     ),
     Field(
         "rank_loss",
@@ -99,7 +99,7 @@ FIELDS: tuple[Field, ...] = (
         "float",
         None,
         "nats/token",
-        "This rank's own loss, of which task_loss is the mean; null alone.",
+        "Loss of this rank; task_loss is the mean of all ranks. null with one rank.",
         nullable=True,
     ),
     Field("learning_rate", "knob", "float", 1e-3, "1", "Learning rate of this step."),
@@ -110,7 +110,7 @@ FIELDS: tuple[Field, ...] = (
         "float",
         2.0,
         "nats/token",
-        "Loss from which a batch is worth an update.",
+        "Smallest loss at which a batch is used for an update.",
     ),
     Field("grad_clip", "knob", "float", _INF, "1", "Largest L2 norm of the gradient; Infinity: no clipping."),
     Field(
@@ -124,11 +124,25 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "grad_noise_std", "knob", "float", 0.0, "ratio", "Noise added to the gradient, relative to its RMS."
     ),
-    Field("example_gain", "knob", "floats", (), "ratio", "Weight of each example, mean 1; empty: all alike."),
-    Field("updated", "knob", "bool", True, "", "Whether this batch may update the weights."),
-    Field("consolidating", "knob", "bool", False, "", "Request, then permission, to move the anchor here."),
     Field(
-        "accepted", "knob", "bool", False, "", "Whether this evaluation's weights are kept as a checkpoint."
+        "example_gain", "knob", "floats", (), "ratio", "Weight of each example, mean 1; empty: equal weights."
+    ),
+    Field("updated", "knob", "bool", True, "", "Whether this batch may update the weights."),
+    Field(
+        "consolidating",
+        "knob",
+        "bool",
+        False,
+        "",
+        "Request, then permission, to move the anchor to the present weights.",
+    ),
+    Field(
+        "accepted",
+        "knob",
+        "bool",
+        False,
+        "",
+        "Whether the weights of this evaluation are saved as a checkpoint.",
     ),
     Field("rollback", "knob", "bool", False, "", "Request to return to the anchor."),
     Field("halt", "knob", "bool", False, "", "Request to end the run, valid and resumable."),
@@ -140,9 +154,14 @@ FIELDS: tuple[Field, ...] = (
         "ratio",
         "Relative drift |theta - anchor|/|anchor| over the matrices.",
     ),
-    Field("drift_raw", "gauge", "float", 0.0, "ratio", "The same before this step's projection."),
+    Field("drift_raw", "gauge", "float", 0.0, "ratio", "Drift before the projection of this step."),
     Field(
-        "drift_sq", "gauge", "float", 0.0, "1", "Squared sum |theta - anchor|^2: the old formula's penalty."
+        "drift_sq",
+        "gauge",
+        "float",
+        0.0,
+        "1",
+        "Squared sum |theta - anchor|^2: the penalty of the original formula.",
     ),
     Field("grad_norm", "gauge", "float", 0.0, "1", "L2 norm of the gradient before clipping."),
     Field("update_rate", "gauge", "float", 1.0, "ratio", "Updated batches / finite batches so far."),
@@ -162,7 +181,7 @@ FIELDS: tuple[Field, ...] = (
         "float",
         None,
         "nats/token",
-        "KL(anchor || current) on the probe, where measured at this batch.",
+        "KL(anchor || current) on the probe; null if not measured at this batch.",
         nullable=True,
     ),
     Field(
@@ -218,17 +237,24 @@ def _as_floats(value: Any) -> tuple[float, ...]:
 
 
 _CONVERT: Mapping[Kind, Callable[[Any], Value]] = {
-    "float": _as_float, "int": _as_int, "bool": _as_bool, "str": _as_str, "floats": _as_floats,
-}  # fmt: skip
+    "float": _as_float,
+    "int": _as_int,
+    "bool": _as_bool,
+    "str": _as_str,
+    "floats": _as_floats,
+}
 
 
 def coerce_field(name: str, value: Any) -> Value:
-    """A value as the field keeps it.
+    """Return *value* converted to the type of the field *name*.
 
-    Raises ContextError if it has the wrong type.
+    Raises:
+        ContextError: If the value has the wrong type, or a knob would become NaN.
+
     """
     if type(value) is PYTHON_TYPES.get(name) and not (isinstance(value, float) and math.isnan(value)):
-        return value  # type: ignore[return-value]  # of its type already: nearly always
+        # The common case: the value has its type already.
+        return value  # type: ignore[return-value]
     field = FIELDS_BY_NAME[name]
     if value is None and field.nullable:
         return None
@@ -240,7 +266,7 @@ def coerce_field(name: str, value: Any) -> Value:
             f"{name} takes {field.kind}, got {type(value).__name__} {value!r:.60}{hint}"
         ) from None
     if field.role == "knob" and _has_nan(converted):
-        raise ContextError(f"{name} was turned to NaN; a knob takes a number")
+        raise ContextError(f"{name} was set to NaN; a knob takes a number")
     return converted
 
 
@@ -251,7 +277,12 @@ def _has_nan(value: Value) -> bool:
 
 
 def to_float(name: str, value: Any) -> float:
-    """A plain double: what was judged, not a tensor that changes later."""
+    """Return *value* as a Python float, so that a tensor that changes later does not change the record.
+
+    Raises:
+        ContextError: If the value is not a number.
+
+    """
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

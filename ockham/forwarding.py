@@ -1,8 +1,8 @@
-"""Events to others: CloudEvents over HTTP, in order, at least once, with a cursor that survives a crash.
+"""Forward events to a receiver: CloudEvents over HTTP, in order, at least once, with a durable cursor.
 
-A reader like any other: it never touches the run. The lines go out as they stand in the log, byte for byte, so that a
-receiver can check them against the run's tree head. The cursor moves after the receiver has said yes and is synced before
-the next request; a crash in between sends the same events again, with the same `id` and `source`.
+Forwarding only reads the run. It sends the lines byte for byte, so that a receiver can check them against the
+run's tree head. The cursor advances after the receiver has confirmed, and is synced before the next request.
+After a crash in between, the same events are sent again with the same `id` and `source`.
 """
 
 from __future__ import annotations
@@ -30,39 +30,45 @@ RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class SinkUnavailableError(OSError):
-    """The receiver is down, slow or overloaded: what is asked again later."""
+    """The receiver is down, slow or overloaded. The request can be repeated later."""
 
 
 class ForwardStats(NamedTuple):
-    """What one call of `forward` did."""
+    """Number of events and requests of one call of `forward`."""
 
     events: int
     requests: int
 
 
 class Sink(Protocol):
-    """Whatever takes lines: it returns when it has them, raises Unreachable for later and BadInputError for never."""
+    """Receiver of lines.
+
+    `send` returns when the receiver has the lines. It raises SinkUnavailableError if a later try can succeed,
+    and BadInputError if it cannot.
+    """
 
     def send(self, lines: Sequence[bytes], *, batched: bool) -> None:
-        """Take lines, in order."""
+        """Send lines in order."""
         ...
 
 
 class HttpSink:
-    """One URL, one connection that is kept open.
+    """HTTP receiver with one URL and one persistent connection.
 
     Args:
-        url: http:// or https://
-        headers: sent with every request, an authorization for example.
-        timeout: seconds for one request.
+        url: http:// or https:// address.
+        headers: Headers of every request, such as an authorization.
+        timeout: Seconds per request.
 
     Raises:
-        BadInputError: if the URL is none that events can be sent to.
+        BadInputError: If events cannot be sent to the URL.
 
     """
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> None:
-        self.parts, self.headers, self.timeout = parse_sink_url(url), dict(headers or {}), timeout
+        self.parts = parse_sink_url(url)
+        self.headers = dict(headers or {})
+        self.timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Self:
@@ -75,8 +81,8 @@ class HttpSink:
         """Send lines as one request.
 
         Raises:
-            Unreachable: if it may work later.
-            BadInputError: if the receiver refuses these events for good.
+            SinkUnavailableError: If a later try can succeed.
+            BadInputError: If the receiver rejects these events.
 
         """
         body = b"[" + b",".join(lines) + b"]" if batched else lines[0]
@@ -95,11 +101,12 @@ class HttpSink:
             raise SinkUnavailableError(f"{self.parts.netloc} answered {answer.status} {answer.reason}")
         if not 200 <= answer.status < 300:
             raise BadInputError(
-                f"{self.parts.netloc} answered {answer.status} {answer.reason}; a receiver answers 2xx when it has the events"
+                f"{self.parts.netloc} answered {answer.status} {answer.reason}; "
+                "a receiver that has the events answers 2xx"
             )
 
     def close(self) -> None:
-        """Close the connection; the next request opens another one."""
+        """Close the connection. The next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -111,72 +118,83 @@ class HttpSink:
 
 
 class Cursor:
-    """The next sequence of each log that a receiver has not got yet, in a file.
+    """File with the next sequence number of each log that a receiver does not have yet.
 
     Args:
-        path: the file; made with the first event.
+        path: The file. It is created with the first event.
+        run_id: Run to which the cursor belongs.
 
     Raises:
-        BadInputError: if the file is not a cursor of this run.
+        BadInputError: If the file is not a cursor of this run.
 
     """
 
     def __init__(self, path: Path, run_id: str) -> None:
-        self.path, self.run_id = path, run_id
+        self.path = path
+        self.run_id = run_id
         self.position: dict[Log, int] = {}
         try:
-            held = orjson.loads(path.read_bytes())
-            if held["run_id"] != run_id:
-                raise BadInputError(f"{path} is the cursor of run {held['run_id']!r}, not of {run_id!r}")
-            for name, sequence in held["next"].items():
+            stored = orjson.loads(path.read_bytes())
+            if stored["run_id"] != run_id:
+                raise BadInputError(f"{path} is the cursor of run {stored['run_id']!r}, not of {run_id!r}")
+            for name, sequence in stored["next"].items():
                 attempt, rank = name.split("-")
                 self.position[int(attempt), int(rank)] = int(sequence)
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise BadInputError(f"{path} is no cursor; without it everything is sent again") from None
+            raise BadInputError(f"{path} is not a cursor file; delete it to send all events again") from None
 
     def advance(self, lines: Sequence[Line]) -> None:
-        """These lines have arrived: remember it durably."""
+        """Store durably that these lines have arrived."""
         for line in lines:
             self.position[line.log] = line.sequence + 1
-        named = {f"{attempt}-{rank}": sequence for (attempt, rank), sequence in sorted(self.position.items())}
-        atomic_write(self.path, orjson.dumps({"run_id": self.run_id, "next": named}))
+        positions = {
+            f"{attempt}-{rank}": sequence for (attempt, rank), sequence in sorted(self.position.items())
+        }
+        atomic_write(self.path, orjson.dumps({"run_id": self.run_id, "next": positions}))
 
 
 def cursor_path(runs: Path, run_id: str, url: str) -> Path:
-    """Where the cursor of a run and a receiver lies by default: the user's state folder, never the run's."""
+    """Return the default path of the cursor of a run and a receiver, in the user's state folder."""
     name = hashlib.sha256("\n".join((str(runs.resolve()), run_id, url)).encode()).hexdigest()[:32]
     return Path(platformdirs.user_state_dir("ockham")) / "cursors" / f"{run_id}-{name}.json"
 
 
 def forward(
-    folder: RunFolder, receiver: Sink, cursor: Cursor, *, batch: int = 100, follow: bool = False,
-    kinds: Collection[str] = (), retry_timeout: float | None = 300.0, on_retry: Callable[[str], None] = lambda _: None,
-) -> ForwardStats:  # fmt: skip
-    """Send what the receiver has not got yet.
+    folder: RunFolder,
+    receiver: Sink,
+    cursor: Cursor,
+    *,
+    batch: int = 100,
+    follow: bool = False,
+    kinds: Collection[str] = (),
+    retry_timeout: float | None = 300.0,
+    on_retry: Callable[[str], None] = lambda _: None,
+) -> ForwardStats:
+    """Send the events that the receiver does not have yet.
 
     Args:
-        folder: the run's folder.
-        receiver: where to.
-        cursor: up to where it has got them.
-        batch: events in one request; 1: structured mode, each in a request of its own.
-        follow: go on until the run ends.
-        kinds: only these, such as `decision.made`; empty: all.
-        give_up: seconds of retrying after which it stops; None: never.
-        told: gets a line each time that the receiver can't be reached.
+        folder: Folder of the run.
+        receiver: Receiver of the events.
+        cursor: Position of the receiver.
+        batch: Events per request. 1 uses structured mode: one event per request.
+        follow: Continue until the run ends.
+        kinds: Only events of these kinds, such as `decision.made`. Empty means all.
+        retry_timeout: Seconds of retrying before giving up. None retries forever.
+        on_retry: Called with a message each time the receiver cannot be reached.
 
     Raises:
-        UnverifiableError: if the receiver could not be reached in time, or a line is no event; the cursor stands where it stopped.
-        BadInputError: if the receiver refuses the events.
+        UnverifiableError: If the receiver could not be reached in time, or a line is not an event. The cursor
+            keeps its position.
+        BadInputError: If the receiver rejects the events.
 
     """
     reader = RunTailer(folder, cursor.position)
     events = requests = 0
     while True:
-        ended = (
-            follow and reader.is_finished()
-        )  # asked before reading: what comes after it is read in the next round
+        # Checked before reading, so that lines written in between are read in the next round.
+        ended = follow and reader.is_finished()
         lines = reader.lines(batch)
         wanted = [line for line in lines if _require_event_kind(folder, line) in kinds or not kinds]
         if wanted:
@@ -191,12 +209,19 @@ def forward(
 
 
 def _require_event_kind(folder: RunFolder, line: Line) -> str:
-    """A batch is lines joined by commas: one that is no event of its own would put others' words into it."""
+    """Return the kind of an event.
+
+    A batch is lines joined by commas, so a line that is not an event must not be sent.
+
+    Raises:
+        UnverifiableError: If the line is not an event.
+
+    """
     kind = peek_event_kind(line.content)
     if not kind:
         place = f"event {line.sequence} of log {line.log[0]}-{line.log[1]} of run {folder.run_id!r}"
         raise UnverifiableError(
-            f"{place} is no event of ours, nothing is sent from there on; `ockham verify` says more"
+            f"{place} is not an event of Ockham; nothing is sent from there on; run `ockham verify`"
         )
     return kind
 
@@ -223,23 +248,23 @@ def _send_with_retry(
                     failed = error
                     raise
     except SinkUnavailableError as error:
-        raise UnverifiableError(f"{error}; given up, and the next call goes on here") from None
+        raise UnverifiableError(f"{error}; gave up; the next call continues here") from None
 
 
 def parse_sink_url(url: str) -> SplitResult:
-    """The parts of a URL that events can be sent to.
+    """Return the parts of a URL to which events can be sent.
 
     Raises:
-        BadInputError: if it is none.
+        BadInputError: If events cannot be sent to it.
 
     """
     try:
         parts = urlsplit(url)
-        port_is_one = parts.port is None or parts.port > 0
+        is_valid_port = parts.port is None or parts.port > 0
     except ValueError as error:
-        raise BadInputError(f"{url!r:.100} is no URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one or parts.username:
+        raise BadInputError(f"{url!r:.100} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_valid_port or parts.username:
         raise BadInputError(
-            f"{url!r:.100}: events go to http://host/path or https://host/path, without a user in it"
+            f"{url!r:.100}: not a receiver; use http://host/path or https://host/path without a user"
         )
     return parts

@@ -1,10 +1,10 @@
 """The Occam Quotient: OQ = performance / (inference FLOPs x memory in decimal MB).
 
-Units: performance is 1/nats by default, so an OQ is in 1/(nat FLOP MB). Real values lie near 1e-17: compare
-them by ratio only (`relative_improvement`), never by difference, and only where their specs are equal.
-At a fixed architecture OQ is 1/loss times a constant. Across sizes it falls with the square of the size while
-loss falls slowly, so it favours tiny models: `bits_saved`, where an untrained model is worth 0, is the
-performance to use there.
+Units: performance is 1/nats by default, so an OQ is in 1/(nat FLOP MB). Real values are near 1e-17. Compare
+them by ratio only (`relative_improvement`), never by difference, and only if their specs are equal. At a
+fixed architecture OQ is 1/loss times a constant. Across sizes it falls with the square of the size while the
+loss falls slowly, so it favours tiny models. Use the performance `bits_saved` to compare sizes: an untrained
+model has the value 0.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Cost = Literal["measured", "from_params"]
 
 @dataclass(frozen=True, slots=True)
 class QuotientSpec:
-    """What an OQ was computed from. Two OQs compare only if their specs have the same digest.
+    """Inputs from which an OQ was computed. Two OQs are comparable only if their specs have the same digest.
 
     Attributes:
         performance: `inverse_loss` (1/loss) or `bits_saved` ((ln V - loss)/ln V).
         cost: `measured` if FLOPs and MB were given, `from_params` if both were estimated from the number of
-            parameters (2 N FLOPs a token, 4 bytes a parameter). The two never compare.
-        tokens: number of tokens that the FLOPs stand for; 0 where the giver did not say.
-        vocab_size: V of `bits_saved`, else 0.
+            parameters (2 N FLOPs per token, 4 bytes per parameter). The two are not comparable.
+        tokens: Number of tokens of the FLOPs. 0 if unknown.
+        vocab_size: V of `bits_saved`, otherwise 0.
 
     """
 
@@ -46,7 +46,17 @@ class QuotientSpec:
 
 
 def compute_performance(loss: float, kind: Performance = "inverse_loss", vocab_size: int = 0) -> float:
-    """Performance of a loss in nats; NaN for a loss that is not finite and positive."""
+    """Return the performance of a loss in nats. NaN if the loss is not finite and positive.
+
+    Args:
+        loss: Loss in nats per token.
+        kind: `inverse_loss` or `bits_saved`.
+        vocab_size: Size of the vocabulary, required for `bits_saved`.
+
+    Raises:
+        BadInputError: If `bits_saved` has no vocabulary size.
+
+    """
     if not (math.isfinite(loss) and loss > 0):
         return math.nan
     if kind == "inverse_loss":
@@ -58,10 +68,14 @@ def compute_performance(loss: float, kind: Performance = "inverse_loss", vocab_s
 
 
 def occam_quotient(performance: float, flops: float, megabytes: float) -> float:
-    """OQ in performance / (FLOP MB).
+    """Return the Occam Quotient in performance / (FLOP MB).
 
     Raises:
-        BadInputError: if FLOPs or megabytes are not finite and positive.
+        BadInputError: If FLOPs or megabytes are not finite and positive.
+
+    Example:
+        >>> occam_quotient(performance=0.5, flops=2e9, megabytes=10)
+        2.5e-11
 
     """
     for name, value in (("inference_flops", flops), ("memory_footprint_mb", megabytes)):
@@ -71,7 +85,7 @@ def occam_quotient(performance: float, flops: float, megabytes: float) -> float:
 
 
 def relative_improvement(candidate: float, baseline: float) -> float:
-    """Relative change of OQ, candidate / baseline - 1; NaN where the baseline is not finite and positive."""
+    """Return the relative change candidate / baseline - 1. NaN if the baseline is not finite and positive."""
     if not (math.isfinite(baseline) and baseline > 0 and math.isfinite(candidate)):
         return math.nan
     return candidate / baseline - 1.0

@@ -1,4 +1,4 @@
-"""Run: policy, chain and record around anyone's training loop; train.py uses this and nothing hidden.
+"""Run: policy, chain and record around any training loop. train.py uses only this public interface.
 
     with ockham.Run("balanced", facts={"max_iters": 600}) as run:
         for iter_num, batch in enumerate(batches):
@@ -10,7 +10,7 @@
             if ctx.halt:
                 break
 
-Leaving the block ends the run, valid and signed, whatever happened inside.
+Leaving the block ends the run: the log is valid and signed, also after an exception.
 """
 
 from __future__ import annotations
@@ -61,24 +61,27 @@ class Run:
     """One attempt of one run, written by one rank.
 
     Args:
-        policy: name of a preset, path of a policy file, or a Policy; None takes `balanced`, or on resume the
-            policy that the run was last under.
-        overrides: settings such as `"gate.target=0.3"`.
-        plugins: plugin objects instead of a policy; `memory` goes with them.
-        runs: the folder of all runs.
-        run_id: 1 to 64 of a-z, 0-9, `.`, `_`, `-`; None makes one from the time.
-        settings: the trainer's settings, recorded.
-        facts: run-long facts of the context, such as seed, max_iters, vocab_size, model_params.
-        data: what is trained on, recorded: name, digest, sizes.
-        resumed: go on with `run_id` as a new attempt, from this point of it (`ockham.starting_point`).
-        rank: of this process, from 0; each rank makes a Run of its own with the same `run_id`.
-        world_size: how many ranks there are.
-        gather: hands bytes to all ranks and returns those of every rank in order, as `ockham.nano.Ranks.gather` does;
-            with it every verdict is compared before anyone acts on it. All of them must make the same calls.
+        policy: Name of a preset, path of a policy file, or a Policy. None uses `balanced`, or on resume the
+            last policy of the run.
+        overrides: Settings such as `"gate.target=0.3"`.
+        plugins: Plugin objects in place of a policy.
+        memory: Memory that is added to `plugins`.
+        runs: Folder of all runs.
+        run_id: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`. None makes one from the time.
+        settings: Settings of the trainer. They are recorded.
+        facts: Facts of the whole run, such as seed, max_iters, vocab_size, model_params.
+        data: Description of the training data: name, digest, sizes. It is recorded.
+        resumed: Continue `run_id` as a new attempt from this point (`ockham.find_resume_point`).
+        rank: Rank of this process, from 0. Each rank creates its own Run with the same `run_id`.
+        world_size: Number of ranks.
+        all_gather: Passes bytes to all ranks and returns those of every rank in order, such as
+            `ockham.nano.DistributedRanks().all_gather`. Every verdict is compared on all ranks before any
+            rank acts on it. All ranks must make the same calls.
 
     Raises:
-        RunError: if the run exists, or on resume does not, or its folder can't be written.
-        PolicyError: if the policy can't be used.
+        RunError: If the run exists, does not exist on resume, or its folder cannot be written.
+        DataError: If the run to resume was started on other data.
+        PolicyError: If the policy cannot be used.
 
     """
 
@@ -100,11 +103,12 @@ class Run:
         all_gather: Gather | None = None,
     ) -> None:
         if run_id is None and world_size > 1:
-            raise RunError("many ranks write one run: give each the same run_id")
+            raise RunError("run_id is required with more than one rank; give all ranks the same run_id")
         self.run_id = run_id or new_run_id()
         self.folder = RunFolder(runs, self.run_id)
         self.peers = RankGroup(rank, world_size, all_gather)
-        self.settings, self.data = dict(settings or {}), dict(data or {})
+        self.settings = dict(settings or {})
+        self.data = dict(data or {})
         self._resumed = resumed
         self._facts = dict(facts or {})
         if resumed is not None and resumed.data.get("sha256") != self.data.get("sha256"):
@@ -129,7 +133,7 @@ class Run:
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
 
     def __enter__(self) -> Self:
-        """Make or reopen the folder, take the log's lock, write the first events."""
+        """Create or reopen the folder, lock the log and write the first events."""
         revision = self.policy.revision
         settings = {f"setting {name}": value for name, value in self.settings.items()}
         self.peers.require_equal({"run ID": self.run_id, "policy": revision, "data": self.data, **settings})
@@ -148,19 +152,23 @@ class Run:
             data=self.data,
             policy_revision=revision,
         )
-        resumed = {} if self._resumed is None else {
-            "reason_code": "RESUMED_FROM_CHECKPOINT" if self._resumed.path else "STARTED_AGAIN",
-            "iter_num": self._resumed.iter_num, "snapshot_id": self._resumed.snapshot_id,
-        }  # fmt: skip
+        resumed: dict[str, Any] = {}
+        if self._resumed is not None:
+            resumed = {
+                "reason_code": "RESUMED_FROM_CHECKPOINT" if self._resumed.path else "STARTED_AGAIN",
+                "iter_num": self._resumed.iter_num,
+                "snapshot_id": self._resumed.snapshot_id,
+            }
         self.attempt.open((revision, self.policy.canonical), content, {**common, **resumed}, loaded)
-        if self._resumed is None or self._resumed.path is None:  # else load_state_dict writes the key frame
+        # After a resume from a checkpoint, load_state_dict writes the key frame.
+        if self._resumed is None or self._resumed.path is None:
             self._recorder.record_key_frame("START", 0)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the run, valid, whatever happened; the first error is the one that is raised."""
+        """End the run. If both the block and the end fail, the exception of the block is raised."""
         try:
             self._close_after(error)
         except LogError:
@@ -170,28 +178,32 @@ class Run:
     def finish(
         self, reason_code: str = "COMPLETED", message: str | None = None, **measured: float | None
     ) -> None:
-        """End the run: the last events, everything durable and signed, Parquet written. Twice is nothing.
+        """End the run: write the last events, sync and sign everything, and start to write Parquet.
+
+        Calling it again has no effect.
 
         Args:
-            reason_code: why it ended, a stable code.
-            message: one sentence for people.
-            measured: `val_loss`, `backward_over_forward` and `compute_saved`, where the trainer measured them.
+            reason_code: Why the run ended, as a stable code.
+            message: One sentence for people. None for no message.
+            measured: `val_loss`, `backward_over_forward` and `compute_saved`, if the trainer measured them.
 
         """
         try:
-            self.attempt.close({
+            ended = {
                 "reason_code": reason_code,
                 "iter_num": self._last.iter_num,
                 **self.counts.summary(),
                 "message": None if message is None else message[:4096],
                 **measured,
-            })  # fmt: skip
-        finally:  # a log that cannot be ended leaves no thread of a subscriber either
+            }
+            self.attempt.close(ended)
+        finally:
+            # Subscriber threads end even if the log cannot be ended.
             if self._subscriptions is not None:
                 self._subscriptions.close()
 
     def flush(self) -> TreeHead:
-        """Block until everything so far is durable; returns the signed tree head of the log."""
+        """Block until all appended events are durable. Return the signed tree head of the log."""
         return self.attempt.log.flush()
 
     def subscribe(
@@ -201,15 +213,17 @@ class Run:
         type: str = "",  # noqa: A002 - as CloudEvents calls it
         reason_code: str = "",
     ) -> Subscription:
-        """Call a function with each durable event from now on, on a thread of its own; the batch never waits for it.
+        """Call *consumer* with each durable event from now on, on a separate thread.
+
+        The training loop never waits for a consumer.
 
         Args:
-            consumer: takes the event as a dictionary.
-            type: only these, such as `decision.made`; empty: all.
-            reason_code: only those with this code; empty: all.
+            consumer: Takes the event as a dictionary.
+            type: Only events of this kind, such as `decision.made`. Empty means all.
+            reason_code: Only events with this reason code. Empty means all.
 
         Raises:
-            BadInputError: if there is no such type.
+            BadInputError: If the type does not exist.
 
         """
         if self._subscriptions is None:
@@ -219,13 +233,19 @@ class Run:
     def start_batch(
         self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any
     ) -> OccamContext:
-        """Build the context of a batch whose loss has just been read, and run `on_batch_start`.
+        """Build the context of a batch whose loss was read, and run `on_batch_start`.
 
         Args:
-            iter_num: optimizer step, from 0.
-            task_loss: loss in nats per token, a Python float.
-            micro_step: micro-batch within the step.
-            fields: facts of this batch and knobs at their scheduled value, such as `learning_rate`.
+            iter_num: Optimizer step, from 0.
+            task_loss: Loss in nats per token, a Python float.
+            micro_step: Micro-batch within the step, from 0.
+            fields: Facts of this batch, and knobs at their scheduled value, such as `learning_rate`.
+
+        Returns:
+            The context. Its knobs contain what the trainer has to do.
+
+        Raises:
+            RankDivergedError: If the ranks reached different verdicts.
 
         """
         self._recorder.record_key_frame_if_due(iter_num, micro_step)
@@ -248,11 +268,14 @@ class Run:
         """Report what was done with the batch, run `on_batch_end` and record the context.
 
         Args:
-            ctx: the context that `start_batch` returned.
-            stepped: whether the optimizer took a step; None: as the chain left `updated`.
-            applied: the knob values as used; None: `updated` as the chain left it.
-            seconds: how long each stage took.
-            gauges: measured after the step, such as `grad_norm` and `complexity_cost`.
+            ctx: Context returned by `start_batch`.
+            stepped: Whether the optimizer took a step. None uses `updated` of the context.
+            applied: Knob values that were used. None uses `updated` of the context.
+            seconds: Duration of each stage in seconds.
+            gauges: Measurements after the step, such as `grad_norm` and `complexity_cost`.
+
+        Raises:
+            RankDivergedError: If the ranks reached different verdicts.
 
         """
         counts = self.counts
@@ -278,7 +301,20 @@ class Run:
         trigger: Literal["SCHEDULE", "CONSOLIDATION", "USER"] = "USER",
         **gauges: Any,
     ) -> OccamContext:
-        """Record a validation loss and let memory and anchor judge it; then look at `ctx.accepted`."""
+        """Record a validation loss and run `on_evaluate`.
+
+        Afterwards `ctx.accepted` contains the result of the memory.
+
+        Args:
+            ctx: Context of the batch after which the loss was measured.
+            val_loss: Validation loss in nats per token.
+            standard_error: Standard error of the loss. None if unknown.
+            tokens: Number of tokens that were read.
+            seconds: Duration in seconds.
+            trigger: Why the evaluation took place.
+            gauges: Further measurements.
+
+        """
         evaluation = {
             "iter_num": ctx.iter_num,
             "trigger": trigger,
@@ -324,7 +360,7 @@ class Run:
     def record_rollback(
         self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
     ) -> None:
-        """Record that the weights returned to the anchor; the gauges of drift start again at 0."""
+        """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
         back = {
             "iter_num": ctx.iter_num,
             "decision_id": self.decision_id("rollback"),
@@ -341,20 +377,20 @@ class Run:
         kind: CheckpointKind,
         pack: CheckpointPacker,
     ) -> str:
-        """Keep the present weights; returns the snapshot ID, which is the folder's name under `checkpoints/`.
+        """Save the present weights. Return the snapshot ID, which is the folder name under `checkpoints/`.
 
-        The log is durable and signed before the files are written, and its tree head stands in their metadata:
-        which decisions made these weights is written on them. Of kind `resume` the newest two are kept. Every rank
-        calls this and packs; rank 0 alone writes.
+        The log is synced and signed before the files are written. Their metadata contains its tree head, so
+        the weights name the decisions that made them. The newest two checkpoints of kind `resume` are kept.
+        Every rank calls this function; only rank 0 writes.
 
         Args:
-            ctx: the context of the batch that they come from.
-            kind: only `accepted` has an accepting decision.
-            pack: makes the files from metadata and, for kind `resume`, from the run's state, which goes into
-                `state.json` whole, with whatever the trainer adds.
+            ctx: Context of the batch that the weights come from.
+            kind: Only `accepted` has an accepting decision.
+            pack: Creates the files from metadata and, for kind `resume`, from the run's state. The state is
+                stored in `state.json` as a whole, with everything that the trainer adds.
 
         Raises:
-            CheckpointError: if the disk refuses, or nobody could go on from the files.
+            CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
 
         """
         revision, state = self.policy.revision, self.state_dict
@@ -367,32 +403,48 @@ class Run:
 
     @property
     def val_loss(self) -> float | None:
-        """Loss of the last evaluation, nats/token."""
+        """Loss of the last evaluation in nats/token, None before the first."""
         return self._last.val_loss
 
     def rates(self) -> dict[str, float | None]:
-        """`update_rate` of finite batches and `accept_rate` of finite evaluations so far; None before the first."""
+        """Return `update_rate` of finite batches and `accept_rate` of finite evaluations.
+
+        None before the first.
+        """
         return self.counts.rates()
 
     def emit(
         self, kind: str, data: Mapping[str, Any], *, iter_num: int | None = None, urgent: bool = False
     ) -> EventPosition:
-        """Hand over any other event of `schemas/`, without its position."""
+        """Append another event of `schemas/`. The log adds its position.
+
+        Args:
+            kind: Event kind, such as `adapter.enabled`.
+            data: Data of the event without its position.
+            iter_num: Iteration of the event. None if it has none.
+            urgent: Sync at once.
+
+        """
         return self.attempt.log.append(kind, data, iter_num=iter_num, urgent=urgent)
 
     def decision_id(self, knob: str) -> str | None:
-        """ID of the last decision that turned this knob on (`accepted`, `rollback`, `halt`, `consolidating`)."""
+        """Return the ID of the last decision that set *knob*, such as `accepted` or `rollback`."""
         return self._recorder.decision_id(knob)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plugin state, counters and carried gauges, as JSON: what a checkpoint keeps."""
+        """Return plugin state, counters and carried gauges as JSON values. A checkpoint contains them."""
         carried = dict(zip(GAUGES, gauge_values(self._last), strict=True))
-        state = {"plugins": self.chain.state_dict(), "counts": self.counts.state_dict(), "gauges": carried,
-                 "custom": dict(self._last.custom), "iter_num": self._last.iter_num}  # fmt: skip
+        state = {
+            "plugins": self.chain.state_dict(),
+            "counts": self.counts.state_dict(),
+            "gauges": carried,
+            "custom": dict(self._last.custom),
+            "iter_num": self._last.iter_num,
+        }
         return dict(to_json_value(state))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` left, and record the key frame that replay starts from."""
+        """Restore the state saved by `state_dict`, and record the key frame from which a replay starts."""
         state = from_json_value(state)
         self.chain.load_state_dict(state["plugins"])
         self.counts = RunCounters(**state["counts"])
@@ -402,9 +454,11 @@ class Run:
         self._recorder.record_key_frame("RESUME", state["iter_num"] + 1)
 
     def _require_agreement(self, ctx: OccamContext, hook: str) -> OccamContext:
-        """The context itself, where every rank left it alike.
+        """Return the context if every rank left it in the same state.
 
-        Raises RankDivergedError if one did not; every rank then knows, and each log says what differs.
+        Raises:
+            RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
+
         """
         diverged = self.peers.find_divergence(ctx, hook)
         if diverged is not None:
@@ -421,8 +475,14 @@ class Run:
 
     def _close_after(self, error: BaseException | None) -> None:
         if isinstance(error, PluginError):
-            failed = {"iter_num": error.iter_num, "micro_step": 0, "plugin": error.plugin, "hook": error.hook,
-                      "error_type": type(error.__cause__).__name__, "message": str(error.__cause__)[:4096]}  # fmt: skip
+            failed = {
+                "iter_num": error.iter_num,
+                "micro_step": 0,
+                "plugin": error.plugin,
+                "hook": error.hook,
+                "error_type": type(error.__cause__).__name__,
+                "message": str(error.__cause__)[:4096],
+            }
             self.attempt.fail(failed)
         self.finish(*end_reason(error))
 
@@ -430,13 +490,13 @@ class Run:
 def _resolve_policy(
     policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
 ) -> Policy:
-    """The policy that was asked for; on resume without one, the one that the run was last under."""
+    """Return the requested policy, or on resume the last policy of the run."""
     if isinstance(policy, Policy):
         return policy
     if policy is None and resumed is not None:
         if overrides:
             raise PolicyError(
-                f"--set {overrides[0]!r} on resume changes the policy: say which one it is put on, with --preset or --policy"
+                f"--set {overrides[0]!r} changes the policy of a resumed run; name it with --policy"
             )
         return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
     return load_policy(policy or "balanced", overrides)

@@ -1,7 +1,8 @@
-"""The same views and saved questions under Spark, for a fleet that one machine can't read any more.
+"""The views and saved questions under Spark, for more runs than one machine can read.
 
-One definition for both engines: the SQL of `ockham/sql/` is DuckDB's and is translated here by sqlglot, with the few words
-rewritten that it leaves as they are. Files are listed as for DuckDB, so a run filter prunes them before Spark hears of them.
+Both engines use one definition: the SQL of `ockham/sql/` is DuckDB's and is translated here by sqlglot. A few
+expressions that sqlglot does not translate are rewritten. Files are listed as for DuckDB, so a run filter
+removes them before Spark reads anything.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ockham.catalog.run_tables import (
 )
 from ockham.catalog.schemas import ODR_SCHEMAS
 from ockham.catalog.views import load_question, load_views
-from ockham.errors import BadInputError, QueryError
+from ockham.errors import BadInputError, QueryError, install_command
 from ockham.record.parquet.tables import SCHEMAS
 from ockham.record.run_folder import RunFolder, list_runs
 
@@ -44,47 +45,60 @@ from lines_{kind} x left join attempt_cuts c on c.run_id = x.run_id and c.attemp
 _SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.ansi.enabled": "false",  # an index past the end and a division by zero are null, as in DuckDB
+    # As in DuckDB, an index past the end and a division by zero return null.
+    "spark.sql.ansi.enabled": "false",
     "spark.sql.shuffle.partitions": "8",
 }
 _JSON_PATH_OF_LIST = re.compile(r"(\$.*)\[\*\]\.(\w+)")
 
 
 class SparkCatalog:
-    """The audit views on a Spark session of its own; close it.
+    """The audit views in a Spark session. Close it after use.
 
     Args:
-        runs: the folder of runs, the same path on every worker.
-        odr_tables: as for `Catalog`.
-        only: run IDs; None: all.
-        master: where Spark runs, `local[2]` for example.
-        settings: further settings of the session.
+        runs: Folder of runs, the same path on every worker.
+        odr_tables: Tables of decision records, as for `Catalog`.
+        run_ids: Run IDs. None means all.
+        master: Address of the Spark master, such as `local[2]`.
+        settings: Further settings of the session.
 
     Raises:
-        BadInputError: if Spark is not installed, or can't start.
+        BadInputError: If Spark is not installed or cannot start.
 
     """
 
     def __init__(
-        self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
-        only: Sequence[str] | None = None, master: str = "local[*]", settings: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        runs: str | Path = "runs",
+        odr_tables: Mapping[str, pa.Table] | None = None,
+        *,
+        run_ids: Sequence[str] | None = None,
+        master: str = "local[*]",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.session = _session(master, {**_SETTINGS, **(settings or {})})
         root = Path(runs).resolve()
-        folders = [RunFolder(root, name) for name in list_runs(root) if only is None or name in only]
-        found = FileIndex().scan(folders)
-        tails = [read_tail(path, None).tables for path in found.segments]
+        folders = [RunFolder(root, name) for name in list_runs(root) if run_ids is None or name in run_ids]
+        files = FileIndex().scan(folders)
+        tails = [read_tail(path, None).tables for path in files.segments]
         policies, uses = policies_tables(folders)
         clashes = name_conflicts_table(uses)
-        own = {"raw_runs": runs_table(folders), "raw_policies": policies, "plugin_uses": uses, "plugin_clashes": clashes, "raw_reason_codes": reason_codes_table(),
-               "raw_attempts": attempts_table(found.attempts),
-               **{name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()}, **(odr_tables or {})}  # fmt: skip
-        for name, table in own.items():
+        tables = {
+            "raw_runs": runs_table(folders),
+            "raw_policies": policies,
+            "plugin_uses": uses,
+            "plugin_clashes": clashes,
+            "raw_reason_codes": reason_codes_table(),
+            "raw_attempts": attempts_table(files.attempts),
+            **{name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()},
+            **(odr_tables or {}),
+        }
+        for name, table in tables.items():
             self._frame(table).createOrReplaceTempView(name)
         for kind, schema in SCHEMAS.items():
             frame = self._frame(pa.concat_tables([schema.empty_table(), *(tail[kind] for tail in tails)]))
-            if found.parquet[kind]:
-                paths = [file.path for file in found.parquet[kind]]
+            if files.parquet[kind]:
+                paths = [file.path for file in files.parquet[kind]]
                 frame = self.session.read.schema(frame.schema).parquet(*paths).unionByName(frame)
             frame.createOrReplaceTempView(f"lines_{kind}")
         self._view("attempt_cuts", _CUTS)
@@ -96,30 +110,30 @@ class SparkCatalog:
             self._view(view.name, view.select)
 
     def ask(self, name: str, **parameters: Any) -> pa.Table:
-        """The answer to a saved question.
+        """Return the answer to a saved question.
 
         Raises:
-            QueryError: if there is no such question, or a parameter is missing or not its own.
+            QueryError: If the question does not exist, or the parameters are not those of the question.
 
         """
-        asked = load_question(name)
-        if set(parameters) != set(asked.parameters):
-            known = ", ".join(asked.parameters) or "none"
+        question = load_question(name)
+        if set(parameters) != set(question.parameters):
+            known = ", ".join(question.parameters) or "none"
             raise QueryError(f"question {name!r} takes these parameters: {known}")
-        return self.sql(asked.sql, parameters)
+        return self.sql(question.sql, parameters)
 
     def sql(self, text: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """The answer to SQL in DuckDB's words; parameters are written `$name`.
+        """Return the answer to SQL in DuckDB's dialect. Parameters are written `$name`.
 
         Raises:
-            QueryError: in Spark's words, if it can't be answered.
+            QueryError: If Spark cannot answer it. The message is Spark's.
 
         """
         try:
-            found: pa.Table = self.session.sql(spark_sql(text), args=dict(parameters or {})).toArrow()
+            table: pa.Table = self.session.sql(spark_sql(text), args=dict(parameters or {})).toArrow()
         except Exception as error:
             raise QueryError(" ".join(str(error).split())[:600]) from None
-        return found
+        return table
 
     def close(self) -> None:
         """End the session."""
@@ -136,10 +150,10 @@ class SparkCatalog:
 
 
 def spark_sql(text: str) -> str:
-    """SQL of DuckDB's dialect in Spark's.
+    """Return SQL of DuckDB's dialect in Spark's dialect.
 
     Raises:
-        QueryError: if it can't be read.
+        QueryError: If the SQL cannot be parsed.
 
     """
     try:
@@ -150,12 +164,13 @@ def spark_sql(text: str) -> str:
 
 
 def _rewrite_node(node: exp.Expr) -> exp.Expr:
-    """The words that sqlglot leaves as DuckDB says them."""
+    """Rewrite one expression that sqlglot leaves in DuckDB's dialect."""
     if isinstance(node, exp.PercentileCont) and node.expression is not None:
         return exp.func("percentile", node.this, node.expression)
     if isinstance(node, exp.Anonymous):
         name = str(node.this).lower()
-        if name == "isfinite":  # Spark's NaN is greater than infinity
+        # In Spark, NaN is greater than infinity.
+        if name == "isfinite":
             return exp.Paren(
                 this=exp.LT(this=exp.Abs(this=node.expressions[0]), expression=_spark("double('Infinity')"))
             )
@@ -165,11 +180,11 @@ def _rewrite_node(node: exp.Expr) -> exp.Expr:
 
 
 def _rewrite_list_sum(node: exp.Anonymous) -> exp.Expr:
-    """`list_sum((data -> '$.files[*].bytes')::bigint[])`: the sum of one number of each object of a JSON list."""
+    """Rewrite `list_sum((data -> '$.files[*].bytes')::bigint[])`, a sum over a JSON list of objects."""
     path = next(node.find_all(exp.JSONExtract))
     named = _JSON_PATH_OF_LIST.fullmatch(path.expression.sql(dialect="duckdb").strip("'"))
     if named is None:
-        raise QueryError(f"{node.sql(dialect='duckdb')!r:.100} has no word in Spark")
+        raise QueryError(f"{node.sql(dialect='duckdb')!r:.100} has no equivalent in Spark")
     outer, inner = named.groups()
     data = path.this.sql(dialect="spark")
     objects = f"from_json(get_json_object({data}, '{outer}'), 'array<struct<{inner}:bigint>>').{inner}"
@@ -184,7 +199,9 @@ def _session(master: str, settings: Mapping[str, str]) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError:
-        raise BadInputError("Spark is not installed: pip install 'ockham[spark]', and Java 17") from None
+        raise BadInputError(
+            f"pyspark is not installed; run {install_command('spark')} and install Java 17"
+        ) from None
     builder = SparkSession.builder.master(master).appName("ockham")
     for name, value in settings.items():
         builder = builder.config(name, value)

@@ -1,15 +1,15 @@
-"""Text of strangers on its way to a terminal or a spreadsheet."""
+"""Functions that make untrusted text safe for a terminal or a spreadsheet."""
 
 from __future__ import annotations
 
 import json
 import re
 
-_MAYBE_UNSEEN = re.compile(r"[^\x20-\x7e\t\n]")
+_NOT_PLAIN_ASCII = re.compile(r"[^\x20-\x7e\t\n]")
 
 
 def escape_formula(text: str) -> str:
-    """A cell that a spreadsheet would run as a formula, as text; a number stays one."""
+    """Return the text of a cell so that no spreadsheet runs it as a formula. Numbers stay numbers."""
     if text[:1] not in ("=", "+", "-", "@"):
         return text
     try:
@@ -20,7 +20,7 @@ def escape_formula(text: str) -> str:
 
 
 def escape_control_characters(text: str) -> str:
-    """Lines as they may reach a terminal: a control character is written as JSON writes it, so that JSON stays itself."""
-    return _MAYBE_UNSEEN.sub(
-        lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text
+    """Return *text* with control characters escaped as in JSON, so that JSON output stays valid."""
+    return _NOT_PLAIN_ASCII.sub(
+        lambda match: match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1], text
     )

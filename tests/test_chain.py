@@ -203,7 +203,7 @@ def test_a_copy_with_other_facts_or_another_thing_is_refused():
 
     with pytest.raises(PluginError, match="other facts: iter_num, task_loss"):
         run(Other(OccamContext(8, 2.5)))
-    with pytest.raises(PluginError, match="returns the context or nothing, not bool"):
+    with pytest.raises(PluginError, match="returns the context or None, got bool"):
         run(Other(True))
 
 
@@ -283,10 +283,10 @@ def test_a_plugin_may_have_one_hook_alone():
 
 
 def test_names_are_told_apart():
-    """Two plugins of one name can't be told apart in the log; what is no plugin is refused."""
-    with pytest.raises(BadInputError, match="two plugins are called 'gate'"):
+    """Two plugins of one name can't be told apart in the log; what is not a plugin is refused."""
+    with pytest.raises(BadInputError, match="two plugins have the name 'gate'"):
         PluginChain([OckhamGatePlugin(), OckhamGatePlugin()])
-    with pytest.raises(BadInputError, match="is no plugin: derive its class"):
+    with pytest.raises(BadInputError, match="is not a plugin; derive its class"):
         PluginChain([object()])
 
     class Nameless(OccamPlugin):

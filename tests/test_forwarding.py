@@ -250,7 +250,7 @@ def test_a_line_that_is_no_event_is_not_sent(tmp_path, server, url, odd, kinds):
     cursor = Cursor(tmp_path / "cursor", "a")
     with (
         HttpSink(url) as receiver,
-        pytest.raises(UnverifiableError, match="event 1 of log 1-0 of run 'a' is no event"),
+        pytest.raises(UnverifiableError, match="event 1 of log 1-0 of run 'a' is not an event"),
     ):
         forward(folder, receiver, cursor, batch=1, kinds=kinds)
     assert [sequence for *_, sequence in server.taken] == [0]

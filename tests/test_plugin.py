@@ -82,12 +82,12 @@ def test_hooks_are_optional():
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"level": 0.0}, "Kept: level lies in (0, 1], got 0.0"),
-        ({"level": 1.5}, "Kept: level lies in (0, 1], got 1.5"),
-        ({"level": math.nan}, "Kept: level lies in (0, 1], got nan"),
-        ({"level": "0.5"}, "Kept: level lies in (0, 1], got '0.5'"),
-        ({"level": True}, "Kept: level lies in (0, 1], got True"),
-        ({"steps": 0}, "Kept: steps lies in [1, inf), got 0"),
+        ({"level": 0.0}, "Kept: level must be in (0, 1], got 0.0"),
+        ({"level": 1.5}, "Kept: level must be in (0, 1], got 1.5"),
+        ({"level": math.nan}, "Kept: level must be in (0, 1], got nan"),
+        ({"level": "0.5"}, "Kept: level must be in (0, 1], got '0.5'"),
+        ({"level": True}, "Kept: level must be in (0, 1], got True"),
+        ({"steps": 0}, "Kept: steps must be in [1, inf), got 0"),
         ({"mode": "c"}, "Kept: mode is one of 'a', 'b', got 'c'"),
     ],
 )
@@ -117,7 +117,7 @@ def test_no_built_in_plugin_takes_nan_or_an_unknown_word(name):
                 cls(**{key: "nothing of the kind"})
         elif key != "seed":
             assert key in cls.limits, f"{name}.{key} has no limits, default {default}"
-            with pytest.raises(BadInputError, match=f"{key} lies in"):
+            with pytest.raises(BadInputError, match=f"{key} must be in"):
                 cls(**{key: math.nan})
 
 

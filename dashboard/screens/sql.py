@@ -55,7 +55,7 @@ def decode_sql(word: str) -> str:
 def saved_question(names: list[str], asked: str) -> None:
     """Choose a saved question; it stands in the address."""
     picked = st.selectbox(
-        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: load_question(n).load_question,
+        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: load_question(n).question,
         key="saved", placeholder=f"{len(names)} questions that people ask; or write your own below",
     )  # fmt: skip
     if picked and picked != asked:

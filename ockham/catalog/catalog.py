@@ -28,7 +28,7 @@ from ockham.catalog.run_tables import (
 )
 from ockham.catalog.schemas import ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
 from ockham.catalog.views import load_question, load_views
-from ockham.errors import QueryError, UnverifiableError
+from ockham.errors import MissingParameterError, QueryError, UnverifiableError
 from ockham.record.run_folder import RunFolder, list_runs
 
 _MAX_RESCANS = 4
@@ -105,7 +105,9 @@ class Catalog:
             except duckdb.Error as error:
                 self.refresh()
                 if self.version == seen:  # else: small files were compacted while we read them
-                    raise QueryError(" ".join(str(error).split())[:600]) from None
+                    message = " ".join(str(error).split())[:600]
+                    missing = _missing_parameters(text, parameters or {})
+                    raise (MissingParameterError if missing else QueryError)(message) from None
         raise QueryError(f"the files in {self.runs} change faster than they can be read; try again")
 
     def _execute(self, text: str, parameters: Mapping[str, Any] | None) -> pa.Table:
@@ -238,3 +240,12 @@ class Catalog:
     def _comment(self, what: str, text: str) -> None:
         quoted = text.replace("'", "''")
         self.connection.execute(f"comment on {what} is '{quoted}'")
+
+
+def _missing_parameters(text: str, parameters: Mapping[str, Any]) -> set[str]:
+    """Return the names of the parameters of *text* that have no value; empty if it cannot be parsed."""
+    try:
+        statements = duckdb.extract_statements(text)
+    except duckdb.Error:
+        return set()
+    return {name for statement in statements for name in statement.named_parameters} - set(parameters)

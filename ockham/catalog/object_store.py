@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import platformdirs
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, install_command
 from ockham.record.parquet.coverage import read_sidecar, source_segments
 from ockham.record.run_folder import PARQUET_TABLES, RUN_ID, atomic_write
 
@@ -55,7 +55,7 @@ def sync_to_local(runs: str | Path, run: str = "", cache: Path | None = None) ->
         store.invalidate_cache()
         _sync(store, path.rstrip("/"), root, run)
     except ImportError as error:
-        raise BadInputError(f"{url}: {error}; pip install 'ockham[s3]' for s3://") from None
+        raise BadInputError(f"{url}: {error}; for s3:// run {install_command('s3')}") from None
     except (OSError, ValueError) as error:
         raise BadInputError(f"cannot read {url}: {str(error) or type(error).__name__:.300}") from None
     except Exception as error:  # the drivers have error trees of their own

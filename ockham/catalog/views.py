@@ -32,7 +32,7 @@ class Question(NamedTuple):
     """A saved question: the question itself, its parameters with their meaning, and its SQL."""
 
     name: str
-    load_question: str
+    question: str
     parameters: Mapping[str, str]
     sql: str
 

@@ -19,7 +19,7 @@ from ockham.cli.options import EXTRAS, RUNS_VARIABLE
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_summary as print_summary
-from ockham.errors import BadInputError, OckhamError
+from ockham.errors import BadInputError, MissingExtraError, OckhamError
 from ockham.text_safety import escape_control_characters
 
 GROUPS = (
@@ -135,7 +135,7 @@ def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
         extra = next((name for name, packages in EXTRAS.items() if error.name in packages), None)
         if extra is None:
             raise
-        typer.echo(f'ockham: {error.name} is not installed: pip install "ockham[{extra}]"', err=True)
+        typer.echo(f"ockham: {MissingExtraError(error.name or '', extra)}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, RuntimeError) as error:
         if not isinstance(error, KeyboardInterrupt) and str(error) != INTERRUPTED_QUERY:

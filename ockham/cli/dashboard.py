@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ockham.cli.options import RunsOption
-from ockham.errors import BadInputError
+from ockham.errors import MissingExtraError
 
 RUNS = Path("runs")
 STREAMLIT_BOOTSTRAP = """
@@ -49,7 +49,7 @@ def dashboard(
     from ockham import resources
 
     if importlib.util.find_spec("streamlit") is None:
-        raise BadInputError('the dashboard needs its extra: pip install "ockham[dashboard]"')
+        raise MissingExtraError("streamlit", "dashboard")
     root = resources.data_root()
     command = [
         sys.executable, "-P", "-c", STREAMLIT_BOOTSTRAP, "run", str(root / "dashboard" / "app.py"), f"--server.address={host}",

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import typer
 
+from ockham import __version__
 from ockham.cli.options import EXTRAS, RunsOption
 from ockham.cli.output import FormatOption, OutputOption, write_rows
-from ockham.errors import UnverifiableError
+from ockham.errors import UnverifiableError, install_command
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder
@@ -32,6 +33,7 @@ class DoctorRow(NamedTuple):
     what: str
     state: Literal["ok", "note", "problem"]
     message: str
+    writing: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +52,7 @@ def doctor(runs: RunsOption = RUNS, form: FormatOption = None, output: OutputOpt
       ockham --runs /data/runs doctor -f json
     """
     rows = [*_environment(), *_disk(runs), *_logs(runs)]
-    write_rows(DoctorRow._fields, rows, form, output)
+    write_rows(DoctorRow._fields[:3], [row[:3] for row in rows], form, output)
     problems = sum(row.state == "problem" for row in rows)
     if problems:
         typer.echo(f"{problems} problem{'s' * (problems > 1)}", err=True)
@@ -61,14 +63,13 @@ def _environment() -> Iterator[DoctorRow]:
     yield DoctorRow(
         "ockham",
         "ok",
-        f"{metadata.version('ockham')} on Python {platform.python_version()}, {platform.platform()}",
+        f"{__version__} on Python {platform.python_version()}, {platform.platform()}",
     )
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
-            yield DoctorRow(
-                extra, "note", f'no {", ".join(missing)}: pip install "ockham[{extra}]" where it is wanted'
-            )
+            message = f"not installed: {', '.join(missing)}; optional, {install_command(extra)}"
+            yield DoctorRow(extra, "note", message)
         else:
             yield DoctorRow(extra, "ok", ", ".join(f"{name} {metadata.version(name)}" for name in packages))
     yield _key()
@@ -132,7 +133,7 @@ def _logs(runs: Path) -> Iterator[DoctorRow]:
         folder = RunFolder(runs, run_id)
         told = list(_log_rows(folder))
         slow = len(listing.scan([folder]).segments)
-        writing = any("being written" in row.message for row in told)
+        writing = any(row.writing for row in told)
         if slow and not writing:
             told.append(
                 DoctorRow(
@@ -159,7 +160,7 @@ def _log_rows(folder: RunFolder) -> Iterator[DoctorRow]:
             yield DoctorRow(where, "problem", str(error))
             continue
         if found.writing:
-            yield DoctorRow(where, "note", f"being written, {found.events} events so far")
+            yield DoctorRow(where, "note", f"being written, {found.events} events so far", writing=True)
             continue
         if found.last == "log.halted" and attempt == last:
             yield DoctorRow(

@@ -69,7 +69,7 @@ def forward(
 
 
 def _receiver(to: str, headers: dict[str, str], *, otlp: bool) -> HttpSink | OtlpSink:
-    from ockham.errors import BadInputError
+    from ockham.errors import MissingExtraError
     from ockham.forwarding import HttpSink
 
     if not otlp:
@@ -77,8 +77,6 @@ def _receiver(to: str, headers: dict[str, str], *, otlp: bool) -> HttpSink | Otl
     try:
         from ockham.integrations.otel import OtlpSink
     except ImportError:
-        raise BadInputError(
-            "OpenTelemetry is not installed; it comes with: pip install 'ockham[otel]'"
-        ) from None
+        raise MissingExtraError("opentelemetry", "otel") from None
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # what it was answered is told below
     return OtlpSink(to, headers)

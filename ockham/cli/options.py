@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ockham.record.tlog.note import VerifierKey
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
-EXTRAS = {  # what `pip install "ockham[NAME]"` brings
+# Extra of the distribution -> packages that it installs.
+EXTRAS = {
     "train": ("torch", "numpy", "safetensors"),
     "dashboard": ("streamlit", "altair"),
     "spark": ("pyspark",),

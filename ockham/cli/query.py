@@ -11,7 +11,7 @@ import typer
 
 from ockham.cli.options import RunOption, RunsOption, odr_tables, run_filter
 from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
-from ockham.errors import BadInputError, QueryError
+from ockham.errors import BadInputError, MissingParameterError, QueryError
 
 RUNS = Path("runs")
 _VIEWS = "select view, any_value(view_comment) as meaning, count(*) as columns from data_dictionary group by view order by view"
@@ -66,13 +66,8 @@ def query(
     with Guard(runs, odr_tables(), only=only, timeout=timeout, limit=limit) as guard:
         try:
             answer = guard.query(text, values, explain=explain)
-        except QueryError as error:
-            hint = (
-                "; say each with -p NAME=VALUE"
-                if "not provided for the following parameters" in str(error)
-                else ""
-            )
-            raise QueryError(f"{error}{hint}") from None
+        except MissingParameterError as error:
+            raise QueryError(f"{error}; say each with -p NAME=VALUE") from None
     if explain:
         typer.echo(answer.table.column(answer.table.num_columns - 1)[0].as_py())
         return
@@ -86,7 +81,7 @@ def ask(
     parameters: Parameters = None,
     run: RunOption = "",
     engine: Annotated[
-        str, typer.Option(help="duckdb, or spark for a fleet (ockham[spark] and Java 17).")
+        str, typer.Option(help="duckdb, or spark for many runs (extra `spark` and Java 17).")
     ] = "duckdb",
     master: Annotated[str, typer.Option(help="Where Spark runs.")] = "local[*]",
     runs: RunsOption = RUNS,
@@ -110,9 +105,7 @@ def ask(
 
     if not name:
         known = [load_question(each) for each in question_names()]
-        rows = [
-            (q.name, q.load_question, ", ".join(f"{k}: {v}" for k, v in q.parameters.items())) for q in known
-        ]
+        rows = [(q.name, q.question, ", ".join(f"{k}: {v}" for k, v in q.parameters.items())) for q in known]
         write_rows(("name", "question", "parameters"), rows, form, output)
         return
     asked = load_question(name)
@@ -122,13 +115,13 @@ def ask(
     missing = [key for key in asked.parameters if key not in values]
     if missing:
         raise QueryError(f"question {name!r} wants -p {missing[0]}=VALUE: {asked.parameters[missing[0]]}")
-    typer.echo(asked.load_question, err=True)
+    typer.echo(asked.question, err=True)
     if engine == "duckdb":
         write_table(Catalog(runs, odr_tables(), run_ids=only).ask(name, **values), form, output)
         return
     from ockham.spark_catalog import SparkCatalog
 
-    fleet = SparkCatalog(runs, odr_tables(), only=only, master=master)
+    fleet = SparkCatalog(runs, odr_tables(), run_ids=only, master=master)
     try:
         write_table(fleet.ask(name, **values), form, output)
     finally:

@@ -11,7 +11,7 @@ import typer
 
 from ockham.cli.options import RunsOption, resolve_run_id
 from ockham.cli.output import format_cell
-from ockham.errors import QueryError
+from ockham.errors import QueryError, QuerySyntaxError
 
 RUNS = Path("runs")
 POLL_SECONDS = 0.2
@@ -59,12 +59,12 @@ def tail(
             kept = f"(select * from decisions where ({where}\n))"  # noqa: S608 - for the guard
             try:
                 rows: Rows = guard.query(_SELECT.format(kept) + rest, values).table.to_pylist()
+            except QuerySyntaxError:
+                # The parser's location is one in the SQL around the condition, so it is left out.
+                example = "a condition is such as \"action = 'SKIP'\""
+                raise QueryError(f"--where {where!r}: this SQL is not understood; {example}") from None
             except QueryError as error:
-                told, parsed, _ = str(error).partition(
-                    ", so it is not run"
-                )  # its place is one in our own SQL
-                such = "; a condition is such as \"action = 'SKIP'\"" if parsed else ""
-                raise QueryError(f"--where {where!r}: {told}{such}") from None
+                raise QueryError(f"--where {where!r}: {error}") from None
             return rows
 
         seen = _last_sequences(catalog) if follow else {}

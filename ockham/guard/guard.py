@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
-from ockham.errors import OckhamError, QueryError, UnverifiableError
+from ockham.errors import MissingParameterError, OckhamError, QueryError, QueryLimitError, UnverifiableError
 from ockham.guard.sql_allowlist import check_query
 
 MEMORY_MB = 1_000
@@ -156,7 +156,7 @@ class Guard:
             return head, b"".join(parts)
         except BrokenPipeError:
             self.close()
-            raise QueryError(
+            raise QueryLimitError(
                 "the query ended the process that answers: it needs more memory or time than it may have"
             ) from None
         except QueryError:
@@ -170,20 +170,26 @@ class Guard:
         with selectors.DefaultSelector() as selector:
             selector.register(self._child.stdout, selectors.EVENT_READ)
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                raise QueryError(
+                raise QueryLimitError(
                     f"the query took longer than {timeout:g} s and was ended; --timeout gives it more"
                 )
         data = os.read(self._child.stdout.fileno(), 1 << 20)
         if not data:
-            raise QueryError(
+            raise QueryLimitError(
                 "the query ended the process that answers: it needs more memory or time than it may have"
             )
         return data
 
 
+# Error classes that the worker reports by name; every other failure is a QueryError.
+_ERROR_CLASSES: Mapping[str, type[OckhamError]] = {
+    cls.__name__: cls for cls in (UnverifiableError, MissingParameterError, QueryLimitError)
+}
+
+
 def _to_error(head: Mapping[str, Any]) -> OckhamError:
     """What the child could not do, as the error that whoever asks the catalog itself gets."""
-    return (UnverifiableError if head.get("unreadable") else QueryError)(str(head["error"]))
+    return _ERROR_CLASSES.get(str(head.get("class")), QueryError)(str(head["error"]))
 
 
 def _ipc(table: pa.Table) -> bytes:

@@ -14,7 +14,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from ockham.errors import QueryError, suggest_name
+from ockham.errors import QueryError, QuerySyntaxError, suggest_name
 
 MAX_LENGTH = 100_000
 MAX_NODES = 20_000
@@ -52,7 +52,7 @@ def check_query(text: str, tables: Collection[str]) -> None:
         statements = [one for one in sqlglot.parse(text, read="duckdb") if one is not None]
     except (SqlglotError, RecursionError, ValueError) as error:
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise QueryError(f"this SQL is not understood, so it is not run: {told:.300}") from None
+        raise QuerySyntaxError(told) from None
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements; exactly one query is answered")
     root = statements[0]

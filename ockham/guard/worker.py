@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ockham.catalog import Catalog
-from ockham.errors import OckhamError, UnverifiableError
+from ockham.errors import OckhamError, QueryLimitError
 
 MAX_COLUMNS = 2_000
 
@@ -73,7 +73,7 @@ def _run_query(catalog: Catalog, request: dict[str, Any]) -> tuple[dict[str, Any
     except OckhamError as error:
         return _error_response(error), b""
     except MemoryError:
-        return {"error": "the query needs more memory than it may have"}, b""
+        return _error_response(QueryLimitError("the query needs more memory than it may have")), b""
     except pa.ArrowException as error:
         return {"error": f"the answer cannot be read: {error}"}, b""
     if table.num_columns > MAX_COLUMNS:
@@ -86,7 +86,7 @@ def _run_query(catalog: Catalog, request: dict[str, Any]) -> tuple[dict[str, Any
 
 
 def _error_response(error: OckhamError) -> dict[str, Any]:
-    return {"error": str(error), "unreadable": isinstance(error, UnverifiableError)}
+    return {"error": str(error), "class": type(error).__name__}
 
 
 def _write_response(out: BinaryIO, head: dict[str, Any], body: bytes) -> None:

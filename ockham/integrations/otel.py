@@ -25,7 +25,7 @@ from opentelemetry.sdk._logs.export import LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from ockham.errors import BadInputError
+from ockham.errors import DISTRIBUTION, BadInputError
 from ockham.event import event_kind, parse_number
 from ockham.forwarding import RETRY_STATUSES, SinkUnavailableError, parse_sink_url
 
@@ -65,7 +65,7 @@ class OtlpSink:
         self._exporter = OTLPLogExporter(
             endpoint=url, headers=dict(headers or {}), timeout=timeout, session=session
         )
-        version = metadata.version("ockham")
+        version = metadata.version(DISTRIBUTION)
         self._scope = InstrumentationScope("ockham", version)
         self._resource_attributes = {
             "service.name": environ.get("OTEL_SERVICE_NAME", "ockham"),

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ockham.errors import BadInputError, DataError
+from ockham.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -205,9 +205,7 @@ def _tiktoken() -> Any:
     try:
         import tiktoken
     except ImportError:
-        raise BadInputError(
-            "tiktoken is not installed; it comes with: pip install 'ockham[tiktoken]'"
-        ) from None
+        raise MissingExtraError("tiktoken", "tiktoken") from None
     return tiktoken
 
 

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ockham.errors import OckhamError, RunError, UnverifiableError
+from ockham.errors import OckhamError, QueryLimitError, RunError, UnverifiableError
 from ockham.odr.codes import Severity
 from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.evidence_pack import unpack_log
 from ockham.odr.oq_delta import compute_oq_delta
 from ockham.odr.pinned_log import PinnedLog, build_parquet, build_runs_folder, find_run, read_pinned_log
-from ockham.odr.query import OpenQueries, QueryFunction, QueryTimeoutError
+from ockham.odr.query import OpenQueries, QueryFunction
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
 from ockham.odr.record_rules import delta_digits, parse_date
@@ -137,7 +137,7 @@ def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters:
         return Result(constraint, "unknown", reason=f"${missing[0]} names no run", code="ODR505")
     try:
         rows = ask(constraint.sql, {name: parameters[name] for name in statement.parameters})
-    except QueryTimeoutError as error:
+    except QueryLimitError as error:
         return Result(constraint, "unknown", reason=str(error), code="ODR513")
     except OckhamError as error:
         return Result(constraint, "unknown", reason=str(error), code="ODR505")

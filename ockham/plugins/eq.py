@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from ockham.context import OccamContext
-from ockham.errors import BadInputError
+from ockham.errors import PluginSettingError
 from ockham.plugin import OccamPlugin
 
 
@@ -58,8 +58,8 @@ class EQPlugin(OccamPlugin):
         self.window, self.min_history, self.ema = window, min_history, ema
         self.check_settings()
         if min_history > window:
-            raise BadInputError(
-                f"eq: min_history {min_history} is more than the window of {window} ever holds"
+            raise PluginSettingError(
+                "eq", f"min_history {min_history} is more than the window of {window} ever holds"
             )
         self.history: deque[float] = deque(maxlen=window)
         self.trend: float | None = None

@@ -19,7 +19,7 @@ from statistics import NormalDist
 from typing import ClassVar, Literal
 
 from ockham.context import OccamContext
-from ockham.errors import BadInputError
+from ockham.errors import PluginSettingError
 from ockham.event import Value
 from ockham.plugin import OccamPlugin, counter_uniform
 
@@ -94,12 +94,12 @@ class OckhamGatePlugin(OccamPlugin):
         self.familiar_mean, self.familiar_sd, self.z = familiar_mean, familiar_sd, z
         self.check_settings()
         if self.mode == "calibrated" and (familiar_mean is None or familiar_sd is None):
-            raise BadInputError(
-                "gate: mode 'calibrated' takes familiar_mean and familiar_sd, which `ockham adapt` measures"
+            raise PluginSettingError(
+                "gate", "mode 'calibrated' takes familiar_mean and familiar_sd, which `ockham adapt` measures"
             )
         if surprise_threshold is not None and self.mode != "fixed":
-            raise BadInputError(
-                f"gate: surprise_threshold belongs to mode 'fixed', and mode is {self.mode!r}"
+            raise PluginSettingError(
+                "gate", f"surprise_threshold belongs to mode 'fixed', and mode is {self.mode!r}"
             )
         self.batches = self.skips_in_a_row = self.updates_in_a_row = 0
         self.mean = self.variance = 0.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from ockham.context import OccamContext
-from ockham.errors import BadInputError
+from ockham.errors import PluginSettingError
 from ockham.plugin import OccamPlugin
 
 
@@ -51,7 +51,9 @@ class KLWatchdogPlugin(OccamPlugin):
         self.check_settings()
         levels = [level for level in (warn, rollback, halt) if level is not None]
         if levels != sorted(levels):
-            raise BadInputError(f"watchdog: warn <= rollback <= halt, got {', '.join(map(str, levels))}")
+            raise PluginSettingError(
+                "watchdog", f"warn <= rollback <= halt, got {', '.join(map(str, levels))}"
+            )
         self.alarmed = False
 
     def required_measurements(self) -> dict[str, int]:

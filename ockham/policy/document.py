@@ -1,4 +1,4 @@
-"""A policy file with what it extends and the overrides on top, and the place of everything for errors."""
+"""A policy file with everything that it extends and the overrides, and the source location of each key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BANDS = ("update_rate", "accept_rate")
 
 @dataclass
 class PolicyDocument:
-    """A policy file after `extends` and overrides, before plugins are made."""
+    """A policy file after `extends` and overrides, before plugins are created."""
 
     name: str = "custom"
     description: str = ""
@@ -42,7 +42,7 @@ class PolicyDocument:
     locations: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def place(self, *path: str) -> str:
-        """`file:line: ` of a key, or of the nearest one above it."""
+        """Return `file:line: ` of a key, or of the nearest key above it."""
         while path:
             if path in self.locations:
                 return f"{self.locations[path]}: "
@@ -51,10 +51,10 @@ class PolicyDocument:
 
 
 def read_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> PolicyDocument:
-    """Read a preset or file with everything it extends, then put overrides on top.
+    """Read a preset or file with everything that it extends, and apply the overrides.
 
     Raises:
-        PolicyError: naming file and line.
+        PolicyError: If a key or value cannot be used. The message names file and line.
 
     """
     document = PolicyDocument()
@@ -66,18 +66,23 @@ def read_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Poli
 
 
 def check_schema(document: PolicyDocument, plugins: Mapping[str, Mapping[str, Any]]) -> None:
-    """The second opinion: the whole document against `schemas/policy.v1.schema.json`.
+    """Check the complete document against `schemas/policy.v1.schema.json`.
 
     Raises:
-        PolicyError: naming place and field.
+        PolicyError: If it does not fit. The message names location and field.
 
     """
-    whole = {
-        "policy": VERSION, "name": document.name, "description": document.description, "shadow": document.shadow,
-        "targets": document.targets, "hyperparameters": document.hyperparameters, "plugins": plugins,
-    }  # fmt: skip
+    content = {
+        "policy": VERSION,
+        "name": document.name,
+        "description": document.description,
+        "shadow": document.shadow,
+        "targets": document.targets,
+        "hyperparameters": document.hyperparameters,
+        "plugins": plugins,
+    }
     error = next(
-        jsonschema_rs.Draft202012Validator(load_schema("policy")).iter_errors(to_json_value(whole)), None
+        jsonschema_rs.Draft202012Validator(load_schema("policy")).iter_errors(to_json_value(content)), None
     )
     if error is not None:
         path = [str(part) for part in error.instance_path]
@@ -85,12 +90,12 @@ def check_schema(document: PolicyDocument, plugins: Mapping[str, Mapping[str, An
 
 
 def _merge(document: PolicyDocument, path: Path, loaded: CommentedMap) -> None:
-    """Lay a file over what it extends: settings one by one, everything else whole."""
-    _note_places(document, path, loaded, ())
+    """Merge a file into what it extends: settings one by one, all other keys as a whole."""
+    _store_locations(document, path, loaded, ())
     for key in loaded:
         if key not in KEYS:
             raise PolicyError(
-                f"{document.place(key)}no key {key!r} in a policy{suggest_name(str(key), KEYS)}"
+                f"{document.place(key)}unknown key {key!r} in a policy{suggest_name(str(key), KEYS)}"
             )
     document.source = str(path) if path.parent != resources.presets_dir() else f"preset {path.stem}"
     document.name = _text(document, loaded, "name", path.stem)
@@ -100,7 +105,8 @@ def _merge(document: PolicyDocument, path: Path, loaded: CommentedMap) -> None:
     document.shadow = require_bool(loaded.get("shadow", document.shadow), "shadow", document.place("shadow"))
     for key, value in _mapping(document, loaded, "targets").items():
         if value is None:
-            document.targets.pop(key, None)  # no promise about this rate
+            # null removes the target band of this rate.
+            document.targets.pop(key, None)
         else:
             document.targets[key] = _parse_band(document, key, value)
     for key, value in _mapping(document, loaded, "hyperparameters").items():
@@ -119,7 +125,7 @@ def _merge(document: PolicyDocument, path: Path, loaded: CommentedMap) -> None:
 
 
 def _merge_settings(name: str, below: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Settings one by one, unless they are those of another class."""
+    """Merge settings one by one, or replace them if the plugin has another class."""
     used = below.get("use", name)
     if settings.get("use", used) != used:
         below.clear()
@@ -127,27 +133,32 @@ def _merge_settings(name: str, below: dict[str, Any], settings: Mapping[str, Any
 
 
 def require_bool(value: Any, what: str, place: str) -> bool:
-    """A switch; text that looks like one is none."""
+    """Return *value* if it is a boolean.
+
+    Raises:
+        PolicyError: If it is not. Text such as "yes" is not a boolean.
+
+    """
     if not isinstance(value, bool):
         raise PolicyError(f"{place}{what} takes true or false, got {type(value).__name__} {value!r:.60}")
     return value
 
 
 def parse_override(override: str) -> tuple[str, str, Any]:
-    """Target, setting and value of `gate.target=0.3`, typed by the rules of YAML.
+    """Return target, setting and value of `gate.target=0.3`. The value is typed by the rules of YAML.
 
     Raises:
-        PolicyError: if it is written otherwise, or the value is no YAML.
+        PolicyError: If the form differs, or the value is not YAML.
 
     """
     key, equals, text = override.partition("=")
     target, _, setting = key.strip().partition(".")
     if not equals or not setting:
-        raise PolicyError(f"--set {override!r}: a setting of the policy is written plugin.setting=value")
+        raise PolicyError(f"--set {override!r}: write a policy setting as plugin.setting=value")
     try:
         value = _plain(YAML(typ="safe", pure=True).load(text)) if text.strip() else ""
     except (YAMLError, ValueError, RecursionError):
-        raise PolicyError(f"--set {override!r}: {text!r} is no YAML value") from None
+        raise PolicyError(f"--set {override!r}: {text!r} is not a YAML value") from None
     return target, setting, value
 
 
@@ -160,9 +171,8 @@ def _override(document: PolicyDocument, override: str) -> None:
         )
         return
     if target not in document.plugins:
-        raise PolicyError(
-            f"--set {override!r}: no plugin {target!r} in policy {document.name!r}{suggest_name(target, [*document.plugins, 'hyperparameters'])}"
-        )
+        hint = suggest_name(target, [*document.plugins, "hyperparameters"])
+        raise PolicyError(f"--set {override!r}: no plugin {target!r} in policy {document.name!r}{hint}")
     above = document.place("plugins", target).removesuffix(": ").removesuffix(" with --set")
     document.locations["plugins", target] = f"{above} with --set"
     document.locations["plugins", target, setting] = "--set"
@@ -170,27 +180,26 @@ def _override(document: PolicyDocument, override: str) -> None:
 
 
 def check_hyperparameter(key: str, value: Any, place: str) -> Any:
-    """The value of a hyperparameter, of its own type.
+    """Return the value of a hyperparameter as its type.
 
     Raises:
-        PolicyError: if there is none of that name, or it takes other values.
+        PolicyError: If the name does not exist, or the value is not accepted.
 
     """
     if key not in HYPERPARAMETER_TYPES:
         raise PolicyError(f"{place}no hyperparameter {key!r}{suggest_name(key, HYPERPARAMETER_TYPES)}")
-    wanted = HYPERPARAMETER_TYPES[key]
-    if isinstance(wanted, tuple):
-        if value not in wanted:
-            raise PolicyError(f"{place}{key} takes one of {', '.join(wanted)}, got {value!r}")
+    expected = HYPERPARAMETER_TYPES[key]
+    if isinstance(expected, tuple):
+        if value not in expected:
+            raise PolicyError(f"{place}{key} takes one of {', '.join(expected)}, got {value!r}")
         return str(value)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole and not (wanted is float and isinstance(value, float)):
-        raise PolicyError(
-            f"{place}{key} takes a {'number' if wanted is float else 'whole number'}, got {type(value).__name__} {value!r}"
-        )
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if not is_int and not (expected is float and isinstance(value, float)):
+        accepted = "number" if expected is float else "whole number"
+        raise PolicyError(f"{place}{key} takes a {accepted}, got {type(value).__name__} {value!r}")
     if not value >= 0:
         raise PolicyError(f"{place}{key} takes a number >= 0, got {value!r}")
-    return wanted(value)
+    return expected(value)
 
 
 def _parse_band(document: PolicyDocument, key: str, value: Any) -> list[float]:
@@ -223,23 +232,23 @@ def _text(document: PolicyDocument, loaded: Mapping[str, Any], key: str, default
 
 
 def _kind(value: Any) -> str:
-    """A type by the name that YAML has for it, not by that of the class which the parser made."""
+    """Return the YAML name of a type instead of the name of the parser's class."""
     if isinstance(value, Mapping):
         return "mapping"
     return "list" if isinstance(value, list) else type(value).__name__
 
 
-def _note_places(document: PolicyDocument, path: Path, node: Any, above: tuple[str, ...]) -> None:
+def _store_locations(document: PolicyDocument, path: Path, node: Any, above: tuple[str, ...]) -> None:
     if not isinstance(node, CommentedMap):
         return
     for key in node:
-        where = (*above, str(key))
-        document.locations[where] = f"{path}:{node.lc.key(key)[0] + 1}"
-        _note_places(document, path, node[key], where)
+        key_path = (*above, str(key))
+        document.locations[key_path] = f"{path}:{node.lc.key(key)[0] + 1}"
+        _store_locations(document, path, node[key], key_path)
 
 
 def _plain(value: Any) -> Any:
-    """A YAML scalar as a plain Python value: ruamel's own number types would not fit a type hint."""
+    """Return a YAML value as a plain Python value. Number types of ruamel.yaml do not fit type hints."""
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)

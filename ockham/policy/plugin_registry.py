@@ -1,4 +1,4 @@
-"""Plugin classes by name, and their settings checked against the parameters of `__init__`."""
+"""Plugin classes by name, and the check of their settings against the parameters of `__init__`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GROUP = "ockham.plugins"
 
 
 def plugin_class(use: str, place: str = "") -> type[OccamPlugin]:
-    """The class of `gate`, of an entry point, or of `package.module:Class`.
+    """Return the class of a built-in name such as `gate`, of an entry point, or of `package.module:Class`.
 
     Raises:
-        PolicyError: if there is none.
+        PolicyError: If the class does not exist.
 
     """
     if use in BUILT_IN:
@@ -34,23 +34,22 @@ def plugin_class(use: str, place: str = "") -> type[OccamPlugin]:
         return _import_class(use, place)
     points = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if use not in points:
-        raise PolicyError(
-            f"{place}no plugin {use!r}{suggest_name(use, {*BUILT_IN, *points})}; your own is named 'package.module:Class'"
-        )
+        hint = suggest_name(use, {*BUILT_IN, *points})
+        raise PolicyError(f"{place}no plugin {use!r}{hint}; name a custom plugin as 'package.module:Class'")
     return _import_class(points[use].value, place)
 
 
 def plugin_reference(cls: type) -> str:
-    """What a policy calls a class: the inverse of `plugin_class`."""
+    """Return the name of a class in a policy: the inverse of `plugin_class`."""
     path = f"{cls.__module__}:{cls.__qualname__}"
     return next((name for name, known in BUILT_IN.items() if known == path), path)
 
 
 def check_setting(cls: type[OccamPlugin], plugin: str, key: str, value: Any, place: str) -> Any:
-    """A setting as the parameter wants it: an int where a float is asked for becomes one.
+    """Return a setting as the type of its parameter. An int becomes a float if a float is required.
 
     Raises:
-        PolicyError: if there is no such setting or the value has the wrong type.
+        PolicyError: If the setting does not exist, or the value has the wrong type.
 
     """
     names = setting_names(cls)
@@ -59,19 +58,19 @@ def check_setting(cls: type[OccamPlugin], plugin: str, key: str, value: Any, pla
             f"{place}plugin {plugin!r} has no setting {key!r}{suggest_name(key, {*names, 'shadow', 'use'})}"
         )
     hints = typing.get_type_hints(cls.__init__)
-    wanted = hints.get(key)
-    if wanted is None:
+    hint = hints.get(key)
+    if hint is None:
         return value
-    fits, converted = _coerce_to_hint(value, wanted)
+    fits, converted = _coerce_to_hint(value, hint)
     if not fits:
         raise PolicyError(
-            f"{place}{plugin}.{key} takes {_describe_type(wanted)}, got {type(value).__name__} {value!r:.60}"
+            f"{place}{plugin}.{key} takes {_describe_type(hint)}, got {type(value).__name__} {value!r:.60}"
         )
     return converted
 
 
 def default_settings(cls: type[OccamPlugin]) -> dict[str, Any]:
-    """Each setting and its default, in order; for help and docs."""
+    """Return each setting and its default in order, for help and docs."""
     return {
         name: parameter.default
         for name, parameter in inspect.signature(cls).parameters.items()
@@ -80,7 +79,7 @@ def default_settings(cls: type[OccamPlugin]) -> dict[str, Any]:
 
 
 def code_digest(cls: type) -> str:
-    """SHA-256 of the file that a class stands in, or of its source where it has no file."""
+    """Return the SHA-256 of the source file of a class, or of its name if there is no file."""
     try:
         path = inspect.getsourcefile(cls)
         data = Path(path).read_bytes() if path else b""
@@ -95,31 +94,34 @@ def _import_class(use: str, place: str) -> type[OccamPlugin]:
     try:
         found = _module(module)
     except Exception as error:
-        told = "; a module of your own is installed, lies in the working folder, or on PYTHONPATH"
-        missing = told if isinstance(error, ModuleNotFoundError) else ""
-        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {_one_line(error)}{missing}") from None
+        hint = ""
+        if isinstance(error, ModuleNotFoundError):
+            hint = "; install the module, or put it into the working folder or on PYTHONPATH"
+        raise PolicyError(f"{place}plugin {use!r} cannot be imported: {_one_line(error)}{hint}") from None
     try:
         found = operator.attrgetter(attribute)(found)
     except AttributeError:
         raise PolicyError(f"{place}module {module!r} has no class {attribute!r}") from None
     if not (isinstance(found, type) and issubclass(found, OccamPlugin)):
-        raise PolicyError(f"{place}{use!r} is no class that derives from ockham.OccamPlugin")
+        raise PolicyError(f"{place}{use!r} is not a class that derives from ockham.OccamPlugin")
     return found
 
 
 def _module(name: str) -> types.ModuleType:
-    """A module that is installed, else one in the working folder.
+    """Import an installed module, or one in the working folder.
 
-    That folder is looked into only here: who reads a stranger's run may stand in a stranger's folder, and any package that is
-    optional to a library of ours (numexpr, cloudpickle, ...) could lie there.
+    Only this function looks into the working folder. A reader of another user's run may have changed into
+    that user's folder, which could contain a module that a library imports optionally (numexpr, cloudpickle,
+    ...).
     """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:
-        here = str(Path.cwd())
-        if here in sys.path:
+        working_folder = str(Path.cwd())
+        if working_folder in sys.path:
             raise
-        sys.path.append(here)  # last, so that it hides nothing; it stays, for what the plugin imports later
+        # Appended last, so that it hides no other module. It remains for later imports of the plugin.
+        sys.path.append(working_folder)
         importlib.invalidate_caches()
         return importlib.import_module(name)
 
@@ -129,7 +131,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _coerce_to_hint(value: Any, wanted: Any) -> tuple[bool, Any]:
-    """Whether a value fits a type hint, and the value as that type."""
+    """Return whether a value fits a type hint, and the value as that type."""
     origin = typing.get_origin(wanted)
     if origin in (typing.Union, types.UnionType):
         for option in typing.get_args(wanted):

@@ -1,8 +1,8 @@
-"""Policy: what the system should do, apart from what it can do.
+"""Policy: the resolved settings of a plugin chain.
 
-A YAML file (1.2) is input only. It is checked, spelled out with every default, and kept as canonical JSON (sorted
-keys, no spaces, UTF-8, non-finite numbers as strings); the policy revision is the SHA-256 of exactly these bytes,
-and a verifier needs no YAML.
+A YAML 1.2 file is input only. It is checked, completed with every default, and stored as canonical JSON
+(sorted keys, no spaces, UTF-8, non-finite numbers as strings). The policy revision is the SHA-256 of exactly
+these bytes, so a verifier needs no YAML.
 
     name: mine
     extends: balanced
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham.chain import plugin_name
-from ockham.errors import PolicyError
+from ockham.errors import PluginSettingError, PolicyError
 from ockham.event import NONFINITE, from_json_value, to_json_value
 from ockham.plugin import OccamPlugin
 from ockham.plugins import BUILT_IN
@@ -48,8 +48,8 @@ class Policy:
     """A resolved policy.
 
     Attributes:
-        canonical: the policy as canonical JSON; everything else is read from it.
-        source: where it came from, for people: a preset, a file, or `objects`.
+        canonical: The policy as canonical JSON. All other values are read from it.
+        source: Origin of the policy for people: a preset, a file, or `objects`.
 
     """
 
@@ -58,12 +58,12 @@ class Policy:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The policy as plain values."""
+        """The policy as plain Python values."""
         return dict(from_json_value(json.loads(self.canonical)))
 
     @property
     def name(self) -> str:
-        """The policy's name."""
+        """Name of the policy."""
         return str(self.content["name"])
 
     @property
@@ -73,7 +73,7 @@ class Policy:
 
     @property
     def targets(self) -> dict[str, list[float]]:
-        """Bands that the policy promises: `update_rate` and `accept_rate`, each [low, high] in 0..1."""
+        """Target bands of the policy: `update_rate` and `accept_rate`, each [low, high] in 0..1."""
         return dict(self.content["targets"])
 
     @property
@@ -82,20 +82,20 @@ class Policy:
         return dict(self.content["hyperparameters"])
 
     def build(self, *, trust: bool = True) -> list[OccamPlugin]:
-        """Fresh plugins in the order of the chain.
+        """Create the plugins in the order of the chain.
 
         Args:
-            trust: import third-party classes; without it they raise.
+            trust: Import third-party classes. If false, such a class raises an error.
 
         Raises:
-            PolicyError: if a class can't be had.
+            PolicyError: If a class cannot be used.
 
         """
         plugins = []
         for entry in self.content["plugins"]:
             if not trust and entry["use"] not in BUILT_IN:
                 raise PolicyError(
-                    f"plugin {entry['name']!r} is third-party code ({entry['use']}), which is not imported here"
+                    f"plugin {entry['name']!r}: third-party code ({entry['use']}) is not imported here"
                 )
             plugins.append(
                 _create_plugin(
@@ -106,10 +106,19 @@ class Policy:
 
 
 def load_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Policy:
-    """A preset by name, or a policy file by path, with settings such as `gate.target=0.3` on top.
+    """Load a preset by name or a policy file by path, and apply overrides such as `gate.target=0.3`.
+
+    Args:
+        name_or_path: Name of a preset, or path of a YAML file.
+        overrides: Settings in the form `plugin.setting=value`.
 
     Raises:
-        PolicyError: naming file, line and nearest name, if anything in it can't be used.
+        PolicyError: If anything in it cannot be used. The message names file, line and the nearest known
+            name.
+
+    Example:
+        >>> load_policy("balanced", ["gate.target=0.3"]).name
+        'balanced'
 
     """
     document = read_policy(name_or_path, overrides)
@@ -126,10 +135,10 @@ def load_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Poli
 
 
 def load_preset(name: str) -> tuple[list[OccamPlugin], OckhamMemory]:
-    """The plugins of a preset, and its memory.
+    """Return the plugins of a preset and its memory.
 
     Raises:
-        PolicyError: if there is no such preset.
+        PolicyError: If the preset does not exist or has no memory.
 
     """
     plugins = load_policy(name).build()
@@ -140,10 +149,10 @@ def load_preset(name: str) -> tuple[list[OccamPlugin], OckhamMemory]:
 
 
 def policy_from_json(canonical: bytes) -> Policy:
-    """The policy of canonical bytes, as they lie in a run's `policies/`.
+    """Return the policy of canonical bytes, as a run stores them in `policies/`.
 
     Raises:
-        PolicyError: if the bytes are no policy.
+        PolicyError: If the bytes are not a policy.
 
     """
     try:
@@ -157,16 +166,16 @@ def policy_from_json(canonical: bytes) -> Policy:
             for entry in content["plugins"]
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PolicyError(f"these bytes are no policy: {error}") from None
+        raise PolicyError(f"not a policy: {error}") from None
     if not fits or not content["plugins"]:
-        raise PolicyError("these bytes are no canonical policy: a part is missing, or other spacing or order")
+        raise PolicyError("not a canonical policy: a key is missing, or spacing or key order differ")
     return Policy(canonical, "record")
 
 
 def policy_from_plugins(
     plugins: Sequence[OccamPlugin], name: str = "custom", hyperparameters: Mapping[str, Any] | None = None
 ) -> Policy:
-    """The policy that plugin objects amount to."""
+    """Return the policy that describes plugin objects."""
     entries = [(plugin_name(plugin), plugin_reference(type(plugin)), plugin) for plugin in plugins]
     document = PolicyDocument(
         name=name, hyperparameters={**HYPERPARAMETERS, **(hyperparameters or {})}, source="objects"
@@ -177,16 +186,18 @@ def policy_from_plugins(
 def with_default_plugins(
     plugins: Sequence[OccamPlugin], memory: OckhamMemory | None = None
 ) -> list[OccamPlugin]:
-    """A user's plugins in the order of the chain: `finite` first, then theirs, memory, and `anchor` last."""
-    own = list(plugins)
-    kinds = {type(plugin) for plugin in own}
+    """Return plugins in the order of a chain: `finite`, the given plugins, memory, `anchor`.
+
+    Plugins that are already present are not added again.
+    """
+    kinds = {type(plugin) for plugin in plugins}
     first = [] if FinitePlugin in kinds else [FinitePlugin()]
     last = [] if AnchorPlugin in kinds else [AnchorPlugin(per_run=0)]
-    return [*first, *own, *([memory] if memory is not None else []), *last]
+    return [*first, *plugins, *([memory] if memory is not None else []), *last]
 
 
 def plugin_sources(policy: Policy, plugins: Sequence[OccamPlugin]) -> list[dict[str, Any]]:
-    """What each plugin is and the digest of its source file, for `policy.loaded`."""
+    """Return name, class and source digest of each plugin for the event `policy.loaded`."""
     return [
         {
             "plugin": entry["name"],
@@ -218,7 +229,7 @@ def _settings(name: str, plugin: OccamPlugin) -> dict[str, Any]:
     settings = plugin.settings()
     for key, value in settings.items():
         if isinstance(value, str) and value in NONFINITE:
-            raise PolicyError(f"{name}.{key} is the text {value!r}, which a policy keeps for the number")
+            raise PolicyError(f"{name}.{key} is the text {value!r}, which a policy uses for the number")
     return dict(to_json_value(settings))
 
 
@@ -233,9 +244,11 @@ def _create_plugin(
 ) -> OccamPlugin:
     try:
         plugin = cls(**settings)
+    except PluginSettingError as error:
+        message = str(error) if error.plugin == name else f"plugin {name!r}: {error}"
+        raise PolicyError(f"{place}{message}") from None
     except Exception as error:
-        told = str(error) if str(error).startswith(f"{name}: ") else f"plugin {name!r}: {error}"
-        raise PolicyError(f"{place}{told}") from None
+        raise PolicyError(f"{place}plugin {name!r}: {error}") from None
     if not isinstance(plugin, OccamPlugin):
         raise PolicyError(f"{place}plugin {name!r}: {cls.__name__} does not derive from ockham.OccamPlugin")
     plugin.name, plugin.shadow = name, shadow
@@ -247,13 +260,15 @@ def _check_order(document: PolicyDocument, plugins: Sequence[OccamPlugin]) -> No
     if "limiter" in names:
         late = [name for name in names[names.index("limiter") + 1 :] if name in KNOB_PLUGINS]
         if late:
+            place = document.place("plugins", late[0])
             raise PolicyError(
-                f"{document.place('plugins', late[0])}{late[0]!r} stands behind the limiter, which must be the last that turns knobs"
+                f"{place}{late[0]!r} is after the limiter, which must be the last plugin with knobs"
             )
     ceiling = next((p.complexity_ceiling for p in plugins if isinstance(p, LimiterPlugin)), None)
     drift = next((p.complexity_threshold for p in plugins if isinstance(p, OckhamMemory)), None)
     if ceiling is not None and drift is not None and not drift < ceiling:
+        place = document.place("plugins", "memory", "complexity_threshold")
         raise PolicyError(
-            f"{document.place('plugins', 'memory', 'complexity_threshold')}memory.complexity_threshold {drift:g} must lie below "
-            f"limiter.complexity_ceiling {ceiling:g}: a projection lands on the ceiling give or take a rounding"
+            f"{place}memory.complexity_threshold {drift:g} must be below "
+            f"limiter.complexity_ceiling {ceiling:g}; a projection ends on the ceiling within rounding"
         )

@@ -1,6 +1,6 @@
-"""YAML 1.2 by ruamel.yaml, each key with its line, and the way from a policy to all that it extends.
+"""YAML 1.2 by ruamel.yaml, with the line of each key, and the chain of files that a policy extends.
 
-PyYAML reads 1e-3 as text, `no` as false, and keeps the last of two equal keys; ruamel.yaml reads YAML 1.2.
+PyYAML reads 1e-3 as text and `no` as false, and keeps the last of two equal keys. ruamel.yaml reads YAML 1.2.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ MAX_DEPTH = 16
 
 
 def preset_names() -> list[str]:
-    """All shipped presets and the other names they are known by."""
+    """Return the names of all shipped presets and their aliases."""
     return sorted([*(path.stem for path in resources.presets_dir().glob("*.yaml")), *ALIASES])
 
 
 def resolve_extends(name_or_path: str | Path) -> list[Path]:
-    """The file of a policy and all that it extends, the nearest first.
+    """Return the file of a policy and all files that it extends, the nearest first.
 
     Raises:
-        PolicyError: if one is not there, or extends itself.
+        PolicyError: If a file does not exist, or extends itself.
 
     """
     paths = [_find(name_or_path)]
@@ -41,36 +41,37 @@ def resolve_extends(name_or_path: str | Path) -> list[Path]:
         paths.append(_find(base, paths[-1].parent))
         if paths[-1] in paths[:-1] or len(paths) > MAX_EXTENDS:
             raise PolicyError(
-                f"{paths[-1]}: extends itself by way of {' > '.join(path.name for path in paths)}"
+                f"{paths[-1]}: extends itself through {' > '.join(path.name for path in paths)}"
             )
     return paths
 
 
-def _find(name_or_path: Any, beside: Path | None = None) -> Path:
+def _find(name_or_path: Any, folder: Path | None = None) -> Path:
     text = str(name_or_path)
     preset = resources.presets_dir() / f"{ALIASES.get(text, text)}.yaml"
     if text in preset_names():
         return preset
-    path = Path(text) if beside is None else beside / text
+    path = Path(text) if folder is None else folder / text
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
         known = preset_names()
         presets = f"presets: {', '.join(known)}"
         if os.path.isdir(path) or path.suffix in (".yaml", ".yml"):  # noqa: PTH112 - as above
             raise PolicyError(f"no policy file {text!r:.200}; {presets}")
         close = suggest_name(text, known)
-        told = f"{close}; {presets}" if "did you mean" in close else f"; {presets}"
-        raise PolicyError(f"no preset {text!r:.200}{told}")
+        hint = f"{close}; {presets}" if "did you mean" in close else f"; {presets}"
+        raise PolicyError(f"no preset {text!r:.200}{hint}")
     return path
 
 
 def load_yaml(path: Path) -> CommentedMap:
-    """One file as a mapping that knows its lines.
+    """Return one file as a mapping that contains its line numbers.
 
     Raises:
-        PolicyError: naming file and line, if it is no YAML 1.2, or no mapping.
+        PolicyError: If it is not YAML 1.2, or not a mapping. The message names file and line.
 
     """
-    yaml = YAML(typ="rt")  # round-trip: the only loader that keeps line numbers; it makes no Python objects
+    # The round-trip loader is the only one that keeps line numbers. It creates no Python objects.
+    yaml = YAML(typ="rt")
     try:
         text = path.read_text(encoding="utf-8-sig")
         _check_shape(path, text)
@@ -86,15 +87,14 @@ def load_yaml(path: Path) -> CommentedMap:
 
 
 def _check_shape(path: Path, text: str) -> None:
-    """A few lines of aliases can stand for millions of values, and deep brackets for a stack that overflows."""
+    """Reject aliases and deep nesting, which could expand to millions of values or overflow the stack."""
     depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        what = (
-            "an alias" if isinstance(event, AliasEvent) else "so deep a nesting" if depth > MAX_DEPTH else ""
-        )
-        if what:
-            line = event.start_mark.line + 1
+        line = event.start_mark.line + 1
+        if isinstance(event, AliasEvent):
             raise PolicyError(
-                f"{path}:{line}: {what} is not read in a policy; `extends` builds one on another"
+                f"{path}:{line}: a policy has no aliases; use `extends` to build on another one"
             )
+        if depth > MAX_DEPTH:
+            raise PolicyError(f"{path}:{line}: a policy has at most {MAX_DEPTH} levels of nesting")

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ockham.errors import DISTRIBUTION
 from ockham.event import timestamp, to_json_value
 
 PACKAGES = (
@@ -89,6 +90,6 @@ def _user() -> str:
 
 def _version(name: str) -> str | None:
     try:
-        return metadata.version(name)
+        return metadata.version(DISTRIBUTION if name == "ockham" else name)
     except metadata.PackageNotFoundError:
         return None

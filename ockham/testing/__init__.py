@@ -1,7 +1,7 @@
-"""For authors of plugins: `capture` runs plugins over losses without a trainer, `check_plugin` finds what breaks a run.
+"""Tools for plugin authors: `capture` runs plugins, `check_plugin` checks their requirements.
 
-seen = capture(MyPlugin(), losses=[2.0, 1.5, math.nan])
-assert seen.reasons == ["QUIET", "QUIET"]
+captured = capture(MyPlugin(), losses=[2.0, 1.5, math.nan])
+assert captured.reasons == ["QUIET", "QUIET"]
 
 check_plugin(MyPlugin)
 """

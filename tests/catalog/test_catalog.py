@@ -159,7 +159,7 @@ def test_a_checkpoint_leads_to_its_decision(catalog):
 def test_every_saved_question_is_answered(catalog, name):
     """It opens with its question, and runs on real runs and on none."""
     asked = load_question(name)
-    assert asked.load_question.endswith("?")
+    assert asked.question.endswith("?")
     values = {"run": "a", "iter": 5, "snapshot": "accepted-00000019"}
     assert catalog.ask(name, **{key: values[key] for key in asked.parameters}).num_columns > 1
     assert re.fullmatch(r"[a-z_]+", name)

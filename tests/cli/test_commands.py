@@ -356,4 +356,4 @@ def test_without_torch_the_workshop_says_what_it_needs(runs, words):
     """The reading room alone is installed: one line, exit 2."""
     done = fresh(runs, *words, before="sys.modules['torch'] = None")
     assert done.returncode == 2
-    assert done.stderr == 'ockham: torch is not installed: pip install "ockham[train]"\n'
+    assert done.stderr == 'ockham: torch is not installed; run pip install "ockham-audit[train]"\n'

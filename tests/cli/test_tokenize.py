@@ -47,6 +47,6 @@ def test_mistakes_are_told_before_a_missing_package(tmp_path, monkeypatch):
         ((tmp_path / "gone", "--to", tmp_path / "out"), "no text at"),
         ((tmp_path / "a.txt", "--to", tmp_path), "is there already"),
         ((tmp_path / "a.txt", "--to", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
-        ((tmp_path / "a.txt", "--to", tmp_path / "out"), "pip install 'ockham[tiktoken]'"),
+        ((tmp_path / "a.txt", "--to", tmp_path / "out"), 'pip install "ockham-audit[tiktoken]"'),
     ):
         assert told in str(run(*words).exception)

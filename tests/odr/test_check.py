@@ -1,9 +1,10 @@
 import pytest
 
+from ockham.errors import QueryLimitError
 from ockham.odr.check import check
 from ockham.odr.lint import lint_folder
 from ockham.odr.pinned_log import read_pinned_log
-from ockham.odr.query import QueryTimeoutError, guarded_queries
+from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder
 from tests.odr.checked_record import SQL, answering, checked, record_text
@@ -154,7 +155,7 @@ def test_a_query_that_does_not_end_is_unknown(runs):
     """Killed in time: unknown, and a code of its own."""
 
     def asking(*_):
-        raise QueryTimeoutError("did not end in 5 s")
+        raise QueryLimitError("did not end in 5 s")
 
     judgement, found, _ = checked(runs, answering(asking))
     assert "ODR513" in found

@@ -108,7 +108,7 @@ def test_a_batch_that_is_skipped_already_is_left_alone():
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.1, math.nan, True, "0.5"])
 def test_a_target_is_a_rate(target):
     """Never NaN, never text."""
-    with pytest.raises(BadInputError, match=r"gate: target lies in \[0.001, 1\]"):
+    with pytest.raises(BadInputError, match=r"gate: target must be in \[0.001, 1\]"):
         OckhamGatePlugin(target=target)
 
 
@@ -201,5 +201,5 @@ def test_a_calibrated_threshold_stays_where_familiar_text_put_it(z):
 )  # fmt: skip
 def test_a_gate_that_was_not_calibrated_is_refused(settings):
     """A threshold from nowhere would be none."""
-    with pytest.raises(BadInputError, match=r"familiar_mean|familiar_sd|z lies in"):
+    with pytest.raises(BadInputError, match=r"familiar_mean|familiar_sd|z must be in"):
         OckhamGatePlugin(mode="calibrated", **settings)
