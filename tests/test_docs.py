@@ -1,126 +1,182 @@
-"""What README and docs show can be typed: every verb and option is there, every snippet of Python runs or compiles."""
+"""Documentation pages: commands, snippets and outputs are correct, and links lead to a heading."""
 
 from __future__ import annotations
 
+import pkgutil
 import re
 
 import pytest
-import torch
 import typer.main
 
 import ockham
 from ockham import resources
 from ockham.cli import build_app
-from ockham.context import OccamContext
-from ockham.testing import check_plugin
 from tests.helpers.cli_parser import parse
-from tests.helpers.runs import made_run
+from tests.helpers.doc_pages import Block, PageError, PageRunner, matches, read_blocks
 
-PAGES = [resources.data_root() / "README.md", *sorted((resources.data_root() / "docs").glob("*.md"))]
-LINKED = [
-    *PAGES,
-    resources.data_root() / "CHANGELOG.md",
-    *sorted((resources.data_root() / "odr").glob("*.md")),
+ROOT = resources.data_root()
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "odr").glob("*.md"))]
+RUN_PAGES = [
+    ROOT / "README.md",
+    *(
+        DOCS / f"{name}.md"
+        for name in (
+            "tutorial",
+            "train",
+            "integrate",
+            "write-a-plugin",
+            "analyse",
+            "audit",
+            "decide",
+            "operate",
+        )
+    ),
 ]
+# Attributes of OpenTelemetry records, a file, and an entry point group.
+NAMES_OUTSIDE_OF_PYTHON = {
+    "ockham.run_id",
+    "ockham.action",
+    "ockham.reason_code",
+    "ockham.key.pub",
+    "ockham.plugins",
+}
 _FENCE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1", re.DOTALL | re.MULTILINE)
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-def blocks(page, *kinds):
-    return [body for kind, body in _BLOCK.findall(page.read_text(encoding="utf-8")) if kind in kinds]
+def name_page(path):
+    """Return the path of a page relative to the repository, as its test ID."""
+    return str(path.relative_to(ROOT))
 
 
-def commands(page):
-    """Lines of code blocks that begin with `ockham`."""
-    for body in blocks(page, "", "bash", "sh", "console"):
-        for line in body.replace("\\\n", " ").splitlines():
-            text = line.strip().removeprefix("$ ")
-            if text.startswith("ockham "):
-                yield text
+def list_blocks(page):
+    """Return the code blocks of a page."""
+    return [block for block in read_blocks(page.read_text(encoding="utf-8")) if isinstance(block, Block)]
 
 
 @pytest.fixture(scope="module")
-def root():
+def command_tree():
     return typer.main.get_command(build_app())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_command_can_be_typed(page, root):
-    """The verb exists, takes what is given, and wants nothing more."""
-    for line in commands(page):
-        parse(root, line)
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_commands_of_page_have_existing_options(page, command_tree):
+    """Commands that are not executed are parsed too."""
+    for block in list_blocks(page):
+        if block.kind in ("bash", "console", "sh", ""):
+            for line in "\n".join(block.body).replace("\\\n", " ").splitlines():
+                if line.removeprefix("$ ").startswith("ockham "):
+                    parse(command_tree, line.removeprefix("$ "))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_snippet_of_python_compiles(page):
-    """And uses only public names of ockham."""
-    for body in blocks(page, "python"):
-        compile(body, page.name, "exec")
-        for name in re.findall(r"\bockham\.([A-Za-z_]\w*)\(", body):
-            assert name in ockham.__all__, f"{page.name}: ockham.{name}"
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_python_of_page_uses_public_names(page):
+    """Each snippet compiles, and `ockham.NAME` is a public name or module."""
+    for block in list_blocks(page):
+        if block.kind == "python":
+            body = "\n".join(block.body)
+            compile(body, page.name, "exec")
+            for name in re.findall(r"\bockham\.([A-Za-z_]\w*)\(", body):
+                assert name in ockham.__all__, f"{page.name}: ockham.{name}"
 
 
-def stand_ins():
-    """What the snippets take as given: a model of one weight, its batches, its optimizer."""
-    weight = torch.nn.Parameter(torch.tensor(3.0))
-    optimizer = torch.optim.SGD([weight], lr=0.1)
-
-    def step(optimizer, learning_rate, limit):
-        torch.nn.utils.clip_grad_norm_([weight], limit)
-        optimizer.param_groups[0]["lr"] = learning_rate
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return {
-        "ockham": ockham, "batches": torch.ones(30), "model": lambda batch: 1 + (weight * batch) ** 2, "norm": 0.5,
-        "schedule": lambda _: 0.1, "optimizer": optimizer, "step": step, "page_me": print,
-    }  # fmt: skip
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_names_in_text_of_page_exist(page):
+    """`ockham.NAME` in running text is a module, class or function."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for name in re.findall(r"`(ockham(?:\.[A-Za-z_]\w*)+)", text):
+        assert name in NAMES_OUTSIDE_OF_PYTHON or pkgutil.resolve_name(name), f"{page.name}: {name}"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/plugins.md", "docs/scale.md", "docs/sql.md"])
-def test_every_snippet_of_python_runs(name, tmp_path, monkeypatch):
-    """Pasted one after the other, beside a run called night-1. (tests/integrations/ runs those of integrations.md.)"""
-    monkeypatch.chdir(tmp_path)
-    made_run(tmp_path / "runs", "night-1", batches=12)
-    space = stand_ins()
-    for body in blocks(resources.data_root() / name, "python"):
-        exec(compile(body, name, "exec"), space)
-    if name == "README.md":
-        ctx = OccamContext(0, 9.0, learning_rate=1.0)
-        space["Cautious"]().on_batch_start(ctx)
-        assert ctx.learning_rate == 0.5
-        assert ctx.notes[0].reason_code == "LOSS_OVER_CEILING"
-        assert check_plugin(space["Cautious"])
-        assert space["run"].counts.batches == 30
+@pytest.mark.parametrize("page", RUN_PAGES, ids=name_page)
+def test_page_runs_as_it_is_written(page, tmp_path):
+    """Every block runs in order in an empty folder.
+
+    `python -m tests.helpers.doc_pages PAGE` updates the outputs.
+    """
+    folder = tmp_path / "page"
+    folder.mkdir()
+    PageRunner(folder).run(page.read_text(encoding="utf-8"))
 
 
-def anchors(page):
-    """What a heading is called in an address, as GitHub and static site builders make it."""
+@pytest.mark.parametrize("page", RUN_PAGES, ids=name_page)
+def test_skipped_block_has_a_reason(page):
+    """A block that does not run states why, or where else it is tested."""
+    for block in list_blocks(page):
+        if block.is_skipped:
+            assert any(re.fullmatch(r"skip: .{10,}", option) for option in block.options), block
+
+
+def test_example_on_page_is_the_file_in_examples():
+    """The pages show the programs of `examples/` as they are."""
+    shown = {}
+    for page in RUN_PAGES:
+        for block in list_blocks(page):
+            if block.file and (path := ROOT / "examples" / block.file).exists():
+                assert "\n".join(block.body) + "\n" == path.read_text(encoding="utf-8"), (
+                    f"{page.name}: {path.name}"
+                )
+                shown[path.name] = page.name
+    assert set(shown) == {path.name for path in (ROOT / "examples").glob("*.py")}
+
+
+def test_readme_has_at_most_130_lines():
+    """The first page stays short."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def list_anchors(page):
+    """Return the anchors of the headings of a page, as GitHub and MkDocs build them."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     for heading in re.findall(r"^#+ (.*?) *$", text, re.MULTILINE):
         plain = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         yield re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", LINKED, ids=lambda p: str(p.relative_to(resources.data_root())))
-def test_links_lead_somewhere(page):
-    """Every relative link is a file and a heading in it; those of docs/ stay there, so that a site builder takes it as it is."""
+@pytest.mark.parametrize("page", LINKED, ids=name_page)
+def test_links_of_page_lead_to_a_file_and_heading(page):
+    """Links of `docs/` stay in this folder, so that a site generator can use it."""
     for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text(encoding="utf-8"))):
         if target.startswith(("http:", "https:", "mailto:")):
             continue
         file, _, anchor = target.partition("#")
-        place = page.parent / file if file else page
-        assert place.exists(), f"{page.name}: {target}"
-        assert not anchor or anchor in anchors(place), f"{page.name}: {target}"
-        if page.parent.name == "docs":
-            assert place.resolve().is_relative_to(page.parent), f"{page.name}: {target} leads out of docs/"
+        path = page.parent / file if file else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in list_anchors(path), f"{page.name}: {target}"
+        if page.is_relative_to(DOCS):
+            assert path.resolve().is_relative_to(DOCS), f"{page.name}: {target} is outside of docs/"
 
 
-def test_every_page_is_in_the_index():
-    """None is left out, none is named that is not there."""
-    listed = set(
-        re.findall(
-            r"\]\(([a-z-]+\.md)\)", (resources.data_root() / "docs" / "index.md").read_text(encoding="utf-8")
-        )
-    )
-    assert listed == {page.name for page in PAGES if page.parent.name == "docs"} - {"index.md"}
+def test_index_lists_every_page():
+    """A new page needs a line in docs/index.md."""
+    listed = set(re.findall(r"\]\(([a-z/-]+\.md)\)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    assert listed == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"index.md"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual"),
+    [
+        (["1 event", "at 2026-01-02 03:04:05"], "1  event\nat 2027-05-06 07:08:09\n"),
+        (["first", "...", "last"], "first\nsecond\nthird\nlast\n"),
+        (["id 01a22075-1d0c-742d-966b-faf40000019a"], "id 01b22075-2d0c-742d-966b-faf40000019b\n"),
+    ],
+)
+def test_output_with_other_times_and_ids_matches(expected, actual):
+    """Times, IDs and column widths differ between two runs."""
+    assert matches(expected, actual)
+
+
+def test_output_with_another_number_does_not_match():
+    """Numbers are compared, unless a directive excludes them."""
+    assert not matches(["2 events"], "3 events\n")
+    assert matches(["2 events"], "3 events\n", numbers_vary=True)
+
+
+@pytest.mark.parametrize("command", ["ockham verify nothing", "echo other"])
+def test_page_with_a_wrong_command_or_output_is_refused(command, tmp_path):
+    """A failing command and a different output are errors."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    with pytest.raises(PageError, match=command.split()[-1]):
+        PageRunner(folder).run(f"```console\n$ {command}\nexpected\n```\n")

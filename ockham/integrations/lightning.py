@@ -44,7 +44,7 @@ class OckhamCallback(pl.Callback):
         """Put the chain between the module's training step and what Lightning does with its loss."""
         if not pl_module.automatic_optimization:
             raise BadInputError(
-                "under manual optimization the module calls ockham.Run itself; see docs/integrations.md"
+                "under manual optimization the module calls ockham.Run itself; see docs/integrate.md"
             )
         if trainer.world_size > 1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
             raise BadInputError("OckhamCallback takes one process, in float32 or bfloat16")

@@ -9,7 +9,6 @@ import torch
 
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
-from ockham.record.run_folder import list_runs
 from ockham.run import Run
 from tests.integrations import tiny_model
 
@@ -166,19 +165,3 @@ def test_a_loss_that_a_callback_does_not_see_is_refused(tmp_path):
     with pytest.raises(BadInputError, match="label smoothing"), tiny_model.run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), label_smoothing_factor=0.1)
     assert tiny_model.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
-
-
-def test_the_snippet_of_the_docs(tmp_path, monkeypatch):
-    """As it stands but for its length, around a model of one's own: skips, a log that verifies and replays."""
-    monkeypatch.chdir(tmp_path)
-    arguments = transformers.TrainingArguments(
-        "hf", max_steps=40, per_device_train_batch_size=4, report_to=[], save_strategy="no", eval_strategy="steps",
-        eval_steps=10, disable_tqdm=True, use_cpu=True, logging_strategy="no",
-    )  # fmt: skip
-    model = gpt2()
-    tiny_model.run_snippet(
-        "transformers.Trainer", model=model, arguments=arguments, texts=rows(STEPS), held_out=rows(2)
-    )
-    (run_id,) = list_runs("runs")
-    tiny_model.holds(tmp_path, run_id, batches=40)
-    assert len(model.walked) == sum(tiny_model.verdicts(tmp_path, run_id)) < 40

@@ -11,7 +11,6 @@ import torch
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
-from ockham.record.run_folder import list_runs
 from ockham.run import Run
 from tests.integrations import tiny_model
 
@@ -179,16 +178,3 @@ def test_what_it_cannot_judge_is_refused(tmp_path):
     module.automatic_optimization = False
     with tiny_model.run(tmp_path) as run, pytest.raises(BadInputError, match="manual"):
         fit(tmp_path, OckhamCallback(run), module)
-
-
-def test_the_snippet_of_the_docs(tmp_path, monkeypatch):
-    """As it stands but for its length, around a module of one's own: skips, a log that verifies and replays."""
-    monkeypatch.chdir(tmp_path)
-    module = Module()
-    tiny_model.run_snippet(
-        "lightning.Trainer", module=module, train_batches=loader(40), val_batches=loader(3)
-    )
-    (run_id,) = list_runs("runs")
-    tiny_model.holds(tmp_path, run_id, batches=40)
-    assert len(module.walked) == sum(tiny_model.verdicts(tmp_path, run_id)) < 40
-    assert len(tiny_model.of(tmp_path, "evaluation.recorded", run_id)) >= 4

@@ -1,71 +1,10 @@
-"""The loops of docs/integrations.md as they stand there, in plain PyTorch, on a real model."""
+"""A loop of your own writes checkpoints that it can resume from."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 import ockham
-from ockham import resources
-from ockham.record.verify.run import verify_run
-from ockham.replay.runner import replay_run
-from tests.helpers.events import events
-from tests.integrations import tiny_model
-from tests.test_docs import blocks
-
-
-def test_the_loop_of_the_docs(tmp_path, monkeypatch):
-    """Trains, skips, evaluates; its log verifies and replays."""
-    monkeypatch.chdir(tmp_path)
-    model, batches = tiny_model.model(), tiny_model.batches(40)
-    steps = []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
-    optimizer.register_step_post_hook(lambda o, *_: steps.append(o.param_groups[0]["lr"]))
-    held_out = tiny_model.batches(43)[40:]
-
-    @torch.no_grad()
-    def validation_loss():
-        return float(torch.stack([model.loss(*batch) for batch in held_out]).mean())
-
-    before = validation_loss()
-    space = {
-        "model": model,
-        "optimizer": optimizer,
-        "batches": batches,
-        "validation_loss": validation_loss,
-        "torch": torch,
-    }
-    body = next(
-        b
-        for b in blocks(resources.data_root() / "docs" / "integrations.md", "python")
-        if "loss.backward" in b
-    )
-    exec(body, space)
-    assert validation_loss() < before
-    assert len(steps) == sum(tiny_model.verdicts(tmp_path, "mine")) < 40
-    assert max(steps) <= 1e-3
-    tiny_model.holds(tmp_path, "mine")
-    assert len(tiny_model.of(tmp_path, "evaluation.recorded", "mine")) == 4
-
-
-def test_the_resume_of_the_docs(tmp_path, monkeypatch):
-    """Goes on from its beginning, then from the checkpoint that it kept, and is one run that verifies and replays."""
-    monkeypatch.chdir(tmp_path)
-    model, batches = tiny_model.model(), tiny_model.batches(40)
-    facts = {"max_iters": 40, "vocab_size": 32}
-    with ockham.Run("balanced", run_id="mine", facts=facts):
-        pass  # killed before its first batch, as it were
-    body = next(
-        b for b in blocks(resources.data_root() / "docs" / "integrations.md", "python") if "def pack" in b
-    )
-    for upto in (25, 40):
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        exec(body, {"ockham": ockham, "model": model, "optimizer": optimizer, "facts": facts, "batches": batches[:upto]})  # fmt: skip
-    place = ockham.RunFolder(tmp_path / "runs", "mine")
-    told = [e["data"] for attempt in (1, 2, 3) for e in events(place, attempt)]
-    assert [d["iter_num"] for d in told if d.get("hook") == "batch"] == [*range(25), *range(20, 40)]
-    assert verify_run(place).sound
-    assert replay_run(place).identical
 
 
 def test_a_checkpoint_nobody_could_go_on_from(tmp_path):

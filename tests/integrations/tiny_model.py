@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 
-from ockham import resources
 from ockham.nano import GPT
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
@@ -56,10 +53,3 @@ def holds(folder, run_id: str = "a", batches: int = 40) -> None:
     assert report.sound, [str(finding) for finding in report.findings]
     assert replay_run(place).identical
     assert len(verdicts(folder, run_id)) == batches
-
-
-def run_snippet(which: str, **given: object) -> None:
-    """Run the snippet of docs/integrations.md that names this, with what it takes as given: as it stands, but 40 steps."""
-    page = (resources.data_root() / "docs" / "integrations.md").read_text(encoding="utf-8")
-    (body,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if which in text]
-    exec(body.replace("600", "40").replace("=60", "=10"), given)

@@ -1,4 +1,4 @@
-"""The hook before each commit, as docs/odr.md installs it, in a repository of its own."""
+"""The hook before each commit, as docs/decide.md installs it, in a repository of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read(text):
 
 @pytest.fixture
 def snippet():
-    (found,) = SNIPPET.findall((ROOT / "docs" / "odr.md").read_text(encoding="utf-8"))
+    (found,) = SNIPPET.findall((ROOT / "docs" / "decide.md").read_text(encoding="utf-8"))
     return found
 
 
