@@ -119,7 +119,9 @@ def test_whatif_output_fits_a_terminal(runs, capsys, monkeypatch):
     asked = whatif(load_trajectory(RunFolder(runs, "good")), load_policy("tight"), "tight").summary()
     for width in (80, 100, 120):
         monkeypatch.setenv("COLUMNS", str(width))
-        replay.write_rows(list(asked), [list(asked.values())], "table", droppable_columns=replay.DROPPABLE_COLUMNS)
+        replay.write_rows(
+            list(asked), [list(asked.values())], "table", droppable_columns=replay.DROPPABLE_COLUMNS
+        )
         shown, told = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
         assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
