@@ -219,7 +219,7 @@ def test_forward_command_stores_the_cursor_in_the_state_folder(tmp_path, server,
     before = sorted(folder.path.rglob("*"))
     done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path / "runs"), "forward", "a", "--to", url])
     assert (done.exit_code, done.stdout) == (0, "")
-    assert f"{len(server.taken)} events in 1 requests" in done.stderr
+    assert f"{len(server.taken)} events in 1 request" in done.stderr
     assert sorted(folder.path.rglob("*")) == before
     assert len(list((tmp_path / "state").rglob("*.json"))) == 1
     odd = CliRunner().invoke(

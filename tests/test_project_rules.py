@@ -17,9 +17,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 FILE_LINES, FUNCTION_LINES = 400, 40
-LONGER_FILES = {"ockham/run.py": 510}
+LONGER_FILES = {"ockham/cli/output.py": 425, "ockham/run.py": 510}
 SCREEN_LINES = 50  # a screen of the dashboard is a list of what is drawn, from top to bottom
 LONGER_FUNCTIONS = {
+    "ockham/cli/__init__.py:build_app": 45,
+    "ockham/cli/adapt.py:adapt": 45,
     "ockham/study/roi.py:_quality": 46,
     "ockham/study/roi.py:_compute": 45,
     "benchmarks/adapt_gate.py:main": 45,

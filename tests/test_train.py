@@ -210,7 +210,6 @@ def test_gradient_accumulation_has_a_verdict_for_each_micro_batch(tmp_path):
         (["--size", "hugest"], "no size"),
         (["--device", "tpu9"], "cannot be used here"),
         (["--policy", "missing.yaml"], "missing.yaml"),
-        (["--policy", "tight", "--policy", "missing.yaml"], "give one of them"),
     ],
 )
 def test_bad_input_is_one_clear_line(whole, words, told):

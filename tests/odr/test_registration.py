@@ -134,7 +134,7 @@ def test_missing_baseline_is_reported(folder):
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     before = file.read_bytes()
-    with pytest.raises(BadInputError, match="has a baseline, base: pin both sides"):
+    with pytest.raises(BadInputError, match="has the baseline base; pass --baseline base"):
         run("evidence", "1", "--candidate", "cand")
     assert file.read_bytes() == before
 

@@ -168,4 +168,4 @@ def test_export_command_warns_about_an_invalid_run(packed, tmp_path):
 
     assert "verify;" not in export("good.zip")
     segment.write_bytes(segment.read_bytes().replace(b'"iter_num":7', b'"iter_num":8', 1))
-    assert "run a does not verify; packed as it is" in export("changed.zip")
+    assert "the run does not verify and was packed unchanged" in export("changed.zip")

@@ -26,7 +26,7 @@ def test_compact_joins_small_parquet_files(tmp_path, monkeypatch):
     monkeypatch.undo()
     before = lines(folder)
     done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path), "repair", "a", "--compact"])
-    assert (done.exit_code, done.stderr) == (0, "21 Parquet files before, 3 now\n")
+    assert (done.exit_code, done.stderr) == (0, "a: 21 Parquet files before, 3 now\n")
     assert compact(folder) == (3, 3)
     assert rebuild(folder).parquet == 3
     assert lines(folder) == before

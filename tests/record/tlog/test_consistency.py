@@ -114,7 +114,7 @@ def test_consistency_commands_work_without_the_run_folder(tmp_path, grown):
     assert made.returncode == 0, made.stderr
     done = check("--pin", str(pinned))
     assert done.returncode == 0, done.stderr
-    assert "that were pinned begin the log of" in done.stdout
+    assert "pinned events are the start of the log of" in done.stdout
     alone = check()
     assert (alone.returncode, alone.stdout) == (2, "")
     assert "with --pin" in alone.stderr
