@@ -33,7 +33,8 @@ from ockham.odr.verdict import (
     rounds_to,
 )
 
-PARQUET_MIN_EVENTS = 50_000  # events; more would keep the process that answers from starting in time
+# events; more would keep the process that answers from starting in time.
+PARQUET_MIN_EVENTS = 50_000
 
 
 def check(
@@ -98,7 +99,8 @@ def _load_evidence(
             packs = record.file.parent / "evidence"
             folder = unpack_log(packs, side, unpacked / side.name) or find_run(side.run, runs_folders)
             found = read_pinned_log(side, folder) if folder is not None else None
-        except (UnverifiableError, RunError) as error:  # the evidence of one record hides no other record
+        except (UnverifiableError, RunError) as error:
+            # The evidence of one record hides no other record.
             record.add_finding_at("ODR408", str(error), (*path, "run"))
             sound = False
             continue
@@ -129,7 +131,8 @@ def _load_evidence(
 
 def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters: Mapping[str, str]) -> Result:
     statement = analyze_sql(constraint.sql)
-    if statement.problems or not constraint.sql:  # lint reports it; such SQL is never run
+    # Lint reports it; such SQL is never run.
+    if statement.problems or not constraint.sql:
         fault = statement.problems[0] if statement.problems else None
         return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
     missing = sorted(statement.parameters - parameters.keys())
@@ -147,7 +150,8 @@ def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters:
 def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
     constraint = result.constraint
     path = ("constraints", constraint.position)
-    # A record with REVERT or INCONCLUSIVE does not claim that its constraints pass. ODR604 compares the verdict.
+    # A record with REVERT or INCONCLUSIVE does not claim that its constraints pass. ODR604 compares the
+    # verdict.
     if result.code and (not record.claims.has_outcome or record.claims.verdict in {"KEEP", None}):
         waived = any(
             waiver.constraint == constraint.id

@@ -16,15 +16,43 @@ from sqlglot.errors import SqlglotError
 
 from ockham.errors import QueryError, suggest_name
 
-VIEWS = frozenset({
-    "runs", "run_summary", "events", "decisions", "contexts", "gate_decisions", "compressor_decisions",
-    "limiter_decisions", "memory_decisions", "hyperparameter_changes", "evaluations", "checkpoints", "policies",
-    "reason_codes", "log_gaps", "rollbacks",
-})  # fmt: skip
+VIEWS = frozenset(
+    {
+        "runs",
+        "run_summary",
+        "events",
+        "decisions",
+        "contexts",
+        "gate_decisions",
+        "compressor_decisions",
+        "limiter_decisions",
+        "memory_decisions",
+        "hyperparameter_changes",
+        "evaluations",
+        "checkpoints",
+        "policies",
+        "reason_codes",
+        "log_gaps",
+        "rollbacks",
+    }
+)
 PARAMETERS = ("baseline", "candidate")
 MAX_CHARACTERS = 10_000
-_WRITES = (exp.DML, exp.DDL, exp.Command, exp.Copy, exp.Drop, exp.Alter, exp.Attach, exp.Detach, exp.Pragma,
-           exp.Set, exp.Use, exp.TruncateTable, exp.Into)  # fmt: skip
+_WRITES = (
+    exp.DML,
+    exp.DDL,
+    exp.Command,
+    exp.Copy,
+    exp.Drop,
+    exp.Alter,
+    exp.Attach,
+    exp.Detach,
+    exp.Pragma,
+    exp.Set,
+    exp.Use,
+    exp.TruncateTable,
+    exp.Into,
+)
 
 
 # Expressions of nearly every constraint. Only other ones need the guard's allow-list, which parses again.
@@ -51,7 +79,8 @@ def analyze_sql(sql: str) -> Statement:
     """Analyze the SQL of one constraint. The content of the SQL never raises an exception."""
     nothing: frozenset[str] = frozenset()
     if len(sql) > MAX_CHARACTERS:
-        return Statement(nothing, nothing, ())  # reported by the schema
+        # Reported by the schema.
+        return Statement(nothing, nothing, ())
     try:
         parsed = [tree for tree in _parse(sql) if tree is not None]
     except (SqlglotError, RecursionError, ValueError) as error:
@@ -76,7 +105,8 @@ def analyze_sql(sql: str) -> Statement:
 
 def _parse(sql: str) -> list[exp.Expr | None]:
     logger = logging.getLogger("sqlglot")
-    before, logger.disabled = logger.disabled, True  # it warns on stderr about what we report ourselves
+    # It warns on stderr about what we report ourselves.
+    before, logger.disabled = logger.disabled, True
     try:
         return list(sqlglot.parse(sql, dialect="duckdb"))
     finally:

@@ -22,7 +22,8 @@ _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
 UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
 
-OPEN_OUTCOME = "Open."  # outcome section of a draft
+# Outcome section of a draft.
+OPEN_OUTCOME = "Open."
 
 
 def yaml_string(text: str) -> str:

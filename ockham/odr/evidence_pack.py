@@ -17,7 +17,8 @@ from ockham.odr.pinned_log import PinnedLog, parse_event, policies_of
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder, atomic_write, segment_name
 
-MAX_UNPACKED = 256 * 2**20  # bytes: a file of a few kilobytes can claim to be a thousand times that
+# bytes: a file of a few kilobytes can claim to be a thousand times that.
+MAX_UNPACKED = 256 * 2**20
 
 
 def packed_file(folder: Path, side: EvidenceSide) -> Path:
@@ -44,7 +45,8 @@ def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None
         RunError: If the side names no run.
 
     """
-    target = RunFolder(runs, side.run)  # refuses a name that leaves the folder, before a path is made of it
+    # Refuses a name that leaves the folder, before a path is made of it.
+    target = RunFolder(runs, side.run)
     file = packed_file(folder, side)
     if not file.is_file():
         return None

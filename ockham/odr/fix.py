@@ -15,7 +15,8 @@ from ockham.odr.records_folder import write_record
 from ockham.odr.supersession import successors_of
 from ockham.odr.verdict import CheckResult
 
-MAX_ROUNDS = 6  # one fix can make room for the next: a heading appears once the front matter can be read
+# One fix can make room for the next: a heading appears once the front matter can be read.
+MAX_ROUNDS = 6
 
 
 def fix_folder(folder: Path, today: dt.date, files: Iterable[Path] = ()) -> list[DecisionRecord]:
@@ -46,7 +47,8 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
         return None
     lines = record.lines
     try:
-        if "ODR204" in codes:  # a round for each edit of the body: it moves the lines of the others
+        # A round for each edit of the body: it moves the lines of the others.
+        if "ODR204" in codes:
             return edit.join_lines(record, edit.set_heading(record, lines, heading_text(record)))
         if codes & {"ODR206", "ODR605"} and record.claims.has_outcome:
             line = edit.set_outcome_line(record, lines, delta_digits(record), record.claims.verdict)
@@ -59,7 +61,8 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
                 record, edit.set_key(record, lines, "lock", edit.compute_lock(record), "outcome")
             )
     except BadInputError:
-        return None  # the finding remains
+        # The finding remains.
+        return None
     return None
 
 
@@ -94,9 +97,8 @@ def _with_outcome(record: DecisionRecord, lines: list[str], judgement: CheckResu
         return lines
     digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"
     told = f"{{oq_delta: {digits or 'null'}, verdict: {judgement.verdict}}}"
-    lines = edit.set_outcome_line(
-        record, lines, digits, judgement.verdict
-    )  # the body first: its lines move by the key
+    # The body first: its lines move by the key.
+    lines = edit.set_outcome_line(record, lines, digits, judgement.verdict)
     try:
         return edit.set_key(record, lines, "outcome", told, "constraints")
     except BadInputError:

@@ -64,7 +64,8 @@ class Body(NamedTuple):
 @functools.cache
 def _markdown() -> MarkdownIt:
     parser = MarkdownIt("commonmark")
-    parser.core.ruler.enableOnly(["normalize", "block"])  # inline text is not needed and costs most
+    # Inline text is not needed and costs most.
+    parser.core.ruler.enableOnly(["normalize", "block"])
     return parser
 
 

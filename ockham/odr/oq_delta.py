@@ -11,7 +11,8 @@ from ockham.odr.pinned_log import CitedEvent, PinnedLog
 from ockham.odr.record import DecisionRecord
 from ockham.quotient import Cost, Performance, QuotientSpec, compute_performance, relative_improvement
 
-_SAME = 1e-9  # relative: the quotient was computed from these very doubles
+# relative: the quotient was computed from these very doubles.
+_SAME = 1e-9
 _NAMES: tuple[Performance, ...] = ("inverse_loss", "bits_saved")
 
 

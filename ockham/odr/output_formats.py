@@ -15,8 +15,10 @@ from ockham.odr.codes import CODES, Finding
 from ockham.odr.record import DecisionRecord
 from ockham.odr.verdict import NOTHING_TO_CHECK, CheckResult, Result
 
-GITHUB_LIMIT = 10  # annotations of one kind that a step shows; others are dropped silently
-SARIF_LIMIT = 5_000  # results that GitHub shows of one upload
+# Annotations of one kind that a step shows; others are dropped silently.
+GITHUB_LIMIT = 10
+# Results that GitHub shows of one upload.
+SARIF_LIMIT = 5_000
 _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Judgements = Mapping[str, CheckResult]

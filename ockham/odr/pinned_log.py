@@ -167,7 +167,8 @@ def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
 
     run.json is empty, because no root covers it. A policy is used only if its digest is its name.
     """
-    for one in sorted(cuts, key=lambda c: c.size):  # of two cuts of one log the longer one stays
+    # Of two cuts of one log the longer one stays.
+    for one in sorted(cuts, key=lambda c: c.size):
         target = RunFolder(runs, one.side.run)
         target.path.mkdir(parents=True, exist_ok=True)
         target.run_json.write_bytes(b"{}")

@@ -92,7 +92,8 @@ def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
             )
         cuts.append(one)
     reject_special_files(record.file.parent / "evidence")
-    files = [pack_log(one, record.file.parent / "evidence") for one in cuts]  # all or none
+    # All or none.
+    files = [pack_log(one, record.file.parent / "evidence") for one in cuts]
     registration = pack_registration(record, cuts, [runs])
     return files if registration is None else [*files, registration]
 

@@ -11,7 +11,8 @@ from typing import Any
 QueryFunction = Callable[[str, Mapping[str, str]], list[dict[str, Any]]]
 # Opens a runs folder for asking.
 OpenQueries = Callable[[Path], AbstractContextManager[QueryFunction]]
-MAX_ROWS = 2  # one is right, a second shows that it is not one
+# One is right, a second shows that it is not one.
+MAX_ROWS = 2
 QUERY_TIMEOUT_SECONDS = 30.0
 
 

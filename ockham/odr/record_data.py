@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-MAX_INTEGER = 2**53 - 1  # as the schema has it; a table of integers ends at 2**63
-_EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # it becomes the name of a file
+# As the schema has it; a table of integers ends at 2**63.
+MAX_INTEGER = 2**53 - 1
+# It becomes the name of a file.
+_EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Constraint(NamedTuple):

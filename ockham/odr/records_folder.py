@@ -117,7 +117,8 @@ def write_record(file: Path, text: str, *, new: bool = False) -> None:
         whole = file.with_name(f".{file.name}.{os.getpid()}.tmp")
         atomic_write(whole, text.encode())
         try:
-            os.link(whole, file)  # unlike a rename it never takes the place of what is there
+            # Unlike a rename it never takes the place of what is there.
+            os.link(whole, file)
         except FileExistsError:
             raise BadInputError(f"{file} exists") from None
         finally:

@@ -26,7 +26,8 @@ from ockham.record.run_folder import RunFolder, atomic_write, open_regular_file,
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusion
 
 KIND = "odr.registered"
-MAX_PROOF_BYTES = 200_000  # a line has at most 65,535 bytes
+# A line has at most 65,535 bytes.
+MAX_PROOF_BYTES = 200_000
 _FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity")
 
 
@@ -70,7 +71,8 @@ def register(record: DecisionRecord, runs: Path) -> str:
         "odr_sha256": hashlib.sha256(record.data).hexdigest(),
         "constraints": [registered_fields(constraint) for constraint in claims.constraints],
     }
-    _with_registered(record, "0" * 8)  # fails before anything is registered if the file cannot be edited
+    # Fails before anything is registered if the file cannot be edited.
+    _with_registered(record, "0" * 8)
     return _with_registered(record, append_entry(runs, KIND, fields))
 
 

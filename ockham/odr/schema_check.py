@@ -15,9 +15,17 @@ from ockham.odr.front_matter import KeyPath
 from ockham.odr.record import DecisionRecord
 from ockham.record import schema
 
-_CODES = {"required": "ODR101", "additionalProperties": "ODR102", "type": "ODR103", "enum": "ODR104",
-          "const": "ODR104", "pattern": "ODR105", "format": "ODR106"}  # fmt: skip
-_HINTS = 20  # limit per location: computing hints for forty thousand keys takes seconds
+_CODES = {
+    "required": "ODR101",
+    "additionalProperties": "ODR102",
+    "type": "ODR103",
+    "enum": "ODR104",
+    "const": "ODR104",
+    "pattern": "ODR105",
+    "format": "ODR106",
+}
+# Limit per location: computing hints for forty thousand keys takes seconds.
+_HINTS = 20
 _PATTERN_DESCRIPTIONS = {
     "^ODR-[0-9]{4}$": "looks like ODR-0001",
     "^C[1-9][0-9]{0,2}$": "looks like C1",
@@ -49,7 +57,8 @@ def check_schema(record: DecisionRecord) -> None:
     for fault in _validator().iter_errors(record.front.values):
         path = tuple(fault.instance_path)
         code = _CODES.get(fault.kind.name, "ODR109")
-        typed = (path, "ODR103") in seen  # one word about a wrong type, not a second one from the enum
+        # One word about a wrong type, not a second one from the enum.
+        typed = (path, "ODR103") in seen
         if path not in infinite and not typed:
             _note(record, code, path, fault)
         seen.add((path, code))

@@ -79,6 +79,7 @@ def _cycles(records: Sequence[DecisionRecord], by_id: dict[str, list[DecisionRec
             around = list(reversed(error.args[1]))
             record = by_id[around[0]][0]
             record.add_finding_at("ODR306", f"supersedes in a circle: {' -> '.join(around)}", ("supersedes",))
-            edges[around[0]] = []  # reported: look for the next one
+            # reported: look for the next one.
+            edges[around[0]] = []
         else:
             return

@@ -81,7 +81,8 @@ class Attempt:
             self.log.append("run.resumed", {**opening, **old}, urgent=True)
             for kind, fields in self._recovered:
                 self.log.append(kind, fields, subject="log", urgent=True)
-            self.log.flush()  # the reserve of an old log, which distinguishes a kill from a fault, is not needed any more
+            # The reserve of an old log, which distinguishes a kill from a fault, is not needed any more.
+            self.log.flush()
             for rank in self._ranks_to_close():
                 (self.folder.log_dir(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
         else:
@@ -179,9 +180,19 @@ class Attempt:
     def _derive_in_background(self, _segment: Path) -> None:
         """Write Parquet of a sealed segment in a process at low priority, which costs the trainer no GIL."""
         subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-P", "-m", "ockham.record.parquet.builder", str(self.folder.runs), self.folder.run_id],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "ockham.record.parquet.builder",
+                str(self.folder.runs),
+                self.folder.run_id,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
 
 def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:

@@ -15,9 +15,14 @@ CheckpointPacker = Callable[[Mapping[str, Any], Mapping[str, Any] | None], Check
 
 
 def save_checkpoint(
-    recorder: Recorder, ctx: OccamContext, kind: CheckpointKind, pack: CheckpointPacker, *, policy_revision: str,
+    recorder: Recorder,
+    ctx: OccamContext,
+    kind: CheckpointKind,
+    pack: CheckpointPacker,
+    *,
+    policy_revision: str,
     state: Callable[[], Mapping[str, Any]],
-) -> str:  # fmt: skip
+) -> str:
     """Write a checkpoint and log it. Return the snapshot ID. See `ockham.Run.save_checkpoint`.
 
     Args:
@@ -39,22 +44,32 @@ def save_checkpoint(
     snapshot_id = make_snapshot_id(kind, iter_num, attempt.number)
     covered = {"log_size": head.size, "log_root": head.root.hex()}
     metadata = {
-        "run_id": folder.run_id, "attempt": attempt.number, "rank": peers.rank, "iter_num": iter_num, "kind": kind,
-        "policy_revision": policy_revision, **covered,
-    }  # fmt: skip
+        "run_id": folder.run_id,
+        "attempt": attempt.number,
+        "rank": peers.rank,
+        "iter_num": iter_num,
+        "kind": kind,
+        "policy_revision": policy_revision,
+        **covered,
+    }
     packed = pack(metadata, {**metadata, "run": state()} if kind == "resume" else None)
     if kind == "resume" and peers.rank == 0 and STATE not in packed.files:
         raise CheckpointError(f"{snapshot_id}: a resumable checkpoint contains its state in {STATE!r}")
     files = peers.run_on_rank_zero(lambda: write_checkpoint(folder.checkpoint(snapshot_id), packed.files))
     if kind == "resume":
         recorder.record_key_frame("CHECKPOINT", iter_num + 1)
-    if files is None:  # rank 0 writes and logs the files
+    # Rank 0 writes and logs the files.
+    if files is None:
         return snapshot_id
     saved = {
-        "iter_num": iter_num, "snapshot_id": snapshot_id, "kind": kind,
+        "iter_num": iter_num,
+        "snapshot_id": snapshot_id,
+        "kind": kind,
         "decision_id": recorder.decision_id("accepted") if kind == "accepted" else None,
-        "weights_sha256": packed.weights_sha256, "files": files, **covered,
-    }  # fmt: skip
+        "weights_sha256": packed.weights_sha256,
+        "files": files,
+        **covered,
+    }
     log.append("checkpoint.saved", saved, iter_num=iter_num, urgent=True)
     for old in prune(folder) if kind == "resume" else ():
         pruned = {"iter_num": iter_num, "snapshot_id": old, "kind": kind, "reason_code": "NEWER_KEPT"}

@@ -27,7 +27,8 @@ class RunCounters:
         finite = math.isfinite(task_loss)
         self.batches += 1
         self.finite += finite
-        self.updated += updated and finite  # where `finite` is in shadow, the chain lets a NaN through
+        # Where `finite` is in shadow, the chain lets a NaN through.
+        self.updated += updated and finite
         self.updates += stepped
 
     def add_evaluation(self, val_loss: float, *, accepted: bool) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from ockham.errors import LogError
 
 RESERVE = "reserve"
-RESERVE_BYTES = 131_072  # one line of the greatest length, its tiles, and a tree head
+# One line of the greatest length, its tiles, and a tree head.
+RESERVE_BYTES = 131_072
 
 
 class DiskReserve:
@@ -27,9 +28,8 @@ class DiskReserve:
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("wb") as file:
-            file.write(
-                b"\0" * RESERVE_BYTES
-            )  # written, not only allocated: some file systems promise without keeping
+            # written, not only allocated: some file systems promise without keeping.
+            file.write(b"\0" * RESERVE_BYTES)
             file.flush()
             os.fsync(file.fileno())
 

@@ -14,7 +14,8 @@ from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.verify.standalone import NAME
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same run gives the same archive, whenever it is packed
+# The same run gives the same archive, whenever it is packed.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 _README = """Evidence of run {run_id}.
 
     pip install cryptography
@@ -56,7 +57,8 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror}") from None
     finally:
-        with contextlib.suppress(OSError):  # where there is no folder there is no file in it either
+        # Where there is no folder there is no file in it either.
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         progress(len(files), len(files))
     return len(files)
@@ -64,7 +66,8 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
 
 def _log_files(folder: RunFolder) -> dict[str, Path]:
     parts = [folder.path / part for part in ("log", "policies", "blobs")]
-    reject_special_files(folder.run_json, *parts)  # the archive is given to third parties
+    # The archive is given to third parties.
+    reject_special_files(folder.run_json, *parts)
     kept = (path for part in parts for path in part.rglob("*") if path.is_file())
     files = [folder.run_json, *(path for path in kept if path.name not in ("lock", "reserve"))]
     named = {str(path.relative_to(folder.path)): path for path in files}

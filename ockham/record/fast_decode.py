@@ -27,10 +27,13 @@ Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Number = Int | Annotated[float, Meta(gt=-1e15, lt=1e15)] | Literal["NaN", "Infinity", "-Infinity"]
 KnobValue = Number | bool | list[Number]
 _KINDS: Mapping[str, Any] = {"float": Number, "int": Int, "bool": bool, "str": str, "floats": list[Number]}
-_FAST_PATH_MAX_BYTES = 64_000  # bytes; near the limit of a line the slow reading counts exactly
-_MAX_CACHED = 4096  # names seen before; a hostile log must not fill the memory with them
+# bytes; near the limit of a line the slow reading counts exactly.
+_FAST_PATH_MAX_BYTES = 64_000
+# Names seen before; a hostile log must not fill the memory with them.
+_MAX_CACHED = 4096
 _BEFORE_SOURCE = '","source":"'
-_AT_SOURCE = len('{"specversion":"1.0","id":"') + 36  # an ID always has 36 characters
+# An ID always has 36 characters.
+_AT_SOURCE = len('{"specversion":"1.0","id":"') + 36
 # Of many lines at once, one under the other; without a group for each the engine keeps no stack of them.
 _IDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\n|\Z))+")
 _TIMES = re.compile(
@@ -128,7 +131,8 @@ class ContextData(Struct, forbid_unknown_fields=True, gc=False):
     decisions: Range
 
 
-Event = tuple[str, str, Any]  # kind, ID and data: a struct for decisions and contexts, else as JSON gives it
+# kind, ID and data: a struct for decisions and contexts, else as JSON gives it.
+Event = tuple[str, str, Any]
 
 
 def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
@@ -243,10 +247,15 @@ class FastDecoder:
 def _line_reader(source: str, kind: str, data: Any) -> Any:
     """Return a decoder for complete lines of one kind, with the envelope in its written order."""
     members = [
-        ("specversion", Literal[SPECVERSION]), ("id", str), ("source", Literal[source]), ("type", Literal[event_type(kind)]),
-        ("subject", Annotated[str, Meta(min_length=1, max_length=200)]), ("time", str),
-        ("dataschema", Literal[f"urn:ockham:{kind}.v1"]), ("data", data),
-    ]  # fmt: skip
+        ("specversion", Literal[SPECVERSION]),
+        ("id", str),
+        ("source", Literal[source]),
+        ("type", Literal[event_type(kind)]),
+        ("subject", Annotated[str, Meta(min_length=1, max_length=200)]),
+        ("time", str),
+        ("dataschema", Literal[f"urn:ockham:{kind}.v1"]),
+        ("data", data),
+    ]
     return msgspec.json.Decoder(msgspec.defstruct("Line", members, forbid_unknown_fields=True, gc=False))
 
 
@@ -254,8 +263,14 @@ def _identifiers(data: Any) -> tuple[Any, ...]:
     """Return position and recurring texts. Valid ones are cached and not checked again."""
     if type(data) is DecisionData:
         return (
-            data.attempt, data.rank, data.policy_revision, data.plugin, data.action, data.reason_code, *data.numbers
-        )  # fmt: skip
+            data.attempt,
+            data.rank,
+            data.policy_revision,
+            data.plugin,
+            data.action,
+            data.reason_code,
+            *data.numbers,
+        )
     given, measured = data.given.custom, data.measured.custom
     if given is UNSET and measured is UNSET:
         return (data.attempt, data.rank, data.policy_revision, *data.seconds)

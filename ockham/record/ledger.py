@@ -34,9 +34,8 @@ def append_entry(runs: Path, kind: str, fields: Mapping[str, Any]) -> str:
     reject_special_files(ledger.path)
     make_dirs(ledger.path)
     try:
-        with filelock.FileLock(
-            str(ledger.path / "lock"), timeout=WAIT_SECONDS
-        ):  # the tree grows at its end only
+        # The tree grows at its end only.
+        with filelock.FileLock(str(ledger.path / "lock"), timeout=WAIT_SECONDS):
             writer = LogWriter(ledger, ledger.last_attempt() + 1, 0)
             try:
                 place = writer.append(kind, dict(fields), subject="ledger")

@@ -18,8 +18,10 @@ from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_
 from ockham.record.tlog.note import NoteError
 from ockham.record.tlog.tree_head import CHECKPOINT, parse_head
 
-SEALED_TYPE = event_type("log.sealed")  # may follow run.finished; does not itself end the log
-_TAIL_BYTES = 262_144  # a line has at most 65,535: two complete lines and a torn one fit
+# May follow run.finished; does not itself end the log.
+SEALED_TYPE = event_type("log.sealed")
+# A line has at most 65,535: two complete lines and a torn one fit.
+_TAIL_BYTES = 262_144
 
 
 class LogStatus(NamedTuple):
@@ -80,7 +82,8 @@ def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
             file.seek(max(0, size - _TAIL_BYTES))
             data = file.read()
         *whole, tail = data.split(b"\n")
-        whole = whole[1:] if size > _TAIL_BYTES else whole  # the first one begins before these bytes
+        # The first one begins before these bytes.
+        whole = whole[1:] if size > _TAIL_BYTES else whole
         torn += 0 if found else len(tail)
         for line in reversed(whole):
             found.insert(0, line)
@@ -92,7 +95,8 @@ def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
 def _locked(lock: Path) -> bool:
     """Return True if a writer holds the lock. Tests with a shared lock that is released at once."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place would be waited for
+        # A pipe in its place would be waited for.
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:

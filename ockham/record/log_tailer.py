@@ -44,7 +44,8 @@ class LogTailer:
         self.folder, self.log, self.sequence = folder, log, sequence
         self._segment: Path | None = None
         self._offset = 0
-        self._at = 0  # sequence of the line at the offset
+        # Sequence of the line at the offset.
+        self._at = 0
 
     def lines(self, limit: int = 1_000) -> list[Line]:
         """Return at most `limit` further lines, or an empty list."""
@@ -75,7 +76,8 @@ class LogTailer:
         return True
 
     def _read(self, limit: int) -> list[Line]:
-        assert self._segment is not None  # `lines` opens it first
+        # `lines` opens it first.
+        assert self._segment is not None
         found: list[Line] = []
         with self._segment.open("rb") as file:
             file.seek(self._offset)

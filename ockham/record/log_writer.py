@@ -32,11 +32,14 @@ from ockham.record.tlog.note import Signer
 from ockham.record.tlog.note import load_or_create_signer as users_signer
 from ockham.record.tlog.tree_head import HeadWriter, TreeHead, origin
 
-QUEUE_POLL_SECONDS = 0.01  # until the trainer looks again whether a full queue has room
+# Until the trainer looks again whether a full queue has room.
+QUEUE_POLL_SECONDS = 0.01
 SYNC_INTERVAL_SECONDS = (
-    0.2  # between two looks at the queue; with four times as many an event costs twice as much
+    # Between two looks at the queue; with four times as many an event costs twice as much.
+    0.2
 )
-TREE_HEAD_INTERVAL_SECONDS = 1.0  # a signed tree head costs about 20 ms of the writer's time
+# A signed tree head costs about 20 ms of the writer's time.
+TREE_HEAD_INTERVAL_SECONDS = 1.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -101,7 +104,8 @@ class LogWriter:
         self._durable = 0
         self._error: BaseException | None = None
         self._closing = self._flush_requested = False
-        self._wake = threading.Event()  # only what is urgent wakes the writer: each waking costs it 60 us
+        # Only what is urgent wakes the writer: each waking costs it 60 us.
+        self._wake = threading.Event()
         self._acknowledged = threading.Condition()
         self._unsynced: list[dict[str, Any]] = []
         self.signer = signer or users_signer()
@@ -187,7 +191,8 @@ class LogWriter:
         synced = signed = time.monotonic()
         try:
             while True:
-                closing = self._closing  # read before the queue: what came before close() is written
+                # Read before the queue: what came before close() is written.
+                closing = self._closing
                 urgent = self._write_queue()
                 now = time.monotonic()
                 sign = (
@@ -203,7 +208,8 @@ class LogWriter:
                     return
                 if not self._queue and self._wake.wait(SYNC_INTERVAL_SECONDS):
                     self._wake.clear()
-        except BaseException as error:  # the training thread must hear of it, whatever it was
+        except BaseException as error:
+            # The training thread must hear of it, whatever it was.
             self._error = error
             self._notify_waiters()
         finally:

@@ -20,8 +20,10 @@ from ockham.fields import DEFAULTS
 FIELD_NAMES = tuple(field.name for field in FIELDS)
 field_values = attrgetter(*FIELD_NAMES)
 gauge_values = attrgetter(*GAUGES)
-INLINE_STATE_BYTES = 16_384  # a line has at most 65,535 bytes; a larger state is stored in a blob
-_MAX_UNCHECKED_BRACKETS = 250  # brackets: orjson writes what is nested 254 deep, and reads 1,024
+# A line has at most 65,535 bytes; a larger state is stored in a blob.
+INLINE_STATE_BYTES = 16_384
+# brackets: orjson writes what is nested 254 deep, and reads 1,024.
+_MAX_UNCHECKED_BRACKETS = 250
 _GAUGE_INDEXES = tuple(FIELD_NAMES.index(name) for name in GAUGES)
 _KNOB_INDEXES = tuple(FIELD_NAMES.index(name) for name in KNOBS)
 

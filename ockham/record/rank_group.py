@@ -20,7 +20,8 @@ from ockham.event import to_json_value
 
 Gather = Callable[[bytes], Sequence[bytes]]
 Result = TypeVar("Result")
-PER_RANK_KNOBS = frozenset({"example_gain"})  # weights of a rank's own examples: the one knob that may differ
+# Weights of a rank's own examples: the one knob that may differ.
+PER_RANK_KNOBS = frozenset({"example_gain"})
 
 
 class Divergence(NamedTuple):
@@ -61,7 +62,8 @@ class RankGroup:
         try:
             yield
         except RankError:
-            raise  # nobody is left to tell
+            # Nobody is left to tell.
+            raise
         except Exception as error:
             self._all_gather(f" {error}".encode())
             raise
@@ -106,8 +108,14 @@ class RankGroup:
         judged = (hook, ctx.iter_num, ctx.micro_step, ctx.task_loss, ctx.val_loss, _shared(ctx))
         if len(set(self._all_gather(hashlib.blake2b(repr(judged).encode(), digest_size=16).digest()))) == 1:
             return None
-        values = {"hook": hook, "iter_num": ctx.iter_num, "micro_step": ctx.micro_step, "task_loss": ctx.task_loss,
-                  "val_loss": ctx.val_loss, **_shared(ctx)}  # fmt: skip
+        values = {
+            "hook": hook,
+            "iter_num": ctx.iter_num,
+            "micro_step": ctx.micro_step,
+            "task_loss": ctx.task_loss,
+            "val_loss": ctx.val_loss,
+            **_shared(ctx),
+        }
         return _diverged(ctx, hook, [orjson.loads(text) for text in self._all_gather(_json(values))])
 
     def _all_gather(self, own: bytes) -> Sequence[bytes]:
@@ -131,8 +139,13 @@ def _diverged(ctx: OccamContext, hook: str, gathered: list[dict[str, Any]]) -> D
         for name in gathered[0]
         if any(each[name] != gathered[0][name] for each in gathered)
     ]
-    event = {"iter_num": ctx.iter_num, "micro_step": ctx.micro_step, "hook": hook,
-             "updated": [each["updated"] for each in gathered], "differs": differs}  # fmt: skip
+    event = {
+        "iter_num": ctx.iter_num,
+        "micro_step": ctx.micro_step,
+        "hook": hook,
+        "updated": [each["updated"] for each in gathered],
+        "differs": differs,
+    }
     told = "; ".join(
         f"{one['field']} {', '.join(f'{v} on rank {r}' for r, v in enumerate(one['values'][:4]))}"
         for one in differs[:3]

@@ -11,7 +11,8 @@ from ockham.record.attempt import Attempt
 from ockham.record.log_writer import EventPosition
 from ockham.record.payloads import ContextRecord, StateRecord, field_values, gauge_values
 
-KEY_FRAME_BATCHES = 1_000  # replay starts at most this many batches before the decision it proves
+# Replay starts at most this many batches before the decision it proves.
+KEY_FRAME_BATCHES = 1_000
 _DURABLE_KNOBS = frozenset({"accepted", "rollback", "halt"})
 
 
@@ -28,14 +29,16 @@ class Recorder:
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self.state: Callable[[], Mapping[str, Mapping[str, Any]]] = dict  # the chain's state_dict
+        # The chain's state_dict.
+        self.state: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
         self._given: tuple[Value, ...] = ()
         self._given_custom: dict[str, float] = {}
         self._measured: tuple[Value, ...] | None = None
         self._measured_custom: dict[str, float] = {}
         self._first = self._count = 0
         self._since_frame = (
-            KEY_FRAME_BATCHES  # a log opens with a key frame, at the latest with its first batch
+            # A log opens with a key frame, at the latest with its first batch.
+            KEY_FRAME_BATCHES
         )
         self._places: dict[str, EventPosition] = {}
 
@@ -57,9 +60,8 @@ class Recorder:
         turned = decision.changes[-1].field if decision.changes else ""
         urgent = decision.hook == "on_evaluate" or turned in _DURABLE_KNOBS
         place = self.attempt.log.append("decision.made", decision, iter_num=decision.iter_num, urgent=urgent)
-        if (
-            not self._count
-        ):  # not the next sequence when the hook began: the writer may seal a segment in between
+        # Not the next sequence when the hook began: the writer may seal a segment in between.
+        if not self._count:
             self._first = place.sequence
         self._count += 1
         if decision.shadow:
@@ -75,9 +77,19 @@ class Recorder:
     ) -> None:
         """Log the context with the decisions since `begin_hook`."""
         record = ContextRecord(
-            ctx.iter_num, ctx.micro_step, hook, self._given, self._given_custom, self._measured,
-            self._measured_custom, knob_values(ctx), applied, seconds, self._first, self._count,
-        )  # fmt: skip
+            ctx.iter_num,
+            ctx.micro_step,
+            hook,
+            self._given,
+            self._given_custom,
+            self._measured,
+            self._measured_custom,
+            knob_values(ctx),
+            applied,
+            seconds,
+            self._first,
+            self._count,
+        )
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
 
     def record_key_frame_if_due(self, iter_num: int, micro_step: int) -> None:

@@ -118,7 +118,8 @@ def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[Veri
         try:
             told, head = parse_head(open_note(note, keys)[0])
         except NoteError:
-            continue  # a crash leaves none; verify names it
+            # A crash leaves none; verify names it.
+            continue
         if told == where:
             found[head.size] = head.root
     return found

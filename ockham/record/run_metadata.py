@@ -30,9 +30,17 @@ PACKAGES = (
 )
 # Everything else stays out, so that no secret gets in.
 ENVIRONMENT = (
-    "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED",
-    "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_JOB_ID", "TZ",
-)  # fmt: skip
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "PYTHONHASHSEED",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "SLURM_JOB_ID",
+    "TZ",
+)
 
 
 def build_run_metadata(
@@ -84,7 +92,8 @@ def _git(folder: Path, words: str) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
+    except (OSError, KeyError):
+        # A container's user without a name.
         return str(os.getuid())
 
 

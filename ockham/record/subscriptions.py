@@ -105,14 +105,16 @@ class Subscription:
             while self.position < durable:
                 lines = self._reader.lines(min(1_000, durable - self.position))
                 if not lines:
-                    return  # the folder is gone: nothing that a consumer could do about it
+                    # The folder is gone: nothing that a consumer could do about it.
+                    return
                 for line in lines:
                     self._deliver(line.content)
                     self.position = line.sequence + 1
 
     def _deliver(self, content: bytes) -> None:
         if self._type and self._type.encode() not in content:
-            return  # most lines are of other kinds, and reading them costs the trainer's interpreter time
+            # Most lines are of other kinds, and reading them costs the trainer's interpreter time.
+            return
         event = orjson.loads(content)
         wanted = not self._type or event["type"] == self._type
         if not wanted or (self._reason_code and event["data"].get("reason_code") != self._reason_code):

@@ -31,6 +31,11 @@ def attest(folder: RunFolder, report: ReplayReport) -> str:
         for name, digests in log.code.items()
         if digests["replayed_sha256"] is not None
     }
-    found = {"run_id": folder.run_id, "attempt_size": sizes, "decisions": report.total("decisions"),
-             "identical": report.total("identical"), "code_sha256": code}  # fmt: skip
+    found = {
+        "run_id": folder.run_id,
+        "attempt_size": sizes,
+        "decisions": report.total("decisions"),
+        "identical": report.total("identical"),
+        "code_sha256": code,
+    }
     return append_entry(folder.runs, "replay.attested", found)

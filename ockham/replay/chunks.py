@@ -126,5 +126,6 @@ def _frame(folder: RunFolder, line: bytes) -> KeyFrame:
 def _data(line: bytes) -> dict[str, Any]:
     try:
         return dict(decode_line(line)["data"])
-    except (KeyError, TypeError, ValueError) as error:  # also for text in place of a mapping
+    except (KeyError, TypeError, ValueError) as error:
+        # Also for text in place of a mapping.
         raise UnverifiableError(f"a line that is not an event of Ockham: {line[:80]!r} ({error})") from None

@@ -146,8 +146,14 @@ class _Replay:
         proof.contexts += 1
         if step.orphans:
             lost = [made.data for made in step.orphans]
-            proof.add_difference(lost[0]["iter_num"], lost[0]["sequence"], lost[0]["plugin"],
-                          "context", _codes(lost), "no context was recorded for this batch")  # fmt: skip
+            proof.add_difference(
+                lost[0]["iter_num"],
+                lost[0]["sequence"],
+                lost[0]["plugin"],
+                "context",
+                _codes(lost),
+                "no context was recorded for this batch",
+            )
         if step.data.get("policy_revision") != self.revision:
             proof.add_difference(
                 step.iter_num,

@@ -17,7 +17,8 @@ def state_digest(state: Mapping[str, Any]) -> str:
 
 def float_bits(values: tuple[Any, ...]) -> bytes:
     """Return numbers, booleans and None as bytes, with each float as its IEEE-754 bits."""
-    return marshal.dumps(values, 2)  # version 2 shares no object, so equal bits are equal bytes
+    # Version 2 shares no object, so equal bits are equal bytes.
+    return marshal.dumps(values, 2)
 
 
 def canonical_json(value: Any) -> str:

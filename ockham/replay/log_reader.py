@@ -17,11 +17,12 @@ from ockham.record.run_folder import RunFolder, read_regular_file
 
 _GAUGES = frozenset(GAUGES)
 _OBJECTS = ("given", "measured", "left", "seconds")
+# Key frames before a batch, from which a replay can start.
 START_TRIGGERS = (
     "START",
     "INTERVAL",
     "RESUME",
-)  # key frames before a batch, from which a replay can start
+)
 
 
 @dataclass(slots=True)
@@ -142,7 +143,8 @@ def build_context(step: Step) -> OccamContext:
         converted: dict[str, Any] = {name: parse_field(name, value) for name, value in given.items()}
         return OccamContext(custom=custom, **converted)
     ctx = OccamContext(given["iter_num"], given["task_loss"], custom=custom)
-    ctx.set_knobs(given)  # of the right type already: converting each again takes a fifth of a replay
+    # Of the right type already: converting each again takes a fifth of a replay.
+    ctx.set_knobs(given)
     return ctx
 
 

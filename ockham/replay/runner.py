@@ -21,7 +21,8 @@ from ockham.replay.json_diff import canonical_json
 from ockham.replay.log_reader import KeyFrame, iter_records
 from ockham.replay.playback import build_plugins, third_party_plugins
 
-MIN_BYTES_FOR_WORKERS = 20_000_000  # bytes of log; below, starting processes costs more than it saves
+# Bytes of log; below, starting processes costs more than it saves.
+MIN_BYTES_FOR_WORKERS = 20_000_000
 
 
 @dataclass(slots=True)
@@ -70,11 +71,17 @@ class ReplayReport:
             "processes": self.processes,
             "decisions_per_second": self.total("decisions") / self.seconds if self.seconds else None,
             "logs": [
-                {"attempt": log.attempt, "rank": log.rank, "policy_revision": log.policy_revision, "events": log.events,
-                 "code": log.code, **asdict(log.proof)}
+                {
+                    "attempt": log.attempt,
+                    "rank": log.rank,
+                    "policy_revision": log.policy_revision,
+                    "events": log.events,
+                    "code": log.code,
+                    **asdict(log.proof),
+                }
                 for log in self.logs
             ],
-        }  # fmt: skip
+        }
 
 
 class _Task(NamedTuple):
@@ -153,7 +160,8 @@ def _tasks(
     chosen = found.stretches
     if iteration is not None:
         chosen = [s for s in chosen if s.first_iter <= iteration][-1:]
-    fresh = found.loaded.get("source") != "objects"  # objects may have been used before the run took them
+    # Objects may have been used before the run took them.
+    fresh = found.loaded.get("source") != "objects"
     twice = trust and len(chosen) == 1 and bool(third_party_plugins(policy))
     return [_Task(folder, s, policy.canonical, found.revision, trust, fresh, twice) for s in chosen]
 
@@ -199,9 +207,8 @@ def _proofs(tasks: list[_Task], processes: int) -> Iterator[ReplayResult]:
     if processes <= 1:
         yield from map(_prove, tasks)
         return
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would copy the locks of threads that it does not copy
+    # A fork would copy the locks of threads that it does not copy.
+    context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         yield from pool.map(_prove, tasks)
 

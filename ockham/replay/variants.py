@@ -13,7 +13,8 @@ from ockham.policy import Policy, load_policy
 from ockham.policy.document import check_hyperparameter, parse_override, require_bool
 from ockham.policy.plugin_registry import check_setting, plugin_class
 
-SWEEP = 9  # values of a range where no number is given
+# Values of a range where no number is given.
+SWEEP = 9
 MAX_POLICIES = 200
 
 

@@ -44,7 +44,8 @@ class _WhatIfReplay:
         self.stand_ins = [plugin for plugin in plugins if isinstance(plugin, PlaybackPlugin)]
         self.base = base_knobs(plugins, self.parameters)
         self.answer = WhatIfResult(label, policy, backward_over_forward=backward_over_forward(legs))
-        self.update_delta = 0  # updates more (or fewer) than were recorded so far
+        # Updates more (or fewer) than were recorded so far.
+        self.update_delta = 0
         self.last: OccamContext | None = None
         self.evaluated = True
 
@@ -77,7 +78,8 @@ class _WhatIfReplay:
         self._adjust_counters(ctx)
         self.chain.on_batch_start(ctx)
         verdict = ctx.updated
-        if math.isfinite(ctx.task_loss):  # no other batch counts as an update, whatever a chain lets through
+        # No other batch counts as an update, whatever a chain lets through.
+        if math.isfinite(ctx.task_loss):
             self.update_delta += int(verdict) - int(bool(recorded["updated"]))
         measure(ctx, step)
         self._adjust_counters(ctx)
@@ -90,8 +92,17 @@ class _WhatIfReplay:
         cause = cause or self._divergence_cause(leg, ctx, recorded)
         # This batch's own verdict was still given on a context that would have come.
         answer.exact_batches += answer.diverged_iter is None
-        answer.rows.append(WhatIfRow(step.iter_num, ctx.micro_step, ctx.task_loss, _verdict_name(recorded["updated"]), _verdict_name(verdict),
-                               self._reason(), answer.diverged_iter is None))  # fmt: skip
+        answer.rows.append(
+            WhatIfRow(
+                step.iter_num,
+                ctx.micro_step,
+                ctx.task_loss,
+                _verdict_name(recorded["updated"]),
+                _verdict_name(verdict),
+                self._reason(),
+                answer.diverged_iter is None,
+            )
+        )
         if cause:
             self._diverges(step.iter_num, cause)
         if ctx.halt:
@@ -105,7 +116,8 @@ class _WhatIfReplay:
         moved = bool(left.get("consolidating", given.get("consolidating", False)))
         answer.recorded_consolidated += moved
         if step.trigger == "CONSOLIDATION" and not ctx.consolidating:
-            return  # the other policy would not have evaluated here
+            # The other policy would not have evaluated here.
+            return
         gauges = {
             k: v
             for k, v in given.items()
@@ -131,7 +143,8 @@ class _WhatIfReplay:
             given, old = getattr(ctx, name), leg.base.get(name, FIELDS_BY_NAME[name].default)
             new: Any = self.base.get(name, FIELDS_BY_NAME[name].default)
             if name in CEILINGS:
-                own = leg.settings.get(name, math.inf)  # the trainer's own value, if it has one
+                # The trainer's own value, if it has one.
+                own = leg.settings.get(name, math.inf)
                 knobs[name] = min(new, own if given == old else given)
             elif given == old:
                 knobs[name] = new

@@ -51,7 +51,8 @@ def ablate(
     check_run_id(_run_id(plan, max(arms, key=lambda a: len(a.name)), max(plan.seeds)))
     found: dict[str, list[RunData]] = {arm.name: [] for arm in arms}
     whole = len(arms) * len(plan.seeds)
-    for at, seed in enumerate(plan.seeds):  # seeds outside: an interrupted study has whole seeds
+    # Seeds outside: an interrupted study has whole seeds.
+    for at, seed in enumerate(plan.seeds):
         for done, arm in enumerate(arms):
             progress(at * len(arms) + done, whole, _run_id(plan, arm, seed))
             found[arm.name].append(_train_or_load(plan, arm, seed, found))

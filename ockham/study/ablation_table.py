@@ -11,7 +11,8 @@ from ockham.replay.trajectory import backward_over_forward
 from ockham.study.arms import EQUAL_COMPUTE_ARM
 from ockham.study.run_data import RunData
 
-# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; above, the normal quantile is taken with a correction.
+# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; above, the normal quantile is taken with a
+# correction.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 

@@ -10,7 +10,8 @@ from ockham.errors import BadInputError, suggest_name
 from ockham.policy import Policy
 
 NO_PULL = {"lambda_ockham": 0.0, "pull": "none"}
-NEEDS_ANCHOR = ("compressor", "limiter", "watchdog", "memory")  # drift and KL mean nothing without one
+# Drift and KL mean nothing without one.
+NEEDS_ANCHOR = ("compressor", "limiter", "watchdog", "memory")
 RANDOM_SKIP_ARM, EQUAL_COMPUTE_ARM = "random-skip", "none-equal-compute"
 
 

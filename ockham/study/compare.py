@@ -128,11 +128,20 @@ def _verdicts(a: RunData, b: RunData, notes: list[str]) -> Iterator[ComparisonRo
         )
         return
     pairs = [(up, b.verdicts[key]) for key, up in a.verdicts.items() if key in b.verdicts]
-    for name, wanted in (("both update", (True, True)), ("both skip", (False, False)), ("only a updates", (True, False)),
-                         ("only b updates", (False, True))):  # fmt: skip
+    for name, wanted in (
+        ("both update", (True, True)),
+        ("both skip", (False, False)),
+        ("only a updates", (True, False)),
+        ("only b updates", (False, True)),
+    ):
         count = pairs.count(wanted)
-        yield ComparisonRow("verdicts", name, count if wanted[0] or wanted == (False, False) else None,
-                  count if wanted[1] or wanted == (False, False) else None, None)  # fmt: skip
+        yield ComparisonRow(
+            "verdicts",
+            name,
+            count if wanted[0] or wanted == (False, False) else None,
+            count if wanted[1] or wanted == (False, False) else None,
+            None,
+        )
     differ = sum(one != other for one, other in pairs)
     yield ComparisonRow("verdicts", "share that differs", None, None, differ / len(pairs) if pairs else None)
 

@@ -13,10 +13,11 @@ from ockham.replay.whatif_result import WhatIfResult
 from ockham.study.run_data import RunData, load_run_data
 from ockham.study.training_process import is_finished, policy_document, resume, train
 
+# Settings of the record that `ockham train` takes by options of their own.
 CLI_ONLY_SETTINGS = (
     "data",
     "size",
-)  # settings of the record that `ockham train` takes by options of their own
+)
 
 
 class RerunComparison(NamedTuple):
@@ -51,11 +52,12 @@ def rerun(runs: Path, seen: RunData, answer: WhatIfResult, run_id: str) -> Rerun
         )
     folder = RunFolder(runs, run_id)
     if not folder.exists():
+        # Empty text is the default and cannot be typed.
         settings = [
             f"{name}={value}"
             for name, value in seen.settings.items()
             if name not in CLI_ONLY_SETTINGS and value != ""
-        ]  # empty text is the default and cannot be typed
+        ]
         train(
             folder,
             policy_document(answer.policy),
@@ -85,9 +87,16 @@ def _confirmed(seen: RunData, answer: WhatIfResult, again: RunData) -> RerunComp
         else:
             rest.append(verdict)
     return RerunComparison(
-        answer.label, again.run_id, len(exact), _share(exact), _share(rest), answer.update_rate(), again.update_rate,
-        next(reversed(seen.losses.values()), None), next(reversed(again.losses.values()), None),
-    )  # fmt: skip
+        answer.label,
+        again.run_id,
+        len(exact),
+        _share(exact),
+        _share(rest),
+        answer.update_rate(),
+        again.update_rate,
+        next(reversed(seen.losses.values()), None),
+        next(reversed(again.losses.values()), None),
+    )
 
 
 def _includes(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:

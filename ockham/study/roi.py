@@ -15,7 +15,8 @@ from ockham.errors import BadInputError
 from ockham.replay.trajectory import backward_over_forward
 from ockham.study.run_data import RunData
 
-BACKWARD_FLOPS = 4  # per parameter and token; the forward takes 2 (Kaplan et al. 2020, C = 6ND)
+# Per parameter and token; the forward takes 2 (Kaplan et al. 2020, C = 6ND).
+BACKWARD_FLOPS = 4
 Kind = Literal["measured", "derived", "assumed"]
 
 

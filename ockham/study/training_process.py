@@ -17,7 +17,8 @@ from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.run_folder import RunFolder
 
 TERMINAL_REASONS = (b'"COMPLETED"', b'"HALTED_BY_POLICY"', b'"NO_ANCHOR"')
-MAX_ERROR_CHARACTERS = 400  # characters of a failed process's last line
+# Characters of a failed process's last line.
+MAX_ERROR_CHARACTERS = 400
 INTERRUPTED = 130
 
 
@@ -88,7 +89,6 @@ def _run(folder: RunFolder, words: Sequence[str]) -> None:
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if not is_finished(folder):
-        last_line = (done.stderr.strip().splitlines() or [""])[-1][
-            :MAX_ERROR_CHARACTERS
-        ]  # ours is one line; of a traceback the error
+        # Ours is one line; of a traceback the error.
+        last_line = (done.stderr.strip().splitlines() or [""])[-1][:MAX_ERROR_CHARACTERS]
         raise UnverifiableError(f"{folder.run_id}: `ockham train` ended with {done.returncode}: {last_line}")

@@ -64,7 +64,8 @@ def update_parquet(folder: RunFolder, attempt: int, rank: int, *, last: bool = F
             _compact(folder, attempt, rank, last=last)
             return done
     except filelock.Timeout:
-        return 0  # another process does it; until then the lines are read
+        # Another process does it; until then the lines are read.
+        return 0
 
 
 def _derive(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> int:
@@ -80,7 +81,8 @@ def _derive(folder: RunFolder, attempt: int, rank: int, *, last: bool) -> int:
 def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -> bool:
     lines, size = read_complete_lines(segment)
     if not lines or size != segment.stat().st_size:
-        return False  # a torn tail: recovery decides about it, the lines are read meanwhile
+        # A torn tail: recovery decides about it, the lines are read meanwhile.
+        return False
     day = str(orjson.loads(lines[0])["time"])[:10]
     made = [segment_entry(segment.name, lines)]
     for kind, table in tables_from_lines(lines).items():
@@ -145,7 +147,8 @@ def _merge_files(folder: RunFolder, attempt: int, rank: int, parts: list[dict[st
         for part, each in zip(parts, told, strict=True):
             data = part[kind].read_bytes()
             if hashlib.sha256(data).hexdigest() != each[kind].get("sha256"):
-                return  # `verify` reports it, `repair` writes it again
+                # `verify` reports it, `repair` writes it again.
+                return
             writer.add(pq.read_table(pa.BufferReader(data)))
         made[kind] = writer.close()
     day = parts[0][PARQUET_TABLES[0]].parent.name.removeprefix("day=")

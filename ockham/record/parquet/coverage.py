@@ -23,7 +23,8 @@ from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_fil
 _NAME = re.compile(r"([0-9]+-[0-9]+)-([0-9]{12})(-[0-9]{12})?\.parquet")
 # Digest of the schemas of all kinds: the sidecar of one kind covers the others.
 COLUMNS = hashlib.sha256("\n".join(str(schema) for schema in SCHEMAS.values()).encode()).hexdigest()[:16]
-SourceSegments = tuple[tuple[str, int], ...]  # names and sizes of the segments that a file was made from
+# Names and sizes of the segments that a file was made from.
+SourceSegments = tuple[tuple[str, int], ...]
 
 
 class Coverage(NamedTuple):
@@ -127,7 +128,8 @@ def parquet_files(folder: RunFolder, attempt: int, rank: int) -> dict[str, dict[
         kind: {
             path.name: path
             for path in (folder.path / kind).glob(f"day=*/{attempt}-{rank}-*.parquet")
-            if path.is_file()  # to open a pipe would be to wait for ever
+            # To open a pipe would be to wait for ever.
+            if path.is_file()
         }
         for kind in PARQUET_TABLES
     }

@@ -26,9 +26,15 @@ def common_columns(event: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the first columns of every table, from event ID to micro-step."""
     data = event["data"]
     return (
-        event["id"], event["source"].rsplit("/", 1)[-1], data["attempt"], data["rank"], data["sequence"],
-        _microseconds(event["time"]), data.get("iter_num"), data.get("micro_step"),
-    )  # fmt: skip
+        event["id"],
+        event["source"].rsplit("/", 1)[-1],
+        data["attempt"],
+        data["rank"],
+        data["sequence"],
+        _microseconds(event["time"]),
+        data.get("iter_num"),
+        data.get("micro_step"),
+    )
 
 
 def decision_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -44,9 +50,18 @@ def decision_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
         for change in data["changes"]
     ]
     return (
-        data["hook"], data["plugin"], data["order"], data["shadow"], data["action"], data["reason_code"],
-        parse_number(data["observed"]), parse_number(data["threshold"]), changes, _numbers(data["numbers"]), data["policy_revision"],
-    )  # fmt: skip
+        data["hook"],
+        data["plugin"],
+        data["order"],
+        data["shadow"],
+        data["action"],
+        data["reason_code"],
+        parse_number(data["observed"]),
+        parse_number(data["threshold"]),
+        changes,
+        _numbers(data["numbers"]),
+        data["policy_revision"],
+    )
 
 
 def context_row(data: Mapping[str, Any]) -> list[Any]:
@@ -67,9 +82,15 @@ def context_row(data: Mapping[str, Any]) -> list[Any]:
             row[_SLOTS[name].left] = _read(value, _SLOTS[name].read)
     custom = measured["custom"] if "custom" in measured else given.get("custom", {})
     return [
-        data["hook"], data["policy_revision"], *row, data["applied"].get("updated"), _numbers(data["seconds"]),
-        _numbers(custom), data["decisions"]["first"], data["decisions"]["count"],
-    ]  # fmt: skip
+        data["hook"],
+        data["policy_revision"],
+        *row,
+        data["applied"].get("updated"),
+        _numbers(data["seconds"]),
+        _numbers(custom),
+        data["decisions"]["first"],
+        data["decisions"]["count"],
+    ]
 
 
 class _Slot(NamedTuple):

@@ -26,32 +26,63 @@ _ARROW: Mapping[str, pa.DataType] = {
 _NUMBERS: pa.DataType = pa.map_(pa.string(), pa.float64())
 Columns = list[tuple[str, pa.DataType]]
 _WHERE: Columns = [
-    ("event_id", pa.string()), ("run_id", pa.string()), ("attempt", pa.int32()), ("rank", pa.int32()),
-    ("sequence", pa.int64()), ("time", pa.timestamp("us")), ("iter_num", pa.int64()), ("micro_step", pa.int64()),
-]  # fmt: skip
-_CHANGE = pa.struct([
-    ("field", pa.string()), ("before", pa.string()), ("after", pa.string()),
-    ("before_value", pa.float64()), ("after_value", pa.float64()),
-])  # fmt: skip
-DECISIONS = pa.schema([
-    *_WHERE, ("hook", pa.string()), ("plugin", pa.string()), ("order", pa.int32()), ("shadow", pa.bool_()),
-    ("action", pa.string()), ("reason_code", pa.string()), ("observed", pa.float64()), ("threshold", pa.float64()),
-    ("changes", pa.list_(_CHANGE)), ("numbers", _NUMBERS), ("policy_revision", pa.string()),
-])  # fmt: skip
-CONTEXTS = pa.schema([
-    *_WHERE, ("hook", pa.string()), ("policy_revision", pa.string()),
-    *((f.name, _ARROW[f.kind]) for f in FACT_COLUMNS),
-    *((f"base_{f.name}", _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
-    *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
-    *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "gauge"),
-    ("applied_update", pa.bool_()), ("seconds", _NUMBERS), ("custom", _NUMBERS),
-    ("first_decision", pa.int64()), ("decisions", pa.int32()),
-])  # fmt: skip
+    ("event_id", pa.string()),
+    ("run_id", pa.string()),
+    ("attempt", pa.int32()),
+    ("rank", pa.int32()),
+    ("sequence", pa.int64()),
+    ("time", pa.timestamp("us")),
+    ("iter_num", pa.int64()),
+    ("micro_step", pa.int64()),
+]
+_CHANGE = pa.struct(
+    [
+        ("field", pa.string()),
+        ("before", pa.string()),
+        ("after", pa.string()),
+        ("before_value", pa.float64()),
+        ("after_value", pa.float64()),
+    ]
+)
+DECISIONS = pa.schema(
+    [
+        *_WHERE,
+        ("hook", pa.string()),
+        ("plugin", pa.string()),
+        ("order", pa.int32()),
+        ("shadow", pa.bool_()),
+        ("action", pa.string()),
+        ("reason_code", pa.string()),
+        ("observed", pa.float64()),
+        ("threshold", pa.float64()),
+        ("changes", pa.list_(_CHANGE)),
+        ("numbers", _NUMBERS),
+        ("policy_revision", pa.string()),
+    ]
+)
+CONTEXTS = pa.schema(
+    [
+        *_WHERE,
+        ("hook", pa.string()),
+        ("policy_revision", pa.string()),
+        *((f.name, _ARROW[f.kind]) for f in FACT_COLUMNS),
+        *((f"base_{f.name}", _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
+        *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "knob"),
+        *((f.name, _ARROW[f.kind]) for f in FIELDS if f.role == "gauge"),
+        ("applied_update", pa.bool_()),
+        ("seconds", _NUMBERS),
+        ("custom", _NUMBERS),
+        ("first_decision", pa.int64()),
+        ("decisions", pa.int32()),
+    ]
+)
 EVENTS = pa.schema([*_WHERE, ("type", pa.string()), ("subject", pa.string()), ("data", pa.string())])
 SCHEMAS: Mapping[str, pa.Schema] = dict(zip(PARQUET_TABLES, (CONTEXTS, DECISIONS, EVENTS), strict=True))
 _REPEATED = frozenset({"run_id", "hook", "plugin", "action", "reason_code", "policy_revision", "type"})
-LINES_PER_CHUNK = 1_000  # lines as Python objects; with more of them the collector walks them over and over
-ROWS_PER_ROW_GROUP = 60_000  # a segment has 20,000 events
+# Lines as Python objects; with more of them the collector walks them over and over.
+LINES_PER_CHUNK = 1_000
+# A segment has 20,000 events.
+ROWS_PER_ROW_GROUP = 60_000
 
 
 def tables_from_lines(lines: Iterable[bytes]) -> dict[str, pa.Table]:

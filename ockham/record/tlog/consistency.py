@@ -26,7 +26,8 @@ from ockham.record.tlog.note import NoteError, VerifierKey, decode_canonical_bas
 from ockham.record.tlog.pin import parse_pin
 from ockham.record.tlog.tree_head import TreeHead, origin, parse_head
 
-PROOF_PREFIX = b"old "  # how such a proof begins
+# How such a proof begins.
+PROOF_PREFIX = b"old "
 _PART = re.compile(
     rb"old (?P<old>0|[1-9][0-9]{0,17})\n(?P<hashes>(?:[A-Za-z0-9+/]{43}=\n){0,63})\n(?P<note>[^\n].*)",
     re.DOTALL,

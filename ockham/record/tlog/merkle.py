@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Sequence
 
 EMPTY = hashlib.sha256(b"").digest()
-MAX_PROOF = 64  # a tree of 2^63 leaves needs no more; limits every loop over an untrusted proof
+# A tree of 2^63 leaves needs no more; limits every loop over an untrusted proof.
+MAX_PROOF = 64
 
 
 def leaf_hash(line: bytes) -> bytes:

@@ -192,7 +192,8 @@ def _make_key(path: Path) -> bytes:
     finally:
         os.close(descriptor)
     try:
-        os.link(temporary, path)  # two first runs at once: one key wins, both use it
+        # Two first runs at once: one key wins, both use it.
+        os.link(temporary, path)
     except FileExistsError:
         data = path.read_bytes()
     finally:

@@ -13,7 +13,8 @@ import contextlib
 from pathlib import Path
 
 WIDTH = 256
-LEVEL_BITS = 8  # a tile is 2^8 wide
+# A tile is 2^8 wide.
+LEVEL_BITS = 8
 
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:
@@ -48,7 +49,8 @@ class TileWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._levels: list[tuple[int, list[bytes]]] = []  # index of the open tile, and its hashes
+        # Index of the open tile, and its hashes.
+        self._levels: list[tuple[int, list[bytes]]] = []
         self._partial: dict[int, Path] = {}
         self._dirty: set[int] = set()
         self._old: list[Path] = []

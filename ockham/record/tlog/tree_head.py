@@ -19,7 +19,8 @@ from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import NoteError, Signer, decode_canonical_base64
 from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter
 
-CHECKPOINT = "checkpoint"  # C2SP's name for the file of the newest signed tree head
+# C2SP's name for the file of the newest signed tree head.
+CHECKPOINT = "checkpoint"
 HISTORY = "checkpoints"  # all of them, appended
 
 

@@ -15,7 +15,8 @@ from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import VerificationReport
 
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+# The limit of the safetensors library itself.
+MAX_HEADER_BYTES = 100_000_000
 
 
 def check_log_references(
@@ -24,19 +25,19 @@ def check_log_references(
     """Check the policies, accepting decisions and end of a complete log."""
     for revision, sequence in sorted(told.policies.items(), key=lambda pair: pair[1]):
         _policy(folder, revision, sequence, report)
-    ended_inside = (
-        told.ended_mid_batch and told.pending_batches == 1
-    )  # a batch's decisions then have no context
+    # A batch's decisions then have no context.
+    ended_inside = told.ended_mid_batch and told.pending_batches == 1
     if told.finished and told.pending and not ended_inside:
         what = f"{told.pending} decisions at the end belong to no context"
         report.add("contradiction", f"log/{place[0]}-{place[1]}", what)
     for saved, fits in told.checkpoints():
         if not fits:
             report.add(
-                "checkpoint", saved["snapshot_id"],
+                "checkpoint",
+                saved["snapshot_id"],
                 f"names decision {saved['decision_id']}, which accepted nothing at iteration {saved['iter_num']}",
                 saved["sequence"],
-            )  # fmt: skip
+            )
 
 
 def _policy(folder: RunFolder, revision: str, sequence: int, report: VerificationReport) -> None:
@@ -54,7 +55,8 @@ def check_checkpoints(
 ) -> None:
     """Check that checkpoint files match their events, and that their tree head belongs to this log."""
     for saved, _ in check.summary.checkpoints():
-        root = check.tree.root_at(int(saved["log_size"]))  # a schema's integer may be written 7.0
+        # A schema's integer may be written 7.0.
+        root = check.tree.root_at(int(saved["log_size"]))
         if root is None or root.hex() != saved["log_root"]:
             what = f"names a root of {saved['log_size']} events that the log never had"
             report.add("tampering", saved["snapshot_id"], what, saved["sequence"], check.tamper_cause)
@@ -62,7 +64,8 @@ def check_checkpoints(
             continue
         try:
             path = folder.checkpoint(saved["snapshot_id"])
-        except RunError as error:  # a name that leaves the folder, or that no writer of ours gives
+        except RunError as error:
+            # A name that leaves the folder, or that no writer of ours gives.
             report.add("checkpoint", f"log/{check.attempt}-{check.rank}", str(error), saved["sequence"])
             continue
         for file in saved["files"]:
@@ -78,13 +81,15 @@ def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
     digest, head = "", None
     try:
         with open_regular_file(path / Path(file["name"]).name) as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()  # weights may be larger than memory
+            # Weights may be larger than memory.
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
             opened.seek(0)
             head = read_safetensors_metadata(opened) if file["name"].endswith(".safetensors") else {}
     except OSError:
         return "is missing, or no regular file"
     except ValueError:
-        pass  # no safetensors file, or a name that no file can have
+        # No safetensors file, or a name that no file can have.
+        pass
     if digest != file["sha256"]:
         return "has other bytes than recorded"
     if head is None:

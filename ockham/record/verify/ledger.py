@@ -32,7 +32,8 @@ def check_ledger(ledger: RunFolder, report: VerificationReport) -> None:
     later run that names the ledger's head, or a pin, reveals the deletion.
     """
     attempts = {attempt for attempt, _ in ledger.logs()}
-    numbers = range(1, max(attempts, default=0))  # the name of a folder may be a billion
+    # The name of a folder may be a billion.
+    numbers = range(1, max(attempts, default=0))
     for missing in islice(filterfalse(attempts.__contains__, numbers), MAX_FINDINGS_PER_CLASS):
         report.add("gap", f"log/{missing}-0", "is missing, and later ones are there", cause="missing sayings")
     named = list(_named(ledger.runs))
@@ -67,4 +68,5 @@ def _named(runs: Path) -> Iterator[LedgerReference]:
                     ledger = orjson.loads(file.readline())["data"]["ledger"]
                 yield LedgerReference(run_id, int(ledger["size"]), str(ledger["root"]))
             except (OSError, ValueError, KeyError, TypeError, OverflowError):
-                continue  # no ledger at its start, or not an event, which is reported for that run
+                # No ledger at its start, or not an event, which is reported for that run.
+                continue

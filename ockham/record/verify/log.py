@@ -34,9 +34,14 @@ class LogVerifier:
     """
 
     def __init__(
-        self, folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey], pins: Sequence[TreeHead],
+        self,
+        folder: RunFolder,
+        attempt: int,
+        rank: int,
+        keys: Sequence[VerifierKey],
+        pins: Sequence[TreeHead],
         report: VerificationReport,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder, self.attempt, self.rank, self.report = folder, attempt, rank, report
         self.path = folder.log_dir(attempt, rank)
         self.log_report = LogReport(attempt, rank)
@@ -45,7 +50,8 @@ class LogVerifier:
         self._pins = {head.size: head.root for head in pins}
         self.tree = LogTree(self.path, {*self._heads, *self._pins})
         self._tile_cause = f"tiles of log {attempt}-{rank}"
-        self.tamper_cause = ""  # set if the lines differ from what was signed or pinned
+        # Set if the lines differ from what was signed or pinned.
+        self.tamper_cause = ""
 
     def read(self, workers: Executor) -> Iterator[int]:
         """Verify all segments. Yield the number of lines of each finished one.
@@ -80,7 +86,8 @@ class LogVerifier:
         if not self._heads and size:
             self._finding("unsigned", self.path / CHECKPOINT, "no tree head signed by a known key")
         if self.log_report.signed == max(self._heads, default=0):
-            self._tiles()  # otherwise reported already
+            # Otherwise reported already.
+            self._tiles()
         return self.log_report
 
     def _tasks(self) -> Iterator[SegmentTask]:

@@ -17,17 +17,19 @@ class LogSummary:
     """
 
     acceptances_and_checkpoints: list[tuple[str, int] | Mapping[str, Any]] = field(default_factory=list)
-    policies: dict[str, int] = field(default_factory=dict)  # revision -> the first event that names it
+    # Revision -> the first event that names it.
+    policies: dict[str, int] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
     resumed: Mapping[str, Any] | None = None
     world_size: int = 1
     finished: bool = False
-    ended_mid_batch: bool = False  # it may end inside a batch
-    pending: int = 0  # decisions at the end that no context has taken yet
+    # It may end inside a batch.
+    ended_mid_batch: bool = False
+    # Decisions at the end that no context has taken yet.
+    pending: int = 0
     pending_batches: int = 0
-    knob_hashes: array[int] = field(
-        default_factory=lambda: array("Q")
-    )  # of each context, to be held against other ranks'
+    # Of each context, to be held against other ranks'.
+    knob_hashes: array[int] = field(default_factory=lambda: array("Q"))
     iterations: array[int] = field(default_factory=lambda: array("Q"))
 
     def extend(self, later: LogSummary) -> None:

@@ -103,7 +103,8 @@ def check_parquet(folder: RunFolder, attempt: int, rank: int, report: Verificati
             lines, _ = read_complete_lines(segment)
             made, told = tables_from_lines(lines), segment_entry(name, lines)
         except ValueError:
-            broken |= {claim.path for claim in about_it}  # the lines are broken, which is reported elsewhere
+            # The lines are broken, which is reported elsewhere.
+            broken |= {claim.path for claim in about_it}
             continue
         for claim in about_it:
             claim.compare_segment(told, made[claim.kind])
@@ -130,9 +131,8 @@ def _claims(
             claim = _ParquetCheck(path, kind)
             if log_of_file(path.name) and claim.made and set(claim.made) <= log:
                 claims.append(claim)
-            elif (
-                path.name in read or path.with_suffix(".json").exists()
-            ):  # else: a crash, and nobody reads it
+            # else: a crash, and nobody reads it.
+            elif path.name in read or path.with_suffix(".json").exists():
                 report.add(
                     "derived",
                     path.relative_to(folder.path),

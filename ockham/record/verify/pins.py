@@ -34,9 +34,10 @@ def pinned_heads(
             found.setdefault(wanted[where], []).append(head)
         elif where.startswith(own):
             report.add(
-                "tampering", f"log/{where.removeprefix(own):.40}",
+                "tampering",
+                f"log/{where.removeprefix(own):.40}",
                 f"{head.size} events were pinned, and the whole log is gone",
-            )  # fmt: skip
+            )
         else:
             raise BadInputError(f"this pin is of {where!r:.120}, and the run has: {', '.join(wanted)}")
     return found

@@ -10,7 +10,8 @@ from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import MAX_FINDINGS_PER_CLASS, VerificationReport
 
-LogKey = tuple[int, int]  # attempt and rank
+# Attempt and rank.
+LogKey = tuple[int, int]
 Checks = Mapping[LogKey, LogVerifier]
 
 
@@ -48,16 +49,16 @@ def _check_previous_log(
     before = checks.get((attempt, rank))
     size = int(left["from_size"])
     if before is None and size == 0:
-        return  # a rank that the attempt before did not have
+        # A rank that the attempt before did not have.
+        return
     root = before.tree.root_at(size) if before is not None else None
     if root is None or root.hex() != left["from_root"]:
         said = f"attempt {place[0]} was resumed from {size} events of it with another root"
         cause = before.tamper_cause if before is not None else ""
         report.add("tampering", f"log/{attempt}-{rank}", said, 0, cause)
     elif before is not None and checks[place].log_report.signed:
-        before.log_report.signed = max(
-            before.log_report.signed, size
-        )  # the new log's signature covers this root
+        # The new log's signature covers this root.
+        before.log_report.signed = max(before.log_report.signed, size)
 
 
 def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationReport) -> None:
@@ -66,9 +67,8 @@ def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationRepo
         return
     began = int(checks[place].summary.world_size)
     here = {rank for attempt, rank in checks if attempt == place[0]}
-    missing = itertools.filterfalse(
-        here.__contains__, range(began)
-    )  # a hostile number of ranks is not walked through
+    # A hostile number of ranks is not walked through.
+    missing = itertools.filterfalse(here.__contains__, range(began))
     for rank in itertools.islice(missing, MAX_FINDINGS_PER_CLASS):
         said = f"is missing: {began} ranks began this attempt"
         report.add("gap", f"log/{place[0]}-{rank}", said, cause=f"ranks of attempt {place[0]}")

@@ -7,11 +7,22 @@ from typing import Any, Literal
 
 # Notes say how far the proof reaches and leave the status at ok; the others are findings.
 FindingClass = Literal[
-    "crash tail", "not signed", "not pinned", "key not pinned",
-    "unsigned", "corruption", "tampering", "gap", "policy missing", "derived", "checkpoint", "contradiction",
-]  # fmt: skip
+    "crash tail",
+    "not signed",
+    "not pinned",
+    "key not pinned",
+    "unsigned",
+    "corruption",
+    "tampering",
+    "gap",
+    "policy missing",
+    "derived",
+    "checkpoint",
+    "contradiction",
+]
 NOTE_CLASSES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned"})
-CLASS_DESCRIPTIONS: dict[str, str] = {  # the gravest first, the notes last
+# The gravest first, the notes last.
+CLASS_DESCRIPTIONS: dict[str, str] = {
     "tampering": "well-formed events that differ from what was signed, or signed events that are missing",
     "corruption": "bytes that are not an event, for example damaged by a disk or a transfer",
     "unsigned": "no signature exists: caused by a crash in the first second, or by removed signatures",
@@ -25,7 +36,8 @@ CLASS_DESCRIPTIONS: dict[str, str] = {  # the gravest first, the notes last
     "key not pinned": "the key is named only by the run or this machine; pass --key",
     "not pinned": "lines after the newest pin; a holder of the key and the machine could rewrite them",
 }
-MAX_FINDINGS_PER_CLASS = 200  # of one class; the rest is counted
+# Of one class; the rest is counted.
+MAX_FINDINGS_PER_CLASS = 200
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,10 @@ class VerificationReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {
-            "run_id": self.run_id, "sound": self.sound, "checked": self.checked, "counts": self.counts,
-            "logs": [vars(log) for log in self.logs], "findings": [vars(finding) for finding in self.findings],
-        }  # fmt: skip
+            "run_id": self.run_id,
+            "sound": self.sound,
+            "checked": self.checked,
+            "counts": self.counts,
+            "logs": [vars(log) for log in self.logs],
+            "findings": [vars(finding) for finding in self.findings],
+        }

@@ -24,14 +24,20 @@ from ockham.record.verify.pins import pinned_heads
 from ockham.record.verify.ranks import check_cross_log
 from ockham.record.verify.report import VerificationReport
 
-MIN_SEGMENTS_PER_WORKER = 3  # segments of 20,000 events: below, starting a process costs more than it saves
+# Segments of 20,000 events: below, starting a process costs more than it saves.
+MIN_SEGMENTS_PER_WORKER = 3
 Progress = Callable[[int], None]
 
 
 def verify_run(
-    folder: RunFolder, *, keys: Sequence[VerifierKey] = (), pins: Sequence[bytes] = (), parquet: bool = True,
-    jobs: int | None = 1, progress: Progress | None = None,
-) -> VerificationReport:  # fmt: skip
+    folder: RunFolder,
+    *,
+    keys: Sequence[VerifierKey] = (),
+    pins: Sequence[bytes] = (),
+    parquet: bool = True,
+    jobs: int | None = 1,
+    progress: Progress | None = None,
+) -> VerificationReport:
     """Check every byte of a run or of the ledger.
 
     Args:
@@ -70,10 +76,10 @@ def verify_run(
             if parquet_result is not None:
                 report.merge(parquet_result.result())
     if policies := {revision for check in checks.values() for revision in check.summary.policies}:
-        report.count("policies", len(policies))  # once, however many logs name one
-    pruned = frozenset().union(
-        *(check.summary.pruned for check in checks.values())
-    )  # a later attempt prunes too
+        # once, however many logs name one.
+        report.count("policies", len(policies))
+    # A later attempt prunes too.
+    pruned = frozenset().union(*(check.summary.pruned for check in checks.values()))
     for check in checks.values():
         check_checkpoints(folder, check, pruned, report)
     if folder.run_id == LEDGER:

@@ -25,7 +25,8 @@ from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import VerificationReport
 from ockham.record.verify.sequence import SequenceChecker
 
-CHUNK = 1 << 18  # bytes: some 300 lines, read at once
+# bytes: some 300 lines, read at once.
+CHUNK = 1 << 18
 _KINDS = frozenset(TYPES)
 
 
@@ -36,10 +37,14 @@ class SegmentTask(NamedTuple):
     attempt: int
     rank: int
     segment: Path
-    before: Path | None  # the segment before it
-    last: bool  # no segment follows
-    first: int  # how many lines the ones before it have
-    world_size: int = 1  # ranks that began this attempt
+    # The segment before it.
+    before: Path | None
+    # No segment follows.
+    last: bool
+    # How many lines the ones before it have.
+    first: int
+    # Ranks that began this attempt.
+    world_size: int = 1
 
 
 class SegmentResult(NamedTuple):
@@ -47,8 +52,10 @@ class SegmentResult(NamedTuple):
 
     report: VerificationReport
     summary: LogSummary
-    leaves: bytearray  # 32 bytes a line
-    block_offsets: list[int]  # where lines 0, 256, 512, ... of the log begin in the file
+    # 32 bytes a line.
+    leaves: bytearray
+    # Where lines 0, 256, 512, ... of the log begin in the file.
+    block_offsets: list[int]
 
 
 def verify_segment(task: SegmentTask) -> SegmentResult:
@@ -139,7 +146,8 @@ class LineVerifier:
 def _pending_events(task: SegmentTask) -> list[Event | None]:
     """Return the events since the last context of a batch in earlier segments: the state at the start."""
     found: list[Event | None] = []
-    unsaid = VerificationReport(task.folder.run_id)  # reported with those segments
+    # Reported with those segments.
+    unsaid = VerificationReport(task.folder.run_id)
     check = LineVerifier(task.folder, task.attempt, task.rank, task.segment, unsaid)
     for segment in _segments_before(task):
         for raw in _iter_lines_reversed(segment):
@@ -167,7 +175,8 @@ def _iter_lines_reversed(segment: Path) -> Iterator[bytes]:
         data = file.read()
     lines = data.split(b"\n")[:-1]
     if start:
-        del lines[:1]  # begins somewhere in a line
+        # Begins somewhere in a line.
+        del lines[:1]
     yield from reversed(lines)
     if start:
         whole = read_complete_lines(segment)[0]

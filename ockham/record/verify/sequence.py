@@ -23,9 +23,8 @@ _FIRST_HOOK = {
     "on_evaluate": ("on_evaluate",),
     "on_consolidate": ("on_consolidate",),
 }
-ABNORMAL_END_REASONS = frozenset(
-    {"FAILED", "PLUGIN_FAILED", "INTERRUPTED", "RANK_DIVERGED", "RANK_LOST"}
-)  # may end inside a batch
+# May end inside a batch.
+ABNORMAL_END_REASONS = frozenset({"FAILED", "PLUGIN_FAILED", "INTERRUPTED", "RANK_DIVERGED", "RANK_LOST"})
 _NOTHING_LEFT = Left()
 _knobs: Callable[[Any], tuple[Any, ...]] = attrgetter(*KNOBS)
 
@@ -44,7 +43,8 @@ class SequenceChecker:
         self.folder, self.attempt, self.rank, self.world_size = folder, attempt, rank, world_size
         self.start_reporting(report)
         self._pending: list[tuple[int, DecisionData]] = []
-        self._last: tuple[int, int] | None = None  # the batch before, where the next must follow it
+        # The batch before, where the next must follow it.
+        self._last: tuple[int, int] | None = None
         # In the ledger each log is one entry of any kind.
         self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
         names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
@@ -58,13 +58,15 @@ class SequenceChecker:
         """Check events in order. None is a line that is not an event."""
         for sequence, event in enumerate(events, first):
             if event is None:
-                self._pending.clear()  # reported already; dependent checks are not possible
+                # Reported already; dependent checks are not possible.
+                self._pending.clear()
                 self._last = None
                 continue
             kind, id_, data = event
             if sequence == 0 and kind not in self._opening:
                 self._contradiction(0, f"a log opens with run.started or run.resumed, not with {kind}")
-            if kind == DECISION:  # the most frequent first
+            # The most frequent first.
+            if kind == DECISION:
                 revision = data.policy_revision
                 self._pending.append((sequence, data))
                 self._decisions += 1

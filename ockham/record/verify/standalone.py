@@ -157,7 +157,8 @@ def check_log(files: dict[str, bytes], run_id: str, name: str, key: Key) -> tupl
             findings.append(f"event {sequence} is not an event, or has a duplicate key")
             if len(findings) <= MAX_FINDINGS:
                 continue
-            break  # a segment of empty lines has one for each byte
+            # A segment of empty lines has one for each byte.
+            break
         if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
             findings.append(f"event {sequence} names another position: {place}")
         findings += check_event(files, event, sequence)
@@ -180,7 +181,8 @@ def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines
             findings.append(f"{size} events were signed, but {len(lines)} exist")
         elif computed[size] != root:
             findings.append(f"the first {size} events differ from the signed ones")
-            break  # nor is any longer start
+            # Nor is any longer start.
+            break
     reach = max((size for size in signed if size <= len(lines)), default=0)
     print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
     return findings
@@ -274,7 +276,8 @@ def verify_archive(files: dict[str, bytes], run_id: str, key: Key, *, known: boo
         attempt, rank = name.split("-")
         try:
             missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in logs)
-            for r in islice(missing, 9):  # a hostile number is not counted out
+            # A hostile number is not counted out.
+            for r in islice(missing, 9):
                 findings.append(f"log {name}: the log of rank {r}, which began with it, is not here")
             lefts = [{**first, "rank": rank}, *first.get("left_logs", [])]
             for left in lefts if "from_root" in first else []:

@@ -27,8 +27,10 @@ class LogTree:
         self.path = path
         self.size = 0
         self.roots: dict[int, bytes] = {0: CompactRange().root()}
-        self.block_roots: list[bytes] = []  # the root of each 256 leaves: what tile level 1 holds
-        self.mismatched_tiles: set[int] = set()  # of level 0: not there, or not what the lines give
+        # The root of each 256 leaves: what tile level 1 holds.
+        self.block_roots: list[bytes] = []
+        # Of level 0: not there, or not what the lines give.
+        self.mismatched_tiles: set[int] = set()
         self.first_mismatch: int | None = None
         self._wanted: dict[int, set[int]] = {}
         for size in wanted:
