@@ -154,7 +154,8 @@ def set_checkbox(record: DecisionRecord, lines: list[str], constraint_id: str, *
         return lines
     match = _BOX.fullmatch(lines[box.line - 1])
     assert match is not None
-    new = f"{match['before']}{'x' if ticked else ' '}{match['after']}"
+    mark = "x" if ticked else " "
+    new = f"{match['before']}{mark}{match['after']}"
     return [*lines[: box.line - 1], new, *lines[box.line :]]
 
 

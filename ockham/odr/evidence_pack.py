@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 from ockham.errors import UnverifiableError
-from ockham.odr.pinned_log import PinnedLog, parse_event, policies_of
+from ockham.odr.pinned_log import PinnedLog, list_policies, parse_event
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder, atomic_write, segment_name
 
@@ -31,7 +31,7 @@ def pack_log(one: PinnedLog, folder: Path) -> Path:
     lines = b"".join(segment.read_bytes()[:size] for segment, size in one.parts)
     file = packed_file(folder, one.side)
     atomic_write(file, gzip.compress(lines, compresslevel=9, mtime=0))
-    for policy in policies_of(one.folder):
+    for policy in list_policies(one.folder):
         atomic_write(folder / "policies" / policy.name, policy.read_bytes())
     return file
 

@@ -12,7 +12,7 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_rules import delta_digits, heading_text
 from ockham.odr.records_folder import write_record
-from ockham.odr.supersession import successors_of
+from ockham.odr.supersession import find_successors
 from ockham.odr.verdict import CheckResult
 
 # One fix can make room for the next: a heading appears once the front matter can be read.
@@ -25,7 +25,7 @@ def fix_folder(folder: Path, today: dt.date, files: Iterable[Path] = ()) -> list
     written: dict[Path, DecisionRecord] = {}
     for _ in range(MAX_ROUNDS):
         records = lint_folder(folder, today)
-        successors = successors_of(records)
+        successors = find_successors(records)
         changed = False
         for record in records:
             text = _fixed_text(record, successors) if not wanted or record.file.resolve() in wanted else None

@@ -38,7 +38,9 @@ def _git(folder: Path, *arguments: str) -> str:
     """Return the output of git. Empty without git or a repository."""
     command = ["git", "-c", "core.quotePath=false", *arguments]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, check=False, timeout=_GIT_SECONDS)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, cwd=folder, capture_output=True, check=False, timeout=_GIT_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
@@ -87,7 +89,8 @@ def set_status(record: DecisionRecord, status: str, today: dt.date) -> str:
         fitting = " or ".join(str(verdict or "null") for verdict in VERDICTS_BY_STATUS[status])
         given = claims.verdict or ("null" if claims.has_outcome else "no outcome")
         raise BadInputError(
-            f"{claims.id} cannot be {status}: that needs the verdict {fitting}, it has {given}{_outcome_hint(claims)}"
+            f"{claims.id} cannot be {status}: "
+            f"that needs the verdict {fitting}, it has {given}{_outcome_hint(claims)}"
         )
     lines = edit.set_key(record, record.lines, "status", status)
     lines = edit.set_key(record, lines, "date", today.isoformat(), "status")

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 SECTIONS = ("Problem", "Proposed Change", "Occam Constraints", "Outcome")
 _BOX = re.compile(r"[-*+]\s+\[(?P<mark>[ xX])\]\s*(?:(?P<id>C[1-9][0-9]{0,2})\b)?[:.]?\s*(?P<text>.*)")
 _OUTCOME = re.compile(
-    r"oq\s+delta:\s*(?P<delta>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?|none)\s*(?:→|->|=>)\s*(?P<verdict>[a-z ]+?)\s*\.?",
+    r"oq\s+delta:\s*(?P<delta>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?|none)"
+    r"\s*(?:→|->|=>)\s*(?P<verdict>[a-z ]+?)\s*\.?",
     re.IGNORECASE,
 )
 _VERDICTS = {"keep": "KEEP", "revert": "REVERT", "inconclusive": "INCONCLUSIVE", "not measured": None}
@@ -127,4 +128,5 @@ def _outcome(lines: list[tuple[int, str]]) -> OutcomeLine | None:
 
 def format_outcome(delta_digits: str | None, verdict: str | None) -> str:
     """Return the Outcome line of a delta as written and a verdict."""
-    return f"OQ delta: {'none' if delta_digits is None else delta_digits} → {verdict or 'not measured'}"
+    delta = "none" if delta_digits is None else delta_digits
+    return f"OQ delta: {delta} → {verdict or 'not measured'}"

@@ -32,7 +32,9 @@ def compute_oq_delta(record: DecisionRecord, cuts: Sequence[PinnedLog]) -> float
         if len(carrying) == 1:
             found[one.side.name] = carrying[0]
         elif record.claims.oq_delta is not None:
-            message = f"evidence.{one.side.name} cites {len(carrying)} accepting decisions of the memory with a quotient, not one"
+            message = (
+                f"evidence.{one.side.name} cites {len(carrying)} accepting decisions with a quotient, not one"
+            )
             record.add_finding_at("ODR407", message, ("evidence", one.side.name, "decisions"))
     if found.keys() != {"baseline", "candidate"}:
         return None

@@ -47,8 +47,8 @@ def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     ]
     if told := judgement.registration:
         rows.append(
-            f"  registered at {told.time}, before {judgement.pins[-1].run} began: line {told.position + 1} of the "
-            f"{told.size} that its first event names"
+            f"  registered at {told.time}, before {judgement.pins[-1].run} started: "
+            f"line {told.position + 1} of {told.size} in its first event"
         )
     return rows
 
@@ -63,12 +63,14 @@ def summary(findings: Sequence[Finding], records: Sequence[DecisionRecord]) -> s
         return "no records: nothing to check"
     count = Counter(finding.severity for finding in findings)
     fixable = sum(finding.fixable for finding in findings)
-    said = f"{_plural(len(records), 'record')}: {_plural(count['error'], 'error')}, {_plural(count['warning'], 'warning')}"
-    return said + (f", {fixable} fixable with --fix" if fixable else "")
+    errors = _plural(count["error"], "error")
+    warnings = _plural(count["warning"], "warning")
+    text = f"{_plural(len(records), 'record')}: {errors}, {warnings}"
+    return text + (f", {fixable} fixable with --fix" if fixable else "")
 
 
 def _plural(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def format_json(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:

@@ -172,7 +172,7 @@ def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
         target = RunFolder(runs, one.side.run)
         target.path.mkdir(parents=True, exist_ok=True)
         target.run_json.write_bytes(b"{}")
-        for policy in policies_of(one.folder):
+        for policy in list_policies(one.folder):
             _link(policy, target.path / "policies" / policy.name)
         for attempt, rank in one.folder.logs():
             if rank == one.side.rank and attempt < one.side.attempt:
@@ -193,7 +193,7 @@ def build_parquet(runs: Path) -> None:
             update_parquet(folder, attempt, rank, last=True)
 
 
-def policies_of(folder: RunFolder) -> list[Path]:
+def list_policies(folder: RunFolder) -> list[Path]:
     """Return the run's policies whose bytes match the digest in their name."""
     place = folder.path / "policies"
     files = [place / name for name in sorted(list_regular_files(place)) if name.endswith(".json")]

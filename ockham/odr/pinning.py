@@ -88,7 +88,7 @@ def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
             )
         if one.root != side.root:
             raise BadInputError(
-                f"{record.claims.id}: the log of {side.run} has the root {one.root}, not the one named"
+                f"{record.claims.id}: the log of {side.run} has the root {one.root}, another one"
             )
         cuts.append(one)
     reject_special_files(record.file.parent / "evidence")

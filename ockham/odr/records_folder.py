@@ -26,8 +26,8 @@ def record_files(folder: Path) -> list[Path]:
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names that are not UTF-8 stay as they are
     except FileNotFoundError as error:
-        told = f"records folder {folder}: {error.strerror}; `ockham odr new TITLE` makes it, --odr-dir names another"
-        raise UnverifiableError(told) from None
+        advice = "create it with `ockham odr new TITLE`, or pass --odr-dir"
+        raise UnverifiableError(f"records folder {folder}: {error.strerror}; {advice}") from None
     except OSError as error:
         raise UnverifiableError(f"records folder {folder}: {error.strerror}") from None
     return [

@@ -184,7 +184,8 @@ def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
     odd = []
     for name in [*then, *(name for name in now if name not in then)]:
         if name not in then or name not in now:
-            odd.append(f"{name} was {'added' if name in now else 'taken out'} since")
+            change = "added" if name in now else "removed"
+            odd.append(f"{name} was {change} since")
         odd += [
             f"{name}.{key} is {now[name][key]!r:.60}, registered was {then[name].get(key)!r:.60}"
             for key in _FIXED

@@ -32,7 +32,9 @@ _PATTERN_DESCRIPTIONS = {
     "^[0-9a-f]{64}$": "is 64 hex digits",
     "^sha256:[0-9a-f]{64}$": "is sha256: and 64 hex digits",
     "^[0-9a-f]{8}[0-9a-f-]{0,28}$": "is a decision ID, or 8 digits or more of its beginning",
-    "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$": "is the ID of an event, as `ockham odr register` writes it",
+    "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$": (
+        "is an event ID, as written by `ockham odr register`"
+    ),
     "^[a-z0-9][a-z0-9._-]{0,63}$": "is a run ID: a-z, 0-9, '.', '_' and '-', at most 64",
     "^[a-z0-9][a-z0-9-]{0,39}$": "is a tag: a-z, 0-9 and '-', at most 40",
 }
@@ -93,7 +95,8 @@ def _message(error: Any) -> str:
         known = ", ".join("null" if option is None else str(option) for option in options)
         return f"is {given!r:.60}; accepted: {known}{_suggestion(given, options)}"
     if kind.name == "pattern":
-        return f"is {error.instance!r:.80}; it {_PATTERN_DESCRIPTIONS.get(kind.pattern, f'must match {kind.pattern}')}"
+        expected = _PATTERN_DESCRIPTIONS.get(kind.pattern, f"must match {kind.pattern}")
+        return f"is {error.instance!r:.80}; it {expected}"
     if kind.name == "format":
         return f"is {error.instance!r:.60}, which is not a date in the form YYYY-MM-DD"
     return said if len(said) <= 160 else f"{said[:60]} ... {said[-80:]}"

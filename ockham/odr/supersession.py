@@ -20,14 +20,14 @@ def check_relations(records: Sequence[DecisionRecord]) -> None:
         for record in same[1:]:
             first = same[0].file.name
             record.add_finding_at("ODR301", f"{record.claims.id} is also the id of {first}", ("id",))
-    successors = successors_of(records)
+    successors = find_successors(records)
     for record in records:
         _links(record, by_id)
         _backlinks(record, successors.get(record.claims.id, []))
     _cycles(records, by_id)
 
 
-def successors_of(records: Iterable[DecisionRecord]) -> dict[str, list[str]]:
+def find_successors(records: Iterable[DecisionRecord]) -> dict[str, list[str]]:
     """Return the IDs of the superseding records by ID, in order. A draft does not supersede yet."""
     found: dict[str, set[str]] = defaultdict(set)
     for record in records:

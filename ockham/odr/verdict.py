@@ -33,7 +33,8 @@ class Result(NamedTuple):
         constraint = self.constraint
         if self.state == "unknown":
             return f"{constraint.id} unknown: {self.reason}"
-        return f"{constraint.id} {self.state}: {self.value:.6g}{_unit(constraint)} (n={self.n}), claimed {constraint.claim}"
+        measured = f"{self.value:.6g}{_unit(constraint)} (n={self.n})"
+        return f"{constraint.id} {self.state}: {measured}, claimed {constraint.claim}"
 
 
 class PinnedPosition(NamedTuple):

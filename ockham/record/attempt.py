@@ -122,9 +122,11 @@ class Attempt:
         return None if place is None else self.log.event_id_at(place)
 
     def _open_next_attempt(self) -> dict[str, Any]:
-        """Number this attempt, recover the logs of earlier ones, and return their sizes and roots."""
+        """Assign the attempt number, recover earlier logs, and return their sizes and roots."""
         if self.peers.world_size > 1 and self.peers.all_gather is None:
-            raise RunError("a resume on many ranks needs `gather`: they must agree which attempt this is")
+            raise RunError(
+                "a resume on several ranks requires `all_gather`, so that they agree on the attempt number"
+            )
         self.peers.run_on_all(self.folder.require_exists)
         self.number = self.peers.all_reduce_max(self.folder.last_attempt()) + 1
         return self.peers.run_on_all(self._describe_previous_logs)
@@ -173,7 +175,8 @@ class Attempt:
         while not self.folder.exists():
             if time.monotonic() - waited > WAIT_FOR_RANK_0_SECONDS:
                 raise RunError(
-                    f"rank {self.rank} waited {WAIT_FOR_RANK_0_SECONDS} s for rank 0 to create {self.folder.path}"
+                    f"rank {self.rank} waited {WAIT_FOR_RANK_0_SECONDS} s "
+                    f"for rank 0 to create {self.folder.path}"
                 )
             time.sleep(0.05)
 

@@ -1,11 +1,11 @@
 """Fast decoding of decisions and contexts, which are nearly all lines of a log, into typed structs.
 
 This is a fast path. It accepts only lines that are byte-identical to the writer's output and typed as the
-schema requires. All other lines take the slow path (JSON parsing and schema validation), the only one that rejects
-lines. Every line that is accepted here passes the slow path too (`tests/record/test_fast_decode.py` searches
-for exceptions), so the result is the same at a third of the cost. To check that bytes are canonical, the
-decoded value is encoded again and compared. Numbers from 1e15 up take the slow path, because msgspec and
-orjson write exponents differently.
+schema requires. All other lines take the slow path (JSON parsing and schema validation), the only one that
+rejects lines. Every line that is accepted here passes the slow path too, and
+`tests/record/test_fast_decode.py` searches for exceptions. The result is therefore the same at a third of the
+cost. To check that bytes are canonical, the decoded value is encoded again and compared. Numbers from 1e15 up
+take the slow path, because msgspec and orjson write exponents differently.
 """
 
 from __future__ import annotations

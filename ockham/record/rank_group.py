@@ -146,10 +146,7 @@ def _diverged(ctx: OccamContext, hook: str, gathered: list[dict[str, Any]]) -> D
         "updated": [each["updated"] for each in gathered],
         "differs": differs,
     }
-    told = "; ".join(
-        f"{one['field']} {', '.join(f'{v} on rank {r}' for r, v in enumerate(one['values'][:4]))}"
-        for one in differs[:3]
-    )
+    told = "; ".join(f"{item['field']} {_values_by_rank(item['values'][:4])}" for item in differs[:3])
     hint = ""
     if any(one["field"] in ("task_loss", "val_loss") for one in differs):
         hint = " (give every rank the mean over all ranks, as `ockham.nano.Ranks.mean` makes it)"
@@ -158,3 +155,8 @@ def _diverged(ctx: OccamContext, hook: str, gathered: list[dict[str, Any]]) -> D
 
 def _json(value: Any) -> bytes:
     return orjson.dumps(to_json_value(value), option=orjson.OPT_SORT_KEYS, default=str)
+
+
+def _values_by_rank(values: Sequence[Any]) -> str:
+    """Return `VALUE on rank N` for each rank."""
+    return ", ".join(f"{value} on rank {rank}" for rank, value in enumerate(values))

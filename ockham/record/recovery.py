@@ -72,7 +72,8 @@ def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequen
             frontier.append(leaf_hash(line))
             if frontier.size in signed and signed[frontier.size] != frontier.root():
                 raise LogError(
-                    f"{path}: the first {frontier.size} events differ from the signed ones; run `ockham verify`"
+                    f"{path}: the first {frontier.size} events differ from the signed ones; "
+                    "run `ockham verify`"
                 )
     most = max(signed, default=0)
     if most > frontier.size:

@@ -89,8 +89,8 @@ def _require_untampered(folder: RunFolder) -> None:
     wrong = [finding for finding in report.findings if finding.kind in ("tampering", "corruption")]
     if wrong:
         raise RunError(
-            f"the lines differ from the signed ones, so nothing is rebuilt: {wrong[0].kind}, {wrong[0].place}: "
-            f"{wrong[0].message}; run `ockham verify {folder.run_id}`"
+            f"the lines differ from the signed ones, so nothing is rebuilt: {wrong[0].kind}, "
+            f"{wrong[0].place}: {wrong[0].message}; run `ockham verify {folder.run_id}`"
         )
 
 

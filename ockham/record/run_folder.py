@@ -42,7 +42,8 @@ def check_run_id(run_id: str) -> str:
     """
     if run_id != LEDGER and not RUN_ID.fullmatch(run_id):
         raise RunError(
-            f"run ID {run_id!r:.80} is not valid; use 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
+            f"run ID {run_id!r:.80} is not valid; "
+            "use 1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
         )
     return run_id
 
@@ -81,7 +82,8 @@ class RunFolder:
         except OSError as error:
             if self.path.exists():
                 raise RunError(
-                    f"run {self.run_id!r} exists in {self.runs}; use another run ID, or continue it with --resume "
+                    f"run {self.run_id!r} exists in {self.runs}; "
+                    "use another run ID, or continue it with --resume "
                     "(in Python: resumed=ockham.find_resume_point(...))"
                 ) from None
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None

@@ -85,7 +85,9 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 def _git(folder: Path, words: str) -> str:
     command = ["git", *words.split()]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603 - git of the user's own PATH
+    done = subprocess.run(  # noqa: S603 - git of the user's PATH
+        command, cwd=folder, capture_output=True, text=True, timeout=5, check=True
+    )
     return done.stdout.strip()
 
 

@@ -126,7 +126,8 @@ class _Replay:
                 self.proof.unfinished += len(item.decisions)
             elif not loaded:
                 raise UnverifiableError(
-                    f"no key frame before iteration {item.iter_num} (sequence {item.sequence}), so a replay cannot start"
+                    f"no key frame before iteration {item.iter_num} (sequence {item.sequence}), "
+                    "so a replay cannot start"
                 )
             else:
                 self._step(item)

@@ -10,7 +10,7 @@ from typing import Any
 from ockham.chain import PluginChain
 from ockham.context import FIELDS_BY_NAME, GAUGES, KNOBS, OccamContext
 from ockham.errors import UnverifiableError
-from ockham.event import NONFINITE, Value, event_kind, from_json_value
+from ockham.event import Value, event_kind, from_json_value, parse_number
 from ockham.fields import PYTHON_TYPES
 from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, read_regular_file
@@ -204,7 +204,7 @@ def parse_field(name: str, value: Any) -> Value:
     """Return a context field's value from lossless JSON."""
     kind = FIELDS_BY_NAME[name].kind
     if kind == "float":
-        return value if value is None else float(NONFINITE[value] if isinstance(value, str) else value)
+        return parse_number(value)
     if kind == "floats":
         return tuple(float(from_json_value(item)) for item in value)
     return value  # type: ignore[no-any-return]  # int, bool, str or None, checked by OccamContext

@@ -109,14 +109,14 @@ def override_policy(policy: Policy, settings: Sequence[str], *, trust: bool = Fa
                 entry["shadow"] = require_bool(value, f"{target}.shadow", place)
             elif not trust and entry["use"] not in BUILT_IN:
                 raise PolicyError(
-                    f"{place}plugin {target!r} is third-party code ({entry['use']}); --trust-plugins imports it to check its settings"
+                    f"{place}plugin {target!r} is third-party code ({entry['use']}); "
+                    "pass --trust-plugins to import it and check its settings"
                 )
             else:
                 entry["settings"][key] = check_setting(plugin_class(entry["use"]), target, key, value, place)
         else:
-            raise PolicyError(
-                f"{place}no plugin {target!r} in the recorded policy{suggest_name(target, [*plugins, 'hyperparameters'])}"
-            )
+            hint = suggest_name(target, [*plugins, "hyperparameters"])
+            raise PolicyError(f"{place}no plugin {target!r} in the recorded policy{hint}")
     canonical = json.dumps(
         to_json_value(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -190,7 +190,8 @@ class _WhatIfReplay:
         then, now = leg.hyperparameters["evaluations"], self.parameters["evaluations"]
         if then != now:
             self._note(
-                f"the run has {then} scheduled evaluations, this policy needs {now}; the recorded ones are used"
+                f"the run has {then} scheduled evaluations, this policy needs {now}; "
+                "the recorded ones are used"
             )
         odd = {
             name: every

@@ -119,12 +119,12 @@ def _verdicts(a: RunData, b: RunData, notes: list[str]) -> Iterator[ComparisonRo
     ):
         if one != other:
             notes.append(
-                f"another {what} ({one} and {other}): their batches are not the same, so verdicts do not compare"
+                f"different {what} ({one} and {other}): the batches differ, so verdicts are not compared"
             )
             return
     if not _data(a):
         notes.append(
-            "no digest of the data is recorded: their batches need not be the same, so verdicts do not compare"
+            "no digest of the data is recorded: the batches may differ, so verdicts are not compared"
         )
         return
     pairs = [(up, b.verdicts[key]) for key, up in a.verdicts.items() if key in b.verdicts]

@@ -85,7 +85,9 @@ def policy_document(policy: Policy) -> dict[str, Any]:
 def _run(folder: RunFolder, words: Sequence[str]) -> None:
     program = [sys.executable, "-c", "from ockham.cli import main; main()", "train"]
     place = ["--runs", str(folder.runs), "--run", folder.run_id]
-    done = subprocess.run([*program, *place, *words], capture_output=True, text=True, check=False)  # noqa: S603 - our own verb
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*program, *place, *words], capture_output=True, text=True, check=False
+    )
     if done.returncode == INTERRUPTED:
         raise KeyboardInterrupt
     if not is_finished(folder):

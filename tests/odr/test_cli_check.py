@@ -88,7 +88,7 @@ def test_pack_rejects_another_log(place):
     file = begin(place)
     before, _, candidate = file.read_text().partition("  candidate:")
     file.write_text(f"{before}  candidate:" + candidate.replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
-    with pytest.raises(BadInputError, match="not the one named"):
+    with pytest.raises(BadInputError, match="another one"):
         run("pack")
     assert not (place / "odr" / "evidence").exists()
 
@@ -158,7 +158,7 @@ def test_upgrade_command_converts_a_legacy_record(place):
         (
             ["odr", "lint"],
             3,
-            "ockham: records folder odr: No such file or directory; `ockham odr new TITLE` makes it",
+            "ockham: records folder odr: No such file or directory; create it with `ockham odr new TITLE`",
         ),
         (["odr", "show", "9", "--odr-dir", "two"], 2, "ockham: no record '9'; did you mean 'ODR-0001'"),
         (["odr", "lint", "--odr-dir", "two"], 0, "1 record: 0 errors, 0 warnings"),

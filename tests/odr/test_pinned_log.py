@@ -11,7 +11,7 @@ from ockham.errors import UnverifiableError
 from ockham.odr.check import check
 from ockham.odr.evidence_pack import pack_log, unpack_log
 from ockham.odr.lint import lint_folder
-from ockham.odr.pinned_log import build_runs_folder, pin_side, policies_of, read_pinned_log
+from ockham.odr.pinned_log import build_runs_folder, list_policies, pin_side, read_pinned_log
 from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.log_writer import LogWriter
@@ -204,6 +204,6 @@ def test_changed_policy_is_not_copied(tmp_path):
     name = hashlib.sha256(good).hexdigest()
     (folder.path / "policies").mkdir()
     (folder.path / "policies" / f"{name}.json").write_bytes(good)
-    assert [file.stem for file in policies_of(folder)] == [name]
+    assert [file.stem for file in list_policies(folder)] == [name]
     (folder.path / "policies" / f"{name}.json").write_bytes(bad)
-    assert policies_of(folder) == []
+    assert list_policies(folder) == []

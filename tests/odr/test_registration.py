@@ -70,7 +70,7 @@ def test_registration_before_the_run_is_proven(folder):
     assert findings == []
     told = judgement.registration
     assert (told.event_id, told.position, told.size) == (record.claims.registered, 1, 2)
-    assert "before cand began: line 2 of the 2" in format_text([], [record], {record.display_path: judgement})
+    assert "before cand started: line 2 of 2" in format_text([], [record], {record.display_path: judgement})
     append_entry(folder.parent / "runs", "odr.registered", {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []})  # fmt: skip
     assert judged(folder)[0].registration == told  # what is said later changes nothing
 
@@ -100,7 +100,7 @@ def test_added_or_removed_constraint_is_reported(folder):
     file = next(folder.glob("0001*"))
     file.write_text(file.read_text().replace("id: C1", "id: C2").replace("- [ ] C1", "- [ ] C2"))
     assert [f for f in judged(folder)[1] if f.startswith("ODR411")] == [
-        "ODR411 C1 was taken out since", "ODR411 C2 was added since",
+        "ODR411 C1 was removed since", "ODR411 C2 was added since",
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from ockham.odr.arrow_tables import build_odr_tables
 from ockham.odr.check import check
 from ockham.odr.evidence_pack import unpack_log
 from ockham.odr.lint import lint_folder
-from ockham.odr.pinned_log import parse_event, pin_side, policies_of, read_pinned_log
+from ockham.odr.pinned_log import list_policies, parse_event, pin_side, read_pinned_log
 from ockham.odr.pinning import pack_record
 from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide, parse_record_data
@@ -75,7 +75,7 @@ def test_pipe_among_policies_is_ignored(runs):
     folder = RunFolder(runs, "cand")
     (folder.path / "policies").mkdir(exist_ok=True)
     os.mkfifo(folder.path / "policies" / f"{'0' * 64}.json")
-    assert policies_of(folder) == []
+    assert list_policies(folder) == []
 
 
 LINES = (

@@ -34,7 +34,7 @@ def test_attempt_with_several_ranks_requires_all_gather(tmp_path):
     with Run(plugins=[], runs=tmp_path, run_id="a"):
         pass
     again = Attempt(RunFolder(tmp_path, "a"), RankGroup(0, 2), resume=True)
-    with pytest.raises(RunError, match="a resume on many ranks needs `gather`"):
+    with pytest.raises(RunError, match="a resume on several ranks requires `all_gather`"):
         again.open(("sha256:" + "0" * 64, b"{}"), {}, {}, {})
     assert RunFolder(tmp_path, "a").logs() == [(1, 0)]
 

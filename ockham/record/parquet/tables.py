@@ -169,7 +169,8 @@ class ParquetBuffer:
             self._sink,
             schema,
             compression="zstd",
-            use_dictionary=[name for name in schema.names if name in _REPEATED],  # type: ignore[arg-type]  # the stubs know only a bool
+            # The stubs accept only a bool here.
+            use_dictionary=[name for name in schema.names if name in _REPEATED],  # type: ignore[arg-type]
         )
         self._waiting = schema.empty_table()
         self._rows: dict[str, int | None] = row_range(self._waiting)

@@ -60,7 +60,8 @@ def prove_consistency(folder: RunFolder, pin: bytes, keys: Sequence[VerifierKey]
         note, leaves, _ = signed_leaves(folder, attempt, rank)
         if old.size > len(leaves):
             raise BadInputError(
-                f"log {attempt}-{rank} has {len(leaves)} signed events, but {old.size} were pinned; run `ockham verify --pin`"
+                f"log {attempt}-{rank} has {len(leaves)} signed events, but {old.size} were pinned; "
+                "run `ockham verify --pin`"
             )
         hashes = "".join(f"{base64.b64encode(h).decode()}\n" for h in consistency_proof(leaves, old.size))
         parts.append(f"old {old.size}\n{hashes}\n".encode() + note)
@@ -85,7 +86,8 @@ def verify_consistency_proofs(
         match = _PART.fullmatch(part)
         if match is None:
             raise BadInputError(
-                "not a consistency proof; it has an old size, at most 63 hashes, an empty line and a tree head"
+                "not a consistency proof; "
+                "it has an old size, at most 63 hashes, an empty line and a tree head"
             )
         try:
             hashes = [decode_canonical_base64(text.decode()) for text in match["hashes"].split()]
@@ -96,7 +98,8 @@ def verify_consistency_proofs(
         old = pinned.get(where)
         if old is None or old.size != int(match["old"]):
             raise BadInputError(
-                f"this proof is of {where!r:.120} since event {int(match['old'])}, which the pin does not contain"
+                f"this proof is of {where!r:.120} since event {int(match['old'])}, "
+                "which the pin does not contain"
             )
         if not verify_consistency(old.size, old.root, head.size, head.root, hashes):
             raise BadInputError(

@@ -46,7 +46,9 @@ def write_git_tag(name: str, note: bytes) -> None:
         raise BadInputError(f"--git-tag {name!r:.80}: letters, digits, '.', '_', '/' and '-'")
     command = ["git", "tag", "--annotate", "--cleanup=verbatim", "--file=-", name]
     try:
-        done = subprocess.run(command, input=note, capture_output=True, timeout=20, check=False)  # noqa: S603 - git of the user's own PATH
+        done = subprocess.run(  # noqa: S603 - git of the user's PATH
+            command, input=note, capture_output=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BadInputError(f"git made no tag: {error}") from None
     if done.returncode:

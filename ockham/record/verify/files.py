@@ -35,7 +35,8 @@ def check_log_references(
             report.add(
                 "checkpoint",
                 saved["snapshot_id"],
-                f"names decision {saved['decision_id']}, which accepted nothing at iteration {saved['iter_num']}",
+                f"names decision {saved['decision_id']}, "
+                f"which accepted nothing at iteration {saved['iter_num']}",
                 saved["sequence"],
             )
 
@@ -116,7 +117,7 @@ def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
         raise ValueError(f"a safetensors header of {size} bytes")
     head = orjson.loads(file.read(size))
     if not isinstance(head, dict):
-        raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for every invalid file
+        raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for all
     told = head.get("__metadata__")
     if not isinstance(told, dict | None) or not all(
         isinstance(value, str) for value in (told or {}).values()

@@ -26,7 +26,7 @@ CLASS_DESCRIPTIONS: dict[str, str] = {
     "tampering": "well-formed events that differ from what was signed, or signed events that are missing",
     "corruption": "bytes that are not an event, for example damaged by a disk or a transfer",
     "unsigned": "no signature exists: caused by a crash in the first second, or by removed signatures",
-    "contradiction": "events that cannot all be true, such as an unexplained knob change or a batch without context",
+    "contradiction": "events that cannot all be true, such as an unexplained knob change",
     "gap": "events that are missing by the log's own record or by its sequence numbers",
     "policy missing": "a policy that decisions name is missing or differs",
     "checkpoint": "a checkpoint without its decision, or with files that differ from the recorded ones",

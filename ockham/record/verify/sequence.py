@@ -106,7 +106,8 @@ class SequenceChecker:
         if said.count != len(decisions) or (decisions and said.first != decisions[0][0]):
             self._contradiction(
                 sequence,
-                f"this context names {said.count} decisions from {said.first}, but the log has {len(decisions)}",
+                f"this context names {said.count} decisions from {said.first}, "
+                f"but the log has {len(decisions)}",
             )
             return
         turned: dict[str, Any] = {}

@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 _ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, RuntimeError, EOFError)
 NAME = re.compile(r"(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9._-][A-Za-z0-9._/-]*")  # leaves the archive nowhere
 KNOWN_FILES = re.compile(
-    r"log/[1-9][0-9]*-[0-9]+/([0-9]{12}\.jsonl|checkpoints?|tile/.+)|policies/[0-9a-f]{64}\.json|blobs/[0-9a-f]{64}"
+    r"log/[1-9][0-9]*-[0-9]+/([0-9]{12}\.jsonl|checkpoints?|tile/.+)"
+    r"|policies/[0-9a-f]{64}\.json|blobs/[0-9a-f]{64}"
     r"|run\.json|schemas/[^/]+\.json|README|verify\.py"
 )
 MAX_BYTES, MAX_LINE_BYTES, MAX_FINDINGS = 20_000_000_000, 65_535, 200
