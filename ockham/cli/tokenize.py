@@ -30,7 +30,7 @@ def tokenize(
 
       ockham tokenize my_texts/ --to my_tokens --encoding gpt2/
     """
-    from ockham.nano.stage_timer import reading_progress
+    from ockham.nano.progress import reading_progress
     from ockham.nano.token_files import find_text, require_empty_target, require_text
     from ockham.nano.token_files import tokenize as write
     from ockham.nano.tokenizer import load_tokenizer

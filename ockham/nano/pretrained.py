@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save
 
-from ockham.errors import CheckpointError
+from ockham.errors import CheckpointError, DataError
 from ockham.nano.anchor import copy_into
 from ockham.nano.checkpoint_io import load_tensors, weights_digest
+from ockham.nano.data import BYTES_VOCAB
 from ockham.nano.hf_config import CONFIG, HF_NAMES, REQUIRED_HF_VALUES, read_json
 from ockham.nano.model import GPT
 from ockham.nano.recipe import require_gpt2_architecture
+
+if TYPE_CHECKING:
+    from ockham.nano.trainer import Trainer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _TRANSPOSED = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -60,6 +65,25 @@ def load_pretrained(model: GPT, folder: Path, sha256: str = "") -> str:
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     return digest
+
+
+def init_from_pretrained(trainer: Trainer) -> None:
+    """Load the weights of `settings.init_from`. Their digest is stored in the settings as `init_sha256`.
+
+    Raises:
+        CheckpointError: If they do not fit the model, or differ from `init_sha256`.
+        DataError: If the data is bytes and the weights expect other tokens.
+
+    """
+    metadata, vocab_size = trainer.batches.corpus.metadata, trainer.model.vocab_size
+    if metadata["kind"] == "bytes" and vocab_size != BYTES_VOCAB:
+        raise DataError(
+            f"{metadata['name']}: text is read as bytes, but the weights have {vocab_size} tokens; "
+            "convert it with `ockham tokenize` first"
+        )
+    settings = trainer.settings
+    digest = load_pretrained(trainer.model, Path(settings.init_from), settings.init_sha256)
+    trainer.settings = replace(settings, init_sha256=digest)
 
 
 def export_hf_files(

@@ -23,14 +23,14 @@ def saved(t, folder):
 
 def test_a_restored_trainer_goes_on_bit_for_bit(tmp_path):
     """Weights, moments, anchor, dropout's generator and the step counter: the next steps are the same."""
-    one = trainer(tmp_path, "dropout=0.2", pull="decoupled", wants={"kl_to_anchor": 1})
+    one = trainer(tmp_path, "dropout=0.2", pull="decoupled", required_measurements={"kl_to_anchor": 1})
     for i in range(3):
         batch(one, i)
     one.move_anchor(2)
     batch(one, 3)
     _, state = saved(one, tmp_path / "c")
     later = [batch(one, i, lambda_ockham=1.0)[1] for i in range(4, 8)]
-    other = trainer(tmp_path, "dropout=0.2", pull="decoupled", wants={"kl_to_anchor": 1})
+    other = trainer(tmp_path, "dropout=0.2", pull="decoupled", required_measurements={"kl_to_anchor": 1})
     other.restore(tmp_path / "c", state)
     assert [batch(other, i, lambda_ockham=1.0)[1] for i in range(4, 8)] == later
     assert same(weights(one.model), weights(other.model))

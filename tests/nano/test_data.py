@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ockham.errors import DataError
 from ockham.nano import Batches, load_corpus
-from ockham.nano.prefetch import PrefetchingBatches
+from ockham.nano.data import PrefetchingBatches
 
 
 def test_a_text_file_is_its_bytes(tmp_path):
@@ -157,7 +157,7 @@ def _corpus(factory):
 def test_batches_drawn_ahead_are_the_same(tmp_path_factory):
     """On a thread, from two buffers in turn: in order, after a jump, drawn twice, and for validation."""
     corpus = _corpus(tmp_path_factory)
-    plain, ahead = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micros=3)
+    plain, ahead = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micro_steps=3)
     places = [(i, m) for i in range(4) for m in range(3)]
     places += [(9, 1), (9, 2), (9, 2), (10, 0), (0, 0)]
     for place in places:

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from ockham.nano.device import attention_kernels
-from ockham.nano.peak import PEAK_FLOPS, peak_flops
+from ockham.nano.device import PEAK_FLOPS, attention_kernels, peak_flops
 
 FAULTS = """
 import resource, torch

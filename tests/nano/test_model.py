@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ockham.nano import GPT
+from ockham.nano.device import peak_tokens_per_second
 from ockham.nano.optimizer import make_optimizer
-from ockham.nano.peak import peak_tokens_per_second
 
 
 @pytest.fixture

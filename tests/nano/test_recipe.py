@@ -169,10 +169,8 @@ def test_observe_leaves_the_recipe_untouched(tmp_path):
     """The chain in shadow and a plain loop give the same weights, bit for bit."""
     t = trainer(tmp_path, "max_iters=20")
     with Run("observe", runs=tmp_path, run_id="o", facts=t.facts()) as run:
-        t.required_measurements, t.pull_mode = (
-            run.chain.required_measurements(),
-            run.policy.hyperparameters["pull"],
-        )
+        pull = run.policy.hyperparameters["pull"]
+        t.configure(pull=pull, required_measurements=run.chain.required_measurements())
         with ProgressLine(0, 20, 32) as line:
             train_py().train(run, t, 0, line, lambda: False)
     plain = trainer(tmp_path, "max_iters=20")

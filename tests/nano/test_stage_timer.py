@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ockham.errors import DataError
 from ockham.nano import ProgressLine, StageTimer, reading_progress
-from ockham.nano import stage_timer as meter
+from ockham.nano import progress as progress_module
 from ockham.nano.signals import InterruptFlag
 
 
@@ -20,7 +20,7 @@ def filled(rate, forward=1.0, backward=2.0, chain=0.0):
         updated = i < rate * 100
         meter.batch = [("forward", 0.0, forward), ("chain", 5.0, 5.0 + chain)]
         meter.batch += [("backward", 0.0, backward)] if updated else []
-        meter.finish_batch(updated=updated)()
+        meter.finish_batch(updated=updated).read_seconds()
     return meter.savings()
 
 
@@ -50,7 +50,7 @@ def test_stages_are_read_when_they_are_asked_for():
     with meter.stage("forward"):
         pass
     assert asked == []
-    assert lap() == {"forward": 2.0, "chain": 1.0}
+    assert lap.read_seconds() == {"forward": 2.0, "chain": 1.0}
     assert [name for name, *_ in meter.batch] == ["forward"]
     assert meter.batches == 1
 
@@ -59,7 +59,7 @@ def test_progress_off_a_terminal_is_plain_lines():
     """No control characters in a pipe."""
     out = io.StringIO()
     with ProgressLine(0, 10, 100, Console(file=out)) as line:
-        line._shown -= 60
+        line._shown_at -= 60
         line.show(4, 2.5, 0.5, 2.75)
     assert out.getvalue().startswith("iter 5/10 · loss 2.500 · val 2.750 · updated 50% · ")
     assert "\x1b" not in out.getvalue()
@@ -71,10 +71,10 @@ def test_the_loss_that_is_shown_keeps_up():
     with ProgressLine(0, 100, 100, Console(file=out)) as line:
         for iter_num, loss in enumerate([5.0] * 40 + [3.0] * 20):
             line.show(iter_num, loss, 1.0, None)
-        line._shown -= 60
+        line._shown_at -= 60
         line.show(60, 3.0, 1.0, None)
         for iter_num, loss in ((61, math.nan), (62, 2.5)):
-            line._shown -= 60
+            line._shown_at -= 60
             line.show(iter_num, loss, 1.0, None)
     told = [text.split(" · updated")[0].split(" · ", 1)[1] for text in out.getvalue().splitlines()]
     assert told == ["loss 3.000 · val -", "loss nan · val -", "loss 2.500 · val -"]
@@ -84,8 +84,8 @@ def test_mfu_is_of_this_device_and_counts_what_was_computed():
     """At u = .5 two thirds of the FLOPs are done; without a known peak nothing is claimed."""
     out = io.StringIO()
     with ProgressLine(0, 10, 100, Console(file=out), peak=200.0) as line:
-        line._shown -= 60
-        line._began -= 2.5
+        line._shown_at -= 60
+        line._start -= 2.5
         line.show(4, 2.5, 0.5, None)
     share = float(out.getvalue().split("MFU ")[1].split("%")[0])
     assert share == pytest.approx(200 / 200 * 100 * 2 / 3, abs=1.0)
@@ -95,7 +95,7 @@ def test_mfu_is_of_this_device_and_counts_what_was_computed():
 def _plain_line():
     out = io.StringIO()
     with ProgressLine(0, 10, 100, Console(file=out)) as line:
-        line._shown -= 60
+        line._shown_at -= 60
         line.show(4, 2.5, 0.5, None)
     return out.getvalue()
 
@@ -122,7 +122,7 @@ def test_a_mistake_in_the_input_is_one_clean_line_on_a_terminal(monkeypatch, cap
         raise DataError("no text")
     assert capsys.readouterr().err == ""
     later = iter([0.0, 3.0, 3.0])
-    monkeypatch.setattr(meter.time, "monotonic", lambda: next(later, 3.0))
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(later, 3.0))
     with reading_progress("texts") as progress:
         progress(5, 10)
     assert "reading texts" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_rollback_returns_to_the_anchor(tmp_path):
 
 def test_kl_is_measured_only_if_somebody_asks(tmp_path):
     """Zero at the anchor, positive after a step, None where no plugin wants it."""
-    t = trainer(tmp_path, wants={"kl_to_anchor": 2})
+    t = trainer(tmp_path, required_measurements={"kl_to_anchor": 2})
     t.move_anchor(0)
     assert float(t.anchor.kl(t.model)) == pytest.approx(0.0, abs=1e-6)
     values = [batch(t, i, learning_rate=0.01)[1]["kl_to_anchor"] for i in range(4)]
@@ -166,7 +166,7 @@ def test_gradients_are_normalised_by_the_accepted_micro_batches(tmp_path):
 
 def test_example_gains_weight_the_examples(tmp_path):
     """A gain of 4 on one of four examples and 0 on the rest is that example's gradient."""
-    t = trainer(tmp_path, "grad_clip=1e9", wants={"example_losses": 1})
+    t = trainer(tmp_path, "grad_clip=1e9", required_measurements={"example_losses": 1})
     loss = t.forward(0)
     fields = t.context_fields(0)
     assert len(fields["example_losses"]) == 4
