@@ -115,9 +115,8 @@ def adapt(
 def _run(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:
     """Serve the stream to its end, record and tell it; returns the exit status."""
     trainer = adaptation.trainer
-    trainer.required_measurements, trainer.pull_mode = (
-        run.chain.required_measurements(),
-        run.policy.hyperparameters["pull"],
+    trainer.configure(
+        pull=run.policy.hyperparameters["pull"], required_measurements=run.chain.required_measurements()
     )
     first = start.iter_num if start else 0
     with nano.InterruptFlag() as interrupted, run:
