@@ -131,10 +131,18 @@ def main(
                 "data": source and str(source),
             }
             recorded_run = ockham.Run(
-                policy_to_use, overrides=policy_overrides, runs=runs, run_id=run, settings=recorded_settings,
-                facts=trainer.facts(), data=corpus.metadata, resumed=start, rank=ranks.rank,
-                world_size=ranks.world_size, all_gather=ranks.all_gather,
-            )  # fmt: skip
+                policy_to_use,
+                overrides=policy_overrides,
+                runs=runs,
+                run_id=run,
+                settings=recorded_settings,
+                facts=trainer.facts(),
+                data=corpus.metadata,
+                resumed=start,
+                rank=ranks.rank,
+                world_size=ranks.world_size,
+                all_gather=ranks.all_gather,
+            )
         if start and start.is_complete(resolved_settings.max_iters):
             if ranks.rank == 0:
                 cli.print_complete(run, start.iter_num)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ockham.run import Run
 
 EvaluationTrigger = Literal["SCHEDULE", "CONSOLIDATION"]
-# Reason code and a message for people. The message is None if the code says enough.
+# Reason code and a message for people. The message is None if the code is sufficient.
 EndReason = tuple[str, str | None]
 
 

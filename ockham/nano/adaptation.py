@@ -149,7 +149,7 @@ class Adaptation:
             )
 
     def evaluate(self) -> tuple[Evaluation, Evaluation]:
-        """Return the loss on held-out new and on held-out familiar text. The tokens are the same each time."""
+        """Return the loss on held-out new and on held-out familiar text. The tokens are always the same."""
         self.trainer.batches = self.stream.new
         new = self.trainer.evaluate()
         self.trainer.batches = self.stream

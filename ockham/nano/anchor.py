@@ -199,7 +199,10 @@ class AnchorWeights:
         return [to_local(parameter.data) for parameter in self._matrices]
 
     def _pull_on_host(self, strength: float, ceiling: float) -> torch.Tensor:
-        """Pull each matrix while its difference is in the cache. The projection is a second pass, rarely due."""
+        """Pull each matrix while its difference is in the cache.
+
+        The projection is a second pass over the matrices. It is rarely due.
+        """
         distance = to_float64(self._pull_matrix_by_matrix(strength))
         raw = float(distance) * (1.0 - strength) / self.norm
         if math.isfinite(raw) and raw > ceiling:

@@ -1,7 +1,7 @@
 """Training data: bytes of any text, or nanoGPT's token files, and the batches sampled from it.
 
-A batch is a pure function of (seed, split, rank, iteration, micro-step). There is no read position that could
-be lost: a resumed run samples the batches of the uninterrupted one, and a skipped batch changes no other.
+A batch is a pure function of (seed, split, rank, iteration, micro-step). No read position has to be saved: a
+resumed run samples the batches of the uninterrupted one, and a skipped batch changes no other.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress
         progress: Called with (bytes done, total bytes) while a large file is read.
 
     Raises:
-        DataError: If there is nothing to train on.
+        DataError: If the path contains no usable data.
 
     """
     if path is None:
@@ -256,7 +256,7 @@ def _load_standard_library() -> Corpus:
 
 
 def _load_texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
-    """Use every tenth file for validation, or the last tenth of all text if there are fewer than ten files."""
+    """Use every tenth file for validation. With fewer than ten files, use the last tenth of the text."""
     texts = [(label, path.read_bytes()) for label, path in files if path.is_file()]
     texts = [(label, data) for label, data in texts if data and b"\0" not in data[:8192]]
     if not texts:

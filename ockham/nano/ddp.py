@@ -80,7 +80,10 @@ class DDPTrainer(Trainer):
     def make_checkpoint_files(
         self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None
     ) -> CheckpointFiles:
-        """Return the files of a checkpoint on rank 0, with the state of every rank. Other ranks return none."""
+        """Return the files of a checkpoint on rank 0, with the state of every rank.
+
+        Other ranks return no files.
+        """
         if state is not None:
             self.discard_forward()
             rank_state = {"run": state["run"], "random": get_rng_state(self.device)}

@@ -1,9 +1,9 @@
 """Trainer for several ranks that each hold a part of the model: FSDP2 (`fully_shard`), `--set parallel=fsdp`.
 
-Weights, gradients, moments and anchor are sharded. Each block is gathered for its forward and for its backward
-pass and freed after both. So a skipped backward pass leaves no gathered weights that the next step would make
-outdated. Gradients are reduced in each accepted backward pass, because full gradients would not fit into
-memory where sharding is needed.
+Weights, gradients, moments and anchor are sharded. Each block is gathered for its forward and for its
+backward pass and freed after both. So a skipped backward pass leaves no gathered weights that the next step
+would make outdated. Gradients are reduced in each accepted backward pass, because full gradients would not
+fit into memory where sharding is needed.
 """
 
 from __future__ import annotations

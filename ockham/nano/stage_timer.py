@@ -1,8 +1,8 @@
 """Duration of each stage of a batch, and the compute that skipped batches saved.
 
 A skip saves backward pass and optimizer, never the forward pass. With b = backward/forward cost, the bound is
-(1 - update rate) * b / (1 + b). Wall times of two runs on a shared machine are too noisy to compare. The stages
-of one run are not.
+(1 - update rate) * b / (1 + b). Wall times of two runs on a shared machine are too noisy to compare. The
+stages of one run can be compared.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ WINDOW_BATCHES = 2_000
 class ComputeSavings(NamedTuple):
     """Compute that skipping saved, as ratios. None before the first update.
 
-    `backward_over_forward` is b of the medians. `bound` is (1 - u) b / (1 + b). `measured` compares the seconds
-    of the stages and the chain with those that updating every batch would have taken.
+    `backward_over_forward` is b of the medians. `bound` is (1 - u) b / (1 + b). `measured` compares the
+    seconds of the stages and the chain with the seconds for updating on every batch.
     """
 
     backward_over_forward: float | None

@@ -1,4 +1,4 @@
-"""AnchorPlugin: asks for consolidation by interval, and allows or refuses it on a fresh evaluation."""
+"""AnchorPlugin: requests a consolidation at intervals, and allows or refuses it after an evaluation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ockham.plugin import OccamPlugin
 class AnchorPlugin(OccamPlugin):
     """Decides when the anchor moves to the present weights.
 
-    Trained from scratch, drift from the initial weights says nothing, so the first anchor is set when the
-    learning-rate warm-up ends.
+    In training from scratch, drift from the initial weights has no meaning. So the first anchor is set when
+    the learning-rate warm-up ends.
 
     Args:
-        per_run: consolidations asked for over a run of known length; 0: none.
-        interval: batches between requests; None: max_iters / per_run.
-        tolerance: how much worse than at the last anchor the validation loss may be, in nats.
-        cooldown: least number of batches between two consolidations.
+        per_run: Consolidations requested in a run of known length. 0 requests none.
+        interval: Batches between requests. None uses max_iters / per_run.
+        tolerance: Allowed increase of the validation loss since the last anchor, in nats.
+        cooldown: Minimum number of batches between two consolidations.
 
     """
 
@@ -49,7 +49,7 @@ class AnchorPlugin(OccamPlugin):
         self.anchor_iter: int | None = None
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Ask, where it is time."""
+        """Request a consolidation when it is due."""
         done = ctx.iter_num + 1
         every = self.interval or (
             max(1, ctx.max_iters // self.per_run) if self.per_run and ctx.max_iters else 0
@@ -65,7 +65,7 @@ class AnchorPlugin(OccamPlugin):
         return ctx
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
-        """Allow or refuse a request; every check is written so that NaN refuses."""
+        """Allow or refuse a request. Each check refuses NaN."""
         if not ctx.consolidating:
             return ctx
         loss = ctx.val_loss if ctx.val_loss is not None else ctx.task_loss
@@ -80,7 +80,7 @@ class AnchorPlugin(OccamPlugin):
         return ctx.decide("ALLOW", "CONSOLIDATION_ALLOWED", loss, limit)
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """Remember how good the model was here."""
+        """Store loss and iteration of the new anchor."""
         self.anchor_loss = ctx.val_loss if ctx.val_loss is not None else ctx.task_loss
         self.anchor_iter = ctx.iter_num
         return ctx

@@ -1,8 +1,9 @@
-"""CompressorPlugin: when drift is loud, turns lambda up and the learning rate down, as an audio compressor would.
+"""CompressorPlugin: raises lambda and lowers the learning rate when drift is high, like an audio compressor.
 
-s is the mean relative drift over the last updates, over = max(0, ln(s/threshold)). Towards
-ln(lambda scale) = over (1 - 1/ratio) and its inverse for the learning rate, smoothed by attack and release (time
-constants in updates). The scales multiply this batch's scheduled values, so nothing compounds.
+s is the mean relative drift over the last updates, and over = max(0, ln(s/threshold)). The target is
+ln(lambda scale) = over (1 - 1/ratio), and its inverse for the learning rate. Both are smoothed with the time
+constants attack and release, in updates. The scales multiply the scheduled values of this batch, so nothing
+compounds.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ SNAP_TOLERANCE = 1e-3  # below this a scale is 1: else release would go on turni
 
 
 class CompressorPlugin(OccamPlugin):
-    """Turns learning rate and lambda against drift.
+    """Adjusts learning rate and lambda to drift.
 
     Args:
-        threshold: relative drift from which it acts.
-        ratio: how strongly; 1 does nothing.
-        attack: time constant in updates while drift is over the threshold.
-        release: time constant in updates on the way back.
-        makeup: factor on the learning rate while drift is under the threshold.
-        min_lambda: least lambda that it turns to.
-        max_lambda: greatest lambda that it turns to.
-        window: updates over which drift is averaged.
-        law: `log`, or `stepped`: the documented rule with two targets, blind to how far drift is over.
+        threshold: Relative drift above which the plugin acts.
+        ratio: Strength of the effect. 1 has no effect.
+        attack: Time constant in updates while drift is over the threshold.
+        release: Time constant in updates while drift is under it.
+        makeup: Factor on the learning rate while drift is under the threshold.
+        min_lambda: Minimum of the lambda that is set.
+        max_lambda: Maximum of the lambda that is set.
+        window: Number of updates over which drift is averaged.
+        law: `log`, or `stepped`: the documented rule with two targets, independent of the distance to the
+            threshold.
 
     """
 
@@ -78,7 +80,7 @@ class CompressorPlugin(OccamPlugin):
         self.followed = -1
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Turn both knobs by the present scales; frozen while skipping."""
+        """Apply the present scales to both knobs. The scales do not change while batches are skipped."""
         if not ctx.updated or not (self.drifts or self.ln_lambda or self.ln_rate):
             return ctx
         # fsum is rounded once; sum() gives other last bits from Python 3.12 on, and a replay there would differ.
@@ -104,19 +106,22 @@ class CompressorPlugin(OccamPlugin):
         )
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Remember the drift after an update; a drift that is not finite enters no history."""
+        """Store the drift after an update. A drift that is not finite is ignored."""
         if ctx.updates > self.updates_seen and ctx.anchor_available and math.isfinite(ctx.complexity_cost):
             self.drifts.append(ctx.complexity_cost)
         self.updates_seen = ctx.updates
         return ctx
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """The anchor is here now: drift is 0, the drifts of before say nothing, and the scales go back by release."""
+        """Clear the stored drifts, because the anchor has moved.
+
+        The scales return to 1 with the release constant.
+        """
         self.drifts.clear()
         return ctx
 
     def _update_scales(self, drift: float) -> None:
-        """Move both scales one update towards where this drift wants them."""
+        """Move both scales one update towards their targets for this drift."""
         over = math.log(drift / self.threshold) if drift > self.threshold else 0.0
         if self.law == "stepped":
             over = math.log(self.ratio) / (1 - 1 / self.ratio) if over > 0 and self.ratio > 1 else 0.0

@@ -1,4 +1,4 @@
-"""EQPlugin: weighs batches, or the examples in them, by the band that their detrended loss falls into."""
+"""EQPlugin: weights batches, or the examples in them, by the band of their detrended loss."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ockham.plugin import OccamPlugin
 
 
 class EQPlugin(OccamPlugin):
-    """Three bands, easy, medium and hard, by thirds of the losses of late after the trend is taken out.
+    """Three bands, easy, medium and hard: the thirds of the recent losses after the trend is removed.
 
     Args:
-        easy: gain of the lowest third.
-        medium: gain of the middle third.
-        hard: gain of the highest third.
-        target: `examples` weighs the examples of a batch, normalised to mean 1 (needs `example_losses`);
+        easy: Gain of the lowest third.
+        medium: Gain of the middle third.
+        hard: Gain of the highest third.
+        target: `examples` weights the examples of a batch, normalised to mean 1 (requires `example_losses`).
             `learning_rate` scales the step of the whole batch.
-        window: losses that the thirds are taken from.
-        min_history: losses before it acts.
-        ema: weight of a new batch in the trend.
+        window: Number of losses from which the thirds are computed.
+        min_history: Number of losses before the plugin acts.
+        ema: Weight of a new batch in the trend.
 
     """
 
@@ -65,11 +65,11 @@ class EQPlugin(OccamPlugin):
         self.trend: float | None = None
 
     def required_measurements(self) -> dict[str, int]:
-        """Losses of single examples cost a second reduction: read only for this."""
+        """Return the losses of single examples if they are weighted. They cost an additional reduction."""
         return {"example_losses": 1} if self.target == "examples" else {}
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Weigh, then learn: a batch never takes part in the thirds that judge it."""
+        """Weight the batch, then add its losses to the history. A batch never affects its bands."""
         if not math.isfinite(ctx.task_loss):
             return ctx
         trend = ctx.task_loss if self.trend is None else self.trend

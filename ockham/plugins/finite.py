@@ -1,4 +1,4 @@
-"""FinitePlugin: always first. A loss that is not finite never reaches an update, a rate or a history."""
+"""FinitePlugin: always first. A non-finite loss never reaches an update, a rate or a history."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from ockham.plugin import OccamPlugin
 
 
 class FinitePlugin(OccamPlugin):
-    """Skips batches whose loss is not finite, reports gradients and gauges that are not.
+    """Skips batches with a non-finite loss, and reports non-finite gradients and gauges.
 
     Args:
-        max_in_a_row: so many non-finite batches in a row, by loss or by gradient, are answered with `then`.
+        max_in_a_row: Number of consecutive non-finite batches, by loss or gradient, after which `then` is
+            applied.
         then: `rollback` to the anchor, `halt`, or `continue`.
 
     """
@@ -39,14 +40,14 @@ class FinitePlugin(OccamPlugin):
         self.in_a_row = 0
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Skip what is not finite."""
+        """Skip the batch if its loss is not finite."""
         if not math.isfinite(ctx.task_loss):
             ctx.updated = False
             ctx.decide("SKIP", "NONFINITE_LOSS", ctx.task_loss, fields=("updated",))
         return ctx
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Report what became non-finite in the step, and answer a row of them."""
+        """Report non-finite gradients, drift and KL, and roll back or halt after too many in a row."""
         bad_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
         if bad_gradient:
             ctx.decide("REFUSED", "NONFINITE_GRADIENT", ctx.grad_norm)

@@ -1,14 +1,15 @@
-"""OckhamGatePlugin: skips the update of batches that do not surprise.
+"""OckhamGatePlugin: skips the update of batches whose loss is not surprising.
 
-`target_rate` holds a promised update rate on a falling loss. With ema and sd of the losses of all finite batches
-before this one, a batch is updated when loss >= ema + q sd; then q += eta (updated - target): a Robbins-Monro
-search for the quantile of the detrended loss, fed by the gate's own verdicts.
+`target_rate` holds an update rate while the loss falls. From ema and sd of the losses of all finite batches
+before this one, a batch is updated if loss >= ema + q sd. Then q += eta (updated - target). This is a
+Robbins-Monro search for the quantile of the detrended loss, driven by the gate's verdicts.
 
-`calibrated` is for adaptation: the threshold is z standard deviations above the mean loss of familiar text, as it was
-measured before the run. What is as likely as before is skipped; what is not is learned. z is the dial of forgetting:
-the loss of familiar text may rise up to about the threshold, there the gate opens on familiar text too.
+`calibrated` is for adaptation. The threshold is z standard deviations above the mean loss of familiar text,
+as measured before the run. Text that is as likely as before is skipped, other text is learned. z controls
+forgetting: the loss of familiar text can rise to about the threshold, where the gate also updates on familiar
+text.
 
-What a skip saves is backward and optimizer, not the forward that had to be made to know the loss.
+A skip saves backward pass and optimizer. It does not save the forward pass, which is needed for the loss.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ Mode = Literal["target_rate", "fixed", "random", "calibrated"]
 
 
 class OckhamGatePlugin(OccamPlugin):
-    """Skip the update when the loss is below the threshold; equal updates.
+    """Skips the update if the loss is below the threshold. A loss equal to the threshold updates.
 
     Args:
-        mode: `target_rate`, `fixed` (the documented rule), `random` (the control) or `calibrated` (adaptation);
-            None: `fixed` where a threshold is given, else `target_rate`.
-        target: update rate to hold, 0..1.
-        surprise_threshold: nats per token, for `fixed`.
-        ema: weight of a new loss in mean and variance.
-        eta: step of the search for the quantile.
-        warmup: batches that always update; None: 20, but at most a tenth of the run.
-        max_consecutive_skips: after so many skips the next batch updates whatever its loss.
-        stall_batches: `fixed` warns when it has not skipped, or not updated, for so long.
-        familiar_mean: mean batch loss of familiar text, nats per token, for `calibrated`.
-        familiar_sd: its standard deviation over batches, nats per token, for `calibrated`.
-        z: `calibrated` updates from familiar_mean + z familiar_sd on: greater skips more and forgets more.
+        mode: `target_rate`, `fixed` (the documented rule), `random` (the control) or `calibrated`
+            (adaptation). None is `fixed` if a threshold is set, else `target_rate`.
+        target: Update rate to hold, 0 to 1.
+        surprise_threshold: Threshold in nats per token, for `fixed`.
+        ema: Weight of a new loss in mean and variance.
+        eta: Step size of the search for the quantile.
+        warmup: Batches that always update. None is 20, but at most a tenth of the run.
+        max_consecutive_skips: Number of consecutive skips after which the next batch updates in any case.
+        stall_batches: `fixed` warns after this number of batches without a skip, or without an update.
+        familiar_mean: Mean batch loss of familiar text, nats per token, for `calibrated`.
+        familiar_sd: Its standard deviation over batches, nats per token, for `calibrated`.
+        z: `calibrated` updates from familiar_mean + z familiar_sd on. Higher values skip more and forget
+            more.
 
     """
 
@@ -106,18 +108,18 @@ class OckhamGatePlugin(OccamPlugin):
         self.q = -4.0 if target == 1 else NormalDist().inv_cdf(1 - target)
 
     def base_knobs(self) -> dict[str, Value]:
-        """A threshold that does not move is where every batch starts."""
+        """Return the threshold if it is constant. Every batch starts with it."""
         threshold = self._static_threshold()
         return {} if threshold is None else {"surprise_threshold": threshold}
 
     def _static_threshold(self) -> float | None:
-        """The threshold of the modes in which it does not move."""
+        """Return the threshold of the modes in which it is constant."""
         if self.mode == "calibrated" and self.familiar_mean is not None and self.familiar_sd is not None:
             return self.familiar_mean + self.z * self.familiar_sd
         return self.surprise_threshold if self.mode == "fixed" else None
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Give a verdict on every finite batch that is not skipped already."""
+        """Decide about every finite batch that is not skipped already."""
         if not (math.isfinite(ctx.task_loss) and ctx.updated):
             return ctx
         if self.mode in {"fixed", "calibrated"}:
@@ -172,7 +174,7 @@ class OckhamGatePlugin(OccamPlugin):
         )
 
     def _update_loss_stats(self, loss: float) -> None:
-        """Mean and variance of the losses so far; the first batches weigh as in a plain mean."""
+        """Update mean and variance of the losses. The first batches have the weight of a plain mean."""
         weight = max(self.ema, 1 / (self.batches + 1))
         delta = loss - self.mean
         self.mean += weight * delta

@@ -1,4 +1,4 @@
-"""LimiterPlugin: hard caps, last of the plugins that turn knobs. Every clamp is a decision with raw and applied value."""
+"""LimiterPlugin: hard caps, the last plugin that sets knobs. Each clamp is a decision with both values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class LimiterPlugin(OccamPlugin):
     """Caps learning rate, lambda, gradient norm and drift.
 
     Args:
-        complexity_ceiling: greatest relative drift from the anchor; None: no cap.
-        grad_norm_ceiling: greatest L2 norm of the gradient; None: no cap.
-        learning_rate_ceiling: greatest learning rate; None: no cap.
-        lambda_ceiling: greatest lambda; None: no cap.
-        on_breach: what a drift over its ceiling is answered with: `project` (the trainer pulls the weights back to
-            the ceiling after the step), `rollback`, `consolidate` (a request) or `halt`.
+        complexity_ceiling: Maximum relative drift from the anchor. None sets no cap.
+        grad_norm_ceiling: Maximum L2 norm of the gradient. None sets no cap.
+        learning_rate_ceiling: Maximum learning rate. None sets no cap.
+        lambda_ceiling: Maximum lambda. None sets no cap.
+        on_breach: Reaction to a drift over its ceiling: `project` (the trainer moves the weights back to the
+            ceiling after the step), `rollback`, `consolidate` (a request) or `halt`.
 
     """
 
@@ -61,7 +61,7 @@ class LimiterPlugin(OccamPlugin):
         self.check_settings()
 
     def base_knobs(self) -> dict[str, Value]:
-        """Ceilings that hold for every batch; a Run starts each batch there."""
+        """Return the ceilings that apply to every batch. A Run starts each batch with them."""
         knobs: dict[str, Value] = {}
         if self.grad_norm_ceiling is not None:
             knobs["grad_clip"] = self.grad_norm_ceiling
@@ -81,7 +81,7 @@ class LimiterPlugin(OccamPlugin):
         return ctx
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Report what the step's clipping and projection did, and answer a breach."""
+        """Report the effect of clipping and projection, and react to a breach."""
         if not ctx.updated:
             return ctx
         if self.grad_norm_ceiling is not None and ctx.grad_norm > self.grad_norm_ceiling:
@@ -97,7 +97,10 @@ class LimiterPlugin(OccamPlugin):
         return ctx
 
     def _handle_drift_breach(self, ctx: OccamContext, ceiling: float) -> None:
-        """Answer a breach; a loop that measures no drift before projection is judged by the drift it has."""
+        """React to a breach.
+
+        A loop that does not measure drift before the projection uses the drift after it.
+        """
         drift, applied = max(ctx.drift_raw, ctx.complexity_cost), ctx.complexity_cost
         if not drift > ceiling:
             return
@@ -117,7 +120,7 @@ class LimiterPlugin(OccamPlugin):
 
 
 def _cap(ctx: OccamContext, knob: str, ceiling: float | None, reason: str) -> None:
-    """Lower a knob to its ceiling; written so that a knob at the ceiling is left alone."""
+    """Lower a knob to its ceiling. A knob at the ceiling does not change."""
     raw = getattr(ctx, knob)
     if ceiling is not None and raw > ceiling:
         setattr(ctx, knob, ceiling)

@@ -1,8 +1,9 @@
-"""OckhamMemory: accepts or refuses weights at an evaluation, by quality, complexity and the Occam Quotient.
+"""OckhamMemory: accepts or rejects weights after an evaluation, by quality, complexity and the Occam Quotient.
 
-All three gates are evaluated and logged; the reason is the first that fails. The first candidate that passes the
-first two has nothing to be compared with and is accepted. The memory owns its baseline: the last accepted one.
-At a fixed architecture OQ is 1/loss times a constant, so the third gate asks for a relative fall of the loss.
+All three gates are evaluated and logged. The reason is the first gate that fails. The first candidate that
+passes the first two gates cannot be compared with others and is accepted. The baseline is the last accepted
+candidate. With a fixed architecture OQ is 1/loss times a constant, so the third gate requires a relative fall
+of the loss.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ockham.quotient import (
 
 
 class Verdict(NamedTuple):
-    """What `should_accept_update` says; unpacks as `accept, reason`."""
+    """Result of `should_accept_update`. It unpacks as `accept, reason`."""
 
     accept: bool
     reason: str
@@ -49,13 +50,14 @@ class _Gate(NamedTuple):
 
 
 class OckhamMemory(OccamPlugin):
-    """Three gates over candidates, a baseline, a Pareto frontier, and statistics.
+    """Three gates for candidates, a baseline, a Pareto frontier, and statistics.
 
     Args:
-        quality_threshold: greatest loss in nats per token; None: `quality_fraction` decides.
-        quality_fraction: greatest loss as a fraction of ln(vocab_size), which fits bytes and BPE alike.
-        complexity_threshold: greatest relative drift from the anchor; None: open. Below the limiter's ceiling.
-        min_oq_improvement: least relative gain of OQ over the baseline.
+        quality_threshold: Maximum loss in nats per token. None uses `quality_fraction`.
+        complexity_threshold: Maximum relative drift from the anchor, below the limiter's ceiling. None sets
+            no limit.
+        min_oq_improvement: Minimum relative gain of OQ over the baseline.
+        quality_fraction: Maximum loss as a fraction of ln(vocab_size), which fits bytes and BPE.
         performance: `inverse_loss`, or `bits_saved` across models of different size.
 
     """
@@ -103,7 +105,7 @@ class OckhamMemory(OccamPlugin):
         self.reasons_given: dict[str, int] = {}
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
-        """Judge the candidate; `ctx.accepted` is the verdict."""
+        """Judge the candidate. The verdict is `ctx.accepted`."""
         verdict, gates, numbers = self._evaluate_gates(ctx, self.baseline)
         first = verdict.reason == "ACCEPTED_FIRST_VALID"  # nothing was compared: quality decided
         decisive = next((gate for gate in gates if not gate.passed), gates[1 if first else -1])
@@ -113,7 +115,7 @@ class OckhamMemory(OccamPlugin):
         return ctx.decide(action, verdict.reason, decisive.value, decisive.limit, numbers=numbers)
 
     def should_accept_update(self, ctx: OccamContext, prev: ModelSnapshot | None = None) -> Verdict:
-        """Judge a context outside of a chain; `prev` takes the baseline's place for this call."""
+        """Judge a context outside of a chain. *prev* replaces the baseline for this call."""
         verdict, _, _ = self._evaluate_gates(ctx, prev or self.baseline)
         self._count(ctx, verdict)
         return verdict
@@ -121,15 +123,15 @@ class OckhamMemory(OccamPlugin):
     def save_checkpoint(
         self, model: Any, ctx: OccamContext, folder: str | Path = "checkpoints"
     ) -> ModelSnapshot:
-        """Save a model's weights as safetensors, through the injected store or with numpy.
+        """Save a model's weights as safetensors, with the injected store or with numpy.
 
         Args:
-            model: anything with a `state_dict()` of tensors.
-            ctx: the context that was accepted.
-            folder: where to write when no store was injected.
+            model: Any object with a `state_dict()` of tensors.
+            ctx: Context that was accepted.
+            folder: Target folder if no store was injected.
 
         Raises:
-            BadInputError: if they were not accepted, or others have been since.
+            BadInputError: If the weights were not accepted, or others have been accepted since.
 
         """
         snapshot = self.baseline
@@ -146,7 +148,7 @@ class OckhamMemory(OccamPlugin):
         return saved
 
     def statistics(self) -> dict[str, float]:
-        """Counts by reason, evaluations, and accepted / finite evaluations (NaN before the first)."""
+        """Return counts by reason, evaluations, and accepted / finite evaluations (NaN before the first)."""
         finite = self.evaluations - self.nonfinite
         accepted = sum(n for reason, n in self.reasons_given.items() if reason.startswith("ACCEPTED"))
         return {
@@ -156,7 +158,7 @@ class OckhamMemory(OccamPlugin):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Baseline, frontier and counters."""
+        """Return baseline, frontier and counters."""
         return {
             "baseline": None if self.baseline is None else snapshot_to_dict(self.baseline),
             "frontier": [snapshot_to_dict(snapshot) for snapshot in self.frontier],
@@ -166,7 +168,7 @@ class OckhamMemory(OccamPlugin):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` left."""
+        """Restore the state saved by `state_dict`."""
         self.baseline = None if state["baseline"] is None else snapshot_from_dict(state["baseline"])
         self.frontier = [snapshot_from_dict(item) for item in state["frontier"]]
         self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
@@ -203,7 +205,7 @@ class OckhamMemory(OccamPlugin):
         return Verdict(accept=True, reason=gates[-1].reason), gates, numbers
 
     def _efficiency(self, candidate: OccamMetrics, baseline: ModelSnapshot | None) -> _Gate:
-        """The third gate; its reason is that of the verdict it leads to."""
+        """Return the third gate. Its reason is the reason of the resulting verdict."""
         min_gain = self.min_oq_improvement
         if not candidate.occam_quotient > 0:
             costed = candidate.flops > 0 and candidate.megabytes > 0
@@ -226,7 +228,7 @@ class OckhamMemory(OccamPlugin):
         )
 
     def measure(self, ctx: OccamContext) -> OccamMetrics:
-        """Metrics of a context: on its validation loss, or on `task_loss` where there is none."""
+        """Return the metrics of a context, from its validation loss, or from `task_loss` if there is none."""
         loss = ctx.task_loss if ctx.val_loss is None else ctx.val_loss
         flops, megabytes = ctx.cost()
         measured = ctx.inference_flops > 0 and ctx.memory_footprint_mb > 0

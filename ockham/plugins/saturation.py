@@ -1,4 +1,4 @@
-"""SaturationPlugin: seeded noise on the learning rate, or on the gradient; every draw is in the log."""
+"""SaturationPlugin: seeded noise on the learning rate or the gradient. Every draw is logged."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from ockham.plugin import OccamPlugin, counter_uniform
 
 
 class SaturationPlugin(OccamPlugin):
-    """Perturbs the step a little, by a counter-based draw from (seed, iteration, micro-step).
+    """Perturbs the step slightly, with a draw that depends on (seed, iteration, micro-step).
 
     Args:
-        drive: standard deviation of the factor on the learning rate, or of the gradient noise relative to its RMS.
+        drive: Standard deviation of the factor on the learning rate, or of the gradient noise relative to its
+            RMS.
         noise_type: `learning_rate`, `gradient` or `both`.
-        warmup: batches over which the noise grows to `drive`.
-        seed: added to the run's seed.
+        warmup: Number of batches over which the noise grows to `drive`.
+        seed: Added to the run's seed.
 
     """
 
@@ -42,7 +43,7 @@ class SaturationPlugin(OccamPlugin):
         self.check_settings()
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Draw and turn."""
+        """Draw the noise and apply it to the knobs."""
         drive = self.drive * min(1.0, ctx.iter_num / self.warmup if self.warmup > 0 else 1.0)
         if not ctx.updated or drive <= 0:
             return ctx
