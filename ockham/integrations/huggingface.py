@@ -23,7 +23,8 @@ from ockham.errors import BadInputError
 from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.run import Run
 
-IGNORE_INDEX = -100  # the label that Hugging Face leaves out of a loss
+# Label that Hugging Face excludes from the loss.
+IGNORE_INDEX = -100
 
 
 class OckhamCallback(TrainerCallback):
@@ -43,21 +44,24 @@ class OckhamCallback(TrainerCallback):
     """
 
     def __init__(self, run: Run, *, save_checkpoints: bool = True) -> None:
-        self.run, self.keep = run, save_checkpoints
+        self.run = run
+        self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
-        self._clip = 0.0
+        self._max_grad_norm = 0.0
         self._forward_hook: Any = None
-        self._judged = False
+        self._is_decided = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Register the hook on the model."""
         if args.world_size > 1 or args.n_gpu > 1 or args.fp16:
-            raise BadInputError("OckhamCallback takes one process on one device, in float32 or bfloat16")
+            raise BadInputError("OckhamCallback supports one process on one device, in float32 or bfloat16")
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
-        self.controller = StepController(self.run, kwargs["model"], optimizer, save_checkpoints=self.keep)
-        self._clip = args.max_grad_norm
+        self.controller = StepController(
+            self.run, kwargs["model"], optimizer, save_checkpoints=self.save_checkpoints
+        )
+        self._max_grad_norm = args.max_grad_norm
         if self.controller.is_active:
             args.max_grad_norm = 0.0
         self._forward_hook = kwargs["model"].register_forward_hook(self._on_forward, with_kwargs=True)
@@ -73,7 +77,7 @@ class OckhamCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         """Record the batch. Stop if the policy requires it, and evaluate if it requires a new anchor."""
-        self._judged = False
+        self._is_decided = False
         ctx = None if self.controller is None else self.controller.end_batch()
         if self.controller is not None and ctx is not None:
             control.should_training_stop |= self.controller.stop_reason is not None
@@ -90,31 +94,32 @@ class OckhamCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Pass the validation loss to memory and anchor."""
-        found = kwargs.get("metrics", {}).get("eval_loss")
-        if self.controller is not None and found is not None:
-            self.controller.evaluate(float(found))
+        val_loss = kwargs.get("metrics", {}).get("eval_loss")
+        if self.controller is not None and val_loss is not None:
+            self.controller.evaluate(float(val_loss))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Remove the hook and end the run."""
         if self.controller is not None:
-            args.max_grad_norm = self._clip
+            args.max_grad_norm = self._max_grad_norm
             self._forward_hook.remove()
             self.controller.close()
             self.controller = None
 
     def _on_forward(self, model: nn.Module, _: Any, kwargs: Mapping[str, Any], out: Any) -> Any:
         """Return the model's output. If the chain skips the batch, its loss has no graph."""
-        if self.controller is None or self._judged or not model.training or not torch.is_grad_enabled():
+        if self.controller is None or self._is_decided or not model.training or not torch.is_grad_enabled():
             return out
         loss = out.get("loss") if isinstance(out, Mapping) else out[0]
         if not isinstance(loss, torch.Tensor) or loss.dim():
             raise BadInputError(
-                "the model returned no loss: label smoothing and compute_loss_func compute it elsewhere, where a callback sees nothing"
+                "the model returned no loss; label smoothing and compute_loss_func are not supported, "
+                "because they compute the loss outside of the model"
             )
-        self._judged = True
-        if self.controller.start_batch(_mean(model, loss, kwargs), self._clip or math.inf):
+        self._is_decided = True
+        if self.controller.start_batch(_mean_loss(model, loss, kwargs), self._max_grad_norm or math.inf):
             return out
         skipped = detach_loss(loss)
         if isinstance(out, Mapping):
@@ -123,17 +128,17 @@ class OckhamCallback(TrainerCallback):
         return (skipped, *out[1:])
 
 
-def _mean(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> float:
+def _mean_loss(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> float:
     """Return the loss per predicted token of this micro-batch.
 
     The model divides by the Trainer's count of tokens in the whole step.
     """
-    whole, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
+    step_tokens, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
     value = float(loss.detach())
-    if whole is None or labels is None:
+    if step_tokens is None or labels is None:
         return value
-    shifts = (
-        getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
-    )  # such a loss has no target for the first token
-    own = int(((labels[..., 1:] if shifts else labels) != IGNORE_INDEX).sum())
-    return value * float(whole) / max(own, 1)
+    # A causal loss has no target for the first token.
+    is_causal = getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
+    targets = labels[..., 1:] if is_causal else labels
+    batch_tokens = int((targets != IGNORE_INDEX).sum())
+    return value * float(step_tokens) / max(batch_tokens, 1)

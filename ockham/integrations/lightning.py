@@ -38,21 +38,25 @@ class OckhamCallback(pl.Callback):
     """
 
     def __init__(self, run: Run, *, monitor: str = "val_loss", save_checkpoints: bool = True) -> None:
-        self.run, self.monitor, self.keep = run, monitor, save_checkpoints
+        self.run = run
+        self.monitor = monitor
+        self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wrap the module's training step."""
         if not pl_module.automatic_optimization:
             raise BadInputError(
-                "under manual optimization the module calls ockham.Run itself; see docs/integrations.md"
+                "OckhamCallback requires automatic optimization; "
+                "with manual optimization call ockham.Run in the module, see docs/integrations.md"
             )
         if trainer.world_size > 1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
-            raise BadInputError("OckhamCallback takes one process, in float32 or bfloat16")
+            raise BadInputError("OckhamCallback supports one process, in float32 or bfloat16")
         self.controller = StepController(
-            self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.keep
+            self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.save_checkpoints
         )
-        pl_module.training_step = self._wrap_training_step(trainer, pl_module.training_step)  # type: ignore[method-assign]
+        step = self._wrap_training_step(trainer, pl_module.training_step)
+        pl_module.training_step = step  # type: ignore[method-assign]
 
     def on_before_optimizer_step(self, *_: object) -> None:
         """Prepare the gradients of the step."""
@@ -67,9 +71,9 @@ class OckhamCallback(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Pass the validation loss to memory and anchor."""
-        found = trainer.callback_metrics.get(self.monitor)
-        if self.controller is not None and not trainer.sanity_checking and found is not None:
-            self.controller.evaluate(float(found))
+        val_loss = trainer.callback_metrics.get(self.monitor)
+        if self.controller is not None and not trainer.sanity_checking and val_loss is not None:
+            self.controller.evaluate(float(val_loss))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the module's training step and end the run."""

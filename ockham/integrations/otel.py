@@ -65,7 +65,7 @@ class OtlpSink:
         self.endpoint = parts.netloc
         if parts.path in ("", "/"):
             url = parts._replace(path=PATH).geturl()
-        self._answer: requests.Response | None = None
+        self._response: requests.Response | None = None
         session = requests.Session()
         session.hooks["response"].append(self._on_response)
         self._exporter = OTLPLogExporter(
@@ -96,38 +96,37 @@ class OtlpSink:
             BadInputError: If the collector refuses these events permanently, or has dropped some of them.
 
         """
-        self._answer = None
+        self._response = None
         try:
             records = [self._record(line) for line in lines]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise BadInputError(f"not an event of Ockham, so it is not exported: {error!r:.200}") from None
+        succeeded = self._exporter.export(records) is LogRecordExportResult.SUCCESS
+        response: requests.Response | None = self._response
+        if response is None:
+            raise SinkUnavailableError(f"{self.endpoint}: no response")
+        status = f"{response.status_code} {response.reason}"
+        if response.status_code in RETRY_STATUSES:
+            raise SinkUnavailableError(f"{self.endpoint} answered {status}")
+        if not succeeded or not 200 <= response.status_code < 300:
             raise BadInputError(
-                f"an event that is none of ours, so it is not exported: {error!r:.200}"
-            ) from None
-        done = self._exporter.export(records) is LogRecordExportResult.SUCCESS
-        answer: requests.Response | None = self._answer
-        if answer is None:
-            raise SinkUnavailableError(f"{self.endpoint}: no answer")
-        if answer.status_code in RETRY_STATUSES:
-            raise SinkUnavailableError(f"{self.endpoint} answered {answer.status_code} {answer.reason}")
-        if not done or not 200 <= answer.status_code < 300:
-            raise BadInputError(
-                f"{self.endpoint} answered {answer.status_code} {answer.reason}; an OpenTelemetry collector answers 200 at {PATH}"
+                f"{self.endpoint} answered {status}; an OpenTelemetry collector answers 200 at {PATH}"
             )
-        self._check_partial_success(answer)
+        self._check_partial_success(response)
 
-    def _check_partial_success(self, answer: requests.Response) -> None:
+    def _check_partial_success(self, response: requests.Response) -> None:
         """Raise if the collector answered 200 but dropped some events. OTLP forbids sending those again."""
         try:
-            partly = ExportLogsServiceResponse.FromString(answer.content).partial_success
+            partial = ExportLogsServiceResponse.FromString(response.content).partial_success
         except DecodeError:
-            return  # an answer in JSON, or none
-        if partly.rejected_log_records:
-            raise BadInputError(
-                f"{self.endpoint} dropped {partly.rejected_log_records} events: {partly.error_message!r:.200}"
-            )
+            # The response is JSON or empty.
+            return
+        if partial.rejected_log_records:
+            rejected, cause = partial.rejected_log_records, partial.error_message
+            raise BadInputError(f"{self.endpoint} dropped {rejected} events: {cause!r:.200}")
 
-    def _on_response(self, answer: requests.Response, *_: object, **__: object) -> None:
-        self._answer = answer
+    def _on_response(self, response: requests.Response, *_: object, **__: object) -> None:
+        self._response = response
 
     def _record(self, line: bytes) -> ReadableLogRecord:
         event = orjson.loads(line)
@@ -148,7 +147,7 @@ class OtlpSink:
 def attributes(event: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     """Return the attributes of an event: the envelope, and position and verdict under `ockham.`."""
     data = event["data"]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "cloudevents.event_id": event["id"],
         "cloudevents.event_source": event["source"],
         "cloudevents.event_spec_version": event["specversion"],
@@ -156,9 +155,9 @@ def attributes(event: Mapping[str, Any], run_id: str) -> dict[str, Any]:
         "cloudevents.event_subject": event["subject"],
         "ockham.run_id": run_id,
     }
-    for names, read in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, parse_number)):
-        found |= {f"ockham.{name}": read(data[name]) for name in names if data.get(name) is not None}
-    return found
+    for names, convert in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, parse_number)):
+        result |= {f"ockham.{name}": convert(data[name]) for name in names if data.get(name) is not None}
+    return result
 
 
 def severity(event: Mapping[str, Any]) -> SeverityNumber:
@@ -170,5 +169,5 @@ def severity(event: Mapping[str, Any]) -> SeverityNumber:
 
 
 def _nanoseconds(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+    time_utc = datetime.fromisoformat(text)
+    return int(time_utc.timestamp()) * 1_000_000_000 + time_utc.microsecond * 1_000

@@ -153,7 +153,10 @@ class StepController:
         return ctx
 
     def evaluate(self, val_loss: float) -> OccamContext | None:
-        """Pass a validation loss in nats per token to memory and anchor. Return None before the first batch."""
+        """Pass a validation loss in nats per token to memory and anchor.
+
+        Return None before the first batch.
+        """
         ctx = self._last
         if ctx is None:
             return None

@@ -170,8 +170,8 @@ def _load_tokenizer_json(folder: Path) -> Tokenizer:
     content = _json(path)
     model = content.get("model")
     pre_tokenizer = content.get("pre_tokenizer") or {}
-    is_bpe = isinstance(model, dict) and model.get("type") == "BPE"
-    if not is_bpe or pre_tokenizer.get("type") != "ByteLevel":
+    is_byte_level = pre_tokenizer.get("type") == "ByteLevel"
+    if not isinstance(model, dict) or model.get("type") != "BPE" or not is_byte_level:
         raise DataError(
             f"{path}: not a byte-level BPE as GPT-2's; accepted: model BPE with pre_tokenizer ByteLevel"
         )
@@ -227,7 +227,7 @@ def _tiktoken() -> Any:
         import tiktoken
     except ImportError:
         raise BadInputError(
-            "tiktoken is not installed; install it with: pip install 'ockham[tiktoken]'"
+            "tiktoken is not installed; it comes with: pip install 'ockham[tiktoken]'"
         ) from None
     return tiktoken
 

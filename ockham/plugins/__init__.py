@@ -23,5 +23,5 @@ BUILT_IN: Mapping[str, str] = {
 def load_built_in(name: str) -> type[OccamPlugin]:
     """Return the class of a built-in plugin."""
     module, _, attribute = BUILT_IN[name].partition(":")
-    found: type[OccamPlugin] = getattr(importlib.import_module(module), attribute)
-    return found
+    plugin_class: type[OccamPlugin] = getattr(importlib.import_module(module), attribute)
+    return plugin_class

@@ -26,12 +26,12 @@ class AnchorPlugin(OccamPlugin):
 
     name = "anchor"
     reasons: ClassVar[Mapping[str, str]] = {
-        "WARMUP_ENDED": "Learning-rate warm-up is over: from here drift means something.",
-        "INTERVAL_REACHED": "The steps done are a multiple of the interval: time for another one.",
-        "CONSOLIDATION_ALLOWED": "Finite, content, and not worse than at the last anchor: the anchor moves.",
-        "REFUSED_NONFINITE": "No consolidation on a loss or drift that is not finite.",
+        "WARMUP_ENDED": "Learning-rate warm-up has ended: drift is meaningful from here on.",
+        "INTERVAL_REACHED": "The number of steps is a multiple of the interval.",
+        "CONSOLIDATION_ALLOWED": "All values are finite, and the loss is not worse than at the last anchor.",
+        "REFUSED_NONFINITE": "No consolidation: loss or drift is not finite.",
         "REFUSED_QUALITY": "No consolidation: the validation loss is worse than at the last anchor.",
-        "REFUSED_COOLDOWN": "No consolidation: the last one was too short a time ago.",
+        "REFUSED_COOLDOWN": "No consolidation: the last one is too recent.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "per_run": "[0, inf)",
@@ -43,7 +43,10 @@ class AnchorPlugin(OccamPlugin):
     def __init__(
         self, per_run: int = 10, interval: int | None = None, tolerance: float = 0.05, cooldown: int = 10
     ) -> None:
-        self.per_run, self.interval, self.tolerance, self.cooldown = per_run, interval, tolerance, cooldown
+        self.per_run = per_run
+        self.interval = interval
+        self.tolerance = tolerance
+        self.cooldown = cooldown
         self.check_settings()
         self.anchor_loss: float | None = None
         self.anchor_iter: int | None = None
@@ -51,17 +54,17 @@ class AnchorPlugin(OccamPlugin):
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
         """Request a consolidation when it is due."""
         done = ctx.iter_num + 1
-        every = self.interval or (
-            max(1, ctx.max_iters // self.per_run) if self.per_run and ctx.max_iters else 0
-        )
-        if not every or ctx.consolidating:
+        interval = self.interval or 0
+        if not interval and self.per_run and ctx.max_iters:
+            interval = max(1, ctx.max_iters // self.per_run)
+        if not interval or ctx.consolidating:
             return ctx
         if not ctx.anchor_available and done == max(1, ctx.warmup_iters):
             ctx.consolidating = True
             ctx.decide("REQUEST", "WARMUP_ENDED", done, ctx.warmup_iters)
-        elif done % every == 0:
+        elif done % interval == 0:
             ctx.consolidating = True
-            ctx.decide("REQUEST", "INTERVAL_REACHED", done, every)
+            ctx.decide("REQUEST", "INTERVAL_REACHED", done, interval)
         return ctx
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:

@@ -30,10 +30,10 @@ class EQPlugin(OccamPlugin):
 
     name = "eq"
     reasons: ClassVar[Mapping[str, str]] = {
-        "EXAMPLES_WEIGHED": "Each example has the gain of its loss band, normalised to mean 1.",
-        "EASY_BAND": "The batch lies in the lowest third of the detrended losses of late.",
-        "MEDIUM_BAND": "The batch lies in the middle third.",
-        "HARD_BAND": "The batch lies in the highest third.",
+        "EXAMPLES_WEIGHED": "Each example is weighted with the gain of its loss band, normalised to mean 1.",
+        "EASY_BAND": "The loss is in the lowest third of the recent detrended losses.",
+        "MEDIUM_BAND": "The loss is in the middle third.",
+        "HARD_BAND": "The loss is in the highest third.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "easy": "[0, inf)",
@@ -54,12 +54,17 @@ class EQPlugin(OccamPlugin):
         min_history: int = 30,
         ema: float = 0.05,
     ) -> None:
-        self.easy, self.medium, self.hard, self.target = easy, medium, hard, target
-        self.window, self.min_history, self.ema = window, min_history, ema
+        self.easy = easy
+        self.medium = medium
+        self.hard = hard
+        self.target = target
+        self.window = window
+        self.min_history = min_history
+        self.ema = ema
         self.check_settings()
         if min_history > window:
             raise PluginSettingError(
-                "eq", f"min_history {min_history} is more than the window of {window} ever holds"
+                "eq", f"min_history {min_history}: larger than window {window}; accepted: up to the window"
             )
         self.history: deque[float] = deque(maxlen=window)
         self.trend: float | None = None
@@ -75,12 +80,8 @@ class EQPlugin(OccamPlugin):
         trend = ctx.task_loss if self.trend is None else self.trend
         losses = ctx.example_losses if self.target == "examples" else (ctx.task_loss,)
         residuals = [loss - trend for loss in losses if math.isfinite(loss)]
-        if (
-            ctx.updated
-            and len(self.history) >= self.min_history
-            and residuals
-            and len(residuals) == len(losses)
-        ):
+        is_complete = residuals and len(residuals) == len(losses)
+        if ctx.updated and is_complete and len(self.history) >= self.min_history:
             self._apply_band_gains(ctx, residuals)
         self.history.extend(residuals)
         self.trend = trend + self.ema * (ctx.task_loss - trend)

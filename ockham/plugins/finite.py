@@ -23,7 +23,7 @@ class FinitePlugin(OccamPlugin):
     name = "finite"
     reasons: ClassVar[Mapping[str, str]] = {
         "NONFINITE_LOSS": "The loss of this batch is NaN or infinite: no update.",
-        "NONFINITE_GRADIENT": "The gradient was not finite: the optimizer has refused the step by itself.",
+        "NONFINITE_GRADIENT": "The gradient was not finite: the optimizer refused the step.",
         "NONFINITE_DRIFT": "The drift from the anchor is not finite.",
         "NONFINITE_KL": "The KL divergence from the anchor is not finite.",
         "NONFINITE_IN_A_ROW": "Too many non-finite batches in a row.",
@@ -35,7 +35,8 @@ class FinitePlugin(OccamPlugin):
     def __init__(
         self, max_in_a_row: int = 10, then: Literal["rollback", "halt", "continue"] = "halt"
     ) -> None:
-        self.max_in_a_row, self.then = max_in_a_row, then
+        self.max_in_a_row = max_in_a_row
+        self.then = then
         self.check_settings()
         self.in_a_row = 0
 
@@ -48,14 +49,14 @@ class FinitePlugin(OccamPlugin):
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
         """Report non-finite gradients, drift and KL, and roll back or halt after too many in a row."""
-        bad_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
-        if bad_gradient:
+        nonfinite_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
+        if nonfinite_gradient:
             ctx.decide("REFUSED", "NONFINITE_GRADIENT", ctx.grad_norm)
         if not math.isfinite(ctx.complexity_cost):
             ctx.decide("REPORT", "NONFINITE_DRIFT", ctx.complexity_cost)
         if ctx.kl_to_anchor is not None and not math.isfinite(ctx.kl_to_anchor):
             ctx.decide("REPORT", "NONFINITE_KL", ctx.kl_to_anchor)
-        nonfinite = bad_gradient or not math.isfinite(ctx.task_loss)
+        nonfinite = nonfinite_gradient or not math.isfinite(ctx.task_loss)
         self.in_a_row = self.in_a_row + 1 if nonfinite else 0
         if self.in_a_row >= self.max_in_a_row and self.then != "continue":
             ctx.rollback = self.then == "rollback"

@@ -52,11 +52,11 @@ class OckhamGatePlugin(OccamPlugin):
         "SURPRISING": "The loss is at or above the threshold.",
         "BELOW_THRESHOLD": "The loss is below the threshold: no update.",
         "WARMUP": "The first batches always update.",
-        "FORCED_UPDATE": "Too many skips in a row: this batch updates whatever its loss.",
-        "RANDOM_UPDATE": "The draw fell below the target rate (the control, blind to the loss).",
-        "RANDOM_SKIP": "The draw fell above the target rate (the control, blind to the loss).",
-        "NEVER_SKIPS": "A fixed threshold lies below every loss of late: the gate does nothing.",
-        "NEVER_UPDATES": "A fixed threshold lies above every loss of late: early stopping in disguise.",
+        "FORCED_UPDATE": "Too many consecutive skips: this batch updates in any case.",
+        "RANDOM_UPDATE": "The random draw was below the target rate (control, independent of the loss).",
+        "RANDOM_SKIP": "The random draw was above the target rate (control, independent of the loss).",
+        "NEVER_SKIPS": "The fixed threshold is below all recent losses: the gate has no effect.",
+        "NEVER_UPDATES": "The fixed threshold is above all recent losses: training has stopped in effect.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "surprise_threshold": "[0, inf)",
@@ -87,24 +87,31 @@ class OckhamGatePlugin(OccamPlugin):
         z: float = 1.0,
     ) -> None:
         self.mode: Mode = mode or ("fixed" if surprise_threshold is not None else "target_rate")
-        self.surprise_threshold, self.target, self.ema, self.eta = surprise_threshold, target, ema, eta
-        self.warmup, self.max_consecutive_skips, self.stall_batches = (
-            warmup,
-            max_consecutive_skips,
-            stall_batches,
-        )
-        self.familiar_mean, self.familiar_sd, self.z = familiar_mean, familiar_sd, z
+        self.surprise_threshold = surprise_threshold
+        self.target = target
+        self.ema = ema
+        self.eta = eta
+        self.warmup = warmup
+        self.max_consecutive_skips = max_consecutive_skips
+        self.stall_batches = stall_batches
+        self.familiar_mean = familiar_mean
+        self.familiar_sd = familiar_sd
+        self.z = z
         self.check_settings()
         if self.mode == "calibrated" and (familiar_mean is None or familiar_sd is None):
             raise PluginSettingError(
-                "gate", "mode 'calibrated' takes familiar_mean and familiar_sd, which `ockham adapt` measures"
+                "gate",
+                "mode 'calibrated' requires familiar_mean and familiar_sd; `ockham adapt` measures them",
             )
         if surprise_threshold is not None and self.mode != "fixed":
             raise PluginSettingError(
-                "gate", f"surprise_threshold belongs to mode 'fixed', and mode is {self.mode!r}"
+                "gate", f"surprise_threshold requires mode 'fixed', got mode {self.mode!r}"
             )
-        self.batches = self.skips_in_a_row = self.updates_in_a_row = 0
-        self.mean = self.variance = 0.0
+        self.batches = 0
+        self.skips_in_a_row = 0
+        self.updates_in_a_row = 0
+        self.mean = 0.0
+        self.variance = 0.0
         self.q = -4.0 if target == 1 else NormalDist().inv_cdf(1 - target)
 
     def base_knobs(self) -> dict[str, Value]:
@@ -123,20 +130,20 @@ class OckhamGatePlugin(OccamPlugin):
         if not (math.isfinite(ctx.task_loss) and ctx.updated):
             return ctx
         if self.mode in {"fixed", "calibrated"}:
-            self._fixed(ctx)
+            self._decide_by_fixed_threshold(ctx)
         elif self.mode == "random":
-            self._random(ctx)
+            self._decide_at_random(ctx)
         else:
-            self._target_rate(ctx)
+            self._decide_by_target_rate(ctx)
         self.batches += 1
         self.skips_in_a_row = 0 if ctx.updated else self.skips_in_a_row + 1
         self.updates_in_a_row = self.updates_in_a_row + 1 if ctx.updated else 0
         return ctx
 
-    def _target_rate(self, ctx: OccamContext) -> None:
+    def _decide_by_target_rate(self, ctx: OccamContext) -> None:
         sd = math.sqrt(self.variance)
         threshold = self.mean + self.q * sd
-        in_warmup = self.batches < self._warmup(ctx)
+        in_warmup = self.batches < self._warmup_batches(ctx)
         numbers = {
             "mean": self.mean,
             "sd": sd,
@@ -146,24 +153,22 @@ class OckhamGatePlugin(OccamPlugin):
         if self.batches:
             ctx.surprise_threshold = threshold
         surprising = ctx.task_loss >= threshold or self.target == 1
-        self._verdict(ctx, in_warmup=in_warmup, surprising=surprising, numbers=numbers)
+        self._decide(ctx, in_warmup=in_warmup, surprising=surprising, numbers=numbers)
         if not in_warmup:
             self.q += self.eta * (float(ctx.updated) - self.target)
         self._update_loss_stats(ctx.task_loss)
 
-    def _verdict(
+    def _decide(
         self, ctx: OccamContext, *, in_warmup: bool, surprising: bool, numbers: Mapping[str, float]
     ) -> None:
-        forced = not surprising and self.skips_in_a_row >= self.max_consecutive_skips
-        reason = (
-            "WARMUP"
-            if in_warmup
-            else "SURPRISING"
-            if surprising
-            else "FORCED_UPDATE"
-            if forced
-            else "BELOW_THRESHOLD"
-        )
+        if in_warmup:
+            reason = "WARMUP"
+        elif surprising:
+            reason = "SURPRISING"
+        elif self.skips_in_a_row >= self.max_consecutive_skips:
+            reason = "FORCED_UPDATE"
+        else:
+            reason = "BELOW_THRESHOLD"
         ctx.updated = reason != "BELOW_THRESHOLD"
         ctx.decide(
             "UPDATE" if ctx.updated else "SKIP",
@@ -180,30 +185,28 @@ class OckhamGatePlugin(OccamPlugin):
         self.mean += weight * delta
         self.variance = (1 - weight) * (self.variance + weight * delta * delta)
 
-    def _fixed(self, ctx: OccamContext) -> None:
+    def _decide_by_fixed_threshold(self, ctx: OccamContext) -> None:
         threshold = self._static_threshold()
         if threshold is not None:
             ctx.surprise_threshold = threshold
-        self._verdict(
+        self._decide(
             ctx,
             in_warmup=self.batches < (self.warmup or 0),
             surprising=ctx.task_loss >= ctx.surprise_threshold,
             numbers={},
         )
-        for reason, streak in (
-            ("NEVER_SKIPS", self.updates_in_a_row),
-            ("NEVER_UPDATES", self.skips_in_a_row),
-        ):
+        streaks = {"NEVER_SKIPS": self.updates_in_a_row, "NEVER_UPDATES": self.skips_in_a_row}
+        for reason, streak in streaks.items():
             if self.mode == "fixed" and streak and streak % self.stall_batches == 0:
                 ctx.decide("WARN", reason, streak, self.stall_batches)
 
-    def _random(self, ctx: OccamContext) -> None:
+    def _decide_at_random(self, ctx: OccamContext) -> None:
         drawn = counter_uniform(ctx.seed, ctx.iter_num, ctx.micro_step, "gate")
         ctx.updated = drawn < self.target
         reason = "RANDOM_UPDATE" if ctx.updated else "RANDOM_SKIP"
         ctx.decide("UPDATE" if ctx.updated else "SKIP", reason, drawn, self.target)
 
-    def _warmup(self, ctx: OccamContext) -> int:
+    def _warmup_batches(self, ctx: OccamContext) -> int:
         if self.warmup is not None:
             return self.warmup
         return min(20, ctx.max_iters // 10) if ctx.max_iters else 20

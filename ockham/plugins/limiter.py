@@ -9,7 +9,8 @@ from ockham.context import OccamContext
 from ockham.event import Value
 from ockham.plugin import OccamPlugin
 
-DRIFT_TOLERANCE = 1.001  # a projection lands on the ceiling give or take the rounding of single precision
+# A projection reaches the ceiling up to the rounding of single precision.
+DRIFT_TOLERANCE = 1.001
 OnBreach = Literal["project", "rollback", "consolidate", "halt"]
 
 
@@ -30,11 +31,11 @@ class LimiterPlugin(OccamPlugin):
     reasons: ClassVar[Mapping[str, str]] = {
         "LEARNING_RATE_CAPPED": "The learning rate was over its ceiling.",
         "LAMBDA_CAPPED": "Lambda was over its ceiling.",
-        "GRADIENT_CAPPED": "The ceiling of the gradient norm was put over the trainer's.",
-        "DRIFT_CAPPED": "The ceiling of drift was put over the trainer's.",
-        "GRADIENT_CLIPPED": "The gradient was longer than its ceiling and was clipped to it.",
-        "DRIFT_PROJECTED": "Drift went over its ceiling and the weights were pulled back to it.",
-        "DRIFT_NOT_PROJECTED": "Drift is over its ceiling after the step: this trainer does not pull the weights back.",
+        "GRADIENT_CAPPED": "The trainer's limit of the gradient norm was lowered to the ceiling.",
+        "DRIFT_CAPPED": "The trainer's limit of drift was lowered to the ceiling.",
+        "GRADIENT_CLIPPED": "The gradient norm was over its ceiling and was clipped to it.",
+        "DRIFT_PROJECTED": "Drift was over its ceiling, and the weights were moved back to it.",
+        "DRIFT_NOT_PROJECTED": "Drift is over its ceiling after the step: this trainer does not project.",
         "DRIFT_OVER_CEILING": "Drift is over its ceiling.",
     }
     limits: ClassVar[Mapping[str, str]] = {
@@ -52,12 +53,11 @@ class LimiterPlugin(OccamPlugin):
         lambda_ceiling: float | None = None,
         on_breach: OnBreach = "project",
     ) -> None:
-        self.complexity_ceiling, self.grad_norm_ceiling = complexity_ceiling, grad_norm_ceiling
-        self.learning_rate_ceiling, self.lambda_ceiling, self.on_breach = (
-            learning_rate_ceiling,
-            lambda_ceiling,
-            on_breach,
-        )
+        self.complexity_ceiling = complexity_ceiling
+        self.grad_norm_ceiling = grad_norm_ceiling
+        self.learning_rate_ceiling = learning_rate_ceiling
+        self.lambda_ceiling = lambda_ceiling
+        self.on_breach = on_breach
         self.check_settings()
 
     def base_knobs(self) -> dict[str, Value]:

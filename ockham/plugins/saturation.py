@@ -25,7 +25,7 @@ class SaturationPlugin(OccamPlugin):
     name = "saturation"
     reasons: ClassVar[Mapping[str, str]] = {
         "NOISE_ON_LEARNING_RATE": "The learning rate was multiplied by 1 + a logged draw.",
-        "NOISE_ON_GRADIENT": "Gaussian noise of this relative size goes onto the gradient, drawn from the run's seed.",
+        "NOISE_ON_GRADIENT": "Gaussian noise of this relative size was added to the gradient.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "drive": "[0, inf)",
@@ -39,7 +39,10 @@ class SaturationPlugin(OccamPlugin):
         warmup: int = 100,
         seed: int = 0,
     ) -> None:
-        self.drive, self.noise_type, self.warmup, self.seed = drive, noise_type, warmup, seed
+        self.drive = drive
+        self.noise_type = noise_type
+        self.warmup = warmup
+        self.seed = seed
         self.check_settings()
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
@@ -48,11 +51,10 @@ class SaturationPlugin(OccamPlugin):
         if not ctx.updated or drive <= 0:
             return ctx
         if self.noise_type in ("learning_rate", "both"):
-            drawn = NormalDist().inv_cdf(
-                counter_uniform(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
-            )
-            ctx.learning_rate *= max(0.0, 1 + drive * drawn)
-            ctx.decide("PERTURB", "NOISE_ON_LEARNING_RATE", drawn, drive, fields=("learning_rate",))
+            uniform = counter_uniform(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
+            draw = NormalDist().inv_cdf(uniform)
+            ctx.learning_rate *= max(0.0, 1 + drive * draw)
+            ctx.decide("PERTURB", "NOISE_ON_LEARNING_RATE", draw, drive, fields=("learning_rate",))
         if self.noise_type in ("gradient", "both"):
             ctx.grad_noise_std = drive
             ctx.decide("PERTURB", "NOISE_ON_GRADIENT", drive, fields=("grad_noise_std",))

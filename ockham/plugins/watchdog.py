@@ -25,11 +25,11 @@ class KLWatchdogPlugin(OccamPlugin):
 
     name = "watchdog"
     reasons: ClassVar[Mapping[str, str]] = {
-        "KL_OVER_WARN": "The predictions have moved away from the anchor's.",
-        "KL_OVER_ROLLBACK": "The predictions have moved so far that the weights return to the anchor.",
-        "KL_OVER_HALT": "The predictions have moved so far that the run ends.",
-        "KL_CLEAR": "The predictions are near the anchor's again.",
-        "REFUSED_WATCHDOG": "No consolidation while the watchdog is in alarm.",
+        "KL_OVER_WARN": "The KL divergence from the anchor is over the warning level.",
+        "KL_OVER_ROLLBACK": "The KL divergence from the anchor is so high that the weights are rolled back.",
+        "KL_OVER_HALT": "The KL divergence from the anchor is so high that the run ends.",
+        "KL_CLEAR": "The KL divergence is below the warning level again.",
+        "REFUSED_WATCHDOG": "No consolidation during an alarm of the watchdog.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "warn": "(0, inf]",
@@ -47,13 +47,16 @@ class KLWatchdogPlugin(OccamPlugin):
         clear: float = 0.8,
         every: int = 10,
     ) -> None:
-        self.warn, self.rollback, self.halt, self.clear, self.every = warn, rollback, halt, clear, every
+        self.warn = warn
+        self.rollback = rollback
+        self.halt = halt
+        self.clear = clear
+        self.every = every
         self.check_settings()
         levels = [level for level in (warn, rollback, halt) if level is not None]
         if levels != sorted(levels):
-            raise PluginSettingError(
-                "watchdog", f"warn <= rollback <= halt, got {', '.join(map(str, levels))}"
-            )
+            text = ", ".join(map(str, levels))
+            raise PluginSettingError("watchdog", f"warn <= rollback <= halt is required, got {text}")
         self.alarmed = False
 
     def required_measurements(self) -> dict[str, int]:
