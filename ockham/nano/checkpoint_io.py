@@ -85,8 +85,9 @@ def load_model(model: nn.Module, path: Path) -> None:
         CheckpointError: If the file is unreadable or belongs to a model of another shape.
 
     """
+    tensors = load_tensors(path)
     try:
-        copy_into(model, load_tensors(path))
+        copy_into(model, tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 

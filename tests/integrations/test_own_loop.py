@@ -9,66 +9,67 @@ import ockham
 from ockham import resources
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
+from tests.helpers import tiny_model
 from tests.helpers.events import events
-from tests.integrations import tiny_model
 from tests.test_docs import blocks
 
 
-def test_the_loop_of_the_docs(tmp_path, monkeypatch):
+def find_snippet(marker):
+    """Return the snippet of docs/integrations.md that contains *marker*."""
+    snippets = blocks(resources.data_root() / "docs" / "integrations.md", "python")
+    return next(snippet for snippet in snippets if marker in snippet)
+
+
+def test_docs_own_loop_example_trains_and_logs(tmp_path, monkeypatch):
     """Trains, skips, evaluates; its log verifies and replays."""
     monkeypatch.chdir(tmp_path)
-    model, batches = tiny_model.model(), tiny_model.batches(40)
+    model, batches = tiny_model.make_model(), tiny_model.make_batches(40)
     steps = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0)
     optimizer.register_step_post_hook(lambda o, *_: steps.append(o.param_groups[0]["lr"]))
-    held_out = tiny_model.batches(43)[40:]
+    held_out = tiny_model.make_batches(43)[40:]
 
     @torch.no_grad()
     def validation_loss():
         return float(torch.stack([model.loss(*batch) for batch in held_out]).mean())
 
     before = validation_loss()
-    space = {
+    names = {
         "model": model,
         "optimizer": optimizer,
         "batches": batches,
         "validation_loss": validation_loss,
         "torch": torch,
     }
-    body = next(
-        b
-        for b in blocks(resources.data_root() / "docs" / "integrations.md", "python")
-        if "loss.backward" in b
-    )
-    exec(body, space)
+    exec(find_snippet("loss.backward"), names)
     assert validation_loss() < before
-    assert len(steps) == sum(tiny_model.verdicts(tmp_path, "mine")) < 40
+    assert len(steps) == sum(tiny_model.read_verdicts(tmp_path, "mine")) < 40
     assert max(steps) <= 1e-3
-    tiny_model.holds(tmp_path, "mine")
-    assert len(tiny_model.of(tmp_path, "evaluation.recorded", "mine")) == 4
+    tiny_model.assert_sound_run(tmp_path, "mine")
+    assert len(tiny_model.read_events(tmp_path, "evaluation.recorded", "mine")) == 4
 
 
-def test_the_resume_of_the_docs(tmp_path, monkeypatch):
+def test_docs_resume_example_runs(tmp_path, monkeypatch):
     """Goes on from its beginning, then from the checkpoint that it kept, and is one run that verifies and replays."""
     monkeypatch.chdir(tmp_path)
-    model, batches = tiny_model.model(), tiny_model.batches(40)
+    model, batches = tiny_model.make_model(), tiny_model.make_batches(40)
     facts = {"max_iters": 40, "vocab_size": 32}
     with ockham.Run("balanced", run_id="mine", facts=facts):
-        pass  # killed before its first batch, as it were
-    body = next(
-        b for b in blocks(resources.data_root() / "docs" / "integrations.md", "python") if "def pack" in b
-    )
-    for upto in (25, 40):
+        # This is the state of a run that was killed before its first batch.
+        pass
+    snippet = find_snippet("def pack")
+    for batch_count in (25, 40):
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        exec(body, {"ockham": ockham, "model": model, "optimizer": optimizer, "facts": facts, "batches": batches[:upto]})  # fmt: skip
-    place = ockham.RunFolder(tmp_path / "runs", "mine")
-    told = [e["data"] for attempt in (1, 2, 3) for e in events(place, attempt)]
-    assert [d["iter_num"] for d in told if d.get("hook") == "batch"] == [*range(25), *range(20, 40)]
-    assert verify_run(place).sound
-    assert replay_run(place).identical
+        names = {"ockham": ockham, "model": model, "optimizer": optimizer, "facts": facts}
+        exec(snippet, {**names, "batches": batches[:batch_count]})
+    run_folder = ockham.RunFolder(tmp_path / "runs", "mine")
+    data = [e["data"] for attempt in (1, 2, 3) for e in events(run_folder, attempt)]
+    assert [d["iter_num"] for d in data if d.get("hook") == "batch"] == [*range(25), *range(20, 40)]
+    assert verify_run(run_folder).sound
+    assert replay_run(run_folder).identical
 
 
-def test_a_checkpoint_nobody_could_go_on_from(tmp_path):
+def test_resume_checkpoint_without_state_is_rejected(tmp_path):
     """One of kind resume without the state is refused, and not half written."""
     with ockham.Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 1}) as run:
         ctx = run.end_batch(run.start_batch(0, 2.0))
