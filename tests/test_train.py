@@ -1,4 +1,4 @@
-"""train.py as people run it: one process, real data, a real log."""
+"""train.py as users run it: one process, real data, a real log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def whole(tmp_path_factory):
 
 
 def test_train_records_context_and_verdict_of_every_batch(whole):
-    """Every batch has its context and its verdict, and the summary says what to type next."""
+    """The summary contains the next commands."""
     folder, process = whole
     log_events = events(RunFolder(folder / "runs", "whole"))
     contexts = [c for c in select_data("context.recorded", log_events) if c["hook"] == "batch"]
@@ -58,7 +58,7 @@ def test_train_records_context_and_verdict_of_every_batch(whole):
 
 
 def test_every_recorded_event_is_valid_by_jsonschema(whole):
-    """The second opinion: jsonschema itself, which we did not write."""
+    """The jsonschema package is an independent check."""
     folder, _ = whole
     validators: dict[str, object] = {}
     for event in events(RunFolder(folder / "runs", "whole")):
@@ -68,7 +68,7 @@ def test_every_recorded_event_is_valid_by_jsonschema(whole):
 
 
 def test_equal_seed_gives_equal_decisions_and_weights(whole):
-    """Decisions and weights, bit for bit."""
+    """They are equal bit for bit."""
     folder, _ = whole
     assert run_train(folder, "--run", "again").returncode == 0
     assert same(load_resume_weights(folder, "whole", 39), load_resume_weights(folder, "again", 39))
@@ -76,7 +76,7 @@ def test_equal_seed_gives_equal_decisions_and_weights(whole):
 
 
 def test_killed_run_resumes_bit_for_bit(whole):
-    """kill -9 in the middle; the resumed run makes the decisions and weights of the uninterrupted one."""
+    """After `kill -9` the resumed run has the decisions and weights of the uninterrupted one."""
     folder, _ = whole
     options = ("--run", "killed", "--set", "checkpoint_every=10", "--set", "max_iters=40")
     process = start_train(folder, *options)
@@ -104,7 +104,7 @@ def test_killed_run_resumes_bit_for_bit(whole):
 
 
 def test_ctrl_c_ends_the_run_valid_and_resumable(tmp_path):
-    """SIGINT ends after the step: exit 130, run.finished, a checkpoint; resume completes it."""
+    """SIGINT ends the run after the step: exit 130, run.finished and a checkpoint. A resume completes it."""
     process = start_train(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20")
     while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.exitcode is None:
         time.sleep(0.01)
@@ -122,7 +122,7 @@ def test_ctrl_c_ends_the_run_valid_and_resumable(tmp_path):
 
 
 def test_observe_policy_gives_the_weights_of_a_plain_loop(tmp_path):
-    """Under preset observe the weights equal those of a plain loop with no chain at all, bit for bit."""
+    """Under preset observe the weights equal those of a loop without a chain, bit for bit."""
     assert run_train(tmp_path, "--run", "o", "--preset", "observe").returncode == 0
     (tmp_path / "plain.py").write_text(PLAIN_LOOP)
     files = (str(tmp_path / name) for name in ("plain.py", "text.txt", "plain.safetensors"))
@@ -153,7 +153,7 @@ save_file({name: p.detach() for name, p in t.model.named_parameters()}, sys.argv
 
 
 def test_every_accumulated_micro_batch_has_a_verdict(tmp_path):
-    """(iter_num, micro_step) is the key, and one optimizer step follows."""
+    """The key is (iter_num, micro_step). One optimizer step follows all micro-batches."""
     options = ("--set", "gradient_accumulation_steps=3", "--set", "max_iters=10")
     assert run_train(tmp_path, "--run", "m", *options).returncode == 0
     log_events = events(RunFolder(tmp_path / "runs", "m"))
@@ -190,7 +190,7 @@ def test_every_accumulated_micro_batch_has_a_verdict(tmp_path):
     ],
 )
 def test_invalid_option_exits_2_with_one_line_and_no_folder(whole, options, message):
-    """Exit 2, one line that names the thing, no traceback, and no folder."""
+    """The line contains the option. No traceback is printed."""
     folder, _ = whole
     before = sorted(os.listdir(folder / "runs"))
     process = run_train(folder, *options)
@@ -211,7 +211,7 @@ def test_invalid_option_exits_2_with_one_line_and_no_folder(whole, options, mess
     ],
 )
 def test_resume_rejects_settings_that_do_not_fit(whole, setting, message):
-    """The setting is named, and what it was; the run stays as it was."""
+    """The message contains both values. The run does not change."""
     folder, _ = whole
     logs = sorted((folder / "runs/whole/log").iterdir())
     process = run_train(folder, "--run", "whole", "--resume", "--set", setting)
@@ -222,7 +222,7 @@ def test_resume_rejects_settings_that_do_not_fit(whole, setting, message):
 
 
 def test_resume_of_a_complete_run_writes_nothing(whole):
-    """Resumed with nothing to do: exit 0, one sentence, not one byte written."""
+    """The exit status is 0, with one sentence on stderr."""
     folder, _ = whole
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs/whole").rglob("*")}
     process = run_train(folder, "--run", "whole", "--resume")
@@ -243,7 +243,7 @@ def test_resume_rejects_other_data(whole, tmp_path):
 
 
 def test_unwritable_runs_folder_exits_2(tmp_path):
-    """`--runs` on a file: exit 2."""
+    """`--runs` names a file."""
     (tmp_path / "runs").write_text("a file")
     process = run_train(tmp_path, "--run", "a")
     assert process.returncode == 2

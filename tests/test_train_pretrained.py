@@ -1,4 +1,4 @@
-"""train.py from existing weights: they are recorded with their digest, and a resume needs their folder no resumed."""
+"""train.py from pretrained weights: their digest is recorded, and a resume does not need their folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.train_command import run_train, select_data
 
 @pytest.fixture
 def folder(tmp_path):
-    """Weights as Hugging Face keeps them, of a model of the shape that the tests train."""
+    """Folder with weights in the format of Hugging Face, for the model that the tests train."""
     trainer_settings = settings("bias=true", "gelu=tanh")
     model = GPT(vocab_size=256, block_size=8, n_layer=1, n_head=2, n_embd=16, bias=True)
     (tmp_path / "gpt2").mkdir()
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 
 def test_train_records_and_resumes_pretrained_weights(folder):
-    """The chain is around it from the first batch; the digest is in the record, and goes on into the next attempt."""
+    """The digest is recorded in both attempts."""
     model = GPT(**read_hf_config(folder / "gpt2"))
     digest = load_pretrained(model, folder / "gpt2")
     options = ("--run", "tuned", "--set", "max_iters=6", "--set", "checkpoint_every=2")
@@ -49,7 +49,7 @@ def test_train_records_and_resumes_pretrained_weights(folder):
 
 
 def test_unusable_weights_folder_exits_2_without_a_run(folder):
-    """One line, status 2, and no run folder."""
+    """The error is one line."""
     (folder / "gpt2" / "model.safetensors").rename(folder / "gpt2" / "pytorch_model.bin")
     process = run_train(folder, "--run", "none", "--init-from", str(folder / "gpt2"))
     assert process.returncode == 2

@@ -59,8 +59,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "logit_softcap": 15.0,
     },
 }
-# Factor on a size's learning rates. Scaled to the RMS of AdamW, Muon's usual 0.02 (Jordan et al. 2024) is 3 to
-# 4 times AdamW's rate at these widths. At 1 and 2 times the loss was worse (docs/speed.md).
+# Factor on a size's learning rates. Scaled to the RMS of AdamW, Muon's usual 0.02 (Jordan et al. 2024) is
+# 3 to 4 times AdamW's rate at these widths. At 1 and 2 times the loss was worse (docs/speed.md).
 LEARNING_RATE_MULTIPLIERS: Mapping[str, float] = {"fast": 4.0}
 
 

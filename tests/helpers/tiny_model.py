@@ -56,7 +56,10 @@ def read_batches(folder, run_id: str = "a") -> list[dict]:
 
 
 def read_verdicts(folder, run_id: str = "a") -> list[bool]:
-    """Return for each batch whether it was updated. The context contains only values that are not defaults."""
+    """Return for each batch whether it was updated.
+
+    The context contains only values that differ from the defaults.
+    """
     return [context["left"].get("updated", True) for context in read_batches(folder, run_id)]
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer under the chain: real trainings of a small GPT-2, their skips, their log."""
+"""Hugging Face's Trainer with the chain: real trainings of a small GPT-2, their skips and their log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 30
 
 
 class RateRecorder(transformers.TrainerCallback):
-    """What the optimizer and the schedule see."""
+    """Records the learning rates of the optimizer and of the schedule."""
 
     def __init__(self):
         self.used, self.scheduled = [], []
@@ -46,7 +46,7 @@ def make_rows(count):
 
 
 def make_gpt2():
-    """A GPT-2 that counts the backward passes that reach a weight."""
+    """Return a GPT-2 that counts the backward passes that reach a weight."""
     torch.manual_seed(1)
     sizes = {"vocab_size": tiny_model.VOCAB_SIZE, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
     no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
@@ -95,7 +95,7 @@ def read_optimizer_steps(trainer):
 
 
 def test_huggingface_training_skips_and_logs_batches(tmp_path):
-    """A skipped batch walks no graph and moves neither weight nor moment; the log verifies and replays."""
+    """A skipped batch changes neither weights nor moments. The log verifies and replays."""
     with tiny_model.make_run(tmp_path) as run:
         trainer = fit(tmp_path, OckhamCallback(run))
     tiny_model.assert_sound_run(tmp_path, batches=STEPS)
@@ -114,7 +114,7 @@ def test_huggingface_training_skips_and_logs_batches(tmp_path):
 
 
 def test_huggingface_evaluates_when_a_consolidation_is_requested(tmp_path):
-    """Where the policy wants one, the Trainer evaluates at that very step."""
+    """The Trainer evaluates at the step of the request."""
     with tiny_model.make_run(
         tmp_path, "a", "balanced", "anchor.interval=7", "anchor.cooldown=1", "anchor.tolerance=9"
     ) as run:
@@ -125,7 +125,7 @@ def test_huggingface_evaluates_when_a_consolidation_is_requested(tmp_path):
 
 
 def test_huggingface_learning_rate_change_lasts_one_step(tmp_path):
-    """The optimizer sees it, the schedule does not; a warm-up may begin at 0."""
+    """The optimizer uses the changed rate, the schedule does not. A warm-up may begin at 0."""
 
     class Halving(OccamPlugin):
         name = "halving"
@@ -143,7 +143,7 @@ def test_huggingface_learning_rate_change_lasts_one_step(tmp_path):
 
 
 def test_huggingface_observe_policy_changes_no_weight(tmp_path):
-    """Under `observe` the weights are those without the callback, to the last bit."""
+    """The weights equal those without the callback, bit for bit."""
     plain = fit(tmp_path, steps=15).model.state_dict()
     with tiny_model.make_run(tmp_path, policy="observe") as run:
         watched = fit(tmp_path, OckhamCallback(run), steps=15).model.state_dict()
@@ -153,7 +153,7 @@ def test_huggingface_observe_policy_changes_no_weight(tmp_path):
 
 
 def test_huggingface_accumulated_batches_have_a_verdict_each(tmp_path):
-    """Each judged by its own mean loss, though the Trainer divides by the tokens of the whole step."""
+    """Each verdict uses the batch's mean loss, although the Trainer divides by the tokens of the step."""
     with tiny_model.make_run(tmp_path) as run:
         trainer = fit(tmp_path, OckhamCallback(run), steps=10, gradient_accumulation_steps=3)
     contexts = tiny_model.read_batches(tmp_path)
@@ -164,7 +164,7 @@ def test_huggingface_accumulated_batches_have_a_verdict_each(tmp_path):
 
 
 def test_huggingface_training_stops_on_halt(tmp_path):
-    """Halt stops the Trainer, and the run says so."""
+    """The run records the reason."""
 
     class Stop(OccamPlugin):
         name = "stop"
@@ -181,14 +181,14 @@ def test_huggingface_training_stops_on_halt(tmp_path):
 
 
 def test_huggingface_label_smoothing_is_rejected(tmp_path):
-    """Label smoothing takes it out of the model's hands; the record ends valid."""
+    """The loss is then not computed by the model. The record is valid."""
     with pytest.raises(BadInputError, match="label smoothing"), tiny_model.make_run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), label_smoothing_factor=0.1)
     assert tiny_model.read_events(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
 
 
 def test_huggingface_snippet_of_the_docs_runs(tmp_path, monkeypatch):
-    """As it stands but for its length, around a model of one's own: skips, a log that verifies and replays."""
+    """It runs with fewer steps on a small model. The log verifies and replays."""
     monkeypatch.chdir(tmp_path)
     arguments = transformers.TrainingArguments(
         "hf",

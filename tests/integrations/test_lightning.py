@@ -1,4 +1,4 @@
-"""Lightning under the chain: real trainings of a small model, their skips, their log."""
+"""Lightning with the chain: real trainings of a small model, their skips and their log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Module(pl.LightningModule):
-    """Counts what Lightning really does: backward passes that reached a weight, and the rate of each step."""
+    """Counts the backward passes that reach a weight, and records the rate of each step."""
 
     def __init__(self, dictionary: bool = False, rate: float = 0.02) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def fit(folder, callback, module=None, steps=40, batches=40, **kwargs):
 
 
 def test_lightning_training_skips_and_logs_batches(tmp_path):
-    """A skipped batch walks no graph and moves neither weight nor moment; the log verifies and replays."""
+    """A skipped batch changes neither weights nor moments. The log verifies and replays."""
     with tiny_model.make_run(tmp_path) as run:
         module, _ = fit(tmp_path, OckhamCallback(run))
     tiny_model.assert_sound_run(tmp_path)
@@ -104,7 +104,7 @@ def test_lightning_training_skips_and_logs_batches(tmp_path):
 
 
 def test_lightning_learning_rate_change_lasts_one_step(tmp_path):
-    """The optimizer sees it, the schedule does not."""
+    """The optimizer uses the changed rate, the schedule does not."""
 
     class Halving(OccamPlugin):
         name = "halving"
@@ -124,7 +124,7 @@ def test_lightning_learning_rate_change_lasts_one_step(tmp_path):
 
 
 def test_lightning_observe_policy_changes_no_weight(tmp_path):
-    """Under `observe` the weights are those without the callback, to the last bit."""
+    """The weights equal those without the callback, bit for bit."""
     plain, _ = fit(tmp_path, None, steps=20)
     with tiny_model.make_run(tmp_path, policy="observe") as run:
         watched, _ = fit(tmp_path, OckhamCallback(run), steps=20)
@@ -135,7 +135,7 @@ def test_lightning_observe_policy_changes_no_weight(tmp_path):
 
 
 def test_lightning_accumulated_batches_have_a_verdict_each(tmp_path):
-    """Two micro-batches a step; the step takes those that were let through."""
+    """A step uses the accepted ones of two micro-batches."""
     with tiny_model.make_run(tmp_path, "a", "balanced") as run:
         module, _ = fit(tmp_path, OckhamCallback(run), steps=15, accumulate_grad_batches=2)
     contexts = tiny_model.read_batches(tmp_path)
@@ -148,7 +148,7 @@ def test_lightning_accumulated_batches_have_a_verdict_each(tmp_path):
 
 
 def test_lightning_accepted_weights_are_saved(tmp_path):
-    """As a checkpoint of the run, with the decision that accepted them."""
+    """The checkpoint names the decision that accepted it."""
     with tiny_model.make_run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
         fit(tmp_path, OckhamCallback(run), Module(rate=0.002), steps=10)
     saved = tiny_model.read_events(tmp_path, "checkpoint.saved")
@@ -158,7 +158,7 @@ def test_lightning_accepted_weights_are_saved(tmp_path):
 
 
 def test_lightning_training_stops_on_halt(tmp_path):
-    """Halt stops Lightning, and the run says by which decision; the module has its own step again."""
+    """The run records the decision."""
 
     class Stop(OccamPlugin):
         name = "stop"
@@ -178,7 +178,7 @@ def test_lightning_training_stops_on_halt(tmp_path):
 
 
 def test_lightning_failed_training_leaves_a_valid_run(tmp_path):
-    """The error comes out, the record ends with it."""
+    """The error is raised, and the run records it."""
     module = Module()
     module.on_before_zero_grad = lambda *_: 1 / 0
     with pytest.raises(ZeroDivisionError), tiny_model.make_run(tmp_path) as run:
@@ -188,7 +188,7 @@ def test_lightning_failed_training_leaves_a_valid_run(tmp_path):
 
 
 def test_lightning_closed_run_and_manual_optimization_are_rejected(tmp_path):
-    """A run that is not open, and manual optimization."""
+    """Both give a clear error."""
     with pytest.raises(BadInputError, match="not open"):
         fit(tmp_path, OckhamCallback(tiny_model.make_run(tmp_path)))
     module = Module()
@@ -198,7 +198,7 @@ def test_lightning_closed_run_and_manual_optimization_are_rejected(tmp_path):
 
 
 def test_lightning_snippet_of_the_docs_runs(tmp_path, monkeypatch):
-    """As it stands but for its length, around a module of one's own: skips, a log that verifies and replays."""
+    """It runs with fewer steps on a small module. The log verifies and replays."""
     monkeypatch.chdir(tmp_path)
     module = Module()
     tiny_model.run_docs_snippet(

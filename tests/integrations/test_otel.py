@@ -1,4 +1,4 @@
-"""Events to OpenTelemetry: a receiver on loopback that decodes with opentelemetry-proto, with outages in between."""
+"""Export to OpenTelemetry: a local collector that decodes with opentelemetry-proto, with outages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
 
 class CollectorHandler(http.server.BaseHTTPRequestHandler):
-    """An OTLP endpoint: decodes each request by the protocol's own classes; `faults` says what goes wrong."""
+    """OTLP endpoint that decodes each request with the protocol's classes.
+
+    `faults` lists the next failures.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -110,7 +113,7 @@ def read_bodies(server):
 
 
 def test_every_event_is_exported_as_a_log_record(tmp_path, server, url):
-    """In order; the body is the line, the attributes say what a person filters by."""
+    """The order is kept. The body is the line, and the attributes are for filtering."""
     folder = made_run(tmp_path / "runs", batches=15, nan_at=5).folder
     with OtlpSink(url) as collector:
         sent = forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=7)
@@ -146,7 +149,10 @@ def to_microseconds(text):
 
 
 def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
-    """Cut before and after the collector had a batch, then overloaded: all arrive in order, doubles are message by their ID."""
+    """The connection fails before and after a batch, then the collector is overloaded.
+
+    All events arrive in order. Duplicates have the same ID.
+    """
     # The outage is longer than the retries of the exporter.
     server.faults += ["take", *["cut before"] * 4, "take", "cut after", *[503] * 3]
     folder = run_folder(tmp_path / "runs")
@@ -176,7 +182,7 @@ def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
 
 
 def test_cursor_moves_only_on_success(tmp_path, server, url):
-    """A collector that stays down is given up, and the next call loses nothing."""
+    """If the collector stays unavailable, forwarding stops. The next call sends the rest."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.faults += ["take", *[503] * 200]
     with OtlpSink(url, timeout=0.1) as collector, pytest.raises(UnverifiableError, match="answered 503"):
@@ -192,7 +198,7 @@ def test_cursor_moves_only_on_success(tmp_path, server, url):
     ("fault", "message"), [(400, "answered 400"), (404, "v1/logs"), ("drop", "dropped 2 events")]
 )
 def test_refused_events_raise_at_once(tmp_path, server, url, fault, message):
-    """For good, and at unique; also events that were dropped under a 200, of which the exporter says nothing."""
+    """This includes events that were dropped with status 200, which the exporter does not report."""
     folder = made_run(tmp_path / "runs", batches=5).folder
     server.faults += [fault]
     with OtlpSink(url) as collector, pytest.raises(BadInputError, match=message):
@@ -201,7 +207,7 @@ def test_refused_events_raise_at_once(tmp_path, server, url, fault, message):
 
 
 def test_forward_command_sends_to_the_given_path_once(tmp_path, server, url, monkeypatch):
-    """With a token, a path of one's own, and a cursor that the plain form does not share."""
+    """The command uses the token and a cursor that is separate from the plain form."""
     from typer.testing import CliRunner
 
     from ockham.cli import build_app
@@ -225,7 +231,7 @@ def test_forward_command_sends_to_the_given_path_once(tmp_path, server, url, mon
     "line", [b'{"type":"x","data":{}}', b"[]", b"x", b'{"type":"x","data":{"attempt":"y"}}']
 )
 def test_invalid_line_is_rejected_before_sending(line):
-    """A stranger's line: one error, before anything is sent."""
+    """The error is raised before any request."""
     with (
         OtlpSink("http://127.0.0.1:9") as collector,
         pytest.raises(BadInputError, match="not an event of Ockham"),

@@ -1,4 +1,4 @@
-"""The loops of docs/integrations.md as they stand there, in plain PyTorch, on a real model."""
+"""Training loops of docs/integrations.md in plain PyTorch, on a real model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def find_snippet(marker):
 
 
 def test_docs_own_loop_example_trains_and_logs(tmp_path, monkeypatch):
-    """Trains, skips, evaluates; its log verifies and replays."""
+    """The loop skips and evaluates. Its log verifies and replays."""
     monkeypatch.chdir(tmp_path)
     model, batches = tiny_model.make_model(), tiny_model.make_batches(40)
     steps = []
@@ -50,7 +50,7 @@ def test_docs_own_loop_example_trains_and_logs(tmp_path, monkeypatch):
 
 
 def test_docs_resume_example_runs(tmp_path, monkeypatch):
-    """Goes on from its beginning, then from the checkpoint that it kept, and is one run that verifies and replays."""
+    """It resumes from the start, then from a checkpoint. The run verifies and replays."""
     monkeypatch.chdir(tmp_path)
     model, batches = tiny_model.make_model(), tiny_model.make_batches(40)
     facts = {"max_iters": 40, "vocab_size": 32}
@@ -70,7 +70,7 @@ def test_docs_resume_example_runs(tmp_path, monkeypatch):
 
 
 def test_resume_checkpoint_without_state_is_rejected(tmp_path):
-    """One of kind resume without the state is refused, and not half written."""
+    """No incomplete checkpoint is left."""
     with ockham.Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 1}) as run:
         ctx = run.end_batch(run.start_batch(0, 2.0))
         with pytest.raises(ockham.OckhamError, match=r"state\.json"):

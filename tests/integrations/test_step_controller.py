@@ -1,4 +1,4 @@
-"""What the controller do with a verdict: refuse, project, roll back, normalise; in a loop with nothing else around it."""
+"""Step controller: refusal, projection, rollback and normalisation in a plain loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS = 24
 
 
 def train(run, *, steps=STEPS, rate=0.01, nonfinite_step=None, micro_steps=1, scale=1.0, model=None):
-    """A bare loop: the controller, a model and AdamW."""
+    """Train in a plain loop with the controller, a model and AdamW. Return all three."""
     model = model or tiny_model.make_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     controller = StepController(run, model, optimizer)
@@ -40,7 +40,7 @@ def train(run, *, steps=STEPS, rate=0.01, nonfinite_step=None, micro_steps=1, sc
 
 
 class ActionPlugin(OccamPlugin):
-    """Does one thing at one batch."""
+    """Skips or rolls back at one batch."""
 
     name = "act"
 
@@ -63,7 +63,7 @@ class ActionPlugin(OccamPlugin):
 
 
 def test_step_with_nonfinite_gradient_leaves_weights_unchanged(tmp_path):
-    """The step is refused, said, and the training goes on."""
+    """The refusal is recorded, and the training continues."""
     with tiny_model.make_run(tmp_path, "a", "balanced", "gate.shadow=true") as run:
         _, model, optimizer = train(run, nonfinite_step=6)
     assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
@@ -79,7 +79,7 @@ def test_step_with_nonfinite_gradient_leaves_weights_unchanged(tmp_path):
 
 
 def test_drift_is_projected_to_its_ceiling(tmp_path):
-    """Pulled back after the step, and said so; measured from where the training began."""
+    """The projection is recorded. Drift is measured from the initial weights."""
     initial = tiny_model.make_model()
     with tiny_model.make_run(
         tmp_path, "a", "balanced", "limiter.complexity_ceiling=0.1", "memory.complexity_threshold=0.09"
@@ -105,7 +105,7 @@ def test_drift_is_projected_to_its_ceiling(tmp_path):
 
 
 def test_rollback_restores_the_initial_weights(tmp_path):
-    """Weights and moments; the event says how far they had gone."""
+    """The moments are cleared. The event contains the drift."""
     with Run(
         plugins=[ActionPlugin(rollback=True, at=STEPS - 1)],
         runs=tmp_path / "runs",
@@ -124,7 +124,7 @@ def test_rollback_restores_the_initial_weights(tmp_path):
 
 
 def test_gradient_is_normalised_by_the_accepted_batches(tmp_path):
-    """Of two micro-batches one is skipped: the step's gradient is that of the other, not half of it."""
+    """If one of two micro-batches is skipped, the gradient is that of the other one, not half of it."""
     model = tiny_model.make_model()
     with Run(
         plugins=[ActionPlugin(updated=False, at=0)],
@@ -145,7 +145,7 @@ def test_gradient_is_normalised_by_the_accepted_batches(tmp_path):
 
 
 def test_several_processes_are_rejected(tmp_path, monkeypatch):
-    """Ranks that decide each for themselves would wait for one another."""
+    """Ranks with different decisions would wait for each other."""
     for name, value in (("is_available", True), ("is_initialized", True), ("get_world_size", 2)):
         monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
     with tiny_model.make_run(tmp_path) as run, pytest.raises(BadInputError, match="torchrun"):

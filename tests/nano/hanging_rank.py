@@ -1,7 +1,7 @@
 """Two ranks, of which the second stops answering during a step.
 
-`python -m tests.nano.hanging_rank FOLDER RUN` runs on each rank. In the run `nccl` no wait raises an error. This
-is the behaviour of NCCL, which needs a GPU.
+`python -m tests.nano.hanging_rank FOLDER RUN` runs on each rank. In the run `nccl` no wait raises an error.
+This is the behaviour of NCCL, which needs a GPU.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_restored_trainer_continues_bit_for_bit(tmp_path):
 
 
 def test_checkpoint_metadata_contains_the_log_size(tmp_path):
-    """The file contains the position in the log, so the decisions behind the weights can be found."""
+    """The file contains the position in the log, so the decisions that led to the weights can be found."""
     t = trainer(tmp_path)
     save(t, tmp_path / "c")
     assert read_metadata(tmp_path / "c" / "model.safetensors")["log_size"] == 7

@@ -67,7 +67,7 @@ def test_progress_outside_a_terminal_is_a_plain_line():
 
 
 def test_shown_loss_is_the_mean_of_recent_losses():
-    """The mean follows a falling loss. There is no validation loss before the first evaluation."""
+    """The mean follows a falling loss. Before the first evaluation, no validation loss is shown."""
     out = io.StringIO()
     with ProgressLine(0, 100, 100, Console(file=out)) as line:
         for iter_num, loss in enumerate([5.0] * 40 + [3.0] * 20):

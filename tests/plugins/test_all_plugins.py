@@ -1,4 +1,4 @@
-"""Every built-in plugin on whatever a run may bring: nothing raises, state goes on, NaN decides nothing good."""
+"""Every built-in plugin on arbitrary batches: no exception, restorable state, and safe handling of NaN."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def simulate(plugin, batches, after=None):
 @settings(max_examples=60)
 @given(batches=st.lists(batch, min_size=1, max_size=24), cut=st.integers(0, 23))
 def test_plugin_restored_at_any_batch_decides_as_before(name, batches, cut):
-    """State through JSON into a fresh object, at any batch of any run; and no run makes it raise."""
+    """The state is stored as JSON and loaded into a new object at any batch of any run."""
     cut = min(cut, len(batches) - 1)
     complete = simulate(make_plugin(name), batches)
     first, second = make_plugin(name), make_plugin(name)
@@ -83,7 +83,7 @@ def test_plugin_restored_at_any_batch_decides_as_before(name, batches, cut):
 @settings(max_examples=60)
 @given(batches=st.lists(batch, min_size=1, max_size=24))
 def test_nonfinite_values_are_never_accepted_or_applied(name, batches):
-    """No update that a plugin forces, nothing accepted, no anchor moved; and no knob becomes senseless."""
+    """No such candidate is accepted, no anchor moves, and all knobs stay finite."""
     for ctx in simulate(make_plugin(name), batches).contexts:
         assert not (ctx.accepted and not (math.isfinite(ctx.val_loss) and math.isfinite(ctx.complexity_cost)))
         if name == "anchor" and ctx.consolidating:
@@ -97,7 +97,7 @@ def test_nonfinite_values_are_never_accepted_or_applied(name, batches):
 
 @pytest.mark.parametrize("name", ["gate", "eq", "compressor"])
 def test_nonfinite_loss_and_drift_enter_no_history(name):
-    """The state after it is that of a run in which it never was."""
+    """The state equals that of a run without such batches."""
     good = [Batch(2 + math.sin(i), {"anchor_available": True}, {"complexity_cost": 0.1}) for i in range(12)]
     bad = Batch(math.nan, {"anchor_available": True, "updated": False}, {"complexity_cost": math.nan})
     clean, dirty = make_plugin(name), make_plugin(name)

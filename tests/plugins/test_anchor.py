@@ -1,4 +1,4 @@
-"""anchor: asks by interval, allows on a fresh evaluation, and every check refuses NaN."""
+"""anchor: requests by interval, decides after an evaluation, and refuses NaN in each check."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def end_and_get_reasons(plugin, iter_num, **fields):
 
 
 def test_anchor_is_requested_after_warmup_and_then_by_interval():
-    """Each once."""
+    """Each request is made once."""
     plugin = AnchorPlugin(per_run=10)
     assert end_and_get_reasons(plugin, 8) == []
     assert end_and_get_reasons(plugin, 9) == ["WARMUP_ENDED"]
@@ -31,7 +31,7 @@ def evaluate_request(plugin, loss, iter_num=50, drift=0.0):
 
 
 def test_consolidation_is_refused_if_worse_nonfinite_or_too_early():
-    """Every check is written so that NaN refuses."""
+    """NaN is refused in each check."""
     plugin = AnchorPlugin(tolerance=0.05, cooldown=10)
     ctx, reasons = evaluate_request(plugin, 2.0)
     assert ctx.consolidating

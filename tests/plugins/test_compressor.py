@@ -1,4 +1,4 @@
-"""compressor: by the logarithm of drift over its threshold, smoothed, never compounding."""
+"""compressor: acts on the logarithm of drift over its threshold, smoothed, without compounding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_plugin(drift, **settings):
 
 
 def test_compressor_scales_follow_the_formula():
-    """ln scale = ln(s/threshold) (1 - 1/ratio); the learning rate has its inverse."""
+    """ln scale = ln(s/threshold) (1 - 1/ratio). The learning rate has the inverse scale."""
     ctx, reasons = start_batch(make_plugin(0.4, ratio=4.0), learning_rate=1.0, lambda_ockham=0.01)
     scale = math.exp(math.log(4.0) * 0.75)
     assert ctx.lambda_ockham == pytest.approx(0.01 * scale)
@@ -29,31 +29,31 @@ def test_compressor_scales_follow_the_formula():
 
 
 def test_compressor_does_nothing_below_the_threshold():
-    """Nothing turns, nothing is said."""
+    """No knob changes and no decision is made."""
     assert start_batch(make_plugin(0.05))[1] == []
 
 
 def test_compressor_scale_is_equal_for_equal_drift():
-    """The same drift gives the same scale on every batch."""
+    """Scales of several batches do not compound."""
     plugin = make_plugin(0.2)
     rates = {start_batch(plugin, learning_rate=1.0)[0].learning_rate for _ in range(5)}
     assert len(rates) == 1
 
 
 def test_compressor_attack_uses_its_time_constant():
-    """A time constant of 5 updates moves 18 % of the way at once."""
+    """With a time constant of 5 updates, the first update moves 18 % of the distance."""
     ctx, _ = start_batch(make_plugin(0.2, attack=5.0), learning_rate=1.0)
     assert math.log(ctx.learning_rate) == pytest.approx(-math.log(2) * 0.5 * (1 - math.exp(-1 / 5)))
 
 
 def test_compressor_limits_lambda_and_ignores_skipped_batches():
-    """Lambda stays in its range; a skipped batch is left alone."""
+    """Lambda stays in its range. A skipped batch does not change."""
     assert start_batch(make_plugin(50.0), lambda_ockham=0.1)[0].lambda_ockham == 0.5
     assert start_batch(make_plugin(50.0), updated=False)[1] == []
 
 
 def test_compressor_ignores_nonfinite_drift_and_drift_without_anchor():
-    """And nothing is remembered before there is an anchor."""
+    """Neither of them is stored."""
     plugin = CompressorPlugin()
     end_batch(plugin, {"complexity_cost": math.nan, "updates": 1}, anchor_available=True)
     end_batch(plugin, {"complexity_cost": 0.5, "updates": 2}, anchor_available=False)
@@ -61,21 +61,21 @@ def test_compressor_ignores_nonfinite_drift_and_drift_without_anchor():
 
 
 def test_consolidation_clears_the_stored_drifts():
-    """The drifts of the old anchor say nothing of the new one."""
+    """Drifts from the old anchor do not apply to the new one."""
     plugin = make_plugin(0.4)
     plugin.on_consolidate(OccamContext(1, 1.0))
     assert start_batch(plugin)[1] == []
 
 
 def test_makeup_gain_applies_below_the_threshold():
-    """Under the threshold the learning rate has its gain."""
+    """The learning rate is multiplied by the gain."""
     ctx, reasons = start_batch(make_plugin(0.05, makeup=1.1), learning_rate=1.0)
     assert ctx.learning_rate == pytest.approx(1.1)
     assert reasons == ["MAKEUP"]
 
 
 def test_micro_batches_of_one_step_have_equal_scales():
-    """The smoothing is counted in updates, not in forwards."""
+    """The smoothing counts updates, not forwards."""
     plugin = make_plugin(0.4, attack=5.0)
     rates = [
         start_batch(plugin, iter_num=20, micro_step=i, learning_rate=1.0)[0].learning_rate for i in range(4)
@@ -85,7 +85,7 @@ def test_micro_batches_of_one_step_have_equal_scales():
 
 
 def test_scales_return_by_release_after_a_consolidation():
-    """No jump: drift is 0 from here, and the scales go back with the time constant of the release."""
+    """The scales do not jump. They return with the time constant of the release."""
     plugin = make_plugin(0.4, release=4.0)
     log_rate = math.log(start_batch(plugin, iter_num=20, learning_rate=1.0)[0].learning_rate)
     plugin.on_consolidate(OccamContext(20, 1.0))
@@ -98,7 +98,7 @@ def test_scales_return_by_release_after_a_consolidation():
 
 
 def test_stepped_law_has_two_targets():
-    """The documented rule: however far drift is over, lambda goes up by the ratio and the rate down by it."""
+    """However high the drift is, lambda rises by the ratio and the learning rate falls by it."""
     near, far = (
         start_batch(make_plugin(d, law="stepped", ratio=3.0), learning_rate=1.0, lambda_ockham=0.01)[0]
         for d in (0.11, 9)
@@ -108,7 +108,7 @@ def test_stepped_law_has_two_targets():
 
 
 def test_skipped_batches_do_not_change_the_scales():
-    """Skipped batches move no scale."""
+    """The state is equal after ten skipped batches."""
     plugin = make_plugin(0.4, attack=5.0)
     before = plugin.state_dict()
     for i in range(30, 40):

@@ -1,4 +1,4 @@
-"""eq: thirds of the detrended losses have gains."""
+"""eq: gains for the thirds of the detrended losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def make_plugin(**settings):
 
 
 def test_example_gains_have_mean_one():
-    """Easy ones less, hard ones more."""
+    """Easy examples have lower gains than hard ones."""
     ctx, reasons = start_batch(make_plugin(), task_loss=2.0, example_losses=(1.0, 2.0, 3.0))
     assert reasons == ["EXAMPLES_WEIGHED"]
     assert sum(ctx.example_gain) / 3 == pytest.approx(1.0)
@@ -28,7 +28,7 @@ def test_example_gains_have_mean_one():
 
 
 def test_eq_waits_for_history_and_finite_losses():
-    """No verdict on too little, none on NaN."""
+    """No decision is made with too few losses or with NaN."""
     assert start_batch(EQPlugin(), example_losses=(1.0, 2.0))[1] == []
     assert start_batch(make_plugin(), example_losses=(1.0, math.nan, 2.0))[1] == []
     assert EQPlugin().required_measurements() == {"example_losses": 1}
@@ -36,7 +36,7 @@ def test_eq_waits_for_history_and_finite_losses():
 
 
 def test_learning_rate_is_scaled_by_the_band_of_the_loss():
-    """Thirds of the residuals of late, the batch itself not among them."""
+    """The bands are thirds of the recent residuals, without the batch itself."""
     plugin = EQPlugin(target="learning_rate", min_history=9, ema=0.0, easy=0.5, hard=2.0)
     for i in range(9):
         start_batch(plugin, task_loss=2.0 + (i - 4) / 10)
@@ -46,6 +46,6 @@ def test_learning_rate_is_scaled_by_the_band_of_the_loss():
 
 
 def test_history_larger_than_the_window_is_rejected():
-    """It would never act."""
+    """The plugin would never act."""
     with pytest.raises(BadInputError, match="larger than window 20"):
         EQPlugin(window=20)

@@ -1,4 +1,4 @@
-"""The gate: holds its rate on a falling loss, and is fed by nothing but finite losses."""
+"""gate: holds its update rate on a falling loss, and uses only finite losses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_gate(gate, values, **fields):
     ("target", "low", "high"), [(0.30, 0.20, 0.40), (0.60, 0.50, 0.70), (0.88, 0.80, 0.95)]
 )
 def test_gate_holds_its_target_rate(count, target, low, high):
-    """In its band from 200 batches up, warm-up counted."""
+    """The rate is in its range from 200 batches on, including warm-up."""
     rate = (
         sum(updated for updated, _ in run_gate(OckhamGatePlugin(target=target), make_losses(count))) / count
     )
@@ -44,21 +44,21 @@ def test_gate_holds_its_target_rate(count, target, low, high):
 
 
 def test_gate_updates_in_every_fifth_of_the_run():
-    """Every fifth of the run has updates, however the loss falls."""
+    """This holds on a falling loss."""
     verdicts = run_gate(OckhamGatePlugin(target=0.3), make_losses(1_000))
     for part in range(5):
         assert sum(updated for updated, _ in verdicts[part * 200 : part * 200 + 200]) > 20
 
 
 def test_fixed_gate_skips_losses_below_the_threshold():
-    """Skip when loss < surprise_threshold; equal updates. Built with a threshold alone it is in fixed mode."""
+    """An equal loss updates. A gate with only a threshold is in mode `fixed`."""
     gate = OckhamGatePlugin(surprise_threshold=2.0)
     assert gate.mode == "fixed"
     assert [updated for updated, _ in run_gate(gate, [1.9, 2.0, 2.1])] == [False, True, True]
 
 
 def test_fixed_gate_warns_if_it_never_skips_or_never_updates():
-    """On a falling loss it is early stopping in disguise."""
+    """On a falling loss a fixed threshold stops the training in effect."""
     verdicts = run_gate(
         OckhamGatePlugin(surprise_threshold=9.0, stall_batches=10, max_consecutive_skips=1_000), [1.0] * 30
     )
@@ -68,7 +68,7 @@ def test_fixed_gate_warns_if_it_never_skips_or_never_updates():
 
 
 def test_too_many_consecutive_skips_force_an_update():
-    """After max_consecutive_skips one batch updates whatever its loss."""
+    """After max_consecutive_skips, one batch updates in any case."""
     verdicts = run_gate(OckhamGatePlugin(surprise_threshold=9.0, max_consecutive_skips=5), [1.0] * 12)
     assert [i for i, (updated, _) in enumerate(verdicts) if updated] == [5, 11]
     assert verdicts[5][1] == ["FORCED_UPDATE"]
@@ -76,7 +76,7 @@ def test_too_many_consecutive_skips_force_an_update():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_gate_statistics_ignore_nonfinite_losses(bad):
-    """Mean, variance and quantile are those of the finite losses alone."""
+    """Mean and number of batches equal those of the finite losses."""
     clean, dirty = OckhamGatePlugin(target=0.5), OckhamGatePlugin(target=0.5)
     values = make_losses(80)
     run_gate(clean, values)
@@ -86,14 +86,14 @@ def test_gate_statistics_ignore_nonfinite_losses(bad):
 
 
 def test_gate_always_updates_during_warmup():
-    """min(20, a tenth of the run)."""
+    """The warm-up is a tenth of the run, at most 20 batches."""
     verdicts = run_gate(OckhamGatePlugin(target=0.3), make_losses(100))
     assert [reasons for _, reasons in verdicts[:10]] == [["WARMUP"]] * 10
     assert verdicts[10][1] != ["WARMUP"]
 
 
 def test_random_gate_is_repeatable_and_ignores_the_loss():
-    """The control: the same counter draws the same, whatever the loss."""
+    """An equal seed gives equal verdicts for other losses. Another seed gives others."""
     verdicts = run_gate(OckhamGatePlugin(mode="random", target=0.6), make_losses(400), seed=3)
     repeated = run_gate(OckhamGatePlugin(mode="random", target=0.6), [1.0] * 400, seed=3)
     assert verdicts == repeated
@@ -102,7 +102,7 @@ def test_random_gate_is_repeatable_and_ignores_the_loss():
 
 
 def test_gate_ignores_batches_that_are_skipped_already():
-    """Another plugin's skip is not the gate's verdict."""
+    """A skip of another plugin is not counted."""
     gate = OckhamGatePlugin(surprise_threshold=1.0)
     ctx = OccamContext(0, 5.0, updated=False)
     gate.on_batch_start(ctx)
@@ -112,7 +112,7 @@ def test_gate_ignores_batches_that_are_skipped_already():
 
 @pytest.mark.parametrize("target", [0.0, -0.1, 1.1, math.nan, True, "0.5"])
 def test_gate_rejects_invalid_targets(target):
-    """Never NaN, never text."""
+    """The target must be a number in its range."""
     with pytest.raises(BadInputError, match=r"gate: target must be in \[0.001, 1\]"):
         OckhamGatePlugin(target=target)
 
@@ -124,7 +124,7 @@ def test_gate_rejects_invalid_targets(target):
     st.sampled_from(["target_rate", "random"]),
 )
 def test_restored_gate_decides_as_before(values, cut, mode):
-    """A gate that was saved and loaded goes on as if nothing had happened."""
+    """The state is stored as JSON at any batch."""
     complete, first = OckhamGatePlugin(mode=mode, target=0.5), OckhamGatePlugin(mode=mode, target=0.5)
     expected = run_gate(complete, values)
     cut = min(cut, len(values) - 1)
@@ -141,7 +141,7 @@ def test_restored_gate_decides_as_before(values, cut, mode):
 
 
 def test_logged_threshold_explains_every_verdict():
-    """Mean and sd are those of the finite batches before this one, and threshold = mean + q sd in nats."""
+    """Mean and sd are those of the earlier finite batches, and threshold = mean + q sd in nats."""
     gate = OckhamGatePlugin(target=0.4, warmup=5)
     for i, loss in enumerate(make_losses(200)):
         ctx = OccamContext(i, loss)
@@ -155,7 +155,7 @@ def test_logged_threshold_explains_every_verdict():
 
 
 def test_gate_quantile_is_constant_during_warmup():
-    """q moving in a long warm-up caused 249 skips in a row."""
+    """A changing q in a long warm-up caused 249 consecutive skips."""
     gate = OckhamGatePlugin(target=0.3, warmup=50)
     start = gate.q
     run_gate(gate, make_losses(50))
@@ -165,26 +165,26 @@ def test_gate_quantile_is_constant_during_warmup():
 
 
 def test_gate_with_target_one_always_updates():
-    """Every finite batch updates, whatever its loss."""
+    """This holds for every finite loss."""
     values = [*make_losses(300), 0.0, -50.0]
     assert all(updated for updated, _ in run_gate(OckhamGatePlugin(target=1), values))
 
 
 @pytest.mark.parametrize("mode", ["target_rate", "random"])
 def test_gate_rejects_a_threshold_in_other_modes(mode):
-    """It would look like a setting that does something."""
+    """The setting would have no effect."""
     with pytest.raises(BadInputError, match=f"requires mode 'fixed', got mode '{mode}'"):
         OckhamGatePlugin(2.0, mode=mode)
 
 
 def test_gate_updates_when_loss_equals_threshold():
-    """A loss at the threshold is worth an update: a constant loss is never skipped."""
+    """A constant loss is never skipped."""
     assert all(updated for updated, _ in run_gate(OckhamGatePlugin(target=0.3), [2.0] * 60))
 
 
 @pytest.mark.parametrize("z", [-1.0, 0.0, 2.5])
 def test_calibrated_gate_has_a_constant_threshold(z):
-    """mean + z sd, whatever the losses do; equal updates; nothing is forced or warned of where that is not asked for."""
+    """The threshold is mean + z sd for all losses. No update is forced and no warning is given."""
     gate = OckhamGatePlugin(
         mode="calibrated", familiar_mean=2.0, familiar_sd=0.5, z=z, max_consecutive_skips=1_000_000
     )
@@ -206,6 +206,6 @@ def test_calibrated_gate_has_a_constant_threshold(z):
     ],
 )
 def test_calibrated_gate_requires_mean_and_sd(settings):
-    """A threshold from nowhere would be none."""
+    """Without them there is no threshold."""
     with pytest.raises(BadInputError, match=r"familiar_mean|familiar_sd|z must be in"):
         OckhamGatePlugin(mode="calibrated", **settings)

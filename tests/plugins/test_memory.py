@@ -1,4 +1,4 @@
-"""Memory: three gates, a baseline of its memory, a true Pareto frontier."""
+"""memory: three gates, a baseline, and the Pareto frontier."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def make_memory(**settings):
 
 
 def judge(memory, *args, **kwargs):
+    """Return the reason of the verdict on a candidate."""
     return memory.should_accept_update(make_candidate(*args, **kwargs)).reason
 
 
 def test_memory_reason_is_the_first_failing_gate():
-    """The reason is the first gate that fails; the first valid candidate has nothing to beat."""
+    """The first valid candidate is not compared with others."""
     memory = make_memory()
     assert judge(memory, math.nan) == "REJECTED_NONFINITE"
     assert judge(memory, 2.0, math.nan) == "REJECTED_NONFINITE"
@@ -46,14 +47,14 @@ def test_memory_reason_is_the_first_failing_gate():
 
 
 def test_memory_never_accepts_a_nan_loss_as_baseline():
-    """The predecessor took it."""
+    """This holds without a quality threshold."""
     memory = make_memory(quality_threshold=None)
     assert judge(memory, math.nan) == "REJECTED_NONFINITE"
     assert memory.baseline is None
 
 
 def test_memory_logs_all_gates_with_value_and_limit():
-    """One decision, flat numbers."""
+    """One decision contains the numbers of all gates."""
     memory = make_memory()
     ctx = make_candidate(2.5, 0.2)
     memory.on_evaluate(ctx)
@@ -69,7 +70,7 @@ def test_memory_logs_all_gates_with_value_and_limit():
 
 
 def test_quality_fraction_depends_on_the_vocabulary():
-    """A part of ln V; without V it says what is missing."""
+    """The limit is a fraction of ln V. Without V the error names it."""
     memory = make_memory(quality_threshold=None, quality_fraction=0.5)
     assert judge(memory, 0.6 * math.log(256), vocab_size=256) == "REJECTED_QUALITY"
     assert judge(memory, 0.6 * math.log(256), vocab_size=50_257) == "ACCEPTED_FIRST_VALID"
@@ -78,7 +79,7 @@ def test_quality_fraction_depends_on_the_vocabulary():
 
 
 def test_memory_rejects_candidates_with_incomparable_costs():
-    """Never mix a proxy with a measure."""
+    """Measured and estimated costs are not compared."""
     memory = make_memory()
     judge(memory, 2.5)
     assert judge(memory, 1.0, inference_flops=1e6, memory_footprint_mb=1.0) == "REJECTED_INCOMPARABLE"
@@ -86,7 +87,7 @@ def test_memory_rejects_candidates_with_incomparable_costs():
 
 
 def test_prev_replaces_the_baseline_for_one_call():
-    """And one that is no baseline is said to be none."""
+    """An invalid baseline is rejected with its reason."""
     memory = make_memory()
     judge(memory, 2.5)
     metrics = memory.measure(make_candidate(1.0))
@@ -100,31 +101,43 @@ def test_prev_replaces_the_baseline_for_one_call():
 
 
 def test_memory_uses_task_loss_without_validation_loss():
-    """As the first documents do."""
+    """This is the behaviour of the first documents."""
     assert make_memory().should_accept_update(OccamContext(0, 2.0, model_params=10)).accept
 
 
 points = st.tuples(*[st.integers(1, 4).map(float)] * 4)
 
 
+def get_costs(snapshot):
+    """Return the values that the frontier compares. Lower is better."""
+    metrics = snapshot.metrics
+    return metrics.loss, metrics.flops, metrics.megabytes, metrics.complexity_cost
+
+
+def is_at_least_as_good(first, second):
+    """Return True if no cost of the first snapshot is higher."""
+    return all(a <= b for a, b in zip(get_costs(first), get_costs(second), strict=True))
+
+
 @given(st.lists(points, max_size=12))
 def test_pareto_frontier_contains_exactly_the_undominated_candidates(costs):
-    """Nobody on it is beaten, everybody off it is beaten or equalled by somebody on it."""
+    """No member is dominated. Every other candidate is dominated or equalled by a member."""
     snapshots = [
         ModelSnapshot(str(i), i, OccamMetrics(a, d, 1.0, b, c, "s")) for i, (a, b, c, d) in enumerate(costs)
     ]
     frontier = pareto_frontier(snapshots)
-    axes = lambda s: (s.metrics.loss, s.metrics.flops, s.metrics.megabytes, s.metrics.complexity_cost)  # noqa: E731
-    at_least = lambda a, b: all(x <= y for x, y in zip(axes(a), axes(b), strict=True))  # noqa: E731
     for member in frontier:
-        assert not any(at_least(other, member) and axes(other) != axes(member) for other in snapshots)
+        assert not any(
+            is_at_least_as_good(other, member) and get_costs(other) != get_costs(member)
+            for other in snapshots
+        )
     for snapshot in snapshots:
-        assert any(at_least(item, snapshot) for item in frontier)
-    assert len({axes(item) for item in frontier}) == len(frontier)
+        assert any(is_at_least_as_good(member, snapshot) for member in frontier)
+    assert len({get_costs(member) for member in frontier}) == len(frontier)
 
 
 def test_restored_memory_decides_as_before():
-    """Baseline, frontier and counters through JSON."""
+    """Baseline, frontier and counters are stored as JSON."""
     memory, other = make_memory(), make_memory()
     for loss in (3.5, 2.5, 2.45, 2.0):
         judge(memory, loss)
@@ -134,7 +147,7 @@ def test_restored_memory_decides_as_before():
 
 
 def test_memory_saves_numpy_weights_as_safetensors(tmp_path):
-    """Anything with a state_dict() of arrays; read again by safetensors itself."""
+    """Any object with a state_dict() of arrays can be saved. Safetensors reads the file."""
     import numpy as np
     from safetensors.numpy import load_file
 
@@ -153,7 +166,7 @@ def test_memory_saves_numpy_weights_as_safetensors(tmp_path):
 
 
 def test_memory_saves_only_the_last_accepted_weights(tmp_path):
-    """Others would lie under a snapshot that is not theirs."""
+    """Other weights would get the ID of another snapshot."""
     memory = make_memory()
     with pytest.raises(BadInputError, match="iteration 10 is not the last accepted one"):
         memory.save_checkpoint(object(), make_candidate(2.0), tmp_path)
@@ -165,7 +178,7 @@ def test_memory_saves_only_the_last_accepted_weights(tmp_path):
 
 
 def test_memory_rejects_models_not_better_than_guessing():
-    """With bits_saved an untrained model is worth 0, and worse than guessing is worth less."""
+    """With bits_saved an untrained model has a performance of 0, and a worse one a negative performance."""
     memory = make_memory(quality_threshold=None, performance="bits_saved")
     assert judge(memory, math.log(256), vocab_size=256) == "REJECTED_NO_PERFORMANCE"
     assert judge(memory, 6.0, vocab_size=256) == "REJECTED_NO_PERFORMANCE"
@@ -175,7 +188,7 @@ def test_memory_rejects_models_not_better_than_guessing():
 
 @pytest.mark.parametrize("params", [1, 124_000_000, 7_000_000_000_000])
 def test_efficiency_gate_is_relative_at_any_model_size(params):
-    """The predecessor's epsilon was larger than every real quotient: its gate never opened."""
+    """An absolute limit would be larger than every real quotient."""
     memory = make_memory(min_oq_improvement=1.0)
     assert judge(memory, 2.0, model_params=params) == "ACCEPTED_FIRST_VALID"
     assert judge(memory, 1.01, model_params=params) == "REJECTED_OQ_INSUFFICIENT"
@@ -188,7 +201,7 @@ def test_candidate_at_the_limits_is_accepted():
 
 
 def test_accept_rate_counts_only_finite_evaluations():
-    """A NaN is no candidate; before the first there is no rate."""
+    """A NaN is not counted. Before the first evaluation the rate is NaN."""
     memory = make_memory()
     assert math.isnan(memory.statistics()["accept_rate"])
     for loss in (math.nan, 2.0, 9.0):

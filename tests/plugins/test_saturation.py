@@ -1,4 +1,4 @@
-"""saturation: seeded noise whose draws are in the log."""
+"""saturation: seeded noise with logged draws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.helpers.plugin_hooks import start_batch
 
 
 def test_saturation_draw_is_logged_and_repeatable():
-    """The same counter, the same factor; the decision holds the draw."""
+    """An equal counter gives an equal factor. The decision contains the draw."""
     first, second = (
         start_batch(SaturationPlugin(drive=0.1, warmup=0), iter_num=9, seed=3, learning_rate=1.0)[0]
         for _ in range(2)
@@ -19,7 +19,7 @@ def test_saturation_draw_is_logged_and_repeatable():
 
 
 def test_saturation_noise_grows_during_warmup():
-    """Nothing at iteration 0; on the gradient it is a knob for the trainer."""
+    """The noise is zero at iteration 0. Noise on the gradient is a knob of the trainer."""
     assert start_batch(SaturationPlugin(warmup=100), iter_num=0)[1] == []
     ctx, reasons = start_batch(SaturationPlugin(drive=0.2, noise_type="gradient", warmup=10), iter_num=5)
     assert ctx.grad_noise_std == pytest.approx(0.1)
@@ -37,6 +37,6 @@ def test_saturation_noise_has_the_configured_deviation():
 
 
 def test_saturation_never_sets_a_negative_rate():
-    """Whatever the drive."""
+    """This holds for any drive."""
     plugin = SaturationPlugin(drive=50.0, warmup=0)
     assert min(start_batch(plugin, iter_num=i, learning_rate=1.0)[0].learning_rate for i in range(50)) == 0.0
