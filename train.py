@@ -114,10 +114,8 @@ def main(
                 policy_to_use = ockham.load_policy(policy or preset or "balanced", policy_overrides)
             recorded = start.settings if start else {}
             resolved_settings = nano.build_settings(size, trainer_overrides, recorded or None, recipe=recipe)
-        resolved_settings, run = (
-            ranks.init_groups(resolved_settings),
-            run or ranks.broadcast(ockham.new_run_id()),
-        )
+        resolved_settings = ranks.init_groups(resolved_settings)
+        run = run or ranks.broadcast(ockham.new_run_id())
         with ranks.raise_on_all():
             source = data or recorded.get("data")
             with nano.reading_progress(source, quiet=ranks.rank > 0) as progress:

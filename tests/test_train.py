@@ -204,9 +204,9 @@ def test_invalid_option_exits_2_with_one_line_and_no_folder(whole, options, mess
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("n_embd=32", "n_embd=32: the weights were trained with n_embd=16"),
-        ("optimizer=muon", "were trained with optimizer=adamw"),
-        ("n_head=1", "n_head=1: the weights were trained with n_head=2"),
+        ("n_embd=32", "n_embd=32: the weights were made with n_embd=16"),
+        ("optimizer=muon", "were made with optimizer=adamw"),
+        ("n_head=1", "n_head=1: the weights were made with n_head=2"),
         ("max_iters=39", "max_iters=39: the run has done 40 steps already"),
     ],
 )

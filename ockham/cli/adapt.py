@@ -115,8 +115,9 @@ def adapt(
 def _run(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:
     """Serve the stream to its end, record and tell it; returns the exit status."""
     trainer = adaptation.trainer
-    trainer.configure(
-        pull=run.policy.hyperparameters["pull"], required_measurements=run.chain.required_measurements()
+    trainer.required_measurements, trainer.pull_mode = (
+        run.chain.required_measurements(),
+        run.policy.hyperparameters["pull"],
     )
     first = start.iter_num if start else 0
     with nano.InterruptFlag() as interrupted, run:

@@ -71,7 +71,7 @@ class AdaptationStream(Batches):
             raise DataError(
                 f"{new.metadata['name']}: {kinds[1]} with a vocabulary of {new.vocab_size}, "
                 f"but the model was trained on {kinds[0]} with {familiar.vocab_size}; "
-                "use text of the same kind"
+                "give text of the same kind"
             )
         super().__init__(split_validation(familiar), batch_size, block_size, seed, device=device)
         self.new = Batches(new, batch_size, block_size, seed, device=device)

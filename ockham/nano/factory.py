@@ -18,6 +18,7 @@ def make_trainer(settings: Settings, corpus: Corpus, ranks: DistributedRanks) ->
         return Trainer(settings, corpus)
     if settings.parallel == "ddp":
         return DDPTrainer(settings, corpus, ranks)
-    from ockham.nano.fsdp import FSDPTrainer  # FSDP2 takes a while to import
+    # FSDP2 takes long to import.
+    from ockham.nano.fsdp import FSDPTrainer
 
     return FSDPTrainer(settings, corpus, ranks)

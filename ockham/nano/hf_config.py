@@ -105,6 +105,6 @@ def require_same_architecture(recorded: Mapping[str, Any], requested: Mapping[st
     for name in ARCHITECTURE_SETTINGS:
         if name in recorded and requested.get(name, recorded[name]) != recorded[name]:
             raise BadInputError(
-                f"{name}={requested[name]}: the weights were trained with {name}={recorded[name]}; "
+                f"{name}={requested[name]}: the weights were made with {name}={recorded[name]}; "
                 "this cannot change"
             )

@@ -62,7 +62,7 @@ def require_empty_target(target: Path) -> None:
 
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target}: exists and is not empty; use a new folder for --to")
+        raise DataError(f"{target} is there already and not empty; name a new folder")
 
 
 def find_text(path: Path) -> TextSource:

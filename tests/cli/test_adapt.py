@@ -217,10 +217,10 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
         (RunError, "no run 'nobody'", ["adapt", "--from", "nobody", *new]),
         (BadInputError, "no checkpoint whose ID begins", [*bare, *new, "--checkpoint", "acepted-00000119"]),
         (DataError, "no text in it", [*bare, "--data", str(tmp_path / "none.txt")]),
-        (DataError, "text of the same kind", [*bare, "--data", str(tmp_path / "bins")]),
+        (DataError, "give text of the same kind", [*bare, "--data", str(tmp_path / "bins")]),
         (BadInputError, "did you mean 'h.0.mlp.c_fc'", [*bare, *new, "--lora", "h.0.mlp.cfc"]),
         (PolicyError, "did you mean 'adapt'", [*bare, *new, "--policy", "adpt"]),
-        (BadInputError, "with n_embd=16", [*bare, *new, "--set", "n_embd=32"]),
+        (BadInputError, "were made with n_embd=16", [*bare, *new, "--set", "n_embd=32"]),
         (BadInputError, "takes --from RUN", ["adapt", *new]),
         (
             BadInputError,

@@ -45,7 +45,7 @@ def test_mistakes_are_told_before_a_missing_package(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text(WORDS)
     for words, told in (
         ((tmp_path / "gone", "--to", tmp_path / "out"), "no text at"),
-        ((tmp_path / "a.txt", "--to", tmp_path), "is not empty"),
+        ((tmp_path / "a.txt", "--to", tmp_path), "is there already"),
         ((tmp_path / "a.txt", "--to", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
         ((tmp_path / "a.txt", "--to", tmp_path / "out"), "pip install 'ockham[tiktoken]'"),
     ):

@@ -84,14 +84,14 @@ def test_loaded_weights_give_the_logits_of_transformers(tmp_path, activation):
 @torch.no_grad()
 def test_sharded_and_old_files_give_equal_weights(saved_model, tmp_path):
     """Old files have names without a prefix and contain the causal mask."""
-    whole, model = saved_model
+    folder, model = saved_model
     model.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
-    old = shutil.copytree(whole, tmp_path / "old")
+    old = shutil.copytree(folder, tmp_path / "old")
     plain = {name.removeprefix("transformer."): t for name, t in load_file(old / "model.safetensors").items()}
     masks = {f"h.{i}.attn.bias": torch.ones(16, 16).tril().view(1, 1, 16, 16) for i in range(2)}
     save_file({**plain, **masks}, old / "model.safetensors")
-    digests = {load_pretrained(make_gpt(f), f) for f in (whole, tmp_path / "shards", old)}
+    digests = {load_pretrained(make_gpt(f), f) for f in (folder, tmp_path / "shards", old)}
     assert len(digests) == 1
 
 

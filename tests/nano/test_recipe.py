@@ -21,8 +21,8 @@ FAST = [f"{name}={str(value).lower()}" for name, value in RECIPES["fast"].items(
 
 
 def make_trainer(folder, *overrides, **kwargs):
-    chosen = build_settings("nano", [*TINY, "device=cpu", *overrides], recipe="fast")
-    return Trainer(chosen, load_corpus(text(folder)), **kwargs)
+    settings = build_settings("nano", [*TINY, "device=cpu", *overrides], recipe="fast")
+    return Trainer(settings, load_corpus(text(folder)), **kwargs)
 
 
 def make_model(**options):

@@ -75,16 +75,16 @@ def test_few_files_use_the_last_tenth_for_validation(tmp_path):
     assert meta["train_tokens"] == len(both) * 9 // 10
 
 
-# Two blanks are one token. A cut between them would change it.
+# Two blanks are one token. A pieces between them would change it.
 @example(["a  ", " b"])
 @given(st.lists(st.text("ab1é \n\t'.,世", min_size=1, max_size=12), max_size=12))
 def test_splitting_text_into_pieces_changes_no_token(chunks):
     """The tokens of the pieces equal those of the complete text, however the reader cuts it."""
     encoding = tiny().encoding()
-    whole = "".join(chunks)
-    cut = list(split_at_boundaries(iter(chunks)))
-    assert "".join(cut) == whole
-    assert [t for piece in cut for t in encoding.encode_ordinary(piece)] == encoding.encode_ordinary(whole)
+    text = "".join(chunks)
+    pieces = list(split_at_boundaries(iter(chunks)))
+    assert "".join(pieces) == text
+    assert [t for piece in pieces for t in encoding.encode_ordinary(piece)] == encoding.encode_ordinary(text)
 
 
 def test_files_that_are_not_text_are_listed_as_skipped(tmp_path):
@@ -94,9 +94,9 @@ def test_files_that_are_not_text_are_listed_as_skipped(tmp_path):
     (source / "torn.txt").write_bytes("für".encode()[:2])
     (source / "zero.bin").write_bytes(b"a\0b")
     (source / "empty.txt").touch()
-    found = find_text(source)
-    assert found.skipped == ["latin.txt", "torn.txt", "zero.bin"]
-    assert len(found.files) == 3
+    text_source = find_text(source)
+    assert text_source.skipped == ["latin.txt", "torn.txt", "zero.bin"]
+    assert len(text_source.files) == 3
     with pytest.raises(DataError, match="no text in it"):
         find_text(source / "latin.txt")
     with pytest.raises(DataError, match="no text at"):

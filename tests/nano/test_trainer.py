@@ -82,7 +82,7 @@ def test_pull_and_projection_reduce_drift_by_the_formula(tmp_path):
 )
 def test_pull_on_the_host_equals_pull_on_a_device(tmp_path, strength, ceiling, stepped):
     """The host handles one matrix after the other. Weights and gauges are equal."""
-    found = []
+    results = []
     for on_host in (True, False):
         t = trainer(tmp_path, "learning_rate=0.01", "warmup_iters=0")
         t.move_anchor(0)
@@ -90,12 +90,12 @@ def test_pull_on_the_host_equals_pull_on_a_device(tmp_path, strength, ceiling, s
         t.anchor._on_cpu = on_host
         before = weights(t.model)
         distance = t.anchor.pull(strength, ceiling, torch.tensor(stepped))
-        found.append((float(distance), weights(t.model)))
+        results.append((float(distance), weights(t.model)))
         moved = stepped and (strength > 0 or ceiling < math.inf)
-        assert same(before, found[-1][1]) is not moved
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+        assert same(before, results[-1][1]) is not moved
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
     assert all(
-        torch.allclose(one, found[1][1][name], rtol=1e-6, atol=1e-8) for name, one in found[0][1].items()
+        torch.allclose(one, results[1][1][name], rtol=1e-6, atol=1e-8) for name, one in results[0][1].items()
     )
 
 
