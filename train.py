@@ -1,19 +1,19 @@
-"""Train a GPT under a policy; every decision on the way is logged.
+"""Train a GPT under a policy, and log every decision.
 
-    python train.py                                   the standard library's own sources, preset balanced
+    python train.py                                   on the standard library's sources, preset balanced
     python train.py --data shakespeare.txt --policy tight --run night-1 --set max_iters=5000
-    python train.py --set gate.target=0.3             a setting with a dot is the policy's
-    python train.py --run night-1 --resume            go on where night-1 stopped
+    python train.py --set gate.target=0.3             a name with a dot is a setting of the policy
+    python train.py --run night-1 --resume            continue night-1
     torchrun --nproc-per-node 4 -m -- ockham train    four ranks, one run
 
-The same command is `ockham train`. Read this file first: it is the whole loop, and uses public names only.
+The same command is `ockham train`. Read this file first: it contains the complete training loop, and uses
+public names only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,113 +23,53 @@ import ockham
 from ockham import cli, nano
 
 if TYPE_CHECKING:
-    from ockham import OccamContext, Policy, ResumePoint, Run
+    from ockham import Policy, ResumePoint, Run
     from ockham.nano import DistributedRanks, ProgressLine, Trainer
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
-EndReason = tuple[str, str | None]  # reason code and, for people, a sentence
-
-
-def start_batch(
-    run: Run, trainer: Trainer, iter_num: int, micro_step: int, task_loss: float
-) -> Callable[[], OccamContext]:
-    """A verdict, and what it asks for; returns what ends the batch.
-
-    The optimizer steps after the last micro-batch, on what the accepted ones left.
-    """
-    with trainer.meter.stage("chain"):
-        ctx = run.start_batch(iter_num, task_loss, micro_step, **trainer.context_fields(iter_num, micro_step))
-    trainer.backward(ctx)
-    last = micro_step == trainer.settings.gradient_accumulation_steps - 1
-    measured = trainer.step_async() if last else lambda: (False, {})
-    stages = trainer.meter.finish_batch(updated=ctx.updated)
-
-    def end() -> OccamContext:
-        stepped, gauges = measured()
-        seconds = stages()
-        with trainer.meter.stage("chain"):
-            return run.end_batch(
-                ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges
-            )
-
-    return end
-
-
-def after_step(run: Run, trainer: Trainer, ctx: OccamContext, *, evaluation_due: bool) -> EndReason | None:
-    """What may follow a step: evaluation, an accepted checkpoint, a new anchor, a rollback, the end."""
-    if evaluation_due or ctx.consolidating:
-        found = trainer.evaluate()
-        trigger = "SCHEDULE" if evaluation_due else "CONSOLIDATION"
-        run.evaluate(ctx, found.loss, standard_error=found.standard_error, tokens=found.tokens,
-                     seconds=found.seconds, trigger=trigger)  # fmt: skip
-        if ctx.accepted:
-            run.save_checkpoint(ctx, "accepted", trainer.make_checkpoint_files)
-        if ctx.consolidating:
-            run.record_consolidation(ctx, drift=trainer.move_anchor(ctx.iter_num))
-    if ctx.rollback:
-        if trainer.anchor is None:
-            return "NO_ANCHOR", "a rollback was asked for before there was an anchor"
-        anchor_iter, drift, seconds = trainer.roll_back()
-        run.record_rollback(ctx, anchor_iter_num=anchor_iter, drift=drift, seconds=seconds)
-    return ("HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}") if ctx.halt else None
 
 
 def train(
     run: Run, trainer: Trainer, first: int, progress_line: ProgressLine, interrupted: Callable[[], bool]
-) -> EndReason:
-    """The loop, from iteration `first`; returns why it ended.
+) -> tuple[str, str | None]:
+    """Train from iteration `first`. Return the reason code of the end and a message for people.
 
-    On a GPU (`trainer.late`) a batch ends after the next one's loss has been read: its gauges are there by then, and
-    nothing waits. It ends at once where something is due after it, and everywhere on a CPU. Order and values are the same.
+    On a GPU, `finish_batch` computes the loss of the next batch before it reads the gauges of this one. So
+    the GPU never waits for the host. Order and values are the same as without.
     """
     total, micro_steps = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
-    evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
-    keep_every = trainer.settings.checkpoint_every or max(1, total // 5)
-
-    def finish(
-        end: Callable[[], OccamContext],
-        *,
-        is_last_micro_step: bool,
-        evaluation_due: bool,
-        checkpoint_due: bool,
-    ) -> EndReason | None:
-        ctx = end()
-        if not is_last_micro_step:
-            return None
-        ended = after_step(run, trainer, ctx, evaluation_due=evaluation_due)
-        progress_line.show(ctx.iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
-        if interrupted() and ended is None:
-            ended = "INTERRUPTED", None
-        if ended or checkpoint_due:
-            trainer.discard_forward()
-            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files)
-        return ended
-
-    pending_batch: Callable[[], EndReason | None] | None = None
-    for done in range(first * micro_steps, total * micro_steps):
-        iter_num, micro_step = divmod(done, micro_steps)
-        task_loss = trainer.forward(iter_num, micro_step)
-        if pending_batch is not None:
-            ended, pending_batch = pending_batch(), None
-            if ended is not None:
-                return ended
-            if not trainer.has_pending_loss:  # a rollback threw the forward away
-                task_loss = trainer.forward(iter_num, micro_step)
-        is_last_micro_step = micro_step == micro_steps - 1
-        evaluation_due = is_last_micro_step and (iter_num + 1) % evaluate_every == 0
-        checkpoint_due = is_last_micro_step and ((iter_num + 1) % keep_every == 0 or iter_num == total - 1)
-        end = start_batch(run, trainer, iter_num, micro_step, task_loss)
-        pending_batch = partial(
-            finish,
-            end,
-            is_last_micro_step=is_last_micro_step,
-            evaluation_due=evaluation_due,
-            checkpoint_due=checkpoint_due,
+    evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
+    checkpoint_interval = trainer.settings.checkpoint_every or max(1, total // 5)
+    for iter_num in range(first, total):
+        evaluation_due = (iter_num + 1) % evaluation_interval == 0
+        checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or iter_num == total - 1
+        for micro_step in range(micro_steps):
+            # Forward, decide, backward. The chain sees the loss before the backward pass.
+            task_loss = trainer.forward(iter_num, micro_step)
+            with trainer.meter.stage("chain"):
+                fields = trainer.context_fields(iter_num, micro_step)
+                ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
+            trainer.backward(ctx)
+            # Step: the optimizer applies the accepted micro-batches after the last one.
+            is_last = micro_step == micro_steps - 1
+            must_stop = interrupted() or (is_last and (evaluation_due or checkpoint_due))
+            stepped, gauges, seconds = trainer.finish_batch(ctx, forward_next=not must_stop)
+            # Record.
+            with trainer.meter.stage("chain"):
+                applied = {"updated": stepped}
+                run.end_batch(ctx, stepped=stepped, applied=applied, seconds=seconds, **gauges)
+        # Evaluate, save accepted weights, move the anchor, roll back or halt.
+        evaluation = trainer.evaluate() if evaluation_due or ctx.consolidating else None
+        end_reason = ockham.after_step(
+            run, trainer, ctx, evaluation, trigger="SCHEDULE" if evaluation_due else "CONSOLIDATION"
         )
-        if not trainer.deferred_metrics or evaluation_due or checkpoint_due or interrupted():
-            ended, pending_batch = pending_batch(), None
-            if ended:
-                return ended
+        progress_line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
+        if interrupted() and end_reason is None:
+            end_reason = "INTERRUPTED", None
+        if end_reason or checkpoint_due:
+            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files)
+        if end_reason:
+            return end_reason
     return "COMPLETED", None
 
 
@@ -260,10 +200,9 @@ def main(
 
 
 def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: ResumePoint | None) -> None:
-    """Take up the state where there is one, train, end the run, tell; leaves with the exit status."""
-    trainer.required_measurements, trainer.pull_mode = (
-        run.chain.required_measurements(),
-        run.policy.hyperparameters["pull"],
+    """Restore the state of `start`, train, end the run and print a summary. Raises Exit with the status."""
+    trainer.configure(
+        pull=run.policy.hyperparameters["pull"], required_measurements=run.chain.required_measurements()
     )
     first = start.iter_num if start else 0
     if start and start.path:
@@ -273,24 +212,34 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
     with nano.InterruptFlag() as ranks.interrupt, run, ranks.with_timeout_watchdog(run.finish):
         if start and start.path:
             run.load_state_dict(start.state["run"])
-        steps = trainer.settings.max_iters
-        peak = nano.peak_tokens_per_second(
-            trainer.device_name, trainer.model.training_flops(1), ranks.world_size
-        )
+        flops_per_token = trainer.model.training_flops(1)
+        peak = nano.peak_tokens_per_second(trainer.device_name, flops_per_token, ranks.world_size)
         with nano.ProgressLine(
-            first, steps, trainer.tokens_per_step, quiet=ranks.rank > 0 or cli.is_quiet(), peak=peak
+            first,
+            trainer.settings.max_iters,
+            trainer.tokens_per_step,
+            quiet=ranks.rank > 0 or cli.is_quiet(),
+            peak=peak,
         ) as progress_line:
             reason, message = train(run, trainer, first, progress_line, lambda: ranks.stop_requested)
-        saved = trainer.meter.savings()
-        run.finish(reason, message, val_loss=run.val_loss, backward_over_forward=saved.backward_over_forward,
-                   compute_saved=saved.measured)  # fmt: skip
+        savings = trainer.meter.savings()
+        run.finish(
+            reason,
+            message,
+            val_loss=run.val_loss,
+            backward_over_forward=savings.backward_over_forward,
+            compute_saved=savings.measured,
+        )
     if ranks.rank == 0:
-        cli.print_summary(run, reason, message, saved)
+        cli.print_summary(run, reason, message, savings)
     raise typer.Exit(EXIT_STATUS[reason])
 
 
 def find_resume_point(ranks: DistributedRanks, runs: Path, run: str, *, resume: bool) -> ResumePoint | None:
-    """Where to go on; None for a new run. What torchrun starts again goes on by itself, if it may."""
+    """Return where to continue, or None for a new run.
+
+    A process that torchrun restarts continues by itself, if --resume is set.
+    """
     if resume and not run:
         raise ockham.BadInputError("--resume requires --run ID")
     if ranks.max_restarts and not resume:

@@ -28,9 +28,8 @@ from benchmarks._lib.interleaved import BenchProcess, BlockTimer, run_interleave
 from benchmarks._lib.interleaved_report import report
 from benchmarks._lib.nanogpt import NANO, make_data, training_script
 from ockham.nano import build_settings
-from ockham.nano.device import device_name
+from ockham.nano.device import device_name, peak_flops
 from ockham.nano.model import build_model
-from ockham.nano.peak import peak_flops
 
 GPT2 = {"block_size": 1024, "batch_size": 12, "n_layer": 12, "n_head": 12, "n_embd": 768, "dropout": 0.0, "device": "cuda",
         "gradient_accumulation_steps": 40, "compile": True, "dtype": "bfloat16", "wandb_log": False,
@@ -90,9 +89,9 @@ def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
         for micro in range(trainer.settings.gradient_accumulation_steps):
             loss = trainer.forward(i, micro)
             trainer.backward(OccamContext(i, loss, micro_step=micro, **trainer.context_fields(i, micro)))
-        read = trainer.step_async()
-        if not trainer.late:
-            read()
+        pending = trainer.step_async()
+        if not trainer.deferred_metrics:
+            pending.result()
         pace(i, loss)
 
 

@@ -6,8 +6,9 @@ streamlit.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ockham._lazy import make_getattr
 
 if TYPE_CHECKING:
     from ockham.candidates import ModelSnapshot as ModelSnapshot
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ockham.record.run_folder import new_run_id as new_run_id
     from ockham.record.verify.run import verify_run as verify_run
     from ockham.run import Run as Run
+    from ockham.step_actions import after_step as after_step
     from ockham.testing import capture as capture
     from ockham.testing import check_plugin as check_plugin
 
@@ -69,6 +71,7 @@ _LAZY_IMPORTS = {
     "RunFolder": "ockham.record.run_folder",
     "SaturationPlugin": "ockham.plugins.saturation",
     "ResumePoint": "ockham.record.checkpoints",
+    "after_step": "ockham.step_actions",
     "capture": "ockham.testing",
     "check_plugin": "ockham.testing",
     "load_policy": "ockham.policy",
@@ -80,11 +83,4 @@ _LAZY_IMPORTS = {
 }
 # The rule cannot see that sorted() returns a list.
 __all__ = sorted([*_LAZY_IMPORTS, "__version__"])  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module 'ockham' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY_IMPORTS[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = make_getattr(__name__, _LAZY_IMPORTS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING
+
+from ockham.step_actions import EndReason, after_step
 
 if TYPE_CHECKING:
     from ockham import OccamContext, Run
     from ockham.nano import Adaptation, ProgressLine
-
-Ended = tuple[str, str | None]  # reason code and, for people, a sentence
+    from ockham.nano.trainer import Evaluation
 
 
 def update_served_losses(custom: MutableMapping[str, float], loss: float, *, new: bool) -> None:
@@ -23,47 +25,29 @@ def update_served_losses(custom: MutableMapping[str, float], loss: float, *, new
 
 
 def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
-    """Serve and score each micro-batch, then let the chain say whether it may update.
+    """Serve and score each micro-batch, then let the chain decide whether it may update the weights.
 
-    Which text it is goes into the record after the verdict: no plugin can have known.
+    The kind of text is recorded after the verdict, so that no plugin can use it.
     """
     trainer = adaptation.trainer
-    last = trainer.settings.gradient_accumulation_steps - 1
-    for micro_step in range(last + 1):
+    for micro_step in range(trainer.settings.gradient_accumulation_steps):
         task_loss = trainer.forward(iter_num, micro_step)
         with trainer.meter.stage("chain"):
-            ctx = run.start_batch(
-                iter_num, task_loss, micro_step, **trainer.context_fields(iter_num, micro_step)
-            )
+            fields = trainer.context_fields(iter_num, micro_step)
+            ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
         update_served_losses(ctx.custom, task_loss, new=adaptation.stream.is_new(iter_num, micro_step))
         trainer.backward(ctx)
-        stepped, gauges = trainer.step() if micro_step == last else (False, {})
-        seconds = trainer.meter.finish_batch(updated=ctx.updated)()
+        stepped, gauges, seconds = trainer.finish_batch(ctx)
         with trainer.meter.stage("chain"):
             run.end_batch(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
     return ctx
 
 
-def after_step(run: Run, adaptation: Adaptation, ctx: OccamContext, *, due: bool) -> Ended | None:
-    """What may follow a batch: evaluation, an accepted checkpoint, a new anchor, a rollback, the end."""
-    if due or ctx.consolidating:
-        new, familiar = adaptation.evaluate()
-        share = adaptation.stream.new_fraction
-        ctx.custom.update(new_loss=new.loss, familiar_loss=familiar.loss)
-        error = math.hypot(share * new.standard_error, (1 - share) * familiar.standard_error)
-        run.evaluate(ctx, share * new.loss + (1 - share) * familiar.loss, standard_error=error,
-                     tokens=new.tokens + familiar.tokens, seconds=new.seconds + familiar.seconds,
-                     trigger="SCHEDULE" if due else "CONSOLIDATION")  # fmt: skip
-        check_revert(run, adaptation, ctx.iter_num)
-        if ctx.accepted:
-            run.save_checkpoint(ctx, "accepted", adaptation.pack)
-        if ctx.consolidating:
-            run.record_consolidation(ctx, drift=adaptation.trainer.move_anchor(ctx.iter_num))
-    if ctx.rollback:
-        check_revert(run, adaptation, ctx.iter_num)
-        anchor_iter, drift, seconds = adaptation.trainer.roll_back()
-        run.record_rollback(ctx, anchor_iter_num=anchor_iter, drift=drift, seconds=seconds)
-    return ("HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}") if ctx.halt else None
+def evaluate_stream(adaptation: Adaptation, ctx: OccamContext) -> Evaluation:
+    """Evaluate on held-out new and familiar text. Return the mean, weighted as in the stream."""
+    new, familiar = adaptation.evaluate()
+    ctx.custom.update(new_loss=new.loss, familiar_loss=familiar.loss)
+    return adaptation.combine_evaluations(new, familiar)
 
 
 def check_revert(run: Run, adaptation: Adaptation, iter_num: int) -> None:
@@ -89,19 +73,27 @@ def enable_adapter(run: Run, adaptation: Adaptation, iter_num: int) -> None:
 
 def adapt_loop(
     run: Run, adaptation: Adaptation, first: int, line: ProgressLine, interrupted: Callable[[], bool]
-) -> Ended:
+) -> EndReason:
     """The loop, from iteration `first`; returns why it ended."""
     total = adaptation.trainer.settings.max_iters
     evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
     keep_every = adaptation.trainer.settings.checkpoint_every or total
     for iter_num in range(first, total):
         ctx = serve_step(run, adaptation, iter_num)
-        ended = after_step(run, adaptation, ctx, due=(iter_num + 1) % evaluate_every == 0)
+        evaluation_due = (iter_num + 1) % evaluate_every == 0
+        ended = after_step(
+            run,
+            adaptation,
+            ctx,
+            evaluate_stream(adaptation, ctx) if evaluation_due or ctx.consolidating else None,
+            trigger="SCHEDULE" if evaluation_due else "CONSOLIDATION",
+            before_change=partial(check_revert, run, adaptation, iter_num),
+        )
         line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
         if interrupted() and ended is None:
             ended = "INTERRUPTED", None
         if ended or (iter_num + 1) % keep_every == 0:
-            run.save_checkpoint(ctx, "resume", adaptation.pack)
+            run.save_checkpoint(ctx, "resume", adaptation.make_checkpoint_files)
         if ended:
             return ended
     return "COMPLETED", None

@@ -5,18 +5,18 @@ The names are resolved on first use: the child imports this package before it ha
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ockham._lazy import make_getattr
 
 if TYPE_CHECKING:
     from ockham.guard.guard import Guard as Guard
     from ockham.guard.guard import QueryResult as QueryResult
     from ockham.guard.sql_allowlist import check_query as check_query
 
-_LAZY_IMPORTS = {"QueryResult": "guard", "Guard": "guard", "check_query": "sql_allowlist"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY_IMPORTS[name]}"), name)
+_LAZY_IMPORTS = {
+    "Guard": "ockham.guard.guard",
+    "QueryResult": "ockham.guard.guard",
+    "check_query": "ockham.guard.sql_allowlist",
+}
+__getattr__ = make_getattr(__name__, _LAZY_IMPORTS)

@@ -1,1 +1,1 @@
-"""Ockham inside other people's trainers; each file needs its extra."""
+"""Integrations with other training libraries and with OpenTelemetry. Each module requires an extra."""

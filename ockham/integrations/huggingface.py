@@ -1,11 +1,12 @@
-"""Hugging Face Trainer: the chain around the model's loss, in a callback.
+"""Hugging Face Trainer: a callback that lets the chain decide about each batch.
 
     with ockham.Run("balanced", facts={"max_iters": 600, "vocab_size": 50257}) as run:
         trainer = transformers.Trainer(model, arguments, callbacks=[OckhamCallback(run)], ...)
         trainer.train()
 
-The Trainer shows its callbacks no loss, so the callback listens to the model: a skipped batch's loss leaves it without
-a graph, the backward pass has nothing to walk, and the optimizer leaves weights, moments and weight decay alone.
+The Trainer passes no loss to its callbacks, so the callback registers a hook on the model. The loss of a
+skipped batch has no graph. The backward pass then computes no gradient, and the optimizer changes neither
+weights nor moments.
 """
 
 from __future__ import annotations
@@ -22,40 +23,45 @@ from ockham.errors import BadInputError
 from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.run import Run
 
-IGNORE_INDEX = -100  # the label that Hugging Face leaves out of a loss
+# Label that Hugging Face excludes from the loss.
+IGNORE_INDEX = -100
 
 
 class OckhamCallback(TrainerCallback):
-    """Judges each batch of one process.
+    """Applies the chain's verdicts to each batch of one process.
 
-    The Trainer's `max_grad_norm` becomes the chain's base for `grad_clip`, which takes its place while training.
+    During training, the Trainer's `max_grad_norm` is the base of the chain's `grad_clip`, which replaces it.
 
     Args:
-        run: open (`with ockham.Run(...) as run`); leaving its block ends it, whatever the Trainer did.
-        keep: whether accepted weights are written as checkpoints of the run.
+        run: An open run (`with ockham.Run(...) as run`). It ends when the block is left.
+        save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
-        BadInputError: when training starts with several processes or float16 with a loss scaler, or if the model
-            returns no loss: label smoothing and `compute_loss_func` compute it elsewhere.
+        BadInputError: When training starts, if it uses several processes or float16 with a loss scaler, or if
+            the model returns no loss. With label smoothing and `compute_loss_func` the loss is not the
+            model's.
 
     """
 
     def __init__(self, run: Run, *, save_checkpoints: bool = True) -> None:
-        self.run, self.keep = run, save_checkpoints
+        self.run = run
+        self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
-        self._clip = 0.0
+        self._max_grad_norm = 0.0
         self._forward_hook: Any = None
-        self._judged = False
+        self._is_decided = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Listen to the model."""
+        """Register the hook on the model."""
         if args.world_size > 1 or args.n_gpu > 1 or args.fp16:
-            raise BadInputError("OckhamCallback takes one process on one device, in float32 or bfloat16")
+            raise BadInputError("OckhamCallback supports one process on one device, in float32 or bfloat16")
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
-        self.controller = StepController(self.run, kwargs["model"], optimizer, save_checkpoints=self.keep)
-        self._clip = args.max_grad_norm
+        self.controller = StepController(
+            self.run, kwargs["model"], optimizer, save_checkpoints=self.save_checkpoints
+        )
+        self._max_grad_norm = args.max_grad_norm
         if self.controller.is_active:
             args.max_grad_norm = 0.0
         self._forward_hook = kwargs["model"].register_forward_hook(self._on_forward, with_kwargs=True)
@@ -63,15 +69,15 @@ class OckhamCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """All gradients of the step are there."""
+        """Prepare the gradients of the step."""
         if self.controller is not None:
             self.controller.before_step()
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Record the batch; stop where the policy says so, evaluate where it wants a new anchor."""
-        self._judged = False
+        """Record the batch. Stop if the policy requires it, and evaluate if it requires a new anchor."""
+        self._is_decided = False
         ctx = None if self.controller is None else self.controller.end_batch()
         if self.controller is not None and ctx is not None:
             control.should_training_stop |= self.controller.stop_reason is not None
@@ -81,38 +87,39 @@ class OckhamCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """The same, after the last micro-batch of a step."""
+        """Do the same after the last micro-batch of a step."""
         return self.on_substep_end(args, state, control, **kwargs)
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Hand the validation loss to memory and anchor."""
-        found = kwargs.get("metrics", {}).get("eval_loss")
-        if self.controller is not None and found is not None:
-            self.controller.evaluate(float(found))
+        """Pass the validation loss to memory and anchor."""
+        val_loss = kwargs.get("metrics", {}).get("eval_loss")
+        if self.controller is not None and val_loss is not None:
+            self.controller.evaluate(float(val_loss))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Listen no more, and end the run."""
+        """Remove the hook and end the run."""
         if self.controller is not None:
-            args.max_grad_norm = self._clip
+            args.max_grad_norm = self._max_grad_norm
             self._forward_hook.remove()
             self.controller.close()
             self.controller = None
 
     def _on_forward(self, model: nn.Module, _: Any, kwargs: Mapping[str, Any], out: Any) -> Any:
-        """The model's output, with a loss that leads nowhere where the chain skips the batch."""
-        if self.controller is None or self._judged or not model.training or not torch.is_grad_enabled():
+        """Return the model's output. If the chain skips the batch, its loss has no graph."""
+        if self.controller is None or self._is_decided or not model.training or not torch.is_grad_enabled():
             return out
         loss = out.get("loss") if isinstance(out, Mapping) else out[0]
         if not isinstance(loss, torch.Tensor) or loss.dim():
             raise BadInputError(
-                "the model returned no loss: label smoothing and compute_loss_func compute it elsewhere, where a callback sees nothing"
+                "the model returned no loss; label smoothing and compute_loss_func are not supported, "
+                "because they compute the loss outside of the model"
             )
-        self._judged = True
-        if self.controller.start_batch(_mean(model, loss, kwargs), self._clip or math.inf):
+        self._is_decided = True
+        if self.controller.start_batch(_mean_loss(model, loss, kwargs), self._max_grad_norm or math.inf):
             return out
         skipped = detach_loss(loss)
         if isinstance(out, Mapping):
@@ -121,14 +128,17 @@ class OckhamCallback(TrainerCallback):
         return (skipped, *out[1:])
 
 
-def _mean(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> float:
-    """Loss per predicted token of this micro-batch; the Trainer has the model divide by its own count for the whole step."""
-    whole, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
+def _mean_loss(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> float:
+    """Return the loss per predicted token of this micro-batch.
+
+    The model divides by the Trainer's count of tokens in the whole step.
+    """
+    step_tokens, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
     value = float(loss.detach())
-    if whole is None or labels is None:
+    if step_tokens is None or labels is None:
         return value
-    shifts = (
-        getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
-    )  # such a loss has no target for the first token
-    own = int(((labels[..., 1:] if shifts else labels) != IGNORE_INDEX).sum())
-    return value * float(whole) / max(own, 1)
+    # A causal loss has no target for the first token.
+    is_causal = getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
+    targets = labels[..., 1:] if is_causal else labels
+    batch_tokens = int((targets != IGNORE_INDEX).sum())
+    return value * float(step_tokens) / max(batch_tokens, 1)

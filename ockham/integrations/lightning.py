@@ -1,11 +1,11 @@
-"""Lightning: the chain around `training_step`, in a callback.
+"""Lightning: a callback that lets the chain decide about each batch.
 
     with ockham.Run("balanced", facts={"max_iters": 600, "vocab_size": 256}) as run:
         trainer = lightning.Trainer(max_steps=600, callbacks=[OckhamCallback(run)])
         trainer.fit(module, train_batches, val_batches)
 
-A batch that the chain skips gets a loss without a graph: Lightning's backward pass then has nothing to walk, no gradient
-appears, and the optimizer leaves weights, moments and weight decay alone.
+The loss of a skipped batch has no graph. Lightning's backward pass then computes no gradient, and the
+optimizer changes neither weights nor moments.
 """
 
 from __future__ import annotations
@@ -24,61 +24,66 @@ from ockham.run import Run
 
 
 class OckhamCallback(pl.Callback):
-    """Judges each batch of one process under automatic optimization.
+    """Applies the chain's verdicts to each batch of one process under automatic optimization.
 
     Args:
-        run: open (`with ockham.Run(...) as run`); leaving its block ends it, whatever Lightning did.
-        monitor: the logged metric that is the validation loss, in nats per token.
-        keep: whether accepted weights are written as checkpoints of the run.
+        run: An open run (`with ockham.Run(...) as run`). It ends when the block is left.
+        monitor: Name of the logged validation loss, in nats per token.
+        save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
-        BadInputError: when training starts with manual optimization, several processes or float16 with a loss scaler.
+        BadInputError: When training starts, if it uses manual optimization, several processes or float16 with
+            a loss scaler.
 
     """
 
     def __init__(self, run: Run, *, monitor: str = "val_loss", save_checkpoints: bool = True) -> None:
-        self.run, self.monitor, self.keep = run, monitor, save_checkpoints
+        self.run = run
+        self.monitor = monitor
+        self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the chain between the module's training step and what Lightning does with its loss."""
+        """Wrap the module's training step."""
         if not pl_module.automatic_optimization:
             raise BadInputError(
-                "under manual optimization the module calls ockham.Run itself; see docs/integrate.md"
+                "OckhamCallback requires automatic optimization; "
+                "with manual optimization call ockham.Run in the module, see docs/integrate.md"
             )
         if trainer.world_size > 1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
-            raise BadInputError("OckhamCallback takes one process, in float32 or bfloat16")
+            raise BadInputError("OckhamCallback supports one process, in float32 or bfloat16")
         self.controller = StepController(
-            self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.keep
+            self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.save_checkpoints
         )
-        pl_module.training_step = self._wrap_training_step(trainer, pl_module.training_step)  # type: ignore[method-assign]
+        step = self._wrap_training_step(trainer, pl_module.training_step)
+        pl_module.training_step = step  # type: ignore[method-assign]
 
     def on_before_optimizer_step(self, *_: object) -> None:
-        """All gradients of the step are there."""
+        """Prepare the gradients of the step."""
         if self.controller is not None:
             self.controller.before_step()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object, **__: object) -> None:
-        """Record the batch; stop where the policy says so."""
+        """Record the batch, and stop if the policy requires it."""
         if self.controller is not None:
             self.controller.end_batch()
             trainer.should_stop |= self.controller.stop_reason is not None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hand the validation loss to memory and anchor."""
-        found = trainer.callback_metrics.get(self.monitor)
-        if self.controller is not None and not trainer.sanity_checking and found is not None:
-            self.controller.evaluate(float(found))
+        """Pass the validation loss to memory and anchor."""
+        val_loss = trainer.callback_metrics.get(self.monitor)
+        if self.controller is not None and not trainer.sanity_checking and val_loss is not None:
+            self.controller.evaluate(float(val_loss))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the module its own step back, and end the run."""
+        """Restore the module's training step and end the run."""
         if self.controller is not None:
             del pl_module.training_step
             self.controller.close()
             self.controller = None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, _: BaseException) -> None:
-        """Give the module its own step back; the run's block says how it ended."""
+        """Restore the module's training step. The block of the run records how it ended."""
         if self.controller is not None:
             del pl_module.training_step
             self.controller.detach()

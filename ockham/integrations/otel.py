@@ -1,8 +1,9 @@
-"""Events to an OpenTelemetry collector as log records, by OTLP over HTTP.
+"""Export of events to an OpenTelemetry collector as log records, with OTLP over HTTP.
 
-The body is the event's line as it stands in the log; attributes follow the semantic conventions for CloudEvents
-(`cloudevents.event_id` ...), with Ockham's own under `ockham.`. The exporter is OpenTelemetry's; what it was answered is read
-here too, because it tells neither a refusal from an outage nor of events that a collector dropped.
+The body is the event's line in the log. The attributes follow the semantic conventions for CloudEvents
+(`cloudevents.event_id` ...) and add Ockham's under `ockham.`. OpenTelemetry's exporter does not distinguish a
+refusal from an outage, and does not report events that the collector dropped. So the response is also read
+here.
 """
 
 from __future__ import annotations
@@ -31,26 +32,31 @@ from ockham.forwarding import RETRY_STATUSES, SinkUnavailableError, parse_sink_u
 
 PATH = "/v1/logs"
 _SEVERITIES: Mapping[str, SeverityNumber] = {
-    "context.recorded": SeverityNumber.DEBUG, "plugin_state.recorded": SeverityNumber.DEBUG,
-    "log.gap": SeverityNumber.WARN, "log.recovered": SeverityNumber.WARN, "rollback.performed": SeverityNumber.WARN,
+    "context.recorded": SeverityNumber.DEBUG,
+    "plugin_state.recorded": SeverityNumber.DEBUG,
+    "log.gap": SeverityNumber.WARN,
+    "log.recovered": SeverityNumber.WARN,
+    "rollback.performed": SeverityNumber.WARN,
     "adapter.reverted": SeverityNumber.WARN,
-    "plugin.failed": SeverityNumber.ERROR, "rank.diverged": SeverityNumber.ERROR, "log.halted": SeverityNumber.ERROR,
-}  # fmt: skip
+    "plugin.failed": SeverityNumber.ERROR,
+    "rank.diverged": SeverityNumber.ERROR,
+    "log.halted": SeverityNumber.ERROR,
+}
 _TEXTS = ("plugin", "hook", "action", "reason_code")
 _COUNTS = ("attempt", "rank", "sequence", "iter_num")
 _NUMBERS = ("observed", "threshold")
 
 
 class OtlpSink:
-    """A receiver for `ockham.forwarding.forward`: one collector.
+    """Sink of `ockham.forwarding.forward`: one collector.
 
     Args:
-        url: of the collector, such as http://127.0.0.1:4318; without a path the one for logs is taken.
-        headers: sent with every request, beside those of $OTEL_EXPORTER_OTLP_HEADERS.
-        timeout: seconds for one request, with the exporter's own short retries.
+        url: URL of the collector, such as http://127.0.0.1:4318. Without a path, the path for logs is added.
+        headers: Sent with every request, in addition to $OTEL_EXPORTER_OTLP_HEADERS.
+        timeout: Seconds per request, including the exporter's short retries.
 
     Raises:
-        BadInputError: if the URL is none that events can be sent to.
+        BadInputError: If events cannot be sent to the URL.
 
     """
 
@@ -59,7 +65,7 @@ class OtlpSink:
         self.endpoint = parts.netloc
         if parts.path in ("", "/"):
             url = parts._replace(path=PATH).geturl()
-        self._answer: requests.Response | None = None
+        self._response: requests.Response | None = None
         session = requests.Session()
         session.hooks["response"].append(self._on_response)
         self._exporter = OTLPLogExporter(
@@ -79,73 +85,83 @@ class OtlpSink:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def send(self, lines: Sequence[bytes], *, batched: bool = True) -> None:
-        """Export lines as one request; OTLP knows batches alone.
+        """Export lines as one request. OTLP has only batches.
+
+        Args:
+            lines: Lines of the log.
+            batched: Ignored, for compatibility with other sinks.
 
         Raises:
-            Unreachable: if it may work later.
-            BadInputError: if the collector refuses these events for good, or has dropped some of them.
+            SinkUnavailableError: If the request may succeed later.
+            BadInputError: If the collector refuses these events permanently, or has dropped some of them.
 
         """
-        self._answer = None
+        self._response = None
         try:
             records = [self._record(line) for line in lines]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise BadInputError(f"not an event of Ockham, so it is not exported: {error!r:.200}") from None
+        succeeded = self._exporter.export(records) is LogRecordExportResult.SUCCESS
+        response: requests.Response | None = self._response
+        if response is None:
+            raise SinkUnavailableError(f"{self.endpoint}: no response")
+        status = f"{response.status_code} {response.reason}"
+        if response.status_code in RETRY_STATUSES:
+            raise SinkUnavailableError(f"{self.endpoint} answered {status}")
+        if not succeeded or not 200 <= response.status_code < 300:
             raise BadInputError(
-                f"an event that is none of ours, so it is not exported: {error!r:.200}"
-            ) from None
-        done = self._exporter.export(records) is LogRecordExportResult.SUCCESS
-        answer: requests.Response | None = self._answer
-        if answer is None:
-            raise SinkUnavailableError(f"{self.endpoint}: no answer")
-        if answer.status_code in RETRY_STATUSES:
-            raise SinkUnavailableError(f"{self.endpoint} answered {answer.status_code} {answer.reason}")
-        if not done or not 200 <= answer.status_code < 300:
-            raise BadInputError(
-                f"{self.endpoint} answered {answer.status_code} {answer.reason}; an OpenTelemetry collector answers 200 at {PATH}"
+                f"{self.endpoint} answered {status}; an OpenTelemetry collector answers 200 at {PATH}"
             )
-        self._check_partial_success(answer)
+        self._check_partial_success(response)
 
-    def _check_partial_success(self, answer: requests.Response) -> None:
-        """A collector may answer 200 and say that it dropped some; OTLP forbids to send those again."""
+    def _check_partial_success(self, response: requests.Response) -> None:
+        """Raise if the collector answered 200 but dropped some events. OTLP forbids sending those again."""
         try:
-            partly = ExportLogsServiceResponse.FromString(answer.content).partial_success
+            partial = ExportLogsServiceResponse.FromString(response.content).partial_success
         except DecodeError:
-            return  # an answer in JSON, or none
-        if partly.rejected_log_records:
-            raise BadInputError(
-                f"{self.endpoint} dropped {partly.rejected_log_records} events: {partly.error_message!r:.200}"
-            )
+            # The response is JSON or empty.
+            return
+        if partial.rejected_log_records:
+            rejected, cause = partial.rejected_log_records, partial.error_message
+            raise BadInputError(f"{self.endpoint} dropped {rejected} events: {cause!r:.200}")
 
-    def _on_response(self, answer: requests.Response, *_: object, **__: object) -> None:
-        self._answer = answer
+    def _on_response(self, response: requests.Response, *_: object, **__: object) -> None:
+        self._response = response
 
     def _record(self, line: bytes) -> ReadableLogRecord:
         event = orjson.loads(line)
         run_id = event["source"].rpartition("/")[2]
         record = LogRecord(
-            timestamp=_nanoseconds(event["time"]), observed_timestamp=time.time_ns(), body=line.decode(),
-            severity_number=severity(event), severity_text=severity(event).name, event_name=event["type"],
+            timestamp=_nanoseconds(event["time"]),
+            observed_timestamp=time.time_ns(),
+            body=line.decode(),
+            severity_number=severity(event),
+            severity_text=severity(event).name,
+            event_name=event["type"],
             attributes=attributes(event, run_id),
-        )  # fmt: skip
+        )
         resource = Resource.create({**self._resource_attributes, "service.instance.id": run_id})
         return ReadableLogRecord(record, resource, self._scope)
 
 
 def attributes(event: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-    """What a collector can filter by: the envelope by the conventions for CloudEvents, place and verdict under `ockham.`."""
+    """Return the attributes of an event: the envelope, and position and verdict under `ockham.`."""
     data = event["data"]
-    found: dict[str, Any] = {
-        "cloudevents.event_id": event["id"], "cloudevents.event_source": event["source"],
-        "cloudevents.event_spec_version": event["specversion"], "cloudevents.event_type": event["type"],
-        "cloudevents.event_subject": event["subject"], "ockham.run_id": run_id,
-    }  # fmt: skip
-    for names, read in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, parse_number)):
-        found |= {f"ockham.{name}": read(data[name]) for name in names if data.get(name) is not None}
-    return found
+    result: dict[str, Any] = {
+        "cloudevents.event_id": event["id"],
+        "cloudevents.event_source": event["source"],
+        "cloudevents.event_spec_version": event["specversion"],
+        "cloudevents.event_type": event["type"],
+        "cloudevents.event_subject": event["subject"],
+        "ockham.run_id": run_id,
+    }
+    for names, convert in ((_COUNTS, int), (_TEXTS, str), (_NUMBERS, parse_number)):
+        result |= {f"ockham.{name}": convert(data[name]) for name in names if data.get(name) is not None}
+    return result
 
 
 def severity(event: Mapping[str, Any]) -> SeverityNumber:
-    """How much a person should care: contexts are DEBUG, verdicts INFO, what went wrong WARN or ERROR."""
+    """Return the severity of an event: DEBUG for contexts, INFO for verdicts, WARN or ERROR for problems."""
     kind = event_kind(event["type"])
     if kind == "run.finished" and event["data"]["reason_code"] != "COMPLETED":
         return SeverityNumber.WARN
@@ -153,5 +169,5 @@ def severity(event: Mapping[str, Any]) -> SeverityNumber:
 
 
 def _nanoseconds(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+    time_utc = datetime.fromisoformat(text)
+    return int(time_utc.timestamp()) * 1_000_000_000 + time_utc.microsecond * 1_000

@@ -1,19 +1,18 @@
-"""Hands: what `ockham train` does with a verdict, for a model and an optimizer that someone else's loop drives.
+"""Apply the chain's verdicts in a training loop that another library drives.
 
-    judge(loss)     the chain's verdict on a batch: may it update the weights?
-    before_step()   gradients normalised by the accepted batches, noise, clipping
-    (the optimizer's own step: at the turned learning rate, then the pull to the anchor and the projection)
-    end()           gauges, `on_batch_end`; rollback
-    evaluate(loss)  memory and anchor: an accepted checkpoint, a new anchor
+    start_batch(loss)   verdict of the chain: may this batch update the weights?
+    before_step()       gradients normalised by the accepted batches, noise, clipping
+    (the optimizer's step at the decided learning rate, then the pull to the anchor and the projection)
+    end_batch()         gauges, `on_batch_end`, rollback
+    evaluate(loss)      memory and anchor: an accepted checkpoint, a new anchor
 
-The learning rate is turned for one step and put back before any scheduler looks. Where every plugin is in shadow nothing
-is touched. KL and losses of single examples are not measured here.
+The learning rate is set for one step and restored before a scheduler reads it. If every plugin is in shadow,
+nothing is changed. KL and the losses of single examples are not measured here.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,72 +21,79 @@ from torch import nn
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.nano.anchor import AnchorWeights, Drift
+from ockham.nano.anchor import AnchorWeights, Drift, Rollback
 from ockham.nano.checkpoint_io import MODEL, serialize_model
 from ockham.nano.optimizer import add_noise, clip_gradients
+from ockham.nano.trainer import Evaluation
 from ockham.record.checkpoints import CheckpointFiles
 from ockham.run import Run
+from ockham.step_actions import EndReason, after_evaluation, roll_back_or_halt
 
 
 def detach_loss(loss: torch.Tensor) -> torch.Tensor:
-    """A loss of the same value whose backward pass ends at once and reaches no weight; the old graph can be freed."""
-    return (
-        loss.detach().requires_grad_() * 1.0
-    )  # times 1: loops that scale a loss in place may not do so to a leaf
+    """Return a loss of equal value whose backward pass reaches no weight. The old graph can be freed."""
+    # The product is not a leaf. Loops that scale a loss in place cannot do so with a leaf.
+    return loss.detach().requires_grad_() * 1.0
 
 
 class StepController:
-    """Judges and applies, one batch after the other.
+    """Asks the chain about each batch and applies its verdict.
 
     Args:
-        run: open, and given `max_iters` and `vocab_size` among its facts where they are known.
-        model: its weights.
-        optimizer: one that torch made; its step is listened to.
-        keep: whether accepted weights are written as checkpoints.
+        run: An open run. Its facts include `max_iters` and `vocab_size` if they are known.
+        model: The model that is trained.
+        optimizer: A torch optimizer. A hook on its step is registered.
+        save_checkpoints: Save accepted weights as checkpoints.
+
+    Attributes:
+        stop_reason: Reason code and message, once the policy has ended the run.
 
     Raises:
-        BadInputError: if the run is not open, or the training has more than one process.
+        BadInputError: If the run is not open, or the training has several processes.
 
     """
 
     def __init__(
         self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, *, save_checkpoints: bool = True
     ) -> None:
-        if (
-            torch.distributed.is_available()
-            and torch.distributed.is_initialized()
-            and torch.distributed.get_world_size() > 1
-        ):
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if is_distributed and torch.distributed.get_world_size() > 1:
             raise BadInputError(
-                "this integration judges one process; for many ranks see `torchrun -m ockham train`, whose verdict is on the mean loss"
+                "this integration supports one process; "
+                "for several ranks use `torchrun -m ockham train`, which decides on the mean loss"
             )
         if not run.attempt.is_open:
-            raise BadInputError("the run is not open: use it as `with ockham.Run(...) as run:`")
-        self.run, self.model, self.optimizer, self.save_checkpoints = run, model, optimizer, save_checkpoints
+            raise BadInputError("the run is not open; use `with ockham.Run(...) as run:`")
+        self.run = run
+        self.model = model
+        self.optimizer = optimizer
+        self.save_checkpoints = save_checkpoints
         self.is_active = any(not plugin.shadow for plugin in run.chain.plugins)
         self.pull_mode = run.policy.hyperparameters.get("pull", "none")
         self.iter_num = 0
-        self.stop_reason: tuple[str, str] | None = (
-            None  # reason code and sentence, once the policy has ended the run
-        )
+        self.stop_reason: EndReason | None = None
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         has_matrix = any(parameter.dim() >= 2 for parameter in self._parameters)
         self.anchor = AnchorWeights(model, 0) if has_matrix else None
-        self._last: OccamContext | None = None  # the batch that ended last
-        self._ctx: OccamContext | None = None  # the batch between judge() and end()
-        self._accepted: OccamContext | None = None  # the last one of this step that may update
-        self._batches = self._updating = 0
-        self._stepped = self._refused = False
+        # The context between `start_batch` and `end_batch`, the last one that ended, and the last one of this
+        # step that may update the weights.
+        self._ctx: OccamContext | None = None
+        self._last: OccamContext | None = None
+        self._accepted: OccamContext | None = None
+        self._batches = 0
+        self._accepted_batches = 0
+        self._stepped = False
+        self._refused = False
         self._gauges: dict[str, Any] = {}
-        self._scheduled: list[Any] = []
-        self._hook = optimizer.register_step_post_hook(self._after_step)
+        self._scheduled_rates: list[Any] = []
+        self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
 
     def start_batch(self, task_loss: float, grad_clip: float = math.inf) -> bool:
-        """Whether this batch may update the weights; to be asked before its backward pass.
+        """Return True if this batch may update the weights. Call it before the backward pass.
 
         Args:
-            task_loss: mean loss in nats per token.
-            grad_clip: the loop's own limit of the gradient's norm.
+            task_loss: Mean loss in nats per token.
+            grad_clip: Limit of the gradient norm that the loop uses.
 
         """
         fields = {"learning_rate": float(self.optimizer.param_groups[0]["lr"]), "grad_clip": grad_clip}
@@ -98,36 +104,33 @@ class StepController:
         self._batches += 1
         if ctx.updated:
             self._accepted = ctx
-            self._updating += 1
+            self._accepted_batches += 1
         return ctx.updated
 
     def before_step(self) -> None:
-        """When all gradients of a step are there, before the optimizer takes it."""
+        """Prepare the gradients of a step. Call it when all are computed, before the optimizer's step."""
         ctx = self._accepted
         if ctx is None:
             return
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if self.is_active:
-            if self._batches != self._updating:
-                torch._foreach_mul_(gradients, self._batches / self._updating)
+            if self._batches != self._accepted_batches:
+                torch._foreach_mul_(gradients, self._batches / self._accepted_batches)
             if self.anchor is not None and self.pull_mode == "coupled" and ctx.lambda_ockham > 0:
                 self.anchor.add_penalty(ctx.lambda_ockham)
             if ctx.grad_noise_std > 0:
                 add_noise(self._parameters, ctx.grad_noise_std, ctx.seed, ctx.iter_num)
-            self._turn_learning_rate(ctx)
-        norms = (
-            clip_gradients(self._parameters, ctx.grad_clip)
-            if self.is_active
-            else nn.utils.get_total_norm(gradients)
-        )
-        norm = float(norms.item())
+            self._set_learning_rate(ctx)
+            norm = float(clip_gradients(self._parameters, ctx.grad_clip).item())
+        else:
+            norm = float(nn.utils.get_total_norm(gradients).item())
         self._gauges["grad_norm"] = norm
         self._refused = self.is_active and not math.isfinite(norm)
         if self._refused:
             self.optimizer.zero_grad(set_to_none=True)
 
     def end_batch(self) -> OccamContext | None:
-        """When the loop is through with a batch; None where it was not judged."""
+        """Record a batch when the loop has finished it. Return None if the chain was not asked about it."""
         ctx, self._ctx = self._ctx, None
         if ctx is None:
             return None
@@ -138,82 +141,92 @@ class StepController:
         self.run.end_batch(ctx, stepped=stepped, applied=applied, **gauges)
         if self._stepped:
             self.iter_num += 1
-            self._accepted, self._batches, self._updating, self._gauges = None, 0, 0, {}
-            self._stepped = self._refused = False
-        if ctx.rollback:
-            self._roll_back(ctx)
-        if ctx.halt and self.stop_reason is None:
-            self.stop_reason = "HALTED_BY_POLICY", f"halted by decision {self.run.decision_id('halt')}"
+            self._accepted = None
+            self._batches = 0
+            self._accepted_batches = 0
+            self._gauges = {}
+            self._stepped = False
+            self._refused = False
+        end_reason = roll_back_or_halt(self.run, self, ctx)
+        self.stop_reason = self.stop_reason or end_reason
         self._last = ctx
         return ctx
 
     def evaluate(self, val_loss: float) -> OccamContext | None:
-        """Let memory and anchor judge a validation loss, in nats per token; None before the first batch."""
+        """Pass a validation loss in nats per token to memory and anchor.
+
+        Return None before the first batch.
+        """
         ctx = self._last
         if ctx is None:
             return None
-        self.run.evaluate(ctx, val_loss, trigger="CONSOLIDATION" if ctx.consolidating else "SCHEDULE")
-        if ctx.accepted and self.save_checkpoints:
-            self.run.save_checkpoint(ctx, "accepted", self._pack)
-        if ctx.consolidating and self.is_active:
-            drift = 0.0 if self.anchor is None else self.anchor.measure().after
-            self.anchor = AnchorWeights(self.model, ctx.iter_num)
-            self.run.record_consolidation(ctx, drift=drift)
+        after_evaluation(
+            self.run,
+            self,
+            ctx,
+            Evaluation(val_loss),
+            trigger="CONSOLIDATION" if ctx.consolidating else "SCHEDULE",
+            save_accepted=self.save_checkpoints,
+        )
         return ctx
 
     def close(self) -> None:
-        """Leave the optimizer alone from here on, and end the run if the policy wanted that."""
+        """Remove the hook and end the run."""
         self.detach()
         reason, message = self.stop_reason or ("COMPLETED", None)
         self.run.finish(reason, message, val_loss=self.run.val_loss)
 
     def detach(self) -> None:
-        """Leave the optimizer alone from here on; the run stays open."""
+        """Remove the hook from the optimizer. The run stays open."""
         self._hook.remove()
         self._restore_learning_rate()
 
-    def _after_step(self, *_: object) -> None:
-        """Called by the optimizer itself, after its step and before a scheduler sees the learning rate."""
+    def make_checkpoint_files(
+        self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None
+    ) -> CheckpointFiles:
+        """Return the weights as a checkpoint. It cannot be resumed."""
+        data, digest = serialize_model(self.model, metadata)
+        return CheckpointFiles({MODEL: data}, digest)
+
+    def move_anchor(self, iter_num: int) -> float:
+        """Make the present weights the anchor. Return the drift from the previous one."""
+        drift = 0.0 if self.anchor is None else self.anchor.measure().after
+        self.anchor = AnchorWeights(self.model, iter_num)
+        return drift
+
+    def roll_back(self) -> Rollback:
+        """Restore the anchor's weights and clear the optimizer's moments."""
+        assert self.anchor is not None
+        return self.anchor.roll_back(self.optimizer)
+
+    def _after_optimizer_step(self, *_: object) -> None:
+        """Pull and measure after the optimizer's step, before a scheduler reads the learning rate."""
         self._stepped = True
         self._restore_learning_rate()
         ctx = self._accepted
         if ctx is None or self.anchor is None:
             return
-        drift = (
-            self._pull(self.anchor, ctx) if self.is_active and not self._refused else self.anchor.measure()
-        )
+        if self.is_active and not self._refused:
+            drift = self._pull(self.anchor, ctx)
+        else:
+            drift = self.anchor.measure()
         self._gauges |= {"complexity_cost": drift.after, "drift_raw": drift.raw, "drift_sq": drift.squared}
 
     def _pull(self, anchor: AnchorWeights, ctx: OccamContext) -> Drift:
-        strength = 2.0 * ctx.learning_rate * ctx.lambda_ockham if self.pull_mode == "decoupled" else 0.0
-        distance = float(anchor.pull(strength, ctx.drift_ceiling, torch.tensor(True)))
-        return anchor.drift(distance, strength=strength, ceiling=ctx.drift_ceiling)
+        distance, read_drift = anchor.pull_for(ctx, self.pull_mode, torch.tensor(True))
+        return read_drift(float(distance), True)
 
-    def _turn_learning_rate(self, ctx: OccamContext) -> None:
+    def _set_learning_rate(self, ctx: OccamContext) -> None:
         groups = self.optimizer.param_groups
         first = float(groups[0]["lr"])
-        if first in {0.0, ctx.learning_rate}:  # a warm-up may begin at 0
+        # A warm-up may begin at 0.
+        if first in {0.0, ctx.learning_rate}:
             return
-        self._scheduled = [group["lr"] for group in groups]
+        self._scheduled_rates = [group["lr"] for group in groups]
         for group in groups:
             group["lr"] = group["lr"] * (ctx.learning_rate / first)
 
     def _restore_learning_rate(self) -> None:
-        for group, rate in zip(self.optimizer.param_groups, self._scheduled, strict=False):
+        for group, rate in zip(self.optimizer.param_groups, self._scheduled_rates, strict=False):
             group["lr"] = rate
-        self._scheduled = []
-
-    def _roll_back(self, ctx: OccamContext) -> None:
-        if self.anchor is None:
-            self.stop_reason = "NO_ANCHOR", "a rollback was asked for, and this model has no anchor"
-            return
-        began = time.perf_counter()
-        drift = self.anchor.measure().after
-        self.anchor.restore()
-        self.optimizer.state.clear()
-        seconds = time.perf_counter() - began
-        self.run.record_rollback(ctx, anchor_iter_num=self.anchor.iter_num, drift=drift, seconds=seconds)
-
-    def _pack(self, metadata: Mapping[str, Any], _: Mapping[str, Any] | None) -> CheckpointFiles:
-        data, digest = serialize_model(self.model, metadata)
-        return CheckpointFiles({MODEL: data}, digest)
+        self._scheduled_rates = []

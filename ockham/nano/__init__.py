@@ -1,24 +1,50 @@
-"""The workshop: configuration, data, model, optimizer, anchor. Torch lives here alone, and is imported on first use."""
+"""Reference trainer: settings, data, model, optimizer, anchor and the training of several ranks.
+
+Only this package imports torch. The public names are imported on first use.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ockham._lazy import make_getattr
 
 if TYPE_CHECKING:
     from ockham.nano.adaptation import Adaptation, adaptation_settings, load_base
     from ockham.nano.config import Settings
     from ockham.nano.data import Batches, Corpus, load_corpus
+    from ockham.nano.device import peak_tokens_per_second
     from ockham.nano.distributed import DistributedRanks
     from ockham.nano.factory import make_trainer
     from ockham.nano.model import GPT
     from ockham.nano.overrides import build_settings, split_overrides
-    from ockham.nano.peak import peak_tokens_per_second
+    from ockham.nano.pretrained import init_from_pretrained
+    from ockham.nano.progress import ProgressLine, reading_progress
     from ockham.nano.signals import InterruptFlag
-    from ockham.nano.stage_timer import ProgressLine, StageTimer, reading_progress
-    from ockham.nano.start import init_from_pretrained
+    from ockham.nano.stage_timer import StageTimer
     from ockham.nano.trainer import Trainer
 
+_LAZY_IMPORTS = {
+    "GPT": "ockham.nano.model",
+    "Adaptation": "ockham.nano.adaptation",
+    "Batches": "ockham.nano.data",
+    "Corpus": "ockham.nano.data",
+    "DistributedRanks": "ockham.nano.distributed",
+    "InterruptFlag": "ockham.nano.signals",
+    "ProgressLine": "ockham.nano.progress",
+    "Settings": "ockham.nano.config",
+    "StageTimer": "ockham.nano.stage_timer",
+    "Trainer": "ockham.nano.trainer",
+    "adaptation_settings": "ockham.nano.adaptation",
+    "build_settings": "ockham.nano.overrides",
+    "init_from_pretrained": "ockham.nano.pretrained",
+    "load_base": "ockham.nano.adaptation",
+    "load_corpus": "ockham.nano.data",
+    "make_trainer": "ockham.nano.factory",
+    "peak_tokens_per_second": "ockham.nano.device",
+    "reading_progress": "ockham.nano.progress",
+    "split_overrides": "ockham.nano.overrides",
+}
 __all__ = [
     "GPT",
     "Adaptation",
@@ -39,31 +65,5 @@ __all__ = [
     "peak_tokens_per_second",
     "reading_progress",
     "split_overrides",
-]  # fmt: skip
-_LAZY_IMPORTS = {
-    "Adaptation": "adaptation",
-    "Batches": "data",
-    "Corpus": "data",
-    "DistributedRanks": "distributed",
-    "GPT": "model",
-    "InterruptFlag": "signals",
-    "ProgressLine": "stage_timer",
-    "Settings": "config",
-    "StageTimer": "stage_timer",
-    "Trainer": "trainer",
-    "adaptation_settings": "adaptation",
-    "build_settings": "overrides",
-    "init_from_pretrained": "start",
-    "load_base": "adaptation",
-    "load_corpus": "data",
-    "make_trainer": "factory",
-    "peak_tokens_per_second": "peak",
-    "reading_progress": "stage_timer",
-    "split_overrides": "overrides",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY_IMPORTS:
-        raise AttributeError(f"module 'ockham.nano' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ockham.nano.{_LAZY_IMPORTS[name]}"), name)
+]
+__getattr__ = make_getattr(__name__, _LAZY_IMPORTS)

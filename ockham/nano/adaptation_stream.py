@@ -1,10 +1,10 @@
-"""A stream of homogeneous micro-batches: some of new text, the rest of familiar text.
+"""Stream of homogeneous micro-batches: some of new text, the rest of familiar text.
 
-Homogeneous, because in a mixed batch the mean of the losses hides what is new. Which text a batch comes from, and which
-windows of it, follow from (seed, iteration, micro-batch) alone, as in `Batches`.
+They are homogeneous because in a mixed batch the mean of the losses hides the new text. The kind of text of a
+batch, and its windows, depend only on (seed, iteration, micro-step), as in `Batches`.
 
-The familiar text is the validation text of the run that is adapted: it has not been trained on. Its first half is
-served and calibrates the gate, its second half is held out.
+The familiar text is the validation text of the run that is adapted, which was not trained on. Its first half
+is served and calibrates the gate. Its second half is held out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ockham.nano.model import GPT
 from ockham.plugin import counter_uniform
 
 CALIBRATION_BATCHES = 40
-_CALIBRATION = 1 << 32  # a micro-step that no stream reaches: calibration draws windows of its own
+# A micro-step that no stream reaches, so that calibration uses different windows.
+_CALIBRATION_MICRO_STEP = 1 << 32
 
 
 class Calibration(NamedTuple):
-    """Loss of familiar text before anything is adapted: mean and standard deviation over batches, nats/token."""
+    """Loss of familiar text before the adaptation: mean and standard deviation, nats per token."""
 
     mean: float
     sd: float
@@ -33,71 +34,77 @@ class Calibration(NamedTuple):
 
 
 def split_validation(corpus: Corpus) -> Corpus:
-    """The validation text of a corpus: its first half to be served, its second half held out."""
+    """Return the validation text of a corpus: its first half for serving, its second half held out."""
     middle = len(corpus.val) // 2
     return Corpus(corpus.val[:middle], corpus.val[middle:], corpus.vocab_size, corpus.metadata)
 
 
 class AdaptationStream(Batches):
-    """Micro-batches of familiar text, and among them those of new text.
+    """Micro-batches of familiar and new text.
 
     Args:
-        familiar: its validation text is served and held out, see `split_validation`.
-        new: its training text is served, its validation text is held out.
-        share: of batches that are new text, 0..1.
-        batch_size: examples in a micro-batch.
-        block_size: tokens of an example.
-        seed: of the draws.
-        device: where the tensors go.
+        familiar: Its validation text is served and held out (`split_validation`).
+        new: Its training text is served, its validation text is held out.
+        share: Fraction of batches that are new text, 0 to 1.
+        batch_size: Examples in a micro-batch.
+        block_size: Tokens in an example.
+        seed: Seed of the sampling.
+        device: Device of the returned tensors.
 
     Raises:
-        DataError: if a text is too short for one block, or the two have tokens of other kinds.
+        DataError: If a text is too short for one block, or the two have different kinds of tokens.
 
     """
 
     def __init__(
-        self, familiar: Corpus, new: Corpus, share: float, batch_size: int, block_size: int, seed: int,
+        self,
+        familiar: Corpus,
+        new: Corpus,
+        share: float,
+        batch_size: int,
+        block_size: int,
+        seed: int,
         device: str = "cpu",
-    ) -> None:  # fmt: skip
+    ) -> None:
         kinds = [corpus.metadata["kind"] for corpus in (familiar, new)]
         if kinds[0] != kinds[1] or new.vocab_size > familiar.vocab_size:
             raise DataError(
-                f"{new.metadata['name']} holds {kinds[1]} of a vocabulary of {new.vocab_size}, and the model was "
-                f"trained on {kinds[0]} of one of {familiar.vocab_size}: give text of the same kind"
+                f"{new.metadata['name']}: {kinds[1]} with a vocabulary of {new.vocab_size}, "
+                f"but the model was trained on {kinds[0]} with {familiar.vocab_size}; "
+                "give text of the same kind"
             )
         super().__init__(split_validation(familiar), batch_size, block_size, seed, device=device)
         self.new = Batches(new, batch_size, block_size, seed, device=device)
         self.new_fraction = share
 
     def is_new(self, iter_num: int, micro_step: int = 0) -> bool:
-        """Whether this micro-batch is new text."""
+        """Return True if this micro-batch is new text."""
         return counter_uniform(self.seed, iter_num, micro_step, "stream") < self.new_fraction
 
     def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of one served micro-batch; of `val`, of held-out familiar text."""
+        """Return inputs and targets of one served micro-batch. Split `val` is held-out familiar text."""
         if split == "train" and self.is_new(iter_num, micro_step):
             return self.new.sample_batch(iter_num, micro_step)
         return super().sample_batch(iter_num, micro_step, split)
 
     @torch.no_grad()
     def calibrate(self, model: GPT, batches: int = CALIBRATION_BATCHES) -> Calibration:
-        """Mean and standard deviation of the model's loss on batches of familiar text."""
+        """Return mean and standard deviation of the model's loss on batches of familiar text."""
         model.eval()
         losses = [
-            float(model.loss(*super(AdaptationStream, self).sample_batch(at, _CALIBRATION)))
-            for at in range(batches)
+            float(model.loss(*super(AdaptationStream, self).sample_batch(number, _CALIBRATION_MICRO_STEP)))
+            for number in range(batches)
         ]
         model.train()
         return Calibration(statistics.fmean(losses), statistics.stdev(losses), batches)
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Name, digest and sizes of what is served, for run.json."""
+        """Name, digest and sizes of the served text, for run.json."""
         new, familiar = self.new.corpus.metadata, self.corpus.metadata
-        digest = hashlib.sha256(
-            f"{new['sha256']} {familiar['sha256']} {self.new_fraction!r}".encode()
-        ).hexdigest()
-        told = f"{self.new_fraction:.0%} {new['name']} in {familiar['name']}"
-        return {**new, "name": told, "sha256": digest, "new": new, "familiar": familiar}
+        identity = f"{new['sha256']} {familiar['sha256']} {self.new_fraction!r}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()
+        name = f"{self.new_fraction:.0%} {new['name']} in {familiar['name']}"
+        return {**new, "name": name, "sha256": digest, "new": new, "familiar": familiar}

@@ -1,7 +1,7 @@
-"""How many examples a micro-batch holds: as many as the device's memory takes, for the same tokens a step.
+"""Size of a micro-batch: as many examples as fit into the device's memory, for the same tokens per step.
 
-Large micro-batches keep a GPU busy; how many there are changes neither the tokens of a step nor, but for rounding, its
-gradient. The estimate is arithmetic, with room to spare, and what was chosen stands in the run's settings.
+Large micro-batches use a GPU well. Their number changes neither the tokens of a step nor its gradient, apart
+from rounding. The estimate is arithmetic with a reserve, and the result is recorded in the run's settings.
 """
 
 from __future__ import annotations
@@ -12,53 +12,58 @@ from ockham.errors import BadInputError
 from ockham.nano.config import Settings
 from ockham.nano.model import GPT
 
-CPU_BATCH_SIZE = 12  # nanoGPT's
-MAX_BATCH_SIZE = 64  # beyond this a GPU is no busier
-MEMORY_FRACTION = 0.8  # of the memory; the rest is for the allocator's gaps and the evaluation
-BYTES_PER_PARAMETER = 22  # float32 weights, gradients, two moments and an anchor; a bfloat16 copy
-BYTES_PER_ACTIVATION = 40  # for each token, layer and column, kept for the backward in bfloat16
-BYTES_PER_LOGIT = 6  # bfloat16 logits and their gradient, and a part in float32
+# nanoGPT's.
+CPU_BATCH_SIZE = 12
+# Larger batches do not increase GPU utilisation.
+MAX_BATCH_SIZE = 64
+# The rest of the memory is a reserve for gaps of the allocator and for the evaluation.
+MEMORY_FRACTION = 0.8
+# Float32 weights, gradients, two moments and an anchor, and a bfloat16 copy.
+BYTES_PER_PARAMETER = 22
+# Per token, layer and column, stored for the backward pass in bfloat16.
+BYTES_PER_ACTIVATION = 40
+# Bfloat16 logits and their gradient, and a part in float32.
+BYTES_PER_LOGIT = 6
 
 
 def resolve_batch_size(settings: Settings, model: GPT, memory: int | None) -> Settings:
-    """The settings with `batch_size` and `gradient_accumulation_steps` filled in where they are 0.
+    """Return the settings with `batch_size` and `gradient_accumulation_steps` filled in where they are 0.
 
     Args:
-        settings: 0 means: as it fits; `examples_per_step` says how many examples a step has.
-        model: whose parameters and vocabulary take their part.
-        memory: of the device in bytes; None: not a GPU.
+        settings: `examples_per_step` defines how many examples a step has.
+        model: Its parameters and vocabulary take part of the memory.
+        memory: Memory of the device in bytes. None if it is not a GPU.
 
     Raises:
-        BadInputError: if the examples of a step are no multiple of the micro-batch.
+        BadInputError: If the examples of a step are not a multiple of the micro-batch.
 
     """
-    s = settings
-    examples = s.examples_per_step
-    batch = s.batch_size
-    if not batch:
-        of_step = examples // (s.gradient_accumulation_steps or 1)
-        fits = CPU_BATCH_SIZE if memory is None else _max_examples(s, model, memory)
-        accumulated = s.gradient_accumulation_steps > 0
-        batch = (
-            of_step
-            if accumulated
-            else max(n for n in range(1, examples + 1) if n <= fits and examples % n == 0)
-        )
-    steps = s.gradient_accumulation_steps or examples // batch
-    if 0 in (s.batch_size, s.gradient_accumulation_steps) and batch * steps != examples:
+    examples = settings.examples_per_step
+    batch_size = settings.batch_size or _choose_batch_size(settings, model, memory)
+    micro_steps = settings.gradient_accumulation_steps or examples // batch_size
+    is_derived = 0 in (settings.batch_size, settings.gradient_accumulation_steps)
+    if is_derived and batch_size * micro_steps != examples:
+        divisors = [str(n) for n in range(1, MAX_BATCH_SIZE + 1) if examples % n == 0]
         raise BadInputError(
-            f"examples_per_step={examples} is no multiple of batch_size={batch}: accepted are its divisors, such as "
-            + ", ".join(str(n) for n in range(1, examples + 1) if examples % n == 0 and n <= MAX_BATCH_SIZE)
+            f"examples_per_step={examples}: not a multiple of batch_size={batch_size}; "
+            f"accepted are its divisors, such as {', '.join(divisors)}"
         )
-    return replace(s, batch_size=batch, gradient_accumulation_steps=steps)
+    return replace(settings, batch_size=batch_size, gradient_accumulation_steps=micro_steps)
 
 
-def _max_examples(s: Settings, model: GPT, memory: int) -> int:
-    """Examples that fit beside the weights, at least one."""
-    each = s.block_size * (BYTES_PER_LOGIT * model.vocab_size + BYTES_PER_ACTIVATION * s.n_layer * s.n_embd)
-    return max(
-        1,
-        min(
-            MAX_BATCH_SIZE, int((MEMORY_FRACTION * memory - BYTES_PER_PARAMETER * model.num_params()) // each)
-        ),
+def _choose_batch_size(settings: Settings, model: GPT, memory: int | None) -> int:
+    """Return the batch size that the accumulation steps imply, or the largest divisor that fits."""
+    examples = settings.examples_per_step
+    if settings.gradient_accumulation_steps:
+        return examples // settings.gradient_accumulation_steps
+    limit = CPU_BATCH_SIZE if memory is None else _max_examples(settings, model, memory)
+    return max(n for n in range(1, examples + 1) if n <= limit and examples % n == 0)
+
+
+def _max_examples(settings: Settings, model: GPT, memory: int) -> int:
+    """Return the number of examples that fit into memory in addition to the weights, at least one."""
+    token_bytes = (
+        BYTES_PER_LOGIT * model.vocab_size + BYTES_PER_ACTIVATION * settings.n_layer * settings.n_embd
     )
+    free_bytes = MEMORY_FRACTION * memory - BYTES_PER_PARAMETER * model.num_params()
+    return max(1, min(MAX_BATCH_SIZE, int(free_bytes // (settings.block_size * token_bytes))))

@@ -1,8 +1,8 @@
-"""Watch: ends the run of a rank that waits for another one which will never answer.
+"""Timeout for collective operations: ends the run if this rank waits too long for another one.
 
-Over gloo an answer that does not come is an error after `rank_timeout`. NCCL raises nothing: its kernels spin on the device,
-the main thread waits for them in C, and no Python of it runs any more. So a thread of its own looks whether anything is
-heard, and where it is not ends the log and the process.
+Over gloo a missing answer is an error after `rank_timeout`. NCCL raises no error: its kernels spin on the
+device, the main thread waits for them in C, and no Python code of it runs. So a separate thread checks
+whether the other ranks answer. If they do not, it ends the log and the process.
 """
 
 from __future__ import annotations
@@ -17,33 +17,36 @@ from typing import Literal, Self
 from ockham.errors import RankLostError
 
 POLL_SECONDS = 0.5
-AFTER_SIGNAL_SECONDS = 10.0  # torchrun kills what has not ended 30 s after it asked
-LEAST_GRACE_SECONDS = 2.0
+# torchrun kills a process that has not ended 30 s after its signal.
+AFTER_SIGNAL_SECONDS = 10.0
+MIN_MARGIN_SECONDS = 2.0
 Waits = Literal["", "host", "device"]
 
 
 class CollectiveTimeout:
-    """Use as a context manager around the training, in the main thread, which says when it waits and when it hears.
+    """Context manager around the training, used in the main thread. `set_wait` reports when it waits.
 
-    Seconds are counted by this thread's own turns, so that those of a process or a machine that slept do not count.
+    Seconds are counted in intervals of the polling thread. So the time in which the process or the machine
+    was suspended does not count.
 
     Args:
-        seconds: of waiting after which the other ranks are given up; a little more is waited, since an error in the
-            main thread says more.
-        end: ends the run with a reason code and a sentence.
-        signalled: whether this process was asked to end: then a wait of the device is given up earlier.
+        seconds: Waiting time after which the other ranks are considered lost. A margin is added, because an
+            error in the main thread contains more information.
+        finish: Ends the run with a reason code and a message.
+        signalled: Returns True if this process was asked to end. A wait for the device then ends earlier.
 
     """
 
     def __init__(
-        self, seconds: float, end: Callable[[str, str], None], signalled: Callable[[], bool]
-    ) -> None:  # fmt: skip
-        self._end, self._signalled = end, signalled
-        self._limit = seconds + max(LEAST_GRACE_SECONDS, seconds / 10)
+        self, seconds: float, finish: Callable[[str, str], None], signalled: Callable[[], bool]
+    ) -> None:
+        self._finish = finish
+        self._signalled = signalled
+        self._limit_seconds = seconds + max(MIN_MARGIN_SECONDS, seconds / 10)
         self._waits: Waits = ""
         self._generation = 0
-        self._over = threading.Event()
-        self._deciding = threading.Lock()
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._poll, name="ockham-watch", daemon=True)
 
     def __enter__(self) -> Self:
@@ -53,37 +56,40 @@ class CollectiveTimeout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._deciding:
-            self._over.set()
+        with self._lock:
+            self._stopped.set()
 
     def set_wait(self, waits: Waits) -> None:
-        """What the main thread waits for from now on: nothing, an answer over gloo, or a collective of the device.
+        """Set what the main thread waits for: nothing, an answer over gloo, or a collective of the device.
 
-        Never returns once the others were given up: two threads must not both end the run.
+        It never returns once the other ranks are considered lost, because two threads must not both end the
+        run.
         """
-        with self._deciding:
+        with self._lock:
             self._waits = waits
             self._generation += 1
 
     def _poll(self) -> None:
-        turn, seconds_waiting, asked = 0, 0.0, 0.0
-        while not self._over.wait(POLL_SECONDS):
-            if turn != self._generation or not self._waits:
-                turn, seconds_waiting, asked = self._generation, 0.0, 0.0
+        generation, waiting_seconds, signalled_seconds = 0, 0.0, 0.0
+        while not self._stopped.wait(POLL_SECONDS):
+            if generation != self._generation or not self._waits:
+                generation, waiting_seconds, signalled_seconds = self._generation, 0.0, 0.0
                 continue
-            seconds_waiting += POLL_SECONDS
-            asked += POLL_SECONDS if self._waits == "device" and self._signalled() else 0.0
-            if seconds_waiting >= self._limit or asked >= AFTER_SIGNAL_SECONDS:
-                self._give_up(turn, seconds_waiting)
+            waiting_seconds += POLL_SECONDS
+            if self._waits == "device" and self._signalled():
+                signalled_seconds += POLL_SECONDS
+            if waiting_seconds >= self._limit_seconds or signalled_seconds >= AFTER_SIGNAL_SECONDS:
+                self._give_up(generation, waiting_seconds)
 
-    def _give_up(self, turn: int, seconds_waiting: float) -> None:
-        with self._deciding:
-            if self._over.is_set() or turn != self._generation:
+    def _give_up(self, generation: int, waiting_seconds: float) -> None:
+        with self._lock:
+            if self._stopped.is_set() or generation != self._generation:
                 return
-            told = f"another rank does not answer: nothing was heard for {seconds_waiting:.0f} s"
+            message = f"another rank does not answer: no message for {waiting_seconds:.0f} s"
             try:
-                self._end("RANK_LOST", told)
-                sys.stderr.write(f"ockham: {told}\n")
+                self._finish("RANK_LOST", message)
+                sys.stderr.write(f"ockham: {message}\n")
                 sys.stderr.flush()
             finally:
-                os._exit(RankLostError.exit_status)  # the main thread cannot be woken
+                # The main thread cannot be woken.
+                os._exit(RankLostError.exit_status)

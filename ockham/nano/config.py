@@ -1,4 +1,4 @@
-"""Settings of the trainer, and the sizes of models by name."""
+"""Settings of the trainer, and model sizes by name."""
 
 from __future__ import annotations
 
@@ -13,64 +13,86 @@ from ockham.nano.recipe import require_gpt2_architecture
 MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"max_iters": 1_200},
     "nano": {},
-    "micro": {"n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 64, "dropout": 0.2,
-              "max_iters": 5_000},
-    "gpt2": {"n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "batch_size": 0,
-             "gradient_accumulation_steps": 0, "examples_per_step": 480, "vocab_multiple": 64, "learning_rate": 6e-4, "min_lr": 6e-5, "warmup_iters": 2_000, "max_iters": 600_000, "beta2": 0.95,
-             "eval_batches": 100},
+    "micro": {
+        "n_layer": 6,
+        "n_head": 6,
+        "n_embd": 384,
+        "block_size": 256,
+        "batch_size": 64,
+        "dropout": 0.2,
+        "max_iters": 5_000,
+    },
+    "gpt2": {
+        "n_layer": 12,
+        "n_head": 12,
+        "n_embd": 768,
+        "block_size": 1024,
+        "batch_size": 0,
+        "gradient_accumulation_steps": 0,
+        "examples_per_step": 480,
+        "vocab_multiple": 64,
+        "learning_rate": 6e-4,
+        "min_lr": 6e-5,
+        "warmup_iters": 2_000,
+        "max_iters": 600_000,
+        "beta2": 0.95,
+        "eval_batches": 100,
+    },
     "gpt2-medium": {"n_layer": 24, "n_head": 16, "n_embd": 1024},
     "gpt2-large": {"n_layer": 36, "n_head": 20, "n_embd": 1280},
     "gpt2-xl": {"n_layer": 48, "n_head": 25, "n_embd": 1600},
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the trainer does; what it should do with a batch stands in the policy.
+    """Settings of the trainer. Decisions about batches are configured in the policy.
 
     Attributes:
-        size: name of the size that the rest started from.
-        n_layer: transformer blocks.
-        n_head: attention heads in each block.
-        n_embd: width, a multiple of n_head.
-        block_size: context length in tokens.
-        dropout: share of activations dropped, 0..1.
-        bias: biases in Linear and LayerNorm, as GPT-2 has them.
-        gelu: `exact`, or `tanh`, the approximation that GPT-2's own weights were trained with.
-        vocab_size: number of tokens; 0: what the data says.
-        vocab_multiple: the model's vocabulary is padded to a multiple of this, which matrix units like; 1: not.
-        batch_size: examples in a micro-batch; 0: examples_per_step / gradient_accumulation_steps, and where that is 0
-            too as many as fit into a GPU's memory, 12 without one; what was chosen stands in the run's settings.
-        gradient_accumulation_steps: micro-batches in an optimizer step; 0: examples_per_step / batch_size.
-        examples_per_step: examples in an optimizer step of a rank, where one of the two above is 0.
-        max_iters: optimizer steps that the schedule is laid out for.
-        learning_rate: after warm-up.
-        min_lr: at the end of the cosine.
-        warmup_iters: linear warm-up; at most a tenth of the run is used.
-        lr_decay_iters: end of the cosine; 0: max_iters.
-        weight_decay: on matrices only, as nanoGPT has it.
-        beta1: AdamW.
-        beta2: AdamW.
-        grad_clip: largest L2 norm of the gradient; the policy may set a lower one.
-        eval_batches: batches of one evaluation, always the same ones.
-        checkpoint_every: steps between resumable checkpoints; 0: a fifth of the run.
-        seed: of weights, batches, dropout and plugins.
+        size: Name of the size from which the other settings started.
+        n_layer: Transformer blocks.
+        n_head: Attention heads in each block.
+        n_embd: Width, a multiple of n_head.
+        block_size: Context length in tokens.
+        dropout: Fraction of activations that are dropped, 0 to 1.
+        bias: Biases in Linear and LayerNorm, as in GPT-2.
+        gelu: `exact`, or `tanh`, the approximation that GPT-2's weights were trained with.
+        vocab_size: Number of tokens. 0 uses the vocabulary of the data.
+        vocab_multiple: The model's vocabulary is padded to a multiple of this number, which is faster on
+            matrix units. 1 does not pad.
+        batch_size: Examples in a micro-batch. 0 uses examples_per_step / gradient_accumulation_steps. If that
+            is 0 too, as many as fit into a GPU's memory, or 12 without a GPU. The result is recorded.
+        gradient_accumulation_steps: Micro-batches in an optimizer step. 0 uses examples_per_step /
+            batch_size.
+        examples_per_step: Examples in an optimizer step of a rank, if one of the two above is 0.
+        max_iters: Optimizer steps of the schedule.
+        learning_rate: Learning rate after warm-up.
+        min_lr: Learning rate at the end of the cosine.
+        warmup_iters: Steps of linear warm-up. At most a tenth of the run is used.
+        lr_decay_iters: End of the cosine. 0 uses max_iters.
+        weight_decay: Weight decay of matrices, as in nanoGPT.
+        beta1: Parameter of AdamW.
+        beta2: Parameter of AdamW.
+        grad_clip: Maximum L2 norm of the gradient. The policy may set a lower one.
+        eval_batches: Batches of one evaluation, the same each time.
+        checkpoint_every: Steps between resumable checkpoints. 0 uses a fifth of the run.
+        seed: Seed of weights, batches, dropout and plugins.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
-        compile: by torch.compile; `auto` does on CUDA.
-        attention: kernel on CUDA: `cudnn` or `flash` before the others, or `auto`: cuDNN's from Hopper on.
-        threads: CPU threads of torch; 0: chosen once, from the cores and their load.
+        compile: Use torch.compile. `auto` uses it on CUDA.
+        attention: Preferred kernel on CUDA: `cudnn`, `flash`, or `auto`, which prefers cuDNN from Hopper on.
+        threads: CPU threads of torch. 0 uses the number of idle cores at the start.
         optimizer: `adamw`, or `muon` for the hidden matrices and AdamW for the rest.
-        norm: `layer` or `rms`; this and the five that follow are explained in `ockham.nano.recipe`.
+        norm: `layer` or `rms`. This setting and the next five are explained in `ockham.nano.recipe`.
         positions: `learned` or `rotary`.
-        qk_norm: queries and keys to RMS 1.
+        qk_norm: Normalise queries and keys to RMS 1.
         activation: `gelu` or `relu2`.
-        zero_init: projections into the residual start at 0.
-        logit_softcap: logits stay within +-cap; 0: no cap.
-        parallel: on many ranks, `ddp` keeps the whole model on each, `fsdp` a share of it.
-        rank_timeout: seconds that a rank waits for the others before it ends the run.
-        init_from: Hugging Face folder of a GPT-2 whose weights training starts from; it says the architecture.
-        init_sha256: digest that these weights must have; empty: any, and it is filled in.
+        zero_init: Initialise the projections into the residual with 0.
+        logit_softcap: Logits stay within +-cap. 0 sets no cap.
+        parallel: On several ranks, `ddp` copies the model to each, `fsdp` shards it.
+        rank_timeout: Seconds that a rank waits for the others before it ends the run.
+        init_from: Hugging Face folder of a GPT-2 with the initial weights. It defines the architecture.
+        init_sha256: Digest that these weights must have. Empty accepts any, and is filled in.
 
     """
 
@@ -126,10 +148,10 @@ class Settings:
         if self.n_embd % self.n_head:
             raise BadInputError(f"setting n_embd={self.n_embd} must be a multiple of n_head={self.n_head}")
         if not self.dropout < 1:
-            raise BadInputError(f"setting dropout must be under 1, got {self.dropout!r}")
+            raise BadInputError(f"setting dropout must be below 1, got {self.dropout!r}")
         if self.positions == "rotary" and self.n_embd // self.n_head % 2:
             raise BadInputError(
-                f"setting positions=rotary turns pairs: n_embd/n_head={self.n_embd // self.n_head} must be even"
+                f"setting positions=rotary requires an even n_embd/n_head, got {self.n_embd // self.n_head}"
             )
         if self.init_from:
             require_gpt2_architecture(self, f"init_from={self.init_from!r}")
@@ -141,21 +163,46 @@ class Settings:
 
     @property
     def effective_warmup_iters(self) -> int:
-        """Warm-up steps in use: a short run warms up over a tenth of itself."""
+        """Warm-up steps in use. A short run warms up for a tenth of its steps."""
         return min(self.warmup_iters, self.max_iters // 10)
 
     def learning_rate_at(self, iter_num: int) -> float:
-        """Learning rate of a step: linear warm-up, then cosine down to `min_lr`, as nanoGPT has it."""
+        """Return the learning rate of a step: linear warm-up, then cosine down to `min_lr`, as in nanoGPT."""
         end = self.lr_decay_iters or self.max_iters
         if iter_num < self.effective_warmup_iters:
             return self.learning_rate * (iter_num + 1) / (self.effective_warmup_iters + 1)
         if iter_num > end:
             return self.min_lr
-        share = (iter_num - self.effective_warmup_iters) / max(1, end - self.effective_warmup_iters)
-        return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * share)) * (self.learning_rate - self.min_lr)
+        progress = (iter_num - self.effective_warmup_iters) / max(1, end - self.effective_warmup_iters)
+        return self.min_lr + 0.5 * (1.0 + math.cos(math.pi * progress)) * (self.learning_rate - self.min_lr)
 
 
-_POSITIVE = ("n_layer", "n_head", "n_embd", "block_size", "examples_per_step", "vocab_multiple", "max_iters",
-             "learning_rate", "grad_clip", "eval_batches", "rank_timeout")  # fmt: skip
-_NOT_NEGATIVE = ("batch_size", "gradient_accumulation_steps", "dropout", "vocab_size", "min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "beta1", "beta2",
-                 "checkpoint_every", "seed", "threads", "logit_softcap")  # fmt: skip
+_POSITIVE = (
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "block_size",
+    "examples_per_step",
+    "vocab_multiple",
+    "max_iters",
+    "learning_rate",
+    "grad_clip",
+    "eval_batches",
+    "rank_timeout",
+)
+_NOT_NEGATIVE = (
+    "batch_size",
+    "gradient_accumulation_steps",
+    "dropout",
+    "vocab_size",
+    "min_lr",
+    "warmup_iters",
+    "lr_decay_iters",
+    "weight_decay",
+    "beta1",
+    "beta2",
+    "checkpoint_every",
+    "seed",
+    "threads",
+    "logit_softcap",
+)

@@ -1,14 +1,17 @@
-"""Training data: bytes of any text, or nanoGPT's token files; batches drawn from a counter.
+"""Training data: bytes of any text, or nanoGPT's token files, and the batches sampled from it.
 
-A batch is a pure function of (seed, split, rank, iteration, micro-batch): there is no cursor to lose, a resumed run
-draws what the uninterrupted one would have drawn, and a skipped batch moves nothing.
+A batch is a pure function of (seed, split, rank, iteration, micro-step). No read position has to be saved: a
+resumed run samples the batches of the uninterrupted one, and a skipped batch changes no other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import pickletools
 import sysconfig
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,25 +21,27 @@ import numpy.typing as npt
 import torch
 
 from ockham.errors import DataError
-from ockham.nano.meta import read_tokenizer_info, read_vocab_size
 
-GPT2_VOCAB = 50_304  # what nanoGPT takes where a .bin comes without meta: 50,257 padded to a multiple of 64
+# nanoGPT's vocabulary for .bin files without meta: 50,257 padded to a multiple of 64.
+GPT2_VOCAB = 50_304
 BYTES_VOCAB = 256
-_CHUNK = 1 << 24
+_CHUNK_TOKENS = 1 << 24
 _SPLITS = {"train": 0, "val": 1}
+_SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
+Split = Literal["train", "val"]
 Tokens = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens in memory or mapped from a file, and what they are.
+    """Tokens in memory or mapped from a file, with their description.
 
     Attributes:
-        train: one dimension, uint8 or uint16.
-        val: likewise.
-        vocab_size: tokens are below it.
-        about: name, digest and sizes, for run.json.
+        train: Tokens for training, one dimension, uint8 or uint16.
+        val: Tokens for validation, likewise.
+        vocab_size: All tokens are below this number.
+        metadata: Name, digest and sizes, for run.json.
 
     """
 
@@ -46,23 +51,36 @@ class Corpus:
     metadata: dict[str, Any]
 
     def require_longer_than(self, block_size: int) -> Corpus:
-        """The corpus itself, if every split holds more than one block.
+        """Return the corpus itself if each split is longer than one block.
 
         Raises:
-            DataError: naming the split that is too short.
+            DataError: If a split is too short. The message names it.
 
         """
         for name, tokens in (("train", self.train), ("val", self.val)):
             if len(tokens) <= block_size:
                 raise DataError(
-                    f"{self.metadata['name']}: {name} has {len(tokens)} tokens, and a block takes {block_size} + 1; "
-                    "give more text, or a smaller --set block_size"
+                    f"{self.metadata['name']}: {name} has {len(tokens)} tokens, "
+                    f"and a block takes {block_size} + 1; use more text, or a smaller --set block_size"
                 )
         return self
 
 
 class Batches:
-    """Draws micro-batches of shape (batch_size, block_size), int64, with targets one token later."""
+    """Samples micro-batches of shape (batch_size, block_size), int64, with the targets one token later.
+
+    Args:
+        corpus: The data.
+        batch_size: Examples in a micro-batch.
+        block_size: Tokens in an example.
+        seed: Seed of the sampling.
+        rank: Rank of this process. Each rank samples different training batches.
+        device: Device of the returned tensors.
+
+    Raises:
+        DataError: If a split is not longer than one block.
+
+    """
 
     def __init__(
         self,
@@ -75,33 +93,47 @@ class Batches:
         device: str = "cpu",
     ) -> None:
         self.corpus = corpus.require_longer_than(block_size)
-        self.batch_size, self.block_size, self.seed, self.rank = batch_size, block_size, seed, rank
+        self.batch_size = batch_size
+        self.block_size = block_size
+        self.seed = seed
+        self.rank = rank
         self.device = torch.device(device)
-        self._steps = np.arange(block_size + 1, dtype=np.int64)
+        self._offsets = np.arange(block_size + 1, dtype=np.int64)
 
     def sample_batch(
-        self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
+        self, iter_num: int, micro_step: int = 0, split: Split = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of one micro-batch; those for validation are the same on every rank."""
+        """Return inputs and targets of one micro-batch. Validation batches are equal on every rank."""
         return self.to_device(self.sample_window(iter_num, micro_step, split))
 
     def sample_window(
-        self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train", out: torch.Tensor | None = None
-    ) -> torch.Tensor:  # fmt: skip
-        """Inputs and the token after the last of them, (batch_size, block_size + 1) int64 on the host, into `out` if given."""
+        self, iter_num: int, micro_step: int = 0, split: Split = "train", out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return inputs and the token after the last of them.
+
+        Args:
+            iter_num: Optimizer step, from 0.
+            micro_step: Micro-batch within the step, from 0.
+            split: Split to sample from.
+            out: Buffer for the result. None allocates one.
+
+        Returns:
+            Shape (batch_size, block_size + 1), int64, on the host.
+
+        """
         tokens = self.corpus.train if split == "train" else self.corpus.val
         rank = self.rank if split == "train" else 0
         key = (self.seed & 0xFFFF_FFFF) << 32 | rank << 1 | _SPLITS[split]
         random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, micro_step, iter_num]))
         starts = random.integers(0, len(tokens) - self.block_size, size=self.batch_size)
-        found = tokens[starts[:, None] + self._steps]
+        windows = tokens[starts[:, None] + self._offsets]
         if out is None:
-            return torch.from_numpy(found.astype(np.int64))
-        np.copyto(out.numpy(), found)
+            return torch.from_numpy(windows.astype(np.int64))
+        np.copyto(out.numpy(), windows)
         return out
 
     def to_device(self, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets on the device; a copy to CUDA is under way when this returns."""
+        """Return inputs and targets on the device. A copy to CUDA may still be in progress."""
         if self.device.type == "cuda":
             pinned = window if window.is_pinned() else window.pin_memory()
             window = pinned.to(self.device, non_blocking=True)
@@ -110,76 +142,145 @@ class Batches:
         return window[:, :-1].contiguous(), window[:, 1:].contiguous()
 
 
-def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress | None = None) -> Corpus:
-    """A text file, a folder of text, a folder with train.bin and val.bin, or the standard library's own sources.
+class PrefetchingBatches(Batches):
+    """Samples the same as `Batches`, and prepares the next micro-batch on a thread while the device computes.
+
+    Two buffers are used alternately. They are pinned, so that a copy to a GPU is asynchronous. A buffer is
+    filled again only after the loss of its batch has been read, because by then its copy is complete. So
+    sample the batches in order, and read each loss before the next call.
 
     Args:
-        path: None takes the sources of this Python, which are on every machine.
-        vocab_size: of a .bin; 0: what its meta says, or GPT-2's.
-        progress: told (bytes done, bytes in all) while a big file is read.
+        corpus: The data, as for `Batches`, like all other arguments.
+        micro_steps: Micro-batches of a step. After the last one, the first of the next step is prepared.
+
+    """
+
+    def __init__(self, corpus: Corpus, *arguments: Any, micro_steps: int = 1, **options: Any) -> None:
+        super().__init__(corpus, *arguments, **options)
+        self.micro_steps = micro_steps
+        shape = (self.batch_size, self.block_size + 1)
+        pinned = self.device.type == "cuda"
+        self._buffers = [torch.empty(shape, dtype=torch.int64, pin_memory=pinned) for _ in range(2)]
+        self._executor = ThreadPoolExecutor(1, "ockham-batches")
+        self._next: tuple[tuple[int, int], Future[torch.Tensor]] | None = None
+
+    def sample_batch(
+        self, iter_num: int, micro_step: int = 0, split: Split = "train"
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets of one micro-batch, and start to prepare the next training batch."""
+        if split == "val":
+            return super().sample_batch(iter_num, micro_step, split)
+        prepared, future = self._next or ((-1, -1), None)
+        window = None if future is None else future.result()
+        # This is the first batch, or one that is sampled again.
+        if window is None or prepared != (iter_num, micro_step):
+            window = self.sample_window(iter_num, micro_step, out=self._buffers[0])
+        self._buffers.reverse()
+        following = divmod(iter_num * self.micro_steps + micro_step + 1, self.micro_steps)
+        self._next = following, self._executor.submit(self.sample_window, *following, out=self._buffers[0])
+        return self.to_device(window)
+
+
+def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress | None = None) -> Corpus:
+    """Load a text file, a folder of text, or a folder with train.bin and val.bin.
+
+    Args:
+        path: None loads the sources of Python's standard library, which exist on every machine.
+        vocab_size: Vocabulary of .bin files. 0 uses their metadata, or GPT-2's vocabulary.
+        progress: Called with (bytes done, total bytes) while a large file is read.
 
     Raises:
-        DataError: if there is nothing to train on.
+        DataError: If the path contains no usable data.
 
     """
     if path is None:
-        return _standard_library()
-    found = Path(path)
-    if not found.exists():
+        return _load_standard_library()
+    source = Path(path)
+    if not source.exists():
         raise DataError(
-            f"no data at {str(path)!r}: give a text file, a folder of text, or one with train.bin"
+            f"no data at {str(path)!r}; use a text file, a folder of text, or a folder with train.bin"
         )
     try:
-        if (found / "train.bin").is_file():
-            return _bins(found, vocab_size, progress)
-        if found.suffix == ".bin":
-            raise DataError(f"{found}: give the folder that holds train.bin and val.bin")
-        if found.is_dir():
-            return _texts(found.name, [(str(p.relative_to(found)), p) for p in sorted(found.rglob("*"))])
-        return _texts(found.name, [(found.name, found)])
+        if (source / "train.bin").is_file():
+            return _load_token_files(source, vocab_size, progress)
+        if source.suffix == ".bin":
+            raise DataError(f"{source}: not a folder; name the folder that contains train.bin and val.bin")
+        if source.is_dir():
+            files = [(str(file.relative_to(source)), file) for file in sorted(source.rglob("*"))]
+            return _load_texts(source.name, files)
+        return _load_texts(source.name, [(source.name, source)])
     except OSError as error:
-        raise DataError(f"{error.filename or found}: {error.strerror}") from None
+        raise DataError(f"{error.filename or source}: {error.strerror}") from None
 
 
-def _standard_library() -> Corpus:
-    """All .py files of the standard library but tests and installed packages, sorted, as bytes."""
+def read_vocab_size(folder: Path) -> int:
+    """Return `vocab_size` of meta.json or of nanoGPT's meta.pkl, or 0 if neither contains it.
+
+    The opcodes of the pickle are read, never executed.
+
+    Raises:
+        DataError: If the file exists and cannot be read.
+
+    """
+    try:
+        if (folder / "meta.json").is_file():
+            return int(json.loads((folder / "meta.json").read_bytes())["vocab_size"])
+        if not (folder / "meta.pkl").is_file():
+            return 0
+        is_value_next = False
+        for opcode, argument, _ in pickletools.genops((folder / "meta.pkl").read_bytes()):
+            if is_value_next and opcode.name in {"BININT", "BININT1", "BININT2", "INT"}:
+                return int(str(argument))
+            is_memo = opcode.name in {"MEMOIZE", "BINPUT", "PUT"}
+            is_value_next = argument == "vocab_size" or (is_value_next and is_memo)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}/meta: vocab_size cannot be read ({error})") from None
+    return 0
+
+
+def read_tokenizer_info(folder: Path) -> dict[str, Any]:
+    """Return name and digest of the tokenizer if `ockham tokenize` wrote meta.json, else nothing."""
+    try:
+        info = json.loads((folder / "meta.json").read_bytes())["tokenizer"]
+        return {"tokenizer": {"name": str(info["name"]), "sha256": str(info["sha256"])}}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _load_standard_library() -> Corpus:
+    """Load all .py files of the standard library, without tests and installed packages, sorted, as bytes."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    skipped = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3"}
-    files = [
-        (str(path.relative_to(root)), path)
-        for path in sorted(root.rglob("*.py"))
-        if skipped.isdisjoint(path.relative_to(root).parts)
-    ]
-    return _texts("python-standard-library", files)
+    paths = [(path.relative_to(root), path) for path in sorted(root.rglob("*.py"))]
+    files = [(str(name), path) for name, path in paths if _SKIPPED_FOLDERS.isdisjoint(name.parts)]
+    return _load_texts("python-standard-library", files)
 
 
-def _texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
-    """Every tenth file for validation; fewer than ten files are joined, and their last tenth is taken."""
+def _load_texts(name: str, files: list[tuple[str, Path]]) -> Corpus:
+    """Use every tenth file for validation. With fewer than ten files, use the last tenth of the text."""
     texts = [(label, path.read_bytes()) for label, path in files if path.is_file()]
     texts = [(label, data) for label, data in texts if data and b"\0" not in data[:8192]]
     if not texts:
-        raise DataError(f"{name}: no text in it (empty files and files with zero bytes are passed over)")
+        raise DataError(f"{name}: no text in it; empty files and files with zero bytes are ignored")
     digest = hashlib.sha256()
     for label, data in texts:
         digest.update(f"{label}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
         digest.update(data)
     if len(texts) >= 10:
-        train = b"".join(data for at, (_, data) in enumerate(texts) if at % 10 != 9)
-        val = b"".join(data for at, (_, data) in enumerate(texts) if at % 10 == 9)
+        train = b"".join(data for i, (_, data) in enumerate(texts) if i % 10 != 9)
+        val = b"".join(data for i, (_, data) in enumerate(texts) if i % 10 == 9)
     else:
-        total_bytes = b"".join(data for _, data in texts)
-        cut = len(total_bytes) * 9 // 10
-        train, val = total_bytes[:cut], total_bytes[cut:]
+        joined = b"".join(data for _, data in texts)
+        cut = len(joined) * 9 // 10
+        train, val = joined[:cut], joined[cut:]
     arrays = np.frombuffer(train, np.uint8), np.frombuffer(val, np.uint8)
-    return Corpus(
-        *arrays, BYTES_VOCAB, _about(name, "bytes", digest.hexdigest(), arrays, BYTES_VOCAB, len(texts))
-    )
+    metadata = _make_metadata(name, "bytes", digest.hexdigest(), arrays, BYTES_VOCAB, len(texts))
+    return Corpus(*arrays, BYTES_VOCAB, metadata)
 
 
-def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
-    """NanoGPT's token files: little-endian uint16, mapped, read once for digest and range."""
+def _load_token_files(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
+    """Map nanoGPT's token files (little-endian uint16). They are read once for digest and range."""
     if not (folder / "val.bin").is_file():
-        raise DataError(f"{folder}: train.bin is there, val.bin is missing")
+        raise DataError(f"{folder}: val.bin is missing; train.bin exists")
     vocab_size = vocab_size or read_vocab_size(folder) or GPT2_VOCAB
     arrays = []
     digest = hashlib.sha256()
@@ -189,36 +290,39 @@ def _bins(folder: Path, vocab_size: int, progress: Progress | None) -> Corpus:
         path = folder / f"{split}.bin"
         size = path.stat().st_size
         if size == 0 or size % 2:
-            raise DataError(
-                f"{path}: {size} bytes; a token file holds two bytes for each token, and at least one"
-            )
+            raise DataError(f"{path}: {size} bytes; a token file has two bytes per token, and is not empty")
         tokens = np.memmap(path, dtype="<u2", mode="r")
         for start, chunk in _chunks(tokens):
             if (highest := int(chunk.max())) >= vocab_size:
-                at = start + int(chunk.argmax())
+                position = start + int(chunk.argmax())
                 raise DataError(
-                    f"{path}: token {highest} at place {at} is beyond the vocabulary of {vocab_size}; "
-                    "say --set vocab_size=N if that is wrong"
+                    f"{path}: token {highest} at position {position} is outside the vocabulary of "
+                    f"{vocab_size}; if the vocabulary is wrong, set it with --set vocab_size=N"
                 )
             digest.update(chunk.tobytes())
             done += 2 * len(chunk)
             if progress is not None:
                 progress(done, total_bytes)
         arrays.append(tokens)
-    pair = (arrays[0], arrays[1])
-    told = _about(folder.name, "uint16 tokens", digest.hexdigest(), pair, vocab_size, 2)
-    return Corpus(*pair, vocab_size, {**told, **read_tokenizer_info(folder)})
+    splits = (arrays[0], arrays[1])
+    metadata = _make_metadata(folder.name, "uint16 tokens", digest.hexdigest(), splits, vocab_size, 2)
+    return Corpus(*splits, vocab_size, {**metadata, **read_tokenizer_info(folder)})
 
 
 def _chunks(tokens: Tokens) -> Iterator[tuple[int, Tokens]]:
-    for start in range(0, len(tokens), _CHUNK):
-        yield start, tokens[start : start + _CHUNK]
+    for start in range(0, len(tokens), _CHUNK_TOKENS):
+        yield start, tokens[start : start + _CHUNK_TOKENS]
 
 
-def _about(
-    name: str, kind: str, digest: str, arrays: tuple[Tokens, Tokens], vocab_size: int, files: int
+def _make_metadata(
+    name: str, kind: str, digest: str, splits: tuple[Tokens, Tokens], vocab_size: int, files: int
 ) -> dict[str, Any]:
     return {
-        "name": name, "kind": kind, "sha256": digest, "files": files, "train_tokens": len(arrays[0]),
-        "val_tokens": len(arrays[1]), "vocab_size": vocab_size,
-    }  # fmt: skip
+        "name": name,
+        "kind": kind,
+        "sha256": digest,
+        "files": files,
+        "train_tokens": len(splits[0]),
+        "val_tokens": len(splits[1]),
+        "vocab_size": vocab_size,
+    }

@@ -1,15 +1,16 @@
-"""A trainer on many ranks: each its own batches, one mean loss to judge, one mean gradient to step by.
+"""Trainer for several ranks: separate batches, one mean loss for the verdict, and one mean gradient.
 
-The mathematics is that of PyTorch's DistributedDataParallel. Its hooks send gradients while the backward still runs, and
-must know beforehand which micro-batch is the step's last; here the chain says only after each forward whether there is a
-backward. So the gradients are averaged once a step, after the last verdict, whatever was skipped.
+The mathematics is that of PyTorch's DistributedDataParallel. Its hooks send gradients while the backward pass
+still runs, so they must know in advance which micro-batch is the last one of a step. Here the chain decides
+after each forward whether there is a backward pass. So the gradients are averaged once per step, after the
+last verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import torch
@@ -18,17 +19,29 @@ from ockham.nano.config import Settings
 from ockham.nano.data import Corpus
 from ockham.nano.device import get_rng_state
 from ockham.nano.distributed import DistributedRanks
+from ockham.nano.step_metrics import PendingStep, StepResult
 from ockham.nano.trainer import Evaluation, Trainer
 from ockham.record.checkpoints import CheckpointFiles
 
 
+class BroadcastStep(NamedTuple):
+    """Pending step of which every rank gets rank 0's result, so that verdicts cannot differ."""
+
+    ranks: DistributedRanks
+    pending: PendingStep
+
+    def result(self) -> StepResult:
+        """Return the result of rank 0. Every rank must call this."""
+        return StepResult(*self.ranks.broadcast(self.pending.result()))
+
+
 class DDPTrainer(Trainer):
-    """One rank's trainer; every rank must make the same calls in the same order.
+    """Trainer of one rank. Every rank must make the same calls in the same order.
 
     Args:
-        settings: the same on every rank, as `Ranks.settle` gives them back.
-        corpus: the same on every rank, which draws batches of its own from it.
-        ranks: this process and the others.
+        settings: The same on every rank, as returned by `DistributedRanks.init_groups`.
+        corpus: The same on every rank. Each rank samples different batches from it.
+        ranks: This process and the others.
 
     """
 
@@ -36,9 +49,9 @@ class DDPTrainer(Trainer):
         super().__init__(settings, corpus, rank=ranks.rank)
         self.ranks = ranks
         self.local_loss = 0.0
-        if (
-            ranks.rank
-        ):  # weights are drawn alike by now; dropout is each rank's own, and rank 0's that of one process
+        # The initial weights are equal on all ranks at this point. Dropout differs from here on, and rank 0
+        # draws the dropout of a run with one process.
+        if ranks.rank:
             torch.manual_seed(settings.seed + ranks.rank)
 
     @property
@@ -46,64 +59,64 @@ class DDPTrainer(Trainer):
         """Tokens that all ranks forward for one optimizer step."""
         return super().tokens_per_step * self.ranks.world_size
 
-    def forward(self, iter_num: int, micro_step: int = 0) -> float:
-        """Mean over the ranks of the loss of their micro-batches, nats per token; this rank's own is kept beside it."""
-        self.local_loss = super().forward(iter_num, micro_step)
-        with self.meter.stage("wait"):
-            return self.ranks.all_reduce_mean(self.local_loss)
-
     def context_fields(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
-        """As of one process, with the tokens of all ranks and this rank's own loss."""
+        """Return the fields of one process, with the tokens of all ranks and the local loss."""
         fields = super().context_fields(iter_num, micro_step)
         tokens = fields["tokens_seen"] * self.ranks.world_size
         return {**fields, "tokens_seen": tokens, "rank_loss": self.local_loss}
 
-    def step_async(self) -> Callable[[], tuple[bool, dict[str, Any]]]:
-        """Average the gradients and step; the gauges are rank 0's, so that no rank can judge by others."""
+    def step_async(self) -> PendingStep:
+        """Average the gradients and take the step. The result is rank 0's on every rank."""
         if not self._accepted:
             return super().step_async()
         with self.meter.stage("all_reduce"):
-            self._reduce()
-        read = super().step_async()
-
-        def shared() -> tuple[bool, dict[str, Any]]:
-            stepped, gauges = self.ranks.broadcast(read())
-            return stepped, gauges
-
-        return shared
+            self._average_gradients()
+        return BroadcastStep(self.ranks, super().step_async())
 
     def evaluate(self) -> Evaluation:
-        """Rank 0's evaluation, on every rank."""
-        loss, error, tokens, seconds = self.ranks.broadcast(self._evaluated())
-        return Evaluation(loss, error, tokens, seconds)
+        """Return rank 0's evaluation on every rank."""
+        return Evaluation(*self.ranks.broadcast(self._evaluate_rank()))
 
     def make_checkpoint_files(
         self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None
     ) -> CheckpointFiles:
-        """The files of a checkpoint on rank 0, with the state of every rank; nothing on the others."""
+        """Return the files of a checkpoint on rank 0, with the state of every rank.
+
+        Other ranks return no files.
+        """
         if state is not None:
-            own = {"run": state["run"], "random": get_rng_state(self.device)}
-            each = [orjson.loads(text) for text in self.ranks._gather(orjson.dumps(own))]
-            state = {**state, "ranks": each}
-        return (
-            super().make_checkpoint_files(metadata, state)
-            if self.ranks.rank == 0
-            else CheckpointFiles({}, "")
-        )
+            self.discard_forward()
+            rank_state = {"run": state["run"], "random": get_rng_state(self.device)}
+            gathered = self.ranks.all_gather(orjson.dumps(rank_state))
+            state = {**state, "ranks": [orjson.loads(text) for text in gathered]}
+        if self.ranks.rank:
+            return CheckpointFiles({}, "")
+        return super().make_checkpoint_files(metadata, state)
 
     def restore(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Take up where a checkpoint left; with another number of ranks each draws its dropout anew."""
-        each, own = state.get("ranks", []), state["trainer"]
-        if len(each) == self.ranks.world_size:
-            random = each[self.ranks.rank]["random"]
-        else:
-            torch.manual_seed(self.settings.seed + self.ranks.rank + own["steps"] * self.ranks.world_size)
-            random = get_rng_state(self.device)
-        super().restore(path, {**state, "trainer": {**own, "random": random}})
+        """Restore the state of a checkpoint.
 
-    def _reduce(self) -> None:
+        If the number of ranks has changed, the generators of dropout are seeded again.
+        """
+        rank_states, trainer_state = state.get("ranks", []), state["trainer"]
+        if len(rank_states) == self.ranks.world_size:
+            random = rank_states[self.ranks.rank]["random"]
+        else:
+            offset = trainer_state["steps"] * self.ranks.world_size
+            torch.manual_seed(self.settings.seed + self.ranks.rank + offset)
+            random = get_rng_state(self.device)
+        super().restore(path, {**state, "trainer": {**trainer_state, "random": random}})
+
+    def _forward(self, iter_num: int, micro_step: int) -> float:
+        """Return the mean of the ranks' losses. The local loss is kept for `context_fields`."""
+        self.local_loss = super()._forward(iter_num, micro_step)
+        with self.meter.stage("wait"):
+            return self.ranks.all_reduce_mean(self.local_loss)
+
+    def _average_gradients(self) -> None:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         self.ranks.average_gradients(gradients)
 
-    def _evaluated(self) -> Evaluation:
-        return super().evaluate() if self.ranks.rank == 0 else Evaluation(0.0, 0.0, 0, 0.0)
+    def _evaluate_rank(self) -> Evaluation:
+        """Evaluate on rank 0 only."""
+        return super().evaluate() if self.ranks.rank == 0 else Evaluation(0.0)

@@ -1,4 +1,4 @@
-"""Where the numbers are computed: device, precision, threads, seeds."""
+"""Device of the computation: choice, precision, threads, seeds, timing and peak performance."""
 
 from __future__ import annotations
 
@@ -19,15 +19,43 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ockham.errors import BadInputError
 from ockham.nano.config import Settings
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
-MAX_THREADS = 8  # more than this has not helped a model that fits a CPU
+# Parameters of `mallopt` in malloc.h.
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
+# More threads have not helped a model that fits a CPU.
+MAX_THREADS = 8
+# FLOP/s of dense bfloat16 products with float32 sums, without sparsity, from NVIDIA's and AMD's data sheets.
+# The first name that the device's name contains is used, so longer names come first. The PCIe form of the
+# H100 has fewer units and lower clocks.
+PEAK_FLOPS: tuple[tuple[str, float], ...] = (
+    ("GB200", 2_500e12),
+    ("B200", 2_250e12),
+    ("GH200", 989.4e12),
+    ("H200 NVL", 835.5e12),
+    ("H200", 989.4e12),
+    ("H100 NVL", 835.5e12),
+    ("H100 PCIe", 756e12),
+    ("H100", 989.4e12),
+    ("H800", 989.4e12),
+    ("A100", 312e12),
+    ("A800", 312e12),
+    ("L40S", 362e12),
+    ("RTX 4090", 165.2e12),
+    ("RTX 3090", 71e12),
+    ("A6000", 154.8e12),
+    ("A10G", 70e12),
+    ("A10", 125e12),
+    ("L4", 121e12),
+    ("MI300X", 1_307.4e12),
+    ("MI250X", 383e12),
+)
 
 
 def choose_device(name: str) -> str:
-    """The device by name, `auto` for the best there is.
+    """Return the device of that name, or the best one for `auto`.
 
     Raises:
-        BadInputError: if torch has no such device here.
+        BadInputError: If torch has no such device here.
 
     """
     if name == "auto":
@@ -37,20 +65,20 @@ def choose_device(name: str) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
+        cause = str(error).splitlines()[0]
         raise BadInputError(
-            f"--device {name!r} cannot be used here: {told}; accepted: auto, cpu, cuda, mps"
+            f"--device {name!r} cannot be used here: {cause}; accepted: auto, cpu, cuda, mps"
         ) from None
     return name
 
 
-def choose_threads(asked: int) -> int:
-    """CPU threads of torch: as asked, else the cores that are free now.
+def choose_threads(threads: int) -> int:
+    """Return the number of CPU threads for torch. 0 selects the number of idle cores.
 
-    On a loaded machine two threads can be ten times slower than one, so the load decides, once.
+    On a loaded machine two threads can be ten times slower than one. So the load is read once, at the start.
     """
-    if asked:
-        return asked
+    if threads:
+        return threads
     try:
         busy = os.getloadavg()[0]
     except OSError:
@@ -59,17 +87,18 @@ def choose_threads(asked: int) -> int:
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up_device(settings: Settings) -> tuple[str, int]:
-    """Seeds, threads and matmul precision; returns device and number of threads."""
+    """Set seeds, threads and matmul precision. Return the device and the number of threads."""
     device = choose_device(settings.device)
     threads = choose_threads(settings.threads)
     torch.set_num_threads(threads)
     random.seed(settings.seed)
-    np.random.seed(settings.seed % 2**32)  # noqa: NPY002 - for users' own code; ours draws from counters
+    # This is for code of users. Ockham itself draws from counters.
+    np.random.seed(settings.seed % 2**32)  # noqa: NPY002
     torch.manual_seed(settings.seed)
     if device == "cpu":
         keep_freed_memory()
@@ -80,10 +109,10 @@ def set_up_device(settings: Settings) -> tuple[str, int]:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed, up to 1 GiB: a step frees and asks for the same megabytes again and again.
+    """Make glibc keep up to 1 GiB of freed memory.
 
-    Given back to the kernel and faulted in anew, they cost 2 to 4 % of a small model's step on a CPU. Other C libraries
-    and allocators are left alone.
+    A step frees and allocates the same megabytes repeatedly. If they are returned to the kernel each time, a
+    small model's step on a CPU takes 2 to 4 % longer. Other C libraries and allocators are not changed.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -92,11 +121,16 @@ def keep_freed_memory() -> None:
 
 
 def compute_context(settings: Settings, device: str) -> contextlib.AbstractContextManager[object]:
-    """Autocast to bfloat16 where it is asked for, or by default on CUDA; there also the order of attention's kernels."""
+    """Context manager that sets autocast and the order of attention kernels.
+
+    Autocast to bfloat16 is used if it is set, and by default on CUDA. The attention kernels are set on CUDA
+    only.
+    """
     kind = device.split(":", maxsplit=1)[0]
-    wanted = settings.dtype if settings.dtype != "auto" else ("bfloat16" if kind == "cuda" else "float32")
+    default = "bfloat16" if kind == "cuda" else "float32"
+    dtype = default if settings.dtype == "auto" else settings.dtype
     context = contextlib.ExitStack()
-    if wanted == "bfloat16":
+    if dtype == "bfloat16":
         context.enter_context(torch.autocast(kind, torch.bfloat16))
     if kind == "cuda":
         hopper = torch.cuda.get_device_capability(device) >= (9, 0)
@@ -104,56 +138,82 @@ def compute_context(settings: Settings, device: str) -> contextlib.AbstractConte
     return context
 
 
-def attention_kernels(asked: str, *, hopper: bool) -> contextlib.AbstractContextManager[object]:
-    """Prefer cuDNN's attention or FlashAttention; whatever cannot take a shape leaves it to the next one.
+def attention_kernels(attention: str, *, hopper: bool) -> contextlib.AbstractContextManager[object]:
+    """Context manager that prefers cuDNN's attention or FlashAttention.
 
-    cuDNN's is the faster one from Hopper on. A torch without an order of preference (before 2.6) keeps its own.
+    A kernel that does not support a shape falls back to the next one. cuDNN's kernel is faster from Hopper
+    on. A torch version without a priority order (before 2.6) uses its default.
     """
-    if asked == "auto" and not hopper:
+    if attention == "auto" and not hopper:
         return contextlib.nullcontext()
     if "set_priority" not in inspect.signature(sdpa_kernel).parameters:
         return contextlib.nullcontext()
-    two = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
-    first = two[::-1] if asked == "flash" else two
-    return sdpa_kernel([*first, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True)
+    preferred = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION]
+    if attention == "flash":
+        preferred.reverse()
+    return sdpa_kernel([*preferred, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True)
 
 
 def should_compile(settings: Settings, device: str) -> bool:
-    """Whether to compile: as asked, by default on CUDA."""
+    """Return True if the model is compiled: as set, or by default on CUDA."""
     return settings.compile == "yes" or (settings.compile == "auto" and device.startswith("cuda"))
 
 
 def gpu_memory_bytes(device: str) -> int | None:
-    """Bytes of a GPU's memory; None elsewhere."""
+    """Return the memory of a GPU in bytes, or None for other devices."""
     return torch.cuda.get_device_properties(device).total_memory if device.startswith("cuda") else None
 
 
 def make_timer(device: str) -> tuple[Callable[[], Any], Callable[[Any, Any], float]]:
-    """How to mark a point in time and how many seconds lie between two: on CUDA by events in the stream.
+    """Return a function that marks a point in time, and one that returns the seconds between two marks.
 
-    The host's clock would only see how long launching took. An event costs about a microsecond and waits for nothing;
-    seconds between two may be asked for once the stream has passed them.
+    On CUDA the marks are events in the stream, because the host's clock only measures how long the launch
+    took. An event costs about a microsecond and waits for nothing. Read the seconds after the stream has
+    passed both events.
     """
     if not device.startswith("cuda"):
-        return time.perf_counter, lambda began, ended: ended - began
+        return time.perf_counter, lambda start, end: end - start
 
     def mark() -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
-    return mark, lambda began, ended: float(began.elapsed_time(ended)) / 1e3
+    return mark, lambda start, end: float(start.elapsed_time(end)) / 1e3
 
 
 def device_name(device: str) -> str:
-    """The device in words, for run.json."""
+    """Return the name of the device for run.json."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return device
 
 
+def peak_flops(device_name: str) -> float | None:
+    """Return the peak FLOP/s of a device, or None if it is not in the table.
+
+    Args:
+        device_name: Name that the driver reports.
+
+    """
+    return next((flops for name, flops in PEAK_FLOPS if name in device_name), None)
+
+
+def peak_tokens_per_second(device_name: str, flops_per_token: float, devices: int = 1) -> float | None:
+    """Return the tokens/s at full utilisation, or None if the device is not in the table.
+
+    Args:
+        device_name: Name that the driver reports.
+        flops_per_token: FLOPs of training on one token (`GPT.training_flops(1)`).
+        devices: Number of devices that work in parallel.
+
+    """
+    peak = peak_flops(device_name)
+    return peak and peak * devices / flops_per_token
+
+
 def get_rng_state(device: str) -> dict[str, str]:
-    """The states of torch's generators (dropout draws from them), in hex."""
+    """Return the states of torch's generators in hex. Dropout draws from them."""
     states = {"cpu": torch.get_rng_state().numpy().tobytes().hex()}
     if device.startswith("cuda"):
         states["cuda"] = torch.cuda.get_rng_state(device).numpy().tobytes().hex()
@@ -161,11 +221,11 @@ def get_rng_state(device: str) -> dict[str, str]:
 
 
 def set_rng_state(states: dict[str, str], device: str) -> None:
-    """Take up where `get_rng_state` left."""
-    torch.set_rng_state(_tensor(states["cpu"]))
+    """Restore the states returned by `get_rng_state`."""
+    torch.set_rng_state(_rng_tensor(states["cpu"]))
     if device.startswith("cuda") and "cuda" in states:
-        torch.cuda.set_rng_state(_tensor(states["cuda"]), device)
+        torch.cuda.set_rng_state(_rng_tensor(states["cuda"]), device)
 
 
-def _tensor(text: str) -> torch.Tensor:
+def _rng_tensor(text: str) -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(bytes.fromhex(text), np.uint8).copy())

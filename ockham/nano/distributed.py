@@ -1,7 +1,7 @@
-"""Ranks: the processes that torchrun started, and what they say to one another. One process is rank 0 of 1.
+"""Ranks: the processes that torchrun started, and the messages between them. One process is rank 0 of 1.
 
-What is said is small (a loss, a verdict, the state of a checkpoint) and goes over gloo from host to host, whatever the
-gradients take; so a verdict never waits for the device twice.
+Messages are small (a loss, a verdict, the state of a checkpoint). They are sent over gloo from host to host,
+whichever backend the gradients use. So a verdict never waits for the device twice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
@@ -29,59 +30,62 @@ from ockham.nano.device import MAX_THREADS, available_cores
 from ockham.nano.signals import InterruptFlag
 from ockham.record.rank_group import RankGroup
 
-RENDEZVOUS_SECONDS = 600.0  # for the ranks to find one another, before the settings are known
-FRAME_BYTES = 256  # bytes of the first exchange; longer texts take a second one
-BUCKET_ELEMENTS = (
-    1 << 25
-)  # elements of one all-reduce: 128 MiB of float32, so that gradients are never held twice
-_HEAD = struct.Struct("<q")
-_SAID = struct.Struct("<d?")
+# Time to find the other ranks, before the settings are known.
+RENDEZVOUS_SECONDS = 600.0
+# Size of the first exchange. Longer messages need a second one.
+FRAME_BYTES = 256
+# Elements of one all-reduce: 128 MiB of float32, so that gradients are never copied as a whole.
+BUCKET_ELEMENTS = 1 << 25
+_SIZE_HEADER = struct.Struct("<q")
+_LOSS_AND_STOP = struct.Struct("<d?")
 Value = TypeVar("Value")
 
 
-class DistributedRanks(RankGroup):
-    """This process among those of one run; use as a context manager around all of it.
+class DistributedRanks:
+    """This process among those of one run. Use it as a context manager around the whole run.
 
     Attributes:
-        rank: from 0.
-        world_size: how many there are.
-        local_rank: this process among those of its machine.
-        max_restarts: how often torchrun may start all of them again.
-        interrupt: truthy once this process is asked to end; `all_reduce_mean` tells the others.
-        group: what gradients and shares of weights go over, from `init_groups` on.
+        rank: Rank of this process, from 0.
+        world_size: Number of ranks.
+        local_rank: Rank of this process on its machine.
+        max_restarts: How often torchrun may restart all ranks.
+        interrupt: Truthy as soon as this process has been asked to end. `all_reduce_mean` informs the others.
+        group: Process group of gradients and sharded weights. Set by `init_groups`.
 
     Raises:
-        RankLostError: from every method, once another rank has ended or does not answer.
+        RankLostError: By every method, if another rank has ended or does not answer.
 
     """
 
     def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.max_restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
         self.interrupt: InterruptFlag | bool = False
         self.group: dist.ProcessGroup | None = None
-        self._timeout = RENDEZVOUS_SECONDS
-        self._watch: CollectiveTimeout | None = None
-        self._stopping = False
-        self._control: dist.ProcessGroup | None = None
-        world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        super().__init__(
-            int(os.environ.get("RANK", "0")), world_size, self._gather if world_size > 1 else None
-        )
+        self._peers = RankGroup(self.rank, self.world_size, self.all_gather)
+        self._timeout_seconds = RENDEZVOUS_SECONDS
+        self._watchdog: CollectiveTimeout | None = None
+        self._stop_requested = False
+        self._control_group: dist.ProcessGroup | None = None
 
     def __enter__(self) -> Self:
-        """Meet the others, where there are any."""
+        """Connect to the other ranks, if there are any."""
         if self.world_size > 1:
-            # torchrun keeps its store when it starts the ranks again, with the addresses of the dead ones (pytorch#135712).
-            again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-            most = timedelta(seconds=RENDEZVOUS_SECONDS)
+            # torchrun keeps its store across restarts, with the addresses of dead ranks (pytorch#135712).
+            restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            timeout = timedelta(seconds=RENDEZVOUS_SECONDS)
             try:
-                store, rank, world_size = next(rendezvous("env://", timeout=most))
+                store, rank, world_size = next(rendezvous("env://", timeout=timeout))
                 dist.init_process_group(
-                    _backend(), timeout=most, store=PrefixStore(f"ockham/{again}", store), rank=rank,
+                    _backend(),
+                    timeout=timeout,
+                    store=PrefixStore(f"ockham/{restart}", store),
+                    rank=rank,
                     world_size=world_size,
-                )  # fmt: skip
+                )
             except (RuntimeError, ValueError) as error:
                 raise self._rank_lost_error(error) from error
         return self
@@ -89,59 +93,66 @@ class DistributedRanks(RankGroup):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Part; after an error without asking the others, who may be gone."""
+        """Disconnect. After an error the other ranks are not contacted, because they may have ended."""
         if self.world_size > 1 and error is None:
             dist.destroy_process_group()
 
     def init_groups(self, settings: Settings) -> Settings:
-        """The settings with what the ranks must share filled in: threads, and the time that they wait for each other.
+        """Create the process groups. Return the settings with the values that all ranks share.
 
         Raises:
-            BadInputError: if there are more ranks on this machine than GPUs to use.
+            BadInputError: If this machine has fewer GPUs than ranks.
 
         """
         if self.world_size == 1:
             return settings
-        self.run_on_all(lambda: self._choose_gpu(settings.device))
-        self._timeout = seconds = settings.rank_timeout
-        self._control = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
+        self._peers.run_on_all(lambda: self._choose_gpu(settings.device))
+        self._timeout_seconds = seconds = settings.rank_timeout
+        self._control_group = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
         if "nccl" in _backend() and settings.device != "cpu":
-            # NCCL ends a process by an abort, which leaves the log open: `Watch` comes first
+            # NCCL aborts the process, which leaves the log open. `CollectiveTimeout` has to come first.
             seconds = 2 * seconds + 60
         self.group = dist.new_group(backend=_backend(), timeout=timedelta(seconds=seconds))
         threads = settings.threads or max(1, min(MAX_THREADS, available_cores() // self.local_world_size))
-        compiled = "no" if settings.parallel == "fsdp" and settings.compile == "auto" else settings.compile
-        return dataclasses.replace(settings, threads=-self.all_reduce_max(-threads), compile=compiled)
+        threads = -self._peers.all_reduce_max(-threads)
+        should_compile = settings.compile
+        if settings.parallel == "fsdp" and settings.compile == "auto":
+            should_compile = "no"
+        return dataclasses.replace(settings, threads=threads, compile=should_compile)
 
     @contextlib.contextmanager
-    def with_timeout_watchdog(self, end: Callable[[str, str], None]) -> Iterator[None]:
-        """End the run and this process where others are waited for that never answer, and no error says so.
+    def with_timeout_watchdog(self, finish: Callable[[str, str], None]) -> Iterator[None]:
+        """Context manager that ends the run and this process if other ranks never answer.
+
+        It covers waits that raise no error.
 
         Args:
-            end: called on a thread of its own with a reason code and a sentence, such as `Run.finish`.
+            finish: Called on a separate thread with a reason code and a message, such as `Run.finish`.
 
         """
         if self.world_size == 1:
             yield
             return
-        asked = self.interrupt
-        signalled = asked.signal_received if isinstance(asked, InterruptFlag) else bool
-        with CollectiveTimeout(self._timeout, end, signalled) as self._watch:
+        interrupt = self.interrupt
+        signalled = interrupt.signal_received if isinstance(interrupt, InterruptFlag) else bool
+        with CollectiveTimeout(self._timeout_seconds, finish, signalled) as self._watchdog:
             try:
                 yield
             finally:
-                self._watch.set_wait("")
-        self._watch = None
+                self._watchdog.set_wait("")
+        self._watchdog = None
 
     @contextlib.contextmanager
     def collective(self) -> Iterator[None]:
-        """Around work of the device that other ranks take part in; it is over at the latest when the host next asks.
+        """Context manager for device work in which other ranks take part.
+
+        The wait ends when the host next exchanges a message.
 
         Raises:
-            RankLostError: if one of them has ended or does not answer.
+            RankLostError: If another rank has ended or does not answer.
 
         """
-        self._waits("device")
+        self._set_wait("device")
         try:
             yield
         except RuntimeError as error:
@@ -149,33 +160,67 @@ class DistributedRanks(RankGroup):
                 raise self._rank_lost_error(error) from error
             raise
 
+    def raise_on_all(self) -> AbstractContextManager[None]:
+        """Context manager that raises on all ranks if its block fails on one of them.
+
+        Raises:
+            RunError: On the ranks whose block did not fail.
+
+        """
+        return self._peers.raise_on_all()
+
+    def run_on_rank_zero(self, action: Callable[[], Value]) -> Value | None:
+        """Return the result of *action* on rank 0. The other ranks wait for it and return None."""
+        return self._peers.run_on_rank_zero(action)
+
+    def all_gather(self, message: bytes) -> list[bytes]:
+        """Return the messages of all ranks, in order of rank.
+
+        Messages of up to 248 bytes take one exchange, longer ones two.
+        """
+        if self.world_size == 1:
+            return [message]
+        self._set_wait("host")
+        try:
+            header = _SIZE_HEADER.pack(len(message))
+            frames = self._exchange(header + message[: FRAME_BYTES - len(header)], FRAME_BYTES)
+            sizes = [_SIZE_HEADER.unpack(frame[: len(header)])[0] for frame in frames]
+            messages = [frame[len(header) :] for frame in frames]
+            if max(sizes) > FRAME_BYTES - len(header):
+                messages = self._exchange(message, max(sizes))
+        except RuntimeError as error:
+            raise self._rank_lost_error(error) from error
+        self._set_wait("")
+        return [text[:size] for text, size in zip(messages, sizes, strict=True)]
+
     def broadcast(self, value: Value) -> Value:
-        """Rank 0's value, on every rank; JSON values, non-finite numbers among them."""
+        """Return rank 0's value on every rank. It is a JSON value and may contain non-finite numbers."""
         if self.world_size == 1:
             return value
         text = orjson.dumps(to_json_value(value)) if self.rank == 0 else b""
-        return from_json_value(orjson.loads(self._gather(text)[0]))  # type: ignore[no-any-return]
+        return from_json_value(orjson.loads(self.all_gather(text)[0]))  # type: ignore[no-any-return]
 
     def all_reduce_mean(self, loss: float) -> float:
-        """Mean over the ranks, the same to the last bit on each: the number that a verdict may be judged on.
+        """Return the mean over the ranks, identical to the last bit on each of them.
 
-        Added up in order of rank by each rank for itself; not finite where one of them is not.
+        Each rank adds the values in order of rank. The mean is not finite if one value is not.
         """
         if self.world_size == 1:
-            self._stopping = bool(self.interrupt)
+            self._stop_requested = bool(self.interrupt)
             return loss
-        said = [_SAID.unpack(text) for text in self._gather(_SAID.pack(loss, bool(self.interrupt)))]
-        self._stopping = any(stop for _, stop in said)
-        return float(sum(value for value, _ in said)) / self.world_size
+        message = _LOSS_AND_STOP.pack(loss, bool(self.interrupt))
+        gathered = [_LOSS_AND_STOP.unpack(text) for text in self.all_gather(message)]
+        self._stop_requested = any(stop for _, stop in gathered)
+        return float(sum(value for value, _ in gathered)) / self.world_size
 
     @property
     def stop_requested(self) -> bool:
-        """Whether any rank was asked to end when `all_reduce_mean` was last called: the same answer on every rank."""
-        return self._stopping if self.world_size > 1 else bool(self.interrupt)
+        """True if any rank had been asked to end at the last `all_reduce_mean`. Equal on every rank."""
+        return self._stop_requested if self.world_size > 1 else bool(self.interrupt)
 
     @torch.no_grad()
     def average_gradients(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Put the mean over the ranks in the place of each gradient, by one all-reduce for each 128 MiB of them."""
+        """Replace each gradient by its mean over the ranks, with one all-reduce per 128 MiB."""
         if self.world_size == 1 or not gradients:
             return
         for bucket in _buckets(gradients):
@@ -192,38 +237,24 @@ class DistributedRanks(RankGroup):
             return
         if self.local_rank >= torch.cuda.device_count():
             raise BadInputError(
-                f"{self.local_world_size} ranks on this machine and {torch.cuda.device_count()} GPUs: "
-                "start fewer with --nproc-per-node, or take --device cpu"
+                f"{self.local_world_size} ranks on this machine: only {torch.cuda.device_count()} GPUs; "
+                "start fewer ranks with --nproc-per-node, or use --device cpu"
             )
         torch.cuda.set_device(self.local_rank)
 
-    def _gather(self, own: bytes) -> list[bytes]:
-        """What every rank says, in order; one exchange of 256 bytes, and a second one where a text is longer."""
-        self._waits("host")
-        try:
-            framed = self._exchange(_HEAD.pack(len(own)) + own[: FRAME_BYTES - _HEAD.size], FRAME_BYTES)
-            sizes = [_HEAD.unpack(frame[: _HEAD.size])[0] for frame in framed]
-            whole = [frame[_HEAD.size :] for frame in framed]
-            if max(sizes) > FRAME_BYTES - _HEAD.size:
-                whole = self._exchange(own, max(sizes))
-        except RuntimeError as error:
-            raise self._rank_lost_error(error) from error
-        self._waits("")
-        return [text[:size] for text, size in zip(whole, sizes, strict=True)]
+    def _exchange(self, message: bytes, size: int) -> list[bytes]:
+        buffer = torch.frombuffer(bytearray(message.ljust(size, b"\0")), dtype=torch.uint8)
+        gathered = [torch.empty(size, dtype=torch.uint8) for _ in range(self.world_size)]
+        dist.all_gather(gathered, buffer, group=self._control_group)
+        return [part.numpy().tobytes() for part in gathered]
 
-    def _exchange(self, own: bytes, size: int) -> list[bytes]:
-        sent = torch.frombuffer(bytearray(own.ljust(size, b"\0")), dtype=torch.uint8)
-        got = [torch.empty(size, dtype=torch.uint8) for _ in range(self.world_size)]
-        dist.all_gather(got, sent, group=self._control)
-        return [part.numpy().tobytes() for part in got]
-
-    def _waits(self, waits: Waits) -> None:
-        if self._watch is not None:
-            self._watch.set_wait(waits)
+    def _set_wait(self, waits: Waits) -> None:
+        if self._watchdog is not None:
+            self._watchdog.set_wait(waits)
 
     def _rank_lost_error(self, error: Exception) -> RankLostError:
-        told = str(error).strip().partition("\n")[0].rpartition("] ")[2].partition(". ")[0]
-        return RankLostError(f"another rank has ended or does not answer: {told:.200}")
+        cause = str(error).strip().partition("\n")[0].rpartition("] ")[2].partition(". ")[0]
+        return RankLostError(f"another rank has ended or does not answer: {cause:.200}")
 
 
 def _backend() -> str:
@@ -232,11 +263,11 @@ def _backend() -> str:
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
     buckets: list[list[torch.Tensor]] = []
-    room = 0
+    free_elements = 0
     for tensor in tensors:
-        if not buckets or tensor.numel() > room:
+        if not buckets or tensor.numel() > free_elements:
             buckets.append([])
-            room = BUCKET_ELEMENTS
+            free_elements = BUCKET_ELEMENTS
         buckets[-1].append(tensor)
-        room -= tensor.numel()
+        free_elements -= tensor.numel()
     return buckets

@@ -1,4 +1,7 @@
-"""Which trainer a run takes."""
+"""Factory of the trainer: single process, DDP or FSDP.
+
+It is a module of its own because `fsdp` imports `ddp`, which imports `trainer`.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from ockham.nano.trainer import Trainer
 
 
 def make_trainer(settings: Settings, corpus: Corpus, ranks: DistributedRanks) -> Trainer:
-    """The trainer of one process, or this rank's: of a whole model, or of a share of it."""
+    """Create the trainer of a run: for one process, or for this rank under DDP or FSDP."""
     if ranks.world_size == 1:
         return Trainer(settings, corpus)
     if settings.parallel == "ddp":
         return DDPTrainer(settings, corpus, ranks)
-    from ockham.nano.fsdp import FSDPTrainer  # FSDP2 takes a while to import
+    # FSDP2 takes long to import.
+    from ockham.nano.fsdp import FSDPTrainer
 
     return FSDPTrainer(settings, corpus, ranks)

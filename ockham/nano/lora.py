@@ -1,10 +1,11 @@
-"""A low-rank adapter on named layers (LoRA): y = W x + B A x, W frozen, A and B trained.
+"""Low-rank adapter on named layers (LoRA): y = W x + B A x, with W frozen, and A and B trained.
 
-Hu et al. 2021, arXiv 2106.09685; with their scale alpha/rank at 1, B starts at 0, so putting it on changes nothing.
+Hu et al. 2021, arXiv 2106.09685, with their scale alpha/rank at 1. B starts at 0, so enabling the adapter
+changes nothing at first.
 
-Our own, and these few lines: peft does the same, and wants transformers, accelerate and huggingface_hub for it, which
-nothing else of the trainer wants. Taking the adapter off is putting the layers back that were never touched, so it
-takes as long as setting an attribute for each of them, whatever their size.
+peft has the same function, but requires transformers, accelerate and huggingface_hub, which the trainer does
+not need otherwise. Disabling the adapter puts the unchanged layers back. This takes one attribute assignment
+per layer, whatever the size of the layers.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 - what everyone calls it
+from torch.nn import functional as F  # noqa: N812 - the usual name
 
 from ockham.errors import BadInputError, suggest_name
 
 
 class LoRALinear(nn.Module):
-    """A linear layer with two thin matrices beside it; `inner` is the layer itself and is frozen."""
+    """Linear layer with two additional low-rank matrices. `inner` is the original layer and is frozen."""
 
     def __init__(self, inner: nn.Linear, rank: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -34,26 +35,26 @@ class LoRALinear(nn.Module):
         self.b = nn.Parameter(torch.zeros_like(inner.weight[:, :1]).repeat(1, rank))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) -> (..., out)."""
+        """Map (..., in) to (..., out)."""
         out: torch.Tensor = self.inner(x) + F.linear(F.linear(x, self.a), self.b)
         return out
 
     def merged(self) -> torch.Tensor:
-        """W + B A, shape (out, in)."""
+        """Return W + B A, shape (out, in)."""
         return (self.inner.weight + self.b @ self.a).detach()
 
 
 class LoRAAdapter:
-    """The adapter of one model; making it freezes the model and puts it on.
+    """Adapter of one model. Creating it freezes the model and enables the adapter.
 
     Args:
-        model: every parameter of it is frozen.
-        patterns: names of linear layers, with wildcards: `h.2.*`, `h.*.attn.c_attn`.
-        rank: of B A.
-        seed: of A.
+        model: All of its parameters are frozen.
+        patterns: Names of linear layers, with wildcards: `h.2.*`, `h.*.attn.c_attn`.
+        rank: Rank of B A.
+        seed: Seed of A.
 
     Raises:
-        BadInputError: if a pattern matches no linear layer, or the rank is more than a layer has.
+        BadInputError: If a pattern matches no linear layer, or the rank exceeds a layer's width.
 
     """
 
@@ -62,50 +63,53 @@ class LoRAAdapter:
         for pattern in patterns:
             if not fnmatch.filter(linear, pattern):
                 raise BadInputError(
-                    f"--lora: no linear layer is called {pattern!r}{suggest_name(pattern, linear)}"
+                    f"--lora {pattern!r}: no linear layer of that name{suggest_name(pattern, linear)}"
                 )
-        self.model, self.rank = model, rank
+        self.model = model
+        self.rank = rank
         self.layers = [n for n in linear if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
         max_rank = min(min(linear[name].weight.shape) for name in self.layers)
         if not 1 <= rank <= max_rank:
-            raise BadInputError(f"--rank lies in 1..{max_rank}, the narrowest of the layers, got {rank}")
+            raise BadInputError(
+                f"--rank {rank}: out of range; accepted: 1 to {max_rank}, the width of the narrowest layer"
+            )
         self.model_params = sum(parameter.numel() for parameter in model.parameters())
         model.requires_grad_(requires_grad=False)
         generator = torch.Generator().manual_seed(seed)
-        self._low = {name: LoRALinear(linear[name], rank, generator) for name in self.layers}
+        self._adapters = {name: LoRALinear(linear[name], rank, generator) for name in self.layers}
         self.enable()
 
     @property
     def added_params(self) -> int:
-        """Parameters that were added, all of them trained."""
-        return sum(low.a.numel() + low.b.numel() for low in self._low.values())
+        """Number of added parameters, all of which are trained."""
+        return sum(adapter.a.numel() + adapter.b.numel() for adapter in self._adapters.values())
 
     def enable(self) -> None:
-        """Compute with the adapter."""
-        for name, low in self._low.items():
-            self._set(name, low)
+        """Enable the adapter."""
+        for name, adapter in self._adapters.items():
+            self._set(name, adapter)
 
     def disable(self) -> float:
-        """Compute without the adapter, by the layers from before; returns the seconds that it took."""
-        began = time.perf_counter()
-        for name, low in self._low.items():
-            self._set(name, low.inner)
-        return time.perf_counter() - began
+        """Disable the adapter by restoring the original layers. Return the seconds taken."""
+        start = time.perf_counter()
+        for name, adapter in self._adapters.items():
+            self._set(name, adapter.inner)
+        return time.perf_counter() - start
 
     @contextlib.contextmanager
     def merged(self) -> Iterator[None]:
-        """The model as a plain one that computes the same: W + B A in the place of W, the adapter off."""
-        kept = {name: low.inner.weight.data for name, low in self._low.items()}
+        """Context manager in which the model is a plain one that computes the same, with weights W + B A."""
+        weights = {name: adapter.inner.weight.data for name, adapter in self._adapters.items()}
         self.disable()
         try:
-            for low in self._low.values():
-                low.inner.weight.data = low.merged()
+            for adapter in self._adapters.values():
+                adapter.inner.weight.data = adapter.merged()
             yield
         finally:
-            for name, low in self._low.items():
-                low.inner.weight.data = kept[name]
+            for name, adapter in self._adapters.items():
+                adapter.inner.weight.data = weights[name]
             self.enable()
 
     def _set(self, name: str, layer: nn.Module) -> None:
-        parent, _, own = name.rpartition(".")
-        setattr(self.model.get_submodule(parent), own, layer)
+        parent, _, attribute = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), attribute, layer)

@@ -1,4 +1,4 @@
-"""AdamW as nanoGPT groups it, Muon beside it where a recipe asks, and a norm that can refuse a step without a host read."""
+"""AdamW with nanoGPT's parameter groups, optionally with Muon; non-finite gradients are refused."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from ockham.nano.dtensor import to_full
 
 
 class MuonAdamW:
-    """Muon for the hidden matrices, AdamW for embeddings, head and gains, used as one optimizer.
+    """Muon for the hidden matrices and AdamW for embeddings, head and gains, used as one optimizer.
 
-    Both keep their state in one mapping by parameter. Muon orthogonalises each matrix's momentum (Jordan et al. 2024) and
-    scales it to the RMS of an AdamW update (Liu et al. 2025), so that one learning rate and one decay serve both.
+    Both store their state in one mapping by parameter. Muon orthogonalises each matrix's momentum (Jordan et
+    al. 2024) and scales it to the RMS of an AdamW update (Liu et al. 2025). So one learning rate and one
+    weight decay fit both.
     """
 
     def __init__(self, adamw: torch.optim.AdamW, muon: torch.optim.Optimizer) -> None:
         self.parts = (adamw, muon)
         self.state = muon.state = adamw.state
         self.param_groups = [*adamw.param_groups, *muon.param_groups]
-        self.defaults: dict[str, Any] = {}  # not fused: Muon has no found_inf
+        # Muon has no `found_inf`, so this is not a fused optimizer.
+        self.defaults: dict[str, Any] = {}
 
     def step(self) -> None:
-        """Step both."""
+        """Take a step with both."""
         for part in self.parts:
             part.step()
 
     def zero_grad(self, *, set_to_none: bool = True) -> None:
-        """Drop the gradients of both."""
+        """Clear the gradients of both."""
         for part in self.parts:
             part.zero_grad(set_to_none=set_to_none)
 
@@ -40,18 +42,25 @@ AnyOptimizer = torch.optim.AdamW | MuonAdamW
 
 
 def make_optimizer(
-    model: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float], kind: str = "adamw"
-) -> AnyOptimizer:  # fmt: skip
-    """Fused AdamW, weight decay on matrices and embeddings alone, not on gains and biases; or Muon and AdamW.
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    kind: str = "adamw",
+) -> AnyOptimizer:
+    """Create a fused AdamW, or Muon and AdamW.
+
+    Weight decay applies to matrices and embeddings, not to gains and biases.
 
     Raises:
-        BadInputError: if this torch has no Muon.
+        BadInputError: If this torch has no Muon.
 
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     hidden = [p for name, p in named if kind == "muon" and name.startswith("h.") and p.dim() == 2]
-    taken = {id(parameter) for parameter in hidden}
-    rest = [parameter for _, parameter in named if id(parameter) not in taken]
+    hidden_ids = {id(parameter) for parameter in hidden}
+    rest = [parameter for _, parameter in named if id(parameter) not in hidden_ids]
     groups = [
         {"params": [p for p in rest if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.dim() < 2], "weight_decay": 0.0},
@@ -62,7 +71,8 @@ def make_optimizer(
         return adamw
     if not hasattr(torch.optim, "Muon"):
         raise BadInputError(
-            f"optimizer=muon: torch {torch.__version__} has no Muon, 2.9 and newer have; or say optimizer=adamw"
+            f"optimizer=muon: torch {torch.__version__} has no Muon; "
+            "use torch 2.9 or newer, or optimizer=adamw"
         )
     muon = torch.optim.Muon(
         hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -71,32 +81,33 @@ def make_optimizer(
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> torch.Tensor:
-    """Scale gradients to an L2 norm of at most `limit`; returns the norm before, a scalar on the device."""
+    """Scale gradients to an L2 norm of at most *limit*. Return the norm before, a scalar on the device."""
     return to_full(torch.nn.utils.clip_grad_norm_(list(parameters), limit, foreach=True))
 
 
 def set_learning_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
-    """The learning rate of the next step, in every group."""
+    """Set the learning rate of the next step in every group."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
 
 
 def step_if_finite(optimizer: AnyOptimizer, norm: torch.Tensor) -> None:
-    """Step, unless the gradient's norm is not finite: the fused kernel then leaves weights and moments alone.
+    """Take a step unless the gradient's norm is not finite. Weights and moments then stay as they are.
 
-    The device decides (`found_inf`, as GradScaler hands it over), so that nothing waits; the unfused step and
-    Muon have no such input and ask the host.
+    The fused kernel decides on the device (`found_inf`, as GradScaler uses it), so that nothing waits. The
+    unfused step and Muon have no such input, so the host reads the norm.
     """
     refused = (~torch.isfinite(norm)).float()
     if isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults.get("fused"):
-        optimizer.found_inf = refused  # type: ignore[attr-defined]  # read by torch's fused step
+        # torch's fused step reads this attribute.
+        optimizer.found_inf = refused  # type: ignore[attr-defined]
         optimizer.step()
     elif not refused.item():
         optimizer.step()
 
 
 def add_noise(parameters: Iterable[nn.Parameter], std: float, seed: int, iter_num: int) -> None:
-    """Add normal noise of `std` times each gradient's RMS, drawn from (seed, iter_num) alone."""
+    """Add normal noise of *std* times each gradient's RMS. It depends only on seed and iteration."""
     generator: torch.Generator | None = None
     for parameter in parameters:
         gradient = parameter.grad

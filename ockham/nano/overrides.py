@@ -1,4 +1,4 @@
-"""What was typed for the trainer: a size, a recipe, and `--set name=value`, made into settings."""
+"""Settings from the command line: size, recipe and `--set name=value`."""
 
 from __future__ import annotations
 
@@ -19,44 +19,62 @@ _FINE_TUNING = {"learning_rate": 3e-5, "min_lr": 3e-6, "dropout": 0.0, "vocab_mu
 
 def build_settings(
     size: str = "", overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None, *, recipe: str = ""
-) -> Settings:  # fmt: skip
-    """Settings of a size (`nano`) under a recipe (`nanogpt`), with `name=value` on top.
+) -> Settings:
+    """Return the settings of a size (`nano`) under a recipe (`nanogpt`), with overrides.
 
-    `base` takes the place of both, as on resume; a size or recipe that is named beside it must be its own.
+    Args:
+        size: Name of the model size. Empty uses `nano`.
+        overrides: Settings as `name=value`.
+        base: Settings that replace size and recipe, as on resume. A size or recipe that is given too must
+            match.
+        recipe: Name of the recipe. Empty uses `nanogpt`.
 
     Raises:
-        BadInputError: naming the size, recipe or setting, the nearest name, and what it takes.
+        BadInputError: If a name or value is invalid. The message contains the nearest name and the accepted
+            values.
 
     """
+    requested = {**(recipe_settings(recipe) if recipe else {}), **_parse_overrides(overrides)}
+    if base is None:
+        values = _size_defaults(size or "nano", recipe)
+        if requested.get("init_from"):
+            values |= _pretrained_defaults(requested)
+        return Settings(**{**values, **requested})
     known = typing.get_type_hints(Settings)
-    values = _size_defaults(size or "nano", recipe)
-    asked: dict[str, Any] = dict(recipe_settings(recipe)) if recipe else {}
+    values = {name: value for name, value in base.items() if name in known}
+    if size:
+        _size_defaults(size, recipe)
+    require_same_architecture(values, {**requested, **({"size": size} if size else {})})
+    recorded_source = values.get("init_from", "")
+    if requested.get("init_from", recorded_source) != recorded_source:
+        raise BadInputError(f"init_from={requested['init_from']!r}: a resumed run has its weights already")
+    return Settings(**{**values, **requested})
+
+
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return `name=value` texts as settings."""
+    known = typing.get_type_hints(Settings)
+    values: dict[str, Any] = {}
     for override in overrides:
         name, equals, text = (part.strip() for part in override.partition("="))
         if name == "size":
             raise BadInputError(
-                f"--set {override!r}: the size is said by --size, which may stand beside --set"
+                f"--set {override!r}: size cannot be set; use --size, also together with --set"
             )
         if name not in known:
-            close = suggest_name(name, {*known} - {"size"})
+            suggestion = suggest_name(name, {*known} - {"size"})
             raise BadInputError(
-                f"--set {override!r}: no setting {name!r}{close}; the policy's are written plugin.setting=value"
+                f"--set {override!r}: no setting {name!r}{suggestion}; "
+                "settings of the policy have the form plugin.setting=value"
             )
         if not equals:
-            raise BadInputError(f"--set {override!r}: a value was expected, as in {name}=VALUE")
-        asked[name] = _parse_value(name, text, known[name])
-    if base is not None:
-        values = {name: value for name, value in base.items() if name in known}
-        require_same_architecture(values, {**asked, **({"size": size} if size else {})})
-        if asked.get("init_from", values.get("init_from", "")) != values.get("init_from", ""):
-            raise BadInputError(f"init_from={asked['init_from']!r}: what goes on has its weights already")
-    elif asked.get("init_from"):
-        values |= _pretrained(asked)
-    return Settings(**{**values, **asked})
+            raise BadInputError(f"--set {override!r}: the value is missing; use {name}=VALUE")
+        values[name] = _parse_value(name, text, known[name])
+    return values
 
 
 def _size_defaults(size: str, recipe: str) -> dict[str, Any]:
-    """What a size says, with the learning rates that a recipe makes of its own."""
+    """Return the settings of a size, with the learning rates scaled for the recipe."""
     if size not in MODEL_SIZES:
         raise BadInputError(f"no size {size!r}{suggest_name(size, MODEL_SIZES)}")
     values: dict[str, Any] = {
@@ -69,43 +87,43 @@ def _size_defaults(size: str, recipe: str) -> dict[str, Any]:
     return values
 
 
-def _pretrained(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture of a folder of weights, and learning rates that leave something of them, as nanoGPT has them."""
-    found = read_hf_config(Path(asked["init_from"]))
-    for name, value in found.items():
-        shorter = name == "block_size" and 0 < asked.get(name, value) <= value
-        if asked.get(name, value) != value and not shorter:
+def _pretrained_defaults(requested: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the architecture of a folder of weights, and nanoGPT's settings for fine-tuning."""
+    architecture = read_hf_config(Path(requested["init_from"]))
+    for name, value in architecture.items():
+        is_shorter = name == "block_size" and 0 < requested.get(name, value) <= value
+        if requested.get(name, value) != value and not is_shorter:
             raise BadInputError(
-                f"--set {name}={asked[name]}: the weights of {asked['init_from']} have {name}={value}"
+                f"--set {name}={requested[name]}: the weights of {requested['init_from']} have {name}={value}"
             )
-    if asked.get("vocab_multiple", 1) != 1:
-        raise BadInputError("--set vocab_multiple: weights that others trained know no padded tokens")
-    return {**found, **_FINE_TUNING}
+    if requested.get("vocab_multiple", 1) != 1:
+        raise BadInputError("--set vocab_multiple: pretrained weights have no padded tokens; accepted: 1")
+    return {**architecture, **_FINE_TUNING}
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """`--set` for the trainer (`max_iters=600`) and for the policy (`gate.target=0.3`, with a dot)."""
+    """Split `--set` into overrides of the trainer (`max_iters=600`) and of the policy (`gate.target=0.3`)."""
     dotted = ["." in override.partition("=")[0] for override in overrides]
-    ours = [text for text, dot in zip(overrides, dotted, strict=True) if not dot]
-    return ours, [text for text, dot in zip(overrides, dotted, strict=True) if dot]
+    trainer_overrides = [text for text, dot in zip(overrides, dotted, strict=True) if not dot]
+    policy_overrides = [text for text, dot in zip(overrides, dotted, strict=True) if dot]
+    return trainer_overrides, policy_overrides
 
 
-def _parse_value(name: str, text: str, wanted: Any) -> Any:
-    told = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+def _parse_value(name: str, text: str, type_hint: Any) -> Any:
+    """Return a text as a value of the setting's type."""
+    descriptions = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     try:
-        if wanted is int:
+        if type_hint is int:
             return int(text.replace("_", ""))
-        if wanted is float:
-            number = float(text)
-            if math.isfinite(number):
-                return number
-        elif wanted is bool and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        elif (wanted is str and text) or (
-            typing.get_origin(wanted) is Literal and text in typing.get_args(wanted)
-        ):
-            return text
+        if type_hint is float and math.isfinite(float(text)):
+            return float(text)
     except ValueError:
         pass
-    accepted = told.get(wanted) or "one of " + ", ".join(typing.get_args(wanted))
+    if type_hint is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if type_hint is str and text:
+        return text
+    if typing.get_origin(type_hint) is Literal and text in typing.get_args(type_hint):
+        return text
+    accepted = descriptions.get(type_hint) or "one of " + ", ".join(typing.get_args(type_hint))
     raise BadInputError(f"--set {name}={text!r:.60}: {name} takes {accepted}")

@@ -1,7 +1,8 @@
-"""Recipes: what of the mathematics differs from nanoGPT's, one switch a line; a recipe is a set of settings by name.
+"""Recipes: named sets of settings that change the mathematics compared with nanoGPT.
 
-`nanogpt` is the default and changes nothing. `fast` is opt-in: what modded-nanogpt and nanochat found to reach a loss in
-fewer steps, as far as it is readable. Each switch is a setting of its own: `--recipe fast --set qk_norm=false` leaves one out.
+`nanogpt` is the default and changes nothing. `fast` contains readable changes of modded-nanogpt and nanochat
+that reach a loss in fewer steps. Each change is a separate setting, so `--recipe fast --set qk_norm=false`
+leaves one out.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from ockham.errors import BadInputError, suggest_name
 
 @dataclass(frozen=True)
 class ArchitectureOptions:
-    """The switches that change the model; as they stand here, it is GPT-2's.
+    """Settings that change the model. The defaults are GPT-2's.
 
     Attributes:
-        norm: `layer` has gains; `rms` has none and subtracts no mean (Zhang & Sennrich 2019).
-        positions: `learned` is a vector for each; `rotary` turns queries and keys (Su et al. 2021).
-        qk_norm: queries and keys to RMS 1 in each head, so that no logit of attention runs away (Henry et al. 2020).
-        activation: `gelu`, or `relu2`, its square (So et al. 2021).
-        zero_init: projections into the residual start at 0, so that a block starts as nothing.
-        logit_softcap: logits are kept within +-cap by cap * tanh(logit / cap) (Gemma 2); 0: not.
+        norm: `layer` has gains. `rms` has none and subtracts no mean (Zhang & Sennrich 2019).
+        positions: `learned` has a vector per position. `rotary` rotates queries and keys (Su et al. 2021).
+        qk_norm: Normalise queries and keys to RMS 1 in each head. Attention logits then stay bounded (Henry
+            et al. 2020).
+        activation: `gelu`, or `relu2`, the square of ReLU (So et al. 2021).
+        zero_init: Initialise the projections into the residual with 0. Each block then starts as the
+            identity.
+        logit_softcap: Keep logits within +-cap by cap * tanh(logit / cap) (Gemma 2). 0 sets no cap.
 
     """
 
@@ -46,7 +49,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "logit_softcap": 0.0,
     },
     "fast": {
-        "optimizer": "muon",       # hidden matrices; AdamW goes on with embeddings, head and gains
+        # Only for the hidden matrices. Embeddings, head and gains use AdamW.
+        "optimizer": "muon",
         "norm": "rms",
         "positions": "rotary",
         "qk_norm": True,
@@ -54,17 +58,17 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "zero_init": True,
         "logit_softcap": 15.0,
     },
-}  # fmt: skip
-# Factor of a recipe on a size's learning rates. Scaled to the RMS of AdamW, Muon's usual .02 (Jordan et al. 2024)
-# is 3 to 4 times the rate of AdamW at these widths. At 1 and 2 times, the loss was higher.
+}
+# Factor on a size's learning rates. Scaled to the RMS of AdamW, Muon's usual 0.02 (Jordan et al. 2024) is
+# 3 to 4 times AdamW's rate at these widths. At 1 and 2 times the loss was worse.
 LEARNING_RATE_MULTIPLIERS: Mapping[str, float] = {"fast": 4.0}
 
 
 def recipe_settings(name: str) -> Mapping[str, Any]:
-    """The settings of a recipe.
+    """Return the settings of a recipe.
 
     Raises:
-        BadInputError: with the nearest name, if there is none of that name.
+        BadInputError: If the name is unknown. The message contains the nearest name.
 
     """
     if name not in RECIPES:
@@ -73,28 +77,30 @@ def recipe_settings(name: str) -> Mapping[str, Any]:
 
 
 def architecture_options(settings: Any) -> ArchitectureOptions:
-    """The switches of the model out of the trainer's settings, an object or a mapping; what it does not name is GPT-2's."""
-    told = settings if isinstance(settings, Mapping) else vars(settings)
-    return ArchitectureOptions(
-        **{field.name: told[field.name] for field in fields(ArchitectureOptions) if field.name in told}
-    )
+    """Return the architecture options in the trainer's settings, an object or a mapping.
+
+    Defaults are GPT-2's.
+    """
+    values = settings if isinstance(settings, Mapping) else vars(settings)
+    names = [field.name for field in fields(ArchitectureOptions) if field.name in values]
+    return ArchitectureOptions(**{name: values[name] for name in names})
 
 
-def require_gpt2_architecture(settings: Any, what: str) -> None:
-    """Refuse settings under which a model is not GPT-2's.
+def require_gpt2_architecture(settings: Any, subject: str) -> None:
+    """Check that the settings describe a GPT-2.
 
     Args:
-        settings: the trainer's.
-        what: begins the sentence, such as `init_from`.
+        settings: Settings of the trainer.
+        subject: First words of the error message, such as `init_from`.
 
     Raises:
-        BadInputError: naming the first switch that is turned.
+        BadInputError: If an option differs. The message names the first one.
 
     """
-    ours, plain = architecture_options(settings), ArchitectureOptions()
+    options = architecture_options(settings)
     for field in fields(ArchitectureOptions):
-        name = field.name
-        if getattr(ours, name) != getattr(plain, name):
+        value = getattr(options, field.name)
+        if value != field.default:
             raise BadInputError(
-                f"{what}: GPT-2 has {name}={getattr(plain, name)}, and the settings say {name}={getattr(ours, name)}"
+                f"{subject}: the settings have {field.name}={value}; GPT-2 has {field.name}={field.default}"
             )

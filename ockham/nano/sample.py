@@ -1,4 +1,4 @@
-"""Text from a checkpoint: the next token drawn from what the model predicts, again and again."""
+"""Text from a checkpoint: tokens are drawn one after the other from the model's predictions."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from ockham.nano.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
 
 
 class Codec(Protocol):
-    """Text to tokens, and a token to its bytes; `vocab_size`: every token that stands for text is below it."""
+    """Converts text to tokens, and a token to its bytes. Tokens of text are below `vocab_size`."""
 
     vocab_size: int
 
     def tokens(self, text: str) -> list[int]:
-        """The tokens of a text."""
+        """Return the tokens of a text."""
         ...
 
-    def bytes_of(self, token: int) -> bytes:
-        """What a token stands for; empty for a special one."""
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes of a token, or nothing for a special one."""
         ...
 
 
 class ByteCodec:
-    """Text as UTF-8, a token for each byte."""
+    """Text as UTF-8, with one token per byte."""
 
     vocab_size = 256
 
     def tokens(self, text: str) -> list[int]:
-        """The text's bytes."""
+        """Return the text's bytes."""
         return list(text.encode())
 
-    def bytes_of(self, token: int) -> bytes:
-        """The byte itself."""
+    def token_bytes(self, token: int) -> bytes:
+        """Return the byte."""
         return bytes([token])
 
 
 class BPECodec:
-    """Text by a byte pair encoding."""
+    """Text with a byte pair encoding."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.vocab_size = tokenizer.vocab_size
@@ -56,82 +56,92 @@ class BPECodec:
         self._bytes = {number: token for token, number in tokenizer.ranks.items()}
 
     def tokens(self, text: str) -> list[int]:
-        """Special tokens in the text are text."""
+        """Return the tokens of a text. Special tokens in it are treated as text."""
         return self._encoding.encode_ordinary(text)
 
-    def bytes_of(self, token: int) -> bytes:
-        """Nothing for a special token, and for a number that the vocabulary leaves out."""
+    def token_bytes(self, token: int) -> bytes:
+        """Return nothing for a special token, and for a number that the vocabulary does not use."""
         return self._bytes.get(token, b"")
 
 
-def make_codec(data: dict[str, Any], trained_on: str | None, asked: str = "") -> Codec:
-    """How a run's tokens are read: as asked, as bytes where it was trained on text, else by the tokenizer beside its tokens.
+def make_codec(data: dict[str, Any], trained_on: str | None, tokenizer_name: str = "") -> Codec:
+    """Return the codec of a run's tokens.
+
+    It is the given tokenizer, bytes if the run was trained on text, or the tokenizer next to its tokens.
 
     Args:
         data: `data` of run.json.
-        trained_on: the path that was given to --data.
-        asked: name or folder of a tokenizer; empty: what the data says.
+        trained_on: Path that was given to --data.
+        tokenizer_name: Name or folder of a tokenizer. Empty uses the one of the data.
 
     Raises:
-        DataError: if the tokenizer is not there, or is not the one that the run's tokens were made with.
+        DataError: If the tokenizer is missing, or is not the one that the run's tokens were made with.
 
     """
-    if asked:
-        return BPECodec(load_tokenizer(asked))
+    if tokenizer_name:
+        return BPECodec(load_tokenizer(tokenizer_name))
     if data.get("kind") == "bytes":
         return ByteCodec()
     if not trained_on:
-        raise BadInputError("run.json does not say what data this was; say how tokens are read: --tokenizer")
+        raise BadInputError("run.json does not name the data; name the tokenizer with --tokenizer")
     try:
         tokenizer = read_tokenizer(Path(trained_on))
     except DataError as error:
-        raise DataError(f"{error}; or say how tokens are read: --tokenizer") from None
-    wanted = (data.get("tokenizer") or {}).get("sha256")
-    if wanted and tokenizer.sha256 != wanted:
+        raise DataError(f"{error}; or name the tokenizer with --tokenizer") from None
+    recorded = (data.get("tokenizer") or {}).get("sha256")
+    if recorded and tokenizer.sha256 != recorded:
         raise DataError(
-            f"{trained_on}: the tokenizer there has digest {tokenizer.sha256}, the run's had {wanted}"
+            f"{trained_on}: the tokenizer has digest {tokenizer.sha256}; the run's tokenizer had {recorded}"
         )
     return BPECodec(tokenizer)
 
 
 def load_checkpoint(folder: Path, device: str = "auto") -> tuple[GPT, Settings]:
-    """The model of a checkpoint's folder, for evaluation, and the settings that it was trained with.
+    """Return the model of a checkpoint folder, in evaluation mode, and the settings of its training.
 
     Raises:
-        CheckpointError: if it is not one that `ockham train` wrote.
+        CheckpointError: If the checkpoint was not written by `ockham train`.
 
     """
     if not (folder / MODEL).is_file():
-        raise CheckpointError(f"{folder}: no {MODEL}; checkpoints that `ockham train` wrote can be read")
-    told = read_metadata(folder / MODEL)
-    if not isinstance(told.get("settings"), dict) or type(told.get("vocab_size")) is not int:
-        raise CheckpointError(f"{folder / MODEL}: its metadata names no settings of `ockham train`")
+        raise CheckpointError(f"{folder}: no {MODEL}; use a checkpoint of `ockham train`")
+    path = folder / MODEL
+    metadata = read_metadata(path)
+    if not isinstance(metadata.get("settings"), dict) or type(metadata.get("vocab_size")) is not int:
+        raise CheckpointError(f"{path}: the metadata has no settings; use a checkpoint of `ockham train`")
     try:
-        settings = build_settings(base=told["settings"])
+        settings = build_settings(base=metadata["settings"])
     except TypeError as error:
-        raise CheckpointError(f"{folder / MODEL}: settings of another kind ({error})") from None
-    model = build_model(settings, told["vocab_size"])
-    load_model(model, folder / MODEL)
+        raise CheckpointError(f"{path}: the settings are not those of a trainer ({error})") from None
+    model = build_model(settings, metadata["vocab_size"])
+    load_model(model, path)
     return model.to(choose_device(device)).eval(), settings
 
 
 @torch.no_grad()
 def generate_tokens(
-    model: GPT, prompt: Sequence[int], count: int, *, vocab_limit: int, temperature: float = 0.8, top_k: int = 200, seed: int = 1337
-) -> Iterator[int]:  # fmt: skip
-    """Draw `count` tokens after a prompt.
+    model: GPT,
+    prompt: Sequence[int],
+    count: int,
+    *,
+    vocab_limit: int,
+    temperature: float = 0.8,
+    top_k: int = 200,
+    seed: int = 1337,
+) -> Iterator[int]:
+    """Draw *count* tokens after a prompt.
 
     Args:
-        model: predicts from the last `block_size` tokens.
-        prompt: at least one token.
-        count: how many.
-        below: tokens are below it: a padded vocabulary has numbers without a meaning.
-        temperature: logits are divided by it; 0 takes the likeliest token.
-        top_k: only among so many of the likeliest; 0: all.
-        seed: of the draws; the same seed gives the same text on one machine.
+        model: Predicts from the last `block_size` tokens.
+        prompt: At least one token.
+        count: Number of tokens.
+        vocab_limit: Only tokens below this number. A padded vocabulary has numbers without a meaning.
+        temperature: Logits are divided by it. 0 takes the most probable token.
+        top_k: Draw only from the *top_k* most probable tokens. 0 draws from all.
+        seed: Seed of the draws. The same seed gives the same text on one machine.
 
     Raises:
-        CheckpointError: if the model predicts what is not finite.
+        CheckpointError: If the model's predictions are not finite.
 
     """
     device = next(model.parameters()).device
@@ -140,7 +150,7 @@ def generate_tokens(
     for _ in range(count):
         logits = model(window)[0, -1, :vocab_limit].double().cpu()
         if not bool(torch.isfinite(logits).all()):
-            raise CheckpointError("the model predicts values that are not finite: its weights are spoilt")
+            raise CheckpointError("the model predicts values that are not finite; its weights are unusable")
         if temperature == 0:
             token = int(logits.argmax())
         else:
@@ -153,10 +163,13 @@ def generate_tokens(
 
 
 def decode_stream(tokens: Iterator[int], codec: Codec) -> Iterator[str]:
-    """Tokens as pieces of text: a character whose bytes are not all there waits, bytes that are no UTF-8 become U+FFFD."""
+    """Yield the text of tokens in pieces.
+
+    An incomplete character waits for its remaining bytes. Bytes that are not UTF-8 become U+FFFD.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in tokens:
-        if text := decoder.decode(codec.bytes_of(token)):
+        if text := decoder.decode(codec.token_bytes(token)):
             yield text
     if text := decoder.decode(b"", final=True):
         yield text

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag, so that a run ends between two steps; the second one does not wait."""
+"""Ctrl-C and SIGTERM as a flag, so that a run ends between two steps. A second signal interrupts at once."""
 
 from __future__ import annotations
 
@@ -9,58 +9,66 @@ import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-DUPLICATE_SIGNAL_SECONDS = 2.0  # `scancel` and torchrun both tell a rank, so that one request comes twice
+# `scancel` and torchrun both send a signal to a rank, so that one request arrives twice.
+DUPLICATE_SIGNAL_SECONDS = 2.0
 
 
 class InterruptFlag:
-    """Truthy once a signal has come; use as a context manager in the main thread.
+    """Truthy after a signal. Use it as a context manager in the main thread.
 
     Attributes:
-        signal: number of the first one, 0 before.
+        signal: Number of the first signal, 0 before it.
 
     """
 
     def __init__(self) -> None:
         self.signal = 0
         self._received_at = 0.0
-        self._before: dict[int, Any] = {}
-        self._woken, self._wake = socket.socketpair()
-        self._seen_on_pipe = False
+        self._previous_handlers: dict[int, Any] = {}
+        self._read_socket, self._write_socket = socket.socketpair()
+        self._signal_in_pipe = False
 
     def __enter__(self) -> Self:
-        for end in (self._woken, self._wake):
-            end.setblocking(False)
-        self._wakeup = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        for end_socket in (self._read_socket, self._write_socket):
+            end_socket.setblocking(False)
+        self._previous_wakeup_fd = signal.set_wakeup_fd(
+            self._write_socket.fileno(), warn_on_full_buffer=False
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
+            self._previous_handlers[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
-        for end in (self._woken, self._wake):
-            end.close()
+        signal.set_wakeup_fd(self._previous_wakeup_fd)
+        for end_socket in (self._read_socket, self._write_socket):
+            end_socket.close()
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
     def signal_received(self) -> bool:
-        """Whether a signal has come, also while the main thread is in C and has not noted it; for another thread."""
+        """Return True if a signal has arrived, even if its Python handler has not run yet.
+
+        It is meant for other threads: the main thread may be in C code, where no handler runs.
+        """
         try:
-            numbers = self._woken.recv(64)
-        except OSError:  # nothing there, or this is over
+            numbers = self._read_socket.recv(64)
+        except OSError:
+            # The pipe is empty or closed.
             numbers = b""
-        self._seen_on_pipe = self._seen_on_pipe or any(
+        self._signal_in_pipe = self._signal_in_pipe or any(
             number in (signal.SIGINT, signal.SIGTERM) for number in numbers
         )
-        return self._seen_on_pipe or bool(self)
+        return self._signal_in_pipe or bool(self)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _record(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
         if self.signal and not (under_torchrun and now - self._received_at < DUPLICATE_SIGNAL_SECONDS):
             raise KeyboardInterrupt
-        self.signal, self._received_at = self.signal or number, self._received_at or now
+        self.signal = self.signal or number
+        self._received_at = self._received_at or now

@@ -1,7 +1,8 @@
-"""Token files from text: train.bin and val.bin as nanoGPT has them, with the tokenizer beside them.
+"""Token files from text: train.bin and val.bin as in nanoGPT, with the tokenizer next to them.
 
-The folder appears whole or not at all. Every tenth file is for validation; of fewer than ten files the last tenth of
-their tokens is. Files are read in pieces and cut where GPT-2's pattern cuts in any case, so that a piece changes no token.
+The folder is written atomically. Every tenth file is for validation, or the last tenth of the tokens if there
+are fewer than ten files. Files are read in pieces. They are cut only where GPT-2's pattern always cuts, so
+that the pieces change no token.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from ockham.record.run_folder import fsync_dir
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
-Progress = Callable[[int, int], None]  # told (bytes done, bytes in all)
-PIECE = 1 << 20
-PIECES_PER_CHUNK = 8  # pieces that are encoded at once, on all cores
-FEW_FILES = 10
+# Called with (bytes done, total bytes).
+Progress = Callable[[int, int], None]
+PIECE_CHARACTERS = 1 << 20
+# Pieces that are encoded at the same time, on all cores.
+PIECES_PER_CHUNK = 8
+# With fewer files, the last tenth of the tokens is for validation.
+MIN_FILES_FOR_FILE_SPLIT = 10
 
 
 class TextSource(NamedTuple):
-    """Text that was found: (path below the folder, file), their bytes in all, digest, and the names that are no text."""
+    """Text files as (path below the folder, file), total bytes, digest, and names of skipped files."""
 
     files: list[tuple[str, Path]]
     size: int
@@ -40,67 +44,67 @@ class TextSource(NamedTuple):
 
 
 def require_text(path: Path) -> None:
-    """Refuse a path where nothing is.
+    """Check that a path exists.
 
     Raises:
-        DataError: if there is neither a file nor a folder.
+        DataError: If it is neither a file nor a folder.
 
     """
     if not path.exists():
-        raise DataError(f"no text at {str(path)!r}: give a file or a folder of text")
+        raise DataError(f"no text at {str(path)!r}; use a file or a folder of text")
 
 
 def require_empty_target(target: Path) -> None:
-    """Refuse a folder that holds something already.
+    """Check that the target folder is new or empty.
 
     Raises:
-        DataError: if it does, or is a file.
+        DataError: If it contains files, or is a file.
 
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} is there already and not empty; give -o a new folder")
+        raise DataError(f"{target} exists and is not empty; name a new folder with -o")
 
 
 def find_text(path: Path) -> TextSource:
-    """All files of UTF-8 text at a path, in order of their names.
+    """Find all files of UTF-8 text at a path, in order of their names.
 
-    Empty files are passed over; files with zero bytes, and those that are no UTF-8, are named.
+    Empty files are ignored. Files with zero bytes, and files that are not UTF-8, are listed as skipped.
 
     Raises:
-        DataError: if there is none.
+        DataError: If there is no text.
 
     """
     require_text(path)
-    found = (
-        [(str(p.relative_to(path)), p) for p in sorted(path.rglob("*"))]
-        if path.is_dir()
-        else [(path.name, path)]
-    )
+    candidates = [(path.name, path)]
+    if path.is_dir():
+        candidates = [(str(file.relative_to(path)), file) for file in sorted(path.rglob("*"))]
     digest = hashlib.sha256()
-    kept, passed_over, whole = [], [], 0
-    for label, file in found:
+    files, skipped, total_bytes = [], [], 0
+    for label, file in candidates:
         if not file.is_file() or (size := file.stat().st_size) == 0:
             continue
-        here = digest.copy()
-        here.update(f"{label}\0{size}\0".encode("utf-8", "surrogateescape"))
-        if _is_text(file, here):
-            digest = here
-            kept.append((label, file))
-            whole += size
+        next_digest = digest.copy()
+        next_digest.update(f"{label}\0{size}\0".encode("utf-8", "surrogateescape"))
+        if _is_text(file, next_digest):
+            digest = next_digest
+            files.append((label, file))
+            total_bytes += size
         else:
-            passed_over.append(label)
-    if not kept:
-        raise DataError(f"{path}: no text in it (empty files and files that are no UTF-8 are passed over)")
-    return TextSource(kept, whole, digest.hexdigest(), passed_over)
+            skipped.append(label)
+    if not files:
+        raise DataError(f"{path}: no text in it; empty files and files that are not UTF-8 are ignored")
+    return TextSource(files, total_bytes, digest.hexdigest(), skipped)
 
 
 def tokenize(
     source: TextSource, target: Path, tokenizer: Tokenizer, name: str, progress: Progress
 ) -> dict[str, Any]:
-    """Write train.bin, val.bin, meta.json and the tokenizer into a new folder; returns what meta.json says.
+    """Write train.bin, val.bin, meta.json and the tokenizer into a new folder.
+
+    Return the content of meta.json.
 
     Raises:
-        DataError: if the folder holds something already, or can't be written.
+        DataError: If the folder contains files, or cannot be written.
 
     """
     require_empty_target(target)
@@ -108,95 +112,105 @@ def tokenize(
     try:
         temporary.mkdir(parents=True)
         counts = _write_tokens(source, temporary, tokenizer, progress)
-        told = {
-            "vocab_size": tokenizer.vocab_size, "tokenizer": tokenizer_info(tokenizer), **counts,
-            "source": {"name": name, "files": len(source.files), "bytes": source.size, "sha256": source.sha256},
-        }  # fmt: skip
+        meta = {
+            "vocab_size": tokenizer.vocab_size,
+            "tokenizer": tokenizer_info(tokenizer),
+            **counts,
+            "source": {
+                "name": name,
+                "files": len(source.files),
+                "bytes": source.size,
+                "sha256": source.sha256,
+            },
+        }
         (temporary / RANKS).write_bytes(tokenizer.ranks_bytes())
-        (temporary / META).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        for written in temporary.iterdir():
-            with written.open("rb") as file:
+        (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
         fsync_dir(temporary)
         temporary.rename(target)
         fsync_dir(target.parent)
     except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror}") from None
+        raise DataError(f"{target}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return told
+    return meta
 
 
 def split_at_boundaries(text: Iterator[str]) -> Iterator[str]:
-    """The same text in pieces that GPT-2's pattern would cut in any case: before a blank or newline after a letter or digit."""
-    held = ""
+    """Yield the same text in pieces that GPT-2's pattern always separates.
+
+    They end before a blank or newline that follows a letter or digit.
+    """
+    buffer = ""
     for chunk in text:
-        start = len(held)
-        held += chunk
-        for at in range(len(held) - 1, max(start, 1) - 1, -1):
-            if held[at] in " \n" and held[at - 1].isalnum():
-                yield held[:at]
-                held = held[at:]
+        start = len(buffer)
+        buffer += chunk
+        for i in range(len(buffer) - 1, max(start, 1) - 1, -1):
+            if buffer[i] in " \n" and buffer[i - 1].isalnum():
+                yield buffer[:i]
+                buffer = buffer[i:]
                 break
-    if held:
-        yield held
+    if buffer:
+        yield buffer
 
 
 def _write_tokens(
     source: TextSource, folder: Path, tokenizer: Tokenizer, progress: Progress
 ) -> dict[str, int]:
-    few = len(source.files) < FEW_FILES
+    split_tokens = len(source.files) < MIN_FILES_FOR_FILE_SPLIT
     encoding = tokenizer.encoding()
     with (folder / "train.bin").open("wb+") as train, (folder / "val.bin").open("wb+") as val:
         done = 0
-        for at, (_, path) in enumerate(source.files):
-            out = val if not few and at % 10 == 9 else train
-            for tokens, size in _encoded(path, encoding):
+        for number, (_, path) in enumerate(source.files):
+            out = val if not split_tokens and number % 10 == 9 else train
+            for tokens, size in _encode_file(path, encoding):
                 out.write(tokens)
                 done += size
                 progress(done, source.size)
             if tokenizer.end_of_text is not None:
                 out.write(np.array([tokenizer.end_of_text], "<u2").tobytes())
-        if few:  # the last tenth moves over
-            whole = train.tell() // 2
-            train.seek(whole * 9 // 10 * 2)
+        if split_tokens:
+            # Move the last tenth. A token has two bytes.
+            train_bytes = train.tell() // 2 * 9 // 10 * 2
+            train.seek(train_bytes)
             shutil.copyfileobj(train, val)
-            train.truncate(whole * 9 // 10 * 2)
+            train.truncate(train_bytes)
         train.flush()
         val.flush()
         counts = {"train_tokens": train.seek(0, 2) // 2, "val_tokens": val.seek(0, 2) // 2}
     for split, count in counts.items():
         if count == 0:
-            raise DataError(f"too little text: {split} is 0")
+            raise DataError(f"too little text: {split} is 0; use more text")
     return counts
 
 
-def _encoded(path: Path, encoding: Encoding) -> Iterator[tuple[bytes, int]]:
-    """Tokens of a file as uint16, and the bytes of text that they stand for."""
+def _encode_file(path: Path, encoding: Encoding) -> Iterator[tuple[bytes, int]]:
+    """Yield tokens of a file as uint16, and the number of bytes of their text."""
     with path.open(encoding="utf-8", newline="") as file:
         batch: list[str] = []
-        for piece in split_at_boundaries(iter(lambda: file.read(PIECE), "")):
+        for piece in split_at_boundaries(iter(lambda: file.read(PIECE_CHARACTERS), "")):
             batch.append(piece)
             if len(batch) == PIECES_PER_CHUNK:
-                yield _at_once(batch, encoding)
+                yield _encode_batch(batch, encoding)
                 batch = []
         if batch:
-            yield _at_once(batch, encoding)
+            yield _encode_batch(batch, encoding)
 
 
-def _at_once(batch: list[str], encoding: Encoding) -> tuple[bytes, int]:
-    found = encoding.encode_ordinary_batch(batch, num_threads=os.cpu_count() or 1)
-    return b"".join(np.array(tokens, "<u2").tobytes() for tokens in found), sum(
-        len(text.encode()) for text in batch
-    )
+def _encode_batch(batch: list[str], encoding: Encoding) -> tuple[bytes, int]:
+    encoded = encoding.encode_ordinary_batch(batch, num_threads=os.cpu_count() or 1)
+    size = sum(len(text.encode()) for text in batch)
+    return b"".join(np.array(tokens, "<u2").tobytes() for tokens in encoded), size
 
 
 def _is_text(path: Path, digest: Any) -> bool:
-    """Whether a file is UTF-8 without zero bytes; its content goes into the digest."""
+    """Return True if a file is UTF-8 without zero bytes. Its content is added to the digest."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         with path.open("rb") as file:
-            while data := file.read(PIECE):
+            while data := file.read(PIECE_CHARACTERS):
                 digest.update(data)
                 decoder.decode(data)
                 if b"\0" in data:

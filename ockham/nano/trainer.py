@@ -1,9 +1,9 @@
-"""Trainer: the hands. It measures, and applies mechanically what the chain left in the context; it judges nothing.
+"""Trainer: measures the model and applies the knobs of the context. It makes no decisions.
 
-forward(iter_num)  -> loss          one host read
-backward(ctx)                       if ctx.updated
-advance()          -> read          clip, optimizer, pull, projection; `read()` gives drift, gradient norm, KL
-evaluate()         -> Evaluation    always the same batches
+forward(iter_num, micro_step)   loss of a micro-batch, one host read
+backward(ctx)                   gradient, if ctx.updated
+finish_batch(ctx)               optimizer step, pull and projection; gauges and stage times
+evaluate()                      loss of the same validation batches each time
 move_anchor(...), roll_back()
 """
 
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,143 +21,171 @@ import torch
 
 from ockham.context import OccamContext
 from ockham.nano import checkpoint_io, device
-from ockham.nano.anchor import AnchorWeights, to_float64
+from ockham.nano.anchor import AnchorWeights, Rollback, to_float64
 from ockham.nano.batch_size import resolve_batch_size
 from ockham.nano.config import Settings
-from ockham.nano.data import Batches, Corpus
+from ockham.nano.data import Batches, Corpus, PrefetchingBatches
 from ockham.nano.model import build_model, pad_vocab_size
 from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
-from ockham.nano.prefetch import PrefetchingBatches
 from ockham.nano.stage_timer import StageTimer
-from ockham.nano.step_metrics import PendingStepMetrics, no_step_metrics
+from ockham.nano.step_metrics import NO_STEP, SKIPPED_STEP, PendingStep, PendingStepMetrics, StepResult
 from ockham.record.checkpoints import STATE, CheckpointFiles
 
-PROBE_TOKENS = 256  # KL over these lay within 17 % of that over 768, and within 13 % of that over 7,680; a third of the time
+# The KL of 256 tokens was within 17 % of the KL of 768 and within 13 % of that of 7,680, in a third of the
+# time.
+PROBE_TOKENS = 256
 
 
 class Evaluation(NamedTuple):
-    """Mean loss over the evaluation batches and its standard error, nats/token; tokens read; seconds taken."""
+    """Mean loss in nats per token, its standard error (None if unknown), tokens read, seconds taken."""
 
     loss: float
-    standard_error: float
-    tokens: int
-    seconds: float
+    standard_error: float | None = None
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class BatchResult(NamedTuple):
+    """Whether the optimizer took a step after a batch, the gauges, and the seconds of each stage."""
+
+    stepped: bool
+    gauges: dict[str, Any]
+    seconds: dict[str, float]
+
+
+class PrecomputedLoss(NamedTuple):
+    """Loss of the next micro-batch, computed before it was requested."""
+
+    iter_num: int
+    micro_step: int
+    loss: float
 
 
 class Trainer:
     """Model, optimizer, data and anchor of one run.
 
     Args:
-        settings: what to build.
-        corpus: what to train on; says the vocabulary unless the settings do.
+        settings: Settings of model and training.
+        corpus: Training data. It defines the vocabulary unless the settings do.
         pull: `decoupled`, `coupled` or `none`, from the policy.
-        wants: costly measurements that plugins ask for (`PluginChain.wants`).
+        required_measurements: Costly measurements that plugins require, as field -> interval in updates
+            (`PluginChain.required_measurements`).
+        rank: Rank of this process. It selects the batches.
 
     Attributes:
-        late: gauges of a batch are read after the next batch's loss, so that a GPU never waits for the host.
+        deferred_metrics: Read the gauges of a batch after the loss of the next one, so that a GPU never waits
+            for the host. The default on CUDA.
 
     """
 
     anchor_kind = AnchorWeights
 
     def __init__(
-        self, settings: Settings, corpus: Corpus, *, pull: str = "none", wants: Mapping[str, int] | None = None,
+        self,
+        settings: Settings,
+        corpus: Corpus,
+        *,
+        pull: str = "none",
+        required_measurements: Mapping[str, int] | None = None,
         rank: int = 0,
-    ) -> None:  # fmt: skip
-        self.pull_mode, self.required_measurements = pull, dict(wants or {})
+    ) -> None:
+        self.configure(pull=pull, required_measurements=required_measurements or {})
         self.device, self.threads = device.set_up_device(settings)
-        self.tokens = settings.vocab_size or corpus.vocab_size
-        self.model = build_model(settings, pad_vocab_size(self.tokens, settings.vocab_multiple)).to(
-            self.device
-        )
-        self.settings = settings = resolve_batch_size(
-            settings, self.model, device.gpu_memory_bytes(self.device)
-        )
+        self.vocab_size = settings.vocab_size or corpus.vocab_size
+        model = build_model(settings, pad_vocab_size(self.vocab_size, settings.vocab_multiple))
+        self.model = model.to(self.device)
+        settings = resolve_batch_size(settings, self.model, device.gpu_memory_bytes(self.device))
+        self.settings = settings
         self.deferred_metrics = self.device.startswith("cuda")
         self.meter = StageTimer(*device.make_timer(self.device))
-        draws = (
-            partial(PrefetchingBatches, micros=settings.gradient_accumulation_steps)
-            if self.deferred_metrics
-            else Batches
-        )
-        self.batches: Batches = draws(
-            corpus, settings.batch_size, settings.block_size, settings.seed, rank=rank, device=self.device
-        )
+        self.batches = self._make_batches(corpus, rank)
         self.optimizer = make_optimizer(
-            self.model, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
-            betas=(settings.beta1, settings.beta2), kind=settings.optimizer,
-        )  # fmt: skip
+            self.model,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            betas=(settings.beta1, settings.beta2),
+            kind=settings.optimizer,
+        )
         self.anchor: AnchorWeights | None = None
         self.steps = 0
         self._loss: torch.Tensor | None = None
-        self._random: dict[str, str] = {}
+        self._precomputed: PrecomputedLoss | None = None
+        self._rng_before_forward: dict[str, str] = {}
         self._examples: torch.Tensor | None = None
         self._last_accepted: OccamContext | None = None
         self._accepted = 0
         self._compute = self.model.loss
-        if device.should_compile(
-            settings, self.device
-        ):  # model and loss in one graph: no float32 logits need be written
+        if device.should_compile(settings, self.device):
+            # Model and loss are one graph, so the float32 logits need not be written to memory.
             self._compute = torch.compile(self.model.loss, dynamic=False)
+
+    def configure(self, *, pull: str, required_measurements: Mapping[str, int]) -> None:
+        """Apply what the policy requires of the trainer. A run's policy is known only after its trainer.
+
+        Args:
+            pull: Form of the pull towards the anchor: `decoupled`, `coupled` or `none`.
+            required_measurements: Costly measurements, as field -> interval in updates.
+
+        """
+        self.pull_mode = pull
+        self.required_measurements = dict(required_measurements)
 
     @property
     def device_name(self) -> str:
-        """The device in words."""
+        """Name of the device for people."""
         return device.device_name(self.device)
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens forwarded for one optimizer step, skipped ones included."""
+        """Tokens that are forwarded for one optimizer step, including those of skipped batches."""
         return self.settings.tokens_per_batch * self.settings.gradient_accumulation_steps
 
     def facts(self) -> dict[str, Any]:
-        """Run-long facts of the context."""
-        s = self.settings
+        """Return the facts of the whole run for the context."""
+        settings = self.settings
         return {
-            "seed": s.seed, "max_iters": s.max_iters, "warmup_iters": s.effective_warmup_iters, "vocab_size": self.tokens,
-            "model_params": self.model.num_params(), "inference_flops": self.model.inference_flops(s.block_size),
-            "inference_tokens": s.block_size, "memory_footprint_mb": self.model.megabytes(),
-        }  # fmt: skip
+            "seed": settings.seed,
+            "max_iters": settings.max_iters,
+            "warmup_iters": settings.effective_warmup_iters,
+            "vocab_size": self.vocab_size,
+            "model_params": self.model.num_params(),
+            "inference_flops": self.model.inference_flops(settings.block_size),
+            "inference_tokens": settings.block_size,
+            "memory_footprint_mb": self.model.megabytes(),
+        }
 
     def forward(self, iter_num: int, micro_step: int = 0) -> float:
-        """Loss of a fresh micro-batch in nats per token, read to the host; its graph is kept for `backward`."""
-        if self.deferred_metrics and self.settings.dropout > 0:
-            self._random = device.get_rng_state(self.device)
-        with self.meter.stage("data"):
-            inputs, targets = self.batches.sample_batch(iter_num, micro_step)
-        with self.meter.stage("forward"), device.compute_context(self.settings, self.device):
-            if "example_losses" in self.required_measurements:
-                self._examples = self.model.example_losses(inputs, targets)
-                self._loss = self._examples.mean()
-            else:
-                self._loss = self._compute(inputs, targets)
-            return float(self._loss.item())
+        """Return the loss of a micro-batch in nats per token. Its graph is kept for `backward`.
 
-    @property
-    def has_pending_loss(self) -> bool:
-        """Whether a loss waits for its verdict."""
-        return self._loss is not None
+        A loss that `finish_batch` has computed in advance is not computed again.
+        """
+        precomputed, self._precomputed = self._precomputed, None
+        if precomputed is not None and precomputed[:2] == (iter_num, micro_step):
+            return precomputed.loss
+        return self._forward(iter_num, micro_step)
 
     def discard_forward(self) -> None:
-        """Throw a forward away as if it had never been made; generators that dropout drew from go back."""
-        if self.has_pending_loss and self._random:
-            device.set_rng_state(self._random, self.device)
-        self._loss = self._examples = None
+        """Undo a forward that has no verdict yet: drop its graph and restore the generators of dropout."""
+        if self._loss is not None and self._rng_before_forward:
+            device.set_rng_state(self._rng_before_forward, self.device)
+        self._loss = self._examples = self._precomputed = None
 
     def context_fields(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
-        """Facts and scheduled knobs of this micro-batch, for `Run.batch`."""
-        s = self.settings
-        done = iter_num * s.gradient_accumulation_steps + micro_step
+        """Return the facts and scheduled knobs of a micro-batch, for `Run.start_batch`."""
+        settings = self.settings
+        done = iter_num * settings.gradient_accumulation_steps + micro_step
         fields: dict[str, Any] = {
-            "learning_rate": s.learning_rate_at(iter_num), "grad_clip": s.grad_clip,
-            "tokens_seen": done * s.tokens_per_batch, "anchor_available": self.anchor is not None,
-        }  # fmt: skip
+            "learning_rate": settings.learning_rate_at(iter_num),
+            "grad_clip": settings.grad_clip,
+            "tokens_seen": done * settings.tokens_per_batch,
+            "anchor_available": self.anchor is not None,
+        }
         if self._examples is not None:
             fields["example_losses"] = tuple(self._examples.detach().float().cpu().tolist())
         return fields
 
     def backward(self, ctx: OccamContext) -> None:
-        """Add this micro-batch's gradient, or drop its graph where the chain skipped it."""
+        """Add this micro-batch's gradient, or drop its graph if the chain skipped it."""
         loss, self._loss = self._loss, None
         examples, self._examples = self._examples, None
         if loss is None or not ctx.updated:
@@ -171,70 +198,81 @@ class Trainer:
         self._last_accepted = ctx
         self._accepted += 1
 
-    def step(self) -> tuple[bool, dict[str, Any]]:
-        """Take the optimizer step and wait for its gauges; returns whether one was taken, and them."""
-        return self.step_async()()
+    def finish_batch(self, ctx: OccamContext, *, forward_next: bool = False) -> BatchResult:
+        """Take the optimizer step after the last micro-batch of a step. Return gauges and stage times.
 
-    def step_async(self) -> Callable[[], tuple[bool, dict[str, Any]]]:
+        Args:
+            ctx: Context of the micro-batch whose backward pass is done.
+            forward_next: Compute the loss of the next micro-batch before the gauges are read, if
+                `deferred_metrics` is set. The device then works while the gauges are copied to the host.
+
+        """
+        micro_steps = self.settings.gradient_accumulation_steps
+        pending = self.step_async() if ctx.micro_step == micro_steps - 1 else NO_STEP
+        stages = self.meter.finish_batch(updated=ctx.updated)
+        if forward_next and self.deferred_metrics:
+            following = divmod(ctx.iter_num * micro_steps + ctx.micro_step + 1, micro_steps)
+            self._precomputed = PrecomputedLoss(*following, self._forward(*following))
+        stepped, gauges = pending.result()
+        return BatchResult(stepped, gauges, stages.read_seconds())
+
+    def step(self) -> StepResult:
+        """Take the optimizer step and wait for its gauges."""
+        return self.step_async().result()
+
+    def step_async(self) -> PendingStep:
         """Take the optimizer step of the accepted micro-batches, without waiting for it.
 
-        Returns what reads whether a step was taken, and the gauges: read each before the next one is taken.
+        Read the result of each step before the next one is taken.
         """
         ctx, self._last_accepted = self._last_accepted, None
         accepted, self._accepted = self._accepted, 0
         if ctx is None:
-            return no_step_metrics
+            return SKIPPED_STEP
         with self.meter.stage("optimizer"):
             norm = self._optimizer_step(ctx, accepted)
-        anchor, strength, distance = self.anchor, 0.0, None
-        if anchor is not None:
+        distance = drift = None
+        if self.anchor is not None:
             with self.meter.stage("anchor"):
-                strength = (
-                    2.0 * ctx.learning_rate * ctx.lambda_ockham if self.pull_mode == "decoupled" else 0.0
-                )
-                distance = anchor.pull(strength, ctx.drift_ceiling, torch.isfinite(norm))
-        drift = partial(anchor.drift, strength=strength, ceiling=ctx.drift_ceiling) if anchor else None
-        return PendingStepMetrics(norm, distance, self._kl(), drift, self._stepped).result
+                distance, drift = self.anchor.pull_for(ctx, self.pull_mode, torch.isfinite(norm))
+        return PendingStepMetrics(norm, distance, self._kl(), drift, self._count_step)
 
     def evaluate(self) -> Evaluation:
-        """Mean loss over the first `eval_batches` of the validation text's own counter: always the same tokens."""
-        began = time.perf_counter()
+        """Return the mean loss over the first `eval_batches` validation batches.
+
+        The tokens are always the same.
+        """
+        started = time.perf_counter()
         self.model.eval()
-        count = range(self.settings.eval_batches)
+        numbers = range(self.settings.eval_batches)
         with torch.no_grad(), device.compute_context(self.settings, self.device):
-            losses = [self._compute(*self.batches.sample_batch(0, at, "val")) for at in count]
+            losses = [self._compute(*self.batches.sample_batch(0, number, "val")) for number in numbers]
         self.model.train()
-        each = to_float64(torch.stack(losses))
-        error = float(each.std() / math.sqrt(len(losses))) if len(losses) > 1 else 0.0
+        values = to_float64(torch.stack(losses))
+        error = float(values.std() / math.sqrt(len(losses))) if len(losses) > 1 else 0.0
         tokens = len(losses) * self.settings.tokens_per_batch
-        return Evaluation(float(each.mean()), error, tokens, time.perf_counter() - began)
+        return Evaluation(float(values.mean()), error, tokens, time.perf_counter() - started)
 
     def move_anchor(self, iter_num: int) -> float:
-        """Make the present weights the anchor; returns the drift that the old one had."""
+        """Make the present weights the anchor. Return the drift from the previous anchor, or 0."""
         drift = 0.0 if self.anchor is None else self.anchor.measure().after
         self.anchor = self.anchor_kind(self.model, iter_num, self.probe_windows())
         return drift
 
-    def roll_back(self) -> tuple[int, float, float]:
-        """Put the weights back to the anchor and forget the moments.
-
-        Returns the anchor's iteration, the drift that was given up, and the seconds it took.
+    def roll_back(self) -> Rollback:
+        """Restore the anchor's weights and clear the optimizer's moments.
 
         Raises:
-            RuntimeError: if there is no anchor yet.
+            RuntimeError: If there is no anchor yet.
 
         """
         if self.anchor is None:
-            raise RuntimeError("there is no anchor to go back to")
-        began = time.perf_counter()
+            raise RuntimeError("no anchor exists; call move_anchor first")
         self.discard_forward()
-        drift = self.anchor.measure().after
-        self.anchor.restore()
-        self.optimizer.state.clear()
-        return max(0, self.anchor.iter_num), drift, time.perf_counter() - began
+        return self.anchor.roll_back(self.optimizer)
 
     def probe_windows(self) -> torch.Tensor | None:
-        """The fixed windows that KL is measured on, the first of the validation counter; None if nobody asks."""
+        """Return the fixed windows for the KL divergence, or None if no plugin requires it."""
         if "kl_to_anchor" not in self.required_measurements:
             return None
         rows = max(1, min(self.settings.batch_size, PROBE_TOKENS // self.settings.block_size))
@@ -243,38 +281,74 @@ class Trainer:
     def make_checkpoint_files(
         self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None
     ) -> CheckpointFiles:
-        """The files of a checkpoint: weights with `metadata`, and with a `state` all that a resume needs."""
+        """Return the files of a checkpoint.
+
+        Args:
+            metadata: Stored with the weights.
+            state: State of the run. Without it, the checkpoint contains only the weights and cannot be
+                resumed.
+
+        """
         config = {"settings": asdict(self.settings), "vocab_size": self.model.vocab_size}
         packed, digest = checkpoint_io.serialize_model(self.model, {**metadata, **config})
         files = {checkpoint_io.MODEL: packed}
         if state is not None:
-            own = {
-                "settings": {**asdict(self.settings), "threads": self.threads}, "steps": self.steps,
-                "random": device.get_rng_state(self.device), "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
-            }  # fmt: skip
+            self.discard_forward()
+            trainer_state = {
+                "settings": {**asdict(self.settings), "threads": self.threads},
+                "steps": self.steps,
+                "random": device.get_rng_state(self.device),
+                "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
+            }
             files[checkpoint_io.OPTIMIZER] = checkpoint_io.serialize_optimizer(self.model, self.optimizer)
-            files[STATE] = orjson.dumps({**state, "trainer": own}, option=orjson.OPT_INDENT_2)
+            files[STATE] = orjson.dumps({**state, "trainer": trainer_state}, option=orjson.OPT_INDENT_2)
             if self.anchor is not None:
                 files[checkpoint_io.ANCHOR] = checkpoint_io.serialize_tensors(self.anchor.state(self.model))
         return CheckpointFiles(files, digest)
 
     def restore(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Take up where a resumable checkpoint left.
+        """Restore the state of a resumable checkpoint.
+
+        Args:
+            path: Folder of the checkpoint.
+            state: Content of its `state.json`.
 
         Raises:
-            CheckpointError: if it belongs to another model.
+            CheckpointError: If it belongs to another model.
 
         """
-        own = state["trainer"]
+        trainer_state = state["trainer"]
         checkpoint_io.load_model(self.model, path / checkpoint_io.MODEL)
         checkpoint_io.load_optimizer(self.model, self.optimizer, path / checkpoint_io.OPTIMIZER)
-        self.steps = own["steps"]
-        if own["anchor_iter"] is not None:
-            anchored = checkpoint_io.load_tensors(path / checkpoint_io.ANCHOR)
+        self.steps = trainer_state["steps"]
+        if trainer_state["anchor_iter"] is not None:
+            tensors = checkpoint_io.load_tensors(path / checkpoint_io.ANCHOR)
             self.anchor = self.anchor_kind.from_state(
-                self.model, own["anchor_iter"], self.probe_windows(), anchored
+                self.model, trainer_state["anchor_iter"], self.probe_windows(), tensors
             )
-        device.set_rng_state(own["random"], self.device)
+        device.set_rng_state(trainer_state["random"], self.device)
+
+    def _make_batches(self, corpus: Corpus, rank: int) -> Batches:
+        settings = self.settings
+        shape = settings.batch_size, settings.block_size, settings.seed
+        if not self.deferred_metrics:
+            return Batches(corpus, *shape, rank=rank, device=self.device)
+        micro_steps = settings.gradient_accumulation_steps
+        return PrefetchingBatches(corpus, *shape, rank=rank, device=self.device, micro_steps=micro_steps)
+
+    def _forward(self, iter_num: int, micro_step: int) -> float:
+        """Compute the loss of a micro-batch and read it to the host."""
+        if self.deferred_metrics and self.settings.dropout > 0:
+            self._rng_before_forward = device.get_rng_state(self.device)
+        with self.meter.stage("data"):
+            inputs, targets = self.batches.sample_batch(iter_num, micro_step)
+        with self.meter.stage("forward"), device.compute_context(self.settings, self.device):
+            if "example_losses" in self.required_measurements:
+                self._examples = self.model.example_losses(inputs, targets)
+                self._loss = self._examples.mean()
+            else:
+                self._loss = self._compute(inputs, targets)
+            return float(self._loss.item())
 
     def _optimizer_step(self, ctx: OccamContext, accepted: int) -> torch.Tensor:
         parameters = list(self.model.parameters())
@@ -290,13 +364,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def _stepped(self, taken: bool) -> None:
-        self.steps += taken
+    def _count_step(self, stepped: bool) -> None:
+        self.steps += stepped
 
     def _kl(self) -> torch.Tensor | None:
-        """KL after the step that is under way, which is taken for a good one; a refused one does not report it."""
-        every = self.required_measurements.get("kl_to_anchor", 0)
-        if self.anchor is None or not every or (self.steps + 1) % every:
+        """Return the KL after the pending step, if it is due.
+
+        The step is assumed to succeed. A refused step does not report its KL.
+        """
+        interval = self.required_measurements.get("kl_to_anchor", 0)
+        if self.anchor is None or not interval or (self.steps + 1) % interval:
             return None
         with self.meter.stage("probe"):
             return self.anchor.kl(self.model)

@@ -1,4 +1,4 @@
-"""The built-in plugins: one file, one plugin; none knows another."""
+"""Built-in plugins: one file per plugin, independent of each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUILT_IN: Mapping[str, str] = {
 
 
 def load_built_in(name: str) -> type[OccamPlugin]:
-    """The class of a built-in plugin."""
+    """Return the class of a built-in plugin."""
     module, _, attribute = BUILT_IN[name].partition(":")
-    found: type[OccamPlugin] = getattr(importlib.import_module(module), attribute)
-    return found
+    plugin_class: type[OccamPlugin] = getattr(importlib.import_module(module), attribute)
+    return plugin_class

@@ -1,4 +1,4 @@
-"""AnchorPlugin: asks for consolidation by interval, and allows or refuses it on a fresh evaluation."""
+"""AnchorPlugin: requests a consolidation at intervals, and allows or refuses it after an evaluation."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ockham.plugin import OccamPlugin
 class AnchorPlugin(OccamPlugin):
     """Decides when the anchor moves to the present weights.
 
-    Trained from scratch, drift from the initial weights says nothing, so the first anchor is set when the
-    learning-rate warm-up ends.
+    In training from scratch, drift from the initial weights has no meaning. So the first anchor is set when
+    the learning-rate warm-up ends.
 
     Args:
-        per_run: consolidations asked for over a run of known length; 0: none.
-        interval: batches between requests; None: max_iters / per_run.
-        tolerance: how much worse than at the last anchor the validation loss may be, in nats.
-        cooldown: least number of batches between two consolidations.
+        per_run: Consolidations requested in a run of known length. 0 requests none.
+        interval: Batches between requests. None uses max_iters / per_run.
+        tolerance: Allowed increase of the validation loss since the last anchor, in nats.
+        cooldown: Minimum number of batches between two consolidations.
 
     """
 
     name = "anchor"
     reasons: ClassVar[Mapping[str, str]] = {
-        "WARMUP_ENDED": "Learning-rate warm-up is over: from here drift means something.",
-        "INTERVAL_REACHED": "The steps done are a multiple of the interval: time for another one.",
-        "CONSOLIDATION_ALLOWED": "Finite, content, and not worse than at the last anchor: the anchor moves.",
-        "REFUSED_NONFINITE": "No consolidation on a loss or drift that is not finite.",
+        "WARMUP_ENDED": "Learning-rate warm-up has ended: drift is meaningful from here on.",
+        "INTERVAL_REACHED": "The number of steps is a multiple of the interval.",
+        "CONSOLIDATION_ALLOWED": "All values are finite, and the loss is not worse than at the last anchor.",
+        "REFUSED_NONFINITE": "No consolidation: loss or drift is not finite.",
         "REFUSED_QUALITY": "No consolidation: the validation loss is worse than at the last anchor.",
-        "REFUSED_COOLDOWN": "No consolidation: the last one was too short a time ago.",
+        "REFUSED_COOLDOWN": "No consolidation: the last one is too recent.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "per_run": "[0, inf)",
@@ -43,29 +43,32 @@ class AnchorPlugin(OccamPlugin):
     def __init__(
         self, per_run: int = 10, interval: int | None = None, tolerance: float = 0.05, cooldown: int = 10
     ) -> None:
-        self.per_run, self.interval, self.tolerance, self.cooldown = per_run, interval, tolerance, cooldown
+        self.per_run = per_run
+        self.interval = interval
+        self.tolerance = tolerance
+        self.cooldown = cooldown
         self.check_settings()
         self.anchor_loss: float | None = None
         self.anchor_iter: int | None = None
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Ask, where it is time."""
+        """Request a consolidation when it is due."""
         done = ctx.iter_num + 1
-        every = self.interval or (
-            max(1, ctx.max_iters // self.per_run) if self.per_run and ctx.max_iters else 0
-        )
-        if not every or ctx.consolidating:
+        interval = self.interval or 0
+        if not interval and self.per_run and ctx.max_iters:
+            interval = max(1, ctx.max_iters // self.per_run)
+        if not interval or ctx.consolidating:
             return ctx
         if not ctx.anchor_available and done == max(1, ctx.warmup_iters):
             ctx.consolidating = True
             ctx.decide("REQUEST", "WARMUP_ENDED", done, ctx.warmup_iters)
-        elif done % every == 0:
+        elif done % interval == 0:
             ctx.consolidating = True
-            ctx.decide("REQUEST", "INTERVAL_REACHED", done, every)
+            ctx.decide("REQUEST", "INTERVAL_REACHED", done, interval)
         return ctx
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
-        """Allow or refuse a request; every check is written so that NaN refuses."""
+        """Allow or refuse a request. Each check refuses NaN."""
         if not ctx.consolidating:
             return ctx
         loss = ctx.val_loss if ctx.val_loss is not None else ctx.task_loss
@@ -80,7 +83,7 @@ class AnchorPlugin(OccamPlugin):
         return ctx.decide("ALLOW", "CONSOLIDATION_ALLOWED", loss, limit)
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """Remember how good the model was here."""
+        """Store loss and iteration of the new anchor."""
         self.anchor_loss = ctx.val_loss if ctx.val_loss is not None else ctx.task_loss
         self.anchor_iter = ctx.iter_num
         return ctx

@@ -1,8 +1,9 @@
-"""CompressorPlugin: when drift is loud, turns lambda up and the learning rate down, as an audio compressor would.
+"""CompressorPlugin: raises lambda and lowers the learning rate when drift is high, like an audio compressor.
 
-s is the mean relative drift over the last updates, over = max(0, ln(s/threshold)). Towards
-ln(lambda scale) = over (1 - 1/ratio) and its inverse for the learning rate, smoothed by attack and release (time
-constants in updates). The scales multiply this batch's scheduled values, so nothing compounds.
+s is the mean relative drift over the last updates, and over = max(0, ln(s/threshold)). The target is
+ln(lambda scale) = over (1 - 1/ratio), and its inverse for the learning rate. Both are smoothed with the time
+constants attack and release, in updates. The scales multiply the scheduled values of this batch, so nothing
+compounds.
 """
 
 from __future__ import annotations
@@ -15,30 +16,32 @@ from typing import ClassVar, Literal
 from ockham.context import OccamContext
 from ockham.plugin import OccamPlugin
 
-SNAP_TOLERANCE = 1e-3  # below this a scale is 1: else release would go on turning knobs by nothing for ever
+# A scale within this tolerance is set to its target. Otherwise release would change the knobs forever.
+SNAP_TOLERANCE = 1e-3
 
 
 class CompressorPlugin(OccamPlugin):
-    """Turns learning rate and lambda against drift.
+    """Adjusts learning rate and lambda to drift.
 
     Args:
-        threshold: relative drift from which it acts.
-        ratio: how strongly; 1 does nothing.
-        attack: time constant in updates while drift is over the threshold.
-        release: time constant in updates on the way back.
-        makeup: factor on the learning rate while drift is under the threshold.
-        min_lambda: least lambda that it turns to.
-        max_lambda: greatest lambda that it turns to.
-        window: updates over which drift is averaged.
-        law: `log`, or `stepped`: the documented rule with two targets, blind to how far drift is over.
+        threshold: Relative drift above which the plugin acts.
+        ratio: Strength of the effect. 1 has no effect.
+        attack: Time constant in updates while drift is over the threshold.
+        release: Time constant in updates while drift is under it.
+        makeup: Factor on the learning rate while drift is under the threshold.
+        min_lambda: Minimum of the lambda that is set.
+        max_lambda: Maximum of the lambda that is set.
+        window: Number of updates over which drift is averaged.
+        law: `log`, or `stepped`: the documented rule with two targets, independent of the distance to the
+            threshold.
 
     """
 
     name = "compressor"
     reasons: ClassVar[Mapping[str, str]] = {
         "COMPRESSING": "Drift is over the threshold: lambda up, learning rate down.",
-        "RELEASING": "Drift is under the threshold again: on the way back.",
-        "MAKEUP": "Drift is under the threshold: the learning rate has its make-up gain.",
+        "RELEASING": "Drift is under the threshold again: the scales return to 1.",
+        "MAKEUP": "Drift is under the threshold: the make-up gain is applied to the learning rate.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "threshold": "(0, inf)",
@@ -63,27 +66,30 @@ class CompressorPlugin(OccamPlugin):
         window: int = 10,
         law: Literal["log", "stepped"] = "log",
     ) -> None:
-        self.threshold, self.ratio, self.attack, self.release, self.makeup = (
-            threshold,
-            ratio,
-            attack,
-            release,
-            makeup,
-        )
-        self.min_lambda, self.max_lambda, self.window, self.law = min_lambda, max_lambda, window, law
+        self.threshold = threshold
+        self.ratio = ratio
+        self.attack = attack
+        self.release = release
+        self.makeup = makeup
+        self.min_lambda = min_lambda
+        self.max_lambda = max_lambda
+        self.window = window
+        self.law = law
         self.check_settings()
         self.drifts: deque[float] = deque(maxlen=window)
-        self.ln_lambda = self.ln_rate = 0.0
+        self.ln_lambda = 0.0
+        self.ln_rate = 0.0
         self.updates_seen = 0
         self.followed = -1
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Turn both knobs by the present scales; frozen while skipping."""
+        """Apply the present scales to both knobs. The scales do not change while batches are skipped."""
         if not ctx.updated or not (self.drifts or self.ln_lambda or self.ln_rate):
             return ctx
-        # fsum is rounded once; sum() gives other last bits from Python 3.12 on, and a replay there would differ.
+        # fsum rounds once. sum() gives other last bits from Python 3.12 on, and a replay there would differ.
         drift = math.fsum(self.drifts) / len(self.drifts) if self.drifts else 0.0
-        if ctx.iter_num != self.followed:  # micro-batches of one step share its scales
+        # Micro-batches of one step use the same scales.
+        if ctx.iter_num != self.followed:
             self._update_scales(drift)
             self.followed = ctx.iter_num
         if self.ln_lambda == 0 and self.ln_rate == 0:
@@ -93,8 +99,12 @@ class CompressorPlugin(OccamPlugin):
             max(self.max_lambda, ctx.lambda_ockham),
         )
         ctx.learning_rate *= math.exp(self.ln_rate)
-        reason = "COMPRESSING" if drift > self.threshold else "RELEASING" if self.ln_lambda else "MAKEUP"
-        action = {"COMPRESSING": "ATTACK", "RELEASING": "RELEASE", "MAKEUP": "MAKEUP"}[reason]
+        if drift > self.threshold:
+            action, reason = "ATTACK", "COMPRESSING"
+        elif self.ln_lambda:
+            action, reason = "RELEASE", "RELEASING"
+        else:
+            action, reason = "MAKEUP", "MAKEUP"
         return ctx.decide(
             action,
             reason,
@@ -104,27 +114,30 @@ class CompressorPlugin(OccamPlugin):
         )
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Remember the drift after an update; a drift that is not finite enters no history."""
+        """Store the drift after an update. A drift that is not finite is ignored."""
         if ctx.updates > self.updates_seen and ctx.anchor_available and math.isfinite(ctx.complexity_cost):
             self.drifts.append(ctx.complexity_cost)
         self.updates_seen = ctx.updates
         return ctx
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """The anchor is here now: drift is 0, the drifts of before say nothing, and the scales go back by release."""
+        """Clear the stored drifts, because the anchor has moved.
+
+        The scales return to 1 with the release constant.
+        """
         self.drifts.clear()
         return ctx
 
     def _update_scales(self, drift: float) -> None:
-        """Move both scales one update towards where this drift wants them."""
+        """Move both scales one update towards their targets for this drift."""
         over = math.log(drift / self.threshold) if drift > self.threshold else 0.0
         if self.law == "stepped":
             over = math.log(self.ratio) / (1 - 1 / self.ratio) if over > 0 and self.ratio > 1 else 0.0
-        goal = over * (1 - 1 / self.ratio)
-        self.ln_lambda = self._smooth(self.ln_lambda, goal)
-        self.ln_rate = self._smooth(self.ln_rate, -goal if goal > 0 else math.log(self.makeup))
+        target = over * (1 - 1 / self.ratio)
+        self.ln_lambda = self._smooth(self.ln_lambda, target)
+        self.ln_rate = self._smooth(self.ln_rate, -target if target > 0 else math.log(self.makeup))
 
-    def _smooth(self, value: float, goal: float) -> float:
-        constant = self.attack if abs(goal) > abs(value) else self.release
-        value += (goal - value) * (1 - math.exp(-1 / constant) if constant > 0 else 1.0)
-        return goal if abs(value - goal) < SNAP_TOLERANCE else value
+    def _smooth(self, value: float, target: float) -> float:
+        constant = self.attack if abs(target) > abs(value) else self.release
+        value += (target - value) * (1 - math.exp(-1 / constant) if constant > 0 else 1.0)
+        return target if abs(value - target) < SNAP_TOLERANCE else value

@@ -1,4 +1,4 @@
-"""EQPlugin: weighs batches, or the examples in them, by the band that their detrended loss falls into."""
+"""EQPlugin: weights batches, or the examples in them, by the band of their detrended loss."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ockham.plugin import OccamPlugin
 
 
 class EQPlugin(OccamPlugin):
-    """Three bands, easy, medium and hard, by thirds of the losses of late after the trend is taken out.
+    """Three bands, easy, medium and hard: the thirds of the recent losses after the trend is removed.
 
     Args:
-        easy: gain of the lowest third.
-        medium: gain of the middle third.
-        hard: gain of the highest third.
-        target: `examples` weighs the examples of a batch, normalised to mean 1 (needs `example_losses`);
+        easy: Gain of the lowest third.
+        medium: Gain of the middle third.
+        hard: Gain of the highest third.
+        target: `examples` weights the examples of a batch, normalised to mean 1 (requires `example_losses`).
             `learning_rate` scales the step of the whole batch.
-        window: losses that the thirds are taken from.
-        min_history: losses before it acts.
-        ema: weight of a new batch in the trend.
+        window: Number of losses from which the thirds are computed.
+        min_history: Number of losses before the plugin acts.
+        ema: Weight of a new batch in the trend.
 
     """
 
     name = "eq"
     reasons: ClassVar[Mapping[str, str]] = {
-        "EXAMPLES_WEIGHED": "Each example has the gain of its loss band, normalised to mean 1.",
-        "EASY_BAND": "The batch lies in the lowest third of the detrended losses of late.",
-        "MEDIUM_BAND": "The batch lies in the middle third.",
-        "HARD_BAND": "The batch lies in the highest third.",
+        "EXAMPLES_WEIGHED": "Each example is weighted with the gain of its loss band, normalised to mean 1.",
+        "EASY_BAND": "The loss is in the lowest third of the recent detrended losses.",
+        "MEDIUM_BAND": "The loss is in the middle third.",
+        "HARD_BAND": "The loss is in the highest third.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "easy": "[0, inf)",
@@ -54,33 +54,34 @@ class EQPlugin(OccamPlugin):
         min_history: int = 30,
         ema: float = 0.05,
     ) -> None:
-        self.easy, self.medium, self.hard, self.target = easy, medium, hard, target
-        self.window, self.min_history, self.ema = window, min_history, ema
+        self.easy = easy
+        self.medium = medium
+        self.hard = hard
+        self.target = target
+        self.window = window
+        self.min_history = min_history
+        self.ema = ema
         self.check_settings()
         if min_history > window:
             raise PluginSettingError(
-                "eq", f"min_history {min_history} is more than the window of {window} ever holds"
+                "eq", f"min_history {min_history}: larger than window {window}; accepted: up to the window"
             )
         self.history: deque[float] = deque(maxlen=window)
         self.trend: float | None = None
 
     def required_measurements(self) -> dict[str, int]:
-        """Losses of single examples cost a second reduction: read only for this."""
+        """Return the losses of single examples if they are weighted. They cost an additional reduction."""
         return {"example_losses": 1} if self.target == "examples" else {}
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Weigh, then learn: a batch never takes part in the thirds that judge it."""
+        """Weight the batch, then add its losses to the history. A batch never affects its bands."""
         if not math.isfinite(ctx.task_loss):
             return ctx
         trend = ctx.task_loss if self.trend is None else self.trend
         losses = ctx.example_losses if self.target == "examples" else (ctx.task_loss,)
         residuals = [loss - trend for loss in losses if math.isfinite(loss)]
-        if (
-            ctx.updated
-            and len(self.history) >= self.min_history
-            and residuals
-            and len(residuals) == len(losses)
-        ):
+        is_complete = residuals and len(residuals) == len(losses)
+        if ctx.updated and is_complete and len(self.history) >= self.min_history:
             self._apply_band_gains(ctx, residuals)
         self.history.extend(residuals)
         self.trend = trend + self.ema * (ctx.task_loss - trend)

@@ -1,4 +1,4 @@
-"""FinitePlugin: always first. A loss that is not finite never reaches an update, a rate or a history."""
+"""FinitePlugin: always first. A non-finite loss never reaches an update, a rate or a history."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from ockham.plugin import OccamPlugin
 
 
 class FinitePlugin(OccamPlugin):
-    """Skips batches whose loss is not finite, reports gradients and gauges that are not.
+    """Skips batches with a non-finite loss, and reports non-finite gradients and gauges.
 
     Args:
-        max_in_a_row: so many non-finite batches in a row, by loss or by gradient, are answered with `then`.
+        max_in_a_row: Number of consecutive non-finite batches, by loss or gradient, after which `then` is
+            applied.
         then: `rollback` to the anchor, `halt`, or `continue`.
 
     """
@@ -22,7 +23,7 @@ class FinitePlugin(OccamPlugin):
     name = "finite"
     reasons: ClassVar[Mapping[str, str]] = {
         "NONFINITE_LOSS": "The loss of this batch is NaN or infinite: no update.",
-        "NONFINITE_GRADIENT": "The gradient was not finite: the optimizer has refused the step by itself.",
+        "NONFINITE_GRADIENT": "The gradient was not finite: the optimizer refused the step.",
         "NONFINITE_DRIFT": "The drift from the anchor is not finite.",
         "NONFINITE_KL": "The KL divergence from the anchor is not finite.",
         "NONFINITE_IN_A_ROW": "Too many non-finite batches in a row.",
@@ -34,27 +35,28 @@ class FinitePlugin(OccamPlugin):
     def __init__(
         self, max_in_a_row: int = 10, then: Literal["rollback", "halt", "continue"] = "halt"
     ) -> None:
-        self.max_in_a_row, self.then = max_in_a_row, then
+        self.max_in_a_row = max_in_a_row
+        self.then = then
         self.check_settings()
         self.in_a_row = 0
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Skip what is not finite."""
+        """Skip the batch if its loss is not finite."""
         if not math.isfinite(ctx.task_loss):
             ctx.updated = False
             ctx.decide("SKIP", "NONFINITE_LOSS", ctx.task_loss, fields=("updated",))
         return ctx
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Report what became non-finite in the step, and answer a row of them."""
-        bad_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
-        if bad_gradient:
+        """Report non-finite gradients, drift and KL, and roll back or halt after too many in a row."""
+        nonfinite_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
+        if nonfinite_gradient:
             ctx.decide("REFUSED", "NONFINITE_GRADIENT", ctx.grad_norm)
         if not math.isfinite(ctx.complexity_cost):
             ctx.decide("REPORT", "NONFINITE_DRIFT", ctx.complexity_cost)
         if ctx.kl_to_anchor is not None and not math.isfinite(ctx.kl_to_anchor):
             ctx.decide("REPORT", "NONFINITE_KL", ctx.kl_to_anchor)
-        nonfinite = bad_gradient or not math.isfinite(ctx.task_loss)
+        nonfinite = nonfinite_gradient or not math.isfinite(ctx.task_loss)
         self.in_a_row = self.in_a_row + 1 if nonfinite else 0
         if self.in_a_row >= self.max_in_a_row and self.then != "continue":
             ctx.rollback = self.then == "rollback"

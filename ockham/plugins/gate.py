@@ -1,14 +1,15 @@
-"""OckhamGatePlugin: skips the update of batches that do not surprise.
+"""OckhamGatePlugin: skips the update of batches whose loss is not surprising.
 
-`target_rate` holds a promised update rate on a falling loss. With ema and sd of the losses of all finite batches
-before this one, a batch is updated when loss >= ema + q sd; then q += eta (updated - target): a Robbins-Monro
-search for the quantile of the detrended loss, fed by the gate's own verdicts.
+`target_rate` holds an update rate while the loss falls. From ema and sd of the losses of all finite batches
+before this one, a batch is updated if loss >= ema + q sd. Then q += eta (updated - target). This is a
+Robbins-Monro search for the quantile of the detrended loss, driven by the gate's verdicts.
 
-`calibrated` is for adaptation: the threshold is z standard deviations above the mean loss of familiar text, as it was
-measured before the run. What is as likely as before is skipped; what is not is learned. z is the dial of forgetting:
-the loss of familiar text may rise up to about the threshold, there the gate opens on familiar text too.
+`calibrated` is for adaptation. The threshold is z standard deviations above the mean loss of familiar text,
+as measured before the run. Text that is as likely as before is skipped, other text is learned. z controls
+forgetting: the loss of familiar text can rise to about the threshold, where the gate also updates on familiar
+text.
 
-What a skip saves is backward and optimizer, not the forward that had to be made to know the loss.
+A skip saves backward pass and optimizer. It does not save the forward pass, which is needed for the loss.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ Mode = Literal["target_rate", "fixed", "random", "calibrated"]
 
 
 class OckhamGatePlugin(OccamPlugin):
-    """Skip the update when the loss is below the threshold; equal updates.
+    """Skips the update if the loss is below the threshold. A loss equal to the threshold updates.
 
     Args:
-        mode: `target_rate`, `fixed` (the documented rule), `random` (the control) or `calibrated` (adaptation);
-            None: `fixed` where a threshold is given, else `target_rate`.
-        target: update rate to hold, 0..1.
-        surprise_threshold: nats per token, for `fixed`.
-        ema: weight of a new loss in mean and variance.
-        eta: step of the search for the quantile.
-        warmup: batches that always update; None: 20, but at most a tenth of the run.
-        max_consecutive_skips: after so many skips the next batch updates whatever its loss.
-        stall_batches: `fixed` warns when it has not skipped, or not updated, for so long.
-        familiar_mean: mean batch loss of familiar text, nats per token, for `calibrated`.
-        familiar_sd: its standard deviation over batches, nats per token, for `calibrated`.
-        z: `calibrated` updates from familiar_mean + z familiar_sd on: greater skips more and forgets more.
+        mode: `target_rate`, `fixed` (the documented rule), `random` (the control) or `calibrated`
+            (adaptation). None is `fixed` if a threshold is set, else `target_rate`.
+        target: Update rate to hold, 0 to 1.
+        surprise_threshold: Threshold in nats per token, for `fixed`.
+        ema: Weight of a new loss in mean and variance.
+        eta: Step size of the search for the quantile.
+        warmup: Batches that always update. None is 20, but at most a tenth of the run.
+        max_consecutive_skips: Number of consecutive skips after which the next batch updates in any case.
+        stall_batches: `fixed` warns after this number of batches without a skip, or without an update.
+        familiar_mean: Mean batch loss of familiar text, nats per token, for `calibrated`.
+        familiar_sd: Its standard deviation over batches, nats per token, for `calibrated`.
+        z: `calibrated` updates from familiar_mean + z familiar_sd on. Higher values skip more and forget
+            more.
 
     """
 
@@ -50,11 +52,11 @@ class OckhamGatePlugin(OccamPlugin):
         "SURPRISING": "The loss is at or above the threshold.",
         "BELOW_THRESHOLD": "The loss is below the threshold: no update.",
         "WARMUP": "The first batches always update.",
-        "FORCED_UPDATE": "Too many skips in a row: this batch updates whatever its loss.",
-        "RANDOM_UPDATE": "The draw fell below the target rate (the control, blind to the loss).",
-        "RANDOM_SKIP": "The draw fell above the target rate (the control, blind to the loss).",
-        "NEVER_SKIPS": "A fixed threshold lies below every loss of late: the gate does nothing.",
-        "NEVER_UPDATES": "A fixed threshold lies above every loss of late: early stopping in disguise.",
+        "FORCED_UPDATE": "Too many consecutive skips: this batch updates in any case.",
+        "RANDOM_UPDATE": "The random draw was below the target rate (control, independent of the loss).",
+        "RANDOM_SKIP": "The random draw was above the target rate (control, independent of the loss).",
+        "NEVER_SKIPS": "The fixed threshold is below all recent losses: the gate has no effect.",
+        "NEVER_UPDATES": "The fixed threshold is above all recent losses: training has stopped in effect.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "surprise_threshold": "[0, inf)",
@@ -85,56 +87,63 @@ class OckhamGatePlugin(OccamPlugin):
         z: float = 1.0,
     ) -> None:
         self.mode: Mode = mode or ("fixed" if surprise_threshold is not None else "target_rate")
-        self.surprise_threshold, self.target, self.ema, self.eta = surprise_threshold, target, ema, eta
-        self.warmup, self.max_consecutive_skips, self.stall_batches = (
-            warmup,
-            max_consecutive_skips,
-            stall_batches,
-        )
-        self.familiar_mean, self.familiar_sd, self.z = familiar_mean, familiar_sd, z
+        self.surprise_threshold = surprise_threshold
+        self.target = target
+        self.ema = ema
+        self.eta = eta
+        self.warmup = warmup
+        self.max_consecutive_skips = max_consecutive_skips
+        self.stall_batches = stall_batches
+        self.familiar_mean = familiar_mean
+        self.familiar_sd = familiar_sd
+        self.z = z
         self.check_settings()
         if self.mode == "calibrated" and (familiar_mean is None or familiar_sd is None):
             raise PluginSettingError(
-                "gate", "mode 'calibrated' takes familiar_mean and familiar_sd, which `ockham adapt` measures"
+                "gate",
+                "mode 'calibrated' requires familiar_mean and familiar_sd; `ockham adapt` measures them",
             )
         if surprise_threshold is not None and self.mode != "fixed":
             raise PluginSettingError(
-                "gate", f"surprise_threshold belongs to mode 'fixed', and mode is {self.mode!r}"
+                "gate", f"surprise_threshold requires mode 'fixed', got mode {self.mode!r}"
             )
-        self.batches = self.skips_in_a_row = self.updates_in_a_row = 0
-        self.mean = self.variance = 0.0
+        self.batches = 0
+        self.skips_in_a_row = 0
+        self.updates_in_a_row = 0
+        self.mean = 0.0
+        self.variance = 0.0
         self.q = -4.0 if target == 1 else NormalDist().inv_cdf(1 - target)
 
     def base_knobs(self) -> dict[str, Value]:
-        """A threshold that does not move is where every batch starts."""
+        """Return the threshold if it is constant. Every batch starts with it."""
         threshold = self._static_threshold()
         return {} if threshold is None else {"surprise_threshold": threshold}
 
     def _static_threshold(self) -> float | None:
-        """The threshold of the modes in which it does not move."""
+        """Return the threshold of the modes in which it is constant."""
         if self.mode == "calibrated" and self.familiar_mean is not None and self.familiar_sd is not None:
             return self.familiar_mean + self.z * self.familiar_sd
         return self.surprise_threshold if self.mode == "fixed" else None
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Give a verdict on every finite batch that is not skipped already."""
+        """Decide about every finite batch that is not skipped already."""
         if not (math.isfinite(ctx.task_loss) and ctx.updated):
             return ctx
         if self.mode in {"fixed", "calibrated"}:
-            self._fixed(ctx)
+            self._decide_by_fixed_threshold(ctx)
         elif self.mode == "random":
-            self._random(ctx)
+            self._decide_at_random(ctx)
         else:
-            self._target_rate(ctx)
+            self._decide_by_target_rate(ctx)
         self.batches += 1
         self.skips_in_a_row = 0 if ctx.updated else self.skips_in_a_row + 1
         self.updates_in_a_row = self.updates_in_a_row + 1 if ctx.updated else 0
         return ctx
 
-    def _target_rate(self, ctx: OccamContext) -> None:
+    def _decide_by_target_rate(self, ctx: OccamContext) -> None:
         sd = math.sqrt(self.variance)
         threshold = self.mean + self.q * sd
-        in_warmup = self.batches < self._warmup(ctx)
+        in_warmup = self.batches < self._warmup_batches(ctx)
         numbers = {
             "mean": self.mean,
             "sd": sd,
@@ -144,24 +153,22 @@ class OckhamGatePlugin(OccamPlugin):
         if self.batches:
             ctx.surprise_threshold = threshold
         surprising = ctx.task_loss >= threshold or self.target == 1
-        self._verdict(ctx, in_warmup=in_warmup, surprising=surprising, numbers=numbers)
+        self._decide(ctx, in_warmup=in_warmup, surprising=surprising, numbers=numbers)
         if not in_warmup:
             self.q += self.eta * (float(ctx.updated) - self.target)
         self._update_loss_stats(ctx.task_loss)
 
-    def _verdict(
+    def _decide(
         self, ctx: OccamContext, *, in_warmup: bool, surprising: bool, numbers: Mapping[str, float]
     ) -> None:
-        forced = not surprising and self.skips_in_a_row >= self.max_consecutive_skips
-        reason = (
-            "WARMUP"
-            if in_warmup
-            else "SURPRISING"
-            if surprising
-            else "FORCED_UPDATE"
-            if forced
-            else "BELOW_THRESHOLD"
-        )
+        if in_warmup:
+            reason = "WARMUP"
+        elif surprising:
+            reason = "SURPRISING"
+        elif self.skips_in_a_row >= self.max_consecutive_skips:
+            reason = "FORCED_UPDATE"
+        else:
+            reason = "BELOW_THRESHOLD"
         ctx.updated = reason != "BELOW_THRESHOLD"
         ctx.decide(
             "UPDATE" if ctx.updated else "SKIP",
@@ -172,36 +179,34 @@ class OckhamGatePlugin(OccamPlugin):
         )
 
     def _update_loss_stats(self, loss: float) -> None:
-        """Mean and variance of the losses so far; the first batches weigh as in a plain mean."""
+        """Update mean and variance of the losses. The first batches have the weight of a plain mean."""
         weight = max(self.ema, 1 / (self.batches + 1))
         delta = loss - self.mean
         self.mean += weight * delta
         self.variance = (1 - weight) * (self.variance + weight * delta * delta)
 
-    def _fixed(self, ctx: OccamContext) -> None:
+    def _decide_by_fixed_threshold(self, ctx: OccamContext) -> None:
         threshold = self._static_threshold()
         if threshold is not None:
             ctx.surprise_threshold = threshold
-        self._verdict(
+        self._decide(
             ctx,
             in_warmup=self.batches < (self.warmup or 0),
             surprising=ctx.task_loss >= ctx.surprise_threshold,
             numbers={},
         )
-        for reason, streak in (
-            ("NEVER_SKIPS", self.updates_in_a_row),
-            ("NEVER_UPDATES", self.skips_in_a_row),
-        ):
+        streaks = {"NEVER_SKIPS": self.updates_in_a_row, "NEVER_UPDATES": self.skips_in_a_row}
+        for reason, streak in streaks.items():
             if self.mode == "fixed" and streak and streak % self.stall_batches == 0:
                 ctx.decide("WARN", reason, streak, self.stall_batches)
 
-    def _random(self, ctx: OccamContext) -> None:
+    def _decide_at_random(self, ctx: OccamContext) -> None:
         drawn = counter_uniform(ctx.seed, ctx.iter_num, ctx.micro_step, "gate")
         ctx.updated = drawn < self.target
         reason = "RANDOM_UPDATE" if ctx.updated else "RANDOM_SKIP"
         ctx.decide("UPDATE" if ctx.updated else "SKIP", reason, drawn, self.target)
 
-    def _warmup(self, ctx: OccamContext) -> int:
+    def _warmup_batches(self, ctx: OccamContext) -> int:
         if self.warmup is not None:
             return self.warmup
         return min(20, ctx.max_iters // 10) if ctx.max_iters else 20

@@ -1,4 +1,4 @@
-"""LimiterPlugin: hard caps, last of the plugins that turn knobs. Every clamp is a decision with raw and applied value."""
+"""LimiterPlugin: hard caps, the last plugin that sets knobs. Each clamp is a decision with both values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ockham.context import OccamContext
 from ockham.event import Value
 from ockham.plugin import OccamPlugin
 
-DRIFT_TOLERANCE = 1.001  # a projection lands on the ceiling give or take the rounding of single precision
+# A projection reaches the ceiling up to the rounding of single precision.
+DRIFT_TOLERANCE = 1.001
 OnBreach = Literal["project", "rollback", "consolidate", "halt"]
 
 
@@ -17,12 +18,12 @@ class LimiterPlugin(OccamPlugin):
     """Caps learning rate, lambda, gradient norm and drift.
 
     Args:
-        complexity_ceiling: greatest relative drift from the anchor; None: no cap.
-        grad_norm_ceiling: greatest L2 norm of the gradient; None: no cap.
-        learning_rate_ceiling: greatest learning rate; None: no cap.
-        lambda_ceiling: greatest lambda; None: no cap.
-        on_breach: what a drift over its ceiling is answered with: `project` (the trainer pulls the weights back to
-            the ceiling after the step), `rollback`, `consolidate` (a request) or `halt`.
+        complexity_ceiling: Maximum relative drift from the anchor. None sets no cap.
+        grad_norm_ceiling: Maximum L2 norm of the gradient. None sets no cap.
+        learning_rate_ceiling: Maximum learning rate. None sets no cap.
+        lambda_ceiling: Maximum lambda. None sets no cap.
+        on_breach: Reaction to a drift over its ceiling: `project` (the trainer moves the weights back to the
+            ceiling after the step), `rollback`, `consolidate` (a request) or `halt`.
 
     """
 
@@ -30,11 +31,11 @@ class LimiterPlugin(OccamPlugin):
     reasons: ClassVar[Mapping[str, str]] = {
         "LEARNING_RATE_CAPPED": "The learning rate was over its ceiling.",
         "LAMBDA_CAPPED": "Lambda was over its ceiling.",
-        "GRADIENT_CAPPED": "The ceiling of the gradient norm was put over the trainer's.",
-        "DRIFT_CAPPED": "The ceiling of drift was put over the trainer's.",
-        "GRADIENT_CLIPPED": "The gradient was longer than its ceiling and was clipped to it.",
-        "DRIFT_PROJECTED": "Drift went over its ceiling and the weights were pulled back to it.",
-        "DRIFT_NOT_PROJECTED": "Drift is over its ceiling after the step: this trainer does not pull the weights back.",
+        "GRADIENT_CAPPED": "The trainer's limit of the gradient norm was lowered to the ceiling.",
+        "DRIFT_CAPPED": "The trainer's limit of drift was lowered to the ceiling.",
+        "GRADIENT_CLIPPED": "The gradient norm was over its ceiling and was clipped to it.",
+        "DRIFT_PROJECTED": "Drift was over its ceiling, and the weights were moved back to it.",
+        "DRIFT_NOT_PROJECTED": "Drift is over its ceiling after the step: this trainer does not project.",
         "DRIFT_OVER_CEILING": "Drift is over its ceiling.",
     }
     limits: ClassVar[Mapping[str, str]] = {
@@ -52,16 +53,15 @@ class LimiterPlugin(OccamPlugin):
         lambda_ceiling: float | None = None,
         on_breach: OnBreach = "project",
     ) -> None:
-        self.complexity_ceiling, self.grad_norm_ceiling = complexity_ceiling, grad_norm_ceiling
-        self.learning_rate_ceiling, self.lambda_ceiling, self.on_breach = (
-            learning_rate_ceiling,
-            lambda_ceiling,
-            on_breach,
-        )
+        self.complexity_ceiling = complexity_ceiling
+        self.grad_norm_ceiling = grad_norm_ceiling
+        self.learning_rate_ceiling = learning_rate_ceiling
+        self.lambda_ceiling = lambda_ceiling
+        self.on_breach = on_breach
         self.check_settings()
 
     def base_knobs(self) -> dict[str, Value]:
-        """Ceilings that hold for every batch; a Run starts each batch there."""
+        """Return the ceilings that apply to every batch. A Run starts each batch with them."""
         knobs: dict[str, Value] = {}
         if self.grad_norm_ceiling is not None:
             knobs["grad_clip"] = self.grad_norm_ceiling
@@ -81,7 +81,7 @@ class LimiterPlugin(OccamPlugin):
         return ctx
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Report what the step's clipping and projection did, and answer a breach."""
+        """Report the effect of clipping and projection, and react to a breach."""
         if not ctx.updated:
             return ctx
         if self.grad_norm_ceiling is not None and ctx.grad_norm > self.grad_norm_ceiling:
@@ -97,7 +97,10 @@ class LimiterPlugin(OccamPlugin):
         return ctx
 
     def _handle_drift_breach(self, ctx: OccamContext, ceiling: float) -> None:
-        """Answer a breach; a loop that measures no drift before projection is judged by the drift it has."""
+        """React to a breach.
+
+        A loop that does not measure drift before the projection uses the drift after it.
+        """
         drift, applied = max(ctx.drift_raw, ctx.complexity_cost), ctx.complexity_cost
         if not drift > ceiling:
             return
@@ -117,7 +120,7 @@ class LimiterPlugin(OccamPlugin):
 
 
 def _cap(ctx: OccamContext, knob: str, ceiling: float | None, reason: str) -> None:
-    """Lower a knob to its ceiling; written so that a knob at the ceiling is left alone."""
+    """Lower a knob to its ceiling. A knob at the ceiling does not change."""
     raw = getattr(ctx, knob)
     if ceiling is not None and raw > ceiling:
         setattr(ctx, knob, ceiling)

@@ -1,8 +1,9 @@
-"""OckhamMemory: accepts or refuses weights at an evaluation, by quality, complexity and the Occam Quotient.
+"""OckhamMemory: accepts or rejects weights by quality, complexity and the Occam Quotient.
 
-All three gates are evaluated and logged; the reason is the first that fails. The first candidate that passes the
-first two has nothing to be compared with and is accepted. The memory owns its baseline: the last accepted one.
-At a fixed architecture OQ is 1/loss times a constant, so the third gate asks for a relative fall of the loss.
+All three gates are evaluated and logged. The reason is the first gate that fails. The first candidate that
+passes the first two gates cannot be compared with others and is accepted. The baseline is the last accepted
+candidate. With a fixed architecture OQ is 1/loss times a constant, so the third gate requires a relative fall
+of the loss.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ockham.quotient import (
 
 
 class Verdict(NamedTuple):
-    """What `should_accept_update` says; unpacks as `accept, reason`."""
+    """Result of `should_accept_update`. It unpacks as `accept, reason`."""
 
     accept: bool
     reason: str
@@ -49,28 +50,31 @@ class _Gate(NamedTuple):
 
 
 class OckhamMemory(OccamPlugin):
-    """Three gates over candidates, a baseline, a Pareto frontier, and statistics.
+    """Three gates for candidates, a baseline, a Pareto frontier, and statistics.
 
     Args:
-        quality_threshold: greatest loss in nats per token; None: `quality_fraction` decides.
-        quality_fraction: greatest loss as a fraction of ln(vocab_size), which fits bytes and BPE alike.
-        complexity_threshold: greatest relative drift from the anchor; None: open. Below the limiter's ceiling.
-        min_oq_improvement: least relative gain of OQ over the baseline.
+        quality_threshold: Maximum loss in nats per token. None uses `quality_fraction`.
+        complexity_threshold: Maximum relative drift from the anchor, below the limiter's ceiling. None sets
+            no limit.
+        min_oq_improvement: Minimum relative gain of OQ over the baseline.
+        quality_fraction: Maximum loss as a fraction of ln(vocab_size), which fits bytes and BPE.
         performance: `inverse_loss`, or `bits_saved` across models of different size.
 
     """
 
     name = "memory"
     reasons: ClassVar[Mapping[str, str]] = {
-        "ACCEPTED_FIRST_VALID": "The first candidate that is good and simple enough: there is no baseline yet.",
-        "ACCEPTED_OQ_IMPROVEMENT": "The Occam Quotient is better than the baseline's by at least the minimum.",
+        "ACCEPTED_FIRST_VALID": "The first candidate that passes quality and complexity.",
+        "ACCEPTED_OQ_IMPROVEMENT": "The Occam Quotient is better than the baseline's by the minimum or more.",
         "REJECTED_NONFINITE": "Loss or drift is not finite.",
         "REJECTED_QUALITY": "The loss is over the quality threshold.",
         "REJECTED_COMPLEXITY": "The drift is over the complexity threshold.",
         "REJECTED_OQ_INSUFFICIENT": "The Occam Quotient is not better than the baseline's by the minimum.",
-        "REJECTED_INCOMPARABLE": "Candidate and baseline have quotients of different specs.",
-        "REJECTED_NO_COST": "Neither FLOPs and MB nor the number of parameters are known: no quotient.",
-        "REJECTED_NO_PERFORMANCE": "No positive quotient: the model is no better than guessing, or its loss is not positive.",
+        "REJECTED_INCOMPARABLE": "Candidate and baseline have quotients with different specs.",
+        "REJECTED_NO_COST": "No quotient: neither FLOPs and MB nor the number of parameters are known.",
+        "REJECTED_NO_PERFORMANCE": (
+            "No positive quotient: the model is not better than guessing, or its loss is not positive."
+        ),
         "INVALID_BASELINE": "The baseline's quotient is not finite and positive.",
     }
     limits: ClassVar[Mapping[str, str]] = {
@@ -89,31 +93,33 @@ class OckhamMemory(OccamPlugin):
         quality_fraction: float | None = None,
         performance: Performance = "inverse_loss",
     ) -> None:
-        self.quality_threshold, self.complexity_threshold = quality_threshold, complexity_threshold
-        self.min_oq_improvement, self.quality_fraction, self.performance = (
-            min_oq_improvement,
-            quality_fraction,
-            performance,
-        )
+        self.quality_threshold = quality_threshold
+        self.complexity_threshold = complexity_threshold
+        self.min_oq_improvement = min_oq_improvement
+        self.quality_fraction = quality_fraction
+        self.performance = performance
         self.check_settings()
-        self.store: Callable[[Any, OccamContext, str], str] | None = None  # the trainer puts its own here
+        # A trainer may inject its function.
+        self.store: Callable[[Any, OccamContext, str], str] | None = None
         self.baseline: ModelSnapshot | None = None
         self.frontier: list[ModelSnapshot] = []
-        self.evaluations = self.nonfinite = 0
+        self.evaluations = 0
+        self.nonfinite = 0
         self.reasons_given: dict[str, int] = {}
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
-        """Judge the candidate; `ctx.accepted` is the verdict."""
+        """Judge the candidate. The verdict is `ctx.accepted`."""
         verdict, gates, numbers = self._evaluate_gates(ctx, self.baseline)
-        first = verdict.reason == "ACCEPTED_FIRST_VALID"  # nothing was compared: quality decided
-        decisive = next((gate for gate in gates if not gate.passed), gates[1 if first else -1])
+        # Without a baseline the quality gate decides.
+        default = gates[1] if verdict.reason == "ACCEPTED_FIRST_VALID" else gates[-1]
+        decisive = next((gate for gate in gates if not gate.passed), default)
         self._count(ctx, verdict)
         ctx.accepted = verdict.accept
         action = "ACCEPT" if verdict.accept else "REJECT"
         return ctx.decide(action, verdict.reason, decisive.value, decisive.limit, numbers=numbers)
 
     def should_accept_update(self, ctx: OccamContext, prev: ModelSnapshot | None = None) -> Verdict:
-        """Judge a context outside of a chain; `prev` takes the baseline's place for this call."""
+        """Judge a context outside of a chain. *prev* replaces the baseline for this call."""
         verdict, _, _ = self._evaluate_gates(ctx, prev or self.baseline)
         self._count(ctx, verdict)
         return verdict
@@ -121,34 +127,35 @@ class OckhamMemory(OccamPlugin):
     def save_checkpoint(
         self, model: Any, ctx: OccamContext, folder: str | Path = "checkpoints"
     ) -> ModelSnapshot:
-        """Save a model's weights as safetensors, through the injected store or with numpy.
+        """Save a model's weights as safetensors, with the injected store or with numpy.
 
         Args:
-            model: anything with a `state_dict()` of tensors.
-            ctx: the context that was accepted.
-            folder: where to write when no store was injected.
+            model: Any object with a `state_dict()` of tensors.
+            ctx: Context that was accepted.
+            folder: Target folder if no store was injected.
 
         Raises:
-            BadInputError: if they were not accepted, or others have been since.
+            BadInputError: If the weights were not accepted, or others have been accepted since.
 
         """
         snapshot = self.baseline
         if snapshot is None or snapshot.iter_num != ctx.iter_num:
             raise BadInputError(
-                f"memory: the weights of iteration {ctx.iter_num} are not the last accepted ones"
+                f"memory: iteration {ctx.iter_num} is not the last accepted one; save right after acceptance"
             )
-        store = self.store or (
-            lambda weights, _ctx, name: save_weights(weights, Path(folder) / f"{name}.safetensors")
-        )
-        saved = replace(snapshot, path=store(model, ctx, snapshot.snapshot_id))
-        self.frontier = [saved if kept.snapshot_id == saved.snapshot_id else kept for kept in self.frontier]
+        if self.store is not None:
+            path = self.store(model, ctx, snapshot.snapshot_id)
+        else:
+            path = save_weights(model, Path(folder) / f"{snapshot.snapshot_id}.safetensors")
+        saved = replace(snapshot, path=path)
+        self.frontier = [saved if item.snapshot_id == saved.snapshot_id else item for item in self.frontier]
         self.baseline = saved
         return saved
 
     def statistics(self) -> dict[str, float]:
-        """Counts by reason, evaluations, and accepted / finite evaluations (NaN before the first)."""
+        """Return counts by reason, evaluations, and accepted / finite evaluations (NaN before the first)."""
         finite = self.evaluations - self.nonfinite
-        accepted = sum(n for reason, n in self.reasons_given.items() if reason.startswith("ACCEPTED"))
+        accepted = sum(count for reason, count in self.reasons_given.items() if reason.startswith("ACCEPTED"))
         return {
             "evaluations": self.evaluations,
             "accept_rate": accepted / finite if finite else math.nan,
@@ -156,7 +163,7 @@ class OckhamMemory(OccamPlugin):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Baseline, frontier and counters."""
+        """Return baseline, frontier and counters."""
         return {
             "baseline": None if self.baseline is None else snapshot_to_dict(self.baseline),
             "frontier": [snapshot_to_dict(snapshot) for snapshot in self.frontier],
@@ -166,7 +173,7 @@ class OckhamMemory(OccamPlugin):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` left."""
+        """Restore the state saved by `state_dict`."""
         self.baseline = None if state["baseline"] is None else snapshot_from_dict(state["baseline"])
         self.frontier = [snapshot_from_dict(item) for item in state["frontier"]]
         self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
@@ -180,13 +187,12 @@ class OckhamMemory(OccamPlugin):
         finite = math.isfinite(loss) and math.isfinite(drift)
         quality = self._quality_limit(ctx)
         complexity = math.inf if self.complexity_threshold is None else self.complexity_threshold
+        nonfinite_value = drift if math.isfinite(loss) else loss
         gates = [
-            _Gate(
-                "finite", loss if not math.isfinite(loss) else drift, math.inf, finite, "REJECTED_NONFINITE"
-            ),
+            _Gate("finite", nonfinite_value, math.inf, finite, "REJECTED_NONFINITE"),
             _Gate("quality", loss, quality, loss <= quality, "REJECTED_QUALITY"),
             _Gate("complexity", drift, complexity, drift <= complexity, "REJECTED_COMPLEXITY"),
-            self._efficiency(candidate, baseline),
+            self._evaluate_efficiency(candidate, baseline),
         ]
         numbers = {"oq": candidate.occam_quotient, "loss": loss, "drift": drift}
         if baseline is not None:
@@ -202,12 +208,12 @@ class OckhamMemory(OccamPlugin):
             return Verdict(accept=False, reason=failed.reason), gates, numbers
         return Verdict(accept=True, reason=gates[-1].reason), gates, numbers
 
-    def _efficiency(self, candidate: OccamMetrics, baseline: ModelSnapshot | None) -> _Gate:
-        """The third gate; its reason is that of the verdict it leads to."""
+    def _evaluate_efficiency(self, candidate: OccamMetrics, baseline: ModelSnapshot | None) -> _Gate:
+        """Return the third gate. Its reason is the reason of the resulting verdict."""
         min_gain = self.min_oq_improvement
         if not candidate.occam_quotient > 0:
-            costed = candidate.flops > 0 and candidate.megabytes > 0
-            reason = "REJECTED_NO_PERFORMANCE" if costed else "REJECTED_NO_COST"
+            has_cost = candidate.flops > 0 and candidate.megabytes > 0
+            reason = "REJECTED_NO_PERFORMANCE" if has_cost else "REJECTED_NO_COST"
             return _Gate("efficiency", candidate.occam_quotient, min_gain, passed=False, reason=reason)
         if baseline is None:
             return _Gate("efficiency", math.inf, min_gain, passed=True, reason="ACCEPTED_FIRST_VALID")
@@ -217,24 +223,19 @@ class OckhamMemory(OccamPlugin):
         if math.isnan(gain):
             return _Gate("efficiency", gain, min_gain, passed=False, reason="INVALID_BASELINE")
         passed = gain >= min_gain
-        return _Gate(
-            "efficiency",
-            gain,
-            min_gain,
-            passed,
-            "ACCEPTED_OQ_IMPROVEMENT" if passed else "REJECTED_OQ_INSUFFICIENT",
-        )
+        reason = "ACCEPTED_OQ_IMPROVEMENT" if passed else "REJECTED_OQ_INSUFFICIENT"
+        return _Gate("efficiency", gain, min_gain, passed, reason)
 
     def measure(self, ctx: OccamContext) -> OccamMetrics:
-        """Metrics of a context: on its validation loss, or on `task_loss` where there is none."""
+        """Return the metrics of a context, from its validation loss, or else from `task_loss`."""
         loss = ctx.task_loss if ctx.val_loss is None else ctx.val_loss
         flops, megabytes = ctx.cost()
-        measured = ctx.inference_flops > 0 and ctx.memory_footprint_mb > 0
+        is_measured = ctx.inference_flops > 0 and ctx.memory_footprint_mb > 0
         vocab_size = ctx.vocab_size if self.performance == "bits_saved" else 0
         spec = QuotientSpec(
             self.performance,
-            "measured" if measured else "from_params",
-            ctx.inference_tokens if measured else 1,
+            "measured" if is_measured else "from_params",
+            ctx.inference_tokens if is_measured else 1,
             vocab_size,
         )
         performance = compute_performance(loss, self.performance, ctx.vocab_size)
@@ -248,7 +249,7 @@ class OckhamMemory(OccamPlugin):
             return math.inf
         if ctx.vocab_size < 2:
             raise BadInputError(
-                "memory: quality_fraction is a part of ln(vocab_size), and the context has no vocab_size"
+                "memory: quality_fraction requires vocab_size in the context; set it in the facts of the run"
             )
         return self.quality_fraction * math.log(ctx.vocab_size)
 
@@ -264,4 +265,5 @@ class OckhamMemory(OccamPlugin):
         return ModelSnapshot(f"accepted-{ctx.iter_num:08d}", ctx.iter_num, self.measure(ctx))
 
 
-OckhamMemoryV2 = OckhamMemory  # the name that the first documents gave it
+# Name in the first documents.
+OckhamMemoryV2 = OckhamMemory

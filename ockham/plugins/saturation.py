@@ -1,4 +1,4 @@
-"""SaturationPlugin: seeded noise on the learning rate, or on the gradient; every draw is in the log."""
+"""SaturationPlugin: seeded noise on the learning rate or the gradient. Every draw is logged."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from ockham.plugin import OccamPlugin, counter_uniform
 
 
 class SaturationPlugin(OccamPlugin):
-    """Perturbs the step a little, by a counter-based draw from (seed, iteration, micro-step).
+    """Perturbs the step slightly, with a draw that depends on (seed, iteration, micro-step).
 
     Args:
-        drive: standard deviation of the factor on the learning rate, or of the gradient noise relative to its RMS.
+        drive: Standard deviation of the factor on the learning rate, or of the gradient noise relative to its
+            RMS.
         noise_type: `learning_rate`, `gradient` or `both`.
-        warmup: batches over which the noise grows to `drive`.
-        seed: added to the run's seed.
+        warmup: Number of batches over which the noise grows to `drive`.
+        seed: Added to the run's seed.
 
     """
 
     name = "saturation"
     reasons: ClassVar[Mapping[str, str]] = {
         "NOISE_ON_LEARNING_RATE": "The learning rate was multiplied by 1 + a logged draw.",
-        "NOISE_ON_GRADIENT": "Gaussian noise of this relative size goes onto the gradient, drawn from the run's seed.",
+        "NOISE_ON_GRADIENT": "Gaussian noise of this relative size was added to the gradient.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "drive": "[0, inf)",
@@ -38,20 +39,22 @@ class SaturationPlugin(OccamPlugin):
         warmup: int = 100,
         seed: int = 0,
     ) -> None:
-        self.drive, self.noise_type, self.warmup, self.seed = drive, noise_type, warmup, seed
+        self.drive = drive
+        self.noise_type = noise_type
+        self.warmup = warmup
+        self.seed = seed
         self.check_settings()
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
-        """Draw and turn."""
+        """Draw the noise and apply it to the knobs."""
         drive = self.drive * min(1.0, ctx.iter_num / self.warmup if self.warmup > 0 else 1.0)
         if not ctx.updated or drive <= 0:
             return ctx
         if self.noise_type in ("learning_rate", "both"):
-            drawn = NormalDist().inv_cdf(
-                counter_uniform(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
-            )
-            ctx.learning_rate *= max(0.0, 1 + drive * drawn)
-            ctx.decide("PERTURB", "NOISE_ON_LEARNING_RATE", drawn, drive, fields=("learning_rate",))
+            uniform = counter_uniform(self.seed + ctx.seed, ctx.iter_num, ctx.micro_step, "saturation")
+            draw = NormalDist().inv_cdf(uniform)
+            ctx.learning_rate *= max(0.0, 1 + drive * draw)
+            ctx.decide("PERTURB", "NOISE_ON_LEARNING_RATE", draw, drive, fields=("learning_rate",))
         if self.noise_type in ("gradient", "both"):
             ctx.grad_noise_std = drive
             ctx.decide("PERTURB", "NOISE_ON_GRADIENT", drive, fields=("grad_noise_std",))

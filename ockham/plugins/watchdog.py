@@ -1,4 +1,4 @@
-"""KLWatchdogPlugin: watches KL(anchor || current) on a fixed probe; warns, then rolls back, then halts."""
+"""KLWatchdogPlugin: watches KL(anchor || current) on a fixed probe. It warns, then rolls back, then halts."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ockham.plugin import OccamPlugin
 
 
 class KLWatchdogPlugin(OccamPlugin):
-    """Judges how far the predictions have moved from the anchor's, in nats per token.
+    """Watches the divergence of the predictions from the anchor's, in nats per token.
 
     Args:
-        warn: KL from which it warns, and refuses a consolidation.
-        rollback: KL from which it asks for a return to the anchor; None: never.
-        halt: KL from which it ends the run; None: never.
-        clear: an alarm ends below `clear` times `warn` (hysteresis).
-        every: measure at every so many updates.
+        warn: KL from which the plugin warns and refuses a consolidation.
+        rollback: KL from which it requires a rollback. None never does.
+        halt: KL from which it ends the run. None never does.
+        clear: An alarm ends below `clear` times `warn` (hysteresis).
+        every: Interval between measurements, in updates.
 
     """
 
     name = "watchdog"
     reasons: ClassVar[Mapping[str, str]] = {
-        "KL_OVER_WARN": "The predictions have moved away from the anchor's.",
-        "KL_OVER_ROLLBACK": "The predictions have moved so far that the weights return to the anchor.",
-        "KL_OVER_HALT": "The predictions have moved so far that the run ends.",
-        "KL_CLEAR": "The predictions are near the anchor's again.",
-        "REFUSED_WATCHDOG": "No consolidation while the watchdog is in alarm.",
+        "KL_OVER_WARN": "The KL divergence from the anchor is over the warning level.",
+        "KL_OVER_ROLLBACK": "The KL divergence from the anchor is so high that the weights are rolled back.",
+        "KL_OVER_HALT": "The KL divergence from the anchor is so high that the run ends.",
+        "KL_CLEAR": "The KL divergence is below the warning level again.",
+        "REFUSED_WATCHDOG": "No consolidation during an alarm of the watchdog.",
     }
     limits: ClassVar[Mapping[str, str]] = {
         "warn": "(0, inf]",
@@ -47,21 +47,27 @@ class KLWatchdogPlugin(OccamPlugin):
         clear: float = 0.8,
         every: int = 10,
     ) -> None:
-        self.warn, self.rollback, self.halt, self.clear, self.every = warn, rollback, halt, clear, every
+        self.warn = warn
+        self.rollback = rollback
+        self.halt = halt
+        self.clear = clear
+        self.every = every
         self.check_settings()
         levels = [level for level in (warn, rollback, halt) if level is not None]
         if levels != sorted(levels):
-            raise PluginSettingError(
-                "watchdog", f"warn <= rollback <= halt, got {', '.join(map(str, levels))}"
-            )
+            text = ", ".join(map(str, levels))
+            raise PluginSettingError("watchdog", f"warn <= rollback <= halt is required, got {text}")
         self.alarmed = False
 
     def required_measurements(self) -> dict[str, int]:
-        """KL is a forward of anchor and model: measured only every so many updates."""
+        """Return the interval of the KL.
+
+        It costs a forward pass, so it is measured only every `every` updates.
+        """
         return {"kl_to_anchor": self.every}
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Judge a fresh measurement."""
+        """Check a new measurement."""
         kl = ctx.kl_to_anchor
         if kl is None:
             return ctx
@@ -80,13 +86,13 @@ class KLWatchdogPlugin(OccamPlugin):
         return ctx
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
-        """Refuse to make the present weights the anchor while in alarm."""
+        """Refuse a consolidation during an alarm."""
         if ctx.consolidating and self.alarmed:
             ctx.consolidating = False
             ctx.decide("REFUSE", "REFUSED_WATCHDOG", threshold=self.warn)
         return ctx
 
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
-        """A new anchor: nothing has moved from it yet."""
+        """End the alarm, because nothing has moved from the new anchor yet."""
         self.alarmed = False
         return ctx

@@ -1,4 +1,4 @@
-"""A trainer small enough for tests: one layer, 16 wide, and a text of its own."""
+"""A trainer for tests: one layer with width 16, and a text to train on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from types import ModuleType
 import torch
 
 from ockham import resources
+from ockham.context import OccamContext
 from ockham.nano import Settings, Trainer, build_settings, load_corpus
+from ockham.nano.step_metrics import StepResult
 
 TINY = (
     "n_layer=1",
@@ -24,6 +26,7 @@ TINY = (
 
 
 def text(folder: Path, size: int = 6_000) -> Path:
+    """Write a text file. Return its path."""
     path = folder / "text.txt"
     words = [f"word{(i * i) % 97} " for i in range(size // 7)]
     path.write_text("".join(words), encoding="utf-8")
@@ -31,23 +34,35 @@ def text(folder: Path, size: int = 6_000) -> Path:
 
 
 def settings(*overrides: str) -> Settings:
+    """Return the settings of the tiny trainer."""
     return build_settings("nano", [*TINY, "device=cpu", *overrides])
 
 
 def trainer(folder: Path, *overrides: str, **kwargs: object) -> Trainer:
+    """Return a tiny trainer on a text in *folder*."""
     return Trainer(settings(*overrides), load_corpus(text(folder)), **kwargs)
 
 
+def train_step(trainer: Trainer, iter_num: int, **knobs: object) -> StepResult:
+    """Take one step under the given knobs."""
+    loss = trainer.forward(iter_num)
+    ctx = OccamContext(iter_num, loss, **{**trainer.context_fields(iter_num), **knobs})
+    trainer.backward(ctx)
+    return trainer.step()
+
+
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of all parameters by name."""
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    """Return True if two sets of weights are equal to the last bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def train_py() -> ModuleType:
-    """train.py as a module."""
+    """Return train.py as a module."""
     spec = importlib.util.spec_from_file_location("train_py", resources.data_root() / "train.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""Lightning under the chain: real trainings of a small model, their skips, their log."""
+"""Lightning with the chain: real trainings of a small model, their skips and their log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
 from ockham.run import Run
-from tests.integrations import tiny_model
+from tests.helpers import tiny_model
 
-with warnings.catch_warnings():  # lightning's own, at import
+# Lightning emits warnings at import.
+with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pl = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
     from ockham.integrations.lightning import OckhamCallback
@@ -26,13 +27,17 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
 class Module(pl.LightningModule):
-    """Counts what Lightning really does: backward passes that reached a weight, and the rate of each step."""
+    """Counts the backward passes that reach a weight, and records the rate of each step."""
 
     def __init__(self, dictionary: bool = False, rate: float = 0.02) -> None:
         super().__init__()
-        self.model, self.dictionary, self.rate = tiny_model.model(), dictionary, rate
-        self.walked, self.rates, self.scheduled = [], [], []
-        self.model.wte.weight.register_hook(lambda _: self.walked.append(1))
+        self.model = tiny_model.make_model()
+        self.dictionary = dictionary
+        self.rate = rate
+        self.backward_passes = []
+        self.rates = []
+        self.scheduled = []
+        self.model.wte.weight.register_hook(lambda _: self.backward_passes.append(1))
 
     def training_step(self, batch, batch_idx):
         loss = self.model.loss(*batch)
@@ -42,11 +47,10 @@ class Module(pl.LightningModule):
         self.log("val_loss", self.model.loss(*batch), batch_size=4)
 
     def configure_optimizers(self):
-        made = torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=0.1)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(
-            made, 0.99
-        )  # from step to step: a rate left turned would stay
-        return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=0.1)
+        # Each rate is computed from the previous one, so a rate that is not restored would persist.
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer):
         self.rates.append(optimizer.param_groups[0]["lr"])
@@ -55,39 +59,51 @@ class Module(pl.LightningModule):
         self.scheduled.append(self.optimizers().param_groups[0]["lr"])
 
 
-def loader(count):
-    return torch.utils.data.DataLoader(tiny_model.batches(count), batch_size=None)
+def make_loader(count):
+    """Return batches for Lightning."""
+    return torch.utils.data.DataLoader(tiny_model.make_batches(count), batch_size=None)
 
 
 def fit(folder, callback, module=None, steps=40, batches=40, **kwargs):
     module = module or Module()
     trainer = pl.Trainer(
-        max_steps=steps, callbacks=[callback] if callback else [], logger=False, enable_checkpointing=False, val_check_interval=10,
-        enable_progress_bar=False, enable_model_summary=False, accelerator="cpu", default_root_dir=folder, **kwargs,
-    )  # fmt: skip
-    trainer.fit(module, loader(batches), loader(3))
+        max_steps=steps,
+        callbacks=[callback] if callback else [],
+        logger=False,
+        enable_checkpointing=False,
+        val_check_interval=10,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        default_root_dir=folder,
+        **kwargs,
+    )
+    trainer.fit(module, make_loader(batches), make_loader(3))
     return module, trainer
 
 
-def test_the_chain_gates_a_real_training(tmp_path):
-    """A skipped batch walks no graph and moves neither weight nor moment; the log verifies and replays."""
-    with tiny_model.run(tmp_path) as run:
+def test_lightning_training_skips_and_logs_batches(tmp_path):
+    """A skipped batch changes neither weights nor moments. The log verifies and replays."""
+    with tiny_model.make_run(tmp_path) as run:
         module, _ = fit(tmp_path, OckhamCallback(run))
-    tiny_model.holds(tmp_path)
-    updated = tiny_model.verdicts(tmp_path)
+    tiny_model.assert_sound_run(tmp_path)
+    updated = tiny_model.read_verdicts(tmp_path)
     assert 5 < sum(updated) < 35
-    assert len(module.walked) == sum(updated)
+    assert len(module.backward_passes) == sum(updated)
     steps = {int(state["step"]) for state in module.optimizers().optimizer.state.values()}
     assert steps == {sum(updated)}
-    end = tiny_model.of(tmp_path, "run.finished")[0]
-    assert (end["reason_code"], end["updates"], end["batches"]) == ("COMPLETED", sum(updated), 40)
-    assert [e["iter_num"] for e in tiny_model.of(tmp_path, "evaluation.recorded")] == [9, 19, 29, 39]
-    assert module.scheduled[-1] == pytest.approx(0.02 * 0.99**40)  # the schedule never saw a turned rate
+    end = tiny_model.read_events(tmp_path, "run.finished")[0]
+    assert end["reason_code"] == "COMPLETED"
+    assert end["updates"] == sum(updated)
+    assert end["batches"] == 40
+    assert [e["iter_num"] for e in tiny_model.read_events(tmp_path, "evaluation.recorded")] == [9, 19, 29, 39]
+    # The schedule never reads a changed rate.
+    assert module.scheduled[-1] == pytest.approx(0.02 * 0.99**40)
     assert "training_step" not in vars(module)
 
 
-def test_a_turned_rate_holds_for_one_step(tmp_path):
-    """The optimizer sees it, the schedule does not."""
+def test_lightning_learning_rate_change_lasts_one_step(tmp_path):
+    """The optimizer uses the changed rate, the schedule does not."""
 
     class Halving(OccamPlugin):
         name = "halving"
@@ -99,49 +115,49 @@ def test_a_turned_rate_holds_for_one_step(tmp_path):
     module = Module(dictionary=True)
     with Run(plugins=[Halving()], runs=tmp_path / "runs", run_id="a") as run:
         fit(tmp_path, OckhamCallback(run), module, steps=6)
-    # the callback's hook runs before the module's: it sees the rate of the step
-    wanted = [0.02 * 0.99**i * (0.5 if i % 2 else 1.0) for i in range(6)]
-    assert module.rates == pytest.approx(wanted)
+    # The callback's hook runs before the module's, which therefore reads the rate of the step.
+    expected = [0.02 * 0.99**i * (0.5 if i % 2 else 1.0) for i in range(6)]
+    assert module.rates == pytest.approx(expected)
     assert module.scheduled == pytest.approx([0.02 * 0.99 ** (i + 1) for i in range(6)])
-    tiny_model.holds(tmp_path, batches=6)
+    tiny_model.assert_sound_run(tmp_path, batches=6)
 
 
-def test_observing_changes_nothing(tmp_path):
-    """Under `observe` the weights are those without the callback, to the last bit."""
+def test_lightning_observe_policy_changes_no_weight(tmp_path):
+    """The weights equal those without the callback, bit for bit."""
     plain, _ = fit(tmp_path, None, steps=20)
-    with tiny_model.run(tmp_path, policy="observe") as run:
+    with tiny_model.make_run(tmp_path, policy="observe") as run:
         watched, _ = fit(tmp_path, OckhamCallback(run), steps=20)
     for name, weight in plain.named_parameters():
         assert torch.equal(weight, watched.get_parameter(name)), name
-    assert all(tiny_model.verdicts(tmp_path))
-    tiny_model.holds(tmp_path, batches=20)
+    assert all(tiny_model.read_verdicts(tmp_path))
+    tiny_model.assert_sound_run(tmp_path, batches=20)
 
 
-def test_accumulated_batches_have_a_verdict_each(tmp_path):
-    """Two micro-batches a step; the step takes those that were let through."""
-    with tiny_model.run(tmp_path, "a", "balanced") as run:
+def test_lightning_accumulated_batches_have_a_verdict_each(tmp_path):
+    """A step uses the accepted ones of two micro-batches."""
+    with tiny_model.make_run(tmp_path, "a", "balanced") as run:
         module, _ = fit(tmp_path, OckhamCallback(run), steps=15, accumulate_grad_batches=2)
-    contexts = [c for c in tiny_model.of(tmp_path, "context.recorded") if c["hook"] == "batch"]
+    contexts = tiny_model.read_batches(tmp_path)
     assert [(c["iter_num"], c["micro_step"]) for c in contexts] == [(i // 2, i % 2) for i in range(30)]
-    updated = tiny_model.verdicts(tmp_path)
-    assert len(module.walked) == sum(updated) < 30
+    updated = tiny_model.read_verdicts(tmp_path)
+    assert len(module.backward_passes) == sum(updated) < 30
     stepped = sum(updated[i] or updated[i + 1] for i in range(0, 30, 2))
-    assert tiny_model.of(tmp_path, "run.finished")[0]["updates"] == stepped
-    tiny_model.holds(tmp_path, batches=30)
+    assert tiny_model.read_events(tmp_path, "run.finished")[0]["updates"] == stepped
+    tiny_model.assert_sound_run(tmp_path, batches=30)
 
 
-def test_accepted_weights_are_kept(tmp_path):
-    """As a checkpoint of the run, with the decision that accepted them."""
-    with tiny_model.run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
+def test_lightning_accepted_weights_are_saved(tmp_path):
+    """The checkpoint names the decision that accepted it."""
+    with tiny_model.make_run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
         fit(tmp_path, OckhamCallback(run), Module(rate=0.002), steps=10)
-    saved = tiny_model.of(tmp_path, "checkpoint.saved")
+    saved = tiny_model.read_events(tmp_path, "checkpoint.saved")
     assert saved
     assert all(s["kind"] == "accepted" and s["decision_id"] for s in saved)
     assert (tmp_path / "runs" / "a" / "checkpoints" / saved[0]["snapshot_id"] / "model.safetensors").is_file()
 
 
-def test_a_policy_ends_the_training(tmp_path):
-    """Halt stops Lightning, and the run says by which decision; the module has its own step again."""
+def test_lightning_training_stops_on_halt(tmp_path):
+    """The run records the decision."""
 
     class Stop(OccamPlugin):
         name = "stop"
@@ -149,32 +165,32 @@ def test_a_policy_ends_the_training(tmp_path):
         def on_batch_end(self, ctx: OccamContext) -> OccamContext:
             if ctx.iter_num == 5:
                 ctx.halt = True
-                ctx.decide("HALT", "SIX_ARE_ENOUGH")
+                ctx.decide("HALT", "SIX_STEPS_DONE")
             return ctx
 
     with Run(plugins=[Stop()], runs=tmp_path / "runs", run_id="a") as run:
         _, trainer = fit(tmp_path, OckhamCallback(run))
     assert trainer.global_step == 6
-    end = tiny_model.of(tmp_path, "run.finished")[0]
+    end = tiny_model.read_events(tmp_path, "run.finished")[0]
     assert end["reason_code"] == "HALTED_BY_POLICY"
-    assert tiny_model.of(tmp_path, "decision.made")[-1]["reason_code"] == "SIX_ARE_ENOUGH"
+    assert tiny_model.read_events(tmp_path, "decision.made")[-1]["reason_code"] == "SIX_STEPS_DONE"
 
 
-def test_a_training_that_fails_leaves_a_valid_run(tmp_path):
-    """The error comes out, the record ends with it."""
+def test_lightning_failed_training_leaves_a_valid_run(tmp_path):
+    """The error is raised, and the run records it."""
     module = Module()
     module.on_before_zero_grad = lambda *_: 1 / 0
-    with pytest.raises(ZeroDivisionError), tiny_model.run(tmp_path) as run:
+    with pytest.raises(ZeroDivisionError), tiny_model.make_run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), module)
-    assert tiny_model.of(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
+    assert tiny_model.read_events(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
     assert "training_step" not in vars(module)
 
 
-def test_what_it_cannot_judge_is_refused(tmp_path):
-    """A run that is not open, and manual optimization."""
+def test_lightning_closed_run_and_manual_optimization_are_rejected(tmp_path):
+    """Both give a clear error."""
     with pytest.raises(BadInputError, match="not open"):
-        fit(tmp_path, OckhamCallback(tiny_model.run(tmp_path)))
+        fit(tmp_path, OckhamCallback(tiny_model.make_run(tmp_path)))
     module = Module()
     module.automatic_optimization = False
-    with tiny_model.run(tmp_path) as run, pytest.raises(BadInputError, match="manual"):
+    with tiny_model.make_run(tmp_path) as run, pytest.raises(BadInputError, match="manual"):
         fit(tmp_path, OckhamCallback(run), module)

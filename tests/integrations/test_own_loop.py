@@ -7,8 +7,8 @@ import pytest
 import ockham
 
 
-def test_a_checkpoint_nobody_could_go_on_from(tmp_path):
-    """One of kind resume without the state is refused, and not half written."""
+def test_resume_checkpoint_without_state_is_rejected(tmp_path):
+    """No incomplete checkpoint is left."""
     with ockham.Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 1}) as run:
         ctx = run.end_batch(run.start_batch(0, 2.0))
         with pytest.raises(ockham.OckhamError, match=r"state\.json"):

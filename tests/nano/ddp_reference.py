@@ -1,6 +1,7 @@
-"""One rank of two: our steps beside those of PyTorch's own DistributedDataParallel, whole and in shares, in one process.
+"""Steps of the DDP and FSDP trainers compared with PyTorch's DistributedDataParallel.
 
-`python -m tests.nano.ddp_reference FOLDER`, on each rank, prints the largest difference of a weight as JSON.
+`python -m tests.nano.ddp_reference FOLDER` runs on each of two ranks. It prints the largest difference of a
+weight as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ockham.nano import DistributedRanks, load_corpus, make_trainer
 from ockham.nano.dtensor import to_full
 from tests.helpers.tiny_trainer import settings, text
 
-# Verdicts of the micro-batches of each step: the last one skipped, the first one skipped, all, none.
+# Verdicts of the micro-batches of each step: last skipped, first skipped, all updated, all skipped.
 STEPS = ((True, False), (False, True), (True, True), (False, False), (True, True))
 MICRO = f"gradient_accumulation_steps={len(STEPS[0])}"
 
@@ -35,7 +36,8 @@ class Plain(torch.nn.Module):
         return self.model.loss(inputs, targets)
 
 
-def ours(trainer) -> list[float]:
+def train_with_verdicts(trainer) -> list[float]:
+    """Train with our trainer. Return the losses."""
     losses = []
     for iter_num, verdicts in enumerate(STEPS):
         for micro_step, updated in enumerate(verdicts):
@@ -47,14 +49,16 @@ def ours(trainer) -> list[float]:
     return losses
 
 
-def torchs(trainer) -> None:
-    """DDP knows here beforehand which accepted micro-batch is the last of its step."""
+def train_with_torch_ddp(trainer) -> None:
+    """Train with torch's DDP, which is given the last accepted micro-batch of each step in advance."""
     ddp, optimizer = DistributedDataParallel(Plain(trainer.model)), trainer.optimizer
     for iter_num, verdicts in enumerate(STEPS):
-        accepted = [at for at, updated in enumerate(verdicts) if updated]
-        for at in accepted:
-            with contextlib.nullcontext() if at == accepted[-1] else ddp.no_sync():
-                (ddp(*trainer.batches.sample_batch(iter_num, at)) / len(accepted)).backward()
+        accepted = [micro_step for micro_step, updated in enumerate(verdicts) if updated]
+        for micro_step in accepted:
+            is_last = micro_step == accepted[-1]
+            with contextlib.nullcontext() if is_last else ddp.no_sync():
+                loss = ddp(*trainer.batches.sample_batch(iter_num, micro_step))
+                (loss / len(accepted)).backward()
         if accepted:
             torch.nn.utils.clip_grad_norm_(ddp.parameters(), 0.5)
             for group in optimizer.param_groups:
@@ -63,23 +67,26 @@ def torchs(trainer) -> None:
             optimizer.zero_grad()
 
 
-def furthest(one, other) -> float:
-    return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+def max_difference(first, second) -> float:
+    """Return the largest difference of two weights."""
+    return max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True))
 
 
 def main() -> None:
+    """Train with all three and print the differences."""
     folder = Path(sys.argv[1])
     with DistributedRanks() as ranks:
         path = ranks.run_on_rank_zero(lambda: text(folder)) or folder / "text.txt"
-        chosen = ranks.init_groups(settings(MICRO))
-        kinds = chosen, chosen, dataclasses.replace(chosen, parallel="fsdp")
+        trainer_settings = ranks.init_groups(settings(MICRO))
+        fsdp_settings = dataclasses.replace(trainer_settings, parallel="fsdp")
+        kinds = trainer_settings, trainer_settings, fsdp_settings
         trainers = [make_trainer(kind, load_corpus(path), ranks) for kind in kinds]
-        losses = ours(trainers[0])
-        torchs(trainers[1])
-        shared = ours(trainers[2])
+        losses = train_with_verdicts(trainers[0])
+        train_with_torch_ddp(trainers[1])
+        fsdp_losses = train_with_verdicts(trainers[2])
         weights = [[to_full(p) for p in trainer.model.parameters()] for trainer in trainers]
-        found = {"ddp": furthest(*weights[:2]), "fsdp": furthest(weights[0], weights[2])}
-        print(json.dumps({"losses": losses, "shared": shared, **found}))
+        differences = {"ddp": max_difference(*weights[:2]), "fsdp": max_difference(weights[0], weights[2])}
+        print(json.dumps({"losses": losses, "fsdp_losses": fsdp_losses, **differences}))
 
 
 if __name__ == "__main__":

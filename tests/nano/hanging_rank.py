@@ -1,6 +1,7 @@
-"""Two ranks, of which the second falls silent in the middle of a step: `python -m tests.nano.hanging_rank FOLDER RUN`, on each.
+"""Two ranks, of which the second stops answering during a step.
 
-In the run `nccl` nothing raises, however long it waits in C: so it is with NCCL, which no test without a GPU can have.
+`python -m tests.nano.hanging_rank FOLDER RUN` runs on each rank. In the run `nccl` no wait raises an error.
+This is the behaviour of NCCL, which needs a GPU.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from tests.helpers.tiny_trainer import settings
 
 
 def main() -> None:
+    """Train three steps. Rank 1 hangs in the third."""
     folder, name = Path(sys.argv[1]), sys.argv[2]
-    made = dist.new_group
+    new_group = dist.new_group
     if name == "nccl":
-        dist.new_group = lambda timeout, **more: made(timeout=max(timeout, timedelta(hours=1)), **more)
+        dist.new_group = lambda timeout, **options: new_group(timeout=timedelta(hours=1), **options)
     with nano.DistributedRanks() as ranks:
         ranks.init_groups(settings("rank_timeout=1"))
         run = ockham.Run(

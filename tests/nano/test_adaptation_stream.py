@@ -1,4 +1,4 @@
-"""The stream: which text, which windows, and what the gate is calibrated to, from counters alone."""
+"""Stream of an adaptation: kind of text, windows and calibration, which depend only on counters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ockham.nano.data import Batches, load_corpus
 from tests.helpers.tiny_trainer import text, trainer
 
 
-def corpora(folder):
-    """Familiar text is lower case, new text upper case: a batch shows where it comes from."""
+def make_corpora(folder):
+    """Return familiar text in lower case and new text in upper case, so that a batch shows its source."""
     familiar = load_corpus(text(folder))
     (folder / "new.txt").write_bytes(text(folder).read_bytes().upper())
     return familiar, load_corpus(folder / "new.txt")
@@ -23,46 +23,46 @@ def is_upper(tokens):
     return bool((letters <= ord("Z")).all())
 
 
-def test_batches_are_homogeneous_and_say_where_they_come_from(tmp_path):
-    """All windows of one batch are of one text, in the share that was asked for, and again the same."""
-    stream = AdaptationStream(*corpora(tmp_path), 0.3, 4, 8, 7)
-    drawn = [stream.sample_batch(at)[0] for at in range(400)]
-    assert [is_upper(tokens) for tokens in drawn] == [stream.is_new(at) for at in range(400)]
-    assert 0.25 < sum(stream.is_new(at) for at in range(400)) / 400 < 0.35
-    again = AdaptationStream(*corpora(tmp_path), 0.3, 4, 8, 7)
-    assert all(torch.equal(again.sample_batch(at)[0], tokens) for at, tokens in enumerate(drawn))
+def test_stream_batches_contain_only_one_kind_of_text(tmp_path):
+    """All windows of a batch are of one text, in the given fraction, and equal for an equal stream."""
+    stream = AdaptationStream(*make_corpora(tmp_path), 0.3, 4, 8, 7)
+    batches = [stream.sample_batch(i)[0] for i in range(400)]
+    assert [is_upper(tokens) for tokens in batches] == [stream.is_new(i) for i in range(400)]
+    assert 0.25 < sum(stream.is_new(i) for i in range(400)) / 400 < 0.35
+    again = AdaptationStream(*make_corpora(tmp_path), 0.3, 4, 8, 7)
+    assert all(torch.equal(again.sample_batch(i)[0], tokens) for i, tokens in enumerate(batches))
 
 
-def test_what_is_held_out_is_never_served(tmp_path):
-    """Familiar text: the first half of the validation text is served, the second half held out."""
-    familiar, new = corpora(tmp_path)
+def test_held_out_familiar_text_is_never_served(tmp_path):
+    """The first half of the validation text is served, the second half is held out."""
+    familiar, new = make_corpora(tmp_path)
     parts = split_validation(familiar)
     assert bytes(parts.train) + bytes(parts.val) == bytes(familiar.val)
     stream = AdaptationStream(familiar, new, 0.0, 4, 8, 7)
-    rows = [bytes(row.tolist()) for at in range(20) for row in stream.sample_batch(at)[0]]
+    rows = [bytes(row.tolist()) for i in range(20) for row in stream.sample_batch(i)[0]]
     assert all(row in bytes(parts.train) for row in rows)
     assert not is_upper(stream.sample_batch(0, 0, "val")[0])
 
 
-def test_calibration_reads_familiar_text_alone_and_other_windows_than_the_stream(tmp_path):
-    """Even where nearly all of the stream is new, and the same windows are not looked at beforehand."""
-    familiar, new = corpora(tmp_path)
-    t = trainer(tmp_path)
-    mostly_new, all_old = (AdaptationStream(familiar, new, share, 4, 8, 7) for share in (0.99, 0.0))
-    assert mostly_new.calibrate(t.model) == all_old.calibrate(t.model)
-    found = all_old.calibrate(t.model)
-    assert found.batches == 40
-    assert found.sd > 0
-    plain = [float(t.model.loss(*Batches.sample_batch(all_old, at)).detach()) for at in range(40)]
-    assert found.mean != pytest.approx(sum(plain) / 40, abs=1e-9)
+def test_calibration_uses_familiar_text_in_windows_that_are_not_served(tmp_path):
+    """The result does not depend on the fraction of new text, and differs from the loss on served windows."""
+    familiar, new = make_corpora(tmp_path)
+    tiny = trainer(tmp_path)
+    mostly_new, all_familiar = (AdaptationStream(familiar, new, share, 4, 8, 7) for share in (0.99, 0.0))
+    assert mostly_new.calibrate(tiny.model) == all_familiar.calibrate(tiny.model)
+    calibration = all_familiar.calibrate(tiny.model)
+    assert calibration.batches == 40
+    assert calibration.sd > 0
+    plain = [float(tiny.model.loss(*Batches.sample_batch(all_familiar, i)).detach()) for i in range(40)]
+    assert calibration.mean != pytest.approx(sum(plain) / 40, abs=1e-9)
 
 
-def test_text_of_another_vocabulary_is_refused(tmp_path):
-    """Tokens of a .bin are no bytes."""
-    familiar, _ = corpora(tmp_path)
+def test_stream_rejects_text_with_another_vocabulary(tmp_path):
+    """Tokens of .bin files are not bytes."""
+    familiar, _ = make_corpora(tmp_path)
     folder = tmp_path / "bins"
     folder.mkdir()
     for split in ("train", "val"):
         (folder / f"{split}.bin").write_bytes(b"\1\0" * 200)
-    with pytest.raises(DataError, match="uint16 tokens of a vocabulary of 50304"):
+    with pytest.raises(DataError, match="uint16 tokens with a vocabulary of 50304"):
         AdaptationStream(familiar, load_corpus(folder), 0.5, 4, 8, 7)

@@ -1,4 +1,4 @@
-"""Data: bytes, token files, and batches that are a function of their counter."""
+"""Data: bytes, token files, and batches that depend only on their counter."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from ockham.errors import DataError
 from ockham.nano import Batches, load_corpus
-from ockham.nano.prefetch import PrefetchingBatches
+from ockham.nano.data import PrefetchingBatches
 
 
-def test_a_text_file_is_its_bytes(tmp_path):
-    """The first nine tenths train, the last validates, and targets are inputs one later."""
+def test_text_file_becomes_its_bytes_with_the_last_tenth_for_validation(tmp_path):
+    """Targets are the inputs one token later."""
     path = tmp_path / "t.txt"
     path.write_bytes(bytes(range(200)) * 5)
-    with pytest.raises(DataError, match="no text"):  # its first byte is zero: not a text
+    # A file with a zero byte is not text.
+    with pytest.raises(DataError, match="no text"):
         load_corpus(path)
     path.write_bytes(bytes(range(1, 201)) * 5)
     corpus = load_corpus(path)
@@ -31,8 +32,8 @@ def test_a_text_file_is_its_bytes(tmp_path):
     assert torch.equal(x[:, 1:], y[:, :-1])
 
 
-def test_every_tenth_file_of_a_folder_validates(tmp_path):
-    """Whole files are held out, in order of their names; binary and empty ones are passed over."""
+def test_every_tenth_file_of_a_folder_is_for_validation(tmp_path):
+    """Complete files are held out, in order of their names. Binary and empty files are ignored."""
     for i in range(20):
         (tmp_path / f"{i:02}.txt").write_text(f"<{i:02}>")
     (tmp_path / "00.bin.txt").write_bytes(b"\0\1")
@@ -42,8 +43,8 @@ def test_every_tenth_file_of_a_folder_validates(tmp_path):
     assert corpus.metadata["files"] == 20
 
 
-def test_the_digest_tells_texts_apart(tmp_path):
-    """One byte, or one name, is another corpus."""
+def test_corpus_digest_differs_for_other_content_or_name(tmp_path):
+    """One other byte or another file name changes the digest."""
     digests = set()
     for name, text in (("a", "one two"), ("a", "one twO"), ("b", "one two")):
         path = tmp_path / name
@@ -52,8 +53,8 @@ def test_the_digest_tells_texts_apart(tmp_path):
     assert len(digests) == 3
 
 
-def test_the_default_needs_no_download():
-    """The standard library's own sources: real text, every tenth file for validation, no tests in it."""
+def test_default_corpus_is_the_standard_library():
+    """The sources of the standard library are large enough and need no download."""
     corpus = load_corpus(None)
     assert corpus.vocab_size == 256
     assert len(corpus.train) > 5_000_000
@@ -61,33 +62,33 @@ def test_the_default_needs_no_download():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda p: p / "nowhere", "no data at"),
-        (lambda p: _file(p / "empty.txt", b""), "no text in it"),
-        (lambda p: _file(p / "x.bin", b"12"), "give the folder that holds"),
+        (lambda p: write_file(p / "empty.txt", b""), "no text in it"),
+        (lambda p: write_file(p / "x.bin", b"12"), "name the folder that contains"),
         (lambda p: p, "no text in it"),
     ],
 )
-def test_what_is_no_data_is_named(tmp_path, make, told):
-    """Missing, empty and misplaced data: one clear line."""
-    with pytest.raises(DataError, match=told):
+def test_unusable_data_path_is_rejected_with_its_problem(tmp_path, make, message):
+    """Missing, empty and misplaced data each give one clear error."""
+    with pytest.raises(DataError, match=message):
         load_corpus(make(tmp_path))
 
 
-def test_too_short_a_text_says_what_a_block_takes(tmp_path):
-    """Data shorter than a block names the split and the setting."""
-    corpus = load_corpus(_file(tmp_path / "short.txt", b"only a few bytes of text"))
+def test_text_shorter_than_a_block_is_rejected(tmp_path):
+    """The message contains the split, its length and the block size."""
+    corpus = load_corpus(write_file(tmp_path / "short.txt", b"only a few bytes of text"))
     with pytest.raises(DataError, match="train has 21 tokens, and a block takes 64"):
         Batches(corpus, 2, 64, seed=1)
 
 
-def _file(path, data):
+def write_file(path, data):
     path.write_bytes(data)
     return path
 
 
-def _bins(folder, train, val=(1, 2, 3), meta=None):
+def write_token_files(folder, train, val=(1, 2, 3), meta=None):
     np.array(train, "<u2").tofile(folder / "train.bin")
     np.array(val, "<u2").tofile(folder / "val.bin")
     if meta is not None:
@@ -95,86 +96,95 @@ def _bins(folder, train, val=(1, 2, 3), meta=None):
     return folder
 
 
-def test_token_files_of_nanogpt(tmp_path):
-    """uint16 tokens, and the vocabulary of meta.pkl, which is never unpickled."""
+def test_token_files_of_nanogpt_are_loaded_with_their_vocabulary(tmp_path):
+    """The tokens are uint16. The vocabulary is read from meta.pkl, which is never unpickled."""
     corpus = load_corpus(
-        _bins(tmp_path, [0, 64, 5], meta={"vocab_size": 65, "itos": {0: "a"}, "stoi": {"a": 0}})
+        write_token_files(tmp_path, [0, 64, 5], meta={"vocab_size": 65, "itos": {0: "a"}, "stoi": {"a": 0}})
     )
     assert corpus.vocab_size == 65
     assert list(corpus.train) == [0, 64, 5]
 
 
-class _Bomb:
+class ExecutedPickle:
     def __reduce__(self):
         return (pytest.fail, ("a pickle was executed",))
 
 
-def test_a_hostile_meta_is_not_executed(tmp_path):
-    """Opcodes are read, not run."""
-    corpus = load_corpus(_bins(tmp_path, [0, 3], meta={"bomb": _Bomb(), "vocab_size": 5}))
+def test_pickle_in_meta_is_not_executed(tmp_path):
+    """The opcodes are read but not executed."""
+    corpus = load_corpus(
+        write_token_files(tmp_path, [0, 3], meta={"executed": ExecutedPickle(), "vocab_size": 5})
+    )
     assert corpus.vocab_size == 5
 
 
-def test_a_token_beyond_the_vocabulary_is_named(tmp_path):
-    """File, token, place and what to do."""
-    with pytest.raises(DataError, match=r"train\.bin: token 70 at place 2 is beyond the vocabulary of 65"):
-        load_corpus(_bins(tmp_path, [1, 2, 70, 3], meta={"vocab_size": 65}))
+def test_token_outside_the_vocabulary_is_rejected_with_its_position(tmp_path):
+    """The message contains file, token and position. The vocabulary can be set explicitly."""
+    with pytest.raises(
+        DataError, match=r"train\.bin: token 70 at position 2 is outside the vocabulary of 65"
+    ):
+        load_corpus(write_token_files(tmp_path, [1, 2, 70, 3], meta={"vocab_size": 65}))
     assert load_corpus(tmp_path, vocab_size=71).vocab_size == 71
 
 
-def test_broken_token_files(tmp_path):
-    """An odd number of bytes, and a missing val.bin."""
-    _file(tmp_path / "train.bin", b"123")
+def test_incomplete_token_files_are_rejected(tmp_path):
+    """An odd number of bytes and a missing val.bin give an error."""
+    write_file(tmp_path / "train.bin", b"123")
     with pytest.raises(DataError, match=r"val\.bin is missing"):
         load_corpus(tmp_path)
-    _file(tmp_path / "val.bin", b"12")
-    with pytest.raises(DataError, match="3 bytes; a token file holds two bytes"):
+    write_file(tmp_path / "val.bin", b"12")
+    with pytest.raises(DataError, match="3 bytes; a token file has two bytes"):
         load_corpus(tmp_path)
 
 
 @given(st.integers(0, 2**40), st.integers(0, 40), st.integers(0, 2**31))
-def test_a_batch_is_a_function_of_its_counter(tmp_path_factory, iter_num, micro_step, seed):
-    """The same counter draws the same batch; another iteration, micro-batch, split or rank another one."""
-    corpus = _corpus(tmp_path_factory)
+def test_batch_depends_only_on_its_counter(tmp_path_factory, iter_num, micro_step, seed):
+    """An equal counter gives an equal batch. Another iteration, micro-step or rank gives another."""
+    corpus = make_corpus(tmp_path_factory)
     batches = Batches(corpus, 4, 8, seed)
-    drawn = batches.sample_batch(iter_num, micro_step)[0]
-    assert torch.equal(drawn, Batches(corpus, 4, 8, seed).sample_batch(iter_num, micro_step)[0])
+    batch = batches.sample_batch(iter_num, micro_step)[0]
+    assert torch.equal(batch, Batches(corpus, 4, 8, seed).sample_batch(iter_num, micro_step)[0])
     others = [
         batches.sample_batch(iter_num + 1, micro_step)[0],
         batches.sample_batch(iter_num, micro_step + 1)[0],
         Batches(corpus, 4, 8, seed, rank=1).sample_batch(iter_num, micro_step)[0],
     ]
-    assert not any(torch.equal(drawn, other) for other in others)
+    assert not any(torch.equal(batch, other) for other in others)
 
 
-def _corpus(factory):
+def make_corpus(factory):
     path = factory.getbasetemp() / "counter.txt"
     if not path.exists():
         path.write_bytes(np.random.default_rng(0).integers(1, 256, 100_000).astype(np.uint8).tobytes())
     return load_corpus(path)
 
 
-def test_batches_drawn_ahead_are_the_same(tmp_path_factory):
-    """On a thread, from two buffers in turn: in order, after a jump, drawn twice, and for validation."""
-    corpus = _corpus(tmp_path_factory)
-    plain, ahead = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micros=3)
-    places = [(i, m) for i in range(4) for m in range(3)]
-    places += [(9, 1), (9, 2), (9, 2), (10, 0), (0, 0)]
-    for place in places:
-        drawn = ahead.sample_batch(*place)
-        assert all(torch.equal(a, b) for a, b in zip(drawn, plain.sample_batch(*place), strict=True)), place
-        assert torch.equal(ahead.sample_batch(*place, "val")[0], plain.sample_batch(*place, "val")[0])
-    place, future = ahead._next
-    assert place == (0, 1)
+def test_prefetched_batches_equal_plain_batches(tmp_path_factory):
+    """This holds in order, after a jump, for repeated batches and for validation."""
+    corpus = make_corpus(tmp_path_factory)
+    plain, prefetching = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micro_steps=3)
+    positions = [(i, m) for i in range(4) for m in range(3)]
+    positions += [(9, 1), (9, 2), (9, 2), (10, 0), (0, 0)]
+    for position in positions:
+        batch = prefetching.sample_batch(*position)
+        assert all(torch.equal(a, b) for a, b in zip(batch, plain.sample_batch(*position), strict=True)), (
+            position
+        )
+        assert torch.equal(
+            prefetching.sample_batch(*position, "val")[0], plain.sample_batch(*position, "val")[0]
+        )
+    position, future = prefetching._next
+    assert position == (0, 1)
     assert torch.equal(future.result()[:, :-1], plain.sample_batch(0, 1)[0])
 
 
-def test_what_is_computed_on_is_not_overwritten(tmp_path_factory):
-    """While a batch is in use only the other buffer is filled."""
-    ahead = PrefetchingBatches(_corpus(tmp_path_factory), 4, 8, 7)
-    ahead.to_device = lambda window: (window, window)  # as a copy that is still under way would read it
+def test_prefetch_does_not_overwrite_the_batch_in_use(tmp_path_factory):
+    """While a batch is in use, only the other buffer is filled."""
+    prefetching = PrefetchingBatches(make_corpus(tmp_path_factory), 4, 8, 7)
+    # A copy to the device that is still in progress would read the buffer.
+    prefetching.to_device = lambda window: (window, window)
     for i in range(6):
-        window, _ = ahead.sample_batch(i)
+        window, _ = prefetching.sample_batch(i)
         before = window.clone()
-        ahead._next[1].result()
+        prefetching._next[1].result()
         assert torch.equal(window, before)

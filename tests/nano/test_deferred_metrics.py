@@ -1,8 +1,11 @@
-"""Gauges that are read a batch late, as on a GPU: the same decisions, values and weights as at once."""
+"""Gauges that are read after the next batch's loss, as on a GPU: same decisions, values and weights."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
+import torch
 
 from ockham import Run
 from ockham.nano import ProgressLine
@@ -13,15 +16,42 @@ from tests.helpers.events import events
 from tests.helpers.tiny_trainer import same, train_py, trainer, weights
 
 OVERRIDES = ("watchdog.every=3", "anchor.interval=9", "anchor.cooldown=1", "anchor.tolerance=9")
+TRAINER_SETTINGS = ("dropout=0.2", "warmup_iters=4", "max_iters=30", "checkpoint_every=11")
+COMPARED_KINDS = (
+    "context.recorded",
+    "decision.made",
+    "evaluation.recorded",
+    "rollback.performed",
+    "anchor.consolidated",
+)
+IGNORED_FIELDS = ("seconds", "decision_id", "policy_revision")
 
 
-class Trouble(OccamPlugin):
-    """A gradient that is not finite, a rollback and an end, at given iterations."""
+class Forward(NamedTuple):
+    """A computed loss, and the number of batches that had been recorded before it."""
 
-    name = "trouble"
+    iter_num: int
+    micro_step: int
+    recorded_batches: int
+
+
+class TrainingResult(NamedTuple):
+    """End reason, weights, optimizer steps and forwards of a training."""
+
+    reason: str
+    weights: dict[str, torch.Tensor]
+    steps: int
+    forwards: list[Forward]
+
+
+class FaultPlugin(OccamPlugin):
+    """Causes a non-finite gradient, a rollback and a halt in given iterations."""
+
+    name = "fault"
 
     def __init__(self, rollback: int = -1, halt: int = -1) -> None:
-        self.rollback, self.halt = rollback, halt
+        self.rollback = rollback
+        self.halt = halt
 
     def on_batch_start(self, ctx):
         if ctx.iter_num == 7:
@@ -32,81 +62,94 @@ class Trouble(OccamPlugin):
         ctx.halt = ctx.halt or ctx.iter_num == self.halt
 
 
-def story(runs):
-    """All that was recorded of batches and decisions, but how long it took."""
-    kinds = (
-        "context.recorded",
-        "decision.made",
-        "evaluation.recorded",
-        "rollback.performed",
-        "anchor.consolidated",
-    )
-    found = []
+def recorded_events(runs):
+    """Return kind and data of all recorded batches and decisions, without durations."""
+    result = []
     for event in events(RunFolder(runs, "a")):
-        kind, data = event["type"].removeprefix("ockham.").removesuffix(".v1"), event["data"]
-        if kind in kinds:
-            left_out = ("seconds", "decision_id", "policy_revision")
-            found.append((kind, {k: v for k, v in data.items() if k not in left_out}))
-    return found
+        kind = event["type"].removeprefix("ockham.").removesuffix(".v1")
+        if kind in COMPARED_KINDS:
+            data = {key: value for key, value in event["data"].items() if key not in IGNORED_FIELDS}
+            result.append((kind, data))
+    return result
 
 
-def run_one(folder, *, late, trouble, settings, monkeypatch):
-    t = trainer(folder, "dropout=0.2", "warmup_iters=4", "max_iters=30", "checkpoint_every=11", *settings)
-    t.deferred_metrics = late
-    ahead = []
-    forward = t.forward
-    monkeypatch.setattr(t, "forward", lambda *at: (ahead.append((at, len(recorded))), forward(*at))[1])
-    recorded = []
-    for name, value in (("evaluations", 4), ("lambda_ockham", 5.0)):
-        monkeypatch.setitem(HYPERPARAMETERS, name, value)
-    built = [*load_policy("balanced", OVERRIDES).build(), trouble]
-    with Run(plugins=built, runs=folder / str(late), run_id="a", facts=t.facts()) as run:
-        end = run.end_batch
-        monkeypatch.setattr(
-            run, "end_batch", lambda ctx, **more: (recorded.append(ctx.iter_num), end(ctx, **more))[1]
-        )
-        t.required_measurements, t.pull_mode = run.chain.required_measurements(), "decoupled"
+def run_training(folder, monkeypatch, *, deferred, fault, settings=()):
+    """Train with the fault plugin. Return what came of it."""
+    tiny = trainer(folder, *TRAINER_SETTINGS, *settings)
+    tiny.deferred_metrics = deferred
+    forwards, recorded = [], []
+    forward = tiny._forward
+
+    def observe_forward(iter_num, micro_step):
+        forwards.append(Forward(iter_num, micro_step, len(recorded)))
+        return forward(iter_num, micro_step)
+
+    monkeypatch.setattr(tiny, "_forward", observe_forward)
+    monkeypatch.setitem(HYPERPARAMETERS, "evaluations", 4)
+    monkeypatch.setitem(HYPERPARAMETERS, "lambda_ockham", 5.0)
+    plugins = [*load_policy("balanced", OVERRIDES).build(), fault]
+    with Run(plugins=plugins, runs=folder / f"deferred-{deferred}", run_id="a", facts=tiny.facts()) as run:
+        end_batch = run.end_batch
+
+        def observe_end(ctx, **fields):
+            recorded.append(ctx.iter_num)
+            return end_batch(ctx, **fields)
+
+        monkeypatch.setattr(run, "end_batch", observe_end)
+        tiny.configure(pull="decoupled", required_measurements=run.chain.required_measurements())
         with ProgressLine(0, 30, 32) as line:
-            reason, _ = train_py().train(run, t, 0, line, lambda: False)
-    return reason, t, ahead
+            reason, _ = train_py().train(run, tiny, 0, line, lambda: False)
+    return TrainingResult(reason, weights(tiny.model), tiny.steps, forwards)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "settings", "ended"),
+    ("fault", "settings", "reason"),
     [
-        (Trouble(), (), "COMPLETED"),
-        (Trouble(), ("gradient_accumulation_steps=2",), "COMPLETED"),
-        (Trouble(rollback=16), (), "COMPLETED"),
-        (Trouble(halt=17), (), "HALTED_BY_POLICY"),
+        (FaultPlugin(), (), "COMPLETED"),
+        (FaultPlugin(), ("gradient_accumulation_steps=2",), "COMPLETED"),
+        (FaultPlugin(rollback=16), (), "COMPLETED"),
+        (FaultPlugin(halt=17), (), "HALTED_BY_POLICY"),
     ],
 )
-def test_late_gauges_change_nothing(tmp_path, monkeypatch, trouble, settings, ended):
-    """Decisions, gauges, order, evaluations and weights are those of reading at once, dropout and all.
+def test_training_with_deferred_metrics_equals_training_without(
+    tmp_path, monkeypatch, fault, settings, reason
+):
+    """Decisions, gauges, order, evaluations and weights are equal, also with dropout.
 
-    With a refused gradient, a consolidation, a rollback that throws away the forward already made, and a halt.
+    The run has a refused gradient, a consolidation, a rollback that discards a computed loss, and a halt.
     """
-    made = {}
-    for late in (False, True):
-        arguments = {"late": late, "trouble": trouble, "settings": settings, "monkeypatch": monkeypatch}
-        reason, t, ahead = run_one(tmp_path, **arguments)
-        assert reason == ended
-        made[late] = weights(t.model), t.steps, ahead
-    assert story(tmp_path / "True") == story(tmp_path / "False")
-    assert same(made[True][0], made[False][0])
-    assert made[True][1] == made[False][1] > 4
-    kinds = {kind for kind, _ in story(tmp_path / "True")}
+    plain, deferred = (
+        run_training(tmp_path, monkeypatch, deferred=deferred, fault=fault, settings=settings)
+        for deferred in (False, True)
+    )
+    assert plain.reason == reason
+    assert deferred.reason == reason
+    assert recorded_events(tmp_path / "deferred-True") == recorded_events(tmp_path / "deferred-False")
+    assert same(deferred.weights, plain.weights)
+    assert deferred.steps == plain.steps
+    assert plain.steps > 4
+    kinds = {kind for kind, _ in recorded_events(tmp_path / "deferred-True")}
     assert {"evaluation.recorded", "anchor.consolidated"} <= kinds
-    assert ("rollback.performed" in kinds) == (trouble.rollback > 0)
-    micros = 1 + len(settings)
-    of_batch = [number for (_, micro), number in made[False][2] if micro == 0]
-    assert of_batch == [micros * i for i in range(len(of_batch))]  # every forward comes after all ends
-    behind = [a - b for (_, a), b in zip(made[True][2], range(1000), strict=False)]
-    assert -1 in behind  # a forward was made before the batch before had ended
+    assert ("rollback.performed" in kinds) == (fault.rollback > 0)
 
 
-def test_a_rollback_throws_away_the_forward_already_made(tmp_path, monkeypatch):
-    """The batch after it is forwarded twice: once too early, once from the anchor's weights."""
-    arguments = {"settings": (), "monkeypatch": monkeypatch}
-    _, _, ahead = run_one(tmp_path, late=True, trouble=Trouble(rollback=16), **arguments)
-    places = [at for at, _ in ahead]
-    assert [at for at in places if places.count(at) > 1] == [(17, 0), (17, 0)]
+@pytest.mark.parametrize("micro_steps", [1, 2])
+def test_deferred_metrics_compute_the_next_loss_before_the_batch_is_recorded(
+    tmp_path, monkeypatch, micro_steps
+):
+    """Without them, each loss is computed after all earlier batches have been recorded."""
+    settings = (f"gradient_accumulation_steps={micro_steps}",)
+    plain, deferred = (
+        run_training(tmp_path, monkeypatch, deferred=deferred, fault=FaultPlugin(), settings=settings)
+        for deferred in (False, True)
+    )
+    assert all(f.recorded_batches == f.iter_num * micro_steps + f.micro_step for f in plain.forwards)
+    lags = {f.recorded_batches - (f.iter_num * micro_steps + f.micro_step) for f in deferred.forwards}
+    assert lags == {-1, 0}
+
+
+def test_rollback_discards_the_loss_that_was_computed_in_advance(tmp_path, monkeypatch):
+    """The batch after the rollback is forwarded twice: too early, and with the anchor's weights."""
+    result = run_training(tmp_path, monkeypatch, deferred=True, fault=FaultPlugin(rollback=16))
+    batches = [(forward.iter_num, forward.micro_step) for forward in result.forwards]
+    assert [batch for batch in batches if batches.count(batch) > 1] == [(17, 0), (17, 0)]

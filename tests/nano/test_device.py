@@ -1,4 +1,4 @@
-"""Device: what is prepared, and what a device can do at best."""
+"""Device: memory, peak performance and attention kernels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from ockham.nano.device import attention_kernels
-from ockham.nano.peak import PEAK_FLOPS, peak_flops
+from ockham.nano.device import PEAK_FLOPS, attention_kernels, peak_flops
 
 FAULTS = """
 import resource, torch
@@ -30,18 +29,20 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 first = faults()
 keep_freed_memory()
-print(first, min(faults() for _ in range(4)))  # the heap grows for some steps more
+# The heap grows for some more steps.
+print(first, min(faults() for _ in range(4)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
-def test_freed_memory_is_kept():
-    """What a step frees the next one gets without a page fault."""
+def test_freed_memory_is_reused_without_page_faults():
+    """Memory freed by a step is reused by the next one."""
     done = subprocess.run(
         [sys.executable, "-c", FAULTS], capture_output=True, text=True, timeout=60, check=True
     )
-    first, kept = map(int, done.stdout.split())
-    assert kept < first / 2  # 1,100 to 6,900 before, none after
+    before, after = map(int, done.stdout.split())
+    # Measured: 1,100 to 6,900 before, none after.
+    assert after < before / 2
 
 
 @pytest.mark.parametrize(
@@ -59,38 +60,38 @@ def test_freed_memory_is_kept():
         ("cpu", None),
     ],
 )
-def test_the_peak_is_of_this_device(name, flops):
-    """By the driver's name; an unknown device has none, so that no share of another one's is shown."""
+def test_peak_flops_match_the_device_name(name, flops):
+    """An unknown device has no peak, so that no utilisation is shown."""
     assert peak_flops(name) == flops
 
 
-def test_no_name_hides_behind_a_shorter_one():
-    """The first match counts: no entry stands behind a name that is a part of it."""
+def test_peak_flops_table_has_longer_names_first():
+    """The first match is used, so no entry may follow a name that it contains."""
     names = [name for name, _ in PEAK_FLOPS]
     assert [n for i, n in enumerate(names) if any(short in n for short in names[:i])] == []
 
 
 @pytest.mark.parametrize(
-    ("asked", "hopper", "first"),
+    ("attention", "hopper", "first"),
     [
         ("auto", True, "CUDNN_ATTENTION"),
         ("cudnn", False, "CUDNN_ATTENTION"),
         ("flash", True, "FLASH_ATTENTION"),
     ],
 )
-def test_attention_prefers_a_kernel_and_loses_none(asked, hopper, first):
-    """The order that torch is asked to keep; every kernel stays allowed, and the old order comes back."""
-    usual = torch._C._get_sdp_priority_order()
-    with attention_kernels(asked, hopper=hopper):
+def test_attention_kernels_change_the_order_and_disable_none(attention, hopper, first):
+    """Every kernel stays enabled, and the default order is restored."""
+    default_order = torch._C._get_sdp_priority_order()
+    with attention_kernels(attention, hopper=hopper):
         order = torch._C._get_sdp_priority_order()
         assert order[0] == int(getattr(SDPBackend, first))
         assert torch.backends.cuda.math_sdp_enabled()
         assert torch.backends.cuda.flash_sdp_enabled()
-    assert torch._C._get_sdp_priority_order() == usual
+    assert torch._C._get_sdp_priority_order() == default_order
 
 
-def test_before_hopper_torch_chooses():
-    """`auto` leaves the order alone where cuDNN's attention is not known to be faster."""
-    usual = torch._C._get_sdp_priority_order()
+def test_attention_order_is_unchanged_before_hopper():
+    """`auto` does not change the order if cuDNN's attention is not known to be faster."""
+    default_order = torch._C._get_sdp_priority_order()
     with attention_kernels("auto", hopper=False):
-        assert torch._C._get_sdp_priority_order() == usual
+        assert torch._C._get_sdp_priority_order() == default_order

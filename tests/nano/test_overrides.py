@@ -10,44 +10,47 @@ from ockham.errors import BadInputError
 from ockham.nano import build_settings, split_overrides
 
 
-def test_sizes_build_on_each_other():
-    """gpt2-xl has GPT-2's schedule and its own width."""
+def test_larger_gpt2_size_has_the_gpt2_schedule():
+    """gpt2-xl has another width than gpt2."""
     xl = build_settings("gpt2-xl")
-    assert (xl.n_layer, xl.n_embd, xl.block_size, xl.learning_rate) == (48, 1600, 1024, 6e-4)
+    assert xl.n_layer == 48
+    assert xl.n_embd == 1600
+    assert xl.block_size == 1024
+    assert xl.learning_rate == 6e-4
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "message"),
     [
         (["max_itres=5"], "did you mean 'max_iters'"),
         (["max_iters=many"], "max_iters takes a whole number"),
         (["learning_rate=nan"], "learning_rate takes a number"),
         (["learning_rate=fast"], "learning_rate takes a number"),
         (["dtype=float8"], "one of auto, float32, bfloat16"),
-        (["max_iters"], "a value was expected, as in max_iters=VALUE"),
+        (["max_iters"], "the value is missing; use max_iters=VALUE"),
         (["max_itres"], "did you mean 'max_iters'"),
         (["n_head=3"], "multiple of n_head"),
         (["max_iters=0"], "greater than 0"),
-        (["dropout=1.0"], "under 1"),
+        (["dropout=1.0"], "below 1"),
         (["threads=-1"], "must not be negative"),
-        (["size=micro"], "said by --size"),
+        (["size=micro"], "size cannot be set; use --size"),
         (["sizes=micro"], "no setting 'sizes'; (?!did you mean 'size')"),
     ],
 )
-def test_bad_settings_are_named(overrides, told):
-    """A wrong name or value says which, and what would be accepted."""
-    with pytest.raises(BadInputError, match=told):
+def test_invalid_override_is_rejected_with_a_hint(overrides, message):
+    """The message contains the wrong name or value and what is accepted."""
+    with pytest.raises(BadInputError, match=message):
         build_settings("nano", overrides)
 
 
-def test_an_unknown_size_offers_the_nearest():
+def test_unknown_size_suggests_the_nearest_name():
     """`--size gtp2` offers gpt2."""
     with pytest.raises(BadInputError, match="did you mean 'gpt2'"):
         build_settings("gtp2")
 
 
-def test_overrides_go_where_the_dot_says():
-    """A setting with a dot is the policy's, also when its value has one."""
+def test_overrides_with_a_dot_belong_to_the_policy():
+    """A dot in the value has no influence."""
     assert split_overrides(["max_iters=5", "gate.target=0.3", "learning_rate=0.1"]) == (
         ["max_iters=5", "learning_rate=0.1"],
         ["gate.target=0.3"],
@@ -55,18 +58,18 @@ def test_overrides_go_where_the_dot_says():
 
 
 @pytest.mark.parametrize(
-    ("size", "recipe", "told"),
+    ("size", "recipe", "message"),
     [
-        ("gpt2", "", "size=gpt2: .* size=nano, which stays"),
-        ("", "nanogpt", "optimizer=adamw: .* optimizer=muon, which stays"),
+        ("gpt2", "", "size=gpt2: .* size=nano; this cannot change"),
+        ("", "nanogpt", "optimizer=adamw: .* optimizer=muon; this cannot change"),
         ("nanno", "", "no size 'nanno'"),
         ("", "fats", "no recipe 'fats'"),
     ],
 )
-def test_a_run_that_goes_on_keeps_size_and_recipe(size, recipe, told):
-    """Others are refused and not passed over; the words that it was begun with may be typed again."""
-    begun = asdict(build_settings("nano", ["max_iters=50"], recipe="fast"))
-    with pytest.raises(BadInputError, match=told):
-        build_settings(size, [], begun, recipe=recipe)
-    assert asdict(build_settings("nano", [], begun, recipe="fast")) == begun
-    assert asdict(build_settings("", [], begun)) == begun
+def test_resumed_run_keeps_its_size_and_recipe(size, recipe, message):
+    """Other values are rejected. The recorded values may be given again."""
+    recorded = asdict(build_settings("nano", ["max_iters=50"], recipe="fast"))
+    with pytest.raises(BadInputError, match=message):
+        build_settings(size, [], recorded, recipe=recipe)
+    assert asdict(build_settings("nano", [], recorded, recipe="fast")) == recorded
+    assert asdict(build_settings("", [], recorded)) == recorded

@@ -1,109 +1,108 @@
-"""What a run measures of itself."""
+"""Stage times, compute savings, the progress line and the interrupt flag."""
 
 from __future__ import annotations
 
 import io
 import math
+import signal
 
 import pytest
 from rich.console import Console
 
 from ockham.errors import DataError
 from ockham.nano import ProgressLine, StageTimer, reading_progress
-from ockham.nano import stage_timer as meter
+from ockham.nano import progress as progress_module
 from ockham.nano.signals import InterruptFlag
 
 
-def filled(rate, forward=1.0, backward=2.0, chain=0.0):
+def fill_timer(rate, forward=1.0, backward=2.0, chain=0.0):
     meter = StageTimer()
     for i in range(100):
         updated = i < rate * 100
         meter.batch = [("forward", 0.0, forward), ("chain", 5.0, 5.0 + chain)]
         meter.batch += [("backward", 0.0, backward)] if updated else []
-        meter.finish_batch(updated=updated)()
+        meter.finish_batch(updated=updated).read_seconds()
     return meter.savings()
 
 
-def test_a_skip_saves_the_backward_and_never_the_forward():
-    """(1-u) b/(1+b): at b = 2 and 60 % updates 26.7 %, and what was measured is less by the chain's own cost."""
-    saved = filled(0.6)
+def test_savings_count_backward_and_never_forward():
+    """(1-u) b/(1+b): 26.7 % at b = 2 and 60 % updates. The measured value is reduced by the chain's cost."""
+    saved = fill_timer(0.6)
     assert saved.backward_over_forward == 2.0
     assert saved.bound == pytest.approx(0.4 * 2 / 3)
     assert saved.measured == pytest.approx(saved.bound)
-    assert filled(0.6, chain=0.1).measured == pytest.approx(1 - (1 + 1.2 + 0.1) / 3)
+    assert fill_timer(0.6, chain=0.1).measured == pytest.approx(1 - (1 + 1.2 + 0.1) / 3)
 
 
-def test_nothing_is_claimed_before_the_first_update():
-    """No update, no ratio."""
-    assert filled(0.0).measured is None
+def test_savings_are_unknown_before_the_first_update():
+    """Without an update there is no ratio."""
+    assert fill_timer(0.0).measured is None
 
 
-def test_stages_are_read_when_they_are_asked_for():
-    """On a GPU a mark is an event in its stream: nothing is computed from it before somebody asks."""
-    asked = []
+def test_stage_seconds_are_computed_only_when_read():
+    """On a GPU a mark is an event in its stream, which must not be read too early."""
+    reads = []
     marks = iter(range(100))
-    meter = StageTimer(lambda: next(marks), lambda a, b: asked.append((a, b)) or float(b - a))
+    meter = StageTimer(lambda: next(marks), lambda a, b: reads.append((a, b)) or float(b - a))
     for name in ("forward", "forward", "chain"):
         with meter.stage(name):
             pass
-    lap = meter.finish_batch(updated=True)
+    stages = meter.finish_batch(updated=True)
     with meter.stage("forward"):
         pass
-    assert asked == []
-    assert lap() == {"forward": 2.0, "chain": 1.0}
+    assert reads == []
+    assert stages.read_seconds() == {"forward": 2.0, "chain": 1.0}
     assert [name for name, *_ in meter.batch] == ["forward"]
     assert meter.batches == 1
 
 
-def test_progress_off_a_terminal_is_plain_lines():
-    """No control characters in a pipe."""
+def test_progress_outside_a_terminal_is_a_plain_line():
+    """A pipe gets no control characters."""
     out = io.StringIO()
     with ProgressLine(0, 10, 100, Console(file=out)) as line:
-        line._shown -= 60
+        line._shown_at -= 60
         line.show(4, 2.5, 0.5, 2.75)
     assert out.getvalue().startswith("iter 5/10 · loss 2.500 · val 2.750 · updated 50% · ")
     assert "\x1b" not in out.getvalue()
 
 
-def test_the_loss_that_is_shown_keeps_up():
-    """Of a falling loss it is near the validation loss beside it, which is none before the first evaluation."""
+def test_shown_loss_is_the_mean_of_recent_losses():
+    """The mean follows a falling loss. Before the first evaluation, no validation loss is shown."""
     out = io.StringIO()
     with ProgressLine(0, 100, 100, Console(file=out)) as line:
         for iter_num, loss in enumerate([5.0] * 40 + [3.0] * 20):
             line.show(iter_num, loss, 1.0, None)
-        line._shown -= 60
+        line._shown_at -= 60
         line.show(60, 3.0, 1.0, None)
         for iter_num, loss in ((61, math.nan), (62, 2.5)):
-            line._shown -= 60
+            line._shown_at -= 60
             line.show(iter_num, loss, 1.0, None)
-    told = [text.split(" · updated")[0].split(" · ", 1)[1] for text in out.getvalue().splitlines()]
-    assert told == ["loss 3.000 · val -", "loss nan · val -", "loss 2.500 · val -"]
+    shown = [text.split(" · updated")[0].split(" · ", 1)[1] for text in out.getvalue().splitlines()]
+    assert shown == ["loss 3.000 · val -", "loss nan · val -", "loss 2.500 · val -"]
 
 
-def test_mfu_is_of_this_device_and_counts_what_was_computed():
-    """At u = .5 two thirds of the FLOPs are done; without a known peak nothing is claimed."""
+def test_mfu_counts_skipped_backward_passes():
+    """At an update rate of 0.5, two thirds of the FLOPs are computed. Without a peak no MFU is shown."""
     out = io.StringIO()
     with ProgressLine(0, 10, 100, Console(file=out), peak=200.0) as line:
-        line._shown -= 60
-        line._began -= 2.5
+        line._shown_at -= 60
+        line._start -= 2.5
         line.show(4, 2.5, 0.5, None)
     share = float(out.getvalue().split("MFU ")[1].split("%")[0])
     assert share == pytest.approx(200 / 200 * 100 * 2 / 3, abs=1.0)
-    assert "MFU" not in _plain_line()
+    assert "MFU" not in show_without_peak()
 
 
-def _plain_line():
+def show_without_peak():
     out = io.StringIO()
     with ProgressLine(0, 10, 100, Console(file=out)) as line:
-        line._shown -= 60
+        line._shown_at -= 60
         line.show(4, 2.5, 0.5, None)
     return out.getvalue()
 
 
-def test_the_second_signal_does_not_wait():
-    """One Ctrl-C is a flag, the next one is an exception, and the handlers come back."""
-    import signal
-
+def test_second_signal_raises_keyboard_interrupt():
+    """The first Ctrl-C sets the flag. The handlers are restored at the end."""
     before = signal.getsignal(signal.SIGINT)
     with InterruptFlag() as interrupted:
         assert not interrupted
@@ -114,24 +113,23 @@ def test_the_second_signal_does_not_wait():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_mistake_in_the_input_is_one_clean_line_on_a_terminal(monkeypatch, capsys):
-    """No bar is drawn, and so no escape sequence sent, before reading has taken two seconds."""
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
+def test_reading_bar_appears_only_after_two_seconds(monkeypatch, capsys):
+    """An error in the input is then one clean line without escape sequences."""
+    # Rich treats stderr as a terminal then.
+    monkeypatch.setenv("FORCE_COLOR", "1")
     with pytest.raises(DataError), reading_progress("texts") as progress:
         progress(0, 10)
         raise DataError("no text")
     assert capsys.readouterr().err == ""
     later = iter([0.0, 3.0, 3.0])
-    monkeypatch.setattr(meter.time, "monotonic", lambda: next(later, 3.0))
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(later, 3.0))
     with reading_progress("texts") as progress:
         progress(5, 10)
     assert "reading texts" in capsys.readouterr().err
 
 
-def test_one_request_that_torchrun_and_the_scheduler_both_hand_on_counts_once(monkeypatch):
-    """Under torchrun a signal comes from it and from `scancel`; one that comes later is a second request."""
-    import signal
-
+def test_duplicate_signal_under_torchrun_counts_once(monkeypatch):
+    """Torchrun and `scancel` both send a signal. A later one is a second request."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     with InterruptFlag() as interrupted:
         assert not interrupted.signal_received()
@@ -143,12 +141,12 @@ def test_one_request_that_torchrun_and_the_scheduler_both_hand_on_counts_once(mo
             signal.raise_signal(signal.SIGINT)
 
 
-def test_another_thread_hears_of_a_signal_before_the_main_one_does():
-    """The main thread may wait in C, where no handler of Python's runs."""
-    import signal
-
+def test_signal_is_visible_to_other_threads_before_the_handler_runs():
+    """The main thread may be in C code, where no Python handler runs."""
     with InterruptFlag() as interrupted:
         signal.raise_signal(signal.SIGTERM)
-        interrupted.signal = 0  # as if it had not been noted yet
+        # This is the state before the Python handler has run.
+        interrupted.signal = 0
         assert interrupted.signal_received()
-        assert interrupted.signal_received()  # and it stays
+        # Reading it again has the same result.
+        assert interrupted.signal_received()

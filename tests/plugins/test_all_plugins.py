@@ -1,4 +1,4 @@
-"""Every built-in plugin on whatever a run may bring: nothing raises, state goes on, NaN decides nothing good."""
+"""Every built-in plugin on arbitrary batches: no exception, restorable state, and safe handling of NaN."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ockham.event import from_json_value, to_json_value
 from ockham.plugins import BUILT_IN, load_built_in
 from ockham.testing.simulation import Batch, SimulatedRun
 
-EAGER = {  # so that each acts within a few batches
+# With these settings each plugin acts within a few batches.
+EAGER_SETTINGS = {
     "finite": {"max_in_a_row": 2, "then": "rollback"},
     "gate": {"target": 0.5, "warmup": 2, "max_consecutive_skips": 3},
     "eq": {"min_history": 3, "window": 8},
@@ -24,55 +25,66 @@ EAGER = {  # so that each acts within a few batches
     "memory": {"quality_threshold": 5.0, "complexity_threshold": 0.5, "min_oq_improvement": 0.01},
     "anchor": {"interval": 3, "cooldown": 2},
 }
-# what a float32 can hold, which is what a trainer reads
+# Values that a float32 can contain, because a trainer reads float32.
 number = st.floats(0, 10) | st.sampled_from([0.0, 5e-324, 3e38, -3e38, math.inf, -math.inf, math.nan])
 batch = st.builds(
     Batch,
     number,
-    st.fixed_dictionaries({
-        "anchor_available": st.booleans(),
-        "example_losses": st.lists(number, max_size=4).map(tuple),
-        "model_params": st.just(1_000),
-        "updated": st.sampled_from([True, True, True, False]),
-    }),
-    st.fixed_dictionaries({
-        "complexity_cost": number, "drift_raw": number, "grad_norm": number, "kl_to_anchor": st.none() | number,
-    }),
+    st.fixed_dictionaries(
+        {
+            "anchor_available": st.booleans(),
+            "example_losses": st.lists(number, max_size=4).map(tuple),
+            "model_params": st.just(1_000),
+            "updated": st.sampled_from([True, True, True, False]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "complexity_cost": number,
+            "drift_raw": number,
+            "grad_norm": number,
+            "kl_to_anchor": st.none() | number,
+        }
+    ),
     st.none() | number,
-)  # fmt: skip
+)
 
 
-def rehearsed(plugin, batches, after=None):
+def make_plugin(name):
+    """Return a built-in plugin that acts within a few batches."""
+    return load_built_in(name)(**EAGER_SETTINGS[name])
+
+
+def simulate(plugin, batches, after=None):
+    """Run a plugin through batches. Return what was captured."""
     run = SimulatedRun([plugin], after=after)
-    for one in batches:
-        run.run_batch(one, {"seed": 3, "max_iters": 40, "warmup_iters": 2})
+    for batch in batches:
+        run.run_batch(batch, {"seed": 3, "max_iters": 40, "warmup_iters": 2})
     return run.captured
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @settings(max_examples=60)
 @given(batches=st.lists(batch, min_size=1, max_size=24), cut=st.integers(0, 23))
-def test_saved_anywhere_it_goes_on_as_if_nothing_had_happened(name, batches, cut):
-    """State through JSON into a fresh object, at any batch of any run; and no run makes it raise."""
-    make = lambda: load_built_in(name)(**EAGER[name])  # noqa: E731
+def test_plugin_restored_at_any_batch_decides_as_before(name, batches, cut):
+    """The state is stored as JSON and loaded into a new object at any batch of any run."""
     cut = min(cut, len(batches) - 1)
-    everything = rehearsed(make(), batches)
-    first, second = make(), make()
-    head = rehearsed(first, batches[:cut])
-    second.load_state_dict(
-        from_json_value(json.loads(json.dumps(to_json_value(first.state_dict()), allow_nan=False)))
-    )
-    tail = rehearsed(second, batches[cut:], after=head.contexts[-1] if cut else None)
-    assert repr(head.decisions + tail.decisions) == repr(everything.decisions)
+    complete = simulate(make_plugin(name), batches)
+    first, second = make_plugin(name), make_plugin(name)
+    head = simulate(first, batches[:cut])
+    stored = json.dumps(to_json_value(first.state_dict()), allow_nan=False)
+    second.load_state_dict(from_json_value(json.loads(stored)))
+    tail = simulate(second, batches[cut:], after=head.contexts[-1] if cut else None)
+    assert repr(head.decisions + tail.decisions) == repr(complete.decisions)
     assert second.state_dict().keys() == first.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 @settings(max_examples=60)
 @given(batches=st.lists(batch, min_size=1, max_size=24))
-def test_what_is_not_finite_is_never_let_through(name, batches):
-    """No update that a plugin forces, nothing accepted, no anchor moved; and no knob becomes senseless."""
-    for ctx in rehearsed(load_built_in(name)(**EAGER[name]), batches).contexts:
+def test_nonfinite_values_are_never_accepted_or_applied(name, batches):
+    """No such candidate is accepted, no anchor moves, and all knobs stay finite."""
+    for ctx in simulate(make_plugin(name), batches).contexts:
         assert not (ctx.accepted and not (math.isfinite(ctx.val_loss) and math.isfinite(ctx.complexity_cost)))
         if name == "anchor" and ctx.consolidating:
             assert math.isfinite(ctx.val_loss)
@@ -84,14 +96,13 @@ def test_what_is_not_finite_is_never_let_through(name, batches):
 
 
 @pytest.mark.parametrize("name", ["gate", "eq", "compressor"])
-def test_a_loss_or_drift_that_is_not_finite_enters_no_history(name):
-    """The state after it is that of a run in which it never was."""
+def test_nonfinite_loss_and_drift_enter_no_history(name):
+    """The state equals that of a run without such batches."""
     good = [Batch(2 + math.sin(i), {"anchor_available": True}, {"complexity_cost": 0.1}) for i in range(12)]
     bad = Batch(math.nan, {"anchor_available": True, "updated": False}, {"complexity_cost": math.nan})
-    clean, dirty = load_built_in(name)(**EAGER[name]), load_built_in(name)(**EAGER[name])
-    rehearsed(clean, good)
-    rehearsed(dirty, [one for pair in zip(good, [bad] * 12, strict=True) for one in pair])
-    kept = {
-        key: value for key, value in dirty.state_dict().items() if key != "followed"
-    }  # an iteration, no history
-    assert {key: clean.state_dict()[key] for key in kept} == kept
+    clean, dirty = make_plugin(name), make_plugin(name)
+    simulate(clean, good)
+    simulate(dirty, [batch for pair in zip(good, [bad] * 12, strict=True) for batch in pair])
+    # `followed` is an iteration and not part of the history.
+    state = {key: value for key, value in dirty.state_dict().items() if key != "followed"}
+    assert {key: clean.state_dict()[key] for key in state} == state

@@ -1,4 +1,4 @@
-"""limiter: caps that bind, and what a breach is answered with."""
+"""limiter: caps, and the reactions to a breach."""
 
 from __future__ import annotations
 
@@ -7,82 +7,90 @@ import math
 import pytest
 
 from ockham.plugins.limiter import LimiterPlugin
-from tests.plugins.run_hook import end, start
+from tests.helpers.plugin_hooks import end_batch, start_batch
 
 
-def test_it_really_caps():
-    """Learning rate, lambda, gradient norm, drift: raw and applied value."""
+def test_limiter_caps_all_knobs_and_logs_both_values():
+    """Learning rate, lambda, gradient norm and drift are capped."""
     plugin = LimiterPlugin(0.2, 1.0, learning_rate_ceiling=1e-3, lambda_ceiling=0.1)
-    ctx, reasons = start(plugin, learning_rate=0.5, lambda_ockham=9.0)
-    assert (ctx.learning_rate, ctx.lambda_ockham, ctx.grad_clip, ctx.drift_ceiling) == (
-        1e-3,
-        0.1,
-        1.0,
-        0.2,
-    )
+    ctx, reasons = start_batch(plugin, learning_rate=0.5, lambda_ockham=9.0)
+    assert ctx.learning_rate == 1e-3
+    assert ctx.lambda_ockham == 0.1
+    assert ctx.grad_clip == 1.0
+    assert ctx.drift_ceiling == 0.2
     assert reasons == ["LEARNING_RATE_CAPPED", "LAMBDA_CAPPED", "GRADIENT_CAPPED", "DRIFT_CAPPED"]
-    assert (ctx.notes[0].observed, ctx.notes[0].threshold) == (0.5, 1e-3)
+    assert ctx.notes[0].observed == 0.5
+    assert ctx.notes[0].threshold == 1e-3
 
 
-def test_ceilings_are_base_knobs():
-    """So that a Run does not log them on every batch."""
+def test_limiter_ceilings_are_base_knobs():
+    """So a Run does not log them on every batch."""
     knobs = LimiterPlugin(0.2, 1.0).base_knobs()
     assert knobs == {"grad_clip": 1.0, "drift_ceiling": 0.2}
-    assert start(LimiterPlugin(0.2, 1.0), **knobs)[1] == []
+    assert start_batch(LimiterPlugin(0.2, 1.0), **knobs)[1] == []
 
 
-def test_clipping_and_projection_are_told_after_the_step():
-    """Observed and applied, no changed knob."""
+def test_limiter_reports_clipping_and_projection_after_the_step():
+    """The decisions contain observed and applied values. No knob changes."""
     gauges = {"grad_norm": 3.0, "drift_raw": 0.5, "complexity_cost": 0.2}
-    ctx, reasons = end(LimiterPlugin(0.2, 1.0), gauges, grad_clip=1.0)
+    ctx, reasons = end_batch(LimiterPlugin(0.2, 1.0), gauges, grad_clip=1.0)
     assert reasons == ["GRADIENT_CLIPPED", "DRIFT_PROJECTED"]
     assert ctx.notes[1].numbers == {"applied": 0.2}
 
 
 @pytest.mark.parametrize(
-    ("answer", "knob"), [("rollback", "rollback"), ("halt", "halt"), ("consolidate", "consolidating")]
+    ("on_breach", "knob"), [("rollback", "rollback"), ("halt", "halt"), ("consolidate", "consolidating")]
 )
-def test_a_breach_is_answered(answer, knob):
-    """By policy."""
-    ctx, reasons = end(LimiterPlugin(0.2, on_breach=answer), {"drift_raw": 0.5})
+def test_drift_breach_triggers_the_configured_reaction(on_breach, knob):
+    """The reaction sets its knob."""
+    ctx, reasons = end_batch(LimiterPlugin(0.2, on_breach=on_breach), {"drift_raw": 0.5})
     assert getattr(ctx, knob)
     assert reasons == ["DRIFT_OVER_CEILING"]
 
 
-def test_nan_is_no_breach_and_no_pass():
-    """finite reports it; the limiter compares nothing with NaN."""
-    assert end(LimiterPlugin(0.2), {"drift_raw": math.nan, "grad_norm": math.nan})[1] == []
+def test_limiter_ignores_nan_gauges():
+    """The plugin `finite` reports them."""
+    assert end_batch(LimiterPlugin(0.2), {"drift_raw": math.nan, "grad_norm": math.nan})[1] == []
 
 
-def test_a_trainer_that_does_not_project_is_told_of():
-    """Drift over its ceiling after the step is no projection, and is not called one."""
-    ctx, reasons = end(LimiterPlugin(0.2, None), {"drift_raw": 0.5, "complexity_cost": 0.5})
+def test_limiter_warns_if_the_trainer_does_not_project():
+    """Drift over its ceiling after the step is not reported as a projection."""
+    ctx, reasons = end_batch(LimiterPlugin(0.2, None), {"drift_raw": 0.5, "complexity_cost": 0.5})
     assert reasons == ["DRIFT_NOT_PROJECTED"]
-    assert (ctx.notes[0].observed, ctx.notes[0].threshold) == (0.5, 0.2)
+    assert ctx.notes[0].observed == 0.5
+    assert ctx.notes[0].threshold == 0.2
 
 
-def test_a_projection_lands_on_the_ceiling_give_or_take_a_rounding():
-    """A single-precision weight rounds; that is no breach."""
+def test_projection_may_exceed_the_ceiling_by_rounding():
+    """Weights in single precision are rounded."""
     gauges = {"drift_raw": 0.5, "complexity_cost": 0.2000001}
-    assert end(LimiterPlugin(0.2, None), gauges)[1] == ["DRIFT_PROJECTED"]
+    assert end_batch(LimiterPlugin(0.2, None), gauges)[1] == ["DRIFT_PROJECTED"]
 
 
-def test_a_loop_that_measures_only_drift_is_judged_by_it():
-    """Without a drift before projection, the drift after it breaches as well."""
-    ctx, reasons = end(LimiterPlugin(0.2, None, on_breach="rollback"), {"complexity_cost": 0.3})
+def test_limiter_uses_final_drift_if_raw_drift_is_missing():
+    """A loop may measure drift only after the projection."""
+    ctx, reasons = end_batch(LimiterPlugin(0.2, None, on_breach="rollback"), {"complexity_cost": 0.3})
     assert ctx.rollback
     assert reasons == ["DRIFT_OVER_CEILING"]
 
 
-def test_it_lowers_and_never_raises():
-    """A knob under its ceiling is the scheduler's."""
-    ctx, reasons = start(LimiterPlugin(0.2, 1.0, 1e-2, 0.5), learning_rate=1e-3, lambda_ockham=0.1, grad_clip=0.5,
-                         drift_ceiling=0.1)  # fmt: skip
-    assert (ctx.learning_rate, ctx.lambda_ockham, ctx.grad_clip, ctx.drift_ceiling) == (1e-3, 0.1, 0.5, 0.1)
+def test_limiter_never_raises_a_knob():
+    """A knob below its ceiling keeps its scheduled value."""
+    ctx, reasons = start_batch(
+        LimiterPlugin(0.2, 1.0, 1e-2, 0.5),
+        learning_rate=1e-3,
+        lambda_ockham=0.1,
+        grad_clip=0.5,
+        drift_ceiling=0.1,
+    )
+    assert ctx.learning_rate == 1e-3
+    assert ctx.lambda_ockham == 0.1
+    assert ctx.grad_clip == 0.5
+    assert ctx.drift_ceiling == 0.1
     assert reasons == []
 
 
-def test_a_skipped_batch_breaches_nothing():
+def test_limiter_ignores_skipped_batches():
     """No step was taken."""
     gauges = {"drift_raw": 0.5, "complexity_cost": 0.5, "grad_norm": 9.0}
-    assert end(LimiterPlugin(0.2, on_breach="halt"), gauges, updated=False)[1] == []
+    assert end_batch(LimiterPlugin(0.2, on_breach="halt"), gauges, updated=False)[1] == []
