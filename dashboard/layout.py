@@ -179,7 +179,7 @@ def _live(run_id: str) -> bool:
 
 def iteration_range(run_id: str, key: str = "span") -> tuple[int, int] | None:
     """The iterations to look at, from the URL or two number inputs; None for a run without batches."""
-    found = query_or_error(run_page_query, "span", run=run_id)
+    found = query_or_error(run_page_query, "iteration_range", run=run_id)
     row: dict[str, Any] = found.rows()[0] if found is not None else {"batches": 0}
     if not row["batches"]:
         st.info("This run has no batch yet.")

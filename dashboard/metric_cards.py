@@ -57,9 +57,9 @@ def metric_cards(run_id: str, summary: dict[str, Any]) -> None:
         summary: its row of `run_summary`.
 
     """
-    band, oq = first_row("bands_of", run_id), first_row("oq_gain", run_id)
-    sparks = query_or_error(run_page_query, "sparks", run=run_id)
-    evaluated = query_or_error(run_page_query, "evaluated", run=run_id)
+    band, oq = first_row("run_bands", run_id), first_row("oq_gain", run_id)
+    sparks = query_or_error(run_page_query, "sparklines", run=run_id)
+    evaluated = query_or_error(run_page_query, "evaluation_points", run=run_id)
     parts = sparks.rows() if sparks is not None else []
     judged = evaluated.rows() if evaluated is not None else []
 

@@ -165,7 +165,7 @@ def page(run: str, baseline: str) -> None:
     page_header(QUESTION, sentence(*rows))
     table(both, *rows)
     losses, policy = (
-        query_or_error(run_page_query, "overlay", run=run, other=baseline),
+        query_or_error(run_page_query, "loss_comparison", run=run, other=baseline),
         query_or_error(run_page_query, "policy_differences", run=run, other=baseline),
     )
     if losses is not None:

@@ -78,7 +78,7 @@ def one_knob() -> None:
     section("One knob through the chain", "What each plugin made of it, in order.")
     left, right = st.columns(2)
     field = left.selectbox("Knob", KNOBS, key="knob")
-    busiest = query_or_error(run_page_query, "knob_busiest", run=run_id, field=field)
+    busiest = query_or_error(run_page_query, "knob_most_changed", run=run_id, field=field)
     at = next((row["iter"] for row in busiest.rows()), 0) if busiest is not None else 0
     iteration = right.number_input(
         "Iteration",
@@ -87,7 +87,7 @@ def one_knob() -> None:
         key=f"knob-at-{run_id}-{field}",
         help="It starts where most plugins turned this knob.",
     )
-    found = query_or_error(run_page_query, "knob", run=run_id, iter=int(iteration), field=field)
+    found = query_or_error(run_page_query, "knob_changes_of_batch", run=run_id, iter=int(iteration), field=field)
     if found is None:
         return
     if not found.table.num_rows:
@@ -103,7 +103,7 @@ def one_knob() -> None:
 
 def draw() -> None:
     """The page."""
-    turns = query_or_error(run_page_query, "turns", run=run_id)
+    turns = query_or_error(run_page_query, "control_decisions", run=run_id)
     rows = turns.rows() if turns is not None else []
     page_header(
         "What did compressor and limiter turn?",

@@ -53,7 +53,7 @@ def open_by_iteration() -> None:
         return
     asked = st.query_params.get("iter", "")
     given = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 16 else None
-    last = first_row("span", run_id).get("last") or 0
+    last = first_row("iteration_range", run_id).get("last") or 0
     iteration = left.number_input(
         "Iteration",
         0,
@@ -62,7 +62,7 @@ def open_by_iteration() -> None:
         help=f"The run has 0 to {last:,}.",
     )
     st.query_params["iter"] = str(int(iteration))
-    batch = query_or_error(run_page_query, "chain_of_batch", run=run_id, iter=int(iteration), on_rank=0)
+    batch = query_or_error(run_page_query, "batch_decisions", run=run_id, iter=int(iteration), on_rank=0)
     if batch is None:
         return
     if not batch.table.num_rows:
@@ -127,7 +127,7 @@ def chain(row: dict[str, Any]) -> None:
         "In the order in which the plugins spoke; the arrow marks this decision.",
     )
     found = query_or_error(
-        run_page_query, "chain_of_batch", run=row["run_id"], iter=row["iter_num"], on_rank=row["rank"]
+        run_page_query, "batch_decisions", run=row["run_id"], iter=row["iter_num"], on_rank=row["rank"]
     )
     if found is None:
         return
@@ -142,7 +142,7 @@ def chain(row: dict[str, Any]) -> None:
 
 def neighbour_links(row: dict[str, Any]) -> None:
     """To the decisions before and after it in the log, also by the keys; to its run, and to another."""
-    found = query_or_error(run_page_query, "neighbours", id=row["decision_id"], run=row["run_id"])
+    found = query_or_error(run_page_query, "adjacent_decisions", id=row["decision_id"], run=row["run_id"])
     beside = next(iter(found.rows()), {}) if found is not None else {}
     columns = st.columns(4)
     for column, label, key, short in (
@@ -200,7 +200,7 @@ def decision_page(asked: str) -> None:
     if found is None or not rows:
         page_header(QUESTION, "The decision that this address names is not in the logs here.")
         st.code(asked[:200], language=None)
-        near = query_or_error(run_page_query, "decisions_near", beginning=asked[:13].lower())
+        near = query_or_error(run_page_query, "decisions_by_id_prefix", beginning=asked[:13].lower())
         if near is not None and near.table.num_rows:
             st.text("IDs that begin alike:")
             data_table(near.table, "near")

@@ -39,8 +39,8 @@ def margin_section() -> None:
     """Margins, and what other thresholds would have given."""
     left, right = st.columns(2)
     margins, curve = (
-        query_or_error(run_page_query, "margins", run=run_id),
-        query_or_error(run_page_query, "thresholds_of", run=run_id),
+        query_or_error(run_page_query, "margin_histogram", run=run_id),
+        query_or_error(run_page_query, "run_thresholds", run=run_id),
     )
     with left:
         if margins is not None:
@@ -64,7 +64,7 @@ def margin_section() -> None:
                 "thresholds",
                 "Update rate at other fixed thresholds over the logged losses.",
             )
-    dial = first_row("gate_dial", str(run_id)).get("dial")
+    dial = first_row("gate_sweep_setting", str(run_id)).get("dial")
     if dial is not None:
         st.caption("What another policy would have decided on the same batches, plugin by plugin:")
         st.code(f"ockham whatif {run_id} --set {dial}", language="bash", wrap_lines=True)
@@ -72,7 +72,7 @@ def margin_section() -> None:
 
 def draw() -> None:
     """Rate, margins, reasons, longest rows of skips."""
-    row = first_row("bands_of", str(run_id))
+    row = first_row("run_bands", str(run_id))
     page_header("Does the gate keep its rate?", answer(row))
     found = query_or_error(run_page_query, "gate_bins", run=run_id)
     if found is not None:

@@ -132,7 +132,7 @@ def replay_section() -> None:
 
 def gaps_section() -> None:
     """What the log itself says is missing."""
-    gaps = query_or_error(run_page_query, "gaps", run=run_id)
+    gaps = query_or_error(run_page_query, "log_gaps", run=run_id)
     if gaps is None:
         return
     section("Gaps, recoveries, halts")

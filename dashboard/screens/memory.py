@@ -57,7 +57,7 @@ def trend(points: TimedResult) -> None:
 
 def near_misses() -> None:
     """Candidates that missed by the least; a row opens the decision."""
-    near = query_or_error(run_page_query, "near_misses_of", run=run_id)
+    near = query_or_error(run_page_query, "run_near_misses", run=run_id)
     if near is None or not near.table.num_rows:
         return
     section("Near misses", "What was missing, as a share of the limit; choose a row to open the decision.")
@@ -72,14 +72,14 @@ def draw() -> None:
     """Funnel, trend, frontier, near misses."""
     points, band, row = (
         query_or_error(run_page_query, "memory_points", run=run_id),
-        first_row("bands_of", str(run_id)),
+        first_row("run_bands", str(run_id)),
         first_row("oq_gain", str(run_id)),
     )
     page_header("Which checkpoints were kept, and did the Occam Quotient rise?", answer(row, band))
     st.caption(
         "At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss."
     )
-    funnel = query_or_error(run_page_query, "funnel", run=run_id)
+    funnel = query_or_error(run_page_query, "memory_funnel", run=run_id)
     left, right = st.columns([1, 2])
     with left:
         if funnel is not None:

@@ -106,7 +106,7 @@ def record_page(chosen: str) -> None:
             claims(found.table)
     for title, name, empty in (
         ("Evidence", "odr_sides", "None is named."),
-        ("Findings of lint", "odr_said", "None."),
+        ("Findings of lint", "odr_findings", "None."),
     ):
         found = query_or_error(run_page_query, name, id=chosen)
         if found is not None:

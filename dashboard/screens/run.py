@@ -49,7 +49,7 @@ def answer(row: dict[str, Any]) -> str:
     if rate is not None:
         told += f"; {row['batches']:,} batches, {rate:.1%} of them updated, {row['accepted']:,} {'checkpoint' if row['accepted'] == 1 else 'checkpoints'} kept"
     told += f", validation loss {loss:.4f}." if loss is not None else "."
-    ranks = first_row("ranks_of", str(run_id))
+    ranks = first_row("run_ranks", str(run_id))
     if ranks.get("ranks", 1) > 1:
         alike = "they decided differently" if ranks["diverged"] else "each decides alike"
         told += f" {ranks['ranks']} ranks wrote a log; rank 0 is shown, {alike}."
@@ -76,7 +76,7 @@ def loss_and_plugin_charts(low: int, high: int, key: str) -> TimedResult | None:
     """Loss and who acted, on one axis; the decisions of each plugin by bin."""
     where = {"run": run_id, "low": low, "high": high}
     bins, marks, acted = (
-        query_or_error(run_page_query, name, **where) for name in ("run_bins", "marks", "plugin_bins")
+        query_or_error(run_page_query, name, **where) for name in ("run_bins", "timeline_events", "plugin_bins")
     )
     if bins is not None and marks is not None:
         section(
@@ -141,7 +141,7 @@ def served_loss_section(limits: tuple[int, int]) -> None:
         lambda: timeline_charts.line_chart(found.table, fields, limits), found, "served",
         "Mean loss of all batches served so far, of those of new text, and of those of familiar text.",
     )  # fmt: skip
-    adapter = first_row("adapter_of", str(run_id))
+    adapter = first_row("adapter_status", str(run_id))
     if adapter:
         whole = (
             "each time the weights were those from before, to the bit"
@@ -184,7 +184,7 @@ def decisions(low: int, high: int, acted: pa.Table) -> None:
             on_click=lambda: st.session_state.pop(CELL, None), width="stretch",
         )  # fmt: skip
     recent = query_or_error(
-        run_page_query, "recent", run=run_id, low=low, high=high, plugin=plugin, action=action
+        run_page_query, "recent_decisions", run=run_id, low=low, high=high, plugin=plugin, action=action
     )
     if recent is None:
         return

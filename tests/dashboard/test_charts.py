@@ -26,9 +26,9 @@ def test_every_chart_draws_its_own_table(catalog):
     """The specification is made without an error, with every encoded column in the table."""
     bins = asked(catalog, "run_bins", low=0, high=119)
     bands = catalog.sql(load_question("bands").sql)
-    busiest = asked(catalog, "knob_busiest", field="learning_rate")["iter"][0].as_py()
+    busiest = asked(catalog, "knob_most_changed", field="learning_rate")["iter"][0].as_py()
     made = [
-        timeline_charts.loss_lane(bins, asked(catalog, "marks", low=0, high=119), (0, 119)),
+        timeline_charts.loss_lane(bins, asked(catalog, "timeline_events", low=0, high=119), (0, 119)),
         timeline_charts.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119), (0, 119)),
         timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (0, 119)),
         timeline_charts.line_chart(bins, {"grad_norm": ("norm", style.UPDATE, [1, 0])}, log=True),
@@ -37,16 +37,16 @@ def test_every_chart_draws_its_own_table(catalog):
         timeline_charts.overshoot_chart(asked(catalog, "overshoot", low=0, high=119), (0, 119)),
         charts.rate_vs_band(bands, "update"),
         charts.rate_vs_band(bands, "accept"),
-        charts.margin_histogram(asked(catalog, "margins")),
-        charts.funnel(asked(catalog, "funnel")),
+        charts.margin_histogram(asked(catalog, "margin_histogram")),
+        charts.funnel(asked(catalog, "memory_funnel")),
         charts.oq_trend(asked(catalog, "memory_points")),
         charts.pareto(asked(catalog, "memory_points")),
-        charts.threshold_curve(asked(catalog, "thresholds_of")),
-        charts.waterfall(asked(catalog, "knob", iter=busiest, field="learning_rate")),
+        charts.threshold_curve(asked(catalog, "run_thresholds")),
+        charts.waterfall(asked(catalog, "knob_changes_of_batch", iter=busiest, field="learning_rate")),
         charts.bullet(1.5, 2.0),
         charts.bullet(2.0, 2.0),
         charts.loss_comparison(
-            catalog.sql(load_page_query("overlay").sql, {"run": "a", "other": "a"}), ["a", "b"]
+            catalog.sql(load_page_query("loss_comparison").sql, {"run": "a", "other": "a"}), ["a", "b"]
         ),
     ]
     for chart in made:
@@ -93,7 +93,7 @@ def test_outcomes_have_shape_and_colour():
 
 def test_many_marks_become_few_and_none_is_lost(catalog):
     """Of more than forty of a kind one stands for each fortieth, and says for how many."""
-    rows = asked(catalog, "marks", low=0, high=119).to_pylist()
+    rows = asked(catalog, "timeline_events", low=0, high=119).to_pylist()
     accepted = [row for row in rows if row["what"] == "accepted"]
     there = catalog.rows("select count(*) as n from checkpoints where kind = 'accepted'")[0]["n"]
     assert sum(row["times"] for row in accepted) == there
@@ -103,7 +103,7 @@ def test_many_marks_become_few_and_none_is_lost(catalog):
 def test_the_histogram_holds_every_batch(catalog):
     """What is farther out than the outermost bars is in them, not left out."""
     known = catalog.rows("select count(*) as n from gate_decisions where isfinite(margin)")[0]["n"]
-    assert sum(asked(catalog, "margins").column("batches").to_pylist()) == known
+    assert sum(asked(catalog, "margin_histogram").column("batches").to_pylist()) == known
 
 
 def test_a_knob_goes_from_what_was_given_to_what_was_left(catalog):
@@ -111,7 +111,7 @@ def test_a_knob_goes_from_what_was_given_to_what_was_left(catalog):
     at = catalog.rows("select iter_num from hyperparameter_changes where field = 'learning_rate' limit 1")[0][
         "iter_num"
     ]
-    rows = asked(catalog, "knob", iter=at, field="learning_rate").to_pylist()
+    rows = asked(catalog, "knob_changes_of_batch", iter=at, field="learning_rate").to_pylist()
     left = catalog.rows(
         f"select base_learning_rate, learning_rate from contexts where hook = 'batch' and iter_num = {at}"
     )[0]
@@ -154,7 +154,7 @@ def test_small_gains_have_ticks_of_their_own(catalog):
 
 def test_what_was_missing_is_a_share_of_the_limit(catalog):
     """Of each gate alike, or the nearest would not stand first: the quotient that was wanted is 1 + oq_limit baselines."""
-    missed = asked(catalog, "near_misses_of").to_pylist()
+    missed = asked(catalog, "run_near_misses").to_pylist()
     short = [row for row in missed if row["failed_gate"] == "efficiency"]
     assert short
     for row in short:
@@ -166,7 +166,7 @@ def test_lanes_stand_on_one_axis(catalog):
     """Every lane keeps the same room for labels and the same iterations, so that one place is one iteration."""
     bins = asked(catalog, "run_bins", low=20, high=80)
     made = (
-        timeline_charts.loss_lane(bins, asked(catalog, "marks", low=20, high=80), (20, 80)),
+        timeline_charts.loss_lane(bins, asked(catalog, "timeline_events", low=20, high=80), (20, 80)),
         timeline_charts.plugin_lane(asked(catalog, "plugin_bins", low=20, high=80), (20, 80)),
         timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (20, 80)),
         timeline_charts.overshoot_chart(asked(catalog, "overshoot", low=20, high=80), (20, 80)),
@@ -214,11 +214,11 @@ def test_several_ranks_count_once(tmp_path):
     def count(name, column, **more):
         return sum(two.sql(load_page_query(name).sql, {"run": "two", **more})[column].to_pylist())
 
-    for name in ("gate_reasons", "margins"):
+    for name in ("gate_reasons", "margin_histogram"):
         assert count(name, "batches") == 60
     assert count("gate_bins", "n") == count("run_bins", "batches", low=0, high=59) == 60
-    assert two.sql(load_page_query("funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
+    assert two.sql(load_page_query("memory_funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
     assert two.sql(load_page_query("memory_points").sql, {"run": "two"}).num_rows == 6
-    assert two.sql(load_page_query("ranks_of").sql, {"run": "two"}).to_pylist() == [
+    assert two.sql(load_page_query("run_ranks").sql, {"run": "two"}).to_pylist() == [
         {"ranks": 2, "diverged": 0}
     ]
