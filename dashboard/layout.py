@@ -226,7 +226,7 @@ def _number(key: str, low: int, high: int) -> int | None:
 
 def csv_bytes(answer: TimedResult) -> bytes:
     """Comma-separated; a cell that a spreadsheet would run begins with an apostrophe."""
-    from ockham.cli.output import format_cell
+    from ockham.formatting import format_cell
     from ockham.text_safety import escape_formula
 
     out = io.StringIO()

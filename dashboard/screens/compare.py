@@ -12,8 +12,8 @@ from dashboard import charts
 from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
 from dashboard.layout import chart, page_header, query_details, section, select_run
 from dashboard.tables import RATES, data_table, query_table
-from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
+from ockham.formatting import today
 from ockham.odr.pinning import measure_default_constraints, pin_sides
 from ockham.odr.template import render_record
 

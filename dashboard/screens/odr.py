@@ -8,8 +8,8 @@ import streamlit as st
 from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
 from dashboard.layout import page_header, section
 from dashboard.tables import data_table, query_table
-from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
+from ockham.formatting import today
 from ockham.odr.arrow_tables import build_odr_tables
 from ockham.odr.check import check
 from ockham.odr.graph import mermaid, nodes_and_edges

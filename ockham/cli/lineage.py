@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ockham.cli.options import RunsOption, trusted_keys
-from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows
+from ockham.cli.output import FormatOption, OutputOption, write_rows
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.lineage import Lineage

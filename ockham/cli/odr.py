@@ -23,9 +23,9 @@ from ockham.cli.odr_options import (
     Ignore,
     Output,
     Select,
-    today,
 )
 from ockham.cli.options import RunsOption
+from ockham.formatting import today
 from ockham.text_safety import escape_control_characters
 
 if TYPE_CHECKING:

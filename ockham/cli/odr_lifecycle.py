@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.odr_options import DEFAULT_ODR_DIR, Folder, RecordArgument, today
+from ockham.cli.odr_options import DEFAULT_ODR_DIR, Folder, RecordArgument
 from ockham.cli.options import RunsOption
+from ockham.formatting import today
 from ockham.text_safety import escape_control_characters
 
 STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +49,3 @@ class FailOn(StrEnum):
 
 FormatOfFindings = Annotated[Format, typer.Option("--format", "-f", help="How findings are written.")]
 FailOnOption = Annotated[FailOn, typer.Option(help="From which weight on a finding gives exit status 1.")]
-
-
-def today() -> dt.date:
-    """The day by UTC."""
-    return dt.datetime.now(dt.UTC).date()

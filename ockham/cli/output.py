@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
-import decimal
 import io
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell, to_strict_json
 from ockham.text_safety import escape_control_characters, escape_formula
 
 if TYPE_CHECKING:
@@ -114,41 +112,6 @@ def write_bytes(data: bytes) -> None:
         sys.stdout.buffer.write(data)
 
 
-def to_strict_json(value: Any) -> Any:
-    """A value as strict JSON: non-finite numbers and times as strings, maps as objects."""
-    if isinstance(value, decimal.Decimal):  # a literal such as 1.5 is one in DuckDB
-        return float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, (dt.datetime, dt.date)):
-        return _time(value)
-    if isinstance(value, dict):
-        return {str(key): to_strict_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-            return {str(key): to_strict_json(item) for key, item in value}  # an Arrow map
-        return [to_strict_json(item) for item in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def format_cell(value: Any) -> str:
-    """A value as one cell: no control character of the data reaches a terminal."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (dt.datetime, dt.date)):
-        return _time(value)
-    if isinstance(value, (list, dict, tuple)):
-        value = json.dumps(to_strict_json(value), ensure_ascii=False)
-    text = repr(value) if isinstance(value, float) else str(value)
-    return "".join(
-        c if c.isprintable() else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}" for c in text
-    )
-
-
 def _write(
     output_format: Format,
     columns: Sequence[str],
@@ -227,12 +190,6 @@ def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
 def _format_number(value: Any) -> str:
     """A number as a person reads it; everything is exact in the other forms."""
     return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
-
-
-def _time(value: dt.datetime | dt.date) -> str:
-    if isinstance(value, dt.datetime):
-        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-    return value.isoformat()
 
 
 def _format_from_suffix(path: Path | None) -> Format | None:

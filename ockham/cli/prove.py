@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve_run_id, trusted_keys
-from ockham.cli.output import OutputOption, format_cell, write_bytes, write_file
+from ockham.cli.output import OutputOption, write_bytes, write_file
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 from ockham.text_safety import escape_control_characters
 
 RUNS = Path("runs")

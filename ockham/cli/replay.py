@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import RunsOption, resolve_run_id
-from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows
+from ockham.cli.output import FormatOption, OutputOption, write_rows
 from ockham.cli.progress import progress_line
 from ockham.cli.study import ablate, compare, roi, run_reruns
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.replay.runner import ReplayReport

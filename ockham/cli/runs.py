@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ockham.cli.options import RunsOption, odr_tables, resolve_run_id
-from ockham.cli.output import FormatOption, OutputOption, format_cell, write_rows, write_table
+from ockham.cli.output import FormatOption, OutputOption, write_rows, write_table
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.catalog import Catalog

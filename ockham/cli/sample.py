@@ -44,8 +44,8 @@ def sample(
     """
     from ockham.cli.checkpoint_lookup import find_checkpoint
     from ockham.cli.options import resolve_run_id
-    from ockham.cli.output import format_cell
     from ockham.errors import BadInputError
+    from ockham.formatting import format_cell
     from ockham.nano.sample import decode_stream, generate_tokens, load_checkpoint, make_codec
     from ockham.record.run_folder import RunFolder
 

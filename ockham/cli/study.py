@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import RunsOption, resolve_run_id
-from ockham.cli.output import Format, FormatOption, OutputOption, format_cell, write_rows
+from ockham.cli.output import Format, FormatOption, OutputOption, write_rows
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.replay.whatif_result import WhatIfResult

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ockham.cli.options import RunsOption, resolve_run_id
-from ockham.cli.output import format_cell
 from ockham.errors import QueryError, QuerySyntaxError
+from ockham.formatting import format_cell
 
 RUNS = Path("runs")
 POLL_SECONDS = 0.2

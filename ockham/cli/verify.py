@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import KeyOption, RunsOption, read_bytes, resolve_run_id
-from ockham.cli.output import FormatOption, format_cell, write_bytes, write_file
+from ockham.cli.output import FormatOption, write_bytes, write_file
 from ockham.cli.progress import EventCounter
 from ockham.errors import RunError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ockham.cli.output import format_cell
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 Row = Mapping[str, Any]
 _CONTEXTS = "select * from contexts where run_id = $run and iter_num = $iter order by attempt, rank, sequence"
