@@ -233,7 +233,7 @@ def test_an_unreadable_log_is_said_at_the_start(tmp_path):
     run = made_run(tmp_path, batches=5)
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b"garbage\n")
-    with Guard(tmp_path) as broken, pytest.raises(UnverifiableError, match="is no event"):
+    with Guard(tmp_path) as broken, pytest.raises(UnverifiableError, match="not an event"):
         broken.query("select 1")
 
 
