@@ -1,4 +1,4 @@
--- What did each plugin make of this knob in this batch, in the order of the chain?
+-- How did each plugin change this knob in this batch, in the order of the chain?
 -- run: run ID
 -- iter: iteration
 -- field: name of the knob

@@ -1,4 +1,4 @@
--- Where the limiter capped something, with the value before and the cap.
+-- Decisions of the limiter that capped a value, with the original value and the cap.
 -- decision_id: ID of the decision
 -- observed: value before the cap
 -- threshold: the cap

@@ -1,15 +1,15 @@
--- Memory's verdict on every evaluation, with the value and limit of each gate.
+-- Verdict of the memory on every evaluation, with the value and limit of each gate.
 -- decision_id: ID of the decision
--- accepted: whether the weights are kept as a checkpoint
--- failed_gate: finite, quality, complexity, efficiency or baseline; null where accepted
+-- accepted: true if the weights are saved as a checkpoint
+-- failed_gate: finite, quality, complexity, efficiency or baseline; null if accepted
 -- loss: validation loss, nats/token
--- loss_limit: greatest loss that passes
+-- loss_limit: highest loss that passes
 -- drift: relative drift from the anchor
--- drift_limit: greatest drift that passes
+-- drift_limit: highest drift that passes
 -- occam_quotient: quotient of the candidate
--- baseline_quotient: quotient of the last accepted one; null for the first
+-- baseline_quotient: quotient of the last accepted candidate; null for the first
 -- oq_improvement: occam_quotient / baseline_quotient - 1
--- oq_limit: least improvement that passes
+-- oq_limit: lowest improvement that passes
 select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.plugin, d.shadow, d.superseded,
     d.action, d.reason_code, d.action = 'ACCEPT' as accepted,
     case d.reason_code when 'REJECTED_NONFINITE' then 'finite' when 'REJECTED_QUALITY' then 'quality'
