@@ -2,8 +2,8 @@
 
 The store is any that fsspec supports: s3://, gs://, abfs://. The copy contains the files that queries need:
 run.json, policies, Parquet files, and segments without Parquet files. Weights, tiles and blobs are not
-copied. A segment that Parquet files cover becomes a sparse file of the same size, because no query reads it. `verify`
-needs the original folder. Nothing is written to the store.
+copied. A segment that Parquet files cover becomes a sparse file of the same size, because no query reads
+it. `verify` needs the original folder. Nothing is written to the store.
 """
 
 from __future__ import annotations

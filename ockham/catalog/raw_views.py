@@ -68,7 +68,7 @@ def create_raw_views(
 def plugin_kind_views(uses: pa.Table, conflicts: pa.Table) -> dict[str, str]:
     """Return view name -> SELECT for the decisions of each kind of plugin.
 
-    The SQL contains the plugin names of all policies, so that a scan can filter before it reads other columns.
+    The SQL contains the plugin names of all policies, so a scan can filter before it reads other columns.
     A join with the policies took a third longer. Names that refer to different plugins in different policies
     are looked up for each row.
     """
@@ -80,8 +80,8 @@ def plugin_kind_views(uses: pa.Table, conflicts: pa.Table) -> dict[str, str]:
         where = f"d.plugin in ({quoted})" if names else "false"
         if set(names) & set(conflicts.column("plugin").to_pylist()):
             where += (
-                f" and not exists (select 1 from plugin_clashes c where c.use <> '{use}' and c.run_id = d.run_id"
-                " and c.policy_revision = d.policy_revision and c.plugin = d.plugin)"
+                f" and not exists (select 1 from plugin_clashes c where c.use <> '{use}'"
+                " and c.run_id = d.run_id and c.policy_revision = d.policy_revision and c.plugin = d.plugin)"
             )
         selects[f"raw_{use}_decisions"] = f"select d.* from ({decisions}) d where {where}"
     return selects
