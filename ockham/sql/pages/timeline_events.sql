@@ -16,6 +16,6 @@ with all_marks as (
 select iter, what, which, 1 as times from (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)
 where among <= 40
 union all
-select min(iter), what, count(*)::varchar || ' of them from here to ' || max(iter), count(*) from
+select min(iter), what, count(*)::varchar || ' events up to iteration ' || max(iter), count(*) from
     (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)
 where among > 40 group by what, (iter - $low) * 40 // ($high - $low + 1) order by 1, 2
