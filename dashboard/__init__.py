@@ -1,1 +1,1 @@
-"""The audit pages: Streamlit and Altair, reading the catalog."""
+"""Dashboard: web pages that show the logs of runs, made with Streamlit and Altair."""

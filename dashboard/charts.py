@@ -1,6 +1,8 @@
-"""Charts that stand alone: pure functions from a table to an Altair chart."""
+"""Charts without an iteration axis: functions from a table to an Altair chart."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import altair as alt
 import pyarrow as pa
@@ -8,18 +10,19 @@ import pyarrow.compute as pc
 
 from dashboard.style import (
     ATTACK,
+    CHART_HEIGHT,
     CLAMP,
-    HEIGHT,
+    LINE_LEGEND,
     NEUTRAL,
-    POINTS,
+    POINT_LEGEND,
     RELEASE,
     SKIP,
-    TOP,
     UPDATE,
     themed,
     tooltips,
 )
 
+# Outcome of a candidate -> colour and shape.
 OUTCOMES = {
     "accepted": (UPDATE, "circle"),
     "efficiency": (SKIP, "cross"),
@@ -28,186 +31,256 @@ OUTCOMES = {
     "finite": (NEUTRAL, "diamond"),
     "baseline": (RELEASE, "triangle-down"),
 }
+# Position of a rate -> colour and shape. A rate without a band or with too few batches is not compared.
+BAND_POSITIONS = {
+    "inside": (RELEASE, "circle"),
+    "outside": (SKIP, "cross"),
+    "not compared": (NEUTRAL, "diamond"),
+}
 
 
 def rate_vs_band(table: pa.Table, name: str) -> alt.LayerChart:
-    """A rate of each run beside what its policy promises; `name` is update or accept."""
+    """Return a chart of the rate of each run and the band of its policy.
+
+    Args:
+        table: Rows of the saved question `bands`.
+        name: `update` or `accept`.
+
+    """
     table = table.filter(pc.is_valid(table[f"{name}_rate"]))
     base = alt.Chart(table).transform_calculate(
-        where=f"!isValid(datum.{name}_in_band) ? 'not judged' : datum.{name}_in_band ? 'inside' : 'outside'"
+        position=(
+            f"!isValid(datum.{name}_in_band) ? 'not compared' : datum.{name}_in_band ? 'inside' : 'outside'"
+        )
     )
     y = alt.Y("run_id:N", title=None, sort=None, axis=alt.Axis(labelLimit=170))
-    band = base.mark_bar(height=12, opacity=0.3, color=RELEASE).encode(
-        y=y, x=alt.X(f"{name}_low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")), x2=f"{name}_high:Q"
-    )  # fmt: skip
-    where = {
-        "inside": (RELEASE, "circle"),
-        "outside": (SKIP, "cross"),
-        "not judged": (NEUTRAL, "diamond"),  # nothing was promised, or the batches are too few
-    }
-    found = {None if v is None else bool(v) for v in table.column(f"{name}_in_band").to_pylist()}
-    names = [n for n, v in zip(where, (True, False, None), strict=True) if v in found]
-    colours, shapes = zip(*(where[n] for n in names), strict=True)
+    low = alt.X(f"{name}_low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"))
+    band = base.mark_bar(height=12, opacity=0.3, color=RELEASE).encode(y=y, x=low, x2=f"{name}_high:Q")
+    values = {None if value is None else bool(value) for value in table.column(f"{name}_in_band").to_pylist()}
+    positions = [
+        position
+        for position, value in zip(BAND_POSITIONS, (True, False, None), strict=True)
+        if value in values
+    ]
+    formats = {f"{name}_rate": ".1%", f"{name}_low": ".0%", f"{name}_high": ".0%"}
     dot = base.mark_point(filled=True, size=80, opacity=1).encode(
-        y=y, x=f"{name}_rate:Q",
-        color=alt.Color("where:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(colours))),
-        shape=alt.Shape("where:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(shapes))),
-        tooltip=tooltips(run_id="", policy="", **{f"{name}_rate": ".1%", f"{name}_low": ".0%", f"{name}_high": ".0%"}),
-    )  # fmt: skip
+        y=y,
+        x=f"{name}_rate:Q",
+        tooltip=tooltips(run_id="", policy="", **formats),
+        **_colour_and_shape("position", positions, BAND_POSITIONS),
+    )
     return themed(band + dot, alt.Step(24))
 
 
 def margin_histogram(table: pa.Table) -> alt.LayerChart:
-    """Loss minus threshold; right of zero updates."""
-    bars = alt.Chart(table).mark_rect(opacity=0.85).encode(
-        x=alt.X("margin:Q", title="loss - threshold, nats/token"), x2="end:Q", y=alt.Y("batches:Q", title="batches"), y2="floor:Q",
-        color=alt.Color("verdict:N", legend=POINTS, scale=alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])),
-        tooltip=tooltips(verdict="", batches=",d", lowest=".4f", highest=".4f"),
-    ).transform_calculate(end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'", floor="0")  # fmt: skip
+    """Return a histogram of loss minus threshold. Bars right of zero are updates."""
+    verdict_scale = alt.Scale(domain=["update", "skip"], range=[UPDATE, SKIP])
+    bars = (
+        alt.Chart(table)
+        .mark_rect(opacity=0.85)
+        .transform_calculate(
+            end="datum.margin + datum.width", verdict="datum.updated ? 'update' : 'skip'", floor="0"
+        )
+        .encode(
+            x=alt.X("margin:Q", title="loss - threshold, nats/token"),
+            x2="end:Q",
+            y=alt.Y("batches:Q", title="batches"),
+            y2="floor:Q",
+            color=alt.Color("verdict:N", legend=POINT_LEGEND, scale=verdict_scale),
+            tooltip=tooltips(verdict="", batches=",d", lowest=".4f", highest=".4f"),
+        )
+    )
     zero = alt.Chart(pa.table({"x": [0.0]})).mark_rule(color=NEUTRAL, strokeDash=[4, 2]).encode(x="x:Q")
-    return themed(bars + zero, HEIGHT)
+    return themed(bars + zero, CHART_HEIGHT)
 
 
 def threshold_curve(table: pa.Table) -> alt.Chart:
-    """Update rate that other fixed thresholds would have given on the logged losses."""
-    drawn = alt.Chart(table).mark_line(point=True, color=UPDATE).encode(
-        x=alt.X("threshold:Q", title="fixed threshold, nats/token", scale=alt.Scale(zero=False, nice=False)),
-        y=alt.Y("update_rate:Q", title="update rate", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%")),
-        tooltip=tooltips(threshold=".4f", update_rate=".1%", compute_saved=".1%", batches=",d"),
-    )  # fmt: skip
-    return themed(drawn, HEIGHT)
+    """Return a chart of the update rate that other fixed thresholds give on the logged losses."""
+    line = (
+        alt.Chart(table)
+        .mark_line(point=True, color=UPDATE)
+        .encode(
+            x=alt.X(
+                "threshold:Q",
+                title="fixed threshold, nats/token",
+                scale=alt.Scale(zero=False, nice=False),
+            ),
+            y=alt.Y(
+                "update_rate:Q",
+                title="update rate",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format=".0%"),
+            ),
+            tooltip=tooltips(threshold=".4f", update_rate=".1%", compute_saved=".1%", batches=",d"),
+        )
+    )
+    return themed(line, CHART_HEIGHT)
 
 
 def funnel(table: pa.Table) -> alt.LayerChart:
-    """How many candidates pass each gate."""
+    """Return a chart of the number of candidates that pass each gate of the memory."""
     first = max(1, *table.column("candidates").to_pylist())
+    label = f"format(datum.candidates, ',d') + '  (' + format(datum.candidates / {first}, '.0%') + ')'"
     base = (
         alt.Chart(table)
-        .transform_calculate(
-            said=f"format(datum.candidates, ',d') + '  (' + format(datum.candidates / {first}, '.0%') + ')'"
-        )
+        .transform_calculate(label=label)
         .encode(y=alt.Y("gate:N", sort=alt.SortField("step"), title=None))
     )
-    # Room at the right for the number of the longest bar.
+    # The wider domain leaves space for the label of the longest bar.
     x = alt.X("candidates:Q", title=None, axis=None, scale=alt.Scale(domain=[0, first * 1.35]))
     bars = base.mark_bar(color=UPDATE, height=20).encode(x=x, tooltip=tooltips(gate="", candidates=",d"))
-    said = base.mark_text(align="left", dx=6, color=NEUTRAL, fontSize=12).encode(x=x, text="said:N")
-    return themed(bars + said, alt.Step(34))
-
-
-def _outcomes(table: pa.Table) -> dict[str, alt.Color | alt.Shape]:
-    there = set(table.column("outcome").to_pylist())
-    names = [name for name in OUTCOMES if name in there]
-    colours, shapes = zip(*(OUTCOMES[name] for name in names), strict=True)
-    return {
-        "color": alt.Color("outcome:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(colours))),
-        "shape": alt.Shape("outcome:N", legend=POINTS, scale=alt.Scale(domain=names, range=list(shapes))),
-    }
+    labels = base.mark_text(align="left", dx=6, color=NEUTRAL, fontSize=12).encode(x=x, text="label:N")
+    return themed(bars + labels, alt.Step(34))
 
 
 def oq_trend(table: pa.Table) -> alt.LayerChart:
-    """OQ relative to the first accepted candidate: what became of each, and the step of those that were kept."""
-    base = alt.Chart(table).transform_filter("isValid(datum.gain)").encode(
-        x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(format=",d")),
-        y=alt.Y("gain:Q", title="OQ against the first accepted", axis=alt.Axis(format="+.2~%")),
-    )  # fmt: skip
-    kept = base.transform_filter("datum.accepted").mark_line(
+    """Return a chart of the OQ of each candidate, relative to the first accepted one."""
+    base = (
+        alt.Chart(table)
+        .transform_filter("isValid(datum.gain)")
+        .encode(
+            x=_iteration_axis(),
+            y=alt.Y("gain:Q", title="OQ relative to the first accepted", axis=alt.Axis(format="+.2~%")),
+        )
+    )
+    accepted = base.transform_filter("datum.accepted").mark_line(
         interpolate="step-after", color=UPDATE, strokeWidth=1.25
     )
+    formats = {"gain": "+.2%", "loss": ".4f", "drift": ".4f", "oq_improvement": "+.2%", "oq_limit": ".2%"}
     points = base.mark_point(filled=True, size=60, opacity=0.85).encode(
-        **_outcomes(table),
-        tooltip=tooltips(iter=",d", outcome="", gain="+.2%", loss=".4f", drift=".4f", oq_improvement="+.2%", oq_limit=".2%"),
-    )  # fmt: skip
-    picked = points.add_params(alt.selection_point(name="candidate", fields=["decision_id"]))
-    return themed(kept + picked, 300)
+        **_outcome_encodings(table), tooltip=tooltips(iter=",d", outcome="", **formats)
+    )
+    selectable = points.add_params(alt.selection_point(name="candidate", fields=["decision_id"]))
+    return themed(accepted + selectable, 300)
 
 
 def pareto(table: pa.Table) -> alt.LayerChart:
-    """Validation loss against drift; a line joins the candidates that no other beats in both."""
-    base = alt.Chart(table).transform_filter("isValid(datum.drift) && isValid(datum.loss)").encode(
-        x=alt.X("drift:Q", title="relative drift from the anchor", axis=alt.Axis(format="~g")),
-        y=alt.Y("loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
-    )  # fmt: skip
-    front = (
+    """Return a chart of validation loss against drift, with the Pareto frontier as a line."""
+    base = (
+        alt.Chart(table)
+        .transform_filter("isValid(datum.drift) && isValid(datum.loss)")
+        .encode(
+            x=alt.X("drift:Q", title="relative drift from the anchor", axis=alt.Axis(format="~g")),
+            y=_loss_axis("loss:Q"),
+        )
+    )
+    frontier = (
         base.transform_filter("datum.frontier")
         .mark_line(interpolate="step-after", color=RELEASE, strokeDash=[5, 3])
         .encode(order="drift:Q")
     )
     points = base.mark_point(filled=True, size=60, opacity=0.85).encode(
-        **_outcomes(table), tooltip=tooltips(iter=",d", outcome="", loss=".4f", drift=".4f")
+        **_outcome_encodings(table), tooltip=tooltips(iter=",d", outcome="", loss=".4f", drift=".4f")
     )
-    return themed(front + points, 280)
+    return themed(frontier + points, 280)
 
 
 def loss_comparison(table: pa.Table, names: list[str]) -> alt.Chart:
-    """Validation losses of two runs, the first of `names` in blue."""
-    drawn = alt.Chart(table).mark_line(point=True).encode(
-        x=alt.X("iter:Q", title="iteration", scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(format=",d")),
-        y=alt.Y("val_loss:Q", title="validation loss, nats/token", scale=alt.Scale(zero=False)),
-        color=alt.Color("run_id:N", legend=TOP, scale=alt.Scale(domain=names, range=[UPDATE, SKIP])),
-        strokeDash=alt.StrokeDash("run_id:N", legend=TOP, scale=alt.Scale(domain=names, range=[[1, 0], [5, 3]])),
-        tooltip=tooltips(run_id="", iter=",d", val_loss=".4f"),
-    )  # fmt: skip
-    return themed(drawn, 300)
+    """Return a chart of the validation losses of two runs. The first of *names* is blue."""
+    colours = alt.Scale(domain=names, range=[UPDATE, SKIP])
+    dashes = alt.Scale(domain=names, range=[[1, 0], [5, 3]])
+    lines = (
+        alt.Chart(table)
+        .mark_line(point=True)
+        .encode(
+            x=_iteration_axis(),
+            y=_loss_axis("val_loss:Q"),
+            color=alt.Color("run_id:N", legend=LINE_LEGEND, scale=colours),
+            strokeDash=alt.StrokeDash("run_id:N", legend=LINE_LEGEND, scale=dashes),
+            tooltip=tooltips(run_id="", iter=",d", val_loss=".4f"),
+        )
+    )
+    return themed(lines, 300)
 
 
 def bullet(observed: float, threshold: float) -> alt.LayerChart:
-    """How far the observed value lies from its threshold, each with its number."""
-    room = abs(observed - threshold) * 0.6 or abs(threshold) * 0.1 or 1.0
-    ends = [min(observed, threshold) - room, max(observed, threshold) + room]
-    x = alt.Scale(domain=ends, nice=False)
-
-    def at(what: str, value: float) -> alt.Chart:
-        text = f"{what} {value:.5g}"
-        return alt.Chart(pa.table({"value": [value], "said": [text]})).encode(
-            x=alt.X("value:Q", title=None, scale=x, axis=alt.Axis(format="~g")), tooltip=tooltips(said="")
-        )
-
-    between = alt.Chart(pa.table({"value": [threshold], "to": [observed]})).mark_rule(
+    """Return a chart of the distance between the observed value and its threshold."""
+    padding = abs(observed - threshold) * 0.6 or abs(threshold) * 0.1 or 1.0
+    domain = [min(observed, threshold) - padding, max(observed, threshold) + padding]
+    scale = alt.Scale(domain=domain, nice=False)
+    limit = _labelled_value("threshold", threshold, scale)
+    value = _labelled_value("observed", observed, scale)
+    distance = alt.Chart(pa.table({"value": [threshold], "to": [observed]})).mark_rule(
         strokeWidth=5, opacity=0.35, color=UPDATE
     )
-    limit, value = at("threshold", threshold), at("observed", observed)
     return themed(
         alt.layer(
-            between.encode(x=alt.X("value:Q", scale=x), x2="to:Q"),
+            distance.encode(x=alt.X("value:Q", scale=scale), x2="to:Q"),
             limit.mark_tick(size=34, thickness=4, color=SKIP),
             value.mark_point(filled=True, size=220, opacity=1, color=UPDATE),
-            limit.mark_text(dy=-26, fontSize=12, color=SKIP).encode(text="said:N"),
-            value.mark_text(dy=24, fontSize=12, color=UPDATE).encode(text="said:N"),
+            limit.mark_text(dy=-26, fontSize=12, color=SKIP).encode(text="label:N"),
+            value.mark_text(dy=24, fontSize=12, color=UPDATE).encode(text="label:N"),
         ),
         120,
     )
 
 
 def waterfall(table: pa.Table) -> alt.LayerChart:
-    """One knob of one batch through the chain: what each plugin made of it."""
-    values = [
-        v for row in table.select(["before", "after"]).to_pylist() for v in row.values() if v is not None
-    ]
+    """Return a chart of one knob of one batch, before the chain and after each plugin."""
+    rows = table.select(["before", "after"]).to_pylist()
+    values = [value for row in rows for value in row.values() if value is not None]
     low, high = min(values), max(values)
-    room = (high - low) * 0.25 or abs(high) * 0.1 or 1.0
-    x = alt.Scale(domain=[low - room * 0.2, high + room], nice=False)
-    base = alt.Chart(table).transform_calculate(
-        said="format(datum.after, '.4~g') + (datum.after == datum.before || datum.before == 0 ? '' : '  (' + format(datum.after / datum.before - 1, '+.1%') + ')')",
-        right="isValid(datum.before) ? max(datum.before, datum.after) : datum.after",  # behind the bar, not on it
-        way="datum.after > datum.before ? 'raised' : datum.after < datum.before ? 'lowered' : 'given'",
-    ).encode(y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260)))  # fmt: skip
-    way = alt.Color(
-        "way:N",
-        legend=POINTS,
-        scale=alt.Scale(domain=["given", "raised", "lowered"], range=[NEUTRAL, UPDATE, SKIP]),
+    padding = (high - low) * 0.25 or abs(high) * 0.1 or 1.0
+    scale = alt.Scale(domain=[low - padding * 0.2, high + padding], nice=False)
+    base = (
+        alt.Chart(table)
+        .transform_calculate(
+            label=(
+                "format(datum.after, '.4~g') + (datum.after == datum.before || datum.before == 0 ? ''"
+                " : '  (' + format(datum.after / datum.before - 1, '+.1%') + ')')"
+            ),
+            # The label is next to the bar, not on it.
+            label_x="isValid(datum.before) ? max(datum.before, datum.after) : datum.after",
+            change=(
+                "datum.after > datum.before ? 'raised' : datum.after < datum.before ? 'lowered' : 'initial'"
+            ),
+        )
+        .encode(y=alt.Y("who:N", sort=alt.SortField("step"), title=None, axis=alt.Axis(labelLimit=260)))
     )
-    tip = tooltips(who="", before=".6g", after=".6g")
+    colours = alt.Scale(domain=["initial", "raised", "lowered"], range=[NEUTRAL, UPDATE, SKIP])
+    change = alt.Color("change:N", legend=POINT_LEGEND, scale=colours)
+    tooltip = tooltips(who="", before=".6g", after=".6g")
     bar = base.mark_bar(height=12, opacity=0.6).encode(
-        x=alt.X("before:Q", title=None, scale=x, axis=alt.Axis(format="~g")),
+        x=alt.X("before:Q", title=None, scale=scale, axis=alt.Axis(format="~g")),
         x2="after:Q",
-        color=way,
-        tooltip=tip,
+        color=change,
+        tooltip=tooltip,
     )
     point = base.mark_point(filled=True, size=80, opacity=1).encode(
-        x=alt.X("after:Q", scale=x), color=way, tooltip=tip
+        x=alt.X("after:Q", scale=scale), color=change, tooltip=tooltip
     )
     text = base.mark_text(align="left", dx=10, color=NEUTRAL, fontSize=12).encode(
-        x=alt.X("right:Q", scale=x), text="said:N"
+        x=alt.X("label_x:Q", scale=scale), text="label:N"
     )
     return themed(bar + point + text, alt.Step(34))
+
+
+def _iteration_axis() -> alt.X:
+    scale = alt.Scale(nice=False, zero=False)
+    return alt.X("iter:Q", title="iteration", scale=scale, axis=alt.Axis(format=",d"))
+
+
+def _loss_axis(field: str) -> alt.Y:
+    return alt.Y(field, title="validation loss, nats/token", scale=alt.Scale(zero=False))
+
+
+def _outcome_encodings(table: pa.Table) -> dict[str, Any]:
+    outcomes = set(table.column("outcome").to_pylist())
+    return _colour_and_shape("outcome", [name for name in OUTCOMES if name in outcomes], OUTCOMES)
+
+
+def _colour_and_shape(field: str, names: list[str], styles: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """Return colour and shape encodings of a field, with one legend. *styles*: name -> (colour, shape)."""
+    colours, shapes = zip(*(styles[name] for name in names), strict=True)
+    colour_scale = alt.Scale(domain=names, range=list(colours))
+    shape_scale = alt.Scale(domain=names, range=list(shapes))
+    return {
+        "color": alt.Color(f"{field}:N", legend=POINT_LEGEND, scale=colour_scale),
+        "shape": alt.Shape(f"{field}:N", legend=POINT_LEGEND, scale=shape_scale),
+    }
+
+
+def _labelled_value(name: str, value: float, scale: alt.Scale) -> alt.Chart:
+    table = pa.table({"value": [value], "label": [f"{name} {value:.5g}"]})
+    x = alt.X("value:Q", title=None, scale=scale, axis=alt.Axis(format="~g"))
+    return alt.Chart(table).encode(x=x, tooltip=tooltips(label=""))

@@ -1,4 +1,4 @@
-"""Where the pages get their tables: one catalog for all sessions, asked by name, each answer kept until a file changes."""
+"""Data of the pages: one catalog for all sessions. Results are cached until a file changes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +19,15 @@ from ockham.errors import OckhamError, UnverifiableError
 from ockham.odr.arrow_tables import load_odr_tables
 from ockham.record.run_folder import list_runs
 
-RUNS = "OCKHAM_RUNS"
-ODR = "OCKHAM_ODR"
-LOOK_SECONDS = 0.5  # files are looked at again at most so often, whatever the number of charts on a page
+RUNS_VARIABLE = "OCKHAM_RUNS"
+ODR_VARIABLE = "OCKHAM_ODR"
+# Minimum time between two scans of the files, for any number of charts.
+SCAN_INTERVAL_SECONDS = 0.5
+MAX_ERROR_CHARACTERS = 600
 
 
 class TimedResult(NamedTuple):
-    """A table, the SQL that gave it with its parameters, and how long it took."""
+    """Result of a query, with its SQL, its parameters and its duration."""
 
     table: pa.Table
     sql: str
@@ -32,87 +35,95 @@ class TimedResult(NamedTuple):
     seconds: float
 
     def rows(self) -> list[dict[str, Any]]:
+        """Return the rows as dictionaries."""
         return list(self.table.to_pylist())
 
 
 class CatalogStore:
-    """A catalog that leaves out runs which can't be read, and says so, instead of answering nothing at all.
+    """Catalog that omits unreadable runs, and lists them in `broken` as run ID -> error.
 
     Args:
-        runs: folder of runs.
-        odr: folder of decision records, looked at again whenever a file in it changes.
+        runs: Folder of runs.
+        odr: Folder of decision records. It is read again when a file in it changes.
 
     """
 
     def __init__(self, runs: Path, odr: Path) -> None:
-        self.runs, self.odr = runs, odr
+        self.runs = runs
+        self.odr = odr
         self.broken: dict[str, str] = {}
         self._catalog: Catalog | None = None
-        self._records: object = None
-        self._looked = 0.0
+        self._record_files: object = None
+        self._last_scan = 0.0
         self._generation = 0
         self._lock = threading.RLock()
 
     def catalog(self) -> Catalog:
-        """The catalog, its files looked at a moment ago."""
+        """Return the catalog, after a scan of the files if the last one is too old."""
         with self._lock:
-            if self._catalog is None or time.monotonic() - self._looked > LOOK_SECONDS:
-                self._look()
-                self._looked = time.monotonic()
+            if self._catalog is None or time.monotonic() - self._last_scan > SCAN_INTERVAL_SECONDS:
+                self._scan()
+                self._last_scan = time.monotonic()
             assert self._catalog is not None
             return self._catalog
 
     @property
     def version(self) -> tuple[int, int]:
-        """Another one whenever any file has changed."""
-        found = self.catalog()
-        return self._generation, found.version
+        """A value that changes when any file changes."""
+        catalog = self.catalog()
+        return self._generation, catalog.version
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         try:
-            self._open()
+            self._open_catalog()
         except UnverifiableError:
-            self.broken = _broken(self.runs, list_runs(self.runs))
-            self._open()
+            self.broken = _broken_runs(self.runs, list_runs(self.runs))
+            self._open_catalog()
 
-    def _open(self) -> None:
-        records = _files(self.odr)
-        if self._catalog is None or records != self._records:
+    def _open_catalog(self) -> None:
+        record_files = _list_records(self.odr)
+        if self._catalog is None or record_files != self._record_files:
             tables = load_odr_tables(self.odr)
-            only = [run for run in list_runs(self.runs) if run not in self.broken] if self.broken else None
-            self._catalog, self._records = Catalog(self.runs, tables, run_ids=only), records
+            run_ids = self._readable_runs() if self.broken else None
+            self._catalog = Catalog(self.runs, tables, run_ids=run_ids)
+            self._record_files = record_files
             self._generation += 1
             return
         if self.broken:
-            self.broken = _broken(self.runs, [run for run in list_runs(self.runs) if run in self.broken])
-            self._catalog.run_ids = [run for run in list_runs(self.runs) if run not in self.broken]
+            self.broken = _broken_runs(self.runs, [run for run in list_runs(self.runs) if run in self.broken])
+            self._catalog.run_ids = self._readable_runs()
         self._catalog.refresh()
 
+    def _readable_runs(self) -> list[str]:
+        return [run for run in list_runs(self.runs) if run not in self.broken]
 
-def _files(folder: Path) -> list[tuple[str, int]]:
+
+def _list_records(folder: Path) -> list[tuple[str, int]]:
     if not folder.is_dir():
         return []
-    records = folder.glob("*.md")  # of dead links too: lint tells of them
-    return sorted((path.name, path.lstat().st_mtime_ns) for path in records)
+    # lstat also accepts broken links, which lint reports.
+    return sorted((path.name, path.lstat().st_mtime_ns) for path in folder.glob("*.md"))
 
 
-def _broken(runs: Path, among: list[str]) -> dict[str, str]:
-    """Runs with a line that is not an event or Parquet that is none, and where it stands."""
-    found: dict[str, str] = {}
-    for run_id in among:
+def _broken_runs(runs: Path, run_ids: Sequence[str]) -> dict[str, str]:
+    """Return run ID -> error of the runs with an unreadable line or Parquet file."""
+    broken: dict[str, str] = {}
+    for run_id in run_ids:
         try:
             Catalog(runs, run_ids=[run_id]).close()
         except UnverifiableError as error:
-            found[run_id] = str(error)
-    return found
+            broken[run_id] = str(error)
+    return broken
 
 
 def runs_folder() -> Path:
-    return Path(os.environ.get(RUNS, "runs"))
+    """Return the folder of runs."""
+    return Path(os.environ.get(RUNS_VARIABLE, "runs"))
 
 
 def odr_folder() -> Path:
-    return Path(os.environ.get(ODR, "odr"))
+    """Return the folder of decision records."""
+    return Path(os.environ.get(ODR_VARIABLE, "odr"))
 
 
 @st.cache_resource(show_spinner="Reading the runs", max_entries=4)
@@ -121,7 +132,7 @@ def _store(runs: str, odr: str) -> CatalogStore:
 
 
 def store() -> CatalogStore:
-    """The one store of this folder."""
+    """Return the store of the current folders. All sessions share it."""
     return _store(str(runs_folder()), str(odr_folder()))
 
 
@@ -129,13 +140,13 @@ def store() -> CatalogStore:
 def _cached_query(
     runs: str, odr: str, version: tuple[int, int], sql: str, parameters: tuple[tuple[str, Any], ...]
 ) -> tuple[pa.Table, float]:
-    began = time.perf_counter()
+    start = time.perf_counter()
     table = _store(runs, odr).catalog().sql(sql, dict(parameters) or None)
-    return table, time.perf_counter() - began
+    return table, time.perf_counter() - start
 
 
 def run_sql(sql: str, **parameters: Any) -> TimedResult:
-    """Our own SQL, never a person's."""
+    """Run trusted SQL. User SQL must be run with `ockham.guard`."""
     version = store().version
     table, seconds = _cached_query(
         str(runs_folder()), str(odr_folder()), version, sql, tuple(sorted(parameters.items()))
@@ -144,26 +155,33 @@ def run_sql(sql: str, **parameters: Any) -> TimedResult:
 
 
 def run_page_query(name: str, **parameters: Any) -> TimedResult:
-    """A page query by name."""
+    """Run a page query, by name."""
     return run_sql(load_page_query(name).sql, **parameters)
 
 
 def run_saved_question(name: str, **parameters: Any) -> TimedResult:
-    """A saved question by name."""
+    """Run a saved question, by name."""
     return run_sql(load_question(name).sql, **parameters)
 
 
-def query_or_error(what: Any, *arguments: Any, **parameters: Any) -> TimedResult | None:
-    """An answer, or a note in its place: one query that fails blanks no page."""
+def query_or_error(
+    query: Callable[..., TimedResult], *arguments: Any, **parameters: Any
+) -> TimedResult | None:
+    """Run a query and return its result. If it fails, show an error on the page and return None."""
     try:
-        answer: TimedResult = what(*arguments, **parameters)
+        return query(*arguments, **parameters)
     except OckhamError as error:
-        st.error("This could not be answered.", icon=":material/error:")
+        st.error("This query failed.", icon=":material/error:")
         st.code(str(error), language=None)
-        return None
-    except Exception as error:  # a fault of ours or of a file: the rest of the page stays
-        traceback.print_exception(error)
-        st.error("This could not be answered.", icon=":material/error:")
-        st.code(f"{type(error).__name__}: {error}"[:600], language=None, wrap_lines=True)
-        return None
-    return answer
+    # The rest of the page must be shown, whatever the defect is.
+    except Exception as error:
+        show_error("This query failed.", error)
+    return None
+
+
+def show_error(message: str, error: Exception) -> None:
+    """Show an unexpected error on the page, and print its traceback on the server."""
+    traceback.print_exception(error)
+    st.error(message, icon=":material/error:")
+    text = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
+    st.code(text, language=None, wrap_lines=True)

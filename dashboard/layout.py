@@ -1,197 +1,250 @@
-"""What all pages share: the question and its answer, the run that is looked at, and what stands under each chart."""
+"""Layout of all pages: header, run selection, chart details, auto-refresh and iteration range."""
 
 from __future__ import annotations
 
 import io
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import altair as alt
+import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboard.data_source import TimedResult, query_or_error, run_page_query, run_sql, runs_folder, store
+from dashboard.data_source import (
+    TimedResult,
+    query_or_error,
+    run_page_query,
+    run_sql,
+    runs_folder,
+    show_error,
+    store,
+)
+from ockham.formatting import format_cell
+from ockham.text_safety import escape_formula
 
-ROWS_SHOWN = 1_000
-EVERY_SECONDS = 2.0
+MAX_ROWS_SHOWN = 1_000
+REFRESH_SECONDS = 2.0
+MAX_NUMBER_CHARACTERS = 15
 
 
 def page_header(question: str, answer: str) -> None:
-    """The page's question, and one sentence that answers it; text of runs is never read as markdown."""
+    """Show the question of the page and its answer. Text of runs is never read as Markdown."""
     st.title(question, anchor=False)
     st.text(answer)
 
 
 def section(title: str, caption: str = "") -> None:
-    """A heading of our own words."""
+    """Show a section heading with an optional caption."""
     st.subheader(title, anchor=False)
     if caption:
         st.caption(caption)
 
 
 def select_run(key: str = "run") -> str | None:
-    """The run of the URL, or the one looked at before, or the newest; an unknown one is said to be unknown."""
-    found = query_or_error(run_sql, "select run_id from runs order by created desc, run_id")
-    if found is None:
+    """Return the run of the URL, else the last selected run, else the newest one.
+
+    Shows an error and returns None if the run of the URL does not exist, or if there are no runs.
+
+    Args:
+        key: Name of the URL parameter. Keys other than `run` select a second run.
+
+    """
+    result = query_or_error(run_sql, "select run_id from runs order by created desc, run_id")
+    if result is None:
         return None
-    names = [row["run_id"] for row in found.rows()]
-    asked = st.query_params.get(key)
-    if asked is not None and asked not in names:
-        _unknown(key, asked, names)
+    names = [row["run_id"] for row in result.rows()]
+    requested = st.query_params.get(key)
+    if requested is not None and requested not in names:
+        _show_unknown_run(key, requested, names)
         return None
     if not names:
         no_runs_hint()
         return None
-    before = st.session_state.get(f"last-{key}")
-    start = asked or (before if before in names else names[1 if key != "run" and len(names) > 1 else 0])
-    label = "Run" if key == "run" else "Other run"
-    if (
-        asked and st.session_state.get(f"url-{key}") != asked
-    ):  # the address leads, also where the menu was used before
+    initial = requested or _initial_run(key, names)
+    # A changed URL has priority over an earlier selection in the menu.
+    if requested and st.session_state.get(f"url-{key}") != requested:
         st.session_state.pop(f"{key}-choice", None)
-    chosen = st.sidebar.selectbox(label, names, index=names.index(start), key=f"{key}-choice")
-    if chosen != asked:
-        st.query_params[key] = chosen
-    st.session_state[f"last-{key}"] = st.session_state[f"url-{key}"] = chosen
-    return str(chosen)
-
-
-def _unknown(key: str, asked: str, names: list[str]) -> None:
-    why = store().broken.get(asked)
-    st.error(
-        "The run that this address names cannot be read."
-        if why
-        else "The run that this address names is not here."
+    selected = st.sidebar.selectbox(
+        "Run" if key == "run" else "Other run", names, index=names.index(initial), key=f"{key}-choice"
     )
-    st.code((why or asked)[:300], language=None)
-    if names:
-        picked = st.selectbox("Runs that are here", names, index=None, key=f"{key}-other")
-        if picked:
-            st.query_params[key] = picked
-            st.rerun()
+    if selected != requested:
+        st.query_params[key] = selected
+    st.session_state[f"last-{key}"] = selected
+    st.session_state[f"url-{key}"] = selected
+    return str(selected)
+
+
+def _initial_run(key: str, names: list[str]) -> str:
+    last = st.session_state.get(f"last-{key}")
+    if last in names:
+        return str(last)
+    return names[1] if key != "run" and len(names) > 1 else names[0]
+
+
+def _show_unknown_run(key: str, requested: str, names: list[str]) -> None:
+    error = store().broken.get(requested)
+    if error:
+        st.error("The run in this URL cannot be read.")
     else:
+        st.error("The run in this URL was not found.")
+    st.code((error or requested)[:300], language=None)
+    if not names:
         no_runs_hint()
+        return
+    selected = st.selectbox("Existing runs", names, index=None, key=f"{key}-other")
+    if selected:
+        st.query_params[key] = selected
+        st.rerun()
 
 
 def no_runs_hint() -> None:
-    """No run yet: what to type."""
-    st.info("There is no run here yet.", icon=":material/inbox:")
+    """Show how to create a run."""
+    st.info("No runs yet. This command creates one:", icon=":material/inbox:")
     st.code(f"ockham --runs {runs_folder()} train --set max_iters=300", language="bash", wrap_lines=True)
 
 
 def chart(
     make_chart: Callable[[], alt.Chart | alt.LayerChart],
-    answer: TimedResult,
+    result: TimedResult,
     name: str,
     alt_text: str,
     **options: Any,
 ) -> Any:
-    """A chart, and under it rows used, time, SQL, the table itself and its downloads.
+    """Show a chart with its query details, and return the selection in it.
 
     Args:
-        drawn: makes the chart; what it raises is shown in its place.
-        answer: the table that it shows.
-        name: for keys and file names.
-        alt_text: what it shows, in words.
-        options: for `st.altair_chart`.
-
-    Returns:
-        what was selected in it, where `on_select` asks for that.
+        make_chart: Creates the chart. If it raises, the error is shown instead of the chart.
+        result: Data of the chart.
+        name: Name for widget keys and file names.
+        alt_text: Description of the chart for screen readers.
+        options: Options of `st.altair_chart`, such as `on_select`.
 
     """
     state = None
-    if answer.table.num_rows == 0:
-        st.caption("Nothing to draw: no rows.")
+    if result.table.num_rows == 0:
+        st.caption("No data for this chart.")
     else:
+        # Altair raises exceptions of jsonschema. The rest of the page must be shown.
         try:
             state = st.altair_chart(make_chart(), alt=alt_text, **{"key": f"chart-{name}", **options})
-        except Exception as error:  # one chart that fails blanks no page; altair raises errors of jsonschema
-            show_error("This chart could not be drawn.", error)
-    query_details(answer, name, alt_text)
+        except Exception as error:
+            show_error("This chart cannot be drawn.", error)
+    query_details(result, name, alt_text)
     return state
 
 
-def query_details(answer: TimedResult, name: str, alt_text: str = "") -> None:
-    """Rows, time, SQL, table, downloads; made only when somebody opens it."""
-    rows = answer.table.num_rows
+def chart_section(
+    result: TimedResult | None,
+    title: str,
+    caption: str,
+    make_chart: Callable[[pa.Table], alt.Chart | alt.LayerChart],
+    name: str,
+    alt_text: str,
+    **options: Any,
+) -> Any:
+    """Show a heading and a chart, and return the selection in it. Shows nothing if the query failed.
+
+    Args:
+        result: Result of the query, or None if it failed.
+        title: Heading.
+        caption: Caption below the heading.
+        make_chart: Creates the chart from the table of *result*.
+        name: Name for widget keys and file names.
+        alt_text: Description of the chart for screen readers.
+        options: Options of `st.altair_chart`, such as `on_select`.
+
+    """
+    if result is None:
+        return None
+    section(title, caption)
+    return chart(lambda: make_chart(result.table), result, name, alt_text, **options)
+
+
+def query_details(result: TimedResult, name: str, alt_text: str = "") -> None:
+    """Show number of rows and duration, and on request the SQL, the table and downloads."""
+    rows = result.table.num_rows
     line = st.container(horizontal=True, vertical_alignment="center")
-    line.caption(
-        f"{rows:,} {'row' if rows == 1 else 'rows'}, {answer.seconds * 1000:.0f} ms", width="content"
-    )
-    # What changes stands outside of the label: another label is another popover, and a closed one.
-    box = line.popover("SQL, table, download", type="tertiary", key=f"under-{name}", on_change="rerun")
-    if not box.open:
+    unit = "row" if rows == 1 else "rows"
+    line.caption(f"{rows:,} {unit}, {result.seconds * 1000:.0f} ms", width="content")
+    # The label must be constant: with another label Streamlit creates a new, closed popover.
+    popover = line.popover("SQL, table, download", type="tertiary", key=f"under-{name}", on_change="rerun")
+    if not popover.open:
         return
-    with box:
+    with popover:
         if alt_text:
             st.text(alt_text)
-        st.code(answer.sql, language="sql")
-        if answer.parameters:
-            st.code(
-                ", ".join(f"${key} = {value!r}" for key, value in answer.parameters.items()), language=None
-            )
-        st.dataframe(answer.table.slice(0, ROWS_SHOWN), key=f"table-{name}")
-        if rows > ROWS_SHOWN:
-            st.caption(f"The first {ROWS_SHOWN:,} rows; the downloads hold all {rows:,}.")
-        left, right = st.columns(2)
-        left.download_button(
-            "CSV", lambda: csv_bytes(answer), f"{name}.csv", "text/csv", key=f"csv-{name}", on_click="ignore"
-        )
-        right.download_button(
-            "Parquet",
-            lambda: parquet_bytes(answer),
-            f"{name}.parquet",
-            key=f"parquet-{name}",
-            on_click="ignore",
-        )
+        st.code(result.sql, language="sql")
+        if result.parameters:
+            values = ", ".join(f"${key} = {value!r}" for key, value in result.parameters.items())
+            st.code(values, language=None)
+        st.dataframe(result.table.slice(0, MAX_ROWS_SHOWN), key=f"table-{name}")
+        if rows > MAX_ROWS_SHOWN:
+            st.caption(f"First {MAX_ROWS_SHOWN:,} rows. Downloads contain all {rows:,} rows.")
+        _download_buttons(result, name)
 
 
-def show_error(what: str, error: Exception) -> None:
-    """A fault of our own: one sentence here, the traceback where the server was started."""
-    traceback.print_exception(error)
-    st.error(what, icon=":material/error:")
-    st.code(f"{type(error).__name__}: {error}"[:600], language=None, wrap_lines=True)
+def _download_buttons(result: TimedResult, name: str) -> None:
+    left, right = st.columns(2)
+    left.download_button(
+        "CSV", lambda: csv_bytes(result), f"{name}.csv", "text/csv", key=f"csv-{name}", on_click="ignore"
+    )
+    right.download_button(
+        "Parquet",
+        lambda: parquet_bytes(result),
+        f"{name}.parquet",
+        key=f"parquet-{name}",
+        on_click="ignore",
+    )
 
 
 def auto_refresh(draw: Callable[[], None], run_id: str) -> None:
-    """Draw; again whenever its files have changed, while the run goes on and the reader lets it. Its end is noticed.
+    """Draw the page, and redraw it when files change while the run is live and auto-refresh is on.
 
-    A run without an end that does not grow (it was killed, or waits) is looked at and not sent again.
+    An unfinished run whose files do not change is checked, but not drawn again.
     """
-    if _live(run_id) and st.sidebar.toggle(
-        "Follow the live run", value=True, key="live", help="Off: the page stands still."
+    if _is_unfinished(run_id) and st.sidebar.toggle(
+        "Follow the live run",
+        value=True,
+        key="live",
+        help="Updates the page when the run writes new events.",
     ):
-        seen = store().version
+        version = store().version
 
-        def look() -> None:
-            if store().version != seen:
+        def rerun_on_change() -> None:
+            if store().version != version:
                 st.rerun()
 
-        st.fragment(look, run_every=EVERY_SECONDS)()
+        st.fragment(rerun_on_change, run_every=REFRESH_SECONDS)()
     draw()
 
 
-def _live(run_id: str) -> bool:
-    found = query_or_error(run_sql, "select state from runs where run_id = $run", run=run_id)
-    return found is not None and any(row["state"] == "UNFINISHED" for row in found.rows())
+def _is_unfinished(run_id: str) -> bool:
+    result = query_or_error(run_sql, "select state from runs where run_id = $run", run=run_id)
+    return result is not None and any(row["state"] == "UNFINISHED" for row in result.rows())
 
 
 def iteration_range(run_id: str, key: str = "span") -> tuple[int, int] | None:
-    """The iterations to look at, from the URL or two number inputs; None for a run without batches."""
-    found = query_or_error(run_page_query, "span", run=run_id)
-    row: dict[str, Any] = found.rows()[0] if found is not None else {"batches": 0}
+    """Show inputs for the iteration range, and return it. Returns None if the run has no batches."""
+    result = query_or_error(run_page_query, "iteration_range", run=run_id)
+    row: dict[str, Any] = result.rows()[0] if result is not None else {"batches": 0}
     if not row["batches"]:
-        st.info("This run has no batch yet.")
+        st.info("This run has no batches yet.")
         return None
     first, last = int(row["first"]), int(row["last"])
-    names = f"{key}-low-{run_id}", f"{key}-high-{run_id}"
+    names = _range_keys(run_id, key)
     left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
-    for name, part in zip(names, ("from", "to"), strict=True):
-        st.session_state.setdefault(name, _number(part, first, last))
-    ask_for = {"min_value": first, "max_value": last, "value": None, "on_change": _to_url, "args": names}
-    low = left.number_input("From iteration", placeholder=str(first), key=names[0], **ask_for)
-    high = middle.number_input("To iteration", placeholder=str(last), key=names[1], **ask_for)
+    for name, parameter in zip(names, ("from", "to"), strict=True):
+        st.session_state.setdefault(name, _number_from_url(parameter, first, last))
+    options = {
+        "min_value": first,
+        "max_value": last,
+        "value": None,
+        "on_change": _range_to_url,
+        "args": names,
+    }
+    low = left.number_input("From iteration", placeholder=str(first), key=names[0], **options)
+    high = middle.number_input("To iteration", placeholder=str(last), key=names[1], **options)
     right.button(
         "Whole run",
         key=f"{key}-whole",
@@ -199,47 +252,57 @@ def iteration_range(run_id: str, key: str = "span") -> tuple[int, int] | None:
         args=(run_id, None, None, key),
         width="stretch",
     )
-    start, end = first if low is None else int(low), last if high is None else int(high)
+    start = first if low is None else int(low)
+    end = last if high is None else int(high)
     return (start, end) if start <= end else (end, start)
 
 
 def set_iteration_range(run_id: str, low: int | None, high: int | None, key: str = "span") -> None:
-    """Look at other iterations; None: from the first, to the last. For callbacks of widgets."""
-    names = f"{key}-low-{run_id}", f"{key}-high-{run_id}"
-    st.session_state[names[0]], st.session_state[names[1]] = low, high
-    _to_url(*names)
+    """Set the iteration range. None means the first or last iteration. Call it only from callbacks."""
+    names = _range_keys(run_id, key)
+    st.session_state[names[0]] = low
+    st.session_state[names[1]] = high
+    _range_to_url(*names)
 
 
-def _to_url(low: str, high: str) -> None:
-    for name, key in (("from", low), ("to", high)):
+def _range_keys(run_id: str, key: str) -> tuple[str, str]:
+    return f"{key}-low-{run_id}", f"{key}-high-{run_id}"
+
+
+def _range_to_url(low_key: str, high_key: str) -> None:
+    for parameter, key in (("from", low_key), ("to", high_key)):
         value = st.session_state.get(key)
         if value is None:
-            st.query_params.pop(name, None)
+            st.query_params.pop(parameter, None)
         else:
-            st.query_params[name] = str(int(value))
+            st.query_params[parameter] = str(int(value))
 
 
-def _number(key: str, low: int, high: int) -> int | None:
-    text = st.query_params.get(key, "")
-    return min(max(int(text), low), high) if text.isascii() and text.isdigit() and len(text) < 16 else None
+def _number_from_url(parameter: str, low: int, high: int) -> int | None:
+    number = parse_number(st.query_params.get(parameter, ""))
+    return None if number is None else min(max(number, low), high)
 
 
-def csv_bytes(answer: TimedResult) -> bytes:
-    """Comma-separated; a cell that a spreadsheet would run begins with an apostrophe."""
-    from ockham.cli.output import format_cell
-    from ockham.text_safety import escape_formula
+def parse_number(text: str) -> int | None:
+    """Return *text* from a URL as a number, or None if it is not a number of at most 15 digits."""
+    if text.isascii() and text.isdigit() and len(text) <= MAX_NUMBER_CHARACTERS:
+        return int(text)
+    return None
 
+
+def csv_bytes(result: TimedResult) -> bytes:
+    """Return the table as CSV. Cells that look like a formula start with an apostrophe."""
     out = io.StringIO()
-    columns = [answer.table.column(i).to_pylist() for i in range(answer.table.num_columns)]
-    for row in [tuple(answer.table.column_names), *zip(*columns, strict=True)]:
+    columns = [result.table.column(i).to_pylist() for i in range(result.table.num_columns)]
+    for row in [tuple(result.table.column_names), *zip(*columns, strict=True)]:
         cells = [escape_formula(format_cell(value)).replace('"', '""') for value in row]
         out.write(",".join(f'"{cell}"' for cell in cells) + "\n")
     return out.getvalue().encode()
 
 
-def parquet_bytes(answer: TimedResult) -> bytes:
-    """Parquet, with the SQL and its parameters in the file's metadata."""
-    about = {b"ockham.sql": answer.sql.encode(), b"ockham.parameters": repr(answer.parameters).encode()}
+def parquet_bytes(result: TimedResult) -> bytes:
+    """Return the table as Parquet, with the SQL and its parameters in the metadata."""
+    metadata = {b"ockham.sql": result.sql.encode(), b"ockham.parameters": repr(result.parameters).encode()}
     sink = io.BytesIO()
-    pq.write_table(answer.table.replace_schema_metadata(about), sink, compression="zstd")
+    pq.write_table(result.table.replace_schema_metadata(metadata), sink, compression="zstd")
     return sink.getvalue()

@@ -1,87 +1,152 @@
-"""A run in six figures: each with its course, and with what the policy promised of it."""
+"""Metric cards: six metrics of a run, with their course over the run and the bands of the policy."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
 from dashboard.data_source import query_or_error, run_page_query
 
-WIDTH = 146  # six of them side by side on a laptop, two on a phone
-BATCHES, EVALUATIONS = 200, 20  # a rate of fewer says nothing: attention.sql, bands.sql, `ockham train` too
+# Six cards fit side by side on a laptop, two on a phone.
+CARD_WIDTH = 146
+# With fewer batches or evaluations a rate is not compared with its band. The same limits are in
+# attention.sql, bands.sql and `ockham train`.
+MIN_BATCHES = 200
+MIN_EVALUATIONS = 20
 
 
-def percent(value: float | None, form: str = ".1%") -> str:
-    """A share, or a dash."""
-    return "-" if value is None else format(value, form)
+class MetricCard(NamedTuple):
+    """Content of one card."""
+
+    label: str
+    value: str
+    series: list[float] | None
+    note: str | None
+
+
+def percent(value: float | None, number_format: str = ".1%") -> str:
+    """Return a rate as percent, or a dash for None."""
+    return "-" if value is None else format(value, number_format)
 
 
 def band_label(value: float | None, low: float | None, high: float | None, *, enough: bool) -> str | None:
-    """Where a rate lies in the band that its policy promises; of few batches it lies outside by chance alone."""
+    """Return a short text that compares a rate with its band, or None if there is no band.
+
+    Args:
+        value: The rate.
+        low: Lower limit of the band.
+        high: Upper limit of the band.
+        enough: False if the run is too short for a comparison.
+
+    """
     if value is None or low is None or high is None:
         return None
+    band = f"{low * 100:.0f}-{high:.0%}"
     if not enough:
-        return f"band {low * 100:.0f}-{high:.0%}"
-    return f"{'inside' if low <= value <= high else 'outside'} {low * 100:.0f}-{high:.0%}"
+        return f"band {band}"
+    return f"inside {band}" if low <= value <= high else f"outside {band}"
 
 
-def band_sentence(band: dict[str, Any], of: str) -> str | None:
-    """The same in words, of a row of `bands_of`, for `update` or `accept`; None where nothing is promised."""
-    value, low, high = (band.get(f"{of}_{name}") for name in ("rate", "low", "high"))
+def band_sentence(band: dict[str, Any], kind: str) -> str | None:
+    """Return a text that compares a rate with its band, or None if there is no band.
+
+    Args:
+        band: Row of the page query `run_bands`.
+        kind: `update` or `accept`.
+
+    """
+    value, low, high = (band.get(f"{kind}_{name}") for name in ("rate", "low", "high"))
     if value is None or low is None or high is None:
         return None
-    promised = f"the promised {low:.0%} to {high:.0%}"
-    if band["batches"] < BATCHES or (of == "accept" and band["evaluations"] < EVALUATIONS):
-        return f"too few to judge against {promised}"
-    return f"{'inside' if low <= value <= high else 'outside'} {promised}"
+    target = f"the policy's band of {low:.0%} to {high:.0%}"
+    too_few_evaluations = kind == "accept" and band["evaluations"] < MIN_EVALUATIONS
+    if band["batches"] < MIN_BATCHES or too_few_evaluations:
+        return f"too little data to compare with {target}"
+    return f"inside {target}" if low <= value <= high else f"outside {target}"
 
 
 def first_row(name: str, run_id: str) -> dict[str, Any]:
-    """The one row of a page query about a run; {} where it has none."""
-    found = query_or_error(run_page_query, name, run=run_id)
-    return next(iter(found.rows()), {}) if found is not None else {}
+    """Return the first row of a page query about a run, or {} if it has no rows."""
+    result = query_or_error(run_page_query, name, run=run_id)
+    return next(iter(result.rows()), {}) if result is not None else {}
 
 
 def accept_label(summary: dict[str, Any]) -> tuple[str, str]:
-    """Label and value: as a count where that fits on a card."""
-    said = f"{summary['accepted']:,} of {summary['evaluations']:,}"
-    return ("Kept", said) if len(said) < 9 else ("Accept rate", percent(summary["accept_rate"]))
+    """Return label and value of the accept card: a count if it fits on a card, else a rate."""
+    count = f"{summary['accepted']:,} of {summary['evaluations']:,}"
+    return ("Accepted", count) if len(count) < 9 else ("Accept rate", percent(summary["accept_rate"]))
 
 
 def metric_cards(run_id: str, summary: dict[str, Any]) -> None:
-    """Update rate, validation loss, drift, checkpoints, OQ, compute; side by side as far as the screen goes.
+    """Show the metric cards of a run, side by side as far as the screen allows.
 
     Args:
-        run_id: the run.
-        summary: its row of `run_summary`.
+        run_id: ID of the run.
+        summary: Row of the run in `run_summary`.
 
     """
-    band, oq = first_row("bands_of", run_id), first_row("oq_gain", run_id)
-    sparks = query_or_error(run_page_query, "sparks", run=run_id)
-    evaluated = query_or_error(run_page_query, "evaluated", run=run_id)
-    parts = sparks.rows() if sparks is not None else []
-    judged = evaluated.rows() if evaluated is not None else []
-
-    def series(rows: list[dict[str, Any]], name: str) -> list[float] | None:
-        return [row[name] for row in rows if row[name] is not None] or None
-
-    drift, losses = series(parts, "drift"), series(judged, "val_loss")
-    rate = band.get("update_rate"), band.get("update_low"), band.get("update_high")
-    enough = summary["batches"] >= BATCHES
-    kept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
-    shown: tuple[tuple[str, str, list[float] | None, str | None], ...] = (
-        ("Update rate", percent(rate[0]), series(parts, "update_rate"), band_label(*rate, enough=enough)),
-        ("Validation loss", f"{losses[-1]:.3f}" if losses else "-", losses, None if summary["best_val_loss"] is None else f"best {summary['best_val_loss']:.3f}"),
-        ("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
-        (*accept_label(summary), None, band_label(*kept, enough=enough and summary["evaluations"] >= EVALUATIONS)),
-        ("OQ gain", percent(oq.get("gain"), "+.1%"), series(judged, "gain"), "in shadow" if oq.get("shadow") else "over first kept"),
-        ("Compute saved", percent(summary["compute_saved"]), None, "measured" if summary["compute_saved"] is not None else "known at its end"),
-    )  # fmt: skip
     with st.container(horizontal=True):
-        for label, value, drawn, said in shown:
+        for card in _build_cards(run_id, summary):
+            outside = card.note is not None and card.note.startswith("outside")
             st.metric(
-                label, value, said, delta_color="red" if said and said.startswith("outside") else "off", delta_arrow="off",
-                chart_data=drawn, border=True, height="stretch", width=WIDTH,
-            )  # fmt: skip
-    st.caption("Loss in nats/token. Kept: checkpoints that memory accepted, of all evaluations.")
+                card.label,
+                card.value,
+                card.note,
+                delta_color="red" if outside else "off",
+                delta_arrow="off",
+                chart_data=card.series,
+                border=True,
+                height="stretch",
+                width=CARD_WIDTH,
+            )
+    st.caption("Loss in nats/token. Accepted: checkpoints accepted by the memory, of all evaluations.")
+
+
+def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
+    band = first_row("run_bands", run_id)
+    oq = first_row("oq_gain", run_id)
+    parts = _rows("sparklines", run_id)
+    evaluations = _rows("evaluation_points", run_id)
+    losses = _series(evaluations, "val_loss")
+    drift = _series(parts, "drift")
+    enough = summary["batches"] >= MIN_BATCHES
+    update = band.get("update_rate"), band.get("update_low"), band.get("update_high")
+    accept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
+    accept_note = band_label(*accept, enough=enough and summary["evaluations"] >= MIN_EVALUATIONS)
+    best_loss = summary["best_val_loss"]
+    saved = summary["compute_saved"]
+    return [
+        MetricCard(
+            "Update rate",
+            percent(update[0]),
+            _series(parts, "update_rate"),
+            band_label(*update, enough=enough),
+        ),
+        MetricCard(
+            "Validation loss",
+            f"{losses[-1]:.3f}" if losses else "-",
+            losses,
+            None if best_loss is None else f"best {best_loss:.3f}",
+        ),
+        MetricCard("Drift", f"{drift[-1]:.3f}" if drift else "-", drift, "from the anchor"),
+        MetricCard(*accept_label(summary), None, accept_note),
+        MetricCard(
+            "OQ gain",
+            percent(oq.get("gain"), "+.1%"),
+            _series(evaluations, "gain"),
+            "in shadow mode" if oq.get("shadow") else "since the first",
+        ),
+        MetricCard(
+            "Compute saved", percent(saved), None, "measured" if saved is not None else "after the run"
+        ),
+    ]
+
+
+def _rows(name: str, run_id: str) -> list[dict[str, Any]]:
+    result = query_or_error(run_page_query, name, run=run_id)
+    return result.rows() if result is not None else []
+
+
+def _series(rows: list[dict[str, Any]], name: str) -> list[float] | None:
+    return [row[name] for row in rows if row[name] is not None] or None

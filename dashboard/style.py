@@ -1,6 +1,7 @@
-"""What all charts and pages share in looks: colours with one meaning each, room, number formats.
+"""Style of all charts and pages: colours, heights and number formats.
 
-Colours have a contrast of at least 3:1 on white and on Streamlit's dark; shape, dash or a word always stands beside one.
+Each colour has one meaning, and a contrast of at least 3:1 on Streamlit's light and dark backgrounds. Every
+fact that a colour shows is also shown by a shape, a dash pattern or a word.
 """
 
 from __future__ import annotations
@@ -9,42 +10,45 @@ from typing import Any
 
 import altair as alt
 
-UPDATE, SKIP, CLAMP, ATTACK, RELEASE, NEUTRAL = (
-    "#1C83CC",
-    "#D55E00",
-    "#B37700",
-    "#A8558A",
-    "#009E73",
-    "#767676",
-)
-HEIGHT = 240
-# Streamlit leaves 6rem above each page and 16 px beside each label: a third of a laptop's screen shows nothing.
+UPDATE = "#1C83CC"
+SKIP = "#D55E00"
+CLAMP = "#B37700"
+ATTACK = "#A8558A"
+RELEASE = "#009E73"
+NEUTRAL = "#767676"
+CHART_HEIGHT = 240
+# By default Streamlit leaves 6rem above each page, a third of a laptop screen with the labels.
 CSS = """<style>
-[data-testid=stMainBlockContainer] { padding-top: 3.25rem; padding-bottom: 4rem; padding-left: 2.5rem; padding-right: 2.5rem; max-width: 100rem; }
+[data-testid=stMainBlockContainer] {
+  padding-top: 3.25rem; padding-bottom: 4rem; padding-left: 2.5rem; padding-right: 2.5rem;
+  max-width: 100rem;
+}
 [data-testid=stMain] h1 { padding-bottom: .25rem; }
 [class*=st-key-sql-] textarea { font-family: "Source Code Pro", monospace; font-size: .85rem; }
-@media (max-width: 640px) { [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; } }
+@media (max-width: 640px) {
+  [data-testid=stMainBlockContainer] { padding-left: 1rem; padding-right: 1rem; }
+}
 </style>"""
-TOP = alt.Legend(
+LINE_LEGEND = alt.Legend(
     orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolSize=200, labelLimit=260
 )
-POINTS = alt.Legend(orient="top", title=None, labelLimit=260, columns=3)
+POINT_LEGEND = alt.Legend(orient="top", title=None, labelLimit=260, columns=3)
 
 
 def tooltips(**formats: str) -> list[alt.Tooltip]:
-    """Tooltips: field -> number format; empty for words."""
-    return [
-        alt.Tooltip(
-            f"{name}:{'Q' if form else 'N'}",
-            title=name.replace("_", " "),
-            **({"format": form} if form else {}),
-        )
-        for name, form in formats.items()
-    ]
+    """Return tooltips from field -> number format. An empty format shows text."""
+    return [_tooltip(name, number_format) for name, number_format in formats.items()]
 
 
-def themed(chart: Any, height: Any = HEIGHT) -> Any:
-    """The chart in its height, without the room that Streamlit's theme leaves around labels."""
+def _tooltip(name: str, number_format: str) -> alt.Tooltip:
+    title = name.replace("_", " ")
+    if not number_format:
+        return alt.Tooltip(f"{name}:N", title=title)
+    return alt.Tooltip(f"{name}:Q", title=title, format=number_format)
+
+
+def themed(chart: Any, height: Any = CHART_HEIGHT) -> Any:
+    """Return *chart* with a height and the common style."""
     return (
         chart.properties(height=height, padding={"left": 0, "right": 10, "top": 2, "bottom": 2})
         .configure_axis(labelPadding=6, titlePadding=8, tickCount=6)

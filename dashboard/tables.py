@@ -1,4 +1,4 @@
-"""Tables on pages: rates as percent, numbers to five digits however small, nothing as a dash; and the row that was chosen."""
+"""Tables of the pages: rates as percent, floats with five digits, missing values as a dash."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import streamlit as st
 
 from dashboard.data_source import TimedResult
 
-# Columns that are shares of one, and columns that count; all others are shown as they are.
-RATES = (
+RATE_COLUMNS = (
     "update_rate",
     "accept_rate",
     "compute_saved",
@@ -21,7 +20,17 @@ RATES = (
     "accept_low",
     "accept_high",
 )
-COUNTS = ("batches", "evaluations", "accepted", "n", "decisions", "skips", "events", "signed", "pinned")
+COUNT_COLUMNS = (
+    "batches",
+    "evaluations",
+    "accepted",
+    "n",
+    "decisions",
+    "skips",
+    "events",
+    "signed",
+    "pinned",
+)
 
 
 def data_table(
@@ -34,65 +43,67 @@ def data_table(
     width: int | str = "stretch",
     alt: str = "",
 ) -> dict[str, Any] | None:
-    """A table; with `selectable` one row can be chosen, by mouse or by the space bar, and is returned.
+    """Show a table, and return the selected row, if any.
 
     Args:
-        table: rows; text in cells is never read as markup.
-        key: of the widget.
-        columns: those to show, in this order; () for all.
-        pick: whether a row can be chosen.
-        height: pixels, or as many as the rows need up to ten.
-        alt: what it holds, for screen readers.
+        table: Rows. Text in cells is never read as markup.
+        key: Key of the widget.
+        columns: Columns to show, in this order. Empty shows all.
+        selectable: Allow selecting one row, by mouse or with the space bar.
+        height: Height in pixels. `auto` shows up to ten rows.
+        width: Width in pixels, or `stretch`.
+        alt: Description for screen readers.
 
     """
-    shown = table.select(list(columns)) if columns else table
+    visible = table.select(list(columns)) if columns else table
     options: dict[str, Any] = {"on_select": "rerun", "selection_mode": "single-row"} if selectable else {}
-    made = st.dataframe(
-        rounded(shown),
+    event = st.dataframe(
+        round_rates(visible),
         hide_index=True,
         key=key,
-        column_config=column_formats(shown),
+        column_config=column_formats(visible),
         placeholder="-",
         height=height,
         width=width,
         alt=alt or None,
         **options,
     )
-    return (
-        table.slice(made.selection.rows[0], 1).to_pylist()[0] if selectable and made.selection.rows else None
-    )
+    if not selectable or not event.selection.rows:
+        return None
+    row: dict[str, Any] = table.slice(event.selection.rows[0], 1).to_pylist()[0]
+    return row
 
 
-def query_table(answer: TimedResult, key: str, **options: Any) -> dict[str, Any] | None:
-    """The table of an answer, with what stands under each chart."""
+def query_table(result: TimedResult, key: str, **options: Any) -> dict[str, Any] | None:
+    """Show the table of a query with its details, and return the selected row, if any."""
     from dashboard.layout import query_details
 
-    chosen = data_table(answer.table, key, **options)
-    query_details(answer, key)
-    return chosen
+    selected = data_table(result.table, key, **options)
+    query_details(result, key)
+    return selected
 
 
-def rounded(table: pa.Table) -> pa.Table:
-    """Rates to a tenth of a percent: Streamlit's percent keeps as many digits as there are."""
-    for name in RATES:
+def round_rates(table: pa.Table) -> pa.Table:
+    """Round rates to a tenth of a percent, because Streamlit's percent format shows all digits."""
+    for name in RATE_COLUMNS:
         if name in table.column_names and pa.types.is_floating(table[name].type):
-            at = table.column_names.index(name)
-            table = table.set_column(at, name, pc.round(table[name], 3))
+            position = table.column_names.index(name)
+            table = table.set_column(position, name, pc.round(table[name], 3))
     return table
 
 
 def column_formats(table: pa.Table) -> dict[str, Any]:
-    """How each column is written."""
-    made: dict[str, Any] = {}
+    """Return the Streamlit column configuration of a table."""
+    formats: dict[str, Any] = {}
     for field in table.schema:
-        if field.name in RATES:
-            made[field.name] = st.column_config.NumberColumn(format="percent")
-        elif field.name in COUNTS:
-            made[field.name] = st.column_config.NumberColumn(format="localized")
+        if field.name in RATE_COLUMNS:
+            formats[field.name] = st.column_config.NumberColumn(format="percent")
+        elif field.name in COUNT_COLUMNS:
+            formats[field.name] = st.column_config.NumberColumn(format="localized")
         elif pa.types.is_floating(field.type):
-            made[field.name] = st.column_config.NumberColumn(format="%.5g")
+            formats[field.name] = st.column_config.NumberColumn(format="%.5g")
         elif pa.types.is_integer(field.type):
-            made[field.name] = st.column_config.NumberColumn(format="%d")
+            formats[field.name] = st.column_config.NumberColumn(format="%d")
         elif pa.types.is_timestamp(field.type):
-            made[field.name] = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", help="UTC")
-    return made
+            formats[field.name] = st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", help="UTC")
+    return formats

@@ -18,14 +18,7 @@ from sqlglot import exp
 
 from ockham.catalog.file_index import FileIndex
 from ockham.catalog.raw_views import plugin_kind_views
-from ockham.catalog.run_tables import (
-    attempts_table,
-    name_conflicts_table,
-    policies_tables,
-    read_tail,
-    reason_codes_table,
-    runs_table,
-)
+from ockham.catalog.run_tables import load_run_tables, read_tail
 from ockham.catalog.schemas import ODR_SCHEMAS
 from ockham.catalog.views import load_question, load_views
 from ockham.errors import BadInputError, QueryError, install_command
@@ -81,15 +74,8 @@ class SparkCatalog:
         folders = [RunFolder(root, name) for name in list_runs(root) if run_ids is None or name in run_ids]
         files = FileIndex().scan(folders)
         tails = [read_tail(path, None).tables for path in files.segments]
-        policies, uses = policies_tables(folders)
-        clashes = name_conflicts_table(uses)
         tables = {
-            "raw_runs": runs_table(folders),
-            "raw_policies": policies,
-            "plugin_uses": uses,
-            "plugin_clashes": clashes,
-            "raw_reason_codes": reason_codes_table(),
-            "raw_attempts": attempts_table(files.attempts),
+            **load_run_tables(folders, files.attempts),
             **{name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()},
             **(odr_tables or {}),
         }
@@ -104,7 +90,7 @@ class SparkCatalog:
         self._view("attempt_cuts", _CUTS)
         for kind in SCHEMAS:
             self._view(f"raw_{kind}", _SUPERSEDED.format(kind=kind))
-        for name, select in plugin_kind_views(uses, clashes).items():
+        for name, select in plugin_kind_views(tables["plugin_uses"], tables["plugin_clashes"]).items():
             self._view(name, select)
         for view in load_views():
             self._view(view.name, view.select)

@@ -1,1 +1,1 @@
-"""One file, one page; each opens with its question."""
+"""Pages of the dashboard, one per file. Each page opens with its question."""

@@ -1,8 +1,9 @@
-"""In what do two runs differ?"""
+"""Compare page: how do two runs differ?"""
 
 from __future__ import annotations
 
 import getpass
+import shlex
 from typing import Any
 
 import pyarrow as pa
@@ -10,181 +11,181 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
-from dashboard.layout import chart, page_header, query_details, section, select_run
-from dashboard.tables import RATES, data_table, query_table
-from ockham.cli.odr_options import today
+from dashboard.layout import chart_section, page_header, query_details, section, select_run
+from dashboard.tables import RATE_COLUMNS, data_table, query_table
 from ockham.errors import OckhamError
+from ockham.formatting import today
 from ockham.odr.pinning import measure_default_constraints, pin_sides
 from ockham.odr.template import render_record
 
-QUESTION = "In what do two runs differ?"
+QUESTION = "How do two runs differ?"
+Row = dict[str, Any]
 run_id = select_run()
-other = select_run("vs") if run_id else None
-if run_id is None or other is None:
+other_id = select_run("vs") if run_id else None
+if run_id is None or other_id is None:
     st.stop()
 assert run_id is not None
-assert other is not None
+assert other_id is not None
 
 
-def text(name: str, value: Any) -> str:
-    """A value as a cell."""
+def format_value(name: str, value: Any) -> str:
+    """Return a value as the text of a cell."""
     if value is None:
         return "-"
-    if name in RATES:
+    if name in RATE_COLUMNS:
         return f"{value:.1%}"
-    return (
-        f"{value:.5g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int) and name != "seed"
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, int) and name != "seed":
+        return f"{value:,}"
+    return str(value)
 
 
-def format_difference(name: str, one: Any, two: Any) -> str:
-    """How far this run is from the other; a word where there is no number."""
-    if one == two:
+def format_difference(name: str, value: Any, other: Any) -> str:
+    """Return *value* minus *other* as text. Values that are not numbers give `differs`."""
+    if value == other:
         return ""
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in (one, two)) or name == "seed":
+    if name == "seed" or not (_is_number(value) and _is_number(other)):
         return "differs"
-    if name in RATES:
-        return f"{100 * (one - two):+.1f} points"
-    return f"{one - two:+,.5g}" + (f" ({one / two - 1:+.1%})" if two else "")
+    if name in RATE_COLUMNS:
+        return f"{100 * (value - other):+.1f} points"
+    difference = f"{value - other:+,.5g}"
+    return f"{difference} ({value / other - 1:+.1%})" if other else difference
 
 
-def sentence(one: dict[str, Any], two: dict[str, Any]) -> str:
-    """Which is better, and whether that can be said."""
-    same = one["data_sha256"] == two["data_sha256"]
-    mine, theirs = one["best_val_loss"], two["best_val_loss"]
-    if mine is None or theirs is None:
-        return "One of them has no validation loss yet."
-    if mine == theirs:
-        told = f"Both come to a validation loss of {mine:.4f}"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def sentence(row: Row, other: Row) -> str:
+    """Return the answer of the page: the run with the lower validation loss, and if the losses compare."""
+    loss, other_loss = row["best_val_loss"], other["best_val_loss"]
+    if loss is None or other_loss is None:
+        return "One of the runs has no validation loss yet."
+    if loss == other_loss:
+        text = f"Both runs have a best validation loss of {loss:.4f}"
     else:
-        better, low, high = (one, mine, theirs) if mine < theirs else (two, theirs, mine)
-        told = f"{better['run_id']} comes to the lower validation loss: {low:.4f} against {high:.4f}"
-    return told + (
-        "; no digest of the data is recorded, so the losses may not compare."
-        if one["data_sha256"] is None and same
-        else "; the data are the same."
-        if same
-        else "; the data are NOT the same, so the losses do not compare."
+        better = row if loss < other_loss else other
+        low, high = sorted((loss, other_loss))
+        text = f"{better['run_id']} has the lower validation loss: {low:.4f} against {high:.4f}"
+    if row["data_sha256"] != other["data_sha256"]:
+        return f"{text}; the runs use DIFFERENT data, so the losses are not comparable."
+    if row["data_sha256"] is None:
+        return f"{text}; the runs have no data digest, so the losses may not be comparable."
+    return f"{text}; both runs use the same data."
+
+
+def facts_table(result: TimedResult, row: Row, other: Row) -> None:
+    """Show the facts of both runs. Facts that differ are first."""
+    names = [name for name in result.table.column_names if name != "run_id"]
+    names.sort(key=lambda name: row[name] == other[name])
+    table = pa.table(
+        {
+            "fact": [name.replace("_", " ") for name in names],
+            f"this: {row['run_id']}": [format_value(name, row[name]) for name in names],
+            f"other: {other['run_id']}": [format_value(name, other[name]) for name in names],
+            "this minus other": [format_difference(name, row[name], other[name]) for name in names],
+        }
     )
+    data_table(table, "fields", height="content", alt="Facts of both runs. Facts that differ are first.")
+    query_details(result, "compare")
 
 
-def table(both: TimedResult, one: dict[str, Any], two: dict[str, Any]) -> None:
-    """Facts side by side, those that differ first."""
-    fields = sorted(
-        (name for name in both.table.column_names if name != "run_id"), key=lambda f: one[f] == two[f]
-    )
-    data_table(
-        pa.table({"fact": [f.replace("_", " ") for f in fields], f"this: {one['run_id']}": [text(f, one[f]) for f in fields],
-                  f"other: {two['run_id']}": [text(f, two[f]) for f in fields], "this minus other": [format_difference(f, one[f], two[f]) for f in fields]}),
-        "fields", height="content", alt="Facts of both runs, those that differ first.",
-    )  # fmt: skip
-    query_details(both, "compare")
-
-
-def gates(run: str, baseline: str, one: dict[str, Any], two: dict[str, Any]) -> None:
-    """Where the gates of two runs on the same batches disagreed."""
-    section("Did the gates agree?", "Verdicts on the batches that both have, side by side.")
-    if one["data_sha256"] is None and two["data_sha256"] is None:
-        st.text("It cannot be said: no digest of the data is recorded, so the batches need not be the same.")
+def agreement_section(run: str, baseline: str, row: Row, other: Row) -> None:
+    """Show the batches on which the gates of both runs disagree."""
+    section("Gate agreement", "Verdicts of both gates on the batches that both runs have.")
+    if row["data_sha256"] is None and other["data_sha256"] is None:
+        st.text("Not available: the runs have no data digest, so their batches may differ.")
         return
-    if one["data_sha256"] != two["data_sha256"] or one["seed"] != two["seed"]:
-        st.text("It cannot be said: with other data or another seed the batches are not the same.")
+    if row["data_sha256"] != other["data_sha256"] or row["seed"] != other["seed"]:
+        st.text("Not available: the runs have different data or seeds, so their batches differ.")
         return
-    found = query_or_error(run_page_query, "disagreement", run=run, other=baseline)
-    if found is None or not found.table.num_rows:
+    result = query_or_error(run_page_query, "disagreement", run=run, other=baseline)
+    if result is None or not result.table.num_rows:
         return
-    rows = found.rows()
-    alike = sum(row["share"] for row in rows if row["this_run"] == row["other_run"])
-    apart_from = min((row["first_iter"] for row in rows if row["this_run"] != row["other_run"]), default=None)
-    st.text(
-        f"They agreed on {alike:.1%} of {sum(row['batches'] for row in rows):,} batches"
-        + (
-            f"; the first that they judged differently is iteration {apart_from:,}."
-            if apart_from is not None
-            else "."
-        )
-    )
-    query_table(found, "disagreement", alt="Batches by the verdicts of both runs.")
+    rows = result.rows()
+    agreement = sum(part["share"] for part in rows if part["this_run"] == part["other_run"])
+    batches = sum(part["batches"] for part in rows)
+    text = f"The gates agree on {agreement:.1%} of {batches:,} batches"
+    first = min((part["first_iter"] for part in rows if part["this_run"] != part["other_run"]), default=None)
+    st.text(f"{text}." if first is None else f"{text}. The first difference is at iteration {first:,}.")
+    query_table(result, "disagreement", alt="Number of batches by the verdicts of both runs.")
 
 
 def draft_record_form(run: str, baseline: str) -> None:
-    """A decision record with both runs as evidence, and measured values."""
+    """Show a form that drafts a decision record with both runs as evidence."""
     section(
-        "Keep the answer",
-        f"A decision record with {baseline} as baseline and {run} as candidate; logs pinned, values measured.",
+        "Document the decision",
+        f"Drafts a decision record (ODR) with {baseline} as baseline and {run} as candidate. "
+        "It pins both logs and contains measured values.",
     )
-    title = st.text_input(
-        "What is decided, on one line", f"Take {run} instead of {baseline}", key="title", max_chars=120
-    )
-    if st.button("Draft an ODR from this", type="primary", key="draft"):
-        try:
-            with st.spinner("Pinning the logs and measuring"):
-                sides = pin_sides(runs_folder(), baseline, run)
-                made = render_record(
-                    "ODR-0000",
-                    title,
-                    [getpass.getuser()],
-                    today(),
-                    sides=sides,
-                    constraints=measure_default_constraints(sides, runs_folder()),
-                )
-        except OckhamError as error:
-            st.error("No draft could be made.", icon=":material/error:")
-            st.code(str(error), language=None)
-        else:
-            st.code(made, language="yaml")
-            st.download_button(
-                "Markdown", made, "0000-draft.md", "text/markdown", key="markdown", on_click="ignore"
-            )
-    st.caption("Or let it be written under the next free number:")
-    quoted = "'" + title.replace("'", "'\\''") + "'"
+    title = st.text_input("Title", f"Use {run} instead of {baseline}", key="title", max_chars=120)
+    if st.button("Draft a decision record", type="primary", key="draft"):
+        show_draft(title, run, baseline)
+    st.caption("This command writes the record with the next free number:")
     st.code(
-        f"ockham --runs {runs_folder()} odr new {quoted} --odr-dir {odr_folder()} --baseline {baseline} --candidate {run}",
+        f"ockham --runs {runs_folder()} odr new {shlex.quote(title)} --odr-dir {odr_folder()} "
+        f"--baseline {baseline} --candidate {run}",
         language="bash",
         wrap_lines=True,
     )
 
 
-def page(run: str, baseline: str) -> None:
-    """The page."""
-    if run == baseline:
-        page_header(
-            QUESTION,
-            "Choose another run at the left to set beside this one; if there is none, train one with another policy.",
-        )
+def show_draft(title: str, run: str, baseline: str) -> None:
+    """Draft a decision record and show it, with a download button."""
+    try:
+        with st.spinner("Pinning the logs and measuring values"):
+            sides = pin_sides(runs_folder(), baseline, run)
+            constraints = measure_default_constraints(sides, runs_folder())
+            record = render_record(
+                "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints
+            )
+    except OckhamError as error:
+        st.error("The decision record cannot be drafted.", icon=":material/error:")
+        st.code(str(error), language=None)
         return
-    both = query_or_error(run_page_query, "compare", run=run, other=baseline)
-    rows = both.rows() if both is not None else []
-    if both is None or len(rows) != 2:
-        page_header(QUESTION, "One of them has nothing to compare yet.")
+    st.code(record, language="yaml")
+    st.download_button(
+        "Markdown", record, "0000-draft.md", "text/markdown", key="markdown", on_click="ignore"
+    )
+
+
+def policy_section(run: str, baseline: str) -> None:
+    """Show the policy settings that differ."""
+    policy = query_or_error(run_page_query, "policy_differences", run=run, other=baseline)
+    if policy is None:
+        return
+    section("Policy", "Settings that differ.")
+    if policy.table.num_rows:
+        data_table(policy.table, "policy", alt="Settings that differ.")
+    else:
+        st.text("Both runs use the same policy settings.")
+    query_details(policy, "policy")
+
+
+def page(run: str, baseline: str) -> None:
+    """Show the page."""
+    if run == baseline:
+        page_header(QUESTION, "Select another run in the sidebar, or train one with another policy.")
+        return
+    result = query_or_error(run_page_query, "compare", run=run, other=baseline)
+    rows = result.rows() if result is not None else []
+    if result is None or len(rows) != 2:
+        page_header(QUESTION, "One of the runs has no data to compare yet.")
         return
     page_header(QUESTION, sentence(*rows))
-    table(both, *rows)
-    losses, policy = (
-        query_or_error(run_page_query, "overlay", run=run, other=baseline),
-        query_or_error(run_page_query, "policy_differences", run=run, other=baseline),
+    facts_table(result, *rows)
+    chart_section(
+        query_or_error(run_page_query, "loss_comparison", run=run, other=baseline),
+        "Validation loss",
+        "",
+        lambda table: charts.loss_comparison(table, [run, baseline]),
+        "overlay",
+        "Validation losses of both runs at their evaluations.",
     )
-    if losses is not None:
-        section("Validation loss")
-        chart(
-            lambda: charts.loss_comparison(losses.table, [run, baseline]),
-            losses,
-            "overlay",
-            "Validation losses of both runs at their evaluations.",
-        )
-    if policy is not None:
-        section("Policy", "Settings that differ.")
-        if policy.table.num_rows:
-            data_table(policy.table, "policy", alt="Settings that differ.")
-        else:
-            st.text("The same policy, setting by setting.")
-        query_details(policy, "policy")
-    gates(run, baseline, *rows)
+    policy_section(run, baseline)
+    agreement_section(run, baseline, *rows)
     draft_record_form(run, baseline)
 
 
-page(run_id, other)
+page(run_id, other_id)

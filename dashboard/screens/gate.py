@@ -1,107 +1,120 @@
-"""Does the gate keep its rate, and how close are its verdicts?"""
+"""Gate page: is the update rate in its band, and how close are the verdicts?"""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import pyarrow as pa
 import streamlit as st
 
 from dashboard import charts, timeline_charts
 from dashboard.data_source import query_or_error, run_page_query
-from dashboard.layout import auto_refresh, chart, page_header, section, select_run
+from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
 from dashboard.metric_cards import band_sentence, first_row
 from dashboard.tables import query_table
 
+QUESTION = "Is the update rate of the gate in its band?"
 run_id = select_run()
 if run_id is None:
     st.stop()
+assert run_id is not None
 
 
 def answer(row: dict[str, Any]) -> str:
-    """One sentence."""
-    rate, saved, beside = row.get("update_rate"), row.get("compute_saved"), band_sentence(row, "update")
+    """Return the answer of the page from a row of `run_bands`."""
+    rate = row.get("update_rate")
+    saved = row.get("compute_saved")
+    band = band_sentence(row, "update")
     if rate is None:
-        return "No batch has been judged yet."
+        return "The gate has not evaluated a batch yet."
     if row.get("shadow_rate") is not None:
-        told = (
-            f"The gate only watched, in shadow: it would have updated {row['shadow_rate']:.1%} of the batches"
-        )
-    elif beside is None:
-        told = f"{rate:.1%} of the finite batches updated; the policy promises no rate"
+        text = f"The gate ran in shadow mode. It would have updated {row['shadow_rate']:.1%} of the batches"
+    elif band is None:
+        text = f"{rate:.1%} of the finite batches were updates; the policy has no target for the rate"
     else:
-        told = f"{rate:.1%} of the finite batches updated: {beside}"
+        text = f"{rate:.1%} of the finite batches were updates, {band}"
     if saved is None:
-        return f"{told}."
-    return f"{told}; {f'the skips saved {saved:.1%}' if saved > 0 else f'the chain cost {-saved:.1%}'} of the compute, measured."
+        return f"{text}."
+    if saved > 0:
+        return f"{text}; skipped batches saved {saved:.1%} of the compute (measured)."
+    return f"{text}; the chain cost {-saved:.1%} of the compute (measured)."
 
 
 def margin_section() -> None:
-    """Margins, and what other thresholds would have given."""
+    """Show the margins of the verdicts, and the update rates of other thresholds."""
     left, right = st.columns(2)
-    margins, curve = (
-        query_or_error(run_page_query, "margins", run=run_id),
-        query_or_error(run_page_query, "thresholds_of", run=run_id),
-    )
     with left:
-        if margins is not None:
-            section(
-                "How close the verdicts were",
-                "Right of zero a batch is worth an update; warm-up updates left of it too.",
-            )
-            chart(
-                lambda: charts.margin_histogram(margins.table), margins, "margins",
-                "Loss minus threshold of every batch, by verdict; the outermost bars hold all that is farther out.",
-            )  # fmt: skip
-    with right:
-        if curve is not None:
-            section(
-                "Other fixed thresholds",
-                "A replay of the logged losses: another gate would train another model.",
-            )
-            chart(
-                lambda: charts.threshold_curve(curve.table),
-                curve,
-                "thresholds",
-                "Update rate at other fixed thresholds over the logged losses.",
-            )
-    dial = first_row("gate_dial", str(run_id)).get("dial")
-    if dial is not None:
-        st.caption("What another policy would have decided on the same batches, plugin by plugin:")
-        st.code(f"ockham whatif {run_id} --set {dial}", language="bash", wrap_lines=True)
-
-
-def draw() -> None:
-    """Rate, margins, reasons, longest rows of skips."""
-    row = first_row("bands_of", str(run_id))
-    page_header("Does the gate keep its rate?", answer(row))
-    found = query_or_error(run_page_query, "gate_bins", run=run_id)
-    if found is not None:
-        low, high = row.get("update_low"), row.get("update_high")
-        promised = "" if low is None or high is None else f" Green: the promised {low:.0%} to {high:.0%}."
-        section(
-            "Update rate over the run", f"Blue: the rate of each stretch with its 95 % interval.{promised}"
+        chart_section(
+            query_or_error(run_page_query, "margin_histogram", run=run_id),
+            "Margins of the verdicts",
+            "Right of zero the loss is high enough for an update. Warm-up updates can be left of zero.",
+            charts.margin_histogram,
+            "margins",
+            "Loss minus threshold of every batch, by verdict. The outer bars include all values beyond them.",
         )
-        chart(
-            lambda: timeline_charts.rate_band(found.table, low, high), found, "rate",
-            "Update rate in stretches of the run with its 95 % interval (Wilson); the green band is what the policy promises.",
-        )  # fmt: skip
-    margin_section()
-    reasons, streaks = (
-        query_or_error(run_page_query, "gate_reasons", run=run_id),
-        query_or_error(run_page_query, "skip_streaks", run=run_id),
+    with right:
+        chart_section(
+            query_or_error(run_page_query, "run_thresholds", run=run_id),
+            "Other fixed thresholds",
+            "Computed from the logged losses. Another threshold would have trained a different model.",
+            charts.threshold_curve,
+            "thresholds",
+            "Update rate at other fixed thresholds over the logged losses.",
+        )
+    setting = first_row("gate_sweep_setting", str(run_id)).get("dial")
+    if setting is not None:
+        st.caption("This command shows what another policy would have decided on the same batches:")
+        st.code(f"ockham whatif {run_id} --set {setting}", language="bash", wrap_lines=True)
+
+
+def rate_section(row: dict[str, Any]) -> None:
+    """Show the update rate over the run, with the band of the policy."""
+    low, high = row.get("update_low"), row.get("update_high")
+    band = ""
+    if low is not None and high is not None:
+        band = f" Green: the policy's band of {low:.0%} to {high:.0%}."
+    make_chart = functools.partial(_rate_chart, low, high)
+    chart_section(
+        query_or_error(run_page_query, "gate_bins", run=run_id),
+        "Update rate over the run",
+        f"Blue: the rate of each section of the run with its 95 % interval.{band}",
+        make_chart,
+        "rate",
+        "Update rate in sections of the run with its 95 % interval (Wilson), and the band of the policy.",
     )
+
+
+def _rate_chart(low: float | None, high: float | None, table: pa.Table) -> Any:
+    return timeline_charts.rate_band(table, low, high)
+
+
+def reasons_section() -> None:
+    """Show the reasons of the gate, and the longest sequences of skipped batches."""
+    reasons = query_or_error(run_page_query, "gate_reasons", run=run_id)
+    streaks = query_or_error(run_page_query, "skip_streaks", run=run_id)
     left, right = st.columns([3, 2])
     with left:
         if reasons is not None:
             section("Reasons")
-            query_table(reasons, "reasons", alt="How often the gate gave each reason.")
+            query_table(reasons, "reasons", alt="Number of batches per reason of the gate.")
     with right:
         if streaks is not None:
-            section("Longest rows of skips")
+            section("Longest sequences of skips")
             if streaks.table.num_rows:
-                query_table(streaks, "streaks", height=248, alt="The ten longest rows of skips.")
+                alt = "The ten longest sequences of skipped batches."
+                query_table(streaks, "streaks", height=248, alt=alt)
             else:
                 st.text("No batch was skipped.")
+
+
+def draw() -> None:
+    """Show the page."""
+    row = first_row("run_bands", str(run_id))
+    page_header(QUESTION, answer(row))
+    rate_section(row)
+    margin_section()
+    reasons_section()
 
 
 auto_refresh(draw, run_id)

@@ -1,4 +1,4 @@
-"""Is this run what was recorded?"""
+"""Integrity page: is this run intact?"""
 
 from __future__ import annotations
 
@@ -18,160 +18,202 @@ from ockham.record.verify.report import CLASS_DESCRIPTIONS, NOTE_CLASSES
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 
-AT_ONCE = 50_000  # events that are checked without being asked to: about a second
-QUESTION = "Is this run what was recorded?"
+QUESTION = "Is this run intact?"
+# Larger runs are verified on request. This many events take about one second.
+MAX_EVENTS_ON_OPEN = 50_000
+EVENTS_PER_SECOND = 40_000
+MAX_LINES_PER_CLASS = 20
 run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
 folder = RunFolder(runs_folder(), run_id)
-size = sum(path.stat().st_size for attempt, rank in folder.logs() for path in folder.segments(attempt, rank))
+log_bytes = sum(
+    path.stat().st_size for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)
+)
+START_KEY = f"go-{run_id}"
 
 
-def events_there() -> int:
-    """Events in the log, as the catalog counts them."""
-    found = query_or_error(run_sql, "select count(*) as n from events where run_id = $run", run=run_id)
-    return int(found.rows()[0]["n"]) if found is not None else 0
+def count_events() -> int:
+    """Return the number of events of the run, from the catalog."""
+    result = query_or_error(run_sql, "select count(*) as n from events where run_id = $run", run=run_id)
+    return int(result.rows()[0]["n"]) if result is not None else 0
+
+
+def set_started(*, started: bool) -> None:
+    """Start or stop the verification. Call it only from callbacks."""
+    st.session_state[START_KEY] = started
 
 
 def read_pins_and_keys() -> tuple[list[bytes], list[VerifierKey]]:
-    """The pins and the key of the reader: of its own key a run alone can prove little."""
-    with st.expander("Hold it against pins and a key of yours", icon=":material/key:"):
-        pins = st.file_uploader("Pins, as `ockham pin` keeps them", accept_multiple_files=True, key="pins")
+    """Show inputs for pins and a verifier key, and return their content.
+
+    Raises:
+        BadInputError: If the key is not a verifier key.
+
+    """
+    with st.expander("Verify with pins and a key", icon=":material/key:"):
+        pins = st.file_uploader("Pins from `ockham pin`", accept_multiple_files=True, key="pins")
         text = st.text_input(
-            "Verifier key", key="key", placeholder="name+keyid+base64, as `ockham keygen` prints it"
+            "Verifier key", key="key", placeholder="name+keyid+base64, printed by `ockham keygen`"
         )
     return [pin.getvalue() for pin in pins], [parse_key(text)] if text.strip() else []
 
 
-def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[str, Any] | None:
-    """The report, kept while the log does not grow; made with a bar, and given up where the reader goes elsewhere."""
-    held = hashlib.sha256(b"\0".join([*pins, *(str(key).encode() for key in keys)])).hexdigest()
-    key = f"verified-{run_id}-{size}-{held}"
-    if key not in st.session_state:
-        bar = st.progress(0.0, "Reading every byte; leaving the page, or Stop, ends it.")
+def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[str, Any]:
+    """Return the verification report. It is computed again when the log has grown."""
+    digest = hashlib.sha256(b"\0".join([*pins, *(str(key).encode() for key in keys)])).hexdigest()
+    cache_key = f"verified-{run_id}-{log_bytes}-{digest}"
+    if cache_key not in st.session_state:
+        bar = st.progress(0.0, "Verifying all bytes. Use Stop, or leave the page, to cancel.")
         stop = st.empty()
-        stop.button(
-            "Stop", key=f"stop-{run_id}", on_click=lambda: st.session_state.update({f"go-{run_id}": False})
-        )
+        stop.button("Stop", key=f"stop-{run_id}", on_click=set_started, kwargs={"started": False})
 
-        def progress(done: int) -> None:
+        def show_progress(done: int) -> None:
             bar.progress(min(1.0, done / max(1, events)), f"{done:,} of {events:,} events")
 
-        st.session_state[key] = verify_run(folder, pins=pins, keys=keys, progress=progress).to_dict()
+        report = verify_run(folder, pins=pins, keys=keys, progress=show_progress)
+        st.session_state[cache_key] = report.to_dict()
         bar.empty()
         stop.empty()
-    kept: dict[str, Any] = st.session_state[key]
-    return kept
+    cached: dict[str, Any] = st.session_state[cache_key]
+    return cached
 
 
-def show_findings(report: dict[str, Any]) -> None:
-    """The findings, class by class, and how far signatures and pins reach."""
+def report_sentence(report: dict[str, Any]) -> str:
+    """Return the answer of the page."""
     signed, events, pinned = (
         sum(log[name] for log in report["logs"]) for name in ("signed", "events", "pinned")
     )
-    wrong = [kind for kind in report["counts"] if kind not in NOTE_CLASSES]
-    sound = "Yes" if report["sound"] else "NO: " + ", ".join(wrong)
-    if wrong == ["derived"]:
-        sound = "The log is; files that were derived from it do not fit it, and want rebuilding"
-    page_header(QUESTION, f"{sound}. {signed:,} of {events:,} events are signed, {pinned:,} pinned.")
-    found = sum(report["counts"][kind] for kind in wrong)
+    failed = _failed_classes(report)
+    if report["sound"]:
+        result = "Yes"
+    elif failed == ["derived"]:
+        result = "The log is intact, but its Parquet files do not match; rebuild them with `ockham repair`"
+    else:
+        result = "No: " + ", ".join(failed)
+    return f"{result}. {signed:,} of {events:,} events are signed, {pinned:,} pinned."
+
+
+def _failed_classes(report: dict[str, Any]) -> list[str]:
+    return [kind for kind in report["counts"] if kind not in NOTE_CLASSES]
+
+
+def show_findings(report: dict[str, Any]) -> None:
+    """Show the findings by class, and the number of signed and pinned events."""
+    page_header(QUESTION, report_sentence(report))
+    totals = {
+        label: sum(log[name] for log in report["logs"])
+        for label, name in (("Events", "events"), ("Signed", "signed"), ("Pinned", "pinned"))
+    }
+    totals["Findings"] = sum(report["counts"][kind] for kind in _failed_classes(report))
     with st.container(horizontal=True):
-        for label, value in (("Events", events), ("Signed", signed), ("Pinned", pinned), ("Findings", found)):
+        for label, value in totals.items():
             st.metric(label, f"{value:,}", border=True, width=168)
     for kind, count in sorted(report["counts"].items(), key=lambda item: (item[0] in NOTE_CLASSES, item[0])):
-        show = st.info if kind in NOTE_CLASSES else st.error
-        show(f"{'Note, ' if kind in NOTE_CLASSES else ''}{kind} ({count}): {CLASS_DESCRIPTIONS[kind]}")
-        lines = [f"{f['place']}: {f['message']}"[:400] for f in report["findings"] if f["kind"] == kind]
-        st.code(
-            "\n".join(lines[:20]) + (f"\n... and {count - 20} more" if count > 20 else ""),
-            language=None,
-            wrap_lines=True,
-        )
+        _show_finding_class(report, kind, count)
     section("Logs")
-    data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one for each attempt and rank.")
-    st.text("Checked: " + ", ".join(f"{number:,} {what}" for what, number in report["checked"].items()))
+    data_table(pa.Table.from_pylist(report["logs"]), "logs", alt="Logs, one per attempt and rank.")
+    st.text("Checked: " + ", ".join(f"{number:,} {name}" for name, number in report["checked"].items()))
+
+
+def _show_finding_class(report: dict[str, Any], kind: str, count: int) -> None:
+    message = f"{kind} ({count}): {CLASS_DESCRIPTIONS[kind]}"
+    if kind in NOTE_CLASSES:
+        st.info(f"Note, {message}")
+    else:
+        st.error(message)
+    lines = [
+        f"{finding['place']}: {finding['message']}"[:400]
+        for finding in report["findings"]
+        if finding["kind"] == kind
+    ]
+    text = "\n".join(lines[:MAX_LINES_PER_CLASS])
+    if count > MAX_LINES_PER_CLASS:
+        text += f"\n... and {count - MAX_LINES_PER_CLASS} more"
+    st.code(text, language=None, wrap_lines=True)
 
 
 def replay_section() -> None:
-    """Every decision derived again, on request."""
+    """Show a button that replays every decision, and the result."""
     section(
         "Replay",
-        "Derive every decision again from what was recorded, and compare all bits. Third-party plugins are not run from here.",
+        "Runs the plugins again on the recorded contexts, and compares all decisions bit by bit. "
+        "Third-party plugins are not run from the dashboard.",
     )
-    key = f"replayed-{run_id}-{size}"
-    if key not in st.session_state:
+    cache_key = f"replayed-{run_id}-{log_bytes}"
+    if cache_key not in st.session_state:
         if not st.button("Replay every decision", key=f"replay-{run_id}"):
             return
         bar = st.progress(0.0, "Replaying")
+
+        def show_progress(done: int, total: int) -> None:
+            bar.progress(done / max(1, total), f"{done} of {total} chunks")
+
         try:
-            report = replay_run(
-                folder,
-                processes=1,
-                progress=lambda done, whole: (
-                    bar.progress(done / max(1, whole), f"{done} of {whole} stretches") and None
-                ),
-            )
+            report = replay_run(folder, processes=1, progress=show_progress)
         except OckhamError as error:
-            st.error("It cannot be replayed.", icon=":material/error:")
+            st.error("This run cannot be replayed.", icon=":material/error:")
             st.code(str(error), language=None)
             return
         bar.empty()
-        st.session_state[key] = report.to_dict()
-    found = st.session_state[key]
-    counts = found["counts"]
-    if found["identical"]:
+        st.session_state[cache_key] = report.to_dict()
+    result = st.session_state[cache_key]
+    counts = result["counts"]
+    if result["identical"]:
         st.success(
-            f"Identical: {counts['decisions']:,} decisions came out again bit by bit, in {found['seconds']:.1f} s.",
+            f"Identical: {counts['decisions']:,} decisions were reproduced in {result['seconds']:.1f} s.",
             icon=":material/check:",
         )
     else:
-        st.error(f"{counts['found']:,} came out otherwise.", icon=":material/error:")
+        st.error(f"{counts['found']:,} values differ.", icon=":material/error:")
     st.code("\n".join(f"{name:<10} {number:,}" for name, number in counts.items()), language=None)
 
 
 def gaps_section() -> None:
-    """What the log itself says is missing."""
-    gaps = query_or_error(run_page_query, "gaps", run=run_id)
+    """Show the missing events that the log reports."""
+    gaps = query_or_error(run_page_query, "log_gaps", run=run_id)
     if gaps is None:
         return
-    section("Gaps, recoveries, halts")
+    section("Gaps, recoveries and halts")
     if gaps.table.num_rows:
-        data_table(gaps.table, "gaps", alt="What the log says is missing.")
+        data_table(gaps.table, "gaps", alt="Missing events that the log reports.")
     else:
-        st.text("The log names none.")
+        st.text("The log reports none.")
     query_details(gaps, "gaps")
 
 
+def verification_section(events: int) -> None:
+    """Verify the run and show the report. The report is above the inputs for pins and keys."""
+    output = st.container()
+    try:
+        pins, keys = read_pins_and_keys()
+        with output:
+            report = cached_verification(events, pins, keys)
+    except OckhamError as error:
+        with output:
+            page_header(QUESTION, "This run cannot be verified.")
+            st.code(str(error), language=None)
+        return
+    with output:
+        show_findings(report)
+
+
 def page() -> None:
-    """The page."""
-    events = events_there()
-    if events > AT_ONCE and not st.session_state.get(f"go-{run_id}"):
+    """Show the page."""
+    events = count_events()
+    if events > MAX_EVENTS_ON_OPEN and not st.session_state.get(START_KEY):
+        seconds = events / EVENTS_PER_SECOND
         page_header(
             QUESTION,
-            f"Not checked yet: {events:,} events, {size / 1e6:,.0f} MB, about {events / 40_000:.0f} seconds.",
+            f"Not verified yet: {events:,} events, {log_bytes / 1e6:,.0f} MB, about {seconds:.0f} seconds.",
         )
         st.button(
-            "Check every byte",
-            type="primary",
-            key="check",
-            on_click=lambda: st.session_state.update({f"go-{run_id}": True}),
+            "Verify all bytes", type="primary", key="check", on_click=set_started, kwargs={"started": True}
         )
         st.code(f"ockham --runs {runs_folder()} verify {run_id}", language="bash")
     else:
-        answer = st.container()  # the answer stands above what it was asked with
-        try:
-            pins, keys = read_pins_and_keys()
-            with answer:
-                report = cached_verification(events, pins, keys)
-        except OckhamError as error:
-            with answer:
-                page_header(QUESTION, "It cannot be judged.")
-                st.code(str(error), language=None)
-        else:
-            if report is not None:
-                with answer:
-                    show_findings(report)
+        verification_section(events)
     gaps_section()
     replay_section()
 

@@ -1,4 +1,4 @@
-"""Which checkpoints were kept, and did the Occam Quotient rise?"""
+"""Memory page: which checkpoints were accepted, and did the Occam Quotient improve?"""
 
 from __future__ import annotations
 
@@ -8,96 +8,114 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.data_source import TimedResult, query_or_error, run_page_query
-from dashboard.layout import auto_refresh, chart, page_header, section, select_run
+from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
 from dashboard.metric_cards import band_sentence, first_row
 from dashboard.tables import query_table
 
+QUESTION = "Which checkpoints were accepted, and did the Occam Quotient improve?"
 run_id = select_run()
 if run_id is None:
     st.stop()
+assert run_id is not None
 
 
-def answer(row: dict[str, Any], band: dict[str, Any]) -> str:
-    """One sentence."""
-    if not row.get("candidates"):
-        return "No checkpoint has been judged yet."
-    told = f"{row['accepted']:,} of {row['candidates']:,} candidates {'would have been kept by a memory that only watched, in shadow' if row['shadow'] else 'were kept'}"
-    beside = band_sentence(band, "accept")
-    if beside is not None:
-        told += f" ({band['accept_rate']:.1%}, {beside})"
-    gain = row["gain"]
-    return told + (
-        f"; the last one's quotient is {gain:+.1%} against the first." if gain is not None else "."
-    )
+def answer(gain_row: dict[str, Any], band_row: dict[str, Any]) -> str:
+    """Return the answer of the page from rows of `oq_gain` and `run_bands`."""
+    if not gain_row.get("candidates"):
+        return "The memory has not evaluated a checkpoint yet."
+    text = f"{gain_row['accepted']:,} of {gain_row['candidates']:,} candidates were accepted"
+    if gain_row["shadow"]:
+        text = (
+            f"The memory ran in shadow mode. It would have accepted {gain_row['accepted']:,} "
+            f"of {gain_row['candidates']:,} candidates"
+        )
+    band = band_sentence(band_row, "accept")
+    if band is not None:
+        text += f" ({band_row['accept_rate']:.1%}, {band})"
+    gain = gain_row["gain"]
+    if gain is None:
+        return f"{text}."
+    return f"{text}; the quotient of the last one is {gain:+.1%} relative to the first."
 
 
 def open_decision(decision_id: str) -> None:
-    """Go to the decision."""
+    """Open the page of a decision."""
     st.switch_page("screens/decision.py", query_params={"run": str(run_id), "decision": decision_id})
 
 
-def trend(points: TimedResult) -> None:
-    """What became of each candidate, over the run; a click opens the decision."""
+def trend_section(points: TimedResult | None) -> None:
+    """Show the OQ of all candidates over the run. Selecting a point opens the decision."""
+    title = "OQ relative to the first accepted"
+    caption = "The line connects accepted candidates. Select a point to open its decision."
+    if points is not None and _has_no_accepted(points):
+        section(title, caption)
+        st.text("No candidate was accepted, so there is no reference for the quotient.")
+        return
+    state = chart_section(
+        points,
+        title,
+        caption,
+        charts.oq_trend,
+        "oq",
+        "Each point is a candidate. Shape and colour show the outcome. The line connects accepted ones.",
+        on_select="rerun",
+        selection_mode="candidate",
+    )
+    selected = next(iter(state["selection"].get("candidate", [])), None) if state else None
+    if selected and selected.get("decision_id"):
+        open_decision(str(selected["decision_id"]))
+
+
+def _has_no_accepted(points: TimedResult) -> bool:
+    rows = points.table.num_rows
+    return rows > 0 and bool(points.table.column("gain").null_count == rows)
+
+
+def near_misses_section() -> None:
+    """Show the rejected candidates with the smallest distance to the limit."""
+    misses = query_or_error(run_page_query, "run_near_misses", run=run_id)
+    if misses is None or not misses.table.num_rows:
+        return
     section(
-        "OQ against the first accepted",
-        "The line joins what was kept. A click on a point opens its decision.",
+        "Near misses", "Distance to the limit, as a share of the limit. Select a row to open the decision."
     )
-    if points.table.num_rows and points.table.column("gain").null_count == points.table.num_rows:
-        st.text("No candidate was accepted, so there is none to compare with.")
-        return
-    made = chart(
-        lambda: charts.oq_trend(points.table), points, "oq",
-        "Each point is a candidate; shape and colour say which gate refused it, or that it was kept; the line joins those kept.",
-        on_select="rerun", selection_mode="candidate",
-    )  # fmt: skip
-    picked = next(iter(made["selection"].get("candidate", [])), None) if made else None
-    if picked and picked.get("decision_id"):
-        open_decision(str(picked["decision_id"]))
-
-
-def near_misses() -> None:
-    """Candidates that missed by the least; a row opens the decision."""
-    near = query_or_error(run_page_query, "near_misses_of", run=run_id)
-    if near is None or not near.table.num_rows:
-        return
-    section("Near misses", "What was missing, as a share of the limit; choose a row to open the decision.")
-    chosen = query_table(
-        near, "near", selectable=True, height=280, alt="Refused candidates, the nearest first."
-    )
-    if chosen:
-        open_decision(str(chosen["decision_id"]))
+    alt = "Rejected candidates, the closest first."
+    selected = query_table(misses, "near", selectable=True, height=280, alt=alt)
+    if selected:
+        open_decision(str(selected["decision_id"]))
 
 
 def draw() -> None:
-    """Funnel, trend, frontier, near misses."""
-    points, band, row = (
-        query_or_error(run_page_query, "memory_points", run=run_id),
-        first_row("bands_of", str(run_id)),
-        first_row("oq_gain", str(run_id)),
-    )
-    page_header("Which checkpoints were kept, and did the Occam Quotient rise?", answer(row, band))
+    """Show the page."""
+    points = query_or_error(run_page_query, "memory_points", run=run_id)
+    band_row = first_row("run_bands", str(run_id))
+    gain_row = first_row("oq_gain", str(run_id))
+    page_header(QUESTION, answer(gain_row, band_row))
     st.caption(
-        "At a fixed architecture OQ is 1/loss times a constant; across sizes it favours tiny models. Read it beside the loss."
+        "For one architecture, OQ is proportional to 1/loss. Across model sizes it favours very small "
+        "models, so always compare the loss too."
     )
-    funnel = query_or_error(run_page_query, "funnel", run=run_id)
     left, right = st.columns([1, 2])
     with left:
-        if funnel is not None:
-            section("Through the gates", "How many candidates were left after each.")
-            chart(lambda: charts.funnel(funnel.table), funnel, "funnel", "Candidates left after each gate.")
-    with right:
-        if points is not None:
-            trend(points)
-    if points is not None:
-        section(
-            "Loss against drift",
-            "Lower left is better; the line joins the candidates that no other beats in both (the Pareto front).",
+        chart_section(
+            query_or_error(run_page_query, "memory_funnel", run=run_id),
+            "Gates of the memory",
+            "Number of candidates that pass each gate.",
+            charts.funnel,
+            "funnel",
+            "Number of candidates that pass each gate.",
         )
-        chart(
-            lambda: charts.pareto(points.table), points, "pareto",
-            "Validation loss against drift of each candidate, by outcome; the dashed line is the Pareto front.",
-        )  # fmt: skip
-    near_misses()
+    with right:
+        trend_section(points)
+    chart_section(
+        points,
+        "Loss against drift",
+        "Lower left is better. Line: Pareto frontier, where no other candidate has lower loss and drift.",
+        charts.pareto,
+        "pareto",
+        "Validation loss against drift of each candidate, by outcome. Dashed line: Pareto frontier.",
+    )
+    near_misses_section()
 
 
 auto_refresh(draw, run_id)

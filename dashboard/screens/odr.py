@@ -1,6 +1,8 @@
-"""Which decisions of people are on record, and do they still hold?"""
+"""Decision records page: which decision records exist, and are their claims confirmed?"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pyarrow as pa
 import streamlit as st
@@ -8,17 +10,17 @@ import streamlit as st
 from dashboard.data_source import TimedResult, odr_folder, query_or_error, run_page_query, runs_folder
 from dashboard.layout import page_header, section
 from dashboard.tables import data_table, query_table
-from ockham.cli.odr_options import today
 from ockham.errors import OckhamError
+from ockham.formatting import today
 from ockham.odr.arrow_tables import build_odr_tables
 from ockham.odr.check import check
 from ockham.odr.graph import mermaid, nodes_and_edges
 from ockham.odr.lint import lint_folder
 from ockham.odr.query import guarded_queries
 from ockham.odr.records_folder import find_record
-from ockham.odr.verdict import CheckResult
 
-LISTED = (
+QUESTION = "Which decision records exist?"
+COLUMNS = (
     "odr_id",
     "title",
     "status",
@@ -29,139 +31,161 @@ LISTED = (
     "warnings",
     "owners",
 )
-QUESTION = "Which decisions of people are on record?"
 STATES = {"pass": "pass ✓", "fail": "fail ✗", "unknown": "unknown ?", None: "not measured yet"}
+# With more records the table scrolls.
+MAX_ROWS_WITHOUT_SCROLLING = 14
 
 
-def supersession() -> None:
-    """Who superseded whom, as a picture and as the same edges in a table."""
-    folder = lint_folder(odr_folder())
-    _, edges = nodes_and_edges(folder)
+def supersession_section() -> None:
+    """Show which records supersede others, as a graph and as a table."""
+    records = lint_folder(odr_folder())
+    _, edges = nodes_and_edges(records)
     if not edges:
         return
-    section("Who superseded whom")
-    inside = {name for edge in edges for name in edge}
+    section("Superseded records")
+    connected = {name for edge in edges for name in edge}
     st.mermaid_chart(
-        mermaid([record for record in folder if record.claims.id in inside]),
-        alt=f"{len(edges)} edges from a record to the one it superseded.",
+        mermaid([record for record in records if record.claims.id in connected]),
+        alt=f"{len(edges)} edges from a record to the record that it supersedes.",
     )
-    data_table(
-        pa.table({"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}), "edges"
-    )
+    columns = {"record": [new for new, _ in edges], "supersedes": [old for _, old in edges]}
+    data_table(pa.table(columns), "edges")
 
 
-def cached_check(chosen: str) -> CheckResult | None:
-    """What check came to, when somebody asked for it."""
-    key = f"judged-{chosen}-{runs_folder()}"
-    if st.button("Check: measure each claim from the log", key="check", type="primary"):
-        with st.status("Unpacking the evidence, asking each constraint", expanded=False) as status:
-            try:
-                record = find_record(lint_folder(odr_folder()), chosen)
-                st.session_state[key] = check(record, [runs_folder()], guarded_queries, today()), record
-            except OckhamError as error:
-                status.update(label="It could not be checked.", state="error")
-                st.code(str(error), language=None)
-            else:
-                status.update(label="Checked", state="complete")
-    kept = st.session_state.get(key)
-    if kept is None:
-        return None
-    judgement, record = kept
-    tables = build_odr_tables([record], {record.shown: judgement})
+def check_section(selected: str) -> bool:
+    """Show a button that checks a record, and the result. Returns True if there is a result."""
+    key = f"judged-{selected}-{runs_folder()}"
+    if st.button("Check the claims against the logs", key="check", type="primary"):
+        run_check(selected, key)
+    cached = st.session_state.get(key)
+    if cached is None:
+        return False
+    result, record = cached
+    tables = build_odr_tables([record], {record.display_path: result})
     row = tables["odrs"].to_pylist()[0]
-    said = row["claimed_verdict"] or "no verdict"
+    claimed = row["claimed_verdict"] or "no verdict"
     st.text(
-        f"Measured now: {row['verdict']}; claimed: {said}. {row['errors']} errors, {row['warnings']} warnings."
+        f"Measured: {row['verdict']}; claimed: {claimed}. {row['errors']} errors, {row['warnings']} warnings."
     )
-    claims(tables["odr_constraints"])
+    constraints_table(tables["odr_constraints"])
     if tables["odr_findings"].num_rows:
-        data_table(tables["odr_findings"], "found", columns=("code", "severity", "line", "message"))
-    return judgement  # type: ignore[no-any-return]
+        columns = ("code", "severity", "line", "message")
+        data_table(tables["odr_findings"], "found", columns=columns)
+    return True
 
 
-def claims(constraints: pa.Table) -> None:
-    """Each constraint, claimed and measured, with its SQL."""
+def run_check(selected: str, key: str) -> None:
+    """Check a record against the logs, and store the result in the session."""
+    with st.status("Reading the evidence and measuring the constraints", expanded=False) as status:
+        try:
+            record = find_record(lint_folder(odr_folder()), selected)
+            st.session_state[key] = check(record, [runs_folder()], guarded_queries, today()), record
+        except OckhamError as error:
+            status.update(label="The record cannot be checked.", state="error")
+            st.code(str(error), language=None)
+        else:
+            status.update(label="Checked", state="complete")
+
+
+def constraints_table(constraints: pa.Table) -> None:
+    """Show the constraints of a record, with claimed and measured values and their SQL."""
     rows = constraints.to_pylist()
     if not rows:
         st.text("None.")
         return
-    st.dataframe(
-        [{"id": r["constraint_id"], "claim": r["text"], "must be": f"{r['op']} {r['threshold']:g} {r['unit'] or ''}" if r["threshold"] is not None else "",
-          "claimed value": r["claimed_value"], "state": STATES.get(r["state"], r["state"]),
-          **({"measured": r["value"], "n": r["n"], "why": r["reason"] or ""} if r["state"] is not None else {})}
-         for r in rows], hide_index=True, key=f"claims-{rows[0]['state']}",
-    )  # fmt: skip
+    st.dataframe([constraint_row(row) for row in rows], hide_index=True, key=f"claims-{rows[0]['state']}")
     with st.expander("SQL of each constraint"):
         for row in rows:
             st.text(f"{row['constraint_id']}: {row['text']}")
             st.code(row["sql"] or "", language="sql")
 
 
-def record_page(chosen: str) -> None:
-    """One record: constraints, evidence, findings."""
+def constraint_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a constraint as a row of the table. Measured values are included after a check."""
+    limit = "" if row["threshold"] is None else f"{row['op']} {row['threshold']:g} {row['unit'] or ''}"
+    cells = {
+        "id": row["constraint_id"],
+        "claim": row["text"],
+        "must be": limit,
+        "claimed value": row["claimed_value"],
+        "state": STATES.get(row["state"], row["state"]),
+    }
+    if row["state"] is not None:
+        cells |= {"measured": row["value"], "n": row["n"], "reason": row["reason"] or ""}
+    return cells
+
+
+def record_section(selected: str) -> None:
+    """Show the constraints, evidence and findings of one record."""
     section("Constraints: claimed and measured")
-    if cached_check(chosen) is None:
-        found = query_or_error(run_page_query, "odr_claims", id=chosen)
-        if found is not None:
-            claims(found.table)
-    for title, name, empty in (
-        ("Evidence", "odr_sides", "None is named."),
-        ("Findings of lint", "odr_said", "None."),
+    if not check_section(selected):
+        claims = query_or_error(run_page_query, "odr_claims", id=selected)
+        if claims is not None:
+            constraints_table(claims.table)
+    for title, query, empty in (
+        ("Evidence", "odr_sides", "The record names no evidence."),
+        ("Findings of lint", "odr_findings", "None."),
     ):
-        found = query_or_error(run_page_query, name, id=chosen)
-        if found is not None:
-            section(title)
-            if found.table.num_rows:
-                data_table(found.table, name)
-            else:
-                st.text(empty)
+        result = query_or_error(run_page_query, query, id=selected)
+        if result is None:
+            continue
+        section(title)
+        if result.table.num_rows:
+            data_table(result.table, query)
+        else:
+            st.text(empty)
 
 
-def chosen_record(records: TimedResult) -> str | None:
-    """The record of the address, of the row, or of the menu."""
-    names = [row["odr_id"] or row["path"].rsplit("/", 1)[-1] for row in records.rows()]
+def select_record(records: TimedResult) -> str | None:
+    """Return the record selected in the table, in the menu or in the URL."""
+    names = [_record_name(row) for row in records.rows()]
     row = query_table(
         records,
         "odrs",
-        columns=LISTED,
+        columns=COLUMNS,
         selectable=True,
-        height="content" if len(names) < 15 else 420,
+        height="content" if len(names) <= MAX_ROWS_WITHOUT_SCROLLING else 420,
         alt="Decision records.",
     )
     if row:
-        st.session_state["odr"] = row["odr_id"] or row["path"].rsplit("/", 1)[-1]
-    asked = st.query_params.get("id")
-    if asked is not None and asked not in names and st.session_state.get("odr") not in names:
-        st.error("The record that this address names is not here. Choose one that is:")
-        st.code(asked[:200], language=None)
+        st.session_state["odr"] = _record_name(row)
+    requested = st.query_params.get("id")
+    if requested is not None and requested not in names and st.session_state.get("odr") not in names:
+        st.error("The record in this URL was not found. Select an existing record:")
+        st.code(requested[:200], language=None)
     if st.session_state.get("odr") not in names:
-        st.session_state["odr"] = asked if asked in names else None
-    return st.selectbox("Record", names, key="odr", placeholder="Choose a row above, or a record here")
+        st.session_state["odr"] = requested if requested in names else None
+    return st.selectbox("Record", names, key="odr", placeholder="Select a row above, or a record here")
+
+
+def _record_name(row: dict[str, Any]) -> str:
+    return str(row["odr_id"] or row["path"].rsplit("/", 1)[-1])
 
 
 def page(records: TimedResult) -> None:
-    """The page."""
+    """Show the page."""
     rows = records.rows()
-    wrong = sum(1 for row in rows if row["errors"])
     if not rows:
-        page_header(QUESTION, "No record yet.")
+        page_header(QUESTION, "No decision records yet. This command creates one:")
         st.code(
             f'ockham odr new "Move to preset tight" --odr-dir {odr_folder()} --candidate RUN', language="bash"
         )
         return
-    holding = sum(row["status"] == "accepted" for row in rows)
+    accepted = sum(row["status"] == "accepted" for row in rows)
+    with_errors = sum(1 for row in rows if row["errors"])
+    unit = "record" if len(rows) == 1 else "records"
     page_header(
-        QUESTION, f"{len(rows):,} records, {holding:,} of them accepted; {wrong or 'none'} with errors."
+        QUESTION, f"{len(rows):,} {unit}, {accepted:,} accepted, {with_errors or 'none'} with errors."
     )
-    chosen = chosen_record(records)
-    if chosen:
-        st.query_params["id"] = chosen
-        record_page(chosen)
-    supersession()
+    selected = select_record(records)
+    if selected:
+        st.query_params["id"] = selected
+        record_section(selected)
+    supersession_section()
 
 
-listed = query_or_error(run_page_query, "odr_list")
-if listed is not None:
-    page(listed)
+all_records = query_or_error(run_page_query, "odr_list")
+if all_records is not None:
+    page(all_records)
 else:
-    page_header(QUESTION, "The records could not be read.")
+    page_header(QUESTION, "The decision records cannot be read.")

@@ -1,6 +1,8 @@
-"""Which runs are there, and which need a look?"""
+"""Overview page: which runs exist, and which need attention?"""
 
 from __future__ import annotations
+
+import functools
 
 import streamlit as st
 
@@ -10,89 +12,112 @@ from dashboard.layout import chart, no_runs_hint, page_header, section
 from dashboard.metric_cards import metric_cards
 from dashboard.tables import query_table
 
-SHOWN = ("run_id", "created", "state", "policy", "batches", "update_rate", "evaluations", "accept_rate", "val_loss", "best_val_loss", "compute_saved")  # fmt: skip
-BANDS = 25  # runs whose rates stand beside their bands: more are a wall, and the table has them all
+QUESTION = "Which runs exist, and which need attention?"
+COLUMNS = (
+    "run_id",
+    "created",
+    "state",
+    "policy",
+    "batches",
+    "update_rate",
+    "evaluations",
+    "accept_rate",
+    "val_loss",
+    "best_val_loss",
+    "compute_saved",
+)
+# With more runs the charts of the bands are too high. The table contains all runs.
+MAX_BAND_RUNS = 25
 
 
 def attention_section(attention: TimedResult | None) -> None:
-    """What needs a look, runs that cannot be read among it."""
-    section("Needs a look")
-    for run_id, why in sorted(store().broken.items()):
-        st.error("A run cannot be read, and is left out of every page:", icon=":material/error:")
-        st.code(f"{run_id}: {why}"[:600], language=None, wrap_lines=True)
+    """Show the runs that need attention, and the runs that cannot be read."""
+    section("Needs attention")
+    for run_id, error in sorted(store().broken.items()):
+        st.error("This run cannot be read. All pages omit it:", icon=":material/error:")
+        st.code(f"{run_id}: {error}"[:600], language=None, wrap_lines=True)
     if attention is not None and attention.table.num_rows:
-        chosen = query_table(attention, "attention", selectable=True, alt="What needs a look, run by run.")
-        if chosen:
-            st.switch_page(f"screens/{chosen['page']}.py", query_params={"run": chosen["run_id"]})
+        selected = query_table(
+            attention, "attention", selectable=True, alt="Runs that need attention, with the reason."
+        )
+        if selected:
+            st.switch_page(f"screens/{selected['page']}.py", query_params={"run": selected["run_id"]})
     elif not store().broken:
         st.text(
-            "Nothing: every run has ended and is finite, and each that is long enough to be judged keeps the rates that its policy promises."
+            "Nothing. All runs are finished and have finite losses. "
+            "The rates of all runs with enough data are inside the bands of their policies."
         )
 
 
-def all_runs(summary: TimedResult) -> None:
-    """The table; a row opens its run."""
-    section("All runs", "Choose a row to open it.")
-    chosen = query_table(
-        summary,
-        "runs",
-        columns=SHOWN,
-        selectable=True,
-        alt=f"{summary.table.num_rows} runs, the newest first.",
-    )
-    if chosen:
-        st.switch_page("screens/run.py", query_params={"run": chosen["run_id"]})
+def runs_section(summary: TimedResult) -> None:
+    """Show the table of all runs. Selecting a row opens the run."""
+    section("All runs", "Select a row to open the run.")
+    alt = f"{summary.table.num_rows} runs, the newest first."
+    selected = query_table(summary, "runs", columns=COLUMNS, selectable=True, alt=alt)
+    if selected:
+        st.switch_page("screens/run.py", query_params={"run": selected["run_id"]})
 
 
 def bands_section(bands: TimedResult) -> None:
-    """Rates beside the bands that policies promise."""
+    """Show the rates of all runs with the bands of their policies."""
     section(
-        "Promised and kept",
-        "The bar is what the policy promises, the mark what the run came to. An accept rate of few evaluations says little.",
+        "Rates and bands",
+        "The bar is the band of the policy. The mark is the rate of the run. "
+        "With few evaluations an accept rate is not meaningful.",
     )
     left, right = st.columns(2)
-    for place, name, said in ((left, "update", "Update rate"), (right, "accept", "Accept rate")):
-        with place:
-            st.caption(said)
+    for column, name, label in ((left, "update", "Update rate"), (right, "accept", "Accept rate")):
+        with column:
+            st.caption(label)
             chart(
-                lambda name=name: charts.rate_vs_band(bands.table, name), bands, f"promised-{name}",
-                f"{said} of {bands.table.num_rows} runs, each beside the band that its policy promises.",
-            )  # fmt: skip
+                functools.partial(charts.rate_vs_band, bands.table, name),
+                bands,
+                f"band-{name}",
+                f"{label} of {bands.table.num_rows} runs, each with the band of its policy.",
+            )
+
+
+def summary_sentence(runs: int, unfinished: int, unreadable: int, attention: int) -> str:
+    """Return the answer of the page."""
+    parts = ["1 run" if runs == 1 else f"{runs:,} runs"]
+    if unfinished:
+        parts.append(f"{unfinished:,} unfinished")
+    if unreadable:
+        parts.append(f"{unreadable:,} unreadable")
+    need = f"{attention:,} need" if attention else "none need"
+    if attention == 1:
+        need = "1 needs"
+    return f"{', '.join(parts)}; {need} attention."
 
 
 def page() -> None:
-    """The page."""
-    question = "Which runs are there, and which need a look?"
-    summary, attention = query_or_error(run_page_query, "runs"), query_or_error(run_page_query, "attention")
+    """Show the page."""
+    summary = query_or_error(run_page_query, "runs")
+    attention = query_or_error(run_page_query, "attention")
     if summary is None:
-        page_header(question, "The runs could not be read.")
+        page_header(QUESTION, "The runs cannot be read.")
         return
     rows = summary.rows()
-    need = (
-        len({row["run_id"] for row in attention.rows()} | set(store().broken)) if attention is not None else 0
-    )
+    broken = store().broken
     if not rows:
-        page_header(question, "No run yet." if not store().broken else "No run that can be read.")
-        if store().broken:
+        page_header(QUESTION, "No run can be read." if broken else "No runs yet.")
+        if broken:
             attention_section(None)
         else:
             no_runs_hint()
         return
-    going = sum(row["state"] == "UNFINISHED" for row in rows)
-    page_header(
-        question,
-        f"{len(rows):,} {'run' if len(rows) == 1 else 'runs'}{f', {going:,} without an end in the log' if going else ''}"
-        f"{f', {len(store().broken):,} more that cannot be read' if store().broken else ''}; "
-        f"{f'{need:,}' if need else 'none'} {'needs' if need == 1 else 'need'} a look.",
-    )
-    section("The newest run")
+    flagged = {row["run_id"] for row in attention.rows()} | set(broken) if attention is not None else set()
+    unfinished = sum(row["state"] == "UNFINISHED" for row in rows)
+    page_header(QUESTION, summary_sentence(len(rows), unfinished, len(broken), len(flagged)))
+    newest = rows[0]
+    section("Newest run")
     st.text(
-        f"{rows[0]['run_id']}: {rows[0]['state']}, policy {rows[0]['policy']}, {rows[0]['batches']:,} batches"
+        f"{newest['run_id']}: {newest['state']}, policy {newest['policy']}, {newest['batches']:,} batches"
     )
-    metric_cards(rows[0]["run_id"], rows[0])
+    metric_cards(newest["run_id"], newest)
     attention_section(attention)
-    all_runs(summary)
-    bands = query_or_error(run_saved_question, "bands") if len(rows) <= BANDS else None
+    runs_section(summary)
+    bands = query_or_error(run_saved_question, "bands") if len(rows) <= MAX_BAND_RUNS else None
     if bands is not None and bands.table.num_rows:
         bands_section(bands)
 

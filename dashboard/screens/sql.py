@@ -1,4 +1,4 @@
-"""Ask the log anything."""
+"""SQL page: query the logs with SQL."""
 
 from __future__ import annotations
 
@@ -23,155 +23,170 @@ from ockham.errors import OckhamError
 from ockham.guard import Guard
 from ockham.odr.arrow_tables import load_odr_tables
 
-LIMIT, SECONDS = 10_000, 5.0
-MOST_TEXT = 20_000
-DRAWN = 1_000
-MARKS = ("bar", "line", "point")
-START = "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc"
+MAX_RESULT_ROWS = 10_000
+QUERY_TIMEOUT_SECONDS = 5.0
+MAX_SQL_CHARACTERS = 20_000
+MAX_CHART_ROWS = 1_000
+CHART_MARKS = ("bar", "line", "point")
+START_SQL = "select plugin, action, reason_code, count(*) as n\nfrom decisions group by all order by n desc"
 
 
 @st.cache_resource(
-    show_spinner="Starting the process that answers", max_entries=4, on_release=lambda pair: pair[0].close()
+    show_spinner="Starting the query process", max_entries=4, on_release=lambda pair: pair[0].close()
 )
-def guard(runs: str, odr: str) -> tuple[Guard, threading.Lock]:
-    """One process that answers for all readers, in turn."""
-    return Guard(runs, load_odr_tables(odr_folder()), timeout=SECONDS, limit=LIMIT), threading.Lock()
+def cached_guard(runs: str, odr: str) -> tuple[Guard, threading.Lock]:
+    """Return the guard of all sessions, and the lock that serializes its queries."""
+    tables = load_odr_tables(odr_folder())
+    return Guard(runs, tables, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_RESULT_ROWS), threading.Lock()
 
 
 def encode_sql(text: str) -> str:
-    """SQL as one short word for an address."""
+    """Return SQL as a compressed URL parameter."""
     return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
-def decode_sql(word: str) -> str:
-    """SQL from an address; plain text is taken as it is."""
+def decode_sql(parameter: str) -> str:
+    """Return the SQL of a URL parameter. A parameter that is not compressed is returned as it is."""
     try:
-        # A small word could unfold into gigabytes: no more than a text of a person's length is unfolded.
-        return zlib.decompressobj().decompress(base64.urlsafe_b64decode(word), MOST_TEXT).decode()
+        # The limit stops a small parameter from expanding to gigabytes.
+        compressed = base64.urlsafe_b64decode(parameter)
+        return zlib.decompressobj().decompress(compressed, MAX_SQL_CHARACTERS).decode()
     except (zlib.error, binascii.Error, ValueError):
-        return word[:MOST_TEXT]
+        return parameter[:MAX_SQL_CHARACTERS]
 
 
-def saved_question(names: list[str], asked: str) -> None:
-    """Choose a saved question; it stands in the address."""
-    picked = st.selectbox(
-        "Saved question", names, index=names.index(asked) if asked in names else None, format_func=lambda n: load_question(n).question,
-        key="saved", placeholder=f"{len(names)} questions that people ask; or write your own below",
-    )  # fmt: skip
-    if picked and picked != asked:
-        st.query_params.from_dict({"q": picked})
+def select_saved_question(names: list[str], current: str) -> None:
+    """Show the menu of saved questions. The URL contains the selected one."""
+    selected = st.selectbox(
+        "Saved question",
+        names,
+        index=names.index(current) if current in names else None,
+        format_func=lambda name: load_question(name).question,
+        key="saved",
+        placeholder=f"Select one of {len(names)} saved questions, or write SQL below",
+    )
+    if selected and selected != current:
+        st.query_params.from_dict({"q": selected})
         st.rerun()
 
 
-def schema() -> None:
-    """The views and their columns."""
-    views = query_or_error(run_sql, 'select view, "column", type, comment from data_dictionary')
-    if views is None:
+def schema_section() -> None:
+    """Show the views and their columns."""
+    dictionary = query_or_error(run_sql, 'select view, "column", type, comment from data_dictionary')
+    if dictionary is None:
         return
-    names = sorted(set(views.table["view"].to_pylist()))
-    view = st.selectbox(
-        "Columns of", names, index=names.index("decisions") if "decisions" in names else 0, key="view"
-    )
-    rows = (
-        views.table.filter(pc.equal(views.table["view"], view))
-        .drop_columns(["view"])
-        .rename_columns(["column", "type", "meaning"])
-    )
+    names = sorted(set(dictionary.table["view"].to_pylist()))
+    index = names.index("decisions") if "decisions" in names else 0
+    view = st.selectbox("Columns of view", names, index=index, key="view")
+    rows = dictionary.table.filter(pc.equal(dictionary.table["view"], view)).drop_columns(["view"])
+    rows = rows.rename_columns(["column", "type", "meaning"])
     data_table(rows, "columns", height=250, alt=f"Columns of {view}.")
 
 
-def answer(text: str, values: dict[str, str]) -> None:
-    """The guard's answer, or its refusal."""
-    typed: dict[str, Any] = {
-        k: int(v) if v.isascii() and v.isdigit() and len(v) < 18 else v for k, v in values.items()
-    }
-    began = time.perf_counter()
+def show_result(text: str, values: dict[str, str]) -> None:
+    """Run user SQL with the guard, and show the rows or the error."""
+    parameters = {name: _parse_value(value) for name, value in values.items()}
+    start = time.perf_counter()
     try:
-        asking, turn = guard(str(runs_folder()), str(odr_folder()))
-        with st.spinner("Asking"), turn:
-            found = asking.query(text, typed)
+        guard, lock = cached_guard(str(runs_folder()), str(odr_folder()))
+        with st.spinner("Running the query"), lock:
+            result = guard.query(text, parameters)
     except OckhamError as error:
-        st.error("This query was not answered.", icon=":material/block:")
+        st.error("The query failed.", icon=":material/block:")
         st.code(str(error), language=None, wrap_lines=True)
         return
-    if found.truncated:
-        st.warning(f"More than {LIMIT:,} rows: the rest was left out.")
-    data_table(found.table, "answer", alt=f"{found.table.num_rows} rows.")
-    query_details(TimedResult(found.table, text, typed, time.perf_counter() - began), "answer")
-    auto_chart(found.table)
+    if result.truncated:
+        st.warning(f"The result has more than {MAX_RESULT_ROWS:,} rows. Only the first ones are shown.")
+    data_table(result.table, "answer", alt=f"{result.table.num_rows} rows.")
+    query_details(TimedResult(result.table, text, parameters, time.perf_counter() - start), "answer")
+    auto_chart(result.table)
+
+
+def _parse_value(text: str) -> Any:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else text
 
 
 def guess_x_column(table: pa.Table) -> str:
-    """The column that is most likely meant as the axis: iterations or times, else the words that differ most."""
+    """Return a column for the x axis: an iteration or time, else the text column with most values."""
     for name in table.column_names:
         if name.startswith("iter") or name.endswith("_iter") or pa.types.is_timestamp(table[name].type):
             return str(name)
-    words = [name for name in table.column_names if pa.types.is_string(table[name].type)]
-    return str(max(words, key=lambda name: len(set(table[name].to_pylist())), default=table.column_names[0]))
+    texts = [name for name in table.column_names if pa.types.is_string(table[name].type)]
+    return str(max(texts, key=lambda name: len(set(table[name].to_pylist())), default=table.column_names[0]))
 
 
 def auto_chart(table: pa.Table) -> None:
-    """A chart of two columns, where there is a number to draw."""
+    """Show a chart of two columns, if the table has a numeric column."""
     numbers = [f.name for f in table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
     if not numbers or table.num_rows < 2 or len(set(table.column_names)) != table.num_columns:
         return
     section("Chart")
     left, middle, right = st.columns(3)
-    start = guess_x_column(table)
-    x = left.selectbox("Across", table.column_names, index=table.column_names.index(start), key="x")
-    others = [name for name in numbers if name != start] or numbers
-    y = middle.selectbox("Up", numbers, index=numbers.index(others[-1]), key="y")
-    mark = right.selectbox("As", MARKS, index=MARKS.index("line") if start in numbers else 0, key="mark")
-    # Names of columns are a stranger's: Vega would read dots and brackets in them as paths.
-    about = pa.table({"x": table[x].slice(0, DRAWN), "y": table[y].slice(0, DRAWN)})
-    kind = (
-        "quantitative" if x in numbers else "temporal" if pa.types.is_timestamp(table[x].type) else "nominal"
-    )
-    made = alt.Chart(about, mark={"type": mark, "color": UPDATE}).encode(
+    default_x = guess_x_column(table)
+    x = left.selectbox("X axis", table.column_names, index=table.column_names.index(default_x), key="x")
+    others = [name for name in numbers if name != default_x] or numbers
+    y = middle.selectbox("Y axis", numbers, index=numbers.index(others[-1]), key="y")
+    default_mark = CHART_MARKS.index("line") if default_x in numbers else 0
+    mark = right.selectbox("Chart type", CHART_MARKS, index=default_mark, key="mark")
+    # Column names are untrusted. Vega reads dots and brackets in them as paths.
+    data = pa.table({"x": table[x].slice(0, MAX_CHART_ROWS), "y": table[y].slice(0, MAX_CHART_ROWS)})
+    kind = "nominal"
+    if x in numbers:
+        kind = "quantitative"
+    elif pa.types.is_timestamp(table[x].type):
+        kind = "temporal"
+    chart = alt.Chart(data, mark={"type": mark, "color": UPDATE}).encode(
         x=alt.X("x", type=kind, title=x, sort=None), y=alt.Y("y:Q", title=y), tooltip=["x", "y"]
     )
-    st.altair_chart(themed(made, 300), alt=f"{y} by {x}, {about.num_rows} rows.", key="drawn")
-    if table.num_rows > DRAWN:
-        st.caption(f"The first {DRAWN:,} rows of {table.num_rows:,}.")
+    st.altair_chart(themed(chart, 300), alt=f"{y} by {x}, {data.num_rows} rows.", key="drawn")
+    if table.num_rows > MAX_CHART_ROWS:
+        st.caption(f"First {MAX_CHART_ROWS:,} of {table.num_rows:,} rows.")
 
 
-def editor(names: list[str], asked: str) -> tuple[str | None, dict[str, str]]:
-    """The editor and the parameters of a saved question; what is to be asked now, or None."""
+def editor(names: list[str], current: str) -> tuple[str | None, dict[str, str]]:
+    """Show the SQL editor, and return the SQL to run with its parameters. None runs nothing."""
     linked = st.query_params.get("sql")
-    start = load_question(asked).sql if asked in names else decode_sql(linked) if linked else START
-    if asked and asked not in names:
-        st.error("The question that this address names is not here.")
-        st.code(asked[:200], language=None)
-    text = st.text_area("SQL", start, height=250, key=f"sql-{asked}", max_chars=MOST_TEXT)
-    wanted = load_question(asked).parameters if asked in names and text == start else {}
+    is_saved = current in names
+    start = START_SQL
+    if is_saved:
+        start = load_question(current).sql
+    elif linked:
+        start = decode_sql(linked)
+    if current and not is_saved:
+        st.error("The saved question in this URL was not found.")
+        st.code(current[:200], language=None)
+    text = st.text_area("SQL", start, height=250, key=f"sql-{current}", max_chars=MAX_SQL_CHARACTERS)
+    parameters = load_question(current).parameters if is_saved and text == start else {}
     values = {
         name: st.text_input(f"${name}: {meaning}", st.query_params.get(name, ""), key=f"parameter-{name}")
-        for name, meaning in wanted.items()
+        for name, meaning in parameters.items()
     }
     if st.button("Run", type="primary", key="go"):
         st.session_state["ran"] = text
-        # The address opens this query again.
-        if text == start and asked in names:
-            st.query_params.from_dict({"q": asked, **{k: v for k, v in values.items() if v}})
+        # With this URL the same query can be opened again.
+        if text == start and is_saved:
+            st.query_params.from_dict({"q": current, **{name: v for name, v in values.items() if v}})
         else:
             st.query_params.from_dict({"sql": encode_sql(text)})
     if not all(values.values()):
-        st.caption("Give each parameter a value.")
+        st.caption("Enter a value for each parameter.")
         return None, values
-    again = st.session_state.get("ran") == text or (text == start and (linked or asked in names))
-    return (text if text.strip() and again else None), values
+    run_now = st.session_state.get("ran") == text or (text == start and (linked or is_saved))
+    return (text if text.strip() and run_now else None), values
 
 
 page_header(
-    "Ask the log anything.",
-    f"One SELECT over the audit views; at most {SECONDS:g} seconds and {LIMIT:,} rows. Nothing can be changed from here.",
+    "Query the logs with SQL.",
+    f"Runs one SELECT over the audit views, for at most {QUERY_TIMEOUT_SECONDS:g} seconds "
+    f"and {MAX_RESULT_ROWS:,} rows. Queries cannot change data.",
 )
-known, given = question_names(), st.query_params.get("q", "")
-saved_question(known, given)
+saved_names = question_names()
+current_question = st.query_params.get("q", "")
+select_saved_question(saved_names, current_question)
 wide, narrow = st.columns([3, 2])
 with narrow:
-    schema()
+    schema_section()
 with wide:
-    text, values = editor(known, given)
-if text is not None:
-    answer(text, values)
+    sql, sql_values = editor(saved_names, current_question)
+if sql is not None:
+    show_result(sql, sql_values)

@@ -1,10 +1,10 @@
-"""What did this run save, and is the model still good enough?"""
+"""Value page: what did this run save, and is the model good enough?"""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import streamlit as st
@@ -17,209 +17,206 @@ from ockham.errors import OckhamError
 from ockham.study.roi import Prices, RoiRow, roi
 from ockham.study.run_data import load_run_data
 
-ASK_FIRST = 300_000  # events; reading more takes seconds, and is done when somebody asks for it
 QUESTION = "What did this run save, and is the model good enough?"
+# Larger runs are read on request, because reading them takes seconds.
+MAX_EVENTS_ON_OPEN = 300_000
+EVENTS_PER_SECOND = 100_000
 VERDICTS = {
-    "GROSS": "open: nobody said yet how good the model must be",
-    "FLOOR_REACHED": "yes: the floor was reached, so what was saved counts",
-    "NOTHING_SAVED": "NO: the floor was never reached, and the model is worse than the floor, so nothing was saved",
-    "SAVED": "yes: it took less compute than the other run to be as good",
-    "LOST": "yes, but it took MORE compute than the other run to be as good",
+    "GROSS": "Open: no quality floor is set",
+    "FLOOR_REACHED": "Yes: the floor was reached, so the savings count",
+    "NOTHING_SAVED": "NO: the floor was never reached, so nothing was saved",
+    "SAVED": "Yes: it needed less compute than the other run to reach the floor",
+    "LOST": "Yes, but it needed MORE compute than the other run to reach the floor",
 }
 KINDS = {
     "measured": "Counted or timed in this run.",
-    "derived": "Follows from what was measured, by the formula beside it.",
-    "assumed": "Rests on what somebody entered, or on what would have been.",
+    "derived": "Computed from measured values, with the formula in the table.",
+    "assumed": "Based on inputs above, or on a hypothetical run.",
 }
+CARD_WIDTH = 168
 run_id = select_run()
 if run_id is None:
     st.stop()
 assert run_id is not None
 
 
-@st.cache_data(max_entries=50, show_spinner="Counting")
-def cached_roi(
-    runs: str,
-    run: str,
-    rival: str | None,
-    floor: float | None,
-    hour: float | None,
-    gigabyte: float | None,
-    version: tuple[int, int],
-) -> list[dict[str, Any]]:
-    """The rows of `ockham roi`."""
-    other = load_run_data(Path(runs), rival) if rival else None
-    return [
-        row._asdict() for row in roi(load_run_data(Path(runs), run), Prices(hour, gigabyte), floor, other)
-    ]
+class RoiInputs(NamedTuple):
+    """Inputs of the page: quality floor and prices."""
+
+    rival: str | None
+    floor: float | None
+    price_per_hour: float | None
+    price_per_gb: float | None
 
 
-def number_input(place: Any, label: str, name: str, **options: Any) -> float | None:
-    """A number that stands in the address too."""
-    if f"value-{name}" not in st.session_state:
+@st.cache_data(max_entries=50, show_spinner="Computing savings")
+def cached_roi(runs: str, run: str, inputs: RoiInputs, version: tuple[int, int]) -> list[dict[str, Any]]:
+    """Return the rows of `ockham roi`. Another *version* invalidates the cache."""
+    rival = load_run_data(Path(runs), inputs.rival) if inputs.rival else None
+    prices = Prices(inputs.price_per_hour, inputs.price_per_gb)
+    rows = roi(load_run_data(Path(runs), run), prices, inputs.floor, rival)
+    return [row._asdict() for row in rows]
+
+
+def number_input(column: Any, label: str, name: str, **options: Any) -> float | None:
+    """Show a number input and return its value. The URL contains the value too."""
+    key = f"value-{name}"
+    if key not in st.session_state:
         try:
-            st.session_state[f"value-{name}"] = max(0.0, float(st.query_params.get(name, "")))
+            st.session_state[key] = max(0.0, float(st.query_params.get(name, "")))
         except ValueError:
-            st.session_state[f"value-{name}"] = None
-    found = place.number_input(label, min_value=0.0, value=None, key=f"value-{name}", **options)
-    if found is None:
+            st.session_state[key] = None
+    value: float | None = column.number_input(label, min_value=0.0, value=None, key=key, **options)
+    if value is None:
         st.query_params.pop(name, None)
     else:
-        st.query_params[name] = f"{found:g}"
-    return found
+        st.query_params[name] = f"{value:g}"
+    return value
 
 
-def inputs() -> tuple[str | None, float | None, float | None, float | None]:
-    """What people assume: what is good enough, and prices."""
+def show_inputs() -> RoiInputs:
+    """Show the inputs of the page and return their values."""
     others = query_or_error(
         run_sql, "select run_id from runs where run_id <> $run order by created desc", run=run_id
     )
     names = [row["run_id"] for row in others.rows()] if others is not None else []
-    asked = st.query_params.get("against")
+    requested = st.query_params.get("against")
     first, second, third, fourth = st.columns(4)
     rival = first.selectbox(
-        "As good as this run", names, index=names.index(asked) if asked in names else None, key=f"against-{run_id}",
-        placeholder="none", help="One that always updated; its best loss + 0.01 is the floor of quality.",
-    )  # fmt: skip
+        "Baseline run",
+        names,
+        index=names.index(requested) if requested in names else None,
+        key=f"against-{run_id}",
+        placeholder="none",
+        help="A run that updates on every batch. Its best loss + 0.01 is the quality floor.",
+    )
     if rival:
         st.query_params["against"] = rival
     else:
         st.query_params.pop("against", None)
-    floor = number_input(
-        second, "Or: highest loss that will do", "floor", format="%.4f", placeholder="nats/token"
+    floor = number_input(second, "Quality floor (loss)", "floor", format="%.4f", placeholder="nats/token")
+    per_hour = number_input(third, "Price per device hour", "hour", placeholder="any currency")
+    per_gb = number_input(fourth, "Price per GB stored", "gigabyte", placeholder="any currency")
+    return RoiInputs(rival, floor, per_hour, per_gb)
+
+
+def summary_sentence(values: dict[str, Any]) -> str:
+    """Return the answer of the page. *values*: figure -> value."""
+    batches = values.get("batches", 0)
+    skipped = batches - values.get("updates", 0)
+    text = f"{skipped:,} of {batches:,} batches were skipped"
+    saved = values.get("compute_saved")
+    if isinstance(saved, float):
+        if saved > 0:
+            text += f", which saved {saved:.1%} of the compute"
+        else:
+            text += f", and the chain cost {-saved:.1%} of the compute"
+    verdict = VERDICTS.get(values.get("verdict", ""), "Unknown")
+    return f"{text}. Good enough? {verdict}."
+
+
+def savings_cards(values: dict[str, Any]) -> None:
+    """Show the most important figures. *values*: figure -> value."""
+    best, floor = values.get("best_val_loss"), values.get("quality_floor")
+    quality = "no floor set"
+    if best is not None and floor is not None:
+        quality = "below the floor" if best <= floor else "ABOVE the floor"
+    money = [
+        values[name] for name in ("compute_money_saved", "storage_saved") if values.get(name) is not None
+    ]
+    seconds = values.get("seconds_saved")
+    cards = (
+        ("Best val. loss", "-" if best is None else f"{best:.3f}", quality),
+        ("Compute saved", percent(values.get("compute_saved")), "net of the chain"),
+        ("Saved to the floor", percent(values.get("compute_saved_to_floor")), "vs. the baseline run"),
+        ("Device time saved", "-" if seconds is None else f"{seconds:,.1f} s", "one device"),
+        ("Money saved", f"{sum(money):,.4g}" if money else "-", "at the prices above"),
     )
-    hour = number_input(third, "Price of a device hour", "hour", placeholder="any currency")
-    return (
-        rival,
-        floor,
-        hour,
-        number_input(fourth, "Price of a GB kept", "gigabyte", placeholder="any currency"),
-    )
-
-
-def summary_sentence(by: dict[str, Any]) -> str:
-    """One sentence."""
-    skipped = by.get("batches", 0) - by.get("updates", 0)
-    text = f"{skipped:,} of {by.get('batches', 0):,} batches were skipped"
-    if isinstance(by.get("compute_saved"), float):
-        saved = by["compute_saved"]
-        text += (
-            f", which saved {saved:.1%} of the compute"
-            if saved > 0
-            else f", and the chain cost {-saved:.1%} of the compute"
-        )
-    return f"{text}. Good enough? {VERDICTS.get(by.get('verdict', ''), 'unknown')[0].upper()}{VERDICTS.get(by.get('verdict', ''), 'unknown')[1:]}."
-
-
-def savings_cards(by: dict[str, Any]) -> None:
-    """The figures that a decision rests on."""
-    best, floor = by.get("best_val_loss"), by.get("quality_floor")
-    enough = (
-        None if floor is None or best is None else "below the floor" if best <= floor else "ABOVE the floor"
-    )
-    money = [by[name] for name in ("compute_money_saved", "storage_saved") if by.get(name) is not None]
     with st.container(horizontal=True):
-        for label, value, said in (
-            ("Best val. loss", "-" if best is None else f"{best:.3f}", enough or "no floor given"),
-            ("Compute saved", percent(by.get("compute_saved")), "net of the chain"),
-            ("Saved to the floor", percent(by.get("compute_saved_to_floor")), "beside the other run"),
-            (
-                "Device time saved",
-                "-" if by.get("seconds_saved") is None else f"{by['seconds_saved']:,.1f} s",
-                "one device",
-            ),
-            ("Money saved", f"{sum(money):,.4g}" if money else "-", "at the prices above"),
-        ):
+        for label, value, note in cards:
+            colour = "red" if note.startswith("ABOVE") else "off"
             st.metric(
-                label,
-                value,
-                said,
-                delta_color="red" if said.startswith("ABOVE") else "off",
-                delta_arrow="off",
-                border=True,
-                width=168,
+                label, value, note, delta_color=colour, delta_arrow="off", border=True, width=CARD_WIDTH
             )
 
 
-def command(rival: str | None, floor: float | None, hour: float | None, gigabyte: float | None) -> str:
-    """What to type for the same figures."""
-    given = {"--against": rival, "--floor": floor, "--price-per-hour": hour, "--price-per-gb": gigabyte}
-    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return shlex.join(["ockham", "roi", str(run_id), *options])
+def roi_command(inputs: RoiInputs) -> str:
+    """Return the command that computes the same figures."""
+    options = {
+        "--against": inputs.rival,
+        "--floor": inputs.floor,
+        "--price-per-hour": inputs.price_per_hour,
+        "--price-per-gb": inputs.price_per_gb,
+    }
+    words = [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["ockham", "roi", str(run_id), *words])
 
 
-def rows_shown(rows: list[dict[str, Any]], typed: str) -> None:
-    """Every figure by how far it can be trusted, and the file of all."""
+def figures_section(rows: list[dict[str, Any]], command: str) -> None:
+    """Show all figures, grouped by how they were obtained, with a CSV download."""
     for kind, meaning in KINDS.items():
-        own = [row for row in rows if row["kind"] == kind]
-        if own:
-            section(kind.capitalize(), meaning)
-            named = {
-                "figure": [r["figure"].replace("_", " ") for r in own],
-                "value": [shown(r["value"]) for r in own],
-            }
-            data_table(
-                pa.table(
-                    {
-                        **named,
-                        "unit": ["" if r["unit"] == "1" else r["unit"] for r in own],
-                        "derivation": [r["derivation"] for r in own],
-                    }
-                ),
-                f"rows-{kind}",
-                height="content",
-            )
-    table = pa.table({name: [shown(row[name]) for row in rows] for name in RoiRow._fields})
-    answer = TimedResult(table, typed, {}, 0.0)
+        group = [row for row in rows if row["kind"] == kind]
+        if not group:
+            continue
+        section(kind.capitalize(), meaning)
+        columns = {
+            "figure": [row["figure"].replace("_", " ") for row in group],
+            "value": [format_value(row["value"]) for row in group],
+            "unit": ["" if row["unit"] == "1" else row["unit"] for row in group],
+            "derivation": [row["derivation"] for row in group],
+        }
+        data_table(pa.table(columns), f"rows-{kind}", height="content")
+    table = pa.table({name: [format_value(row[name]) for row in rows] for name in RoiRow._fields})
+    result = TimedResult(table, command, {}, 0.0)
     st.download_button(
         "CSV",
-        lambda: csv_bytes(answer),
+        lambda: csv_bytes(result),
         f"value-{run_id}.csv",
         "text/csv",
         key="csv-value",
         on_click="ignore",
     )
-    st.code(typed, language="bash", wrap_lines=True)
+    st.code(command, language="bash", wrap_lines=True)
 
 
-def page() -> None:
-    """The page."""
-    size = query_or_error(run_sql, "select count(*) as n from events where run_id = $run", run=run_id)
-    events = size.rows()[0]["n"] if size is not None else 0
-    if events > ASK_FIRST and not st.session_state.get(f"count-{run_id}"):
-        page_header(
-            QUESTION, f"{events:,} events have to be read for this, about {events / 100_000:.0f} seconds."
-        )
-        st.button(
-            "Read them",
-            key="ask",
-            type="primary",
-            on_click=lambda: st.session_state.update({f"count-{run_id}": True}),
-        )
-        return
-    said = st.container()
-    rival, floor, hour, gigabyte = inputs()
-    try:
-        rows = cached_roi(str(runs_folder()), str(run_id), rival, floor, hour, gigabyte, store().version)
-    except OckhamError as error:
-        with said:
-            page_header(QUESTION, "This run says too little to count by.")
-        st.code(str(error), language=None)
-        return
-    by = {row["figure"]: row["value"] for row in rows}
-    with said:
-        page_header(QUESTION, summary_sentence(by))
-    savings_cards(by)
-    rows_shown(rows, command(rival, floor, hour, gigabyte))
-
-
-def shown(value: Any) -> str:
-    """A figure as text."""
+def format_value(value: Any) -> str:
+    """Return a figure as text."""
     if value is None:
         return "unknown"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100_000 else f"{value:,.5g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def page() -> None:
+    """Show the page."""
+    count = query_or_error(run_sql, "select count(*) as n from events where run_id = $run", run=run_id)
+    events = count.rows()[0]["n"] if count is not None else 0
+    start_key = f"count-{run_id}"
+    if events > MAX_EVENTS_ON_OPEN and not st.session_state.get(start_key):
+        seconds = events / EVENTS_PER_SECOND
+        page_header(QUESTION, f"Not computed yet: {events:,} events, about {seconds:.0f} seconds.")
+        st.button(
+            "Compute savings",
+            key="ask",
+            type="primary",
+            on_click=lambda: st.session_state.update({start_key: True}),
+        )
+        return
+    output = st.container()
+    inputs = show_inputs()
+    try:
+        rows = cached_roi(str(runs_folder()), str(run_id), inputs, store().version)
+    except OckhamError as error:
+        with output:
+            page_header(QUESTION, "The savings of this run cannot be computed.")
+        st.code(str(error), language=None)
+        return
+    values = {row["figure"]: row["value"] for row in rows}
+    with output:
+        page_header(QUESTION, summary_sentence(values))
+    savings_cards(values)
+    figures_section(rows, roi_command(inputs))
 
 
 page()

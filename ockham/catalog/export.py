@@ -1,4 +1,4 @@
-"""One portable copy of the views, with a manifest that says which logs it was made from and where they stood."""
+"""Export of all views to one file or folder, with a manifest of the exported logs."""
 
 from __future__ import annotations
 
@@ -25,24 +25,27 @@ from ockham.text_safety import escape_formula
 
 
 def export_views(
-    runs: str | Path, to: Path, kind: str, only: Sequence[str] | None = None,
+    runs: str | Path,
+    to: Path,
+    kind: str,
+    only: Sequence[str] | None = None,
     odr_tables: Mapping[str, pa.Table] | None = None,
-) -> int:  # fmt: skip
-    """Write every view and a manifest; returns the number of rows. All or nothing.
+) -> int:
+    """Write all views and a manifest, and return the number of rows. A failed export leaves no files.
 
     Args:
-        runs: the folder of runs.
-        to: a new DuckDB file, or a new folder.
+        runs: Folder of runs.
+        to: New DuckDB file or new folder.
         kind: `duckdb`, `parquet` or `csv`.
-        only: run IDs; None: all.
-        odr_tables: as for `Catalog`.
+        only: IDs of the runs to export. None exports all.
+        odr_tables: Tables of decision records, see `Catalog`.
 
     Raises:
-        BadInputError: if `to` exists or can't be written.
+        BadInputError: If *to* exists or cannot be written.
 
     """
     if to.exists():
-        raise BadInputError(f"{to} exists; an export goes to a new place")
+        raise BadInputError(f"{to} exists; export to a new path")
     catalog = Catalog(runs, odr_tables, run_ids=only)
     manifest = _manifest(Path(runs), only)
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary order by view")]
@@ -65,7 +68,7 @@ def export_views(
 
 
 def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
-    """For each log: number of whole lines, and the SHA-256 over them."""
+    """Return the manifest: for each log its number of complete lines and their SHA-256."""
     logs = []
     for run_id in list_runs(runs):
         if only is not None and run_id not in only:
@@ -78,15 +81,8 @@ def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
                 events += len(lines)
                 for line in lines:
                     digest.update(line + b"\n")
-            logs.append(
-                {
-                    "run_id": run_id,
-                    "attempt": attempt,
-                    "rank": rank,
-                    "events": events,
-                    "sha256": digest.hexdigest(),
-                }
-            )
+            log = {"run_id": run_id, "attempt": attempt, "rank": rank, "events": events}
+            logs.append({**log, "sha256": digest.hexdigest()})
     return {"manifest": 1, "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "logs": logs}
 
 
@@ -94,9 +90,9 @@ def _to_duckdb(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str
     path.unlink(missing_ok=True)
     with duckdb.connect(str(path)) as connection:
         for name, table in tables.items():
-            connection.register("arriving", table)
-            connection.execute(f'create table "{name}" as select * from arriving')
-            connection.unregister("arriving")
+            connection.register("source", table)
+            connection.execute(f'create table "{name}" as select * from source')
+            connection.unregister("source")
         connection.execute("create table manifest as select ? as manifest", [json.dumps(manifest)])
 
 
@@ -111,7 +107,7 @@ def _to_folder(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[s
 
 
 def _flatten_nested_columns(table: pa.Table) -> pa.Table:
-    """CSV knows no lists and maps: they become JSON. What a spreadsheet would run as a formula becomes text."""
+    """Return *table* for CSV: lists and maps as JSON, and text that looks like a formula escaped."""
     columns = []
     for field in table.schema:
         column = table.column(field.name)

@@ -1,7 +1,8 @@
-"""The raw views, one for each kind of row: Parquet of sealed segments and lines without one, under one name and schema.
+"""Raw views, one per kind of row: Parquet files of sealed segments and lines without Parquet, as one view.
 
-Whether a row is superseded is known of whole files: only those of an attempt that a later one went back behind are joined
-with the place of the cut; for all others it is a constant. A join for every row doubled the time of most questions.
+The column `superseded` is a constant for most files. Only files of an attempt from which a later attempt
+resumed at an earlier iteration are joined with `attempt_cuts`. A join for every row doubled the time of most
+questions.
 """
 
 from __future__ import annotations
@@ -28,93 +29,93 @@ group by all
 
 
 def create_raw_views(
-    connection: Any, found: FileListing, tails: Iterable[Mapping[str, pa.Table]], *, sandboxed: bool
+    connection: Any, listing: FileListing, tails: Iterable[Mapping[str, pa.Table]], *, sandboxed: bool
 ) -> None:
-    """Make `raw_contexts`, `raw_decisions` and `raw_events` anew, and `attempt_cuts` before them.
+    """Create or replace `attempt_cuts`, `raw_contexts`, `raw_decisions` and `raw_events`.
 
     Args:
-        connection: DuckDB's, with a table `raw_attempts`.
-        found: what there is to read.
-        tails: tables of the segments without Parquet.
-        locked: read Parquet by way of Arrow, because DuckDB may open no file.
+        connection: DuckDB connection with a table `raw_attempts`.
+        listing: Files to read.
+        tails: Tables of the segments without Parquet files.
+        sandboxed: Read Parquet files with Arrow, because DuckDB has no file access.
 
     """
-    read = _by_arrow if sandboxed else _by_duckdb
+    read = _arrow_source if sandboxed else _duckdb_source
     tail_tables = list(tails)
-    lines: dict[str, int] = {}
+    tail_rows: dict[str, int] = {}
     for kind, schema in SCHEMAS.items():
         tail = pa.concat_tables([schema.empty_table(), *(tables[kind] for tables in tail_tables)])
         load_table(connection, f"raw_{kind}_tail", tail)
-        lines[kind] = tail.num_rows
-    later = [file for file in found.parquet["events"] if file.attempt > 1]
-    parts = [f"select {_names('events')} from raw_events_tail"]
+        tail_rows[kind] = tail.num_rows
+    later = [file for file in listing.parquet["events"] if file.attempt > 1]
+    parts = [f"select {_column_list('events')} from raw_events_tail"]
     if later:
-        parts.append(f"select {_names('events')} from {read(connection, 'events', 'later', later)}")
+        parts.append(f"select {_column_list('events')} from {read(connection, 'events', 'later', later)}")
     connection.execute(_ATTEMPT_CUTS_SQL.format(resumed=" union all ".join(parts)))
     cuts = set(connection.execute("select run_id, attempt from attempt_cuts").fetchall())
     for kind in SCHEMAS:
-        whole = [file for file in found.parquet[kind] if (file.run_id, file.attempt) not in cuts]
-        cut = [file for file in found.parquet[kind] if (file.run_id, file.attempt) in cuts]
-        # Without a UNION DuckDB counts rows by the footers alone.
-        tail_too = lines[kind] > 0 or not found.parquet[kind]
-        parts = [_rows(kind, f"raw_{kind}_tail", bool(cuts))] if tail_too else []
-        for files, name in ((whole, "whole"), (cut, "cut")):
+        uncut_files = [file for file in listing.parquet[kind] if (file.run_id, file.attempt) not in cuts]
+        cut_files = [file for file in listing.parquet[kind] if (file.run_id, file.attempt) in cuts]
+        # Without a UNION, DuckDB can count rows from the Parquet footers.
+        has_tail = tail_rows[kind] > 0 or not listing.parquet[kind]
+        parts = [_select_rows(kind, f"raw_{kind}_tail", bool(cuts))] if has_tail else []
+        for files, name in ((uncut_files, "uncut"), (cut_files, "cut")):
             if files:
-                parts.append(_rows(kind, read(connection, kind, name, files), name == "cut"))
+                parts.append(_select_rows(kind, read(connection, kind, name, files), name == "cut"))
         connection.execute(f"create or replace view raw_{kind} as {' union all '.join(parts)}")
 
 
-def plugin_kind_views(uses: pa.Table, clashes: pa.Table) -> dict[str, str]:
-    """The decisions of each kind of plugin, as SELECTs by the name of their view.
+def plugin_kind_views(uses: pa.Table, conflicts: pa.Table) -> dict[str, str]:
+    """Return view name -> SELECT for the decisions of each kind of plugin.
 
-    The names that policies give to such plugins stand in the SQL itself: a scan filters by them before it reads the other
-    columns, where a join with the policies took a third longer. A name that means another plugin in another policy is
-    looked up for each row.
+    The SQL contains the plugin names of all policies, so a scan can filter before it reads other columns.
+    A join with the policies took a third longer. Names that refer to different plugins in different policies
+    are looked up for each row.
     """
     decisions = next(view.select for view in load_views() if view.name == "decisions")
     selects = {}
     for use in _USES:
         names = sorted({row["plugin"] for row in uses.to_pylist() if row["use"] == use and row["plugin"]})
-        listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
-        where = f"d.plugin in ({listed})" if names else "false"
-        if set(names) & set(clashes.column("plugin").to_pylist()):
+        quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
+        where = f"d.plugin in ({quoted})" if names else "false"
+        if set(names) & set(conflicts.column("plugin").to_pylist()):
             where += (
-                f" and not exists (select 1 from plugin_clashes c where c.use <> '{use}' and c.run_id = d.run_id"
-                " and c.policy_revision = d.policy_revision and c.plugin = d.plugin)"
+                f" and not exists (select 1 from plugin_clashes c where c.use <> '{use}'"
+                " and c.run_id = d.run_id and c.policy_revision = d.policy_revision and c.plugin = d.plugin)"
             )
         selects[f"raw_{use}_decisions"] = f"select d.* from ({decisions}) d where {where}"
     return selects
 
 
 def load_table(connection: Any, name: str, table: pa.Table) -> None:
-    """An Arrow table as a table of DuckDB's own."""
-    connection.register("arriving", table)
-    connection.execute(f"create or replace table {name} as select * from arriving")
-    connection.unregister("arriving")
+    """Copy an Arrow table into a DuckDB table."""
+    connection.register("source", table)
+    connection.execute(f"create or replace table {name} as select * from source")
+    connection.unregister("source")
 
 
-def _rows(kind: str, source: str, cut: bool) -> str:
-    """The rows of a source, each with whether it is superseded."""
+def _select_rows(kind: str, source: str, cut: bool) -> str:
+    """Return a SELECT of the rows of *source* with the column `superseded`."""
     if not cut:
-        return f"select {_names(kind)}, false as superseded from {source}"
+        return f"select {_column_list(kind)}, false as superseded from {source}"
     return (
-        f"select {_names(kind, 'x.')}, coalesce(x.iter_num >= c.iter_num, false) as superseded from {source} x "
-        "left join attempt_cuts c on c.run_id = x.run_id and c.attempt = x.attempt"
+        f"select {_column_list(kind, 'x.')}, coalesce(x.iter_num >= c.iter_num, false) as superseded "
+        f"from {source} x left join attempt_cuts c on c.run_id = x.run_id and c.attempt = x.attempt"
     )
 
 
-def _names(kind: str, before: str = "") -> str:
-    """Columns, a narrow one first: it is the one that DuckDB reads where rows are only counted."""
+def _column_list(kind: str, prefix: str = "") -> str:
+    """Return the columns, a narrow one first, because DuckDB reads the first column to count rows."""
     names = sorted(SCHEMAS[kind].names, key=lambda name: name != "rank")
-    return ", ".join(f'{before}"{name}"' for name in names)
+    return ", ".join(f'{prefix}"{name}"' for name in names)
 
 
-def _by_duckdb(_connection: Any, _kind: str, _name: str, files: Sequence[ParquetFile]) -> str:
+def _duckdb_source(_connection: Any, _kind: str, _name: str, files: Sequence[ParquetFile]) -> str:
     paths = ", ".join("'" + str(Path(file.path)).replace("'", "''") + "'" for file in files)
     return f"read_parquet([{paths}], hive_partitioning = false)"
 
 
-def _by_arrow(connection: Any, kind: str, name: str, files: Sequence[ParquetFile]) -> str:
+def _arrow_source(connection: Any, kind: str, name: str, files: Sequence[ParquetFile]) -> str:
     import pyarrow.dataset as ds
 
     view = f"raw_{kind}_{name}"

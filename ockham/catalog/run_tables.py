@@ -1,10 +1,10 @@
-"""What lies in the run folders, as Arrow tables: run.json, policies, and the lines that no Parquet holds yet."""
+"""Arrow tables of run.json, policies, and log lines that have no Parquet file yet."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +19,17 @@ from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_
 
 
 class SegmentTail(NamedTuple):
-    """Lines of one segment that have been read: up to which byte, and the tables they gave."""
+    """Lines of one segment that have been read: number of bytes, and their tables."""
 
     size: int
     tables: Mapping[str, pa.Table]
 
 
 def read_tail(segment: Path, before: SegmentTail | None) -> SegmentTail:
-    """Tables of a segment's whole lines; what was read before is not read again.
+    """Return the tables of the complete lines of a segment. Reads only bytes after *before*.
 
     Raises:
-        UnverifiableError: naming the place, if a whole line is no event.
+        UnverifiableError: If a complete line is not an event. The message contains the location.
 
     """
     start = before.size if before is not None else 0
@@ -40,43 +40,41 @@ def read_tail(segment: Path, before: SegmentTail | None) -> SegmentTail:
     if end == 0:
         return before or SegmentTail(0, {kind: schema.empty_table() for kind, schema in SCHEMAS.items()})
     try:
-        fresh = tables_from_lines(data[:end].split(b"\n")[:-1])
+        new_tables = tables_from_lines(data[:end].split(b"\n")[:-1])
     except ValueError as error:
         raise UnverifiableError(
             f"{segment}: a line after byte {start} is not an event of Ockham ({error}); run `ockham verify`"
         ) from None
     if before is None:
-        return SegmentTail(end, fresh)
-    joined = {kind: pa.concat_tables([before.tables[kind], table]) for kind, table in fresh.items()}
+        return SegmentTail(end, new_tables)
+    joined = {kind: pa.concat_tables([before.tables[kind], table]) for kind, table in new_tables.items()}
     return SegmentTail(start + end, joined)
 
 
 def runs_table(folders: Iterable[RunFolder]) -> pa.Table:
-    """One row for each run.json; one that is unreadable gives a row with its ID alone."""
-    rows = [_run(folder) for folder in folders]
+    """Return one row per run. If run.json is unreadable, the row contains only the run ID."""
+    rows = [_run_row(folder) for folder in folders]
     try:
         return pa.Table.from_pylist(rows, schema=RUNS)
-    except (
-        pa.ArrowException,
-        TypeError,
-        ValueError,
-        OverflowError,
-    ):  # somebody else's file: which one is it?
-        return pa.concat_tables([RUNS.empty_table(), *map(_row, rows)])
+    # A run.json contains values of the wrong type: convert each row separately to find it.
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.concat_tables([RUNS.empty_table(), *map(_to_run_table, rows)])
 
 
 def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
-    """The policies of all runs, and which plugin of them uses which class."""
+    """Return the policies of all runs, and the class of each of their plugins."""
     policies, plugin_uses = [], []
     for folder in folders:
         for path in sorted((folder.path / "policies").glob("*.json")):
-            content = _json(path)
+            content = _read_json(path)
             revision = f"sha256:{path.stem}"
             row = {"run_id": folder.run_id, "policy_revision": revision}
-            policies.append({**row, "policy": _text(content.get("name")), "content": json.dumps(content)})
+            policies.append(
+                {**row, "policy": _text_or_none(content.get("name")), "content": json.dumps(content)}
+            )
             plugins = content.get("plugins")
             plugin_uses += [
-                {**row, "plugin": _text(plugin.get("name")), "use": _text(plugin.get("use"))}
+                {**row, "plugin": _text_or_none(plugin.get("name")), "use": _text_or_none(plugin.get("use"))}
                 for plugin in (plugins if isinstance(plugins, list) else [])
                 if isinstance(plugin, dict)
             ]
@@ -86,7 +84,7 @@ def policies_tables(folders: Iterable[RunFolder]) -> tuple[pa.Table, pa.Table]:
 
 
 def name_conflicts_table(plugin_uses: pa.Table) -> pa.Table:
-    """The rows of `plugin_uses` whose plugin has a name that stands for different classes in different policies."""
+    """Return the rows of `plugin_uses` whose plugin name refers to different classes."""
     rows = plugin_uses.to_pylist()
     classes: dict[str, set[str]] = {}
     for row in rows:
@@ -94,14 +92,27 @@ def name_conflicts_table(plugin_uses: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([row for row in rows if len(classes[row["plugin"]]) > 1], schema=PLUGIN_USES)
 
 
+def load_run_tables(folders: Sequence[RunFolder], attempts: Iterable[tuple[str, int]]) -> dict[str, pa.Table]:
+    """Return the tables that both catalogs need in addition to the logs, by name."""
+    policies, uses = policies_tables(folders)
+    return {
+        "raw_runs": runs_table(folders),
+        "raw_policies": policies,
+        "plugin_uses": uses,
+        "plugin_clashes": name_conflicts_table(uses),
+        "raw_reason_codes": reason_codes_table(),
+        "raw_attempts": attempts_table(attempts),
+    }
+
+
 def attempts_table(attempts: Iterable[tuple[str, int]]) -> pa.Table:
-    """Which attempts each run has, by the folders of their logs."""
+    """Return the attempts of each run, from the names of the log folders."""
     rows = [{"run_id": run_id, "attempt": attempt} for run_id, attempt in sorted(set(attempts))]
     return pa.Table.from_pylist(rows, schema=ATTEMPTS)
 
 
 def reason_codes_table() -> pa.Table:
-    """The reason codes that the built-in plugins declare."""
+    """Return the reason codes of the built-in plugins."""
     rows = [
         {"plugin": name, "reason_code": code, "meaning": meaning}
         for name in BUILT_IN
@@ -110,45 +121,55 @@ def reason_codes_table() -> pa.Table:
     chain = {
         "plugin": "",
         "reason_code": "UNEXPLAINED",
-        "meaning": "A plugin turned a knob and gave no reason.",
+        "meaning": "A plugin changed a knob and gave no reason.",
     }
     return pa.Table.from_pylist([*rows, chain], schema=REASON_CODES)
 
 
-def _run(folder: RunFolder) -> dict[str, Any]:
-    about = _json(folder.run_json)
-    parts = (about.get(key) for key in ("facts", "data", "git"))
-    facts, data, git = (part if isinstance(part, dict) else {} for part in parts)
+def _run_row(folder: RunFolder) -> dict[str, Any]:
+    metadata = _read_json(folder.run_json)
+    sections = (metadata.get(key) for key in ("facts", "data", "git"))
+    facts, data, git = (section if isinstance(section, dict) else {} for section in sections)
     return {
-        "run_id": folder.run_id, "created": _time(about.get("created")), "policy_revision": about.get("policy_revision"),
-        "data": data.get("name"), "data_sha256": data.get("sha256"), "model_params": facts.get("model_params"),
-        "max_iters": facts.get("max_iters"), "seed": facts.get("seed"), "settings": json.dumps(about.get("settings", {})),
-        "user_name": about.get("user"), "host": about.get("host"), "python": about.get("python"),
-        "platform": about.get("platform"), "git_commit": git.get("commit"), "git_changed": git.get("changed"),
-        "verifier_key": about.get("verifier_key"),
-    }  # fmt: skip
+        "run_id": folder.run_id,
+        "created": _parse_time(metadata.get("created")),
+        "policy_revision": metadata.get("policy_revision"),
+        "data": data.get("name"),
+        "data_sha256": data.get("sha256"),
+        "model_params": facts.get("model_params"),
+        "max_iters": facts.get("max_iters"),
+        "seed": facts.get("seed"),
+        "settings": json.dumps(metadata.get("settings", {})),
+        "user_name": metadata.get("user"),
+        "host": metadata.get("host"),
+        "python": metadata.get("python"),
+        "platform": metadata.get("platform"),
+        "git_commit": git.get("commit"),
+        "git_changed": git.get("changed"),
+        "verifier_key": metadata.get("verifier_key"),
+    }
 
 
-def _row(row: Mapping[str, Any]) -> pa.Table:
-    """A table of one run; of its ID alone where run.json holds other kinds of values."""
+def _to_run_table(row: Mapping[str, Any]) -> pa.Table:
+    """Return a table of one run. It contains only the run ID if values have the wrong type."""
     try:
         return pa.Table.from_pylist([row], schema=RUNS)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return pa.Table.from_pylist([{"run_id": row["run_id"]}], schema=RUNS)
 
 
-def _text(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _time(text: Any) -> dt.datetime | None:
+def _parse_time(text: Any) -> dt.datetime | None:
     try:
         return dt.datetime.fromisoformat(text).replace(tzinfo=None)
     except (TypeError, ValueError):
         return None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = orjson.loads(read_regular_file(path))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Schemas of the tables that may be empty: typed and present even where there is nothing yet."""
+"""Arrow schemas of the catalog tables, so that empty tables are typed too."""
 
 from __future__ import annotations
 
@@ -13,40 +13,101 @@ _INT: pa.DataType = pa.int64()
 _BOOL: pa.DataType = pa.bool_()
 _DAY: pa.DataType = pa.date32()
 
-RUNS = pa.schema([
-    ("run_id", _TEXT), ("created", pa.timestamp("us")), ("policy_revision", _TEXT), ("data", _TEXT),
-    ("data_sha256", _TEXT), ("model_params", _INT), ("max_iters", _INT), ("seed", _INT), ("settings", _TEXT),
-    ("user_name", _TEXT), ("host", _TEXT), ("python", _TEXT), ("platform", _TEXT), ("git_commit", _TEXT),
-    ("git_changed", _BOOL), ("verifier_key", _TEXT),
-])  # fmt: skip
+RUNS = pa.schema(
+    [
+        ("run_id", _TEXT),
+        ("created", pa.timestamp("us")),
+        ("policy_revision", _TEXT),
+        ("data", _TEXT),
+        ("data_sha256", _TEXT),
+        ("model_params", _INT),
+        ("max_iters", _INT),
+        ("seed", _INT),
+        ("settings", _TEXT),
+        ("user_name", _TEXT),
+        ("host", _TEXT),
+        ("python", _TEXT),
+        ("platform", _TEXT),
+        ("git_commit", _TEXT),
+        ("git_changed", _BOOL),
+        ("verifier_key", _TEXT),
+    ]
+)
 POLICIES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("policy", _TEXT), ("content", _TEXT)])
 PLUGIN_USES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("plugin", _TEXT), ("use", _TEXT)])
 ATTEMPTS = pa.schema([("run_id", _TEXT), ("attempt", pa.int32())])
 REASON_CODES = pa.schema([("plugin", _TEXT), ("reason_code", _TEXT), ("meaning", _TEXT)])
 ODR_SCHEMAS: Mapping[str, pa.Schema] = {
-    "odrs": pa.schema([
-        ("odr_id", _TEXT), ("title", _TEXT), ("status", _TEXT), ("date", _DAY), ("review_by", _DAY), ("owners", _TEXTS),
-        ("tags", _TEXTS), ("supersedes", _TEXTS), ("superseded_by", _TEXTS), ("claimed_verdict", _TEXT),
-        ("claimed_oq_delta", _DOUBLE), ("verdict", _TEXT), ("oq_delta", _DOUBLE), ("checked", _BOOL),
-        ("errors", _INT), ("warnings", _INT), ("path", _TEXT), ("sha256", _TEXT),
-    ]),
-    "odr_constraints": pa.schema([
-        ("odr_id", _TEXT), ("constraint_id", _TEXT), ("text", _TEXT), ("sql", _TEXT), ("op", _TEXT),
-        ("threshold", _DOUBLE), ("tolerance", _DOUBLE), ("unit", _TEXT), ("min_n", _INT), ("severity", _TEXT),
-        ("claimed_value", _DOUBLE), ("value", _DOUBLE), ("n", _INT), ("state", _TEXT), ("reason", _TEXT),
-    ]),
-    "odr_evidence": pa.schema([
-        ("odr_id", _TEXT), ("side", _TEXT), ("run_id", _TEXT), ("attempt", _INT), ("rank", _INT),
-        ("through_sequence", _INT), ("root", _TEXT), ("decision_id", _TEXT),
-    ]),
-    "odr_findings": pa.schema([
-        ("odr_id", _TEXT), ("constraint_id", _TEXT), ("code", _TEXT), ("severity", _TEXT), ("message", _TEXT),
-        ("path", _TEXT), ("line", _INT), ("column", _INT), ("fixable", _BOOL),
-    ]),
-}  # fmt: skip
+    "odrs": pa.schema(
+        [
+            ("odr_id", _TEXT),
+            ("title", _TEXT),
+            ("status", _TEXT),
+            ("date", _DAY),
+            ("review_by", _DAY),
+            ("owners", _TEXTS),
+            ("tags", _TEXTS),
+            ("supersedes", _TEXTS),
+            ("superseded_by", _TEXTS),
+            ("claimed_verdict", _TEXT),
+            ("claimed_oq_delta", _DOUBLE),
+            ("verdict", _TEXT),
+            ("oq_delta", _DOUBLE),
+            ("checked", _BOOL),
+            ("errors", _INT),
+            ("warnings", _INT),
+            ("path", _TEXT),
+            ("sha256", _TEXT),
+        ]
+    ),
+    "odr_constraints": pa.schema(
+        [
+            ("odr_id", _TEXT),
+            ("constraint_id", _TEXT),
+            ("text", _TEXT),
+            ("sql", _TEXT),
+            ("op", _TEXT),
+            ("threshold", _DOUBLE),
+            ("tolerance", _DOUBLE),
+            ("unit", _TEXT),
+            ("min_n", _INT),
+            ("severity", _TEXT),
+            ("claimed_value", _DOUBLE),
+            ("value", _DOUBLE),
+            ("n", _INT),
+            ("state", _TEXT),
+            ("reason", _TEXT),
+        ]
+    ),
+    "odr_evidence": pa.schema(
+        [
+            ("odr_id", _TEXT),
+            ("side", _TEXT),
+            ("run_id", _TEXT),
+            ("attempt", _INT),
+            ("rank", _INT),
+            ("through_sequence", _INT),
+            ("root", _TEXT),
+            ("decision_id", _TEXT),
+        ]
+    ),
+    "odr_findings": pa.schema(
+        [
+            ("odr_id", _TEXT),
+            ("constraint_id", _TEXT),
+            ("code", _TEXT),
+            ("severity", _TEXT),
+            ("message", _TEXT),
+            ("path", _TEXT),
+            ("line", _INT),
+            ("column", _INT),
+            ("fixable", _BOOL),
+        ]
+    ),
+}
 ODR_TABLE_DESCRIPTIONS = {
-    "odrs": "one row a record, with what it claims and, where it was checked, what was measured",
-    "odr_constraints": "one row a constraint, its query, its limit and, where it was checked, its value",
-    "odr_evidence": "one row a side, the run and the place of its log that it is pinned at",
-    "odr_findings": "one row a finding of lint or check",
+    "odrs": "one row per record, with its claims and, if checked, the measured values",
+    "odr_constraints": "one row per constraint, with its query, its limit and, if checked, its value",
+    "odr_evidence": "one row per side, with the run and the event up to which its log is pinned",
+    "odr_findings": "one row per finding of lint or check",
 }

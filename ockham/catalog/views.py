@@ -1,4 +1,4 @@
-"""The views and saved questions: SQL files whose head says in words what they are."""
+"""Views, saved questions and page queries: SQL files whose first comment lines describe them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,29 @@ from ockham import resources
 from ockham.errors import QueryError, suggest_name
 from ockham.fields import FIELDS
 
-# In order of need: a view stands behind those that it reads.
+# In order of creation: each view is listed after the views that it reads.
 VIEWS = (
-    "events", "decisions", "contexts", "runs", "policies", "reason_codes", "gate_decisions", "compressor_decisions",
-    "limiter_decisions", "memory_decisions", "hyperparameter_changes", "evaluations", "checkpoints", "log_gaps",
-    "rollbacks", "run_summary",
-)  # fmt: skip
+    "events",
+    "decisions",
+    "contexts",
+    "runs",
+    "policies",
+    "reason_codes",
+    "gate_decisions",
+    "compressor_decisions",
+    "limiter_decisions",
+    "memory_decisions",
+    "hyperparameter_changes",
+    "evaluations",
+    "checkpoints",
+    "log_gaps",
+    "rollbacks",
+    "run_summary",
+)
 
 
 class View(NamedTuple):
-    """A view: its comment, the comments of its columns, and its SELECT."""
+    """View with its comment, the comments of its columns, and its SELECT."""
 
     name: str
     comment: str
@@ -29,7 +42,7 @@ class View(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A saved question: the question itself, its parameters with their meaning, and its SQL."""
+    """Saved question: its text, its parameters with their meaning, and its SQL."""
 
     name: str
     question: str
@@ -39,60 +52,60 @@ class Question(NamedTuple):
 
 @functools.cache
 def load_views() -> tuple[View, ...]:
-    """All views, in the order in which they can be created."""
-    made = [View(name, *_read(resources.sql_dir() / "views" / f"{name}.sql")) for name in VIEWS]
+    """Return all views, in the order in which they can be created."""
+    views = [View(name, *_parse_file(resources.sql_dir() / "views" / f"{name}.sql")) for name in VIEWS]
     return tuple(
         view._replace(columns={**_field_comments(), **view.columns}) if view.name == "contexts" else view
-        for view in made
+        for view in views
     )
 
 
 def _field_comments() -> dict[str, str]:
-    """What the table of the context's fields says of each; of a knob the view has two values."""
-    told = {}
+    """Return the comments of the context fields. A knob has two columns: before and after the chain."""
+    comments = {}
     for field in FIELDS:
         unit = "" if field.unit in ("", "1") else f", {field.unit}"
-        told[field.name] = field.doc.removesuffix(".") + unit
+        comments[field.name] = field.doc.removesuffix(".") + unit
         if field.role == "knob":
-            told[f"base_{field.name}"] = f"{told[field.name]}; before the chain"
-            told[field.name] += "; as the chain left it"
-    return told
+            comments[f"base_{field.name}"] = f"{comments[field.name]}; before the chain"
+            comments[field.name] += "; after the chain"
+    return comments
 
 
 def question_names() -> list[str]:
-    """Names of all saved questions."""
+    """Return the names of all saved questions, sorted."""
     return sorted(path.stem for path in resources.sql_dir().glob("*.sql"))
 
 
 def load_question(name: str) -> Question:
-    """A saved question by name.
+    """Return a saved question by name.
 
     Raises:
-        QueryError: naming the nearest one, if there is none.
+        QueryError: If the question does not exist. The message contains the most similar name.
 
     """
     if name not in question_names():
-        raise QueryError(f"no saved question {name!r}{suggest_name(name, question_names())}")
-    return Question(name, *_read(resources.sql_dir() / f"{name}.sql"))
+        raise QueryError(f"{name!r}: saved question not found{suggest_name(name, question_names())}")
+    return Question(name, *_parse_file(resources.sql_dir() / f"{name}.sql"))
 
 
 def load_page_query(name: str) -> Question:
-    """A query of the audit pages, in `sql/pages`.
+    """Return a query of the dashboard pages, from `sql/pages`.
 
     Raises:
-        QueryError: if there is none.
+        QueryError: If the query does not exist.
 
     """
     names = sorted(path.stem for path in (resources.sql_dir() / "pages").glob("*.sql"))
     if name not in names:
-        raise QueryError(f"no page query {name!r}{suggest_name(name, names)}")
-    return Question(name, *_read(resources.sql_dir() / "pages" / f"{name}.sql"))
+        raise QueryError(f"{name!r}: page query not found{suggest_name(name, names)}")
+    return Question(name, *_parse_file(resources.sql_dir() / "pages" / f"{name}.sql"))
 
 
-def _read(path: Path) -> tuple[str, dict[str, str], str]:
-    """The first comment line, the `name: meaning` lines after it, and the SQL."""
-    head: list[str] = []
-    named: dict[str, str] = {}
+def _parse_file(path: Path) -> tuple[str, dict[str, str], str]:
+    """Return the description, the `name: meaning` lines and the SQL of a file."""
+    description: list[str] = []
+    meanings: dict[str, str] = {}
     body: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if body or not line.startswith("--"):
@@ -100,7 +113,7 @@ def _read(path: Path) -> tuple[str, dict[str, str], str]:
             continue
         name, colon, meaning = line[2:].strip().partition(": ")
         if colon and name.isidentifier():
-            named[name] = meaning
+            meanings[name] = meaning
         else:
-            head.append(line[2:].strip())
-    return " ".join(head), named, "\n".join(body).strip()
+            description.append(line[2:].strip())
+    return " ".join(description), meanings, "\n".join(body).strip()

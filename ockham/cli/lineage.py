@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ockham.cli.options import DEFAULT_RUNS, KeyOption, RunsOption, check_key_files, resolve_verifier_keys
-from ockham.cli.output import (
-    OutputOption,
-    TextFormatOption,
-    format_cell,
-    print_note,
-    style_result,
-    write_rows,
-)
+from ockham.cli.output import OutputOption, TextFormatOption, print_note, style_result, write_rows
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.lineage import Lineage

@@ -22,12 +22,12 @@ from ockham.cli.odr_options import (
     OutputOption,
     RecordsArgument,
     SelectOption,
-    today,
 )
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import print_note, shows_progress
 from ockham.cli.parser import PanelGroup
 from ockham.errors import BadInputError
+from ockham.formatting import today
 from ockham.text_safety import escape_control_characters
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ockham.cli.odr_evidence import BaselineOption, CandidateOption
-from ockham.cli.odr_options import RecordArgument, today
+from ockham.cli.odr_options import RecordArgument
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import (
     FormatOption,
@@ -19,6 +19,7 @@ from ockham.cli.output import (
     write_text,
 )
 from ockham.errors import BadInputError, suggest_name
+from ockham.formatting import today
 from ockham.text_safety import escape_control_characters
 
 STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -67,8 +66,3 @@ FindingFormatOption = Annotated[
     ),
 ]
 FailOnOption = Annotated[FailOn, typer.Option("--fail-on", help="Lowest severity that gives exit status 1.")]
-
-
-def today() -> dt.date:
-    """Return the current date in UTC."""
-    return dt.datetime.now(dt.UTC).date()

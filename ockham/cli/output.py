@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
-import decimal
 import io
 import json
-import math
 import os
 import re
 import sys
@@ -19,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, Self
 import typer
 
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell, to_strict_json
 from ockham.text_safety import escape_control_characters, escape_formula
 
 if TYPE_CHECKING:
@@ -219,50 +217,6 @@ def write_text(text: str, path: Path | None = None) -> None:
         write_file(path, f"{text}\n".encode())
 
 
-def to_strict_json(value: Any) -> Any:
-    """Return a value as strict JSON: non-finite numbers and times as strings, maps as objects."""
-    # DuckDB returns a literal such as 1.5 as a Decimal.
-    if isinstance(value, decimal.Decimal):
-        return float(value)
-    if isinstance(value, float) and math.isnan(value):
-        return "NaN"
-    if isinstance(value, float) and math.isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, (dt.datetime, dt.date)):
-        return _time(value)
-    if isinstance(value, dict):
-        return {str(key): to_strict_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        # An Arrow map arrives as a list of pairs.
-        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-            return {str(key): to_strict_json(item) for key, item in value}
-        return [to_strict_json(item) for item in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def format_cell(value: Any) -> str:
-    """Return a value as text without control characters."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (dt.datetime, dt.date)):
-        return _time(value)
-    if isinstance(value, (list, dict, tuple)):
-        value = json.dumps(to_strict_json(value), ensure_ascii=False)
-    text = repr(value) if isinstance(value, float) else str(value)
-    return "".join(map(_escape_character, text))
-
-
-def _escape_character(character: str) -> str:
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-
-
 def _write(
     output_format: Format,
     columns: Sequence[str],
@@ -370,12 +324,6 @@ def _make_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
 def _format_number(value: Any) -> str:
     """Return a number with six digits; the other formats are exact."""
     return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
-
-
-def _time(value: dt.datetime | dt.date) -> str:
-    if isinstance(value, dt.datetime):
-        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-    return value.isoformat()
 
 
 def _format_from_suffix(path: Path | None) -> Format | None:

@@ -20,7 +20,6 @@ from ockham.cli.options import (
 from ockham.cli.output import (
     OutputOption,
     TextFormatOption,
-    format_cell,
     print_note,
     write_bytes,
     write_file,
@@ -28,6 +27,7 @@ from ockham.cli.output import (
     write_text,
 )
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 from ockham.text_safety import escape_control_characters
 
 if TYPE_CHECKING:

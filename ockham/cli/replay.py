@@ -15,7 +15,6 @@ from ockham.cli.output import (
     FormatOption,
     OutputOption,
     TextFormatOption,
-    format_cell,
     pluralize,
     print_note,
     progress_line,
@@ -26,6 +25,7 @@ from ockham.cli.output import (
 from ockham.cli.study import ablate, compare, roi, run_reruns
 from ockham.cli.verify import JobsOption
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder

@@ -21,7 +21,6 @@ from ockham.cli.output import (
     FormatOption,
     OutputOption,
     TextFormatOption,
-    format_cell,
     is_verbose,
     print_note,
     write_rows,
@@ -29,6 +28,7 @@ from ockham.cli.output import (
     write_text,
 )
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.catalog import Catalog

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import DEFAULT_RUNS, DeviceOption, RunArgument, RunsOption, resolve_run_id
-from ockham.cli.output import format_cell, is_quiet, pluralize, print_note
+from ockham.cli.output import is_quiet, pluralize, print_note
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

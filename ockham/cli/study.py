@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
-from ockham.cli.output import Format, FormatOption, OutputOption, format_cell, print_note, write_rows
+from ockham.cli.output import Format, FormatOption, OutputOption, print_note, write_rows
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.replay.whatif_result import WhatIfResult

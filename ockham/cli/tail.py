@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
-from ockham.cli.output import OutputOption, TextFormatOption, format_cell, write_rows, write_text
+from ockham.cli.output import OutputOption, TextFormatOption, write_rows, write_text
 from ockham.errors import BadInputError, QueryError, QuerySyntaxError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.cli.output import Format

@@ -24,7 +24,6 @@ from ockham.cli.output import (
     EventCounter,
     OutputOption,
     TextFormatOption,
-    format_cell,
     is_verbose,
     pluralize,
     print_note,
@@ -35,6 +34,7 @@ from ockham.cli.output import (
     write_text,
 )
 from ockham.errors import RunError
+from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder

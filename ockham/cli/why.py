@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ockham.cli.output import format_cell, is_verbose
+from ockham.cli.output import is_verbose
 from ockham.errors import BadInputError
+from ockham.formatting import format_cell
 
 Row = Mapping[str, Any]
 DECISION_COLUMNS = (

@@ -1,6 +1,7 @@
-"""SQL that a person wrote: an allow-list that fails closed, then a child process with limits on a locked connection.
+"""Guard for user SQL: a fail-closed allow-list, then a child process with limits and a locked connection.
 
-The names are resolved on first use: the child imports this package before it has given up writing, and Arrow starts threads.
+Names are imported on first use. The child imports this package before it gives up write access, and that
+must happen before Arrow starts threads.
 """
 
 from __future__ import annotations

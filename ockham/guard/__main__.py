@@ -1,10 +1,12 @@
-"""The child's first lines: give up writing while there is one thread, then import what starts more.
+"""Entry point of the guard's child process: give up write access, then import modules that start threads.
 
     python -P -m ockham.guard RUNS MEMORY_MB CPU_SECONDS THREADS READER [RUN_ID ...]
 
-READER says who opens Parquet. `duckdb`: DuckDB itself, which may read below RUNS and nowhere else, where the kernel
-can take every way to write from the process. `arrow`, and where the kernel can't: Arrow, several times slower, and
-DuckDB may open nothing at all.
+READER selects what opens Parquet files:
+
+* `duckdb`: DuckDB itself. It may read only below RUNS. The kernel must be able to remove all write access.
+* `arrow`: Arrow, several times slower. DuckDB may open no file. Also used if the kernel cannot remove
+  write access.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ from ockham.guard.landlock import forbid_writing
 
 
 class BlockPandasImport:
-    """A finder that knows no pandas: Arrow imports it, where it is installed, at the first array that it makes.
+    """Import finder that blocks pandas.
 
-    That was a third of what this process took to be ready, and it never makes a DataFrame.
+    Arrow imports an installed pandas when it creates its first array. This took a third of the start-up
+    time, and this process never creates a DataFrame.
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
-        """As any finder."""
+        """Raise ModuleNotFoundError for pandas, and leave all other modules to the next finder."""
         if name == "pandas":
-            raise ModuleNotFoundError("no pandas here", name=name)
+            raise ModuleNotFoundError("pandas is blocked in this process", name=name)
 
 
 if __name__ == "__main__":

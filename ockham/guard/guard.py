@@ -1,4 +1,4 @@
-"""Guard: checks SQL by the rules, then has it answered by a warm child process that is killed when it takes too long."""
+"""Guard: checks user SQL against the allow-list, then runs it in a child process with limits."""
 
 from __future__ import annotations
 
@@ -25,34 +25,49 @@ MAX_RESPONSE_BYTES = 512_000_000
 
 
 class QueryResult(NamedTuple):
-    """The rows, and whether there were more than the limit."""
+    """Rows of a query, and whether there were more than the limit."""
 
     table: pa.Table
     truncated: bool
 
 
 class Guard:
-    """Answers SQL of people over a folder of runs; use as a context manager, or close it.
+    """Runs user SQL over a folder of runs. Use it as a context manager, or call `close`.
+
+    The child process starts with the first query. It is killed when a query exceeds its limits.
 
     Args:
-        runs: the folder of runs.
-        odr_tables: as for `Catalog`.
-        only: IDs of the runs to look at; None: all.
-        timeout: seconds that one query may take.
-        limit: rows that one answer may have.
-        memory_mb: memory that a query may use, 1e6 bytes.
-        threads: of a query, 0 for DuckDB's own choice; with 1 a sum of floats has the same digits each time.
-        reader: who opens Parquet; after the first query, who really does (see `ockham.guard.__main__`).
+        runs: Folder of runs.
+        odr_tables: Tables of decision records, see `Catalog`.
+        only: IDs of the runs to read. None reads all.
+        timeout: Seconds per query.
+        limit: Maximum number of rows of a result.
+        memory_mb: Memory per query, in 1e6 bytes.
+        threads: Threads per query, 0 for DuckDB's default. With 1, sums of floats are reproducible.
+        reader: Library that opens Parquet files, see `ockham.guard.__main__`. After the first query it
+            contains the library in use.
 
     """
 
     def __init__(
-        self, runs: str | Path = "runs", odr_tables: Mapping[str, pa.Table] | None = None, *,
-        only: Sequence[str] | None = None, timeout: float = 30.0, limit: int = 100_000, memory_mb: int = MEMORY_MB,
-        threads: int = 0, reader: Literal["duckdb", "arrow"] = "duckdb",
-    ) -> None:  # fmt: skip
-        self.runs, self.only, self.timeout, self.limit = Path(runs), only, timeout, limit
-        self.memory_mb, self.threads, self.reader = memory_mb, threads, reader
+        self,
+        runs: str | Path = "runs",
+        odr_tables: Mapping[str, pa.Table] | None = None,
+        *,
+        only: Sequence[str] | None = None,
+        timeout: float = 30.0,
+        limit: int = 100_000,
+        memory_mb: int = MEMORY_MB,
+        threads: int = 0,
+        reader: Literal["duckdb", "arrow"] = "duckdb",
+    ) -> None:
+        self.runs = Path(runs)
+        self.only = only
+        self.timeout = timeout
+        self.limit = limit
+        self.memory_mb = memory_mb
+        self.threads = threads
+        self.reader = reader
         self._odr_tables = dict(odr_tables or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._views: list[str] = []
@@ -68,16 +83,17 @@ class Guard:
     def query(
         self, text: str, parameters: Mapping[str, Any] | None = None, *, explain: bool = False
     ) -> QueryResult:
-        """The answer to one query.
+        """Run one query and return its rows.
 
         Args:
-            text: one SELECT over the audit views; parameters are written `$name`.
-            parameters: their values: text, numbers, booleans, None.
-            explain: give DuckDB's plan in place of rows.
+            text: One SELECT over the audit views. Parameters are written `$name`.
+            parameters: Values of the parameters: text, numbers, booleans or None.
+            explain: Return DuckDB's plan instead of rows.
 
         Raises:
-            QueryError: if the query is refused, fails, takes too long or too much memory.
-            UnverifiableError: if a file of the runs cannot be read.
+            QueryError: If the query is refused or fails.
+            QueryLimitError: If the query exceeds the time or memory limit.
+            UnverifiableError: If a file of the runs cannot be read.
 
         """
         if self._child is None:
@@ -85,9 +101,11 @@ class Guard:
         stripped = text.strip().rstrip(";").strip()
         check_query(stripped, self._views)
         request = {
-            "sql": f"explain {stripped}" if explain else stripped, "parameters": dict(parameters or {}) or None,
-            "limit": self.limit, "wrap": not explain,
-        }  # fmt: skip
+            "sql": f"explain {stripped}" if explain else stripped,
+            "parameters": dict(parameters or {}) or None,
+            "limit": self.limit,
+            "wrap": not explain,
+        }
         head, body = self._exchange(json.dumps(request).encode() + b"\n", self.timeout)
         if "error" in head:
             raise _to_error(head)
@@ -95,7 +113,7 @@ class Guard:
             return QueryResult(reader.read_all(), bool(head["truncated"]))
 
     def close(self) -> None:
-        """End the child."""
+        """Kill the child process. Calling it again has no effect."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -107,25 +125,35 @@ class Guard:
                     pipe.close()
 
     def _start(self) -> None:
-        command = [sys.executable, "-P", "-m", "ockham.guard", str(self.runs), str(self.memory_mb),
-                 str(int(self.timeout) + 1), str(self.threads), self.reader, *(self.only or [])]  # fmt: skip
-        # A short environment: what is not there can't be read by a query.
-        kept = {
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "ockham.guard",
+            str(self.runs),
+            str(self.memory_mb),
+            str(int(self.timeout) + 1),
+            str(self.threads),
+            self.reader,
+            *(self.only or []),
+        ]
+        # Pass only these variables, so that a query cannot read secrets from the environment.
+        environment = {
             name: os.environ[name]
             for name in ("PATH", "HOME", "LANG", "TZ", "VIRTUAL_ENV", "PYTHONPATH")
             if name in os.environ
         }
-        self._child = subprocess.Popen(  # noqa: S603 - our own module, no shell
+        self._child = subprocess.Popen(  # noqa: S603 - a module of this package, no shell
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=kept,
+            env=environment,
             start_new_session=True,
         )
-        sent = {name: _ipc(table) for name, table in self._odr_tables.items()}
-        sizes = json.dumps([(name, len(data)) for name, data in sent.items()]).encode() + b"\n"
-        head, _ = self._exchange(sizes + b"".join(sent.values()), START_SECONDS)
+        payloads = {name: _to_ipc(table) for name, table in self._odr_tables.items()}
+        sizes = json.dumps([(name, len(data)) for name, data in payloads.items()]).encode() + b"\n"
+        head, _ = self._exchange(sizes + b"".join(payloads.values()), START_SECONDS)
         if "error" in head:
             self.close()
             raise _to_error(head)
@@ -134,7 +162,7 @@ class Guard:
     def _exchange(self, request: bytes, timeout: float) -> tuple[dict[str, Any], bytes]:
         child = self._child
         if child is None or child.stdin is None or child.stdout is None:
-            raise QueryError("the process that answers is not there")
+            raise QueryError("query process is not running; run the query again")
         deadline = time.monotonic() + timeout
         try:
             child.stdin.write(request)
@@ -150,34 +178,28 @@ class Guard:
                 size += len(parts[-1])
             if head["bytes"] > MAX_RESPONSE_BYTES:
                 self.close()
-                head = {
-                    "error": f"an answer of {head['bytes']} bytes; at most {MAX_RESPONSE_BYTES} are given"
-                }
+                head = {"error": f"result has {head['bytes']} bytes; the limit is {MAX_RESPONSE_BYTES}"}
             return head, b"".join(parts)
         except BrokenPipeError:
             self.close()
-            raise QueryLimitError(
-                "the query ended the process that answers: it needs more memory or time than it may have"
-            ) from None
+            raise QueryLimitError("query process ended; the query exceeded its memory or CPU limit") from None
         except QueryError:
             self.close()
             raise
 
     def _read(self, deadline: float, timeout: float) -> bytes:
-        """Some bytes of the answer, before the deadline."""
+        """Return the next bytes of the response, or raise QueryLimitError after the deadline."""
         if self._child is None or self._child.stdout is None:
-            raise QueryError("the process that answers is not there")
+            raise QueryError("query process is not running; run the query again")
         with selectors.DefaultSelector() as selector:
             selector.register(self._child.stdout, selectors.EVENT_READ)
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 raise QueryLimitError(
-                    f"the query took longer than {timeout:g} s and was ended; --timeout gives it more"
+                    f"query took longer than {timeout:g} s and was stopped; --timeout sets a higher limit"
                 )
         data = os.read(self._child.stdout.fileno(), 1 << 20)
         if not data:
-            raise QueryLimitError(
-                "the query ended the process that answers: it needs more memory or time than it may have"
-            )
+            raise QueryLimitError("query process ended; the query exceeded its memory or CPU limit")
         return data
 
 
@@ -188,11 +210,11 @@ _ERROR_CLASSES: Mapping[str, type[OckhamError]] = {
 
 
 def _to_error(head: Mapping[str, Any]) -> OckhamError:
-    """What the child could not do, as the error that whoever asks the catalog itself gets."""
+    """Return the error of a response, with the class that the catalog raised in the child."""
     return _ERROR_CLASSES.get(str(head.get("class")), QueryError)(str(head["error"]))
 
 
-def _ipc(table: pa.Table) -> bytes:
+def _to_ipc(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

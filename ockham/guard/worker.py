@@ -1,9 +1,9 @@
-"""The second layer: a process that can do nothing but answer.
+"""Child process of the guard: runs queries on a locked catalog, with limits.
 
-It reads one request a line (JSON: sql, parameters, limit) and writes one answer: a line of JSON, then as many bytes
-of Arrow IPC as the line says. DuckDB has no access to network, extensions or settings; the process can write no file,
-and has limits of memory and CPU time, because DuckDB's own memory limit does not stop `repeat` or `lpad`.
-`ockham.guard.__main__` starts it.
+This is the second layer of the guard. A request is one line of JSON: sql, parameters, limit. A response is
+one line of JSON, followed by Arrow IPC data; the field `bytes` contains its length. DuckDB has no access to
+the network, extensions or settings. The process cannot write files. It has limits for memory and CPU time,
+because DuckDB's memory limit does not stop `repeat` or `lpad`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ MAX_COLUMNS = 2_000
 
 
 def main(arguments: list[str], *, read_only: bool) -> int:
-    """Answer until the parent closes the pipe.
+    """Run queries until the parent closes the pipe, and return the exit status.
 
     Args:
-        arguments: as `ockham.guard.__main__` names them.
-        read_only: whether this process can write nothing any more, so that DuckDB may open the evidence by itself.
+        arguments: Command-line arguments, see `ockham.guard.__main__`.
+        read_only: True if this process has no write access, so that DuckDB may open the log files itself.
 
     """
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    requests = sys.stdin.buffer
+    responses = sys.stdout.buffer
     memory, cpu, threads = (int(argument) for argument in arguments[1:4])
     readable = Path(arguments[0]).resolve() if read_only else None
     tables = _odr_tables(requests)
@@ -43,14 +44,14 @@ def main(arguments: list[str], *, read_only: bool) -> int:
             allow_spill=False,
         )
     except OckhamError as error:
-        _write_response(answers, _error_response(error), b"")
+        _write_response(responses, _error_response(error), b"")
         return 0
     if threads:
         catalog.connection.execute(f"set threads = {threads}")
     catalog.lock_down(f"{memory}MB", readable)
-    _limit(memory)
+    _limit_resources(memory)
     _write_response(
-        answers,
+        responses,
         {
             "ready": [row["view"] for row in catalog.rows("select distinct view from data_dictionary")],
             "reader": "arrow" if readable is None else "duckdb",
@@ -60,24 +61,28 @@ def main(arguments: list[str], *, read_only: bool) -> int:
     for line in requests:
         _limit_cpu(cpu)
         head, body = _run_query(catalog, json.loads(line))
-        _write_response(answers, head, body)
+        _write_response(responses, head, body)
     return 0
 
 
 def _run_query(catalog: Catalog, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     limit = int(request["limit"])
-    # Wrapped, so that no more rows than asked for are ever made ready.
-    text = f"select * from (\n{request['sql']}\n) limit {limit + 1}" if request["wrap"] else request["sql"]  # noqa: S608 - checked by the rules before
+    text = request["sql"]
+    # The outer limit stops DuckDB from computing more rows than needed.
+    if request["wrap"]:
+        text = f"select * from (\n{text}\n) limit {limit + 1}"  # noqa: S608 - the parent has checked it
     try:
         table = catalog.sql(text, request["parameters"])
     except OckhamError as error:
         return _error_response(error), b""
     except MemoryError:
-        return _error_response(QueryLimitError("the query needs more memory than it may have")), b""
+        return _error_response(
+            QueryLimitError("query exceeded the memory limit; select fewer rows or columns")
+        ), b""
     except pa.ArrowException as error:
-        return {"error": f"the answer cannot be read: {error}"}, b""
+        return {"error": f"result cannot be read: {error}"}, b""
     if table.num_columns > MAX_COLUMNS:
-        return {"error": f"an answer of {table.num_columns} columns; at most {MAX_COLUMNS} are given"}, b""
+        return {"error": f"result has {table.num_columns} columns; the limit is {MAX_COLUMNS}"}, b""
     truncated = table.num_rows > limit
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -96,7 +101,7 @@ def _write_response(out: BinaryIO, head: dict[str, Any], body: bytes) -> None:
 
 
 def _odr_tables(requests: BinaryIO) -> dict[str, pa.Table]:
-    """The ODR tables that the parent sends first: for each a line with name and bytes, then Arrow IPC."""
+    """Return the ODR tables that the parent sends first: a line with names and sizes, then Arrow data."""
     tables = {}
     for name, size in json.loads(requests.readline()):
         with pa.ipc.open_stream(requests.read(size)) as reader:
@@ -104,28 +109,32 @@ def _odr_tables(requests: BinaryIO) -> dict[str, pa.Table]:
     return tables
 
 
-def _limit(memory: int) -> None:
-    """No file can be written, no process started; address space ends a good way above what DuckDB may use."""
-    used = _address_space()
-    _set(resource.RLIMIT_FSIZE, 0)
-    _set(resource.RLIMIT_AS, used + 2 * memory * 1_000_000)
-    _set(resource.RLIMIT_CORE, 0)
+def _limit_resources(memory_mb: int) -> None:
+    """Forbid writing files, and limit the address space.
+
+    The limit is the current size plus twice the memory of DuckDB.
+    """
+    used = _address_space_bytes()
+    _set_limit(resource.RLIMIT_FSIZE, 0)
+    _set_limit(resource.RLIMIT_AS, used + 2 * memory_mb * 1_000_000)
+    _set_limit(resource.RLIMIT_CORE, 0)
 
 
 def _limit_cpu(seconds: int) -> None:
-    """CPU seconds for one more query."""
+    """Allow *seconds* of CPU time for the next query."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     resource.setrlimit(
         resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds + 1, resource.RLIM_INFINITY)
     )
 
 
-def _set(what: int, value: int) -> None:
-    resource.setrlimit(what, (value, value))
+def _set_limit(name: int, value: int) -> None:
+    resource.setrlimit(name, (value, value))
 
 
-def _address_space() -> int:
+def _address_space_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    except OSError:  # no /proc: what a process with DuckDB and Arrow usually maps
+    # Without /proc, use the size that a process with DuckDB and Arrow usually maps.
+    except OSError:
         return 4_000_000_000

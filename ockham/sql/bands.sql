@@ -1,7 +1,7 @@
 -- Are update rate and accept rate inside the bands of the policy?
 select s.run_id, s.policy, s.update_rate, (p.content -> '$.targets.update_rate[0]')::double as update_low,
     (p.content -> '$.targets.update_rate[1]')::double as update_high,
-    -- Rates of fewer batches or evaluations lie outside a band by chance alone.
+    -- With fewer batches or evaluations a rate can be outside the band by chance.
     case when s.batches >= 200 then s.update_rate between update_low and update_high end as update_in_band,
     s.accept_rate, s.evaluations, (p.content -> '$.targets.accept_rate[0]')::double as accept_low,
     (p.content -> '$.targets.accept_rate[1]')::double as accept_high,

@@ -1,4 +1,4 @@
--- Which decisions produced these weights?
+-- Which decisions led to these weights?
 -- snapshot: name of the checkpoint's folder
 select c.run_id, c.snapshot_id, c.kind, c.iter_num, d.decision_id, d.reason_code, d.observed, d.threshold,
     c.weights_sha256, c.log_size, c.log_root, c.policy_revision

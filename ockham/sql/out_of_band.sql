@@ -1,4 +1,4 @@
--- Where does the update rate leave its policy's band?
+-- Where is the update rate outside the band of the policy?
 with bands as (
     select run_id, policy_revision, (content -> '$.targets.update_rate[0]')::double as low,
         (content -> '$.targets.update_rate[1]')::double as high

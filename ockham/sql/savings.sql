@@ -1,4 +1,4 @@
--- What was saved, and did the model get better?
+-- How much compute was saved, and did the model improve?
 select s.run_id, s.policy, 1 - s.update_rate as skipped, s.compute_saved, s.backward_over_forward,
     1 - s.accept_rate as saves_avoided, m.oq_gain, s.best_val_loss
 from run_summary s left join (

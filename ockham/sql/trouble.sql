@@ -1,4 +1,4 @@
--- Is anything missing, not finite, or reported as lost?
+-- Are events missing, or values not finite?
 select run_id, 'gap' as kind, sum(missing)::bigint as n from log_gaps where kind <> 'recovered' group by all
 union all select run_id, 'not finite', count(*) from contexts
     where hook = 'batch' and not superseded and rank = 0 and not isfinite(task_loss) group by all

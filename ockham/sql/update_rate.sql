@@ -1,4 +1,4 @@
--- How does the update rate change over a run, in twentieths of it?
+-- How does the update rate change over a run, in 20 equal parts?
 with numbered as (
     select run_id, iter_num, updated, ntile(20) over (partition by run_id order by iter_num) as part
     from contexts where hook = 'batch' and not superseded and rank = 0 and isfinite(task_loss)

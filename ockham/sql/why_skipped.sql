@@ -1,4 +1,4 @@
--- Why was a batch skipped, or not?
+-- Why was a batch skipped or not skipped?
 -- run: run ID
 -- iter: iteration
 select attempt, rank, hook, plugin, action, reason_code, observed, threshold, margin, decision_id

@@ -1,4 +1,4 @@
-"""What the first page says needs a look, by its query."""
+"""Runs that the overview page lists under "Needs attention"."""
 
 from __future__ import annotations
 
@@ -9,37 +9,39 @@ from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query
 from ockham.run import Run
 
+NEVER_ACCEPTED = ("never accepted a checkpoint in 20 evaluations", "memory")
 
-def attention(runs):
+
+def query_attention(runs):
     return [(row["what"], row["page"]) for row in Catalog(runs).rows(load_page_query("attention").sql)]
 
 
-def run(folder, policy, batches, every, overrides=()):
-    """Losses that fall and rise, so that about half are updated; an evaluation every so many."""
-    with Run(policy, overrides=overrides, runs=folder, run_id="a", facts={"vocab_size": 65}) as made:
+def train(folder, policy, batches, evaluation_interval, overrides=()):
+    """Create a run with alternating losses, so that about half of its batches are updates."""
+    facts = {"vocab_size": 65}
+    with Run(policy, overrides=overrides, runs=folder, run_id="a", facts=facts) as run:
         for i in range(batches):
-            ctx = made.end_batch(made.start_batch(i, 3.0 + 0.1 * (i % 2), learning_rate=1e-3), grad_norm=0.5)
-            if i % every == every - 1:
-                made.evaluate(ctx, 3.0)
+            ctx = run.start_batch(i, 3.0 + 0.1 * (i % 2), learning_rate=1e-3)
+            run.end_batch(ctx, grad_norm=0.5)
+            if i % evaluation_interval == evaluation_interval - 1:
+                run.evaluate(ctx, 3.0)
 
 
-NEVER = ("never accepted a checkpoint in 20 evaluations", "memory")
-
-
-@pytest.mark.parametrize(("low", "said"), [("0.05", [NEVER]), ("0.0", [])])
-def test_a_memory_that_accepts_nothing(tmp_path, low, said):
-    """It needs a look, unless its policy promises no more than that."""
+@pytest.mark.parametrize(("low", "expected"), [("0.05", [NEVER_ACCEPTED]), ("0.0", [])])
+def test_memory_without_accepted_checkpoint_is_listed_unless_band_starts_at_zero(tmp_path, low, expected):
+    """A memory that never accepts is listed, unless the band of its policy allows it."""
     text = (resources.presets_dir() / "balanced.yaml").read_text()
     assert "accept_rate: [0.05, 0.15]" in text
-    own = tmp_path / "own.yaml"
-    own.write_text(text.replace("accept_rate: [0.05, 0.15]", f"accept_rate: [{low}, 0.15]"))
-    run(tmp_path / "runs", own, 200, 10, ["memory.quality_fraction=0.01"])
-    assert [row for row in attention(tmp_path / "runs") if row[1] == "memory"] == said
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(text.replace("accept_rate: [0.05, 0.15]", f"accept_rate: [{low}, 0.15]"))
+    train(tmp_path / "runs", policy, 200, 10, ["memory.quality_fraction=0.01"])
+    assert [row for row in query_attention(tmp_path / "runs") if row[1] == "memory"] == expected
 
 
-def test_a_rate_outside_its_band_and_one_of_few(tmp_path):
-    """Every batch updated is outside 50 to 70 %; of 199 batches nobody says so."""
-    run(tmp_path / "long", "balanced", 200, 500, ["gate.target=1.0"])
-    assert ("update rate 100.0 % is outside its band of 50 to 70 %", "gate") in attention(tmp_path / "long")
-    run(tmp_path / "short", "balanced", 199, 500, ["gate.target=1.0"])
-    assert attention(tmp_path / "short") == []
+def test_update_rate_outside_band_is_listed_from_200_batches(tmp_path):
+    """A rate of 100 % is outside the band of 50 to 70 %. With 199 batches it is not compared."""
+    train(tmp_path / "long", "balanced", 200, 500, ["gate.target=1.0"])
+    expected = ("update rate 100.0 % is outside its band of 50 to 70 %", "gate")
+    assert expected in query_attention(tmp_path / "long")
+    train(tmp_path / "short", "balanced", 199, 500, ["gate.target=1.0"])
+    assert query_attention(tmp_path / "short") == []

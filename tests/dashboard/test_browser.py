@@ -1,4 +1,4 @@
-"""The pages in a real browser: no error on page or console, links, SQL, a download."""
+"""Dashboard in a browser: no errors on pages or the console, URLs, SQL, downloads and selections."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The dashboard as a person starts it, in a folder whose code and settings are a stranger's."""
+    """Start the dashboard in a folder with untrusted code and settings, and return its address."""
     folder = tmp_path_factory.mktemp("browser")
     made_run(folder / "runs", "demo")
     made_run(folder / "runs", "other", batches=40)
-    (folder / "json.py").write_text(f"open({str(folder / 'caught')!r}, 'w').close()\n")
+    (folder / "json.py").write_text(f"open({str(folder / 'executed')!r}, 'w').close()\n")
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "config.toml").write_text('[server]\nbaseUrlPath = "elsewhere"\n')
     with socket.socket() as free:
@@ -35,8 +35,12 @@ def address(tmp_path_factory):
     code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
     server = subprocess.Popen(
         [sys.executable, "-P", "-c", code, "--runs", str(folder / "runs"), "dashboard", "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env={**os.environ}, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env={**os.environ},
+        start_new_session=True,
+    )
     base = f"http://127.0.0.1:{port}"
     for _ in range(300):
         try:
@@ -45,95 +49,113 @@ def address(tmp_path_factory):
         except OSError:
             time.sleep(0.1)
     yield base
-    server.terminate()  # the verb alone, as a service manager does: no server may outlive it
+    # A service manager terminates only the command, and the server must end with it.
+    server.terminate()
     server.wait(20)
-    with socket.socket() as gone:
-        assert gone.connect_ex(("127.0.0.1", port)) != 0
-    assert not (folder / "caught").exists(), "code of the working folder was run"
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert not (folder / "executed").exists(), "code of the working folder was executed"
 
 
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        # One context, so that Streamlit's scripts are read and compiled once; each test has a tab of its own.
+        # With one context Streamlit's scripts are loaded and compiled once for all tests.
         yield chromium.new_context(viewport={"width": 1280, "height": 1000})
         chromium.close()
 
 
 @pytest.fixture
 def page(browser):
-    """A tab of its own."""
-    opened = _watched(browser)
-    yield opened
-    opened.close()
+    """Return a new tab."""
+    tab = _open_tab(browser)
+    yield tab
+    tab.close()
 
 
 @pytest.fixture(scope="module")
 def tab(browser, address):
-    """One tab for all pages, which its menu leads through: Streamlit's scripts are run once."""
-    opened = _watched(browser)
-    opened.goto(address)
-    yield opened
-    opened.close()
+    """Return one tab for all pages, so that Streamlit's scripts run once."""
+    tab = _open_tab(browser)
+    tab.goto(address)
+    yield tab
+    tab.close()
 
 
-def _watched(browser):
-    opened = browser.new_page()
-    opened.set_default_timeout(30_000)
-    opened.failures, opened.elsewhere = [], []
-    opened.on("pageerror", lambda error: opened.failures.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: opened.failures.append(said.text) if said.type == "error" and not ours(said) else None,
-    )
-    opened.on("request", lambda asked: None if local(asked.url) else opened.elsewhere.append(asked.url))
-    return opened
+def _open_tab(browser):
+    """Open a tab that collects errors and requests to other hosts."""
+    tab = browser.new_page()
+    tab.set_default_timeout(30_000)
+    tab.failures = []
+    tab.external_urls = []
+
+    def on_console(message):
+        if message.type == "error" and not is_health_check(message):
+            tab.failures.append(message.text)
+
+    def on_request(request):
+        if not is_local(request.url):
+            tab.external_urls.append(request.url)
+
+    tab.on("pageerror", lambda error: tab.failures.append(str(error)))
+    tab.on("console", on_console)
+    tab.on("request", on_request)
+    return tab
 
 
-def ours(said):
-    """Streamlit asks for its own health below the path of a page first, and is told 404."""
-    return "/_stcore/" in said.location.get("url", "")
+def is_health_check(message):
+    """Return True for the 404 of Streamlit's first health check, which uses the path of the page."""
+    return "/_stcore/" in message.location.get("url", "")
 
 
-def local(url):
+def is_local(url):
     return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
 @pytest.mark.parametrize(
-    ("link", "charted"),
+    ("link", "has_chart"),
     [
-        ("Overview", False), ("Run", True), ("Decision", False), ("Gate", True), ("Control", True), ("Memory and OQ", True),
-        ("Integrity", False), ("Compare", False), ("Value", False), ("Decision records", False), ("SQL", False),
+        ("Overview", False),
+        ("Run", True),
+        ("Decision", False),
+        ("Gate", True),
+        ("Control", True),
+        ("Memory and OQ", True),
+        ("Integrity", False),
+        ("Compare", False),
+        ("Value", False),
+        ("Decision records", False),
+        ("SQL", False),
     ],
-)  # fmt: skip
-def test_pages_draw_without_an_error(tab, link, charted):
-    """Title, charts, no exception on page or in a script."""
-    chosen = tab.get_by_test_id("stSidebarNav").get_by_role("link", name=link, exact=True)
+)
+def test_page_opened_from_menu_has_no_errors(tab, link, has_chart):
+    """The page has a title and its charts, no exception, and sends no request to another host."""
+    entry = tab.get_by_test_id("stSidebarNav").get_by_role("link", name=link, exact=True)
     before = tab.locator("h1").first.inner_text()
-    chosen.click()
+    entry.click()
     if link != "Overview":
-        tab.wait_for_function("was => document.querySelector('h1')?.innerText !== was", arg=before)
+        tab.wait_for_function("before => document.querySelector('h1')?.innerText !== before", arg=before)
     tab.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    if charted:
+    if has_chart:
         tab.locator("[data-testid=stVegaLiteChart]").locator("canvas, svg").first.wait_for()
     assert tab.locator("[data-testid=stException]").count() == 0
     assert tab.failures == []
-    assert tab.elsewhere == []
+    assert tab.external_urls == []
 
 
-def drawn(page, element):
-    """Where it is, once the script has ended and it has stopped moving."""
+def wait_for_box(page, element):
+    """Return the bounding box of an element after the script has ended and the element has stopped moving."""
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-    box, was = element.bounding_box(), None
-    while box != was:
+    box, previous = element.bounding_box(), None
+    while box != previous:
         page.wait_for_timeout(300)
-        box, was = element.bounding_box(), box
+        box, previous = element.bounding_box(), box
     return box
 
 
-def until(page, act, url):
-    """Act until the address says so: a chart on a busy machine is there before it listens."""
+def repeat_until_url(page, act, url):
+    """Repeat an action until the URL matches, because a new chart may not handle events yet."""
     for _ in range(5):
         act()
         with contextlib.suppress(sync_api.TimeoutError):
@@ -141,16 +163,16 @@ def until(page, act, url):
     return page.wait_for_url(url)
 
 
-def test_a_deep_link_opens_this_run(page, address):
-    """The address names the run and the iterations."""
+def test_run_url_opens_run_and_iteration_range(page, address):
+    """The URL contains the run and the iteration range."""
     page.goto(f"{address}/run?run=demo&from=10&to=60")
     page.wait_for_selector("h1")
     page.wait_for_selector("text=demo: COMPLETED")
     page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value === '10'")
 
 
-def test_sql_and_a_download(page, address):
-    """Typed, run through the guard, taken home."""
+def test_sql_page_downloads_result_as_csv(page, address):
+    """A query from the URL runs, and its result can be downloaded."""
     page.goto(f"{address}/sql?sql=select%2042%20as%20answer")
     page.get_by_text("SQL, table, download").first.click()
     with page.expect_download() as download:
@@ -158,21 +180,21 @@ def test_sql_and_a_download(page, address):
     assert "42" in download.value.path().read_text()
 
 
-def test_dragging_over_the_loss_looks_closer(page, address):
-    """The range stands in the inputs and in the address, and a button leads back."""
+def test_drag_over_loss_chart_sets_iteration_range(page, address):
+    """The range is in the inputs and in the URL, and a button resets it."""
     page.goto(f"{address}/run?run=demo")
     chart = page.locator("[data-testid=stVegaLiteChart]").first
     chart.locator("canvas, svg").first.wait_for()
 
     def drag():
-        box = drawn(page, chart)
+        box = wait_for_box(page, chart)
         middle = box["y"] + box["height"] * 0.45
         page.mouse.move(box["x"] + box["width"] * 0.4, middle)
         page.mouse.down()
         page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
         page.mouse.up()
 
-    until(page, drag, "**from=*")
+    repeat_until_url(page, drag, "**from=*")
     page.wait_for_function("document.querySelector('[aria-label=\"From iteration\"]')?.value > ''")
     low, high = (int(page.get_by_label(f"{word} iteration").input_value()) for word in ("From", "To"))
     assert 20 < low < high < 100
@@ -181,48 +203,48 @@ def test_dragging_over_the_loss_looks_closer(page, address):
     assert page.failures == []
 
 
-def test_from_a_decision_to_its_neighbour_by_key(page, address):
-    """J and K walk through the log; the address names where one is."""
+def test_keys_j_and_k_open_adjacent_decisions(page, address):
+    """J opens the next decision and K the previous one. The URL contains the decision."""
     page.goto(f"{address}/decision?run=demo&iter=60")
     table = page.locator("[data-testid=stDataFrame]").first
     table.wait_for()
 
     def tick():
-        box = drawn(page, table)
+        box = wait_for_box(page, table)
         page.mouse.click(box["x"] + 18, box["y"] + 52)
 
-    until(page, tick, "**decision=*")
-    page.get_by_text("At iteration 60").wait_for()
+    repeat_until_url(page, tick, "**decision=*")
+    page.get_by_text("Iteration 60:").wait_for()
     page.get_by_text("Cited by").wait_for()
     first = page.url
-    page.get_by_role("heading", name="What was decided here").click()
+    page.get_by_role("heading", name="What was decided").click()
     page.keyboard.press("j")
     page.wait_for_url(lambda url: "decision=" in url and url != first)
     page.keyboard.press("k")
     page.wait_for_url(first)
 
 
-def test_the_run_stays_from_page_to_page(page, address):
-    """Also where the menu forgets the address."""
+def test_selected_run_stays_on_other_page(page, address):
+    """The selected run stays when another page is opened from the menu."""
     page.goto(f"{address}/run?run=demo")
     page.get_by_text("demo: COMPLETED").wait_for()
     page.get_by_role("link", name="Gate").click()
-    page.get_by_text("Does the gate keep its rate?").wait_for()
+    page.get_by_text("Is the update rate of the gate in its band?").wait_for()
     page.wait_for_url("**run=demo*")
 
 
-def test_a_click_on_a_strip_lists_its_decisions(page, address):
-    """Those of the cell alone, by name in the menu and in the address; a button leads back to the whole range."""
+def test_click_on_plugin_cell_lists_its_decisions(page, address):
+    """The list is filtered by plugin, action and iterations, and a button resets the iterations."""
     page.goto(f"{address}/run?run=demo")
-    strips = page.locator("[data-testid=stVegaLiteChart]").nth(1)
-    strips.locator("canvas, svg").first.wait_for()
-    strips.scroll_into_view_if_needed()
+    chart = page.locator("[data-testid=stVegaLiteChart]").nth(1)
+    chart.locator("canvas, svg").first.wait_for()
+    chart.scroll_into_view_if_needed()
 
     def click():
-        box = drawn(page, strips)
+        box = wait_for_box(page, chart)
         page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + 36)
 
-    until(page, click, "**of=gate*")
+    repeat_until_url(page, click, "**of=gate*")
     page.get_by_text("show the whole range").click()
     page.get_by_text("show the whole range").wait_for(state="detached")
     assert page.failures == []

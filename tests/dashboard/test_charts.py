@@ -1,4 +1,4 @@
-"""Charts are functions of a table: the right marks on the right columns, and no colour alone."""
+"""Charts: correct encodings and data, and no fact shown only by colour."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from dashboard import charts, style, timeline_charts
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query, load_question
+from ockham.run import Run
 from tests.helpers.runs import made_run
 
 
@@ -18,46 +19,47 @@ def catalog(tmp_path_factory):
     return Catalog(folder)
 
 
-def asked(catalog, name, **parameters):
+def run_query(catalog, name, **parameters):
     return catalog.sql(load_page_query(name).sql, {"run": "a", **parameters})
 
 
-def test_every_chart_draws_its_own_table(catalog):
-    """The specification is made without an error, with every encoded column in the table."""
-    bins = asked(catalog, "run_bins", low=0, high=119)
+def test_all_charts_create_valid_specifications(catalog):
+    """Every chart creates a valid specification from the table of its query."""
+    bins = run_query(catalog, "run_bins", low=0, high=119)
     bands = catalog.sql(load_question("bands").sql)
-    busiest = asked(catalog, "knob_busiest", field="learning_rate")["iter"][0].as_py()
-    made = [
-        timeline_charts.loss_lane(bins, asked(catalog, "marks", low=0, high=119), (0, 119)),
-        timeline_charts.plugin_lane(asked(catalog, "plugin_bins", low=0, high=119), (0, 119)),
+    busiest = run_query(catalog, "knob_most_changed", field="learning_rate")["iter"][0].as_py()
+    all_charts = [
+        timeline_charts.loss_chart(bins, run_query(catalog, "timeline_events", low=0, high=119), (0, 119)),
+        timeline_charts.plugin_chart(run_query(catalog, "plugin_bins", low=0, high=119), (0, 119)),
         timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (0, 119)),
         timeline_charts.line_chart(bins, {"grad_norm": ("norm", style.UPDATE, [1, 0])}, log=True),
-        timeline_charts.rate_band(asked(catalog, "gate_bins"), 0.5, 0.7),
-        timeline_charts.rate_band(asked(catalog, "gate_bins"), None, None),
-        timeline_charts.overshoot_chart(asked(catalog, "overshoot", low=0, high=119), (0, 119)),
+        timeline_charts.rate_band(run_query(catalog, "gate_bins"), 0.5, 0.7),
+        timeline_charts.rate_band(run_query(catalog, "gate_bins"), None, None),
+        timeline_charts.overshoot_chart(run_query(catalog, "overshoot", low=0, high=119), (0, 119)),
         charts.rate_vs_band(bands, "update"),
         charts.rate_vs_band(bands, "accept"),
-        charts.margin_histogram(asked(catalog, "margins")),
-        charts.funnel(asked(catalog, "funnel")),
-        charts.oq_trend(asked(catalog, "memory_points")),
-        charts.pareto(asked(catalog, "memory_points")),
-        charts.threshold_curve(asked(catalog, "thresholds_of")),
-        charts.waterfall(asked(catalog, "knob", iter=busiest, field="learning_rate")),
+        charts.margin_histogram(run_query(catalog, "margin_histogram")),
+        charts.funnel(run_query(catalog, "memory_funnel")),
+        charts.oq_trend(run_query(catalog, "memory_points")),
+        charts.pareto(run_query(catalog, "memory_points")),
+        charts.threshold_curve(run_query(catalog, "run_thresholds")),
+        charts.waterfall(run_query(catalog, "knob_changes_of_batch", iter=busiest, field="learning_rate")),
         charts.bullet(1.5, 2.0),
         charts.bullet(2.0, 2.0),
         charts.loss_comparison(
-            catalog.sql(load_page_query("overlay").sql, {"run": "a", "other": "a"}), ["a", "b"]
+            catalog.sql(load_page_query("loss_comparison").sql, {"run": "a", "other": "a"}), ["a", "b"]
         ),
     ]
-    for chart in made:
+    for chart in all_charts:
         assert chart.to_dict()["$schema"]
 
 
-def test_bins_hide_no_spike(catalog):
-    """At most 501 bins, and the highest loss of the log is the highest of the bins."""
-    bins = asked(catalog, "run_bins", low=0, high=119)
+def test_run_bins_keep_highest_loss(catalog):
+    """There are at most 501 bins, and their highest loss is the highest loss of the log."""
+    bins = run_query(catalog, "run_bins", low=0, high=119)
     top = catalog.rows(
-        "select max(task_loss) filter (isfinite(task_loss)) as top, count(*) as n from contexts where hook = 'batch'"
+        "select max(task_loss) filter (isfinite(task_loss)) as top, count(*) as n "
+        "from contexts where hook = 'batch'"
     )[0]
     assert bins.num_rows <= 501
     assert sum(bins.column("batches").to_pylist()) == top["n"]
@@ -66,14 +68,14 @@ def test_bins_hide_no_spike(catalog):
     assert max(finite) == pytest.approx(top["top"])
 
 
-def test_the_interval_holds_the_rate(catalog):
-    """Wilson's interval lies around the rate and inside 0..1."""
-    for row in asked(catalog, "gate_bins").to_pylist():
+def test_gate_bins_interval_contains_rate(catalog):
+    """The Wilson interval contains the rate and is inside 0..1."""
+    for row in run_query(catalog, "gate_bins").to_pylist():
         assert -1e-9 <= row["low"] <= row["rate"] <= row["high"] <= 1 + 1e-9
 
 
-def test_outcomes_have_shape_and_colour():
-    """Never colour alone."""
+def test_outcome_chart_encodes_shape_and_colour():
+    """Outcomes have a shape in addition to a colour."""
     table = pa.table(
         {
             "iter": [1],
@@ -91,36 +93,36 @@ def test_outcomes_have_shape_and_colour():
     assert points["shape"]["field"] == points["color"]["field"] == "outcome"
 
 
-def test_many_marks_become_few_and_none_is_lost(catalog):
-    """Of more than forty of a kind one stands for each fortieth, and says for how many."""
-    rows = asked(catalog, "marks", low=0, high=119).to_pylist()
+def test_timeline_events_with_many_events_keep_total_count(catalog):
+    """With more than 40 events of a kind, each row contains the number of events that it represents."""
+    rows = run_query(catalog, "timeline_events", low=0, high=119).to_pylist()
     accepted = [row for row in rows if row["what"] == "accepted"]
-    there = catalog.rows("select count(*) as n from checkpoints where kind = 'accepted'")[0]["n"]
-    assert sum(row["times"] for row in accepted) == there
+    total = catalog.rows("select count(*) as n from checkpoints where kind = 'accepted'")[0]["n"]
+    assert sum(row["times"] for row in accepted) == total
     assert sum(row["what"] == "not finite" for row in rows) == 1
 
 
-def test_the_histogram_holds_every_batch(catalog):
-    """What is farther out than the outermost bars is in them, not left out."""
-    known = catalog.rows("select count(*) as n from gate_decisions where isfinite(margin)")[0]["n"]
-    assert sum(asked(catalog, "margins").column("batches").to_pylist()) == known
+def test_margin_histogram_includes_all_batches(catalog):
+    """The outermost bars include all batches beyond them."""
+    total = catalog.rows("select count(*) as n from gate_decisions where isfinite(margin)")[0]["n"]
+    assert sum(run_query(catalog, "margin_histogram").column("batches").to_pylist()) == total
 
 
-def test_a_knob_goes_from_what_was_given_to_what_was_left(catalog):
-    """The first row is the value before the first plugin, the last one that of the context."""
-    at = catalog.rows("select iter_num from hyperparameter_changes where field = 'learning_rate' limit 1")[0][
-        "iter_num"
-    ]
-    rows = asked(catalog, "knob", iter=at, field="learning_rate").to_pylist()
-    left = catalog.rows(
-        f"select base_learning_rate, learning_rate from contexts where hook = 'batch' and iter_num = {at}"
+def test_knob_changes_start_and_end_with_context_values(catalog):
+    """The first row is the value before the chain, the last row the value of the context."""
+    query = "select iter_num from hyperparameter_changes where field = 'learning_rate' limit 1"
+    iteration = catalog.rows(query)[0]["iter_num"]
+    rows = run_query(catalog, "knob_changes_of_batch", iter=iteration, field="learning_rate").to_pylist()
+    context = catalog.rows(
+        "select base_learning_rate, learning_rate from contexts "
+        f"where hook = 'batch' and iter_num = {iteration}"
     )[0]
-    assert rows[0]["before"] == left["base_learning_rate"]
-    assert rows[-1]["after"] == left["learning_rate"]
+    assert rows[0]["before"] == context["base_learning_rate"]
+    assert rows[-1]["after"] == context["learning_rate"]
 
 
-def test_a_line_that_only_hides_another_is_left_out():
-    """Where the highest of each bin is the median there is one line."""
+def test_line_chart_omits_identical_columns():
+    """If the highest value of each bin equals the median, only one line is drawn."""
     table = pa.table({"iter": [1, 2], "a": [1.0, 2.0], "b": [1.0, 2.0]})
     fields = {"a": ("median", style.UPDATE, [1, 0]), "b": ("highest", style.SKIP, [4, 2])}
     assert "highest" not in str(timeline_charts.line_chart(table, fields).to_dict())
@@ -129,77 +131,83 @@ def test_a_line_that_only_hides_another_is_left_out():
     )
 
 
-def test_a_plugin_that_nobody_knows_has_a_colour():
-    """Its own name, or that which a policy gives a built-in one: without a colour its cells are not drawn."""
+def test_plugin_chart_has_colour_for_unknown_plugin():
+    """Cells without a colour would not be drawn, so unknown plugins get the neutral colour."""
     rows = [("gate", "SKIP"), ("Patience", "DAMP")]
-    table = pa.table({"iter": [0, 0], "width": [1, 1], "plugin": [p for p, _ in rows], "action": [a for _, a in rows],
-                      "decisions": [1, 1]})  # fmt: skip
-    scale = timeline_charts.plugin_lane(table, (0, 1)).to_dict()["encoding"]["color"]["scale"]
+    table = pa.table(
+        {
+            "iter": [0, 0],
+            "width": [1, 1],
+            "plugin": [plugin for plugin, _ in rows],
+            "action": [action for _, action in rows],
+            "decisions": [1, 1],
+        }
+    )
+    scale = timeline_charts.plugin_chart(table, (0, 1)).to_dict()["encoding"]["color"]["scale"]
     assert {"gate", "Patience"} <= set(scale["domain"])
     assert len(scale["domain"]) == len(scale["range"])
 
 
-def test_what_a_plugin_made_of_a_knob_is_written_beside_its_bar():
-    """A lowered one ends at the left: text there would lie on the bar."""
-    table = pa.table({"step": [0, 1], "who": ["given", "a"], "before": [None, 2.0], "after": [2.0, 1.0]})
+def test_waterfall_label_is_next_to_bar():
+    """The bar of a lowered knob ends at the left, where a label would cover the bar."""
+    table = pa.table(
+        {"step": [0, 1], "who": ["before the chain", "a"], "before": [None, 2.0], "after": [2.0, 1.0]}
+    )
     text = charts.waterfall(table).to_dict()["layer"][2]
-    assert (text["mark"]["type"], text["encoding"]["x"]["field"]) == ("text", "right")
+    assert text["mark"]["type"] == "text"
+    assert text["encoding"]["x"]["field"] == "label_x"
 
 
-def test_small_gains_have_ticks_of_their_own(catalog):
-    """Whole percents would name five ticks of a gain of .2 % `+0%`."""
-    drawn = charts.oq_trend(asked(catalog, "memory_points")).to_dict()
+def test_oq_trend_axis_has_distinct_ticks_for_small_gains(catalog):
+    """With whole percents all ticks of a gain of 0.2 % would be `+0%`."""
+    drawn = charts.oq_trend(run_query(catalog, "memory_points")).to_dict()
     assert drawn["layer"][0]["encoding"]["y"]["axis"]["format"] == "+.2~%"
 
 
-def test_what_was_missing_is_a_share_of_the_limit(catalog):
-    """Of each gate alike, or the nearest would not stand first: the quotient that was wanted is 1 + oq_limit baselines."""
-    missed = asked(catalog, "near_misses_of").to_pylist()
-    short = [row for row in missed if row["failed_gate"] == "efficiency"]
-    assert short
-    for row in short:
-        had, wanted = 1 + row["oq_improvement"], 1 + row["oq_limit"]
-        assert row["missing"] == pytest.approx(1 - had / wanted)
+def test_near_misses_are_shares_of_the_limit(catalog):
+    """The required quotient of the efficiency gate is 1 + oq_limit times the baseline."""
+    misses = run_query(catalog, "run_near_misses").to_pylist()
+    efficiency_misses = [row for row in misses if row["failed_gate"] == "efficiency"]
+    assert efficiency_misses
+    for row in efficiency_misses:
+        quotient, required = 1 + row["oq_improvement"], 1 + row["oq_limit"]
+        assert row["missing"] == pytest.approx(1 - quotient / required)
 
 
-def test_lanes_stand_on_one_axis(catalog):
-    """Every lane keeps the same room for labels and the same iterations, so that one place is one iteration."""
-    bins = asked(catalog, "run_bins", low=20, high=80)
-    made = (
-        timeline_charts.loss_lane(bins, asked(catalog, "marks", low=20, high=80), (20, 80)),
-        timeline_charts.plugin_lane(asked(catalog, "plugin_bins", low=20, high=80), (20, 80)),
+def test_timeline_charts_have_aligned_axes(catalog):
+    """All charts over iterations have the same label space and the same iteration range."""
+    bins = run_query(catalog, "run_bins", low=20, high=80)
+    timeline = (
+        timeline_charts.loss_chart(bins, run_query(catalog, "timeline_events", low=20, high=80), (20, 80)),
+        timeline_charts.plugin_chart(run_query(catalog, "plugin_bins", low=20, high=80), (20, 80)),
         timeline_charts.line_chart(bins, {"learning_rate": ("rate", style.UPDATE, [1, 0])}, (20, 80)),
-        timeline_charts.overshoot_chart(asked(catalog, "overshoot", low=20, high=80), (20, 80)),
+        timeline_charts.overshoot_chart(run_query(catalog, "overshoot", low=20, high=80), (20, 80)),
     )
-    for chart in made:
-        drawn = chart.to_dict()
-        encoding = drawn.get("encoding") or next(
-            e for e in (part["encoding"] for part in drawn["layer"]) if "axis" in e.get("y", {})
-        )
+    for chart in timeline:
+        spec = chart.to_dict()
+        layers = [layer["encoding"] for layer in spec.get("layer", [spec])]
+        encoding = next(layer for layer in layers if "axis" in layer.get("y", {}))
         assert encoding["x"]["scale"]["domain"] == [20, 80]
-        assert (
-            encoding["y"]["axis"]["minExtent"] == encoding["y"]["axis"]["maxExtent"] == timeline_charts.LABELS
-        )
+        assert encoding["y"]["axis"]["minExtent"] == timeline_charts.LABEL_PIXELS
+        assert encoding["y"]["axis"]["maxExtent"] == timeline_charts.LABEL_PIXELS
 
 
-def test_the_front_is_what_no_other_candidate_beats(catalog):
-    """In loss and drift at once, by comparing each with each."""
-    points = asked(catalog, "memory_points").to_pylist()
+def test_pareto_frontier_contains_only_undominated_candidates(catalog):
+    """No other candidate is at least as good as a frontier candidate in both loss and drift."""
+    points = run_query(catalog, "memory_points").to_pylist()
     assert any(p["frontier"] for p in points)
-    for one in points:
-        beaten = any(
-            o["loss"] <= one["loss"]
-            and o["drift"] <= one["drift"]
-            and (o["loss"], o["drift"]) != (one["loss"], one["drift"])
-            for o in points
+    for point in points:
+        dominated = any(
+            other["loss"] <= point["loss"]
+            and other["drift"] <= point["drift"]
+            and (other["loss"], other["drift"]) != (point["loss"], point["drift"])
+            for other in points
         )
-        assert not (one["frontier"] and beaten)
+        assert not (point["frontier"] and dominated)
 
 
-def test_several_ranks_count_once(tmp_path):
-    """Every rank decides alike and logs it: the pages count the batches of one."""
-    from ockham.run import Run
-
+def test_page_queries_with_two_ranks_count_one_rank(tmp_path):
+    """All ranks log the same decisions, and the pages count the batches of one rank."""
     for rank in (0, 1):
         with Run(
             runs=tmp_path, run_id="two", policy="balanced", rank=rank, world_size=2, facts={"vocab_size": 256}
@@ -209,16 +217,17 @@ def test_several_ranks_count_once(tmp_path):
                 run.end_batch(ctx, grad_norm=2.0, complexity_cost=0.001)
                 if i % 10 == 9:
                     run.evaluate(ctx, 3.0 - i / 100, tokens=10)
-    two = Catalog(tmp_path)
+    catalog = Catalog(tmp_path)
 
-    def count(name, column, **more):
-        return sum(two.sql(load_page_query(name).sql, {"run": "two", **more})[column].to_pylist())
+    def total(name, column, **parameters):
+        return sum(catalog.sql(load_page_query(name).sql, {"run": "two", **parameters})[column].to_pylist())
 
-    for name in ("gate_reasons", "margins"):
-        assert count(name, "batches") == 60
-    assert count("gate_bins", "n") == count("run_bins", "batches", low=0, high=59) == 60
-    assert two.sql(load_page_query("funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
-    assert two.sql(load_page_query("memory_points").sql, {"run": "two"}).num_rows == 6
-    assert two.sql(load_page_query("ranks_of").sql, {"run": "two"}).to_pylist() == [
+    for name in ("gate_reasons", "margin_histogram"):
+        assert total(name, "batches") == 60
+    assert total("gate_bins", "n") == 60
+    assert total("run_bins", "batches", low=0, high=59) == 60
+    assert catalog.sql(load_page_query("memory_funnel").sql, {"run": "two"})["candidates"].to_pylist()[0] == 6
+    assert catalog.sql(load_page_query("memory_points").sql, {"run": "two"}).num_rows == 6
+    assert catalog.sql(load_page_query("run_ranks").sql, {"run": "two"}).to_pylist() == [
         {"ranks": 2, "diverged": 0}
     ]

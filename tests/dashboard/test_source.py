@@ -1,4 +1,4 @@
-"""Where tables come from: kept until a file changes, and one bad run hides no other."""
+"""Data source of the dashboard: results are cached until a file changes, and unreadable runs are omitted."""
 
 from __future__ import annotations
 
@@ -12,116 +12,112 @@ import pytest
 from dashboard import data_source, layout
 from dashboard.data_source import CatalogStore, TimedResult
 from ockham.record.repair import rebuild
+from tests.helpers.damaged_runs import INVALID_LINE, append_invalid_line, overwrite_parquet
 from tests.helpers.runs import made_run
 
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
 pytestmark = pytest.mark.filterwarnings("ignore")
-LOOK_SECONDS = 0.05
+SCAN_INTERVAL_SECONDS = 0.05
 
 
 @pytest.fixture(autouse=True)
-def _looks_are_short(monkeypatch):
-    monkeypatch.setattr(data_source, "LOOK_SECONDS", LOOK_SECONDS)
+def _short_scan_interval(monkeypatch):
+    monkeypatch.setattr(data_source, "SCAN_INTERVAL_SECONDS", SCAN_INTERVAL_SECONDS)
 
 
-def runs_of(store: CatalogStore) -> list[str]:
-    time.sleep(2 * LOOK_SECONDS)
+def wait_for_scan():
+    time.sleep(2 * SCAN_INTERVAL_SECONDS)
+
+
+def list_run_ids(store: CatalogStore) -> list[str]:
+    wait_for_scan()
     return [row["run_id"] for row in store.catalog().rows("select run_id from runs order by run_id")]
 
 
-def damage(run) -> None:
-    """A whole line that is not an event, in a segment that Parquet does not stand for."""
-    segment = run.folder.segments(1, 0)[-1]
-    for kind in ("contexts", "decisions", "events"):
-        for path in (run.folder.path / kind).rglob("*.parquet"):
-            path.unlink()
-    segment.write_bytes(segment.read_bytes() + b"this is not an event\n")
-
-
-def test_a_run_that_cannot_be_read_hides_no_other(tmp_path):
-    """It is left out, named, and its place given."""
+def test_store_with_unreadable_run_lists_other_runs(tmp_path):
+    """The unreadable run is omitted, and its error names it."""
     made_run(tmp_path, "good", batches=12)
-    damage(made_run(tmp_path, "bad", batches=12))
+    append_invalid_line(made_run(tmp_path, "bad", batches=12))
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
-    assert runs_of(store) == ["good"]
+    assert list_run_ids(store) == ["good"]
     assert list(store.broken) == ["bad"]
     assert "bad" in store.broken["bad"]
 
 
-def junk(run) -> None:
-    """A Parquet file that is none, where the lines are good."""
-    next((run.folder.path / "decisions").rglob("*.parquet")).write_bytes(b"no Parquet" * 500)
-
-
-@pytest.mark.parametrize("spoil", [damage, junk])
-def test_a_run_is_back_once_it_is_mended(tmp_path, spoil):
-    """Junk in one run's Parquet hides no other run either."""
+@pytest.mark.parametrize("damage", [append_invalid_line, overwrite_parquet])
+def test_store_lists_run_again_after_repair(tmp_path, damage):
+    """A run that was unreadable appears again after its files are repaired."""
     made_run(tmp_path, "good", batches=12)
     bad = made_run(tmp_path, "bad", batches=12)
-    spoil(bad)
-    store = CatalogStore(tmp_path, tmp_path / "no-odr")
-    assert runs_of(store) == ["good"]
-    segment = bad.folder.segments(1, 0)[-1]
-    segment.write_bytes(segment.read_bytes().removesuffix(b"this is not an event\n"))
-    rebuild(bad.folder)
-    assert runs_of(store) == ["bad", "good"]
-
-
-def test_a_run_that_breaks_while_pages_are_open_is_left_out(tmp_path):
-    """The others stay, and a new one still appears."""
-    made_run(tmp_path, "good", batches=12)
-    bad = made_run(tmp_path, "bad", batches=12)
-    store = CatalogStore(tmp_path, tmp_path / "no-odr")
-    assert runs_of(store) == ["bad", "good"]
     damage(bad)
-    assert runs_of(store) == ["good"]
+    store = CatalogStore(tmp_path, tmp_path / "no-odr")
+    assert list_run_ids(store) == ["good"]
+    segment = bad.folder.segments(1, 0)[-1]
+    segment.write_bytes(segment.read_bytes().removesuffix(INVALID_LINE))
+    rebuild(bad.folder)
+    assert list_run_ids(store) == ["bad", "good"]
+
+
+def test_open_store_omits_run_that_becomes_unreadable(tmp_path):
+    """The other runs stay, and new runs still appear."""
+    made_run(tmp_path, "good", batches=12)
+    bad = made_run(tmp_path, "bad", batches=12)
+    store = CatalogStore(tmp_path, tmp_path / "no-odr")
+    assert list_run_ids(store) == ["bad", "good"]
+    append_invalid_line(bad)
+    assert list_run_ids(store) == ["good"]
     made_run(tmp_path, "later", batches=12)
-    assert runs_of(store) == ["good", "later"]
+    assert list_run_ids(store) == ["good", "later"]
 
 
-def test_the_version_moves_with_the_files_and_only_then(tmp_path):
-    """Answers are kept by it."""
+def test_store_version_changes_only_with_files(tmp_path):
+    """The version is the cache key of all results."""
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
     before = store.version
-    time.sleep(2 * LOOK_SECONDS)
+    wait_for_scan()
     assert store.version == before
     made_run(tmp_path, "new", batches=12)
-    time.sleep(2 * LOOK_SECONDS)
+    wait_for_scan()
     assert store.version != before
 
 
-def test_a_new_record_is_seen(tmp_path):
-    """Decision records are read again when one comes."""
+def test_store_reads_new_decision_record(tmp_path):
+    """Decision records are read again when a file is added."""
     store = CatalogStore(tmp_path / "runs", tmp_path / "odr")
     assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 0
     (tmp_path / "odr").mkdir()
     (tmp_path / "odr" / "0001-x.md").write_text("# not a record\n")
-    time.sleep(2 * LOOK_SECONDS)
+    wait_for_scan()
     assert store.catalog().rows("select count(*) as n from odrs")[0]["n"] == 1
 
 
-def test_a_link_to_nothing_among_the_records_is_a_record_that_cannot_be_read(tmp_path):
-    """It ended every query of every page."""
+def test_store_reports_broken_link_as_unreadable_record(tmp_path):
+    """A broken link in the records folder is a finding, and does not fail the queries of all pages."""
     (tmp_path / "odr").mkdir()
     (tmp_path / "odr" / "0001-x.md").symlink_to("/nowhere")
     store = CatalogStore(tmp_path / "runs", tmp_path / "odr")
     assert store.catalog().rows("select code from odr_findings") == [{"code": "ODR007"}]
 
 
-def test_csv_runs_nothing_in_a_spreadsheet():
-    """Cells and names of columns that begin like a formula are text; quotes are doubled."""
-    answer = TimedResult(
-        pa.table({"=a": ["=cmd|' /C calc'!A0", "@x", '"q"', "-1", "-1+cmd|x", None]}), "select", {}, 0.0
-    )
-    assert layout.csv_bytes(answer).decode().splitlines() == [
-        "\"'=a\"", "\"'=cmd|' /C calc'!A0\"", "\"'@x\"", '"""q"""', '"-1"', "\"'-1+cmd|x\"", '""',
-    ]  # fmt: skip
+def test_csv_download_escapes_formulas():
+    """Cells and column names that look like a formula become text. Quotes are doubled."""
+    values = ["=cmd|' /C calc'!A0", "@x", '"q"', "-1", "-1+cmd|x", None]
+    result = TimedResult(pa.table({"=a": values}), "select", {}, 0.0)
+    assert layout.csv_bytes(result).decode().splitlines() == [
+        '"\'=a"',
+        "\"'=cmd|' /C calc'!A0\"",
+        '"\'@x"',
+        '"""q"""',
+        '"-1"',
+        '"\'-1+cmd|x"',
+        '""',
+    ]
 
 
-def test_parquet_says_what_was_asked(tmp_path):
-    """The SQL and its parameters stand in the file; NaN stays NaN."""
-    answer = TimedResult(pa.table({"x": [float("nan")]}), "select $a", {"a": 1}, 0.0)
-    (tmp_path / "x.parquet").write_bytes(layout.parquet_bytes(answer))
-    read = pq.read_table(tmp_path / "x.parquet")
-    assert read.schema.metadata[b"ockham.sql"] == b"select $a"
-    assert str(read["x"][0].as_py()) == "nan"
+def test_parquet_download_contains_sql_and_nan(tmp_path):
+    """The metadata contains the SQL, and NaN stays NaN."""
+    result = TimedResult(pa.table({"x": [float("nan")]}), "select $a", {"a": 1}, 0.0)
+    (tmp_path / "x.parquet").write_bytes(layout.parquet_bytes(result))
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table.schema.metadata[b"ockham.sql"] == b"select $a"
+    assert str(table["x"][0].as_py()) == "nan"

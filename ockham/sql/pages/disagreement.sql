@@ -1,6 +1,6 @@
--- On which batches did two runs decide differently, of those that both have?
--- run: the one
--- other: the other
+-- On which common batches did two runs decide differently?
+-- run: ID of the first run
+-- other: ID of the second run
 with a as (select iter_num, micro_step, updated from contexts where run_id = $run and hook = 'batch' and not superseded and "rank" = 0),
     b as (select iter_num, micro_step, updated from contexts where run_id = $other and hook = 'batch' and not superseded and "rank" = 0)
 select case when a.updated then 'updated' else 'skipped' end as this_run, case when b.updated then 'updated' else 'skipped' end as other_run,

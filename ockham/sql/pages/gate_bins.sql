@@ -1,7 +1,7 @@
 -- Does the update rate stay in its band?
 -- run: run ID
 with numbered as (
-    -- A bin of fewer than 25 batches says nothing of a rate.
+    -- With fewer than 25 batches per bin the rate is not meaningful.
     select iter_num, updated, row_number() over (order by iter_num, micro_step) - 1 as place,
         greatest(25, ceil(count(*) over () / 40.0))::bigint as width
     from contexts where run_id = $run and hook = 'batch' and not superseded and rank = 0 and isfinite(task_loss)

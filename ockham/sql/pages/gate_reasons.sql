@@ -1,4 +1,4 @@
--- Why did the gate update, or skip?
+-- Why did the gate update or skip?
 -- run: run ID
 select d.action, d.reason_code, count(*) as batches, count(*) / sum(count(*)) over () as share, any_value(r.meaning) as meaning
 from gate_decisions d left join reason_codes r on r.plugin = 'gate' and r.reason_code = d.reason_code

@@ -1,8 +1,8 @@
--- How did each candidate fare, relative to the first accepted one? Of many, the lowest, middle and highest of each outcome in 100 bins, and the frontier.
+-- What was the result of each candidate, relative to the first accepted one? With many candidates: the lowest, middle and highest per outcome in 100 bins, and the Pareto frontier.
 -- run: run ID
 with m as (select * from memory_decisions where run_id = $run and not superseded and "rank" = 0),
 first_accepted as (select arg_min(occam_quotient, (attempt, sequence)) as quotient from m where accepted),
--- No other one has both less loss and less drift: in the order of drift each of these is lower than all before it.
+-- The Pareto frontier: in the order of drift, the loss of each candidate is lower than all losses before it.
 lower as (
     select decision_id from (
         select decision_id, loss, min(loss) over (order by drift, loss, sequence rows between unbounded preceding and 1 preceding) as before

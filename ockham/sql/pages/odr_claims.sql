@@ -1,3 +1,3 @@
 -- What does a decision record claim?
--- id: of the record
+-- id: ID of the decision record
 select * from odr_constraints where odr_id = $id order by constraint_id

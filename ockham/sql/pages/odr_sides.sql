@@ -1,3 +1,3 @@
--- Which runs, up to which event, does a decision record rest on?
--- id: of the record
+-- Which runs are the evidence of a decision record, and up to which event?
+-- id: ID of the decision record
 select side, run_id, attempt, "rank", through_sequence, root, decision_id from odr_evidence where odr_id = $id order by side

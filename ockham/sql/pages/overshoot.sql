@@ -1,4 +1,4 @@
--- How far were values above the limiter's caps, in a hundred bins?
+-- How far were values above the limiter's caps, in 100 bins?
 -- run: run ID
 -- low: first iteration
 -- high: last iteration

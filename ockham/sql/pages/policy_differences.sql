@@ -1,6 +1,6 @@
 -- In which settings do the policies of two runs differ?
--- run: the one
--- other: the other
+-- run: ID of the first run
+-- other: ID of the second run
 with entries as (
     select r.run_id, unnest(from_json(p.content -> '$.plugins', '["json"]')) as plugin
     from runs r join policies p on p.run_id = r.run_id and p.policy_revision = r.policy_revision where r.run_id in ($run, $other)

@@ -1,4 +1,4 @@
--- How did loss, threshold, learning rate, lambda and drift move?
+-- How did loss, threshold, learning rate, lambda and drift change?
 -- run: run ID
 -- low: first iteration
 -- high: last iteration

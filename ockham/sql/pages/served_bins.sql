@@ -1,4 +1,4 @@
--- What did a model cost that learned while it was served: mean losses so far, each batch scored before any update from it?
+-- What are the mean losses so far of a model that is trained while it is served? Each batch is scored before it updates the model.
 -- run: run ID
 -- low: first iteration
 -- high: last iteration

@@ -1,4 +1,4 @@
--- Which were the longest rows of skips?
+-- Which were the longest sequences of skipped batches?
 -- run: run ID
 with marked as (
     select iter_num, updated, sum(updated::int) over (order by iter_num, micro_step) as streak

@@ -1,12 +1,12 @@
--- Every saved checkpoint with its decision, its digest and the tree head in its metadata.
+-- Every saved checkpoint: its decision, its digest, and the tree head in its metadata.
 -- snapshot_id: name of its folder below checkpoints/
 -- kind: accepted, resume, rollback or anchor
 -- decision_id: the decision that accepted it; only kind accepted has one
--- weights_sha256: digest of the weights without metadata
+-- weights_sha256: digest of the weights only
 -- log_size: events in the log when it was saved
--- log_root: root of the log's tree then
+-- log_root: root hash of the log when it was saved
 -- megabytes: size of its files, 1e6 bytes
--- pruned: true if it was deleted because newer ones are kept
+-- pruned: true if it was deleted because newer checkpoints replaced it
 select e.run_id, e.attempt, e.rank, e.sequence, e.time, e.iter_num, e.data ->> '$.snapshot_id' as snapshot_id,
     e.data ->> '$.kind' as kind, e.data ->> '$.decision_id' as decision_id,
     e.data ->> '$.weights_sha256' as weights_sha256, (e.data ->> '$.log_size')::bigint as log_size,

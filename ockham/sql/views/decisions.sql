@@ -1,24 +1,24 @@
--- Every decision of every plugin: an accept or reject result, or a knob change, with its reason.
+-- Every decision of every plugin, with its reason: a verdict or a knob change.
 -- decision_id: ID of the decision (UUIDv7), the same as its event's
 -- run_id: ID of the run
--- attempt: start or resume that wrote it, from 1
+-- attempt: number of the start or resume that wrote it, from 1
 -- rank: process that wrote it, from 0
--- sequence: position in its log
--- time: when it was appended, UTC
+-- sequence: position in its log, from 0
+-- time: time when it was appended, UTC
 -- iter_num: optimizer step
 -- micro_step: micro-batch within the step
 -- hook: on_batch_start, on_batch_end, on_evaluate or on_consolidate
 -- plugin: name of the plugin in its policy
 -- plugin_order: position of the plugin in the chain, from 0
--- shadow: true if the plugin is in shadow: it decided, and changed nothing
--- superseded: true if a later attempt resumed from a checkpoint before it
--- action: what the plugin did, a stable word
--- reason_code: why, a stable code; see reason_codes
--- observed: value that was compared
--- threshold: limit that it was compared with
+-- shadow: true if the plugin ran in shadow mode: it decided, but changed nothing
+-- superseded: true if a later attempt resumed from an earlier iteration
+-- action: action, a stable word
+-- reason_code: reason, a stable code; see reason_codes
+-- observed: value that the plugin evaluated
+-- threshold: limit for the observed value
 -- margin: observed - threshold
--- changes: knobs that it changed, with value before and after
--- numbers: further values of the decision, by name
+-- changes: changed knobs, with the value before and after
+-- numbers: further input values, by name
 -- policy_revision: digest of the policy in force
 select d.event_id as decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.hook,
     d.plugin, d."order" as plugin_order, d.shadow, d.superseded,

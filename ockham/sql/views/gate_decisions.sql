@@ -1,11 +1,11 @@
--- Decision of the gate for every batch.
+-- Verdict of the surprise gate on every batch.
 -- decision_id: ID of the decision
 -- updated: true if the gate allowed the batch to update the weights
 -- observed: loss of the batch, nats/token
--- threshold: loss from which a batch is worth an update, nats/token
+-- threshold: lowest loss for an update, nats/token
 -- margin: observed - threshold
--- z: how surprising the loss was, in standard deviations of the losses before it
--- q: quantile that the gate used
+-- z: surprise of the loss, in standard deviations of earlier losses
+-- q: quantile that the gate uses as threshold
 select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.plugin, d.shadow,
     d.superseded, d.action, d.action = 'UPDATE' as updated, d.reason_code, d.observed, d.threshold, d.margin,
     d.numbers['z'] as z, d.numbers['q'] as q, d.numbers, d.policy_revision

@@ -1,10 +1,10 @@
--- Every knob change, one row per knob.
+-- Every knob change of a plugin, one row per knob.
 -- decision_id: ID of the decision that explains it
 -- field: name of the knob
 -- before: value before, as JSON
 -- after: value after, as JSON
--- before_value: value before as a number, if it is one
--- after_value: value after as a number, if it is one
+-- before_value: value before as a number; null for other types
+-- after_value: value after as a number; null for other types
 select decision_id, run_id, attempt, rank, sequence, time, iter_num, micro_step, hook, plugin, shadow, superseded,
     action, reason_code, c.field as field, c.before as before, c.after as after, c.before_value as before_value,
     c.after_value as after_value

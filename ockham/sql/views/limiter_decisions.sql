@@ -1,4 +1,4 @@
--- Decisions of the limiter, with the value before the cap and the cap.
+-- Decisions of the limiter that capped a value, with the original value and the cap.
 -- decision_id: ID of the decision
 -- observed: value before the cap
 -- threshold: the cap

@@ -1,13 +1,13 @@
--- Result of the memory for every evaluation, with value and limit of each gate.
+-- Verdict of the memory on every evaluation, with the value and limit of each gate.
 -- decision_id: ID of the decision
--- accepted: true if the weights are kept as a checkpoint
--- failed_gate: finite, quality, complexity, efficiency or baseline; null where accepted
+-- accepted: true if the weights are saved as a checkpoint
+-- failed_gate: finite, quality, complexity, efficiency or baseline; null if accepted
 -- loss: validation loss, nats/token
 -- loss_limit: highest loss that passes
 -- drift: relative drift from the anchor
 -- drift_limit: highest drift that passes
 -- occam_quotient: quotient of the candidate
--- baseline_quotient: quotient of the last accepted one; null for the first
+-- baseline_quotient: quotient of the last accepted candidate; null for the first
 -- oq_improvement: occam_quotient / baseline_quotient - 1
 -- oq_limit: lowest improvement that passes
 select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.plugin, d.shadow, d.superseded,

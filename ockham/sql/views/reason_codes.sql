@@ -1,5 +1,5 @@
--- Meaning of each reason code of the built-in plugins.
--- plugin: name of the plugin
--- reason_code: the code
--- meaning: the meaning in one sentence
+-- Meaning of the reason codes of the built-in plugins.
+-- plugin: plugin that uses the code
+-- reason_code: code
+-- meaning: meaning, in one sentence
 select plugin, reason_code, meaning from raw_reason_codes

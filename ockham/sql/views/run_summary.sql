@@ -1,23 +1,23 @@
--- One row per run: rates, losses, cost. Superseded events are left out.
+-- One row per run: rates, losses, cost. Superseded batches are not counted.
 -- run_id: ID of the run
--- state: UNFINISHED, or the reason code of its end
--- policy: name of its policy
--- batches: batches that went through the chain
+-- state: UNFINISHED, or the reason code of run.finished
+-- policy: name of the policy
+-- batches: batches that passed through the chain
 -- finite_batches: batches with a finite loss
 -- updates: batches with a finite loss that the chain allowed to update
--- skips: batches that did not update the weights
+-- skips: batches without an update
 -- update_rate: updates / finite batches, 0..1
 -- evaluations: number of evaluations
 -- accepted: evaluations that memory accepted
--- accept_rate: accepted / finite evaluations, 0..1; it depends on how many evaluations there are
+-- accept_rate: accepted / finite evaluations, 0..1; depends on the number of evaluations
 -- val_loss: last validation loss, nats/token
 -- best_val_loss: lowest finite validation loss, nats/token
--- occam_quotient: quotient at the last evaluation; only meaningful relative to another one
+-- occam_quotient: quotient at the last evaluation; use it only to compare candidates
 -- nonfinite: batches whose loss was not finite
--- backward_over_forward: cost of backward and optimizer over that of the forward, measured in the run
--- compute_saved: share of compute that the skips saved, measured in the run
+-- backward_over_forward: cost of backward and optimizer divided by the cost of the forward pass, measured in the run
+-- compute_saved: share of compute saved by skips, measured in the run
 -- last_iter: last iteration recorded
--- decisions: decisions recorded
+-- decisions: number of decisions
 select
     r.run_id, r.state, r.policy, coalesce(c.batches, 0) as batches, coalesce(c.finite_batches, 0) as finite_batches,
     coalesce(c.updates, 0) as updates, coalesce(c.batches - c.updates, 0) as skips,

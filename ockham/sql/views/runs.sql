@@ -1,23 +1,23 @@
--- Every run: who, when, on which code, data and policy (run.json of its folder).
+-- Every run: user, time, code, data and policy, from run.json.
 -- run_id: ID of the run, the name of its folder
 -- created: when run.json was written, UTC
--- state: running or torn (no end in the log), else the reason code of its newest end
--- attempts: starts and resumes so far
--- policy: name of its present policy
--- policy_revision: digest of that policy
+-- state: UNFINISHED, or the reason code of the newest run.finished
+-- attempts: number of starts and resumes
+-- policy: name of the current policy
+-- policy_revision: digest of the current policy
 -- data: name of the training data
 -- data_sha256: digest of the training data
--- model_params: parameters, tied ones counted once
+-- model_params: number of parameters; tied parameters count once
 -- max_iters: planned optimizer steps
 -- seed: seed of weights, batches and plugins
--- settings: the trainer's settings, JSON
+-- settings: settings of the trainer, as JSON
 -- user_name: user who started it
--- host: machine that it was started on
--- python: version of Python
+-- host: machine on which it was started
+-- python: Python version
 -- platform: operating system and processor
--- git_commit: commit of the folder that it was started in
--- git_changed: true if that folder differed from the commit
--- verifier_key: key that the run names for its tree heads
+-- git_commit: git commit of the working folder
+-- git_changed: true if the working folder differed from the commit
+-- verifier_key: verifier key that run.json names for its tree heads
 select
     j.run_id, j.created,
     case when e.ended = e.newest then e.reason_code else 'UNFINISHED' end as state,

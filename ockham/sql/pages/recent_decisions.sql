@@ -1,9 +1,9 @@
--- What was decided last, by one plugin or by all?
+-- What are the newest decisions, of one plugin or of all?
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
--- plugin: its name; empty for all
--- action: its verdict; empty for all
+-- plugin: name of the plugin; empty for all
+-- action: action of the plugin; empty for all
 select iter_num, plugin, action, reason_code, observed, threshold, margin,
     list_transform(changes, lambda c: c.field || ': ' || coalesce(format('{:.5g}', try_cast(c.before as double)), c.before)
         || ' -> ' || coalesce(format('{:.5g}', try_cast(c.after as double)), c.after)) as changes, shadow, sequence, decision_id

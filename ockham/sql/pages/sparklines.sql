@@ -1,4 +1,4 @@
--- How did update rate, loss and drift move over a run, in thirtieths of it?
+-- How did update rate, loss and drift change over a run, in 30 equal parts?
 -- run: run ID
 with sized as (
     select greatest(1, ceil((max(iter_num) + 1) / 30.0))::bigint as width from contexts

@@ -1,4 +1,4 @@
--- Which decisions stand before and after this one in its log?
+-- Which decisions are before and after this one in its log?
 -- run: run ID
 -- id: decision ID
 with here as (select attempt, "rank", sequence from decisions where run_id = $run and decision_id = $id)

@@ -1,3 +1,3 @@
--- Which decisions have an ID that begins so?
--- beginning: of the ID
+-- Which decision IDs start with this text?
+-- beginning: first characters of the ID
 select decision_id, run_id, iter_num, plugin, action from decisions where length($beginning) >= 6 and starts_with(decision_id, $beginning) limit 10

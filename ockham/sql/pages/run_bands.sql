@@ -1,4 +1,4 @@
--- Is this run inside the bands that its policy promises?
+-- Is this run inside the bands of its policy?
 -- run: run ID
 select s.run_id, s.policy, s.batches, s.update_rate, s.compute_saved, s.backward_over_forward, s.accept_rate, s.evaluations,
     (p.content -> '$.targets.update_rate[0]')::double as update_low, (p.content -> '$.targets.update_rate[1]')::double as update_high,

@@ -1,4 +1,4 @@
--- How did validation loss and OQ move, in at most a hundred points?
+-- How did validation loss and OQ change, in at most 100 points?
 -- run: run ID
 with m as (
     select iter_num, loss, occam_quotient / arg_min(occam_quotient, (attempt, sequence)) filter (accepted) over () - 1 as gain,

@@ -1,4 +1,4 @@
--- How close were the gate's verdicts? The outermost bars hold all that is farther out.
+-- How close were the gate's verdicts? The outermost bars include all values beyond them.
 -- run: run ID
 with m as (select margin, updated from gate_decisions where run_id = $run and not superseded and "rank" = 0 and isfinite(margin)),
     s as (select greatest((quantile_cont(margin, 0.995) - quantile_cont(margin, 0.005)) / 40, 1e-9) as width,

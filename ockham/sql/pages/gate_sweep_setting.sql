@@ -1,4 +1,4 @@
--- Which setting of this run's gate is its dial, and which values of it could be asked about?
+-- Which setting controls the gate of this run, and which values can a what-if compare?
 -- run: run ID
 select (g ->> 'name') || case
         when g ->> '$.settings.mode' = 'calibrated' then '.z=0..2:5'

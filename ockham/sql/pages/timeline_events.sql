@@ -1,4 +1,4 @@
--- What happened once: checkpoints accepted, anchors moved, rollbacks, resumes, adapters, losses that are not finite? Of more than 40 of a kind, one for each fortieth.
+-- Which single events happened: accepted checkpoints, moved anchors, rollbacks, resumes, adapters, non-finite losses? With more than 40 events of a kind, only every 40th part is listed.
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
@@ -7,15 +7,15 @@ with all_marks as (
     union all select iter_num, 'anchor moved', '' from events where run_id = $run and type = 'ockham.anchor.consolidated.v1' and not superseded and "rank" = 0
     union all select iter_num, 'rollback', decision_id from rollbacks where run_id = $run and not superseded
     union all select (data ->> '$.iter_num')::bigint, 'resumed', 'attempt ' || attempt from events where run_id = $run and type = 'ockham.run.resumed.v1' and "rank" = 0
-    -- It is taken off and put on again at every evaluation: the first time is told, and each time that left a trace.
-    union all select min(iter_num), 'adapter on', any_value(data ->> '$.added_params') || ' parameters' from events where run_id = $run and type = 'ockham.adapter.enabled.v1' and not superseded and "rank" = 0 group by attempt
-    union all select iter_num, 'adapter left a trace', 'weights differ from those before' from events where run_id = $run and type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean and not superseded and "rank" = 0
+    -- The adapter is disabled and enabled at every evaluation. Listed are the first time and each revert that failed.
+    union all select min(iter_num), 'adapter enabled', any_value(data ->> '$.added_params') || ' parameters' from events where run_id = $run and type = 'ockham.adapter.enabled.v1' and not superseded and "rank" = 0 group by attempt
+    union all select iter_num, 'revert failed', 'weights differ from those before' from events where run_id = $run and type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean and not superseded and "rank" = 0
     union all select iter_num, 'ranks differ', 'rank ' || "rank" from events where run_id = $run and type = 'ockham.rank.diverged.v1'
     union all select iter_num, 'not finite', '' from contexts where run_id = $run and hook = 'batch' and not superseded and rank = 0 and not isfinite(task_loss)
 )
 select iter, what, which, 1 as times from (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)
 where among <= 40
 union all
-select min(iter), what, count(*)::varchar || ' of them from here to ' || max(iter), count(*) from
+select min(iter), what, count(*)::varchar || ' events up to iteration ' || max(iter), count(*) from
     (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)
 where among > 40 group by what, (iter - $low) * 40 // ($high - $low + 1) order by 1, 2

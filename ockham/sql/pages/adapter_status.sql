@@ -1,4 +1,4 @@
--- Which adapter does this run train, and does taking it off give the weights back?
+-- Which adapter does this run train, and does disabling it restore the base weights?
 -- run: run ID
 with e as (select type, data from events where run_id = $run and type in ('ockham.adapter.enabled.v1', 'ockham.adapter.reverted.v1') and not superseded and "rank" = 0)
 select (select any_value((data ->> '$.added_params')::bigint) from e where type = 'ockham.adapter.enabled.v1') as added_params,

@@ -1,4 +1,4 @@
--- What did the plugins besides the gate decide about batches?
+-- What did the plugins other than the gate decide about batches?
 -- run: run ID
 select d.plugin, d.action, d.reason_code, d.shadow, count(*) as n, min(d.iter_num) as first_iter, max(d.iter_num) as last_iter,
     max(d.observed) filter (isfinite(d.observed)) as highest, any_value(r.meaning) as meaning

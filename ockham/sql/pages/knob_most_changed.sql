@@ -1,4 +1,4 @@
--- At which iteration did most plugins turn this knob, and when last?
+-- At which iteration did the most plugins change this knob, the latest first?
 -- run: run ID
 -- field: name of the knob
 select iter_num as iter, count(*) as turns from hyperparameter_changes
