@@ -1,4 +1,4 @@
-"""The views over real runs: typed when empty, right when full, and seeing what appears."""
+"""Views and saved questions of the catalog, on real, empty and growing runs."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def catalog(runs):
     return Catalog(runs)
 
 
-def test_every_promised_view_is_there_and_typed_without_any_run(tmp_path):
-    """Same columns and types on nothing as on everything."""
+def test_views_without_runs_have_typed_columns(tmp_path):
+    """Every documented view exists without runs, and its columns have types."""
     empty = Catalog(tmp_path / "nowhere")
     dictionary = empty.rows("select * from data_dictionary")
     assert {row["view"] for row in dictionary} >= PROMISED
@@ -57,15 +57,15 @@ def test_every_promised_view_is_there_and_typed_without_any_run(tmp_path):
         assert not [f.name for f in table.schema if pa.types.is_null(f.type)]
 
 
-def test_types_do_not_depend_on_content(runs, tmp_path, catalog):
-    """No auto-detection anywhere."""
+def test_view_schemas_do_not_depend_on_content(runs, tmp_path, catalog):
+    """A view has the same schema with and without rows."""
     empty = Catalog(tmp_path)
     for name in PROMISED:
         assert catalog.sql(f"select * from {name}").schema == empty.sql(f"select * from {name}").schema, name
 
 
-def test_every_view_and_its_named_columns_have_comments(catalog):
-    """COMMENT ON each; a comment of a column that does not exist would fail to be made."""
+def test_views_and_columns_have_comments(catalog):
+    """Every view has a comment, and all columns of `decisions` have one."""
     rows = catalog.rows("select view, any_value(view_comment) as c from data_dictionary group by view")
     assert all(row["c"] for row in rows)
     assert {view.name for view in load_views()} == set(VIEWS)
@@ -73,8 +73,8 @@ def test_every_view_and_its_named_columns_have_comments(catalog):
     assert all(row["comment"] for row in keys)
 
 
-def test_the_counts_are_the_logs(runs, catalog):
-    """Every line is an event, every decision a decision, told by the lines themselves."""
+def test_views_contain_all_events_and_decisions_of_logs(runs, catalog):
+    """The views contain every line of the log as an event, and every decision."""
     lines = events(RunFolder(runs, "a"))
     made = [e for e in lines if e["type"] == "ockham.decision.made.v1"]
     assert catalog.rows("select count(*) n from events where run_id = 'a'")[0]["n"] == len(lines)
@@ -85,8 +85,8 @@ def test_the_counts_are_the_logs(runs, catalog):
     ][:5]
 
 
-def test_run_summary_agrees_with_the_run_itself(runs, catalog):
-    """Rates from the views are those that run.finished gives."""
+def test_run_summary_equals_run_finished_event(runs, catalog):
+    """The rates of the view equal the rates in run.finished."""
     row = catalog.rows("select * from run_summary where run_id = 'a'")[0]
     ended = events(RunFolder(runs, "a"))[-1]["data"]
     assert row["state"] == "COMPLETED"
@@ -98,16 +98,16 @@ def test_run_summary_agrees_with_the_run_itself(runs, catalog):
     assert row["accepted"] == ended["accepted"] > 0
 
 
-def test_non_finite_numbers_are_numbers_again(catalog):
-    """NaN is NaN in SQL, not text and not NULL."""
+def test_nonfinite_loss_is_nan_in_contexts(catalog):
+    """A NaN loss is NaN in SQL, not text and not NULL."""
     row = catalog.rows(
         "select isnan(task_loss) as nan, updated from contexts where run_id = 'a' and iter_num = 50 and hook = 'batch'"
     )[0]
     assert row == {"nan": True, "updated": False}
 
 
-def test_gate_and_memory_views(catalog):
-    """updated and margin; the failed gate and the quotients."""
+def test_gate_and_memory_views_contain_verdicts_and_limits(catalog):
+    """The views contain verdict and margin of the gate, and failed gate and quotients of the memory."""
     wrong = "select count(*) n from gate_decisions where updated <> (action = 'UPDATE') or abs(margin - (observed - threshold)) > 0"
     assert catalog.rows(wrong)[0]["n"] == 0
     first = catalog.rows(
@@ -118,8 +118,8 @@ def test_gate_and_memory_views(catalog):
     assert first["occam_quotient"] > 0
 
 
-def test_a_renamed_plugin_is_still_a_gate(tmp_path):
-    """What a plugin is stands in the policy, not in its name."""
+def test_renamed_gate_plugin_is_in_gate_decisions(tmp_path):
+    """The policy defines the kind of a plugin, not its name."""
     (tmp_path / "p.yaml").write_text(
         "name: mine\nplugins:\n  finite: {}\n  surprise: {use: gate, target: 0.5}\n"
     )
@@ -129,8 +129,8 @@ def test_a_renamed_plugin_is_still_a_gate(tmp_path):
     ]
 
 
-def test_a_name_that_means_two_things_is_told_apart(tmp_path):
-    """A `gate` of one policy may be another plugin in the next; each run is read by its own."""
+def test_plugin_name_of_two_kinds_is_resolved_per_policy(tmp_path):
+    """The same plugin name can have different kinds in different policies."""
     odd = "name: odd\nplugins:\n  finite: {}\n  gate: {use: limiter, grad_norm_ceiling: 0.1}\n  wall: {use: gate, target: 0.5}\n"
     (tmp_path / "odd.yaml").write_text(odd)
     made_run(tmp_path / "runs", "odd", policy=str(tmp_path / "odd.yaml"), batches=30)
@@ -145,8 +145,8 @@ def test_a_name_that_means_two_things_is_told_apart(tmp_path):
     assert "gate" in {row["plugin"] for row in limited}
 
 
-def test_a_checkpoint_leads_to_its_decision(catalog):
-    """Which decisions made these weights: one question."""
+def test_lineage_question_returns_decision_of_checkpoint(catalog):
+    """The saved question `lineage` returns the decisions that led to a checkpoint."""
     name = catalog.rows(
         "select snapshot_id from checkpoints where kind = 'accepted' and run_id = 'a' limit 1"
     )[0]["snapshot_id"]
@@ -156,8 +156,8 @@ def test_a_checkpoint_leads_to_its_decision(catalog):
 
 
 @pytest.mark.parametrize("name", question_names())
-def test_every_saved_question_is_answered(catalog, name):
-    """It opens with its question, and runs on real runs and on none."""
+def test_saved_questions_run_with_and_without_runs(catalog, name):
+    """Every saved question has a text, and runs on real runs and without runs."""
     asked = load_question(name)
     assert asked.question.endswith("?")
     values = {"run": "a", "iter": 5, "snapshot": "accepted-00000019"}
@@ -165,20 +165,20 @@ def test_every_saved_question_is_answered(catalog, name):
     assert re.fullmatch(r"[a-z_]+", name)
 
 
-def test_there_are_enough_saved_questions():
-    """At least fifteen."""
+def test_saved_questions_are_at_least_fifteen():
+    """At least fifteen saved questions exist."""
     assert len(question_names()) >= 15
 
 
-def test_a_filter_prunes_runs(runs):
-    """One run only, by filter and by ask(run=...)."""
+def test_run_filter_limits_catalog_and_questions(runs):
+    """`run_ids` limits the catalog, and `ask(run=...)` limits a question."""
     only = Catalog(runs, run_ids=["b"])
     assert only.rows("select distinct run_id from events") == [{"run_id": "b"}]
     assert {r["run_id"] for r in Catalog(runs).ask("decisions_by_reason", run="b").to_pylist()} == {"b"}
 
 
-def test_a_live_run_is_seen_and_grows(tmp_path):
-    """Lines that no Parquet holds yet are read, each one once."""
+def test_live_run_is_read_without_duplicates(tmp_path):
+    """Lines without Parquet files are read, each of them once."""
     catalog = Catalog(tmp_path)
     with Run(plugins=[], runs=tmp_path, run_id="live") as run:
         count = "select count(*) n from contexts"
@@ -192,8 +192,8 @@ def test_a_live_run_is_seen_and_grows(tmp_path):
     assert catalog.rows("select state from runs") == [{"state": "COMPLETED"}]
 
 
-def test_a_torn_tail_is_left_out_and_garbage_is_named(tmp_path):
-    """Half a line is not yet an event; a whole line that is none is an error with its place."""
+def test_incomplete_line_is_ignored_and_invalid_line_is_an_error(tmp_path):
+    """An incomplete last line is not an event. A complete invalid line is an error with its location."""
     run = made_run(tmp_path, batches=20)
     for kind in ("contexts", "decisions", "events"):
         for path in (run.folder.path / kind).rglob("*.parquet"):
@@ -209,8 +209,8 @@ def test_a_torn_tail_is_left_out_and_garbage_is_named(tmp_path):
         Catalog(tmp_path)
 
 
-def test_a_batch_is_seen_within_two_seconds_of_a_torn_log(tmp_path):
-    """While the log grows, and though the last line is half a line at each look."""
+def test_new_batch_is_visible_within_two_seconds(tmp_path):
+    """New batches are visible while the log grows and its last line is incomplete."""
     from ockham.record.log_writer import LogWriter
     from tests.helpers.events import REVISION, decision, run_folder
 
@@ -237,8 +237,8 @@ def test_a_batch_is_seen_within_two_seconds_of_a_torn_log(tmp_path):
 
 @pytest.mark.parametrize("locked", [False, True])
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_files_that_are_compacted_while_they_are_read(tmp_path, monkeypatch, locked, times):
-    """The files that a query was to read go after it has looked at the folder: it looks again, and has every row once."""
+def test_query_during_compaction_returns_every_row_once(tmp_path, monkeypatch, locked, times):
+    """If files are removed after the scan, the catalog scans again and returns every row once."""
     folder = log_folder(tmp_path, 60)
     monkeypatch.setattr(builder, "_compact", lambda *_, **__: None)
     update_parquet(folder, 1, 0, last=True)
@@ -261,8 +261,8 @@ def test_files_that_are_compacted_while_they_are_read(tmp_path, monkeypatch, loc
     assert (found[0]["n"], found[0]["places"]) == (66, 66)
 
 
-def test_a_query_that_is_wrong_is_wrong_at_once(catalog, monkeypatch):
-    """Files that have not changed are no reason to ask again."""
+def test_invalid_query_without_file_changes_is_not_repeated(catalog, monkeypatch):
+    """An invalid query is not repeated if the files have not changed."""
     asked, answer = [], catalog._execute
     monkeypatch.setattr(catalog, "_execute", lambda *words: asked.append(1) or answer(*words))
     with pytest.raises(QueryError):
@@ -270,8 +270,8 @@ def test_a_query_that_is_wrong_is_wrong_at_once(catalog, monkeypatch):
     assert asked == [1]
 
 
-def test_superseded_rows_are_marked(tmp_path):
-    """What a resume goes back before is superseded, and no rate counts it twice."""
+def test_superseded_rows_are_marked_and_not_counted(tmp_path):
+    """Rows after the resume point of a later attempt are superseded, and no rate counts them."""
     resumed_run(tmp_path)
     catalog = Catalog(tmp_path)
     counted = catalog.rows("select attempt, superseded, count(*) n from contexts group by all order by all")
@@ -283,8 +283,8 @@ def test_superseded_rows_are_marked(tmp_path):
     assert catalog.rows("select batches, last_iter from run_summary") == [{"batches": 25, "last_iter": 24}]
 
 
-def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
-    """With every plugin in shadow the chain lets a NaN through: no update that a rate could count."""
+def test_update_rate_with_nan_in_shadow_mode_is_at_most_one(tmp_path):
+    """In shadow mode the chain allows a NaN batch, but the update rate does not count it."""
     with Run("observe", runs=tmp_path, run_id="a") as run:
         for i, loss in enumerate([math.nan, 2.0, 3.0, math.nan]):
             ctx = run.end_batch(run.start_batch(i, loss), stepped=math.isfinite(loss))
@@ -293,8 +293,8 @@ def test_a_rate_of_finite_batches_never_passes_1(tmp_path):
     assert told == [{"update_rate": 1.0, "updates": 2, "skips": 2, "nonfinite": 2}]
 
 
-def test_the_quotient_of_a_resumed_run_is_its_last_attempts(tmp_path):
-    """A later attempt begins its log at sequence 0 again."""
+def test_quotient_of_resumed_run_is_from_last_attempt(tmp_path):
+    """The sequence starts at 0 in each attempt, so the attempt decides which quotient is the last."""
 
     def keep(metadata, state):
         return CheckpointFiles({"state.json": orjson.dumps(state)}, "0" * 64)
@@ -315,8 +315,8 @@ def test_the_quotient_of_a_resumed_run_is_its_last_attempts(tmp_path):
     assert row == {"val_loss": 2.0, "occam_quotient": ctx.occam_quotient}
 
 
-def test_few_batches_are_not_judged_by_a_band(tmp_path):
-    """A rate of 40 batches lies outside of a band by chance alone; one of 200 does not."""
+def test_rates_are_compared_with_band_from_200_batches(tmp_path):
+    """A rate of 40 batches is not compared with the band. A rate of 200 batches is."""
     for run_id, batches in (("few", 40), ("many", 200)):
         made_run(tmp_path, run_id, batches=batches)
     rows = Catalog(tmp_path).ask("bands").to_pylist()
@@ -324,8 +324,8 @@ def test_few_batches_are_not_judged_by_a_band(tmp_path):
     assert judged == {"few": (None, True), "many": (True, False)}
 
 
-def test_a_line_that_a_crash_left_unfinished_is_no_gap(tmp_path):
-    """Nothing that was acknowledged is missing; events that the log itself misses are a gap."""
+def test_incomplete_line_after_crash_is_not_a_gap(tmp_path):
+    """A recovered incomplete line is not a gap. Missing events of the log are."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         cut = {"kept_events": 1, "cut_bytes": 9, "cut_sha256": "0" * 64, "cut_file": "log/1-0/torn/0.9"}
         run.emit("log.recovered", cut)
@@ -335,15 +335,15 @@ def test_a_line_that_a_crash_left_unfinished_is_no_gap(tmp_path):
     assert Catalog(tmp_path).ask("trouble").to_pylist() == [{"run_id": "b", "kind": "gap", "n": 4}]
 
 
-def test_what_memory_accepts_in_shadow_is_no_checkpoint_to_cite(tmp_path):
-    """Nothing was saved, so no decision record can lack it."""
+def test_uncited_question_ignores_acceptance_in_shadow_mode(tmp_path):
+    """A memory in shadow mode saves no checkpoint, so no decision record is missing."""
     made_run(tmp_path, "a", batches=40, policy="observe")
     assert Catalog(tmp_path).rows("select count(*) n from memory_decisions where accepted")[0]["n"] > 0
     assert Catalog(tmp_path).ask("uncited").num_rows == 0
 
 
-def test_bad_questions_are_named(catalog):
-    """Nearest name, own parameters, DuckDB's words."""
+def test_invalid_question_or_parameter_raises_query_error(catalog):
+    """The messages contain the most similar question, the accepted parameters, or DuckDB's error."""
     with pytest.raises(QueryError, match="did you mean 'refusals'"):
         catalog.ask("refusal")
     with pytest.raises(QueryError, match="accepted: none"):
@@ -355,8 +355,8 @@ def test_bad_questions_are_named(catalog):
             catalog.ask(name, run="c")
 
 
-def test_a_python_variable_is_no_table(catalog):
-    """DuckDB would read a local variable by its name; here it does not."""
+def test_python_variable_is_not_a_table(catalog):
+    """DuckDB can read local Python variables as tables, but the catalog does not allow it."""
     secret = pa.table({"a": [1]})
     with pytest.raises(QueryError):
         catalog.sql("select * from secret")

@@ -1,4 +1,4 @@
-"""Which files a reader reads: always those of now, though what has not changed is not asked for again."""
+"""File index: current files are listed, and unchanged folders are not scanned again."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def agrees(listing: FileIndex, folder: RunFolder) -> bool:
     )
 
 
-def test_a_sealed_run_is_read_as_parquet(folder):
-    """One file of each kind, no line; the second look says the same."""
+def test_sealed_run_is_listed_as_parquet_files(folder):
+    """A sealed run has one Parquet file per kind and no segments, also in the second scan."""
     listing = FileIndex()
     age(folder)
     for _ in range(2):
@@ -47,8 +47,8 @@ def test_a_sealed_run_is_read_as_parquet(folder):
 
 
 @pytest.mark.parametrize("kind", PARQUET_TABLES)
-def test_a_missing_file_sends_the_reader_to_the_lines(folder, kind):
-    """Whichever kind is gone, at once, also for one who has looked before."""
+def test_missing_parquet_file_lists_segment(folder, kind):
+    """If one Parquet file is missing, the segment is listed, also after an earlier scan."""
     listing = FileIndex()
     age(folder)
     listing.scan([folder])
@@ -57,8 +57,8 @@ def test_a_missing_file_sends_the_reader_to_the_lines(folder, kind):
     assert agrees(listing, folder)
 
 
-def test_a_segment_that_grew_is_read_as_lines(folder):
-    """Parquet of fewer bytes than the segment has is not the segment."""
+def test_grown_segment_is_listed_as_segment(folder):
+    """A Parquet file that covers fewer bytes than the segment is not used."""
     listing = FileIndex()
     age(folder)
     listing.scan([folder])
@@ -69,8 +69,8 @@ def test_a_segment_that_grew_is_read_as_lines(folder):
     assert agrees(listing, folder)
 
 
-def test_what_stands_beside_is_read_again_where_it_is_replaced(folder):
-    """As `write_durably` replaces it: by a rename."""
+def test_replaced_sidecar_is_read_again(folder):
+    """A sidecar that is replaced with a rename is read again."""
     listing = FileIndex()
     age(folder)
     listing.scan([folder])
@@ -85,8 +85,8 @@ def test_what_stands_beside_is_read_again_where_it_is_replaced(folder):
     assert listing.scan([folder]).segments == folder.segments(1, 0)
 
 
-def test_what_comes_in_the_same_tick_of_the_clock_is_seen(folder):
-    """A folder that changed just now is not trusted, whatever its time of change says."""
+def test_file_added_in_same_clock_tick_is_listed(folder):
+    """A folder with a very recent modification time is scanned again."""
     listing = FileIndex()
     parquet = next((folder.path / "contexts").rglob("*.parquet"))
     away = Path(f"{parquet}.away")
@@ -98,8 +98,8 @@ def test_what_comes_in_the_same_tick_of_the_clock_is_seen(folder):
     assert not listing.scan([folder]).segments
 
 
-def test_no_runs_no_files(tmp_path):
-    """A folder that is being made has neither logs nor days."""
+def test_new_run_folder_lists_no_files(tmp_path):
+    """A new run folder has no logs and no Parquet files."""
     folder = RunFolder(tmp_path, "new")
     folder.create()
     found = FileIndex().scan([folder])

@@ -1,4 +1,4 @@
-"""Runs on an object store, asked through a real S3 API on loopback: the same answers, and nothing written there."""
+"""Runs on an object store, with a local S3 server: same results, and no writes to the store."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def listing(store, prefix):
     return {key: (about["ETag"], about["size"]) for key, about in store.find(prefix, detail=True).items()}
 
 
-def test_a_run_on_s3_answers_as_the_folder_does(store, tmp_path):
-    """Parquet of sealed segments and the lines of a live one; then the run grows, and only what is new is brought."""
+def test_query_on_s3_copy_equals_query_on_folder(store, tmp_path):
+    """The copy gives the same rows as the folder, and an update copies only new data."""
     runs = tmp_path / "runs"
     made_run(runs, "a", 60)
     live = run_folder(runs, "b")
@@ -82,8 +82,8 @@ def test_a_run_on_s3_answers_as_the_folder_does(store, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_what_is_gone_there_goes_here(store, tmp_path):
-    """A run that was deleted is not answered for any more."""
+def test_run_deleted_in_store_is_removed_from_copy(store, tmp_path):
+    """A run that was deleted in the store is not returned any more."""
     made_run(tmp_path / "runs", "a", 5)
     put(store, tmp_path / "runs", "fleet/gone")
     assert Catalog(sync_to_local("s3://fleet/gone", cache=tmp_path / "c")).rows(
@@ -95,8 +95,8 @@ def test_what_is_gone_there_goes_here(store, tmp_path):
     )
 
 
-def test_only_the_run_that_is_asked_for_is_brought(store, tmp_path):
-    """By its ID or a beginning; what was brought of others before stays, and counts as brought."""
+def test_run_prefix_limits_copied_runs(store, tmp_path):
+    """Only runs with the given ID prefix are copied. Earlier copies stay."""
     for run_id in ("night-1", "night-2", "noon"):
         made_run(tmp_path / "runs", run_id, 5)
     put(store, tmp_path / "runs", "fleet/some")
@@ -113,20 +113,20 @@ def test_only_the_run_that_is_asked_for_is_brought(store, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_a_folder_is_itself(tmp_path):
-    """No copy, no driver."""
+def test_local_folder_is_not_copied(tmp_path):
+    """A local folder is returned as it is, without a driver."""
     assert sync_to_local(tmp_path) == tmp_path
     assert sync_to_local("runs") == Path("runs")
 
 
-def test_a_store_that_cannot_be_read_is_one_line(store, tmp_path):
-    """No such bucket."""
+def test_unreadable_store_raises_one_line_error(store, tmp_path):
+    """A bucket that does not exist raises a short error."""
     with pytest.raises(BadInputError, match="cannot read s3://nowhere"):
         sync_to_local("s3://nowhere-at-all/runs", cache=tmp_path / "c")
 
 
-def test_the_verbs_take_a_url(store, tmp_path, monkeypatch):
-    """Before the verb, as any other --runs."""
+def test_commands_accept_url_as_runs_folder(store, tmp_path, monkeypatch):
+    """The option --runs accepts a URL."""
     from typer.testing import CliRunner
 
     from ockham.cli import build_app

@@ -50,8 +50,8 @@ def _plain(rows):
     return [{k: v for k, v in row.items() if k not in own} for row in rows]
 
 
-def test_every_saved_question_counts_a_decision_once(runs):
-    """Two ranks, the answers of one; only why_skipped tells both, and which is which."""
+def test_saved_questions_with_two_ranks_count_decisions_once(runs):
+    """Questions about two ranks return the values of one rank. Only why_skipped lists both."""
     one, two = Catalog(runs / "one"), Catalog(runs / "two")
     names = [name for name in question_names() if not load_question(name).parameters]
     assert len(names) > 15
@@ -63,8 +63,8 @@ def test_every_saved_question_counts_a_decision_once(runs):
     assert {row["rank"] for row in told} == {0, 1}
 
 
-def test_why_names_the_rank(runs):
-    """Where there is more than one."""
+def test_why_with_several_ranks_names_the_rank(runs):
+    """With more than one rank the output contains the rank."""
     assert [
         line for line in explain_iteration(Catalog(runs / "two"), "a", 30) if line.startswith("Rank")
     ] == [
