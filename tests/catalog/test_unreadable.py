@@ -1,4 +1,4 @@
-"""Unreadable Parquet files, run.json and policies: missing files are replaced by lines, invalid ones are errors."""
+"""Unreadable Parquet files, run.json and policies."""
 
 from __future__ import annotations
 

@@ -45,23 +45,29 @@ select numbers['z'], changes[1].field, map_keys(numbers) from decisions
 select unnest(changes) from decisions
 select list_transform(changes, lambda c: c.field) from decisions
 select content -> '$.targets', content ->> '$.name', json_extract(content, '$.x') from policies
-select case when observed > 1 then 'big' else 'small' end, coalesce(threshold, 0), nullif(observed, 0) from decisions
-select date_trunc('hour', time), extract(minute from time), epoch_ms(time), strftime(time, '%H') from decisions
-select lower(plugin) || '-' || upper(action), plugin like 'g%', plugin ilike 'G%', regexp_matches(plugin, 'a.e') from decisions
+select case when observed > 1 then 'big' else 'small' end from decisions
+select coalesce(threshold, 0), nullif(observed, 0) from decisions
+select date_trunc('hour', time), extract(minute from time), strftime(time, '%H') from decisions
+select epoch_ms(time) from decisions
+select lower(plugin) || '-' || upper(action), plugin like 'g%', plugin ilike 'G%' from decisions
+select regexp_matches(plugin, 'a.e') from decisions
 select * exclude (changes) replace (upper(plugin) as plugin) from decisions
 select * from range(10) t(i), generate_series(1, 3) s(j)
 select cast(observed as integer), try_cast(plugin as double), observed::varchar from decisions
-select exists (select 1 from runs), (select max(iter_num) from contexts), plugin in (select policy from runs) from decisions
-select isnan(observed), isfinite(observed), abs(observed), round(observed, 2), ln(observed), exp(1) from decisions
-select count(*) filter (where shadow), sum(observed) over (order by sequence rows between 5 preceding and current row) from decisions
+select exists (select 1 from runs), (select max(iter_num) from contexts) from decisions
+select plugin in (select policy from runs) from decisions
+select isnan(observed), isfinite(observed), abs(observed) from decisions
+select round(observed, 2), ln(observed), exp(1) from decisions
+select count(*) filter (where shadow) from decisions
+select sum(observed) over (order by sequence rows between 5 preceding and current row) from decisions
 pivot_is_not_a_name_here_so_this_line_is_skipped
 select plugin, lag(observed) over w from decisions window w as (order by sequence)
 with recursive t(n) as (select 1 union all select n + 1 from t where n < 5) select * from t
 select $name, $iter + 1
 with decisions as (select * from decisions where shadow) select count(*) from decisions
 with x as (select 1 as a) select a from x union all select a from x
-with x as (select 1 as a) select * from (with y as (select * from x) select * from y) z where a in (select a from x)
-with recursive t(n) as (select 1 union all select n + 1 from t where n < 5), u as (select * from t) select * from u
+with x as (select 1 as a) select * from (with y as (from x) select * from y) z where a in (from x)
+with recursive t(n) as (select 1 union all select n + 1 from t where n < 5), u as (from t) select * from u
 select * from runs r, lateral (select max(iter_num) as n from contexts c where c.run_id = r.run_id) l
 from runs pivot (count(*) for policy in ('balanced', 'tight'))
 select plugin, count(*) from decisions group by rollup (plugin) order by all
@@ -222,10 +228,10 @@ with sqlite_master as (select * from sqlite_master) select * from sqlite_master
 with duckdb_settings as (from duckdb_settings) from duckdb_settings
 with "/etc/passwd" as (select * from "/etc/passwd") select * from "/etc/passwd"
 with recursive plugin_uses as (select * from plugin_uses) select * from plugin_uses
-with recursive plugin_uses(x) as (select run_id from plugin_uses union all select x from plugin_uses where false) select * from plugin_uses
+with recursive plugin_uses(x) as (select run_id from plugin_uses union all from plugin_uses) from plugin_uses
 with recursive p(x) as (select sql from sqlite_master union all select x from p where false) select * from p
 with recursive plugin_uses(x) as (select 1 except select x from plugin_uses) select * from plugin_uses
-with recursive attempt_cuts(x) as (select 1 union select run_id from attempt_cuts union select 2) select * from attempt_cuts
+with recursive attempt_cuts(x) as (select 1 union from attempt_cuts union select 2) from attempt_cuts
 with a as (select * from attempt_cuts), attempt_cuts as (select 1) select * from a
 with a as (with attempt_cuts as (select 1) select * from attempt_cuts) select * from attempt_cuts
 select * from (with attempt_cuts as (select 1) select 1) t, attempt_cuts
