@@ -1,15 +1,17 @@
-"""Where a gate pays: a model adapted to another domain while it is served, against its rivals.
+"""Benefit of the gate when a served model is adapted to another domain, compared with other arms.
 
-.venv/bin/python benchmarks/adapt.py --part base        the model: Python's standard library
-.venv/bin/python benchmarks/adapt.py --part tune        always updating and the gate at several rates, on seeds of their own
-.venv/bin/python benchmarks/adapt.py --part final       the arms on fresh seeds
-.venv/bin/python benchmarks/adapt.py --part table       what the logs say; reads only
+    .venv/bin/python -m benchmarks.adapt_gate --part base     train the base model on Python's standard
+    library
+    .venv/bin/python -m benchmarks.adapt_gate --part tune     always updating, and the gate at several rates
+    .venv/bin/python -m benchmarks.adapt_gate --part final    the arms on new seeds
+    .venv/bin/python -m benchmarks.adapt_gate --part table    results from the logs; reads only
 
-The new text is on every machine that can run this: `cpp`, the headers in c10/ of the torch that trains, or `names`, the
-names of Unicode's characters as Python's unicodedata has them, which are farther from Python.
+The new text is available on every machine that can run this benchmark: `cpp`, the C++ headers of the
+installed torch, or `names`, the Unicode character names of Python's unicodedata, which differ more from
+Python code.
 
-Each arm is an `ockham adapt` process and a run in the log; one that is complete is read and not done again, one that
-was interrupted is done anew. `random` skips blindly at the rate that the gate with its z turned out to have.
+Each arm is one `ockham adapt` process and one run. Complete runs are read and not repeated; interrupted runs
+are repeated. `random` skips randomly at the update rate of the gate with the same z.
 """
 
 from __future__ import annotations
@@ -38,16 +40,20 @@ from ockham.study.run_data import RunData, load_run_data
 from ockham.study.training_process import is_finished, resume, train
 
 BASE: dict[str, Any] = {  # always updates, keeps what is clearly better
-    "policy": 1, "name": "base",
+    "policy": 1,
+    "name": "base",
     "hyperparameters": {"lambda_ockham": 0.0, "pull": "none", "evaluations": 20},
-    "plugins": {"finite": {}, "memory": {"quality_fraction": 0.6, "complexity_threshold": None,
-                                         "min_oq_improvement": 0.002}, "anchor": {"per_run": 0}},
-}  # fmt: skip
+    "plugins": {
+        "finite": {},
+        "memory": {"quality_fraction": 0.6, "complexity_threshold": None, "min_oq_improvement": 0.002},
+        "anchor": {"per_run": 0},
+    },
+}
 ALWAYS, FROZEN = "gate.z=-1000", "gate.z=1000"
 
 
 class Arm(NamedTuple):
-    """One arm: its name, its learning rate, and what is set in the policy."""
+    """One arm: name, learning rate and policy settings."""
 
     name: str
     rate: str
@@ -58,7 +64,7 @@ class Arm(NamedTuple):
 
 
 def arms(rates: list[str], zs: list[str]) -> list[Arm]:
-    """Frozen once; at each rate always updating, the gate at each z, and after it random skipping at its rate."""
+    """Return the arms: frozen, and at each rate always updating, the gate at each z, and random skipping at its rate."""
     found = [Arm("frozen", rates[0], (FROZEN,))]
     for rate in rates:
         found.append(Arm("always", rate, (ALWAYS,)))
@@ -71,7 +77,7 @@ def arms(rates: list[str], zs: list[str]) -> list[Arm]:
 
 
 def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> RunData:
-    """The arm's run: read where it is complete, else adapted."""
+    """Return the run of an arm. Runs `ockham adapt` if the run is not complete."""
     folder = RunFolder(options.runs, arm.run_id(options.text, seed))
     if not is_finished(folder):
         shutil.rmtree(folder.path, ignore_errors=True)
@@ -81,8 +87,15 @@ def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> RunData:
             settings.append(
                 f"gate.target={load_run_data(options.runs, rival.run_id(options.text, seed)).update_rate}"
             )
-        words = [f"learning_rate={arm.rate}", f"max_iters={options.batches}", f"seed={seed}", "threads=1",
-                 "hyperparameters.evaluations=1", *settings, *options.set]  # fmt: skip
+        words = [
+            f"learning_rate={arm.rate}",
+            f"max_iters={options.batches}",
+            f"seed={seed}",
+            "threads=1",
+            "hyperparameters.evaluations=1",
+            *settings,
+            *options.set,
+        ]
         began = time.monotonic()
         adapt(options, folder.run_id, [word for setting in words for word in ("--set", setting)])
         print(
@@ -93,7 +106,7 @@ def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> RunData:
 
 
 def adapt(options: argparse.Namespace, run_id: str, words: list[str]) -> None:
-    """One `ockham adapt` in a process of its own, forked so that torch is loaded once for all arms."""
+    """Run `ockham adapt` in a forked process, so that torch is loaded only once for all arms."""
     asked = ["--from", "base", "--data", str(options.data), "--share", str(options.share), "--run", run_id]
     arguments = ["adapt", *asked, *words, "--runs", str(options.runs)]
     process = multiprocessing.get_context("fork").Process(target=run_quietly, args=(arguments,))
@@ -109,7 +122,7 @@ def run_quietly(arguments: list[str]) -> None:
 
 
 def figures(seen: RunData) -> dict[str, float]:
-    """What one run came to: losses in nats/token, rates and shares in 0..1."""
+    """Return the results of one run: losses in nats/token, rates and shares in 0..1."""
     batch = seen.batches[-1].data["measured"]["custom"]
     held = seen.evaluations[-1].data["given"]["custom"]
     seconds = seen.stage_seconds()
@@ -117,16 +130,24 @@ def figures(seen: RunData) -> dict[str, float]:
     skips = len(seen.batches) - seen.updates
     always = seconds["forward"] + spent + (spent / seen.updates * skips if seen.updates else 0.0)
     return {
-        "rate": seen.update_rate or 0.0, "served": batch["served_loss"], "preq new": batch["served_new_loss"],
-        "preq old": batch["served_familiar_loss"], "held-out new": held["new_loss"],
-        "held-out old": held["familiar_loss"], "forward s": seconds["forward"], "update s": spent,
-        "chain s": seconds.get("chain", 0.0), "updates": float(seen.updates),
-        "saved": 1 - (seconds["forward"] + spent + seconds.get("chain", 0.0)) / always if seen.updates else float("nan"),
-    }  # fmt: skip
+        "rate": seen.update_rate or 0.0,
+        "served": batch["served_loss"],
+        "preq new": batch["served_new_loss"],
+        "preq old": batch["served_familiar_loss"],
+        "held-out new": held["new_loss"],
+        "held-out old": held["familiar_loss"],
+        "forward s": seconds["forward"],
+        "update s": spent,
+        "chain s": seconds.get("chain", 0.0),
+        "updates": float(seen.updates),
+        "saved": 1 - (seconds["forward"] + spent + seconds.get("chain", 0.0)) / always
+        if seen.updates
+        else float("nan"),
+    }
 
 
 def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
-    """One row an arm, means over the seeds; beside the best always-updating arm, paired by seed."""
+    """Print one row per arm: means over the seeds, and paired differences to the best always-updating arm."""
     rows = {arm: [figures(one) for one in runs] for arm, runs in found.items()}
     every = [row for own in rows.values() for row in own]
     updates = [row["update s"] / row["updates"] for row in every if row["updates"]]
@@ -150,12 +171,12 @@ def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
 
 
 def headers() -> Path:
-    """C++: 1.7 MB, 2.7 nats a byte to the base."""
+    """Return the folder of the C++ headers: 1.7 MB, 2.7 nats per byte for the base model."""
     return Path(torch.__file__).parent / "include" / "c10"
 
 
 def names(folder: Path) -> Path:
-    """Code point and name of each character that has a name of its own: 1 MB, 3.3 nats a byte to the base."""
+    """Write code point and name of each named character: 1 MB, 3.3 nats per byte for the base model."""
     path = folder / "names.txt"
     ruled = (
         "CJK UNIFIED",
@@ -203,8 +224,11 @@ def main() -> None:
     tuning = options.part == "tune"
     options.seeds = [int(s) for s in (options.seeds or ("11" if tuning else "101,102,103")).split(",")]
     rates = (options.rates or ("1.5e-4,3e-4,6e-4" if tuning else "3e-4")).split(",")
-    chosen = [arm for arm in arms(rates, options.zs.split(","))
-              if not options.arms or arm.name.startswith(tuple(options.arms.split(",")))]  # fmt: skip
+    chosen = [
+        arm
+        for arm in arms(rates, options.zs.split(","))
+        if not options.arms or arm.name.startswith(tuple(options.arms.split(",")))
+    ]
     if options.part == "table":
         found = {
             arm: [load_run_data(options.runs, arm.run_id(options.text, s)) for s in options.seeds]

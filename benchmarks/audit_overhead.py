@@ -1,13 +1,17 @@
-"""What chain, log and snapshots cost a training: one run that switches them off and on, a block of steps each.
+"""Cost of chain, log and Parquet files for a training: one run that switches modes after each block of steps.
 
     .venv/bin/python -m benchmarks.audit_overhead                 CPU, size nano, one thread, about 4 minutes
-    .venv/bin/python -m benchmarks.audit_overhead --rounds 4      a look
+    .venv/bin/python -m benchmarks.audit_overhead --rounds 4      a short test
 
-The same weights, memory and loop (train.py's own) in all blocks, so that what two processes have by chance does not count.
-`off`: forward, backward, step. `audit`: chain, log and signatures, every batch updated. `all`: and what preset balanced
-measures and does to the weights: drift, pull and ceiling, and KL on the watchdog's probe. CPU time of all threads; Parquet is
-written by a process of its own for every 20,000 events, timed afterwards and added. The parts: what the trainer's own meter
-tells of a step's stages, and the CPU time of all threads but the loop's (the log's writer) less that of `off`.
+All blocks use the same weights, memory and training loop, so differences between processes have no effect.
+
+* `off`: forward, backward and optimizer step.
+* `audit`: also chain, log and signatures; every batch is an update.
+* `all`: also the measurements and changes of preset balanced: drift, pull, ceiling, and KL of the watchdog.
+
+The CPU time includes all threads. Parquet files are written by another process per 20,000 events; its time is
+measured afterwards and added. The parts are the stage times of the trainer, and the CPU time of the log
+writer: all threads except the loop, minus the value of `off`.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ SEGMENT_EVENTS = 20_000
 
 
 class ModeSwitcher:
-    """In place of the progress line: tells blocks apart, switches, and takes the steps that nobody watches."""
+    """Replaces the progress line: measures blocks, switches modes, and runs the steps without a chain."""
 
     def __init__(self, trainer: Trainer, rounds: int) -> None:
         self.trainer, self.rounds = trainer, rounds
@@ -47,7 +51,10 @@ class ModeSwitcher:
         self._mode, self._began = "all", _clocks()
 
     def show(self, iter_num: int, *_: object) -> None:
-        """After each step under the chain; the first block of each kind is left out."""
+        """Count a step with the chain, and switch the mode after each block.
+
+        The first block of each mode is ignored.
+        """
         self._steps += 1
         if self._steps < BLOCK:
             return
@@ -84,7 +91,7 @@ class ModeSwitcher:
             self.trainer.step()
 
     def over_off(self, mode: str) -> tuple[float, float, float]:
-        """Median and quartiles of the ratio to the block without, round by round."""
+        """Return median and quartiles of the ratio to the block without a chain, by round."""
         ratios = [a / b for a, b in zip(self.spent[mode][1:], self.spent["off"][1:], strict=False)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         return middle, low, high
@@ -97,7 +104,7 @@ def _clocks() -> tuple[float, float]:
 
 
 def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
-    """CPU seconds that the Parquet of these events takes in a process of its own, were they 20,000; events."""
+    """Return the CPU seconds to write the Parquet files of 20,000 events in a new process, and the number of events."""
     events = sum(segment.read_bytes().count(b"\n") for segment in folder.segments(1, 0))
     for kind in PARQUET_TABLES:
         shutil.rmtree(folder.path / kind)
@@ -115,19 +122,21 @@ def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
 
 
 def format_results(turns: ModeSwitcher, parquet: float, events_a_step: float) -> Iterator[str]:
-    """The table."""
+    """Yield the lines of the result."""
     off = statistics.median(turns.spent["off"][1:])
     snapshots = parquet / SEGMENT_EVENTS * events_a_step
     yield f"off: {off * 1e3:.2f} CPU ms a step; {events_a_step:.1f} events a step; Parquet {snapshots * 1e3:.3f} ms a step"
     for mode in ("audit", "all"):
         middle, low, high = turns.over_off(mode)
         added = snapshots / off
-        yield (f"{mode}: {middle - 1:.2%} more (quartiles {low - 1:.2%} to {high - 1:.2%}), "
-               f"with snapshots {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms")  # fmt: skip
+        yield (
+            f"{mode}: {middle - 1:.2%} more (quartiles {low - 1:.2%} to {high - 1:.2%}), "
+            f"with snapshots {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms"
+        )
 
 
 def parts(turns: ModeSwitcher, recorded: int) -> str:
-    """Milliseconds a step of each part; of as many steps as it was part of."""
+    """Return the milliseconds per step of each part, over the steps that include the part."""
     totals, watched = turns.trainer.meter.totals, BLOCK * len(turns.spent["all"])
     writer = statistics.median(turns.apart["audit"][1:]) - statistics.median(turns.apart["off"][1:])
     return (

@@ -1,10 +1,12 @@
-"""How long a page takes in a browser, and what it sends: title, first chart or table, everything, bytes.
+"""Duration and data of each dashboard page in a browser.
 
     python -m benchmarks._lib.synthetic_runs /tmp/1m 1000000
     python -m benchmarks.dashboard_latency /tmp/1m
 
-Cold is the first visit after the server began, warm the second; the browser keeps nothing between the two. Needs Chromium
-and Playwright. Static files come over HTTP and are the same for each page; data come over the WebSocket.
+Measured are the times until the title, the first chart or table, and the complete page. A cold visit is the
+first one after the server start, a warm visit the second one. The browser cache is empty for each visit.
+Static files are sent over HTTP and are the same for each page; data are sent over the WebSocket. Needs
+Chromium and Playwright.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ IDLE = "!document.querySelector('[data-testid=stStatusWidget]')"
 
 
 def visit(browser: Any, address: str) -> dict[str, float]:
-    """Seconds and bytes of one visit with an empty cache."""
+    """Return the seconds and bytes of one visit with an empty cache."""
     context = browser.new_context(viewport={"width": 1280, "height": 3000})
     page = context.new_page()
     sent = {"http": 0, "websocket": 0}
@@ -59,15 +61,17 @@ def visit(browser: Any, address: str) -> dict[str, float]:
 
 
 def serve(runs: str) -> tuple[subprocess.Popen[bytes], str]:
-    """The dashboard on a free port, up."""
+    """Start the dashboard on a free port, and return its process and address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
     server = subprocess.Popen(
         [sys.executable, "-c", code, "--runs", runs, "dashboard", "--port", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     address = f"http://127.0.0.1:{port}"
     for _ in range(300):
         try:

@@ -1,14 +1,15 @@
-"""What logging costs: the training thread per decision, the writer per event, and the share of a real step.
+"""Cost of logging: training thread per decision, writer per event, and share of a real training step.
 
-    .venv/bin/python benchmarks/emit.py                  all of it, about a minute
-    .venv/bin/python benchmarks/emit.py --events 100000
-    .venv/bin/python benchmarks/emit.py --beside PYTHON  under structlog, TensorBoard, trackio, Aim, MLflow and W&B too
+    .venv/bin/python -m benchmarks.log_throughput                    all measurements, about a minute
+    .venv/bin/python -m benchmarks.log_throughput --events 100000
+    .venv/bin/python -m benchmarks.log_throughput --beside PYTHON    also structlog, TensorBoard, trackio,
+    Aim, MLflow, W&B
 
-PYTHON is the interpreter of an environment that has torch, this package and the trackers: python -m venv trackers, then
-trackers/bin/pip install structlog tensorboard trackio aim mlflow wandb.
+PYTHON is the interpreter of an environment with torch, this package and the trackers: `python -m venv
+trackers`, then `trackers/bin/pip install structlog tensorboard trackio aim mlflow wandb`.
 
-Each figure stands beside a floor of the same run: handing over a bare tuple, and one thread that does nothing but
-validate, encode, hash and write.
+Each value is compared with a floor of the same run: appending a tuple to a deque, and one thread that only
+validates, encodes, hashes and writes.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ REVISION = "sha256:" + "ab" * 32
 
 
 def append_floor_seconds(events: int) -> float:
-    """Seconds an event for a tuple into a deque."""
+    """Return the seconds per event to append a tuple to a deque."""
     queue: collections.deque[tuple[object, ...]] = collections.deque()
     made = decision(0)
     began = time.perf_counter()
@@ -53,7 +54,7 @@ def append_floor_seconds(events: int) -> float:
 
 
 def append_seconds(folder: Path, events: int) -> tuple[float, float]:
-    """Seconds an event on the training thread, at a pace the writer keeps up with: median and 99th percentile."""
+    """Return median and 99th percentile of the seconds per append, at a rate that the writer can sustain."""
     runs = RunFolder(folder, "hand-over")
     runs.create()
     atomic_write(runs.run_json, b"{}")
@@ -71,7 +72,7 @@ def append_seconds(folder: Path, events: int) -> tuple[float, float]:
 
 
 def writer_floor(folder: Path, events: int) -> float:
-    """Events a second of one thread that validates, encodes, hashes and writes, and syncs every 200 ms."""
+    """Return the events per second of one thread that validates, encodes, hashes and writes, with a sync each 200 ms."""
     descriptor = os.open(folder / "floor.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     began = synced = time.perf_counter()
     for i in range(events):
@@ -92,7 +93,7 @@ def writer_floor(folder: Path, events: int) -> float:
 
 
 def writer(folder: Path, events: int) -> float:
-    """Events a second of the real writer: the same, and tree, tiles, read-back, signatures."""
+    """Return the events per second of the log writer: also Merkle tree, tiles, read-back and signatures."""
     runs = RunFolder(folder, "writer")
     runs.create()
     atomic_write(runs.run_json, b"{}")
@@ -107,7 +108,7 @@ def writer(folder: Path, events: int) -> float:
 
 
 def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
-    """Seconds a batch of `run.batch` and `run.end` under preset balanced at 100 batches a second, and decisions a batch."""
+    """Return the seconds per batch of the chain under preset balanced, and the decisions per batch."""
     times, draw = [], __import__("random").Random(3)
     with Run(
         "balanced",
@@ -133,7 +134,7 @@ def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
 
 
 def step_seconds(batches: int) -> float:
-    """Seconds of a forward and backward of size nano on this machine, one thread."""
+    """Return the median seconds of a training step of size nano with one thread."""
     from ockham.context import OccamContext
     from ockham.nano import Trainer, build_settings, load_corpus
 

@@ -1,12 +1,12 @@
-"""Gate off, does it learn like nanoGPT? Runs a checkout of nanoGPT that you bring beside ours, on the same bytes.
+"""Validation loss of Ockham without skipping, compared with a nanoGPT checkout on the same data.
 
     git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
     .venv/bin/python -m benchmarks.nanogpt_loss --reference /tmp/nanoGPT --iters 600 --seeds 3
 
-Both at 4 layers, 4 heads, 128 wide, 12 x 64 tokens, AdamW 1e-3 -> 1e-4, betas .9/.99, decay .1, clip 1.0, no dropout,
-float32 on the CPU. nanoGPT runs as its own process, unmodified; none of its code is here. Ours runs under preset
-observe: the whole chain decides and is logged, and changes nothing. Validation loss is what each prints of itself over
-200 batches; the noise between seeds is the yardstick.
+Both use 4 layers, 4 heads, width 128, 12 x 64 tokens, AdamW 1e-3 -> 1e-4, betas 0.9/0.99, decay 0.1, clip
+1.0, no dropout, and float32 on the CPU. nanoGPT runs unmodified in a separate process. Ockham runs under
+preset observe: the chain decides and is logged, but changes nothing. Each prints its validation loss over 200
+batches. The difference is compared with the noise between seeds.
 """
 
 from __future__ import annotations
@@ -29,11 +29,18 @@ EVAL_BATCHES = 200
 
 
 def train_nanogpt(checkout: Path, data: Path, iters: int, seed: int) -> tuple[float, float]:
-    """Final validation loss and seconds of nanoGPT's own train.py."""
+    """Return the final validation loss and the seconds of nanoGPT's train.py."""
     words = {
-        **NANO, "eval_iters": EVAL_BATCHES, "log_interval": iters, "max_iters": iters, "lr_decay_iters": iters,
-        "dataset": str(data), "eval_interval": iters, "warmup_iters": min(100, iters // 10), "out_dir": str(data / "out"),
-    }  # fmt: skip
+        **NANO,
+        "eval_iters": EVAL_BATCHES,
+        "log_interval": iters,
+        "max_iters": iters,
+        "lr_decay_iters": iters,
+        "dataset": str(data),
+        "eval_interval": iters,
+        "warmup_iters": min(100, iters // 10),
+        "out_dir": str(data / "out"),
+    }
     code = training_script(checkout, words, seed, before="torch.set_num_threads(1)")
     began = time.perf_counter()
     done = subprocess.run(
@@ -46,10 +53,29 @@ def train_nanogpt(checkout: Path, data: Path, iters: int, seed: int) -> tuple[fl
 
 
 def train_ockham(data: Path, iters: int, seed: int) -> tuple[float, float]:
-    """Final validation loss and seconds of train.py under preset observe."""
-    words = ["--preset", "observe", "--data", str(data), "--runs", str(data / "runs"), "--run", f"seed-{seed}",
-             "--set", f"max_iters={iters}", "--set", f"seed={seed}", "--set", "threads=1", "--set", "device=cpu",
-             "--set", f"eval_batches={EVAL_BATCHES}", "--set", "hyperparameters.evaluations=1"]  # fmt: skip
+    """Return the final validation loss and the seconds of train.py under preset observe."""
+    words = [
+        "--preset",
+        "observe",
+        "--data",
+        str(data),
+        "--runs",
+        str(data / "runs"),
+        "--run",
+        f"seed-{seed}",
+        "--set",
+        f"max_iters={iters}",
+        "--set",
+        f"seed={seed}",
+        "--set",
+        "threads=1",
+        "--set",
+        "device=cpu",
+        "--set",
+        f"eval_batches={EVAL_BATCHES}",
+        "--set",
+        "hyperparameters.evaluations=1",
+    ]
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *words], capture_output=True, text=True, check=False
@@ -85,9 +111,11 @@ def main() -> None:
             )
     theirs, own = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
     noise = statistics.stdev(theirs) if len(theirs) > 1 else float("nan")
-    print(f"mean validation loss over {len(pairs)} seeds at {asked.iters} iterations: nanoGPT {statistics.mean(theirs):.4f}, "
-          f"Ockham {statistics.mean(own):.4f}; difference {statistics.mean(own) - statistics.mean(theirs):+.4f}, "
-          f"nanoGPT's spread between seeds {noise:.4f}; load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    print(
+        f"mean validation loss over {len(pairs)} seeds at {asked.iters} iterations: nanoGPT {statistics.mean(theirs):.4f}, "
+        f"Ockham {statistics.mean(own):.4f}; difference {statistics.mean(own) - statistics.mean(theirs):+.4f}, "
+        f"nanoGPT's spread between seeds {noise:.4f}; load {os.getloadavg()[0]:.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How long `ockham odr lint` takes for many records, each with two constraints of its own.
+"""Duration of `ockham odr lint` for many records with two constraints each.
 
-python benchmarks/odr_lint.py [RECORDS]
+    python -m benchmarks.odr_lint [RECORDS]
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ OQ delta: none → KEEP
 
 
 def main(records: int) -> None:
-    """Write the records, lint them three times, print the best time."""
+    """Write the records, lint them three times, and print the best time."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for n in range(1, records + 1):

@@ -1,6 +1,7 @@
-"""How the time of each question grows with the number of events, as an SVG, from what `benchmarks.query_latency --json` wrote.
+"""Plot the time of each question against the number of events, from results of `benchmarks.query_latency --json`.
 
-python -m benchmarks.plot_query_times docs/images/questions.svg 100000=a.json 1000000=b.json 10000000=c.json
+    python -m benchmarks.plot_query_times docs/images/questions.svg 100000=a.json 1000000=b.json
+    10000000=c.json
 """
 
 from __future__ import annotations
@@ -12,12 +13,26 @@ from pathlib import Path
 from typing import Any
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 440, 64, 150, 24, 48
-COLORS = ("#1b6ca8", "#c8553d", "#588157", "#8d6a9f", "#d4a017", "#3d5a80", "#9b2226", "#2a9d8f", "#6c757d", "#b56576",
-          "#000000")  # fmt: skip
+COLORS = (
+    "#1b6ca8",
+    "#c8553d",
+    "#588157",
+    "#8d6a9f",
+    "#d4a017",
+    "#3d5a80",
+    "#9b2226",
+    "#2a9d8f",
+    "#6c757d",
+    "#b56576",
+    "#000000",
+)
 
 
 def draw(sizes: dict[int, dict[str, Any]]) -> str:
-    """CPU milliseconds, warm, against events; both axes logarithmic, so that a straight 45 degrees is linear growth."""
+    """Return an SVG of warm CPU milliseconds against events.
+
+    With logarithmic axes, 45 degrees is linear growth.
+    """
     names = [
         name
         for name in next(iter(sizes.values()))
@@ -37,8 +52,10 @@ def draw(sizes: dict[int, dict[str, Any]]) -> str:
     parts = []
     for power in range(int(low_y), int(high_y) + 1):
         y = place(10**low_x, 10**power)[1]
-        parts.append(f'<path d="M{LEFT} {y:.0f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
-                     f'<text x="{LEFT - 8}" y="{y + 4:.0f}" text-anchor="end">{10**power:,} ms</text>')  # fmt: skip
+        parts.append(
+            f'<path d="M{LEFT} {y:.0f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
+            f'<text x="{LEFT - 8}" y="{y + 4:.0f}" text-anchor="end">{10**power:,} ms</text>'
+        )
     for size in sizes:
         x = place(size, 1)[0]
         parts.append(
@@ -50,8 +67,10 @@ def draw(sizes: dict[int, dict[str, Any]]) -> str:
         at = max(y, at + 14) if number else y
         color = COLORS[number % len(COLORS)]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in values[name]))
-        parts.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.8"/>'
-                     f'<text x="{WIDTH - RIGHT + 8}" y="{at + 4:.0f}" fill="{color}">{name}</text>')  # fmt: skip
+        parts.append(
+            f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.8"/>'
+            f'<text x="{WIDTH - RIGHT + 8}" y="{at + 4:.0f}" fill="{color}">{name}</text>'
+        )
     inside = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">\n'

@@ -1,10 +1,11 @@
-"""What a question costs: ten saved questions over a folder of `benchmarks._lib.synthetic_runs`, against raw DuckDB over the same Parquet.
+"""Cost of ten saved questions over a folder of `benchmarks._lib.synthetic_runs`, compared with raw DuckDB.
 
     python -m benchmarks._lib.synthetic_runs /tmp/1m 1000000
     python -m benchmarks.query_latency /tmp/1m [--jsonl] [--json FILE]
 
-Each is asked four times: cold is a new process's first, warm the least of the other three. CPU seconds stand beside wall
-seconds, because on a shared machine only they repeat. The raw SQL is what one would write by hand who knows the files.
+Each question runs four times in a new process: cold is the first time, warm the minimum of the other three.
+CPU seconds are reported in addition to wall seconds, because only CPU seconds are reproducible on a shared
+machine. The raw SQL is written by hand for the same Parquet files.
 """
 
 from __future__ import annotations
@@ -25,8 +26,18 @@ from ockham.catalog.views import load_question
 from ockham.guard import Guard
 
 ONE_RUN = {"run": "run-0000", "iter": 5_000}
-QUESTIONS = ("why_skipped", "refusals", "window", "near_misses", "stage_times", "thresholds", "limiter_storms",
-             "trouble", "uncited", "savings")  # fmt: skip
+QUESTIONS = (
+    "why_skipped",
+    "refusals",
+    "window",
+    "near_misses",
+    "stage_times",
+    "thresholds",
+    "limiter_storms",
+    "trouble",
+    "uncited",
+    "savings",
+)
 # Not saved: the question that trackers are asked for.
 WINDOW = "select run_id, iter_num // 1000 * 1000 as from_iter, avg(updated::int) as update_rate, count(*) as n from gate_decisions group by all order by all"
 ID = "select * from decisions where decision_id = $id"
@@ -43,28 +54,29 @@ RAW = {
     "trouble": "select run_id, count(*) filter (not isfinite(task_loss)) n, null from {contexts} where hook = 'batch' group by run_id union all select run_id, count(*), type from {events} where type in ('ockham.log.gap.v1', 'ockham.log.recovered.v1', 'ockham.log.halted.v1', 'ockham.run.finished.v1', 'ockham.plugin.failed.v1') group by run_id, type",
     "uncited": f"select run_id, iter_num, event_id, numbers['loss'] {_MEMORY} and action = 'ACCEPT' order by run_id, iter_num",
     "savings": f"select * from (select run_id, avg(updated::int) u, count(*) n from {{contexts}} where hook = 'batch' group by run_id) join (select run_id, avg((action = 'ACCEPT')::int), arg_max(numbers['oq'], iter_num) / arg_min(numbers['oq'], iter_num) - 1 {_MEMORY} group by run_id) using (run_id)",
-}  # fmt: skip
+}
 JSONL = "select run, iter // 1000 b, avg((data ->> '$.action' = 'UPDATE')::int) from (select data ->> '$.plugin' p, (data ->> '$.iter_num')::bigint iter, source run, data from read_json('{runs}/run-0000/log/*/*.jsonl', format = 'newline_delimited', columns = {{source: 'varchar', data: 'json'}})) where p = 'gate' group by all"
 
 
 def clock(asked: Callable[[], Any]) -> tuple[float, float]:
-    """Milliseconds of wall and of CPU."""
+    """Return the wall and CPU milliseconds of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     asked()
     return (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
 
 
 def measure(asked: Callable[[], Any]) -> dict[str, float]:
-    """The first, and the best of three more."""
+    """Return the first time, and the minimum of three more calls."""
     times = [clock(asked) for _ in range(4)]
     return {
-        "cold_ms": round(times[0][0], 1), "warm_ms": round(min(t[0] for t in times[1:]), 1),
+        "cold_ms": round(times[0][0], 1),
+        "warm_ms": round(min(t[0] for t in times[1:]), 1),
         "warm_cpu_ms": round(min(t[1] for t in times[1:]), 1),
-    }  # fmt: skip
+    }
 
 
 def time_ockham(runs: Path, name: str) -> dict[str, float]:
-    """By the catalog's views; its opening is in `open_ms`."""
+    """Return the times with the views of the catalog. `open_ms` is the time to open the catalog."""
     began = time.perf_counter()
     catalog = Catalog(runs)
     opened = (time.perf_counter() - began) * 1e3
@@ -78,7 +90,7 @@ def time_ockham(runs: Path, name: str) -> dict[str, float]:
 
 
 def time_raw_duckdb(runs: Path, name: str) -> dict[str, float]:
-    """By SQL over the files."""
+    """Return the times with SQL over the files."""
     connection = duckdb.connect()
     connection.execute("set parquet_metadata_cache = true")
     files = {
@@ -98,7 +110,7 @@ def time_raw_duckdb(runs: Path, name: str) -> dict[str, float]:
 
 
 def guarded(runs: Path, name: str) -> dict[str, float]:
-    """By the guard's warm child; `warm_cpu_ms` is this process's share alone."""
+    """Return the times with the guard. `warm_cpu_ms` includes only this process, not the child."""
     sql = WINDOW if name == "window" else load_question(name).sql
     used = {key: value for key, value in ONE_RUN.items() if f"${key}" in sql} or None
     with Guard(runs, timeout=300) as guard:
@@ -127,7 +139,10 @@ def main() -> None:
 
 
 def _time_in_new_process(runs: Path, way: str, name: str) -> dict[str, float]:
-    """In a process of its own, so that cold is cold (the files may still be in the kernel's cache)."""
+    """Return the times of a new process, so that the first query is cold.
+
+    The kernel may still cache the files.
+    """
     words = [sys.executable, "-m", "benchmarks.query_latency", str(runs), "--one", way, name]
     told: dict[str, float] = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
     return told

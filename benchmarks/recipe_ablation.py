@@ -1,11 +1,12 @@
-"""What each switch of --recipe fast is worth: validation loss at equal iterations and at equal CPU seconds.
+"""Effect of each switch of `--recipe fast` on the validation loss, at equal iterations and at equal CPU seconds.
 
-    .venv/bin/python -m benchmarks.recipe_ablation                       a small model, about five minutes of one core
+    .venv/bin/python -m benchmarks.recipe_ablation                 a small model, about five minutes of one
+    core
     .venv/bin/python -m benchmarks.recipe_ablation --set n_layer=4 --set n_embd=128 --set n_head=4 --iters 600
 
-The embedded corpus, one thread, no chain. `nanogpt` and `fast` with every seed, a switch left out with the first seed
-alone. At equal CPU seconds the cheaper one is `nanogpt` with all its iterations, and `fast` gets as many as fit into its
-time, its schedule laid out for these. Nothing but the switch differs within a row: seed, batches and iterations are the same.
+Uses the embedded corpus, one thread and no chain. `nanogpt` and `fast` run with every seed; the runs without
+one switch use only the first seed. At equal CPU seconds, `nanogpt` runs all its iterations and `fast` as many
+as fit into the same time, with an adapted schedule. Within a row only the switch differs.
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ from ockham.nano.recipe import RECIPES
 
 SAME_TIME = "fast in nanogpt's CPU seconds"
 SMALL = ("n_layer=2", "n_head=2", "n_embd=64")
-PLAIN = {"optimizer": "adamw", "norm": "layer", "positions": "learned", "qk_norm": "false", "activation": "gelu",
-         "zero_init": "false", "logit_softcap": "0"}  # fmt: skip
+PLAIN = {
+    "optimizer": "adamw",
+    "norm": "layer",
+    "positions": "learned",
+    "qk_norm": "false",
+    "activation": "gelu",
+    "zero_init": "false",
+    "logit_softcap": "0",
+}
 
 
 def train(corpus: Corpus, recipe: str, overrides: list[str], iters: int, seed: int) -> tuple[float, float]:
-    """Validation loss in nats/token, and CPU seconds of the steps."""
+    """Return the validation loss in nats/token, and the CPU seconds of the steps."""
     fixed = [
         "threads=1",
         "device=cpu",
@@ -48,7 +56,7 @@ def train(corpus: Corpus, recipe: str, overrides: list[str], iters: int, seed: i
 
 
 def arms(sizes: list[str], seeds: list[int], best: float) -> list[tuple[str, str, list[str], int]]:
-    """Name, recipe, settings and seed of each run."""
+    """Return name, recipe, settings and seed of each run."""
     rates = [f"learning_rate={best}", f"min_lr={best / 10}"]
     found = []
     for seed in seeds:

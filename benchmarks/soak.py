@@ -49,8 +49,10 @@ def run_phase(runs: Path, until: int, total: int, *, stop_at: int = -1, fill: bo
     ballast = runs / ".ballast"
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks._lib.soak_worker", str(runs), RUN, str(until), str(total)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     attempt = size = iter_num = 0
@@ -111,7 +113,10 @@ def main() -> None:
         )
     os.environ["PYTHONPATH"] = str(Path.cwd())
     began = time.monotonic()
-    print("| hour | ended | iteration | events acknowledged | trainer peak MB | dashboard MB | page s | s |\n|---|---|---|---|---|---|---|---|", flush=True)  # fmt: skip
+    print(
+        "| hour | ended | iteration | events acknowledged | trainer peak MB | dashboard MB | page s | s |\n|---|---|---|---|---|---|---|---|",
+        flush=True,
+    )
     hours = []
     with Observers(runs, RUN, browser=not given.no_browser) as onlookers:
         for hour in range(given.hours):
@@ -121,8 +126,11 @@ def main() -> None:
             found = run_phase(runs, until, given.batches, stop_at=stop, fill=fill)
             hours.append(found)
             seen = onlookers.since_last()
-            print(f"| {hour} | {found.ended} | {found.iter_num + 1:,} | {found.acknowledged:,} | {found.peak_mb:.0f} | {seen.dashboard_mb:.0f} | "
-                  f"{seen.page_seconds:.1f} | {found.seconds:.0f} |", flush=True)  # fmt: skip
+            print(
+                f"| {hour} | {found.ended} | {found.iter_num + 1:,} | {found.acknowledged:,} | {found.peak_mb:.0f} | {seen.dashboard_mb:.0f} | "
+                f"{seen.page_seconds:.1f} | {found.seconds:.0f} |",
+                flush=True,
+            )
     print(f"\nthe day: {time.monotonic() - began:.0f} s")
     print(onlookers.summary())
     print_losses(RunFolder(runs, RUN), hours)
@@ -135,7 +143,12 @@ def print_losses(folder: RunFolder, hours: list[PhaseResult]) -> None:
     print(f"acknowledged events lost: {lost} of {sum(last.values()):,}, in {len(last)} attempts")
     for verb in ("verify", "replay"):
         began = time.monotonic()
-        found = subprocess.run([*OCKHAM, "--runs", str(folder.runs), verb, RUN, "-f", "json"], capture_output=True, text=True, check=False)  # fmt: skip
+        found = subprocess.run(
+            [*OCKHAM, "--runs", str(folder.runs), verb, RUN, "-f", "json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         told = json.loads(found.stdout)
         short = {
             key: value

@@ -1,6 +1,6 @@
-"""Where the time of one step goes, as an SVG: operators of size nano by kind, under torch's profiler.
+"""Time of one training step of size nano by kind of operator, as an SVG, measured with torch's profiler.
 
-.venv/bin/python -m benchmarks.step_profile docs/images/step.svg
+    .venv/bin/python -m benchmarks.step_profile docs/images/step.svg
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COLORS = (
 
 
 def measure(steps: int) -> dict[str, float]:
-    """Share of a step's time by kind, with chain and log on and an anchor set."""
+    """Return the share of a step by kind, with chain, log and anchor."""
     settings = build_settings("nano", ["threads=1", "device=cpu", "max_iters=10000"])
     trainer = Trainer(settings, load_corpus(None))
     with tempfile.TemporaryDirectory() as folder:
@@ -75,15 +75,17 @@ def measure(steps: int) -> dict[str, float]:
 
 
 def draw(shares: dict[str, float]) -> str:
-    """One bar for each kind, the longest first."""
+    """Return an SVG with one bar per kind, the longest first."""
     width, left, row = 720, 220, 30
     bars = []
     for number, (name, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1])):
         y, long = 20 + number * row, share * (width - left - 70)
         color = COLORS[list(shares).index(name) % len(COLORS)]
-        bars.append(f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{name}</text>'
-                    f'<rect x="{left}" y="{y}" width="{max(long, 1):.1f}" height="22" fill="{color}"/>'
-                    f'<text x="{left + long + 8:.1f}" y="{y + 16}">{share:.1%}</text>')  # fmt: skip
+        bars.append(
+            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{name}</text>'
+            f'<rect x="{left}" y="{y}" width="{max(long, 1):.1f}" height="22" fill="{color}"/>'
+            f'<text x="{left + long + 8:.1f}" y="{y + 16}">{share:.1%}</text>'
+        )
     inside, height = "\n".join(bars), 30 + len(shares) * row
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">\n'

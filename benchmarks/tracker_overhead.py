@@ -1,6 +1,6 @@
-"""The same decisions under Ockham and under trackers: `emit.py --beside PYTHON` calls this, and starts it once a tool.
+"""The same decisions under Ockham and under trackers, in a real training step, in a burst, and with a kill.
 
-Inside a real training step of size nano on one thread; then a burst; then again, killed.
+`python -m benchmarks.log_throughput --beside PYTHON` calls this module, and starts it once per tool.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ PLUGINS = ("gate", "compressor", "limiter", "watchdog", "anchor", "finite")
 
 
 def compare_trackers(python: str, steps: int, events: int, rounds: int) -> None:
-    """Every tool in processes of its own, in turns: inside a real training step, closed; then killed."""
+    """Run every tool in separate processes, in turns, and print the table.
+
+    The last round kills the process.
+    """
     print(
         f"six decisions in each of {steps} training steps, {rounds} rounds in turns; burst: up to {events} events, 8 s"
     )
@@ -88,7 +91,7 @@ def _child(python: str, tool: str, folder: Path, steps: int, events: int, end: s
 
 
 class Step:
-    """A real forward, backward and optimizer step of size nano, one thread."""
+    """A training step of size nano with one thread."""
 
     def __init__(self, batches: int) -> None:
         from ockham.context import OccamContext
@@ -106,7 +109,7 @@ class Step:
 
 
 def main() -> None:
-    """One tool, in a process of its own: NAME FOLDER STEPS EVENTS kill|close; tells what it measured as JSON."""
+    """Measure one tool and print the result as JSON. Arguments: NAME FOLDER STEPS EVENTS kill|close."""
     name, folder, steps, events, end = (
         sys.argv[1],
         Path(sys.argv[2]),

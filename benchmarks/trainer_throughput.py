@@ -1,14 +1,22 @@
-"""How fast the trainer is, beside a nanoGPT that you bring, and what chain, log and gate cost.
+"""Speed of the trainer compared with a nanoGPT checkout, and cost of chain, log and gate.
 
     git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
-    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT                  CPU: size nano, about 6 minutes of one core
-    .venv/bin/python -m benchmarks.trainer_throughput                                           ours alone: off, chain, gate
-    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT --device cuda    one GPU: GPT-2 124M
+    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT                  CPU, about 6
+    minutes
+    .venv/bin/python -m benchmarks.trainer_throughput                                           without
+    nanoGPT
+    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT --device cuda    GPU, GPT-2
+    124M
 
-All run on one device in one job and take turns, a block of steps each (`benchmarks._lib.interleaved`); the first block of each
-(compilation, first allocations) is left out. Arms: nanoGPT at its defaults; on a GPU also at each micro-batch of --micro, the
-same 480 x 1,024 tokens a step; ours with everything off; `chain`: preset balanced with log, signatures and snapshots, its gate
-open, so that every batch is updated; `gate`: the same at a target of .6. On CPU one thread each.
+All processes use one device and run in turns of one block (`benchmarks._lib.interleaved`). The first block is
+ignored, because it includes compilation and allocations. The arms are:
+
+* nanoGPT with its defaults, on a GPU also with each micro-batch size of --micro and the same tokens per step.
+* Ockham with everything off.
+* `chain`: preset balanced with log, signatures and Parquet files; the gate updates on every batch.
+* `gate`: the same with a target of 0.6.
+
+On the CPU each process uses one thread.
 """
 
 from __future__ import annotations
@@ -32,15 +40,26 @@ from ockham.nano.device import device_name
 from ockham.nano.model import build_model
 from ockham.nano.peak import peak_flops
 
-GPT2 = {"block_size": 1024, "batch_size": 12, "n_layer": 12, "n_head": 12, "n_embd": 768, "dropout": 0.0, "device": "cuda",
-        "gradient_accumulation_steps": 40, "compile": True, "dtype": "bfloat16", "wandb_log": False,
-        "always_save_checkpoint": False}  # fmt: skip
+GPT2 = {
+    "block_size": 1024,
+    "batch_size": 12,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_embd": 768,
+    "dropout": 0.0,
+    "device": "cuda",
+    "gradient_accumulation_steps": 40,
+    "compile": True,
+    "dtype": "bfloat16",
+    "wandb_log": False,
+    "always_save_checkpoint": False,
+}
 EXAMPLES = 480
 OPEN = ("gate.mode=fixed", "gate.surprise_threshold=0.0")
 
 
 def report_blocks(pace: BlockTimer) -> Callable[..., None]:
-    """A `print` for nanoGPT's code, which hears the lines of its log."""
+    """Return a replacement of `print` for nanoGPT's code that reads the loss from its log lines."""
 
     def heard(*words: Any, **_: Any) -> None:
         found = re.match(r"iter (\d+): loss ([\d.]+|nan)", " ".join(map(str, words)))
@@ -51,7 +70,7 @@ def report_blocks(pace: BlockTimer) -> Callable[..., None]:
 
 
 def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
-    """Train until the parent has enough: kind `off`, `chain` or `gate`."""
+    """Train until the parent stops the process. *kind* is `off`, `chain` or `gate`."""
     from ockham import Run
     from ockham.nano import Trainer, load_corpus
     from tests.helpers.tiny_trainer import train_py
@@ -83,7 +102,7 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
 
 
 def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
-    """Every batch is learned from; nobody is asked and nothing is written."""
+    """Train on every batch without a chain and without a log."""
     from ockham.context import OccamContext
 
     for i in range(trainer.settings.max_iters):
@@ -97,7 +116,7 @@ def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
 
 
 class Line:
-    """In place of the progress line: the pace."""
+    """Replaces the progress line with a block timer."""
 
     def __init__(self, pace: BlockTimer) -> None:
         self.pace = pace
@@ -107,14 +126,23 @@ class Line:
 
 
 def arms(asked: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
-    """The trainings of one seed."""
+    """Start the processes of one seed."""
     gpu, folder, block = asked.device != "cpu", data, asked.block
     most = asked.block * (asked.blocks + 1)
     found = []
     if asked.reference:
-        words = {**(GPT2 if gpu else NANO), "device": asked.device, "dataset": str(data), "out_dir": str(data / "out"),
-                 "eval_interval": 10**9, "eval_iters": 1, "log_interval": 10 if gpu else 1, "max_iters": most + 1,
-                 "lr_decay_iters": most, "warmup_iters": min(100, most // 10)}  # fmt: skip
+        words = {
+            **(GPT2 if gpu else NANO),
+            "device": asked.device,
+            "dataset": str(data),
+            "out_dir": str(data / "out"),
+            "eval_interval": 10**9,
+            "eval_iters": 1,
+            "log_interval": 10 if gpu else 1,
+            "max_iters": most + 1,
+            "lr_decay_iters": most,
+            "warmup_iters": min(100, most // 10),
+        }
         for micro in [12, *(asked.micro if gpu else [])]:
             words |= {"batch_size": micro} | (
                 {"gradient_accumulation_steps": EXAMPLES // micro} if gpu else {}
@@ -147,7 +175,7 @@ def arms(asked: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]
 
 
 def losses(found: list[BenchProcess], at: int) -> dict[str, float]:
-    """Mean training loss of the ten steps before `at`."""
+    """Return the mean training loss of the ten steps before *at*, by process."""
     told = {}
     for arm in found:
         every = {step: loss for block in arm.blocks for step, loss in block.losses.items()}
@@ -182,7 +210,7 @@ def options() -> argparse.Namespace:
 
 
 def one_seed(asked: argparse.Namespace, seed: int) -> list[BenchProcess]:
-    """All arms, block by block."""
+    """Run all processes of one seed, block by block."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         make_data(data)

@@ -1,7 +1,8 @@
-"""How fast is verify, and how much memory does it take? Events a second beside the floor of hashing the same lines.
+"""Events per second and memory of verify, compared with hashing the same lines.
 
-.venv/bin/python benchmarks/verify.py                      26,000 events of a real chain, with Parquet and without
-.venv/bin/python benchmarks/verify.py --events 1000000     its batches again and again in one long log; processes, memory
+    .venv/bin/python -m benchmarks.verify_throughput                      26,000 events, with and without
+    Parquet
+    .venv/bin/python -m benchmarks.verify_throughput --events 1000000     one long log; processes and memory
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SEGMENT = 20_000
 
 
 def floor(lines: list[bytes]) -> float:
-    """Events a CPU-second of leaf and tree hashes, and nothing else."""
+    """Return the events per CPU second of leaf and tree hashes only."""
     began = time.process_time()
     frontier = CompactRange()
     for line in lines:
@@ -42,7 +43,7 @@ def floor(lines: list[bytes]) -> float:
 
 
 def repeat_batches(lines: list[bytes], events: int) -> Iterator[bytes]:
-    """The first line, then the batches of a run over and over: sequences and iterations go on."""
+    """Yield the first line, then the batches of a run repeatedly, with increasing sequences and iterations."""
     opening, *rest = (orjson.loads(line) for line in lines)
     yield orjson.dumps(opening)
     batch = [
@@ -67,7 +68,7 @@ def repeat_batches(lines: list[bytes], events: int) -> Iterator[bytes]:
 
 
 def long_run(runs: Path, events: int) -> RunFolder:
-    """A signed log of so many events."""
+    """Return a signed log with the given number of events."""
     folder = made_run(runs, batches=2_000).folder
     lines = [line for s in folder.segments(1, 0) for line in s.read_bytes().splitlines()]
     for part in ("log", "contexts", "decisions", "events", "checkpoints"):
@@ -96,19 +97,19 @@ def _segment(path: Path, first: int, lines: list[bytes], heads: HeadWriter) -> i
 
 
 def resident_mb() -> float:
-    """Megabytes of this process in memory now."""
+    """Return the resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
 def cpu() -> float:
-    """CPU seconds of this process and of those that it waited for."""
+    """Return the CPU seconds of this process and of its finished children."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def measure_long(runs: Path, events: int) -> None:
-    """On one core and on two, with the memory after each segment."""
+    """Verify a long log with one and with two processes, and print speed and memory."""
     folder = long_run(runs, events)
     segment = folder.segments(1, 0)[0].read_bytes().splitlines()
     print(f"floor, leaf and tree hashes: {floor(segment):,.0f} events per CPU-second")
@@ -117,9 +118,11 @@ def measure_long(runs: Path, events: int) -> None:
     for jobs in (1, 2):
         used, began = cpu(), time.perf_counter()
         report = verify_run(
-            folder, parquet=False, jobs=jobs,
+            folder,
+            parquet=False,
+            jobs=jobs,
             progress=lambda _: seen.append(resident_mb()),
-        )  # fmt: skip
+        )
         seconds, used = time.perf_counter() - began, cpu() - used
         count = report.checked["events"]
         assert report.sound, report.findings[:3]

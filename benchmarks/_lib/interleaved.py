@@ -1,7 +1,8 @@
-"""Several trainings taking turns on one machine, a block of steps each: what disturbs one disturbs all.
+"""Several training processes on one machine, run in turns of one block of steps.
 
-Each is a process of its own. It calls `BlockTimer` after every step; at the end of a block that tells the parent what the block
-took and waits until it is its turn again. CPU seconds are the process's own, of all its threads.
+Noise on the machine then affects all of them equally. Each process calls `BlockTimer` after every step. At
+the end of a block it sends the measurements to the parent and waits for its next turn. CPU seconds include
+all threads of the process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Block(NamedTuple):
-    """Steps first..last: wall and CPU seconds, the losses by step, and what else the process told."""
+    """Measurements of one block: wall and CPU seconds, losses by step, and further values by name."""
 
     last: int
     steps: int
@@ -32,12 +33,11 @@ class Block(NamedTuple):
 
 
 class BlockTimer:
-    """Call it after each step (or every few) with the number of the step and its loss.
+    """Measures blocks in a training process. Call it with the step number and the loss after each step.
 
     Args:
-        block: steps in a block.
-        out: where the parent listens; the process's own stdout may be anything.
-        more: asked for at the end of each block.
+        block: Number of steps per block.
+        more: Returns further values at the end of each block.
 
     """
 
@@ -69,7 +69,7 @@ class BlockTimer:
 
 
 def memory() -> dict[str, float]:
-    """Peak memory in MB, of the GPU where one is in use."""
+    """Return the peak memory in MB, of the GPU if one is used."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return {"peak_mb": torch.cuda.max_memory_allocated() / 1e6}
@@ -77,7 +77,7 @@ def memory() -> dict[str, float]:
 
 
 class BenchProcess:
-    """One of the trainings: `python -c code` in a folder."""
+    """One training process: `python -c code` in a folder."""
 
     def __init__(self, name: str, code: str, folder: Path, environment: dict[str, str] | None = None) -> None:
         ours, theirs = os.pipe(), os.pipe()
@@ -91,15 +91,19 @@ class BenchProcess:
             **(environment or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=env.get("PACE_FOLDER", folder), env=env, pass_fds=(ours[1], theirs[0]),
-            stdout=self._log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, "-c", code],
+            cwd=env.get("PACE_FOLDER", folder),
+            env=env,
+            pass_fds=(ours[1], theirs[0]),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
         os.close(ours[1])
         os.close(theirs[0])
         self._told, self._turn = os.fdopen(ours[0]), os.fdopen(theirs[1], "w")
 
     def run_block(self) -> Block:
-        """Let it do one block."""
+        """Run one block and return its measurements."""
         self._turn.write("go\n")
         self._turn.flush()
         line = self._told.readline()
@@ -111,6 +115,7 @@ class BenchProcess:
         return self.blocks[-1]
 
     def end(self) -> None:
+        """Stop the process after the current block."""
         with contextlib.suppress(BrokenPipeError):
             self._turn.close()
         self.process.wait(60)
@@ -118,7 +123,10 @@ class BenchProcess:
 
 @contextlib.contextmanager
 def run_interleaved(arms: list[BenchProcess]) -> Iterator[Callable[[], Any]]:
-    """A callable that lets each of them do one block; all end with the block inside."""
+    """Context manager that returns a function which runs one block of every process.
+
+    Stops all processes at the end.
+    """
     try:
         yield lambda: [arm.run_block() for arm in arms]
     finally:

@@ -1,4 +1,4 @@
-"""What trainings that took turns tell of each other: the table of `benchmarks.trainer_throughput`."""
+"""Report of interleaved training processes, for `benchmarks.trainer_throughput`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from benchmarks._lib.interleaved import BenchProcess, Block
 
 
 def per_step(blocks: list[Block], what: str) -> float:
-    """Median over the blocks but the first, in seconds a step."""
+    """Return the median seconds per step over all blocks except the first."""
     return statistics.median(getattr(block, what) / block.steps for block in blocks[1:])
 
 
 def report(found: list[BenchProcess], tokens: int, flops: float, peak: float | None) -> None:
-    """The table, and what follows from it."""
+    """Print the table of all processes, the ratios between them, and the expected cost of the gate."""
     print(
         "\n| arm | ms a step | CPU ms a step (range) | tokens/s | tokens per CPU second | MFU | peak MB |\n|---|---|---|---|---|---|---|"
     )
@@ -21,8 +21,10 @@ def report(found: list[BenchProcess], tokens: int, flops: float, peak: float | N
         wall, cpu = per_step(arm.blocks, "wall"), per_step(arm.blocks, "cpu")
         each = [block.cpu / block.steps * 1e3 for block in arm.blocks[1:]]
         mfu = f"{flops / wall / peak:.1%}" if peak else "-"
-        print(f"| {arm.name} | {wall * 1e3:.1f} | {cpu * 1e3:.2f} ({min(each):.1f} to {max(each):.1f}) | {tokens / wall:,.0f} | "
-              f"{tokens / cpu:,.0f} | {mfu} | {arm.blocks[-1].more['peak_mb']:,.0f} |")  # fmt: skip
+        print(
+            f"| {arm.name} | {wall * 1e3:.1f} | {cpu * 1e3:.2f} ({min(each):.1f} to {max(each):.1f}) | {tokens / wall:,.0f} | "
+            f"{tokens / cpu:,.0f} | {mfu} | {arm.blocks[-1].more['peak_mb']:,.0f} |"
+        )
     by_name = {arm.name: arm for arm in found}
     own = by_name.get("ours")
     what = "wall" if peak else "cpu"
@@ -38,12 +40,14 @@ def report(found: list[BenchProcess], tokens: int, flops: float, peak: float | N
         u = (last["updated"] - first["updated"]) / (last["batches"] - first["batches"])
         b = last["b"]
         ratio, _ = paired_ratio(gate.blocks, chain.blocks, what)
-        print(f"gate: updated {u:.3f}, b {b:.2f}; time over rate 1 {ratio:.3f}; (1 + bu)/(1 + b) is {(1 + b * u) / (1 + b):.3f}, "
-              f"1/3 + 2u/3 is {1 / 3 + 2 * u / 3:.3f}")  # fmt: skip
+        print(
+            f"gate: updated {u:.3f}, b {b:.2f}; time over rate 1 {ratio:.3f}; (1 + bu)/(1 + b) is {(1 + b * u) / (1 + b):.3f}, "
+            f"1/3 + 2u/3 is {1 / 3 + 2 * u / 3:.3f}"
+        )
 
 
 def paired_ratio(one: list[Block], other: list[Block], what: str) -> tuple[float, tuple[float, float]]:
-    """Median and quartiles of the ratio of blocks that took turns."""
+    """Return median and quartiles of the ratio between blocks that ran in the same turn."""
     ratios = [
         getattr(a, what) / a.steps / (getattr(b, what) / b.steps)
         for a, b in zip(one[1:], other[1:], strict=True)

@@ -1,4 +1,4 @@
-"""Those who look at a run while it is written: two who ask, one who follows, and a browser on the dashboard."""
+"""Concurrent readers for the soak test: two query loops, one `tail -F`, and one browser on the dashboard."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ PAGES = ("", "run", "gate", "memory", "integrity")
 
 
 class Seen(NamedTuple):
-    """Since the last look: the dashboard's memory, and the slowest page."""
+    """Values since the last call: memory of the dashboard, and duration of the slowest page."""
 
     dashboard_mb: float
     page_seconds: float
 
 
 class Observers:
-    """Start with `with`; every one of them is an `ockham` process on the folder of runs.
+    """Readers of a run, as `ockham` processes. Use it as a context manager.
 
     Args:
-        runs: the folder of all runs.
-        run_id: the run that they look at.
-        browser: whether the dashboard is opened in Chromium.
+        runs: Folder of all runs.
+        run_id: ID of the run to read.
+        browser: Open the dashboard in Chromium.
 
     """
 
@@ -54,7 +54,7 @@ class Observers:
         self._failures: list[str] = []
 
     def __enter__(self) -> Self:
-        """Start all of them."""
+        """Start all readers."""
         work = [self._question, self._count, self._follow] + ([self._look] if self._browser else [])
         self._threads = [threading.Thread(target=each, daemon=True) for each in work]
         self._server = self._serve() if self._browser else None
@@ -65,7 +65,7 @@ class Observers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop all of them."""
+        """Stop all readers."""
         self._over.set()
         for thread in self._threads:
             thread.join(120)
@@ -74,12 +74,12 @@ class Observers:
             self._server.wait(30)
 
     def since_last(self) -> Seen:
-        """What the dashboard's server takes now, and the slowest page since this was asked."""
+        """Return the current memory of the dashboard, and the slowest page since the last call."""
         slowest, self._slowest = self._slowest, 0.0
         return Seen(resident_mb(self._server.pid) if self._server else 0.0, slowest)
 
     def summary(self) -> str:
-        """One line of what they saw."""
+        """Return the counts, memory and page times of all readers as text."""
         told = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
         pages = sorted(self._pages)
         middle = f", page median {pages[len(pages) // 2]:.1f} s, slowest {pages[-1]:.1f} s" if pages else ""
@@ -123,7 +123,7 @@ class Observers:
                 self._counts["wrong rows"] += int(float(out.splitlines()[1].split("\t")[0]))
 
     def _follow(self) -> None:
-        """A tail ends with the attempt that it follows; the next one begins where it is then."""
+        """Run `tail -F` for each attempt, because it ends with the attempt."""
         while not self._over.wait(1.0):
             if not self._begun():
                 continue
@@ -180,12 +180,13 @@ class Observers:
             self._port = free.getsockname()[1]
         return subprocess.Popen(
             [*OCKHAM, "--runs", str(self._runs), "dashboard", "--port", str(self._port)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its children, in MB of 1,000,000 bytes; 0 where it is gone."""
+    """Return the resident memory of a process and its children, in 1e6 bytes, or 0 if the process has ended."""
     try:
         process = psutil.Process(pid)
         return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6

@@ -1,9 +1,9 @@
-"""One hour of a simulated day: a process that goes on with a run where the last one left it, with losses of its own.
+"""One phase of the soak test: a process that continues a run with simulated losses.
 
     python -m benchmarks._lib.soak_worker RUNS RUN_ID UNTIL TOTAL
 
-Real chain, real log, no torch. Prints `acknowledged ATTEMPT EVENTS ITERATION` after each thousand batches, once that is durable
-and signed: what a kill may not take back.
+The chain and the log are real; torch is not used. After each 1,000 batches the process prints
+`acknowledged ATTEMPT EVENTS ITERATION`, when these events are durable and signed. A kill must not lose them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATA = {"name": "made", "sha256": "0" * 64}
 
 
 def main(runs: Path, run_id: str, until: int, total: int) -> None:
-    """Train from the newest checkpoint, or the beginning, to `until`."""
+    """Train from the newest checkpoint, or from the start, to iteration *until*."""
     start = ockham.find_resume_point(runs, run_id) if (runs / run_id).exists() else None
     facts = {
         "max_iters": total,
@@ -46,7 +46,7 @@ def main(runs: Path, run_id: str, until: int, total: int) -> None:
 
 
 def one_batch(run: ockham.Run, iter_num: int, total: int) -> ockham.OccamContext:
-    """A batch whose figures follow from its number alone, so that a resume meets the same."""
+    """Run one batch. All values depend only on the iteration, so a resumed run gets the same values."""
     draw = random.Random(iter_num)
     easy = 2 + 3 * math.exp(-8 * iter_num / total)
     ctx = run.start_batch(
@@ -67,7 +67,7 @@ def one_batch(run: ockham.Run, iter_num: int, total: int) -> ockham.OccamContext
 
 
 def pack(metadata: Mapping[str, Any], state: Mapping[str, Any] | None) -> ockham.CheckpointFiles:
-    """A megabyte for weights, and the state of the run where one may go on from it."""
+    """Return 1 MB as weights, and the state of the run for resume checkpoints."""
     weights = json.dumps(metadata).encode().ljust(1_000_000, b"w")
     files = {"weights.bin": weights} | ({"state.json": json.dumps(state).encode()} if state else {})
     return ockham.CheckpointFiles(files, hashlib.sha256(weights).hexdigest())

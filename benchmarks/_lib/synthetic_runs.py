@@ -1,10 +1,11 @@
-"""Folders of many events for benchmarks: one real segment, made by a real run, repeated with places, times and IDs of its own.
+"""Folders with many events for benchmarks, built from one segment of a real run.
 
-    python -m benchmarks._lib.synthetic_runs FOLDER EVENTS [--small]      a run for each million events, in segments of 20,000
+    python -m benchmarks._lib.synthetic_runs FOLDER EVENTS [--small]
 
-The Parquet files are written by the code that writes a run's: as they are at the end of a run, one of each kind for fifty
-segments, or with --small as before they are compacted. Segments of all runs but the first are holes of the right
-size: no reader opens a segment that has its Parquet, and the disk stays free.
+Writes one run per million events, in segments of 20,000 events. Each copy of the segment has other sequences,
+times and IDs. The Parquet files are written by the code that writes those of real runs: compacted to one file
+of each kind per 50 segments, or with --small one file per segment. Segments of all runs except the first are
+sparse files of the correct size, because no reader opens a segment that Parquet files cover.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Tables = dict[str, pa.Table]
 
 
 def template(batches: int = 9_500) -> tuple[Path, list[bytes]]:
-    """A real run, and the lines of its first whole segment."""
+    """Return the folder of a real run, and the lines of its first complete segment."""
     runs = Path(tempfile.mkdtemp(prefix="ockham-template-"))
     run = made_run(runs, "template", batches)
     lines, _ = read_complete_lines(run.folder.segments(1, 0)[0])
@@ -51,7 +52,7 @@ def template(batches: int = 9_500) -> tuple[Path, list[bytes]]:
 
 
 def make_runs(runs: Path, events: int, *, small: bool = False, first: int = 0) -> None:
-    """Write `events` events below `runs`, a run for each million, numbered from `first`."""
+    """Write *events* events below *runs*, one run per million events, numbered from *first*."""
     path, lines = template()
     found = tables_from_lines(lines)
     iters = max(found["contexts"].column("iter_num").to_pylist()) + 1
@@ -62,9 +63,14 @@ def make_runs(runs: Path, events: int, *, small: bool = False, first: int = 0) -
         atomic_write(folder.run_json, (path / "run.json").read_bytes())
         count = min(events + first * RUN_EVENTS - number, RUN_EVENTS) // SEGMENT
         moves = [
-            {"run": folder.run_id, "events": k * SEGMENT, "iters": k * iters, "ms": (number // SEGMENT + k) * 60_000}
+            {
+                "run": folder.run_id,
+                "events": k * SEGMENT,
+                "iters": k * iters,
+                "ms": (number // SEGMENT + k) * 60_000,
+            }
             for k in range(count)
-        ]  # fmt: skip
+        ]
         segments = [_segment(folder, lines if number == 0 else [], moved) for moved in moves]
         for start in range(0, count, 1 if small else COMPACTED_SEGMENTS):
             part = slice(start, start + (1 if small else COMPACTED_SEGMENTS))
@@ -99,7 +105,7 @@ def _parquet(
 
 
 def _shift_rows(rows: pa.Table, moved: dict[str, Any]) -> pa.Table:
-    """The rows elsewhere; columns that stay are not touched."""
+    """Return the rows with shifted sequences, iterations, times and IDs. Other columns are not copied."""
     names = [name for name in rows.schema.names if name in _MOVED]
     columns = ", ".join(f'{_MOVED[name]} as "{name}"' for name in names)
     used = {name: value for name, value in moved.items() if f"${name}" in columns}

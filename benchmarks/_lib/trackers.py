@@ -1,6 +1,7 @@
-"""Experiment trackers and a logger under the same decisions: what one costs the training thread, and what a kill takes.
+"""Experiment trackers and a logger that record the same decisions as Ockham.
 
-Each class opens a place, logs one decision as its users would, closes, and counts what can be read back.
+Each class opens a store, records a decision as its users would, closes the store, and counts the readable
+records.
 """
 
 from __future__ import annotations
@@ -21,18 +22,33 @@ CHANGES = (Change("updated", True, False),)
 
 
 def decision(i: int, plugin: str = "gate") -> Decision:
-    """A decision as the gate makes one."""
-    return Decision(i, 0, "on_batch_start", plugin, 1, False, "SKIP", "BELOW_THRESHOLD", 1.5 + i % 7, 2.0,
-                    CHANGES, {"q": 0.25, "z": -0.5})  # fmt: skip
+    """Return a decision as the gate makes it."""
+    return Decision(
+        i,
+        0,
+        "on_batch_start",
+        plugin,
+        1,
+        False,
+        "SKIP",
+        "BELOW_THRESHOLD",
+        1.5 + i % 7,
+        2.0,
+        CHANGES,
+        {"q": 0.25, "z": -0.5},
+    )
 
 
 def fields(made: Decision) -> dict[str, Any]:
-    """The whole decision as keys and values, for those that take any."""
+    """Return the complete decision as a dictionary, for tools that accept any keys."""
     return {**made._asdict(), "changes": [change._asdict() for change in made.changes]}
 
 
 class Ockham:
-    """Our own log writer: the only one that checks each event, signs, and says what is durable."""
+    """Ockham's log writer.
+
+    Only this tool validates each event, signs the log, and reports which events are durable.
+    """
 
     def __init__(self, folder: Path) -> None:
         from ockham.record.log_writer import LogWriter
@@ -58,7 +74,7 @@ class Ockham:
 
 
 class Structlog:
-    """JSON lines by structlog, to a file that is flushed at each."""
+    """JSON lines written by structlog to a file that is flushed after each line."""
 
     def __init__(self, folder: Path) -> None:
         import structlog
@@ -82,7 +98,7 @@ class Structlog:
 
 
 class TensorBoard:
-    """Two scalars: reason, plugin and changes have no place."""
+    """Two scalars. TensorBoard cannot store reason, plugin and changes."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -108,7 +124,10 @@ class TensorBoard:
 
 
 class MLflow:
-    """Two metrics, logged as a call returns: MLflow's default. The store is SQLite, its default since version 3."""
+    """Two metrics, logged synchronously, MLflow's default.
+
+    The store is SQLite, the default since version 3.
+    """
 
     def __init__(self, folder: Path) -> None:
         import mlflow
@@ -131,7 +150,7 @@ class MLflow:
 
 
 class Wandb:
-    """Offline mode; the whole decision as a dictionary."""
+    """The complete decision as a dictionary, in offline mode."""
 
     def __init__(self, folder: Path) -> None:
         import wandb
@@ -161,7 +180,7 @@ class Wandb:
 
 
 def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Iterator[bytes]:
-    """Records of LevelDB's log format behind W&B's header of seven bytes: checksum 4, length 2, type 1, data."""
+    """Yield the records of a LevelDB log after W&B's header of seven bytes: checksum 4, length 2, type 1, data."""
     at, parts = begins, b""
     while at + 7 <= len(data):
         if block - at % block < 7:
@@ -176,7 +195,7 @@ def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Itera
 
 
 class Trackio:
-    """Local database, without its dashboard; the whole decision as a dictionary."""
+    """The complete decision as a dictionary, in a local database without the dashboard."""
 
     def __init__(self, folder: Path) -> None:
         os.environ["TRACKIO_DIR"] = str(folder)
@@ -203,7 +222,10 @@ class Trackio:
 
 
 class Aim:
-    """Two tracked values with the plugin as context. Aim 3.29's own reader found nothing after a run here: not counted."""
+    """Two tracked values with the plugin as context.
+
+    The reader of Aim 3.29 returned no values after a run on this machine, so they are not counted.
+    """
 
     def __init__(self, folder: Path) -> None:
         from aim import Run
@@ -230,5 +252,12 @@ class Aim:
         return found
 
 
-TOOLS: dict[str, Any] = {"ockham": Ockham, "structlog": Structlog, "tensorboard": TensorBoard, "trackio": Trackio,
-                         "aim": Aim, "mlflow": MLflow, "wandb": Wandb}  # fmt: skip
+TOOLS: dict[str, Any] = {
+    "ockham": Ockham,
+    "structlog": Structlog,
+    "tensorboard": TensorBoard,
+    "trackio": Trackio,
+    "aim": Aim,
+    "mlflow": MLflow,
+    "wandb": Wandb,
+}
