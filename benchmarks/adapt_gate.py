@@ -29,17 +29,16 @@ import unicodedata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 
 from ockham.cli import build_app
-from ockham.nano.trainer import Trainer  # noqa: F401 - loaded before any arm is forked
+from ockham.nano.trainer import Trainer  # noqa: F401 - load it before processes are forked
 from ockham.record.run_folder import RunFolder
 from ockham.study.run_data import RunData, load_run_data
 from ockham.study.training_process import is_finished, resume, train
 
-BASE: dict[str, Any] = {  # always updates, keeps what is clearly better
+# Updates on every batch, and accepts clear improvements.
+BASE: dict[str, Any] = {
     "policy": 1,
     "name": "base",
     "hyperparameters": {"lambda_ockham": 0.0, "pull": "none", "evaluations": 20},
@@ -64,7 +63,10 @@ class Arm(NamedTuple):
 
 
 def arms(rates: list[str], zs: list[str]) -> list[Arm]:
-    """Return the arms: frozen, and at each rate always updating, the gate at each z, and random skipping at its rate."""
+    """Return all arms.
+
+    These are frozen, and at each rate always updating, the gate at each z, and random skipping at its rate.
+    """
     found = [Arm("frozen", rates[0], (FROZEN,))]
     for rate in rates:
         found.append(Arm("always", rate, (ALWAYS,)))
@@ -107,13 +109,13 @@ def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> RunData:
 
 def adapt(options: argparse.Namespace, run_id: str, words: list[str]) -> None:
     """Run `ockham adapt` in a forked process, so that torch is loaded only once for all arms."""
-    asked = ["--from", "base", "--data", str(options.data), "--share", str(options.share), "--run", run_id]
-    arguments = ["adapt", *asked, *words, "--runs", str(options.runs)]
+    inputs = ["--from", "base", "--data", str(options.data), "--share", str(options.share), "--run", run_id]
+    arguments = ["adapt", *inputs, *words, "--runs", str(options.runs)]
     process = multiprocessing.get_context("fork").Process(target=run_quietly, args=(arguments,))
     process.start()
     process.join()
     if process.exitcode:
-        sys.exit(f"{run_id}: `ockham adapt` ended with {process.exitcode}")
+        sys.exit(f"{run_id}: `ockham adapt` failed with exit status {process.exitcode}")
 
 
 def run_quietly(arguments: list[str]) -> None:
@@ -158,16 +160,20 @@ def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
     print(f"rival: {rival.name} at {rival.rate}; b = {b:.2f}; seeds {options.seeds}\n")
     shown = ("rate", "served", "preq new", "preq old", "held-out new", "held-out old")
     print(
-        f"| arm | learning rate | {' | '.join(shown)} | served - rival (each seed) | bound (1-u)b/(1+b) | saved, measured |"
+        f"| arm | learning rate | {' | '.join(shown)} | served - rival (each seed) "
+        "| bound (1-u)b/(1+b) | saved, measured |"
     )
     print("|" + "---|" * (len(shown) + 5))
     for arm, own in rows.items():
         means = [f"{statistics.fmean(row[name] for row in own):.3f}" for name in shown]
-        beside = [row["served"] - one["served"] for row, one in zip(own, rows[rival], strict=True)]
-        told = f"{statistics.fmean(beside):+.4f} ({', '.join(f'{x:+.3f}' for x in beside)})"
+        differences = [row["served"] - one["served"] for row, one in zip(own, rows[rival], strict=True)]
+        by_seed = ", ".join(f"{difference:+.3f}" for difference in differences)
+        difference_text = f"{statistics.fmean(differences):+.4f} ({by_seed})"
         bound = statistics.fmean((1 - row["rate"]) * b / (1 + b) for row in own)
         saved = statistics.fmean(row["saved"] for row in own)
-        print(f"| {arm.name} | {arm.rate} | {' | '.join(means)} | {told} | {bound:.1%} | {saved:.1%} |")
+        print(
+            f"| {arm.name} | {arm.rate} | {' | '.join(means)} | {difference_text} | {bound:.1%} | {saved:.1%} |"
+        )
 
 
 def headers() -> Path:
@@ -178,19 +184,13 @@ def headers() -> Path:
 def names(folder: Path) -> Path:
     """Write code point and name of each named character: 1 MB, 3.3 nats per byte for the base model."""
     path = folder / "names.txt"
-    ruled = (
-        "CJK UNIFIED",
-        "CJK COMPAT",
-        "HANGUL SYLLABLE",
-        "TANGUT IDEO",
-        "NUSHU CHAR",
-        "KHITAN",
-    )  # by number
+    # The names of these characters contain only a number.
+    numbered = ("CJK UNIFIED", "CJK COMPAT", "HANGUL SYLLABLE", "TANGUT IDEO", "NUSHU CHAR", "KHITAN")
     named = ((code, unicodedata.name(chr(code), "")) for code in range(sys.maxunicode + 1))
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
-            "".join(f"{code:04X} {name}\n" for code, name in named if name and not name.startswith(ruled))
+            "".join(f"{code:04X} {name}\n" for code, name in named if name and not name.startswith(numbered))
         )
     return path
 
@@ -201,15 +201,17 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=("base", "tune", "final", "table"), required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs-adapt"))
-    parser.add_argument("--text", choices=("cpp", "names"), default="cpp", help="what is new")
+    parser.add_argument("--text", choices=("cpp", "names"), default="cpp", help="New text.")
     parser.add_argument("--share", type=float, default=0.15)
     parser.add_argument("--batches", type=int, default=200)
     parser.add_argument("--base-iters", type=int, default=2000)
-    parser.add_argument("--rates", default="", help="by commas")
+    parser.add_argument("--rates", default="", help="Learning rates, separated by commas.")
     parser.add_argument("--zs", default="1,2")
-    parser.add_argument("--seeds", default="", help="by commas; tuning and final must not share any")
-    parser.add_argument("--arms", default="", help="only those whose name begins so, by commas")
-    parser.add_argument("--set", action="append", default=[], help="of the runs of this part")
+    parser.add_argument(
+        "--seeds", default="", help="Seeds, separated by commas. Use different seeds for tune and final."
+    )
+    parser.add_argument("--arms", default="", help="Prefixes of arm names, separated by commas.")
+    parser.add_argument("--set", action="append", default=[], help="Setting of all runs of this part.")
     options = parser.parse_args()
     options.data = headers() if options.text == "cpp" else names(options.runs.parent / "texts")
     if options.part == "base":
@@ -236,7 +238,8 @@ def main() -> None:
         }
     else:
         found = {arm: [] for arm in chosen}
-        for seed in options.seeds:  # seeds outside: an interrupted study has whole seeds
+        # Seeds are the outer loop, so that an interrupted study has complete seeds.
+        for seed in options.seeds:
             for arm in chosen:
                 found[arm].append(run_arm(options, arm, seed))
     table(options, found)

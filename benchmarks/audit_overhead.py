@@ -58,14 +58,14 @@ class ModeSwitcher:
         self._steps += 1
         if self._steps < BLOCK:
             return
-        self._told(self._mode)
+        self._record(self._mode)
         if self._mode == "all":
             self._anchor, self._wants = self.trainer.anchor, self.trainer.required_measurements
             self.trainer.anchor, self.trainer.required_measurements = None, {}
             self._mode = "audit"
         else:
-            self._plain(iter_num)
-            self._told("off")
+            self._run_without_chain(iter_num)
+            self._record("off")
             self.trainer.anchor, self.trainer.required_measurements, self._mode = (
                 self._anchor,
                 self._wants,
@@ -78,13 +78,13 @@ class ModeSwitcher:
             )
         self._steps, self._began = 0, _clocks()
 
-    def _told(self, mode: str) -> None:
+    def _record(self, mode: str) -> None:
         all_threads, apart = ((now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True))
         self.spent[mode].append(all_threads)
         self.apart[mode].append(apart)
         self._began = _clocks()
 
-    def _plain(self, iter_num: int) -> None:
+    def _run_without_chain(self, iter_num: int) -> None:
         for i in range(iter_num + 1, iter_num + 1 + BLOCK):
             loss = self.trainer.forward(i)
             self.trainer.backward(OccamContext(i, loss, **self.trainer.context_fields(i)))
@@ -104,7 +104,7 @@ def _clocks() -> tuple[float, float]:
 
 
 def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
-    """Return the CPU seconds to write the Parquet files of 20,000 events in a new process, and the number of events."""
+    """Return the CPU seconds to write Parquet files of 20,000 events, and the number of events."""
     events = sum(segment.read_bytes().count(b"\n") for segment in folder.segments(1, 0))
     for kind in PARQUET_TABLES:
         shutil.rmtree(folder.path / kind)
@@ -121,26 +121,29 @@ def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
     return start + each * SEGMENT_EVENTS, events
 
 
-def format_results(turns: ModeSwitcher, parquet: float, events_a_step: float) -> Iterator[str]:
+def format_results(switcher: ModeSwitcher, parquet: float, events_per_step: float) -> Iterator[str]:
     """Yield the lines of the result."""
-    off = statistics.median(turns.spent["off"][1:])
-    snapshots = parquet / SEGMENT_EVENTS * events_a_step
-    yield f"off: {off * 1e3:.2f} CPU ms a step; {events_a_step:.1f} events a step; Parquet {snapshots * 1e3:.3f} ms a step"
+    off = statistics.median(switcher.spent["off"][1:])
+    snapshots = parquet / SEGMENT_EVENTS * events_per_step
+    yield (
+        f"off: {off * 1e3:.2f} CPU ms per step; {events_per_step:.1f} events per step; "
+        f"Parquet {snapshots * 1e3:.3f} ms per step"
+    )
     for mode in ("audit", "all"):
-        middle, low, high = turns.over_off(mode)
+        middle, low, high = switcher.over_off(mode)
         added = snapshots / off
         yield (
             f"{mode}: {middle - 1:.2%} more (quartiles {low - 1:.2%} to {high - 1:.2%}), "
-            f"with snapshots {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms"
+            f"with Parquet {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms"
         )
 
 
-def parts(turns: ModeSwitcher, recorded: int) -> str:
+def parts(switcher: ModeSwitcher, recorded: int) -> str:
     """Return the milliseconds per step of each part, over the steps that include the part."""
-    totals, watched = turns.trainer.meter.totals, BLOCK * len(turns.spent["all"])
-    writer = statistics.median(turns.apart["audit"][1:]) - statistics.median(turns.apart["off"][1:])
+    totals, watched = switcher.trainer.meter.totals, BLOCK * len(switcher.spent["all"])
+    writer = statistics.median(switcher.apart["audit"][1:]) - statistics.median(switcher.apart["off"][1:])
     return (
-        f"parts, ms a step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
+        f"parts, ms per step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
         f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
     )
 
@@ -149,10 +152,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=80, help="of three blocks of 10 steps; at least 2")
-    asked = parser.parse_args()
-    if asked.rounds < 2:
-        parser.error(f"--rounds {asked.rounds}: at least 2 are needed for a spread")
+    parser.add_argument(
+        "--rounds", type=int, default=80, help="Rounds of three blocks of 10 steps, at least 2."
+    )
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds {options.rounds}: too few; at least 2 are needed for quartiles")
     settings = build_settings(
         "nano", ["threads=1", "device=cpu", "max_iters=100000", "checkpoint_every=1000000000"]
     )
@@ -166,13 +171,13 @@ def main() -> None:
                 run.policy.hyperparameters["pull"],
             )
             trainer.move_anchor(0)
-            turns: Any = ModeSwitcher(trainer, asked.rounds)
-            train_py().train(run, trainer, 0, turns, lambda: turns.over)
+            switcher: Any = ModeSwitcher(trainer, options.rounds)
+            train_py().train(run, trainer, 0, switcher, lambda: switcher.over)
             batches = run.counts.batches
         parquet, events = parquet_seconds(RunFolder(Path(runs), "o"))
-    for line in format_results(turns, parquet, events / batches):
+    for line in format_results(switcher, parquet, events / batches):
         print(line)
-    print(parts(turns, batches))
+    print(parts(switcher, batches))
 
 
 if __name__ == "__main__":

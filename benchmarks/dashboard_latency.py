@@ -11,6 +11,7 @@ Chromium and Playwright.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -23,7 +24,11 @@ import urllib.request
 from typing import Any
 
 PAGES = ("", "run", "decision", "gate", "control", "memory", "odr", "sql", "integrity")
-DRAWN = "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg, [data-testid=stMetric] canvas, [data-testid=stMetric] svg, [data-testid=stDataFrame], [data-testid=stCode]"
+CONTENT = (
+    "[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg, "
+    "[data-testid=stMetric] canvas, [data-testid=stMetric] svg, "
+    "[data-testid=stDataFrame], [data-testid=stCode]"
+)
 IDLE = "!document.querySelector('[data-testid=stStatusWidget]')"
 
 
@@ -33,10 +38,10 @@ def visit(browser: Any, address: str) -> dict[str, float]:
     page = context.new_page()
     sent = {"http": 0, "websocket": 0}
 
-    def framed(socket_: Any) -> None:
+    def on_socket(socket_: Any) -> None:
         socket_.on("framereceived", lambda data: sent.__setitem__("websocket", sent["websocket"] + len(data)))
 
-    page.on("websocket", framed)
+    page.on("websocket", on_socket)
     page.on(
         "response",
         lambda r: sent.__setitem__("http", sent["http"] + int(r.headers.get("content-length") or 0)),
@@ -45,16 +50,16 @@ def visit(browser: Any, address: str) -> dict[str, float]:
     page.goto(address)
     page.wait_for_selector("h1", timeout=60_000)
     title = time.perf_counter() - began
-    page.wait_for_selector(DRAWN, timeout=60_000)
+    page.wait_for_selector(CONTENT, timeout=60_000)
     first = time.perf_counter() - began
     page.wait_for_timeout(200)
     page.wait_for_function(IDLE, timeout=60_000)
-    everything = time.perf_counter() - began
+    complete = time.perf_counter() - began
     context.close()
     return {
         "title_s": title,
         "first_s": first,
-        "all_s": everything,
+        "all_s": complete,
         "http_mb": sent["http"] / 1e6,
         "data_kb": sent["websocket"] / 1e3,
     }
@@ -93,21 +98,17 @@ def main(runs: str) -> None:
             for page in PAGES:
                 for visited in ("cold", "warm"):
                     row = {k: round(v, 2) for k, v in visit(browser, f"{address}/{page}").items()}
-                    print(
-                        json.dumps(
-                            {
-                                "page": page or "overview",
-                                "visit": visited,
-                                **row,
-                                "load": round(os.getloadavg()[0], 1),
-                            }
-                        ),
-                        flush=True,
-                    )
+                    load = round(os.getloadavg()[0], 1)
+                    line = {"page": page or "overview", "visit": visited, **row, "load": load}
+                    print(json.dumps(line), flush=True)
             browser.close()
     finally:
         os.killpg(server.pid, signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", help="Folder of runs.")
+    main(parser.parse_args().runs)

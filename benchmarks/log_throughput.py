@@ -20,16 +20,14 @@ import gc
 import hashlib
 import os
 import platform
+import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import orjson
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._lib.trackers import decision
 from benchmarks.tracker_overhead import compare_trackers
@@ -46,25 +44,25 @@ REVISION = "sha256:" + "ab" * 32
 def append_floor_seconds(events: int) -> float:
     """Return the seconds per event to append a tuple to a deque."""
     queue: collections.deque[tuple[object, ...]] = collections.deque()
-    made = decision(0)
+    record = decision(0)
     began = time.perf_counter()
     for i in range(events):
-        queue.append(("decision.made", i, 0, "iter", made, False))
+        queue.append(("decision.records", i, 0, "iter", record, False))
     return (time.perf_counter() - began) / events
 
 
 def append_seconds(folder: Path, events: int) -> tuple[float, float]:
     """Return median and 99th percentile of the seconds per append, at a rate that the writer can sustain."""
-    runs = RunFolder(folder, "hand-over")
+    runs = RunFolder(folder, "append")
     runs.create()
     atomic_write(runs.run_json, b"{}")
     writer = LogWriter(runs, 1, 0, policy_revision=REVISION)
-    made = [decision(i) for i in range(1_000)]
+    records = [decision(i) for i in range(1_000)]
     times = []
     for start in range(0, events, 50):
         for i in range(50):
             began = time.perf_counter_ns()
-            writer.append("decision.made", made[(start + i) % 1_000], iter_num=start + i)
+            writer.append("decision.records", records[(start + i) % 1_000], iter_num=start + i)
             times.append(time.perf_counter_ns() - began)
         time.sleep(0.005)
     writer.close()
@@ -72,15 +70,15 @@ def append_seconds(folder: Path, events: int) -> tuple[float, float]:
 
 
 def writer_floor(folder: Path, events: int) -> float:
-    """Return the events per second of one thread that validates, encodes, hashes and writes, with a sync each 200 ms."""
+    """Return the events per second of one thread that validates, encodes, hashes, writes and syncs."""
     descriptor = os.open(folder / "floor.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     began = synced = time.perf_counter()
     for i in range(events):
         data, _ = encode_payload(decision(i), REVISION)
         data = {"sequence": i, "attempt": 1, "rank": 0, **data}
         now = time.time_ns()
-        event = envelope("decision.made", "floor", f"iter/{i}", now, event_id(now, i, 7), data)
-        validate_event("decision.made", event)
+        event = envelope("decision.records", "floor", f"iter/{i}", now, event_id(now, i, 7), data)
+        validate_event("decision.records", event)
         line = orjson.dumps(event)
         hashlib.sha256(b"\0" + line).digest()
         os.write(descriptor, line + b"\n")
@@ -100,7 +98,7 @@ def writer(folder: Path, events: int) -> float:
     log = LogWriter(runs, 1, 0, policy_revision=REVISION, queue_limit=1 << 30)
     began = time.perf_counter()
     for i in range(events):
-        log.append("decision.made", decision(i), iter_num=i)
+        log.append("decision.records", decision(i), iter_num=i)
     log.flush()
     seconds = time.perf_counter() - began
     log.close()
@@ -109,7 +107,7 @@ def writer(folder: Path, events: int) -> float:
 
 def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
     """Return the seconds per batch of the chain under preset balanced, and the decisions per batch."""
-    times, draw = [], __import__("random").Random(3)
+    times, draw = [], random.Random(3)
     with Run(
         "balanced",
         runs=folder,
@@ -157,13 +155,14 @@ def main() -> None:
     parser.add_argument("--beside", metavar="PYTHON")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
-    asked = parser.parse_args()
-    events = asked.events
-    if asked.beside:
+    options = parser.parse_args()
+    events = options.events
+    if options.beside:
         print(
-            f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+            f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, "
+            f"Python {platform.python_version()}"
         )
-        compare_trackers(asked.beside, asked.steps, min(events, 3_000), asked.rounds)
+        compare_trackers(options.beside, options.steps, min(events, 3_000), options.rounds)
         return
     gc.disable()
     with tempfile.TemporaryDirectory() as name:
@@ -173,16 +172,20 @@ def main() -> None:
         batch, decisions = chain_cost(folder, 1_000)
     step = step_seconds(60)
     print(
-        f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+        f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
     )
     print(
-        f"hand over one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 (floor: a tuple into a deque {floor * 1e6:.2f} us)"
+        f"append one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 "
+        f"(floor: append a tuple to a deque, {floor * 1e6:.2f} us)"
     )
     print(
-        f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} (validate, encode, hash, write, sync)"
+        f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} "
+        "(validate, encode, hash, write, sync)"
     )
     print(
-        f"chain, preset balanced: {batch * 1e6:.0f} us a batch, {decisions:.2f} decisions a batch, {batch / max(decisions + 1, 1) * 1e6:.0f} us an event"
+        f"chain, preset balanced: {batch * 1e6:.0f} us per batch, {decisions:.2f} decisions per batch, "
+        f"{batch / max(decisions + 1, 1) * 1e6:.0f} us per event"
     )
     print(f"share of a step of {step * 1e3:.1f} ms (size nano, one thread): {batch / step:.2%}")
     print(f"threads left: {threading.active_count()}")

@@ -48,14 +48,14 @@ def train_nanogpt(checkout: Path, data: Path, iters: int, seed: int) -> tuple[fl
     )
     found = re.findall(rf"step {iters}: train loss [\d.]+, val loss ([\d.]+)", done.stdout)
     if done.returncode or not found:
-        raise SystemExit(f"nanoGPT did not finish:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}")
+        raise SystemExit(f"nanoGPT failed:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}")
     return float(found[-1]), time.perf_counter() - began
 
 
 def train_ockham(data: Path, iters: int, seed: int) -> tuple[float, float]:
     """Return the final validation loss and the seconds of train.py under preset observe."""
     words = [
-        "--preset",
+        "--policy",
         "observe",
         "--data",
         str(data),
@@ -90,31 +90,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--reference", type=Path, required=True, help="a checkout of nanoGPT")
+    parser.add_argument("--reference", type=Path, required=True, help="Folder of a nanoGPT checkout.")
     parser.add_argument("--iters", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         data = Path(name)
         make_data(data)
         pairs = []
-        for seed in range(1337, 1337 + asked.seeds):
-            pairs.append(
-                (
-                    train_nanogpt(asked.reference, data, asked.iters, seed),
-                    train_ockham(data, asked.iters, seed),
-                )
-            )
+        for seed in range(1337, 1337 + options.seeds):
+            reference, reference_seconds = train_nanogpt(options.reference, data, options.iters, seed)
+            loss, seconds = train_ockham(data, options.iters, seed)
+            pairs.append((reference, loss))
             print(
-                f"seed {seed}: nanoGPT {pairs[-1][0][0]:.4f} in {pairs[-1][0][1]:.0f} s, Ockham {pairs[-1][1][0]:.4f} in {pairs[-1][1][1]:.0f} s",
+                f"seed {seed}: nanoGPT {reference:.4f} in {reference_seconds:.0f} s, "
+                f"Ockham {loss:.4f} in {seconds:.0f} s",
                 flush=True,
             )
-    theirs, own = [p[0][0] for p in pairs], [p[1][0] for p in pairs]
-    noise = statistics.stdev(theirs) if len(theirs) > 1 else float("nan")
+    references, losses = zip(*pairs, strict=True)
+    noise = statistics.stdev(references) if len(references) > 1 else float("nan")
+    difference = statistics.mean(losses) - statistics.mean(references)
     print(
-        f"mean validation loss over {len(pairs)} seeds at {asked.iters} iterations: nanoGPT {statistics.mean(theirs):.4f}, "
-        f"Ockham {statistics.mean(own):.4f}; difference {statistics.mean(own) - statistics.mean(theirs):+.4f}, "
-        f"nanoGPT's spread between seeds {noise:.4f}; load {os.getloadavg()[0]:.1f}"
+        f"mean validation loss over {len(pairs)} seeds at {options.iters} iterations: "
+        f"nanoGPT {statistics.mean(references):.4f}, Ockham {statistics.mean(losses):.4f}; "
+        f"difference {difference:+.4f}, nanoGPT's spread between seeds {noise:.4f}; load {os.getloadavg()[0]:.1f}"
     )
 
 

@@ -1,14 +1,14 @@
-"""Plot the time of each question against the number of events, from results of `benchmarks.query_latency --json`.
+"""Plot the time of each question against the number of events, from `benchmarks.query_latency --json`.
 
-    python -m benchmarks.plot_query_times docs/images/questions.svg 100000=a.json 1000000=b.json
-    10000000=c.json
+python -m benchmarks.plot_query_times docs/images/questions.svg 100000=a.json 1000000=b.json
+10000000=c.json
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ def draw(sizes: dict[int, dict[str, Any]]) -> str:
     names = [
         name
         for name in next(iter(sizes.values()))
-        if all("ours" in found.get(name, {}) for found in sizes.values())
+        if all("ockham" in found.get(name, {}) for found in sizes.values())
     ]
     values = {
-        n: [(size, found[n]["ours"]["warm_cpu_ms"]) for size, found in sorted(sizes.items())] for n in names
+        n: [(size, found[n]["ockham"]["warm_cpu_ms"]) for size, found in sorted(sizes.items())] for n in names
     }
     low_x, high_x = math.log10(min(sizes)), math.log10(max(sizes))
     low_y, high_y = 0.0, math.ceil(math.log10(max(v for line in values.values() for _, v in line)))
@@ -62,25 +62,32 @@ def draw(sizes: dict[int, dict[str, Any]]) -> str:
             f'<text x="{x:.0f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{size:,} events</text>'
         )
     ends = sorted(((place(*line[-1])[1], n) for n, line in values.items()))
-    at = 0.0
+    label_y = 0.0
     for number, (y, name) in enumerate(ends):
-        at = max(y, at + 14) if number else y
+        label_y = max(y, label_y + 14) if number else y
         color = COLORS[number % len(COLORS)]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in values[name]))
         parts.append(
             f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.8"/>'
-            f'<text x="{WIDTH - RIGHT + 8}" y="{at + 4:.0f}" fill="{color}">{name}</text>'
+            f'<text x="{WIDTH - RIGHT + 8}" y="{label_y + 4:.0f}" fill="{color}">{name}</text>'
         )
     inside = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">\n'
-        f"<title>CPU time of ten questions and of one decision by ID, warm, against the number of events</title>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        ' font-family="sans-serif" font-size="12">\n'
+        f"<title>Warm CPU time of ten questions and of one decision by ID, by number of events</title>\n"
         f'<rect width="100%" height="100%" fill="#fff"/>\n{inside}\n</svg>\n'
     )
 
 
 if __name__ == "__main__":
-    given = dict(argument.split("=") for argument in sys.argv[2:])
-    found = {int(size): json.loads(Path(path).read_text(encoding="utf-8")) for size, path in given.items()}
-    Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
-    Path(sys.argv[1]).write_text(draw(found), encoding="utf-8")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("picture", type=Path, help="SVG to write.")
+    parser.add_argument("results", nargs="+", metavar="EVENTS=FILE", help="Result for a number of events.")
+    options = parser.parse_args()
+    files = dict(result.split("=") for result in options.results)
+    found = {int(size): json.loads(Path(path).read_text(encoding="utf-8")) for size, path in files.items()}
+    options.picture.parent.mkdir(parents=True, exist_ok=True)
+    options.picture.write_text(draw(found), encoding="utf-8")

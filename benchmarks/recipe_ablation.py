@@ -1,4 +1,4 @@
-"""Effect of each switch of `--recipe fast` on the validation loss, at equal iterations and at equal CPU seconds.
+"""Effect of each switch of `--recipe fast` on the validation loss, at equal iterations and at equal time.
 
     .venv/bin/python -m benchmarks.recipe_ablation                 a small model, about five minutes of one
     core
@@ -74,37 +74,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--set", action="append", default=[], help="size and other settings for all arms")
+    parser.add_argument("--set", action="append", default=[], help="Setting of all arms, such as the size.")
     parser.add_argument("--iters", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--best", type=float, default=2e-3, help="nanogpt's best of 1e-3, 2e-3, 4e-3")
-    parser.add_argument("--json", type=Path, help="keep each figure here, and go on from what is there")
-    asked = parser.parse_args()
-    corpus, seeds = load_corpus(None), list(range(1337, 1337 + asked.seeds))
-    sizes, iters = asked.set or list(SMALL), asked.iters
-    kept = json.loads(asked.json.read_text(encoding="utf-8")) if asked.json and asked.json.exists() else {}
-    rows: dict[str, dict[str, list[float]]] = kept
+    parser.add_argument(
+        "--best", type=float, default=2e-3, help="Best learning rate of nanogpt, from 1e-3, 2e-3 and 4e-3."
+    )
+    parser.add_argument("--json", type=Path, help="Save each figure here, and go on from what is there")
+    options = parser.parse_args()
+    corpus, seeds = load_corpus(None), list(range(1337, 1337 + options.seeds))
+    sizes, iters = options.set or list(SMALL), options.iters
+    rows: dict[str, dict[str, list[float]]] = {}
+    if options.json and options.json.exists():
+        rows = json.loads(options.json.read_text(encoding="utf-8"))
 
     def fill(name: str, recipe: str, overrides: list[str], steps: int, seed: int) -> None:
         if str(seed) in rows.setdefault(name, {}):
             return
         rows[name][str(seed)] = list(train(corpus, recipe, overrides, steps, seed))
         print(name, seed, rows[name][str(seed)], flush=True)
-        if asked.json:
-            asked.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
-    for name, recipe, overrides, seed in arms(sizes, seeds, asked.best):
+    for name, recipe, overrides, seed in arms(sizes, seeds, options.best):
         fill(name, recipe, overrides, iters, seed)
     cost = {name: statistics.mean(spent for _, spent in found.values()) for name, found in rows.items()}
     fewer = max(1, round(iters * cost["nanogpt"] / cost["fast"]))
     for seed in seeds:
         fill(SAME_TIME, "fast", sizes, fewer, seed)
-    show(rows, iters, fewer)
+    print_table(rows, iters, fewer)
 
 
-def show(rows: dict[str, dict[str, list[float]]], iters: int, fewer: int) -> None:
-    """The table in Markdown."""
-    print("\n| arm | iterations | validation loss | CPU ms a step | seeds |\n|---|---|---|---|---|")
+def print_table(rows: dict[str, dict[str, list[float]]], iters: int, fewer: int) -> None:
+    """Print the results as a Markdown table."""
+    print("\n| arm | iterations | validation loss | CPU ms per step | seeds |\n|---|---|---|---|---|")
     for arm, found in rows.items():
         losses = [loss for loss, _ in found.values()]
         spread = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""

@@ -1,6 +1,6 @@
 """Time of one training step of size nano by kind of operator, as an SVG, measured with torch's profiler.
 
-    .venv/bin/python -m benchmarks.step_profile docs/images/step.svg
+.venv/bin/python -m benchmarks.step_profile docs/images/step.svg
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 from ockham import Run
 from ockham.nano import Trainer, build_settings, load_corpus
 
-KINDS = (  # the first pattern that is in an operator's name
+# Kind -> patterns. The first kind with a pattern in the name of the operator is used.
+KINDS = (
     ("matrix products", ("aten::mm", "aten::addmm", "aten::bmm")),
     ("attention", ("scaled_dot_product",)),
     ("GELU", ("gelu",)),
@@ -88,8 +89,9 @@ def draw(shares: dict[str, float]) -> str:
         )
     inside, height = "\n".join(bars), 30 + len(shares) * row
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">\n'
-        f"<title>Where the time of one step of size nano goes on a CPU</title>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        ' font-family="sans-serif" font-size="13">\n'
+        f"<title>Time of one step of size nano on a CPU, by kind of operator</title>\n"
         f'<rect width="100%" height="100%" fill="#fff"/>\n{inside}\n</svg>\n'
     )
 
@@ -98,11 +100,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", type=Path, help="SVG to write")
+    parser.add_argument("picture", type=Path, help="SVG to write.")
     parser.add_argument("--steps", type=int, default=60)
-    asked = parser.parse_args()
-    shares = measure(asked.steps)
-    asked.picture.write_text(draw(shares), encoding="utf-8")
+    options = parser.parse_args()
+    shares = measure(options.steps)
+    options.picture.write_text(draw(shares), encoding="utf-8")
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         print(f"{share:6.1%}  {name}")
     print(f"load {os.getloadavg()[0]:.1f}")

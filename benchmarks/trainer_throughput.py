@@ -58,15 +58,15 @@ EXAMPLES = 480
 OPEN = ("gate.mode=fixed", "gate.surprise_threshold=0.0")
 
 
-def report_blocks(pace: BlockTimer) -> Callable[..., None]:
+def report_blocks(timer: BlockTimer) -> Callable[..., None]:
     """Return a replacement of `print` for nanoGPT's code that reads the loss from its log lines."""
 
-    def heard(*words: Any, **_: Any) -> None:
-        found = re.match(r"iter (\d+): loss ([\d.]+|nan)", " ".join(map(str, words)))
-        if found:
-            pace(int(found[1]), float(found[2]))
+    def print_and_report(*words: Any, **_: Any) -> None:
+        match = re.match(r"iter (\d+): loss ([\d.]+|nan)", " ".join(map(str, words)))
+        if match:
+            timer(int(match[1]), float(match[2]))
 
-    return heard
+    return print_and_report
 
 
 def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
@@ -98,10 +98,10 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
                 b = trainer.meter.savings().backward_over_forward or float("nan")
                 return {"updated": run.counts.updated, "batches": run.counts.batches, "b": b}
 
-            train_py().train(run, trainer, 0, Line(BlockTimer(block, more)), lambda: False)
+            train_py().train(run, trainer, 0, TimedProgress(BlockTimer(block, more)), lambda: False)
 
 
-def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
+def train_without_chain(trainer: Any, timer: BlockTimer) -> None:
     """Train on every batch without a chain and without a log."""
     from ockham.context import OccamContext
 
@@ -112,63 +112,73 @@ def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
         read = trainer.step_async()
         if not trainer.late:
             read()
-        pace(i, loss)
+        timer(i, loss)
 
 
-class Line:
+class TimedProgress:
     """Replaces the progress line with a block timer."""
 
-    def __init__(self, pace: BlockTimer) -> None:
-        self.pace = pace
+    def __init__(self, timer: BlockTimer) -> None:
+        self.timer = timer
 
     def show(self, iter_num: int, loss: float, *_: object) -> None:
-        self.pace(iter_num, loss)
+        self.timer(iter_num, loss)
 
 
-def arms(asked: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
+def arms(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
     """Start the processes of one seed."""
-    gpu, folder, block = asked.device != "cpu", data, asked.block
-    most = asked.block * (asked.blocks + 1)
+    gpu, folder, block = options.device != "cpu", data, options.block
+    max_steps = options.block * (options.blocks + 1)
     found = []
-    if asked.reference:
+    if options.reference:
         words = {
             **(GPT2 if gpu else NANO),
-            "device": asked.device,
+            "device": options.device,
             "dataset": str(data),
             "out_dir": str(data / "out"),
             "eval_interval": 10**9,
             "eval_iters": 1,
             "log_interval": 10 if gpu else 1,
-            "max_iters": most + 1,
-            "lr_decay_iters": most,
-            "warmup_iters": min(100, most // 10),
+            "max_iters": max_steps + 1,
+            "lr_decay_iters": max_steps,
+            "warmup_iters": min(100, max_steps // 10),
         }
-        for micro in [12, *(asked.micro if gpu else [])]:
+        for micro in [12, *(options.micro if gpu else [])]:
             words |= {"batch_size": micro} | (
                 {"gradient_accumulation_steps": EXAMPLES // micro} if gpu else {}
             )
             before = (
-                "from benchmarks._lib.interleaved import Pace\nfrom benchmarks.trainer_throughput import listen\n"
+                "from benchmarks._lib.interleaved import BlockTimer\n"
+                "from benchmarks.trainer_throughput import report_blocks\n"
                 + ("" if gpu else "torch.set_num_threads(1)")
             )
             code = training_script(
-                asked.reference, words, seed, before=before, names=f"{{'print': listen(Pace({block}))}}"
+                options.reference,
+                words,
+                seed,
+                before=before,
+                names=f"{{'print': report_blocks(BlockTimer({block}))}}",
             )
             name = "nanoGPT" if micro == 12 else f"nanoGPT, micro-batch {micro}"
-            found.append(BenchProcess(name, code, folder, {"PACE_FOLDER": str(asked.reference)}))
+            found.append(BenchProcess(name, code, folder, {"PACE_FOLDER": str(options.reference)}))
     settings = [
-        f"max_iters={most}",
+        f"max_iters={max_steps}",
         f"seed={seed}",
-        f"device={asked.device}",
+        f"device={options.device}",
         "threads=1",
         "checkpoint_every=1000000000",
         *(["n_layer=12"] if gpu else []),
     ]
-    for kind in asked.ours:
-        code = f"from benchmarks.trainer_throughput import ours; ours({kind!r}, {settings!r}, {str(data)!r}, {block})"
+    for kind in options.ours:
+        code = (
+            "from benchmarks.trainer_throughput import train_ockham; "
+            f"train_ockham({kind!r}, {settings!r}, {str(data)!r}, {block})"
+        )
         found.append(
             BenchProcess(
-                {"off": "ours", "chain": "ours, chain on", "gate": "ours, gate at .6"}[kind], code, folder
+                {"off": "ockham", "chain": "ockham, chain on", "gate": "ockham, gate at 0.6"}[kind],
+                code,
+                folder,
             )
         )
     return found
@@ -176,77 +186,83 @@ def arms(asked: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]
 
 def losses(found: list[BenchProcess], at: int) -> dict[str, float]:
     """Return the mean training loss of the ten steps before *at*, by process."""
-    told = {}
+    means_by_step = {}
     for arm in found:
         every = {step: loss for block in arm.blocks for step, loss in block.losses.items()}
         last = [loss for step, loss in every.items() if at - 10 <= step < at]
         if last:
-            told[arm.name] = statistics.mean(last)
-    return told
+            means_by_step[arm.name] = statistics.mean(last)
+    return means_by_step
 
 
-def options() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = ["off", "chain", "gate"]
-    parser.add_argument("--reference", type=Path, help="a checkout of nanoGPT")
+    parser.add_argument("--reference", type=Path, help="Folder of a nanoGPT checkout.")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--ours", nargs="*", default=kinds, choices=kinds)
     parser.add_argument(
-        "--micro", type=int, nargs="*", default=[24, 48, 60], help="nanoGPT's, tried on a GPU"
+        "--micro", type=int, nargs="*", default=[24, 48, 60], help="Micro-batch sizes of nanoGPT on a GPU."
     )
-    parser.add_argument("--block", type=int, default=25, help="steps in a block")
-    parser.add_argument("--blocks", type=int, default=20, help="blocks that count; 20 of 25 reach step 500")
-    parser.add_argument("--seeds", type=int, default=1, help="more, for the noise of the losses")
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: this torch sees no GPU; accepted here: cpu")
-    if asked.reference and not (asked.reference / "train.py").is_file():
-        parser.error(f"--reference {asked.reference}: no train.py there; give a checkout of nanoGPT")
-    if asked.reference:
-        asked.reference = asked.reference.resolve()
-    return asked
+    parser.add_argument("--block", type=int, default=25, help="Steps per block.")
+    parser.add_argument(
+        "--blocks", type=int, default=20, help="Measured blocks. 20 blocks of 25 steps end at step 500."
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="Number of seeds, to measure the noise of the losses."
+    )
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU; use cpu")
+    if options.reference and not (options.reference / "train.py").is_file():
+        parser.error(f"--reference {options.reference}: train.py not found; use a nanoGPT checkout")
+    if options.reference:
+        options.reference = options.reference.resolve()
+    return options
 
 
-def one_seed(asked: argparse.Namespace, seed: int) -> list[BenchProcess]:
+def one_seed(options: argparse.Namespace, seed: int) -> list[BenchProcess]:
     """Run all processes of one seed, block by block."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         make_data(data)
-        if asked.device != "cpu":
-            (data / "meta.pkl").unlink()  # without it both take GPT-2's vocabulary
-        found = arms(asked, data, seed)
+        if options.device != "cpu":
+            # Without this file both use the vocabulary of GPT-2.
+            (data / "meta.pkl").unlink()
+        found = arms(options, data, seed)
         with run_interleaved(found) as turn:
-            for at in range(asked.blocks + 1):
+            for at in range(options.blocks + 1):
                 turn()
-                print(f"seed {seed}: block {at} of {asked.blocks}, load {os.getloadavg()[0]:.1f}", flush=True)
+                print(
+                    f"seed {seed}: block {at} of {options.blocks}, load {os.getloadavg()[0]:.1f}", flush=True
+                )
         return found
 
 
 def main() -> None:
-    asked = options()
-    gpu = asked.device != "cpu"
+    options = parse_options()
+    gpu = options.device != "cpu"
     settings = build_settings("gpt2" if gpu else "nano")
     tokens = EXAMPLES * 1024 if gpu else settings.tokens_per_batch
     flops = build_model(settings, 50_304 if gpu else 256).training_flops(tokens)
     name = device_name("cuda:0") if gpu else "CPU"
-    told: dict[int, dict[str, list[float]]] = {50: {}, 500: {}}
-    for seed in range(1337, 1337 + asked.seeds):
-        found = one_seed(asked, seed)
+    means_by_step: dict[int, dict[str, list[float]]] = {50: {}, 500: {}}
+    for seed in range(1337, 1337 + options.seeds):
+        found = one_seed(options, seed)
         print(
-            f"\n{name}, seed {seed}, {tokens:,} tokens a step, {asked.blocks} blocks of {asked.block} steps"
+            f"\n{name}, seed {seed}, {tokens:,} tokens per step, {options.blocks} blocks of {options.block} steps"
         )
         report(found, tokens, flops, peak_flops(name))
-        for at, means in told.items():
+        for at, means in means_by_step.items():
             for arm, mean in losses(found, at).items():
                 means.setdefault(arm, []).append(mean)
-    for at, means in told.items():
+    for at, means in means_by_step.items():
         for arm, values in means.items():
             noise = f", spread {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            print(
-                f"training loss, mean of the ten steps before {at}: {arm} {statistics.mean(values):.4f}{noise}"
-            )
+            mean = statistics.mean(values)
+            print(f"training loss, mean of the ten steps before {at}: {arm} {mean:.4f}{noise}")
 
 
 if __name__ == "__main__":

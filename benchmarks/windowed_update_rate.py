@@ -28,11 +28,11 @@ import numpy as np
 folder, steps = sys.argv[1], int(sys.argv[2])
 written = (np.arange(steps) * 7919 % 1000 < 600).astype(float)
 """
-TELL = """
+CHECK = """
 rates = np.bincount(np.asarray(at, dtype=int) // 1000, weights=np.asarray(values)) / 1000
 assert len(rates) == steps // 1000 and np.allclose(rates, written.reshape(-1, 1000).mean(axis=1)), rates
 """
-# name -> how it is written, how it is opened, how it is asked
+# Tracker -> code that writes, opens and queries.
 TRACKERS = {
     "mlflow": (
         """
@@ -94,8 +94,8 @@ WINDOW = "select iter_num // 1000 as w, avg(updated::int) as rate from gate_deci
 
 
 def write_and_ask(python: str, name: str, steps: int, folder: Path) -> dict[str, float]:
-    """Seconds of CPU of the writing, and milliseconds of the asking: to open, to ask cold, to ask again."""
-    write, opened, ask = (textwrap.dedent(part) for part in TRACKERS[name])
+    """Return the CPU seconds of writing, and the milliseconds of the first and the fastest query."""
+    write, open_code, ask = (textwrap.dedent(part) for part in TRACKERS[name])
     env = {
         **os.environ,
         "HF_HOME": str(folder),
@@ -104,22 +104,23 @@ def write_and_ask(python: str, name: str, steps: int, folder: Path) -> dict[str,
         "DO_NOT_TRACK": "1",
     }
     timed = "import time\nt = time.process_time(), time.perf_counter()\n"
-    said = "\nimport resource; print(json.dumps({'cpu': time.process_time() - t[0], 'wall': time.perf_counter() - t[1]}))"
-    written = _run(python, SETUP + timed + write + said, folder, steps, env)
+    report = "\nprint(json.dumps({'cpu': time.process_time() - t[0], 'wall': time.perf_counter() - t[1]}))"
+    written = _run(python, SETUP + timed + write + report, folder, steps, env)
     read = (
         SETUP
-        + opened
+        + open_code
         + "times = []\nfor _ in range(3):\n    t = time.process_time(), time.perf_counter()\n"
-        + textwrap.indent(ask + TELL, "    ")
+        + textwrap.indent(ask + CHECK, "    ")
         + "\n    times.append((time.process_time() - t[0], time.perf_counter() - t[1]))\n"
-        "print(json.dumps({'cold_cpu': times[0][0], 'cold': times[0][1], 'warm_cpu': min(t[0] for t in times), 'warm': min(t[1] for t in times)}))"
+        "print(json.dumps({'cold_cpu': times[0][0], 'cold': times[0][1], "
+        "'warm_cpu': min(t[0] for t in times), 'warm': min(t[1] for t in times)}))"
     )
-    asked = _run(python, read, folder, steps, env)
+    query_times = _run(python, read, folder, steps, env)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
         "write_cpu_s": round(written["cpu"], 2),
         "bytes_a_step": round(size / steps, 1),
-        **{f"{key}_ms": round(value * 1000, 1) for key, value in asked.items()},
+        **{f"{key}_ms": round(value * 1000, 1) for key, value in query_times.items()},
     }
 
 
@@ -131,10 +132,10 @@ def time_ockham(runs: Path, steps: int) -> dict[str, float]:
     times = []
     for _ in range(4):
         began = time.process_time(), time.perf_counter()
-        found = catalog.sql(WINDOW, {"steps": steps})
+        result = catalog.sql(WINDOW, {"steps": steps})
         times.append((time.process_time() - began[0], time.perf_counter() - began[1]))
-        if found.num_rows != steps // 1000:
-            raise SystemExit(f"{runs} has {found.num_rows} windows, {steps // 1000} were wanted")
+        if result.num_rows != steps // 1000:
+            raise SystemExit(f"{runs}: {result.num_rows} windows, expected {steps // 1000}")
     return {
         "cold_cpu_ms": round(times[0][0] * 1000, 1),
         "cold_ms": round(times[0][1] * 1000, 1),
@@ -154,26 +155,26 @@ def _run(python: str, code: str, folder: Path, steps: int, env: dict[str, str]) 
     )
     if done.returncode:
         raise SystemExit(done.stderr[-1500:])
-    told: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return told
+    values: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return values
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("python", help="of the environment with the trackers")
+    parser.add_argument("python", help="Interpreter of the environment with the trackers.")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--only", choices=TRACKERS)
-    given = parser.parse_args()
-    for name in [given.only] if given.only else TRACKERS:
+    options = parser.parse_args()
+    for name in [options.only] if options.only else TRACKERS:
         with tempfile.TemporaryDirectory(prefix="ockham-tracker-") as folder:
             try:
-                print(name, write_and_ask(given.python, name, given.steps, Path(folder)), flush=True)
+                print(name, write_and_ask(options.python, name, options.steps, Path(folder)), flush=True)
             except SystemExit as error:
                 print(f"{name}: {error}", file=sys.stderr)
-    print("ockham", time_ockham(given.runs, given.steps))
+    print("ockham", time_ockham(options.runs, options.steps))
 
 
 if __name__ == "__main__":

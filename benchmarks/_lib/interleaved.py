@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Block(NamedTuple):
@@ -42,29 +42,28 @@ class BlockTimer:
     """
 
     def __init__(self, block: int, more: Callable[[], dict[str, float]] = dict) -> None:
-        self.block, self.more = block, more
-        self.out, self.turn = (
-            os.fdopen(int(os.environ["PACE_OUT"]), "w"),
-            os.fdopen(int(os.environ["PACE_IN"])),
-        )
+        self.block = block
+        self.more = more
+        self.out = os.fdopen(int(os.environ["PACE_OUT"]), "w")
+        self.turn = os.fdopen(int(os.environ["PACE_IN"]))
         self.losses: dict[int, float] = {}
-        self.before = self.counted = -1
+        self.before = -1
         self._start()
 
     def __call__(self, step: int, loss: float) -> None:
         self.losses[step] = loss
-        self.counted = step
         if step - self.before >= self.block:
             wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-            told = [step, step - self.before, wall, cpu, self.losses, {**memory(), **self.more()}]
-            self.out.write(json.dumps(told) + "\n")
+            block = [step, step - self.before, wall, cpu, self.losses, {**memory(), **self.more()}]
+            self.out.write(json.dumps(block) + "\n")
             self.out.flush()
             self.before, self.losses = step, {}
             self._start()
 
     def _start(self) -> None:
+        # The parent closes the pipe when it has enough blocks.
         if self.turn.readline() != "go\n":
-            os._exit(0)  # the parent has enough
+            os._exit(0)
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
 
@@ -80,13 +79,14 @@ class BenchProcess:
     """One training process: `python -c code` in a folder."""
 
     def __init__(self, name: str, code: str, folder: Path, environment: dict[str, str] | None = None) -> None:
-        ours, theirs = os.pipe(), os.pipe()
-        self.name, self.blocks = name, list[Block]()
+        result_pipe, turn_pipe = os.pipe(), os.pipe()
+        self.name = name
+        self.blocks: list[Block] = []
         self._log = (folder / f"{name.replace(' ', '-')}.log").open("w+")
         env = {
             **os.environ,
-            "PACE_OUT": str(ours[1]),
-            "PACE_IN": str(theirs[0]),
+            "PACE_OUT": str(result_pipe[1]),
+            "PACE_IN": str(turn_pipe[0]),
             "PYTHONPATH": str(ROOT),
             **(environment or {}),
         }
@@ -94,22 +94,23 @@ class BenchProcess:
             [sys.executable, "-c", code],
             cwd=env.get("PACE_FOLDER", folder),
             env=env,
-            pass_fds=(ours[1], theirs[0]),
+            pass_fds=(result_pipe[1], turn_pipe[0]),
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        os.close(ours[1])
-        os.close(theirs[0])
-        self._told, self._turn = os.fdopen(ours[0]), os.fdopen(theirs[1], "w")
+        os.close(result_pipe[1])
+        os.close(turn_pipe[0])
+        self._results = os.fdopen(result_pipe[0])
+        self._turn = os.fdopen(turn_pipe[1], "w")
 
     def run_block(self) -> Block:
         """Run one block and return its measurements."""
         self._turn.write("go\n")
         self._turn.flush()
-        line = self._told.readline()
+        line = self._results.readline()
         if not line:
             self._log.seek(0)
-            raise SystemExit(f"{self.name} did not finish:\n{self._log.read()[-1500:]}")
+            raise SystemExit(f"{self.name}: process failed:\n{self._log.read()[-1500:]}")
         last, steps, wall, cpu, losses, more = json.loads(line)
         self.blocks.append(Block(last, steps, wall, cpu, {int(k): v for k, v in losses.items()}, more))
         return self.blocks[-1]

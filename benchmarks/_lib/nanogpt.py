@@ -10,7 +10,7 @@ import numpy as np
 
 from ockham.nano import load_corpus
 
-# The size nano of ours, in nanoGPT's words.
+# The settings of size nano, with the names that nanoGPT uses.
 NANO: dict[str, Any] = {
     "block_size": 64,
     "batch_size": 12,
@@ -55,7 +55,7 @@ def training_script(
     """
     source = (checkout / "train.py").read_text(encoding="utf-8")
     if "1337 + seed_offset" not in source:
-        raise SystemExit("this train.py seeds otherwise than the one that this benchmark knows")
+        raise SystemExit("train.py: seed not found; use a supported nanoGPT version")
     settings = [f"--{key}={value}" for key, value in words.items()]
     return f"""
 import sys, torch

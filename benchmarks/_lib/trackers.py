@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# The interpreter of the trackers runs this file without the project in its path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ockham.event import Change, Decision
 
@@ -39,9 +40,9 @@ def decision(i: int, plugin: str = "gate") -> Decision:
     )
 
 
-def fields(made: Decision) -> dict[str, Any]:
+def fields(record: Decision) -> dict[str, Any]:
     """Return the complete decision as a dictionary, for tools that accept any keys."""
-    return {**made._asdict(), "changes": [change._asdict() for change in made.changes]}
+    return {**record._asdict(), "changes": [change._asdict() for change in record.changes]}
 
 
 class Ockham:
@@ -59,8 +60,8 @@ class Ockham:
         atomic_write(self.folder.run_json, b"{}")
         self.log = LogWriter(self.folder, 1, 0, policy_revision="sha256:" + "ab" * 32)
 
-    def emit(self, made: Decision) -> None:
-        self.log.append("decision.made", made, iter_num=made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.log.append("decision.record", record, iter_num=record.iter_num)
 
     def acknowledged(self) -> int:
         return self.log.flush().size
@@ -70,7 +71,7 @@ class Ockham:
 
     @staticmethod
     def count(folder: Path) -> int:
-        return sum(path.read_bytes().count(b'decision.made.v1","s') for path in folder.rglob("*.jsonl"))
+        return sum(path.read_bytes().count(b'decision.record.v1","s') for path in folder.rglob("*.jsonl"))
 
 
 class Structlog:
@@ -86,8 +87,8 @@ class Structlog:
             structlog.WriteLogger(self.file), processors=[stamp, structlog.processors.JSONRenderer()]
         )
 
-    def emit(self, made: Decision) -> None:
-        self.log.info("decision", **fields(made))
+    def emit(self, record: Decision) -> None:
+        self.log.info("decision", **fields(record))
 
     def close(self) -> None:
         self.file.close()
@@ -105,9 +106,9 @@ class TensorBoard:
 
         self.writer = SummaryWriter(str(folder))
 
-    def emit(self, made: Decision) -> None:
-        self.writer.add_scalar("gate/observed", made.observed, made.iter_num)
-        self.writer.add_scalar("gate/threshold", made.threshold, made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.writer.add_scalar("gate/observed", record.observed, record.iter_num)
+        self.writer.add_scalar("gate/threshold", record.threshold, record.iter_num)
 
     def close(self) -> None:
         self.writer.close()
@@ -118,7 +119,8 @@ class TensorBoard:
 
         values = 0
         for path in folder.rglob("events*"):
-            with contextlib.suppress(Exception):  # a torn record ends the file for its reader
+            # An incomplete record ends the file for its reader.
+            with contextlib.suppress(Exception):
                 values += sum(len(event.summary.value) for event in EventFileLoader(str(path)).Load())
         return values // 2
 
@@ -137,8 +139,10 @@ class MLflow:
         mlflow.set_experiment("a")
         self.mlflow, self.run = mlflow, mlflow.start_run(log_system_metrics=False)
 
-    def emit(self, made: Decision) -> None:
-        self.mlflow.log_metrics({"observed": made.observed, "threshold": made.threshold}, step=made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.mlflow.log_metrics(
+            {"observed": record.observed, "threshold": record.threshold}, step=record.iter_num
+        )
 
     def close(self) -> None:
         self.mlflow.end_run()
@@ -159,8 +163,8 @@ class Wandb:
         quiet = wandb.Settings(silent=True, x_disable_stats=True, console="off")
         self.run = wandb.init(project="a", dir=str(folder), mode="offline", settings=quiet)
 
-    def emit(self, made: Decision) -> None:
-        self.run.log(fields(made))
+    def emit(self, record: Decision) -> None:
+        self.run.log(fields(record))
 
     def close(self) -> None:
         self.run.finish()
@@ -169,18 +173,19 @@ class Wandb:
     def count(folder: Path) -> int:
         from wandb.proto import wandb_internal_pb2
 
-        found = 0
+        count = 0
         for path in {path.resolve() for path in folder.rglob("*.wandb")}:
             for data in _leveldb_records(path.read_bytes()):
                 record = wandb_internal_pb2.Record()
-                with contextlib.suppress(Exception):  # as above
+                # An incomplete record cannot be parsed.
+                with contextlib.suppress(Exception):
                     record.ParseFromString(data)
-                    found += record.HasField("history")
-        return found
+                    count += record.HasField("history")
+        return count
 
 
 def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Iterator[bytes]:
-    """Yield the records of a LevelDB log after W&B's header of seven bytes: checksum 4, length 2, type 1, data."""
+    """Yield the records of a LevelDB log after a header. A record is: checksum 4, length 2, type 1, data."""
     at, parts = begins, b""
     while at + 7 <= len(data):
         if block - at % block < 7:
@@ -189,7 +194,8 @@ def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Itera
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
+        # A complete record, or its last part.
+        if kind in (1, 4):
             yield parts
             parts = b""
 
@@ -205,8 +211,8 @@ class Trackio:
         with contextlib.redirect_stdout(sys.stderr):
             trackio.init(project="a", name="a", embed=False, auto_log_gpu=False)
 
-    def emit(self, made: Decision) -> None:
-        self.trackio.log(fields(made), step=made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.trackio.log(fields(record), step=record.iter_num)
 
     def close(self) -> None:
         with contextlib.redirect_stdout(sys.stderr):
@@ -214,11 +220,11 @@ class Trackio:
 
     @staticmethod
     def count(folder: Path) -> int:
-        found = 0
+        count = 0
         for path in folder.rglob("*.db"):
             with sqlite3.connect(path) as base, contextlib.suppress(sqlite3.Error):
-                found += int(base.execute("select count(*) from metrics").fetchone()[0])
-        return found
+                count += int(base.execute("select count(*) from metrics").fetchone()[0])
+        return count
 
 
 class Aim:
@@ -233,10 +239,10 @@ class Aim:
         folder.mkdir(parents=True)
         self.run = Run(repo=str(folder), system_tracking_interval=None, log_system_params=False)
 
-    def emit(self, made: Decision) -> None:
-        where = {"plugin": made.plugin}
-        self.run.track(made.observed, name="observed", step=made.iter_num, context=where)
-        self.run.track(made.threshold, name="threshold", step=made.iter_num, context=where)
+    def emit(self, record: Decision) -> None:
+        where = {"plugin": record.plugin}
+        self.run.track(record.observed, name="observed", step=record.iter_num, context=where)
+        self.run.track(record.threshold, name="threshold", step=record.iter_num, context=where)
 
     def close(self) -> None:
         self.run.close()
@@ -245,11 +251,11 @@ class Aim:
     def count(folder: Path) -> int:
         from aim import Repo, Run
 
-        found = 0
+        count = 0
         for name in Repo(str(folder)).list_all_runs():
             for metric in Run(name, repo=str(folder), read_only=True).metrics():
-                found += len(metric.values.sparse_list()[0]) if metric.name == "observed" else 0
-        return found
+                count += len(metric.values.sparse_list()[0]) if metric.name == "observed" else 0
+        return count
 
 
 TOOLS: dict[str, Any] = {
