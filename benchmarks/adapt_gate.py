@@ -172,7 +172,8 @@ def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
         bound = statistics.fmean((1 - row["rate"]) * b / (1 + b) for row in own)
         saved = statistics.fmean(row["saved"] for row in own)
         print(
-            f"| {arm.name} | {arm.rate} | {' | '.join(means)} | {difference_text} | {bound:.1%} | {saved:.1%} |"
+            f"| {arm.name} | {arm.rate} | {' | '.join(means)} | {difference_text} "
+            f"| {bound:.1%} | {saved:.1%} |"
         )
 
 

@@ -44,11 +44,16 @@ class ModeSwitcher:
     """Replaces the progress line: measures blocks, switches modes, and runs the steps without a chain."""
 
     def __init__(self, trainer: Trainer, rounds: int) -> None:
-        self.trainer, self.rounds = trainer, rounds
+        self.trainer = trainer
+        self.rounds = rounds
         self.spent: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
-        self.apart: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
-        self.over, self._steps, self._anchor, self._wants = False, 0, None, dict[str, int]()
-        self._mode, self._began = "all", _clocks()
+        self.other_threads: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
+        self.over = False
+        self._steps = 0
+        self._anchor: Any = None
+        self._measurements: dict[str, int] = {}
+        self._mode = "all"
+        self._began = _clocks()
 
     def show(self, iter_num: int, *_: object) -> None:
         """Count a step with the chain, and switch the mode after each block.
@@ -60,28 +65,31 @@ class ModeSwitcher:
             return
         self._record(self._mode)
         if self._mode == "all":
-            self._anchor, self._wants = self.trainer.anchor, self.trainer.required_measurements
-            self.trainer.anchor, self.trainer.required_measurements = None, {}
+            self._anchor = self.trainer.anchor
+            self._measurements = self.trainer.required_measurements
+            self.trainer.anchor = None
+            self.trainer.required_measurements = {}
             self._mode = "audit"
         else:
             self._run_without_chain(iter_num)
             self._record("off")
-            self.trainer.anchor, self.trainer.required_measurements, self._mode = (
-                self._anchor,
-                self._wants,
-                "all",
-            )
+            self.trainer.anchor = self._anchor
+            self.trainer.required_measurements = self._measurements
+            self._mode = "all"
             self.over = len(self.spent["off"]) > self.rounds
             print(
                 f"round {len(self.spent['off']) - 1} of {self.rounds}, load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
-        self._steps, self._began = 0, _clocks()
+        self._steps = 0
+        self._began = _clocks()
 
     def _record(self, mode: str) -> None:
-        all_threads, apart = ((now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True))
+        all_threads, other_threads = (
+            (now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True)
+        )
         self.spent[mode].append(all_threads)
-        self.apart[mode].append(apart)
+        self.other_threads[mode].append(other_threads)
         self._began = _clocks()
 
     def _run_without_chain(self, iter_num: int) -> None:
@@ -141,10 +149,13 @@ def format_results(switcher: ModeSwitcher, parquet: float, events_per_step: floa
 def parts(switcher: ModeSwitcher, recorded: int) -> str:
     """Return the milliseconds per step of each part, over the steps that include the part."""
     totals, watched = switcher.trainer.meter.totals, BLOCK * len(switcher.spent["all"])
-    writer = statistics.median(switcher.apart["audit"][1:]) - statistics.median(switcher.apart["off"][1:])
+    writer = statistics.median(switcher.other_threads["audit"][1:]) - statistics.median(
+        switcher.other_threads["off"][1:]
+    )
     return (
         f"parts, ms per step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
-        f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
+        f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, "
+        f"KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
     )
 
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.log_throughput                    all measurements, about a minute
     .venv/bin/python -m benchmarks.log_throughput --events 100000
-    .venv/bin/python -m benchmarks.log_throughput --beside PYTHON    also structlog, TensorBoard, trackio,
+    .venv/bin/python -m benchmarks.log_throughput --trackers PYTHON    also structlog, TensorBoard, trackio,
     Aim, MLflow, W&B
 
 PYTHON is the interpreter of an environment with torch, this package and the trackers: `python -m venv
@@ -152,17 +152,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--beside", metavar="PYTHON")
+    parser.add_argument(
+        "--trackers", metavar="PYTHON", help="Interpreter of an environment with the trackers."
+    )
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     events = options.events
-    if options.beside:
+    if options.trackers:
         print(
             f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, "
             f"Python {platform.python_version()}"
         )
-        compare_trackers(options.beside, options.steps, min(events, 3_000), options.rounds)
+        compare_trackers(options.trackers, options.steps, min(events, 3_000), options.rounds)
         return
     gc.disable()
     with tempfile.TemporaryDirectory() as name:

@@ -113,7 +113,8 @@ def main() -> None:
     print(
         f"mean validation loss over {len(pairs)} seeds at {options.iters} iterations: "
         f"nanoGPT {statistics.mean(references):.4f}, Ockham {statistics.mean(losses):.4f}; "
-        f"difference {difference:+.4f}, nanoGPT's spread between seeds {noise:.4f}; load {os.getloadavg()[0]:.1f}"
+        f"difference {difference:+.4f}, nanoGPT's spread between seeds {noise:.4f}; "
+        f"load {os.getloadavg()[0]:.1f}"
     )
 
 

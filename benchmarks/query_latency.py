@@ -94,7 +94,8 @@ RAW = {
     """,
     "savings": f"""
         select * from (
-            select run_id, avg(updated::int) u, count(*) n from {{contexts}} where hook = 'batch' group by run_id
+            select run_id, avg(updated::int) u, count(*) n
+            from {{contexts}} where hook = 'batch' group by run_id
         ) join (
             select run_id, avg((action = 'ACCEPT')::int),
                 arg_max(numbers['oq'], iter_num) / arg_min(numbers['oq'], iter_num) - 1

@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument(
         "--best", type=float, default=2e-3, help="Best learning rate of nanogpt, from 1e-3, 2e-3 and 4e-3."
     )
-    parser.add_argument("--json", type=Path, help="Save each figure here, and go on from what is there")
+    parser.add_argument("--json", type=Path, help="Save results in this file, and skip the ones in it.")
     options = parser.parse_args()
     corpus, seeds = load_corpus(None), list(range(1337, 1337 + options.seeds))
     sizes, iters = options.set or list(SMALL), options.iters

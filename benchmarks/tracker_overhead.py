@@ -1,10 +1,11 @@
 """The same decisions under Ockham and under trackers, in a real training step, in a burst, and with a kill.
 
-`python -m benchmarks.log_throughput --beside PYTHON` calls this module, and starts it once per tool.
+`python -m benchmarks.log_throughput --trackers PYTHON` calls this module, and starts it once per tool.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -15,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
 # The interpreter of the trackers runs this file without the project in its path.
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._lib.trackers import TOOLS, decision
 
+ROOT = Path(__file__).resolve().parents[1]
 PLUGINS = ("gate", "compressor", "limiter", "watchdog", "anchor", "finite")
 
 
@@ -116,14 +117,15 @@ class Step:
 
 def main() -> None:
     """Measure one tool and print the result as JSON. Arguments: NAME FOLDER STEPS EVENTS kill|close."""
-    name, folder, steps, events, end = (
-        sys.argv[1],
-        Path(sys.argv[2]),
-        int(sys.argv[3]),
-        int(sys.argv[4]),
-        sys.argv[5],
-    )
-    step, tool = Step(steps), TOOLS[name](folder)
+    parser = argparse.ArgumentParser(description="Measure one tool. Called by benchmarks.log_throughput.")
+    parser.add_argument("name", choices=TOOLS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("steps", type=int)
+    parser.add_argument("events", type=int)
+    parser.add_argument("end", choices=["close", "kill"])
+    options = parser.parse_args()
+    steps = options.steps
+    step, tool = Step(steps), TOOLS[options.name](options.folder)
     times, shares, emitted = [], [], 0
     for i in range(steps):
         began = time.perf_counter_ns()
@@ -137,7 +139,7 @@ def main() -> None:
             emitted += 1
         shares.append((middle - began, time.perf_counter_ns() - middle))
     result = {"times": times, "shares": shares, "emitted": emitted}
-    if end == "kill":
+    if options.end == "kill":
         result["acknowledged"] = tool.acknowledged() if hasattr(tool, "acknowledged") else None
         # These decisions are emitted after the acknowledgement.
         for i in range(60):
@@ -146,7 +148,7 @@ def main() -> None:
         print(json.dumps(result), flush=True)
         os.kill(os.getpid(), 9)
     began = time.perf_counter()
-    while emitted < result["emitted"] + events and time.perf_counter() - began < 8:
+    while emitted < result["emitted"] + options.events and time.perf_counter() - began < 8:
         tool.emit(decision(emitted))
         emitted += 1
     tool.close()

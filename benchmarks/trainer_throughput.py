@@ -252,7 +252,8 @@ def main() -> None:
     for seed in range(1337, 1337 + options.seeds):
         found = one_seed(options, seed)
         print(
-            f"\n{name}, seed {seed}, {tokens:,} tokens per step, {options.blocks} blocks of {options.block} steps"
+            f"\n{name}, seed {seed}, {tokens:,} tokens per step, "
+            f"{options.blocks} blocks of {options.block} steps"
         )
         report(found, tokens, flops, peak_flops(name))
         for at, means in means_by_step.items():

@@ -41,7 +41,8 @@ TRACKERS = {
         client = mlflow.MlflowClient("sqlite:///" + folder + "/m.db")
         run = client.create_run(client.create_experiment("e", artifact_location=folder)).info.run_id
         for i in range(0, steps, 1000):
-            client.log_batch(run, [Metric("updated", float(v), 1, i + k) for k, v in enumerate(written[i:i + 1000])])
+            metrics = [Metric("updated", float(v), 1, i + k) for k, v in enumerate(written[i:i + 1000])]
+            client.log_batch(run, metrics)
         """,
         """
         import mlflow
@@ -60,7 +61,8 @@ TRACKERS = {
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
         writer = EventFileWriter(folder)
         for i, v in enumerate(written):
-            writer.add_event(Event(step=i, wall_time=1.0, summary=Summary(value=[Summary.Value(tag="updated", simple_value=v)])))
+            summary = Summary(value=[Summary.Value(tag="updated", simple_value=v)])
+            writer.add_event(Event(step=i, wall_time=1.0, summary=summary))
         writer.close()
         """,
         """
@@ -90,7 +92,10 @@ TRACKERS = {
         """,
     ),
 }
-WINDOW = "select iter_num // 1000 as w, avg(updated::int) as rate from gate_decisions where run_id = 'run-0000' and iter_num < $steps group by all order by w"
+WINDOW = """
+select iter_num // 1000 as w, avg(updated::int) as rate from gate_decisions
+where run_id = 'run-0000' and iter_num < $steps group by all order by w
+"""
 
 
 def write_and_ask(python: str, name: str, steps: int, folder: Path) -> dict[str, float]:

@@ -29,8 +29,8 @@ def report(processes: list[BenchProcess], tokens: int, flops: float, peak: float
         each = [block.cpu / block.steps * 1e3 for block in arm.blocks[1:]]
         mfu = f"{flops / wall / peak:.1%}" if peak else "-"
         print(
-            f"| {arm.name} | {wall * 1e3:.1f} | {cpu * 1e3:.2f} ({min(each):.1f} to {max(each):.1f}) | {tokens / wall:,.0f} | "
-            f"{tokens / cpu:,.0f} | {mfu} | {arm.blocks[-1].more['peak_mb']:,.0f} |"
+            f"| {arm.name} | {wall * 1e3:.1f} | {cpu * 1e3:.2f} ({min(each):.1f} to {max(each):.1f}) "
+            f"| {tokens / wall:,.0f} | {tokens / cpu:,.0f} | {mfu} | {arm.blocks[-1].more['peak_mb']:,.0f} |"
         )
     by_name = {arm.name: arm for arm in processes}
     reference = by_name.get("ockham")
@@ -49,16 +49,16 @@ def report(processes: list[BenchProcess], tokens: int, flops: float, peak: float
         b = last["b"]
         ratio, _ = paired_ratio(gate.blocks, chain.blocks, what)
         print(
-            f"gate: update rate {u:.3f}, b {b:.2f}; time relative to rate 1: {ratio:.3f}; (1 + bu)/(1 + b) is {(1 + b * u) / (1 + b):.3f}, "
-            f"1/3 + 2u/3 is {1 / 3 + 2 * u / 3:.3f}"
+            f"gate: update rate {u:.3f}, b {b:.2f}; time relative to rate 1: {ratio:.3f}; "
+            f"(1 + bu)/(1 + b) is {(1 + b * u) / (1 + b):.3f}, 1/3 + 2u/3 is {1 / 3 + 2 * u / 3:.3f}"
         )
 
 
-def paired_ratio(one: list[Block], other: list[Block], what: str) -> tuple[float, tuple[float, float]]:
+def paired_ratio(blocks: list[Block], others: list[Block], what: str) -> tuple[float, tuple[float, float]]:
     """Return median and quartiles of the ratio between blocks that ran in the same turn."""
     ratios = [
         getattr(a, what) / a.steps / (getattr(b, what) / b.steps)
-        for a, b in zip(one[1:], other[1:], strict=True)
+        for a, b in zip(blocks[1:], others[1:], strict=True)
     ]
     quartiles = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     return statistics.median(ratios), (quartiles[0], quartiles[2])

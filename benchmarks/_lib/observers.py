@@ -23,7 +23,8 @@ PAUSE_SECONDS = 5.0
 # Every sequence must exist exactly once, also while segments are sealed, compacted or resumed.
 DUPLICATE_OR_MISSING = """
 select coalesce(sum(abs(n - distinct_n) + abs(last + 1 - n)), 0) as wrong, sum(n) as events from (
-  select count(*) as n, count(distinct sequence) as distinct_n, max(sequence) as last from events group by attempt, rank)
+  select count(*) as n, count(distinct sequence) as distinct_n, max(sequence) as last
+  from events group by attempt, rank)
 """
 PAGES = ("", "run", "gate", "memory", "integrity")
 
