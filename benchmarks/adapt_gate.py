@@ -67,15 +67,15 @@ def arms(rates: list[str], zs: list[str]) -> list[Arm]:
 
     These are frozen, and at each rate always updating, the gate at each z, and random skipping at its rate.
     """
-    found = [Arm("frozen", rates[0], (FROZEN,))]
+    results = [Arm("frozen", rates[0], (FROZEN,))]
     for rate in rates:
-        found.append(Arm("always", rate, (ALWAYS,)))
+        results.append(Arm("always", rate, (ALWAYS,)))
         for z in zs:
-            found += [
+            results += [
                 Arm(f"gate-z{z}", rate, (f"gate.z={z}",)),
                 Arm(f"random-z{z}", rate, ("gate.mode=random",)),
             ]
-    return found
+    return results
 
 
 def run_arm(options: argparse.Namespace, arm: Arm, seed: int) -> RunData:
@@ -123,16 +123,16 @@ def run_quietly(arguments: list[str]) -> None:
         build_app()(arguments, standalone_mode=False)
 
 
-def figures(seen: RunData) -> dict[str, float]:
+def figures(run: RunData) -> dict[str, float]:
     """Return the results of one run: losses in nats/token, rates and shares in 0..1."""
-    batch = seen.batches[-1].data["measured"]["custom"]
-    held = seen.evaluations[-1].data["given"]["custom"]
-    seconds = seen.stage_seconds()
+    batch = run.batches[-1].data["measured"]["custom"]
+    held = run.evaluations[-1].data["given"]["custom"]
+    seconds = run.stage_seconds()
     spent = seconds.get("backward", 0.0) + seconds.get("optimizer", 0.0)
-    skips = len(seen.batches) - seen.updates
-    always = seconds["forward"] + spent + (spent / seen.updates * skips if seen.updates else 0.0)
+    skips = len(run.batches) - run.updates
+    always = seconds["forward"] + spent + (spent / run.updates * skips if run.updates else 0.0)
     return {
-        "rate": seen.update_rate or 0.0,
+        "rate": run.update_rate or 0.0,
         "served": batch["served_loss"],
         "preq new": batch["served_new_loss"],
         "preq old": batch["served_familiar_loss"],
@@ -141,21 +141,21 @@ def figures(seen: RunData) -> dict[str, float]:
         "forward s": seconds["forward"],
         "update s": spent,
         "chain s": seconds.get("chain", 0.0),
-        "updates": float(seen.updates),
+        "updates": float(run.updates),
         "saved": 1 - (seconds["forward"] + spent + seconds.get("chain", 0.0)) / always
-        if seen.updates
+        if run.updates
         else float("nan"),
     }
 
 
-def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
+def table(options: argparse.Namespace, results: dict[Arm, list[RunData]]) -> None:
     """Print one row per arm: means over the seeds, and paired differences to the best always-updating arm."""
-    rows = {arm: [figures(one) for one in runs] for arm, runs in found.items()}
-    every = [row for own in rows.values() for row in own]
+    rows = {arm: [figures(run) for run in runs] for arm, runs in results.items()}
+    every = [row for group in rows.values() for row in group]
     updates = [row["update s"] / row["updates"] for row in every if row["updates"]]
     forward = statistics.median(row["forward s"] / options.batches for row in every)
     b = statistics.median(updates) / forward if updates else float("nan")
-    always = {arm: own for arm, own in rows.items() if arm.name == "always"} or rows
+    always = {arm: group for arm, group in rows.items() if arm.name == "always"} or rows
     rival = min(always, key=lambda arm: statistics.fmean(row["served"] for row in always[arm]))
     print(f"rival: {rival.name} at {rival.rate}; b = {b:.2f}; seeds {options.seeds}\n")
     shown = ("rate", "served", "preq new", "preq old", "held-out new", "held-out old")
@@ -164,13 +164,15 @@ def table(options: argparse.Namespace, found: dict[Arm, list[RunData]]) -> None:
         "| bound (1-u)b/(1+b) | saved, measured |"
     )
     print("|" + "---|" * (len(shown) + 5))
-    for arm, own in rows.items():
-        means = [f"{statistics.fmean(row[name] for row in own):.3f}" for name in shown]
-        differences = [row["served"] - one["served"] for row, one in zip(own, rows[rival], strict=True)]
+    for arm, group in rows.items():
+        means = [f"{statistics.fmean(row[name] for row in group):.3f}" for name in shown]
+        differences = [
+            row["served"] - rival_row["served"] for row, rival_row in zip(group, rows[rival], strict=True)
+        ]
         by_seed = ", ".join(f"{difference:+.3f}" for difference in differences)
         difference_text = f"{statistics.fmean(differences):+.4f} ({by_seed})"
-        bound = statistics.fmean((1 - row["rate"]) * b / (1 + b) for row in own)
-        saved = statistics.fmean(row["saved"] for row in own)
+        bound = statistics.fmean((1 - row["rate"]) * b / (1 + b) for row in group)
+        saved = statistics.fmean(row["saved"] for row in group)
         print(
             f"| {arm.name} | {arm.rate} | {' | '.join(means)} | {difference_text} "
             f"| {bound:.1%} | {saved:.1%} |"
@@ -233,17 +235,17 @@ def main() -> None:
         if not options.arms or arm.name.startswith(tuple(options.arms.split(",")))
     ]
     if options.part == "table":
-        found = {
+        results = {
             arm: [load_run_data(options.runs, arm.run_id(options.text, s)) for s in options.seeds]
             for arm in chosen
         }
     else:
-        found = {arm: [] for arm in chosen}
+        results = {arm: [] for arm in chosen}
         # Seeds are the outer loop, so that an interrupted study has complete seeds.
         for seed in options.seeds:
             for arm in chosen:
-                found[arm].append(run_arm(options, arm, seed))
-    table(options, found)
+                results[arm].append(run_arm(options, arm, seed))
+    table(options, results)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,10 @@ import json
 import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from typing import Any
+
+from tests.helpers.dashboard_server import start_dashboard
 
 PAGES = ("", "run", "decision", "gate", "control", "memory", "odr", "sql", "integrity")
 CONTENT = (
@@ -65,39 +63,19 @@ def visit(browser: Any, address: str) -> dict[str, float]:
     }
 
 
-def serve(runs: str) -> tuple[subprocess.Popen[bytes], str]:
-    """Start the dashboard on a free port, and return its process and address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
-    server = subprocess.Popen(
-        [sys.executable, "-c", code, "--runs", runs, "dashboard", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    return server, address
-
-
 def main(runs: str) -> None:
     """Print one JSON line for each page and visit."""
     from playwright.sync_api import sync_playwright
 
-    server, address = serve(runs)
+    server, port = start_dashboard(runs)
     try:
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             for page in PAGES:
                 for visited in ("cold", "warm"):
-                    row = {k: round(v, 2) for k, v in visit(browser, f"{address}/{page}").items()}
+                    row = {
+                        k: round(v, 2) for k, v in visit(browser, f"http://127.0.0.1:{port}/{page}").items()
+                    }
                     load = round(os.getloadavg()[0], 1)
                     line = {"page": page or "overview", "visit": visited, **row, "load": load}
                     print(json.dumps(line), flush=True)

@@ -47,7 +47,7 @@ def append_floor_seconds(events: int) -> float:
     record = decision(0)
     began = time.perf_counter()
     for i in range(events):
-        queue.append(("decision.records", i, 0, "iter", record, False))
+        queue.append(("decision.made", i, 0, "iter", record, False))
     return (time.perf_counter() - began) / events
 
 
@@ -62,7 +62,7 @@ def append_seconds(folder: Path, events: int) -> tuple[float, float]:
     for start in range(0, events, 50):
         for i in range(50):
             began = time.perf_counter_ns()
-            writer.append("decision.records", records[(start + i) % 1_000], iter_num=start + i)
+            writer.append("decision.made", records[(start + i) % 1_000], iter_num=start + i)
             times.append(time.perf_counter_ns() - began)
         time.sleep(0.005)
     writer.close()
@@ -77,8 +77,8 @@ def writer_floor(folder: Path, events: int) -> float:
         data, _ = encode_payload(decision(i), REVISION)
         data = {"sequence": i, "attempt": 1, "rank": 0, **data}
         now = time.time_ns()
-        event = envelope("decision.records", "floor", f"iter/{i}", now, event_id(now, i, 7), data)
-        validate_event("decision.records", event)
+        event = envelope("decision.made", "floor", f"iter/{i}", now, event_id(now, i, 7), data)
+        validate_event("decision.made", event)
         line = orjson.dumps(event)
         hashlib.sha256(b"\0" + line).digest()
         os.write(descriptor, line + b"\n")
@@ -98,7 +98,7 @@ def writer(folder: Path, events: int) -> float:
     log = LogWriter(runs, 1, 0, policy_revision=REVISION, queue_limit=1 << 30)
     began = time.perf_counter()
     for i in range(events):
-        log.append("decision.records", decision(i), iter_num=i)
+        log.append("decision.made", decision(i), iter_num=i)
     log.flush()
     seconds = time.perf_counter() - began
     log.close()

@@ -46,10 +46,10 @@ def train_nanogpt(checkout: Path, data: Path, iters: int, seed: int) -> tuple[fl
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=False
     )
-    found = re.findall(rf"step {iters}: train loss [\d.]+, val loss ([\d.]+)", done.stdout)
-    if done.returncode or not found:
+    losses = re.findall(rf"step {iters}: train loss [\d.]+, val loss ([\d.]+)", done.stdout)
+    if done.returncode or not losses:
         raise SystemExit(f"nanoGPT failed:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}")
-    return float(found[-1]), time.perf_counter() - began
+    return float(losses[-1]), time.perf_counter() - began
 
 
 def train_ockham(data: Path, iters: int, seed: int) -> tuple[float, float]:

@@ -36,10 +36,11 @@ def draw(sizes: dict[int, dict[str, Any]]) -> str:
     names = [
         name
         for name in next(iter(sizes.values()))
-        if all("ockham" in found.get(name, {}) for found in sizes.values())
+        if all("ockham" in results.get(name, {}) for results in sizes.values())
     ]
     values = {
-        n: [(size, found[n]["ockham"]["warm_cpu_ms"]) for size, found in sorted(sizes.items())] for n in names
+        n: [(size, results[n]["ockham"]["warm_cpu_ms"]) for size, results in sorted(sizes.items())]
+        for n in names
     }
     low_x, high_x = math.log10(min(sizes)), math.log10(max(sizes))
     low_y, high_y = 0.0, math.ceil(math.log10(max(v for line in values.values() for _, v in line)))
@@ -88,6 +89,6 @@ if __name__ == "__main__":
     parser.add_argument("results", nargs="+", metavar="EVENTS=FILE", help="Result for a number of events.")
     options = parser.parse_args()
     files = dict(result.split("=") for result in options.results)
-    found = {int(size): json.loads(Path(path).read_text(encoding="utf-8")) for size, path in files.items()}
+    results = {int(size): json.loads(Path(path).read_text(encoding="utf-8")) for size, path in files.items()}
     options.picture.parent.mkdir(parents=True, exist_ok=True)
-    options.picture.write_text(draw(found), encoding="utf-8")
+    options.picture.write_text(draw(results), encoding="utf-8")

@@ -58,16 +58,16 @@ def train(corpus: Corpus, recipe: str, overrides: list[str], iters: int, seed: i
 def arms(sizes: list[str], seeds: list[int], best: float) -> list[tuple[str, str, list[str], int]]:
     """Return name, recipe, settings and seed of each run."""
     rates = [f"learning_rate={best}", f"min_lr={best / 10}"]
-    found = []
+    runs = []
     for seed in seeds:
-        found += [
+        runs += [
             ("nanogpt", "nanogpt", sizes, seed),
             (f"nanogpt at its best rate ({best:g})", "nanogpt", [*sizes, *rates], seed),
             ("fast", "fast", sizes, seed),
         ]
     for name in RECIPES["fast"]:
-        found.append((f"fast without {name}", "fast", [*sizes, f"{name}={PLAIN[name]}"], seeds[0]))
-    return found
+        runs.append((f"fast without {name}", "fast", [*sizes, f"{name}={PLAIN[name]}"], seeds[0]))
+    return runs
 
 
 def main() -> None:
@@ -98,7 +98,7 @@ def main() -> None:
 
     for name, recipe, overrides, seed in arms(sizes, seeds, options.best):
         fill(name, recipe, overrides, iters, seed)
-    cost = {name: statistics.mean(spent for _, spent in found.values()) for name, found in rows.items()}
+    cost = {name: statistics.mean(spent for _, spent in results.values()) for name, results in rows.items()}
     fewer = max(1, round(iters * cost["nanogpt"] / cost["fast"]))
     for seed in seeds:
         fill(SAME_TIME, "fast", sizes, fewer, seed)
@@ -108,11 +108,11 @@ def main() -> None:
 def print_table(rows: dict[str, dict[str, list[float]]], iters: int, fewer: int) -> None:
     """Print the results as a Markdown table."""
     print("\n| arm | iterations | validation loss | CPU ms per step | seeds |\n|---|---|---|---|---|")
-    for arm, found in rows.items():
-        losses = [loss for loss, _ in found.values()]
+    for arm, results in rows.items():
+        losses = [loss for loss, _ in results.values()]
         spread = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
         steps = fewer if arm == SAME_TIME else iters
-        each = statistics.mean(spent for _, spent in found.values()) / steps * 1e3
+        each = statistics.mean(spent for _, spent in results.values()) / steps * 1e3
         print(f"| {arm} | {steps} | {statistics.mean(losses):.4f}{spread} | {each:.1f} | {len(losses)} |")
     print(f"load {os.getloadavg()[0]:.1f}")
 

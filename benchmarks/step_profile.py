@@ -60,12 +60,15 @@ def measure(steps: int) -> dict[str, float]:
 
             for i in range(5):
                 step(i)
-            with profile(activities=[ProfilerActivity.CPU]) as found, torch.profiler.record_function("steps"):
+            with (
+                profile(activities=[ProfilerActivity.CPU]) as profiler,
+                torch.profiler.record_function("steps"),
+            ):
                 for i in range(5, 5 + steps):
                     step(i)
     spent = dict.fromkeys([name for name, _ in KINDS], 0.0)
     whole = 0.0
-    for event in found.key_averages():
+    for event in profiler.key_averages():
         if event.key == "steps":
             whole = event.cpu_time_total
             continue

@@ -89,10 +89,10 @@ def _child(python: str, tool: str, folder: Path, steps: int, events: int, end: s
     count = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import pathlib; "
     count += "from benchmarks._lib.trackers import TOOLS; "
     count += f"print('found', TOOLS[{tool!r}].count(pathlib.Path({str(folder)!r})))"
-    found = subprocess.run(
+    output = subprocess.run(
         [python, "-c", count], check=False, capture_output=True, text=True, timeout=60
     ).stdout.split("found ")
-    result["found"] = int(found[-1]) if len(found) > 1 else 0
+    result["found"] = int(output[-1]) if len(output) > 1 else 0
     result["size"] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and p.name != "reserve")
     return result
 

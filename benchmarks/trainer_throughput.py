@@ -110,7 +110,7 @@ def train_without_chain(trainer: Any, timer: BlockTimer) -> None:
             loss = trainer.forward(i, micro)
             trainer.backward(OccamContext(i, loss, micro_step=micro, **trainer.context_fields(i, micro)))
         read = trainer.step_async()
-        if not trainer.late:
+        if not trainer.deferred_metrics:
             read()
         timer(i, loss)
 
@@ -129,7 +129,7 @@ def arms(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProces
     """Start the processes of one seed."""
     gpu, folder, block = options.device != "cpu", data, options.block
     max_steps = options.block * (options.blocks + 1)
-    found = []
+    processes = []
     if options.reference:
         words = {
             **(GPT2 if gpu else NANO),
@@ -160,7 +160,7 @@ def arms(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProces
                 names=f"{{'print': report_blocks(BlockTimer({block}))}}",
             )
             name = "nanoGPT" if micro == 12 else f"nanoGPT, micro-batch {micro}"
-            found.append(BenchProcess(name, code, folder, {"PACE_FOLDER": str(options.reference)}))
+            processes.append(BenchProcess(name, code, folder, {"PACE_FOLDER": str(options.reference)}))
     settings = [
         f"max_iters={max_steps}",
         f"seed={seed}",
@@ -174,20 +174,20 @@ def arms(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProces
             "from benchmarks.trainer_throughput import train_ockham; "
             f"train_ockham({kind!r}, {settings!r}, {str(data)!r}, {block})"
         )
-        found.append(
+        processes.append(
             BenchProcess(
                 {"off": "ockham", "chain": "ockham, chain on", "gate": "ockham, gate at 0.6"}[kind],
                 code,
                 folder,
             )
         )
-    return found
+    return processes
 
 
-def losses(found: list[BenchProcess], at: int) -> dict[str, float]:
+def losses(processes: list[BenchProcess], at: int) -> dict[str, float]:
     """Return the mean training loss of the ten steps before *at*, by process."""
     means_by_step = {}
-    for arm in found:
+    for arm in processes:
         every = {step: loss for block in arm.blocks for step, loss in block.losses.items()}
         last = [loss for step, loss in every.items() if at - 10 <= step < at]
         if last:
@@ -217,7 +217,7 @@ def parse_options() -> argparse.Namespace:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU; use cpu")
     if options.reference and not (options.reference / "train.py").is_file():
-        parser.error(f"--reference {options.reference}: train.py not found; use a nanoGPT checkout")
+        parser.error(f"--reference {options.reference}: train.py not processes; use a nanoGPT checkout")
     if options.reference:
         options.reference = options.reference.resolve()
     return options
@@ -231,14 +231,14 @@ def one_seed(options: argparse.Namespace, seed: int) -> list[BenchProcess]:
         if options.device != "cpu":
             # Without this file both use the vocabulary of GPT-2.
             (data / "meta.pkl").unlink()
-        found = arms(options, data, seed)
-        with run_interleaved(found) as turn:
+        processes = arms(options, data, seed)
+        with run_interleaved(processes) as turn:
             for at in range(options.blocks + 1):
                 turn()
                 print(
                     f"seed {seed}: block {at} of {options.blocks}, load {os.getloadavg()[0]:.1f}", flush=True
                 )
-        return found
+        return processes
 
 
 def main() -> None:
@@ -250,14 +250,14 @@ def main() -> None:
     name = device_name("cuda:0") if gpu else "CPU"
     means_by_step: dict[int, dict[str, list[float]]] = {50: {}, 500: {}}
     for seed in range(1337, 1337 + options.seeds):
-        found = one_seed(options, seed)
+        processes = one_seed(options, seed)
         print(
             f"\n{name}, seed {seed}, {tokens:,} tokens per step, "
             f"{options.blocks} blocks of {options.block} steps"
         )
-        report(found, tokens, flops, peak_flops(name))
+        report(processes, tokens, flops, peak_flops(name))
         for at, means in means_by_step.items():
-            for arm, mean in losses(found, at).items():
+            for arm, mean in losses(processes, at).items():
                 means.setdefault(arm, []).append(mean)
     for at, means in means_by_step.items():
         for arm, values in means.items():

@@ -61,7 +61,7 @@ class Ockham:
         self.log = LogWriter(self.folder, 1, 0, policy_revision="sha256:" + "ab" * 32)
 
     def emit(self, record: Decision) -> None:
-        self.log.append("decision.record", record, iter_num=record.iter_num)
+        self.log.append("decision.made", record, iter_num=record.iter_num)
 
     def acknowledged(self) -> int:
         return self.log.flush().size
@@ -71,7 +71,7 @@ class Ockham:
 
     @staticmethod
     def count(folder: Path) -> int:
-        return sum(path.read_bytes().count(b'decision.record.v1","s') for path in folder.rglob("*.jsonl"))
+        return sum(path.read_bytes().count(b'decision.made.v1","s') for path in folder.rglob("*.jsonl"))
 
 
 class Structlog:
@@ -184,9 +184,9 @@ class Wandb:
         return count
 
 
-def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Iterator[bytes]:
+def _leveldb_records(data: bytes, header_bytes: int = 7, block: int = 32_768) -> Iterator[bytes]:
     """Yield the records of a LevelDB log after a header. A record is: checksum 4, length 2, type 1, data."""
-    at, parts = begins, b""
+    at, parts = header_bytes, b""
     while at + 7 <= len(data):
         if block - at % block < 7:
             at += block - at % block

@@ -65,8 +65,8 @@ def test_csv_export_escapes_formulas(tmp_path):
     cells = [cell for lines in texts for row in csv.reader(lines) for cell in row]
     assert not [cell for cell in cells if cell[:1] in "=+@-" and cell and not number(cell)]
     assert {"'=HYPERLINK(1)", "-1e3"} <= {*cells}
-    kept = pq.read_table(tmp_path / "same/runs.parquet")["data"].to_pylist()
-    assert kept == ["=HYPERLINK(1)", "-1e3"]
+    names = pq.read_table(tmp_path / "same/runs.parquet")["data"].to_pylist()
+    assert names == ["=HYPERLINK(1)", "-1e3"]
 
 
 def number(cell):
