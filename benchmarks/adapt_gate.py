@@ -198,7 +198,8 @@ def names(folder: Path) -> Path:
     return path
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
+    """Return the options, with the folder of the new text as `data`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -217,14 +218,24 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="Setting of all runs of this part.")
     options = parser.parse_args()
     options.data = headers() if options.text == "cpp" else names(options.runs.parent / "texts")
+    return options
+
+
+def train_base(options: argparse.Namespace) -> None:
+    """Train or continue the base model, and print its validation losses."""
+    settings = [f"max_iters={options.base_iters}", "threads=1", "seed=1", *options.set]
+    folder = RunFolder(options.runs, "base")
+    if not folder.exists():
+        train(folder, BASE, settings)
+    elif not is_finished(folder):
+        resume(folder)
+    print(json.dumps(load_run_data(options.runs, "base").losses))
+
+
+def main() -> None:
+    options = parse_options()
     if options.part == "base":
-        settings = [f"max_iters={options.base_iters}", "threads=1", "seed=1", *options.set]
-        folder = RunFolder(options.runs, "base")
-        if not folder.exists():
-            train(folder, BASE, settings)
-        elif not is_finished(folder):
-            resume(folder)
-        print(json.dumps(load_run_data(options.runs, "base").losses))
+        train_base(options)
         return
     tuning = options.part == "tune"
     options.seeds = [int(s) for s in (options.seeds or ("11" if tuning else "101,102,103")).split(",")]

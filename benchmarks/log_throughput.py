@@ -158,14 +158,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    events = options.events
     if options.trackers:
         print(
             f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, "
             f"Python {platform.python_version()}"
         )
-        compare_trackers(options.trackers, options.steps, min(events, 3_000), options.rounds)
+        compare_trackers(options.trackers, options.steps, min(options.events, 3_000), options.rounds)
         return
+    measure(options.events)
+
+
+def measure(events: int) -> None:
+    """Measure append, writer, chain and training step, and print the results."""
     gc.disable()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

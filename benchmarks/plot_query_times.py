@@ -72,12 +72,15 @@ def draw(sizes: dict[int, dict[str, Any]]) -> str:
             f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.8"/>'
             f'<text x="{WIDTH - RIGHT + 8}" y="{label_y + 4:.0f}" fill="{color}">{name}</text>'
         )
-    inside = "\n".join(parts)
+    return _to_svg("\n".join(parts))
+
+
+def _to_svg(content: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
         ' font-family="sans-serif" font-size="12">\n'
         f"<title>Warm CPU time of ten questions and of one decision by ID, by number of events</title>\n"
-        f'<rect width="100%" height="100%" fill="#fff"/>\n{inside}\n</svg>\n'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n{content}\n</svg>\n'
     )
 
 

@@ -94,6 +94,14 @@ def count_lines(folder: RunFolder, attempt: int) -> int:
     return sum(len(read_complete_lines(segment)[0]) for segment in folder.segments(attempt, 0))
 
 
+def run_hour(runs: Path, hour: int, options: argparse.Namespace) -> PhaseResult:
+    """Run one hour. Every sixth hour is killed, and the disk is filled in the middle of the day."""
+    until = options.batches * (hour + 1) // options.hours
+    fill = options.fill and hour == options.hours // 2
+    stop = until - options.batches // options.hours // 4 if fill or hour % 6 == 5 else -1
+    return run_phase(runs, until, options.batches, stop_at=stop, fill=fill)
+
+
 def main() -> None:
     """Run the day, and print the results."""
     parser = argparse.ArgumentParser(
@@ -122,10 +130,7 @@ def main() -> None:
     hours = []
     with Observers(runs, RUN, browser=not options.no_browser) as observers:
         for hour in range(options.hours):
-            until = options.batches * (hour + 1) // options.hours
-            fill = options.fill and hour == options.hours // 2
-            stop = until - options.batches // options.hours // 4 if fill or hour % 6 == 5 else -1
-            result = run_phase(runs, until, options.batches, stop_at=stop, fill=fill)
+            result = run_hour(runs, hour, options)
             hours.append(result)
             sample = observers.since_last()
             print(

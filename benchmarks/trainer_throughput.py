@@ -55,6 +55,8 @@ GPT2 = {
     "always_save_checkpoint": False,
 }
 EXAMPLES = 480
+DEFAULT_MICRO_BATCH = 12
+ARM_NAMES = {"off": "ockham", "chain": "ockham, chain on", "gate": "ockham, gate at 0.6"}
 OPEN = ("gate.mode=fixed", "gate.surprise_threshold=0.0")
 
 
@@ -127,61 +129,65 @@ class TimedProgress:
 
 def arms(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
     """Start the processes of one seed."""
-    gpu, folder, block = options.device != "cpu", data, options.block
+    processes = nanogpt_processes(options, data, seed) if options.reference else []
+    return processes + ockham_processes(options, data, seed)
+
+
+def nanogpt_processes(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
+    """Start nanoGPT, on a GPU once per micro-batch size."""
+    gpu = options.device != "cpu"
     max_steps = options.block * (options.blocks + 1)
+    words = {
+        **(GPT2 if gpu else NANO),
+        "device": options.device,
+        "dataset": str(data),
+        "out_dir": str(data / "out"),
+        "eval_interval": 10**9,
+        "eval_iters": 1,
+        "log_interval": 10 if gpu else 1,
+        "max_iters": max_steps + 1,
+        "lr_decay_iters": max_steps,
+        "warmup_iters": min(100, max_steps // 10),
+    }
+    before = (
+        "from benchmarks._lib.interleaved import BlockTimer\n"
+        "from benchmarks.trainer_throughput import report_blocks\n"
+    )
+    if not gpu:
+        before += "torch.set_num_threads(1)"
+    names = f"{{'print': report_blocks(BlockTimer({options.block}))}}"
+    environment = {"PACE_FOLDER": str(options.reference)}
     processes = []
-    if options.reference:
-        words = {
-            **(GPT2 if gpu else NANO),
-            "device": options.device,
-            "dataset": str(data),
-            "out_dir": str(data / "out"),
-            "eval_interval": 10**9,
-            "eval_iters": 1,
-            "log_interval": 10 if gpu else 1,
-            "max_iters": max_steps + 1,
-            "lr_decay_iters": max_steps,
-            "warmup_iters": min(100, max_steps // 10),
-        }
-        for micro in [12, *(options.micro if gpu else [])]:
-            words |= {"batch_size": micro} | (
-                {"gradient_accumulation_steps": EXAMPLES // micro} if gpu else {}
-            )
-            before = (
-                "from benchmarks._lib.interleaved import BlockTimer\n"
-                "from benchmarks.trainer_throughput import report_blocks\n"
-                + ("" if gpu else "torch.set_num_threads(1)")
-            )
-            code = training_script(
-                options.reference,
-                words,
-                seed,
-                before=before,
-                names=f"{{'print': report_blocks(BlockTimer({block}))}}",
-            )
-            name = "nanoGPT" if micro == 12 else f"nanoGPT, micro-batch {micro}"
-            processes.append(BenchProcess(name, code, folder, {"PACE_FOLDER": str(options.reference)}))
+    for micro in [DEFAULT_MICRO_BATCH, *(options.micro if gpu else [])]:
+        words["batch_size"] = micro
+        if gpu:
+            words["gradient_accumulation_steps"] = EXAMPLES // micro
+        code = training_script(options.reference, words, seed, before=before, names=names)
+        name = "nanoGPT" if micro == DEFAULT_MICRO_BATCH else f"nanoGPT, micro-batch {micro}"
+        processes.append(BenchProcess(name, code, data, environment))
+    return processes
+
+
+def ockham_processes(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
+    """Start Ockham's trainer, once per kind."""
     settings = [
-        f"max_iters={max_steps}",
+        f"max_iters={options.block * (options.blocks + 1)}",
         f"seed={seed}",
         f"device={options.device}",
         "threads=1",
         "checkpoint_every=1000000000",
-        *(["n_layer=12"] if gpu else []),
     ]
-    for kind in options.ours:
-        code = (
+    if options.device != "cpu":
+        settings.append("n_layer=12")
+    return [
+        BenchProcess(
+            ARM_NAMES[kind],
             "from benchmarks.trainer_throughput import train_ockham; "
-            f"train_ockham({kind!r}, {settings!r}, {str(data)!r}, {block})"
+            f"train_ockham({kind!r}, {settings!r}, {str(data)!r}, {options.block})",
+            data,
         )
-        processes.append(
-            BenchProcess(
-                {"off": "ockham", "chain": "ockham, chain on", "gate": "ockham, gate at 0.6"}[kind],
-                code,
-                folder,
-            )
-        )
-    return processes
+        for kind in options.ours
+    ]
 
 
 def losses(processes: list[BenchProcess], at: int) -> dict[str, float]:
