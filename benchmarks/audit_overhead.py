@@ -1,13 +1,17 @@
-"""What chain, log and snapshots cost a training: one run that switches them off and on, a block of steps each.
+"""Cost of chain, log and Parquet files for a training: one run that switches modes after each block of steps.
 
     .venv/bin/python -m benchmarks.audit_overhead                 CPU, size nano, one thread, about 4 minutes
-    .venv/bin/python -m benchmarks.audit_overhead --rounds 4      a look
+    .venv/bin/python -m benchmarks.audit_overhead --rounds 4      a short test
 
-The same weights, memory and loop (train.py's own) in all blocks, so that what two processes have by chance does not count.
-`off`: forward, backward, step. `audit`: chain, log and signatures, every batch updated. `all`: and what preset balanced
-measures and does to the weights: drift, pull and ceiling, and KL on the watchdog's probe. CPU time of all threads; Parquet is
-written by a process of its own for every 20,000 events, timed afterwards and added. The parts: what the trainer's own meter
-tells of a step's stages, and the CPU time of all threads but the loop's (the log's writer) less that of `off`.
+All blocks use the same weights, memory and training loop, so differences between processes have no effect.
+
+* `off`: forward, backward and optimizer step.
+* `audit`: also chain, log and signatures; every batch is an update.
+* `all`: also the measurements and changes of preset balanced: drift, pull, ceiling, and KL of the watchdog.
+
+The CPU time includes all threads. Parquet files are written by another process per 20,000 events; its time is
+measured afterwards and added. The parts are the stage times of the trainer, and the CPU time of the log
+writer: all threads except the loop, minus the value of `off`.
 """
 
 from __future__ import annotations
@@ -37,54 +41,65 @@ SEGMENT_EVENTS = 20_000
 
 
 class ModeSwitcher:
-    """In place of the progress line: tells blocks apart, switches, and takes the steps that nobody watches."""
+    """Replaces the progress line: measures blocks, switches modes, and runs the steps without a chain."""
 
     def __init__(self, trainer: Trainer, rounds: int) -> None:
-        self.trainer, self.rounds = trainer, rounds
+        self.trainer = trainer
+        self.rounds = rounds
         self.spent: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
-        self.apart: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
-        self.over, self._steps, self._anchor, self._wants = False, 0, None, dict[str, int]()
-        self._mode, self._began = "all", _clocks()
+        self.other_threads: dict[str, list[float]] = {"off": [], "audit": [], "all": []}
+        self.over = False
+        self._steps = 0
+        self._anchor: Any = None
+        self._measurements: dict[str, int] = {}
+        self._mode = "all"
+        self._began = _clocks()
 
     def show(self, iter_num: int, *_: object) -> None:
-        """After each step under the chain; the first block of each kind is left out."""
+        """Count a step with the chain, and switch the mode after each block.
+
+        The first block of each mode is ignored.
+        """
         self._steps += 1
         if self._steps < BLOCK:
             return
-        self._told(self._mode)
+        self._record(self._mode)
         if self._mode == "all":
-            self._anchor, self._wants = self.trainer.anchor, self.trainer.required_measurements
-            self.trainer.anchor, self.trainer.required_measurements = None, {}
+            self._anchor = self.trainer.anchor
+            self._measurements = self.trainer.required_measurements
+            self.trainer.anchor = None
+            self.trainer.required_measurements = {}
             self._mode = "audit"
         else:
-            self._plain(iter_num)
-            self._told("off")
-            self.trainer.anchor, self.trainer.required_measurements, self._mode = (
-                self._anchor,
-                self._wants,
-                "all",
-            )
+            self._run_without_chain(iter_num)
+            self._record("off")
+            self.trainer.anchor = self._anchor
+            self.trainer.required_measurements = self._measurements
+            self._mode = "all"
             self.over = len(self.spent["off"]) > self.rounds
             print(
                 f"round {len(self.spent['off']) - 1} of {self.rounds}, load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
-        self._steps, self._began = 0, _clocks()
-
-    def _told(self, mode: str) -> None:
-        all_threads, apart = ((now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True))
-        self.spent[mode].append(all_threads)
-        self.apart[mode].append(apart)
+        self._steps = 0
         self._began = _clocks()
 
-    def _plain(self, iter_num: int) -> None:
+    def _record(self, mode: str) -> None:
+        all_threads, other_threads = (
+            (now - then) / BLOCK for now, then in zip(_clocks(), self._began, strict=True)
+        )
+        self.spent[mode].append(all_threads)
+        self.other_threads[mode].append(other_threads)
+        self._began = _clocks()
+
+    def _run_without_chain(self, iter_num: int) -> None:
         for i in range(iter_num + 1, iter_num + 1 + BLOCK):
             loss = self.trainer.forward(i)
             self.trainer.backward(OccamContext(i, loss, **self.trainer.context_fields(i)))
             self.trainer.step()
 
     def over_off(self, mode: str) -> tuple[float, float, float]:
-        """Median and quartiles of the ratio to the block without, round by round."""
+        """Return median and quartiles of the ratio to the block without a chain, by round."""
         ratios = [a / b for a, b in zip(self.spent[mode][1:], self.spent["off"][1:], strict=False)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         return middle, low, high
@@ -97,7 +112,7 @@ def _clocks() -> tuple[float, float]:
 
 
 def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
-    """CPU seconds that the Parquet of these events takes in a process of its own, were they 20,000; events."""
+    """Return the CPU seconds to write Parquet files of 20,000 events, and the number of events."""
     events = sum(segment.read_bytes().count(b"\n") for segment in folder.segments(1, 0))
     for kind in PARQUET_TABLES:
         shutil.rmtree(folder.path / kind)
@@ -114,25 +129,33 @@ def parquet_seconds(folder: RunFolder) -> tuple[float, int]:
     return start + each * SEGMENT_EVENTS, events
 
 
-def format_results(turns: ModeSwitcher, parquet: float, events_a_step: float) -> Iterator[str]:
-    """The table."""
-    off = statistics.median(turns.spent["off"][1:])
-    snapshots = parquet / SEGMENT_EVENTS * events_a_step
-    yield f"off: {off * 1e3:.2f} CPU ms a step; {events_a_step:.1f} events a step; Parquet {snapshots * 1e3:.3f} ms a step"
+def format_results(switcher: ModeSwitcher, parquet: float, events_per_step: float) -> Iterator[str]:
+    """Yield the lines of the result."""
+    off = statistics.median(switcher.spent["off"][1:])
+    snapshots = parquet / SEGMENT_EVENTS * events_per_step
+    yield (
+        f"off: {off * 1e3:.2f} CPU ms per step; {events_per_step:.1f} events per step; "
+        f"Parquet {snapshots * 1e3:.3f} ms per step"
+    )
     for mode in ("audit", "all"):
-        middle, low, high = turns.over_off(mode)
+        middle, low, high = switcher.over_off(mode)
         added = snapshots / off
-        yield (f"{mode}: {middle - 1:.2%} more (quartiles {low - 1:.2%} to {high - 1:.2%}), "
-               f"with snapshots {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms")  # fmt: skip
+        yield (
+            f"{mode}: {middle - 1:.2%} more (quartiles {low - 1:.2%} to {high - 1:.2%}), "
+            f"with Parquet {middle - 1 + added:.2%}; {(middle - 1) * off * 1e3:.2f} ms"
+        )
 
 
-def parts(turns: ModeSwitcher, recorded: int) -> str:
-    """Milliseconds a step of each part; of as many steps as it was part of."""
-    totals, watched = turns.trainer.meter.totals, BLOCK * len(turns.spent["all"])
-    writer = statistics.median(turns.apart["audit"][1:]) - statistics.median(turns.apart["off"][1:])
+def parts(switcher: ModeSwitcher, recorded: int) -> str:
+    """Return the milliseconds per step of each part, over the steps that include the part."""
+    totals, watched = switcher.trainer.meter.totals, BLOCK * len(switcher.spent["all"])
+    writer = statistics.median(switcher.other_threads["audit"][1:]) - statistics.median(
+        switcher.other_threads["off"][1:]
+    )
     return (
-        f"parts, ms a step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
-        f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
+        f"parts, ms per step: writer {writer * 1e3:.2f}, chain {totals['chain'] / recorded * 1e3:.2f}, "
+        f"pull and drift {totals['anchor'] / watched * 1e3:.2f}, "
+        f"KL {totals.get('probe', 0.0) / watched * 1e3:.2f}"
     )
 
 
@@ -140,10 +163,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=80, help="of three blocks of 10 steps; at least 2")
-    asked = parser.parse_args()
-    if asked.rounds < 2:
-        parser.error(f"--rounds {asked.rounds}: at least 2 are needed for a spread")
+    parser.add_argument(
+        "--rounds", type=int, default=80, help="Rounds of three blocks of 10 steps, at least 2."
+    )
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds {options.rounds}: too few; at least 2 are needed for quartiles")
     settings = build_settings(
         "nano", ["threads=1", "device=cpu", "max_iters=100000", "checkpoint_every=1000000000"]
     )
@@ -157,13 +182,13 @@ def main() -> None:
                 run.policy.hyperparameters["pull"],
             )
             trainer.move_anchor(0)
-            turns: Any = ModeSwitcher(trainer, asked.rounds)
-            train_py().train(run, trainer, 0, turns, lambda: turns.over)
+            switcher: Any = ModeSwitcher(trainer, options.rounds)
+            train_py().train(run, trainer, 0, switcher, lambda: switcher.over)
             batches = run.counts.batches
         parquet, events = parquet_seconds(RunFolder(Path(runs), "o"))
-    for line in format_results(turns, parquet, events / batches):
+    for line in format_results(switcher, parquet, events / batches):
         print(line)
-    print(parts(turns, batches))
+    print(parts(switcher, batches))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""What logging costs: the training thread per decision, the writer per event, and the share of a real step.
+"""Cost of logging: training thread per decision, writer per event, and share of a real training step.
 
-    .venv/bin/python benchmarks/emit.py                  all of it, about a minute
-    .venv/bin/python benchmarks/emit.py --events 100000
-    .venv/bin/python benchmarks/emit.py --beside PYTHON  under structlog, TensorBoard, trackio, Aim, MLflow and W&B too
+    .venv/bin/python -m benchmarks.log_throughput                    all measurements, about a minute
+    .venv/bin/python -m benchmarks.log_throughput --events 100000
+    .venv/bin/python -m benchmarks.log_throughput --trackers PYTHON    also structlog, TensorBoard, trackio,
+    Aim, MLflow, W&B
 
-PYTHON is the interpreter of an environment that has torch, this package and the trackers: python -m venv trackers, then
-trackers/bin/pip install structlog tensorboard trackio aim mlflow wandb.
+PYTHON is the interpreter of an environment with torch, this package and the trackers: `python -m venv
+trackers`, then `trackers/bin/pip install structlog tensorboard trackio aim mlflow wandb`.
 
-Each figure stands beside a floor of the same run: handing over a bare tuple, and one thread that does nothing but
-validate, encode, hash and write.
+Each value is compared with a floor of the same run: appending a tuple to a deque, and one thread that only
+validates, encodes, hashes and writes.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ import gc
 import hashlib
 import os
 import platform
+import random
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import orjson
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._lib.trackers import decision
 from benchmarks.tracker_overhead import compare_trackers
@@ -43,27 +42,27 @@ REVISION = "sha256:" + "ab" * 32
 
 
 def append_floor_seconds(events: int) -> float:
-    """Seconds an event for a tuple into a deque."""
+    """Return the seconds per event to append a tuple to a deque."""
     queue: collections.deque[tuple[object, ...]] = collections.deque()
-    made = decision(0)
+    record = decision(0)
     began = time.perf_counter()
     for i in range(events):
-        queue.append(("decision.made", i, 0, "iter", made, False))
+        queue.append(("decision.made", i, 0, "iter", record, False))
     return (time.perf_counter() - began) / events
 
 
 def append_seconds(folder: Path, events: int) -> tuple[float, float]:
-    """Seconds an event on the training thread, at a pace the writer keeps up with: median and 99th percentile."""
-    runs = RunFolder(folder, "hand-over")
+    """Return median and 99th percentile of the seconds per append, at a rate that the writer can sustain."""
+    runs = RunFolder(folder, "append")
     runs.create()
     atomic_write(runs.run_json, b"{}")
     writer = LogWriter(runs, 1, 0, policy_revision=REVISION)
-    made = [decision(i) for i in range(1_000)]
+    records = [decision(i) for i in range(1_000)]
     times = []
     for start in range(0, events, 50):
         for i in range(50):
             began = time.perf_counter_ns()
-            writer.append("decision.made", made[(start + i) % 1_000], iter_num=start + i)
+            writer.append("decision.made", records[(start + i) % 1_000], iter_num=start + i)
             times.append(time.perf_counter_ns() - began)
         time.sleep(0.005)
     writer.close()
@@ -71,7 +70,7 @@ def append_seconds(folder: Path, events: int) -> tuple[float, float]:
 
 
 def writer_floor(folder: Path, events: int) -> float:
-    """Events a second of one thread that validates, encodes, hashes and writes, and syncs every 200 ms."""
+    """Return the events per second of one thread that validates, encodes, hashes, writes and syncs."""
     descriptor = os.open(folder / "floor.jsonl", os.O_WRONLY | os.O_CREAT, 0o644)
     began = synced = time.perf_counter()
     for i in range(events):
@@ -92,7 +91,7 @@ def writer_floor(folder: Path, events: int) -> float:
 
 
 def writer(folder: Path, events: int) -> float:
-    """Events a second of the real writer: the same, and tree, tiles, read-back, signatures."""
+    """Return the events per second of the log writer: also Merkle tree, tiles, read-back and signatures."""
     runs = RunFolder(folder, "writer")
     runs.create()
     atomic_write(runs.run_json, b"{}")
@@ -107,8 +106,8 @@ def writer(folder: Path, events: int) -> float:
 
 
 def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
-    """Seconds a batch of `run.batch` and `run.end` under preset balanced at 100 batches a second, and decisions a batch."""
-    times, draw = [], __import__("random").Random(3)
+    """Return the seconds per batch of the chain under preset balanced, and the decisions per batch."""
+    times, draw = [], random.Random(3)
     with Run(
         "balanced",
         runs=folder,
@@ -133,7 +132,7 @@ def chain_cost(folder: Path, batches: int) -> tuple[float, float]:
 
 
 def step_seconds(batches: int) -> float:
-    """Seconds of a forward and backward of size nano on this machine, one thread."""
+    """Return the median seconds of a training step of size nano with one thread."""
     from ockham.context import OccamContext
     from ockham.nano import Trainer, build_settings, load_corpus
 
@@ -153,17 +152,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--beside", metavar="PYTHON")
+    parser.add_argument(
+        "--trackers", metavar="PYTHON", help="Interpreter of an environment with the trackers."
+    )
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
-    asked = parser.parse_args()
-    events = asked.events
-    if asked.beside:
+    options = parser.parse_args()
+    if options.trackers:
         print(
-            f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+            f"load {os.getloadavg()[0]:.1f}, {len(os.sched_getaffinity(0))} cores, "
+            f"Python {platform.python_version()}"
         )
-        compare_trackers(asked.beside, asked.steps, min(events, 3_000), asked.rounds)
+        compare_trackers(options.trackers, options.steps, min(options.events, 3_000), options.rounds)
         return
+    measure(options.events)
+
+
+def measure(events: int) -> None:
+    """Measure append, writer, chain and training step, and print the results."""
     gc.disable()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -172,16 +178,20 @@ def main() -> None:
         batch, decisions = chain_cost(folder, 1_000)
     step = step_seconds(60)
     print(
-        f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+        f"machine: {platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
+        f"load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
     )
     print(
-        f"hand over one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 (floor: a tuple into a deque {floor * 1e6:.2f} us)"
+        f"append one event: {median * 1e6:.2f} us median, {p99 * 1e6:.1f} us p99 "
+        f"(floor: append a tuple to a deque, {floor * 1e6:.2f} us)"
     )
     print(
-        f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} (validate, encode, hash, write, sync)"
+        f"writer: {slow:,.0f} events/s, {slow / fast:.2f} of the floor of {fast:,.0f} "
+        "(validate, encode, hash, write, sync)"
     )
     print(
-        f"chain, preset balanced: {batch * 1e6:.0f} us a batch, {decisions:.2f} decisions a batch, {batch / max(decisions + 1, 1) * 1e6:.0f} us an event"
+        f"chain, preset balanced: {batch * 1e6:.0f} us per batch, {decisions:.2f} decisions per batch, "
+        f"{batch / max(decisions + 1, 1) * 1e6:.0f} us per event"
     )
     print(f"share of a step of {step * 1e3:.1f} ms (size nano, one thread): {batch / step:.2%}")
     print(f"threads left: {threading.active_count()}")

@@ -1,11 +1,11 @@
-"""How long `ockham odr lint` takes for many records, each with two constraints of its own.
+"""Duration of `ockham odr lint` for many records with two constraints each.
 
-python benchmarks/odr_lint.py [RECORDS]
+python -m benchmarks.odr_lint [RECORDS]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -60,7 +60,7 @@ OQ delta: none → KEEP
 
 
 def main(records: int) -> None:
-    """Write the records, lint them three times, print the best time."""
+    """Write the records, lint them three times, and print the best time."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for n in range(1, records + 1):
@@ -70,11 +70,16 @@ def main(records: int) -> None:
             began = time.perf_counter()
             linted = lint_folder(folder)
             times.append(time.perf_counter() - began)
-        found = sum(len(record.findings) for record in linted)
+        findings = sum(len(record.findings) for record in linted)
     print(
-        f"{records} records, {found} findings: {min(times):.2f} s, {1e3 * min(times) / records:.2f} ms a record"
+        f"{records} records, {findings} findings: {min(times):.2f} s, "
+        f"{1e3 * min(times) / records:.2f} ms per record"
     )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("records", type=int, nargs="?", default=1000, help="Number of records.")
+    main(parser.parse_args().records)

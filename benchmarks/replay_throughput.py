@@ -1,8 +1,9 @@
-"""How fast decisions are replayed, and asked about: decisions per second of wall time and of CPU time.
+"""Speed of replay and what-if: decisions per second of wall time and of CPU time.
 
-.venv/bin/python benchmarks/replay.py                    50,000 batches, about a minute
-.venv/bin/python benchmarks/replay.py --batches 5000
-.venv/bin/python benchmarks/replay.py --ranks 10         a million decisions: the same log as that of ten ranks
+.venv/bin/python -m benchmarks.replay_throughput                    50,000 batches, about a minute
+.venv/bin/python -m benchmarks.replay_throughput --batches 5000
+.venv/bin/python -m benchmarks.replay_throughput --ranks 10         a million decisions, as ten identical
+ranks
 """
 
 from __future__ import annotations
@@ -10,12 +11,9 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ockham.policy import load_policy
 from ockham.record.run_folder import RunFolder
@@ -31,7 +29,9 @@ def cpu() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batches", type=int, default=50_000)
     parser.add_argument("--ranks", type=int, default=1)
     options = parser.parse_args()
@@ -48,15 +48,17 @@ def main() -> None:
             wall, spent = time.monotonic() - began, cpu() - spent
             decisions = report.total("decisions")
             print(
-                f"replay, {report.processes} process(es): {decisions:,} decisions identical: {report.identical}; {wall:.1f} s, "
-                f"{decisions / wall:,.0f}/s of wall time, {decisions / spent:,.0f}/s of CPU time; load {os.getloadavg()[0]:.1f}"
+                f"replay, {report.processes} process(es): {decisions:,} decisions, "
+                f"identical: {report.identical}; {wall:.1f} s, {decisions / wall:,.0f}/s of wall time, "
+                f"{decisions / spent:,.0f}/s of CPU time; load {os.getloadavg()[0]:.1f}"
             )
-        legs = load_trajectory(folder)
+        trajectory = load_trajectory(folder)
         began, spent = time.monotonic(), cpu()
-        answer = whatif(legs, load_policy("tight"), "tight")
+        result = whatif(trajectory, load_policy("tight"), "tight")
         wall, spent = time.monotonic() - began, cpu() - spent
         print(
-            f"whatif, 1 policy: {answer.batches:,} batches; {wall:.1f} s, {answer.batches / spent:,.0f}/s of CPU time"
+            f"whatif, 1 policy: {result.batches:,} batches; {wall:.1f} s, "
+            f"{result.batches / spent:,.0f}/s of CPU time"
         )
 
 

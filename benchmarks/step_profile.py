@@ -1,4 +1,4 @@
-"""Where the time of one step goes, as an SVG: operators of size nano by kind, under torch's profiler.
+"""Time of one training step of size nano by kind of operator, as an SVG, measured with torch's profiler.
 
 .venv/bin/python -m benchmarks.step_profile docs/images/step.svg
 """
@@ -16,7 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 from ockham import Run
 from ockham.nano import Trainer, build_settings, load_corpus
 
-KINDS = (  # the first pattern that is in an operator's name
+# Kind -> patterns. The first kind with a pattern in the name of the operator is used.
+KINDS = (
     ("matrix products", ("aten::mm", "aten::addmm", "aten::bmm")),
     ("attention", ("scaled_dot_product",)),
     ("GELU", ("gelu",)),
@@ -41,7 +42,7 @@ COLORS = (
 
 
 def measure(steps: int) -> dict[str, float]:
-    """Share of a step's time by kind, with chain and log on and an anchor set."""
+    """Return the share of a step by kind, with chain, log and anchor."""
     settings = build_settings("nano", ["threads=1", "device=cpu", "max_iters=10000"])
     trainer = Trainer(settings, load_corpus(None))
     with tempfile.TemporaryDirectory() as folder:
@@ -59,12 +60,15 @@ def measure(steps: int) -> dict[str, float]:
 
             for i in range(5):
                 step(i)
-            with profile(activities=[ProfilerActivity.CPU]) as found, torch.profiler.record_function("steps"):
+            with (
+                profile(activities=[ProfilerActivity.CPU]) as profiler,
+                torch.profiler.record_function("steps"),
+            ):
                 for i in range(5, 5 + steps):
                     step(i)
     spent = dict.fromkeys([name for name, _ in KINDS], 0.0)
     whole = 0.0
-    for event in found.key_averages():
+    for event in profiler.key_averages():
         if event.key == "steps":
             whole = event.cpu_time_total
             continue
@@ -75,19 +79,22 @@ def measure(steps: int) -> dict[str, float]:
 
 
 def draw(shares: dict[str, float]) -> str:
-    """One bar for each kind, the longest first."""
+    """Return an SVG with one bar per kind, the longest first."""
     width, left, row = 720, 220, 30
     bars = []
     for number, (name, share) in enumerate(sorted(shares.items(), key=lambda item: -item[1])):
         y, long = 20 + number * row, share * (width - left - 70)
         color = COLORS[list(shares).index(name) % len(COLORS)]
-        bars.append(f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{name}</text>'
-                    f'<rect x="{left}" y="{y}" width="{max(long, 1):.1f}" height="22" fill="{color}"/>'
-                    f'<text x="{left + long + 8:.1f}" y="{y + 16}">{share:.1%}</text>')  # fmt: skip
+        bars.append(
+            f'<text x="{left - 10}" y="{y + 16}" text-anchor="end">{name}</text>'
+            f'<rect x="{left}" y="{y}" width="{max(long, 1):.1f}" height="22" fill="{color}"/>'
+            f'<text x="{left + long + 8:.1f}" y="{y + 16}">{share:.1%}</text>'
+        )
     inside, height = "\n".join(bars), 30 + len(shares) * row
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">\n'
-        f"<title>Where the time of one step of size nano goes on a CPU</title>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        ' font-family="sans-serif" font-size="13">\n'
+        f"<title>Time of one step of size nano on a CPU, by kind of operator</title>\n"
         f'<rect width="100%" height="100%" fill="#fff"/>\n{inside}\n</svg>\n'
     )
 
@@ -96,11 +103,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", type=Path, help="SVG to write")
+    parser.add_argument("picture", type=Path, help="SVG to write.")
     parser.add_argument("--steps", type=int, default=60)
-    asked = parser.parse_args()
-    shares = measure(asked.steps)
-    asked.picture.write_text(draw(shares), encoding="utf-8")
+    options = parser.parse_args()
+    shares = measure(options.steps)
+    options.picture.write_text(draw(shares), encoding="utf-8")
     for name, share in sorted(shares.items(), key=lambda item: -item[1]):
         print(f"{share:6.1%}  {name}")
     print(f"load {os.getloadavg()[0]:.1f}")

@@ -1,14 +1,22 @@
-"""How fast the trainer is, beside a nanoGPT that you bring, and what chain, log and gate cost.
+"""Speed of the trainer compared with a nanoGPT checkout, and cost of chain, log and gate.
 
     git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
-    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT                  CPU: size nano, about 6 minutes of one core
-    .venv/bin/python -m benchmarks.trainer_throughput                                           ours alone: off, chain, gate
-    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT --device cuda    one GPU: GPT-2 124M
+    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT                  CPU, about 6
+    minutes
+    .venv/bin/python -m benchmarks.trainer_throughput                                           without
+    nanoGPT
+    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT --device cuda    GPU, GPT-2
+    124M
 
-All run on one device in one job and take turns, a block of steps each (`benchmarks._lib.interleaved`); the first block of each
-(compilation, first allocations) is left out. Arms: nanoGPT at its defaults; on a GPU also at each micro-batch of --micro, the
-same 480 x 1,024 tokens a step; ours with everything off; `chain`: preset balanced with log, signatures and snapshots, its gate
-open, so that every batch is updated; `gate`: the same at a target of .6. On CPU one thread each.
+All processes use one device and run in turns of one block (`benchmarks._lib.interleaved`). The first block is
+ignored, because it includes compilation and allocations. The arms are:
+
+* nanoGPT with its defaults, on a GPU also with each micro-batch size of --micro and the same tokens per step.
+* Ockham with everything off.
+* `chain`: preset balanced with log, signatures and Parquet files; the gate updates on every batch.
+* `gate`: the same with a target of 0.6.
+
+On the CPU each process uses one thread.
 """
 
 from __future__ import annotations
@@ -31,26 +39,39 @@ from ockham.nano import build_settings
 from ockham.nano.device import device_name, peak_flops
 from ockham.nano.model import build_model
 
-GPT2 = {"block_size": 1024, "batch_size": 12, "n_layer": 12, "n_head": 12, "n_embd": 768, "dropout": 0.0, "device": "cuda",
-        "gradient_accumulation_steps": 40, "compile": True, "dtype": "bfloat16", "wandb_log": False,
-        "always_save_checkpoint": False}  # fmt: skip
+GPT2 = {
+    "block_size": 1024,
+    "batch_size": 12,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_embd": 768,
+    "dropout": 0.0,
+    "device": "cuda",
+    "gradient_accumulation_steps": 40,
+    "compile": True,
+    "dtype": "bfloat16",
+    "wandb_log": False,
+    "always_save_checkpoint": False,
+}
 EXAMPLES = 480
+DEFAULT_MICRO_BATCH = 12
+ARM_NAMES = {"off": "ockham", "chain": "ockham, chain on", "gate": "ockham, gate at 0.6"}
 OPEN = ("gate.mode=fixed", "gate.surprise_threshold=0.0")
 
 
-def report_blocks(pace: BlockTimer) -> Callable[..., None]:
-    """A `print` for nanoGPT's code, which hears the lines of its log."""
+def report_blocks(timer: BlockTimer) -> Callable[..., None]:
+    """Return a replacement of `print` for nanoGPT's code that reads the loss from its log lines."""
 
-    def heard(*words: Any, **_: Any) -> None:
-        found = re.match(r"iter (\d+): loss ([\d.]+|nan)", " ".join(map(str, words)))
-        if found:
-            pace(int(found[1]), float(found[2]))
+    def print_and_report(*words: Any, **_: Any) -> None:
+        match = re.match(r"iter (\d+): loss ([\d.]+|nan)", " ".join(map(str, words)))
+        if match:
+            timer(int(match[1]), float(match[2]))
 
-    return heard
+    return print_and_report
 
 
 def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
-    """Train until the parent has enough: kind `off`, `chain` or `gate`."""
+    """Train until the parent stops the process. *kind* is `off`, `chain` or `gate`."""
     from ockham import Run
     from ockham.nano import Trainer, load_corpus
     from tests.helpers.tiny_trainer import train_py
@@ -78,11 +99,11 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
                 b = trainer.meter.savings().backward_over_forward or float("nan")
                 return {"updated": run.counts.updated, "batches": run.counts.batches, "b": b}
 
-            train_py().train(run, trainer, 0, Line(BlockTimer(block, more)), lambda: False)
+            train_py().train(run, trainer, 0, TimedProgress(BlockTimer(block, more)), lambda: False)
 
 
-def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
-    """Every batch is learned from; nobody is asked and nothing is written."""
+def train_without_chain(trainer: Any, timer: BlockTimer) -> None:
+    """Train on every batch without a chain and without a log."""
     from ockham.context import OccamContext
 
     for i in range(trainer.settings.max_iters):
@@ -92,132 +113,162 @@ def train_without_chain(trainer: Any, pace: BlockTimer) -> None:
         pending = trainer.step_async()
         if not trainer.deferred_metrics:
             pending.result()
-        pace(i, loss)
+        timer(i, loss)
 
 
-class Line:
-    """In place of the progress line: the pace."""
+class TimedProgress:
+    """Replaces the progress line with a block timer."""
 
-    def __init__(self, pace: BlockTimer) -> None:
-        self.pace = pace
+    def __init__(self, timer: BlockTimer) -> None:
+        self.timer = timer
 
     def show(self, iter_num: int, loss: float, *_: object) -> None:
-        self.pace(iter_num, loss)
+        self.timer(iter_num, loss)
 
 
-def arms(asked: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
-    """The trainings of one seed."""
-    gpu, folder, block = asked.device != "cpu", data, asked.block
-    most = asked.block * (asked.blocks + 1)
-    found = []
-    if asked.reference:
-        words = {**(GPT2 if gpu else NANO), "device": asked.device, "dataset": str(data), "out_dir": str(data / "out"),
-                 "eval_interval": 10**9, "eval_iters": 1, "log_interval": 10 if gpu else 1, "max_iters": most + 1,
-                 "lr_decay_iters": most, "warmup_iters": min(100, most // 10)}  # fmt: skip
-        for micro in [12, *(asked.micro if gpu else [])]:
-            words |= {"batch_size": micro} | (
-                {"gradient_accumulation_steps": EXAMPLES // micro} if gpu else {}
-            )
-            before = (
-                "from benchmarks._lib.interleaved import Pace\nfrom benchmarks.trainer_throughput import listen\n"
-                + ("" if gpu else "torch.set_num_threads(1)")
-            )
-            code = training_script(
-                asked.reference, words, seed, before=before, names=f"{{'print': listen(Pace({block}))}}"
-            )
-            name = "nanoGPT" if micro == 12 else f"nanoGPT, micro-batch {micro}"
-            found.append(BenchProcess(name, code, folder, {"PACE_FOLDER": str(asked.reference)}))
+def arms(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
+    """Start the processes of one seed."""
+    processes = nanogpt_processes(options, data, seed) if options.reference else []
+    return processes + ockham_processes(options, data, seed)
+
+
+def nanogpt_processes(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
+    """Start nanoGPT, on a GPU once per micro-batch size."""
+    gpu = options.device != "cpu"
+    max_steps = options.block * (options.blocks + 1)
+    words = {
+        **(GPT2 if gpu else NANO),
+        "device": options.device,
+        "dataset": str(data),
+        "out_dir": str(data / "out"),
+        "eval_interval": 10**9,
+        "eval_iters": 1,
+        "log_interval": 10 if gpu else 1,
+        "max_iters": max_steps + 1,
+        "lr_decay_iters": max_steps,
+        "warmup_iters": min(100, max_steps // 10),
+    }
+    before = (
+        "from benchmarks._lib.interleaved import BlockTimer\n"
+        "from benchmarks.trainer_throughput import report_blocks\n"
+    )
+    if not gpu:
+        before += "torch.set_num_threads(1)"
+    names = f"{{'print': report_blocks(BlockTimer({options.block}))}}"
+    environment = {"PACE_FOLDER": str(options.reference)}
+    processes = []
+    for micro in [DEFAULT_MICRO_BATCH, *(options.micro if gpu else [])]:
+        words["batch_size"] = micro
+        if gpu:
+            words["gradient_accumulation_steps"] = EXAMPLES // micro
+        code = training_script(options.reference, words, seed, before=before, names=names)
+        name = "nanoGPT" if micro == DEFAULT_MICRO_BATCH else f"nanoGPT, micro-batch {micro}"
+        processes.append(BenchProcess(name, code, data, environment))
+    return processes
+
+
+def ockham_processes(options: argparse.Namespace, data: Path, seed: int) -> list[BenchProcess]:
+    """Start Ockham's trainer, once per kind."""
     settings = [
-        f"max_iters={most}",
+        f"max_iters={options.block * (options.blocks + 1)}",
         f"seed={seed}",
-        f"device={asked.device}",
+        f"device={options.device}",
         "threads=1",
         "checkpoint_every=1000000000",
-        *(["n_layer=12"] if gpu else []),
     ]
-    for kind in asked.ours:
-        code = f"from benchmarks.trainer_throughput import ours; ours({kind!r}, {settings!r}, {str(data)!r}, {block})"
-        found.append(
-            BenchProcess(
-                {"off": "ours", "chain": "ours, chain on", "gate": "ours, gate at .6"}[kind], code, folder
-            )
+    if options.device != "cpu":
+        settings.append("n_layer=12")
+    return [
+        BenchProcess(
+            ARM_NAMES[kind],
+            "from benchmarks.trainer_throughput import train_ockham; "
+            f"train_ockham({kind!r}, {settings!r}, {str(data)!r}, {options.block})",
+            data,
         )
-    return found
+        for kind in options.ours
+    ]
 
 
-def losses(found: list[BenchProcess], at: int) -> dict[str, float]:
-    """Mean training loss of the ten steps before `at`."""
-    told = {}
-    for arm in found:
+def losses(processes: list[BenchProcess], at: int) -> dict[str, float]:
+    """Return the mean training loss of the ten steps before *at*, by process."""
+    means_by_step = {}
+    for arm in processes:
         every = {step: loss for block in arm.blocks for step, loss in block.losses.items()}
         last = [loss for step, loss in every.items() if at - 10 <= step < at]
         if last:
-            told[arm.name] = statistics.mean(last)
-    return told
+            means_by_step[arm.name] = statistics.mean(last)
+    return means_by_step
 
 
-def options() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = ["off", "chain", "gate"]
-    parser.add_argument("--reference", type=Path, help="a checkout of nanoGPT")
+    parser.add_argument("--reference", type=Path, help="Folder of a nanoGPT checkout.")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--ours", nargs="*", default=kinds, choices=kinds)
     parser.add_argument(
-        "--micro", type=int, nargs="*", default=[24, 48, 60], help="nanoGPT's, tried on a GPU"
+        "--micro", type=int, nargs="*", default=[24, 48, 60], help="Micro-batch sizes of nanoGPT on a GPU."
     )
-    parser.add_argument("--block", type=int, default=25, help="steps in a block")
-    parser.add_argument("--blocks", type=int, default=20, help="blocks that count; 20 of 25 reach step 500")
-    parser.add_argument("--seeds", type=int, default=1, help="more, for the noise of the losses")
-    asked = parser.parse_args()
-    if asked.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: this torch sees no GPU; accepted here: cpu")
-    if asked.reference and not (asked.reference / "train.py").is_file():
-        parser.error(f"--reference {asked.reference}: no train.py there; give a checkout of nanoGPT")
-    if asked.reference:
-        asked.reference = asked.reference.resolve()
-    return asked
+    parser.add_argument("--block", type=int, default=25, help="Steps per block.")
+    parser.add_argument(
+        "--blocks", type=int, default=20, help="Measured blocks. 20 blocks of 25 steps end at step 500."
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="Number of seeds, to measure the noise of the losses."
+    )
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU; use cpu")
+    if options.reference and not (options.reference / "train.py").is_file():
+        parser.error(f"--reference {options.reference}: train.py not processes; use a nanoGPT checkout")
+    if options.reference:
+        options.reference = options.reference.resolve()
+    return options
 
 
-def one_seed(asked: argparse.Namespace, seed: int) -> list[BenchProcess]:
-    """All arms, block by block."""
+def one_seed(options: argparse.Namespace, seed: int) -> list[BenchProcess]:
+    """Run all processes of one seed, block by block."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         make_data(data)
-        if asked.device != "cpu":
-            (data / "meta.pkl").unlink()  # without it both take GPT-2's vocabulary
-        found = arms(asked, data, seed)
-        with run_interleaved(found) as turn:
-            for at in range(asked.blocks + 1):
+        if options.device != "cpu":
+            # Without this file both use the vocabulary of GPT-2.
+            (data / "meta.pkl").unlink()
+        processes = arms(options, data, seed)
+        with run_interleaved(processes) as turn:
+            for at in range(options.blocks + 1):
                 turn()
-                print(f"seed {seed}: block {at} of {asked.blocks}, load {os.getloadavg()[0]:.1f}", flush=True)
-        return found
+                print(
+                    f"seed {seed}: block {at} of {options.blocks}, load {os.getloadavg()[0]:.1f}", flush=True
+                )
+        return processes
 
 
 def main() -> None:
-    asked = options()
-    gpu = asked.device != "cpu"
+    options = parse_options()
+    gpu = options.device != "cpu"
     settings = build_settings("gpt2" if gpu else "nano")
     tokens = EXAMPLES * 1024 if gpu else settings.tokens_per_batch
     flops = build_model(settings, 50_304 if gpu else 256).training_flops(tokens)
     name = device_name("cuda:0") if gpu else "CPU"
-    told: dict[int, dict[str, list[float]]] = {50: {}, 500: {}}
-    for seed in range(1337, 1337 + asked.seeds):
-        found = one_seed(asked, seed)
+    means_by_step: dict[int, dict[str, list[float]]] = {50: {}, 500: {}}
+    for seed in range(1337, 1337 + options.seeds):
+        processes = one_seed(options, seed)
         print(
-            f"\n{name}, seed {seed}, {tokens:,} tokens a step, {asked.blocks} blocks of {asked.block} steps"
+            f"\n{name}, seed {seed}, {tokens:,} tokens per step, "
+            f"{options.blocks} blocks of {options.block} steps"
         )
-        report(found, tokens, flops, peak_flops(name))
-        for at, means in told.items():
-            for arm, mean in losses(found, at).items():
+        report(processes, tokens, flops, peak_flops(name))
+        for at, means in means_by_step.items():
+            for arm, mean in losses(processes, at).items():
                 means.setdefault(arm, []).append(mean)
-    for at, means in told.items():
+    for at, means in means_by_step.items():
         for arm, values in means.items():
             noise = f", spread {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            print(
-                f"training loss, mean of the ten steps before {at}: {arm} {statistics.mean(values):.4f}{noise}"
-            )
+            mean = statistics.mean(values)
+            print(f"training loss, mean of the ten steps before {at}: {arm} {mean:.4f}{noise}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""How fast is verify, and how much memory does it take? Events a second beside the floor of hashing the same lines.
+"""Events per second and memory of verify, compared with hashing the same lines.
 
-.venv/bin/python benchmarks/verify.py                      26,000 events of a real chain, with Parquet and without
-.venv/bin/python benchmarks/verify.py --events 1000000     its batches again and again in one long log; processes, memory
+.venv/bin/python -m benchmarks.verify_throughput                      26,000 events, with and without
+Parquet
+.venv/bin/python -m benchmarks.verify_throughput --events 1000000     one long log; processes and memory
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ import os
 import platform
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ockham.record.run_folder import RunFolder, segment_name
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
@@ -33,7 +31,7 @@ SEGMENT = 20_000
 
 
 def floor(lines: list[bytes]) -> float:
-    """Events a CPU-second of leaf and tree hashes, and nothing else."""
+    """Return the events per CPU second of leaf and tree hashes only."""
     began = time.process_time()
     frontier = CompactRange()
     for line in lines:
@@ -42,20 +40,20 @@ def floor(lines: list[bytes]) -> float:
 
 
 def repeat_batches(lines: list[bytes], events: int) -> Iterator[bytes]:
-    """The first line, then the batches of a run over and over: sequences and iterations go on."""
+    """Yield the first line, then the batches of a run repeatedly, with increasing sequences."""
     opening, *rest = (orjson.loads(line) for line in lines)
     yield orjson.dumps(opening)
     batch = [
         event for event in rest if event["data"].get("hook") in ("batch", "on_batch_start", "on_batch_end")
     ]
     last = max(event["data"]["iter_num"] for event in batch) + 1
-    sequence, first, turn = 1, 1, 0
+    sequence, first, repetition = 1, 1, 0
     while sequence < events:
         for event in batch:
             data = {
                 **event["data"],
                 "sequence": sequence,
-                "iter_num": event["data"]["iter_num"] + turn * last,
+                "iter_num": event["data"]["iter_num"] + repetition * last,
             }
             if data["hook"] == "batch":
                 count = sequence - first
@@ -63,11 +61,11 @@ def repeat_batches(lines: list[bytes], events: int) -> Iterator[bytes]:
                 first = sequence + 1
             yield orjson.dumps({**event, "data": data})
             sequence += 1
-        turn += 1
+        repetition += 1
 
 
 def long_run(runs: Path, events: int) -> RunFolder:
-    """A signed log of so many events."""
+    """Return a signed log with the given number of events."""
     folder = made_run(runs, batches=2_000).folder
     lines = [line for s in folder.segments(1, 0) for line in s.read_bytes().splitlines()]
     for part in ("log", "contexts", "decisions", "events", "checkpoints"):
@@ -96,39 +94,43 @@ def _segment(path: Path, first: int, lines: list[bytes], heads: HeadWriter) -> i
 
 
 def resident_mb() -> float:
-    """Megabytes of this process in memory now."""
+    """Return the resident memory of this process in MB."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
 def cpu() -> float:
-    """CPU seconds of this process and of those that it waited for."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    """Return the CPU seconds of this process and of its finished children."""
+    process, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return process.ru_utime + process.ru_stime + children.ru_utime + children.ru_stime
 
 
 def measure_long(runs: Path, events: int) -> None:
-    """On one core and on two, with the memory after each segment."""
+    """Verify a long log with one and with two processes, and print speed and memory."""
     folder = long_run(runs, events)
     segment = folder.segments(1, 0)[0].read_bytes().splitlines()
-    print(f"floor, leaf and tree hashes: {floor(segment):,.0f} events per CPU-second")
+    print(f"floor, leaf and tree hashes: {floor(segment):,.0f} events per CPU second")
     before = resident_mb()
-    seen: list[float] = []
+    memory_mb: list[float] = []
     for jobs in (1, 2):
         used, began = cpu(), time.perf_counter()
         report = verify_run(
-            folder, parquet=False, jobs=jobs,
-            progress=lambda _: seen.append(resident_mb()),
-        )  # fmt: skip
+            folder,
+            parquet=False,
+            jobs=jobs,
+            progress=lambda _: memory_mb.append(resident_mb()),
+        )
         seconds, used = time.perf_counter() - began, cpu() - used
         count = report.checked["events"]
         assert report.sound, report.findings[:3]
         print(
-            f"verify, {count:,} events, {jobs} process(es): {count / used:,.0f} events per CPU-second, {count / seconds:,.0f} a second"
+            f"verify, {count:,} events, {jobs} process(es): {count / used:,.0f} events per CPU second, "
+            f"{count / seconds:,.0f} per second"
         )
         if jobs == 1:
             print(
-                f"resident: {before:.0f} MB before, {seen[0]:.0f} MB after the first segment, {max(seen):.0f} MB at most, {seen[-1]:.0f} MB after the last"
+                f"resident: {before:.0f} MB before, {memory_mb[0]:.0f} MB after the first segment, "
+                f"{max(memory_mb):.0f} MB at most, {memory_mb[-1]:.0f} MB after the last"
             )
 
 
@@ -138,25 +140,25 @@ def main() -> None:
     )
     parser.add_argument("--batches", type=int, default=8_000)
     parser.add_argument("--events", type=int)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(f"machine: {platform.machine()}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as name:
         os.environ["OCKHAM_KEY_DIR"] = f"{name}/keys"
-        if asked.events:
-            measure_long(Path(name), asked.events)
+        if options.events:
+            measure_long(Path(name), options.events)
             return
-        folder = made_run(Path(name), batches=asked.batches).folder
+        folder = made_run(Path(name), batches=options.batches).folder
         lines = [line for s in folder.segments(1, 0) for line in s.read_bytes().splitlines()]
         best = floor(lines)
         size = sum(map(len, lines)) / 1e6
         print(f"{len(lines):,} events, {size:.1f} MB, {size * 1e6 / len(lines):.0f} bytes each")
-        print(f"floor, leaf and tree hashes: {best:,.0f} events per CPU-second")
-        for what, derived in (("log alone", False), ("with Parquet", True)):
+        print(f"floor, leaf and tree hashes: {best:,.0f} events per CPU second")
+        for what, derived in (("log only", False), ("with Parquet", True)):
             began = time.process_time()
             report = verify_run(folder, parquet=derived)
             rate = len(lines) / (time.process_time() - began)
             assert report.sound, report.findings
-            print(f"verify, {what}: {rate:,.0f} events per CPU-second, {rate / best:.2f} of the floor")
+            print(f"verify, {what}: {rate:,.0f} events per CPU second, {rate / best:.2f} of the floor")
 
 
 if __name__ == "__main__":

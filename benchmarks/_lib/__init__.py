@@ -1,1 +1,1 @@
-"""Helpers that several benchmarks share."""
+"""Helpers that several benchmarks use."""

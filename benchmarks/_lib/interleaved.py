@@ -1,7 +1,8 @@
-"""Several trainings taking turns on one machine, a block of steps each: what disturbs one disturbs all.
+"""Several training processes on one machine, run in turns of one block of steps.
 
-Each is a process of its own. It calls `BlockTimer` after every step; at the end of a block that tells the parent what the block
-took and waits until it is its turn again. CPU seconds are the process's own, of all its threads.
+Noise on the machine then affects all of them equally. Each process calls `BlockTimer` after every step. At
+the end of a block it sends the measurements to the parent and waits for its next turn. CPU seconds include
+all threads of the process.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Block(NamedTuple):
-    """Steps first..last: wall and CPU seconds, the losses by step, and what else the process told."""
+    """Measurements of one block: wall and CPU seconds, losses by step, and further values by name."""
 
     last: int
     steps: int
@@ -32,44 +33,42 @@ class Block(NamedTuple):
 
 
 class BlockTimer:
-    """Call it after each step (or every few) with the number of the step and its loss.
+    """Measures blocks in a training process. Call it with the step number and the loss after each step.
 
     Args:
-        block: steps in a block.
-        out: where the parent listens; the process's own stdout may be anything.
-        more: asked for at the end of each block.
+        block: Number of steps per block.
+        more: Returns further values at the end of each block.
 
     """
 
     def __init__(self, block: int, more: Callable[[], dict[str, float]] = dict) -> None:
-        self.block, self.more = block, more
-        self.out, self.turn = (
-            os.fdopen(int(os.environ["PACE_OUT"]), "w"),
-            os.fdopen(int(os.environ["PACE_IN"])),
-        )
+        self.block = block
+        self.more = more
+        self.out = os.fdopen(int(os.environ["PACE_OUT"]), "w")
+        self.turn = os.fdopen(int(os.environ["PACE_IN"]))
         self.losses: dict[int, float] = {}
-        self.before = self.counted = -1
+        self.before = -1
         self._start()
 
     def __call__(self, step: int, loss: float) -> None:
         self.losses[step] = loss
-        self.counted = step
         if step - self.before >= self.block:
             wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
-            told = [step, step - self.before, wall, cpu, self.losses, {**memory(), **self.more()}]
-            self.out.write(json.dumps(told) + "\n")
+            block = [step, step - self.before, wall, cpu, self.losses, {**memory(), **self.more()}]
+            self.out.write(json.dumps(block) + "\n")
             self.out.flush()
             self.before, self.losses = step, {}
             self._start()
 
     def _start(self) -> None:
+        # The parent closes the pipe when it has enough blocks.
         if self.turn.readline() != "go\n":
-            os._exit(0)  # the parent has enough
+            os._exit(0)
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
 
 def memory() -> dict[str, float]:
-    """Peak memory in MB, of the GPU where one is in use."""
+    """Return the peak memory in MB, of the GPU if one is used."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return {"peak_mb": torch.cuda.max_memory_allocated() / 1e6}
@@ -77,40 +76,47 @@ def memory() -> dict[str, float]:
 
 
 class BenchProcess:
-    """One of the trainings: `python -c code` in a folder."""
+    """One training process: `python -c code` in a folder."""
 
     def __init__(self, name: str, code: str, folder: Path, environment: dict[str, str] | None = None) -> None:
-        ours, theirs = os.pipe(), os.pipe()
-        self.name, self.blocks = name, list[Block]()
+        result_pipe, turn_pipe = os.pipe(), os.pipe()
+        self.name = name
+        self.blocks: list[Block] = []
         self._log = (folder / f"{name.replace(' ', '-')}.log").open("w+")
         env = {
             **os.environ,
-            "PACE_OUT": str(ours[1]),
-            "PACE_IN": str(theirs[0]),
+            "PACE_OUT": str(result_pipe[1]),
+            "PACE_IN": str(turn_pipe[0]),
             "PYTHONPATH": str(ROOT),
             **(environment or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=env.get("PACE_FOLDER", folder), env=env, pass_fds=(ours[1], theirs[0]),
-            stdout=self._log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        os.close(ours[1])
-        os.close(theirs[0])
-        self._told, self._turn = os.fdopen(ours[0]), os.fdopen(theirs[1], "w")
+            [sys.executable, "-c", code],
+            cwd=env.get("PACE_FOLDER", folder),
+            env=env,
+            pass_fds=(result_pipe[1], turn_pipe[0]),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        os.close(result_pipe[1])
+        os.close(turn_pipe[0])
+        self._results = os.fdopen(result_pipe[0])
+        self._turn = os.fdopen(turn_pipe[1], "w")
 
     def run_block(self) -> Block:
-        """Let it do one block."""
+        """Run one block and return its measurements."""
         self._turn.write("go\n")
         self._turn.flush()
-        line = self._told.readline()
+        line = self._results.readline()
         if not line:
             self._log.seek(0)
-            raise SystemExit(f"{self.name} did not finish:\n{self._log.read()[-1500:]}")
+            raise SystemExit(f"{self.name}: process failed:\n{self._log.read()[-1500:]}")
         last, steps, wall, cpu, losses, more = json.loads(line)
         self.blocks.append(Block(last, steps, wall, cpu, {int(k): v for k, v in losses.items()}, more))
         return self.blocks[-1]
 
     def end(self) -> None:
+        """Stop the process after the current block."""
         with contextlib.suppress(BrokenPipeError):
             self._turn.close()
         self.process.wait(60)
@@ -118,7 +124,10 @@ class BenchProcess:
 
 @contextlib.contextmanager
 def run_interleaved(arms: list[BenchProcess]) -> Iterator[Callable[[], Any]]:
-    """A callable that lets each of them do one block; all end with the block inside."""
+    """Context manager that returns a function which runs one block of every process.
+
+    Stops all processes at the end.
+    """
     try:
         yield lambda: [arm.run_block() for arm in arms]
     finally:

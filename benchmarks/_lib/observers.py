@@ -1,4 +1,4 @@
-"""Those who look at a run while it is written: two who ask, one who follows, and a browser on the dashboard."""
+"""Concurrent readers for the soak test: two query loops, one `tail -F`, and one browser on the dashboard."""
 
 from __future__ import annotations
 
@@ -19,34 +19,37 @@ import psutil
 
 OCKHAM = [sys.executable, "-c", "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PAUSE = 5.0
-# Each place once and none left out, whatever is being sealed, compacted or resumed at this moment.
+PAUSE_SECONDS = 5.0
+# Every sequence must exist exactly once, also while segments are sealed, compacted or resumed.
 DUPLICATE_OR_MISSING = """
 select coalesce(sum(abs(n - distinct_n) + abs(last + 1 - n)), 0) as wrong, sum(n) as events from (
-  select count(*) as n, count(distinct sequence) as distinct_n, max(sequence) as last from events group by attempt, rank)
+  select count(*) as n, count(distinct sequence) as distinct_n, max(sequence) as last
+  from events group by attempt, rank)
 """
 PAGES = ("", "run", "gate", "memory", "integrity")
 
 
-class Seen(NamedTuple):
-    """Since the last look: the dashboard's memory, and the slowest page."""
+class ObserverSample(NamedTuple):
+    """Values since the last call: memory of the dashboard, and duration of the slowest page."""
 
     dashboard_mb: float
     page_seconds: float
 
 
 class Observers:
-    """Start with `with`; every one of them is an `ockham` process on the folder of runs.
+    """Readers of a run, as `ockham` processes. Use it as a context manager.
 
     Args:
-        runs: the folder of all runs.
-        run_id: the run that they look at.
-        browser: whether the dashboard is opened in Chromium.
+        runs: Folder of all runs.
+        run_id: ID of the run to read.
+        browser: Open the dashboard in Chromium.
 
     """
 
     def __init__(self, runs: Path, run_id: str, *, browser: bool) -> None:
-        self._runs, self._run_id, self._browser = runs, run_id, browser
+        self._runs = runs
+        self._run_id = run_id
+        self._browser = browser
         self._over = threading.Event()
         self._question_mb = self._tail_mb = self._slowest = 0.0
         self._pages: list[float] = []
@@ -54,7 +57,7 @@ class Observers:
         self._failures: list[str] = []
 
     def __enter__(self) -> Self:
-        """Start all of them."""
+        """Start all readers."""
         work = [self._question, self._count, self._follow] + ([self._look] if self._browser else [])
         self._threads = [threading.Thread(target=each, daemon=True) for each in work]
         self._server = self._serve() if self._browser else None
@@ -65,7 +68,7 @@ class Observers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop all of them."""
+        """Stop all readers."""
         self._over.set()
         for thread in self._threads:
             thread.join(120)
@@ -73,25 +76,26 @@ class Observers:
             self._server.terminate()
             self._server.wait(30)
 
-    def since_last(self) -> Seen:
-        """What the dashboard's server takes now, and the slowest page since this was asked."""
+    def since_last(self) -> ObserverSample:
+        """Return the current memory of the dashboard, and the slowest page since the last call."""
         slowest, self._slowest = self._slowest, 0.0
-        return Seen(resident_mb(self._server.pid) if self._server else 0.0, slowest)
+        return ObserverSample(resident_mb(self._server.pid) if self._server else 0.0, slowest)
 
     def summary(self) -> str:
-        """One line of what they saw."""
-        told = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
+        """Return the counts, memory and page times of all readers as text."""
+        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
         pages = sorted(self._pages)
         middle = f", page median {pages[len(pages) // 2]:.1f} s, slowest {pages[-1]:.1f} s" if pages else ""
         return (
-            f"onlookers: {told}; at most {self._question_mb:.0f} MB for a question, {self._tail_mb:.0f} MB to follow{middle}"
+            f"observers: {counts}; at most {self._question_mb:.0f} MB for a question, "
+            f"{self._tail_mb:.0f} MB for tail{middle}"
             + "".join(f"\n  {failure}" for failure in self._failures[:5])
         )
 
     def _ask(self, *words: str) -> str | None:
-        with tempfile.TemporaryFile("w+") as said:
+        with tempfile.TemporaryFile("w+") as stderr:
             process = subprocess.Popen(
-                [*OCKHAM, "--runs", str(self._runs), *words], stdout=subprocess.PIPE, stderr=said, text=True
+                [*OCKHAM, "--runs", str(self._runs), *words], stdout=subprocess.PIPE, stderr=stderr, text=True
             )
             assert process.stdout is not None
             out = process.stdout.read()
@@ -101,31 +105,31 @@ class Observers:
             self._counts["questions"] += 1
             if process.returncode == 0:
                 return out
-            said.seek(0)
-            self._failed(f"{words[0]}: {said.read().strip()[-300:]}")
+            stderr.seek(0)
+            self._failed(f"{words[0]}: {stderr.read().strip()[-300:]}")
             return None
 
-    def _failed(self, told: str) -> None:
+    def _failed(self, message: str) -> None:
         self._counts["failed"] += 1
-        self._failures.append(told)
+        self._failures.append(message)
 
-    def _begun(self) -> bool:
+    def _has_log(self) -> bool:
         return next(self._runs.glob(f"{self._run_id}/log/*/*.jsonl"), None) is not None
 
     def _question(self) -> None:
-        while not self._over.wait(PAUSE):
-            if self._begun():
+        while not self._over.wait(PAUSE_SECONDS):
+            if self._has_log():
                 self._ask("ask", "update_rate", "--run", self._run_id)
 
     def _count(self) -> None:
-        while not self._over.wait(PAUSE):
-            if self._begun() and (out := self._ask("query", DUPLICATE_OR_MISSING, "--run", self._run_id)):
+        while not self._over.wait(PAUSE_SECONDS):
+            if self._has_log() and (out := self._ask("query", DUPLICATE_OR_MISSING, "--run", self._run_id)):
                 self._counts["wrong rows"] += int(float(out.splitlines()[1].split("\t")[0]))
 
     def _follow(self) -> None:
-        """A tail ends with the attempt that it follows; the next one begins where it is then."""
+        """Run `tail -F` for each attempt, because it ends with the attempt."""
         while not self._over.wait(1.0):
-            if not self._begun():
+            if not self._has_log():
                 continue
             words = [*OCKHAM, "--runs", str(self._runs), "tail", self._run_id, "-F", "-n", "0"]
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -151,9 +155,9 @@ class Observers:
             page = chromium.new_page()
             page.set_default_timeout(120_000)
             for name in itertools.cycle(PAGES):
-                if self._over.wait(PAUSE):
+                if self._over.wait(PAUSE_SECONDS):
                     return
-                if self._begun():
+                if self._has_log():
                     self._open(page, name)
 
     def _open(self, page: Any, name: str) -> None:
@@ -180,12 +184,13 @@ class Observers:
             self._port = free.getsockname()[1]
         return subprocess.Popen(
             [*OCKHAM, "--runs", str(self._runs), "dashboard", "--port", str(self._port)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its children, in MB of 1,000,000 bytes; 0 where it is gone."""
+    """Return the resident memory of a process and its children in 1e6 bytes, or 0 if it has ended."""
     try:
         process = psutil.Process(pid)
         return sum(each.memory_info().rss for each in (process, *process.children(recursive=True))) / 1e6

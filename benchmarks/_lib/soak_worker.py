@@ -1,9 +1,9 @@
-"""One hour of a simulated day: a process that goes on with a run where the last one left it, with losses of its own.
+"""One phase of the soak test: a process that continues a run with simulated losses.
 
     python -m benchmarks._lib.soak_worker RUNS RUN_ID UNTIL TOTAL
 
-Real chain, real log, no torch. Prints `acknowledged ATTEMPT EVENTS ITERATION` after each thousand batches, once that is durable
-and signed: what a kill may not take back.
+The chain and the log are real; torch is not used. After each 1,000 batches the process prints
+`acknowledged ATTEMPT EVENTS ITERATION`, when these events are durable and signed. A kill must not lose them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Any
 
 import ockham
 
-EVALUATE_EVERY, KEEP_EVERY, TELL_EVERY = 2_000, 10_000, 1_000
-DATA = {"name": "made", "sha256": "0" * 64}
+EVALUATION_INTERVAL = 2_000
+CHECKPOINT_INTERVAL = 10_000
+REPORT_INTERVAL = 1_000
+DATA = {"name": "simulated", "sha256": "0" * 64}
 
 
 def main(runs: Path, run_id: str, until: int, total: int) -> None:
-    """Train from the newest checkpoint, or the beginning, to `until`."""
+    """Train from the newest checkpoint, or from the start, to iteration *until*."""
     start = ockham.find_resume_point(runs, run_id) if (runs / run_id).exists() else None
     facts = {
         "max_iters": total,
@@ -38,27 +40,27 @@ def main(runs: Path, run_id: str, until: int, total: int) -> None:
         if start and start.path:
             run.load_state_dict(start.state["run"])
         for iter_num in range(start.iter_num if start else 0, until):
-            ctx = one_batch(run, iter_num, total)
-            if iter_num % KEEP_EVERY == KEEP_EVERY - 1 or iter_num == until - 1:
+            ctx = run_batch(run, iter_num, total)
+            if iter_num % CHECKPOINT_INTERVAL == CHECKPOINT_INTERVAL - 1 or iter_num == until - 1:
                 run.save_checkpoint(ctx, "resume", pack)
-            if iter_num % TELL_EVERY == TELL_EVERY - 1:
+            if iter_num % REPORT_INTERVAL == REPORT_INTERVAL - 1:
                 print("acknowledged", run.attempt.number, run.flush().size, iter_num, flush=True)
 
 
-def one_batch(run: ockham.Run, iter_num: int, total: int) -> ockham.OccamContext:
-    """A batch whose figures follow from its number alone, so that a resume meets the same."""
+def run_batch(run: ockham.Run, iter_num: int, total: int) -> ockham.OccamContext:
+    """Run one batch. All values depend only on the iteration, so a resumed run gets the same values."""
     draw = random.Random(iter_num)
-    easy = 2 + 3 * math.exp(-8 * iter_num / total)
+    expected_loss = 2 + 3 * math.exp(-8 * iter_num / total)
     ctx = run.start_batch(
-        iter_num, easy + draw.gauss(0, 0.2), learning_rate=1e-3, anchor_available=iter_num > 100
+        iter_num, expected_loss + draw.gauss(0, 0.2), learning_rate=1e-3, anchor_available=iter_num > 100
     )
     drift = 0.002 * (iter_num % 30)
     seconds = {"forward": 0.01, "backward": 0.02 * ctx.updated}
     run.end_batch(
         ctx, grad_norm=draw.uniform(0.3, 2.0), complexity_cost=drift, drift_raw=drift, seconds=seconds
     )
-    if iter_num % EVALUATE_EVERY == EVALUATE_EVERY - 1 or ctx.consolidating:
-        run.evaluate(ctx, easy + draw.gauss(0, 0.01), tokens=10_000)
+    if iter_num % EVALUATION_INTERVAL == EVALUATION_INTERVAL - 1 or ctx.consolidating:
+        run.evaluate(ctx, expected_loss + draw.gauss(0, 0.01), tokens=10_000)
         if ctx.accepted:
             run.save_checkpoint(ctx, "accepted", pack)
         if ctx.consolidating:
@@ -67,7 +69,7 @@ def one_batch(run: ockham.Run, iter_num: int, total: int) -> ockham.OccamContext
 
 
 def pack(metadata: Mapping[str, Any], state: Mapping[str, Any] | None) -> ockham.CheckpointFiles:
-    """A megabyte for weights, and the state of the run where one may go on from it."""
+    """Return 1 MB as weights, and the state of the run for resume checkpoints."""
     weights = json.dumps(metadata).encode().ljust(1_000_000, b"w")
     files = {"weights.bin": weights} | ({"state.json": json.dumps(state).encode()} if state else {})
     return ockham.CheckpointFiles(files, hashlib.sha256(weights).hexdigest())

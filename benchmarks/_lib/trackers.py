@@ -1,6 +1,7 @@
-"""Experiment trackers and a logger under the same decisions: what one costs the training thread, and what a kill takes.
+"""Experiment trackers and a logger that record the same decisions as Ockham.
 
-Each class opens a place, logs one decision as its users would, closes, and counts what can be read back.
+Each class opens a store, records a decision as its users would, closes the store, and counts the readable
+records.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+# The interpreter of the trackers runs this file without the project in its path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ockham.event import Change, Decision
 
@@ -21,18 +23,33 @@ CHANGES = (Change("updated", True, False),)
 
 
 def decision(i: int, plugin: str = "gate") -> Decision:
-    """A decision as the gate makes one."""
-    return Decision(i, 0, "on_batch_start", plugin, 1, False, "SKIP", "BELOW_THRESHOLD", 1.5 + i % 7, 2.0,
-                    CHANGES, {"q": 0.25, "z": -0.5})  # fmt: skip
+    """Return a decision as the gate makes it."""
+    return Decision(
+        i,
+        0,
+        "on_batch_start",
+        plugin,
+        1,
+        False,
+        "SKIP",
+        "BELOW_THRESHOLD",
+        1.5 + i % 7,
+        2.0,
+        CHANGES,
+        {"q": 0.25, "z": -0.5},
+    )
 
 
-def fields(made: Decision) -> dict[str, Any]:
-    """The whole decision as keys and values, for those that take any."""
-    return {**made._asdict(), "changes": [change._asdict() for change in made.changes]}
+def fields(record: Decision) -> dict[str, Any]:
+    """Return the complete decision as a dictionary, for tools that accept any keys."""
+    return {**record._asdict(), "changes": [change._asdict() for change in record.changes]}
 
 
 class Ockham:
-    """Our own log writer: the only one that checks each event, signs, and says what is durable."""
+    """Ockham's log writer.
+
+    Only this tool validates each event, signs the log, and reports which events are durable.
+    """
 
     def __init__(self, folder: Path) -> None:
         from ockham.record.log_writer import LogWriter
@@ -43,8 +60,8 @@ class Ockham:
         atomic_write(self.folder.run_json, b"{}")
         self.log = LogWriter(self.folder, 1, 0, policy_revision="sha256:" + "ab" * 32)
 
-    def emit(self, made: Decision) -> None:
-        self.log.append("decision.made", made, iter_num=made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.log.append("decision.made", record, iter_num=record.iter_num)
 
     def acknowledged(self) -> int:
         return self.log.flush().size
@@ -58,7 +75,7 @@ class Ockham:
 
 
 class Structlog:
-    """JSON lines by structlog, to a file that is flushed at each."""
+    """JSON lines written by structlog to a file that is flushed after each line."""
 
     def __init__(self, folder: Path) -> None:
         import structlog
@@ -70,8 +87,8 @@ class Structlog:
             structlog.WriteLogger(self.file), processors=[stamp, structlog.processors.JSONRenderer()]
         )
 
-    def emit(self, made: Decision) -> None:
-        self.log.info("decision", **fields(made))
+    def emit(self, record: Decision) -> None:
+        self.log.info("decision", **fields(record))
 
     def close(self) -> None:
         self.file.close()
@@ -82,16 +99,16 @@ class Structlog:
 
 
 class TensorBoard:
-    """Two scalars: reason, plugin and changes have no place."""
+    """Two scalars. TensorBoard cannot store reason, plugin and changes."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(folder))
 
-    def emit(self, made: Decision) -> None:
-        self.writer.add_scalar("gate/observed", made.observed, made.iter_num)
-        self.writer.add_scalar("gate/threshold", made.threshold, made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.writer.add_scalar("gate/observed", record.observed, record.iter_num)
+        self.writer.add_scalar("gate/threshold", record.threshold, record.iter_num)
 
     def close(self) -> None:
         self.writer.close()
@@ -102,13 +119,17 @@ class TensorBoard:
 
         values = 0
         for path in folder.rglob("events*"):
-            with contextlib.suppress(Exception):  # a torn record ends the file for its reader
+            # An incomplete record ends the file for its reader.
+            with contextlib.suppress(Exception):
                 values += sum(len(event.summary.value) for event in EventFileLoader(str(path)).Load())
         return values // 2
 
 
 class MLflow:
-    """Two metrics, logged as a call returns: MLflow's default. The store is SQLite, its default since version 3."""
+    """Two metrics, logged synchronously, MLflow's default.
+
+    The store is SQLite, the default since version 3.
+    """
 
     def __init__(self, folder: Path) -> None:
         import mlflow
@@ -118,8 +139,10 @@ class MLflow:
         mlflow.set_experiment("a")
         self.mlflow, self.run = mlflow, mlflow.start_run(log_system_metrics=False)
 
-    def emit(self, made: Decision) -> None:
-        self.mlflow.log_metrics({"observed": made.observed, "threshold": made.threshold}, step=made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.mlflow.log_metrics(
+            {"observed": record.observed, "threshold": record.threshold}, step=record.iter_num
+        )
 
     def close(self) -> None:
         self.mlflow.end_run()
@@ -131,7 +154,7 @@ class MLflow:
 
 
 class Wandb:
-    """Offline mode; the whole decision as a dictionary."""
+    """The complete decision as a dictionary, in offline mode."""
 
     def __init__(self, folder: Path) -> None:
         import wandb
@@ -140,8 +163,8 @@ class Wandb:
         quiet = wandb.Settings(silent=True, x_disable_stats=True, console="off")
         self.run = wandb.init(project="a", dir=str(folder), mode="offline", settings=quiet)
 
-    def emit(self, made: Decision) -> None:
-        self.run.log(fields(made))
+    def emit(self, record: Decision) -> None:
+        self.run.log(fields(record))
 
     def close(self) -> None:
         self.run.finish()
@@ -150,19 +173,20 @@ class Wandb:
     def count(folder: Path) -> int:
         from wandb.proto import wandb_internal_pb2
 
-        found = 0
+        count = 0
         for path in {path.resolve() for path in folder.rglob("*.wandb")}:
             for data in _leveldb_records(path.read_bytes()):
                 record = wandb_internal_pb2.Record()
-                with contextlib.suppress(Exception):  # as above
+                # An incomplete record cannot be parsed.
+                with contextlib.suppress(Exception):
                     record.ParseFromString(data)
-                    found += record.HasField("history")
-        return found
+                    count += record.HasField("history")
+        return count
 
 
-def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Iterator[bytes]:
-    """Records of LevelDB's log format behind W&B's header of seven bytes: checksum 4, length 2, type 1, data."""
-    at, parts = begins, b""
+def _leveldb_records(data: bytes, header_bytes: int = 7, block: int = 32_768) -> Iterator[bytes]:
+    """Yield the records of a LevelDB log after a header. A record is: checksum 4, length 2, type 1, data."""
+    at, parts = header_bytes, b""
     while at + 7 <= len(data):
         if block - at % block < 7:
             at += block - at % block
@@ -170,13 +194,14 @@ def _leveldb_records(data: bytes, begins: int = 7, block: int = 32_768) -> Itera
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
+        # A complete record, or its last part.
+        if kind in (1, 4):
             yield parts
             parts = b""
 
 
 class Trackio:
-    """Local database, without its dashboard; the whole decision as a dictionary."""
+    """The complete decision as a dictionary, in a local database without the dashboard."""
 
     def __init__(self, folder: Path) -> None:
         os.environ["TRACKIO_DIR"] = str(folder)
@@ -186,8 +211,8 @@ class Trackio:
         with contextlib.redirect_stdout(sys.stderr):
             trackio.init(project="a", name="a", embed=False, auto_log_gpu=False)
 
-    def emit(self, made: Decision) -> None:
-        self.trackio.log(fields(made), step=made.iter_num)
+    def emit(self, record: Decision) -> None:
+        self.trackio.log(fields(record), step=record.iter_num)
 
     def close(self) -> None:
         with contextlib.redirect_stdout(sys.stderr):
@@ -195,15 +220,18 @@ class Trackio:
 
     @staticmethod
     def count(folder: Path) -> int:
-        found = 0
+        count = 0
         for path in folder.rglob("*.db"):
             with sqlite3.connect(path) as base, contextlib.suppress(sqlite3.Error):
-                found += int(base.execute("select count(*) from metrics").fetchone()[0])
-        return found
+                count += int(base.execute("select count(*) from metrics").fetchone()[0])
+        return count
 
 
 class Aim:
-    """Two tracked values with the plugin as context. Aim 3.29's own reader found nothing after a run here: not counted."""
+    """Two tracked values with the plugin as context.
+
+    The reader of Aim 3.29 returned no values after a run on this machine, so they are not counted.
+    """
 
     def __init__(self, folder: Path) -> None:
         from aim import Run
@@ -211,10 +239,10 @@ class Aim:
         folder.mkdir(parents=True)
         self.run = Run(repo=str(folder), system_tracking_interval=None, log_system_params=False)
 
-    def emit(self, made: Decision) -> None:
-        where = {"plugin": made.plugin}
-        self.run.track(made.observed, name="observed", step=made.iter_num, context=where)
-        self.run.track(made.threshold, name="threshold", step=made.iter_num, context=where)
+    def emit(self, record: Decision) -> None:
+        where = {"plugin": record.plugin}
+        self.run.track(record.observed, name="observed", step=record.iter_num, context=where)
+        self.run.track(record.threshold, name="threshold", step=record.iter_num, context=where)
 
     def close(self) -> None:
         self.run.close()
@@ -223,12 +251,19 @@ class Aim:
     def count(folder: Path) -> int:
         from aim import Repo, Run
 
-        found = 0
+        count = 0
         for name in Repo(str(folder)).list_all_runs():
             for metric in Run(name, repo=str(folder), read_only=True).metrics():
-                found += len(metric.values.sparse_list()[0]) if metric.name == "observed" else 0
-        return found
+                count += len(metric.values.sparse_list()[0]) if metric.name == "observed" else 0
+        return count
 
 
-TOOLS: dict[str, Any] = {"ockham": Ockham, "structlog": Structlog, "tensorboard": TensorBoard, "trackio": Trackio,
-                         "aim": Aim, "mlflow": MLflow, "wandb": Wandb}  # fmt: skip
+TOOLS: dict[str, Any] = {
+    "ockham": Ockham,
+    "structlog": Structlog,
+    "tensorboard": TensorBoard,
+    "trackio": Trackio,
+    "aim": Aim,
+    "mlflow": MLflow,
+    "wandb": Wandb,
+}

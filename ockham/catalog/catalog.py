@@ -82,12 +82,14 @@ class Catalog:
         # Increases when files have changed. Callers that cache results use it as a key.
         self.version = 0
         self._lock = threading.RLock()
-        # By default DuckDB spills into the working folder.
-        spill_dir = Path(tempfile.gettempdir()) / "ockham-duckdb"
+        spill_dir = ""
+        # By default DuckDB spills into the working folder. A sandboxed process has no writable folder.
+        if allow_spill and not sandboxed:
+            spill_dir = str(Path(tempfile.gettempdir()) / "ockham-duckdb")
         config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": "false",
             "parquet_metadata_cache": "true",
-            "temp_directory": "" if sandboxed or not allow_spill else str(spill_dir),
+            "temp_directory": spill_dir,
         }
         self.connection = duckdb.connect(":memory:", config=config)
         self.connection.execute("set timezone = 'UTC'")

@@ -1,4 +1,4 @@
-"""One portable copy, read by others."""
+"""Export of the views to Parquet, DuckDB and CSV."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def run(tmp_path_factory):
     return made_run(tmp_path_factory.mktemp("export"), batches=30)
 
 
-def test_parquet_with_a_manifest_of_the_logs(run, tmp_path):
-    """The digest in the manifest is that of the log's lines."""
+def test_parquet_export_has_manifest_with_log_digests(run, tmp_path):
+    """The digest in the manifest is the digest of the log lines."""
     export_views(run.folder.runs, tmp_path / "out", "parquet")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     log = b"".join(path.read_bytes() for path in run.folder.segments(1, 0))
@@ -38,8 +38,8 @@ def test_parquet_with_a_manifest_of_the_logs(run, tmp_path):
     assert pq.read_table(tmp_path / "out/contexts.parquet").num_rows >= 30
 
 
-def test_one_duckdb_file(run, tmp_path):
-    """Opened by plain DuckDB."""
+def test_duckdb_export_is_readable_with_duckdb(run, tmp_path):
+    """Plain DuckDB can open the exported file."""
     export_views(run.folder.runs, tmp_path / "a.duckdb", "duckdb")
     with duckdb.connect(str(tmp_path / "a.duckdb"), read_only=True) as c:
         assert c.execute("select count(*) from gate_decisions").fetchone() == (30,)
@@ -48,14 +48,14 @@ def test_one_duckdb_file(run, tmp_path):
         ).fetchone() == ("a",)
 
 
-def test_csv(run, tmp_path):
-    """Nested columns are JSON."""
+def test_csv_export_contains_nested_columns_as_json(run, tmp_path):
+    """The CSV files have quoted headers, and nested columns are JSON."""
     export_views(run.folder.runs, tmp_path / "out", "csv")
     assert (tmp_path / "out/decisions.csv").read_text().splitlines()[0].startswith('"decision_id"')
 
 
-def test_no_cell_of_a_csv_is_a_formula(tmp_path):
-    """What a run says of itself reaches a spreadsheet as text; numbers stay numbers, and other forms what was logged."""
+def test_csv_export_escapes_formulas(tmp_path):
+    """Text that looks like a formula is escaped in CSV only. Numbers stay numbers."""
     for run_id, said in (("a", "=HYPERLINK(1)"), ("b", "-1e3")):
         with Run("balanced", runs=tmp_path / "runs", run_id=run_id, data={"name": said}):
             pass
@@ -65,8 +65,8 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path):
     cells = [cell for lines in texts for row in csv.reader(lines) for cell in row]
     assert not [cell for cell in cells if cell[:1] in "=+@-" and cell and not number(cell)]
     assert {"'=HYPERLINK(1)", "-1e3"} <= {*cells}
-    kept = pq.read_table(tmp_path / "same/runs.parquet")["data"].to_pylist()
-    assert kept == ["=HYPERLINK(1)", "-1e3"]
+    names = pq.read_table(tmp_path / "same/runs.parquet")["data"].to_pylist()
+    assert names == ["=HYPERLINK(1)", "-1e3"]
 
 
 def number(cell):
@@ -76,8 +76,8 @@ def number(cell):
         return False
 
 
-def test_an_export_overwrites_nothing(run, tmp_path):
-    """What is there stays."""
+def test_export_to_existing_path_raises_error(run, tmp_path):
+    """An existing folder is not overwritten."""
     (tmp_path / "out").mkdir()
     with pytest.raises(BadInputError, match="exists"):
         export_views(run.folder.runs, tmp_path / "out", "csv")

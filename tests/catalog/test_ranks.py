@@ -1,4 +1,4 @@
-"""Where several ranks log the same decisions, a saved question counts each once."""
+"""Saved questions about several ranks, which log the same decisions: each decision counts once."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from tests.helpers.runs import made_run
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of one rank, one of them ended by its plugin, and the same with a second rank that logged the same."""
+    """Return runs of one rank, and the same runs with a second rank. One run is ended by a plugin error."""
     root = tmp_path_factory.mktemp("ranks")
     for name in ("one", "two"):
         made_run(root / name, "a", batches=240)
         with pytest.raises(PluginError):
-            made_run(root / name, "failed", plugins=[Breaks()])
+            made_run(root / name, "failed", plugins=[FailingPlugin()])
     for run in ("a", "failed"):
-        _with_another_rank(RunFolder(root / "two", run))
+        _add_second_rank(RunFolder(root / "two", run))
     return root
 
 
-class Breaks(OccamPlugin):
+class FailingPlugin(OccamPlugin):
     """Raises at its first batch."""
 
     def on_batch_start(self, ctx):
         raise ValueError(ctx.iter_num)
 
 
-def _with_another_rank(folder):
+def _add_second_rank(folder):
     for kind in PARQUET_TABLES:
         shutil.rmtree(folder.path / kind, ignore_errors=True)
     folder.log_dir(1, 1).mkdir()
@@ -44,31 +44,29 @@ def _with_another_rank(folder):
         (folder.log_dir(1, 1) / segment.name).write_bytes(second)
 
 
-def _plain(rows):
-    """Without IDs and times, which differ from run to run."""
-    own = ("decision_id", "seconds", "median_ms", "p99_ms", "total_seconds", "state")
-    return [{k: v for k, v in row.items() if k not in own} for row in rows]
+def _without_volatile_columns(rows):
+    """Return the rows without IDs and times, which differ between runs."""
+    volatile = ("decision_id", "seconds", "median_ms", "p99_ms", "total_seconds", "state")
+    return [{k: v for k, v in row.items() if k not in volatile} for row in rows]
 
 
-def test_every_saved_question_counts_a_decision_once(runs):
-    """Two ranks, the answers of one; only why_skipped tells both, and which is which."""
+def test_saved_questions_with_two_ranks_count_decisions_once(runs):
+    """Questions about two ranks return the values of one rank. Only why_skipped lists both."""
     one, two = Catalog(runs / "one"), Catalog(runs / "two")
     names = [name for name in question_names() if not load_question(name).parameters]
     assert len(names) > 15
     for name in names:
-        expected, found = (_plain(catalog.ask(name).to_pylist()) for catalog in (one, two))
-        assert found == expected, name
+        expected, actual = (
+            _without_volatile_columns(catalog.ask(name).to_pylist()) for catalog in (one, two)
+        )
+        assert actual == expected, name
     assert {"run_id": "failed", "kind": "plugin failed", "n": 1} in two.ask("trouble").to_pylist()
-    told = two.ask("why_skipped", run="a", iter=30).to_pylist()
-    assert {row["rank"] for row in told} == {0, 1}
+    rows = two.ask("why_skipped", run="a", iter=30).to_pylist()
+    assert {row["rank"] for row in rows} == {0, 1}
 
 
-def test_why_names_the_rank(runs):
-    """Where there is more than one."""
-    assert [
-        line for line in explain_iteration(Catalog(runs / "two"), "a", 30) if line.startswith("Rank")
-    ] == [
-        "Rank 0",
-        "Rank 1",
-    ]
-    assert not [line for line in explain_iteration(Catalog(runs / "one"), "a", 30) if line.startswith("Rank")]
+def test_why_with_several_ranks_names_the_rank(runs):
+    """With more than one rank the output contains the rank."""
+    two, one = (explain_iteration(Catalog(runs / name), "a", 30) for name in ("two", "one"))
+    assert [line for line in two if line.startswith("Rank")] == ["Rank 0", "Rank 1"]
+    assert not [line for line in one if line.startswith("Rank")]

@@ -1,4 +1,4 @@
-"""Parquet that is none: the lines are read where nothing stands for them, and junk gets one clear error."""
+"""Unreadable Parquet files, run.json and policies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ockham.record.parquet.builder import update_parquet
 from tests.helpers.events import lines, log_folder
 
 COUNT = "select count(*) as n from events"
-MENDED = "`ockham repair RUN` makes it anew"
 
 
 @pytest.fixture
@@ -28,29 +27,29 @@ def run(tmp_path):
     return folder
 
 
-def parquet(run, kind="decisions"):
+def parquet_file(run, kind="decisions"):
     return next((run.path / kind).glob("day=*/*.parquet"))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
 @pytest.mark.timeout(60)
-def test_a_pipe_or_folder_stands_for_nothing(run, make):
-    """Nobody waits for it, the answer comes from the lines, and repair clears it away."""
-    path = parquet(run)
+def test_catalog_with_pipe_or_folder_as_parquet_reads_lines(run, make):
+    """Readers do not block on the file, and read the lines. doctor reports the missing Parquet file."""
+    path = parquet_file(run)
     path.unlink()
     make(path)
     assert Catalog(run.runs).rows(COUNT) == [{"n": len(lines(run))}]
     with Guard(run.runs) as guard:
         assert guard.query(COUNT).table.to_pylist() == [{"n": len(lines(run))}]
-    done = CliRunner().invoke(build_app(), ["--runs", str(run.runs), "doctor"])
-    assert "segments without Parquet" in done.stdout
+    result = CliRunner().invoke(build_app(), ["--runs", str(run.runs), "doctor"])
+    assert "segments without Parquet" in result.stdout
 
 
-def junk(path):
+def invalid_file(path):
     path.write_bytes(b"no Parquet" * 500)
 
 
-def nothing(path):
+def empty_file(path):
     path.write_bytes(b"")
 
 
@@ -63,30 +62,30 @@ def broken_footer(path):
     path.write_bytes(data[:-3000] + bytes(2992) + data[-8:])
 
 
-@pytest.mark.parametrize("spoil", [junk, nothing, other_columns, broken_footer])
-def test_junk_gets_one_clear_error(run, spoil):
-    """Not a traceback, and no word of memory or time; exit status 3 whatever asks."""
-    spoil(parquet(run))
-    with pytest.raises(UnverifiableError, match=r"a Parquet file cannot be read .* makes it anew"):
+@pytest.mark.parametrize("damage", [invalid_file, empty_file, other_columns, broken_footer])
+def test_invalid_parquet_file_raises_unverifiable_error(run, damage):
+    """The catalog and the guard raise the same error, which names the commands for a repair."""
+    damage(parquet_file(run))
+    with pytest.raises(UnverifiableError, match=r"Parquet file cannot be read .* `ockham repair RUN`"):
         Catalog(run.runs)
-    with Guard(run.runs) as guard, pytest.raises(UnverifiableError, match="a Parquet file cannot be read"):
+    with Guard(run.runs) as guard, pytest.raises(UnverifiableError, match="Parquet file cannot be read"):
         guard.query(COUNT)
 
 
 @pytest.mark.parametrize(
-    "about", [b'{"facts":5,"data":[],"git":"x"}', b'{"created":7,"user":[1]}', b"[]", b"\xff"]
+    "content", [b'{"facts":5,"data":[],"git":"x"}', b'{"created":7,"user":[1]}', b"[]", b"\xff"]
 )
-def test_run_json_of_any_shape_gives_a_row(run, about):
-    """With the ID alone where nothing else can be read."""
-    run.run_json.write_bytes(about)
+def test_runs_table_with_invalid_run_json_contains_run_id(run, content):
+    """The row contains only the run ID if run.json has values of the wrong type."""
+    run.run_json.write_bytes(content)
     assert [row["run_id"] for row in runs_table([run]).to_pylist()] == ["a"]
 
 
 @pytest.mark.parametrize(
     "content", [b'{"plugins":5}', b'{"plugins":[1,{"name":2}]}', b'{"name":["x"]}', b"5"]
 )
-def test_a_policy_of_any_shape_gives_a_row(run, content):
-    """Its text can still be read, and its digest is verify's business."""
+def test_policies_table_with_invalid_policy_contains_revision(run, content):
+    """An invalid policy still has a row with its revision."""
     path = run.path / "policies" / f"{'0' * 64}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)

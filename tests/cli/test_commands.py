@@ -263,7 +263,7 @@ def test_schema_is_the_data_dictionary(runs):
     learning = ockham(runs, "schema", "contexts").stdout
     assert "base_grad_clip\tDOUBLE\tLargest L2 norm of the gradient" in learning
     assert "gate_decisions" in ockham(runs, "schema").stdout
-    assert "reason_code\tVARCHAR\twhy, a stable code" in ockham(runs, "schema", "decisions").stdout
+    assert "reason_code\tVARCHAR\treason, a stable code" in ockham(runs, "schema", "decisions").stdout
 
 
 def test_export(runs, tmp_path):

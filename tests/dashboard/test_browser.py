@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 from playwright import sync_api
 
+from tests.helpers.dashboard_server import start_dashboard
 from tests.helpers.runs import made_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -29,26 +25,8 @@ def address(tmp_path_factory):
     (folder / "json.py").write_text(f"open({str(folder / 'executed')!r}, 'w').close()\n")
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "config.toml").write_text('[server]\nbaseUrlPath = "elsewhere"\n')
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
-    server = subprocess.Popen(
-        [sys.executable, "-P", "-c", code, "--runs", str(folder / "runs"), "dashboard", "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        env={**os.environ},
-        start_new_session=True,
-    )
-    base = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    yield base
+    server, port = start_dashboard(folder / "runs", folder)
+    yield f"http://127.0.0.1:{port}"
     # A service manager terminates only the command, and the server must end with it.
     server.terminate()
     server.wait(20)

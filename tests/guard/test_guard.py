@@ -1,8 +1,9 @@
-"""The child: answers, is killed when it takes too long, and can reach nothing even where the rules are gone."""
+"""Guard process: query results, limits, and no access to files or settings without the allow-list."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ockham.catalog import Catalog
 from ockham.errors import QueryError, UnverifiableError
 from ockham.guard import Guard
 from tests.helpers.runs import made_run
@@ -29,47 +31,46 @@ def guard(runs):
         yield warm
 
 
-def test_the_answer_is_the_catalogs(runs, guard):
-    """The same rows as without a guard."""
-    from ockham.catalog import Catalog
-
+def test_guard_returns_same_rows_as_catalog(runs, guard):
+    """The guard returns the same rows as the catalog."""
     sql = "select plugin, action, reason_code, count(*) as n from decisions group by all order by all"
     assert guard.query(sql).table.to_pylist() == Catalog(runs).rows(sql)
 
 
-def test_parameters_and_a_trailing_semicolon(guard):
-    """$name is a value, never SQL."""
-    found = guard.query(
+def test_guard_accepts_parameters_and_trailing_semicolon(guard):
+    """A parameter `$name` is a value, never SQL. A trailing semicolon is accepted."""
+    result = guard.query(
         "select $x as x, count(*) as n from decisions where plugin = $p;", {"x": "'; drop", "p": "gate"}
     )
-    assert found.table.to_pylist() == [{"x": "'; drop", "n": 120}]
+    assert result.table.to_pylist() == [{"x": "'; drop", "n": 120}]
 
 
-def test_rows_are_capped_and_it_says_so(runs):
-    """limit + 1 is never shown, and truncated is true."""
-    with Guard(runs, limit=7) as few:
-        answer = few.query("select * from contexts order by sequence")
-        assert (answer.table.num_rows, answer.truncated) == (7, True)
-        assert not few.query("select * from contexts limit 7").truncated
+def test_result_above_row_limit_is_truncated(runs):
+    """A longer result is cut at the limit, and marked as truncated."""
+    with Guard(runs, limit=7) as guard:
+        result = guard.query("select * from contexts order by sequence")
+        assert result.table.num_rows == 7
+        assert result.truncated
+        assert not guard.query("select * from contexts limit 7").truncated
 
 
-def test_a_query_that_takes_too_long_is_ended(runs):
-    """Killed on time, and the next query is answered by a new child."""
-    with Guard(runs, timeout=1.0) as short:
-        short.query("select 1 as one")
-        began = time.monotonic()
+def test_query_above_timeout_is_stopped(runs):
+    """The query is stopped at the timeout, and the next query uses a new process."""
+    with Guard(runs, timeout=1.0) as guard:
+        guard.query("select 1 as one")
+        start = time.monotonic()
         with pytest.raises(QueryError, match=r"longer than 1 s"):
-            short.query("select count(*) from range(100000000000) a, range(1000) b")
-        assert time.monotonic() - began < 5
-        assert short.query("select 1 as one").table.to_pylist() == [{"one": 1}]
+            guard.query("select count(*) from range(100000000000) a, range(1000) b")
+        assert time.monotonic() - start < 5
+        assert guard.query("select 1 as one").table.to_pylist() == [{"one": 1}]
 
 
-def test_a_query_that_wants_all_memory_is_ended(runs):
-    """An error, not a dead machine; and the next query is answered."""
-    with Guard(runs, timeout=30, memory_mb=200) as small:
+def test_query_above_memory_limit_fails(runs):
+    """The query fails, and the next query succeeds."""
+    with Guard(runs, timeout=30, memory_mb=200) as guard:
         with pytest.raises(QueryError):
-            small.query("select list(a.range || '-' || b.range) from range(100000) a, range(100000) b")
-        assert small.query("select 1 as one").table.num_rows == 1
+            guard.query("select list(a.range || '-' || b.range) from range(100000) a, range(100000) b")
+        assert guard.query("select 1 as one").table.num_rows == 1
 
 
 HOSTILE = [
@@ -118,128 +119,143 @@ HOSTILE = [
 
 
 @pytest.fixture(scope="module", params=["duckdb", "arrow"])
-def bare(request, runs):
-    """A guard whose rules are gone: what holds now is the process."""
+def unchecked_guard(request, runs):
+    """Return a guard without the allow-list, so that only the process limits queries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ockham.guard.guard.check_query", lambda text, views: None)
-        with Guard(runs, timeout=2, memory_mb=300, reader=request.param) as made:
-            yield made
+        with Guard(runs, timeout=2, memory_mb=300, reader=request.param) as guard:
+            yield guard
 
 
 @pytest.mark.parametrize("sql", HOSTILE)
-def test_the_second_layer_holds_alone(runs, bare, tmp_path, sql):
-    """With the rules taken away, the process itself reaches no file, setting or extension, and leaves nothing behind."""
+def test_process_without_allow_list_has_no_access(runs, unchecked_guard, tmp_path, sql):
+    """Without the allow-list the process still cannot access files, settings or extensions."""
     out = tmp_path / "out"
     evidence, segment = next(runs.rglob("decisions/**/*.parquet")), next(runs.rglob("*.jsonl"))
-    before = _listing(runs)
-    bare.query("select 1 as one")
+    before = list_files(runs)
+    unchecked_guard.query("select 1 as one")
     with pytest.raises(QueryError):
-        _raw(bare, sql.format(out=out, runs=runs, evidence=evidence, segment=segment))
+        run_unwrapped(unchecked_guard, sql.format(out=out, runs=runs, evidence=evidence, segment=segment))
     assert not out.exists()
-    assert _listing(runs) == before
-    assert bare.query("select count(*) as n from runs").table.to_pylist() == [{"n": 1}]
+    assert list_files(runs) == before
+    assert unchecked_guard.query("select count(*) as n from runs").table.to_pylist() == [{"n": 1}]
 
 
+FORBIDDEN_ACTIONS = """
+import os, socket, sys
+from ockham.guard.landlock import forbid_writing
+
+folder = sys.argv[1]
+is_forbidden = forbid_writing()
+results = []
+for action in (
+    lambda: open(f"{folder}/x", "w"),
+    lambda: os.truncate(f"{folder}/file", 0),
+    lambda: os.remove(f"{folder}/file"),
+    lambda: os.rename(f"{folder}/file", f"{folder}/y"),
+    lambda: os.mkdir(f"{folder}/d"),
+    lambda: os.symlink("a", f"{folder}/l"),
+    lambda: os.execv("/bin/true", ["true"]),
+    lambda: socket.create_connection(("127.0.0.1", 9)),
+):
+    try:
+        action()
+        results.append("allowed")
+    except ConnectionRefusedError:
+        results.append("refused by the other side")
+    except OSError:
+        results.append("denied")
+print(is_forbidden, results, open(f"{folder}/file").read())
+"""
 KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2])
 
 
-def test_what_may_be_read_can_only_be_read(runs):
-    """Below the runs DuckDB may open a file, as the evidence that it answers from; even attached it is not written."""
+def test_attached_file_below_runs_is_not_written(runs):
+    """DuckDB may open files below the runs folder, but an attached file is not written."""
     evidence = next(runs.rglob("decisions/**/*.parquet"))
-    before = _listing(runs)
-    with Guard(runs, timeout=5) as own:
-        own.query("select 1 as one")
+    before = list_files(runs)
+    with Guard(runs, timeout=5) as guard:
+        guard.query("select 1 as one")
         for sql in (f"attach '{evidence}' as e", "create table e.x as select 1 as x", "checkpoint e"):
             with contextlib.suppress(QueryError):
-                _raw(own, sql)
-    assert _listing(runs) == before
+                run_unwrapped(guard, sql)
+    assert list_files(runs) == before
 
 
 @pytest.mark.skipif(KERNEL < (6, 2), reason="no Landlock that forbids truncation")
-def test_where_the_kernel_can_the_child_cannot_write(runs, tmp_path):
-    """DuckDB reads by itself only in a process that has given up writing, starting programs and connecting."""
-    code = (
-        "from ockham.guard.landlock import forbid_writing; import os, socket, subprocess; "
-        f"held = forbid_writing(); told = []\n"
-        f"for act in (lambda: open(r'{tmp_path}/x', 'w'), lambda: os.truncate(r'{tmp_path}/there', 0), "
-        f"lambda: os.remove(r'{tmp_path}/there'), lambda: os.rename(r'{tmp_path}/there', r'{tmp_path}/y'), "
-        f"lambda: os.mkdir(r'{tmp_path}/d'), lambda: os.symlink('a', r'{tmp_path}/l'), lambda: os.execv('/bin/true', ['true']), "
-        "lambda: socket.create_connection(('127.0.0.1', 9))):\n"
-        "    try: act(); told.append('did')\n"
-        "    except ConnectionRefusedError: told.append('tried')\n"
-        "    except OSError: told.append('no')\n"
-        f"print(held, told, open(r'{tmp_path}/there').read())"
-    )
-    (tmp_path / "there").write_text("kept")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == f"True {['no'] * 8} kept\n"
+def test_forbid_writing_denies_writes_programs_and_connections(runs, tmp_path):
+    """After `forbid_writing` the process cannot write files, start programs or open connections."""
+    (tmp_path / "file").write_text("content")
+    command = [sys.executable, "-c", FORBIDDEN_ACTIONS, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"True {['denied'] * 8} content\n"
 
 
-def test_with_threads_it_says_so():
-    """Threads that run already would not be held, so the answer is no."""
+def test_forbid_writing_with_other_threads_returns_false():
+    """With other threads `forbid_writing` returns False, because Landlock would not cover them."""
     code = (
         "import threading, time; threading.Thread(target=time.sleep, args=(1,), daemon=True).start(); "
         "from ockham.guard.landlock import forbid_writing; print(forbid_writing())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
 
 
-def test_the_child_is_light(runs):
-    """It has not loaded pandas, for which Arrow asks at its first array."""
+def test_guard_process_does_not_load_pandas(runs):
+    """The process does not load pandas, which Arrow would import."""
     pytest.importorskip("pandas")
-    with Guard(runs) as own:
-        own.query("select 1 as one")
-        loaded = Path(f"/proc/{own._child.pid}/maps").read_text()
-    assert "pyarrow" in loaded
-    assert "pandas" not in loaded
+    with Guard(runs) as guard:
+        guard.query("select 1 as one")
+        mapped_files = Path(f"/proc/{guard._child.pid}/maps").read_text()
+    assert "pyarrow" in mapped_files
+    assert "pandas" not in mapped_files
 
 
 @pytest.mark.parametrize("reader", ["duckdb", "arrow"])
-def test_both_readers_answer_alike(runs, reader):
-    """Whoever opens the files, the rows are the same; a run that appears is seen."""
-    from ockham.catalog import Catalog
+def test_both_readers_return_same_rows(runs, reader):
+    """Both readers return the rows of the catalog."""
+    sql = (
+        "select plugin, action, count(*) as n, max(map_keys(numbers)) as k "
+        "from decisions group by all order by all"
+    )
+    with Guard(runs, reader=reader) as guard:
+        assert guard.query(sql).table.to_pylist() == Catalog(runs).rows(sql)
 
-    sql = "select plugin, action, count(*) as n, max(map_keys(numbers)) as k from decisions group by all order by all"
-    with Guard(runs, reader=reader) as own:
-        assert own.query(sql).table.to_pylist() == Catalog(runs).rows(sql)
 
-
-def _raw(guard, sql):
-    """Past the wrapping in SELECT too."""
-    import json
-
+def run_unwrapped(guard, sql):
+    """Run SQL without the outer SELECT that limits the rows."""
     request = {"sql": sql, "parameters": None, "limit": 10, "wrap": False}
     head, _ = guard._exchange(json.dumps(request).encode() + b"\n", guard.timeout)
     if "error" in head:
         raise QueryError(head["error"])
 
 
-def _listing(folder):
+def list_files(folder):
     return sorted((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file())
 
 
-def test_the_child_sees_no_secret_of_the_environment(runs, monkeypatch):
-    """Its environment is a short list."""
+def test_guard_process_has_no_secrets_in_environment(runs, monkeypatch):
+    """The process gets only a few environment variables."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
-    with Guard(runs) as own:
-        own.query("select 1")
-        environ = Path(f"/proc/{own._child.pid}/environ").read_bytes()
+    with Guard(runs) as guard:
+        guard.query("select 1")
+        environ = Path(f"/proc/{guard._child.pid}/environ").read_bytes()
     assert b"canary" not in environ
 
 
-def test_an_unreadable_log_is_said_at_the_start(tmp_path):
-    """The catalog's own error comes through."""
+def test_guard_with_unreadable_log_raises_unverifiable_error(tmp_path):
+    """The guard raises the error of the catalog."""
     run = made_run(tmp_path, batches=5)
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b"garbage\n")
-    with Guard(tmp_path) as broken, pytest.raises(UnverifiableError, match="is not an event"):
-        broken.query("select 1")
+    with Guard(tmp_path) as guard, pytest.raises(UnverifiableError, match="not an event"):
+        guard.query("select 1")
 
 
-def test_a_warm_guard_costs_little(runs, guard):
-    """The child stays the same process from query to query."""
+def test_guard_uses_same_process_for_all_queries(runs, guard):
+    """All queries use the same process."""
     guard.query("select 1")
     pid = guard._child.pid
     guard.query("select 2")
-    assert guard._child.pid == pid != os.getpid()
+    assert guard._child.pid == pid
+    assert pid != os.getpid()

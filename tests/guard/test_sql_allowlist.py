@@ -1,4 +1,4 @@
-"""The allow-list: everything that only reads the views passes, everything else is refused, known or not."""
+"""Allow-list: queries that only read views are accepted, everything else is refused."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ from ockham.catalog.views import load_question, question_names
 from ockham.errors import QueryError
 from ockham.guard import check_query
 
-VIEWS = ["decisions", "contexts", "runs", "events", "run_summary", "gate_decisions", "memory_decisions", "policies",
-         "checkpoints", "log_gaps", "odr_evidence", "hyperparameter_changes", "limiter_decisions", "evaluations"]  # fmt: skip
+VIEWS = [
+    "decisions",
+    "contexts",
+    "runs",
+    "events",
+    "run_summary",
+    "gate_decisions",
+    "memory_decisions",
+    "policies",
+    "checkpoints",
+    "log_gaps",
+    "odr_evidence",
+    "hyperparameter_changes",
+    "limiter_decisions",
+    "evaluations",
+]
 
 ALLOWED = """
 select * from decisions
@@ -31,23 +45,29 @@ select numbers['z'], changes[1].field, map_keys(numbers) from decisions
 select unnest(changes) from decisions
 select list_transform(changes, lambda c: c.field) from decisions
 select content -> '$.targets', content ->> '$.name', json_extract(content, '$.x') from policies
-select case when observed > 1 then 'big' else 'small' end, coalesce(threshold, 0), nullif(observed, 0) from decisions
-select date_trunc('hour', time), extract(minute from time), epoch_ms(time), strftime(time, '%H') from decisions
-select lower(plugin) || '-' || upper(action), plugin like 'g%', plugin ilike 'G%', regexp_matches(plugin, 'a.e') from decisions
+select case when observed > 1 then 'big' else 'small' end from decisions
+select coalesce(threshold, 0), nullif(observed, 0) from decisions
+select date_trunc('hour', time), extract(minute from time), strftime(time, '%H') from decisions
+select epoch_ms(time) from decisions
+select lower(plugin) || '-' || upper(action), plugin like 'g%', plugin ilike 'G%' from decisions
+select regexp_matches(plugin, 'a.e') from decisions
 select * exclude (changes) replace (upper(plugin) as plugin) from decisions
 select * from range(10) t(i), generate_series(1, 3) s(j)
 select cast(observed as integer), try_cast(plugin as double), observed::varchar from decisions
-select exists (select 1 from runs), (select max(iter_num) from contexts), plugin in (select policy from runs) from decisions
-select isnan(observed), isfinite(observed), abs(observed), round(observed, 2), ln(observed), exp(1) from decisions
-select count(*) filter (where shadow), sum(observed) over (order by sequence rows between 5 preceding and current row) from decisions
+select exists (select 1 from runs), (select max(iter_num) from contexts) from decisions
+select plugin in (select policy from runs) from decisions
+select isnan(observed), isfinite(observed), abs(observed) from decisions
+select round(observed, 2), ln(observed), exp(1) from decisions
+select count(*) filter (where shadow) from decisions
+select sum(observed) over (order by sequence rows between 5 preceding and current row) from decisions
 pivot_is_not_a_name_here_so_this_line_is_skipped
 select plugin, lag(observed) over w from decisions window w as (order by sequence)
 with recursive t(n) as (select 1 union all select n + 1 from t where n < 5) select * from t
 select $name, $iter + 1
 with decisions as (select * from decisions where shadow) select count(*) from decisions
 with x as (select 1 as a) select a from x union all select a from x
-with x as (select 1 as a) select * from (with y as (select * from x) select * from y) z where a in (select a from x)
-with recursive t(n) as (select 1 union all select n + 1 from t where n < 5), u as (select * from t) select * from u
+with x as (select 1 as a) select * from (with y as (from x) select * from y) z where a in (from x)
+with recursive t(n) as (select 1 union all select n + 1 from t where n < 5), u as (from t) select * from u
 select * from runs r, lateral (select max(iter_num) as n from contexts c where c.run_id = r.run_id) l
 from runs pivot (count(*) for policy in ('balanced', 'tight'))
 select plugin, count(*) from decisions group by rollup (plugin) order by all
@@ -208,10 +228,10 @@ with sqlite_master as (select * from sqlite_master) select * from sqlite_master
 with duckdb_settings as (from duckdb_settings) from duckdb_settings
 with "/etc/passwd" as (select * from "/etc/passwd") select * from "/etc/passwd"
 with recursive plugin_uses as (select * from plugin_uses) select * from plugin_uses
-with recursive plugin_uses(x) as (select run_id from plugin_uses union all select x from plugin_uses where false) select * from plugin_uses
+with recursive plugin_uses(x) as (select run_id from plugin_uses union all from plugin_uses) from plugin_uses
 with recursive p(x) as (select sql from sqlite_master union all select x from p where false) select * from p
 with recursive plugin_uses(x) as (select 1 except select x from plugin_uses) select * from plugin_uses
-with recursive attempt_cuts(x) as (select 1 union select run_id from attempt_cuts union select 2) select * from attempt_cuts
+with recursive attempt_cuts(x) as (select 1 union from attempt_cuts union select 2) from attempt_cuts
 with a as (select * from attempt_cuts), attempt_cuts as (select 1) select * from a
 with a as (with attempt_cuts as (select 1) select * from attempt_cuts) select * from attempt_cuts
 select * from (with attempt_cuts as (select 1) select 1) t, attempt_cuts
@@ -278,35 +298,50 @@ select 'nan'::double from runs, '/etc/passwd'
 
 
 @pytest.mark.parametrize("sql", [line for line in ALLOWED.strip().splitlines() if " " in line])
-def test_reading_is_allowed(sql):
-    """Ordinary questions of analysts pass."""
+def test_query_that_only_reads_views_is_accepted(sql):
+    """Typical queries of analysts are accepted."""
     check_query(sql, VIEWS)
 
 
 @pytest.mark.parametrize("sql", REFUSED.strip().splitlines())
-def test_everything_else_is_refused(sql):
-    """Writing, settings, files, network, system tables, memory bombs, and what nobody has heard of."""
+def test_query_with_other_access_is_refused(sql):
+    """Writes, settings, files, network, system tables, memory bombs and unknown functions are refused."""
     with pytest.raises(QueryError):
         check_query(sql, VIEWS)
 
 
 @pytest.mark.parametrize("name", question_names())
-def test_our_own_questions_would_pass(name):
-    """The saved questions keep to the rules that people's SQL is held to."""
+def test_saved_question_is_accepted(name):
+    """The saved questions follow the rules of user SQL."""
     check_query(load_question(name).sql, VIEWS)
 
 
-@pytest.mark.parametrize("sql", ["", ";", "select 1 --\r; drop table runs", "--", "/* */", "'", '"', "select * from", "\0", "select 1" + " " * 200_000,
-                                 "select " + "(" * 5_000 + "1" + ")" * 5_000, "select " + "+".join(["1"] * 15_000)])  # fmt: skip
-def test_odd_text_is_refused_with_words(sql):
-    """Empty, torn, deep, long: one typed error."""
+INVALID_TEXTS = [
+    "",
+    ";",
+    "select 1 --\r; drop table runs",
+    "--",
+    "/* */",
+    "'",
+    '"',
+    "select * from",
+    "\0",
+    "select 1" + " " * 200_000,
+    "select " + "(" * 5_000 + "1" + ")" * 5_000,
+    "select " + "+".join(["1"] * 15_000),
+]
+
+
+@pytest.mark.parametrize("sql", INVALID_TEXTS)
+def test_invalid_text_raises_query_error(sql):
+    """Empty, incomplete, deeply nested and long text raises a QueryError."""
     with pytest.raises(QueryError):
         check_query(sql, VIEWS)
 
 
 @given(st.text(max_size=200))
-def test_any_text_gives_a_verdict(text):
-    """No other exception leaves the check."""
+def test_any_text_raises_only_query_error(text):
+    """For any text the check passes or raises a QueryError."""
     try:
         check_query(text, VIEWS)
     except QueryError:

@@ -1,0 +1,42 @@
+"""Start the dashboard as a separate process, for browser tests and benchmarks."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+OCKHAM_CODE = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
+START_SECONDS = 30
+
+
+def start_dashboard(runs: str | Path, folder: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the dashboard on a free port, wait until it responds, and return its process and port.
+
+    Args:
+        runs: Folder of runs.
+        folder: Working folder of the process. None uses the current folder.
+
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-P", "-c", OCKHAM_CODE, "--runs", str(runs), "dashboard", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            break
+    return server, port
