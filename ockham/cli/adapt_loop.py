@@ -1,4 +1,4 @@
-"""The loop of `ockham adapt`: every batch is served and scored before it may update."""
+"""Loop of `ockham adapt`: each batch is served and scored before it may update the weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 
 
 def update_served_losses(custom: MutableMapping[str, float], loss: float, *, new: bool) -> None:
-    """Means of the losses that were served so far, before any update from them: of all, of new, of familiar text."""
+    """Update the mean losses of all served text, of new and of familiar text.
+
+    The loss of each batch is the one before an update on it.
+    """
     custom["new_text"] = float(new)
-    for name in ("served", "served_new" if new else "served_familiar") if math.isfinite(loss) else ():
+    if not math.isfinite(loss):
+        return
+    for name in ("served", "served_new" if new else "served_familiar"):
         count = custom[f"{name}_batches"] = custom.get(f"{name}_batches", 0.0) + 1
         mean = custom.get(f"{name}_loss", 0.0)
         custom[f"{name}_loss"] = mean + (loss - mean) / count
@@ -51,37 +56,40 @@ def evaluate_stream(adaptation: Adaptation, ctx: OccamContext) -> Evaluation:
 
 
 def check_revert(run: Run, adaptation: Adaptation, iter_num: int) -> None:
-    """Show, while serving, that there is a way back: the adapter goes off, timed and compared, and on again."""
+    """Disable the adapter, check that the base weights are unchanged, and enable it again."""
     if adaptation.adapter is not None:
-        off = adaptation.disable_adapter()
-        run.emit("adapter.reverted", {"iter_num": iter_num, **off._asdict()}, iter_num=iter_num)
+        result = adaptation.disable_adapter()
+        run.emit("adapter.reverted", {"iter_num": iter_num, **result._asdict()}, iter_num=iter_num)
         enable_adapter(run, adaptation, iter_num)
 
 
 def enable_adapter(run: Run, adaptation: Adaptation, iter_num: int) -> None:
-    """Put the adapter on, where there is one, and say what it adds."""
+    """Enable the adapter, if there is one, and record what it adds."""
     adapter = adaptation.adapter
     if adapter is not None:
         adapter.enable()
         enabled = {
-            "iter_num": iter_num, "layers": adapter.layers, "rank_of_adapter": adapter.rank,
-            "added_params": adapter.added_params, "model_params": adapter.model_params,
+            "iter_num": iter_num,
+            "layers": adapter.layers,
+            "rank_of_adapter": adapter.rank,
+            "added_params": adapter.added_params,
+            "model_params": adapter.model_params,
             "weights_sha256": adaptation.base_sha256,
-        }  # fmt: skip
+        }
         run.emit("adapter.enabled", enabled, iter_num=iter_num)
 
 
 def adapt_loop(
     run: Run, adaptation: Adaptation, first: int, line: ProgressLine, interrupted: Callable[[], bool]
 ) -> EndReason:
-    """The loop, from iteration `first`; returns why it ended."""
+    """Serve and adapt from iteration `first`. Return the reason code of the end and a message for people."""
     total = adaptation.trainer.settings.max_iters
-    evaluate_every = max(1, total // run.policy.hyperparameters["evaluations"])
-    keep_every = adaptation.trainer.settings.checkpoint_every or total
+    evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
+    checkpoint_interval = adaptation.trainer.settings.checkpoint_every or total
     for iter_num in range(first, total):
         ctx = serve_step(run, adaptation, iter_num)
-        evaluation_due = (iter_num + 1) % evaluate_every == 0
-        ended = after_step(
+        evaluation_due = (iter_num + 1) % evaluation_interval == 0
+        end_reason = after_step(
             run,
             adaptation,
             ctx,
@@ -90,10 +98,10 @@ def adapt_loop(
             before_change=partial(check_revert, run, adaptation, iter_num),
         )
         line.show(iter_num, ctx.task_loss, ctx.update_rate, ctx.val_loss)
-        if interrupted() and ended is None:
-            ended = "INTERRUPTED", None
-        if ended or (iter_num + 1) % keep_every == 0:
+        if interrupted() and end_reason is None:
+            end_reason = "INTERRUPTED", None
+        if end_reason or (iter_num + 1) % checkpoint_interval == 0:
             run.save_checkpoint(ctx, "resume", adaptation.make_checkpoint_files)
-        if ended:
-            return ended
+        if end_reason:
+            return end_reason
     return "COMPLETED", None
