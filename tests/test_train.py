@@ -39,8 +39,8 @@ def train(folder: Path, *words: str) -> subprocess.CompletedProcess:
     return forked_cli.run(*words_of(folder, *words), env=env_of(folder))
 
 
-def begun(folder: Path, *words: str) -> BaseProcess:
-    return forked_cli.begun(*words_of(folder, *words), env=env_of(folder))
+def start_training(folder: Path, *words: str) -> BaseProcess:
+    return forked_cli.start(*words_of(folder, *words), env=env_of(folder))
 
 
 def final(folder: Path, run: str, iter_num: int, attempt: int = 1) -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def test_a_killed_run_resumes_bit_for_bit(whole):
     """kill -9 in the middle; the resumed run makes the decisions and weights of the uninterrupted one."""
     folder, _ = whole
     words = ("--run", "killed", "--set", "checkpoint_every=10", "--set", "max_iters=40")
-    process = begun(folder, *words)
+    process = start_training(folder, *words)
     checkpoints = folder / "runs" / "killed" / "checkpoints"
     deadline = time.monotonic() + 60
     while (
@@ -126,11 +126,13 @@ def test_a_killed_run_resumes_bit_for_bit(whole):
 
 def test_ctrl_c_leaves_a_finished_resumable_run(tmp_path):
     """SIGINT ends after the step: exit 130, run.finished, a checkpoint; resume completes it."""
-    process = begun(tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20")
+    process = start_training(
+        tmp_path, "--run", "c", "--set", "max_iters=3000", "--set", "checkpoint_every=20"
+    )
     while not (tmp_path / "runs/c/checkpoints/resume-00000019").exists() and process.exitcode is None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGINT)
-    done = forked_cli.ended([process], 30)[0]
+    done = forked_cli.wait([process], 30)[0]
     assert done.returncode == 130
     assert " train --run c --resume " in done.stdout.partition("Next:")[2]
     last = events(RunFolder(tmp_path / "runs", "c"))[-1]

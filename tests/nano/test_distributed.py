@@ -13,7 +13,7 @@ from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from tests.helpers.events import events
-from tests.helpers.forked_cli import ended
+from tests.helpers.forked_cli import wait
 from tests.helpers.ranks import spawned, started
 from tests.helpers.tiny_trainer import same
 
@@ -48,7 +48,7 @@ def kept(folder, run):
 def two(tmp_path_factory):
     """One run of two ranks that several tests look at."""
     folder = tmp_path_factory.mktemp("two")
-    done = ended(started(folder, 2, "--run", "two", "--set", "dropout=0.1"))
+    done = wait(started(folder, 2, "--run", "two", "--set", "dropout=0.1"))
     assert [each.returncode for each in done] == [0, 0], done
     return folder, done
 
@@ -92,7 +92,7 @@ def test_the_steps_are_those_of_torchs_own_ddp(tmp_path):
 
     In shares (FSDP2) the sums run in another order: the same losses and weights but for rounding.
     """
-    done = ended(spawned(2, "-m", "tests.nano.ddp_reference", str(tmp_path)))
+    done = wait(spawned(2, "-m", "tests.nano.ddp_reference", str(tmp_path)))
     assert [each.returncode for each in done] == [0, 0], done
     found = [json.loads(each.stdout) for each in done]
     assert found[0] == found[1]  # on every rank
@@ -110,14 +110,14 @@ def test_a_killed_rank_ends_the_run_and_it_goes_on_bit_for_bit(two):
     while not (checkpoints / "resume-00000019").exists() and processes[1].exitcode is None:
         time.sleep(0.005)
     processes[1].kill()
-    done = ended(processes, 60)
+    done = wait(processes, 60)
     assert (done[0].returncode, done[1].returncode) == (1, -9), done
     assert done[0].stderr.count("\n") == 1, done[0].stderr
     assert "another rank has ended" in done[0].stderr
     last = events(RunFolder(folder / "runs", "killed"), 1, 0)[-1]["data"]
     assert last["reason_code"] == "RANK_LOST"
     assert kept(folder, "killed")[:2] == [True, True]
-    again = ended(started(folder, 2, "--run", "killed", "--resume"))
+    again = wait(started(folder, 2, "--run", "killed", "--resume"))
     assert [each.returncode for each in again] == [0, 0], again
     resumed = of("run.resumed", events(RunFolder(folder / "runs", "killed"), 2, 1))[0]
     assert "from_world_size" not in resumed
@@ -135,7 +135,7 @@ def test_a_silent_rank_ends_the_run_of_the_other(tmp_path):
     env = {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
     pairs = {name: spawned(2, "-m", "tests.nano.hanging_rank", str(tmp_path), name, **env) for name in says}
     try:
-        done = {name: ended([waiting], 60)[0] for name, (waiting, _) in pairs.items()}
+        done = {name: wait([waiting], 60)[0] for name, (waiting, _) in pairs.items()}
         assert [silent.exitcode for _, silent in pairs.values()] == [None, None]
     finally:
         for _, silent in pairs.values():
@@ -150,7 +150,7 @@ def test_a_silent_rank_ends_the_run_of_the_other(tmp_path):
 
 def test_what_torchrun_starts_again_says_how_it_goes_on(tmp_path):
     """Without --resume a second start would be refused because the run exists, so the first one already is."""
-    done = ended(started(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))
+    done = wait(started(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))
     assert (done[0].returncode, done[0].stderr.count("\n")) == (2, 1), done
     assert "--run ID --resume" in done[0].stderr
     assert not (tmp_path / "runs").exists()
@@ -159,7 +159,7 @@ def test_what_torchrun_starts_again_says_how_it_goes_on(tmp_path):
 def test_another_number_of_ranks_says_so(two):
     """One process goes on where two stood: a new attempt with the reason, which verifies."""
     folder, _ = two
-    done = ended(started(folder, 1, "--run", "two", "--resume", "--set", "max_iters=44"))
+    done = wait(started(folder, 1, "--run", "two", "--resume", "--set", "max_iters=44"))
     assert done[0].returncode == 0, done
     resumed = of("run.resumed", events(RunFolder(folder / "runs", "two"), 2, 0))[0]
     assert (resumed["from_world_size"], resumed["world_size"]) == (2, 1)
@@ -173,7 +173,7 @@ def test_four_ranks_with_a_share_each(two):
     """FSDP2 from end to end: one rank's loss over the threshold and another's under it; its checkpoint is a whole one."""
     folder, _ = two
     words = ("--run", "four", "--set", "parallel=fsdp", "--set", "max_iters=24")
-    done = ended(started(folder, 4, *words))
+    done = wait(started(folder, 4, *words))
     assert [each.returncode for each in done] == [0] * 4, done
     stories = [story(folder, rank, run="four") for rank in range(4)]
     assert stories.count(stories[0]) == 4
@@ -181,6 +181,6 @@ def test_four_ranks_with_a_share_each(two):
     limits = {d["iter_num"]: d["threshold"] for d in stories[0] if d["plugin"] == "gate"}
     losses = [[c["given"]["rank_loss"] for c in same] for same in zip(*each, strict=True)]
     assert any(min(own) < limits[at] <= max(own) for at, own in enumerate(losses) if limits[at] is not None)
-    again = ended(started(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))
+    again = wait(started(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))
     assert again[0].returncode == 0, again
     assert kept(folder, "four")[:2] == [True, True]
