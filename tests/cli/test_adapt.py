@@ -1,4 +1,4 @@
-"""`ockham adapt` as people run it, on a model small enough for tests."""
+"""`ockham adapt` on a model that is small enough for tests."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ TWO = [word for setting in (*TINY, "n_layer=2", "device=cpu") for word in ("--se
 
 
 def run(runs, *words):
-    """A verb, in this process; what it raises is raised."""
+    """Run a command in this process and raise its error."""
     done = CliRunner().invoke(build_app(), [*words, "--runs", str(runs)])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
 
 
-def of(folder, kind, attempt=1):
+def event_data(folder, kind, attempt=1):
     return [e["data"] for e in events(folder, attempt) if e["type"] == f"ockham.{kind}.v1"]
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory):
-    """A trained run, and two adaptations of it: of all weights, and by an adapter."""
+def adapted(tmp_path_factory):
+    """A trained run, and two adaptations of it: all weights, and a low-rank adapter."""
     folder = tmp_path_factory.mktemp("adapt")
     runs = folder / "runs"
     draw = random.Random(1)
@@ -53,30 +53,20 @@ def there(tmp_path_factory):
     (folder / "base.yaml").write_text(BASE)
     base = ["train", "--policy", str(folder / "base.yaml"), "--data", str(text(folder)), "--run", "base"]
     assert run(runs, *base, *TWO, "--set", "max_iters=120", "--set", "learning_rate=0.01").exit_code == 0
-    adapt = [
-        "adapt",
-        "--from",
-        "base",
-        "--data",
-        str(folder / "new.txt"),
-        "--set",
-        "threads=1",
-        "--set",
-        "max_iters=60",
-    ]
+    adapt = ["adapt", "--from", "base", "--data", str(folder / "new.txt")]
+    adapt += ["--set", "threads=1", "--set", "max_iters=60"]
     rate = ["--set", "learning_rate=0.01"]
     assert run(runs, *adapt, "--run", "full", *rate, "--set", "checkpoint_every=30").exit_code == 0
-    told = run(
-        runs, *adapt, "--run", "low", *rate, "--lora", "h.1.*", "--rank", "1", "--set", "checkpoint_every=30"
-    )
-    assert told.exit_code == 0
-    return folder, runs, adapt, told.stdout
+    lora = ["--lora", "h.1.*", "--rank", "1"]
+    done = run(runs, *adapt, "--run", "low", *rate, *lora, "--set", "checkpoint_every=30")
+    assert done.exit_code == 0
+    return folder, runs, adapt, done.stdout
 
 
 @pytest.mark.parametrize("name", ["full", "low"])
-def test_its_record_verifies_and_replays_to_the_last_bit(there, name):
-    """The calibration stands in the policy, so the decisions need nothing else."""
-    _, runs, _, _ = there
+def test_adapted_run_verifies_and_replays_identically(adapted, name):
+    """The policy contains the calibration, so a replay needs nothing else."""
+    _, runs, _, _ = adapted
     folder = RunFolder(runs, name)
     assert verify_run(folder).sound
     report = replay_run(folder, processes=1)
@@ -85,30 +75,30 @@ def test_its_record_verifies_and_replays_to_the_last_bit(there, name):
 
 
 @pytest.mark.parametrize("name", ["full", "low"])
-def test_every_event_fits_its_schema(there, name):
-    """Also the adapter's, read by a validator that we did not write."""
-    _, runs, _, _ = there
+def test_every_event_matches_its_schema(adapted, name):
+    """Includes the adapter's events. An independent validator reads them."""
+    _, runs, _, _ = adapted
     for event in events(RunFolder(runs, name)):
         plain_validator(event["type"].removeprefix("ockham.").removesuffix(".v1")).validate(event)
 
 
-def test_the_threshold_is_the_calibrated_one_and_the_verdict_its_comparison(there):
-    """mean + z sd of the loss on familiar text; loss >= threshold is the only comparison."""
-    _, runs, _, _ = there
+def test_gate_uses_the_calibrated_threshold_for_every_verdict(adapted):
+    """The threshold is mean + z sd of the familiar loss; an update requires loss >= threshold."""
+    _, runs, _, _ = adapted
     folder = RunFolder(runs, "full")
-    settings = of(folder, "run.started")[0]["settings"]
-    found = settings["calibration"]["gate"]
-    verdicts = [d for d in of(folder, "decision.made") if d["plugin"] == "gate"]
+    settings = event_data(folder, "run.started")[0]["settings"]
+    calibration = settings["calibration"]["gate"]
+    verdicts = [d for d in event_data(folder, "decision.made") if d["plugin"] == "gate"]
     assert len(verdicts) == 60
-    assert {d["threshold"] for d in verdicts} == {found["mean"] + 1.0 * found["sd"]}
+    assert {d["threshold"] for d in verdicts} == {calibration["mean"] + 1.0 * calibration["sd"]}
     assert all((d["action"] == "UPDATE") == (d["observed"] >= d["threshold"]) for d in verdicts)
     assert 0 < sum(d["action"] == "UPDATE" for d in verdicts) < 60
 
 
-def test_served_losses_are_the_means_of_what_was_predicted_before_the_update(there):
-    """Recomputed from the contexts; the log says of each batch whether it was new."""
-    _, runs, _, _ = there
-    batches = [c for c in of(RunFolder(runs, "low"), "context.recorded") if c["hook"] == "batch"]
+def test_served_losses_are_means_of_losses_before_the_update(adapted):
+    """The means are recomputed from the contexts, which record whether a batch was new text."""
+    _, runs, _, _ = adapted
+    batches = [c for c in event_data(RunFolder(runs, "low"), "context.recorded") if c["hook"] == "batch"]
     last = batches[-1]["measured"]["custom"]
     for name, wanted in (("served", (0, 1)), ("served_new", (1,)), ("served_familiar", (0,))):
         losses = [c["given"]["task_loss"] for c in batches if c["measured"]["custom"]["new_text"] in wanted]
@@ -116,34 +106,37 @@ def test_served_losses_are_the_means_of_what_was_predicted_before_the_update(the
         assert last[f"{name}_batches"] == len(losses)
 
 
-def test_both_texts_are_evaluated_and_the_stream_is_judged(there):
-    """val_loss is what the stream would be served: share new, the rest familiar."""
-    _, runs, _, stdout = there
+def test_evaluation_weights_new_and_familiar_text_as_the_stream(adapted):
+    """The validation loss is share * new + (1 - share) * familiar."""
+    _, runs, _, stdout = adapted
     rows = Catalog(runs).rows(
         "select custom['new_loss'] n, custom['familiar_loss'] f, val_loss v from contexts "
         "where run_id = 'full' and hook = 'on_evaluate' order by iter_num"
     )
     assert len(rows) == 10
     assert all(row["v"] == pytest.approx(0.15 * row["n"] + 0.85 * row["f"]) for row in rows)
-    assert rows[-1]["n"] < of(RunFolder(runs, "full"), "run.started")[0]["settings"]["new_loss"] - 0.1
+    assert rows[-1]["n"] < event_data(RunFolder(runs, "full"), "run.started")[0]["settings"]["new_loss"] - 0.1
     assert "validation before" in stdout
 
 
-def test_the_adapter_goes_off_and_on_at_each_evaluation(there):
-    """Off, the weights are those of the checkpoint to the last bit; what is added is counted."""
-    _, runs, _, _ = there
+def test_adapter_is_disabled_and_enabled_at_each_evaluation(adapted):
+    """Without the adapter the weights are identical to the checkpoint.
+
+    The events count the added parameters.
+    """
+    _, runs, _, _ = adapted
     folder = RunFolder(runs, "low")
-    on, off = of(folder, "adapter.enabled"), of(folder, "adapter.reverted")
+    on, off = event_data(folder, "adapter.enabled"), event_data(folder, "adapter.reverted")
     assert (len(on), len(off)) == (11, 10)
     assert all(event["identical"] and event["weights_sha256"] == on[0]["weights_sha256"] for event in off)
     assert on[0]["layers"] == ["h.1.attn.c_attn", "h.1.attn.c_proj", "h.1.mlp.c_fc", "h.1.mlp.c_proj"]
     assert on[0]["added_params"] == 1 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)
-    assert of(RunFolder(runs, "full"), "adapter.enabled") == []
+    assert event_data(RunFolder(runs, "full"), "adapter.enabled") == []
 
 
-def test_an_accepted_checkpoint_is_a_plain_model_that_can_be_adapted_again(there):
-    """With the adapter in its weights: other layers are those of the checkpoint that it came from."""
-    folder, runs, _, _ = there
+def test_accepted_checkpoint_contains_the_merged_adapter(adapted):
+    """Only the layers of the adapter differ from the base checkpoint, and the result can be adapted again."""
+    folder, runs, _, _ = adapted
     low, base = (load_base(find_checkpoint(runs, name).folder) for name in ("low", "base"))
     new, old = (load_file(one.path / "model.safetensors") for one in (low, base))
     assert new.keys() == old.keys()
@@ -158,21 +151,24 @@ def test_an_accepted_checkpoint_is_a_plain_model_that_can_be_adapted_again(there
         load_corpus(folder / "new.txt"),
         0.15,
     )
-    assert again.evaluate()[0].loss < of(RunFolder(runs, "low"), "run.started")[0]["settings"]["new_loss"]
+    assert (
+        again.evaluate()[0].loss
+        < event_data(RunFolder(runs, "low"), "run.started")[0]["settings"]["new_loss"]
+    )
 
 
 @pytest.mark.parametrize("name", ["full", "low"])
-def test_a_resumed_run_serves_what_the_uninterrupted_one_served(there, name):
-    """To the last bit, from iteration 30 on, and its record verifies and replays."""
-    _, runs, _, _ = there
+def test_resumed_run_repeats_the_uninterrupted_run(adapted, name):
+    """All values from iteration 30 on are identical, and the run verifies and replays."""
+    _, runs, _, _ = adapted
     folder = RunFolder(runs, name)
-    before = {c["iter_num"]: c for c in of(folder, "context.recorded") if c["hook"] == "batch"}
+    before = {c["iter_num"]: c for c in event_data(folder, "context.recorded") if c["hook"] == "batch"}
     last = folder.checkpoint("resume-00000059")
     last.rename(last.with_name("gone"))
     done = run(runs, "adapt", "--run", name, "--resume")
     last.with_name("gone").rename(last)
     assert done.exit_code == 0
-    after = [c for c in of(folder, "context.recorded", 2) if c["hook"] == "batch"]
+    after = [c for c in event_data(folder, "context.recorded", 2) if c["hook"] == "batch"]
     assert [c["iter_num"] for c in after] == list(range(30, 60))
     for context in after:
         was = before[context["iter_num"]]
@@ -183,30 +179,29 @@ def test_a_resumed_run_serves_what_the_uninterrupted_one_served(there, name):
     assert folder.last_attempt() == 2
 
 
-def test_a_rollback_is_an_event_and_leads_to_the_checkpoint(there):
-    """Predictions that have moved too far bring the weights back; the log says so, for both kinds."""
-    _, runs, adapt, _ = there
+def test_rollback_is_recorded_and_restores_the_checkpoint(adapted):
+    """A large drift restores the weights, with all weights and with an adapter."""
+    _, runs, adapt, _ = adapted
     far = ["--set", "watchdog.warn=1e-6", "--set", "watchdog.rollback=1e-6", "--set", "watchdog.every=5"]
     for name, layers in (("back", []), ("back-low", ["--lora", "h.0.mlp.*"])):
         done = run(runs, *adapt, "--run", name, *layers, *far, "--set", "learning_rate=0.01", "--z", "-9")
         assert done.exit_code == 0
-        back = of(RunFolder(runs, name), "rollback.performed")
+        back = event_data(RunFolder(runs, name), "rollback.performed")
         assert len(back) == 12
         assert all(event["drift"] > 0 and event["decision_id"] for event in back)
-        kept = load_file(
-            RunFolder(runs, name).checkpoint("resume-00000059") / "model.safetensors"
-        )  # after the last
+        checkpoint = RunFolder(runs, name).checkpoint("resume-00000059")
+        restored = load_file(checkpoint / "model.safetensors")
         base = load_file(find_checkpoint(runs, "base").folder / "model.safetensors")
-        plain = {key.replace(".inner.", "."): value for key, value in kept.items()}
+        plain = {key.replace(".inner.", "."): value for key, value in restored.items()}
         assert all(plain[key].equal(value) for key, value in base.items())
-        assert not any(value.any() for key, value in kept.items() if key.endswith(".b"))
-    assert len(of(RunFolder(runs, "back-low"), "adapter.reverted")) == 10 + 12
-    assert all(event["identical"] for event in of(RunFolder(runs, "back-low"), "adapter.reverted"))
+        assert not any(value.any() for key, value in restored.items() if key.endswith(".b"))
+    assert len(event_data(RunFolder(runs, "back-low"), "adapter.reverted")) == 10 + 12
+    assert all(event["identical"] for event in event_data(RunFolder(runs, "back-low"), "adapter.reverted"))
 
 
-def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
-    """Named with what would be accepted; nothing is half-written."""
-    folder, runs, adapt, _ = there
+def test_bad_input_raises_one_line_and_creates_no_run(adapted, tmp_path):
+    """Each error names what is accepted, and no run folder is created."""
+    folder, runs, adapt, _ = adapted
     (tmp_path / "none.txt").write_bytes(b"")
     (tmp_path / "bins").mkdir()
     for split in ("train", "val"):
@@ -234,8 +229,8 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
         (RunError, "was not started by `ockham adapt`", ["adapt", "--resume", "--run", "base"]),
         (DataError, "pass familiar text with --familiar", ["adapt", "--from", "full", *new, "--run", "bad"]),
     )
-    for error, told, words in cases:
-        with pytest.raises(error, match=told.replace("(", r"\(")) as caught:
+    for error, message, words in cases:
+        with pytest.raises(error, match=message.replace("(", r"\(")) as caught:
             run(runs, *words)
         assert caught.value.exit_status == 2
         assert "\n" not in str(caught.value)
@@ -247,9 +242,9 @@ def test_bad_input_gets_one_line_and_makes_no_run(there, tmp_path):
     (folder / "away.txt").rename(away)
 
 
-def test_only_an_accepted_checkpoint_is_taken_unasked(there):
-    """A resumable one is what it is; who wants it names it."""
-    folder, runs, adapt, _ = there
+def test_unaccepted_checkpoint_requires_its_id(adapted):
+    """Without --checkpoint only an accepted checkpoint is used."""
+    folder, runs, adapt, _ = adapted
     words = ["--set", "memory.quality_fraction=0.01", "--run", "refused"]
     assert run(runs, *adapt, *words).exit_code == 0
     new = ["--data", str(folder / "new.txt"), "--familiar", str(folder / "text.txt"), "--run", "from-refused"]

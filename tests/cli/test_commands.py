@@ -1,4 +1,4 @@
-"""The verbs as people type them."""
+"""The commands for reading runs, with real processes."""
 
 from __future__ import annotations
 
@@ -22,94 +22,110 @@ from ockham.errors import PluginError
 from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.run import Run
-from tests.helpers import forked_cli
+from tests.helpers.forked_cli import ockham
 from tests.helpers.runs import made_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("verbs")
+    folder = tmp_path_factory.mktemp("commands")
     made_run(folder, "night-1")
     made_run(folder, "night-2", batches=20)
     return folder
 
 
-def ockham(runs, *words, stdin="", env=None, cwd=None):
-    return forked_cli.run("ockham", "--runs", str(runs), *words, stdin=stdin, env={**os.environ, **(env or {})}, cwd=cwd or runs)  # fmt: skip
-
-
-def fresh(runs, *words, before=""):
-    """The same by an interpreter of its own."""
+def run_fresh(runs, *words, before=""):
+    """Run a command in a new interpreter, after some Python code."""
     code = f"import sys\n{before}\nfrom ockham.cli import main\nsys.argv[0] = 'ockham'\nmain()"
     command = [sys.executable, "-c", code, "--runs", str(runs), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=runs)
 
 
-def test_runs_in_a_pipe_are_tsv(runs):
-    """Untruncated, one header, times in UTC; the same by an interpreter of its own."""
+def test_runs_in_a_pipe_writes_tsv(runs):
+    """One header, all digits, UTC times; a fresh interpreter gives the same output."""
     done = ockham(runs, "runs")
     lines = done.stdout.splitlines()
     assert lines[0].split("\t")[:3] == ["run_id", "created", "state"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["night-1", "night-2"]
     assert done.stderr == ""
-    alone = fresh(runs, "runs")
-    assert (alone.returncode, alone.stdout, alone.stderr) == (done.returncode, done.stdout, done.stderr)
+    fresh = run_fresh(runs, "runs")
+    assert fresh.returncode == done.returncode
+    assert fresh.stdout == done.stdout
+    assert fresh.stderr == done.stderr
 
 
-def test_the_list_of_runs_fits_a_narrow_terminal(capsys, monkeypatch):
-    """Columns are left out, the least needed first, and named; a wide terminal shows all."""
-    row = ("run-20261125-120000-12345", "2026-11-25 12:00", "UNFINISHED", "production_balanced", 6000, "61.3%", "5 of 60", "2.2441", "24.6%")  # fmt: skip
-    for width, gone in ((80, "created (UTC)"), (200, "")):
+def test_runs_on_a_narrow_terminal_hides_columns(capsys, monkeypatch):
+    """A note names the hidden columns; a wide terminal shows all."""
+    row = (
+        "run-20261125-120000-12345",
+        "2026-11-25 12:00",
+        "UNFINISHED",
+        "production_balanced",
+        6000,
+        "61.3%",
+        "5 of 60",
+        "2.2441",
+        "24.6%",
+    )
+    for width, hidden_column in ((80, "created (UTC)"), (200, "")):
         monkeypatch.setenv("COLUMNS", str(width))
         runs_commands.write_rows(
             runs_commands.COLUMNS, [row], "table", droppable_columns=runs_commands.DROPPABLE_COLUMNS
         )
-        shown, told = capsys.readouterr()
-        assert max(map(len, shown.splitlines())) <= width
-        assert (row[0] in shown, "val_loss" in shown, gone in told) == (True, True, True)
-        assert bool(told) == bool(gone)
+        table, note = capsys.readouterr()
+        assert max(map(len, table.splitlines())) <= width
+        assert row[0] in table
+        assert "val_loss" in table
+        assert hidden_column in note
+        assert bool(note) == bool(hidden_column)
 
 
-def test_no_runs_is_clean_and_says_so(tmp_path):
-    """Exit 0 with a sentence."""
+def test_runs_without_runs_prints_a_note(tmp_path):
+    """The exit status is 0."""
     done = ockham(tmp_path / "none", "runs", cwd=tmp_path)
     assert done.returncode == 0
     assert "no runs in" in done.stderr
 
 
-def test_a_skip_has_no_gradient_of_its_own(runs):
-    """The gauge is still that of the batch before, and would be taken for this one's."""
+def test_why_of_a_skip_has_no_gradient_norm(runs):
+    """The recorded value would be that of the previous batch."""
     catalog = Catalog(runs)
-    for updated, told in ((True, 1), (False, 0)):
+    for updated in (True, False):
         where = f"run_id = 'night-1' and hook = 'batch' and updated = {updated}"
-        at = catalog.rows(f"select max(iter_num) as at from contexts where {where}")[0]["at"]
-        assert "\n".join(explain_iteration(catalog, "night-1", at)).count("gradient norm") == told
+        iteration = catalog.rows(f"select max(iter_num) as last from contexts where {where}")[0]["last"]
+        text = "\n".join(explain_iteration(catalog, "night-1", iteration))
+        assert ("gradient norm" in text) is updated
 
 
-def test_a_decision_record_is_shown(runs, monkeypatch):
-    """By the beginning of its ID, as everything else that has one."""
+def test_show_prints_a_decision_record(runs, monkeypatch):
+    """Records are found by their ID, like all other things."""
     done = ockham(runs, "show", "ODR-0001", env={"OCKHAM_ODR": str(resources.data_root() / "odr")})
-    assert (done.returncode, done.stdout.split()[:3]) == (0, ["odr", "odr_id", "ODR-0001"])
+    assert done.returncode == 0
+    assert done.stdout.split()[:3] == ["odr", "odr_id", "ODR-0001"]
 
 
-@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "tsv", "md", "table"])
-def test_every_form_holds_the_same_rows(runs, form):
-    """JSON is strict, CSV parses, the table has the words."""
+@pytest.mark.parametrize("output_format", ["json", "jsonl", "csv", "tsv", "md", "table"])
+def test_query_writes_the_same_rows_in_every_format(runs, output_format):
+    """JSON and CSV parse, and every format contains the values."""
     done = ockham(
-        runs, "query", "select plugin, count(*) n from decisions group by all order by plugin", "-f", form
+        runs,
+        "query",
+        "select plugin, count(*) n from decisions group by all order by plugin",
+        "-f",
+        output_format,
     )
     assert done.returncode == 0, done.stderr
-    if form == "json":
+    if output_format == "json":
         assert json.loads(done.stdout)[0]["plugin"] == "anchor"
-    elif form == "jsonl":
+    elif output_format == "jsonl":
         assert json.loads(done.stdout.splitlines()[0])["plugin"] == "anchor"
-    elif form == "csv":
+    elif output_format == "csv":
         assert next(csv.DictReader(io.StringIO(done.stdout)))["plugin"] == "anchor"
     assert "gate" in done.stdout
 
 
-def test_json_has_no_nan(runs):
-    """Non-finite numbers are strings that any parser takes."""
+def test_query_json_writes_non_finite_numbers_as_strings(runs):
+    """Strict JSON has no NaN."""
     done = ockham(
         runs, "query", "select 'NaN'::double as a, '-inf'::double as b, null as c, [1.5] as d", "-f", "json"
     )
@@ -118,15 +134,15 @@ def test_json_has_no_nan(runs):
     ]
 
 
-def test_a_parameter_without_a_value_is_asked_for(runs):
-    """By the option that gives it: DuckDB knows of none."""
+def test_query_with_a_missing_parameter_names_the_option(runs):
+    """The error names the parameter and -p."""
     done = ockham(runs, "query", "select * from gate_decisions where run_id = $run")
     assert done.returncode == 2
     assert done.stderr.endswith("parameters: run; set each with -p NAME=VALUE\n")
 
 
-def test_query_from_stdin_file_and_with_parameters(runs, tmp_path):
-    """-, --file, -p, -o by its ending."""
+def test_query_reads_sql_from_stdin_and_file(runs, tmp_path):
+    """Covers -, --file, -p, and -o with the format of its suffix."""
     assert ockham(runs, "query", "-", stdin="select 41 + 1 as x").stdout == "x\n42\n"
     (tmp_path / "q.sql").write_text("select count(*) as n from gate_decisions where run_id = $run")
     done = ockham(
@@ -143,15 +159,15 @@ def test_query_from_stdin_file_and_with_parameters(runs, tmp_path):
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"n": 20}]
 
 
-def test_truncation_is_said(runs):
-    """On stderr, so that the rows stay rows."""
+def test_query_over_the_limit_prints_a_note(runs):
+    """The note is on stderr, so stdout contains only rows."""
     done = ockham(runs, "query", "from contexts", "--limit", "3")
     assert len(done.stdout.splitlines()) == 4
     assert "truncated: more than 3 rows" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["query", "drop table runs"], "DROP is refused"),
         (["query", "select * from decision"], "did you mean 'decisions'"),
@@ -178,22 +194,22 @@ def test_truncation_is_said(runs):
         (["tail", "night-3"], "night-3: run not found in"),
     ],
 )
-def test_bad_input_is_one_line(runs, words, told):
-    """Exit 2, no traceback."""
+def test_bad_input_prints_one_line(runs, words, message):
+    """Exit status 2 without a traceback."""
     done = ockham(runs, *words)
     assert done.returncode == 2, done.stdout
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_unsafe_is_refused_in_ci(runs):
-    """And works on one's own machine."""
+def test_query_unsafe_is_refused_in_ci_only(runs):
+    """Without CI in the environment it works."""
     assert ockham(runs, "query", "select version() v", "--unsafe", env={"CI": "true"}).returncode == 2
     assert ockham(runs, "query", "select version() v", "--unsafe", env={"CI": ""}).returncode == 0
 
 
-def test_why_tells_of_the_batch_that_a_run_ended_in(tmp_path):
-    """A plugin raised: no context was recorded, and what it had decided and said stands in the log."""
+def test_why_of_an_unfinished_batch_shows_decisions_and_the_failure(tmp_path):
+    """A plugin raised, so no context was recorded, but its decisions are in the log."""
 
     class Breaks(OccamPlugin):
         def on_batch_end(self, ctx):
@@ -214,8 +230,8 @@ def test_why_tells_of_the_batch_that_a_run_ended_in(tmp_path):
     assert "no iteration 1" in str(CliRunner().invoke(build_app(), [*words, "1"]).exception)
 
 
-def test_why_tells_the_chain(runs):
-    """Given, who decided what and why, done; every decision with its ID."""
+def test_why_shows_input_decisions_and_result(runs):
+    """Every decision has its ID, which `show` accepts."""
     done = ockham(runs, "why", "night-1", "29")
     assert "input: loss" in done.stdout
     assert "gate, before the step:" in done.stdout
@@ -229,8 +245,8 @@ def test_why_tells_the_chain(runs):
     assert decision in shown.stdout
 
 
-def test_show_finds_runs_checkpoints_and_policies(runs):
-    """By any unique beginning."""
+def test_show_accepts_run_and_checkpoint_ids(runs):
+    """Also as JSON."""
     assert ockham(runs, "show", "night-1").stdout.startswith("run\n")
     snapshot = ockham(
         runs, "query", "select snapshot_id from checkpoints where run_id='night-1' limit 1"
@@ -239,8 +255,8 @@ def test_show_finds_runs_checkpoints_and_policies(runs):
     assert json.loads(ockham(runs, "show", "night-1", "-f", "json").stdout)[0]["batches"] == 120
 
 
-def test_ask_another_engine(runs):
-    """Only those that there are."""
+def test_ask_with_an_unknown_engine_lists_the_accepted_ones(runs):
+    """Exit status 2."""
     done = ockham(runs, "ask", "refusals", "--engine", "oracle")
     assert (done.returncode, done.stderr) == (
         2,
@@ -248,26 +264,26 @@ def test_ask_another_engine(runs):
     )
 
 
-def test_ask_lists_and_answers(runs):
-    """The question goes to stderr, the rows to stdout."""
+def test_ask_writes_question_to_stderr_and_rows_to_stdout(runs):
+    """Without a name the saved questions are listed."""
     assert "refusals" in ockham(runs, "ask").stdout
     done = ockham(runs, "ask", "bands", "--run", "night-1", "-f", "json")
     assert json.loads(done.stdout)[0]["run_id"] == "night-1"
     assert done.stderr.startswith("Are update rate")
 
 
-def test_schema_is_the_data_dictionary(runs):
-    """Views, then columns with types and meanings; none of a log's views has a column that nobody explains."""
+def test_schema_lists_views_and_documented_columns(runs):
+    """Every column of a log view has a comment."""
     where = "comment is null and view not like 'odr%' and view <> 'data_dictionary'"
     assert Catalog(runs).rows(f'select view, "column" from data_dictionary where {where}') == []
-    learning = ockham(runs, "schema", "contexts").stdout
-    assert "base_grad_clip\tDOUBLE\tLargest L2 norm of the gradient" in learning
+    context_columns = ockham(runs, "schema", "contexts").stdout
+    assert "base_grad_clip\tDOUBLE\tLargest L2 norm of the gradient" in context_columns
     assert "gate_decisions" in ockham(runs, "schema").stdout
     assert "reason_code\tVARCHAR\treason, a stable code" in ockham(runs, "schema", "decisions").stdout
 
 
-def test_export(runs, tmp_path):
-    """One folder with a manifest."""
+def test_export_writes_views_and_a_manifest(runs, tmp_path):
+    """Parquet by default, CSV with -f csv."""
     done = ockham(runs, "export", "-o", str(tmp_path / "out"), "--run", "night-2")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out/manifest.json").read_text())["logs"][0]["run_id"] == "night-2"
@@ -275,8 +291,8 @@ def test_export(runs, tmp_path):
     assert (tmp_path / "csv" / "decisions.csv").is_file()
 
 
-def test_hostile_names_do_not_reach_the_terminal(tmp_path):
-    """Control characters of data are shown, not obeyed; a spreadsheet runs no formula."""
+def test_query_csv_escapes_control_characters_and_formulas(tmp_path):
+    """A spreadsheet runs no formula of the data."""
     done = ockham(
         tmp_path,
         "query",
@@ -290,8 +306,8 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
     assert "'=1+1" in done.stdout
 
 
-def test_help_is_quick_and_light():
-    """--help loads neither torch nor duckdb nor pyarrow."""
+def test_build_app_imports_no_heavy_package():
+    """--help loads neither torch nor DuckDB nor Arrow."""
     code = (
         "import sys; from ockham.cli import build_app; build_app();"
         "print([m for m in ('torch', 'duckdb', 'pyarrow', 'streamlit', 'numpy') if m in sys.modules])"
@@ -303,18 +319,19 @@ def test_help_is_quick_and_light():
 @pytest.mark.parametrize(
     "words", [("query", "select * from events"), ("why", "night-1", "5"), ("odr", "--help")]
 )
-def test_whoever_has_read_enough_is_no_finding(runs, words):
-    """`ockham query ... | head -1` leaves with 0 and says nothing."""
+def test_closed_pipe_exits_with_0(runs, words):
+    """`ockham query ... | head -1` prints no error."""
     code = "import sys; from ockham.cli import main; sys.argv[0] = 'ockham'; main()"
     command = [sys.executable, "-c", code, "--runs", str(runs), *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
         reader.stdout.close()
-        told = reader.stderr.read()
-    assert (reader.returncode, told) == (0, "")
+        errors = reader.stderr.read()
+    assert reader.returncode == 0
+    assert errors == ""
 
 
-def test_version_and_help_without_a_verb(tmp_path):
-    """The two things that a newcomer types first."""
+def test_version_and_help_work_without_a_command(tmp_path):
+    """These are the first calls of a new user."""
     import ockham as package
 
     assert ockham(tmp_path, "--version").stdout == f"ockham {package.__version__}\n"
@@ -323,17 +340,17 @@ def test_version_and_help_without_a_verb(tmp_path):
     assert done.returncode == 0
 
 
-def test_examples_in_the_help_can_be_copied(tmp_path):
-    """One command, one line, whatever the width."""
-    told = ockham(tmp_path, "query", "--help").stdout
+def test_help_keeps_an_example_on_one_line(tmp_path):
+    """A wrapped example cannot be copied."""
+    text = ockham(tmp_path, "query", "--help").stdout
     assert (
         '    ockham query "select reason_code, count(*) n from decisions group by all order by n desc"\n'
-        in told
+        in text
     )
 
 
-def test_a_plugin_in_the_working_folder_is_found(tmp_path):
-    """`use: mine:Mine` with mine.py beside the policy, as a newcomer puts it."""
+def test_train_finds_a_plugin_in_the_working_folder(tmp_path):
+    """`use: mine:Mine` with mine.py next to the policy."""
     (tmp_path / "mine.py").write_text("import ockham\nclass Mine(ockham.OccamPlugin): pass\n")
     (tmp_path / "p.yaml").write_text(
         'name: p\nextends: balanced\nplugins:\n  mine: {use: "mine:Mine"}\n  absent: {use: "absent:It"}\n'
@@ -344,8 +361,8 @@ def test_a_plugin_in_the_working_folder_is_found(tmp_path):
     assert "put it into the working folder" in done.stderr
 
 
-def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):
-    """Verbs called one after the other inside one process do not inherit each other's folder."""
+def test_runs_option_before_the_command_is_reset_after_it(runs, monkeypatch):
+    """Several commands in one process do not share the folder."""
     app = build_app()
     monkeypatch.setenv("OCKHAM_RUNS", "mine")
     assert CliRunner().invoke(app, ["--runs", str(runs), "runs"]).exit_code == 0
@@ -358,8 +375,8 @@ def test_a_folder_before_the_verb_is_forgotten_after_it(runs, monkeypatch):
 @pytest.mark.parametrize(
     "words", [("train",), ("adapt", "--from", "night-1", "--data", "."), ("sample", "night-1")]
 )
-def test_without_torch_the_workshop_says_what_it_needs(runs, words):
-    """The reading room alone is installed: one line, exit 2."""
-    done = fresh(runs, *words, before="sys.modules['torch'] = None")
+def test_trainer_commands_without_torch_name_the_extra(runs, words):
+    """One line and exit status 2 in an install for audits only."""
+    done = run_fresh(runs, *words, before="sys.modules['torch'] = None")
     assert done.returncode == 2
     assert done.stderr == 'ockham: torch is not installed; run pip install "ockham-audit[train]"\n'

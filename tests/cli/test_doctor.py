@@ -1,4 +1,4 @@
-"""`ockham doctor` as people type it."""
+"""`ockham doctor`: environment and log checks."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from ockham.errors import LogHaltedError
 from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.run import Run
-from tests.cli.test_commands import ockham
+from tests.helpers.forked_cli import ockham
 from tests.helpers.runs import made_run
 
 
 @pytest.fixture
 def key(tmp_path):
-    """A key folder of the test's own."""
+    """Environment with a key folder for this test."""
     return {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
 
 
-def looked_at(runs, env):
+def run_doctor(runs, env):
     done = ockham(runs, "doctor", "-f", "json", env=env)
     return done, {(row["what"], row["state"]): row["message"] for row in json.loads(done.stdout)}
 
 
-def test_a_healthy_folder(tmp_path, key, monkeypatch):
-    """Every run on a line, and exit 0."""
+def test_doctor_of_a_healthy_folder_exits_with_0(tmp_path, key, monkeypatch):
+    """Each run has a row."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
     made_run(tmp_path / "runs", "a", batches=5)
-    done, rows = looked_at(tmp_path / "runs", key)
+    done, rows = run_doctor(tmp_path / "runs", key)
     assert done.returncode == 0, done.stderr
     assert rows["a", "ok"].startswith("complete and signed")
     assert "check with `ockham verify a`" in rows["a", "ok"]
@@ -39,15 +39,15 @@ def test_a_healthy_folder(tmp_path, key, monkeypatch):
     assert any(what == "guard" for what, _ in rows)
 
 
-def test_what_is_wrong_is_named(tmp_path, key, monkeypatch):
-    """A run without an end, a key that others can read: exit 1, and each has its row."""
+def test_doctor_reports_an_unfinished_run_and_a_readable_key(tmp_path, key, monkeypatch):
+    """Exit status 1, and each problem has a row."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
     runs = tmp_path / "runs"
     made_run(runs, "a", batches=5)
     segment = RunFolder(runs, "a").segments(1, 0)[0]
     segment.write_bytes(segment.read_bytes()[:-40])  # the end and a bit of its line, as a kill leaves it
     (tmp_path / "keys" / "log.key").chmod(0o644)
-    done, rows = looked_at(runs, key)
+    done, rows = run_doctor(runs, key)
     assert done.returncode == 1
     assert done.stderr == "2 problems\n"
     assert "ended without run.finished" in rows["a 1-0", "problem"]
@@ -55,17 +55,17 @@ def test_what_is_wrong_is_named(tmp_path, key, monkeypatch):
     assert "chmod 600" in rows["signing key", "problem"]
 
 
-def test_no_runs_and_no_key_are_no_problem(tmp_path, key):
-    """A newcomer's machine."""
+def test_doctor_without_runs_and_key_exits_with_0(tmp_path, key):
+    """The state of a new machine."""
     (tmp_path / "runs").mkdir()
-    done, rows = looked_at(tmp_path / "runs", key)
+    done, rows = run_doctor(tmp_path / "runs", key)
     assert done.returncode == 0, done.stderr
     assert "start one with `ockham train`" in rows["runs", "ok"]
     assert "the first run creates" in rows["signing key", "note"]
 
 
-def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypatch):
-    """The newest attempt stopped: free the cause. A later one went on: no more than a note."""
+def test_doctor_reports_a_halted_log_until_the_run_is_resumed(tmp_path, key, monkeypatch):
+    """A problem in the newest attempt, a note in an earlier one."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
     runs, real = tmp_path / "runs", os.write
 
@@ -80,11 +80,11 @@ def test_a_full_disk_is_a_problem_until_the_run_goes_on(tmp_path, key, monkeypat
             disk.setattr(os, "write", full)
             run.end_batch(run.start_batch(0, 2.0))
             run.flush()
-    done, rows = looked_at(runs, key)
+    done, rows = run_doctor(runs, key)
     assert done.returncode == 1
     assert "remove the cause" in rows["a 1-0", "problem"]
     with Run(runs=runs, run_id="a", resumed=find_resume_point(runs, "a")):
         pass
-    done, rows = looked_at(runs, key)
+    done, rows = run_doctor(runs, key)
     assert done.returncode == 0, rows
     assert "a later attempt continued" in rows["a 1-0", "note"]

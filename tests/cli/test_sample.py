@@ -1,4 +1,4 @@
-"""`ockham sample` and `ockham weights` on a run that `ockham train` made."""
+"""`ockham sample` and `ockham weights` on a run of `ockham train`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(folder, *words):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Forty iterations under a memory that accepts, and keeps resumable checkpoints too."""
+    """Forty iterations with a memory that accepts, and with resumable checkpoints."""
     folder = tmp_path_factory.mktemp("trained")
     sets = [w for s in (*TINY, "device=cpu", "memory.quality_fraction=2.0") for w in ("--set", s)]
     done = run(folder, "train", "--data", text(folder), "--run", "a", *sets)
@@ -29,35 +29,35 @@ def trained(tmp_path_factory):
 
 
 def accepted(folder):
-    saved = [
+    checkpoints = [
         e["data"]
         for e in events(RunFolder(folder / "runs", "a"))
         if e["type"] == "ockham.checkpoint.saved.v1"
     ]
-    return [data for data in saved if data["kind"] == "accepted"]
+    return [data for data in checkpoints if data["kind"] == "accepted"]
 
 
-def test_the_newest_accepted_one_is_taken(trained):
-    """Text on stdout, and on stderr which checkpoint, the decision that accepted it, and its loss."""
+def test_sample_uses_the_newest_accepted_checkpoint(trained):
+    """Text on stdout; checkpoint, accepting decision and loss on stderr."""
     newest = accepted(trained)[-1]
     done = run(trained, "sample", "a", "--tokens", 30, "--prompt", "word", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("word")
     assert len(done.stdout.encode("utf-8", "replace")) >= 30
-    for told in (
+    for text_part in (
         newest["snapshot_id"],
         newest["decision_id"],
         "ACCEPTED_",
         "validation loss",
         newest["weights_sha256"][:16],
     ):
-        assert told in done.stderr
+        assert text_part in done.stderr
     again = run(trained, "sample", "a", "--tokens", 30, "--prompt", "word", "--device", "cpu")
     assert again.stdout == done.stdout
 
 
-def test_another_checkpoint_by_its_beginning(trained):
-    """Also one that nobody accepted; an unclear or unknown ID is refused."""
+def test_sample_accepts_a_unique_checkpoint_prefix(trained):
+    """A checkpoint that was not accepted works too; an ambiguous or unknown ID raises."""
     done = run(trained, "sample", "a", "--checkpoint", "resume-00000039", "--tokens", 3)
     assert "not accepted by a decision" in done.stderr
     assert "more than one checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "re").exception)
@@ -68,8 +68,8 @@ def test_another_checkpoint_by_its_beginning(trained):
     assert isinstance(run(trained, "sample", "a", "--prompt", "").exception, BadInputError)
 
 
-def test_weights_that_are_not_the_logged_ones_are_refused(trained):
-    """One byte of the file, and no text is written."""
+def test_sample_refuses_weights_that_differ_from_the_log(trained):
+    """One changed byte raises, and no text is written."""
     newest = accepted(trained)[0]["snapshot_id"]
     path = trained / "runs" / "a" / "checkpoints" / newest / "model.safetensors"
     whole = path.read_bytes()
@@ -81,8 +81,8 @@ def test_weights_that_are_not_the_logged_ones_are_refused(trained):
     assert done.stdout == ""
 
 
-def test_weights_for_others(trained):
-    """A new folder of Hugging Face's kind with the accepted weights; an old one is not written into."""
+def test_weights_writes_a_new_hugging_face_folder(trained):
+    """The folder contains the accepted weights; an existing folder raises."""
     done = run(trained, "weights", "a", "-o", trained / "hf")
     assert done.exit_code == 0, done.output
     newest = accepted(trained)[-1]["snapshot_id"]

@@ -1,7 +1,8 @@
-"""`ockham tail`: the last decisions, and each that comes once, of every rank."""
+"""`ockham tail`: the newest decisions, and each new one once."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from ockham.cli import build_app, tail
 from ockham.run import Run
-from tests.cli.test_commands import ockham
+from tests.helpers.forked_cli import ockham
 from tests.helpers.runs import made_run
 
 
@@ -22,67 +23,86 @@ def runs(tmp_path_factory):
     return folder
 
 
-def test_tail_shows_the_last_decisions(runs):
-    """And -F ends by itself where the run has ended."""
+def test_tail_shows_the_newest_decisions_and_ends_with_the_run(runs):
+    """-F ends by itself when the run has ended."""
     done = ockham(runs, "tail", "night-2", "-n", "3", "-F")
     assert len(done.stdout.splitlines()) == 3
     assert "iter 19" in done.stdout
 
 
-def test_tail_where(runs):
-    """Only what the condition holds for; it is a stranger's SQL like any other."""
+def test_tail_where_filters_decisions_through_the_guard(runs):
+    """The condition is user SQL, so the guard checks it."""
     done = ockham(
         runs, "tail", "night-1", "-n", "5", "-F", "--where", "plugin = 'memory' and action = 'ACCEPT'"
     )
     assert done.returncode == 0
     assert {line.split()[3] for line in done.stdout.splitlines()} == {"ACCEPT"}
-    bad = ockham(runs, "tail", "night-1", "--where", "exists (select 1 from read_text('/etc/passwd'))")
-    assert (bad.returncode, bad.stdout) == (2, "")
-    assert "'read_text' is refused" in bad.stderr
-    bad = ockham(runs, "tail", "night-1", "--where", "drop table")
-    told = "--where 'drop table': this SQL is not understood; a condition is such as \"action = 'SKIP'\""
-    assert (bad.returncode, bad.stderr) == (2, f"ockham: {told}\n")
+    refused = ockham(runs, "tail", "night-1", "--where", "exists (select 1 from read_text('/etc/passwd'))")
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert "'read_text' is refused" in refused.stderr
 
 
-def test_none_to_begin_with_is_none(runs):
-    """-n 0 -F of a run that has ended tells nothing."""
+def test_tail_where_with_invalid_sql_prints_an_example(runs):
+    """The message contains the condition and a valid one."""
+    done = ockham(runs, "tail", "night-1", "--where", "drop table")
+    assert done.returncode == 2
+    example = "a condition is such as \"action = 'SKIP'\""
+    assert done.stderr == f"ockham: --where 'drop table': this SQL is not understood; {example}\n"
+
+
+def test_tail_writes_rows_with_format_and_output(runs, tmp_path):
+    """-f jsonl writes one object for each decision."""
+    done = ockham(runs, "tail", "night-2", "-n", "2", "-f", "jsonl", "-o", str(tmp_path / "tail.jsonl"))
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "tail.jsonl").read_text().splitlines()]
+    assert [row["iter_num"] for row in rows] == [19, 19]
+
+
+def test_tail_with_zero_lines_of_an_ended_run_prints_nothing(runs):
+    """-n 0 -F of an ended run is empty."""
     done = ockham(runs, "tail", "night-2", "-n", "0", "-F")
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_each_decision_that_comes_is_told_once(tmp_path, monkeypatch):
-    """Of two ranks that write at their own pace, from where the log stood when it began."""
+def test_tail_follow_prints_each_decision_of_two_ranks_once(tmp_path, monkeypatch):
+    """The ranks write independently; no decision is skipped or repeated."""
     monkeypatch.setattr(tail, "POLL_SECONDS", 0.01)
-    told = []
-    monkeypatch.setattr(tail.typer, "echo", lambda text: told.extend(text.splitlines()))
-    each = [Run("balanced", runs=tmp_path, run_id="a", rank=r, world_size=2, all_gather=None) for r in (0, 1)]
-    for run in each:
+    lines = []
+    monkeypatch.setattr(tail.typer, "echo", lambda text: lines.extend(text.splitlines()))
+    ranks = [
+        Run("balanced", runs=tmp_path, run_id="a", rank=rank, world_size=2, all_gather=None)
+        for rank in (0, 1)
+    ]
+    for run in ranks:
         run.__enter__()
         run.end_batch(run.start_batch(0, 5.0))
         run.flush()
-    following = threading.Thread(target=CliRunner().invoke, args=(build_app(), ["--runs", str(tmp_path), "tail", "a", "-F", "-n", "0"]))  # fmt: skip
-    following.start()
-    wait_for(lambda: tail_has_begun(told, each[0]))
-    for upto, run in ((31, each[1]), (11, each[0])):  # the one that is behind comes second
-        for i in range(1, upto):
-            run.end_batch(run.start_batch(100 + i, 5.0))
+    words = ["--runs", str(tmp_path), "tail", "a", "-F", "-n", "0"]
+    thread = threading.Thread(target=CliRunner().invoke, args=(build_app(), words))
+    thread.start()
+    wait_until(lambda: has_output_after_a_batch(lines, ranks[0]))
+    # The slower rank writes last.
+    for end, run in ((31, ranks[1]), (11, ranks[0])):
+        for index in range(1, end):
+            run.end_batch(run.start_batch(100 + index, 5.0))
         run.flush()
         time.sleep(0.3)
-    for run in each:
+    for run in ranks:
         run.finish()
-    following.join(30)
-    gates = [int(line.split()[1]) for line in told if " gate " in line]
-    assert sorted(i for i in gates if i > 100) == sorted([*range(101, 131), *range(101, 111)])
+    thread.join(30)
+    iterations = [int(line.split()[1]) for line in lines if " gate " in line]
+    assert sorted(i for i in iterations if i > 100) == sorted([*range(101, 131), *range(101, 111)])
 
 
-def tail_has_begun(told, run):
+def has_output_after_a_batch(lines, run):
     run.end_batch(run.start_batch(1, 5.0))
     run.flush()
-    return bool(told)
+    return bool(lines)
 
 
-def wait_for(true):
-    until = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < until
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.1)

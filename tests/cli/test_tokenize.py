@@ -1,4 +1,4 @@
-"""`ockham tokenize`, as it is typed."""
+"""`ockham tokenize`: token files and errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def run(*words):
     return CliRunner().invoke(build_app(), ["tokenize", *map(str, words)])
 
 
-def test_the_verb(tmp_path, monkeypatch):
-    """Says on stderr what it made and what it passed over; a terminal's bytes in a name are shown, not sent."""
+def test_tokenize_writes_token_files_and_reports_skipped_files(tmp_path, monkeypatch):
+    """Stderr reports the summary and skipped files; control characters of a name are escaped."""
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "none"))
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text(WORDS * 40)
@@ -30,23 +30,25 @@ def test_the_verb(tmp_path, monkeypatch):
     (tmp_path / "gpt" / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "gpt" / "merges.txt").write_text("#version: 0.2\nt h\n")
     done = run(tmp_path / "texts", "-o", tmp_path / "out", "--encoding", tmp_path / "gpt")
-    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.exit_code == 0
+    assert done.stdout == ""
     assert "vocabulary 258" in done.stderr
     assert r"b\x1b[31m" in done.stderr
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["vocab_size"] == 258
     refused = run(tmp_path / "texts", "-o", tmp_path / "other")
-    assert isinstance(refused.exception, DataError)  # exit status 2, and gpt2's files are in no cache
+    # The files of gpt2 are not in the cache.
+    assert isinstance(refused.exception, DataError)
     assert not (tmp_path / "other").exists()
 
 
-def test_mistakes_are_told_before_a_missing_package(tmp_path, monkeypatch):
-    """Whoever installs tiktoken at last should not learn then that the folder was misspelt."""
+def test_tokenize_reports_bad_input_before_a_missing_package(tmp_path, monkeypatch):
+    """A wrong path is reported first, so that nobody installs tiktoken only to see the next error."""
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     (tmp_path / "a.txt").write_text(WORDS)
-    for words, told in (
+    for words, message in (
         ((tmp_path / "gone", "-o", tmp_path / "out"), "no text at"),
         ((tmp_path / "a.txt", "-o", tmp_path), "is there already"),
         ((tmp_path / "a.txt", "-o", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
         ((tmp_path / "a.txt", "-o", tmp_path / "out"), 'pip install "ockham-audit[tiktoken]"'),
     ):
-        assert told in str(run(*words).exception)
+        assert message in str(run(*words).exception)

@@ -1,4 +1,4 @@
-"""Who reads a stranger's run may stand in a stranger's folder: what lies there is never run."""
+"""Commands import nothing from an untrusted working folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ockham.record import attempt
 from ockham.record.log_writer import LogWriter
 from tests.helpers.runs import made_run
 
-# Tried by libraries of ours on every start and never there on Linux, tried where they are not installed, and the standard
-# library's own, which the working folder hides where it comes first.
+# Modules that libraries try to import and that do not exist on Linux, optional packages, and modules of the
+# standard library, which the working folder hides if it is first on the path.
 TRAPS = (
     "org",
     "msvcrt",
@@ -42,64 +42,78 @@ class Loud(ockham.OccamPlugin):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run of many segments, so that verify begins processes, with a plugin and traps beside it."""
-    folder = tmp_path_factory.mktemp("stranger")
-    (folder / "stranger_loud.py").write_text(PLUGIN.format(mark=str(folder / "made")))
+    """A run of many segments, so that verify starts processes, with a plugin and traps next to it."""
+    folder = tmp_path_factory.mktemp("untrusted")
+    (folder / "untrusted_loud.py").write_text(PLUGIN.format(mark=str(folder / "made")))
     (folder / "loud.yaml").write_text(
-        "extends: balanced\nplugins: {loud: {use: 'stranger_loud:Loud', factor: 0.5}}\n"
+        "extends: balanced\nplugins: {loud: {use: 'untrusted_loud:Loud', factor: 0.5}}\n"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=40))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
         patch.syspath_prepend(str(folder))
         made_run(folder / "runs", "a", 60, policy=folder / "loud.yaml")
-    sys.modules.pop("stranger_loud")
-    (folder / "stranger_loud.py").write_text(PLUGIN.format(mark=str(folder / "caught-plugin")))
+    sys.modules.pop("untrusted_loud")
+    (folder / "untrusted_loud.py").write_text(PLUGIN.format(mark=str(folder / "caught-plugin")))
     for name in TRAPS:
-        (folder / f"{name}.py").write_text(f"open({str(folder / f'caught-{name}')!r}, 'w').close()\n")
+        mark = folder / f"caught-{name}"
+        (folder / f"{name}.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     return folder
 
 
 def ockham(folder, *words, program=("-c", "from ockham.cli import main; main()")):
-    """As the installed command is run: `-P` leaves the working folder out, as a script in another folder does."""
-    given = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    """Run the command like the installed script: -P removes the working folder from the path."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    options = ["-P"] if program[0] == "-c" else []
     return subprocess.run(
-        [sys.executable, *(["-P"] if program[0] == "-c" else []), *program, *words],
-        cwd=folder, env=given, capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
+        [sys.executable, *options, *program, *words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
 
 
-def caught(folder):
-    found = [path.name for path in folder.glob("caught-*")]
-    for name in found:
+def take_marks(folder):
+    """Return the names of the imported traps, and delete their marks."""
+    names = [path.name for path in folder.glob("caught-*")]
+    for name in names:
         (folder / name).unlink()
-    return found
+    return names
 
 
 @pytest.mark.parametrize(
     "words",
-    [("verify", "a", "--jobs", "2"), ("replay", "a"), ("query", "select 1 as x"), ("whatif", "a", "--set", "gate.target=0.3"), ("doctor",)],
-)  # fmt: skip
-def test_reading_runs_nothing_that_lies_in_the_working_folder(folder, words):
-    """Neither what a library would like to have, nor what the processes begin with that we begin."""
+    [
+        ("verify", "a", "--jobs", "2"),
+        ("replay", "a"),
+        ("query", "select 1 as x"),
+        ("whatif", "a", "--set", "gate.target=0.3"),
+        ("doctor",),
+    ],
+)
+def test_readers_import_nothing_from_the_working_folder(folder, words):
+    """Neither the process nor its child processes import optional packages from there."""
     done = ockham(folder, *words)
     assert done.returncode == 0, done.stderr
-    assert caught(folder) == []
+    assert take_marks(folder) == []
 
 
-def test_python_m_ockham_does_not_run_it_either(folder):
-    """`-m` puts the working folder before everything else."""
+def test_python_m_ockham_imports_nothing_from_the_working_folder(folder):
+    """Python puts the working folder first for -m."""
     done = ockham(folder, "runs", program=("-m", "ockham"))
     assert done.returncode == 0, done.stderr
-    assert caught(folder) == []
+    assert take_marks(folder) == []
 
 
-def test_settings_of_a_strangers_plugin_are_not_checked_by_importing_it(folder):
-    """A what-if on the recorded policy: its plugin's path is the stranger's word."""
+def test_whatif_imports_third_party_plugins_only_if_trusted(folder):
+    """The recorded policy names the plugin, and the run is untrusted."""
     done = ockham(folder, "whatif", "a", "--set", "loud.factor=0.25")
-    assert (done.returncode, caught(folder)) == (2, [])
-    assert "third-party code (stranger_loud:Loud)" in done.stderr
+    assert done.returncode == 2
+    assert take_marks(folder) == []
+    assert "third-party code (untrusted_loud:Loud)" in done.stderr
     assert "--trust-plugins" in done.stderr
     trusted = ockham(folder, "whatif", "a", "--set", "loud.factor=0.25", "--trust-plugins")
     assert trusted.returncode == 0, trusted.stderr
-    assert "caught-plugin" in caught(folder)
+    assert "caught-plugin" in take_marks(folder)

@@ -1,7 +1,7 @@
-"""Commands in processes that are forked from one with torch and the rest imported: a whole process each, without the start.
+"""Run commands in processes that are forked from one with torch and other packages imported, to skip their start.
 
-Status, output, working folder, environment and signals are those of a process; what a fresh interpreter alone can show
-(which modules it loads, what it finds in the working folder, its seed of hashes) needs `subprocess`.
+Status, output, working folder, environment and signals are those of a process. Tests of a fresh interpreter
+(imported modules, search path, hash seed) need `subprocess`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ockham.cli import GROUPS
 
-PRELOADED = [
+PRELOADED_MODULES = [
     "torch",
     "torch.distributed.fsdp",
     "torch._dynamo",
@@ -33,55 +33,89 @@ PRELOADED = [
     "ockham.record.verify.run",
     "ockham.replay.runner",
     "ockham.run",
-    "pandas",  # Arrow asks for it
+    # Arrow imports pandas.
+    "pandas",
     "pyarrow.pandas_compat",
-    "sqlglot.dialects.duckdb",  # read at the first query
+    # The first query imports sqlglot.
+    "sqlglot.dialects.duckdb",
     "sqlglot.optimizer.annotate_types",
-    "typer._adapters",  # Pydantic, at the first option that is read
+    # The first option that is parsed imports Pydantic.
+    "typer._adapters",
     *(f"ockham.cli.{name}" for name in GROUPS),
 ]
+
+
+def ockham(
+    runs: Path,
+    *words: str,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess:
+    """Run `ockham --runs RUNS WORDS...` in the folder of the runs, with additional environment variables."""
+    environment = {**os.environ, **(env or {})}
+    return run("ockham", "--runs", str(runs), *words, stdin=stdin, env=environment, cwd=cwd or runs)
 
 
 def run(
     *words: str, stdin: str = "", env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess:
-    """A command up to its end, as `begun` takes it."""
-    return ended([begun(*words, stdin=stdin, env=env, cwd=cwd)])[0]
+    """Run a command to its end. The arguments are those of `start`."""
+    return wait([start(*words, stdin=stdin, env=env, cwd=cwd)])[0]
 
 
-def begun(
+def start(
     *words: str, stdin: str = "", env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> BaseProcess:
-    """`ockham ...`, `-m module ...` or `file.py ...`, begun; `ended` tells of it.
+    """Start `ockham ...`, `-m module ...` or `file.py ...`. Pass the process to `wait`.
 
     Args:
-        words: what is typed, without `python`.
-        stdin: what it reads.
-        env: its whole environment; None: this process's.
-        cwd: its working folder; None: this process's.
+        words: Words of the command, without `python`.
+        stdin: Text that the command reads.
+        env: Complete environment. None: that of this process.
+        cwd: Working folder. None: that of this process.
 
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(PRELOADED_MODULES)
     files = [tempfile.mkstemp(prefix="ockham-test-")[1] for _ in range(3)]
     Path(files[0]).write_text(stdin, encoding="utf-8")
-    place = str(cwd or Path.cwd())
-    process = context.Process(
-        target=_become, args=(words, dict(os.environ if env is None else env), place, files)
-    )
-    process.words, process.files = words, files
+    folder = str(cwd or Path.cwd())
+    environment = dict(os.environ if env is None else env)
+    process = context.Process(target=_run_command, args=(words, environment, folder, files))
+    process.words = words
+    process.files = files
     process.start()
     return process
 
 
-def _become(words: tuple[str, ...], env: dict[str, str], cwd: str, files: list[str]) -> None:
-    """In the new process: be the command."""
+def wait(processes: list[BaseProcess], seconds: float = 100) -> list[subprocess.CompletedProcess]:
+    """Return status and output of each process.
+
+    Raises:
+        TimeoutError: If a process has not ended after *seconds*.
+
+    """
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.exitcode is None:
+            for unfinished in processes:
+                unfinished.kill()
+            raise TimeoutError([Path(path).read_text() for each in processes for path in each.files[1:]])
+    return [_collect(process) for process in processes]
+
+
+def _run_command(words: tuple[str, ...], env: dict[str, str], cwd: str, files: list[str]) -> None:
+    """Run a command in the forked process."""
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     for descriptor, path in enumerate(files):
         os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), descriptor)
-    sys.stdin, sys.stdout, sys.stderr = (open(fd, "wr"[fd == 0], closefd=False) for fd in range(3))
+    sys.stdin = open(0, closefd=False)
+    sys.stdout = open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", closefd=False)
     if words[0] == "ockham":
         from ockham.cli import main
 
@@ -95,19 +129,7 @@ def _become(words: tuple[str, ...], env: dict[str, str], cwd: str, files: list[s
         runpy.run_path(words[0], run_name="__main__")
 
 
-def ended(processes: list[BaseProcess], seconds: float = 100) -> list[subprocess.CompletedProcess]:
-    """Status and output of each, which must all end by themselves."""
-    deadline = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        if process.exitcode is None:
-            for each in processes:
-                each.kill()
-            raise TimeoutError([Path(path).read_text() for each in processes for path in each.files[1:]])
-    return [_told(process) for process in processes]
-
-
-def _told(process: BaseProcess) -> subprocess.CompletedProcess:
+def _collect(process: BaseProcess) -> subprocess.CompletedProcess:
     _, out, err = (Path(path).read_text() for path in process.files)
     for path in process.files:
         Path(path).unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham import resources
-from tests.helpers.forked_cli import begun
+from tests.helpers.forked_cli import start
 
 LIMIT_SECONDS = 20
 
@@ -75,4 +75,4 @@ def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world_size),
               "LOCAL_WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1", **env}  # fmt: skip
     each = [{**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
-    return [begun(*words, env=own, cwd=resources.data_root()) for own in each]
+    return [start(*words, env=own, cwd=resources.data_root()) for own in each]

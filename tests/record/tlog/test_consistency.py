@@ -10,7 +10,7 @@ from ockham.record.tlog.consistency import prove_consistency, verify_consistency
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.run import Run
-from tests.cli.test_commands import ockham
+from tests.helpers.forked_cli import ockham
 from tests.helpers.resumed_run import resumed_run
 from tests.helpers.runs import made_run
 
