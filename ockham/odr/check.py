@@ -119,7 +119,7 @@ def _load_evidence(
             record.add_finding_at("ODR404", message, (*path, "through_sequence"))
             sound = False
         elif side.root and side.root != found.root:
-            message = f"the log of {side.run} up to {found.size - 1} has the root {found.root}, another one"
+            message = f"the log of {side.run} up to {found.size - 1} has root {found.root}, not {side.root}"
             record.add_finding_at("ODR408", message, (*path, "root"))
             sound = False
         else:

@@ -88,7 +88,8 @@ def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
             )
         if one.root != side.root:
             raise BadInputError(
-                f"{record.claims.id}: the log of {side.run} has the root {one.root}, another one"
+                f"{record.claims.id}: the log of {side.run} has root {one.root}; "
+                f"evidence.{side.name} pins root {side.root}"
             )
         cuts.append(one)
     reject_special_files(record.file.parent / "evidence")

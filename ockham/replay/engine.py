@@ -164,11 +164,7 @@ class _Replay:
                 step.data.get("policy_revision"),
                 self.revision,
             )
-        for name, stand_in in self.stand_ins.items():
-            stand_in.recorded_decisions = [
-                made.data for made in step.decisions if made.data["plugin"] == name
-            ]
-        self.replayed_decisions.clear()
+        self._play_back(step)
         try:
             ctx = build_context(step)
             left = knobs_after_chain(step, knob_values(ctx))
@@ -186,6 +182,13 @@ class _Replay:
         self.shadow = ctx.shadow_knobs
         self._compare(step)
         self._compare_knobs(step, left, ctx)
+
+    def _play_back(self, step: Step) -> None:
+        for name, stand_in in self.stand_ins.items():
+            stand_in.recorded_decisions = [
+                made.data for made in step.decisions if made.data["plugin"] == name
+            ]
+        self.replayed_decisions.clear()
 
     def _compare(self, step: Step) -> None:
         proof, skipped = self.proof, self.stand_ins

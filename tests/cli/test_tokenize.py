@@ -47,7 +47,7 @@ def test_tokenize_reports_bad_input_before_a_missing_package(tmp_path, monkeypat
     (tmp_path / "a.txt").write_text(WORDS)
     for words, message in (
         ((tmp_path / "gone", "-o", tmp_path / "out"), "no text at"),
-        ((tmp_path / "a.txt", "-o", tmp_path), "is there already"),
+        ((tmp_path / "a.txt", "-o", tmp_path), "exists and is not empty"),
         ((tmp_path / "a.txt", "-o", tmp_path / "out", "--encoding", "gtp2/"), "no folder 'gtp2/'"),
         ((tmp_path / "a.txt", "-o", tmp_path / "out"), 'pip install "ockham-audit[tiktoken]"'),
     ):

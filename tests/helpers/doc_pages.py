@@ -281,7 +281,7 @@ def run_in_fork(words: list[str], folder: Path, environment: dict[str, str]) -> 
     Its standard output and error are a terminal of 80 columns.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(forked_cli.PRELOADED)
+    context.set_forkserver_preload(forked_cli.PRELOADED_MODULES)
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     chunks: list[bytes] = []

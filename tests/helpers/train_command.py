@@ -41,7 +41,7 @@ def run_train(folder: Path, *options: str) -> subprocess.CompletedProcess:
 
 def start_train(folder: Path, *options: str) -> BaseProcess:
     """Start train.py and return its process."""
-    return forked_cli.begun(*build_arguments(folder, *options), env=build_environment(folder))
+    return forked_cli.start(*build_arguments(folder, *options), env=build_environment(folder))
 
 
 def load_resume_weights(folder: Path, run: str, iter_num: int, attempt: int = 1) -> dict[str, torch.Tensor]:

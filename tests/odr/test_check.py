@@ -31,7 +31,7 @@ LIES = {
     "root": (
         {"cand_root": "ab" * 32},
         ["ODR408", "ODR507", "ODR511", "ODR603", "ODR604"],
-        "another one",
+        "has root ",
     ),
 }
 

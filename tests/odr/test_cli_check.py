@@ -88,7 +88,7 @@ def test_pack_rejects_another_log(place):
     file = begin(place)
     before, _, candidate = file.read_text().partition("  candidate:")
     file.write_text(f"{before}  candidate:" + candidate.replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
-    with pytest.raises(BadInputError, match="another one"):
+    with pytest.raises(BadInputError, match="pins root"):
         run("pack")
     assert not (place / "odr" / "evidence").exists()
 

@@ -85,7 +85,7 @@ def test_schema_is_checked_on_every_load(written):
         ("gate.target=" + "[" * 3_000, "is not a YAML value"),
         (
             "gate.surprise_threshold=2.0",
-            "surprise_threshold belongs to mode 'fixed', and mode is 'target_rate'",
+            "surprise_threshold requires mode 'fixed', got mode 'target_rate'",
         ),
         ("watchdog.every=0", "watchdog: every must be in [1, inf), got 0"),
         ("gate.shadow=perhaps", "gate.shadow takes true or false"),
