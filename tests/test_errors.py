@@ -22,9 +22,17 @@ def test_every_error_is_in_the_tree_and_its_diagram(cls):
 
 @pytest.mark.parametrize(
     ("cls", "status"),
-    [("BadInputError", 2), ("PolicyError", 2), ("QueryError", 2), ("PluginError", 1), ("LogHaltedError", 3),
-     ("InvalidEventError", 3), ("UnverifiableError", 3), ("ContextError", 2)],
-)  # fmt: skip
+    [
+        ("BadInputError", 2),
+        ("PolicyError", 2),
+        ("QueryError", 2),
+        ("PluginError", 1),
+        ("LogHaltedError", 3),
+        ("InvalidEventError", 3),
+        ("UnverifiableError", 3),
+        ("ContextError", 2),
+    ],
+)
 def test_exit_status_depends_on_the_class(cls, status):
     """2 input, 1 plugin, 3 log or evidence."""
     assert getattr(errors, cls).exit_status == status

@@ -96,7 +96,8 @@ def test_forward_delivers_every_event_in_order(tmp_path, server, url, batch):
     assert taken(server) == ids(folder)
     assert sent.events == len(server.taken)
     if batch == 1:
-        assert server.bodies == lines(folder)  # the very bytes of the log
+        # The very bytes of the log.
+        assert server.bodies == lines(folder)
 
 
 def test_second_forward_continues_at_the_cursor(tmp_path, server, url):
@@ -134,13 +135,25 @@ def test_forward_survives_two_network_failures(tmp_path, server, url):
     assert not sender.is_alive()
     once = list(dict.fromkeys(taken(server)))
     assert once == ids(folder)
-    assert len(server.taken) == len(once) + 10  # the batch that was taken, and not heard of
+    # The batch that was taken, and not heard of.
+    assert len(server.taken) == len(once) + 10
     assert writer.blocked_seconds == 0
 
 
 def finish(writer):
-    end = {"reason_code": "COMPLETED", "iter_num": 149, "batches": 150, "updates": 0, "skips": 150, "evaluations": 0,
-           "accepted": 0, "update_rate": 0.0, "accept_rate": None, "seconds": 1.0, "blocked_seconds": 0.0}  # fmt: skip
+    end = {
+        "reason_code": "COMPLETED",
+        "iter_num": 149,
+        "batches": 150,
+        "updates": 0,
+        "skips": 150,
+        "evaluations": 0,
+        "accepted": 0,
+        "update_rate": 0.0,
+        "accept_rate": None,
+        "seconds": 1.0,
+        "blocked_seconds": 0.0,
+    }
     writer.append("run.finished", end)
 
 
@@ -191,7 +204,9 @@ def test_forward_waits_for_the_newline_of_a_torn_line(tmp_path, server, url):
     assert taken(server) == whole
 
 
-@pytest.mark.parametrize("bad", ["", "localhost", "ftp://x/y", "http://", "http://u:p@h/", "http://h:99999/", "file:///etc/passwd"])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad", ["", "localhost", "ftp://x/y", "http://", "http://u:p@h/", "http://h:99999/", "file:///etc/passwd"]
+)
 def test_invalid_url_is_refused(bad):
     """The error names accepted forms."""
     with pytest.raises(BadInputError):
@@ -233,9 +248,13 @@ def test_forward_command_stores_the_cursor_in_the_state_folder(tmp_path, server,
     "odd",
     [
         b'{"type":"a","data":{}},{"type":"ockham.decision.made.v1","data":{"sequence":1}}',
-        b"run.finished", b"[]", b'{"type":7,"data":{}}', b'{"type":"run.finished"}', b"]",
+        b"run.finished",
+        b"[]",
+        b'{"type":7,"data":{}}',
+        b'{"type":"run.finished"}',
+        b"]",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kinds", [(), ("decision.made",)])
 def test_line_that_is_not_an_event_is_not_sent(tmp_path, server, url, odd, kinds):
     """Earlier lines have been sent."""

@@ -21,7 +21,7 @@ from ockham import (
     PluginChain,
     Run,
     load_preset,
-)  # fmt: skip
+)
 from ockham.event import Decision
 
 

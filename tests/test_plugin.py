@@ -41,7 +41,12 @@ def test_settings_are_parameters_and_state_is_the_rest():
     plugin.name, plugin.shadow = "kept", True
     assert plugin.settings() == {"level": 0.25, "mode": "b", "steps": None}
     assert plugin.state_dict() == {
-        "count": 0, "last": None, "pair": [1, 2], "seen": [], "by_name": {"a": [1.0]}}  # fmt: skip
+        "count": 0,
+        "last": None,
+        "pair": [1, 2],
+        "seen": [],
+        "by_name": {"a": [1.0]},
+    }
 
 
 @given(st.lists(st.floats(allow_nan=False), max_size=6), st.integers(), st.none() | st.text())

@@ -76,7 +76,8 @@ def test_plugin_error_ends_the_run_valid(tmp_path):
     class Breaks(OccamPlugin):
         def on_batch_end(self, ctx):
             if ctx.iter_num == 2:
-                json.loads("{")  # raised in a file of the library
+                # Raised in a file of the library.
+                json.loads("{")
 
     with (
         pytest.raises(
@@ -200,7 +201,16 @@ def test_segment_sealed_during_a_hook_keeps_the_context_valid(tmp_path, at):
 
         def on_batch_start(self, ctx):
             if ctx.iter_num == 3:
-                run.emit("log.sealed", {"segment": "000000000000.jsonl", "first_sequence": 0, "events": 1, "bytes": 1, "sha256": "0" * 64})  # fmt: skip
+                run.emit(
+                    "log.sealed",
+                    {
+                        "segment": "000000000000.jsonl",
+                        "first_sequence": 0,
+                        "events": 1,
+                        "bytes": 1,
+                        "sha256": "0" * 64,
+                    },
+                )
             return ctx
 
     class Second(OccamPlugin):

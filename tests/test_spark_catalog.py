@@ -16,7 +16,8 @@ from tests.helpers.resumed_run import resumed_run
 from tests.helpers.runs import made_run
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # pyspark's own, about pandas and sockets
+    # pyspark's own, about pandas and sockets.
+    pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(900),
 ]
 HERE = {
@@ -36,7 +37,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
     made_run(folder, "a", nan_at=50)
     resumed_run(folder, "b", policy="balanced")
-    for kind in ("contexts", "decisions", "events"):  # as of a run that is live: lines, and no Parquet yet
+    # As of a run that is live: lines, and no Parquet yet.
+    for kind in ("contexts", "decisions", "events"):
         for path in (folder / "b" / kind).rglob("2-0-*"):
             path.unlink()
     return folder

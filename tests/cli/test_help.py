@@ -84,9 +84,22 @@ def test_each_option_has_one_long_spelling(command):
         assert len(long_names) <= 1, long_names
 
 
-@pytest.mark.parametrize("command", ["ockham why", "ockham show", "ockham verify", "ockham replay",
-                                     "ockham lineage", "ockham prove", "ockham schema", "ockham doctor",
-                                     "ockham tail", "ockham odr list", "ockham odr show"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ockham why",
+        "ockham show",
+        "ockham verify",
+        "ockham replay",
+        "ockham lineage",
+        "ockham prove",
+        "ockham schema",
+        "ockham doctor",
+        "ockham tail",
+        "ockham odr list",
+        "ockham odr show",
+    ],
+)
 def test_each_reader_has_format_and_output(command):
     """-f and -o are options of all readers."""
     names = {name for parameter in COMMANDS[command].params for name in parameter.opts}

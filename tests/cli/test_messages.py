@@ -54,7 +54,7 @@ CASES = [
     ("train --resume", "--resume requires --run ID"),
     ("export -o x.zip", "-o x.zip: an archive requires --evidence"),
     ("prove", "prove: ID missing; pass the ID of an event"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("line", "message"), CASES, ids=[line for line, _ in CASES])

@@ -35,9 +35,25 @@ class Op(NamedTuple):
 def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
     """Run a command and return what it did to files, in order."""
     subprocess.run(
-        ["strace", "-f", "-qq", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-o", str(at), *command],
-        check=True, capture_output=True, timeout=120, env=env,
-    )  # fmt: skip
+        [
+            "strace",
+            "-f",
+            "-qq",
+            "-y",
+            "-xx",
+            "-s",
+            "1000000",
+            "-e",
+            f"trace={CALLS}",
+            "-o",
+            str(at),
+            *command,
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+        env=env,
+    )
     begun: dict[str, str] = {}
     ops = []
     for line in at.read_text().splitlines():
@@ -78,7 +94,8 @@ class Disk:
     """Files and names below one folder, as seen and as durable. A name is a path, and hangs on those above it."""
 
     root: str
-    now: dict[str, File | None] = field(default_factory=dict)  # None: a folder
+    # None: a folder.
+    now: dict[str, File | None] = field(default_factory=dict)
     durable: dict[str, File | None] = field(default_factory=dict)
     said: int = 0
 

@@ -98,13 +98,19 @@ def sync_of(op: Op, root: str) -> str:
         return ""
     name = op.target.rpartition("/")[2]
     if "/day=" in op.target or name == "reserve":
-        return ""  # derived files can be made again; a lost reserve is taken again by the next attempt
+        # Derived files can be made again; a lost reserve is taken again by the next attempt.
+        return ""
     if op.target == root:
         return "name of the run folder"
     if name.endswith(".tmp"):
         return "file " + ("policy" if len(name) > 40 else name.split(".")[1])
-    kinds = {"1-0": "names in the log folder", "log": "name of the log folder", "a": "names in the run folder",
-             "policies": "names of policies", "checkpoints": "history of tree heads"}  # fmt: skip
+    kinds = {
+        "1-0": "names in the log folder",
+        "log": "name of the log folder",
+        "a": "names in the run folder",
+        "policies": "names of policies",
+        "checkpoints": "history of tree heads",
+    }
     return "lines" if name.endswith(".jsonl") else kinds.get(name, "")
 
 

@@ -22,7 +22,8 @@ from ockham.run import Run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
 
-# Tells on stdout what was handed over and what flush() acknowledged; errors of the log end it, as they end a trainer.
+# Tells on stdout what was handed over and what flush() acknowledged; errors of the log end it, as they end a
+# trainer.
 WRITER = """
 import sys
 from ockham.errors import OckhamError
@@ -57,9 +58,20 @@ def injected(folder: Path, call: str, fault: str, when: int) -> list[str]:
     runs = folder / "runs"
     (runs / "a").parent.mkdir(parents=True, exist_ok=True)
     trace = [
-        "strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={when}",
-        sys.executable, "-c", WRITER, str(runs),
-    ]  # fmt: skip
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        os.devnull,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:{fault}:when={when}",
+        sys.executable,
+        "-c",
+        WRITER,
+        str(runs),
+    ]
     done = subprocess.run(trace, capture_output=True, text=True, timeout=120, env=env)
     return done.stdout.split("\n")
 
@@ -69,7 +81,8 @@ def judge(folder: Path, words: list[str], monkeypatch) -> str:
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(folder / "keys"))
     run = RunFolder(folder / "runs", "a")
     told = [w.split() for w in words if w.startswith("acknowledged ")]
-    acknowledged = max((int(w[1]) for w in told if len(w) > 1), default=0)  # a fault may tear its words too
+    # A fault may tear its words too.
+    acknowledged = max((int(w[1]) for w in told if len(w) > 1), default=0)
     if not run.exists() or not run.logs():
         assert acknowledged == 0
         return "nothing begun"

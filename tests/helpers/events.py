@@ -22,9 +22,19 @@ REVISION = "sha256:" + "ab" * 32
 
 def decision(iter_num: int = 0, **fields: object) -> Decision:
     made = Decision(
-        iter_num, 0, "on_batch_start", "gate", 1, False, "SKIP", "BELOW_THRESHOLD", 1.5, 2.0,
-        (Change("updated", True, False),), {"q": 0.25},
-    )  # fmt: skip
+        iter_num,
+        0,
+        "on_batch_start",
+        "gate",
+        1,
+        False,
+        "SKIP",
+        "BELOW_THRESHOLD",
+        1.5,
+        2.0,
+        (Change("updated", True, False),),
+        {"q": 0.25},
+    )
     return made._replace(**fields)
 
 
@@ -34,9 +44,19 @@ def context_record(iter_num: int = 0, **fields: object) -> ContextRecord:
     ctx.updated = False
     ctx.set_gauges(grad_norm=0.75)
     record = ContextRecord(
-        iter_num, 0, "batch", given, dict(ctx.custom), gauge_values(ctx), {}, knob_values(ctx),
-        {"updated": False}, {"forward": 0.01}, 0, 1,
-    )  # fmt: skip
+        iter_num,
+        0,
+        "batch",
+        given,
+        dict(ctx.custom),
+        gauge_values(ctx),
+        {},
+        knob_values(ctx),
+        {"updated": False},
+        {"forward": 0.01},
+        0,
+        1,
+    )
     return record._replace(**fields)
 
 

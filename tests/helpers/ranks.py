@@ -72,7 +72,13 @@ def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OCKHAM")}
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(world_size),
-              "LOCAL_WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1", **env}  # fmt: skip
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_WORLD_SIZE": str(world_size),
+        "OMP_NUM_THREADS": "1",
+        **env,
+    }
     each = [{**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
     return [start(*words, env=own, cwd=resources.data_root()) for own in each]

@@ -27,7 +27,8 @@ class WordingViolation(NamedTuple):
 
     path: str
     line: int
-    area: str  # doc, docstring, message, comment or help
+    # doc, docstring, message, comment or help.
+    area: str
     word: str
     text: str
 

@@ -43,13 +43,18 @@ BAD = {
     "key missing": (changed("owners: [alice]\n", ""), ["ODR101"]),
     "key of a constraint missing": (changed('    op: "<="\n', ""), ["ODR101"]),
     "key misspelt": (changed("tags:", "tagz:"), ["ODR102"]),
-    "key of a constraint misspelt": (changed("    unit: ratio\n    min_n", "    units: ratio\n    min_n"), ["ODR102"]),
+    "key of a constraint misspelt": (
+        changed("    unit: ratio\n    min_n", "    units: ratio\n    min_n"),
+        ["ODR102"],
+    ),
     "number in quotes": (changed("threshold: 0.5", 'threshold: "0.5"'), ["ODR103"]),
     "number for a string": (changed("title: Enable test-time adaptation", "title: 12"), ["ODR103"]),
     "boolean for a number": (changed("threshold: 0.5", "threshold: true"), ["ODR103"]),
     "string for a list": (changed("owners: [alice]", "owners: alice"), ["ODR103"]),
-    "list for a mapping": (changed("outcome: {oq_delta: +0.4, verdict: KEEP}", "outcome: [1]"),
-                           ["ODR103", "ODR601", "ODR605"]),
+    "list for a mapping": (
+        changed("outcome: {oq_delta: +0.4, verdict: KEEP}", "outcome: [1]"),
+        ["ODR103", "ODR601", "ODR605"],
+    ),
     "status misspelt": (changed("status: accepted", "status: acepted"), ["ODR104"]),
     "future format": (changed("odr: 1", "odr: 2"), ["ODR104"]),
     "unknown operator": (changed('op: "<="', 'op: "!="'), ["ODR104"]),
@@ -66,7 +71,10 @@ BAD = {
     "no owner": (changed("[alice]", "[]"), ["ODR109"]),
     "negative position": (changed("through_sequence: 250", "through_sequence: -1"), ["ODR109", "ODR401"]),
     "min_n of zero": (changed("min_n: 20", "min_n: 0"), ["ODR109"]),
-    "title over two lines": (changed("title: Enable test-time adaptation", 'title: "Enable\\nit"'), ["ODR105", "ODR204"]),
+    "title over two lines": (
+        changed("title: Enable test-time adaptation", 'title: "Enable\\nit"'),
+        ["ODR105", "ODR204"],
+    ),
     "lone surrogate": (changed("[alice]", '["\\ud800"]'), ["ODR004"]),
     # the body
     "section missing": (changed("## Problem\n", ""), ["ODR201"]),
@@ -74,7 +82,9 @@ BAD = {
     "section at another level": (changed("## Problem", "### Problem"), ["ODR201"]),
     "section twice": (changed("## Proposed", "## Problem\nAgain\n\n## Proposed"), ["ODR202"]),
     "section out of order": (
-        changed("## Proposed Change", "## Problem2").replace("## Problem\n", "## Proposed Change\n").replace("Problem2", "Problem"),
+        changed("## Proposed Change", "## Problem2")
+        .replace("## Problem\n", "## Proposed Change\n")
+        .replace("Problem2", "Problem"),
         ["ODR203"],
     ),
     "heading differs": (changed("# ODR-0001: Enable test", "# ODR-0001: Disable test"), ["ODR204"]),
@@ -100,49 +110,91 @@ BAD = {
     "COPY": (with_sql("COPY (SELECT 1 FROM runs) TO 'f.csv'"), ["ODR504"]),
     "ATTACH": (with_sql("ATTACH 'x.db'"), ["ODR504"]),
     "PRAGMA": (with_sql("PRAGMA database_list"), ["ODR504"]),
-    "DELETE in a CTE": (with_sql("WITH d AS (DELETE FROM decisions RETURNING *) SELECT count(*) AS value, 1 AS n FROM d"),
-                        ["ODR512"]),
+    "DELETE in a CTE": (
+        with_sql("WITH d AS (DELETE FROM decisions RETURNING *) SELECT count(*) AS value, 1 AS n FROM d"),
+        ["ODR512"],
+    ),
     "no `value`": (with_sql("SELECT count(*) AS number, count(*) AS n FROM decisions"), ["ODR506"]),
     "no `n`": (with_sql("SELECT count(*) AS value FROM decisions"), ["ODR506"]),
     "constant": (with_sql("SELECT 1 AS value, 100 AS n"), ["ODR509"]),
     "constant that names the log": (with_sql("SELECT 1 AS value, count(*) AS n FROM decisions"), ["ODR509"]),
-    "constant behind a CTE": (with_sql("WITH d AS (SELECT 1 AS value, 9 AS n) SELECT value, n FROM d"), ["ODR509"]),
-    "a view hidden": (with_sql("WITH decisions AS (SELECT 1 AS a) SELECT sum(a) AS value, 9 AS n FROM decisions"), ["ODR512"]),
-    "a file as function": (with_sql("SELECT sum(size) AS value, 1 AS n FROM read_text('/etc/passwd')"), ["ODR512"]),
+    "constant behind a CTE": (
+        with_sql("WITH d AS (SELECT 1 AS value, 9 AS n) SELECT value, n FROM d"),
+        ["ODR509"],
+    ),
+    "a view hidden": (
+        with_sql("WITH decisions AS (SELECT 1 AS a) SELECT sum(a) AS value, 9 AS n FROM decisions"),
+        ["ODR512"],
+    ),
+    "a file as function": (
+        with_sql("SELECT sum(size) AS value, 1 AS n FROM read_text('/etc/passwd')"),
+        ["ODR512"],
+    ),
     "a file as table": (with_sql("SELECT count(*) AS value, 1 AS n FROM 'f.parquet'"), ["ODR512"]),
-    "a function that reads the environment": (with_sql("SELECT max(getenv('HOME')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
-    "a function nobody knows": (with_sql("SELECT max(launch(observed)) AS value, count(*) AS n FROM decisions"), ["ODR512"]),
-    "a setting": (with_sql("SELECT max(current_setting('threads')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
+    "a function that reads the environment": (
+        with_sql("SELECT max(getenv('HOME')) AS value, count(*) AS n FROM runs"),
+        ["ODR512"],
+    ),
+    "a function nobody knows": (
+        with_sql("SELECT max(launch(observed)) AS value, count(*) AS n FROM decisions"),
+        ["ODR512"],
+    ),
+    "a setting": (
+        with_sql("SELECT max(current_setting('threads')) AS value, count(*) AS n FROM runs"),
+        ["ODR512"],
+    ),
     "a sequence": (with_sql("SELECT max(nextval('s')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
-    "another schema": (with_sql("SELECT count(*) AS value, 1 AS n FROM information_schema.tables"), ["ODR512"]),
-    "a table that is no view": (with_sql("SELECT count(*) AS value, count(*) AS n FROM decision"), ["ODR512"]),
+    "another schema": (
+        with_sql("SELECT count(*) AS value, 1 AS n FROM information_schema.tables"),
+        ["ODR512"],
+    ),
+    "a table that is no view": (
+        with_sql("SELECT count(*) AS value, count(*) AS n FROM decision"),
+        ["ODR512"],
+    ),
     "a record's own tables": (with_sql("SELECT count(*) AS value, count(*) AS n FROM odrs"), ["ODR512"]),
-    "another parameter": (with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id = $run"), ["ODR512"]),
+    "another parameter": (
+        with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id = $run"),
+        ["ODR512"],
+    ),
     "$baseline without baseline": (
-        "\n".join(line for line in GOOD.split("\n") if not line.startswith("  baseline:")), ["ODR401"]
+        "\n".join(line for line in GOOD.split("\n") if not line.startswith("  baseline:")),
+        ["ODR401"],
     ),
     # evidence, outcome, life
     "no evidence": (GOOD[: GOOD.index("evidence:")] + GOOD[GOOD.index("constraints:") :], ["ODR401"]),
-    "log not pinned": (changed("candidate: {run: cand, through_sequence: 250, ", "candidate: {run: cand, "), ["ODR401"]),
+    "log not pinned": (
+        changed("candidate: {run: cand, through_sequence: 250, ", "candidate: {run: cand, "),
+        ["ODR401"],
+    ),
     "no outcome": (changed("outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""), ["ODR601", "ODR605"]),
     "Outcome line of another number": (changed("OQ delta: +0.4", "OQ delta: +0.5"), ["ODR605"]),
     "Outcome line of another verdict": (changed("→ KEEP", "→ REVERT"), ["ODR605"]),
-    "accepted and reverted": (changed("verdict: KEEP", "verdict: REVERT").replace("→ KEEP", "→ REVERT"), ["ODR607"]),
+    "accepted and reverted": (
+        changed("verdict: KEEP", "verdict: REVERT").replace("→ KEEP", "→ REVERT"),
+        ["ODR607"],
+    ),
     "nothing to judge, but kept": (
-        judgement(1).replace("verdict: null", "verdict: KEEP").replace("not measured", "KEEP"), ["ODR401", "ODR607"]
+        judgement(1).replace("verdict: null", "verdict: KEEP").replace("not measured", "KEEP"),
+        ["ODR401", "ODR607"],
     ),
     "waiver ended": (
-        changed("outcome:", "waivers: [{constraint: C1, by: bob, reason: r, until: 2026-11-23}]\noutcome:"), ["ODR703"]
+        changed("outcome:", "waivers: [{constraint: C1, by: bob, reason: r, until: 2026-11-23}]\noutcome:"),
+        ["ODR703"],
     ),
     "waiver of nothing": (
-        changed("outcome:", "waivers: [{constraint: C7, by: bob, reason: r, until: 2026-12-23}]\noutcome:"), ["ODR707"]
+        changed("outcome:", "waivers: [{constraint: C7, by: bob, reason: r, until: 2026-12-23}]\noutcome:"),
+        ["ODR707"],
     ),
     "review is due": (changed("tags:", "review_by: 2026-11-23\ntags:"), ["ODR705"]),
     "supersedes a stranger": (changed("supersedes: []", "supersedes: [ODR-0009]"), ["ODR302"]),
     "supersedes itself": (changed("supersedes: []", "supersedes: [ODR-0001]"), ["ODR303", "ODR306"][:1]),
-    "superseded by a stranger": (changed("supersedes: []", "superseded_by: [ODR-0009]"), ["ODR302", "ODR304"]),
+    "superseded by a stranger": (
+        changed("supersedes: []", "superseded_by: [ODR-0009]"),
+        ["ODR302", "ODR304"],
+    ),
     "superseded by nothing": (changed("status: accepted", "status: superseded"), ["ODR305"]),
-}  # fmt: skip
+}
 
 
 GOOD_TOO = {

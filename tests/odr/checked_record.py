@@ -55,9 +55,15 @@ SQL = (
 def record_text(runs: Path, **changes) -> str:
     """A record that is true of the two runs, with what a test changes."""
     values = {
-        "status": "accepted", "sql": SQL, "threshold": 0.02, "measured": "0.10", "delta": "+0.4", "verdict": "KEEP", "tick": "x",
+        "status": "accepted",
+        "sql": SQL,
+        "threshold": 0.02,
+        "measured": "0.10",
+        "delta": "+0.4",
+        "verdict": "KEEP",
+        "tick": "x",
         "size": len(events_of(runs, "base")) - 1,
-    }  # fmt: skip
+    }
     for name in ("base", "cand"):
         values[f"{name}_id"] = accepting(events_of(runs, name))
         values[f"{name}_root"] = read_pinned_log(EvidenceSide(name, name), RunFolder(runs, name)).root

@@ -12,7 +12,8 @@ from ockham.record.payloads import field_values
 from tests.helpers.events import REVISION, context_record, decision, run_folder
 
 UPDATES = 40
-LAST = 88  # sequence of the last event of such a run
+# Sequence of the last event of such a run.
+LAST = 88
 
 
 def make_run(
@@ -28,9 +29,14 @@ def make_run(
         at = UPDATES + step
         writer.append("evaluation.recorded", evaluation(at, loss * better), iter_num=at)
     accept = decision(
-        UPDATES + 2, hook="on_evaluate", plugin="memory", action="ACCEPT", reason_code="ACCEPTED_FIRST_VALID",
-        changes=(), numbers={"oq": 1 / loss / (gflops * 1e9 * 100.0), "loss": loss},
-    )  # fmt: skip
+        UPDATES + 2,
+        hook="on_evaluate",
+        plugin="memory",
+        action="ACCEPT",
+        reason_code="ACCEPTED_FIRST_VALID",
+        changes=(),
+        numbers={"oq": 1 / loss / (gflops * 1e9 * 100.0), "loss": loss},
+    )
     writer.append("decision.made", accept, iter_num=UPDATES + 2)
     judged = OccamContext(
         UPDATES + 2, loss, inference_flops=gflops * 1e9, inference_tokens=64, memory_footprint_mb=100.0
@@ -45,14 +51,28 @@ def make_run(
 
 def evaluation(at: int, val_loss: float) -> dict:
     return {
-        "iter_num": at, "trigger": "SCHEDULE", "val_loss": val_loss, "standard_error": None, "tokens": 1024, "seconds": 0.1,
-    }  # fmt: skip
+        "iter_num": at,
+        "trigger": "SCHEDULE",
+        "val_loss": val_loss,
+        "standard_error": None,
+        "tokens": 1024,
+        "seconds": 0.1,
+    }
 
 
 FINISHED = {
-    "reason_code": "COMPLETED", "iter_num": 42, "batches": 40, "updates": 20, "skips": 20, "evaluations": 3, "accepted": 1,
-    "update_rate": 0.5, "accept_rate": 0.3, "seconds": 1.0, "blocked_seconds": 0.0,
-}  # fmt: skip
+    "reason_code": "COMPLETED",
+    "iter_num": 42,
+    "batches": 40,
+    "updates": 20,
+    "skips": 20,
+    "evaluations": 3,
+    "accepted": 1,
+    "update_rate": 0.5,
+    "accept_rate": 0.3,
+    "seconds": 1.0,
+    "blocked_seconds": 0.0,
+}
 
 
 def events_of(runs: Path, run_id: str) -> list[dict]:

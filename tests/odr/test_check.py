@@ -66,9 +66,8 @@ def test_check_reports_missing_evidence(runs, changes, codes):
         changes = {**changes, **roots}
         codes = ["ODR407", "ODR407", "ODR410", "ODR410", "ODR507", "ODR511", "ODR603", "ODR604"]
     elif codes is None:
-        shared = accepting(events_of(runs, "cand"))[
-            :8
-        ]  # the first digits are the time: many decisions share them
+        # The first digits are the time: many decisions share them.
+        shared = accepting(events_of(runs, "cand"))[:8]
         changes, codes = {"cand_id": shared}, ["ODR403", "ODR407", "ODR603", "ODR604"]
     judgement, found, _ = checked(runs, **changes)
 

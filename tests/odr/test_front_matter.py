@@ -21,10 +21,28 @@ def parsed(text: str) -> DecisionRecord:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e-3", 1e-3), ("0012", 12), ("0o14", 12), ("0xff", 255), ("no", "no"), ("yes", "yes"), ("true", True), ("~", None),
-     ("+0.40", 0.4), (".5", 0.5), ("1_000", "1_000"), ("12:30", "12:30"), ("2026-13-45", "2026-13-45"), ('"7"', "7"),
-     ("'7'", "7"), ("-.inf", -math.inf), ("1e999", math.inf), ("=", "="), ("<<", "<<")],
-)  # fmt: skip
+    [
+        ("1e-3", 1e-3),
+        ("0012", 12),
+        ("0o14", 12),
+        ("0xff", 255),
+        ("no", "no"),
+        ("yes", "yes"),
+        ("true", True),
+        ("~", None),
+        ("+0.40", 0.4),
+        (".5", 0.5),
+        ("1_000", "1_000"),
+        ("12:30", "12:30"),
+        ("2026-13-45", "2026-13-45"),
+        ('"7"', "7"),
+        ("'7'", "7"),
+        ("-.inf", -math.inf),
+        ("1e999", math.inf),
+        ("=", "="),
+        ("<<", "<<"),
+    ],
+)
 def test_scalars_follow_yaml_1_2(text, value):
     """`no` is a string, and a date stays text."""
     read = parse_front_matter(f"a: {text}\n", 2).values["a"]
@@ -59,10 +77,16 @@ def test_front_matter_locations_match_file_lines():
 # A loaded machine is no finding.
 calm = settings(suppress_health_check=[HealthCheck.too_slow])
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**12), 10**12) | st.floats(allow_nan=False) | st.text(st.characters(max_codepoint=0x2FFF)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcdefgh", min_size=1), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(max_codepoint=0x2FFF)),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("abcdefgh", min_size=1), inner, max_size=4)
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @calm

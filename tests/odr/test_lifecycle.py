@@ -66,8 +66,10 @@ def test_numbers_on_other_branches_are_used(tmp_path):
     folder = tmp_path / "odr"
     git = lambda *words: subprocess.run(  # noqa: E731
         ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", *words],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     git("init", "-b", "main")
     put(folder, judgement(1), "0001-a.md")
     git("add", ".")
@@ -114,10 +116,16 @@ def test_accepting_requires_the_verdict_keep(folder):
 @pytest.mark.parametrize(
     ("text", "way"),
     [
-        (GOOD.replace("outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""), "`ockham odr check ODR-0001 --fix` measures it"),
-        (render_record("ODR-0001", "A", ["a"], TODAY).replace("status: draft", "status: proposed"), "outcome: {oq_delta: null, verdict: null}"),
+        (
+            GOOD.replace("outcome: {oq_delta: +0.4, verdict: KEEP}\n", ""),
+            "`ockham odr check ODR-0001 --fix` measures it",
+        ),
+        (
+            render_record("ODR-0001", "A", ["a"], TODAY).replace("status: draft", "status: proposed"),
+            "outcome: {oq_delta: null, verdict: null}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_missing_outcome_is_explained(folder, text, way):
     """The hint depends on the constraints."""
     file = put(folder, text.replace("status: accepted", "status: proposed"))
@@ -227,7 +235,8 @@ def test_record_can_be_superseded_by_two_records(folder):
     put(folder, judgement(3), "0003-a.md")
     old, second, third = read_folder(folder)
     texts = supersede(old, second, TODAY)
-    assert list(texts) == [old.file]  # the newer one says it already
+    # The newer one says it already.
+    assert list(texts) == [old.file]
     write_records(texts)
     write_records(supersede(read_record(old.file), third, TODAY.replace(year=2027)))
     old, _, third = read_folder(folder)

@@ -140,10 +140,25 @@ def test_billion_laughs_are_refused_at_once(tmp_path):
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "front",
-    ["[" * 250_000, "a: " * 150_000, "{" * 250_000 + "}" * 250_000, "- " * 200_000, "? " * 200_000, "a: |\n" + " x\n" * 150_000,
-     "\n".join(f"k{i}: 1" for i in range(40_000))],
-    ids=["open lists", "nested keys", "flow mappings", "nested sequences", "complex keys", "long text", "many keys"],
-)  # fmt: skip
+    [
+        "[" * 250_000,
+        "a: " * 150_000,
+        "{" * 250_000 + "}" * 250_000,
+        "- " * 200_000,
+        "? " * 200_000,
+        "a: |\n" + " x\n" * 150_000,
+        "\n".join(f"k{i}: 1" for i in range(40_000)),
+    ],
+    ids=[
+        "open lists",
+        "nested keys",
+        "flow mappings",
+        "nested sequences",
+        "complex keys",
+        "long text",
+        "many keys",
+    ],
+)
 def test_huge_front_matter_ends_in_seconds(tmp_path, front):
     """Half a megabyte of hostile YAML."""
     put(tmp_path / "odr", f"---\n{front}\n---\n")

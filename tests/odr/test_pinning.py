@@ -21,8 +21,9 @@ def test_pin_sides_returns_the_logs_at_present(runs):
     """One side has no baseline."""
     sides = pin_sides(runs, "base", "cand")
     assert [(side.name, side.run, side.through) for side in sides] == [
-        ("baseline", "base", len(events_of(runs, "base")) - 1), ("candidate", "cand", len(events_of(runs, "cand")) - 1)
-    ]  # fmt: skip
+        ("baseline", "base", len(events_of(runs, "base")) - 1),
+        ("candidate", "cand", len(events_of(runs, "cand")) - 1),
+    ]
     assert [side.root for side in sides] == [
         read_pinned_log(side, RunFolder(runs, side.run)).root for side in sides
     ]
@@ -68,10 +69,13 @@ def test_evidence_of_a_decided_record_is_locked(runs):
     [
         ("run: cand", "run: gone", "run gone is not in"),
         ("through_sequence", "through", "evidence.baseline names no through_sequence and root"),
-        ("candidate: {run: cand, through_sequence: {size}, root: {root}", "candidate: {run: cand, through_sequence: {size}, root: "
-         + "ab" * 32, "the log of cand has root .* pins root "),
+        (
+            "candidate: {run: cand, through_sequence: {size}, root: {root}",
+            "candidate: {run: cand, through_sequence: {size}, root: " + "ab" * 32,
+            "the log of cand has root .* pins root ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unpinned_side_is_not_packed(runs, old, new, said):
     """No file remains."""
     side = pin_sides(runs, None, "cand")[0]

@@ -32,7 +32,8 @@ def test_project_claims_match_the_packed_evidence(tmp_path):
     assert verdicts.count("KEEP") >= 4
     assert "REVERT" in verdicts
     registered = judged["ODR-0012"].registration
-    assert registered is not None  # what had to hold was fixed before its candidate began
+    # What had to hold was fixed before its candidate began.
+    assert registered is not None
     assert (registered.position, registered.size) == (0, 1)
 
 

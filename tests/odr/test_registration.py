@@ -41,9 +41,12 @@ def folder(tmp_path, monkeypatch):
     run("new", "Skip more", "--owner", "a")
     file = tmp_path / "odr" / "0001-skip-more.md"
     file.write_text(
-        file.read_text().replace("constraints: []\n", CONSTRAINTS).replace("None yet: say what must hold, and how the log shows it.",
-                                                                          "- [ ] C1 Updates at most every batch")
-    )  # fmt: skip
+        file.read_text()
+        .replace("constraints: []\n", CONSTRAINTS)
+        .replace(
+            "None yet: say what must hold, and how the log shows it.", "- [ ] C1 Updates at most every batch"
+        )
+    )
     run("register", "1")
     return tmp_path / "odr"
 
@@ -71,8 +74,13 @@ def test_registration_before_the_run_is_proven(folder):
     told = judgement.registration
     assert (told.event_id, told.position, told.size) == (record.claims.registered, 1, 2)
     assert "before cand started: line 2 of 2" in format_text([], [record], {record.display_path: judgement})
-    append_entry(folder.parent / "runs", "odr.registered", {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []})  # fmt: skip
-    assert judged(folder)[0].registration == told  # what is said later changes nothing
+    append_entry(
+        folder.parent / "runs",
+        "odr.registered",
+        {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
+    )
+    # What is said later changes nothing.
+    assert judged(folder)[0].registration == told
 
 
 @pytest.mark.parametrize(
@@ -100,8 +108,9 @@ def test_added_or_removed_constraint_is_reported(folder):
     file = next(folder.glob("0001*"))
     file.write_text(file.read_text().replace("id: C1", "id: C2").replace("- [ ] C1", "- [ ] C2"))
     assert [f for f in judged(folder)[1] if f.startswith("ODR411")] == [
-        "ODR411 C1 was removed since", "ODR411 C2 was added since",
-    ]  # fmt: skip
+        "ODR411 C1 was removed since",
+        "ODR411 C2 was added since",
+    ]
 
 
 def test_earlier_run_proves_nothing(folder):

@@ -8,8 +8,16 @@ C1 = Constraint(0, "C1", "t", "", "<", 1.0)
 
 @pytest.mark.parametrize(
     ("op", "value", "passes"),
-    [("<", 1.0, False), ("<=", 1.0, True), (">", 1.0, False), (">=", 1.0, True), ("==", 1.0, True), ("==", 1.01, False), ("<", -1e308, True)],
-)  # fmt: skip
+    [
+        ("<", 1.0, False),
+        ("<=", 1.0, True),
+        (">", 1.0, False),
+        (">=", 1.0, True),
+        ("==", 1.0, True),
+        ("==", 1.01, False),
+        ("<", -1e308, True),
+    ],
+)
 def test_operators_compare_as_written(op, value, passes):
     """Only <=, >= and == hold at the threshold."""
     assert (evaluate_constraint(C1._replace(op=op), [{"value": value, "n": 1}]).state == "pass") is passes
@@ -17,10 +25,23 @@ def test_operators_compare_as_written(op, value, passes):
 
 @pytest.mark.parametrize(
     ("written", "value", "agree"),
-    [("+0.4", 0.35, True), ("+0.4", 0.4499, True), ("+0.4", 0.46, False), ("+0.400", 0.41, False), ("0.4", -0.4, False),
-     ("1e-3", 0.0014, True), ("7", 7.4, True), ("7", 7.6, False), ("7", float("nan"), False), ("x", 1.0, False), ("1e999999999", 1.0, False),
-     ("-0.02", -0.0161, True), ("+", 1.0, False), ("", 1.0, False)],
-)  # fmt: skip
+    [
+        ("+0.4", 0.35, True),
+        ("+0.4", 0.4499, True),
+        ("+0.4", 0.46, False),
+        ("+0.400", 0.41, False),
+        ("0.4", -0.4, False),
+        ("1e-3", 0.0014, True),
+        ("7", 7.4, True),
+        ("7", 7.6, False),
+        ("7", float("nan"), False),
+        ("x", 1.0, False),
+        ("1e999999999", 1.0, False),
+        ("-0.02", -0.0161, True),
+        ("+", 1.0, False),
+        ("", 1.0, False),
+    ],
+)
 def test_claims_are_compared_at_their_written_digits(written, value, agree):
     """+0.4 means 0.35 to 0.45."""
     assert rounds_to(written, value) is agree
@@ -29,13 +50,23 @@ def test_claims_are_compared_at_their_written_digits(written, value, agree):
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
-        ([], "ODR507"), ([{"value": 1, "n": 1}] * 2, "ODR506"), ([{"value": 1}], "ODR506"), ([{"n": 1}], "ODR506"),
-        ([{"value": 1, "n": True}], "ODR506"), ([{"value": 1, "n": "9"}], "ODR506"), ([{"value": 1, "n": 1.5}], "ODR506"),
-        ([{"value": 1, "n": -1}], "ODR506"), ([{"value": 1, "n": float("inf")}], "ODR506"), ([{"value": 1, "n": None}], "ODR506"),
-        ([{"value": 1, "n": 0}], "ODR507"), ([{"value": None, "n": 1}], "ODR507"), ([{"value": True, "n": 1}], "ODR506"),
-        ([{"value": "1", "n": 1}], "ODR506"), ([{"value": float("nan"), "n": 1}], "ODR507"),
+        ([], "ODR507"),
+        ([{"value": 1, "n": 1}] * 2, "ODR506"),
+        ([{"value": 1}], "ODR506"),
+        ([{"n": 1}], "ODR506"),
+        ([{"value": 1, "n": True}], "ODR506"),
+        ([{"value": 1, "n": "9"}], "ODR506"),
+        ([{"value": 1, "n": 1.5}], "ODR506"),
+        ([{"value": 1, "n": -1}], "ODR506"),
+        ([{"value": 1, "n": float("inf")}], "ODR506"),
+        ([{"value": 1, "n": None}], "ODR506"),
+        ([{"value": 1, "n": 0}], "ODR507"),
+        ([{"value": None, "n": 1}], "ODR507"),
+        ([{"value": True, "n": 1}], "ODR506"),
+        ([{"value": "1", "n": 1}], "ODR506"),
+        ([{"value": float("nan"), "n": 1}], "ODR507"),
     ],
-)  # fmt: skip
+)
 def test_non_numeric_result_is_unknown(rows, code):
     """It is never a pass."""
     result = evaluate_constraint(C1, rows)

@@ -65,7 +65,14 @@ def test_preset_has_its_bands_and_chain_order():
         policy = load_policy(name)
         assert policy.targets == {"update_rate": band, "accept_rate": accept[name]}
         assert [plugin_name(plugin) for plugin in policy.build()] == [
-            "finite", "gate", "compressor", "limiter", "watchdog", "memory", "anchor"]  # fmt: skip
+            "finite",
+            "gate",
+            "compressor",
+            "limiter",
+            "watchdog",
+            "memory",
+            "anchor",
+        ]
         assert band[0] < settings_of(policy, "gate")["target"] < band[1]
 
 
@@ -129,15 +136,23 @@ def test_canonical_policy_contains_every_default():
 
 
 @given(
-    target=st.floats(0.01, 1), threshold=st.floats(0.01, 1), ceiling=st.none() | st.floats(0.5, math.inf),
-    halt=st.none() | st.floats(2, math.inf), label=st.text(max_size=20).filter(lambda text: text not in NONFINITE),
-)  # fmt: skip
+    target=st.floats(0.01, 1),
+    threshold=st.floats(0.01, 1),
+    ceiling=st.none() | st.floats(0.5, math.inf),
+    halt=st.none() | st.floats(2, math.inf),
+    label=st.text(max_size=20).filter(lambda text: text not in NONFINITE),
+)
 def test_policy_survives_its_canonical_bytes(target, threshold, ceiling, halt, label):
     """Settings are equal to the last bit, infinity included."""
     from ockham.plugins.watchdog import KLWatchdogPlugin
 
-    plugins = [OckhamGatePlugin(target=target), CompressorPlugin(threshold=threshold), LimiterPlugin(ceiling),
-               KLWatchdogPlugin(halt=halt), Quiet(label=label)]  # fmt: skip
+    plugins = [
+        OckhamGatePlugin(target=target),
+        CompressorPlugin(threshold=threshold),
+        LimiterPlugin(ceiling),
+        KLWatchdogPlugin(halt=halt),
+        Quiet(label=label),
+    ]
     policy = policy_from_plugins(plugins)
     again = policy_from_json(policy.canonical)
     assert again.revision == policy.revision
@@ -241,8 +256,16 @@ def test_second_plugin_of_a_class_has_its_own_name(written):
 
 def test_overrides_are_typed_by_yaml_and_parameter():
     """They take precedence."""
-    policy = load_policy("balanced", ["gate.target=3e-1", "limiter.learning_rate_ceiling=null", "gate.shadow=true",
-                                      "hyperparameters.evaluations=12", "compressor.window=9"])  # fmt: skip
+    policy = load_policy(
+        "balanced",
+        [
+            "gate.target=3e-1",
+            "limiter.learning_rate_ceiling=null",
+            "gate.shadow=true",
+            "hyperparameters.evaluations=12",
+            "compressor.window=9",
+        ],
+    )
     assert settings_of(policy, "gate")["target"] == 0.3
     assert settings_of(policy, "limiter")["learning_rate_ceiling"] is None
     assert policy.hyperparameters["evaluations"] == 12

@@ -119,7 +119,10 @@ def test_invalid_override_is_one_clear_line(override, told):
         ("plugins:\n  gate: {target: 0.1}\n  gate: {target: 0.2}\n", ":3: found duplicate key"),
         ("name: a\nname: b\n", ":2: found duplicate key"),
         ("plugns: {}\n", ":1: unknown key 'plugns' in a policy; did you mean 'plugins'"),
-        ("name: a\ntargets: {update_rat: [0, 1]}\n", ":2: no target 'update_rat'; did you mean 'update_rate'"),
+        (
+            "name: a\ntargets: {update_rat: [0, 1]}\n",
+            ":2: no target 'update_rat'; did you mean 'update_rate'",
+        ),
         ("targets: {update_rate: [0.5]}\n", ":1: update_rate takes [low, high] within 0..1"),
         ("targets: {update_rate: [0.7, 0.5]}\n", "takes [low, high] within 0..1"),
         ("targets: {update_rate: [0, .nan]}\n", "takes [low, high] within 0..1"),
@@ -140,9 +143,15 @@ def test_invalid_override_is_one_clear_line(override, told):
         ("name: [\n", ":2: "),
         ("name: !!python/object:os.system {}\n", "name takes text"),
         ("plugins: {limiter: {}, gate: {}}\n", "'gate' is after the limiter"),
-        ("plugins:\n  limiter: {complexity_ceiling: 0.1}\n  memory: {complexity_threshold: 0.1}\n", ":3: memory.complexity_threshold 0.1 must be below"),
+        (
+            "plugins:\n  limiter: {complexity_ceiling: 0.1}\n  memory: {complexity_threshold: 0.1}\n",
+            ":3: memory.complexity_threshold 0.1 must be below",
+        ),
         ("plugins:\n  own: {use: 'no.such.module:X'}\n", ":2: plugin 'no.such.module:X' cannot be imported"),
-        ("plugins:\n  own: {use: 'json:loads'}\n", ":2: 'json:loads' is not a class that derives from ockham.OccamPlugin"),
+        (
+            "plugins:\n  own: {use: 'json:loads'}\n",
+            ":2: 'json:loads' is not a class that derives from ockham.OccamPlugin",
+        ),
         ("plugins:\n  own: {use: 'json:Nothing'}\n", ":2: module 'json' has no class 'Nothing'"),
         ("plugins:\n  own: {use: ':x'}\n", ":2: "),
         ("plugins:\n  own: {use: 'a b'}\n", ":2: no plugin 'a b'"),
@@ -150,7 +159,7 @@ def test_invalid_override_is_one_clear_line(override, told):
         ("extends: 3\n", "no preset '3'"),
         ("extends: [a]\n", "no preset"),
     ],
-)  # fmt: skip
+)
 def test_mistake_in_a_file_is_named_with_line_and_suggestion(written, text, told):
     """One clear line."""
     with pytest.raises(PolicyError) as caught:

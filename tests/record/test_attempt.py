@@ -71,8 +71,9 @@ def test_log_head_of_an_old_log_covers_complete_lines(tmp_path):
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(b'{"torn')
     assert log_head(folder, 1, 0) == {
-        "from_size": len(whole), "from_root": root_from_leaves([leaf_hash(line) for line in whole]).hex()
-    }  # fmt: skip
+        "from_size": len(whole),
+        "from_root": root_from_leaves([leaf_hash(line) for line in whole]).hex(),
+    }
 
 
 def test_last_policy_is_read_from_the_newest_log_with_a_complete_line(tmp_path):
@@ -101,7 +102,9 @@ def test_run_with_a_torn_first_line_can_be_resumed(tmp_path):
         again.end_batch(again.start_batch(0, 3.0))
     found = events(run.folder, 3)
     assert [event["type"] for event in found[:3]] == [
-        "ockham.run.resumed.v1", "ockham.log.recovered.v1", "ockham.policy.loaded.v1"
-    ]  # fmt: skip
+        "ockham.run.resumed.v1",
+        "ockham.log.recovered.v1",
+        "ockham.policy.loaded.v1",
+    ]
     assert (found[0]["data"]["from_attempt"], found[0]["data"]["from_size"]) == (2, 0)
     assert found[1]["data"]["cut_bytes"] == 20

@@ -88,8 +88,11 @@ def test_resume_point_is_the_newest_and_two_checkpoints_are_kept(folder):
     assert start.path == folder.checkpoints / "resume-00000010.2"
     assert prune(folder) == ["resume-00000009"]
     assert sorted(path.name for path in folder.checkpoints.iterdir()) == [
-        "accepted-00000099", "resume-00000010", "resume-00000010.2", "resume-x"
-    ]  # fmt: skip
+        "accepted-00000099",
+        "resume-00000010",
+        "resume-00000010.2",
+        "resume-x",
+    ]
     assert prune(folder) == []
 
 

@@ -34,8 +34,11 @@ def judge(folder, archive, *words):
     """The packed verify.py, isolated: no site of the checkout, no ockham."""
     return subprocess.run(
         [sys.executable, "-I", str(folder / "out" / "verify.py"), str(archive), *words],
-        capture_output=True, text=True, timeout=60, cwd=folder,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=folder,
+    )
 
 
 def test_standalone_verifier_accepts_archive_and_folder(packed):

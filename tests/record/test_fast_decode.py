@@ -20,11 +20,49 @@ from tests.helpers.events import lines
 from tests.helpers.runs import made_run
 
 STRANGE = [
-    None, True, False, 0, 1, -1, 2**53, 2**63, 2**64, 10**30, 0.0, -0.0, 1.0, 1e15, 1e16, 1.5e300, 5e-324, "", "NaN",
-    "Infinity", "-Infinity", "nan", "x", "batch", "on_lunch", "é", "\ud7ff", 'a"b', "a\\b", "\x7f", "UPPER_CASE", "a" * 4097,
-    [], [1.5, "NaN"], [None], {}, {"a": 1.0}, {"no name": 1.0}, {"a": "b"}, "sha256:" + "ab" * 32,
-    "2026-02-30T03:08:32.123456Z", "2026-02-28T24:08:32.123456Z",
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**53,
+    2**63,
+    2**64,
+    10**30,
+    0.0,
+    -0.0,
+    1.0,
+    1e15,
+    1e16,
+    1.5e300,
+    5e-324,
+    "",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "nan",
+    "x",
+    "batch",
+    "on_lunch",
+    "é",
+    "\ud7ff",
+    'a"b',
+    "a\\b",
+    "\x7f",
+    "UPPER_CASE",
+    "a" * 4097,
+    [],
+    [1.5, "NaN"],
+    [None],
+    {},
+    {"a": 1.0},
+    {"no name": 1.0},
+    {"a": "b"},
+    "sha256:" + "ab" * 32,
+    "2026-02-30T03:08:32.123456Z",
+    "2026-02-28T24:08:32.123456Z",
+]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +204,7 @@ def test_fast_path_rejects_changed_bytes(honest, samples, data):
         (b'"shadow":false', b'"shadow":0'),
         (b'"time":"2026', b'"time":"2026 '),
     ],
-)  # fmt: skip
+)
 def test_fast_path_rejects_other_encodings_of_equal_values(honest, samples, was, now):
     """Spaces, duplicate keys, float counts, extensions and leading zeros take the slow path."""
     for sequence, line in samples:

@@ -158,7 +158,13 @@ def test_lineage_reports_an_event_with_another_tree_head(runs, tmp_path):
 
 def test_lineage_ignores_lines_that_are_not_checkpoint_events(runs, tmp_path):
     """The bytes count as unknown."""
-    for number, odd in enumerate((b'x "ockham.checkpoint.saved.v1"', b'["ockham.checkpoint.saved.v1"]', b'{"type":"x","a":"ockham.checkpoint.saved.v1"}')):  # fmt: skip
+    for number, odd in enumerate(
+        (
+            b'x "ockham.checkpoint.saved.v1"',
+            b'["ockham.checkpoint.saved.v1"]',
+            b'{"type":"x","a":"ockham.checkpoint.saved.v1"}',
+        )
+    ):
         (to := tmp_path / str(number)).mkdir()
         rewritten(runs, to, lambda line, odd=odd: odd if b'"ockham.checkpoint.saved.v1"' in line else line)
         assert "no event of that log names these bytes" in asked(accepted(runs), to).problems

@@ -91,8 +91,9 @@ def test_run_tailer_reads_all_logs_from_their_positions(tmp_path):
     ]
     late = RunTailer(folder, {(1, 0): 2, (2, 0): 1})
     assert [(line.log, line.sequence) for line in late.lines()] == [
-        *(((1, 0), at) for at in range(2, len(lines(folder)))), *(((2, 0), at) for at in range(1, len(lines(folder, 2))))
-    ]  # fmt: skip
+        *(((1, 0), at) for at in range(2, len(lines(folder)))),
+        *(((2, 0), at) for at in range(1, len(lines(folder, 2)))),
+    ]
     assert RunTailer(folder).lines(len(lines(folder)) + 1)[-1][:2] == ((2, 0), 0)
 
 

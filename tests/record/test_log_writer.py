@@ -74,7 +74,8 @@ def test_urgent_event_flush_and_close_wake_the_writer(folder, monkeypatch, wake)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     written = threading.Event()
     log.on_durable = lambda _: written.set()
-    time.sleep(0.05)  # by now the writer has begun to wait
+    # By now the writer has begun to wait.
+    time.sleep(0.05)
     log.append("decision.made", decision(), iter_num=0, urgent=wake == "urgent")
     other = threading.Thread(target=getattr(log, wake, lambda: None))
     if wake != "urgent":
@@ -95,7 +96,8 @@ def test_due_tree_head_is_signed_under_steady_traffic(folder, monkeypatch):
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     acknowledged: list[int] = []
     log.on_durable = lambda events: acknowledged.append(len(events))
-    time.sleep(0.05)  # by now the writer has begun to wait
+    # By now the writer has begun to wait.
+    time.sleep(0.05)
     for i in range(3_000):
         log.append("decision.made", decision(), iter_num=i)
     log._wake.set()

@@ -295,9 +295,8 @@ def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
     with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{said}"):
         recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert segment.read_bytes() == data
-    assert check_signed_prefix(folder, 2, 1, []).size == (
-        4 if attack == "other" else 3
-    )  # of nobody's key: nothing was signed
+    # Of nobody's key: nothing was signed.
+    assert check_signed_prefix(folder, 2, 1, []).size == (4 if attack == "other" else 3)
 
 
 def test_heads_of_other_keys_do_not_hide_signed_heads(tmp_path):
@@ -337,7 +336,8 @@ def test_run_finished_as_last_event_of_a_segment_is_an_end(tmp_path):
 def test_run_finished_followed_by_several_seals_is_an_end(tmp_path, monkeypatch):
     """Each waiting segment adds one seal."""
     folder = run_folder(tmp_path)
-    monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)  # so that all of it waits when the writer looks
+    # So that all of it waits when the writer looks.
+    monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     time.sleep(0.05)
     for i in range(60):

@@ -9,8 +9,26 @@ from ockham.record.run_folder import RunFolder, atomic_write, check_run_id, list
 from tests.helpers.events import run_folder
 
 HOSTILE = [
-    "", ".", "..", "../a", "/etc", "a/b", "a\\b", "a\0b", "%2e%2e%2f", "-rf", "A", "é", "a b", "a\n", "x" * 65, "․․", ".hidden", "a#b", "a?b",
-]  # fmt: skip
+    "",
+    ".",
+    "..",
+    "../a",
+    "/etc",
+    "a/b",
+    "a\\b",
+    "a\0b",
+    "%2e%2e%2f",
+    "-rf",
+    "A",
+    "é",
+    "a b",
+    "a\n",
+    "x" * 65,
+    "․․",
+    ".hidden",
+    "a#b",
+    "a?b",
+]
 
 
 @pytest.mark.parametrize("run_id", HOSTILE)

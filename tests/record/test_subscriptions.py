@@ -116,7 +116,8 @@ def test_run_accepts_subscribers_until_its_end(tmp_path):
             run.end_batch(run.start_batch(i, 3.0 - i / 30, learning_rate=1e-3), grad_norm=0.5)
     logged = [e for e in events(run.folder) if e["data"].get("reason_code") == "BELOW_THRESHOLD"]
     assert [e for e in heard if e["type"] == "ockham.decision.made.v1"] == logged
-    assert "ockham.run.finished.v1" in [e["type"] for e in heard]  # each subscription has a thread of its own
+    # Each subscription has a thread of its own.
+    assert "ockham.run.finished.v1" in [e["type"] for e in heard]
 
 
 def test_subscriber_threads_end_if_the_log_cannot(tmp_path, monkeypatch):

@@ -156,11 +156,12 @@ def test_changed_archive_is_reported_or_equal(archive, tmp_path, monkeypatch, ca
         if judged(path, monkeypatch, capsys) == 0:
             with zipfile.ZipFile(path) as packed:
                 now = {name: packed.read(name) for name in packed.namelist()}
+            # No signature covers these, and the verifier says so.
             unsigned = (
                 "schemas/",
                 "README",
                 "verify.py",
-            )  # no signature covers these, and the verifier says so
+            )
             same = {name for name, data in before.items() if now.get(name) == data}
             assert {name for name in before if not name.startswith(unsigned)} <= same, at
 

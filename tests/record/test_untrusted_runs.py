@@ -24,9 +24,31 @@ from tests.helpers.runs import made_run
 from tests.record.verify.test_run import edited, find, rewrite
 
 HOSTILE = (
-    "", "../x", "A/b", "a\0b", "x" * 5000, "\u2028", -1, 0, 1.5, 2.0, 2**53 - 1, float(2**53 - 2), 2**63, 1e300,
-    True, None, [], {}, [[]], {"a": 1}, ["NaN"], "NaN", "9999-12-31T23:59:59.999999Z", "0000-01-01T00:00:00.000000Z",
-)  # fmt: skip
+    "",
+    "../x",
+    "A/b",
+    "a\0b",
+    "x" * 5000,
+    "\u2028",
+    -1,
+    0,
+    1.5,
+    2.0,
+    2**53 - 1,
+    float(2**53 - 2),
+    2**63,
+    1e300,
+    True,
+    None,
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    ["NaN"],
+    "NaN",
+    "9999-12-31T23:59:59.999999Z",
+    "0000-01-01T00:00:00.000000Z",
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +111,16 @@ def test_hostile_event_value_never_breaks_verify(run):
     [
         ("checkpoint.saved", {"snapshot_id": "Accepted-00000009"}, {"tampering", "checkpoint", "derived"}),
         ("checkpoint.saved", {"snapshot_id": "../../etc"}, {"tampering", "checkpoint", "derived"}),
-        ("checkpoint.saved", {"files": [{"name": "a\0b", "sha256": "0" * 64, "bytes": 1}]},
-         {"tampering", "checkpoint", "derived"}),
+        (
+            "checkpoint.saved",
+            {"files": [{"name": "a\0b", "sha256": "0" * 64, "bytes": 1}]},
+            {"tampering", "checkpoint", "derived"},
+        ),
         ("checkpoint.saved", {"log_size": 3.0}, {"tampering", "derived"}),
         ("run.started", {"world_size": 2.0}, {"tampering", "gap", "derived"}),
         ("run.started", {"world_size": 2**53 - 1}, {"tampering", "gap", "derived"}),
     ],
-)  # fmt: skip
+)
 @pytest.mark.timeout(20)
 def test_known_hostile_value_is_reported_with_its_class(run, kind, told, classes):
     """The broken signature is reported too."""
@@ -116,9 +141,11 @@ def test_deep_nesting_is_handled_at_any_depth(run, field, depth):
     nested = b'{"a":' * depth + b"1" + b"}" * depth
     at = find(lines(run), "context.recorded")
     part = b'"ext":' if field == "ext" else b'"given":{"custom":'
-    old, new = (b'"data":{', b'"data":{' + part + nested + b",") if field == "ext" else (
-        b'"given":{', part + nested + b","
-    )  # fmt: skip
+    old, new = (
+        (b'"data":{', b'"data":{' + part + nested + b",")
+        if field == "ext"
+        else (b'"given":{', part + nested + b",")
+    )
     rewrite(run, lambda found: [*found[:at], found[at].replace(old, new, 1), *found[at + 1 :]])
     assert found_in(run)
     with contextlib.suppress(OckhamError):
@@ -170,7 +197,8 @@ def test_verify_does_not_block_on_named_pipes(run, what):
         try:
             assert found_in(run), path
         except UnverifiableError:
-            assert path == run.run_json  # no key then
+            # No key then.
+            assert path == run.run_json
         (os.rmdir if what == "folder" else os.unlink)(path)
         aside.rename(path)
     assert not found_in(run)

@@ -78,11 +78,18 @@ def test_unreadable_segment_is_an_error(folder, monkeypatch):
     [
         (b"ockham.plugin_state.recorded.v1", "a line that is not an event of Ockham"),
         (b'{"type":"ockham.plugin_state.recorded.v1","data":7}', "a line that is not an event of Ockham"),
-        (b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9}}', "the key frame at sequence 9 of run a cannot be read"),
-        (b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9,"state":null,"state_sha256":"' + b"0" * 64 + b'"}}',
-         "the key frame at sequence 9 of run a cannot be read: .*No such file"),
+        (
+            b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9}}',
+            "the key frame at sequence 9 of run a cannot be read",
+        ),
+        (
+            b'{"type":"ockham.plugin_state.recorded.v1","data":{"sequence":9,"state":null,"state_sha256":"'
+            + b"0" * 64
+            + b'"}}',
+            "the key frame at sequence 9 of run a cannot be read: .*No such file",
+        ),
     ],
-)  # fmt: skip
+)
 def test_unreadable_key_frame_is_an_error(tmp_path, words, said):
     """Invalid JSON, missing data, state or blob."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:

@@ -143,8 +143,11 @@ def test_chunks_replay_in_several_processes(tmp_path, monkeypatch):
     assert one.identical
     assert two.processes == 2
     assert {**one.to_dict(), "seconds": 0, "processes": 0, "decisions_per_second": 0} == {
-        **two.to_dict(), "seconds": 0, "processes": 0, "decisions_per_second": 0,
-    }  # fmt: skip
+        **two.to_dict(),
+        "seconds": 0,
+        "processes": 0,
+        "decisions_per_second": 0,
+    }
     part = replay_run(folder, iteration=50)
     assert 0 < part.total("decisions") < one.total("decisions") / 2
     with pytest.raises(BadInputError, match="no iteration 9999"):

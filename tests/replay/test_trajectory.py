@@ -35,9 +35,12 @@ def resumed(folder, keep, last):
     with Run("balanced", runs=folder, run_id="b") as run:
         ctx = batches(run, range(keep))
         run.save_checkpoint(
-            ctx, "resume",
-            lambda m, s: pack(m, s)._replace(files={"state.json": orjson.dumps({**s, "trainer": {"settings": {}}})}),
-        )  # fmt: skip
+            ctx,
+            "resume",
+            lambda m, s: pack(m, s)._replace(
+                files={"state.json": orjson.dumps({**s, "trainer": {"settings": {}}})}
+            ),
+        )
         batches(run, range(keep, last))
     start = find_resume_point(folder, "b")
     with Run(runs=folder, run_id="b", resumed=start) as run:
@@ -50,8 +53,9 @@ def test_superseded_batches_are_left_out(tmp_path):
     """Each iteration occurs once."""
     legs = load_trajectory(resumed(tmp_path, 8, 11))
     assert [[step.iter_num for step in leg.steps if step.hook == "batch"] for leg in legs] == [
-        list(range(8)), list(range(8, 14))
-    ]  # fmt: skip
+        list(range(8)),
+        list(range(8, 14)),
+    ]
 
 
 def test_attempt_without_a_line_is_skipped(folder):
@@ -114,10 +118,16 @@ def test_custom_gauges_are_not_context_fields(tmp_path):
 @pytest.mark.parametrize(
     "opening",
     [
-        b"no event", b"[]", b'{"data":7}', b'{"type":"x"}', b'{"data":"x"}', b'{"data":{"policy_revision":7}}',
-        b'{"data":{"policy_revision":"x","settings":"x"}}', b'{"data":{"policy_revision":"x","iter_num":"x"}}',
+        b"no event",
+        b"[]",
+        b'{"data":7}',
+        b'{"type":"x"}',
+        b'{"data":"x"}',
+        b'{"data":{"policy_revision":7}}',
+        b'{"data":{"policy_revision":"x","settings":"x"}}',
+        b'{"data":{"policy_revision":"x","iter_num":"x"}}',
     ],
-)  # fmt: skip
+)
 def test_log_with_another_first_event_is_an_error(folder, opening):
     """The error names the log."""
     segment = folder.segments(1, 0)[0]

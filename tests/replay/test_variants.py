@@ -85,7 +85,10 @@ def test_range_has_at_least_two_values(count):
 def test_number_of_policies_is_limited(recorded):
     """Policies times combinations."""
     assert len(expand_variants(recorded, [], ["gate.target=0.1..0.9:200"])) == 200
-    for policies, settings in ((["tight", "balanced"], ["gate.target=0.1..0.9:101"]), ([], ["gate.target=0..1:100", "gate.eta=0..1:3"])):  # fmt: skip
+    for policies, settings in (
+        (["tight", "balanced"], ["gate.target=0.1..0.9:101"]),
+        ([], ["gate.target=0..1:100", "gate.eta=0..1:3"]),
+    ):
         with pytest.raises(BadInputError, match="at most 200 policies"):
             expand_variants(recorded, policies, settings)
     assert [label for label, _ in expand_variants(recorded, ["tight"], [])] == ["tight"]

@@ -71,7 +71,8 @@ def test_whatif_rate_of_finite_batches_is_at_most_1(tmp_path):
     always = override_policy(load_policy("balanced"), ["gate.target=1"])
     question = _WhatIfReplay(legs, always, "always", trust=True)
     answer = question.run()
-    assert answer.transitions["UPDATE>SKIP"] == 1  # the NaN
+    # The NaN.
+    assert answer.transitions["UPDATE>SKIP"] == 1
     assert answer.update_rate() == 1.0
     assert question.update_delta == 0
 
@@ -122,7 +123,8 @@ def test_whatif_compute_saved_uses_the_cost_ratio(tmp_path):
     ("setting", "by", "at"),
     [
         ("hyperparameters.grad_clip=0.1", "grad_clip", 0),
-        ("hyperparameters.grad_clip=50", "", None),  # the limiter holds it where the recorded one was
+        # The limiter holds it where the recorded one was.
+        ("hyperparameters.grad_clip=50", "", None),
         ("compressor.threshold=0.00001", "learning_rate", 14),
         ("hyperparameters.lambda_ockham=0.5", "lambda_ockham", 13),
         ("hyperparameters.pull=none", "lambda_ockham", 13),

@@ -25,11 +25,23 @@ def planned(runs, run_id, losses, *, skipping, seed=7, digest="0" * 64, tokens=1
     """A run of 10 batches for each loss, which is evaluated behind them; b is 2."""
     plugins = [FinitePlugin(), *([EveryOther()] if skipping else [])]
     assert policy_from_plugins(plugins)
-    facts = {"max_iters": 10 * len(losses), "seed": seed, "model_params": 100, "inference_flops": 10.0,
-             "inference_tokens": tokens, "memory_footprint_mb": 1.0}  # fmt: skip
+    facts = {
+        "max_iters": 10 * len(losses),
+        "seed": seed,
+        "model_params": 100,
+        "inference_flops": 10.0,
+        "inference_tokens": tokens,
+        "memory_footprint_mb": 1.0,
+    }
     settings = {"batch_size": 2, "block_size": 5, "gradient_accumulation_steps": 1}
-    with Run(plugins=plugins, runs=runs, run_id=run_id, facts=facts, settings=settings,
-             data={"name": "planned", "sha256": digest}) as run:  # fmt: skip
+    with Run(
+        plugins=plugins,
+        runs=runs,
+        run_id=run_id,
+        facts=facts,
+        settings=settings,
+        data={"name": "planned", "sha256": digest},
+    ) as run:
         for i in range(10 * len(losses)):
             ctx = run.start_batch(i, 3.0)
             seconds = SECONDS if ctx.updated else {"forward": 1.0, "chain": 0.1}

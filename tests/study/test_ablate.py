@@ -102,7 +102,8 @@ def test_ablation_table_matches_a_manual_calculation(tmp_path):
 @pytest.fixture
 def ablate(monkeypatch, capsys):
     """The verb in this process, its arms forked; how they are begun by themselves, the rerun below shows."""
-    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # which the verb sets
+    # Which the verb sets.
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
     monkeypatch.setattr(subprocess, "run", lambda program, **_: forked_cli.run("ockham", *program[3:]))
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
 

@@ -101,9 +101,7 @@ def test_finished_log_has_one_parquet_file_per_kind(folder):
     told = read_sidecar(path)
     made = tables.tables_from_lines(lines(folder))["decisions"].column("sequence").to_pylist()
     assert path.parent.name == "day=" + orjson.loads(lines(folder)[0])["time"][:10]
-    assert (told["first_sequence"], told["last_sequence"], told["rows"]) == (
-        made[0], made[-1], len(made)
-    )  # fmt: skip
+    assert (told["first_sequence"], told["last_sequence"], told["rows"]) == (made[0], made[-1], len(made))
     assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert [(s["name"], s["sha256"]) for s in told["segments"]] == [
         (s.name, hashlib.sha256(s.read_bytes()).hexdigest()) for s in folder.segments(1, 0)
@@ -116,8 +114,10 @@ def test_running_log_is_compacted_in_fixed_numbers_of_segments(tmp_path, monkeyp
     folder = log_folder(tmp_path, 84)
     update_parquet(folder, 1, 0)
     assert [(is_compacted(name), name[4:16]) for name in files(folder)] == [
-        (True, "000000000000"), (True, "000000000030"), (True, "000000000060")
-    ]  # fmt: skip
+        (True, "000000000000"),
+        (True, "000000000030"),
+        (True, "000000000060"),
+    ]
     update_parquet(folder, 1, 0, last=True)
     assert complaints(folder) == []
     assert read_coverage(folder, 1, 0).segments == []
@@ -132,14 +132,18 @@ def test_segments_of_two_days_are_not_joined(folder, last):
         (later := day.with_name("day=2099-01-01")).mkdir()
         for path in day.glob("*0020.*"):
             path.rename(later / path.name)
-    update_parquet(folder, 1, 0, last=last)  # a day that is over is compacted while the log goes on
+    # A day that is over is compacted while the log goes on.
+    update_parquet(folder, 1, 0, last=last)
     assert files(folder) == ["1-0-000000000000-000000000019.parquet", "1-0-000000000020.parquet"]
 
 
 def test_each_event_is_read_once_after_a_crash_at_any_step(tmp_path):
     """The crash precedes each change of the folder."""
     honest = log_folder(tmp_path / "honest", 12)
-    ids = {kind: table.column("sequence").to_pylist() for kind, table in tables.tables_from_lines(lines(honest)).items()}  # fmt: skip
+    ids = {
+        kind: table.column("sequence").to_pylist()
+        for kind, table in tables.tables_from_lines(lines(honest)).items()
+    }
     for stop in itertools.count():
         folder = RunFolder(shutil.copytree(honest.runs, tmp_path / str(stop)), "a")
         ended = _update_until(folder, stop)
@@ -149,12 +153,14 @@ def test_each_event_is_read_once_after_a_crash_at_any_step(tmp_path):
             found = Catalog(folder.runs).sql("select sequence from events order by all")
             assert found.column("sequence").to_pylist() == ids["events"], stop
         assert complaints(folder) == []
-        update_parquet(folder, 1, 0, last=True)  # the next one goes on, and leaves nothing behind
+        # The next one goes on, and leaves nothing behind.
+        update_parquet(folder, 1, 0, last=True)
         assert [len(files(folder, kind)) for kind in PARQUET_TABLES] == [1, 1, 1]
         assert not list(folder.path.rglob("*.tmp"))
         if ended:
             break
-    assert stop == 30  # two segments: 12 names, 6 of the compacted ones, and 12 that go
+    # Two segments: 12 names, 6 of the compacted ones, and 12 that go.
+    assert stop == 30
 
 
 class _Crash(BaseException):
@@ -210,7 +216,11 @@ def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
     elif lie == "segments":
         told["segments"] = told["segments"][:-1]
     else:
-        table = {"order": table.take([1, 0, *range(2, 12)]), "missing": table.slice(0, 11), "more": table.take([*range(12), 11])}[lie]  # fmt: skip
+        table = {
+            "order": table.take([1, 0, *range(2, 12)]),
+            "missing": table.slice(0, 11),
+            "more": table.take([*range(12), 11]),
+        }[lie]
     data = tables.parquet_bytes(table.combine_chunks())
     path.write_bytes(data)
     path.with_suffix(".json").write_bytes(sidecar_bytes(data, tables.row_range(table), told["segments"]))

@@ -23,7 +23,8 @@ from ockham.record.tlog.note import load_or_create_signer
 from tests.helpers.events import lines
 from tests.helpers.runs import made_run
 
-GOPATH = Path("/usr/share/gocode")  # where Debian puts Go's packages
+# Where Debian puts Go's packages.
+GOPATH = Path("/usr/share/gocode")
 SUMDB = GOPATH / "src" / "golang.org" / "x" / "mod" / "sumdb"
 pytestmark = pytest.mark.skipif(
     shutil.which("go") is None or not SUMDB.is_dir(),
@@ -45,8 +46,12 @@ def reader(tmp_path_factory):
     source = Path(__file__).parent / "go" / "tlog.go"
     done = subprocess.run(
         ["go", "build", "-o", str(folder / "tlog"), str(source)],
-        env=env, capture_output=True, text=True, timeout=240, cwd=folder,
-    )  # fmt: skip
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     return folder / "tlog"
 

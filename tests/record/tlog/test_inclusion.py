@@ -33,8 +33,10 @@ def test_every_signed_event_has_a_valid_proof(folder, sequence):
     text, _, note = proof.partition(b"\n\n")
     told = text.decode().split("\n")
     assert told[:3] == [
-        "c2sp.org/tlog-proof@v1", f"extra {base64.b64encode(whole[sequence]).decode()}", f"index {sequence}"
-    ]  # fmt: skip
+        "c2sp.org/tlog-proof@v1",
+        f"extra {base64.b64encode(whole[sequence]).decode()}",
+        f"index {sequence}",
+    ]
     hashes = inclusion_proof([leaf_hash(line) for line in whole], sequence)
     assert [base64.b64decode(each) for each in told[3:]] == hashes
     assert note == (folder.log_dir(1, 0) / "checkpoint").read_bytes()
@@ -66,7 +68,13 @@ def test_unsigned_lines_do_not_affect_proofs(folder):
         prove_inclusion(folder, 1, 0, 26)
 
 
-@pytest.mark.parametrize("attack", [lambda data: data.replace(b'"q":0.25', b'"q":0.26', 1), lambda data: data[: data.rindex(b"\n", 0, -1) + 1]])  # fmt: skip
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda data: data.replace(b'"q":0.25', b'"q":0.26', 1),
+        lambda data: data[: data.rindex(b"\n", 0, -1) + 1],
+    ],
+)
 def test_changed_log_has_no_proofs(folder, attack):
     """This includes proofs of unchanged lines."""
     segment = folder.segments(1, 0)[-1]
@@ -80,7 +88,11 @@ def test_changed_log_has_no_proofs(folder, attack):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (b"proof@v1", b"proof@v2", "^not a proof; it has a header, extra, index, at most 64 hashes, an empty line and a tree head$"),
+        (
+            b"proof@v1",
+            b"proof@v2",
+            "^not a proof; it has a header, extra, index, at most 64 hashes, an empty line and a tree head$",
+        ),
         (b"\nindex 5\n", b"\nindex 05 \n", "not a proof; it has a header"),
         (b"\nindex 5\n", b"\nindex 6\n", "^this proof does not lead from the event to the signed root$"),
         (b"\nindex 5\n", b"\nindex 999999999999999999\n", "does not lead from the event"),
@@ -88,7 +100,7 @@ def test_changed_log_has_no_proofs(folder, attack):
         ("\u2014 ockham".encode(), "\u2014 other".encode(), "cannot be checked: no known key"),
         (b"/1-0\n26\n", b"/1-0\n27\n", "cannot be checked: the signature of"),
     ],
-)  # fmt: skip
+)
 def test_changed_proof_is_refused_with_the_reason(folder, old, new, said):
     """Each part is changed in turn."""
     proof = prove_inclusion(folder, 1, 0, 5)

@@ -57,7 +57,8 @@ def test_openssl_accepts_the_signature(tmp_path):
     text = checkpoint_body("ockham/runs/a/1-0", TreeHead(0, EMPTY))
     note = own.sign(text).decode()
     signature = base64.b64decode(note.splitlines()[-1].split(" ")[2])[4:]
-    prefix = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo of Ed25519 (RFC 8410)
+    # SubjectPublicKeyInfo of Ed25519 (RFC 8410).
+    prefix = bytes.fromhex("302a300506032b6570032100")
     (tmp_path / "key.der").write_bytes(prefix + own.verifier.public)
     (tmp_path / "text").write_text(text, encoding="utf-8")
     (tmp_path / "sig").write_bytes(signature)
@@ -206,7 +207,7 @@ def test_concurrent_first_runs_use_one_key(tmp_path, monkeypatch):
         (b"text\n\n\xe2\x80\x94 a AAAAAAA=\n", "no known key has signed it"),
         (b"text\n\n", "no note: text, an empty line"),
     ],
-)  # fmt: skip
+)
 def test_invalid_notes_have_distinct_errors(note, said):
     """Too long, other encoding, no signature, invalid line, unknown key."""
     with pytest.raises(NoteError, match=said):

@@ -13,11 +13,17 @@ from ockham.record.tlog.tiles import WIDTH, TileWriter, list_tiles, tile_path
 @pytest.mark.parametrize(
     ("level", "index", "width", "path"),
     [
-        (0, 0, WIDTH, "tile/0/000"), (0, 999, WIDTH, "tile/0/999"), (0, 1000, WIDTH, "tile/0/x001/000"),
-        (1, 1001, WIDTH, "tile/1/x001/001"), (0, 1_000_000, WIDTH, "tile/0/x001/x000/000"), (0, 1_234_067, WIDTH, "tile/0/x001/x234/067"),
-        (0, 1_234_068, 17, "tile/0/x001/x234/068.p/17"), (3, 0, 1, "tile/3/000.p/1"), (0, 999_999, 255, "tile/0/x999/999.p/255"),
+        (0, 0, WIDTH, "tile/0/000"),
+        (0, 999, WIDTH, "tile/0/999"),
+        (0, 1000, WIDTH, "tile/0/x001/000"),
+        (1, 1001, WIDTH, "tile/1/x001/001"),
+        (0, 1_000_000, WIDTH, "tile/0/x001/x000/000"),
+        (0, 1_234_067, WIDTH, "tile/0/x001/x234/067"),
+        (0, 1_234_068, 17, "tile/0/x001/x234/068.p/17"),
+        (3, 0, 1, "tile/3/000.p/1"),
+        (0, 999_999, 255, "tile/0/x999/999.p/255"),
     ],
-)  # fmt: skip
+)
 def test_tile_path_has_the_form_of_c2sp(level, index, width, path):
     """Three digits per folder, an x before all but the last."""
     assert tile_path(level, index, width) == path
@@ -26,11 +32,14 @@ def test_tile_path_has_the_form_of_c2sp(level, index, width, path):
 @pytest.mark.parametrize(
     ("size", "tiles"),
     [
-        (0, []), (1, [(0, 0, 1)]), (255, [(0, 0, 255)]), (256, [(0, 0, 256), (1, 0, 1)]),
+        (0, []),
+        (1, [(0, 0, 1)]),
+        (255, [(0, 0, 255)]),
+        (256, [(0, 0, 256), (1, 0, 1)]),
         (700, [(0, 0, 256), (0, 1, 256), (0, 2, 188), (1, 0, 2)]),
         (65_536, [*((0, i, 256) for i in range(256)), (1, 0, 256), (2, 0, 1)]),
     ],
-)  # fmt: skip
+)
 def test_list_tiles_returns_full_and_partial_tiles(size, tiles):
     """There is one partial tile per level."""
     assert list_tiles(size) == tiles

@@ -66,8 +66,12 @@ def test_tile_paths_match_the_example_of_the_format():
     assert tile_path(0, 1234067, 17) == "tile/0/x001/x234/067.p/17"
     assert tile_path(3, 5) == "tile/3/005"
     assert list_tiles(70_000) == [
-        *((0, i, 256) for i in range(273)), (0, 273, 112), (1, 0, 256), (1, 1, 17), (2, 0, 1),
-    ]  # fmt: skip
+        *((0, i, 256) for i in range(273)),
+        (0, 273, 112),
+        (1, 0, 256),
+        (1, 1, 17),
+        (2, 0, 1),
+    ]
     assert node_hash(b"", b"") != leaf_hash(b"")
 
 
@@ -129,9 +133,12 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 os._exit(0)
 """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
         env=os.environ,
-    )  # fmt: skip
+    )
     assert done.stdout.strip() == "7", done.stderr
 
 

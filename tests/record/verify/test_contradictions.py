@@ -85,12 +85,18 @@ def test_matching_contexts_skip_the_check_of_each_knob(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("payloads", "odd"),
     [
-        ([context(learning_rate=0.5)], (0, "learning_rate was left at 0.5, and the decisions leave it at 0.001")),
+        (
+            [context(learning_rate=0.5)],
+            (0, "learning_rate was left at 0.5, and the decisions leave it at 0.001"),
+        ),
         (
             [turns(OFF), context(updated=False, halt=True)],
             (1, "halt was left at True, and the decisions leave it at False"),
         ),
-        ([turns(("updated", True, 1)), context()], (1, "updated was left at True, and the decisions leave it at 1")),
+        (
+            [turns(("updated", True, 1)), context()],
+            (1, "updated was left at True, and the decisions leave it at 1"),
+        ),
         ([turns(OFF), context()], (1, "updated was left at True, and the decisions leave it at False")),
         (
             [turns(HALF), context(learning_rate=0.00025)],
@@ -114,7 +120,10 @@ def test_matching_contexts_skip_the_check_of_each_knob(tmp_path, monkeypatch):
         ),
         ([turns(iter_num=1), context()], (1, "decision 0 is of another batch or hook than its context")),
         ([turns(micro_step=1), context()], (1, "decision 0 is of another batch or hook than its context")),
-        ([turns(hook="on_evaluate"), context()], (1, "decision 0 is of another batch or hook than its context")),
+        (
+            [turns(hook="on_evaluate"), context()],
+            (1, "decision 0 is of another batch or hook than its context"),
+        ),
         (
             [turns(), turns(), context()._replace(decisions=2)],
             (2, "this context names 3 decisions from 0, but the log has 2"),
@@ -123,9 +132,12 @@ def test_matching_contexts_skip_the_check_of_each_knob(tmp_path, monkeypatch):
             [turns(), turns(), context()._replace(first_decision=1)],
             (2, "this context names 2 decisions from 1, but the log has 2"),
         ),
-        ([turns(), context()._replace(decisions=0)], (1, "this context names 0 decisions from None, but the log has 1")),
+        (
+            [turns(), context()._replace(decisions=0)],
+            (1, "this context names 0 decisions from None, but the log has 1"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_contradiction_is_one_finding(tmp_path, payloads, odd):
     """It has a sequence number and a message."""
     assert found(tmp_path, *payloads) == [odd]

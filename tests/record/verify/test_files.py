@@ -46,13 +46,22 @@ def test_weights_with_their_tree_head_give_no_finding(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("data_of", "said"),
     [
-        (lambda told: safetensors({**told, "log_size": told["log_size"] - 1}), "names another tree head than the log does"),
-        (lambda told: safetensors({**told, "log_root": "00" * 32}), "names another tree head than the log does"),
-        (lambda told: safetensors({"log_size": told["log_size"]}), "names another tree head than the log does"),
+        (
+            lambda told: safetensors({**told, "log_size": told["log_size"] - 1}),
+            "names another tree head than the log does",
+        ),
+        (
+            lambda told: safetensors({**told, "log_root": "00" * 32}),
+            "names another tree head than the log does",
+        ),
+        (
+            lambda told: safetensors({"log_size": told["log_size"]}),
+            "names another tree head than the log does",
+        ),
         (lambda _: b"weights", "not a safetensors file"),
         (lambda _: b"", "not a safetensors file"),
     ],
-)  # fmt: skip
+)
 def test_weights_with_other_metadata_are_reported(tmp_path, monkeypatch, data_of, said):
     """Their digest is the recorded one."""
     assert found_in(tmp_path, monkeypatch, data_of)[0] == {("checkpoint", said)}

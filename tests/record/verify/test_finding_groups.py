@@ -19,7 +19,8 @@ from ockham.record.verify.run import verify_run
 from tests.helpers.runs import made_run
 from tests.record.test_ledger import SAID
 
-BATCHES = 300  # with checkpoints enough for several signed tree heads
+# With checkpoints enough for several signed tree heads.
+BATCHES = 300
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,10 @@ def test_findings_without_a_cause_are_not_grouped():
     report.add("contradiction", "log/1-0", "like", cause="c")
     report.add("contradiction", "log/1-0", "like too", cause="c")
     assert [(f.message, more) for f, more in report.group_by_cause("contradiction")] == [
-        ("one", 0), ("other", 0), ("like", 1),
-    ]  # fmt: skip
+        ("one", 0),
+        ("other", 0),
+        ("like", 1),
+    ]
 
 
 def test_report_orders_findings_by_severity(run):

@@ -72,15 +72,21 @@ def test_decisions_and_contexts_use_the_fast_path(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"type": "ockham.decision.unmade.v1"}, "does not fit its schema: unknown type 'ockham.decision.unmade.v1'"),
+        (
+            {"type": "ockham.decision.unmade.v1"},
+            "does not fit its schema: unknown type 'ockham.decision.unmade.v1'",
+        ),
         ({"type": "decision.made"}, "does not fit its schema: unknown type 'decision.made'"),
         ({"type": "x" * 200}, f"does not fit its schema: unknown type '{'x' * 79}"),
         ({"data": {}}, "is not an event of Ockham ('sequence')"),
         ({"data": []}, "is not an event of Ockham (list indices must be integers or slices, not str)"),
         ({"type": 7}, "is not an event of Ockham ('int' object has no attribute 'removeprefix')"),
-        ({"data_iter_num": -1}, "does not fit its schema: decision.made: data/iter_num: -1 is less than the minimum of 0"),
+        (
+            {"data_iter_num": -1},
+            "does not fit its schema: decision.made: data/iter_num: -1 is less than the minimum of 0",
+        ),
     ],
-)  # fmt: skip
+)
 def test_invalid_event_is_corruption(folder, change, said):
     """The finding has its position."""
     finding = Finding("corruption", PLACE, f"event 4 {said}", 4)

@@ -16,7 +16,8 @@ from ockham.record.verify.run import verify_run
 from tests.helpers.events import log_folder
 
 EVENTS = (
-    701  # with the seal of a first segment: two whole tiles and a partial one, and one of two hashes above
+    # With the seal of a first segment: two whole tiles and a partial one, and one of two hashes above.
+    701
 )
 
 

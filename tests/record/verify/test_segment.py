@@ -192,7 +192,10 @@ def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said_of_it"),
     [
-        ({"type": "ockham.decision.unmade.v1"}, "does not fit its schema: unknown type 'ockham.decision.unmade.v1'"),
+        (
+            {"type": "ockham.decision.unmade.v1"},
+            "does not fit its schema: unknown type 'ockham.decision.unmade.v1'",
+        ),
         ({"type": "decision.made"}, "does not fit its schema: unknown type 'decision.made'"),
         ({"type": 7}, "is not an event of Ockham"),
         ({"data": []}, "is not an event of Ockham"),
@@ -200,7 +203,7 @@ def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
         ({"data.hook": "on_lunch"}, "does not fit its schema: decision.made: data/hook"),
         ({"data.rank": 3}, "but is at"),
     ],
-)  # fmt: skip
+)
 def test_invalid_line_is_reported_with_its_reason(run, change, said_of_it):
     """The finding has its position."""
     segment = run.segments(1, 0)[2]

@@ -121,9 +121,15 @@ def test_checker_stores_where_each_policy_is_named_first(tmp_path):
     assert told_by([loaded, failed, *events, loaded])[0].policies == {"sha256:" + "c" * 64: 1, REVISION: 3}
 
 
-@pytest.mark.parametrize(("field", "after", "shadow", "marks"), [
-    ("accepted", True, False, 1), ("accepted", True, True, 0), ("accepted", False, False, 0), ("updated", True, False, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "after", "shadow", "marks"),
+    [
+        ("accepted", True, False, 1),
+        ("accepted", True, True, 0),
+        ("accepted", False, False, 0),
+        ("updated", True, False, 0),
+    ],
+)
 def test_accepting_decision_is_collected_with_its_iteration(tmp_path, field, after, shadow, marks):
     """Shadow decisions are not."""
     made = decision(3, changes=(Change("halt", False, True), Change(field, not after, after)), shadow=shadow)

@@ -239,9 +239,12 @@ def test_standalone_reports_misplaced_lines(judged, files):
     odd[4] = odd[4][:-2] + b',"specversion":"1.0"}\n'
     odd[5] = b"[]\n"
     finds(
-        judged, {**files, LOG: b"".join(odd)},
-        "event 4 is not an event, or has a duplicate key", "event 5 is not an event", "differ from the signed ones",
-    )  # fmt: skip
+        judged,
+        {**files, LOG: b"".join(odd)},
+        "event 4 is not an event, or has a duplicate key",
+        "event 5 is not an event",
+        "differ from the signed ones",
+    )
     finds(judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 names another position")
     finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is not an event")
 
@@ -333,7 +336,10 @@ def test_standalone_compares_state_blobs_with_their_digest(tmp_path, judged):
 @pytest.mark.parametrize("kind", ["log.halted", "log.gap"])
 def test_standalone_reports_recorded_losses(tmp_path, judged, kind):
     """As `ockham verify` does."""
-    told = {"log.halted": {"message": "full", "lost_events": 7}, "log.gap": {"from_attempt": 1, "from_sequence": 9, "count": 7}}  # fmt: skip
+    told = {
+        "log.halted": {"message": "full", "lost_events": 7},
+        "log.gap": {"from_attempt": 1, "from_sequence": 9, "count": 7},
+    }
     with Run("observe", runs=tmp_path, run_id="a") as run:
         run.emit(kind, {"reason_code": "ENOSPC", **told[kind]})
     write_archive(run.folder, tmp_path / "a.zip")

@@ -21,7 +21,8 @@ from tests.helpers.events import REVISION, decision, lines, log_folder, run_fold
 from tests.helpers.runs import made_run
 from tests.record.test_ledger import SAID
 
-EVENTS = 26  # in segments of 10, 10 and 6
+# In segments of 10, 10 and 6.
+EVENTS = 26
 
 
 @pytest.fixture
@@ -127,7 +128,8 @@ def test_progress_is_told_by_segments(folder, jobs):
     """Their numbers of events, in order."""
     told = []
     verify_run(folder, parquet=False, jobs=jobs, progress=told.append)
-    assert repr(told) == "[10, 10, 6]"  # as they are printed
+    # As they are printed.
+    assert repr(told) == "[10, 10, 6]"
 
 
 def test_what_was_looked_at(tmp_path):
