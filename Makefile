@@ -31,7 +31,7 @@ contracts: $(VENV)/.ready-dev ## Check the layers of imports
 	@$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/.ready-docs ## Build the documentation site in build/site
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 fault-injection: $(VENV)/.ready-dev ## Run long fault injection: system calls, bytes, power loss, kill -9
 	@$(BIN)/python -m pytest -m fault_injection --timeout 3600

@@ -32,7 +32,7 @@ TEXT_KINDS = ("new", "familiar")
 
 
 class AdaptRequest(NamedTuple):
-    """What is adapted to which text, as stored in the settings of the run."""
+    """Model and text of an adaptation, as stored in the settings of the run."""
 
     from_run: str
     checkpoint: str

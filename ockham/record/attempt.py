@@ -151,7 +151,7 @@ class Attempt:
     def _ranks_to_close(self) -> list[int]:
         """Return the ranks whose old log this rank recovers.
 
-        They are its own, and for rank 0 also those that no longer exist.
+        Each rank recovers its own log. Rank 0 also recovers the logs of ranks that no longer exist.
         """
         gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
         return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]

@@ -14,7 +14,7 @@ from ockham.record.run_folder import RunFolder, list_runs, open_regular_file
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.verify.report import MAX_FINDINGS_PER_CLASS, VerificationReport
 
-_CAUSE = "what runs say of the ledger"
+_CAUSE = "ledger heads in runs"
 
 
 class LedgerReference(NamedTuple):
