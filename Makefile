@@ -36,6 +36,7 @@ docs: $(VENV)/.ready-docs ## Build the documentation site in build/site
 fault-injection: $(VENV)/.ready-dev ## Run long fault injection: system calls, bytes, power loss, kill -9
 	@$(BIN)/python -m pytest -m fault_injection --timeout 3600
 
+# Earlier name of the target above.
 torture: fault-injection
 
 wheel: ## Build dist/*.whl without installing PyTorch

@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs a checkout")
 TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".sql", ".json", ".cff", ""}
 # `pip install ockham`, `ockham[train]` and `ockham==0.1` name the unrelated project on PyPI.
-OTHER_PROJECT = re.compile(r"pip install [^\n]*?(?<![\w./-])ockham(?![\w./-]|-audit)|(?<![\w-])ockham\[\w")
+OTHER_PROJECT = re.compile(
+    r"(?:pip3?|pipx|uv|uv pip|uv tool|poetry|conda) (?:install|add|run|inject) [^\n]*?"
+    r"(?<![\w./-])ockham(?![\w./-]|-audit)"
+    r"|(?<![\w-])ockham\[\w"
+    r"|(?:version|distribution|metadata|requires)\([\"']ockham[\"']\)"
+)
 
 
 def metadata():
@@ -68,6 +73,11 @@ def test_no_file_installs_the_unrelated_project_of_the_same_name():
         "pip install -U 'ockham[all]'",
         "pip install ockham==0.1",
         "needs ockham[spark]",
+        "pipx install ockham",
+        "uv add ockham",
+        "uv pip install ockham",
+        "uv tool install ockham",
+        'importlib.metadata.version("ockham")',
     ],
 )
 def test_search_finds_the_unrelated_project(line):
@@ -164,6 +174,34 @@ def test_workflow_runs_the_ci_script_on_all_supported_versions():
 def test_project_file_exists(name):
     """The usual project files are present."""
     assert (ROOT / name).is_file()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".github/dependabot.yml", *(f".github/ISSUE_TEMPLATE/{n}.yml" for n in ("bug", "config", "feature"))],
+)
+def test_github_file_is_valid_yaml(name):
+    """The file parses as a mapping with content."""
+    document = YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
+    assert isinstance(document, dict)
+    assert document
+
+
+def navigation_pages(entry):
+    """Return the pages below an entry of the navigation in mkdocs.yml."""
+    if isinstance(entry, str):
+        return [entry]
+    children = entry.values() if isinstance(entry, dict) else entry
+    return [page for child in children for page in navigation_pages(child)]
+
+
+def test_documentation_site_lists_existing_pages_and_all_of_them():
+    """Every page of the navigation exists, and every page in docs/ is in the navigation."""
+    text = re.sub(r"!!python/\S+", "", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    pages = navigation_pages(YAML(typ="safe").load(text)["nav"])
+    existing = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    assert set(pages) - existing == set()
+    assert existing - set(pages) == set()
 
 
 def test_contributing_names_existing_files():
