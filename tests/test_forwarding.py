@@ -16,7 +16,7 @@ from ockham.forwarding import Cursor, HttpSink, forward
 from ockham.record.log_writer import LogWriter
 from ockham.record.run_folder import RunFolder
 from tests.helpers.events import REVISION, decision, lines, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 class Taker(http.server.BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ def taken(server):
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_forward_delivers_every_event_in_order(tmp_path, server, url, batch):
     """Structured and batched, read by the CloudEvents SDK."""
-    folder = made_run(tmp_path / "runs", batches=15).folder
+    folder = make_run(tmp_path / "runs", batches=15).folder
     with HttpSink(url) as receiver:
         sent = forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=batch)
     assert taken(server) == ids(folder)
@@ -102,7 +102,7 @@ def test_forward_delivers_every_event_in_order(tmp_path, server, url, batch):
 
 def test_second_forward_continues_at_the_cursor(tmp_path, server, url):
     """Nothing is sent again."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     for _ in range(2):
         with HttpSink(url) as receiver:
             forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=3)
@@ -159,7 +159,7 @@ def finish(writer):
 
 def test_forward_gives_up_and_continues_later(tmp_path, server, url):
     """The cursor keeps its position."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     server.moods += ["take", *[503] * 50]
     cursor, told = tmp_path / "c", []
     with HttpSink(url) as receiver, pytest.raises(UnverifiableError, match="answered 503"):
@@ -175,7 +175,7 @@ def test_forward_gives_up_and_continues_later(tmp_path, server, url):
 
 def test_refused_event_is_not_retried(tmp_path, server, url):
     """The receiver answered 400."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     server.moods += [400]
     with HttpSink(url) as receiver, pytest.raises(BadInputError, match="answered 400"):
         forward(folder, receiver, Cursor(tmp_path / "c", "a"))
@@ -184,7 +184,7 @@ def test_refused_event_is_not_retried(tmp_path, server, url):
 
 def test_forward_selects_kinds(tmp_path, server, url):
     """The cursor passes the others."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     cursor = Cursor(tmp_path / "c", "a")
     with HttpSink(url, {"Authorization": "Bearer t"}) as receiver:
         forward(folder, receiver, cursor, kinds=["evaluation.recorded", "run.finished"])
@@ -195,7 +195,7 @@ def test_forward_selects_kinds(tmp_path, server, url):
 
 def test_forward_waits_for_the_newline_of_a_torn_line(tmp_path, server, url):
     """Half an event is not sent."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     whole = ids(folder)
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(b'{"specversion":')
@@ -230,7 +230,7 @@ def test_forward_command_stores_the_cursor_in_the_state_folder(tmp_path, server,
     from ockham.cli import build_app
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     before = sorted(folder.path.rglob("*"))
     done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path / "runs"), "forward", "a", "--to", url])
     assert (done.exit_code, done.stdout) == (0, "")

@@ -13,7 +13,7 @@ from ockham.catalog.views import load_question, question_names
 from ockham.errors import QueryError
 from ockham.spark_catalog import SparkCatalog, spark_sql
 from tests.helpers.resumed_run import resumed_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 pytestmark = [
     # pyspark's own, about pandas and sockets.
@@ -35,7 +35,7 @@ HERE = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
-    made_run(folder, "a", nan_at=50)
+    make_run(folder, "a", nan_at=50)
     resumed_run(folder, "b", policy="balanced")
     # As of a run that is live: lines, and no Parquet yet.
     for kind in ("contexts", "decisions", "events"):

@@ -15,7 +15,7 @@ from ockham.cli.output import write_bytes
 from ockham.errors import QueryError
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.odr.record_samples import judgement, put
 from tests.record.verify.test_run import edited, rewrite
 
@@ -46,7 +46,7 @@ def invoke(runs, line):
 def runs(tmp_path_factory):
     """A run whose decisions have hostile plugin, action, reason code and field names."""
     folder = tmp_path_factory.mktemp("hostile")
-    made_run(folder, batches=20)
+    make_run(folder, batches=20)
     run = RunFolder(folder, "a")
     changed = [{"field": EVIL, "before": 1, "after": 2}]
 
@@ -97,7 +97,7 @@ def test_odr_commands_escape_control_characters_of_records(tmp_path, words):
 
 def test_write_bytes_escapes_control_characters_on_a_terminal_only(tmp_path, capsysbinary, monkeypatch):
     """A tree head is untrusted until it is checked; a pipe gets the exact bytes."""
-    made_run(tmp_path, batches=3)
+    make_run(tmp_path, batches=3)
     head = RunFolder(tmp_path, "a").log_dir(1, 0) / "checkpoint"
     head.write_bytes(head.read_bytes() + EVIL.encode() + b"\xff")
     write_bytes(head.read_bytes())

@@ -92,7 +92,7 @@ def crashes(ops: list[Op], root: str, at: Path, most: int, every: int = 1) -> tu
     return tried, ""
 
 
-def sync_of(op: Op, root: str) -> str:
+def classify_sync(op: Op, root: str) -> str:
     """What a sync call makes durable, by the place in the code that asks for it; '' for other calls."""
     if op.call not in ("fsync", "fdatasync") or not op.target.startswith(root):
         return ""
@@ -140,11 +140,13 @@ def test_power_loss_at_every_call_keeps_flushed_events(trace, tmp_path):
 def test_removing_any_kind_of_sync_loses_events(trace, tmp_path):
     """The test would notice a missing sync."""
     ops, root = trace
-    kinds = {sync_of(op, root) for op in ops} - {""}
+    kinds = {classify_sync(op, root) for op in ops} - {""}
     assert {"lines", "history of tree heads", "names in the log folder", "file checkpoint"} <= kinds
     survived = [
         kind
         for kind in sorted(kinds)
-        if not crashes([op for op in ops if sync_of(op, root) != kind], root, tmp_path / "image", most=4)[1]
+        if not crashes(
+            [op for op in ops if classify_sync(op, root) != kind], root, tmp_path / "image", most=4
+        )[1]
     ]
     assert survived == []

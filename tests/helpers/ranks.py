@@ -21,7 +21,7 @@ def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
     said: list[bytes] = [b""] * world_size
     barrier = threading.Barrier(world_size)
 
-    def gather_of(rank: int) -> Callable[[bytes], list[bytes]]:
+    def make_gather(rank: int) -> Callable[[bytes], list[bytes]]:
         def gather(own: bytes) -> list[bytes]:
             said[rank] = own
             barrier.wait(LIMIT_SECONDS)
@@ -31,7 +31,7 @@ def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
 
         return gather
 
-    return [gather_of(rank) for rank in range(world_size)]
+    return [make_gather(rank) for rank in range(world_size)]
 
 
 def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2) -> list[Any]:

@@ -14,7 +14,7 @@ def pack(metadata, state):
     return CheckpointFiles({"weights.bin": b"w" * 10}, "ab" * 32)
 
 
-def made_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int = -1, **kwargs) -> Run:
+def make_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int = -1, **kwargs) -> Run:
     """Losses that fall from 5 to 2 with noise, an evaluation every tenth batch, consolidation as asked."""
     draw = random.Random(7)
     facts = {"max_iters": batches, "vocab_size": 256, "model_params": 1000, "warmup_iters": 10, "seed": 7}

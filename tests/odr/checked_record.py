@@ -10,7 +10,7 @@ from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder
 from tests.odr.record_samples import TODAY, put
-from tests.odr.small_runs import accepting, events_of
+from tests.odr.small_runs import accepting, read_run_events
 
 RECORD = """\
 ---
@@ -62,10 +62,10 @@ def record_text(runs: Path, **changes) -> str:
         "delta": "+0.4",
         "verdict": "KEEP",
         "tick": "x",
-        "size": len(events_of(runs, "base")) - 1,
+        "size": len(read_run_events(runs, "base")) - 1,
     }
     for name in ("base", "cand"):
-        values[f"{name}_id"] = accepting(events_of(runs, name))
+        values[f"{name}_id"] = accepting(read_run_events(runs, name))
         values[f"{name}_root"] = read_pinned_log(EvidenceSide(name, name), RunFolder(runs, name)).root
     return RECORD.format(**{**values, **changes})
 

@@ -46,7 +46,7 @@ def make_run(
     if finish:
         writer.append("run.finished", FINISHED)
     writer.close()
-    return events_of(runs, run_id)
+    return read_run_events(runs, run_id)
 
 
 def evaluation(at: int, val_loss: float) -> dict:
@@ -75,7 +75,7 @@ FINISHED = {
 }
 
 
-def events_of(runs: Path, run_id: str) -> list[dict]:
+def read_run_events(runs: Path, run_id: str) -> list[dict]:
     lines = []
     for segment in sorted((runs / run_id / "log" / "1-0").glob("*.jsonl")):
         lines += segment.read_bytes().splitlines()

@@ -14,7 +14,7 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.output_formats import format_text
 from ockham.odr.records_folder import read_folder
 from ockham.record.ledger import append_entry, read_entries
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.odr.checked_record import answering
 from tests.odr.record_samples import TODAY
 from tests.odr.test_cli_odr import run
@@ -32,7 +32,7 @@ CONSTRAINTS = """constraints:
 def folder(tmp_path, monkeypatch):
     """A registered draft; then the candidate runs, and is named as evidence."""
     monkeypatch.chdir(tmp_path)
-    made_run(tmp_path / "runs", "base", 20)
+    make_run(tmp_path / "runs", "base", 20)
     append_entry(
         tmp_path / "runs",
         "odr.registered",
@@ -62,7 +62,7 @@ def judged(folder, runs="runs"):
 
 
 def with_candidate(folder, batches=30):
-    made_run(folder.parent / "runs", "cand", batches)
+    make_run(folder.parent / "runs", "cand", batches)
     run("evidence", "1", "--baseline", "base", "--candidate", "cand")
 
 
@@ -123,7 +123,7 @@ def test_earlier_run_proves_nothing(folder):
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    made_run(other, "cand", 20)
+    make_run(other, "cand", 20)
     shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
     run("evidence", "1", "--candidate", "cand")
     assert judged(folder)[1] == ["ODR412 run cand began when the ledger had 1 lines, and this is line 2"]
@@ -132,7 +132,7 @@ def test_earlier_run_proves_nothing(folder):
         "odr.registered",
         {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    made_run(other, "late", 20)
+    make_run(other, "late", 20)
     shutil.copytree(other / "late", folder.parent / "runs" / "late")
     run("evidence", "1", "--candidate", "late")
     assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late ")

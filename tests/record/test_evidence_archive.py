@@ -17,13 +17,13 @@ from ockham.record import evidence_archive
 from ockham.record.evidence_archive import write_archive
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evidence")
-    run = made_run(folder / "runs", batches=40)
+    run = make_run(folder / "runs", batches=40)
     write_archive(run.folder, folder / "a.zip")
     with zipfile.ZipFile(folder / "a.zip") as archive:
         archive.extractall(folder / "out")

@@ -17,7 +17,7 @@ from ockham.record.fast_decode import FastDecoder, to_struct
 from ockham.record.verify.report import VerificationReport
 from ockham.record.verify.segment import LineVerifier
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 STRANGE = [
     None,
@@ -67,7 +67,7 @@ STRANGE = [
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    return made_run(tmp_path_factory.mktemp("bulk"), batches=60, nan_at=5).folder
+    return make_run(tmp_path_factory.mktemp("bulk"), batches=60, nan_at=5).folder
 
 
 def reader():

@@ -15,7 +15,7 @@ from ockham.record.ledger import append_entry, ledger_head, read_entries
 from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.schema import validate_event
 from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 SAID = {"odr_id": "ODR-0001", "title": "T", "odr_sha256": "0" * 64, "constraints": [{"id": "C1"}]}
 
@@ -83,10 +83,10 @@ def threaded(act):
 
 def test_run_started_names_the_head_of_the_ledger(tmp_path):
     """Without a ledger it names none."""
-    made_run(tmp_path, "before", 3)
+    make_run(tmp_path, "before", 3)
     append_entry(tmp_path, "odr.registered", SAID)
     head = ledger_head(tmp_path)
-    made_run(tmp_path, "after", 3)
+    make_run(tmp_path, "after", 3)
     append_entry(tmp_path, "odr.registered", SAID)
     for run_id, named in (("before", None), ("after", head)):
         line = RunFolder(tmp_path, run_id).segments(1, 0)[0].read_bytes().split(b"\n")[0]

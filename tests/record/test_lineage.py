@@ -19,7 +19,7 @@ from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 def safetensors(metadata):
@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
             "pack",
             lambda told, _: CheckpointFiles({"model.safetensors": safetensors(told)}, "ab" * 32),
         )
-        run = made_run(folder, batches=60)
+        run = make_run(folder, batches=60)
     assert verify_run(run.folder).sound
     return folder
 

@@ -224,7 +224,7 @@ def test_missing_signed_events_prevent_a_resume(tmp_path, attack):
     assert run.folder.last_attempt() == 1
 
 
-def log_of(tmp_path, *last):
+def write_log(tmp_path, *last):
     """Log 2-1 of a run: three decisions in segments of three, and these events."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=3)
@@ -242,7 +242,7 @@ HALTED = ("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_event
 @pytest.mark.parametrize("torn", [b"", b'{"torn'])
 def test_lost_events_of_a_halted_log_are_counted(tmp_path, torn):
     """The last complete line can be in the segment before a torn one."""
-    folder = log_of(tmp_path, HALTED)
+    folder = write_log(tmp_path, HALTED)
     count = len(lines(folder, 2, 1))
     assert len(folder.segments(2, 1)) > 1
     if torn:
@@ -253,7 +253,7 @@ def test_lost_events_of_a_halted_log_are_counted(tmp_path, torn):
 
 def test_gap_distinguishes_a_stopped_writer_from_a_killed_one(tmp_path):
     """Only the stopped one released its reserve."""
-    folder = log_of(tmp_path)
+    folder = write_log(tmp_path)
     count = len(lines(folder, 2, 1))
     gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "WRITER_FAILED", "count": None}
     assert read_gap(folder, 2, 1) == gap
@@ -264,13 +264,13 @@ def test_gap_distinguishes_a_stopped_writer_from_a_killed_one(tmp_path):
 
 def test_gap_after_an_end_is_none(tmp_path):
     """The same holds for a log without a line."""
-    assert read_gap(log_of(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
+    assert read_gap(write_log(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
     assert read_gap(run_folder(tmp_path, "b"), 1, 0) is None
 
 
 def test_recovery_writes_parquet_of_complete_lines(tmp_path):
     """Without a torn tail nothing is truncated."""
-    folder = log_of(tmp_path, HALTED)
+    folder = write_log(tmp_path, HALTED)
     whole = lines(folder, 2, 1)
     with folder.segments(2, 1)[-1].open("ab") as file:
         file.write(b"torn")
@@ -285,7 +285,7 @@ def test_recovery_writes_parquet_of_complete_lines(tmp_path):
 @pytest.mark.parametrize("attack", ["other", "less"])
 def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
     """Nothing is truncated."""
-    folder = log_of(tmp_path)
+    folder = write_log(tmp_path)
     segment = folder.segments(2, 1)[0 if attack == "other" else -1]
     before = segment.read_bytes()
     data = before.replace(b'"q":0.25', b'"q":0.26', 1) if attack == "other" else b"torn"
@@ -301,7 +301,7 @@ def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
 
 def test_heads_of_other_keys_do_not_hide_signed_heads(tmp_path):
     """Without a signature nothing can be missing."""
-    folder = log_of(tmp_path)
+    folder = write_log(tmp_path)
     keys, log = [load_or_create_signer().verifier], folder.log_dir(2, 1)
     sizes = signed_heads(folder, 2, 1, keys).keys()
     assert max(sizes) == len(lines(folder, 2, 1))

@@ -22,7 +22,7 @@ from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify import standalone
 from ockham.record.verify.files import read_safetensors_metadata
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 FEW = settings(max_examples=60)
 JUNK = st.binary(max_size=300)
@@ -30,7 +30,7 @@ JUNK = st.binary(max_size=300)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return made_run(tmp_path_factory.mktemp("decoders"), batches=12).folder
+    return make_run(tmp_path_factory.mktemp("decoders"), batches=12).folder
 
 
 @pytest.fixture(scope="module")

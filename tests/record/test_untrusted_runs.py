@@ -20,7 +20,7 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from ockham.replay.trajectory import load_trajectory
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.record.verify.test_run import edited, find, rewrite
 
 HOSTILE = (
@@ -54,7 +54,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    made_run(folder, batches=40)
+    make_run(folder, batches=40)
     return folder / "a"
 
 

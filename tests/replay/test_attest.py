@@ -13,13 +13,13 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.attest import attest
 from ockham.replay.runner import replay_run
 from ockham.run import Run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.replay.test_engine import tamper
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return made_run(tmp_path, "a", 30).folder
+    return make_run(tmp_path, "a", 30).folder
 
 
 def said(folder):

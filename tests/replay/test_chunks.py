@@ -14,7 +14,7 @@ from ockham.replay.chunks import split_log
 from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers.events import lines, log_folder, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
     monkeypatch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
     monkeypatch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-    return made_run(tmp_path, batches=40).folder
+    return make_run(tmp_path, batches=40).folder
 
 
 def test_chunks_reach_from_key_frame_to_key_frame(folder):

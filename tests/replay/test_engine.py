@@ -17,7 +17,7 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.replay.runner import replay_run
 from ockham.run import Run
-from tests.helpers.runs import made_run, pack
+from tests.helpers.runs import make_run, pack
 
 THIRD = """
 from ockham.plugin import OccamPlugin
@@ -47,13 +47,13 @@ class Counting(OccamPlugin):
         ctx.decide("COUNT", "COUNTED", Counting.hidden)
 
 
-def lines_of(folder):
+def list_segments(folder):
     return [path for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)]
 
 
 def tamper(folder, kind, change, nth=0, plugin=""):
     """Change the nth event of a kind as somebody with an editor would."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines()
     at = [
         i
@@ -74,7 +74,7 @@ def first(report):
 
 @pytest.fixture
 def folder(tmp_path):
-    made_run(tmp_path, "a", 60)
+    make_run(tmp_path, "a", 60)
     return RunFolder(tmp_path, "a")
 
 
@@ -82,7 +82,7 @@ def folder(tmp_path):
 def test_every_preset_replays_to_the_last_bit(tmp_path, policy):
     """Presets in shadow and `adapt` are included."""
     measured = ("gate.familiar_mean=2.5", "gate.familiar_sd=0.2") if policy == "adapt" else ()
-    made_run(tmp_path, "a", 120, policy=policy, overrides=measured)
+    make_run(tmp_path, "a", 120, policy=policy, overrides=measured)
     report = replay_run(RunFolder(tmp_path, "a"))
     assert report.identical
     assert report.total("identical") == report.total("decisions") > 120
@@ -94,7 +94,7 @@ def test_nan_and_random_draws_replay(tmp_path):
     (tmp_path / "noisy.yaml").write_text(
         "extends: balanced\nplugins: {limiter: null, saturation: {drive: 0.1}}\n"
     )
-    made_run(tmp_path, "a", 60, nan_at=30, policy=tmp_path / "noisy.yaml", overrides=overrides)
+    make_run(tmp_path, "a", 60, nan_at=30, policy=tmp_path / "noisy.yaml", overrides=overrides)
     assert replay_run(RunFolder(tmp_path, "a")).identical
 
 
@@ -137,7 +137,7 @@ def test_resumed_run_replays_with_both_attempts(tmp_path):
 def test_chunks_replay_in_several_processes(tmp_path, monkeypatch):
     """The result equals that of one process."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
-    made_run(tmp_path, "a", 100)
+    make_run(tmp_path, "a", 100)
     folder = RunFolder(tmp_path, "a")
     one, two = replay_run(folder, processes=1), replay_run(folder, processes=2)
     assert one.identical
@@ -204,7 +204,7 @@ def test_changed_knob_is_named(folder):
 
 def test_dropped_and_added_decisions_are_found(folder):
     """Each is a difference."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"decision.made" in line][25]
@@ -216,7 +216,7 @@ def test_dropped_and_added_decisions_are_found(folder):
 
 def test_dropped_context_is_found(folder):
     """Its decisions cannot be recomputed."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"context.recorded" in line][25]
     path.write_bytes(b"".join(lines[:at] + lines[at + 1 :]))
@@ -226,7 +226,7 @@ def test_dropped_context_is_found(folder):
 def test_changed_key_frame_state_is_named(tmp_path, monkeypatch):
     """Plugin and part of the state."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
-    made_run(tmp_path, "a", 60)
+    make_run(tmp_path, "a", 60)
     folder = RunFolder(tmp_path, "a")
     tamper(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(mean=1.0), nth=1)
     report = replay_run(folder)
@@ -303,7 +303,7 @@ def test_third_party_code_is_imported_with_trust_only(tmp_path, monkeypatch):
         "extends: balanced\nplugins: {loud: {use: 'third_loud:Loud', factor: 0.5}}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    made_run(tmp_path / "runs", "a", 60, policy=tmp_path / "loud.yaml")
+    make_run(tmp_path / "runs", "a", 60, policy=tmp_path / "loud.yaml")
     sys.modules.pop("third_loud")
     imported = mark.read_text()
     folder = RunFolder(tmp_path / "runs", "a")
@@ -326,7 +326,7 @@ def test_third_party_code_is_imported_with_trust_only(tmp_path, monkeypatch):
 
 def test_unfinished_batch_is_counted_and_not_compared(folder):
     """A kill leaves one."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"decision.made" in line][-1]
     path.write_bytes(b"".join(lines[: at + 1]) + b'{"torn')
@@ -339,7 +339,7 @@ def test_replay_without_its_inputs_is_unverifiable(folder):
     """Missing run, policy, log or key frame."""
     with pytest.raises(RunError):
         replay_run(RunFolder(folder.runs, "b"))
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(line for line in lines if b"plugin_state" not in line))
@@ -385,7 +385,7 @@ def test_malformed_line_is_a_difference_or_an_error(folder, kind, change):
 
 def test_policy_loaded_with_text_is_an_error(folder):
     """It must be a mapping."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     data = path.read_bytes()
     path.write_bytes(b'{"type":"ockham.policy.loaded.v1","data":"NaN"}\n' + data)
     with pytest.raises(UnverifiableError, match="not an event of Ockham"):
@@ -402,7 +402,7 @@ def test_minus_zero_differs_from_zero(folder):
 
 def test_decision_of_another_writer_is_compared_by_value(folder):
     """Key order and `ext` have no effect."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines()
     at = next(i for i, line in enumerate(lines) if b"decision.made" in line)
     event = orjson.loads(lines[at])

@@ -13,7 +13,7 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.replay.trajectory import backward_over_forward, load_trajectory
 from ockham.run import Run
-from tests.helpers.runs import made_run, pack
+from tests.helpers.runs import make_run, pack
 from tests.replay.test_engine import tamper
 
 
@@ -154,7 +154,7 @@ def test_missing_files_are_an_error(folder, monkeypatch):
 )
 def test_policy_with_a_non_finite_number_is_an_error(tmp_path, given):
     """Its bytes have the named digest."""
-    made_run(tmp_path, batches=5)
+    make_run(tmp_path, batches=5)
     folder = RunFolder(tmp_path, "a")
     path = next((folder.path / "policies").iterdir())
     content = json.loads(path.read_bytes())

@@ -21,7 +21,7 @@ from ockham.record.tlog.inclusion import prove_inclusion
 from ockham.record.tlog.merkle import consistency_proof, inclusion_proof, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 # Where Debian puts Go's packages.
 GOPATH = Path("/usr/share/gocode")
@@ -62,7 +62,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=500))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-        return made_run(tmp_path_factory.mktemp("run"), batches=280).folder
+        return make_run(tmp_path_factory.mktemp("run"), batches=280).folder
 
 
 def read(reader, log, key=None):

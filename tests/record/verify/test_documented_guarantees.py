@@ -22,7 +22,7 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.verify.report import CLASS_DESCRIPTIONS, NOTE_CLASSES
 from ockham.record.verify.run import MIN_SEGMENTS_PER_WORKER, verify_run
 from ockham.run import Run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.record.test_ledger import SAID
 
 PAGE = Path(__file__).parents[3] / "docs" / "verification.md"
@@ -121,7 +121,7 @@ def test_lineage_without_key_exits_2_where_verify_adds_a_note(tmp_path, monkeypa
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_lineage_of_weights_without_metadata_exits_2(metadata, tmp_path):
     """Also for the files of Hugging Face, whose metadata is of another kind."""
-    run = made_run(tmp_path / "runs", batches=3)
+    run = make_run(tmp_path / "runs", batches=3)
     file = tmp_path / "model.safetensors"
     file.write_bytes(save({"w": np.zeros(1, np.float32)}, metadata=metadata))
     assert (
@@ -131,7 +131,7 @@ def test_lineage_of_weights_without_metadata_exits_2(metadata, tmp_path):
 
 def test_verify_exit_status_is_documented(tmp_path):
     """0 sound, 1 findings, 2 no such run, 3 no log or no key."""
-    run = made_run(tmp_path, batches=3).folder
+    run = make_run(tmp_path, batches=3).folder
     assert status(run, "a") == 0
     assert status(run, "z") == 2
     assert status(run, "a", "--key", "x") == 2

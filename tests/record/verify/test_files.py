@@ -19,7 +19,7 @@ from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import Finding, VerificationReport
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import REVISION, decision, lines, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.odr.small_runs import FINISHED
 from tests.record.test_lineage import safetensors
 
@@ -31,7 +31,7 @@ def found_in(tmp_path, monkeypatch, data_of):
         "pack",
         lambda told, _: CheckpointFiles({"model.safetensors": data_of(told)}, "ab" * 32),
     )
-    run = made_run(tmp_path, batches=40)
+    run = make_run(tmp_path, batches=40)
     report = verify_run(run.folder, keys=[load_or_create_signer().verifier], parquet=False)
     assert report.checked["checkpoint files"] >= 1
     return {(f.kind, f.message) for f in report.findings if f.kind != "not pinned"}, run.folder
@@ -97,7 +97,7 @@ def test_decisions_after_the_last_context_are_reported(tmp_path, told, pending):
     assert found == ([f"{pending} decisions at the end belong to no context"] if pending else [])
 
 
-def told_of(folder, told, place=(2, 3)):
+def check_references(folder, told, place=(2, 3)):
     """What is found in what a log told."""
     report = VerificationReport("a")
     check_log_references(folder, place, told, report)
@@ -111,7 +111,7 @@ def test_policies_are_compared_with_their_names(tmp_path):
     (folder.path / "policies").mkdir(parents=True)
     for digest in (right, other):
         folder.policy(digest).write_bytes(b"{}")
-    assert told_of(
+    assert check_references(
         folder,
         LogSummary(policies={f"sha256:{digest}": i for i, digest in ((8, other), (5, right), (3, "f" * 64))}),
     ) == [
@@ -135,7 +135,7 @@ def test_abnormal_end_can_be_inside_one_batch(tmp_path, finished, broken, pendin
     """A log without an end is reported elsewhere."""
     told = LogSummary(finished=finished, ended_mid_batch=broken, pending=pending, pending_batches=batches)
     said = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
-    assert told_of(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
+    assert check_references(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
 
 
 def test_checkpoint_without_accepting_decision_is_reported(tmp_path):
@@ -147,10 +147,13 @@ def test_checkpoint_without_accepting_decision_is_reported(tmp_path):
         "iter_num": 7,
         "sequence": 9,
     }
-    assert told_of(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 7), saved])) == []
-    assert told_of(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 6), saved])) == [
-        Finding("checkpoint", "accepted-7", "names decision d, which accepted nothing at iteration 7", 9)
-    ]
+    assert (
+        check_references(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 7), saved]))
+        == []
+    )
+    assert check_references(
+        RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 6), saved])
+    ) == [Finding("checkpoint", "accepted-7", "names decision d, which accepted nothing at iteration 7", 9)]
 
 
 def test_every_checkpoint_is_checked(tmp_path):
@@ -197,7 +200,7 @@ def test_every_checkpoint_is_checked(tmp_path):
 
 def test_lost_root_has_the_cause_of_the_loss(tmp_path):
     """One changed line is one cause."""
-    folder = made_run(tmp_path, batches=40).folder
+    folder = make_run(tmp_path, batches=40).folder
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(segment.read_bytes().replace(b'"iter_num":0,', b'"iter_num":9,', 1))
     found = [f for f in verify_run(folder, parquet=False).findings if f.message.startswith("names a root")]

@@ -16,7 +16,7 @@ from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify.report import VerificationReport
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.record.test_ledger import SAID
 
 # With checkpoints enough for several signed tree heads.
@@ -26,7 +26,7 @@ BATCHES = 300
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("causes")
-    made_run(folder, batches=BATCHES)
+    make_run(folder, batches=BATCHES)
     return folder / "a"
 
 
@@ -110,7 +110,7 @@ def ledger(tmp_path):
     """Three sayings, a run, and one more."""
     for _ in range(3):
         append_entry(tmp_path, "odr.registered", SAID)
-    made_run(tmp_path, "b", 3)
+    make_run(tmp_path, "b", 3)
     append_entry(tmp_path, "odr.registered", SAID)
     return RunFolder(tmp_path, LEDGER)
 
@@ -153,7 +153,7 @@ def test_missing_ledger_has_its_own_message(tmp_path):
 
 def test_verify_never_creates_a_key(tmp_path, monkeypatch):
     """A note reports the use of the local key."""
-    made_run(tmp_path, "b", 3)
+    make_run(tmp_path, "b", 3)
     event = next(iter(RunFolder(tmp_path, "b").segments(1, 0)[0].read_bytes().splitlines()))
     proof = tmp_path / "proof"
     assert ockham(tmp_path, "prove", json.loads(event)["id"], "-o", str(proof)).exit_code == 0

@@ -17,13 +17,13 @@ from ockham.record.verify.run import load_verifier_keys, verify_run
 from ockham.run import Run
 from tests.helpers.events import lines
 from tests.helpers.resumed_run import resumed_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("verify")
-    made_run(folder, "a", batches=40, nan_at=7)
+    make_run(folder, "a", batches=40, nan_at=7)
     return folder / "a"
 
 
@@ -33,7 +33,7 @@ def run(original, tmp_path):
     return RunFolder(tmp_path, "a")
 
 
-def segment_of(run):
+def first_segment(run):
     return run.segments(1, 0)[0]
 
 
@@ -44,7 +44,7 @@ def kinds(run, **kwargs):
 
 def rewrite(run, change):
     """Change the lines of the log and leave everything else."""
-    path = segment_of(run)
+    path = first_segment(run)
     found = path.read_bytes().splitlines()
     path.write_bytes(b"".join(line + b"\n" for line in change(found)))
 
@@ -150,7 +150,7 @@ def test_missing_swapped_or_doubled_line_is_tampering(run, attack):
 
 def test_line_of_another_run_is_reported(run, tmp_path):
     """The finding names its origin."""
-    other = made_run(tmp_path / "other", "b", batches=5)
+    other = make_run(tmp_path / "other", "b", batches=5)
     foreign = lines(other.folder)[4]
     rewrite(run, lambda found: [*found[:4], foreign, *found[5:]])
     assert "tampering" in kinds(run, parquet=False)
@@ -160,7 +160,7 @@ def test_signature_of_another_key_is_reported(run, tmp_path, monkeypatch):
     """The given key decides."""
     auditors = load_or_create_signer().verifier
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other-key"))
-    forged = made_run(tmp_path / "forged", "a", batches=40)
+    forged = make_run(tmp_path / "forged", "a", batches=40)
     assert verify_run(forged.folder).sound
     report = verify_run(forged.folder, keys=[auditors])
     assert "tampering" in report.counts
@@ -169,7 +169,7 @@ def test_signature_of_another_key_is_reported(run, tmp_path, monkeypatch):
 def test_rewritten_log_contradicts_a_pin(run, tmp_path):
     """Only a pin reveals a rewrite with the key."""
     pin = make_pin(run)
-    again = made_run(tmp_path / "again", "a", batches=60)
+    again = make_run(tmp_path / "again", "a", batches=60)
     assert verify_run(again.folder).sound
     assert "tampering" in verify_run(again.folder, pins=[pin]).counts
 
@@ -177,7 +177,7 @@ def test_rewritten_log_contradicts_a_pin(run, tmp_path):
 @pytest.mark.parametrize("tail", [b'{"specversion":"1.0","id":"01', b"\0" * 300, b"x"])
 def test_crash_tail_is_not_tampering(run, tail):
     """The run is sound."""
-    with segment_of(run).open("ab") as file:
+    with first_segment(run).open("ab") as file:
         file.write(tail)
     assert kinds(run, parquet=False) == {"crash tail"}
     assert verify_run(run, parquet=False).sound
@@ -236,10 +236,10 @@ def test_changed_derived_files_can_be_rebuilt(run):
     parquet.write_bytes(bytes(data))
     next(p for p in (run.log_dir(1, 0) / "tile").rglob("*") if p.is_file()).unlink()
     assert kinds(run) == {"derived"}
-    before = segment_of(run).read_bytes()
+    before = first_segment(run).read_bytes()
     rebuild(run)
     assert kinds(run) == set()
-    assert segment_of(run).read_bytes() == before
+    assert first_segment(run).read_bytes() == before
 
 
 def test_parquet_and_sidecar_that_agree_are_compared_with_lines(run):
@@ -305,7 +305,7 @@ def resigned(tmp_path, change):
     from ockham.record.tlog.note import load_or_create_signer as users
     from ockham.record.tlog.tree_head import HeadWriter, origin
 
-    run = made_run(tmp_path, "a", batches=60)
+    run = make_run(tmp_path, "a", batches=60)
     path = run.folder.segments(1, 0)[0]
     found = change(path.read_bytes().splitlines())
     log = run.folder.log_dir(1, 0)
@@ -360,7 +360,7 @@ def test_accepted_checkpoint_without_its_decision_is_reported(tmp_path):
 
 def test_other_keys_and_pins_are_bad_input(run, original, tmp_path):
     """A pin of another run, an invalid key, a run without a log."""
-    other = made_run(tmp_path / "x", "other", batches=3)
+    other = make_run(tmp_path / "x", "other", batches=3)
     with pytest.raises(BadInputError, match="ockham/runs/other/1-0"):
         verify_run(run, pins=[make_pin(other.folder)])
     with pytest.raises(BadInputError, match="no verifier key"):
@@ -372,7 +372,7 @@ def test_other_keys_and_pins_are_bad_input(run, original, tmp_path):
 
 def test_every_truncation_is_reported(run):
     """The signature covers the size."""
-    path = segment_of(run)
+    path = first_segment(run)
     found = path.read_bytes().splitlines(keepends=True)
     for kept in range(len(found)):
         path.write_bytes(b"".join(found[:kept]))
@@ -381,7 +381,7 @@ def test_every_truncation_is_reported(run):
 
 def test_pinned_log_that_is_missing_is_tampering(tmp_path):
     """Without the pin the run is sound."""
-    folder = made_run(tmp_path, batches=20).folder
+    folder = make_run(tmp_path, batches=20).folder
     from ockham.record.checkpoints import find_resume_point
 
     start = find_resume_point(tmp_path, "a")

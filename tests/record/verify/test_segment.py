@@ -19,7 +19,7 @@ from ockham.record.verify.run import verify_run
 from ockham.record.verify.segment import SegmentTask, verify_segment
 from ockham.record.verify.tree import LogTree
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def original(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-        made_run(folder, batches=180, nan_at=7)
+        make_run(folder, batches=180, nan_at=7)
     return folder
 
 
@@ -176,7 +176,7 @@ def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=2))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
         patch.setattr(attempt, "update_parquet", lambda *_, **__: None)
-        run = made_run(tmp_path / "two", batches=12).folder
+        run = make_run(tmp_path / "two", batches=12).folder
     assert len(run.segments(1, 0)) > 20
     one = joined(run, tmp_path / "one")
     assert said(run)[1:] == said(one)[1:]

@@ -23,7 +23,7 @@ from ockham.record.verify import standalone
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers.events import run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 LOG = "log/1-0/000000000000.jsonl"
 SECOND = "log/1-0/000000000030.jsonl"
@@ -37,7 +37,7 @@ def archive(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=30))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-        run = made_run(folder / "runs", batches=30)
+        run = make_run(folder / "runs", batches=30)
         start = find_resume_point(folder / "runs", "a")
         with Run(runs=folder / "runs", run_id="a", resumed=start, data=start.data) as again:
             again.end_batch(again.start_batch(0, 3.0))

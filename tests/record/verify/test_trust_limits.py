@@ -18,7 +18,7 @@ from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify.report import Finding
 from ockham.record.verify.run import load_verifier_keys, verify_run
 from tests.helpers.events import REVISION, decision, lines, log_folder, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 from tests.record.test_ledger import SAID
 
 # In segments of 10, 10 and 6.
@@ -30,7 +30,7 @@ def folder(tmp_path):
     return log_folder(tmp_path)
 
 
-def head_of(folder, size):
+def sign_head(folder, size):
     """The true tree head of the first events, signed."""
     root = root_from_leaves([leaf_hash(line) for line in lines(folder)[:size]])
     return load_or_create_signer().sign(checkpoint_body("ockham/runs/a/1-0", TreeHead(size, root)))
@@ -98,14 +98,14 @@ def test_the_key_of_the_ledger_is_this_machines(tmp_path, monkeypatch):
 def test_the_ledger_is_held_against_the_runs(tmp_path):
     """And no run is: of a ledger that is none, nothing is looked up."""
     append_entry(tmp_path, "odr.registered", SAID)
-    folder = made_run(tmp_path, "b", 3).folder
+    folder = make_run(tmp_path, "b", 3).folder
     assert verify_run(RunFolder(tmp_path, LEDGER)).checked["heads that runs name"] == 1
     assert "heads that runs name" not in verify_run(folder).checked
 
 
 def test_how_far_it_is_pinned(folder):
     """To the newest of its pins, by its number of events; to the last one there is nothing to say."""
-    few, more, all_ = (head_of(folder, size) for size in (3, 5, EVENTS))
+    few, more, all_ = (sign_head(folder, size) for size in (3, 5, EVENTS))
     said = Finding("not pinned", "log/1-0", "pinned up to event 5 of 26", cause="pins")
     assert notes(folder, pins=[few, more]) == notes(folder, pins=[more, few]) == [said]
     assert notes(folder, pins=[few, all_]) == []
@@ -114,8 +114,8 @@ def test_how_far_it_is_pinned(folder):
 def test_how_far_it_is_signed(folder):
     """Whole lines behind the newest head are counted, and are nobody's."""
     log = folder.log_dir(1, 0)
-    (log / "checkpoint").write_bytes(head_of(folder, 25))
-    (log / "checkpoints").write_bytes(head_of(folder, 25) + b"\n")
+    (log / "checkpoint").write_bytes(sign_head(folder, 25))
+    (log / "checkpoints").write_bytes(sign_head(folder, 25) + b"\n")
     shutil.rmtree(log / "tile")
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
     said = "1 events after the newest valid signed tree head"
@@ -134,7 +134,7 @@ def test_progress_is_told_by_segments(folder, jobs):
 
 def test_what_was_looked_at(tmp_path):
     """Parquet only where it is asked for; a policy once, however many logs and events name it."""
-    folder = made_run(tmp_path, batches=12).folder
+    folder = make_run(tmp_path, batches=12).folder
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, 1))
     with_parquet, without = verify_run(folder), verify_run(folder, parquet=False)
     assert with_parquet.checked.keys() - without.checked.keys() == {"Parquet files"}
