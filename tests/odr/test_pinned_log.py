@@ -20,7 +20,7 @@ from ockham.record.run_folder import RunFolder
 from tests.helpers.events import REVISION, decision, run_folder
 from tests.odr.checked_record import checked, record_text
 from tests.odr.record_samples import TODAY, put
-from tests.odr.small_runs import FINISHED, accepting, read_run_events, make_run
+from tests.odr.small_runs import FINISHED, accepting, make_run, read_run_events
 
 
 def test_changed_byte_of_the_log_is_not_evaluated(runs):
