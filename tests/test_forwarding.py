@@ -1,4 +1,4 @@
-"""Events to others: in order, at least once, whatever the receiver and the network do; the run does not notice."""
+"""Forwarding of events: in order, at least once, despite network failures, without effect on the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.runs import make_run
 
 
 class Taker(http.server.BaseHTTPRequestHandler):
-    """Reads each request with the CloudEvents SDK; does what its server's `mood` says before it answers."""
+    """Handler that decodes requests with the CloudEvents SDK, and fails as the server's `moods` require."""
 
     protocol_version = "HTTP/1.1"
 
@@ -182,8 +182,8 @@ def test_refused_event_is_not_retried(tmp_path, server, url):
     assert not server.taken
 
 
-def test_forward_selects_kinds(tmp_path, server, url):
-    """The cursor passes the others."""
+def test_forward_with_kinds_sends_selected_events_only(tmp_path, server, url):
+    """The cursor also advances over the events that are not sent."""
     folder = make_run(tmp_path / "runs", batches=5).folder
     cursor = Cursor(tmp_path / "c", "a")
     with HttpSink(url, {"Authorization": "Bearer t"}) as receiver:

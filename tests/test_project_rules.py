@@ -1,4 +1,4 @@
-"""The house keeps its own rules: sizes, floors, a light import, clean words, a mirror of tests."""
+"""Rules of the project: sizes, layers, light import, allowed words, and test folders that mirror it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,8 @@ def test_imports_only_point_down():
 def test_import_of_ockham_is_light():
     """Plugins, chain and policy load no heavy package."""
     code = (
-        "import sys, ockham; light = set(sys.modules); ockham.PluginChain, ockham.OckhamGatePlugin, ockham.OckhamMemory;"
+        "import sys, ockham; light = set(sys.modules);"
+        "ockham.PluginChain, ockham.OckhamGatePlugin, ockham.OckhamMemory;"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

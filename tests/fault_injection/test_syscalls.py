@@ -1,4 +1,4 @@
-"""Every kind of system call that the log makes fails, or is the last one, at every occurrence: strace injects it.
+"""Faults in system calls of the log: strace makes each call fail, or kills the process at it.
 
 make fault-injection    all of it
 make test               a few of each
@@ -22,8 +22,8 @@ from ockham.run import Run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
 
-# Tells on stdout what was handed over and what flush() acknowledged; errors of the log end it, as they end a
-# trainer.
+# Prints the number of appended events and the size that flush() returns.
+# An error of the log ends the script, as it ends a trainer.
 WRITER = """
 import sys
 from ockham.errors import OckhamError

@@ -87,8 +87,11 @@ def events(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[dict]:
 
 
 def plain_validator(kind: str) -> jsonschema.Draft202012Validator:
-    """The schemas read by the plain `jsonschema` package, which we did not write."""
-    load = lambda name: orjson.loads((resources.schemas_dir() / f"{name}.v1.schema.json").read_bytes())  # noqa: E731
+    """Return a validator of the third-party `jsonschema` package for one schema."""
+
+    def load(name: str) -> dict:
+        return orjson.loads((resources.schemas_dir() / f"{name}.v1.schema.json").read_bytes())
+
     common = load("common")
     registry = referencing.Registry().with_resource(common["$id"], referencing.Resource.from_contents(common))
     return jsonschema.Draft202012Validator(

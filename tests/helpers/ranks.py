@@ -1,4 +1,4 @@
-"""Ranks as threads of one process, for whatever needs no torch, and as processes, as torchrun starts them."""
+"""Ranks for tests: threads of one process without torch, or processes as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_SECONDS = 20
 
 
 def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
-    """One `gather` for each rank; a rank that stays away breaks the barrier for all."""
+    """Return one `gather` per rank. A rank that does not call it breaks the barrier for all."""
     said: list[bytes] = [b""] * world_size
     barrier = threading.Barrier(world_size)
 
@@ -55,7 +55,7 @@ def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_si
 
 
 def started(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
-    """`train.py` on ranks as torchrun starts them, tiny and on the CPU, without torchrun's own seconds."""
+    """Start a tiny `train.py` on CPU ranks with the environment of torchrun, without its start time."""
     from tests.helpers.tiny_trainer import TINY, text
 
     if not (folder / "text.txt").exists():
@@ -67,7 +67,7 @@ def started(folder: Path, world_size: int, *words: str, **env: str) -> list[Base
 
 
 def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
-    """Any Python command on so many ranks."""
+    """Start a Python command on each of *world_size* ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -12,7 +12,10 @@ def changed(old: str, new: str) -> str:
 C2 = GOOD[GOOD.index("  - id: C2") : GOOD.index("outcome: {")]
 
 
-SQL = "SELECT avg((NOT updated)::int) AS value, count(*) AS n\n      FROM gate_decisions WHERE run_id = $candidate"
+SQL = (
+    "SELECT avg((NOT updated)::int) AS value, count(*) AS n\n"
+    "      FROM gate_decisions WHERE run_id = $candidate"
+)
 
 
 def with_sql(sql: str) -> str:

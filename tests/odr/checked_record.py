@@ -47,7 +47,8 @@ OQ delta: {delta} → {verdict}
 
 
 SQL = (
-    "SELECT 1 - min(val_loss) FILTER (WHERE run_id = $candidate) / min(val_loss) FILTER (WHERE run_id = $baseline) AS value,"
+    "SELECT 1 - min(val_loss) FILTER (WHERE run_id = $candidate) / min(val_loss)"
+    " FILTER (WHERE run_id = $baseline) AS value,"
     " count(val_loss) FILTER (WHERE run_id = $candidate) AS n FROM evaluations"
 )
 
@@ -76,7 +77,7 @@ def answering(ask):
 
 
 def checked(runs: Path, asker=guarded_queries, **changes):
-    """The judgement of a record, and the codes of what was found in it."""
+    """Return the judgement of a record, its finding codes without ODR706, and the record."""
     put(runs.parent / "odr", record_text(runs, **changes))
     record = lint_folder(runs.parent / "odr", TODAY)[0]
     judgement = check(record, [runs], asker, TODAY)

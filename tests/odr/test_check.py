@@ -132,7 +132,7 @@ def test_check_without_data_is_never_a_pass(runs):
 
 
 def test_check_with_too_few_observations_is_unknown(runs):
-    """The value alone would pass."""
+    """The value itself would pass."""
     judgement, found, _ = checked(runs, sql=SQL + "\n    min_n: 4")
     assert judgement.results[0].reason == "3 observations, fewer than min_n=4"
     assert "ODR508" in found

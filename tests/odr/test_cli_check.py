@@ -15,7 +15,7 @@ from tests.odr.test_cli_odr import run
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with two runs, in which the verbs are typed."""
+    """A working folder with two runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("OCKHAM_RUNS", raising=False)

@@ -1,4 +1,4 @@
-"""What a log fills in: sides that are pinned, evidence that replaces what stood there, and what is refused."""
+"""Pinning of evidence in records: pinned sides, replaced evidence, and refused requests."""
 
 import pytest
 

@@ -38,7 +38,7 @@ def test_local_and_shipped_hook_are_equal(snippet):
 
 @pytest.fixture
 def commit(tmp_path, snippet):
-    """Commits files into a repository with the hook installed; returns what git and the hook said."""
+    """Function that commits files with the hook installed, and returns the output of git and the hook."""
     pytest.importorskip("pre_commit", reason="pre-commit is not installed")
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},

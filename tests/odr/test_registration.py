@@ -1,4 +1,4 @@
-"""Pre-registration: the order is proven by the ledger's root in the candidate's first event, or it is not proven."""
+"""Pre-registration: proven only by the ledger's root in the first event of the candidate."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_registration_before_the_run_is_proven(folder):
         "odr.registered",
         {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    # What is said later changes nothing.
+    # A later registration has no effect.
     assert judged(folder)[0].registration == told
 
 

@@ -1,4 +1,4 @@
-"""Policy: YAML in, every mistake named with file, line and nearest name; canonical bytes and their digest out."""
+"""Policies: YAML input, canonical bytes and digest. Errors contain file, line and the nearest name."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_extends_is_relative_to_the_file(written):
 
 
 def test_cycle_of_extends_is_named(written):
-    """There is no recursion error."""
+    """The error is a PolicyError that lists the cycle, not a RecursionError."""
     written("extends: b.yaml\n", "a.yaml")
     with pytest.raises(PolicyError, match=r"extends itself through b\.yaml > a\.yaml > b\.yaml"):
         load_policy(written("extends: a.yaml\n", "b.yaml"))

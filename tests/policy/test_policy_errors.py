@@ -201,7 +201,7 @@ def test_folder_is_not_a_policy_file(tmp_path):
     "data", [b"\xff\xfe\x00", b"name: \x00\n", b"\x80", b"name: a\r\nplugins:\r\n\t- x\n"]
 )
 def test_binary_file_is_refused(tmp_path, data):
-    """There is no traceback of the parser."""
+    """The error is a PolicyError that names the file."""
     (tmp_path / "p.yaml").write_bytes(data)
     with pytest.raises(PolicyError, match=r"p\.yaml"):
         load_policy(tmp_path / "p.yaml")

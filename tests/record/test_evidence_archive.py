@@ -101,7 +101,7 @@ def test_archive_on_a_full_disk_leaves_no_file(packed, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_archive_refuses_links(packed, tmp_path):
+def test_archive_of_a_folder_with_links_is_refused(packed, tmp_path):
     """A link can point to any file of the machine."""
     shutil.copytree(packed / "runs", tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs", "a")

@@ -1,4 +1,4 @@
-"""The ledger: one tree over all that was said, and its head in every run that starts later."""
+"""The ledger: one tree over all entries, and its head in the first event of later runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a file of weights to the decisions that made it, wherever the file lies; and whatever was changed shows."""
+"""Lineage from a weights file to the decisions that produced it. Any change of the file is reported."""
 
 from __future__ import annotations
 

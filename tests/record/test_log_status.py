@@ -1,4 +1,4 @@
-"""What one look at a log tells, and that it changes nothing."""
+"""Status of a log: reported parts, read without changing the log."""
 
 from __future__ import annotations
 

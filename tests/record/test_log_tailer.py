@@ -1,4 +1,4 @@
-"""Reading a log as it grows: each whole line once and in order, wherever one begins and whatever comes meanwhile."""
+"""Tailing a growing log: each complete line once and in order, from any start position."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def read_all(reader, limit):
-    """What one call after another gives, until one gives nothing."""
+    """Return the lines of repeated calls, until a call returns no line."""
     found = []
     while fresh := reader.lines(limit):
         assert len(fresh) <= limit

@@ -31,7 +31,7 @@ def pack(metadata, state):
 
 
 class Moody(OccamPlugin):
-    """Skips iteration 2 on one rank alone, as a plugin would that reads a clock."""
+    """Plugin that skips iteration 2 on one rank only, like a plugin that reads a clock."""
 
     def __init__(self, rank=0):
         self._skips = rank == 1

@@ -1,4 +1,4 @@
-"""Crashes of a real process at any time: nothing acknowledged is lost, and the next attempt says what was cut."""
+"""Crashes of a real process: no acknowledged event is lost, and the next attempt records the cut."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ockham.run import Run
 from tests.helpers.events import REVISION, decision, events, lines, run_folder
 from tests.odr.small_runs import FINISHED
 
-# Writes batches as fast as it can and tells on stdout what flush() has acknowledged.
+# Writes batches as fast as possible, and prints each size that flush() returns.
 WRITER = """
 import sys
 from ockham.run import Run
@@ -157,7 +157,8 @@ from ockham.errors import LogError
 from ockham.run import Run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    with Run("balanced", runs={str(tmp_path)!r}, run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
+    facts = {{"max_iters": 100000, "vocab_size": 256}}
+    with Run("balanced", runs={str(tmp_path)!r}, run_id="a", facts=facts) as run:
         run.end_batch(run.start_batch(0, 3.0))
         print(run.flush().size, flush=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
@@ -367,5 +368,6 @@ def test_two_hundred_kills_lose_no_acknowledged_event(tmp_path, part):
         assert verify_run(folder).sound, i
         heard, there = heard + acknowledged, there + found
     print(
-        f"kills {25 * part} to {25 * part + 24}: {heard} events acknowledged, {there} on disk, 0 lost, 0 called tampering"
+        f"kills {25 * part} to {25 * part + 24}: {heard} events acknowledged, {there} on disk,"
+        " 0 lost, 0 called tampering"
     )

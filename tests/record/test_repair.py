@@ -1,4 +1,4 @@
-"""What is derived, made anew or compacted; the lines stay, and so does what a writer still writes."""
+"""Repair: rebuilding and compacting derived files. Log lines and the files of a live writer are unchanged."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_repair_does_not_follow_links(tmp_path, place, mend):
 
 
 def test_repair_reports_a_file_in_place_of_a_folder(tmp_path):
-    """There is no traceback."""
+    """The error is a RunError that names the path."""
     folder = log_folder(tmp_path)
     shutil.rmtree(folder.path / "contexts", ignore_errors=True)
     (folder.path / "contexts").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Whatever a stranger writes into a proof, a pin, a tile, an archive or a header: a typed error, or the truth."""
+"""Untrusted proofs, pins, tiles, archives and headers: a typed error or the correct result."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def copied(run, tmp_path_factory):
 
 
 def edited(data, draw):
-    """The bytes with one stretch replaced by others."""
+    """Return the bytes with one part replaced by random bytes."""
     at = draw.draw(st.integers(0, len(data)))
     return data[:at] + draw.draw(JUNK) + data[at + draw.draw(st.integers(0, 40)) :]
 
@@ -156,7 +156,7 @@ def test_changed_archive_is_reported_or_equal(archive, tmp_path, monkeypatch, ca
         if judged(path, monkeypatch, capsys) == 0:
             with zipfile.ZipFile(path) as packed:
                 now = {name: packed.read(name) for name in packed.namelist()}
-            # No signature covers these, and the verifier says so.
+            # No signature covers these files, and the verifier reports that.
             unsigned = (
                 "schemas/",
                 "README",

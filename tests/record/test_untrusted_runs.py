@@ -1,4 +1,4 @@
-"""Whatever a stranger left in a run folder, verify answers: a finding with its class, no traceback, no waiting."""
+"""Untrusted run folders: verify returns findings with their class, without a traceback or blocking."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def found_in(run, **kwargs):
 
 
 def places(value, at=()):
-    """The place of every value in an event."""
+    """Yield the path of every value in an event."""
     yield at
-    inside = (
-        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
-    )
+    inside = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        inside = enumerate(value[:1])
     for key, item in inside:
         yield from places(item, (*at, key))
 

@@ -1,4 +1,4 @@
-"""What a replay found, in the ledger: signed, and of the very log that was replayed."""
+"""Attestations of replays in the ledger: signed, with size and root of the replayed log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log cut at its key frames: each line lies where it was, and what cannot be read is named."""
+"""Chunks of a log between key frames: source locations of lines, and errors for unreadable input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs replay and whatif: exit statuses and forms."""
+"""The commands replay and whatif: exit statuses and output formats."""
 
 from __future__ import annotations
 

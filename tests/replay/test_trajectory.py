@@ -1,4 +1,4 @@
-"""The path of a run: what counted, in order, and one clear error for what cannot be read."""
+"""Trajectory of a run: its contexts in order, and one clear error for unreadable input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def resumed(folder, keep, last):
-    """Killed at batch `last`, and gone on with from the checkpoint after `keep`."""
+    """Return a run that was killed at batch *last*, and resumed from the checkpoint after *keep* batches."""
     with Run("balanced", runs=folder, run_id="b") as run:
         ctx = batches(run, range(keep))
         run.save_checkpoint(

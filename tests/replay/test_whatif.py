@@ -187,7 +187,7 @@ def test_whatif_stops_at_the_end_of_the_other_policy(runs, hook, batches):
 
 
 class Turner(OccamPlugin):
-    """A stranger's plugin: halves the learning rate of every third batch."""
+    """Third-party plugin that halves the learning rate of every third batch."""
 
     def __init__(self) -> None:
         self.seen = 0

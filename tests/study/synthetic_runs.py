@@ -22,7 +22,7 @@ class EveryOther(OccamPlugin):
 
 
 def planned(runs, run_id, losses, *, skipping, seed=7, digest="0" * 64, tokens=10):
-    """A run of 10 batches for each loss, which is evaluated behind them; b is 2."""
+    """Write a run with 10 batches and then one evaluation per loss."""
     plugins = [FinitePlugin(), *([EveryOther()] if skipping else [])]
     assert policy_from_plugins(plugins)
     facts = {

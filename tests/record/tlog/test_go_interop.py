@@ -1,6 +1,6 @@
-"""Notes, tiles and proofs, read by code that we did not write: golang.org/x/mod/sumdb, the checksum database's own.
+"""Notes, tiles and proofs, read by the independent Go package golang.org/x/mod/sumdb.
 
-On Debian: `apt install golang-go golang-golang-x-mod-dev`. Without them this is skipped, and says so.
+On Debian: `apt install golang-go golang-golang-x-mod-dev`. Without these packages the tests are skipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pins: what is kept elsewhere, read again, and held to the run that it is of."""
+"""Pins: tree heads stored elsewhere, their parser, and their comparison with the run."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_pin_survives_a_git_tag(tmp_path, monkeypatch):
 
 
 def test_missing_or_blocked_git_is_one_error(tmp_path, monkeypatch):
-    """There is no traceback."""
+    """Both cases raise a BadInputError."""
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
         with pytest.raises(BadInputError, match=r"git made no tag: .*No such file"):

@@ -1,4 +1,4 @@
-"""A log that is well signed and contradicts itself: each contradiction is found, once, and nothing else is."""
+"""Correctly signed logs with contradictions: each one is reported once, and nothing else is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def context(iter_num=0, micro_step=0, **left) -> ContextRecord:
 
 
 def found(tmp_path, *payloads, **kwargs):
-    """Sequence and message of each contradiction in a log of decisions and the contexts behind them."""
+    """Return sequence and message of each contradiction in a log of decisions and their contexts."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, **kwargs)
     own = []

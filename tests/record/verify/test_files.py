@@ -1,4 +1,4 @@
-"""The files that events name: what a checkpoint holds, and which tree head it says that it was made under."""
+"""Files that events name: the content of checkpoints, and the tree head in their metadata."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.record.test_lineage import safetensors
 
 
 def found_in(tmp_path, monkeypatch, data_of):
-    """What verify says of a run whose checkpoints hold what `data_of` makes of their metadata."""
+    """Return the findings of a run whose checkpoints contain `data_of(metadata)`, and the run folder."""
     monkeypatch.setattr(
         tests.helpers.runs,
         "pack",
@@ -98,7 +98,7 @@ def test_decisions_after_the_last_context_are_reported(tmp_path, told, pending):
 
 
 def check_references(folder, told, place=(2, 3)):
-    """What is found in what a log told."""
+    """Return the findings about the facts that were collected from one log."""
     report = VerificationReport("a")
     check_log_references(folder, place, told, report)
     return report.findings
@@ -223,7 +223,7 @@ def header(value, size=None):
     ],
 )
 def test_safetensors_metadata_values_are_json(data, told):
-    """Each value is parsed alone."""
+    """Each value is parsed separately."""
     assert read_safetensors_metadata(io.BytesIO(data)) == told
 
 

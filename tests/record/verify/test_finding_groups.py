@@ -1,4 +1,4 @@
-"""What one cause explains is said once, and what was changed is not made to look at home."""
+"""Findings are grouped by cause, and changed lines are never rebuilt into Parquet files."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_crash_tail_does_not_prevent_a_rebuild(run):
 
 @pytest.fixture
 def ledger(tmp_path):
-    """Three sayings, a run, and one more."""
+    """A ledger with three entries, a run, and a fourth entry."""
     for _ in range(3):
         append_entry(tmp_path, "odr.registered", SAID)
     make_run(tmp_path, "b", 3)

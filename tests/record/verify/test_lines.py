@@ -1,4 +1,4 @@
-"""Each line on its own, and the bytes behind the last one: what is said of it, and where it stands."""
+"""Checks of single lines and of the bytes after the last one: findings and source locations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 def read(folder, raw, sequence=4):
-    """The event of a line, and what is found in it."""
+    """Return the event of a line and the findings about it."""
     report = VerificationReport("a")
     [event] = LineVerifier(folder, 2, 1, folder.segments(2, 1)[0], report).events([raw], sequence)
     return event, report.findings

@@ -1,4 +1,4 @@
-"""Tree heads that were changed, moved, added or lost: each by its class, its place and its words."""
+"""Findings about changed, moved, added or missing tree heads: class, location and message."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from ockham.record.verify import log as log_module
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import log_folder
 
-EVENTS = (
-    # With the seal of a first segment: two whole tiles and a partial one, and one of two hashes above.
-    701
-)
+# 700 decisions and one seal. The tree has two full tiles, a partial one, and a tile of two hashes.
+EVENTS = 701
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,7 @@ def log(original, tmp_path):
 
 
 def found(log):
-    """Class, place below the log and message of each finding that is of tiles and heads."""
+    """Return class, path below the log and message of each finding about tiles and heads, and the report."""
     report = verify_run(
         RunFolder(log.parents[2], "a"), keys=[load_or_create_signer().verifier], parquet=False
     )
@@ -53,7 +51,7 @@ def test_honest_log_gives_no_finding(log):
 
 
 def heads(log):
-    """The notes of the history."""
+    """Return the notes of the history."""
     parts = (log / "checkpoints").read_bytes().split(b"\n\n")
     return [parts[i] + b"\n\n" + parts[i + 1] + b"\n" for i in range(0, len(parts) - 1, 2)]
 
@@ -71,7 +69,7 @@ def note(size, root=b"\1" * 32, where="ockham/runs/a/1-0"):
 
 @pytest.fixture
 def three(log):
-    """A history of three: the heads of 10 and of 20 events, and the last one."""
+    """Write a history of three tree heads: of 10, of 20 and of all events."""
     lines = (log / "000000000000.jsonl").read_bytes().splitlines()
     earlier, tree = [], CompactRange()
     for size, line in enumerate(lines[:20], 1):

@@ -1,4 +1,4 @@
-"""Segments are judged one by one, on one core or several: what is said is the same as if the log were one file."""
+"""Verification by segments, on one core or several: the findings equal those of a single file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(original, tmp_path):
 
 
 def said(run, **kwargs):
-    """Every finding but where it lies: class, sequence and words."""
+    """Return the findings without their location, and the other parts of the report."""
     report = verify_run(run, parquet=False, **kwargs)
     words = [(f.kind, f.sequence, f.message) for f in report.findings]
     return report.counts, sorted(words, key=repr), report.checked, report.logs

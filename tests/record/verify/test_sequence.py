@@ -1,4 +1,4 @@
-"""What events say of files and losses is held against what is there."""
+"""Checks of files and losses that events name against the files that exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.runs import make_run
 
 
 def found_in(folder):
-    """What is found but for what a log of a few events of one kind cannot have: an opening, a policy, a pin."""
+    """Return the findings, except a missing opening event, policy or pin, which these short logs lack."""
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
     found = [f for f in report.findings if f.kind not in ("not pinned", "policy missing")]
     return [
@@ -89,7 +89,7 @@ def write_and_parse_events(tmp_path, *payloads):
 
 
 def told_by(events, first=1, run_id="a", world_size=1):
-    """What a story tells of them, and reports."""
+    """Return the facts that the checker collects from events, and its report."""
     report = VerificationReport(run_id)
     story = SequenceChecker(RunFolder(".", run_id), 2, 1, report, world_size)
     story.feed(first, events)

@@ -1,4 +1,4 @@
-"""The verifier that is one file, read here as a module: each thing that it checks, with a line that says what is wrong."""
+"""The single-file verifier, imported as a module: each check has a line that names the problem."""
 
 from __future__ import annotations
 

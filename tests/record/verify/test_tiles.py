@@ -1,4 +1,4 @@
-"""Tiles that were changed, moved, added or lost: each by its class, its place, its words and its cause."""
+"""Findings about changed, moved, added or missing tiles: class, location, message and cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree that verify grows: any root and the tiles above the lines, for logs of more than a tile of tiles."""
+"""The tree that verify builds: roots and tiles, also for logs of more than 256 full tiles."""
 
 from __future__ import annotations
 
