@@ -15,7 +15,7 @@ from ockham.errors import BadInputError, UnverifiableError
 from ockham.forwarding import Cursor, HttpSink, forward
 from ockham.record.log_writer import LogWriter
 from ockham.record.run_folder import RunFolder
-from tests.helpers.events import REVISION, decision, lines, run_folder
+from tests.helpers.events import REVISION, append_run_finished, decision, lines, run_folder
 from tests.helpers.runs import make_run
 
 
@@ -129,7 +129,7 @@ def test_forward_survives_two_network_failures(tmp_path, server, url):
             writer.append("decision.made", decision(i), iter_num=i)
             if i % 50 == 0:
                 writer.flush()
-        finish(writer)
+        append_run_finished(writer)
         writer.close()
         sender.join(30)
     assert not sender.is_alive()
@@ -138,23 +138,6 @@ def test_forward_survives_two_network_failures(tmp_path, server, url):
     # The batch that was taken, and not heard of.
     assert len(server.taken) == len(once) + 10
     assert writer.blocked_seconds == 0
-
-
-def finish(writer):
-    end = {
-        "reason_code": "COMPLETED",
-        "iter_num": 149,
-        "batches": 150,
-        "updates": 0,
-        "skips": 150,
-        "evaluations": 0,
-        "accepted": 0,
-        "update_rate": 0.0,
-        "accept_rate": None,
-        "seconds": 1.0,
-        "blocked_seconds": 0.0,
-    }
-    writer.append("run.finished", end)
 
 
 def test_forward_gives_up_and_continues_later(tmp_path, server, url):

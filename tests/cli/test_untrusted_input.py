@@ -15,9 +15,9 @@ from ockham.cli.output import write_bytes
 from ockham.errors import QueryError
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from tests.helpers.log_edits import replace_data, rewrite_lines
 from tests.helpers.runs import make_run
 from tests.odr.record_samples import judgement, put
-from tests.record.verify.test_run import edited, rewrite
 
 EVIL = "\x1b[31mEVIL\x1b]0;t\x07\x9b31m\u202e\r\niter 1 gate SKIP"
 LINES = (
@@ -52,9 +52,11 @@ def runs(tmp_path_factory):
 
     def change(lines):
         fields = {"plugin": EVIL, "action": EVIL, "reason_code": EVIL, "changes": changed}
-        return [edited(line, **fields) if b'"ockham.decision.made.v1"' in line else line for line in lines]
+        return [
+            replace_data(line, **fields) if b'"ockham.decision.made.v1"' in line else line for line in lines
+        ]
 
-    rewrite(run, change)
+    rewrite_lines(run, change)
     for kind in PARQUET_TABLES:
         shutil.rmtree(run.path / kind)
     update_parquet(run, 1, 0, last=True)

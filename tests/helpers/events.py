@@ -1,4 +1,4 @@
-"""Small real things that many tests need."""
+"""Small valid events, records and log folders."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ockham.record.run_folder import RunFolder, atomic_write
 from ockham.record.tlog.note import load_or_create_signer
 
 REVISION = "sha256:" + "ab" * 32
+REGISTRATION = {"odr_id": "ODR-0001", "title": "T", "odr_sha256": "0" * 64, "constraints": [{"id": "C1"}]}
 
 
 def decision(iter_num: int = 0, **fields: object) -> Decision:
@@ -84,6 +85,24 @@ def lines(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[bytes]:
 
 def events(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[dict]:
     return [orjson.loads(line) for line in lines(folder, attempt, rank)]
+
+
+def append_run_finished(writer: LogWriter) -> None:
+    """Append run.finished of a run with 150 skipped batches."""
+    end = {
+        "reason_code": "COMPLETED",
+        "iter_num": 149,
+        "batches": 150,
+        "updates": 0,
+        "skips": 150,
+        "evaluations": 0,
+        "accepted": 0,
+        "update_rate": 0.0,
+        "accept_rate": None,
+        "seconds": 1.0,
+        "blocked_seconds": 0.0,
+    }
+    writer.append("run.finished", end)
 
 
 def plain_validator(kind: str) -> jsonschema.Draft202012Validator:

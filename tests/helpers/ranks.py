@@ -16,7 +16,7 @@ from tests.helpers.forked_cli import start
 LIMIT_SECONDS = 20
 
 
-def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
+def thread_all_gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
     """Return one `gather` per rank. A rank that does not call it breaks the barrier for all."""
     said: list[bytes] = [b""] * world_size
     barrier = threading.Barrier(world_size)
@@ -34,7 +34,9 @@ def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
     return [make_gather(rank) for rank in range(world_size)]
 
 
-def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2) -> list[Any]:
+def run_on_threads(
+    work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2
+) -> list[Any]:
     """Run `work(rank, gather)` for every rank at once; returns for each what it returned or raised."""
     done: list[Any] = [None] * world_size
 
@@ -45,7 +47,8 @@ def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_si
             done[rank] = error
 
     threads = [
-        threading.Thread(target=one, args=(rank, gather)) for rank, gather in enumerate(gathers(world_size))
+        threading.Thread(target=one, args=(rank, gather))
+        for rank, gather in enumerate(thread_all_gathers(world_size))
     ]
     for thread in threads:
         thread.start()
@@ -54,7 +57,7 @@ def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_si
     return done
 
 
-def started(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+def start_ranks(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
     """Start a tiny `train.py` on CPU ranks with the environment of torchrun, without its start time."""
     from tests.helpers.tiny_trainer import TINY, text
 
@@ -63,10 +66,10 @@ def started(folder: Path, world_size: int, *words: str, **env: str) -> list[Base
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
     files = ("--runs", str(folder / "runs"), "--data", str(folder / "text.txt"))
     env.setdefault("OCKHAM_KEY_DIR", str(folder / "keys"))
-    return spawned(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
+    return spawn_ranks(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
 
 
-def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+def spawn_ranks(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
     """Start a Python command on each of *world_size* ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -15,9 +15,8 @@ import pytest
 from ockham.errors import BadInputError, UnverifiableError
 from ockham.forwarding import Cursor, forward
 from ockham.record.log_writer import LogWriter
-from tests.helpers.events import REVISION, decision, lines, run_folder
+from tests.helpers.events import REVISION, append_run_finished, decision, lines, run_folder
 from tests.helpers.runs import make_run
-from tests.test_forwarding import finish
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="opentelemetry-exporter-otlp-proto-http is not installed"
@@ -170,7 +169,7 @@ def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
             writer.append("decision.made", decision(i), iter_num=i)
             if i % 50 == 0:
                 writer.flush()
-        finish(writer)
+        append_run_finished(writer)
         writer.close()
         sender.join(60)
     assert done

@@ -10,6 +10,7 @@ from ockham.odr.record import DecisionRecord
 
 TODAY = dt.date(2026, 11, 24)
 ROOT = "ab" * 32
+DECISION_ID = "0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f"
 GOOD = f"""\
 ---
 odr: 1
@@ -21,7 +22,7 @@ owners: [alice]
 tags: [adaptation, lora]
 supersedes: []
 evidence:
-  baseline: {{run: base, through_sequence: 250, root: {ROOT}, decisions: [0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f]}}
+  baseline: {{run: base, through_sequence: 250, root: {ROOT}, decisions: [{DECISION_ID}]}}
   candidate: {{run: cand, through_sequence: 250, root: {ROOT}, decisions: [0192f3a2]}}
 constraints:
   - id: C1

@@ -83,8 +83,8 @@ LINES = (
     b'"plugin":"memory" "action":"ACCEPT" "type":"ockham.context.recorded.v1" "hook":"on_evaluate"',
     b'[{"id":"0192f3a1","plugin":"memory","action":"ACCEPT"}]',
     b'{"id":"0192f3a1","type":"ockham.../../x.v1","data":{"plugin":"memory","action":"ACCEPT"}}',
-    b'{"id":"0192f3a1","type":"ockham.run.started.v1",'
-    b'"data":{"ledger":"xx","plugin":"memory","action":"ACCEPT"}}',
+    b'{"id":"0192f3a1","type":"ockham.run.started.v1","data":%s}'
+    % b'{"ledger":"xx","plugin":"memory","action":"ACCEPT"}',
 )
 
 

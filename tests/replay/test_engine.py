@@ -17,6 +17,7 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.replay.runner import replay_run
 from ockham.run import Run
+from tests.helpers.log_edits import change_event, list_segments
 from tests.helpers.runs import make_run, pack
 
 THIRD = """
@@ -45,26 +46,6 @@ class Counting(OccamPlugin):
     def on_batch_start(self, ctx):
         Counting.hidden += 1
         ctx.decide("COUNT", "COUNTED", Counting.hidden)
-
-
-def list_segments(folder):
-    return [path for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)]
-
-
-def tamper(folder, kind, change, nth=0, plugin=""):
-    """Change the nth event of a kind as somebody with an editor would."""
-    path = list_segments(folder)[0]
-    lines = path.read_bytes().splitlines()
-    at = [
-        i
-        for i, line in enumerate(lines)
-        if f"ockham.{kind}.v1".encode() in line and (not plugin or f'"plugin":"{plugin}"'.encode() in line)
-    ][nth]
-    event = orjson.loads(lines[at])
-    change(event["data"])
-    lines[at] = orjson.dumps(event)
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
-    return event["data"]
 
 
 def first(report):
@@ -166,7 +147,7 @@ def test_chunks_replay_in_several_processes(tmp_path, monkeypatch):
 )
 def test_changed_decision_field_is_named(folder, name, value):
     """Only plugin, iteration and field of the change."""
-    event = tamper(folder, "decision.made", lambda data: data.update({name: value}), nth=40)
+    event = change_event(folder, "decision.made", lambda data: data.update({name: value}), nth=40)
     report = replay_run(folder)
     assert not report.identical
     assert first(report) == (event["plugin"], event["iter_num"], name)
@@ -176,7 +157,7 @@ def test_changed_decision_field_is_named(folder, name, value):
 
 def test_smallest_change_of_a_double_is_found(folder):
     """One unit in the last place is a difference."""
-    event = tamper(
+    event = change_event(
         folder, "decision.made", lambda d: d.update(observed=math.nextafter(d["observed"], 9)), nth=30
     )
     assert first(replay_run(folder)) == (event["plugin"], event["iter_num"], "observed")
@@ -184,21 +165,23 @@ def test_smallest_change_of_a_double_is_found(folder):
 
 def test_changed_number_and_knob_change_are_named(folder):
     """Nested fields are named by their path."""
-    event = tamper(folder, "decision.made", lambda data: data["numbers"].update(q=0.5), nth=30, plugin="gate")
+    event = change_event(
+        folder, "decision.made", lambda data: data["numbers"].update(q=0.5), nth=30, plugin="gate"
+    )
     assert first(replay_run(folder)) == ("gate", event["iter_num"], "numbers.q")
-    tamper(folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20)
+    change_event(folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20)
     assert first(replay_run(folder))[2] == "changes.0.after"
 
 
 def test_changed_loss_is_found_at_its_decision(folder):
     """The decision does not follow from the context."""
-    event = tamper(folder, "context.recorded", lambda data: data["given"].update(task_loss=3.0), nth=30)
+    event = change_event(folder, "context.recorded", lambda data: data["given"].update(task_loss=3.0), nth=30)
     assert first(replay_run(folder))[:2] == ("gate", event["iter_num"])
 
 
 def test_changed_knob_is_named(folder):
     """The knobs after the chain are recomputed too."""
-    event = tamper(folder, "context.recorded", lambda data: data["left"].update(grad_clip=5.0), nth=30)
+    event = change_event(folder, "context.recorded", lambda data: data["left"].update(grad_clip=5.0), nth=30)
     assert first(replay_run(folder)) == ("chain", event["iter_num"], "left.grad_clip")
 
 
@@ -228,7 +211,7 @@ def test_changed_key_frame_state_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
     make_run(tmp_path, "a", 60)
     folder = RunFolder(tmp_path, "a")
-    tamper(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(mean=1.0), nth=1)
+    change_event(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(mean=1.0), nth=1)
     report = replay_run(folder)
     named = {(one.plugin, one.field) for _, one in report.differences if one.iter_num == 20}
     assert {("gate", "state.mean"), ("chain", "state_sha256")} <= named
@@ -236,7 +219,7 @@ def test_changed_key_frame_state_is_named(tmp_path, monkeypatch):
 
 def test_start_that_is_not_fresh_is_found(folder):
     """The first state is that of new plugins."""
-    tamper(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(q=-3.0))
+    change_event(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(q=-3.0))
     assert ("gate", 0, "state.q") in {
         (o.plugin, o.iter_num, o.field) for _, o in replay_run(folder).differences
     }
@@ -376,7 +359,7 @@ def test_replay_without_its_inputs_is_unverifiable(folder):
 )
 def test_malformed_line_is_a_difference_or_an_error(folder, kind, change):
     """Code digests have no effect."""
-    tamper(folder, kind, change)
+    change_event(folder, kind, change)
     with contextlib.suppress(UnverifiableError):
         assert not replay_run(folder).identical or kind == "policy.loaded"
     with contextlib.suppress(UnverifiableError):
@@ -394,7 +377,7 @@ def test_policy_loaded_with_text_is_an_error(folder):
 
 def test_minus_zero_differs_from_zero(folder):
     """The bits differ."""
-    tamper(folder, "context.recorded", lambda data: data["left"].update(grad_noise_std=-0.0), nth=30)
+    change_event(folder, "context.recorded", lambda data: data["left"].update(grad_noise_std=-0.0), nth=30)
     report = replay_run(folder)
     assert report.total("found") == 1
     assert (report.differences[0][1].recorded, report.differences[0][1].replayed) == ("-0.0", "0.0")

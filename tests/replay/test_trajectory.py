@@ -13,8 +13,8 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.replay.trajectory import backward_over_forward, load_trajectory
 from ockham.run import Run
+from tests.helpers.log_edits import change_event
 from tests.helpers.runs import make_run, pack
-from tests.replay.test_engine import tamper
 
 
 def batches(run, numbers, **kwargs):
@@ -99,7 +99,7 @@ def test_unreadable_run_is_an_error(folder, tmp_path):
 )
 def test_malformed_context_is_an_error(folder, change, said):
     """The error names its sequence number."""
-    tamper(folder, "context.recorded", change, nth=5)
+    change_event(folder, "context.recorded", change, nth=5)
     with pytest.raises(UnverifiableError, match=said):
         load_trajectory(folder)
 

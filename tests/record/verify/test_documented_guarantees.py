@@ -22,8 +22,8 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.verify.report import CLASS_DESCRIPTIONS, NOTE_CLASSES
 from ockham.record.verify.run import MIN_SEGMENTS_PER_WORKER, verify_run
 from ockham.run import Run
+from tests.helpers.events import REGISTRATION
 from tests.helpers.runs import make_run
-from tests.record.test_ledger import SAID
 
 PAGE = Path(__file__).parents[3] / "docs" / "verification.md"
 
@@ -149,7 +149,7 @@ def test_verify_exit_status_is_documented(tmp_path):
 @pytest.mark.timeout(20)
 def test_ledger_folder_with_a_huge_number_is_handled(tmp_path):
     """Missing entries are counted, not stored."""
-    append_entry(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     ledger = RunFolder(tmp_path, LEDGER)
     ledger.log_dir(999_999_999, 0).mkdir()
     assert verify_run(ledger).counts["gap"] > 100

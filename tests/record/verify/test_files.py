@@ -20,8 +20,8 @@ from ockham.record.verify.report import Finding, VerificationReport
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import REVISION, decision, lines, run_folder
 from tests.helpers.runs import make_run
+from tests.helpers.safetensors_file import make_safetensors
 from tests.odr.small_runs import FINISHED
-from tests.record.test_lineage import safetensors
 
 
 def found_in(tmp_path, monkeypatch, data_of):
@@ -39,23 +39,23 @@ def found_in(tmp_path, monkeypatch, data_of):
 
 def test_weights_with_their_tree_head_give_no_finding(tmp_path, monkeypatch):
     """Weights without metadata are accepted too."""
-    assert found_in(tmp_path / "1", monkeypatch, safetensors)[0] == set()
-    assert found_in(tmp_path / "2", monkeypatch, lambda _: safetensors({}))[0] == set()
+    assert found_in(tmp_path / "1", monkeypatch, make_safetensors)[0] == set()
+    assert found_in(tmp_path / "2", monkeypatch, lambda _: make_safetensors({}))[0] == set()
 
 
 @pytest.mark.parametrize(
     ("data_of", "said"),
     [
         (
-            lambda told: safetensors({**told, "log_size": told["log_size"] - 1}),
+            lambda told: make_safetensors({**told, "log_size": told["log_size"] - 1}),
             "names another tree head than the log does",
         ),
         (
-            lambda told: safetensors({**told, "log_root": "00" * 32}),
+            lambda told: make_safetensors({**told, "log_root": "00" * 32}),
             "names another tree head than the log does",
         ),
         (
-            lambda told: safetensors({"log_size": told["log_size"]}),
+            lambda told: make_safetensors({"log_size": told["log_size"]}),
             "names another tree head than the log does",
         ),
         (lambda _: b"weights", "not a safetensors file"),
@@ -69,7 +69,7 @@ def test_weights_with_other_metadata_are_reported(tmp_path, monkeypatch, data_of
 
 def test_changed_or_missing_weights_are_reported(tmp_path, monkeypatch):
     """The finding names file and event."""
-    _, folder = found_in(tmp_path, monkeypatch, safetensors)
+    _, folder = found_in(tmp_path, monkeypatch, make_safetensors)
     path = next(folder.checkpoints.glob("accepted-*")) / "model.safetensors"
     for data, said in (
         (path.read_bytes() + b"\0", "has other bytes than recorded"),

@@ -16,8 +16,8 @@ from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify.report import VerificationReport
 from ockham.record.verify.run import verify_run
+from tests.helpers.events import REGISTRATION
 from tests.helpers.runs import make_run
-from tests.record.test_ledger import SAID
 
 # With checkpoints enough for several signed tree heads.
 BATCHES = 300
@@ -109,9 +109,9 @@ def test_crash_tail_does_not_prevent_a_rebuild(run):
 def ledger(tmp_path):
     """A ledger with three entries, a run, and a fourth entry."""
     for _ in range(3):
-        append_entry(tmp_path, "odr.registered", SAID)
+        append_entry(tmp_path, "odr.registered", REGISTRATION)
     make_run(tmp_path, "b", 3)
-    append_entry(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     return RunFolder(tmp_path, LEDGER)
 
 

@@ -17,9 +17,8 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify.report import Finding
 from ockham.record.verify.run import load_verifier_keys, verify_run
-from tests.helpers.events import REVISION, decision, lines, log_folder, run_folder
+from tests.helpers.events import REGISTRATION, REVISION, decision, lines, log_folder, run_folder
 from tests.helpers.runs import make_run
-from tests.record.test_ledger import SAID
 
 # In segments of 10, 10 and 6.
 EVENTS = 26
@@ -83,7 +82,7 @@ def test_folder_without_a_log_is_unverifiable(tmp_path):
 
 def test_ledger_is_verified_with_the_key_of_this_machine(tmp_path, monkeypatch):
     """The ledger has no run.json. On another machine a key is required."""
-    append_entry(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     ledger = RunFolder(tmp_path, LEDGER)
     key = load_or_create_signer().verifier
     assert notes(ledger) == [Finding("key not pinned", LEDGER, f"taken from this machine: {key}"), NO_PIN]
@@ -97,7 +96,7 @@ def test_ledger_is_verified_with_the_key_of_this_machine(tmp_path, monkeypatch):
 
 def test_only_the_ledger_is_compared_with_heads_in_runs(tmp_path):
     """The check of the heads that runs name is in the report of the ledger only."""
-    append_entry(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     folder = make_run(tmp_path, "b", 3).folder
     assert verify_run(RunFolder(tmp_path, LEDGER)).checked["heads that runs name"] == 1
     assert "heads that runs name" not in verify_run(folder).checked
