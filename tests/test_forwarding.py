@@ -96,7 +96,7 @@ def test_forward_delivers_every_event_in_order(tmp_path, server, url, batch):
     assert taken(server) == ids(folder)
     assert sent.events == len(server.taken)
     if batch == 1:
-        # The very bytes of the log.
+        # The body has the bytes of the log.
         assert server.bodies == lines(folder)
 
 
@@ -135,7 +135,7 @@ def test_forward_survives_two_network_failures(tmp_path, server, url):
     assert not sender.is_alive()
     once = list(dict.fromkeys(taken(server)))
     assert once == ids(folder)
-    # The batch that was taken, and not heard of.
+    # The receiver accepted this batch, but its response was lost.
     assert len(server.taken) == len(once) + 10
     assert writer.blocked_seconds == 0
 

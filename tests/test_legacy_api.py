@@ -1,4 +1,4 @@
-"""The first documents' snippets, only their imports changed."""
+"""Code examples of the original documents. Only their imports are changed."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from ockham.policy.plugin_registry import default_settings
 
 
 class Kept(OccamPlugin):
-    """Settings, and state of every kind that JSON knows."""
+    """Plugin with settings, and with state of every JSON type."""
 
     limits: ClassVar = {"level": "(0, 1]", "steps": "[1, inf)"}
 

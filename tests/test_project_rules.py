@@ -46,7 +46,7 @@ def source_files():
 
 
 def text_files():
-    """All that is written by hand: code, tests, docs, schemas, SQL, presets, build files."""
+    """Return the files that are written by hand: code, tests, docs, schemas, SQL, presets, build files."""
     kinds = {".py", ".md", ".json", ".sql", ".yaml", ".toml", ".css", ".js", ".html", ".j2"}
     folders = ("ockham", "schemas", "dashboard", "odr", "tests", "docs", "benchmarks")
     inside = [path for name in folders for path in (ROOT / name).rglob("*") if path.suffix in kinds]
@@ -62,7 +62,7 @@ def relative_name(path):
 
 
 def code_lines(function):
-    """Lines of a function's body without its docstring."""
+    """Return the number of lines of a function without its docstring."""
     told = ast.get_docstring(function) is not None
     body = function.body[1:] if told else function.body
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0

@@ -1,4 +1,4 @@
-"""Run: policy, chain and record around anyone's loop; no torch here."""
+"""Run: policy, chain and record in a training loop, without torch."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_plugin_error_ends_the_run_valid(tmp_path):
     class Breaks(OccamPlugin):
         def on_batch_end(self, ctx):
             if ctx.iter_num == 2:
-                # Raised in a file of the library.
+                # The standard library raises this error.
                 json.loads("{")
 
     with (
@@ -215,7 +215,7 @@ def test_segment_sealed_during_a_hook_keeps_the_context_valid(tmp_path, at):
             return ctx
 
     class Second(OccamPlugin):
-        """Decides each batch, as the gate does."""
+        """Plugin that decides about each batch, like the gate."""
 
         def on_batch_start(self, ctx):
             ctx.decide("ALLOW", "SECOND_LOOK")

@@ -1,4 +1,4 @@
-"""train.py as users run it: one process, real data, a real log."""
+"""train.py as a user runs it: one process, real data, a real log."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_doctor_reports_an_unfinished_run_and_a_readable_key(tmp_path, key, monk
     runs = tmp_path / "runs"
     make_run(runs, "a", batches=5)
     segment = RunFolder(runs, "a").segments(1, 0)[0]
-    # The end and a bit of its line, as a kill leaves it.
+    # The cut leaves an unfinished line, as a kill does.
     segment.write_bytes(segment.read_bytes()[:-40])
     (tmp_path / "keys" / "log.key").chmod(0o644)
     done, rows = run_doctor(runs, key)

@@ -24,7 +24,7 @@ _DESCRIPTOR = re.compile(r"^(\d+)<([^>]*)>")
 
 
 class Op(NamedTuple):
-    """One system call: its name, the paths or bytes in quotes, the path of its descriptor, and all words."""
+    """One system call: name, quoted paths or bytes, path of its descriptor, and all arguments."""
 
     call: str
     quoted: list[bytes]
@@ -33,7 +33,7 @@ class Op(NamedTuple):
 
 
 def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
-    """Run a command and return what it did to files, in order."""
+    """Run a command and return its file operations in order."""
     subprocess.run(
         [
             "strace",
@@ -94,13 +94,13 @@ class Disk:
     """Current and durable files below one folder. Names are paths, and depend on their parent folders."""
 
     root: str
-    # None: a folder.
+    # The value of a folder is None.
     now: dict[str, File | None] = field(default_factory=dict)
     durable: dict[str, File | None] = field(default_factory=dict)
     said: int = 0
 
     def do(self, op: Op) -> bool:
-        """Apply a call; True if anything changed."""
+        """Apply a call. Return True if it changed a file or a folder."""
         if op.call == "write" and op.quoted and op.quoted[0].startswith(b"acknowledged "):
             self.said = int(op.quoted[0].split()[1])
             return True
@@ -184,7 +184,7 @@ class Disk:
 
 
 def _torn(file: File, draw: random.Random) -> bytes:
-    """A file that grew: the durable bytes, a part of the rest, and zeros or nothing."""
+    """Return the durable bytes of a grown file, a part of the other bytes, and zeros or nothing."""
     if not file.now.startswith(file.durable):
         return draw.choice((file.now, file.durable))
     rest = file.now[len(file.durable) :]

@@ -1,4 +1,4 @@
-"""Every byte of a run, changed in one bit: verify must say so."""
+"""One changed bit in any byte of a run is reported by verify."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ FAULTS = ("error=EIO", "error=ENOSPC", "signal=KILL")
 
 
 def injected(folder: Path, call: str, fault: str, when: int) -> list[str]:
-    """Run the writer with one fault in its writer's folder; its words."""
+    """Run the writer with one fault in its folder, and return its output."""
     keys = folder / "keys"
     env = {**os.environ, "OCKHAM_KEY_DIR": str(keys)}
     subprocess.run(
@@ -77,11 +77,11 @@ def injected(folder: Path, call: str, fault: str, when: int) -> list[str]:
 
 
 def judge(folder: Path, words: list[str], monkeypatch) -> str:
-    """What must hold after any fault; returns what happened, for the reader of a failure."""
+    """Check the guarantees after a fault, and return a description for failure messages."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(folder / "keys"))
     run = RunFolder(folder / "runs", "a")
     told = [w.split() for w in words if w.startswith("acknowledged ")]
-    # A fault may tear its words too.
+    # A fault can also truncate the output.
     acknowledged = max((int(w[1]) for w in told if len(w) > 1), default=0)
     if not run.exists() or not run.logs():
         assert acknowledged == 0

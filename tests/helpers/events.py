@@ -69,7 +69,7 @@ def run_folder(runs: Path, run_id: str = "a") -> RunFolder:
 
 
 def log_folder(runs: Path, count: int = 24, segment_events: int = 10) -> RunFolder:
-    """A run whose one log has decisions and contexts in turn, and a NaN, in several segments."""
+    """Write a log with alternating decisions and contexts in several segments. One observed value is NaN."""
     folder = run_folder(runs)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=segment_events)
     for i in range(count // 2):

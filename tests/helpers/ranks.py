@@ -37,7 +37,7 @@ def thread_all_gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
 def run_on_threads(
     work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2
 ) -> list[Any]:
-    """Run `work(rank, gather)` for every rank at once; returns for each what it returned or raised."""
+    """Run `work(rank, gather)` for all ranks in parallel. Return the result or the error of each."""
     done: list[Any] = [None] * world_size
 
     def one(rank: int, gather: Callable[[bytes], list[bytes]]) -> None:

@@ -74,7 +74,7 @@ def recorded_events(runs):
 
 
 def run_training(folder, monkeypatch, *, deferred, fault, settings=()):
-    """Train with the fault plugin. Return what came of it."""
+    """Train with the fault plugin and return the result."""
     tiny = trainer(folder, *TRAINER_SETTINGS, *settings)
     tiny.deferred_metrics = deferred
     forwards, recorded = [], []

@@ -1,4 +1,4 @@
-"""A record that is true of two runs, and checking it."""
+"""A record whose claims match two runs, and its check."""
 
 import contextlib
 from pathlib import Path
@@ -54,7 +54,7 @@ SQL = (
 
 
 def record_text(runs: Path, **changes) -> str:
-    """A record that is true of the two runs, with what a test changes."""
+    """Return a record whose claims match the two runs, with the given changes."""
     values = {
         "status": "accepted",
         "sql": SQL,
@@ -72,7 +72,7 @@ def record_text(runs: Path, **changes) -> str:
 
 
 def answering(ask):
-    """An asker that answers by a function."""
+    """Return a replacement for `guarded_queries` that uses a function."""
     return lambda _: contextlib.nullcontext(ask)
 
 

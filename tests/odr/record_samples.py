@@ -1,4 +1,4 @@
-"""Records to begin from."""
+"""Valid decision records that tests change."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ OQ delta: none → not measured
 
 
 def judgement(number: int, status: str = "accepted", supersedes: str = "", superseded_by: str = "") -> str:
-    """A record that claims nothing that a log could show."""
+    """Return a record without claims about a log."""
     return JUDGEMENT.format(
         number=number, title="Keep it", status=status, supersedes=supersedes, superseded_by=superseded_by
     )
@@ -108,7 +108,7 @@ def put(folder: Path, text: str | bytes, name: str = "0001-enable.md") -> Path:
 
 
 def codes(folder: Path) -> list[str]:
-    """The codes of all findings of a folder, but for the missing lock of records that no tool accepted."""
+    """Return the finding codes of a folder, except the missing lock of accepted records."""
     found = sorted(finding.code for record in lint(folder) for finding in record.findings)
     return [code for code in found if code != "ODR706"]
 

@@ -66,7 +66,7 @@ def test_check_reports_missing_evidence(runs, changes, codes):
         changes = {**changes, **roots}
         codes = ["ODR407", "ODR407", "ODR410", "ODR410", "ODR507", "ODR511", "ODR603", "ODR604"]
     elif codes is None:
-        # The first digits are the time: many decisions share them.
+        # The first digits of an ID encode the time. Decisions of one run share them.
         shared = accepting(read_run_events(runs, "cand"))[:8]
         changes, codes = {"cand_id": shared}, ["ODR403", "ODR407", "ODR603", "ODR604"]
     judgement, found, _ = checked(runs, **changes)
@@ -209,7 +209,7 @@ def test_honest_revert_gives_no_finding(runs):
 def test_endless_query_is_stopped_and_the_next_one_runs(runs, monkeypatch):
     """Its process is killed."""
     monkeypatch.setattr("ockham.odr.query.QUERY_TIMEOUT_SECONDS", 1.0)
-    # Six, not more: with nine a quick machine runs out of the guard's memory before its second is over.
+    # With nine factors a fast machine reaches the memory limit of the guard before the timeout.
     bomb = "SELECT count(*) AS value, count(*) AS n FROM " + ", ".join(f"events e{i}" for i in range(6))
     text = record_text(runs)
     one = text[text.index("  - id: C1") : text.index("outcome:")]

@@ -25,7 +25,7 @@ def place(tmp_path, monkeypatch):
 
 
 def begin(place):
-    """A record begun from the two runs, with an outcome written by hand."""
+    """Create a record from the two runs, and write its outcome."""
     run_odr("new", "Use it", "--baseline", "base", "--candidate", "cand", "--owner", "alice")
     file = place / "odr" / "0001-use-it.md"
     text = file.read_text().replace("---\n\n#", "outcome: {oq_delta: +0.111, verdict: KEEP}\n---\n\n#")

@@ -1,4 +1,4 @@
-"""The hook before each commit, as docs/decide.md installs it, in a repository of its own."""
+"""The pre-commit hook of docs/decide.md, in a temporary repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own decisions, by our own tool."""
+"""The decision records of this project, checked by its own commands."""
 
 from ockham import resources
 from ockham.odr.check import check

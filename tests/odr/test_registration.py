@@ -30,7 +30,7 @@ CONSTRAINTS = """constraints:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A registered draft; then the candidate runs, and is named as evidence."""
+    """A registered draft. The candidate then runs and is named as evidence."""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "runs", "base", 20)
     append_entry(

@@ -27,7 +27,7 @@ BIG = "9" * 280
 
 @pytest.fixture
 def record(tmp_path):
-    """Reads a record with other evidence, registration and constraint."""
+    """Function that reads a record with other evidence, registration and constraint."""
 
     def read(side="run: cand", extra="", constraint=""):
         text = (

@@ -29,7 +29,7 @@ PRESETS = ("balanced", "exploratory", "observe", "tight")
 
 
 class Quiet(OccamPlugin):
-    """A third party's plugin, named in a policy as package.module:Class."""
+    """Third-party plugin that a policy names as package.module:Class."""
 
     def __init__(self, level: float = 1.0, label: str = "a") -> None:
         self.level, self.label = level, label
@@ -46,7 +46,7 @@ def schema():
     return json.loads((resources.schemas_dir() / "policy.v1.schema.json").read_bytes())
 
 
-# presets
+# Presets.
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -101,7 +101,7 @@ def test_load_preset_returns_plugins_and_memory():
         load_preset("balancd")
 
 
-# canonical bytes and revision
+# Canonical bytes and revision.
 
 
 def test_revision_is_the_digest_of_the_canonical_bytes():
@@ -209,7 +209,7 @@ def test_plugin_is_found_by_its_entry_point(monkeypatch, written):
         load_policy(written("plugins: {hushd: {}}\n"))
 
 
-# extends and overrides
+# Base policies and overrides.
 
 
 def test_extends_merges_settings_one_by_one(written):
@@ -280,7 +280,7 @@ def test_overrides_are_typed_by_yaml_and_parameter():
     )
 
 
-# objects
+# Policies of plugin objects.
 
 
 def test_policy_of_objects_names_classes_by_path():

@@ -1,4 +1,4 @@
-"""Policy: every mistake is one clear line with file, line and nearest name; schema and code say the same."""
+"""Policy errors: one line with file, line and nearest name. Schema and code accept the same files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def schema():
     return json.loads((resources.schemas_dir() / "policy.v1.schema.json").read_bytes())
 
 
-# the schema and the code say the same
+# Schema and code accept the same policies.
 
 
 def test_schema_has_every_setting_with_its_default():
@@ -105,7 +105,7 @@ def test_invalid_override_is_one_clear_line(override, told):
     assert "\n" not in str(caught.value)
 
 
-# bad files
+# Invalid files.
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 
 def kept(folder, name, **state):
-    """A resumable checkpoint with this state."""
+    """Write a checkpoint to resume from, with this state."""
     write_checkpoint(folder.checkpoints / name, {"state.json": json.dumps(state).encode(), "w": b"1"})
 
 

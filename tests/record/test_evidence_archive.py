@@ -1,4 +1,4 @@
-"""The archive convinces someone who has nothing of ours: another process, without the package."""
+"""Evidence archives: a third party verifies them in a process without the package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def packed(tmp_path_factory):
 
 
 def judge(folder, archive, *words):
-    """The packed verify.py, isolated: no site of the checkout, no ockham."""
+    """Run the verify.py of the archive in isolated mode, without the ockham package."""
     return subprocess.run(
         [sys.executable, "-I", str(folder / "out" / "verify.py"), str(archive), *words],
         capture_output=True,

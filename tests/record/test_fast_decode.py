@@ -75,14 +75,14 @@ def reader():
 
 
 def slowly(folder, raw, sequence):
-    """The event as the slow reading sees it, and what it finds."""
+    """Return the event from the slow path and its findings."""
     report = VerificationReport("a")
     event = LineVerifier(folder, 1, 0, folder.segments(1, 0)[0], report).event(raw, sequence)
     return event, report.findings
 
 
 def plain(value):
-    """A struct as a dictionary of what is set, so that two can be compared to the last bit."""
+    """Return the fields of a struct that are set, as a dictionary for exact comparison."""
     if isinstance(value, Struct):
         pairs = ((name, getattr(value, name)) for name in value.__struct_fields__)
         return {name: plain(item) for name, item in pairs if item is not UNSET}
@@ -113,7 +113,7 @@ def test_fast_path_and_slow_path_return_equal_values(honest):
 
 
 def taken_wrongly(folder, raw, sequence):
-    """Whether the fast reading takes a line that the slow one does not, or reads it otherwise."""
+    """Return True if the fast path accepts a line that the slow path rejects or decodes differently."""
     event = reader().read([raw], sequence)[0]
     if event is None:
         return False
@@ -132,7 +132,7 @@ def places(value, path=()):
 
 
 def encoded(event):
-    """As the writer does it; what it could not write, as the standard library does."""
+    """Encode with the encoder of the writer, or with the standard library if that encoder fails."""
     try:
         return orjson.dumps(event)
     except TypeError:
@@ -141,7 +141,7 @@ def encoded(event):
 
 @pytest.fixture(scope="module")
 def samples(honest):
-    """A line of each shape: decisions with and without turns, contexts of each hook."""
+    """Return a line of each form: decisions with and without knob changes, and contexts of each hook."""
     found = {}
     for sequence, line in enumerate(lines(honest)):
         data = orjson.loads(line)["data"]

@@ -76,7 +76,7 @@ def test_ledger_rejects_events_that_fail_the_schema(tmp_path):
 
 
 def threaded(act):
-    """In a thread of its own: a file lock may be taken twice by the one that holds it."""
+    """Run a function in another thread, because the holder of a file lock can take it twice."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         return pool.submit(act).result()
 

@@ -135,7 +135,7 @@ def test_lineage_requires_every_metadata_field(runs, tmp_path, missing):
 
 
 def rewritten(runs, tmp_path, change):
-    """A copy of the run in which each line is what `change` makes of it."""
+    """Copy the run, and replace each line by `change(line)`."""
     shutil.copytree(runs / "a", tmp_path / "a")
     segment = tmp_path / "a" / "log" / "1-0" / "000000000000.jsonl"
     whole = [change(line) for line in segment.read_bytes().splitlines()]

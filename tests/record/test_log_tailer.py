@@ -14,7 +14,7 @@ from tests.helpers.events import events, lines, log_folder, run_folder
 
 @pytest.fixture
 def folder(tmp_path):
-    """26 lines in segments of 10."""
+    """A log of 26 lines in segments of 10."""
     return log_folder(tmp_path)
 
 

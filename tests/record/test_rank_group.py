@@ -1,4 +1,4 @@
-"""Ranks of one run: they open it in turn, agree on every verdict, and end it alike."""
+"""Ranks of one run: opening in order, equal verdicts, and equal ends."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ with Run("balanced", runs=sys.argv[1], run_id="a", facts={"max_iters": 100000, "
 
 
 def killed(tmp_path, after: int) -> int:
-    """Start the writer, kill it without warning after some acknowledgements; returns the last one heard."""
+    """Start the writer and kill it after some acknowledgements. Return the last acknowledged size."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -226,7 +226,7 @@ def test_missing_signed_events_prevent_a_resume(tmp_path, attack):
 
 
 def write_log(tmp_path, *last):
-    """Log 2-1 of a run: three decisions in segments of three, and these events."""
+    """Write log 2-1 of a run: three decisions in segments of three, and the given events."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=3)
     for i in range(3):
@@ -296,7 +296,7 @@ def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
     with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{said}"):
         recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert segment.read_bytes() == data
-    # Of nobody's key: nothing was signed.
+    # Without a key, no tree head is valid.
     assert check_signed_prefix(folder, 2, 1, []).size == (4 if attack == "other" else 3)
 
 
@@ -337,7 +337,7 @@ def test_run_finished_as_last_event_of_a_segment_is_an_end(tmp_path):
 def test_run_finished_followed_by_several_seals_is_an_end(tmp_path, monkeypatch):
     """Each waiting segment adds one seal."""
     folder = run_folder(tmp_path)
-    # So that all of it waits when the writer looks.
+    # All events are in the queue before the writer reads it.
     monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     time.sleep(0.05)

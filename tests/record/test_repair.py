@@ -40,7 +40,7 @@ def test_compact_skips_the_last_segment_of_a_running_run(tmp_path):
     for i in range(35):
         log.append("decision.made", decision(i), iter_num=i)
     log.flush()
-    # Three are sealed, too few to be compacted while more may come.
+    # Three segments are sealed. That is too few to compact them while the run continues.
     assert rebuild(folder).parquet == 9
     found = read_coverage(folder, 1, 0)
     assert [is_compacted(name) for name in found.names] == [False] * 3

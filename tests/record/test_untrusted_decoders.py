@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def copied(run, tmp_path_factory):
-    """A copy whose files may be changed, if they are put back."""
+    """A copy of the run. A test that changes its files restores them."""
     copy = RunFolder(tmp_path_factory.mktemp("copied"), "a")
     shutil.copytree(run.path, copy.path)
     return copy
@@ -135,7 +135,7 @@ def archive(run, tmp_path_factory):
 
 
 def judged(path, monkeypatch, capsys):
-    """The status of the verifier that is packed, run here."""
+    """Return the exit status of the packed verifier, run in this process."""
     monkeypatch.setattr("sys.argv", ["verify.py", str(path), "--key", str(load_or_create_signer().verifier)])
     status = standalone.main()
     capsys.readouterr()

@@ -19,7 +19,7 @@ from tests.helpers.runs import make_run
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Key frames every ten batches, segments of 37 lines."""
+    """A run with key frames every ten batches, and segments of 37 lines."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
     monkeypatch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
     monkeypatch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)

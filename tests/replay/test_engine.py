@@ -1,4 +1,4 @@
-"""Replay: identical where nothing was touched, and exactly found where something was."""
+"""Replay: unchanged runs are identical, and each change is found at its exact event."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Loud(OccamPlugin):
 
 
 class Counting(OccamPlugin):
-    """Hides a counter of its own from key frames."""
+    """Plugin that hides a counter from key frames."""
 
     hidden = 0
 
@@ -247,7 +247,7 @@ def test_hidden_state_is_found_at_the_key_frame(tmp_path, monkeypatch):
 
 
 class Forgetful(OccamPlugin):
-    """Keeps a counter in the instance and leaves it out of its state."""
+    """Plugin that stores a counter in the instance and not in its state."""
 
     def __init__(self):
         self.seen = 0

@@ -1,4 +1,4 @@
-"""What if: exact until the weights would have come out otherwise, and honest from there on."""
+"""What-if results: exact until the weights would differ, and marked as inexact after that."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.helpers.runs import make_run
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of which each preset was in charge once, on the same losses."""
+    """One run per preset, with the same losses."""
     folder = tmp_path_factory.mktemp("runs")
     for policy in ("tight", "balanced", "exploratory", "observe"):
         make_run(folder, policy, 150, policy=policy)
@@ -71,7 +71,7 @@ def test_whatif_rate_of_finite_batches_is_at_most_1(tmp_path):
     always = override_policy(load_policy("balanced"), ["gate.target=1"])
     question = _WhatIfReplay(legs, always, "always", trust=True)
     answer = question.run()
-    # The NaN.
+    # This is the batch with the NaN loss.
     assert answer.transitions["UPDATE>SKIP"] == 1
     assert answer.update_rate() == 1.0
     assert question.update_delta == 0
@@ -123,7 +123,7 @@ def test_whatif_compute_saved_uses_the_cost_ratio(tmp_path):
     ("setting", "by", "at"),
     [
         ("hyperparameters.grad_clip=0.1", "grad_clip", 0),
-        # The limiter holds it where the recorded one was.
+        # The limiter sets the knob to its recorded value.
         ("hyperparameters.grad_clip=50", "", None),
         ("compressor.threshold=0.00001", "learning_rate", 14),
         ("hyperparameters.lambda_ockham=0.5", "lambda_ockham", 13),
@@ -160,7 +160,7 @@ def test_whatif_ignores_a_ceiling_that_was_not_reached(tmp_path):
 
 
 class Halter(OccamPlugin):
-    """Ends a run at an iteration, in one of two hooks."""
+    """Plugin that ends a run at an iteration, in one of two hooks."""
 
     def __init__(self, at: int = 0, hook: str = "on_batch_start") -> None:
         self.at, self.hook = at, hook

@@ -1,4 +1,4 @@
-"""Runs with stage times and losses that are given, so that a study's figures can be worked out by hand."""
+"""Runs with fixed losses and stage times, so that the results of a study can be calculated by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS = {"forward": 1.0, "backward": 1.5, "optimizer": 0.5, "chain": 0.1}
 
 
 class EveryOther(OccamPlugin):
-    """Skips the batches whose number is odd."""
+    """Plugin that skips every odd batch."""
 
     name = "every_other"
 

@@ -1,4 +1,4 @@
-"""Compare and roi: figures that can be worked out by hand."""
+"""The commands compare and roi: results that can be calculated by hand."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 def small(folder, last=True):
-    """Parquet of each segment, not compacted, as of a log whose writer is gone or is not."""
+    """Write one Parquet file per segment. *last* selects a closed log, or a log with a live writer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builder, "_compact", lambda *_, **__: None)
         return update_parquet(folder, 1, 0, last=last)

@@ -1,4 +1,4 @@
-"""That a log has only grown since it was pinned, shown without the log."""
+"""Consistency proofs: a log has only grown since it was pinned, checked without the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.runs import make_run
 
 @pytest.fixture
 def grown(tmp_path):
-    """Pinned after 5 batches, ended after 40: the pin, and the run."""
+    """A pin after 5 batches of a run, and the run with 40 batches."""
     with Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 40}) as run:
         for i in range(40):
             run.end_batch(run.start_batch(i, 2.0))

@@ -23,7 +23,7 @@ from ockham.record.tlog.note import load_or_create_signer
 from tests.helpers.events import lines
 from tests.helpers.runs import make_run
 
-# Where Debian puts Go's packages.
+# Debian installs Go packages in this folder.
 GOPATH = Path("/usr/share/gocode")
 SUMDB = GOPATH / "src" / "golang.org" / "x" / "mod" / "sumdb"
 pytestmark = pytest.mark.skipif(
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """The Go program, built without network from Debian's source of the library."""
+    """The Go program, built without network access from the Debian package of the library."""
     folder = tmp_path_factory.mktemp("go")
     env = {
         **os.environ,
@@ -58,7 +58,7 @@ def reader(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Over three full tiles and a partial one, in several segments."""
+    """A run with three full tiles and a partial tile, in several segments."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=500))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)

@@ -1,4 +1,4 @@
-"""The tree against the vectors of Certificate Transparency and against a tree that we did not write."""
+"""Merkle tree: compared with the Certificate Transparency vectors and an independent implementation."""
 
 from __future__ import annotations
 

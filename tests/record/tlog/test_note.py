@@ -1,4 +1,4 @@
-"""Notes, keys and tree heads: signed, read again, and refused when anything in them changes."""
+"""Notes, keys and tree heads: they are signed and parsed, and every change is refused."""
 
 from __future__ import annotations
 

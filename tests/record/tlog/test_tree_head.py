@@ -1,4 +1,4 @@
-"""The writer's tree heads: over what the disk gives back, with tiles that lead to the same root."""
+"""Tree heads of the writer: they cover the bytes on disk, and the tiles have the same root."""
 
 from __future__ import annotations
 

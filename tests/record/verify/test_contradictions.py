@@ -19,7 +19,7 @@ def turns(*changes, **fields) -> Decision:
 
 
 def context(iter_num=0, micro_step=0, **left) -> ContextRecord:
-    """A context whose knobs were left at these values, and the others as they were given."""
+    """Return a context with these final knob values. The other knobs are unchanged."""
     record = context_record(iter_num, micro_step=micro_step)
     knobs = dict(zip(KNOBS, record.left, strict=True)) | {"updated": True} | left
     return record._replace(left=tuple(knobs[name] for name in KNOBS))

@@ -44,7 +44,7 @@ def test_documented_table_has_every_class_and_exit_status():
 
 @pytest.fixture
 def older(tmp_path):
-    """A run, its newest pin, and its log put back to how it stood in the middle: lines, heads and tiles."""
+    """A run, its newest pin, and its log restored to an earlier state: lines, heads and tiles."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 2.0))
         run.flush()

@@ -19,7 +19,7 @@ from ockham.record.verify.run import verify_run
 from tests.helpers.events import REGISTRATION
 from tests.helpers.runs import make_run
 
-# With checkpoints enough for several signed tree heads.
+# The run has enough checkpoints for several signed tree heads.
 BATCHES = 300
 
 

@@ -281,7 +281,7 @@ def test_changed_or_missing_checkpoint_files_are_reported(run):
 
 
 def resigned(tmp_path, change):
-    """A log whose writer itself lied: changed lines, written and signed by the real writer's key."""
+    """Write a log with changed lines, and sign it with the key of the writer."""
     from ockham.record.tlog.note import load_or_create_signer as users
     from ockham.record.tlog.tree_head import HeadWriter, origin
 

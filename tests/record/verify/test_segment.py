@@ -24,7 +24,7 @@ from tests.helpers.runs import make_run
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A run in many segments: no boundary falls where a batch ends."""
+    """A run in many segments. Each boundary is inside a batch."""
     folder = tmp_path_factory.mktemp("segments")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
@@ -47,7 +47,7 @@ def said(run, **kwargs):
 
 
 def joined(run, to):
-    """The same log in one segment."""
+    """Copy a run, and join its segments to one."""
     shutil.copytree(run.path, to / "a")
     one = RunFolder(to, "a")
     whole = b"".join(segment.read_bytes() for segment in one.segments(1, 0))
@@ -96,7 +96,7 @@ def test_many_segments_give_the_result_of_one(run, tmp_path):
 
 
 def changed(data, draw):
-    """One change to the lines of a segment."""
+    """Return the lines of a segment with one change."""
     found = data.splitlines(keepends=True)
     at = draw.randrange(len(found))
     what = draw.choice(["drop", "double", "swap", "garbage", "knob", "micro", "hook", "count", "policy"])

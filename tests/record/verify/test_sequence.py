@@ -77,7 +77,7 @@ def test_key_frame_state_must_match(tmp_path, size):
 
 
 def write_and_parse_events(tmp_path, *payloads):
-    """The events of a log of decisions and contexts, as verify reads them."""
+    """Write a log of decisions and contexts, and return the events that verify parses."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     for payload in payloads:

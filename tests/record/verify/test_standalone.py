@@ -32,7 +32,7 @@ HEADS = "log/1-0/checkpoints"
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """A run of two attempts and several segments."""
+    """An archive of a run with two attempts and several segments."""
     folder = tmp_path_factory.mktemp("standalone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=30))
@@ -56,7 +56,7 @@ def known_key():
 
 @pytest.fixture
 def judged(capsys):
-    """Exit status and lines for files in memory."""
+    """Return exit status and output lines for files in memory."""
 
     def judge(files, run_id="a"):
         status = standalone.verify_archive(files, run_id, known_key(), known=True)
@@ -67,7 +67,7 @@ def judged(capsys):
 
 @pytest.fixture
 def called(capsys, monkeypatch):
-    """Exit status, stdout and stderr for words of the command line."""
+    """Return exit status, stdout and stderr of a command line."""
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["verify.py", *map(str, words)])
@@ -85,7 +85,7 @@ def finds(judged, files, *said):
 
 
 def line_changed(data, at, **told):
-    """The segment with one event's data changed."""
+    """Return the segment with changed data of one event."""
     found = data.splitlines(keepends=True)
     event = orjson.loads(found[at])
     event["data"].update(told)

@@ -15,7 +15,7 @@ NO_TILE = "no tile of this log"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """Two whole tiles and a partial one, and one of two hashes above."""
+    """A log with two full tiles, a partial tile, and a tile of two hashes."""
     return log_folder(tmp_path_factory.mktemp("tiles"), count=700, segment_events=400).path
 
 

@@ -19,7 +19,7 @@ def leaves():
 
 @pytest.fixture(scope="module")
 def segments(tmp_path_factory):
-    """Two, and where the 256th lines begin in them."""
+    """Two segments, and the offsets of every 256th line."""
     folder = tmp_path_factory.mktemp("tree")
     found, cut = [], 40_000
     for name, numbers in (("1", range(cut)), ("2", range(cut, SIZE))):

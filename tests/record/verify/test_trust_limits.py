@@ -20,7 +20,7 @@ from ockham.record.verify.run import load_verifier_keys, verify_run
 from tests.helpers.events import REGISTRATION, REVISION, decision, lines, log_folder, run_folder
 from tests.helpers.runs import make_run
 
-# In segments of 10, 10 and 6.
+# The segments have 10, 10 and 6 events.
 EVENTS = 26
 
 
