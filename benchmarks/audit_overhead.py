@@ -34,7 +34,7 @@ from ockham.context import OccamContext
 from ockham.nano import Trainer, build_settings, load_corpus
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from tests.helpers.tiny_trainer import train_py
+from tests.helpers.tiny_trainer import load_train_module
 
 BLOCK = 10
 SEGMENT_EVENTS = 20_000
@@ -183,7 +183,7 @@ def main() -> None:
             )
             trainer.move_anchor(0)
             switcher: Any = ModeSwitcher(trainer, options.rounds)
-            train_py().train(run, trainer, 0, switcher, lambda: switcher.over)
+            load_train_module().train(run, trainer, 0, switcher, lambda: switcher.over)
             batches = run.counts.batches
         parquet, events = parquet_seconds(RunFolder(Path(runs), "o"))
     for line in format_results(switcher, parquet, events / batches):

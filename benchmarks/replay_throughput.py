@@ -20,7 +20,7 @@ from ockham.record.run_folder import RunFolder
 from ockham.replay.runner import replay_run
 from ockham.replay.trajectory import load_trajectory
 from ockham.replay.whatif import whatif
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 def cpu() -> float:
@@ -38,7 +38,7 @@ def main() -> None:
     batches = options.batches
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["OCKHAM_KEY_DIR"] = f"{scratch}/keys"
-        made_run(Path(scratch), "big", batches)
+        make_run(Path(scratch), "big", batches)
         folder = RunFolder(scratch, "big")
         for rank in range(1, options.ranks):
             shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, rank))

@@ -74,7 +74,7 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
     """Train until the parent stops the process. *kind* is `off`, `chain` or `gate`."""
     from ockham import Run
     from ockham.nano import Trainer, load_corpus
-    from tests.helpers.tiny_trainer import train_py
+    from tests.helpers.tiny_trainer import load_train_module
 
     trainer = Trainer(
         build_settings("gpt2" if "n_layer=12" in settings else "nano", settings), load_corpus(data)
@@ -99,7 +99,7 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
                 b = trainer.meter.savings().backward_over_forward or float("nan")
                 return {"updated": run.counts.updated, "batches": run.counts.batches, "b": b}
 
-            train_py().train(run, trainer, 0, TimedProgress(BlockTimer(block, more)), lambda: False)
+            load_train_module().train(run, trainer, 0, TimedProgress(BlockTimer(block, more)), lambda: False)
 
 
 def train_without_chain(trainer: Any, timer: BlockTimer) -> None:

@@ -25,7 +25,7 @@ from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import HeadWriter, origin
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 SEGMENT = 20_000
 
@@ -66,7 +66,7 @@ def repeat_batches(lines: list[bytes], events: int) -> Iterator[bytes]:
 
 def long_run(runs: Path, events: int) -> RunFolder:
     """Return a signed log with the given number of events."""
-    folder = made_run(runs, batches=2_000).folder
+    folder = make_run(runs, batches=2_000).folder
     lines = [line for s in folder.segments(1, 0) for line in s.read_bytes().splitlines()]
     for part in ("log", "contexts", "decisions", "events", "checkpoints"):
         shutil.rmtree(folder.path / part, ignore_errors=True)
@@ -147,7 +147,7 @@ def main() -> None:
         if options.events:
             measure_long(Path(name), options.events)
             return
-        folder = made_run(Path(name), batches=options.batches).folder
+        folder = make_run(Path(name), batches=options.batches).folder
         lines = [line for s in folder.segments(1, 0) for line in s.read_bytes().splitlines()]
         best = floor(lines)
         size = sum(map(len, lines)) / 1e6

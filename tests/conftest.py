@@ -1,4 +1,4 @@
-"""Every test signs with a key of its own session and reads no setting of the user's."""
+"""Fixtures for all tests. Tests use a signing key of the session and no settings of the user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import hypothesis
 import pytest
 
-# The same examples every time, and no clock: a shared machine may take a second for what took a millisecond.
+# Hypothesis uses the same examples in every run, and no deadline, because a shared machine can be slow.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("house")
 
@@ -23,7 +23,7 @@ def _own_environment(tmp_path_factory):
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a policy file and gives its path."""
+    """Function that writes a policy file and returns its path."""
 
     def write(text, name="mine.yaml"):
         path = tmp_path / name

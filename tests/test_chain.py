@@ -1,4 +1,4 @@
-"""The chain: every turned knob has one owner, shadow changes nothing, and a plugin that raises is named."""
+"""Plugin chain: owners of knob changes, shadow plugins without effect, and errors that name the plugin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ockham.plugins.memory import OckhamMemory
 
 
 class Turn(OccamPlugin):
-    """Turns one knob by a factor; says why only if it has a reason."""
+    """Plugin that multiplies one knob by a factor. It records a decision only if it has a reason."""
 
     def __init__(self, name="turn", factor=0.5, knob="learning_rate", reason=None, shadow=False):
         self.name, self.factor, self.knob, self.reason, self.shadow = name, factor, knob, reason, shadow

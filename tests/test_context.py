@@ -1,4 +1,4 @@
-"""The context: facts stand, knobs turn, gauges are measured; whoever breaks that is told what is accepted."""
+"""The context: read-only facts, knobs, measured gauges, and errors that list what is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors: one tree, one exit status for each class, and the nearest name."""
+"""Errors: the class tree, the exit status of each class, and suggestions of names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The envelope: IDs in order of time, numbers that come back as they were."""
+"""The event envelope: IDs in order of time, and numbers that keep their value."""
 
 from __future__ import annotations
 

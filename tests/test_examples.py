@@ -34,7 +34,7 @@ def run_example(name):
 
 
 def iterations(run, *attempts):
-    """Iterations of the batches that these attempts recorded, in order."""
+    """Return the iterations of the batches that these attempts recorded, in order."""
     found = [event["data"] for attempt in attempts for event in events(run, attempt)]
     return [data["iter_num"] for data in found if data.get("hook") == "batch"]
 

@@ -1,4 +1,4 @@
-"""Events to others: in order, at least once, whatever the receiver and the network do; the run does not notice."""
+"""Forwarding of events: in order, at least once, despite network failures, without effect on the run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ockham.errors import BadInputError, UnverifiableError
 from ockham.forwarding import Cursor, HttpSink, forward
 from ockham.record.log_writer import LogWriter
 from ockham.record.run_folder import RunFolder
-from tests.helpers.events import REVISION, decision, lines, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.events import REVISION, append_run_finished, decision, lines, run_folder
+from tests.helpers.runs import make_run
 
 
 class Taker(http.server.BaseHTTPRequestHandler):
-    """Reads each request with the CloudEvents SDK; does what its server's `mood` says before it answers."""
+    """Handler that decodes requests with the CloudEvents SDK, and fails as the server's `moods` require."""
 
     protocol_version = "HTTP/1.1"
 
@@ -90,19 +90,19 @@ def taken(server):
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_forward_delivers_every_event_in_order(tmp_path, server, url, batch):
     """Structured and batched, read by the CloudEvents SDK."""
-    folder = made_run(tmp_path / "runs", batches=15).folder
+    folder = make_run(tmp_path / "runs", batches=15).folder
     with HttpSink(url) as receiver:
         sent = forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=batch)
     assert taken(server) == ids(folder)
     assert sent.events == len(server.taken)
     if batch == 1:
-        # The very bytes of the log.
+        # The body has the bytes of the log.
         assert server.bodies == lines(folder)
 
 
 def test_second_forward_continues_at_the_cursor(tmp_path, server, url):
     """Nothing is sent again."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     for _ in range(2):
         with HttpSink(url) as receiver:
             forward(folder, receiver, Cursor(tmp_path / "c", "a"), batch=3)
@@ -129,37 +129,20 @@ def test_forward_survives_two_network_failures(tmp_path, server, url):
             writer.append("decision.made", decision(i), iter_num=i)
             if i % 50 == 0:
                 writer.flush()
-        finish(writer)
+        append_run_finished(writer)
         writer.close()
         sender.join(30)
     assert not sender.is_alive()
     once = list(dict.fromkeys(taken(server)))
     assert once == ids(folder)
-    # The batch that was taken, and not heard of.
+    # The receiver accepted this batch, but its response was lost.
     assert len(server.taken) == len(once) + 10
     assert writer.blocked_seconds == 0
 
 
-def finish(writer):
-    end = {
-        "reason_code": "COMPLETED",
-        "iter_num": 149,
-        "batches": 150,
-        "updates": 0,
-        "skips": 150,
-        "evaluations": 0,
-        "accepted": 0,
-        "update_rate": 0.0,
-        "accept_rate": None,
-        "seconds": 1.0,
-        "blocked_seconds": 0.0,
-    }
-    writer.append("run.finished", end)
-
-
 def test_forward_gives_up_and_continues_later(tmp_path, server, url):
     """The cursor keeps its position."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     server.moods += ["take", *[503] * 50]
     cursor, told = tmp_path / "c", []
     with HttpSink(url) as receiver, pytest.raises(UnverifiableError, match="answered 503"):
@@ -175,16 +158,16 @@ def test_forward_gives_up_and_continues_later(tmp_path, server, url):
 
 def test_refused_event_is_not_retried(tmp_path, server, url):
     """The receiver answered 400."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     server.moods += [400]
     with HttpSink(url) as receiver, pytest.raises(BadInputError, match="answered 400"):
         forward(folder, receiver, Cursor(tmp_path / "c", "a"))
     assert not server.taken
 
 
-def test_forward_selects_kinds(tmp_path, server, url):
-    """The cursor passes the others."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+def test_forward_with_kinds_sends_selected_events_only(tmp_path, server, url):
+    """The cursor also advances over the events that are not sent."""
+    folder = make_run(tmp_path / "runs", batches=5).folder
     cursor = Cursor(tmp_path / "c", "a")
     with HttpSink(url, {"Authorization": "Bearer t"}) as receiver:
         forward(folder, receiver, cursor, kinds=["evaluation.recorded", "run.finished"])
@@ -195,7 +178,7 @@ def test_forward_selects_kinds(tmp_path, server, url):
 
 def test_forward_waits_for_the_newline_of_a_torn_line(tmp_path, server, url):
     """Half an event is not sent."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     whole = ids(folder)
     with folder.segments(1, 0)[-1].open("ab") as file:
         file.write(b'{"specversion":')
@@ -230,7 +213,7 @@ def test_forward_command_stores_the_cursor_in_the_state_folder(tmp_path, server,
     from ockham.cli import build_app
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     before = sorted(folder.path.rglob("*"))
     done = CliRunner().invoke(build_app(), ["--runs", str(tmp_path / "runs"), "forward", "a", "--to", url])
     assert (done.exit_code, done.stdout) == (0, "")

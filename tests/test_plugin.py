@@ -1,4 +1,4 @@
-"""OccamPlugin: settings are parameters, state is the rest, draws come from counters alone."""
+"""OccamPlugin: settings are parameters, all else is state, and random draws depend only on counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ockham.policy.plugin_registry import default_settings
 
 
 class Kept(OccamPlugin):
-    """Settings, and state of every kind that JSON knows."""
+    """Plugin with settings, and with state of every JSON type."""
 
     limits: ClassVar = {"level": "(0, 1]", "steps": "[1, inf)"}
 
@@ -71,8 +71,8 @@ def test_state_is_a_copy():
     assert state["by_name"] == {"a": [1.0]}
 
 
-def test_hooks_are_optional():
-    """A plugin can have none."""
+def test_plugin_without_hooks_has_no_effect():
+    """Each hook of the base class returns None."""
     plugin, ctx = OccamPlugin(), OccamContext(0, 1.0)
     assert [plugin.on_batch_start(ctx), plugin.on_batch_end(ctx), plugin.on_evaluate(ctx)] == [None] * 3
     assert plugin.on_consolidate(ctx) is None

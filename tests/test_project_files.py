@@ -171,8 +171,8 @@ def test_workflow_runs_the_ci_script_on_all_supported_versions():
         "mkdocs.yml",
     ],
 )
-def test_project_file_exists(name):
-    """The usual project files are present."""
+def test_usual_project_file_exists_in_checkout(name):
+    """Each file of the list is at the top of the checkout or below it."""
     assert (ROOT / name).is_file()
 
 

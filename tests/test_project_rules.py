@@ -1,4 +1,4 @@
-"""The house keeps its own rules: sizes, floors, a light import, clean words, a mirror of tests."""
+"""Rules of the project: sizes, layers, light import, allowed words, and test folders that mirror it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def source_files():
 
 
 def text_files():
-    """All that is written by hand: code, tests, docs, schemas, SQL, presets, build files."""
+    """Return the files that are written by hand: code, tests, docs, schemas, SQL, presets, build files."""
     kinds = {".py", ".md", ".json", ".sql", ".yaml", ".toml", ".css", ".js", ".html", ".j2"}
     folders = ("ockham", "schemas", "dashboard", "odr", "tests", "docs", "benchmarks")
     inside = [path for name in folders for path in (ROOT / name).rglob("*") if path.suffix in kinds]
@@ -57,12 +57,12 @@ def text_files():
     ]
 
 
-def name_of(path):
+def relative_name(path):
     return path.relative_to(ROOT).as_posix()
 
 
 def code_lines(function):
-    """Lines of a function's body without its docstring."""
+    """Return the number of lines of a function without its docstring."""
     told = ast.get_docstring(function) is not None
     body = function.body[1:] if told else function.body
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
@@ -70,7 +70,7 @@ def code_lines(function):
 
 def test_files_have_at_most_400_lines():
     """Exceptions are listed above."""
-    lines = {name_of(path): len(path.read_text().splitlines()) for path in source_files()}
+    lines = {relative_name(path): len(path.read_text().splitlines()) for path in source_files()}
     assert len(lines) > 80
     assert {name: n for name, n in lines.items() if n > LONGER_FILES.get(name, FILE_LINES)} == {}
 
@@ -81,7 +81,7 @@ def test_functions_have_at_most_40_lines():
     for path in source_files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                name = f"{name_of(path)}:{node.name}"
+                name = f"{relative_name(path)}:{node.name}"
                 if code_lines(node) > LONGER_FUNCTIONS.get(name, FUNCTION_LINES):
                     long[name] = code_lines(node)
     assert long == {}
@@ -89,7 +89,7 @@ def test_functions_have_at_most_40_lines():
 
 def test_every_module_has_a_docstring():
     """It is at the top of the file."""
-    silent = [name_of(p) for p in source_files() if not ast.get_docstring(ast.parse(p.read_text()))]
+    silent = [relative_name(p) for p in source_files() if not ast.get_docstring(ast.parse(p.read_text()))]
     assert [name for name in silent if not name.endswith("__init__.py")] == []
 
 
@@ -103,7 +103,7 @@ def test_every_test_has_a_docstring():
                 and node.name.startswith("test_")
                 and not ast.get_docstring(node)
             ):
-                silent.append(f"{name_of(path)}:{node.name}")
+                silent.append(f"{relative_name(path)}:{node.name}")
     assert silent == []
 
 
@@ -121,7 +121,8 @@ def test_imports_only_point_down():
 def test_import_of_ockham_is_light():
     """Plugins, chain and policy load no heavy package."""
     code = (
-        "import sys, ockham; light = set(sys.modules); ockham.PluginChain, ockham.OckhamGatePlugin, ockham.OckhamMemory;"
+        "import sys, ockham; light = set(sys.modules);"
+        "ockham.PluginChain, ockham.OckhamGatePlugin, ockham.OckhamMemory;"
         f"print([m for m in {HEAVY!r} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -153,7 +154,7 @@ def test_project_has_no_machine_paths_or_notes():
     for path in text_files():
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if machine.search(line) or notes.search(line) or second.search(line):
-                found.append(f"{name_of(path)}:{number}: {line.strip():.100}")
+                found.append(f"{relative_name(path)}:{number}: {line.strip():.100}")
     assert found == []
 
 

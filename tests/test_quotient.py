@@ -1,4 +1,4 @@
-"""The Occam Quotient: the document's numbers, units, and what may be compared."""
+"""The Occam Quotient: the numbers of the original document, units, and comparability."""
 
 from __future__ import annotations
 

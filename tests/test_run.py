@@ -1,4 +1,4 @@
-"""Run: policy, chain and record around anyone's loop; no torch here."""
+"""Run: policy, chain and record in a training loop, without torch."""
 
 from __future__ import annotations
 
@@ -76,13 +76,14 @@ def test_plugin_error_ends_the_run_valid(tmp_path):
     class Breaks(OccamPlugin):
         def on_batch_end(self, ctx):
             if ctx.iter_num == 2:
-                # Raised in a file of the library.
+                # The standard library raises this error.
                 json.loads("{")
 
     with (
         pytest.raises(
             PluginError,
-            match=r"plugin 'Breaks' failed in on_batch_end at iteration 2: JSONDecodeError: .*test_run\.py:\d+\)$",
+            match=r"plugin 'Breaks' failed in on_batch_end at iteration 2: "
+            r"JSONDecodeError: .*test_run\.py:\d+\)$",
         ),
         Run(plugins=[Breaks()], runs=tmp_path, run_id="a") as run,
     ):
@@ -197,7 +198,7 @@ def test_segment_sealed_during_a_hook_keeps_the_context_valid(tmp_path, at):
     """The context still names its decisions."""
 
     class Seal(OccamPlugin):
-        """Stands for the writer thread, which seals when it likes."""
+        """Plugin that seals a segment, as the writer thread can do at any time."""
 
         def on_batch_start(self, ctx):
             if ctx.iter_num == 3:
@@ -214,7 +215,7 @@ def test_segment_sealed_during_a_hook_keeps_the_context_valid(tmp_path, at):
             return ctx
 
     class Second(OccamPlugin):
-        """Decides each batch, as the gate does."""
+        """Plugin that decides about each batch, like the gate."""
 
         def on_batch_start(self, ctx):
             ctx.decide("ALLOW", "SECOND_LOOK")

@@ -1,4 +1,4 @@
-"""The same questions under Spark, in its local mode: the same rows as DuckDB's, over Parquet, live lines and a resume."""
+"""Spark catalog in local mode: the rows equal those of DuckDB for Parquet, live lines and a resume."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ockham.catalog.views import load_question, question_names
 from ockham.errors import QueryError
 from ockham.spark_catalog import SparkCatalog, spark_sql
 from tests.helpers.resumed_run import resumed_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 pytestmark = [
-    # pyspark's own, about pandas and sockets.
+    # pyspark itself warns about pandas and sockets.
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(900),
 ]
@@ -24,10 +24,10 @@ HERE = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.sql.shuffle.partitions": "1",
-    # Nor does Java that is written for a query and compiled for a hundred rows: a fifth of the CPU again.
+    # Code generation costs more than it saves for a hundred rows: a fifth of the CPU time.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    # The JVM's best compiler never earns back what it costs in half a minute: 32 s of CPU instead of 66.
+    # The second compiler of the JVM costs more than it saves: 32 s of CPU time instead of 66 without it.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
 }
 
@@ -35,9 +35,9 @@ HERE = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fleet")
-    made_run(folder, "a", nan_at=50)
+    make_run(folder, "a", nan_at=50)
     resumed_run(folder, "b", policy="balanced")
-    # As of a run that is live: lines, and no Parquet yet.
+    # A live run has lines that no Parquet file covers yet.
     for kind in ("contexts", "decisions", "events"):
         for path in (folder / "b" / kind).rglob("2-0-*"):
             path.unlink()
@@ -60,7 +60,7 @@ def catalog(runs):
 
 
 def plain(value):
-    """Sums of floats in another order differ in their last digits; NaN is equal to itself."""
+    """Round floats, because sums in another order differ in their last digits. NaN becomes a text."""
     if isinstance(value, (float, decimal.Decimal)):
         return "NaN" if math.isnan(value) else float(f"{value:.10g}")
     if isinstance(value, (list, tuple)):
@@ -74,8 +74,8 @@ def rows(table):
     return sorted((tuple(plain(value) for value in row.values()) for row in table.to_pylist()), key=repr)
 
 
-def test_views_have_the_rows_of_duckdb(fleet, catalog):
-    """Names, column order, superseded rows and live lines."""
+def test_spark_views_have_the_rows_of_duckdb(fleet, catalog):
+    """Column names, column order, superseded rows and live lines are compared."""
     for name in ("contexts", "decisions", "checkpoints", "run_summary"):
         theirs, ours = fleet.sql(f"select * from {name}"), catalog.sql(f"select * from {name}")
         assert theirs.column_names == ours.column_names, name
@@ -83,8 +83,8 @@ def test_views_have_the_rows_of_duckdb(fleet, catalog):
     assert fleet.sql("select count(*) as n from decisions where superseded").to_pylist()[0]["n"] > 0
 
 
-def test_saved_questions_have_the_answers_of_duckdb(fleet, catalog):
-    """The SQL files are shared."""
+def test_spark_saved_questions_have_the_rows_of_duckdb(fleet, catalog):
+    """Both catalogs read the same SQL files."""
     snapshot = catalog.rows("select snapshot_id from checkpoints order by sequence")[0]["snapshot_id"]
     values = {"why_skipped": {"run": "a", "iter": 10}, "lineage": {"snapshot": snapshot}}
     for name in question_names():
@@ -92,8 +92,8 @@ def test_saved_questions_have_the_answers_of_duckdb(fleet, catalog):
         assert rows(fleet.ask(name, **given)) == rows(catalog.ask(name, **given)), name
 
 
-def test_invalid_questions_are_one_typed_error(fleet):
-    """As with DuckDB."""
+def test_spark_invalid_question_raises_query_error(fleet):
+    """DuckDB raises the same class."""
     with pytest.raises(QueryError, match="takes these parameters: run, iter"):
         fleet.ask("why_skipped", run="a")
     with pytest.raises(QueryError, match="no_such_view"):
@@ -101,8 +101,8 @@ def test_invalid_questions_are_one_typed_error(fleet):
 
 
 @pytest.mark.parametrize("name", question_names())
-def test_every_question_is_translated_without_spark(name):
-    """No DuckDB expression remains."""
+def test_question_translated_for_spark_has_no_duckdb_expression(name):
+    """The translation does not need Spark."""
     said = spark_sql(load_question(name).sql).lower()
     assert not any(
         word in said
@@ -110,7 +110,7 @@ def test_every_question_is_translated_without_spark(name):
     )
 
 
-def test_unreadable_input_is_one_error():
-    """In one line."""
+def test_spark_sql_of_invalid_syntax_raises_query_error():
+    """The translation does not need Spark."""
     with pytest.raises(QueryError, match="not understood"):
         spark_sql("select from where (")

@@ -1,4 +1,4 @@
-"""train.py as users run it: one process, real data, a real log."""
+"""train.py as a user runs it: one process, real data, a real log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ockham.record.run_folder import RunFolder
 from tests.helpers import forked_cli
 from tests.helpers.events import events, plain_validator
-from tests.helpers.tiny_trainer import same
+from tests.helpers.tiny_trainer import weights_equal
 from tests.helpers.train_command import (
     build_arguments,
     build_environment,
@@ -71,7 +71,7 @@ def test_equal_seed_gives_equal_decisions_and_weights(whole):
     """They are equal bit for bit."""
     folder, _ = whole
     assert run_train(folder, "--run", "again").returncode == 0
-    assert same(load_resume_weights(folder, "whole", 39), load_resume_weights(folder, "again", 39))
+    assert weights_equal(load_resume_weights(folder, "whole", 39), load_resume_weights(folder, "again", 39))
     assert read_decisions(folder, "whole") == read_decisions(folder, "again")
 
 
@@ -94,7 +94,7 @@ def test_killed_run_resumes_bit_for_bit(whole):
     assert process.returncode == 0, process.stderr
     resumed = select_data("run.resumed", events(RunFolder(folder / "runs", "killed"), 2))[0]
     assert resumed["iter_num"] in (10, 20, 30, 40)
-    assert same(
+    assert weights_equal(
         load_resume_weights(folder, "whole", 39),
         load_resume_weights(folder, "killed", 39, 2 if resumed["iter_num"] < 40 else 1),
     )
@@ -128,7 +128,7 @@ def test_observe_policy_gives_the_weights_of_a_plain_loop(tmp_path):
     files = (str(tmp_path / name) for name in ("plain.py", "text.txt", "plain.safetensors"))
     plain = forked_cli.run(*files)
     assert plain.returncode == 0, plain.stderr
-    assert same(load_resume_weights(tmp_path, "o", 39), load_file(tmp_path / "plain.safetensors"))
+    assert weights_equal(load_resume_weights(tmp_path, "o", 39), load_file(tmp_path / "plain.safetensors"))
     decisions = select_data("decision.made", events(RunFolder(tmp_path / "runs", "o")))
     assert {d["shadow"] for d in decisions} == {True}
     assert any(d["action"] == "SKIP" for d in decisions)

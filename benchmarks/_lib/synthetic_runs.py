@@ -24,7 +24,7 @@ from ockham.record.parquet.builder import COMPACTED_SEGMENTS
 from ockham.record.parquet.coverage import COLUMNS
 from ockham.record.parquet.tables import ParquetBuffer, read_complete_lines, tables_from_lines
 from ockham.record.run_folder import RunFolder, atomic_write, segment_name
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 SEGMENT = 20_000
 RUN_EVENTS = SEGMENT * COMPACTED_SEGMENTS
@@ -47,7 +47,7 @@ Tables = dict[str, pa.Table]
 def template(batches: int = 9_500) -> tuple[Path, list[bytes]]:
     """Return the folder of a real run, and the lines of its first complete segment."""
     runs = Path(tempfile.mkdtemp(prefix="ockham-template-"))
-    run = made_run(runs, "template", batches)
+    run = make_run(runs, "template", batches)
     lines, _ = read_complete_lines(run.folder.segments(1, 0)[0])
     if len(lines) != SEGMENT:
         raise SystemExit(f"template: {len(lines)} events, expected {SEGMENT}; increase batches")

@@ -22,7 +22,7 @@ from ockham.run import Run
 from ockham.study.run_data import load_run_data
 from tests.helpers.events import events, log_folder
 from tests.helpers.resumed_run import resumed_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 DOCUMENTED_VIEWS = set(
     "runs run_summary events decisions contexts gate_decisions compressor_decisions limiter_decisions "
@@ -34,8 +34,8 @@ DOCUMENTED_VIEWS = set(
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("catalog")
-    made_run(folder, "a", nan_at=50)
-    made_run(folder, "b", batches=40)
+    make_run(folder, "a", nan_at=50)
+    make_run(folder, "b", batches=40)
     return folder
 
 
@@ -129,7 +129,7 @@ def test_renamed_gate_plugin_is_in_gate_decisions(tmp_path):
     (tmp_path / "p.yaml").write_text(
         "name: mine\nplugins:\n  finite: {}\n  surprise: {use: gate, target: 0.5}\n"
     )
-    made_run(tmp_path / "runs", policy=str(tmp_path / "p.yaml"), batches=30)
+    make_run(tmp_path / "runs", policy=str(tmp_path / "p.yaml"), batches=30)
     assert Catalog(tmp_path / "runs").rows("select distinct plugin from gate_decisions") == [
         {"plugin": "surprise"}
     ]
@@ -142,8 +142,8 @@ def test_plugin_name_of_two_kinds_is_resolved_per_policy(tmp_path):
         "name: swapped\nplugins:\n  finite: {}\n  gate: {use: limiter, grad_norm_ceiling: 0.1}\n"
         "  wall: {use: gate, target: 0.5}\n"
     )
-    made_run(tmp_path / "runs", "swapped", policy=str(policy), batches=30)
-    made_run(tmp_path / "runs", "usual", batches=30)
+    make_run(tmp_path / "runs", "swapped", policy=str(policy), batches=30)
+    make_run(tmp_path / "runs", "usual", batches=30)
     catalog = Catalog(tmp_path / "runs")
     rows = catalog.rows("select run_id, plugin, count(*) n from gate_decisions group by all order by run_id")
     assert rows == [
@@ -203,7 +203,7 @@ def test_live_run_is_read_without_duplicates(tmp_path):
 
 def test_incomplete_line_is_ignored_and_invalid_line_is_an_error(tmp_path):
     """An incomplete last line is not an event. A complete invalid line is an error with its location."""
-    run = made_run(tmp_path, batches=20)
+    run = make_run(tmp_path, batches=20)
     for kind in ("contexts", "decisions", "events"):
         for path in (run.folder.path / kind).rglob("*.parquet"):
             path.unlink()
@@ -337,7 +337,7 @@ def test_quotient_of_resumed_run_is_from_last_attempt(tmp_path):
 def test_rates_are_compared_with_band_from_200_batches(tmp_path):
     """A rate of 40 batches is not compared with the band. A rate of 200 batches is."""
     for run_id, batches in (("few", 40), ("many", 200)):
-        made_run(tmp_path, run_id, batches=batches)
+        make_run(tmp_path, run_id, batches=batches)
     rows = Catalog(tmp_path).ask("bands").to_pylist()
     few, many = sorted(rows, key=lambda row: row["run_id"])
     assert few["update_in_band"] is None
@@ -359,7 +359,7 @@ def test_incomplete_line_after_crash_is_not_a_gap(tmp_path):
 
 def test_uncited_question_ignores_acceptance_in_shadow_mode(tmp_path):
     """A memory in shadow mode saves no checkpoint, so no decision record is missing."""
-    made_run(tmp_path, "a", batches=40, policy="observe")
+    make_run(tmp_path, "a", batches=40, policy="observe")
     assert Catalog(tmp_path).rows("select count(*) n from memory_decisions where accepted")[0]["n"] > 0
     assert Catalog(tmp_path).ask("uncited").num_rows == 0
 

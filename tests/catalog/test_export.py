@@ -13,12 +13,12 @@ import pytest
 from ockham.catalog.export import export_views
 from ockham.errors import BadInputError
 from ockham.run import Run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return made_run(tmp_path_factory.mktemp("export"), batches=30)
+    return make_run(tmp_path_factory.mktemp("export"), batches=30)
 
 
 def test_parquet_export_has_manifest_with_log_digests(run, tmp_path):

@@ -12,12 +12,12 @@ import pytest
 from ockham.catalog.file_index import FileIndex
 from ockham.record.parquet.coverage import read_coverage
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture
 def folder(tmp_path) -> RunFolder:
-    return made_run(tmp_path, "a", 30).folder
+    return make_run(tmp_path, "a", 30).folder
 
 
 def make_old(folder: RunFolder) -> None:

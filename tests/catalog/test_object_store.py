@@ -12,7 +12,7 @@ from ockham.catalog.object_store import sync_to_local
 from ockham.errors import BadInputError
 from ockham.record.log_writer import LogWriter
 from tests.helpers.events import REVISION, decision, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")
@@ -59,7 +59,7 @@ def list_objects(store, prefix):
 def test_query_on_s3_copy_equals_query_on_folder(store, tmp_path):
     """The copy gives the same rows as the folder, and an update copies only new data."""
     runs = tmp_path / "runs"
-    made_run(runs, "a", 60)
+    make_run(runs, "a", 60)
     live = run_folder(runs, "b")
     log = LogWriter(live, 1, 0, policy_revision=REVISION)
     log.append("decision.made", decision(1), iter_num=1)
@@ -93,7 +93,7 @@ def test_query_on_s3_copy_equals_query_on_folder(store, tmp_path):
 
 def test_run_deleted_in_store_is_removed_from_copy(store, tmp_path):
     """A run that was deleted in the store is not returned any more."""
-    made_run(tmp_path / "runs", "a", 5)
+    make_run(tmp_path / "runs", "a", 5)
     upload(store, tmp_path / "runs", "fleet/gone")
     assert Catalog(sync_to_local("s3://fleet/gone", cache=tmp_path / "c")).rows(
         "select run_id from runs"
@@ -107,7 +107,7 @@ def test_run_deleted_in_store_is_removed_from_copy(store, tmp_path):
 def test_run_prefix_limits_copied_runs(store, tmp_path):
     """Only runs with the given ID prefix are copied. Earlier copies stay."""
     for run_id in ("night-1", "night-2", "noon"):
-        made_run(tmp_path / "runs", run_id, 5)
+        make_run(tmp_path / "runs", run_id, 5)
     upload(store, tmp_path / "runs", "fleet/some")
 
     def copied_runs(run):
@@ -141,7 +141,7 @@ def test_commands_accept_url_as_runs_folder(store, tmp_path, monkeypatch):
     from ockham.cli import build_app
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made_run(tmp_path / "runs", "night", 20)
+    make_run(tmp_path / "runs", "night", 20)
     upload(store, tmp_path / "runs", "fleet/verbs")
     for words in (
         ["runs", "-f", "json"],

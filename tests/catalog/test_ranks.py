@@ -12,7 +12,7 @@ from ockham.cli.why import explain_iteration
 from ockham.errors import PluginError
 from ockham.plugin import OccamPlugin
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def runs(tmp_path_factory):
     """Return runs of one rank, and the same runs with a second rank. One run is ended by a plugin error."""
     root = tmp_path_factory.mktemp("ranks")
     for name in ("one", "two"):
-        made_run(root / name, "a", batches=240)
+        make_run(root / name, "a", batches=240)
         with pytest.raises(PluginError):
-            made_run(root / name, "failed", plugins=[FailingPlugin()])
+            make_run(root / name, "failed", plugins=[FailingPlugin()])
     for run in ("a", "failed"):
         _add_second_rank(RunFolder(root / "two", run))
     return root

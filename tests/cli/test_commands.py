@@ -23,14 +23,14 @@ from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.run import Run
 from tests.helpers.forked_cli import ockham
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("commands")
-    made_run(folder, "night-1")
-    made_run(folder, "night-2", batches=20)
+    make_run(folder, "night-1")
+    make_run(folder, "night-2", batches=20)
     return folder
 
 

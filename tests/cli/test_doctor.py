@@ -12,7 +12,7 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.run import Run
 from tests.helpers.forked_cli import ockham
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def run_doctor(runs, env):
 def test_doctor_of_a_healthy_folder_exits_with_0(tmp_path, key, monkeypatch):
     """Each run has a row."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
-    made_run(tmp_path / "runs", "a", batches=5)
+    make_run(tmp_path / "runs", "a", batches=5)
     done, rows = run_doctor(tmp_path / "runs", key)
     assert done.returncode == 0, done.stderr
     assert rows["a", "ok"].startswith("complete and signed")
@@ -43,9 +43,9 @@ def test_doctor_reports_an_unfinished_run_and_a_readable_key(tmp_path, key, monk
     """Exit status 1, and each problem has a row."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", key["OCKHAM_KEY_DIR"])
     runs = tmp_path / "runs"
-    made_run(runs, "a", batches=5)
+    make_run(runs, "a", batches=5)
     segment = RunFolder(runs, "a").segments(1, 0)[0]
-    # The end and a bit of its line, as a kill leaves it.
+    # The cut leaves an unfinished line, as a kill does.
     segment.write_bytes(segment.read_bytes()[:-40])
     (tmp_path / "keys" / "log.key").chmod(0o644)
     done, rows = run_doctor(runs, key)

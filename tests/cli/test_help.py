@@ -53,7 +53,7 @@ def test_help_of_each_group_lists_every_command_in_a_panel(words, group):
 
 @pytest.mark.parametrize("words", [(), ("odr",)])
 def test_help_of_each_group_has_examples_that_parse(words):
-    """Examples stand at the top level too."""
+    """The top level of the help contains examples too."""
     section = read_help(*words).partition("\n  Examples:\n")[2]
     examples = [line.strip() for line in section.splitlines() if line.strip().startswith("ockham ")]
     assert examples

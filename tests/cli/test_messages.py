@@ -7,13 +7,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.helpers import forked_cli
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("messages")
-    made_run(folder / "runs", "demo", batches=20)
+    make_run(folder / "runs", "demo", batches=20)
     save_file({"weight": np.zeros(2)}, folder / "hf.safetensors")
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").write_text("text\n" * 200)

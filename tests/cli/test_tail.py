@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from ockham.cli import build_app, tail
 from ockham.run import Run
 from tests.helpers.forked_cli import ockham
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tail")
-    made_run(folder, "night-1")
-    made_run(folder, "night-2", batches=20)
+    make_run(folder, "night-1")
+    make_run(folder, "night-2", batches=20)
     return folder
 
 

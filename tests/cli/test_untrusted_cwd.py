@@ -11,7 +11,7 @@ import pytest
 
 from ockham.record import attempt
 from ockham.record.log_writer import LogWriter
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 # Modules that libraries try to import and that do not exist on Linux, optional packages, and modules of the
 # standard library, which the working folder hides if it is first on the path.
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=40))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
         patch.syspath_prepend(str(folder))
-        made_run(folder / "runs", "a", 60, policy=folder / "loud.yaml")
+        make_run(folder / "runs", "a", 60, policy=folder / "loud.yaml")
     sys.modules.pop("untrusted_loud")
     (folder / "untrusted_loud.py").write_text(PLUGIN.format(mark=str(folder / "caught-plugin")))
     for name in TRAPS:

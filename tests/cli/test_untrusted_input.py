@@ -15,9 +15,9 @@ from ockham.cli.output import write_bytes
 from ockham.errors import QueryError
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from tests.helpers.runs import made_run
+from tests.helpers.log_edits import replace_data, rewrite_lines
+from tests.helpers.runs import make_run
 from tests.odr.record_samples import judgement, put
-from tests.record.verify.test_run import edited, rewrite
 
 EVIL = "\x1b[31mEVIL\x1b]0;t\x07\x9b31m\u202e\r\niter 1 gate SKIP"
 LINES = (
@@ -46,15 +46,17 @@ def invoke(runs, line):
 def runs(tmp_path_factory):
     """A run whose decisions have hostile plugin, action, reason code and field names."""
     folder = tmp_path_factory.mktemp("hostile")
-    made_run(folder, batches=20)
+    make_run(folder, batches=20)
     run = RunFolder(folder, "a")
     changed = [{"field": EVIL, "before": 1, "after": 2}]
 
     def change(lines):
         fields = {"plugin": EVIL, "action": EVIL, "reason_code": EVIL, "changes": changed}
-        return [edited(line, **fields) if b'"ockham.decision.made.v1"' in line else line for line in lines]
+        return [
+            replace_data(line, **fields) if b'"ockham.decision.made.v1"' in line else line for line in lines
+        ]
 
-    rewrite(run, change)
+    rewrite_lines(run, change)
     for kind in PARQUET_TABLES:
         shutil.rmtree(run.path / kind)
     update_parquet(run, 1, 0, last=True)
@@ -97,7 +99,7 @@ def test_odr_commands_escape_control_characters_of_records(tmp_path, words):
 
 def test_write_bytes_escapes_control_characters_on_a_terminal_only(tmp_path, capsysbinary, monkeypatch):
     """A tree head is untrusted until it is checked; a pipe gets the exact bytes."""
-    made_run(tmp_path, batches=3)
+    make_run(tmp_path, batches=3)
     head = RunFolder(tmp_path, "a").log_dir(1, 0) / "checkpoint"
     head.write_bytes(head.read_bytes() + EVIL.encode() + b"\xff")
     write_bytes(head.read_bytes())

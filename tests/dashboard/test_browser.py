@@ -10,7 +10,7 @@ import pytest
 from playwright import sync_api
 
 from tests.helpers.dashboard_server import start_dashboard
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")]
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 def address(tmp_path_factory):
     """Start the dashboard in a folder with untrusted code and settings, and return its address."""
     folder = tmp_path_factory.mktemp("browser")
-    made_run(folder / "runs", "demo")
-    made_run(folder / "runs", "other", batches=40)
+    make_run(folder / "runs", "demo")
+    make_run(folder / "runs", "other", batches=40)
     (folder / "json.py").write_text(f"open({str(folder / 'executed')!r}, 'w').close()\n")
     (folder / ".streamlit").mkdir()
     (folder / ".streamlit" / "config.toml").write_text('[server]\nbaseUrlPath = "elsewhere"\n')

@@ -9,13 +9,13 @@ from dashboard import charts, style, timeline_charts
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query, load_question
 from ockham.run import Run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
     folder = tmp_path_factory.mktemp("charts")
-    made_run(folder, "a", nan_at=50)
+    make_run(folder, "a", nan_at=50)
     return Catalog(folder)
 
 

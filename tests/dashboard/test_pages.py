@@ -23,7 +23,7 @@ from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.run import Run
 from tests.helpers.damaged_runs import append_invalid_line
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 PAGES = (
     "overview",
@@ -54,8 +54,8 @@ def _cached_component_scan():
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    made_run(folder, "first", nan_at=50)
-    made_run(folder, "second", batches=40)
+    make_run(folder, "first", nan_at=50)
+    make_run(folder, "second", batches=40)
     return folder
 
 
@@ -147,7 +147,7 @@ def test_sql_page_refuses_statements_that_write(open_page, runs):
 
 def test_integrity_page_reports_tampering(open_page, tmp_path):
     """The answer is no, with the class of the findings."""
-    run = made_run(tmp_path, "bad", batches=10)
+    run = make_run(tmp_path, "bad", batches=10)
     segment = run.folder.segments(1, 0)[0]
     lines = segment.read_bytes().splitlines(keepends=True)
     segment.write_bytes(b"".join(lines[:-2]))
@@ -187,8 +187,8 @@ def test_run_page_with_live_and_torn_log_shows_no_error(open_page, tmp_path):
 
 def test_overview_page_names_unreadable_run(open_page, tmp_path):
     """Other runs are shown. The URL of the unreadable run shows the error."""
-    made_run(tmp_path, "good", batches=12)
-    append_invalid_line(made_run(tmp_path, "bad", batches=12))
+    make_run(tmp_path, "good", batches=12)
+    append_invalid_line(make_run(tmp_path, "bad", batches=12))
     overview = open_page(tmp_path, "overview")
     assert not overview.exception
     assert "1 run, 1 unreadable; 1 needs attention" in overview.text[0].value
@@ -258,7 +258,7 @@ def test_compare_page_without_data_digest_does_not_claim_same_data(open_page, tm
 
 def test_memory_page_without_accepted_candidate_shows_text(open_page, tmp_path):
     """A text replaces the empty chart."""
-    made_run(tmp_path, "a", batches=30, overrides=["memory.quality_fraction=0.01"])
+    make_run(tmp_path, "a", batches=30, overrides=["memory.quality_fraction=0.01"])
     assert any(
         "No candidate was accepted" in text.value for text in open_page(tmp_path, "memory", run="a").text
     )
@@ -268,7 +268,7 @@ def test_memory_page_without_accepted_candidate_shows_text(open_page, tmp_path):
 def test_rate_with_too_few_batches_is_not_compared_with_band(open_page, runs, tmp_path, page):
     """With 40 batches the rate is not compared. With 210 batches it is inside or outside the band."""
     assert "too little data to compare" in open_page(runs, page, run="second").text[0].value
-    made_run(tmp_path, "long", batches=210, overrides=["gate.target=0.1"])
+    make_run(tmp_path, "long", batches=210, overrides=["gate.target=0.1"])
     assert re.search(r"(in|out)side the policy's band", open_page(tmp_path, page, run="long").text[0].value)
 
 
@@ -282,7 +282,7 @@ def test_rate_with_too_few_batches_is_not_compared_with_band(open_page, runs, tm
 )
 def test_gate_page_shows_whatif_command_of_gate_mode(open_page, tmp_path, overrides, setting):
     """The command uses the setting that controls the gate in its mode, and it runs."""
-    made_run(tmp_path, "a", batches=30, overrides=overrides)
+    make_run(tmp_path, "a", batches=30, overrides=overrides)
     command = open_page(tmp_path, "gate", run="a").code[0].value
     assert command == f"ockham whatif a --set {setting}"
     result = CliRunner().invoke(build_app(), ["--runs", str(tmp_path), *command.split()[1:]])
@@ -303,7 +303,7 @@ def test_markup_in_data_name_is_not_rendered(open_page, tmp_path):
 
 def test_markup_and_links_in_log_do_not_affect_pages(open_page, tmp_path):
     """Markup and formulas in plugin names are shown as text. Links out of the folder are ignored."""
-    run = made_run(tmp_path / "runs", "h", batches=30)
+    run = make_run(tmp_path / "runs", "h", batches=30)
     for kind in ("contexts", "decisions", "events"):
         shutil.rmtree(run.folder.path / kind)
     hostile = b"<img src=x onerror=alert(1)> **b** :red[x] $y$ =cmd " + b"z" * 300

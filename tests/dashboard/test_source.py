@@ -13,7 +13,7 @@ from dashboard import data_source, layout
 from dashboard.data_source import CatalogStore, TimedResult
 from ockham.record.repair import rebuild
 from tests.helpers.damaged_runs import INVALID_LINE, append_invalid_line, overwrite_parquet
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -36,8 +36,8 @@ def list_run_ids(store: CatalogStore) -> list[str]:
 
 def test_store_with_unreadable_run_lists_other_runs(tmp_path):
     """The unreadable run is omitted, and its error names it."""
-    made_run(tmp_path, "good", batches=12)
-    append_invalid_line(made_run(tmp_path, "bad", batches=12))
+    make_run(tmp_path, "good", batches=12)
+    append_invalid_line(make_run(tmp_path, "bad", batches=12))
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
     assert list_run_ids(store) == ["good"]
     assert list(store.broken) == ["bad"]
@@ -47,8 +47,8 @@ def test_store_with_unreadable_run_lists_other_runs(tmp_path):
 @pytest.mark.parametrize("damage", [append_invalid_line, overwrite_parquet])
 def test_store_lists_run_again_after_repair(tmp_path, damage):
     """A run that was unreadable appears again after its files are repaired."""
-    made_run(tmp_path, "good", batches=12)
-    bad = made_run(tmp_path, "bad", batches=12)
+    make_run(tmp_path, "good", batches=12)
+    bad = make_run(tmp_path, "bad", batches=12)
     damage(bad)
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
     assert list_run_ids(store) == ["good"]
@@ -60,13 +60,13 @@ def test_store_lists_run_again_after_repair(tmp_path, damage):
 
 def test_open_store_omits_run_that_becomes_unreadable(tmp_path):
     """The other runs stay, and new runs still appear."""
-    made_run(tmp_path, "good", batches=12)
-    bad = made_run(tmp_path, "bad", batches=12)
+    make_run(tmp_path, "good", batches=12)
+    bad = make_run(tmp_path, "bad", batches=12)
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
     assert list_run_ids(store) == ["bad", "good"]
     append_invalid_line(bad)
     assert list_run_ids(store) == ["good"]
-    made_run(tmp_path, "later", batches=12)
+    make_run(tmp_path, "later", batches=12)
     assert list_run_ids(store) == ["good", "later"]
 
 
@@ -76,7 +76,7 @@ def test_store_version_changes_only_with_files(tmp_path):
     before = store.version
     wait_for_scan()
     assert store.version == before
-    made_run(tmp_path, "new", batches=12)
+    make_run(tmp_path, "new", batches=12)
     wait_for_scan()
     assert store.version != before
 

@@ -1,8 +1,8 @@
-"""A disk that loses power: what a traced process did to its files, and the images that a crash may leave of it.
+"""Model of a power loss: file operations of a traced process, and the possible disk images after a crash.
 
-The model is what POSIX promises and no more: the bytes of a file are durable once it was synced, a name in a folder once
-the folder was. Of what is not durable a crash keeps any part: a prefix, a prefix with zeros behind it, or nothing; and each
-folder shows its old names or its new ones.
+The model assumes only what POSIX guarantees. The bytes of a file are durable after a sync of the file.
+A name in a folder is durable after a sync of the folder. A crash keeps any part of the other bytes: a prefix,
+a prefix followed by zeros, or nothing. Each folder contains either its old names or its new ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DESCRIPTOR = re.compile(r"^(\d+)<([^>]*)>")
 
 
 class Op(NamedTuple):
-    """One system call: its name, the paths or bytes in quotes, the path of its descriptor, and all words."""
+    """One system call: name, quoted paths or bytes, path of its descriptor, and all arguments."""
 
     call: str
     quoted: list[bytes]
@@ -33,7 +33,7 @@ class Op(NamedTuple):
 
 
 def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
-    """Run a command and return what it did to files, in order."""
+    """Run a command and return its file operations in order."""
     subprocess.run(
         [
             "strace",
@@ -83,7 +83,7 @@ def _plain(text: str) -> str:
 
 @dataclass
 class File:
-    """The bytes as the process sees them, and those that are durable."""
+    """The bytes that the process reads, and the durable bytes."""
 
     now: bytes = b""
     durable: bytes = b""
@@ -91,16 +91,16 @@ class File:
 
 @dataclass
 class Disk:
-    """Files and names below one folder, as seen and as durable. A name is a path, and hangs on those above it."""
+    """Current and durable files below one folder. Names are paths, and depend on their parent folders."""
 
     root: str
-    # None: a folder.
+    # The value of a folder is None.
     now: dict[str, File | None] = field(default_factory=dict)
     durable: dict[str, File | None] = field(default_factory=dict)
     said: int = 0
 
     def do(self, op: Op) -> bool:
-        """Apply a call; True if anything changed."""
+        """Apply a call. Return True if it changed a file or a folder."""
         if op.call == "write" and op.quoted and op.quoted[0].startswith(b"acknowledged "):
             self.said = int(op.quoted[0].split()[1])
             return True
@@ -161,7 +161,7 @@ class Disk:
         return self.now.pop(paths[0], None) is not None
 
     def images(self, draw: random.Random, most: int) -> Iterator[dict[str, bytes | None]]:
-        """Some of what a crash here may leave: first the plain ones, then a throw of the dice for each file and folder."""
+        """Yield images that a crash at this point can leave: first the simple ones, then random ones."""
         for names, data in (("durable", "durable"), ("now", "durable"), ("durable", "now"), ("now", "now"))[
             :most
         ]:
@@ -184,7 +184,7 @@ class Disk:
 
 
 def _torn(file: File, draw: random.Random) -> bytes:
-    """A file that grew: the durable bytes, a part of the rest, and zeros or nothing."""
+    """Return the durable bytes of a grown file, a part of the other bytes, and zeros or nothing."""
     if not file.now.startswith(file.durable):
         return draw.choice((file.now, file.durable))
     rest = file.now[len(file.durable) :]

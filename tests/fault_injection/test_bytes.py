@@ -1,4 +1,4 @@
-"""Every byte of a run, changed in one bit: verify must say so."""
+"""One changed bit in any byte of a run is reported by verify."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ockham.errors import UnverifiableError
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 PARTS = 8
 
@@ -19,7 +19,7 @@ PARTS = 8
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_changed_byte_of_a_run_is_reported(tmp_path, part):
     """All files of a run of 200 events, in eight parts."""
-    run = made_run(tmp_path, batches=62).folder
+    run = make_run(tmp_path, batches=62).folder
     assert 190 <= len(lines(run)) <= 260
     draw = random.Random(11 + part)
     key = [load_or_create_signer().verifier]

@@ -1,4 +1,4 @@
-"""Power loss: a real writer's system calls, replayed into every kind of image that a crash may leave."""
+"""Power loss: system calls of a real writer, replayed into the disk images that a crash can leave."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WRONG = {"tampering", "corruption", "contradiction", "policy missing", "unsigned
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory):
-    """What one honest run did, and the folder that it did it in; its key is on another disk."""
+    """File operations of one run, and its folder. The key is on another disk."""
     at = tmp_path_factory.mktemp("power")
     env = {**os.environ, "OCKHAM_KEY_DIR": str(at / "keys")}
     subprocess.run(
@@ -50,7 +50,7 @@ def trace(tmp_path_factory):
 
 
 def broken(image: dict[str, bytes | None], said: int, root: str, at: Path) -> str:
-    """Which promise this image breaks; empty: none."""
+    """Return the guarantee that this disk image violates, or an empty text."""
     shutil.rmtree(at, ignore_errors=True)
     at.mkdir()
     for path, data in image.items():
@@ -76,7 +76,7 @@ def broken(image: dict[str, bytes | None], said: int, root: str, at: Path) -> st
 
 
 def crashes(ops: list[Op], root: str, at: Path, most: int, every: int = 1) -> tuple[int, str]:
-    """Images tried, and the first promise that one broke."""
+    """Return the number of checked images, and the first violated guarantee."""
     disk, draw, tried, changes = Disk(root), random.Random(19), 0, 0
     for number, op in enumerate(ops):
         if not disk.do(op):
@@ -92,13 +92,13 @@ def crashes(ops: list[Op], root: str, at: Path, most: int, every: int = 1) -> tu
     return tried, ""
 
 
-def sync_of(op: Op, root: str) -> str:
-    """What a sync call makes durable, by the place in the code that asks for it; '' for other calls."""
+def classify_sync(op: Op, root: str) -> str:
+    """Return the kind of file that a sync call makes durable, or '' for other calls."""
     if op.call not in ("fsync", "fdatasync") or not op.target.startswith(root):
         return ""
     name = op.target.rpartition("/")[2]
     if "/day=" in op.target or name == "reserve":
-        # Derived files can be made again; a lost reserve is taken again by the next attempt.
+        # Derived files can be rebuilt, and the next attempt allocates a lost reserve again.
         return ""
     if op.target == root:
         return "name of the run folder"
@@ -140,11 +140,13 @@ def test_power_loss_at_every_call_keeps_flushed_events(trace, tmp_path):
 def test_removing_any_kind_of_sync_loses_events(trace, tmp_path):
     """The test would notice a missing sync."""
     ops, root = trace
-    kinds = {sync_of(op, root) for op in ops} - {""}
+    kinds = {classify_sync(op, root) for op in ops} - {""}
     assert {"lines", "history of tree heads", "names in the log folder", "file checkpoint"} <= kinds
     survived = [
         kind
         for kind in sorted(kinds)
-        if not crashes([op for op in ops if sync_of(op, root) != kind], root, tmp_path / "image", most=4)[1]
+        if not crashes(
+            [op for op in ops if classify_sync(op, root) != kind], root, tmp_path / "image", most=4
+        )[1]
     ]
     assert survived == []

@@ -1,4 +1,4 @@
-"""Every kind of system call that the log makes fails, or is the last one, at every occurrence: strace injects it.
+"""Faults in system calls of the log: strace makes each call fail, or kills the process at it.
 
 make fault-injection    all of it
 make test               a few of each
@@ -22,8 +22,8 @@ from ockham.run import Run
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
 
-# Tells on stdout what was handed over and what flush() acknowledged; errors of the log end it, as they end a
-# trainer.
+# Prints the number of appended events and the size that flush() returns.
+# An error of the log ends the script, as it ends a trainer.
 WRITER = """
 import sys
 from ockham.errors import OckhamError
@@ -43,7 +43,7 @@ FAULTS = ("error=EIO", "error=ENOSPC", "signal=KILL")
 
 
 def injected(folder: Path, call: str, fault: str, when: int) -> list[str]:
-    """Run the writer with one fault in its writer's folder; its words."""
+    """Run the writer with one fault in its folder, and return its output."""
     keys = folder / "keys"
     env = {**os.environ, "OCKHAM_KEY_DIR": str(keys)}
     subprocess.run(
@@ -77,11 +77,11 @@ def injected(folder: Path, call: str, fault: str, when: int) -> list[str]:
 
 
 def judge(folder: Path, words: list[str], monkeypatch) -> str:
-    """What must hold after any fault; returns what happened, for the reader of a failure."""
+    """Check the guarantees after a fault, and return a description for failure messages."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(folder / "keys"))
     run = RunFolder(folder / "runs", "a")
     told = [w.split() for w in words if w.startswith("acknowledged ")]
-    # A fault may tear its words too.
+    # A fault can also truncate the output.
     acknowledged = max((int(w[1]) for w in told if len(w) > 1), default=0)
     if not run.exists() or not run.logs():
         assert acknowledged == 0

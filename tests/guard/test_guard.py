@@ -15,13 +15,13 @@ import pytest
 from ockham.catalog import Catalog
 from ockham.errors import QueryError, UnverifiableError
 from ockham.guard import Guard
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("guard")
-    made_run(folder, "a")
+    make_run(folder, "a")
     return folder
 
 
@@ -245,7 +245,7 @@ def test_guard_process_has_no_secrets_in_environment(runs, monkeypatch):
 
 def test_guard_with_unreadable_log_raises_unverifiable_error(tmp_path):
     """The guard raises the error of the catalog."""
-    run = made_run(tmp_path, batches=5)
+    run = make_run(tmp_path, batches=5)
     with run.folder.segments(1, 0)[0].open("ab") as file:
         file.write(b"garbage\n")
     with Guard(tmp_path) as guard, pytest.raises(UnverifiableError, match="not an event"):

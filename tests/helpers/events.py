@@ -1,4 +1,4 @@
-"""Small real things that many tests need."""
+"""Small valid events, records and log folders."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ockham.record.run_folder import RunFolder, atomic_write
 from ockham.record.tlog.note import load_or_create_signer
 
 REVISION = "sha256:" + "ab" * 32
+REGISTRATION = {"odr_id": "ODR-0001", "title": "T", "odr_sha256": "0" * 64, "constraints": [{"id": "C1"}]}
 
 
 def decision(iter_num: int = 0, **fields: object) -> Decision:
@@ -68,7 +69,7 @@ def run_folder(runs: Path, run_id: str = "a") -> RunFolder:
 
 
 def log_folder(runs: Path, count: int = 24, segment_events: int = 10) -> RunFolder:
-    """A run whose one log has decisions and contexts in turn, and a NaN, in several segments."""
+    """Write a log with alternating decisions and contexts in several segments. One observed value is NaN."""
     folder = run_folder(runs)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=segment_events)
     for i in range(count // 2):
@@ -86,9 +87,30 @@ def events(folder: RunFolder, attempt: int = 1, rank: int = 0) -> list[dict]:
     return [orjson.loads(line) for line in lines(folder, attempt, rank)]
 
 
+def append_run_finished(writer: LogWriter) -> None:
+    """Append run.finished of a run with 150 skipped batches."""
+    end = {
+        "reason_code": "COMPLETED",
+        "iter_num": 149,
+        "batches": 150,
+        "updates": 0,
+        "skips": 150,
+        "evaluations": 0,
+        "accepted": 0,
+        "update_rate": 0.0,
+        "accept_rate": None,
+        "seconds": 1.0,
+        "blocked_seconds": 0.0,
+    }
+    writer.append("run.finished", end)
+
+
 def plain_validator(kind: str) -> jsonschema.Draft202012Validator:
-    """The schemas read by the plain `jsonschema` package, which we did not write."""
-    load = lambda name: orjson.loads((resources.schemas_dir() / f"{name}.v1.schema.json").read_bytes())  # noqa: E731
+    """Return a validator of the third-party `jsonschema` package for one schema."""
+
+    def load(name: str) -> dict:
+        return orjson.loads((resources.schemas_dir() / f"{name}.v1.schema.json").read_bytes())
+
     common = load("common")
     registry = referencing.Registry().with_resource(common["$id"], referencing.Resource.from_contents(common))
     return jsonschema.Draft202012Validator(

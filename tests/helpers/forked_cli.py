@@ -1,4 +1,4 @@
-"""Run commands in processes that are forked from one with torch and other packages imported, to skip their start.
+"""Run commands in forks of a process that has imported torch and other packages. This saves start time.
 
 Status, output, working folder, environment and signals are those of a process. Tests of a fresh interpreter
 (imported modules, search path, hash seed) need `subprocess`.

@@ -1,4 +1,4 @@
-"""Ranks as threads of one process, for whatever needs no torch, and as processes, as torchrun starts them."""
+"""Ranks for tests: threads of one process without torch, or processes as torchrun starts them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.helpers.forked_cli import start
 LIMIT_SECONDS = 20
 
 
-def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
-    """One `gather` for each rank; a rank that stays away breaks the barrier for all."""
+def thread_all_gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
+    """Return one `gather` per rank. A rank that does not call it breaks the barrier for all."""
     said: list[bytes] = [b""] * world_size
     barrier = threading.Barrier(world_size)
 
-    def gather_of(rank: int) -> Callable[[bytes], list[bytes]]:
+    def make_gather(rank: int) -> Callable[[bytes], list[bytes]]:
         def gather(own: bytes) -> list[bytes]:
             said[rank] = own
             barrier.wait(LIMIT_SECONDS)
@@ -31,11 +31,13 @@ def gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
 
         return gather
 
-    return [gather_of(rank) for rank in range(world_size)]
+    return [make_gather(rank) for rank in range(world_size)]
 
 
-def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2) -> list[Any]:
-    """Run `work(rank, gather)` for every rank at once; returns for each what it returned or raised."""
+def run_on_threads(
+    work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_size: int = 2
+) -> list[Any]:
+    """Run `work(rank, gather)` for all ranks in parallel. Return the result or the error of each."""
     done: list[Any] = [None] * world_size
 
     def one(rank: int, gather: Callable[[bytes], list[bytes]]) -> None:
@@ -45,7 +47,8 @@ def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_si
             done[rank] = error
 
     threads = [
-        threading.Thread(target=one, args=(rank, gather)) for rank, gather in enumerate(gathers(world_size))
+        threading.Thread(target=one, args=(rank, gather))
+        for rank, gather in enumerate(thread_all_gathers(world_size))
     ]
     for thread in threads:
         thread.start()
@@ -54,8 +57,8 @@ def at_once(work: Callable[[int, Callable[[bytes], list[bytes]]], Any], world_si
     return done
 
 
-def started(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
-    """`train.py` on ranks as torchrun starts them, tiny and on the CPU, without torchrun's own seconds."""
+def start_ranks(folder: Path, world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+    """Start a tiny `train.py` on CPU ranks with the environment of torchrun, without its start time."""
     from tests.helpers.tiny_trainer import TINY, text
 
     if not (folder / "text.txt").exists():
@@ -63,11 +66,11 @@ def started(folder: Path, world_size: int, *words: str, **env: str) -> list[Base
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]
     files = ("--runs", str(folder / "runs"), "--data", str(folder / "text.txt"))
     env.setdefault("OCKHAM_KEY_DIR", str(folder / "keys"))
-    return spawned(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
+    return spawn_ranks(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
 
 
-def spawned(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
-    """Any Python command on so many ranks."""
+def spawn_ranks(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
+    """Start a Python command on each of *world_size* ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A run that went back: attempt 1 to iteration 19, attempt 2 from 10 to 24."""
+"""A resumed run: attempt 1 ends at iteration 19, attempt 2 covers iterations 10 to 24."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run made through `ockham.Run` with losses of its own: real chain, real log, no torch."""
+"""Synthetic runs through `ockham.Run` with a real chain and a real log, without torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ def pack(metadata, state):
     return CheckpointFiles({"weights.bin": b"w" * 10}, "ab" * 32)
 
 
-def made_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int = -1, **kwargs) -> Run:
-    """Losses that fall from 5 to 2 with noise, an evaluation every tenth batch, consolidation as asked."""
+def make_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int = -1, **kwargs) -> Run:
+    """Write a run whose loss falls from 5 to 2 with noise.
+
+    Every tenth batch is followed by an evaluation. Requested consolidations are recorded.
+    """
     draw = random.Random(7)
     facts = {"max_iters": batches, "vocab_size": 256, "model_params": 1000, "warmup_iters": 10, "seed": 7}
     kwargs.setdefault("policy", "balanced")

@@ -27,7 +27,7 @@ _MERGES = (
 )
 
 
-def tiny() -> Tokenizer:
+def tiny_tokenizer() -> Tokenizer:
     """Return the tokenizer."""
     ranks = {bytes([byte]): byte for byte in range(256)}
     ranks |= {token: 256 + number for number, token in enumerate(_MERGES)}
@@ -50,4 +50,6 @@ def write_texts(folder: Path, count: int = 12) -> Path:
 
 def write_token_files(source: Path, target: Path, tokenizer: Tokenizer | None = None) -> dict[str, Any]:
     """Tokenize the text of a folder. Return the content of meta.json."""
-    return tokenize(find_text(source), target, tokenizer or tiny(), source.name, lambda done, total: None)
+    return tokenize(
+        find_text(source), target, tokenizer or tiny_tokenizer(), source.name, lambda done, total: None
+    )

@@ -56,12 +56,12 @@ def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+def weights_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     """Return True if two sets of weights are equal to the last bit."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def train_py() -> ModuleType:
+def load_train_module() -> ModuleType:
     """Return train.py as a module."""
     spec = importlib.util.spec_from_file_location("train_py", resources.data_root() / "train.py")
     module = importlib.util.module_from_spec(spec)

@@ -15,9 +15,8 @@ import pytest
 from ockham.errors import BadInputError, UnverifiableError
 from ockham.forwarding import Cursor, forward
 from ockham.record.log_writer import LogWriter
-from tests.helpers.events import REVISION, decision, lines, run_folder
-from tests.helpers.runs import made_run
-from tests.test_forwarding import finish
+from tests.helpers.events import REVISION, append_run_finished, decision, lines, run_folder
+from tests.helpers.runs import make_run
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="opentelemetry-exporter-otlp-proto-http is not installed"
@@ -114,7 +113,7 @@ def read_bodies(server):
 
 def test_every_event_is_exported_as_a_log_record(tmp_path, server, url):
     """The order is kept. The body is the line, and the attributes are for filtering."""
-    folder = made_run(tmp_path / "runs", batches=15, nan_at=5).folder
+    folder = make_run(tmp_path / "runs", batches=15, nan_at=5).folder
     with OtlpSink(url) as collector:
         sent = forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=7)
     assert read_bodies(server) == lines(folder)
@@ -170,7 +169,7 @@ def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
             writer.append("decision.made", decision(i), iter_num=i)
             if i % 50 == 0:
                 writer.flush()
-        finish(writer)
+        append_run_finished(writer)
         writer.close()
         sender.join(60)
     assert done
@@ -183,7 +182,7 @@ def test_outage_during_a_run_loses_no_event(tmp_path, server, url):
 
 def test_cursor_moves_only_on_success(tmp_path, server, url):
     """If the collector stays unavailable, forwarding stops. The next call sends the rest."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     server.faults += ["take", *[503] * 200]
     with OtlpSink(url, timeout=0.1) as collector, pytest.raises(UnverifiableError, match="answered 503"):
         forward(folder, collector, Cursor(tmp_path / "c", "a"), batch=4, retry_timeout=0.5)
@@ -199,7 +198,7 @@ def test_cursor_moves_only_on_success(tmp_path, server, url):
 )
 def test_refused_events_raise_at_once(tmp_path, server, url, fault, message):
     """This includes events that were dropped with status 200, which the exporter does not report."""
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     server.faults += [fault]
     with OtlpSink(url) as collector, pytest.raises(BadInputError, match=message):
         forward(folder, collector, Cursor(tmp_path / "c", "a"))
@@ -214,7 +213,7 @@ def test_forward_command_sends_to_the_given_path_once(tmp_path, server, url, mon
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("OCKHAM_FORWARD_TOKEN", "t")
-    folder = made_run(tmp_path / "runs", batches=5).folder
+    folder = make_run(tmp_path / "runs", batches=5).folder
     options = ["--runs", str(tmp_path / "runs"), "forward", "a", "--otlp", "--to", f"{url}/other/logs"]
     done = CliRunner().invoke(build_app(), options)
     assert done.exit_code == 0, done.output

@@ -37,7 +37,7 @@ class Plain(torch.nn.Module):
 
 
 def train_with_verdicts(trainer) -> list[float]:
-    """Train with our trainer. Return the losses."""
+    """Train with the trainer of this project. Return the losses."""
     losses = []
     for iter_num, verdicts in enumerate(STEPS):
         for micro_step, updated in enumerate(verdicts):

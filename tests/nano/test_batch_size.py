@@ -1,4 +1,4 @@
-"""Size of a micro-batch: equal tokens per step on every device, as many at a time as fit into memory."""
+"""Size of a micro-batch: equal tokens per step on every device, limited by the memory of the device."""
 
 from __future__ import annotations
 

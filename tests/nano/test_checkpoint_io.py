@@ -11,7 +11,7 @@ import torch
 from ockham.errors import CheckpointError
 from ockham.nano.checkpoint_io import read_metadata, serialize_model, weights_digest
 from ockham.record.checkpoints import write_checkpoint
-from tests.helpers.tiny_trainer import same, train_step, trainer, weights
+from tests.helpers.tiny_trainer import train_step, trainer, weights, weights_equal
 
 
 def save(t, folder):
@@ -33,7 +33,7 @@ def test_restored_trainer_continues_bit_for_bit(tmp_path):
     trainer_b = trainer(tmp_path, "dropout=0.2", pull="decoupled", required_measurements={"kl_to_anchor": 1})
     trainer_b.restore(tmp_path / "c", state)
     assert [train_step(trainer_b, i, lambda_ockham=1.0)[1] for i in range(4, 8)] == later
-    assert same(weights(trainer_a.model), weights(trainer_b.model))
+    assert weights_equal(weights(trainer_a.model), weights(trainer_b.model))
 
 
 def test_checkpoint_metadata_contains_the_log_size(tmp_path):
@@ -66,7 +66,7 @@ def test_restore_rejects_weights_of_another_shape_by_name(tmp_path):
         CheckpointError, match=r"tensor 'wte\.weight' has shape \(256, 16\); the model expects \(256, 32\)"
     ):
         wide.restore(tmp_path / "c", state)
-    assert same(before, weights(wide.model))
+    assert weights_equal(before, weights(wide.model))
 
 
 def test_restore_rejects_a_truncated_file(tmp_path):

@@ -13,7 +13,7 @@ from ockham.plugin import OccamPlugin
 from ockham.policy import HYPERPARAMETERS, load_policy
 from ockham.record.run_folder import RunFolder
 from tests.helpers.events import events
-from tests.helpers.tiny_trainer import same, train_py, trainer, weights
+from tests.helpers.tiny_trainer import load_train_module, trainer, weights, weights_equal
 
 OVERRIDES = ("watchdog.every=3", "anchor.interval=9", "anchor.cooldown=1", "anchor.tolerance=9")
 TRAINER_SETTINGS = ("dropout=0.2", "warmup_iters=4", "max_iters=30", "checkpoint_every=11")
@@ -74,7 +74,7 @@ def recorded_events(runs):
 
 
 def run_training(folder, monkeypatch, *, deferred, fault, settings=()):
-    """Train with the fault plugin. Return what came of it."""
+    """Train with the fault plugin and return the result."""
     tiny = trainer(folder, *TRAINER_SETTINGS, *settings)
     tiny.deferred_metrics = deferred
     forwards, recorded = [], []
@@ -98,7 +98,7 @@ def run_training(folder, monkeypatch, *, deferred, fault, settings=()):
         monkeypatch.setattr(run, "end_batch", observe_end)
         tiny.configure(pull="decoupled", required_measurements=run.chain.required_measurements())
         with ProgressLine(0, 30, 32) as line:
-            reason, _ = train_py().train(run, tiny, 0, line, lambda: False)
+            reason, _ = load_train_module().train(run, tiny, 0, line, lambda: False)
     return TrainingResult(reason, weights(tiny.model), tiny.steps, forwards)
 
 
@@ -125,7 +125,7 @@ def test_training_with_deferred_metrics_equals_training_without(
     assert plain.reason == reason
     assert deferred.reason == reason
     assert recorded_events(tmp_path / "deferred-True") == recorded_events(tmp_path / "deferred-False")
-    assert same(deferred.weights, plain.weights)
+    assert weights_equal(deferred.weights, plain.weights)
     assert deferred.steps == plain.steps
     assert plain.steps > 4
     kinds = {kind for kind, _ in recorded_events(tmp_path / "deferred-True")}

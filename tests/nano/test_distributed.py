@@ -13,8 +13,8 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from tests.helpers.events import events
 from tests.helpers.forked_cli import wait
-from tests.helpers.ranks import spawned, started
-from tests.helpers.tiny_trainer import same
+from tests.helpers.ranks import spawn_ranks, start_ranks
+from tests.helpers.tiny_trainer import weights_equal
 from tests.helpers.train_command import load_resume_weights, read_decisions, select_data
 
 
@@ -37,7 +37,7 @@ def assert_sound_run(folder, run):
 def two(tmp_path_factory):
     """Folder and processes of one run with two ranks, for several tests."""
     folder = tmp_path_factory.mktemp("two")
-    processes = wait(started(folder, 2, "--run", "two", "--set", "dropout=0.1"))
+    processes = wait(start_ranks(folder, 2, "--run", "two", "--set", "dropout=0.1"))
     assert [process.returncode for process in processes] == [0, 0], processes
     return folder, processes
 
@@ -90,7 +90,7 @@ def test_ddp_and_fsdp_steps_equal_those_of_torch_ddp(tmp_path):
 
     The weights of DDP are equal. FSDP2 adds in another order, so its losses and weights differ by rounding.
     """
-    processes = wait(spawned(2, "-m", "tests.nano.ddp_reference", str(tmp_path)))
+    processes = wait(spawn_ranks(2, "-m", "tests.nano.ddp_reference", str(tmp_path)))
     assert [process.returncode for process in processes] == [0, 0], processes
     results = [json.loads(process.stdout) for process in processes]
     assert results[0] == results[1]
@@ -106,7 +106,7 @@ def test_run_with_a_killed_rank_ends_and_resumes_bit_for_bit(two):
     """
     folder, _ = two
     options = ("--run", "killed", "--set", "dropout=0.1", "--set", "checkpoint_every=10")
-    processes = started(folder, 2, *options)
+    processes = start_ranks(folder, 2, *options)
     checkpoints = folder / "runs/killed/checkpoints"
     while not (checkpoints / "resume-00000019").exists() and processes[1].exitcode is None:
         time.sleep(0.005)
@@ -119,13 +119,15 @@ def test_run_with_a_killed_rank_ends_and_resumes_bit_for_bit(two):
     last = events(RunFolder(folder / "runs", "killed"), 1, 0)[-1]["data"]
     assert last["reason_code"] == "RANK_LOST"
     assert_sound_run(folder, "killed")
-    resumed_processes = wait(started(folder, 2, "--run", "killed", "--resume"))
+    resumed_processes = wait(start_ranks(folder, 2, "--run", "killed", "--resume"))
     assert [process.returncode for process in resumed_processes] == [0, 0], resumed_processes
     resumed = select_data("run.resumed", events(RunFolder(folder / "runs", "killed"), 2, 1))[0]
     assert "from_world_size" not in resumed
     first_iter = resumed["iter_num"]
     assert first_iter in (20, 30)
-    assert same(load_resume_weights(folder, "two", 39), load_resume_weights(folder, "killed", 39, attempt=2))
+    assert weights_equal(
+        load_resume_weights(folder, "two", 39), load_resume_weights(folder, "killed", 39, attempt=2)
+    )
     for rank in (0, 1):
         decisions = read_decisions(folder, "killed", 2, rank, first_iter)
         assert decisions == read_decisions(folder, "two", 1, rank, first_iter)
@@ -137,7 +139,7 @@ def test_run_ends_if_another_rank_stops_answering(tmp_path):
     messages = {"gloo": "Timed out waiting 1000ms", "nccl": "no message for 3 s"}
     env = {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
     pairs = {
-        name: spawned(2, "-m", "tests.nano.hanging_rank", str(tmp_path), name, **env) for name in messages
+        name: spawn_ranks(2, "-m", "tests.nano.hanging_rank", str(tmp_path), name, **env) for name in messages
     }
     try:
         finished = {name: wait([waiting], 60)[0] for name, (waiting, _) in pairs.items()}
@@ -157,7 +159,7 @@ def test_run_ends_if_another_rank_stops_answering(tmp_path):
 
 def test_torchrun_with_restarts_requires_resume(tmp_path):
     """Without --resume a restart would fail because the run exists. So the first start already fails."""
-    process = wait(started(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))[0]
+    process = wait(start_ranks(tmp_path, 1, TORCHELASTIC_MAX_RESTARTS="1"))[0]
     assert process.returncode == 2, process
     assert process.stderr.count("\n") == 1, process.stderr
     assert "--run ID --resume" in process.stderr
@@ -167,7 +169,7 @@ def test_torchrun_with_restarts_requires_resume(tmp_path):
 def test_resume_with_another_number_of_ranks_is_recorded(two):
     """One process resumes a run of two ranks. The new attempt records the reason and verifies."""
     folder, _ = two
-    process = wait(started(folder, 1, "--run", "two", "--resume", "--set", "max_iters=44"))[0]
+    process = wait(start_ranks(folder, 1, "--run", "two", "--resume", "--set", "max_iters=44"))[0]
     assert process.returncode == 0, process
     resumed = select_data("run.resumed", events(RunFolder(folder / "runs", "two"), 2, 0))[0]
     assert resumed["from_world_size"] == 2
@@ -182,7 +184,7 @@ def test_four_sharded_ranks_log_equal_decisions_and_write_a_full_checkpoint(two)
     """FSDP2 from end to end. In some batches only a part of the ranks is over the threshold."""
     folder, _ = two
     options = ("--run", "four", "--set", "parallel=fsdp", "--set", "max_iters=24")
-    processes = wait(started(folder, 4, *options))
+    processes = wait(start_ranks(folder, 4, *options))
     assert [process.returncode for process in processes] == [0] * 4, processes
     decisions = [read_decisions(folder, "four", rank=rank) for rank in range(4)]
     assert decisions.count(decisions[0]) == 4
@@ -194,6 +196,6 @@ def test_four_sharded_ranks_log_equal_decisions_and_write_a_full_checkpoint(two)
         for iter_num, rank_losses in enumerate(losses)
         if thresholds[iter_num] is not None
     )
-    resumed = wait(started(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))[0]
+    resumed = wait(start_ranks(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))[0]
     assert resumed.returncode == 0, resumed
     assert_sound_run(folder, "four")

@@ -9,7 +9,7 @@ from ockham.errors import BadInputError
 from ockham.nano.lora import LoRAAdapter
 from ockham.nano.model import GPT
 from ockham.nano.optimizer import make_optimizer
-from tests.helpers.tiny_trainer import same, weights
+from tests.helpers.tiny_trainer import weights, weights_equal
 
 
 def make_model():
@@ -52,7 +52,7 @@ def test_disabled_adapter_restores_the_model_bit_for_bit():
     adapter = train(LoRAAdapter(adapted, ["h.*"], 2, seed=1), adapted)
     learned = adapted(TOKENS)
     assert adapter.disable() >= 0
-    assert same(weights(plain), weights(adapted))
+    assert weights_equal(weights(plain), weights(adapted))
     assert torch.equal(plain(TOKENS), adapted(TOKENS))
     adapter.enable()
     assert torch.equal(learned, adapted(TOKENS))
@@ -66,9 +66,9 @@ def test_merged_adapter_is_a_plain_model_with_equal_output():
     with adapter.merged():
         plain.load_state_dict(adapted.state_dict())
     torch.testing.assert_close(plain(TOKENS), adapted(TOKENS))
-    assert same(before, weights(adapted))
+    assert weights_equal(before, weights(adapted))
     adapter.disable()
-    assert same(weights(make_model()), weights(adapted))
+    assert weights_equal(weights(make_model()), weights(adapted))
 
 
 @pytest.mark.parametrize(

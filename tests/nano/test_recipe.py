@@ -15,7 +15,7 @@ from ockham.nano import GPT, ProgressLine, Settings, Trainer, build_settings, lo
 from ockham.nano.model import apply_rope, rope_table
 from ockham.nano.pretrained import export_hf_files
 from ockham.nano.recipe import RECIPES, ArchitectureOptions, architecture_options
-from tests.helpers.tiny_trainer import TINY, same, text, train_py, train_step, weights
+from tests.helpers.tiny_trainer import TINY, load_train_module, text, train_step, weights, weights_equal
 
 FAST = [f"{name}={str(value).lower()}" for name, value in RECIPES["fast"].items()]
 
@@ -132,13 +132,13 @@ def test_refused_gradient_and_rollback_apply_to_both_optimizers(tmp_path):
     momentum = [v["momentum_buffer"].clone() for v in t.optimizer.state.values() if "momentum_buffer" in v]
     stepped, _ = train_step(t, 1, grad_noise_std=1e39)
     assert not stepped
-    assert same(before, weights(t.model))
+    assert weights_equal(before, weights(t.model))
     momentum_after = [v["momentum_buffer"] for v in t.optimizer.state.values() if "momentum_buffer" in v]
     assert all(torch.equal(a, b) for a, b in zip(momentum, momentum_after, strict=True))
     t.move_anchor(1)
     train_step(t, 2)
     t.roll_back()
-    assert same(before, weights(t.model))
+    assert weights_equal(before, weights(t.model))
     assert not any(part.state for part in t.optimizer.parts)
 
 
@@ -155,7 +155,7 @@ def test_checkpoint_restores_both_optimizers(tmp_path):
     other.restore(tmp_path, orjson.loads((tmp_path / "state.json").read_bytes()))
     for i in range(3, 6):
         train_step(other, i, lambda_ockham=0.1)
-    assert same(weights(t.model), weights(other.model))
+    assert weights_equal(weights(t.model), weights(other.model))
     assert other.anchor.measure() == t.anchor.measure()
 
 
@@ -166,7 +166,7 @@ def test_observe_policy_gives_the_weights_of_a_plain_loop(tmp_path):
         pull = run.policy.hyperparameters["pull"]
         t.configure(pull=pull, required_measurements=run.chain.required_measurements())
         with ProgressLine(0, 20, 32) as line:
-            train_py().train(run, t, 0, line, lambda: False)
+            load_train_module().train(run, t, 0, line, lambda: False)
     plain = make_trainer(tmp_path, "max_iters=20")
     for i in range(20):
         for group in plain.optimizer.param_groups:
@@ -175,7 +175,7 @@ def test_observe_policy_gives_the_weights_of_a_plain_loop(tmp_path):
         torch.nn.utils.clip_grad_norm_(plain.model.parameters(), 1.0)
         plain.optimizer.step()
         plain.optimizer.zero_grad()
-    assert same(weights(t.model), weights(plain.model))
+    assert weights_equal(weights(t.model), weights(plain.model))
 
 
 def test_torch_without_muon_gives_a_clear_error(tmp_path, monkeypatch):

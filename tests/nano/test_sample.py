@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ockham.errors import BadInputError, CheckpointError, DataError
 from ockham.nano import GPT, load_corpus
 from ockham.nano.sample import ByteCodec, decode_stream, generate_tokens, load_checkpoint, make_codec
-from tests.helpers.tiny_tokenizer import tiny, write_texts, write_token_files
+from tests.helpers.tiny_tokenizer import tiny_tokenizer, write_texts, write_token_files
 from tests.helpers.tiny_trainer import trainer
 
 LOGITS = torch.tensor([0.0, 1.0, 2.0, 3.0])
@@ -79,9 +79,9 @@ def test_codec_uses_the_tokenizer_of_the_data(tmp_path):
     # A special token in the text is encoded as text.
     assert max(tokens) < 300
     assert "".join(decode_stream(iter([*tokens, 300, 290]), codec)) == "the water <|endoftext|>"
-    assert codec.vocab_size == tiny().vocab_size
+    assert codec.vocab_size == tiny_tokenizer().vocab_size
     recorded = load_corpus(tmp_path / "out").metadata
-    assert recorded["tokenizer"] == {"name": "tiny", "sha256": tiny().sha256}
+    assert recorded["tokenizer"] == {"name": "tiny", "sha256": tiny_tokenizer().sha256}
     assert make_codec(recorded, str(tmp_path / "out")).tokens("the") == codec.tokens("the")
     with pytest.raises(DataError, match="the run's tokenizer had ab"):
         make_codec({**recorded, "tokenizer": {"sha256": "ab"}}, str(tmp_path / "out"))

@@ -15,7 +15,7 @@ from ockham.errors import DataError
 from ockham.nano import load_corpus
 from ockham.nano.token_files import find_text, split_at_boundaries, tokenize
 from ockham.nano.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
-from tests.helpers.tiny_tokenizer import WORDS, letters, tiny, write_texts, write_token_files
+from tests.helpers.tiny_tokenizer import WORDS, letters, tiny_tokenizer, write_texts, write_token_files
 
 tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed")
 
@@ -43,7 +43,7 @@ def test_token_files_equal_the_encoding_of_tiktoken(tmp_path):
     """Every tenth file is for validation. Documents end with the special token."""
     source = write_texts(tmp_path / "texts")
     meta = write_token_files(source, tmp_path / "out")
-    encoding, end = tiny().encoding(), tiny().end_of_text
+    encoding, end = tiny_tokenizer().encoding(), tiny_tokenizer().end_of_text
     expected = {"train": [], "val": []}
     for number, path in enumerate(sorted(source.iterdir())):
         split = "val" if number % 10 == 9 else "train"
@@ -59,7 +59,7 @@ def test_corpus_loads_written_token_files(tmp_path):
     source = write_texts(tmp_path / "texts")
     meta = write_token_files(source, tmp_path / "out")
     corpus = load_corpus(tmp_path / "out")
-    assert corpus.vocab_size == meta["vocab_size"] == tiny().vocab_size
+    assert corpus.vocab_size == meta["vocab_size"] == tiny_tokenizer().vocab_size
     assert len(corpus.train) == meta["train_tokens"]
     assert meta["source"]["sha256"] == load_corpus(source).metadata["sha256"]
 
@@ -69,7 +69,7 @@ def test_few_files_use_the_last_tenth_for_validation(tmp_path):
     source = write_texts(tmp_path / "texts", 2)
     meta = write_token_files(source, tmp_path / "out")
     both = read_tokens(tmp_path / "out" / "train.bin") + read_tokens(tmp_path / "out" / "val.bin")
-    assert tiny().encoding().decode(both) == "".join(
+    assert tiny_tokenizer().encoding().decode(both) == "".join(
         p.read_text(encoding="utf-8") + "<|endoftext|>" for p in sorted(source.iterdir())
     )
     assert meta["train_tokens"] == len(both) * 9 // 10
@@ -80,7 +80,7 @@ def test_few_files_use_the_last_tenth_for_validation(tmp_path):
 @given(st.lists(st.text("ab1é \n\t'.,世", min_size=1, max_size=12), max_size=12))
 def test_splitting_text_into_pieces_changes_no_token(chunks):
     """The tokens of the pieces equal those of the complete text, however the reader cuts it."""
-    encoding = tiny().encoding()
+    encoding = tiny_tokenizer().encoding()
     text = "".join(chunks)
     pieces = list(split_at_boundaries(iter(chunks)))
     assert "".join(pieces) == text
@@ -111,13 +111,15 @@ def test_token_folder_is_written_completely_or_not_at_all(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tokenize(find_text(source), tmp_path / "out", tiny(), "texts", stop)
+        tokenize(find_text(source), tmp_path / "out", tiny_tokenizer(), "texts", stop)
     assert [p.name for p in tmp_path.iterdir()] == ["texts"]
     with pytest.raises(DataError, match="not empty"):
         write_token_files(source, source)
     (tmp_path / "one.txt").write_text("a")
     with pytest.raises(DataError, match="too little text"):
-        write_token_files(tmp_path / "one.txt", tmp_path / "out", tiny()._replace(special={"<|other|>": 999}))
+        write_token_files(
+            tmp_path / "one.txt", tmp_path / "out", tiny_tokenizer()._replace(special={"<|other|>": 999})
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -125,7 +127,7 @@ def test_token_folder_contains_the_tokenizer_and_checks_its_digest(tmp_path):
     """The stored tokenizer gives equal tokens. A changed one is rejected."""
     write_token_files(write_texts(tmp_path / "texts"), tmp_path / "out")
     again = read_tokenizer(tmp_path / "out")
-    assert (again.ranks, again.special) == (tiny().ranks, tiny().special)
+    assert (again.ranks, again.special) == (tiny_tokenizer().ranks, tiny_tokenizer().special)
     assert load_tokenizer(str(tmp_path / "out")) == again
     with (tmp_path / "out" / "tokenizer.tiktoken").open("ab") as file:
         file.write(b"YWJj 9999\n")
@@ -203,7 +205,7 @@ def test_encoding_is_loaded_from_the_cache_of_tiktoken(tmp_path, monkeypatch):
     from tiktoken_ext import openai_public
 
     url = "https://example.invalid/tiny.tiktoken"
-    (tmp_path / hashlib.sha1(url.encode()).hexdigest()).write_bytes(tiny().ranks_bytes())
+    (tmp_path / hashlib.sha1(url.encode()).hexdigest()).write_bytes(tiny_tokenizer().ranks_bytes())
 
     def make_encoding(special):
         ranks = openai_public.load_tiktoken_bpe(url)
@@ -215,11 +217,13 @@ def test_encoding_is_loaded_from_the_cache_of_tiktoken(tmp_path, monkeypatch):
         }
 
     registry._find_constructors()
-    monkeypatch.setitem(registry.ENCODING_CONSTRUCTORS, "tiny", lambda: make_encoding(dict(tiny().special)))
+    monkeypatch.setitem(
+        registry.ENCODING_CONSTRUCTORS, "tiny", lambda: make_encoding(dict(tiny_tokenizer().special))
+    )
     monkeypatch.setitem(
         registry.ENCODING_CONSTRUCTORS, "huge", lambda: make_encoding({"<|endoftext|>": 1 << 16})
     )
-    assert load_tokenizer("tiny").ranks == tiny().ranks
+    assert load_tokenizer("tiny").ranks == tiny_tokenizer().ranks
     with pytest.raises(DataError, match="two bytes"):
         load_tokenizer("huge")
     for name in ("tiny", "huge"):
@@ -228,7 +232,7 @@ def test_encoding_is_loaded_from_the_cache_of_tiktoken(tmp_path, monkeypatch):
 
 def test_token_numbers_above_two_bytes_are_rejected(tmp_path):
     """This holds even if the digest of the tokenizer is right."""
-    tokenizer = Tokenizer("invalid", {**tiny().ranks, b"zz": 70_000}, {})
+    tokenizer = Tokenizer("invalid", {**tiny_tokenizer().ranks, b"zz": 70_000}, {})
     (tmp_path / "tokenizer.tiktoken").write_bytes(tokenizer.ranks_bytes())
     digest = hashlib.sha256(tokenizer.ranks_bytes()).hexdigest()
     meta = {"name": "invalid", "sha256": digest, "special_tokens": {}}

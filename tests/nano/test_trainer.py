@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ockham.context import OccamContext
-from tests.helpers.tiny_trainer import same, train_step, trainer, weights
+from tests.helpers.tiny_trainer import train_step, trainer, weights, weights_equal
 
 
 def test_training_lowers_the_loss(tmp_path):
@@ -28,7 +28,7 @@ def test_skipped_batch_leaves_weights_and_moments_unchanged(tmp_path):
     moments = {k: v.clone() for s in t.optimizer.state.values() for k, v in s.items()}
     stepped, _ = train_step(t, 1, updated=False)
     assert not stepped
-    assert same(before, weights(t.model))
+    assert weights_equal(before, weights(t.model))
     assert moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
     assert all(torch.equal(v, moments[k]) for k, v in list(t.optimizer.state.values())[-1].items())
 
@@ -38,7 +38,7 @@ def test_learning_rate_of_zero_leaves_weights_unchanged(tmp_path):
     t = trainer(tmp_path, "weight_decay=0.0")
     before = weights(t.model)
     _, gauges = train_step(t, 0, learning_rate=0.0)
-    assert same(before, weights(t.model))
+    assert weights_equal(before, weights(t.model))
     assert gauges["grad_norm"] > 0
 
 
@@ -54,7 +54,7 @@ def test_step_with_nonfinite_gradient_leaves_weights_unchanged(tmp_path):
     stepped, gauges = t.step()
     assert not stepped
     assert not math.isfinite(gauges["grad_norm"])
-    assert same(before, weights(t.model))
+    assert weights_equal(before, weights(t.model))
     assert t.steps == 1
 
 
@@ -92,7 +92,7 @@ def test_pull_on_the_host_equals_pull_on_a_device(tmp_path, strength, ceiling, s
         distance = t.anchor.pull(strength, ceiling, torch.tensor(stepped))
         results.append((float(distance), weights(t.model)))
         moved = stepped and (strength > 0 or ceiling < math.inf)
-        assert same(before, results[-1][1]) is not moved
+        assert weights_equal(before, results[-1][1]) is not moved
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
     assert all(
         torch.allclose(one, results[1][1][name], rtol=1e-6, atol=1e-8) for name, one in results[0][1].items()
@@ -119,11 +119,11 @@ def test_rollback_restores_anchor_weights_and_clears_moments(tmp_path):
     t.move_anchor(0)
     anchored = weights(t.model)
     train_step(t, 1)
-    assert not same(anchored, weights(t.model))
+    assert not weights_equal(anchored, weights(t.model))
     iter_num, drift, _ = t.roll_back()
     assert iter_num == 0
     assert drift > 0
-    assert same(anchored, weights(t.model))
+    assert weights_equal(anchored, weights(t.model))
     assert not t.optimizer.state
 
 

@@ -1,10 +1,10 @@
-"""Records with one thing wrong, by what is wrong, and odd ones that are right."""
+"""Records with one error each, by finding code, and unusual records that are valid."""
 
 from tests.odr.record_samples import GOOD, judgement
 
 
 def changed(old: str, new: str) -> str:
-    """The good record with one thing changed; it must have been there."""
+    """Return the valid record with one part replaced. The part must exist."""
     assert old in GOOD
     return GOOD.replace(old, new, 1)
 
@@ -12,7 +12,10 @@ def changed(old: str, new: str) -> str:
 C2 = GOOD[GOOD.index("  - id: C2") : GOOD.index("outcome: {")]
 
 
-SQL = "SELECT avg((NOT updated)::int) AS value, count(*) AS n\n      FROM gate_decisions WHERE run_id = $candidate"
+SQL = (
+    "SELECT avg((NOT updated)::int) AS value, count(*) AS n\n"
+    "      FROM gate_decisions WHERE run_id = $candidate"
+)
 
 
 def with_sql(sql: str) -> str:
@@ -20,7 +23,7 @@ def with_sql(sql: str) -> str:
 
 
 BAD = {
-    # the file
+    # Errors of the file.
     "empty file": ("", ["ODR001"]),
     "bare record": ("# ODR-0001: Enable\n\n## Problem\n", ["ODR001"]),
     "front matter not closed": (changed("\n---\n\n#", "\n\n#"), ["ODR001"]),
@@ -39,7 +42,7 @@ BAD = {
     "list for front matter": ("---\n- a\n---\n" + GOOD[GOOD.index("# ODR") :], ["ODR005"]),
     "empty front matter": ("---\n---\n" + GOOD[GOOD.index("# ODR") :], ["ODR005"]),
     "front matter twice": (GOOD.replace("\n---\n\n#", "\n---\n\n---\nodr: 1\n---\n\n#", 1), ["ODR004"]),
-    # the schema
+    # Errors against the schema.
     "key missing": (changed("owners: [alice]\n", ""), ["ODR101"]),
     "key of a constraint missing": (changed('    op: "<="\n', ""), ["ODR101"]),
     "key misspelt": (changed("tags:", "tagz:"), ["ODR102"]),
@@ -76,7 +79,7 @@ BAD = {
         ["ODR105", "ODR204"],
     ),
     "lone surrogate": (changed("[alice]", '["\\ud800"]'), ["ODR004"]),
-    # the body
+    # Errors of the body.
     "section missing": (changed("## Problem\n", ""), ["ODR201"]),
     "section in a fence": (changed("## Problem\n", "```\n## Problem\n```\n"), ["ODR201"]),
     "section at another level": (changed("## Problem", "### Problem"), ["ODR201"]),
@@ -97,7 +100,7 @@ BAD = {
     "Outcome line without arrow": (changed("OQ delta: +0.4 → KEEP", "OQ delta: +0.4, KEEP"), ["ODR206"]),
     "Outcome line with two points": (changed("OQ delta: +0.4 →", "OQ delta: +0.4.1 →"), ["ODR206"]),
     "Outcome line with a word of its own": (changed("→ KEEP", "→ MAYBE"), ["ODR206"]),
-    # constraints
+    # Errors of constraints.
     "constraint id twice": (changed("  - id: C2", "  - id: C1"), ["ODR205", "ODR501"]),
     "threshold NaN": (changed("threshold: 0.5", "threshold: .nan"), ["ODR502"]),
     "threshold infinite": (changed("threshold: 0.5", "threshold: -.inf"), ["ODR502"]),
@@ -161,7 +164,7 @@ BAD = {
         "\n".join(line for line in GOOD.split("\n") if not line.startswith("  baseline:")),
         ["ODR401"],
     ),
-    # evidence, outcome, life
+    # Errors of evidence, outcome and life cycle.
     "no evidence": (GOOD[: GOOD.index("evidence:")] + GOOD[GOOD.index("constraints:") :], ["ODR401"]),
     "log not pinned": (
         changed("candidate: {run: cand, through_sequence: 250, ", "candidate: {run: cand, "),

@@ -1,4 +1,4 @@
-"""A record that is true of two runs, and checking it."""
+"""A record whose claims match two runs, and its check."""
 
 import contextlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder
 from tests.odr.record_samples import TODAY, put
-from tests.odr.small_runs import accepting, events_of
+from tests.odr.small_runs import accepting, read_run_events
 
 RECORD = """\
 ---
@@ -47,13 +47,14 @@ OQ delta: {delta} → {verdict}
 
 
 SQL = (
-    "SELECT 1 - min(val_loss) FILTER (WHERE run_id = $candidate) / min(val_loss) FILTER (WHERE run_id = $baseline) AS value,"
+    "SELECT 1 - min(val_loss) FILTER (WHERE run_id = $candidate) / min(val_loss)"
+    " FILTER (WHERE run_id = $baseline) AS value,"
     " count(val_loss) FILTER (WHERE run_id = $candidate) AS n FROM evaluations"
 )
 
 
 def record_text(runs: Path, **changes) -> str:
-    """A record that is true of the two runs, with what a test changes."""
+    """Return a record whose claims match the two runs, with the given changes."""
     values = {
         "status": "accepted",
         "sql": SQL,
@@ -62,21 +63,21 @@ def record_text(runs: Path, **changes) -> str:
         "delta": "+0.4",
         "verdict": "KEEP",
         "tick": "x",
-        "size": len(events_of(runs, "base")) - 1,
+        "size": len(read_run_events(runs, "base")) - 1,
     }
     for name in ("base", "cand"):
-        values[f"{name}_id"] = accepting(events_of(runs, name))
+        values[f"{name}_id"] = accepting(read_run_events(runs, name))
         values[f"{name}_root"] = read_pinned_log(EvidenceSide(name, name), RunFolder(runs, name)).root
     return RECORD.format(**{**values, **changes})
 
 
 def answering(ask):
-    """An asker that answers by a function."""
+    """Return a replacement for `guarded_queries` that uses a function."""
     return lambda _: contextlib.nullcontext(ask)
 
 
 def checked(runs: Path, asker=guarded_queries, **changes):
-    """The judgement of a record, and the codes of what was found in it."""
+    """Return the judgement of a record, its finding codes without ODR706, and the record."""
     put(runs.parent / "odr", record_text(runs, **changes))
     record = lint_folder(runs.parent / "odr", TODAY)[0]
     judgement = check(record, [runs], asker, TODAY)

@@ -1,4 +1,4 @@
-"""Records to begin from."""
+"""Valid decision records that tests change."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ockham.odr.record import DecisionRecord
 
 TODAY = dt.date(2026, 11, 24)
 ROOT = "ab" * 32
+DECISION_ID = "0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f"
 GOOD = f"""\
 ---
 odr: 1
@@ -21,7 +22,7 @@ owners: [alice]
 tags: [adaptation, lora]
 supersedes: []
 evidence:
-  baseline: {{run: base, through_sequence: 250, root: {ROOT}, decisions: [0192f3a1-7c1e-7b3a-9d55-0a1b2c3d4e5f]}}
+  baseline: {{run: base, through_sequence: 250, root: {ROOT}, decisions: [{DECISION_ID}]}}
   candidate: {{run: cand, through_sequence: 250, root: {ROOT}, decisions: [0192f3a2]}}
 constraints:
   - id: C1
@@ -93,7 +94,7 @@ OQ delta: none → not measured
 
 
 def judgement(number: int, status: str = "accepted", supersedes: str = "", superseded_by: str = "") -> str:
-    """A record that claims nothing that a log could show."""
+    """Return a record without claims about a log."""
     return JUDGEMENT.format(
         number=number, title="Keep it", status=status, supersedes=supersedes, superseded_by=superseded_by
     )
@@ -107,7 +108,7 @@ def put(folder: Path, text: str | bytes, name: str = "0001-enable.md") -> Path:
 
 
 def codes(folder: Path) -> list[str]:
-    """The codes of all findings of a folder, but for the missing lock of records that no tool accepted."""
+    """Return the finding codes of a folder, except the missing lock of accepted records."""
     found = sorted(finding.code for record in lint(folder) for finding in record.findings)
     return [code for code in found if code != "ODR706"]
 

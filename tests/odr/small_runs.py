@@ -1,4 +1,4 @@
-"""Small real runs, written by the log's own writer."""
+"""Small runs that the log writer writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAST = 88
 def make_run(
     runs: Path, run_id: str, *, loss: float = 2.0, gflops: float = 1.0, finish: bool = True
 ) -> list[dict]:
-    """A run with 40 judged batches, 3 evaluations, and one ACCEPT; returns its events."""
+    """Write a run with 40 gate decisions, 3 evaluations and one ACCEPT. Return its events."""
     folder = run_folder(runs, run_id)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=25)
     for i in range(UPDATES):
@@ -46,7 +46,7 @@ def make_run(
     if finish:
         writer.append("run.finished", FINISHED)
     writer.close()
-    return events_of(runs, run_id)
+    return read_run_events(runs, run_id)
 
 
 def evaluation(at: int, val_loss: float) -> dict:
@@ -75,7 +75,7 @@ FINISHED = {
 }
 
 
-def events_of(runs: Path, run_id: str) -> list[dict]:
+def read_run_events(runs: Path, run_id: str) -> list[dict]:
     lines = []
     for segment in sorted((runs / run_id / "log" / "1-0").glob("*.jsonl")):
         lines += segment.read_bytes().splitlines()
@@ -83,5 +83,5 @@ def events_of(runs: Path, run_id: str) -> list[dict]:
 
 
 def accepting(events: list[dict]) -> str:
-    """The ID of the run's ACCEPT."""
+    """Return the ID of the ACCEPT decision of a run."""
     return next(e["id"] for e in events if e["data"].get("action") == "ACCEPT")

@@ -9,7 +9,7 @@ from ockham.odr.record_data import EvidenceSide
 from ockham.record.run_folder import RunFolder
 from tests.odr.checked_record import SQL, answering, checked, record_text
 from tests.odr.record_samples import TODAY, put
-from tests.odr.small_runs import LAST, accepting, events_of
+from tests.odr.small_runs import LAST, accepting, read_run_events
 
 
 def test_check_of_a_true_record_keeps_it(runs):
@@ -20,7 +20,7 @@ def test_check_of_a_true_record_keeps_it(runs):
     assert (judgement.verdict, judgement.results[0].state, judgement.results[0].n) == ("KEEP", "pass", 3)
     assert judgement.results[0].value == pytest.approx(0.1)
     assert judgement.oq_delta == pytest.approx(0.4)
-    assert [pin.size for pin in judgement.pins] == [len(events_of(runs, "base"))] * 2
+    assert [pin.size for pin in judgement.pins] == [len(read_run_events(runs, "base"))] * 2
 
 
 LIES = {
@@ -66,8 +66,8 @@ def test_check_reports_missing_evidence(runs, changes, codes):
         changes = {**changes, **roots}
         codes = ["ODR407", "ODR407", "ODR410", "ODR410", "ODR507", "ODR511", "ODR603", "ODR604"]
     elif codes is None:
-        # The first digits are the time: many decisions share them.
-        shared = accepting(events_of(runs, "cand"))[:8]
+        # The first digits of an ID encode the time. Decisions of one run share them.
+        shared = accepting(read_run_events(runs, "cand"))[:8]
         changes, codes = {"cand_id": shared}, ["ODR403", "ODR407", "ODR603", "ODR604"]
     judgement, found, _ = checked(runs, **changes)
 
@@ -77,7 +77,7 @@ def test_check_reports_missing_evidence(runs, changes, codes):
 
 def test_check_reports_a_decision_of_the_other_side(runs):
     """The finding names its run."""
-    _, found, record = checked(runs, cand_id=accepting(events_of(runs, "base")))
+    _, found, record = checked(runs, cand_id=accepting(read_run_events(runs, "base")))
     assert found == ["ODR405", "ODR407", "ODR603", "ODR604"]
     assert any("is a decision of base, not of cand" in f.message for f in record.findings)
 
@@ -132,7 +132,7 @@ def test_check_without_data_is_never_a_pass(runs):
 
 
 def test_check_with_too_few_observations_is_unknown(runs):
-    """The value alone would pass."""
+    """The value itself would pass."""
     judgement, found, _ = checked(runs, sql=SQL + "\n    min_n: 4")
     assert judgement.results[0].reason == "3 observations, fewer than min_n=4"
     assert "ODR508" in found
@@ -209,7 +209,7 @@ def test_honest_revert_gives_no_finding(runs):
 def test_endless_query_is_stopped_and_the_next_one_runs(runs, monkeypatch):
     """Its process is killed."""
     monkeypatch.setattr("ockham.odr.query.QUERY_TIMEOUT_SECONDS", 1.0)
-    # Six, not more: with nine a quick machine runs out of the guard's memory before its second is over.
+    # With nine factors a fast machine reaches the memory limit of the guard before the timeout.
     bomb = "SELECT count(*) AS value, count(*) AS n FROM " + ", ".join(f"events e{i}" for i in range(6))
     text = record_text(runs)
     one = text[text.index("  - id: C1") : text.index("outcome:")]

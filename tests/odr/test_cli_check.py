@@ -8,14 +8,14 @@ import pytest
 from ockham.errors import BadInputError, RunError
 from ockham.odr.record import read_record
 from tests.helpers import forked_cli
+from tests.helpers.odr_cli import run_odr
 from tests.odr.record_samples import JUDGEMENT, put
 from tests.odr.small_runs import LAST, make_run
-from tests.odr.test_cli_odr import run
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder with two runs, in which the verbs are typed."""
+    """A working folder with two runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("OCKHAM_RUNS", raising=False)
@@ -25,8 +25,8 @@ def place(tmp_path, monkeypatch):
 
 
 def begin(place):
-    """A record begun from the two runs, with an outcome written by hand."""
-    run("new", "Use it", "--baseline", "base", "--candidate", "cand", "--owner", "alice")
+    """Create a record from the two runs, and write its outcome."""
+    run_odr("new", "Use it", "--baseline", "base", "--candidate", "cand", "--owner", "alice")
     file = place / "odr" / "0001-use-it.md"
     text = file.read_text().replace("---\n\n#", "outcome: {oq_delta: +0.111, verdict: KEEP}\n---\n\n#")
     file.write_text(text.replace("Open.", "OQ delta: +0.111 → KEEP"))
@@ -44,42 +44,42 @@ def test_commands_lead_from_two_runs_to_an_accepted_record(place):
         ("cand", LAST, 64, 1),
     ]
     assert record.claims.constraints[0].measured == -0.1
-    run("lint")
-    run("check", "--fix")
-    run("status", "1", "proposed")
-    run("status", "1", "accepted")
-    result = run("check", "--fail-on", "warning")
+    run_odr("lint")
+    run_odr("check", "--fix")
+    run_odr("status", "1", "proposed")
+    run_odr("status", "1", "accepted")
+    result = run_odr("check", "--fail-on", "warning")
     assert result.stdout.startswith(
         "ODR-0001 Use it: KEEP, OQ delta +0.1111\n  C1 pass: -0.1 ratio (n=3), claimed <= 0.01 ratio\n"
     )
 
     good = file.read_text()
     file.write_text(re.sub(r"measured: .*", "measured: -0.3", good))
-    assert "claimed -0.3, recomputed -0.1" in (said := run("check", status=1).stdout)
+    assert "claimed -0.3, recomputed -0.1" in (said := run_odr("check", status=1).stdout)
     assert {"ODR606", "ODR702"} <= {row.split(" ")[1] for row in said.splitlines() if row.startswith("odr/")}
     file.write_text(good)
     segment = place / "runs" / "cand" / "log" / "1-0" / "000000000000.jsonl"
     segment.write_bytes(segment.read_bytes().replace(b'"q":0.25', b'"q":0.35', 1))
-    assert "ODR408" in run("check", status=1).stdout
+    assert "ODR408" in run_odr("check", status=1).stdout
 
 
 def test_packed_evidence_replaces_the_runs(place):
     """The result of check is the same."""
     begin(place)
-    assert run("pack").stdout.splitlines() == [
+    assert run_odr("pack").stdout.splitlines() == [
         "odr/evidence/base.1-0.jsonl.gz",
         "odr/evidence/cand.1-0.jsonl.gz",
     ]
-    before = run("check", "--ignore", "ODR511").stdout
+    before = run_odr("check", "--ignore", "ODR511").stdout
     (place / "runs").rename(place / "gone")
-    assert run("check", "--ignore", "ODR511").stdout == before
+    assert run_odr("check", "--ignore", "ODR511").stdout == before
 
 
 def test_log_cited_by_two_records_is_reported_once(place):
     """It is one packed file."""
     begin(place)
-    run("new", "Again", "--owner", "a", "--baseline", "base", "--candidate", "cand")
-    packed = run("pack").stdout.splitlines()
+    run_odr("new", "Again", "--owner", "a", "--baseline", "base", "--candidate", "cand")
+    packed = run_odr("pack").stdout.splitlines()
     assert len(packed) == len(set(packed)) == 2
 
 
@@ -89,7 +89,7 @@ def test_pack_rejects_another_log(place):
     before, _, candidate = file.read_text().partition("  candidate:")
     file.write_text(f"{before}  candidate:" + candidate.replace('root: "', 'root: "' + "0" * 64 + '" #', 1))
     with pytest.raises(BadInputError, match="pins root"):
-        run("pack")
+        run_odr("pack")
     assert not (place / "odr" / "evidence").exists()
 
 
@@ -105,40 +105,40 @@ def test_pack_rejects_another_log(place):
 def test_new_rejects_wrong_runs_and_writes_nothing(place, arguments, error, said):
     """Missing runs, or the same run twice."""
     with pytest.raises(error, match=said):
-        run("new", "T", *arguments)
+        run_odr("new", "T", *arguments)
     assert not (place / "odr").exists()
 
 
 def test_check_prints_json_junit_sarif_and_annotations(place):
     """Values and positions are part of JSON."""
     begin(place)
-    document = json.loads(run("check", "-f", "json").stdout)
+    document = json.loads(run_odr("check", "-f", "json").stdout)
     judged = document["judgements"][0]
     assert (judged["verdict"], judged["constraints"][0]["state"], judged["evidence"][1]["size"]) == (
         "KEEP",
         "pass",
         LAST + 1,
     )
-    assert [suite.get("tests") for suite in ET.fromstring(run("check", "-f", "junit").stdout)] == ["2"]
-    assert json.loads(run("check", "-f", "sarif").stdout)["runs"][0]["results"][0]["ruleId"] == "ODR511"
-    assert run("check", "-f", "github").stdout.startswith("::warning file=odr/0001-use-it.md,line=")
+    assert [suite.get("tests") for suite in ET.fromstring(run_odr("check", "-f", "junit").stdout)] == ["2"]
+    assert json.loads(run_odr("check", "-f", "sarif").stdout)["runs"][0]["results"][0]["ruleId"] == "ODR511"
+    assert run_odr("check", "-f", "github").stdout.startswith("::warning file=odr/0001-use-it.md,line=")
 
 
 def test_check_appends_findings_to_the_github_summary(place, monkeypatch):
     """The variable names the file."""
     begin(place)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
-    run("check", "-f", "github")
+    run_odr("check", "-f", "github")
     assert (place / "summary.md").read_text().startswith("| place | code | finding |\n")
 
 
 def test_check_writes_output_to_a_file(place):
     """An unwritable folder is an error."""
     begin(place)
-    run("check", "-f", "sarif", "-o", "out.sarif")
+    run_odr("check", "-f", "sarif", "-o", "out.sarif")
     assert json.loads((place / "out.sarif").read_text())["version"] == "2.1.0"
     with pytest.raises(BadInputError, match="cannot be written"):
-        run("check", "-o", "/proc/none/out")
+        run_odr("check", "-o", "/proc/none/out")
 
 
 def test_upgrade_command_converts_a_legacy_record(place):
@@ -146,10 +146,10 @@ def test_upgrade_command_converts_a_legacy_record(place):
     (place / "old.md").write_text(
         "# ODR-007: T\n## Problem\n## Proposed Change\n## Occam Constraints\n- [ ] X < 5 ms\n## Outcome\n"
     )
-    assert run("upgrade", "old.md").stdout == "odr/0007-t.md\n"
-    assert "nothing to check" in run("check").stdout
+    assert run_odr("upgrade", "old.md").stdout == "odr/0007-t.md\n"
+    assert "nothing to check" in run_odr("check").stdout
     with pytest.raises(BadInputError, match=r"none.md: cannot be read"):
-        run("upgrade", "none.md")
+        run_odr("upgrade", "none.md")
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status,
 def test_check_fix_leaves_decided_records(place):
     """The finding remains."""
     file = begin(place)
-    run("status", "1", "proposed")
-    run("status", "1", "accepted")
+    run_odr("status", "1", "proposed")
+    run_odr("status", "1", "accepted")
     before = file.read_bytes()
-    assert "ODR511" in run("check", "--fix", status=1).stdout
+    assert "ODR511" in run_odr("check", "--fix", status=1).stdout
     assert file.read_bytes() == before

@@ -1,10 +1,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from ockham.cli.odr import app
 from ockham.errors import BadInputError, UnverifiableError
+from tests.helpers.odr_cli import run_odr
 from tests.odr.record_samples import PROPOSED, judgement, put
 
 
@@ -15,73 +14,67 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "odr"
 
 
-def run(*arguments: str, status: int = 0):
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert result.exit_code == status, result.output
-    return result
-
-
 def test_lint_of_a_clean_folder_exits_0(folder):
     """One line on stderr, nothing on stdout."""
     put(folder, PROPOSED)
-    result = run("lint")
+    result = run_odr("lint")
     assert (result.stdout, result.stderr) == ("", "1 record: 0 errors, 0 warnings\n")
 
 
 def test_lint_of_an_empty_folder_exits_0_and_reports_it(folder):
     """It states that there are no records."""
     folder.mkdir()
-    assert "nothing to check" in run("lint").stderr
+    assert "nothing to check" in run_odr("lint").stderr
 
 
 def test_lint_of_a_missing_folder_exits_3(folder):
     """Nothing can be checked."""
     with pytest.raises(UnverifiableError, match="No such file"):
-        run("lint")
+        run_odr("lint")
 
 
 def test_findings_are_printed_with_location_and_code(folder):
     """One line per finding, exit status 1."""
     put(folder, PROPOSED.replace("tags:", "tagz:"))
-    result = run("lint", status=1)
+    result = run_odr("lint", status=1)
     assert result.stdout == "odr/0001-enable.md:8:1: ODR102 unknown key 'tagz'; did you mean 'tags'?\n"
 
 
 def test_warnings_fail_with_fail_on_warning(folder):
     """Otherwise the exit status is 0."""
     put(folder, PROPOSED.replace("tags:", "review_by: 2020-01-01\ntags:"))
-    assert "ODR705 [warning]" in run("lint").stdout
-    run("lint", "--fail-on", "warning", status=1)
+    assert "ODR705 [warning]" in run_odr("lint").stdout
+    run_odr("lint", "--fail-on", "warning", status=1)
 
 
 def test_select_and_ignore_accept_code_prefixes(folder):
     """An unknown prefix is an error."""
     put(folder, PROPOSED.replace("tags:", "tagz:").replace("## Problem", "## Trouble"))
-    assert "ODR201" not in run("lint", "--select", "ODR1", status=1).stdout
-    assert "ODR102" not in run("lint", "--ignore", "ODR1", status=1).stdout
+    assert "ODR201" not in run_odr("lint", "--select", "ODR1", status=1).stdout
+    assert "ODR102" not in run_odr("lint", "--ignore", "ODR1", status=1).stdout
     with pytest.raises(BadInputError, match="no code begins with 'ODR9'"):
-        run("lint", "--select", "ODR9")
+        run_odr("lint", "--select", "ODR9")
 
 
 def test_lint_accepts_one_record_by_any_name(folder):
     """Number, ID, file name or path."""
     put(folder, PROPOSED.replace("tags:", "tagz:"))
     put(folder, judgement(2), "0002-b.md")
-    run("lint", "odr/0002-b.md")
-    run("lint", "2")
+    run_odr("lint", "odr/0002-b.md")
+    run_odr("lint", "2")
     for name in ("odr/0001-enable.md", "0001-enable.md", "1", "odr-0001"):
-        run("lint", name, status=1)
+        run_odr("lint", name, status=1)
     with pytest.raises(BadInputError, match=r"no record 'elsewhere\.md'"):
-        run("lint", "elsewhere.md")
+        run_odr("lint", "elsewhere.md")
     with pytest.raises(BadInputError, match="in this folder: give its folder by --odr-dir"):
-        run("check", "other/0001-enable.md")
+        run_odr("check", "other/0001-enable.md")
 
 
 def test_lint_json_is_strict(folder):
     """Every field of a finding is present."""
     put(folder, PROPOSED.replace("threshold: 0.5", "threshold: .nan"))
     document = json.loads(
-        run("lint", "-f", "json", status=1).stdout, parse_constant=lambda _: pytest.fail("not JSON")
+        run_odr("lint", "-f", "json", status=1).stdout, parse_constant=lambda _: pytest.fail("not JSON")
     )
     assert document["findings"][0]["code"] == "ODR502"
     assert document["findings"][0]["constraint_id"] == "C1"
@@ -89,49 +82,49 @@ def test_lint_json_is_strict(folder):
 
 def test_explain_prints_every_code():
     """One code prints its help."""
-    assert run("explain", "ODR").stdout.count("\nODR") > 50
-    assert "one word" not in run("explain", "odr304").stdout
-    assert run("explain", "odr304").stdout.startswith("ODR304: link in one record only")
+    assert run_odr("explain", "ODR").stdout.count("\nODR") > 50
+    assert "one word" not in run_odr("explain", "odr304").stdout
+    assert run_odr("explain", "odr304").stdout.startswith("ODR304: link in one record only")
 
 
 def test_record_commands_cover_the_life_cycle(folder):
     """Lint is clean at every step."""
     for title in ("Use A & B", "Use C"):
-        assert run("new", title, "--owner", "alice", "--tag", "house").stdout.startswith("odr/000")
+        assert run_odr("new", title, "--owner", "alice", "--tag", "house").stdout.startswith("odr/000")
     for number in ("1", "2"):
         file = folder / ("0001-use-a-b.md" if number == "1" else "0002-use-c.md")
         text = file.read_text().replace("---\n\n#", "outcome: {oq_delta: null, verdict: null}\n---\n\n#")
         file.write_text(text)
-        assert "ODR206 section" not in run("lint", status=1).stdout
+        assert "ODR206 section" not in run_odr("lint", status=1).stdout
         file.write_text(text.replace("Open.", "OQ delta: none -> not measured"))
-        run("status", number, "proposed")
-        run("status", number, "accepted")
-    run("supersede", "1", "--by", "2")
-    run("lint", "--fail-on", "warning")
-    assert [row.split("\t")[:3] for row in run("list").stdout.splitlines()[1:]] == [
+        run_odr("status", number, "proposed")
+        run_odr("status", number, "accepted")
+    run_odr("supersede", "1", "--by", "2")
+    run_odr("lint", "--fail-on", "warning")
+    assert [row.split("\t")[:3] for row in run_odr("list").stdout.splitlines()[1:]] == [
         ["ODR-0001", "superseded", "-"],
         ["ODR-0002", "accepted", "-"],
     ]
-    assert run("list", "--status", "draft").stdout == "id\tstatus\tverdict\tdate\ttitle\n"
-    run("index", "--check", status=1)
-    run("index")
-    run("index", "--check")
-    assert "ODR_0002 -->|supersedes| ODR_0001" in run("graph").stdout
-    assert run("show", "2").stdout.startswith("---\nodr: 1\n")
+    assert run_odr("list", "--status", "draft").stdout == "id\tstatus\tverdict\tdate\ttitle\n"
+    run_odr("index", "--check", status=1)
+    run_odr("index")
+    run_odr("index", "--check")
+    assert "ODR_0002 -->|supersedes| ODR_0001" in run_odr("graph").stdout
+    assert run_odr("show", "2").stdout.startswith("---\nodr: 1\n")
 
 
 @pytest.mark.parametrize("title", ["", " ", "a\nb", "x" * 121, "\x1b[31m"])
 def test_invalid_title_writes_nothing(folder, title):
     """A title is one line of text."""
     with pytest.raises(BadInputError, match="one line of 1 to 120"):
-        run("new", title)
+        run_odr("new", title)
     assert not folder.exists()
 
 
 def test_lint_fix_fixes_and_reports_the_rest(folder):
     """The written files are named on stderr."""
     put(folder, PROPOSED.replace("# ODR-0001: Enable", "# Enable").replace("tags:", "tagz:"))
-    result = run("lint", "--fix", status=1)
+    result = run_odr("lint", "--fix", status=1)
     assert "fixed odr/0001-enable.md" in result.stderr
     assert [row.split(" ")[1] for row in result.stdout.splitlines()] == ["ODR102"]
 
@@ -141,13 +134,13 @@ def test_record_with_an_error_is_not_accepted(folder):
     file = put(folder, PROPOSED.replace("## Problem", "## Trouble"))
     before = file.read_bytes()
     with pytest.raises(BadInputError, match="ODR201"):
-        run("status", "1", "accepted")
+        run_odr("status", "1", "accepted")
     assert file.read_bytes() == before
 
 
 def test_unknown_status_is_an_error(folder):
     """An empty list would be misleading."""
     put(folder, PROPOSED)
-    assert "\nODR-0001\t" in run("list", "--status", "proposed").stdout
+    assert "\nODR-0001\t" in run_odr("list", "--status", "proposed").stdout
     with pytest.raises(BadInputError, match="did you mean 'accepted'"):
-        run("list", "--status", "acepted")
+        run_odr("list", "--status", "acepted")

@@ -1,4 +1,4 @@
-"""Edits in place: where the line is not where one would look for it, and where there is none."""
+"""Edits of a record in place: unusual positions of the edited line, and missing lines."""
 
 import pytest
 
@@ -83,10 +83,9 @@ def test_set_checkbox_without_a_checkbox_changes_nothing(folder):
 
 def test_impossible_edit_leaves_the_file(folder):
     """Front matter on one line has no place for a lock."""
-    flow = "---\n{odr: 1, id: ODR-0001, title: A, status: accepted, date: 2026-01-14, owners: [a], supersedes: [], "
     text = (
-        flow
-        + "constraints: [], outcome: {oq_delta: null, verdict: null}}\n---\n"
+        "---\n{odr: 1, id: ODR-0001, title: A, status: accepted, date: 2026-01-14, owners: [a], "
+        "supersedes: [], constraints: [], outcome: {oq_delta: null, verdict: null}}\n---\n"
         + judgement(1).rpartition("---\n")[2]
     )
     put(folder, text.replace("Keep it", "A"))

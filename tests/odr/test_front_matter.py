@@ -74,7 +74,7 @@ def test_front_matter_locations_match_file_lines():
     assert front.place(("b", 0, "missing"))[:2] == front.place(("b", 0))[:2]
 
 
-# A loaded machine is no finding.
+# A loaded machine must not fail the test.
 calm = settings(suppress_health_check=[HealthCheck.too_slow])
 plain = st.recursive(
     st.none()

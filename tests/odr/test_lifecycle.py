@@ -235,7 +235,7 @@ def test_record_can_be_superseded_by_two_records(folder):
     put(folder, judgement(3), "0003-a.md")
     old, second, third = read_folder(folder)
     texts = supersede(old, second, TODAY)
-    # The newer one says it already.
+    # The newer record already contains the reference.
     assert list(texts) == [old.file]
     write_records(texts)
     write_records(supersede(read_record(old.file), third, TODAY.replace(year=2027)))

@@ -20,7 +20,7 @@ from ockham.record.run_folder import RunFolder
 from tests.helpers.events import REVISION, decision, run_folder
 from tests.odr.checked_record import checked, record_text
 from tests.odr.record_samples import TODAY, put
-from tests.odr.small_runs import FINISHED, accepting, events_of, make_run
+from tests.odr.small_runs import FINISHED, accepting, make_run, read_run_events
 
 
 def test_changed_byte_of_the_log_is_not_evaluated(runs):
@@ -69,7 +69,7 @@ def test_derived_files_are_not_used(runs):
 def test_packed_evidence_needs_no_run(runs):
     """It takes precedence and is compared as strictly."""
     text = record_text(runs)
-    size = len(events_of(runs, "base")) - 1
+    size = len(read_run_events(runs, "base")) - 1
     packed = runs.parent / "odr" / "evidence"
     for name in ("base", "cand"):
         file = pack_log(
@@ -115,7 +115,7 @@ def test_decompression_bomb_is_refused(runs, monkeypatch):
 def test_pin_side_describes_the_newest_attempt(runs):
     """Last event, root and last ACCEPT."""
     side = pin_side("candidate", RunFolder(runs, "cand"))
-    events = events_of(runs, "cand")
+    events = read_run_events(runs, "cand")
     assert (side.attempt, side.through, side.decisions) == (1, len(events) - 1, (accepting(events),))
     assert side.root == read_pinned_log(side, RunFolder(runs, "cand")).root
     assert pin_side("candidate", RunFolder(runs, "none")) is None
@@ -135,7 +135,7 @@ def test_pin_side_skips_an_attempt_without_a_batch(tmp_path):
 def test_pinned_root_equals_the_signed_tree_head(runs):
     """Both cover the same lines."""
     note = (runs / "cand" / "log" / "1-0" / "checkpoint").read_text().split("\n")
-    assert note[1] == str(len(events_of(runs, "cand")))
+    assert note[1] == str(len(read_run_events(runs, "cand")))
     assert (
         base64.b64decode(note[2]).hex()
         == read_pinned_log(EvidenceSide("candidate", "cand"), RunFolder(runs, "cand")).root

@@ -1,4 +1,4 @@
-"""What a log fills in: sides that are pinned, evidence that replaces what stood there, and what is refused."""
+"""Pinning of evidence in records: pinned sides, replaced evidence, and refused requests."""
 
 import pytest
 
@@ -10,10 +10,10 @@ from ockham.record.run_folder import RunFolder
 from tests.helpers.events import run_folder
 from tests.odr.checked_record import record_text
 from tests.odr.record_samples import put
-from tests.odr.small_runs import events_of
+from tests.odr.small_runs import read_run_events
 
 
-def record_of(runs, **changes):
+def write_record(runs, **changes):
     return read_record(put(runs.parent / "odr", record_text(runs, **changes)))
 
 
@@ -21,8 +21,8 @@ def test_pin_sides_returns_the_logs_at_present(runs):
     """One side has no baseline."""
     sides = pin_sides(runs, "base", "cand")
     assert [(side.name, side.run, side.through) for side in sides] == [
-        ("baseline", "base", len(events_of(runs, "base")) - 1),
-        ("candidate", "cand", len(events_of(runs, "cand")) - 1),
+        ("baseline", "base", len(read_run_events(runs, "base")) - 1),
+        ("candidate", "cand", len(read_run_events(runs, "cand")) - 1),
     ]
     assert [side.root for side in sides] == [
         read_pinned_log(side, RunFolder(runs, side.run)).root for side in sides
@@ -49,7 +49,7 @@ def test_pin_sides_reports_what_is_missing(runs, baseline, candidate, said):
 
 def test_set_evidence_replaces_the_old_evidence(runs):
     """Nothing else changes."""
-    record = record_of(runs, status="proposed", cand_root="ab" * 32)
+    record = write_record(runs, status="proposed", cand_root="ab" * 32)
     text = set_evidence(record, pin_sides(runs, "base", "cand"))
     again = read_record(put(runs.parent / "odr", text))
     assert [(side.run, side.root) for side in again.claims.sides] == [
@@ -61,7 +61,7 @@ def test_set_evidence_replaces_the_old_evidence(runs):
 def test_evidence_of_a_decided_record_is_locked(runs):
     """A new record must supersede it."""
     with pytest.raises(BadInputError, match="ODR-0001 is accepted: its evidence is locked"):
-        set_evidence(record_of(runs), pin_sides(runs, "base", "cand"))
+        set_evidence(write_record(runs), pin_sides(runs, "base", "cand"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The hook before each commit, as docs/decide.md installs it, in a repository of its own."""
+"""The pre-commit hook of docs/decide.md, in a temporary repository."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_local_and_shipped_hook_are_equal(snippet):
 
 @pytest.fixture
 def commit(tmp_path, snippet):
-    """Commits files into a repository with the hook installed; returns what git and the hook said."""
+    """Function that commits files with the hook installed, and returns the output of git and the hook."""
     pytest.importorskip("pre_commit", reason="pre-commit is not installed")
     env = {
         **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},

@@ -1,4 +1,4 @@
-"""Our own decisions, by our own tool."""
+"""The decision records of this project, checked by its own commands."""
 
 from ockham import resources
 from ockham.odr.check import check
@@ -32,7 +32,7 @@ def test_project_claims_match_the_packed_evidence(tmp_path):
     assert verdicts.count("KEEP") >= 4
     assert "REVERT" in verdicts
     registered = judged["ODR-0012"].registration
-    # What had to hold was fixed before its candidate began.
+    # The constraints were registered before the candidate started.
     assert registered is not None
     assert (registered.position, registered.size) == (0, 1)
 

@@ -1,4 +1,4 @@
-"""The folder of records: what is found in it, and files that are written whole or not at all."""
+"""The folder of records: its findings, and records that are written completely or not at all."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Pre-registration: the order is proven by the ledger's root in the candidate's first event, or it is not proven."""
+"""Pre-registration: proven only by the ledger's root in the first event of the candidate."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.output_formats import format_text
 from ockham.odr.records_folder import read_folder
 from ockham.record.ledger import append_entry, read_entries
-from tests.helpers.runs import made_run
+from tests.helpers.odr_cli import run_odr
+from tests.helpers.runs import make_run
 from tests.odr.checked_record import answering
 from tests.odr.record_samples import TODAY
-from tests.odr.test_cli_odr import run
 
 CONSTRAINTS = """constraints:
   - id: C1
@@ -30,15 +30,15 @@ CONSTRAINTS = """constraints:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A registered draft; then the candidate runs, and is named as evidence."""
+    """A registered draft. The candidate then runs and is named as evidence."""
     monkeypatch.chdir(tmp_path)
-    made_run(tmp_path / "runs", "base", 20)
+    make_run(tmp_path / "runs", "base", 20)
     append_entry(
         tmp_path / "runs",
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    run("new", "Skip more", "--owner", "a")
+    run_odr("new", "Skip more", "--owner", "a")
     file = tmp_path / "odr" / "0001-skip-more.md"
     file.write_text(
         file.read_text()
@@ -47,7 +47,7 @@ def folder(tmp_path, monkeypatch):
             "None yet: say what must hold, and how the log shows it.", "- [ ] C1 Updates at most every batch"
         )
     )
-    run("register", "1")
+    run_odr("register", "1")
     return tmp_path / "odr"
 
 
@@ -62,8 +62,8 @@ def judged(folder, runs="runs"):
 
 
 def with_candidate(folder, batches=30):
-    made_run(folder.parent / "runs", "cand", batches)
-    run("evidence", "1", "--baseline", "base", "--candidate", "cand")
+    make_run(folder.parent / "runs", "cand", batches)
+    run_odr("evidence", "1", "--baseline", "base", "--candidate", "cand")
 
 
 def test_registration_before_the_run_is_proven(folder):
@@ -79,7 +79,7 @@ def test_registration_before_the_run_is_proven(folder):
         "odr.registered",
         {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    # What is said later changes nothing.
+    # A later registration has no effect.
     assert judged(folder)[0].registration == told
 
 
@@ -115,7 +115,7 @@ def test_added_or_removed_constraint_is_reported(folder):
 
 def test_earlier_run_proves_nothing(folder):
     """Runs of another folder have another ledger."""
-    run("evidence", "1", "--candidate", "base")
+    run_odr("evidence", "1", "--candidate", "base")
     assert judged(folder)[1] == ["ODR412 run base started without a ledger"]
     other = folder.parent / "elsewhere"
     append_entry(
@@ -123,18 +123,18 @@ def test_earlier_run_proves_nothing(folder):
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    made_run(other, "cand", 20)
+    make_run(other, "cand", 20)
     shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
-    run("evidence", "1", "--candidate", "cand")
+    run_odr("evidence", "1", "--candidate", "cand")
     assert judged(folder)[1] == ["ODR412 run cand began when the ledger had 1 lines, and this is line 2"]
     append_entry(
         other,
         "odr.registered",
         {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    made_run(other, "late", 20)
+    make_run(other, "late", 20)
     shutil.copytree(other / "late", folder.parent / "runs" / "late")
-    run("evidence", "1", "--candidate", "late")
+    run_odr("evidence", "1", "--candidate", "late")
     assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late ")
 
 
@@ -144,7 +144,7 @@ def test_missing_baseline_is_reported(folder):
     file = next(folder.glob("0001*"))
     before = file.read_bytes()
     with pytest.raises(BadInputError, match="has the baseline base; pass --baseline base"):
-        run("evidence", "1", "--candidate", "cand")
+        run_odr("evidence", "1", "--candidate", "cand")
     assert file.read_bytes() == before
 
 
@@ -174,7 +174,7 @@ def test_unknown_registration_is_reported(folder):
 def test_packed_registration_needs_no_ledger(folder):
     """Each part of it is checked."""
     with_candidate(folder)
-    assert "registrations" in run("pack", "1").stdout
+    assert "registrations" in run_odr("pack", "1").stdout
     shutil.rmtree(folder.parent / "runs")
     assert judged(folder)[0].registration is not None
     file = next((folder / "evidence" / "registrations").iterdir())
@@ -201,29 +201,29 @@ def test_impossible_registration_writes_nothing(folder):
     """Each reason has its message."""
     before = read_entries(folder.parent / "runs")
     with pytest.raises(BadInputError, match="is registered as"):
-        run("register", "1")
-    run("new", "Nothing to hold", "--owner", "a")
+        run_odr("register", "1")
+    run_odr("new", "Nothing to hold", "--owner", "a")
     with pytest.raises(BadInputError, match="has no constraint"):
-        run("register", "2")
+        run_odr("register", "2")
     file = next(folder.glob("0001*"))
     late = re.sub(r"registered: .*\n", "", file.read_text())
     file.write_text(late.replace("constraints:\n", "evidence: {candidate: {run: base}}\nconstraints:\n"))
     with pytest.raises(BadInputError, match="the candidate run base exists"):
-        run("register", "1")
+        run_odr("register", "1")
     file.write_text(late.replace("avg(updated::INT)", "avg(updated::INT"))
     with pytest.raises(BadInputError, match="ODR503 at line"):
-        run("register", "1")
+        run_odr("register", "1")
     file.write_text(late.replace("status: draft", "status: rejected"))
     with pytest.raises(BadInputError, match="is rejected"):
-        run("register", "1")
+        run_odr("register", "1")
     assert read_entries(folder.parent / "runs") == before
 
 
 def test_attested_check_is_in_the_ledger(folder):
     """Records without claims are skipped."""
     with_candidate(folder)
-    run("new", "Nothing to hold", "--owner", "a")
-    told = run("check", "--attest").stderr
+    run_odr("new", "Nothing to hold", "--owner", "a")
+    told = run_odr("check", "--attest").stderr
     event = orjson.loads(read_entries(folder.parent / "runs")[-1])
     assert event["id"] in told
     assert "nothing to attest" in told

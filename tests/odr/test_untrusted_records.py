@@ -1,4 +1,4 @@
-"""A stranger's record and a stranger's log: findings or one error, nothing waited for, nothing outside looked at."""
+"""Untrusted records and logs: findings or one error, no blocking, and no access to other files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BIG = "9" * 280
 
 @pytest.fixture
 def record(tmp_path):
-    """Reads a record with other evidence, registration and constraint."""
+    """Function that reads a record with other evidence, registration and constraint."""
 
     def read(side="run: cand", extra="", constraint=""):
         text = (
@@ -83,7 +83,8 @@ LINES = (
     b'"plugin":"memory" "action":"ACCEPT" "type":"ockham.context.recorded.v1" "hook":"on_evaluate"',
     b'[{"id":"0192f3a1","plugin":"memory","action":"ACCEPT"}]',
     b'{"id":"0192f3a1","type":"ockham.../../x.v1","data":{"plugin":"memory","action":"ACCEPT"}}',
-    b'{"id":"0192f3a1","type":"ockham.run.started.v1","data":{"ledger":"xx","plugin":"memory","action":"ACCEPT"}}',
+    b'{"id":"0192f3a1","type":"ockham.run.started.v1","data":%s}'
+    % b'{"ledger":"xx","plugin":"memory","action":"ACCEPT"}',
 )
 
 

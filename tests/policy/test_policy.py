@@ -1,4 +1,4 @@
-"""Policy: YAML in, every mistake named with file, line and nearest name; canonical bytes and their digest out."""
+"""Policies: YAML input, canonical bytes and digest. Errors contain file, line and the nearest name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PRESETS = ("balanced", "exploratory", "observe", "tight")
 
 
 class Quiet(OccamPlugin):
-    """A third party's plugin, named in a policy as package.module:Class."""
+    """Third-party plugin that a policy names as package.module:Class."""
 
     def __init__(self, level: float = 1.0, label: str = "a") -> None:
         self.level, self.label = level, label
@@ -38,7 +38,7 @@ class Quiet(OccamPlugin):
 QUIET = f"{__name__}:Quiet"
 
 
-def settings_of(policy, name):
+def plugin_settings(policy, name):
     return next(entry["settings"] for entry in policy.content["plugins"] if entry["name"] == name)
 
 
@@ -46,7 +46,7 @@ def schema():
     return json.loads((resources.schemas_dir() / "policy.v1.schema.json").read_bytes())
 
 
-# presets
+# Presets.
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -73,7 +73,7 @@ def test_preset_has_its_bands_and_chain_order():
             "memory",
             "anchor",
         ]
-        assert band[0] < settings_of(policy, "gate")["target"] < band[1]
+        assert band[0] < plugin_settings(policy, "gate")["target"] < band[1]
 
 
 def test_observe_preset_acts_on_nothing():
@@ -101,7 +101,7 @@ def test_load_preset_returns_plugins_and_memory():
         load_preset("balancd")
 
 
-# canonical bytes and revision
+# Canonical bytes and revision.
 
 
 def test_revision_is_the_digest_of_the_canonical_bytes():
@@ -209,7 +209,7 @@ def test_plugin_is_found_by_its_entry_point(monkeypatch, written):
         load_policy(written("plugins: {hushd: {}}\n"))
 
 
-# extends and overrides
+# Base policies and overrides.
 
 
 def test_extends_merges_settings_one_by_one(written):
@@ -218,7 +218,7 @@ def test_extends_merges_settings_one_by_one(written):
         "extends: tight\ntargets: {accept_rate: null}\nplugins: {gate: {eta: 0.2}, watchdog: null}\n"
     )
     policy = load_policy(path)
-    assert (settings_of(policy, "gate")["target"], settings_of(policy, "gate")["eta"]) == (0.3, 0.2)
+    assert (plugin_settings(policy, "gate")["target"], plugin_settings(policy, "gate")["eta"]) == (0.3, 0.2)
     assert "watchdog" not in [entry["name"] for entry in policy.content["plugins"]]
     assert policy.targets == {"update_rate": [0.2, 0.4]}
     assert policy.name == "mine"
@@ -227,11 +227,11 @@ def test_extends_merges_settings_one_by_one(written):
 def test_extends_is_relative_to_the_file(written):
     """The working folder has no effect."""
     written("extends: tight\nplugins: {gate: {target: 0.21}}\n", "base.yaml")
-    assert settings_of(load_policy(written("extends: base.yaml\n")), "gate")["target"] == 0.21
+    assert plugin_settings(load_policy(written("extends: base.yaml\n")), "gate")["target"] == 0.21
 
 
 def test_cycle_of_extends_is_named(written):
-    """There is no recursion error."""
+    """The error is a PolicyError that lists the cycle, not a RecursionError."""
     written("extends: b.yaml\n", "a.yaml")
     with pytest.raises(PolicyError, match=r"extends itself through b\.yaml > a\.yaml > b\.yaml"):
         load_policy(written("extends: a.yaml\n", "b.yaml"))
@@ -240,10 +240,10 @@ def test_cycle_of_extends_is_named(written):
 def test_another_class_replaces_all_settings(written):
     """Repeating the class changes nothing."""
     own = load_policy(written(f"extends: balanced\nplugins:\n  gate: {{use: '{QUIET}', level: 2}}\n"))
-    assert settings_of(own, "gate") == {"level": 2.0, "label": "a"}
+    assert plugin_settings(own, "gate") == {"level": 2.0, "label": "a"}
     assert isinstance(own.build()[1], Quiet)
     same = load_policy(written("extends: tight\nplugins: {gate: {use: gate, eta: 0.2}}\n"))
-    assert settings_of(same, "gate")["target"] == 0.3
+    assert plugin_settings(same, "gate")["target"] == 0.3
 
 
 def test_second_plugin_of_a_class_has_its_own_name(written):
@@ -266,13 +266,13 @@ def test_overrides_are_typed_by_yaml_and_parameter():
             "compressor.window=9",
         ],
     )
-    assert settings_of(policy, "gate")["target"] == 0.3
-    assert settings_of(policy, "limiter")["learning_rate_ceiling"] is None
+    assert plugin_settings(policy, "gate")["target"] == 0.3
+    assert plugin_settings(policy, "limiter")["learning_rate_ceiling"] is None
     assert policy.hyperparameters["evaluations"] == 12
     assert [plugin.name for plugin in policy.build() if plugin.shadow] == ["gate"]
     assert (
         type(
-            settings_of(load_policy("balanced", ["memory.quality_threshold=3"]), "memory")[
+            plugin_settings(load_policy("balanced", ["memory.quality_threshold=3"]), "memory")[
                 "quality_threshold"
             ]
         )
@@ -280,7 +280,7 @@ def test_overrides_are_typed_by_yaml_and_parameter():
     )
 
 
-# objects
+# Policies of plugin objects.
 
 
 def test_policy_of_objects_names_classes_by_path():

@@ -1,4 +1,4 @@
-"""Policy: every mistake is one clear line with file, line and nearest name; schema and code say the same."""
+"""Policy errors: one line with file, line and nearest name. Schema and code accept the same files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def schema():
     return json.loads((resources.schemas_dir() / "policy.v1.schema.json").read_bytes())
 
 
-# the schema and the code say the same
+# Schema and code accept the same policies.
 
 
 def test_schema_has_every_setting_with_its_default():
@@ -105,7 +105,7 @@ def test_invalid_override_is_one_clear_line(override, told):
     assert "\n" not in str(caught.value)
 
 
-# bad files
+# Invalid files.
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_folder_is_not_a_policy_file(tmp_path):
     "data", [b"\xff\xfe\x00", b"name: \x00\n", b"\x80", b"name: a\r\nplugins:\r\n\t- x\n"]
 )
 def test_binary_file_is_refused(tmp_path, data):
-    """There is no traceback of the parser."""
+    """The error is a PolicyError that names the file."""
     (tmp_path / "p.yaml").write_bytes(data)
     with pytest.raises(PolicyError, match=r"p\.yaml"):
         load_policy(tmp_path / "p.yaml")

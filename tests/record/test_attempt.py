@@ -1,4 +1,4 @@
-"""Opening and ending an attempt: what it refuses, whom it waits for, and what it makes of a log that is torn."""
+"""Start and end of an attempt: refused states, waiting for the lock, and recovery of a torn log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders: whole or not there, and the newest one that can be gone on from is found."""
+"""Checkpoint folders: written completely or not at all, and selection of the newest usable one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def folder(tmp_path):
 
 
 def kept(folder, name, **state):
-    """A resumable checkpoint with this state."""
+    """Write a checkpoint to resume from, with this state."""
     write_checkpoint(folder.checkpoints / name, {"state.json": json.dumps(state).encode(), "w": b"1"})
 
 
@@ -51,7 +51,7 @@ def test_write_checkpoint_returns_name_and_digest_of_each_file(tmp_path):
 
 
 def test_write_checkpoint_on_a_full_disk_leaves_no_files(tmp_path, monkeypatch):
-    """The error names the path. A leftover temporary folder is no obstacle."""
+    """The error names the path. A leftover temporary folder does not prevent a write."""
     place = tmp_path / "resume-00000001"
     (tmp_path / ".resume-00000001.tmp").mkdir()
     (tmp_path / ".resume-00000001.tmp" / "old").write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""The reserve for the last words, and what a fork does to a writer."""
+"""Reserved disk space for the final events, and the effect of a fork on a writer."""
 
 from __future__ import annotations
 

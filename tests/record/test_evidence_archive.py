@@ -1,4 +1,4 @@
-"""The archive convinces someone who has nothing of ours: another process, without the package."""
+"""Evidence archives: a third party verifies them in a process without the package."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ockham.record import evidence_archive
 from ockham.record.evidence_archive import write_archive
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evidence")
-    run = made_run(folder / "runs", batches=40)
+    run = make_run(folder / "runs", batches=40)
     write_archive(run.folder, folder / "a.zip")
     with zipfile.ZipFile(folder / "a.zip") as archive:
         archive.extractall(folder / "out")
@@ -31,7 +31,7 @@ def packed(tmp_path_factory):
 
 
 def judge(folder, archive, *words):
-    """The packed verify.py, isolated: no site of the checkout, no ockham."""
+    """Run the verify.py of the archive in isolated mode, without the ockham package."""
     return subprocess.run(
         [sys.executable, "-I", str(folder / "out" / "verify.py"), str(archive), *words],
         capture_output=True,
@@ -101,7 +101,7 @@ def test_archive_on_a_full_disk_leaves_no_file(packed, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_archive_refuses_links(packed, tmp_path):
+def test_archive_of_a_folder_with_links_is_refused(packed, tmp_path):
     """A link can point to any file of the machine."""
     shutil.copytree(packed / "runs", tmp_path / "runs")
     folder = RunFolder(tmp_path / "runs", "a")

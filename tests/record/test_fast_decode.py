@@ -1,4 +1,4 @@
-"""Reading many lines at once only ever accepts, and what it accepts the slow reading accepts too, to the last value."""
+"""Fast decoding of lines: it accepts only lines that the slow path accepts, with equal values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ockham.record.fast_decode import FastDecoder, to_struct
 from ockham.record.verify.report import VerificationReport
 from ockham.record.verify.segment import LineVerifier
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 STRANGE = [
     None,
@@ -67,7 +67,7 @@ STRANGE = [
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    return made_run(tmp_path_factory.mktemp("bulk"), batches=60, nan_at=5).folder
+    return make_run(tmp_path_factory.mktemp("bulk"), batches=60, nan_at=5).folder
 
 
 def reader():
@@ -75,14 +75,14 @@ def reader():
 
 
 def slowly(folder, raw, sequence):
-    """The event as the slow reading sees it, and what it finds."""
+    """Return the event from the slow path and its findings."""
     report = VerificationReport("a")
     event = LineVerifier(folder, 1, 0, folder.segments(1, 0)[0], report).event(raw, sequence)
     return event, report.findings
 
 
 def plain(value):
-    """A struct as a dictionary of what is set, so that two can be compared to the last bit."""
+    """Return the fields of a struct that are set, as a dictionary for exact comparison."""
     if isinstance(value, Struct):
         pairs = ((name, getattr(value, name)) for name in value.__struct_fields__)
         return {name: plain(item) for name, item in pairs if item is not UNSET}
@@ -113,7 +113,7 @@ def test_fast_path_and_slow_path_return_equal_values(honest):
 
 
 def taken_wrongly(folder, raw, sequence):
-    """Whether the fast reading takes a line that the slow one does not, or reads it otherwise."""
+    """Return True if the fast path accepts a line that the slow path rejects or decodes differently."""
     event = reader().read([raw], sequence)[0]
     if event is None:
         return False
@@ -122,15 +122,17 @@ def taken_wrongly(folder, raw, sequence):
 
 
 def places(value, path=()):
-    """The path of every value in an event."""
+    """Yield the path of every value in an event."""
     yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        items = enumerate(value)
     for key, item in items:
         yield from places(item, (*path, key))
 
 
 def encoded(event):
-    """As the writer does it; what it could not write, as the standard library does."""
+    """Encode with the encoder of the writer, or with the standard library if that encoder fails."""
     try:
         return orjson.dumps(event)
     except TypeError:
@@ -139,7 +141,7 @@ def encoded(event):
 
 @pytest.fixture(scope="module")
 def samples(honest):
-    """A line of each shape: decisions with and without turns, contexts of each hook."""
+    """Return a line of each form: decisions with and without knob changes, and contexts of each hook."""
     found = {}
     for sequence, line in enumerate(lines(honest)):
         data = orjson.loads(line)["data"]

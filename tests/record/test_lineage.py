@@ -1,8 +1,7 @@
-"""From a file of weights to the decisions that made it, wherever the file lies; and whatever was changed shows."""
+"""Lineage from a weights file to the decisions that produced it. Any change of the file is reported."""
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import orjson
@@ -19,16 +18,8 @@ from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
-
-
-def safetensors(metadata):
-    """One number, and the metadata as the trainer writes it: each value as JSON."""
-    told = {key: json.dumps(value) for key, value in metadata.items()}
-    header = json.dumps(
-        {"__metadata__": told, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
-    ).encode()
-    return len(header).to_bytes(8, "little") + header + bytes(4)
+from tests.helpers.runs import make_run
+from tests.helpers.safetensors_file import make_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +29,9 @@ def runs(tmp_path_factory):
         patch.setattr(
             tests.helpers.runs,
             "pack",
-            lambda told, _: CheckpointFiles({"model.safetensors": safetensors(told)}, "ab" * 32),
+            lambda told, _: CheckpointFiles({"model.safetensors": make_safetensors(told)}, "ab" * 32),
         )
-        run = made_run(folder, batches=60)
+        run = make_run(folder, batches=60)
     assert verify_run(run.folder).sound
     return folder
 
@@ -87,7 +78,7 @@ def test_lineage_of_changed_bytes_reports_problems(runs, tmp_path):
     path.write_bytes(data[:-1] + b"\1")
     assert "no event of that log names these bytes" in asked(path, runs).problems
     told = asked(accepted(runs), runs).metadata
-    path.write_bytes(safetensors({**told, "log_size": told["log_size"] - 1}))
+    path.write_bytes(make_safetensors({**told, "log_size": told["log_size"] - 1}))
     assert any("never had the root" in problem for problem in asked(path, runs).problems)
     shutil.copytree(runs / "a", tmp_path / "a")
     segment = tmp_path / "a" / "log" / "1-0" / "000000000000.jsonl"
@@ -111,7 +102,10 @@ def test_lineage_of_other_files_is_an_error(runs, tmp_path):
     with pytest.raises(BadInputError, match="a safetensors file or a folder"):
         find_weights_file(tmp_path)
     path = tmp_path / "x"
-    for data, said in ((b"short", "no safetensors file"), (safetensors({"format": "pt"}), "no run of ours")):
+    for data, said in (
+        (b"short", "no safetensors file"),
+        (make_safetensors({"format": "pt"}), "no run of ours"),
+    ):
         path.write_bytes(data)
         with pytest.raises(BadInputError, match=said):
             lineage(path, runs, [])
@@ -135,13 +129,13 @@ def test_lineage_requires_every_metadata_field(runs, tmp_path, missing):
     """Each field has a required type."""
     told = asked(accepted(runs), runs).metadata
     for other in ({**told, missing: [1]}, {name: value for name, value in told.items() if name != missing}):
-        (tmp_path / "w").write_bytes(safetensors(other))
+        (tmp_path / "w").write_bytes(make_safetensors(other))
         with pytest.raises(BadInputError, match=f"its metadata has no {missing}$"):
             read_claims(tmp_path / "w")
 
 
 def rewritten(runs, tmp_path, change):
-    """A copy of the run in which each line is what `change` makes of it."""
+    """Copy the run, and replace each line by `change(line)`."""
     shutil.copytree(runs / "a", tmp_path / "a")
     segment = tmp_path / "a" / "log" / "1-0" / "000000000000.jsonl"
     whole = [change(line) for line in segment.read_bytes().splitlines()]
@@ -177,7 +171,7 @@ def test_lineage_accepts_the_root_of_the_whole_log_only(runs, tmp_path):
     head = check_signed_prefix(folder, 1, 0, [])
     for more, known in ((0, True), (1, False)):
         (tmp_path / "w").write_bytes(
-            safetensors({**told, "log_size": head.size + more, "log_root": head.root.hex()})
+            make_safetensors({**told, "log_size": head.size + more, "log_root": head.root.hex()})
         )
         problems = asked(tmp_path / "w", runs).problems
         assert any("never had the root" in problem for problem in problems) is not known

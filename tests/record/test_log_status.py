@@ -1,4 +1,4 @@
-"""What one look at a log tells, and that it changes nothing."""
+"""Status of a log: reported parts, read without changing the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ockham.record.log_status import read_log_status
 from ockham.record.run_folder import RunFolder
 from ockham.run import Run
 from tests.helpers.events import lines, log_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 def _files(folder):
@@ -20,7 +20,7 @@ def _files(folder):
 
 def test_status_of_a_finished_run_has_no_open_parts(tmp_path):
     """Reading the status changes no byte."""
-    made_run(tmp_path, "a", batches=5)
+    make_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     before = _files(folder)
     found = read_log_status(folder, 1, 0)
@@ -39,7 +39,7 @@ def test_status_of_a_running_run_is_writing(tmp_path):
 
 def test_status_counts_the_bytes_of_a_torn_tail(tmp_path):
     """The tail can be longer than the maximum line."""
-    made_run(tmp_path, "a", batches=5)
+    make_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     whole = read_log_status(folder, 1, 0)
     segment = folder.segments(1, 0)[0]
@@ -50,7 +50,7 @@ def test_status_counts_the_bytes_of_a_torn_tail(tmp_path):
 
 def test_status_of_a_log_without_lines_or_head_is_empty(tmp_path):
     """A kill in the first milliseconds leaves such a log."""
-    made_run(tmp_path, "a", batches=5)
+    make_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     folder.segments(1, 0)[0].write_bytes(b"")
     (folder.log_dir(1, 0) / "checkpoint").unlink()
@@ -60,7 +60,7 @@ def test_status_of_a_log_without_lines_or_head_is_empty(tmp_path):
 @pytest.mark.parametrize("line", [b"not JSON", b"[]", b'{"type":1}', b'{"data":{"sequence":"x"},"type":"t"}'])
 def test_status_of_an_invalid_last_line_is_an_error(tmp_path, line):
     """The error names the location."""
-    made_run(tmp_path, "a", batches=5)
+    make_run(tmp_path, "a", batches=5)
     folder = RunFolder(tmp_path, "a")
     with folder.segments(1, 0)[0].open("ab") as file:
         file.write(line + b"\n")

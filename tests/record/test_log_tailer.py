@@ -1,4 +1,4 @@
-"""Reading a log as it grows: each whole line once and in order, wherever one begins and whatever comes meanwhile."""
+"""Tailing a growing log: each complete line once and in order, from any start position."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.helpers.events import events, lines, log_folder, run_folder
 
 @pytest.fixture
 def folder(tmp_path):
-    """26 lines in segments of 10."""
+    """A log of 26 lines in segments of 10."""
     return log_folder(tmp_path)
 
 
-def all_of(reader, limit):
-    """What one call after another gives, until one gives nothing."""
+def read_all(reader, limit):
+    """Return the lines of repeated calls, until a call returns no line."""
     found = []
     while fresh := reader.lines(limit):
         assert len(fresh) <= limit
@@ -32,14 +32,14 @@ def all_of(reader, limit):
 def test_tailer_reads_all_lines_from_a_sequence_number(folder, begin, limit):
     """It crosses segments and respects the limit."""
     whole = lines(folder)
-    found = all_of(LogTailer(folder, (1, 0), begin), limit)
+    found = read_all(LogTailer(folder, (1, 0), begin), limit)
     assert found == [((1, 0), at, whole[at]) for at in range(begin, len(whole))]
 
 
 def test_tailer_reads_lines_longer_than_a_block(folder, monkeypatch):
     """Blocks usually end within a line."""
     monkeypatch.setattr(log_tailer, "READ_BYTES", max(map(len, lines(folder))) + 1)
-    assert [line.content for line in all_of(LogTailer(folder, (1, 0)), 4)] == lines(folder)
+    assert [line.content for line in read_all(LogTailer(folder, (1, 0)), 4)] == lines(folder)
 
 
 def test_tailer_waits_for_a_future_sequence_number(folder):
@@ -71,7 +71,7 @@ def test_tailer_of_a_missing_log_waits_for_its_first_segment(tmp_path):
 def test_tailer_stops_at_a_missing_segment(folder):
     """`verify` reports the gap."""
     folder.segments(1, 0)[1].unlink()
-    assert [line.sequence for line in all_of(LogTailer(folder, (1, 0)), 1000)] == list(range(10))
+    assert [line.sequence for line in read_all(LogTailer(folder, (1, 0)), 1000)] == list(range(10))
 
 
 def test_run_tailer_reads_all_logs_from_their_positions(tmp_path):
@@ -82,11 +82,11 @@ def test_run_tailer_reads_all_logs_from_their_positions(tmp_path):
     reader = RunTailer(folder)
     first = reader.lines(3)
     assert [line.sequence for line in first] == [0, 1, 2]
-    first += all_of(reader, 1000)
+    first += read_all(reader, 1000)
     assert [line.content for line in first] == lines(folder)
     with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")) as again:
         again.end_batch(again.start_batch(0, 3.0))
-    assert [(line.log, line.content) for line in all_of(reader, 1000)] == [
+    assert [(line.log, line.content) for line in read_all(reader, 1000)] == [
         ((2, 0), line) for line in lines(folder, 2)
     ]
     late = RunTailer(folder, {(1, 0): 2, (2, 0): 1})

@@ -1,4 +1,4 @@
-"""Ranks of one run: they open it in turn, agree on every verdict, and end it alike."""
+"""Ranks of one run: opening in order, equal verdicts, and equal ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers.events import events, plain_validator
-from tests.helpers.ranks import at_once
+from tests.helpers.ranks import run_on_threads
 
 
 def of(kind, found):
@@ -31,7 +31,7 @@ def pack(metadata, state):
 
 
 class Moody(OccamPlugin):
-    """Skips iteration 2 on one rank alone, as a plugin would that reads a clock."""
+    """Plugin that skips iteration 2 on one rank only, like a plugin that reads a clock."""
 
     def __init__(self, rank=0):
         self._skips = rank == 1
@@ -53,7 +53,7 @@ def loop(runs, rank, gather, *, world=2, losses=(3.0, 1.0, 2.5, 0.5), **kwargs):
 
 def test_ranks_write_one_run_with_equal_verdicts(tmp_path):
     """The run verifies and replays."""
-    runs = at_once(lambda rank, gather: loop(tmp_path, rank, gather))
+    runs = run_on_threads(lambda rank, gather: loop(tmp_path, rank, gather))
     folder = runs[0].folder
     assert folder.logs() == [(1, 0), (1, 1)]
     stories = []
@@ -83,7 +83,7 @@ def test_rank_divergence_halts_every_rank(tmp_path, losses, field):
         plugins = [OckhamGatePlugin(surprise_threshold=1.0), Moody(rank)]
         return loop(tmp_path, rank, gather, losses=[losses[rank]] * 4, plugins=plugins)
 
-    done = at_once(work)
+    done = run_on_threads(work)
     assert [type(each) for each in done] == [RankDivergedError] * 2
     assert field in str(done[0])
     folder = RunFolder(tmp_path, "a")
@@ -102,7 +102,7 @@ def test_failure_on_one_rank_fails_all_ranks(tmp_path):
     """An existing run gets no second log."""
     with Run(plugins=[], runs=tmp_path, run_id="a"):
         pass
-    done = at_once(lambda rank, gather: loop(tmp_path, rank, gather))
+    done = run_on_threads(lambda rank, gather: loop(tmp_path, rank, gather))
     assert [type(each) for each in done] == [RunError, RunError]
     assert "exists" in str(done[0])
     assert str(done[1]).startswith("rank 0: run 'a' exists")
@@ -111,19 +111,21 @@ def test_failure_on_one_rank_fails_all_ranks(tmp_path):
 
 def test_other_policy_or_setting_on_one_rank_is_refused(tmp_path):
     """The error names the rank, and no folder is created."""
-    done = at_once(lambda rank, gather: loop(tmp_path, rank, gather, settings={"batch_size": 4 + rank}))
+    done = run_on_threads(
+        lambda rank, gather: loop(tmp_path, rank, gather, settings={"batch_size": 4 + rank})
+    )
     assert {str(each) for each in done} == {"rank 1 was started with another setting batch_size than rank 0"}
     assert not (tmp_path / "a").exists()
 
 
 def test_run_resumes_with_fewer_and_more_ranks(tmp_path):
     """Rank 0 closes the logs of ranks that no longer exist."""
-    at_once(lambda rank, gather: loop(tmp_path, rank, gather, world=3), 3)
+    run_on_threads(lambda rank, gather: loop(tmp_path, rank, gather, world=3), 3)
     torn = RunFolder(tmp_path, "a").segments(1, 2)[-1]
     torn.write_bytes(torn.read_bytes() + b'{"half":')
     for attempt, world in ((2, 2), (3, 3)):
         start = find_resume_point(tmp_path, "a")
-        done = at_once(
+        done = run_on_threads(
             lambda rank, gather, world=world, start=start: loop(
                 tmp_path, rank, gather, world=world, resumed=start
             ),
@@ -147,7 +149,7 @@ def test_run_resumes_with_fewer_and_more_ranks(tmp_path):
 
 def test_changed_log_of_a_removed_rank_is_tampering(tmp_path):
     """Rank 0 recorded its root."""
-    at_once(lambda rank, gather: loop(tmp_path, rank, gather))
+    run_on_threads(lambda rank, gather: loop(tmp_path, rank, gather))
     start = find_resume_point(tmp_path, "a")
     loop(tmp_path, 0, None, world=1, resumed=start)
     assert verify_run(RunFolder(tmp_path, "a")).sound
@@ -174,7 +176,9 @@ def test_plugin_error_on_one_rank_ends_all_ranks(tmp_path):
                 raise ZeroDivisionError
 
     gate = OckhamGatePlugin(surprise_threshold=2.0)
-    done = at_once(lambda rank, gather: loop(tmp_path, rank, gather, plugins=[gate, Breaks()], world=1), 1)
+    done = run_on_threads(
+        lambda rank, gather: loop(tmp_path, rank, gather, plugins=[gate, Breaks()], world=1), 1
+    )
     assert type(done[0]).__name__ == "PluginError"
     assert verify_run(RunFolder(tmp_path, "a")).sound
 

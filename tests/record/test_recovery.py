@@ -1,4 +1,4 @@
-"""Crashes of a real process at any time: nothing acknowledged is lost, and the next attempt says what was cut."""
+"""Crashes of a real process: no acknowledged event is lost, and the next attempt records the cut."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ockham.run import Run
 from tests.helpers.events import REVISION, decision, events, lines, run_folder
 from tests.odr.small_runs import FINISHED
 
-# Writes batches as fast as it can and tells on stdout what flush() has acknowledged.
+# Writes batches as fast as possible, and prints each size that flush() returns.
 WRITER = """
 import sys
 from ockham.run import Run
@@ -39,7 +39,7 @@ with Run("balanced", runs=sys.argv[1], run_id="a", facts={"max_iters": 100000, "
 
 
 def killed(tmp_path, after: int) -> int:
-    """Start the writer, kill it without warning after some acknowledgements; returns the last one heard."""
+    """Start the writer and kill it after some acknowledgements. Return the last acknowledged size."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -157,7 +157,8 @@ from ockham.errors import LogError
 from ockham.run import Run
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    with Run("balanced", runs={str(tmp_path)!r}, run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
+    facts = {{"max_iters": 100000, "vocab_size": 256}}
+    with Run("balanced", runs={str(tmp_path)!r}, run_id="a", facts=facts) as run:
         run.end_batch(run.start_batch(0, 3.0))
         print(run.flush().size, flush=True)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
@@ -224,8 +225,8 @@ def test_missing_signed_events_prevent_a_resume(tmp_path, attack):
     assert run.folder.last_attempt() == 1
 
 
-def log_of(tmp_path, *last):
-    """Log 2-1 of a run: three decisions in segments of three, and these events."""
+def write_log(tmp_path, *last):
+    """Write log 2-1 of a run: three decisions in segments of three, and the given events."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 2, 1, policy_revision=REVISION, segment_events=3)
     for i in range(3):
@@ -242,7 +243,7 @@ HALTED = ("log.halted", {"reason_code": "ENOSPC", "message": "full", "lost_event
 @pytest.mark.parametrize("torn", [b"", b'{"torn'])
 def test_lost_events_of_a_halted_log_are_counted(tmp_path, torn):
     """The last complete line can be in the segment before a torn one."""
-    folder = log_of(tmp_path, HALTED)
+    folder = write_log(tmp_path, HALTED)
     count = len(lines(folder, 2, 1))
     assert len(folder.segments(2, 1)) > 1
     if torn:
@@ -253,7 +254,7 @@ def test_lost_events_of_a_halted_log_are_counted(tmp_path, torn):
 
 def test_gap_distinguishes_a_stopped_writer_from_a_killed_one(tmp_path):
     """Only the stopped one released its reserve."""
-    folder = log_of(tmp_path)
+    folder = write_log(tmp_path)
     count = len(lines(folder, 2, 1))
     gap = {"from_attempt": 2, "from_sequence": count, "reason_code": "WRITER_FAILED", "count": None}
     assert read_gap(folder, 2, 1) == gap
@@ -264,13 +265,13 @@ def test_gap_distinguishes_a_stopped_writer_from_a_killed_one(tmp_path):
 
 def test_gap_after_an_end_is_none(tmp_path):
     """The same holds for a log without a line."""
-    assert read_gap(log_of(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
+    assert read_gap(write_log(tmp_path, ("run.finished", FINISHED)), 2, 1) is None
     assert read_gap(run_folder(tmp_path, "b"), 1, 0) is None
 
 
 def test_recovery_writes_parquet_of_complete_lines(tmp_path):
     """Without a torn tail nothing is truncated."""
-    folder = log_of(tmp_path, HALTED)
+    folder = write_log(tmp_path, HALTED)
     whole = lines(folder, 2, 1)
     with folder.segments(2, 1)[-1].open("ab") as file:
         file.write(b"torn")
@@ -285,7 +286,7 @@ def test_recovery_writes_parquet_of_complete_lines(tmp_path):
 @pytest.mark.parametrize("attack", ["other", "less"])
 def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
     """Nothing is truncated."""
-    folder = log_of(tmp_path)
+    folder = write_log(tmp_path)
     segment = folder.segments(2, 1)[0 if attack == "other" else -1]
     before = segment.read_bytes()
     data = before.replace(b'"q":0.25', b'"q":0.26', 1) if attack == "other" else b"torn"
@@ -295,13 +296,13 @@ def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
     with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{said}"):
         recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert segment.read_bytes() == data
-    # Of nobody's key: nothing was signed.
+    # Without a key, no tree head is valid.
     assert check_signed_prefix(folder, 2, 1, []).size == (4 if attack == "other" else 3)
 
 
 def test_heads_of_other_keys_do_not_hide_signed_heads(tmp_path):
     """Without a signature nothing can be missing."""
-    folder = log_of(tmp_path)
+    folder = write_log(tmp_path)
     keys, log = [load_or_create_signer().verifier], folder.log_dir(2, 1)
     sizes = signed_heads(folder, 2, 1, keys).keys()
     assert max(sizes) == len(lines(folder, 2, 1))
@@ -336,7 +337,7 @@ def test_run_finished_as_last_event_of_a_segment_is_an_end(tmp_path):
 def test_run_finished_followed_by_several_seals_is_an_end(tmp_path, monkeypatch):
     """Each waiting segment adds one seal."""
     folder = run_folder(tmp_path)
-    # So that all of it waits when the writer looks.
+    # All events are in the queue before the writer reads it.
     monkeypatch.setattr(log, "SYNC_INTERVAL_SECONDS", 0.5)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)
     time.sleep(0.05)
@@ -367,5 +368,6 @@ def test_two_hundred_kills_lose_no_acknowledged_event(tmp_path, part):
         assert verify_run(folder).sound, i
         heard, there = heard + acknowledged, there + found
     print(
-        f"kills {25 * part} to {25 * part + 24}: {heard} events acknowledged, {there} on disk, 0 lost, 0 called tampering"
+        f"kills {25 * part} to {25 * part + 24}: {heard} events acknowledged, {there} on disk,"
+        " 0 lost, 0 called tampering"
     )

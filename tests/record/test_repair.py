@@ -1,4 +1,4 @@
-"""What is derived, made anew or compacted; the lines stay, and so does what a writer still writes."""
+"""Repair: rebuilding and compacting derived files. Log lines and the files of a live writer are unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_compact_skips_the_last_segment_of_a_running_run(tmp_path):
     for i in range(35):
         log.append("decision.made", decision(i), iter_num=i)
     log.flush()
-    # Three are sealed, too few to be compacted while more may come.
+    # Three segments are sealed. That is too few to compact them while the run continues.
     assert rebuild(folder).parquet == 9
     found = read_coverage(folder, 1, 0)
     assert [is_compacted(name) for name in found.names] == [False] * 3
@@ -71,7 +71,7 @@ def test_repair_does_not_follow_links(tmp_path, place, mend):
 
 
 def test_repair_reports_a_file_in_place_of_a_folder(tmp_path):
-    """There is no traceback."""
+    """The error is a RunError that names the path."""
     folder = log_folder(tmp_path)
     shutil.rmtree(folder.path / "contexts", ignore_errors=True)
     (folder.path / "contexts").write_bytes(b"")

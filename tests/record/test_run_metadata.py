@@ -1,4 +1,4 @@
-"""run.json: what is known of user, code and machine, and nothing where nothing is known."""
+"""run.json: metadata of user, code and machine, and null for unknown values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segment that a log is being written to."""
+"""The segment that a log writer appends to."""
 
 from __future__ import annotations
 

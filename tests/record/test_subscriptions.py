@@ -1,4 +1,4 @@
-"""Subscriptions: every durable event once and in order, and a bad consumer harms nobody but itself."""
+"""Subscriptions: every durable event once and in order. A failing consumer affects no other one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a stranger writes into a proof, a pin, a tile, an archive or a header: a typed error, or the truth."""
+"""Untrusted proofs, pins, tiles, archives and headers: a typed error or the correct result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify import standalone
 from ockham.record.verify.files import read_safetensors_metadata
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 FEW = settings(max_examples=60)
 JUNK = st.binary(max_size=300)
@@ -30,19 +30,19 @@ JUNK = st.binary(max_size=300)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return made_run(tmp_path_factory.mktemp("decoders"), batches=12).folder
+    return make_run(tmp_path_factory.mktemp("decoders"), batches=12).folder
 
 
 @pytest.fixture(scope="module")
 def copied(run, tmp_path_factory):
-    """A copy whose files may be changed, if they are put back."""
+    """A copy of the run. A test that changes its files restores them."""
     copy = RunFolder(tmp_path_factory.mktemp("copied"), "a")
     shutil.copytree(run.path, copy.path)
     return copy
 
 
 def edited(data, draw):
-    """The bytes with one stretch replaced by others."""
+    """Return the bytes with one part replaced by random bytes."""
     at = draw.draw(st.integers(0, len(data)))
     return data[:at] + draw.draw(JUNK) + data[at + draw.draw(st.integers(0, 40)) :]
 
@@ -135,7 +135,7 @@ def archive(run, tmp_path_factory):
 
 
 def judged(path, monkeypatch, capsys):
-    """The status of the verifier that is packed, run here."""
+    """Return the exit status of the packed verifier, run in this process."""
     monkeypatch.setattr("sys.argv", ["verify.py", str(path), "--key", str(load_or_create_signer().verifier)])
     status = standalone.main()
     capsys.readouterr()
@@ -156,7 +156,7 @@ def test_changed_archive_is_reported_or_equal(archive, tmp_path, monkeypatch, ca
         if judged(path, monkeypatch, capsys) == 0:
             with zipfile.ZipFile(path) as packed:
                 now = {name: packed.read(name) for name in packed.namelist()}
-            # No signature covers these, and the verifier says so.
+            # No signature covers these files, and the verifier reports that.
             unsigned = (
                 "schemas/",
                 "README",

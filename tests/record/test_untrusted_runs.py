@@ -1,4 +1,4 @@
-"""Whatever a stranger left in a run folder, verify answers: a finding with its class, no traceback, no waiting."""
+"""Untrusted run folders: verify returns findings with their class, without a traceback or blocking."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from ockham.replay.trajectory import load_trajectory
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
-from tests.record.verify.test_run import edited, find, rewrite
+from tests.helpers.log_edits import find_line, replace_data, rewrite_lines
+from tests.helpers.runs import make_run
 
 HOSTILE = (
     "",
@@ -54,7 +54,7 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
-    made_run(folder, batches=40)
+    make_run(folder, batches=40)
     return folder / "a"
 
 
@@ -69,11 +69,11 @@ def found_in(run, **kwargs):
 
 
 def places(value, at=()):
-    """The place of every value in an event."""
+    """Yield the path of every value in an event."""
     yield at
-    inside = (
-        value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
-    )
+    inside = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        inside = enumerate(value[:1])
     for key, item in inside:
         yield from places(item, (*at, key))
 
@@ -100,7 +100,9 @@ def test_hostile_event_value_never_breaks_verify(run):
                 changed = with_value(before[at], place, value)
                 if changed == before[at]:
                     continue
-                rewrite(run, lambda _, at=at, changed=changed: [*before[:at], changed, *before[at + 1 :]])
+                rewrite_lines(
+                    run, lambda _, at=at, changed=changed: [*before[:at], changed, *before[at + 1 :]]
+                )
                 assert found_in(run, parquet=tried % 4 == 0), (place, value)
                 tried += 1
     assert tried > 120
@@ -126,10 +128,10 @@ def test_known_hostile_value_is_reported_with_its_class(run, kind, told, classes
     """The broken signature is reported too."""
 
     def change(found):
-        at = find(found, kind)
-        return [*found[:at], edited(found[at], **told), *found[at + 1 :]]
+        at = find_line(found, kind)
+        return [*found[:at], replace_data(found[at], **told), *found[at + 1 :]]
 
-    rewrite(run, change)
+    rewrite_lines(run, change)
     assert found_in(run) == classes
     assert verify_run(run).counts.get("gap", 0) <= MAX_FINDINGS_PER_CLASS
 
@@ -139,14 +141,14 @@ def test_known_hostile_value_is_reported_with_its_class(run, kind, told, classes
 def test_deep_nesting_is_handled_at_any_depth(run, field, depth):
     """Every JSON library has its own limit."""
     nested = b'{"a":' * depth + b"1" + b"}" * depth
-    at = find(lines(run), "context.recorded")
+    at = find_line(lines(run), "context.recorded")
     part = b'"ext":' if field == "ext" else b'"given":{"custom":'
     old, new = (
         (b'"data":{', b'"data":{' + part + nested + b",")
         if field == "ext"
         else (b'"given":{', part + nested + b",")
     )
-    rewrite(run, lambda found: [*found[:at], found[at].replace(old, new, 1), *found[at + 1 :]])
+    rewrite_lines(run, lambda found: [*found[:at], found[at].replace(old, new, 1), *found[at + 1 :]])
     assert found_in(run)
     with contextlib.suppress(OckhamError):
         assert not replay_run(run, processes=1).identical or field == "ext"
@@ -157,7 +159,7 @@ def test_deep_nesting_is_handled_at_any_depth(run, field, depth):
 @pytest.mark.parametrize("kind", ["decision.made", "plugin_state.recorded", "run.started", "policy.loaded"])
 def test_deep_nesting_in_other_events_is_a_finding(run, kind):
     """Replay returns a result or one error."""
-    at = find(lines(run), kind)
+    at = find_line(lines(run), kind)
     field = {
         "decision.made": "changes",
         "plugin_state.recorded": "state",
@@ -167,7 +169,7 @@ def test_deep_nesting_in_other_events_is_a_finding(run, kind):
     event = orjson.loads(lines(run)[at])
     event["data"][field] = "HERE"
     nested = b'{"a":' * 500 + b"1" + b"}" * 500
-    rewrite(
+    rewrite_lines(
         run, lambda found: [*found[:at], orjson.dumps(event).replace(b'"HERE"', nested), *found[at + 1 :]]
     )
     assert found_in(run)

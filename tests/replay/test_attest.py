@@ -1,4 +1,4 @@
-"""What a replay found, in the ledger: signed, and of the very log that was replayed."""
+"""Attestations of replays in the ledger: signed, with size and root of the replayed log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ockham.record.verify.run import verify_run
 from ockham.replay.attest import attest
 from ockham.replay.runner import replay_run
 from ockham.run import Run
-from tests.helpers.runs import made_run
-from tests.replay.test_engine import tamper
+from tests.helpers.log_edits import change_event
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return made_run(tmp_path, "a", 30).folder
+    return make_run(tmp_path, "a", 30).folder
 
 
 def said(folder):
@@ -50,7 +50,7 @@ def test_attestation_contains_size_and_root_of_each_log(folder):
 
 def test_attestation_of_a_difference_is_written(folder):
     """It records the result, good or not."""
-    tamper(folder, "decision.made", lambda data: data.update(observed=99.0), nth=5)
+    change_event(folder, "decision.made", lambda data: data.update(observed=99.0), nth=5)
     report = replay_run(folder)
     attest(folder, report)
     _, data = said(folder)

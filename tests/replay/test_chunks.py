@@ -1,4 +1,4 @@
-"""A log cut at its key frames: each line lies where it was, and what cannot be read is named."""
+"""Chunks of a log between key frames: source locations of lines, and errors for unreadable input."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ockham.replay.chunks import split_log
 from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers.events import lines, log_folder, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Key frames every ten batches, segments of 37 lines."""
+    """A run with key frames every ten batches, and segments of 37 lines."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 10)
     monkeypatch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
     monkeypatch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-    return made_run(tmp_path, batches=40).folder
+    return make_run(tmp_path, batches=40).folder
 
 
 def test_chunks_reach_from_key_frame_to_key_frame(folder):

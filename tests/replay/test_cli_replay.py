@@ -1,4 +1,4 @@
-"""The verbs replay and whatif: exit statuses and forms."""
+"""The commands replay and whatif: exit statuses and output formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ockham.record.schema import validate_event
 from ockham.replay.trajectory import load_trajectory
 from ockham.replay.whatif import whatif
 from tests.helpers import forked_cli
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 def ockham(*words, runs):
@@ -26,8 +26,8 @@ def ockham(*words, runs):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    made_run(folder, "good", 60)
-    made_run(folder, "bad", 60)
+    make_run(folder, "good", 60)
+    make_run(folder, "bad", 60)
     path = RunFolder(folder, "bad").segments(1, 0)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"BELOW_THRESHOLD" in line][3]
@@ -70,7 +70,7 @@ def test_replay_of_bad_input_exits_2_and_unverifiable_3(runs, tmp_path):
     done = ockham("replay", "nope", runs=runs)
     assert done.returncode == 2
     assert done.stderr.startswith("ockham: nope: run not found")
-    made_run(tmp_path, "a", 5)
+    make_run(tmp_path, "a", 5)
     next((tmp_path / "a" / "policies").iterdir()).unlink()
     done = ockham("replay", "a", runs=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")

@@ -1,4 +1,4 @@
-"""Replay: identical where nothing was touched, and exactly found where something was."""
+"""Replay: unchanged runs are identical, and each change is found at its exact event."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.replay.runner import replay_run
 from ockham.run import Run
-from tests.helpers.runs import made_run, pack
+from tests.helpers.log_edits import change_event, list_segments
+from tests.helpers.runs import make_run, pack
 
 THIRD = """
 from ockham.plugin import OccamPlugin
@@ -38,33 +39,13 @@ class Loud(OccamPlugin):
 
 
 class Counting(OccamPlugin):
-    """Hides a counter of its own from key frames."""
+    """Plugin that hides a counter from key frames."""
 
     hidden = 0
 
     def on_batch_start(self, ctx):
         Counting.hidden += 1
         ctx.decide("COUNT", "COUNTED", Counting.hidden)
-
-
-def lines_of(folder):
-    return [path for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)]
-
-
-def tamper(folder, kind, change, nth=0, plugin=""):
-    """Change the nth event of a kind as somebody with an editor would."""
-    path = lines_of(folder)[0]
-    lines = path.read_bytes().splitlines()
-    at = [
-        i
-        for i, line in enumerate(lines)
-        if f"ockham.{kind}.v1".encode() in line and (not plugin or f'"plugin":"{plugin}"'.encode() in line)
-    ][nth]
-    event = orjson.loads(lines[at])
-    change(event["data"])
-    lines[at] = orjson.dumps(event)
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
-    return event["data"]
 
 
 def first(report):
@@ -74,7 +55,7 @@ def first(report):
 
 @pytest.fixture
 def folder(tmp_path):
-    made_run(tmp_path, "a", 60)
+    make_run(tmp_path, "a", 60)
     return RunFolder(tmp_path, "a")
 
 
@@ -82,7 +63,7 @@ def folder(tmp_path):
 def test_every_preset_replays_to_the_last_bit(tmp_path, policy):
     """Presets in shadow and `adapt` are included."""
     measured = ("gate.familiar_mean=2.5", "gate.familiar_sd=0.2") if policy == "adapt" else ()
-    made_run(tmp_path, "a", 120, policy=policy, overrides=measured)
+    make_run(tmp_path, "a", 120, policy=policy, overrides=measured)
     report = replay_run(RunFolder(tmp_path, "a"))
     assert report.identical
     assert report.total("identical") == report.total("decisions") > 120
@@ -94,7 +75,7 @@ def test_nan_and_random_draws_replay(tmp_path):
     (tmp_path / "noisy.yaml").write_text(
         "extends: balanced\nplugins: {limiter: null, saturation: {drive: 0.1}}\n"
     )
-    made_run(tmp_path, "a", 60, nan_at=30, policy=tmp_path / "noisy.yaml", overrides=overrides)
+    make_run(tmp_path, "a", 60, nan_at=30, policy=tmp_path / "noisy.yaml", overrides=overrides)
     assert replay_run(RunFolder(tmp_path, "a")).identical
 
 
@@ -137,7 +118,7 @@ def test_resumed_run_replays_with_both_attempts(tmp_path):
 def test_chunks_replay_in_several_processes(tmp_path, monkeypatch):
     """The result equals that of one process."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
-    made_run(tmp_path, "a", 100)
+    make_run(tmp_path, "a", 100)
     folder = RunFolder(tmp_path, "a")
     one, two = replay_run(folder, processes=1), replay_run(folder, processes=2)
     assert one.identical
@@ -166,7 +147,7 @@ def test_chunks_replay_in_several_processes(tmp_path, monkeypatch):
 )
 def test_changed_decision_field_is_named(folder, name, value):
     """Only plugin, iteration and field of the change."""
-    event = tamper(folder, "decision.made", lambda data: data.update({name: value}), nth=40)
+    event = change_event(folder, "decision.made", lambda data: data.update({name: value}), nth=40)
     report = replay_run(folder)
     assert not report.identical
     assert first(report) == (event["plugin"], event["iter_num"], name)
@@ -176,7 +157,7 @@ def test_changed_decision_field_is_named(folder, name, value):
 
 def test_smallest_change_of_a_double_is_found(folder):
     """One unit in the last place is a difference."""
-    event = tamper(
+    event = change_event(
         folder, "decision.made", lambda d: d.update(observed=math.nextafter(d["observed"], 9)), nth=30
     )
     assert first(replay_run(folder)) == (event["plugin"], event["iter_num"], "observed")
@@ -184,27 +165,29 @@ def test_smallest_change_of_a_double_is_found(folder):
 
 def test_changed_number_and_knob_change_are_named(folder):
     """Nested fields are named by their path."""
-    event = tamper(folder, "decision.made", lambda data: data["numbers"].update(q=0.5), nth=30, plugin="gate")
+    event = change_event(
+        folder, "decision.made", lambda data: data["numbers"].update(q=0.5), nth=30, plugin="gate"
+    )
     assert first(replay_run(folder)) == ("gate", event["iter_num"], "numbers.q")
-    tamper(folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20)
+    change_event(folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20)
     assert first(replay_run(folder))[2] == "changes.0.after"
 
 
 def test_changed_loss_is_found_at_its_decision(folder):
     """The decision does not follow from the context."""
-    event = tamper(folder, "context.recorded", lambda data: data["given"].update(task_loss=3.0), nth=30)
+    event = change_event(folder, "context.recorded", lambda data: data["given"].update(task_loss=3.0), nth=30)
     assert first(replay_run(folder))[:2] == ("gate", event["iter_num"])
 
 
 def test_changed_knob_is_named(folder):
     """The knobs after the chain are recomputed too."""
-    event = tamper(folder, "context.recorded", lambda data: data["left"].update(grad_clip=5.0), nth=30)
+    event = change_event(folder, "context.recorded", lambda data: data["left"].update(grad_clip=5.0), nth=30)
     assert first(replay_run(folder)) == ("chain", event["iter_num"], "left.grad_clip")
 
 
 def test_dropped_and_added_decisions_are_found(folder):
     """Each is a difference."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"decision.made" in line][25]
@@ -216,7 +199,7 @@ def test_dropped_and_added_decisions_are_found(folder):
 
 def test_dropped_context_is_found(folder):
     """Its decisions cannot be recomputed."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"context.recorded" in line][25]
     path.write_bytes(b"".join(lines[:at] + lines[at + 1 :]))
@@ -226,9 +209,9 @@ def test_dropped_context_is_found(folder):
 def test_changed_key_frame_state_is_named(tmp_path, monkeypatch):
     """Plugin and part of the state."""
     monkeypatch.setattr("ockham.record.recorder.KEY_FRAME_BATCHES", 20)
-    made_run(tmp_path, "a", 60)
+    make_run(tmp_path, "a", 60)
     folder = RunFolder(tmp_path, "a")
-    tamper(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(mean=1.0), nth=1)
+    change_event(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(mean=1.0), nth=1)
     report = replay_run(folder)
     named = {(one.plugin, one.field) for _, one in report.differences if one.iter_num == 20}
     assert {("gate", "state.mean"), ("chain", "state_sha256")} <= named
@@ -236,7 +219,7 @@ def test_changed_key_frame_state_is_named(tmp_path, monkeypatch):
 
 def test_start_that_is_not_fresh_is_found(folder):
     """The first state is that of new plugins."""
-    tamper(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(q=-3.0))
+    change_event(folder, "plugin_state.recorded", lambda data: data["state"]["gate"].update(q=-3.0))
     assert ("gate", 0, "state.q") in {
         (o.plugin, o.iter_num, o.field) for _, o in replay_run(folder).differences
     }
@@ -264,7 +247,7 @@ def test_hidden_state_is_found_at_the_key_frame(tmp_path, monkeypatch):
 
 
 class Forgetful(OccamPlugin):
-    """Keeps a counter in the instance and leaves it out of its state."""
+    """Plugin that stores a counter in the instance and not in its state."""
 
     def __init__(self):
         self.seen = 0
@@ -303,7 +286,7 @@ def test_third_party_code_is_imported_with_trust_only(tmp_path, monkeypatch):
         "extends: balanced\nplugins: {loud: {use: 'third_loud:Loud', factor: 0.5}}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    made_run(tmp_path / "runs", "a", 60, policy=tmp_path / "loud.yaml")
+    make_run(tmp_path / "runs", "a", 60, policy=tmp_path / "loud.yaml")
     sys.modules.pop("third_loud")
     imported = mark.read_text()
     folder = RunFolder(tmp_path / "runs", "a")
@@ -326,7 +309,7 @@ def test_third_party_code_is_imported_with_trust_only(tmp_path, monkeypatch):
 
 def test_unfinished_batch_is_counted_and_not_compared(folder):
     """A kill leaves one."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines(keepends=True)
     at = [i for i, line in enumerate(lines) if b"decision.made" in line][-1]
     path.write_bytes(b"".join(lines[: at + 1]) + b'{"torn')
@@ -339,7 +322,7 @@ def test_replay_without_its_inputs_is_unverifiable(folder):
     """Missing run, policy, log or key frame."""
     with pytest.raises(RunError):
         replay_run(RunFolder(folder.runs, "b"))
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(line for line in lines if b"plugin_state" not in line))
@@ -376,7 +359,7 @@ def test_replay_without_its_inputs_is_unverifiable(folder):
 )
 def test_malformed_line_is_a_difference_or_an_error(folder, kind, change):
     """Code digests have no effect."""
-    tamper(folder, kind, change)
+    change_event(folder, kind, change)
     with contextlib.suppress(UnverifiableError):
         assert not replay_run(folder).identical or kind == "policy.loaded"
     with contextlib.suppress(UnverifiableError):
@@ -385,7 +368,7 @@ def test_malformed_line_is_a_difference_or_an_error(folder, kind, change):
 
 def test_policy_loaded_with_text_is_an_error(folder):
     """It must be a mapping."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     data = path.read_bytes()
     path.write_bytes(b'{"type":"ockham.policy.loaded.v1","data":"NaN"}\n' + data)
     with pytest.raises(UnverifiableError, match="not an event of Ockham"):
@@ -394,7 +377,7 @@ def test_policy_loaded_with_text_is_an_error(folder):
 
 def test_minus_zero_differs_from_zero(folder):
     """The bits differ."""
-    tamper(folder, "context.recorded", lambda data: data["left"].update(grad_noise_std=-0.0), nth=30)
+    change_event(folder, "context.recorded", lambda data: data["left"].update(grad_noise_std=-0.0), nth=30)
     report = replay_run(folder)
     assert report.total("found") == 1
     assert (report.differences[0][1].recorded, report.differences[0][1].replayed) == ("-0.0", "0.0")
@@ -402,7 +385,7 @@ def test_minus_zero_differs_from_zero(folder):
 
 def test_decision_of_another_writer_is_compared_by_value(folder):
     """Key order and `ext` have no effect."""
-    path = lines_of(folder)[0]
+    path = list_segments(folder)[0]
     lines = path.read_bytes().splitlines()
     at = next(i for i, line in enumerate(lines) if b"decision.made" in line)
     event = orjson.loads(lines[at])

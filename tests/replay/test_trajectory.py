@@ -1,4 +1,4 @@
-"""The path of a run: what counted, in order, and one clear error for what cannot be read."""
+"""Trajectory of a run: its contexts in order, and one clear error for unreadable input."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ockham.record.checkpoints import find_resume_point
 from ockham.record.run_folder import RunFolder
 from ockham.replay.trajectory import backward_over_forward, load_trajectory
 from ockham.run import Run
-from tests.helpers.runs import made_run, pack
-from tests.replay.test_engine import tamper
+from tests.helpers.log_edits import change_event
+from tests.helpers.runs import make_run, pack
 
 
 def batches(run, numbers, **kwargs):
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def resumed(folder, keep, last):
-    """Killed at batch `last`, and gone on with from the checkpoint after `keep`."""
+    """Return a run that was killed at batch *last*, and resumed from the checkpoint after *keep* batches."""
     with Run("balanced", runs=folder, run_id="b") as run:
         ctx = batches(run, range(keep))
         run.save_checkpoint(
@@ -99,7 +99,7 @@ def test_unreadable_run_is_an_error(folder, tmp_path):
 )
 def test_malformed_context_is_an_error(folder, change, said):
     """The error names its sequence number."""
-    tamper(folder, "context.recorded", change, nth=5)
+    change_event(folder, "context.recorded", change, nth=5)
     with pytest.raises(UnverifiableError, match=said):
         load_trajectory(folder)
 
@@ -154,7 +154,7 @@ def test_missing_files_are_an_error(folder, monkeypatch):
 )
 def test_policy_with_a_non_finite_number_is_an_error(tmp_path, given):
     """Its bytes have the named digest."""
-    made_run(tmp_path, batches=5)
+    make_run(tmp_path, batches=5)
     folder = RunFolder(tmp_path, "a")
     path = next((folder.path / "policies").iterdir())
     content = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Policies to ask about: settings on the recorded one are held to the rules of any other policy."""
+"""Policies for what-if questions: overrides of the recorded policy follow the rules of all policies."""
 
 from __future__ import annotations
 

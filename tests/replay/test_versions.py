@@ -1,4 +1,4 @@
-"""What must not depend on the Python that replays."""
+"""Results that must not depend on the Python version of a replay."""
 
 from __future__ import annotations
 

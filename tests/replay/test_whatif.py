@@ -1,4 +1,4 @@
-"""What if: exact until the weights would have come out otherwise, and honest from there on."""
+"""What-if results: exact until the weights would differ, and marked as inexact after that."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ockham.replay.variants import override_policy
 from ockham.replay.whatif import _WhatIfReplay, whatif
 from ockham.replay.whatif_result import WhatIfResult
 from ockham.run import Run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of which each preset was in charge once, on the same losses."""
+    """One run per preset, with the same losses."""
     folder = tmp_path_factory.mktemp("runs")
     for policy in ("tight", "balanced", "exploratory", "observe"):
-        made_run(folder, policy, 150, policy=policy)
+        make_run(folder, policy, 150, policy=policy)
     return folder
 
 
-def legs_of(runs, run_id):
+def read_trajectory(runs, run_id):
     return load_trajectory(RunFolder(runs, run_id))
 
 
 @pytest.mark.parametrize("policy", ["tight", "balanced", "exploratory", "observe"])
 def test_whatif_of_the_recorded_policy_equals_the_record(runs, policy):
     """It never diverges."""
-    legs = legs_of(runs, policy)
+    legs = read_trajectory(runs, policy)
     answer = whatif(legs, legs[-1].policy, "itself")
     assert answer.diverged_iter is None
     assert answer.exact_batches == answer.batches == 150
@@ -43,8 +43,8 @@ def test_whatif_of_the_recorded_policy_equals_the_record(runs, policy):
 
 def test_whatif_is_exact_until_the_first_other_verdict(runs):
     """The synthetic losses do not depend on weights."""
-    answer = whatif(legs_of(runs, "balanced"), load_policy("tight"), "tight")
-    own = whatif(legs_of(runs, "tight"), load_policy("tight"), "itself")
+    answer = whatif(read_trajectory(runs, "balanced"), load_policy("tight"), "tight")
+    own = whatif(read_trajectory(runs, "tight"), load_policy("tight"), "itself")
     assert [row.whatif for row in answer.rows] == [row.whatif for row in own.rows]
     assert answer.diverged_by == "updated"
     first = next(row.iter_num for row in answer.rows if row.recorded != row.whatif)
@@ -57,7 +57,7 @@ def test_whatif_is_exact_until_the_first_other_verdict(runs):
 
 def test_whatif_of_a_shadow_run_shows_the_acting_rate(runs):
     """The run was audited only."""
-    answer = whatif(legs_of(runs, "observe"), load_policy("balanced"), "balanced")
+    answer = whatif(read_trajectory(runs, "observe"), load_policy("balanced"), "balanced")
     assert answer.update_rate(recorded=True) == 1.0
     assert 0.5 <= answer.update_rate() <= 0.7
     assert answer.diverged_iter is not None
@@ -65,13 +65,13 @@ def test_whatif_of_a_shadow_run_shows_the_acting_rate(runs):
 
 def test_whatif_rate_of_finite_batches_is_at_most_1(tmp_path):
     """NaN batches are not updates."""
-    made_run(tmp_path, "observe", 40, policy="observe", nan_at=5)
-    legs = legs_of(tmp_path, "observe")
+    make_run(tmp_path, "observe", 40, policy="observe", nan_at=5)
+    legs = read_trajectory(tmp_path, "observe")
     assert whatif(legs, legs[-1].policy, "itself").update_rate(recorded=True) == 1.0
     always = override_policy(load_policy("balanced"), ["gate.target=1"])
     question = _WhatIfReplay(legs, always, "always", trust=True)
     answer = question.run()
-    # The NaN.
+    # This is the batch with the NaN loss.
     assert answer.transitions["UPDATE>SKIP"] == 1
     assert answer.update_rate() == 1.0
     assert question.update_delta == 0
@@ -79,7 +79,7 @@ def test_whatif_rate_of_finite_batches_is_at_most_1(tmp_path):
 
 def test_whatif_without_weight_changes_never_diverges(runs):
     """Only the memory decides differently."""
-    legs = legs_of(runs, "balanced")
+    legs = read_trajectory(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, ["memory.min_oq_improvement=0.9"]), "strict")
     assert answer.diverged_iter is None
     assert answer.accepted < answer.recorded_accepted
@@ -87,7 +87,7 @@ def test_whatif_without_weight_changes_never_diverges(runs):
 
 def test_whatif_ends_exactness_at_a_missing_measurement(runs):
     """A required gauge was not measured."""
-    legs = legs_of(runs, "balanced")
+    legs = read_trajectory(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, ["watchdog.every=3"]), "often")
     assert answer.diverged_by == "kl_to_anchor"
     assert answer.diverged_iter == 13
@@ -96,7 +96,7 @@ def test_whatif_ends_exactness_at_a_missing_measurement(runs):
 
 def test_whatif_starts_knobs_at_the_other_policys_base_values(runs):
     """Recorded base knobs have no effect."""
-    legs = legs_of(runs, "balanced")
+    legs = read_trajectory(runs, "balanced")
     fixed = override_policy(legs[-1].policy, ["gate.mode=fixed", "gate.surprise_threshold=3.0"])
     answer = whatif(legs, fixed, "fixed")
     for row in answer.rows:
@@ -114,7 +114,7 @@ def test_whatif_compute_saved_uses_the_cost_ratio(tmp_path):
                 run.start_batch(i, 3 + (i * 7 % 11) / 9),
                 seconds={"forward": 1.0, "backward": 1.5, "optimizer": 0.5},
             )
-    legs = legs_of(tmp_path, "a")
+    legs = read_trajectory(tmp_path, "a")
     answer = whatif(legs, legs[-1].policy, "itself")
     assert answer.compute_saved() == pytest.approx((1 - answer.update_rate()) * 2 / 3)
 
@@ -123,7 +123,7 @@ def test_whatif_compute_saved_uses_the_cost_ratio(tmp_path):
     ("setting", "by", "at"),
     [
         ("hyperparameters.grad_clip=0.1", "grad_clip", 0),
-        # The limiter holds it where the recorded one was.
+        # The limiter sets the knob to its recorded value.
         ("hyperparameters.grad_clip=50", "", None),
         ("compressor.threshold=0.00001", "learning_rate", 14),
         ("hyperparameters.lambda_ockham=0.5", "lambda_ockham", 13),
@@ -133,7 +133,7 @@ def test_whatif_compute_saved_uses_the_cost_ratio(tmp_path):
 )
 def test_whatif_names_the_knob_that_diverges(runs, setting, by, at):
     """A pull has no effect before the anchor."""
-    legs = legs_of(runs, "balanced")
+    legs = read_trajectory(runs, "balanced")
     answer = whatif(legs, override_policy(legs[-1].policy, [setting]), "other")
     assert (answer.diverged_by, answer.diverged_iter) == (by, at)
     assert answer.exact_batches == (150 if at is None else at + 1)
@@ -152,7 +152,7 @@ def test_whatif_ignores_a_ceiling_that_was_not_reached(tmp_path):
             for i in range(8):
                 run.end_batch(run.start_batch(i, 4.0 - i / 9), grad_norm=norm)
     for run_id, clip, parts in (("a", 0.6, False), ("a", 0.4, True), ("b", 0.6, True)):
-        legs = legs_of(tmp_path, run_id)
+        legs = read_trajectory(tmp_path, run_id)
         answer = whatif(
             legs, override_policy(legs[-1].policy, [f"hyperparameters.grad_clip={clip}"]), "other"
         )
@@ -160,7 +160,7 @@ def test_whatif_ignores_a_ceiling_that_was_not_reached(tmp_path):
 
 
 class Halter(OccamPlugin):
-    """Ends a run at an iteration, in one of two hooks."""
+    """Plugin that ends a run at an iteration, in one of two hooks."""
 
     def __init__(self, at: int = 0, hook: str = "on_batch_start") -> None:
         self.at, self.hook = at, hook
@@ -176,7 +176,7 @@ class Halter(OccamPlugin):
 def test_whatif_stops_at_the_end_of_the_other_policy(runs, hook, batches):
     """At a batch and at an evaluation."""
     answer = whatif(
-        legs_of(runs, "observe"),
+        read_trajectory(runs, "observe"),
         policy_from_plugins(with_default_plugins([Halter(20, hook)])),
         "halts",
         trust=True,
@@ -187,7 +187,7 @@ def test_whatif_stops_at_the_end_of_the_other_policy(runs, hook, batches):
 
 
 class Turner(OccamPlugin):
-    """A stranger's plugin: halves the learning rate of every third batch."""
+    """Third-party plugin that halves the learning rate of every third batch."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -204,7 +204,7 @@ def test_whatif_plays_back_third_party_plugins(tmp_path):
     with Run(plugins=[Turner()], runs=tmp_path, run_id="a") as run:
         for i in range(9):
             run.end_batch(run.start_batch(i, 3.0, learning_rate=1e-3))
-    legs = legs_of(tmp_path, "a")
+    legs = read_trajectory(tmp_path, "a")
     assert whatif(legs, legs[-1].policy, "itself").diverged_iter is None
     alone = whatif(legs, policy_from_plugins(with_default_plugins([])), "without it")
     assert (alone.diverged_by, alone.diverged_iter) == ("learning_rate", 2)
@@ -221,7 +221,7 @@ def test_whatif_skips_an_evaluation_made_for_the_anchor_only(tmp_path):
                 run.evaluate(ctx, 4 - i / 30, tokens=100, trigger="CONSOLIDATION")
                 if ctx.consolidating:
                     run.record_consolidation(ctx, drift=0.05)
-    legs = legs_of(tmp_path, "a")
+    legs = read_trajectory(tmp_path, "a")
     itself = whatif(legs, legs[-1].policy, "itself")
     assert itself.evaluations == asked > 1
     assert itself.consolidated == itself.recorded_consolidated >= 1
@@ -239,7 +239,7 @@ def test_whatif_skips_an_evaluation_made_for_the_anchor_only(tmp_path):
 
 def test_whatif_summary_is_one_row(runs):
     """Unknown values are None."""
-    answer = whatif(legs_of(runs, "balanced"), load_policy("tight"), "tight")
+    answer = whatif(read_trajectory(runs, "balanced"), load_policy("tight"), "tight")
     row = answer.summary()
     assert (row["policy"], row["batches"], row["exact_batches"]) == ("tight", 150, answer.exact_batches)
     assert row["update_to_skip"] == answer.transitions["UPDATE>SKIP"] > 0
@@ -257,4 +257,4 @@ def test_whatif_of_a_run_without_contexts_is_an_error(tmp_path):
     with Run("balanced", runs=tmp_path, run_id="a"):
         pass
     with pytest.raises(UnverifiableError):
-        legs_of(tmp_path, "a")
+        read_trajectory(tmp_path, "a")

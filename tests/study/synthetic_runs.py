@@ -1,4 +1,4 @@
-"""Runs with stage times and losses that are given, so that a study's figures can be worked out by hand."""
+"""Runs with fixed losses and stage times, so that the results of a study can be calculated by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECONDS = {"forward": 1.0, "backward": 1.5, "optimizer": 0.5, "chain": 0.1}
 
 
 class EveryOther(OccamPlugin):
-    """Skips the batches whose number is odd."""
+    """Plugin that skips every odd batch."""
 
     name = "every_other"
 
@@ -22,7 +22,7 @@ class EveryOther(OccamPlugin):
 
 
 def planned(runs, run_id, losses, *, skipping, seed=7, digest="0" * 64, tokens=10):
-    """A run of 10 batches for each loss, which is evaluated behind them; b is 2."""
+    """Write a run with 10 batches and then one evaluation per loss."""
     plugins = [FinitePlugin(), *([EveryOther()] if skipping else [])]
     assert policy_from_plugins(plugins)
     facts = {

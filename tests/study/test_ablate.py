@@ -1,4 +1,4 @@
-"""Ablation: the arms, the table worked out by hand, and a study that goes on where it stopped."""
+"""Ablation: arms, a table that was calculated by hand, and a study that continues after a stop."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def test_ablation_table_matches_a_manual_calculation(tmp_path):
 
 @pytest.fixture
 def ablate(monkeypatch, capsys):
-    """The verb in this process, its arms forked; how they are begun by themselves, the rerun below shows."""
-    # Which the verb sets.
+    """The command in this process, with forked arms. The test of a rerun starts arms in new processes."""
+    # The command sets this variable.
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     monkeypatch.setattr(subprocess, "run", lambda program, **_: forked_cli.run("ockham", *program[3:]))
     sets = [word for setting in (*TINY, "device=cpu") for word in ("--set", setting)]

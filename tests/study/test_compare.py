@@ -1,4 +1,4 @@
-"""Compare and roi: figures that can be worked out by hand."""
+"""The commands compare and roi: results that can be calculated by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_figures_of_two_runs_match_a_manual_calculation(runs):
     assert (found["compute_forwards"].a, found["compute_forwards"].b) == (90, 60)
     assert found["update_rate"].difference == pytest.approx(-0.5)
     assert found["last_val_loss"].difference == pytest.approx(0.005)
-    # 60 forwards: always stands at batch 20, where its loss was 2.0.
+    # After 60 forwards, run a is at batch 20, where its loss was 2.0.
     assert found["val_loss_at_equal_compute"].a == pytest.approx(2.0)
     assert found["val_loss_at_equal_compute"].b == pytest.approx(1.005)
     assert found["iter 19"].difference == pytest.approx(0.5)

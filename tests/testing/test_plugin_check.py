@@ -1,4 +1,4 @@
-"""check_plugin: passes every built-in plugin, and says of each bad one what is wrong with it."""
+"""check_plugin: it accepts every built-in plugin, and names the problem of each invalid plugin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ockham.testing import capture, check_plugin
 
 
 class Good(OccamPlugin):
-    """Halves the step of quiet batches: what docs/plugins.md shows."""
+    """Plugin that halves the step of quiet batches. It equals the example in docs/plugins.md."""
 
     name = "quiet"
     reasons: ClassVar = {"QUIET": "The loss is near the mean of late."}

@@ -1,4 +1,4 @@
-"""Parquet of segments: made, compacted, found; each event is read exactly once whenever a crash comes."""
+"""Parquet files of segments: build, compact, list. Each event is read exactly once after any crash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 
 def small(folder, last=True):
-    """Parquet of each segment, not compacted, as of a log whose writer is gone or is not."""
+    """Write one Parquet file per segment. *last* selects a closed log, or a log with a live writer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(builder, "_compact", lambda *_, **__: None)
         return update_parquet(folder, 1, 0, last=last)
@@ -41,7 +41,7 @@ def files(folder, kind="decisions"):
 
 
 def rows(folder, kind):
-    """What a reader of all that stands for the log reads, lines too."""
+    """Return the rows of the Parquet files of a log and of the lines that no Parquet file covers."""
     found = read_coverage(folder, 1, 0)
     paths = {path.name: path for path in (folder.path / kind).rglob("*.parquet")}
     read = [row for name in found.names for row in pq.read_table(paths[name], partitioning=None).to_pylist()]
@@ -132,7 +132,7 @@ def test_segments_of_two_days_are_not_joined(folder, last):
         (later := day.with_name("day=2099-01-01")).mkdir()
         for path in day.glob("*0020.*"):
             path.rename(later / path.name)
-    # A day that is over is compacted while the log goes on.
+    # A past day is compacted while the log grows.
     update_parquet(folder, 1, 0, last=last)
     assert files(folder) == ["1-0-000000000000-000000000019.parquet", "1-0-000000000020.parquet"]
 
@@ -153,22 +153,22 @@ def test_each_event_is_read_once_after_a_crash_at_any_step(tmp_path):
             found = Catalog(folder.runs).sql("select sequence from events order by all")
             assert found.column("sequence").to_pylist() == ids["events"], stop
         assert complaints(folder) == []
-        # The next one goes on, and leaves nothing behind.
+        # The next update completes the work, and leaves no temporary file.
         update_parquet(folder, 1, 0, last=True)
         assert [len(files(folder, kind)) for kind in PARQUET_TABLES] == [1, 1, 1]
         assert not list(folder.path.rglob("*.tmp"))
         if ended:
             break
-    # Two segments: 12 names, 6 of the compacted ones, and 12 that go.
+    # Two segments: 12 new names, 6 names of the compacted files, and 12 removed names.
     assert stop == 30
 
 
 class _Crash(BaseException):
-    """Nobody catches it, as nobody catches a kill."""
+    """Error that no code catches. It simulates a kill."""
 
 
 def _update_until(folder, changes):
-    """Whether it ended within so many renames and removals."""
+    """Return True if the update needs at most *changes* renames and removals."""
     left = iter(range(changes))
 
     def dies(does):

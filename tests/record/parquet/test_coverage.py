@@ -1,4 +1,4 @@
-"""Which files stand for which segments."""
+"""Coverage: the Parquet files that cover the segments of a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That a log has only grown since it was pinned, shown without the log."""
+"""Consistency proofs: a log has only grown since it was pinned, checked without the log."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ockham.record.tlog.pin import make_pin
 from ockham.run import Run
 from tests.helpers.forked_cli import ockham
 from tests.helpers.resumed_run import resumed_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture
 def grown(tmp_path):
-    """Pinned after 5 batches, ended after 40: the pin, and the run."""
+    """A pin after 5 batches of a run, and the run with 40 batches."""
     with Run("observe", runs=tmp_path, run_id="a", facts={"max_iters": 40}) as run:
         for i in range(40):
             run.end_batch(run.start_batch(i, 2.0))
@@ -57,7 +57,7 @@ def test_every_log_of_a_pin_has_its_proof(tmp_path):
 def test_consistency_of_a_rewritten_log_fails(tmp_path, grown):
     """A holder of the key can sign another log, but not change the pin."""
     pin, _ = grown
-    made_run(tmp_path / "forged", "a")
+    make_run(tmp_path / "forged", "a")
     forged = RunFolder(tmp_path / "forged", "a")
     with pytest.raises(BadInputError, match="do not begin the log"):
         verify_consistency_proofs(prove_consistency(forged, pin, keys()), pin, keys())
@@ -87,7 +87,7 @@ def test_every_changed_byte_of_proof_or_pin_is_refused(grown):
 def test_other_pins_keys_and_logs_are_refused(tmp_path, grown):
     """Each gives one error."""
     pin, folder = grown
-    made_run(tmp_path, "b", batches=3)
+    make_run(tmp_path, "b", batches=3)
     with pytest.raises(BadInputError, match="and not of run 'b'"):
         prove_consistency(RunFolder(tmp_path, "b"), pin, keys())
     proof = prove_consistency(folder, pin, keys())

@@ -1,6 +1,6 @@
-"""Notes, tiles and proofs, read by code that we did not write: golang.org/x/mod/sumdb, the checksum database's own.
+"""Notes, tiles and proofs, read by the independent Go package golang.org/x/mod/sumdb.
 
-On Debian: `apt install golang-go golang-golang-x-mod-dev`. Without them this is skipped, and says so.
+On Debian: `apt install golang-go golang-golang-x-mod-dev`. Without these packages the tests are skipped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ockham.record.tlog.inclusion import prove_inclusion
 from ockham.record.tlog.merkle import consistency_proof, inclusion_proof, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
-# Where Debian puts Go's packages.
+# Debian installs Go packages in this folder.
 GOPATH = Path("/usr/share/gocode")
 SUMDB = GOPATH / "src" / "golang.org" / "x" / "mod" / "sumdb"
 pytestmark = pytest.mark.skipif(
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    """The Go program, built without network from Debian's source of the library."""
+    """The Go program, built without network access from the Debian package of the library."""
     folder = tmp_path_factory.mktemp("go")
     env = {
         **os.environ,
@@ -58,11 +58,11 @@ def reader(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Over three full tiles and a partial one, in several segments."""
+    """A run with three full tiles and a partial tile, in several segments."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=500))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-        return made_run(tmp_path_factory.mktemp("run"), batches=280).folder
+        return make_run(tmp_path_factory.mktemp("run"), batches=280).folder
 
 
 def read(reader, log, key=None):

@@ -1,4 +1,4 @@
-"""The proof of one event: made only over what was signed, and of any doctored part refused."""
+"""Inclusion proofs: they exist for signed events only, and every changed proof is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree against the vectors of Certificate Transparency and against a tree that we did not write."""
+"""Merkle tree: compared with the Certificate Transparency vectors and an independent implementation."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_doubled_odd_leaf_changes_the_root():
 
 
 def test_append_returns_each_completed_subtree():
-    """The lowest level comes first."""
+    """The list starts with the lowest level."""
     hashes = [leaf_hash(bytes([at])) for at in range(16)]
     frontier = CompactRange()
     for at, leaf in enumerate(hashes, 1):

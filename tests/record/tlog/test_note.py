@@ -1,4 +1,4 @@
-"""Notes, keys and tree heads: signed, read again, and refused when anything in them changes."""
+"""Notes, keys and tree heads: they are signed and parsed, and every change is refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from ockham.record.tlog.tree_head import TreeHead, checkpoint_body, split_histor
 PETER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 PETERS_NOTE = (
     b"If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n\n"
-    b"\xe2\x80\x94 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    b"\xe2\x80\x94 PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNX"
+    b"gKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
 )
 
 

@@ -1,4 +1,4 @@
-"""Pins: what is kept elsewhere, read again, and held to the run that it is of."""
+"""Pins: tree heads stored elsewhere, their parser, and their comparison with the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ockham.record.verify.report import VerificationReport
 from tests.helpers.events import log_folder, run_folder
 
 
-def head_of(size=3, origin="ockham/runs/a/1-0", root=EMPTY):
+def sign_head(size=3, origin="ockham/runs/a/1-0", root=EMPTY):
     return load_or_create_signer().sign(checkpoint_body(origin, TreeHead(size, root)))
 
 
@@ -30,7 +30,7 @@ def pinned(folder, *pins):
 def test_pin_contains_the_newest_head_of_each_log(tmp_path):
     """Logs without a head are skipped."""
     folder = log_folder(tmp_path)
-    heads = [(folder.log_dir(1, 0) / "checkpoint").read_bytes(), head_of(7, "ockham/runs/a/3-0")]
+    heads = [(folder.log_dir(1, 0) / "checkpoint").read_bytes(), sign_head(7, "ockham/runs/a/3-0")]
     for attempt in (2, 3):
         shutil.copytree(folder.log_dir(1, 0), folder.log_dir(attempt, 0))
     (folder.log_dir(2, 0) / "checkpoint").unlink()
@@ -51,8 +51,8 @@ def test_pinned_heads_are_assigned_to_their_logs(tmp_path):
     """Order and empty lines do not matter."""
     folder = log_folder(tmp_path)
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(2, 1))
-    other = head_of(9, "ockham/runs/a/2-1")
-    found, findings = pinned(folder, head_of(3) + b"\n" + other + b"\n\n", head_of(2))
+    other = sign_head(9, "ockham/runs/a/2-1")
+    found, findings = pinned(folder, sign_head(3) + b"\n" + other + b"\n\n", sign_head(2))
     assert {log: [head.size for head in heads] for log, heads in found.items()} == {
         (1, 0): [3, 2],
         (2, 1): [9],
@@ -63,7 +63,7 @@ def test_pinned_heads_are_assigned_to_their_logs(tmp_path):
 
 def test_pinned_log_that_is_missing_is_tampering(tmp_path):
     """The finding has its location and number of events."""
-    _, findings = pinned(log_folder(tmp_path), head_of(9, "ockham/runs/a/2-0"))
+    _, findings = pinned(log_folder(tmp_path), sign_head(9, "ockham/runs/a/2-0"))
     assert [(f.kind, f.place, f.message) for f in findings] == [
         ("tampering", "log/2-0", "9 events were pinned, and the whole log is gone")
     ]
@@ -74,7 +74,7 @@ def test_pinned_log_that_is_missing_is_tampering(tmp_path):
     [
         (b"nothing\n", "not a pin signed by a known key: no note"),
         (b"a\n\nb\n", "not a pin signed by a known key"),
-        (head_of, r"this pin is of 'ockham/runs/b/1-0', and the run has: ockham/runs/a/1-0"),
+        (sign_head, r"this pin is of 'ockham/runs/b/1-0', and the run has: ockham/runs/a/1-0"),
     ],
 )
 def test_invalid_pin_is_bad_input(tmp_path, pin, said):
@@ -89,7 +89,7 @@ def test_pin_of_another_run_is_an_error_that_lists_the_logs(tmp_path):
     folder = log_folder(tmp_path)
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(2, 1))
     with pytest.raises(BadInputError, match=r"and the run has: ockham/runs/a/1-0, ockham/runs/a/2-1$"):
-        pinned(folder, head_of(3, "ockham/runs/ab/1-0"))
+        pinned(folder, sign_head(3, "ockham/runs/ab/1-0"))
 
 
 def test_pin_of_an_unknown_key_is_an_error(tmp_path):
@@ -123,7 +123,7 @@ def test_pin_survives_a_git_tag(tmp_path, monkeypatch):
 
 
 def test_missing_or_blocked_git_is_one_error(tmp_path, monkeypatch):
-    """There is no traceback."""
+    """Both cases raise a BadInputError."""
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
         with pytest.raises(BadInputError, match=r"git made no tag: .*No such file"):

@@ -1,4 +1,4 @@
-"""Tiles: where each lies, and which of them stay while a tree grows."""
+"""Tiles: their paths, and the tiles that remain while a tree grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The writer's tree heads: over what the disk gives back, with tiles that lead to the same root."""
+"""Tree heads of the writer: they cover the bytes on disk, and the tiles have the same root."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ockham.record.tlog.tree_head import HeadWriter, TreeHead, checkpoint_body, 
 from tests.helpers.events import context_record, decision, lines, run_folder
 
 
-def log_of(tmp_path, count, **kwargs):
+def open_log(tmp_path, count, **kwargs):
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision="sha256:" + "ab" * 32, **kwargs)
     for i in range(count):
@@ -29,7 +29,7 @@ def log_of(tmp_path, count, **kwargs):
 
 def test_signed_head_matches_the_lines(tmp_path):
     """Size, root, origin and signature are recomputed."""
-    folder, writer = log_of(tmp_path, 70, segment_events=30)
+    folder, writer = open_log(tmp_path, 70, segment_events=30)
     head = writer.flush()
     writer.close()
     written = lines(folder)
@@ -45,7 +45,7 @@ def test_signed_head_matches_the_lines(tmp_path):
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 700])
 def test_tiles_contain_the_hashes_of_the_lines(tmp_path, count):
     """There are exactly the tiles of this size."""
-    folder, writer = log_of(tmp_path, count)
+    folder, writer = open_log(tmp_path, count)
     writer.close()
     hashes = [leaf_hash(line) for line in lines(folder)]
     assert len(hashes) == count
@@ -77,7 +77,7 @@ def test_tile_paths_match_the_example_of_the_format():
 
 def test_urgent_event_is_signed_at_once(tmp_path):
     """No call asks for it."""
-    _, writer = log_of(tmp_path, 3)
+    _, writer = open_log(tmp_path, 3)
     writer.append("decision.made", decision(3), iter_num=3, urgent=True)
     for _ in range(500):
         if writer._heads.head.size == 4:
@@ -91,7 +91,7 @@ def test_urgent_event_is_signed_at_once(tmp_path):
 
 def test_disk_that_returns_other_bytes_prevents_a_signature(tmp_path):
     """The trainer gets an error."""
-    folder, writer = log_of(tmp_path, 5)
+    folder, writer = open_log(tmp_path, 5)
     writer.flush()
     note = (writer.path / "checkpoint").read_bytes()
     segment = folder.segments(1, 0)[0]
@@ -144,7 +144,7 @@ os._exit(0)
 
 def test_full_disk_writes_a_signed_halt(tmp_path, monkeypatch):
     """The log is truncated to its last complete line."""
-    folder, writer = log_of(tmp_path, 3)
+    folder, writer = open_log(tmp_path, 3)
     writer.flush()
     real = os.write
 

@@ -1,4 +1,4 @@
-"""A log that is well signed and contradicts itself: each contradiction is found, once, and nothing else is."""
+"""Correctly signed logs with contradictions: each one is reported once, and nothing else is."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def turns(*changes, **fields) -> Decision:
 
 
 def context(iter_num=0, micro_step=0, **left) -> ContextRecord:
-    """A context whose knobs were left at these values, and the others as they were given."""
+    """Return a context with these final knob values. The other knobs are unchanged."""
     record = context_record(iter_num, micro_step=micro_step)
     knobs = dict(zip(KNOBS, record.left, strict=True)) | {"updated": True} | left
     return record._replace(left=tuple(knobs[name] for name in KNOBS))
 
 
 def found(tmp_path, *payloads, **kwargs):
-    """Sequence and message of each contradiction in a log of decisions and the contexts behind them."""
+    """Return sequence and message of each contradiction in a log of decisions and their contexts."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION, **kwargs)
     own = []

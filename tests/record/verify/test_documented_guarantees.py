@@ -22,8 +22,8 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.verify.report import CLASS_DESCRIPTIONS, NOTE_CLASSES
 from ockham.record.verify.run import MIN_SEGMENTS_PER_WORKER, verify_run
 from ockham.run import Run
-from tests.helpers.runs import made_run
-from tests.record.test_ledger import SAID
+from tests.helpers.events import REGISTRATION
+from tests.helpers.runs import make_run
 
 PAGE = Path(__file__).parents[3] / "docs" / "verification.md"
 
@@ -44,7 +44,7 @@ def test_documented_table_has_every_class_and_exit_status():
 
 @pytest.fixture
 def older(tmp_path):
-    """A run, its newest pin, and its log put back to how it stood in the middle: lines, heads and tiles."""
+    """A run, its newest pin, and its log restored to an earlier state: lines, heads and tiles."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 2.0))
         run.flush()
@@ -121,7 +121,7 @@ def test_lineage_without_key_exits_2_where_verify_adds_a_note(tmp_path, monkeypa
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_lineage_of_weights_without_metadata_exits_2(metadata, tmp_path):
     """Also for the files of Hugging Face, whose metadata is of another kind."""
-    run = made_run(tmp_path / "runs", batches=3)
+    run = make_run(tmp_path / "runs", batches=3)
     file = tmp_path / "model.safetensors"
     file.write_bytes(save({"w": np.zeros(1, np.float32)}, metadata=metadata))
     assert (
@@ -131,7 +131,7 @@ def test_lineage_of_weights_without_metadata_exits_2(metadata, tmp_path):
 
 def test_verify_exit_status_is_documented(tmp_path):
     """0 sound, 1 findings, 2 no such run, 3 no log or no key."""
-    run = made_run(tmp_path, batches=3).folder
+    run = make_run(tmp_path, batches=3).folder
     assert status(run, "a") == 0
     assert status(run, "z") == 2
     assert status(run, "a", "--key", "x") == 2
@@ -149,7 +149,7 @@ def test_verify_exit_status_is_documented(tmp_path):
 @pytest.mark.timeout(20)
 def test_ledger_folder_with_a_huge_number_is_handled(tmp_path):
     """Missing entries are counted, not stored."""
-    append_entry(tmp_path, "odr.registered", SAID)
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     ledger = RunFolder(tmp_path, LEDGER)
     ledger.log_dir(999_999_999, 0).mkdir()
     assert verify_run(ledger).counts["gap"] > 100

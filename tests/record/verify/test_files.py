@@ -1,4 +1,4 @@
-"""The files that events name: what a checkpoint holds, and which tree head it says that it was made under."""
+"""Files that events name: the content of checkpoints, and the tree head in their metadata."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import Finding, VerificationReport
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import REVISION, decision, lines, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
+from tests.helpers.safetensors_file import make_safetensors
 from tests.odr.small_runs import FINISHED
-from tests.record.test_lineage import safetensors
 
 
 def found_in(tmp_path, monkeypatch, data_of):
-    """What verify says of a run whose checkpoints hold what `data_of` makes of their metadata."""
+    """Return the findings of a run whose checkpoints contain `data_of(metadata)`, and the run folder."""
     monkeypatch.setattr(
         tests.helpers.runs,
         "pack",
         lambda told, _: CheckpointFiles({"model.safetensors": data_of(told)}, "ab" * 32),
     )
-    run = made_run(tmp_path, batches=40)
+    run = make_run(tmp_path, batches=40)
     report = verify_run(run.folder, keys=[load_or_create_signer().verifier], parquet=False)
     assert report.checked["checkpoint files"] >= 1
     return {(f.kind, f.message) for f in report.findings if f.kind != "not pinned"}, run.folder
@@ -39,23 +39,23 @@ def found_in(tmp_path, monkeypatch, data_of):
 
 def test_weights_with_their_tree_head_give_no_finding(tmp_path, monkeypatch):
     """Weights without metadata are accepted too."""
-    assert found_in(tmp_path / "1", monkeypatch, safetensors)[0] == set()
-    assert found_in(tmp_path / "2", monkeypatch, lambda _: safetensors({}))[0] == set()
+    assert found_in(tmp_path / "1", monkeypatch, make_safetensors)[0] == set()
+    assert found_in(tmp_path / "2", monkeypatch, lambda _: make_safetensors({}))[0] == set()
 
 
 @pytest.mark.parametrize(
     ("data_of", "said"),
     [
         (
-            lambda told: safetensors({**told, "log_size": told["log_size"] - 1}),
+            lambda told: make_safetensors({**told, "log_size": told["log_size"] - 1}),
             "names another tree head than the log does",
         ),
         (
-            lambda told: safetensors({**told, "log_root": "00" * 32}),
+            lambda told: make_safetensors({**told, "log_root": "00" * 32}),
             "names another tree head than the log does",
         ),
         (
-            lambda told: safetensors({"log_size": told["log_size"]}),
+            lambda told: make_safetensors({"log_size": told["log_size"]}),
             "names another tree head than the log does",
         ),
         (lambda _: b"weights", "not a safetensors file"),
@@ -69,7 +69,7 @@ def test_weights_with_other_metadata_are_reported(tmp_path, monkeypatch, data_of
 
 def test_changed_or_missing_weights_are_reported(tmp_path, monkeypatch):
     """The finding names file and event."""
-    _, folder = found_in(tmp_path, monkeypatch, safetensors)
+    _, folder = found_in(tmp_path, monkeypatch, make_safetensors)
     path = next(folder.checkpoints.glob("accepted-*")) / "model.safetensors"
     for data, said in (
         (path.read_bytes() + b"\0", "has other bytes than recorded"),
@@ -97,8 +97,8 @@ def test_decisions_after_the_last_context_are_reported(tmp_path, told, pending):
     assert found == ([f"{pending} decisions at the end belong to no context"] if pending else [])
 
 
-def told_of(folder, told, place=(2, 3)):
-    """What is found in what a log told."""
+def check_references(folder, told, place=(2, 3)):
+    """Return the findings about the facts that were collected from one log."""
     report = VerificationReport("a")
     check_log_references(folder, place, told, report)
     return report.findings
@@ -111,7 +111,7 @@ def test_policies_are_compared_with_their_names(tmp_path):
     (folder.path / "policies").mkdir(parents=True)
     for digest in (right, other):
         folder.policy(digest).write_bytes(b"{}")
-    assert told_of(
+    assert check_references(
         folder,
         LogSummary(policies={f"sha256:{digest}": i for i, digest in ((8, other), (5, right), (3, "f" * 64))}),
     ) == [
@@ -135,7 +135,7 @@ def test_abnormal_end_can_be_inside_one_batch(tmp_path, finished, broken, pendin
     """A log without an end is reported elsewhere."""
     told = LogSummary(finished=finished, ended_mid_batch=broken, pending=pending, pending_batches=batches)
     said = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
-    assert told_of(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
+    assert check_references(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
 
 
 def test_checkpoint_without_accepting_decision_is_reported(tmp_path):
@@ -147,10 +147,13 @@ def test_checkpoint_without_accepting_decision_is_reported(tmp_path):
         "iter_num": 7,
         "sequence": 9,
     }
-    assert told_of(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 7), saved])) == []
-    assert told_of(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 6), saved])) == [
-        Finding("checkpoint", "accepted-7", "names decision d, which accepted nothing at iteration 7", 9)
-    ]
+    assert (
+        check_references(RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 7), saved]))
+        == []
+    )
+    assert check_references(
+        RunFolder(tmp_path, "a"), LogSummary(acceptances_and_checkpoints=[("d", 6), saved])
+    ) == [Finding("checkpoint", "accepted-7", "names decision d, which accepted nothing at iteration 7", 9)]
 
 
 def test_every_checkpoint_is_checked(tmp_path):
@@ -197,7 +200,7 @@ def test_every_checkpoint_is_checked(tmp_path):
 
 def test_lost_root_has_the_cause_of_the_loss(tmp_path):
     """One changed line is one cause."""
-    folder = made_run(tmp_path, batches=40).folder
+    folder = make_run(tmp_path, batches=40).folder
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(segment.read_bytes().replace(b'"iter_num":0,', b'"iter_num":9,', 1))
     found = [f for f in verify_run(folder, parquet=False).findings if f.message.startswith("names a root")]
@@ -220,7 +223,7 @@ def header(value, size=None):
     ],
 )
 def test_safetensors_metadata_values_are_json(data, told):
-    """Each value is parsed alone."""
+    """Each value is parsed separately."""
     assert read_safetensors_metadata(io.BytesIO(data)) == told
 
 

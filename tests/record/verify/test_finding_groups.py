@@ -1,4 +1,4 @@
-"""What one cause explains is said once, and what was changed is not made to look at home."""
+"""Findings are grouped by cause, and changed lines are never rebuilt into Parquet files."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify.report import VerificationReport
 from ockham.record.verify.run import verify_run
-from tests.helpers.runs import made_run
-from tests.record.test_ledger import SAID
+from tests.helpers.events import REGISTRATION
+from tests.helpers.runs import make_run
 
-# With checkpoints enough for several signed tree heads.
+# The run has enough checkpoints for several signed tree heads.
 BATCHES = 300
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("causes")
-    made_run(folder, batches=BATCHES)
+    make_run(folder, batches=BATCHES)
     return folder / "a"
 
 
@@ -107,11 +107,11 @@ def test_crash_tail_does_not_prevent_a_rebuild(run):
 
 @pytest.fixture
 def ledger(tmp_path):
-    """Three sayings, a run, and one more."""
+    """A ledger with three entries, a run, and a fourth entry."""
     for _ in range(3):
-        append_entry(tmp_path, "odr.registered", SAID)
-    made_run(tmp_path, "b", 3)
-    append_entry(tmp_path, "odr.registered", SAID)
+        append_entry(tmp_path, "odr.registered", REGISTRATION)
+    make_run(tmp_path, "b", 3)
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     return RunFolder(tmp_path, LEDGER)
 
 
@@ -153,7 +153,7 @@ def test_missing_ledger_has_its_own_message(tmp_path):
 
 def test_verify_never_creates_a_key(tmp_path, monkeypatch):
     """A note reports the use of the local key."""
-    made_run(tmp_path, "b", 3)
+    make_run(tmp_path, "b", 3)
     event = next(iter(RunFolder(tmp_path, "b").segments(1, 0)[0].read_bytes().splitlines()))
     proof = tmp_path / "proof"
     assert ockham(tmp_path, "prove", json.loads(event)["id"], "-o", str(proof)).exit_code == 0

@@ -1,4 +1,4 @@
-"""Each line on its own, and the bytes behind the last one: what is said of it, and where it stands."""
+"""Checks of single lines and of the bytes after the last one: findings and source locations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACE = "log/2-1/000000000000.jsonl"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The second rank of a second attempt: 600 decisions and contexts in one segment."""
+    """Log 2-1 of a run: 600 decisions and contexts in one segment."""
     folder = run_folder(tmp_path_factory.mktemp("lines"))
     writer = LogWriter(folder, 2, 1, policy_revision=REVISION)
     for i in range(300):
@@ -30,14 +30,14 @@ def folder(tmp_path_factory):
 
 
 def read(folder, raw, sequence=4):
-    """The event of a line, and what is found in it."""
+    """Return the event of a line and the findings about it."""
     report = VerificationReport("a")
     [event] = LineVerifier(folder, 2, 1, folder.segments(2, 1)[0], report).events([raw], sequence)
     return event, report.findings
 
 
 def changed(folder, **values):
-    """The fifth line, a decision, with other values at the top or, as data_NAME, in its data."""
+    """Return the fifth line with other values. The prefix `data_` selects fields of the data."""
     event = orjson.loads(lines(folder, 2, 1)[4])
     for name, value in values.items():
         (event["data"] if name.startswith("data_") else event)[name.removeprefix("data_")] = value

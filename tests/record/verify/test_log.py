@@ -1,4 +1,4 @@
-"""Tree heads that were changed, moved, added or lost: each by its class, its place and its words."""
+"""Findings about changed, moved, added or missing tree heads: class, location and message."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify import log as log_module
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import log_folder
+from tests.helpers.tree_files import tree_findings, write_history
 
-EVENTS = (
-    # With the seal of a first segment: two whole tiles and a partial one, and one of two hashes above.
-    701
-)
+# 700 decisions and one seal. The tree has two full tiles, a partial one, and a tile of two hashes.
+EVENTS = 701
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +31,9 @@ def log(original, tmp_path):
     return tmp_path / "a/log/1-0"
 
 
-def found(log):
-    """Class, place below the log and message of each finding that is of tiles and heads."""
-    report = verify_run(
-        RunFolder(log.parents[2], "a"), keys=[load_or_create_signer().verifier], parquet=False
-    )
-    own = [f for f in report.findings if f.kind not in ("not pinned", "policy missing", "contradiction")]
-    return {(f.kind, f.place.removeprefix("log/1-0").lstrip("/"), f.message) for f in own}, report
-
-
 def test_honest_log_gives_no_finding(log):
     """All tiles are counted."""
-    odd, report = found(log)
+    odd, report = tree_findings(log)
     assert odd == set()
     assert report.checked["tiles"] == sum(path.is_file() for path in (log / "tile").rglob("*")) >= 4
     assert (report.logs[0].events, report.logs[0].signed) == (EVENTS, EVENTS)
@@ -53,16 +43,9 @@ def test_honest_log_gives_no_finding(log):
 
 
 def heads(log):
-    """The notes of the history."""
+    """Return the notes of the history."""
     parts = (log / "checkpoints").read_bytes().split(b"\n\n")
     return [parts[i] + b"\n\n" + parts[i + 1] + b"\n" for i in range(0, len(parts) - 1, 2)]
-
-
-def written(log, *notes, newest):
-    (log / "checkpoints").write_bytes(b"".join(note + b"\n" for note in notes))
-    (log / "checkpoint").unlink()
-    if newest:
-        (log / "checkpoint").write_bytes(newest)
 
 
 def note(size, root=b"\1" * 32, where="ockham/runs/a/1-0"):
@@ -71,71 +54,71 @@ def note(size, root=b"\1" * 32, where="ockham/runs/a/1-0"):
 
 @pytest.fixture
 def three(log):
-    """A history of three: the heads of 10 and of 20 events, and the last one."""
+    """Write a history of three tree heads: of 10, of 20 and of all events."""
     lines = (log / "000000000000.jsonl").read_bytes().splitlines()
     earlier, tree = [], CompactRange()
     for size, line in enumerate(lines[:20], 1):
         tree.append(leaf_hash(line))
         earlier += [note(size, tree.root())] if size in (10, 20) else []
     [last] = heads(log)[-1:]
-    written(log, *earlier, last, newest=last)
-    assert found(log)[0] == set()
+    write_history(log, *earlier, last, newest=last)
+    assert tree_findings(log)[0] == set()
     return [*earlier, last]
 
 
 def test_newest_head_is_the_last_or_the_one_before(log, three):
     """With a history of one it can be missing."""
     first, second, last = three
-    written(log, *three, newest=second)
-    assert found(log)[0] == set()
-    written(log, *three, newest=first)
+    write_history(log, *three, newest=second)
+    assert tree_findings(log)[0] == set()
+    write_history(log, *three, newest=first)
     said = "is not the newest tree head of the history, nor the one before it"
-    assert found(log)[0] == {("tampering", "checkpoint", said)}
-    written(log, first, second, newest=last)
-    assert found(log)[0] == {("tampering", "checkpoint", said)}
-    written(log, *three, newest=b"")
+    assert tree_findings(log)[0] == {("tampering", "checkpoint", said)}
+    write_history(log, first, second, newest=last)
+    assert tree_findings(log)[0] == {("tampering", "checkpoint", said)}
+    write_history(log, *three, newest=b"")
     said = "is missing, and the history has more than one tree head"
-    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    assert tree_findings(log)[0] == {("tampering", "checkpoint", said)}
     (log / "checkpoint").write_bytes(b"")
-    written(log, second, last, newest=b"")
-    assert found(log)[0] == {("tampering", "checkpoint", said)}
+    write_history(log, second, last, newest=b"")
+    assert tree_findings(log)[0] == {("tampering", "checkpoint", said)}
     (log / "checkpoint").write_bytes(b"")
-    written(log, last, newest=b"")
+    write_history(log, last, newest=b"")
     said = "is missing: the first tree head is only in the history"
-    assert found(log)[0] == {("crash tail", "checkpoint", said)}
+    assert tree_findings(log)[0] == {("crash tail", "checkpoint", said)}
     (log / "checkpoint").write_bytes(last)
     (log / "checkpoints").write_bytes(b"".join(n + b"\n" for n in three) + last[:40])
-    assert found(log)[0] == {("crash tail", "checkpoints", "40 bytes of an unfinished tree head")}
+    assert tree_findings(log)[0] == {("crash tail", "checkpoints", "40 bytes of an unfinished tree head")}
 
 
 def test_heads_that_contradict_the_lines_are_reported(log, three):
     """More events, other events, two trees of one size, another log."""
     *earlier, last = three
     forged = note(15)
-    written(log, *earlier, forged, last, newest=last)
+    write_history(log, *earlier, forged, last, newest=last)
     said = "the first 15 events differ from the signed ones"
-    assert found(log)[0] == {("tampering", "", said)}
-    assert found(log)[1].logs[0].signed == EVENTS
+    assert tree_findings(log)[0] == {("tampering", "", said)}
+    assert tree_findings(log)[1].logs[0].signed == EVENTS
     forged = note(EVENTS + 4)
-    written(log, *three, forged, newest=forged)
-    assert found(log)[0] == {
+    write_history(log, *three, forged, newest=forged)
+    assert tree_findings(log)[0] == {
         ("tampering", "", f"{EVENTS + 4} events were signed, but {EVENTS} exist: 4 are missing")
     }
     forged = note(20)
-    written(log, *earlier, forged, last, newest=last)
+    write_history(log, *earlier, forged, last, newest=last)
     assert (
         "tampering",
         "checkpoints",
         "two signed tree heads of size 20 with different roots",
-    ) in found(log)[0]
+    ) in tree_findings(log)[0]
     forged = note(15, where="ockham/runs/b/1-0")
-    written(log, *earlier, forged, last, newest=last)
+    write_history(log, *earlier, forged, last, newest=last)
     said = "a tree head of another log: 'ockham/runs/b/1-0'"
-    assert found(log)[0] == {("tampering", "checkpoints", said)}
-    written(log, newest=b"")
+    assert tree_findings(log)[0] == {("tampering", "checkpoints", said)}
+    write_history(log, newest=b"")
     said = "no tree head signed by a known key"
     behind = f"{EVENTS} events after the newest valid signed tree head"
-    assert found(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
+    assert tree_findings(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
 
 
 def test_untrusted_head_is_reported_with_its_reason(log, three, tmp_path):
@@ -144,8 +127,8 @@ def test_untrusted_head_is_reported_with_its_reason(log, three, tmp_path):
         checkpoint_body("ockham/runs/a/1-0", TreeHead(15, b"\1" * 32))
     )
     *earlier, last = three
-    written(log, strange, *earlier, last, newest=last)
-    odd, report = found(log)
+    write_history(log, strange, *earlier, last, newest=last)
+    odd, report = tree_findings(log)
     said = "a tree head cannot be trusted: no known key has signed it"
     assert odd == {("tampering", "checkpoints", said)}
     assert {f.cause for f in report.findings if f.message == said} == {"log 1-0: no known key has signed it"}
@@ -177,7 +160,7 @@ def test_changed_line_is_located_by_its_tile(log):
     data[300] = data[300].replace(b'"micro_step":0', b'"micro_step":1', 1)
     path.write_bytes(b"".join(data))
     said = f"the first {EVENTS} events differ from the signed ones; event 300 differs from its tile"
-    assert ("tampering", "", said) in found(log)[0]
+    assert ("tampering", "", said) in tree_findings(log)[0]
 
 
 def test_unreadable_segment_is_an_error(log, monkeypatch):
@@ -188,7 +171,7 @@ def test_unreadable_segment_is_an_error(log, monkeypatch):
 
     monkeypatch.setattr(log_module, "open_regular_file", refuses)
     with pytest.raises(UnverifiableError) as error:
-        found(log)
+        tree_findings(log)
     assert str(error.value) == f"{log / '000000000000.jsonl'} cannot be read: Permission denied"
 
 
@@ -197,4 +180,4 @@ def test_log_without_a_line_reports_missing_events(log):
     for segment in log.glob("*.jsonl"):
         segment.unlink()
     said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing"
-    assert ("tampering", "", said) in found(log)[0]
+    assert ("tampering", "", said) in tree_findings(log)[0]

@@ -1,4 +1,4 @@
-"""Verify: sound runs are sound, crashes are crashes, and nothing that was changed passes."""
+"""Verification of runs: valid runs have no finding, crashes are notes, and every change is reported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.verify.run import load_verifier_keys, verify_run
 from ockham.run import Run
 from tests.helpers.events import lines
+from tests.helpers.log_edits import find_line, replace_data, rewrite_lines
 from tests.helpers.resumed_run import resumed_run
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
     folder = tmp_path_factory.mktemp("verify")
-    made_run(folder, "a", batches=40, nan_at=7)
+    make_run(folder, "a", batches=40, nan_at=7)
     return folder / "a"
 
 
@@ -33,30 +34,9 @@ def run(original, tmp_path):
     return RunFolder(tmp_path, "a")
 
 
-def segment_of(run):
-    return run.segments(1, 0)[0]
-
-
 def kinds(run, **kwargs):
     report = verify_run(run, **kwargs)
     return {kind for kind in report.counts if kind not in ("key not pinned", "not pinned")}
-
-
-def rewrite(run, change):
-    """Change the lines of the log and leave everything else."""
-    path = segment_of(run)
-    found = path.read_bytes().splitlines()
-    path.write_bytes(b"".join(line + b"\n" for line in change(found)))
-
-
-def edited(line, **data):
-    event = orjson.loads(line)
-    event["data"].update(data)
-    return orjson.dumps(event)
-
-
-def find(found, kind, nth=0):
-    return [i for i, line in enumerate(found) if orjson.loads(line)["type"] == f"ockham.{kind}.v1"][nth]
 
 
 def test_honest_run_is_sound(run):
@@ -109,11 +89,11 @@ def test_changed_observed_value_is_tampering(run):
     """The finding names the sequence number."""
 
     def change(found):
-        at = find(found, "decision.made")
-        found[at] = edited(found[at], observed=1.0)
+        at = find_line(found, "decision.made")
+        found[at] = replace_data(found[at], observed=1.0)
         return found
 
-    rewrite(run, change)
+    rewrite_lines(run, change)
     report = verify_run(run, parquet=False)
     assert "tampering" in report.counts
     assert any(
@@ -144,15 +124,15 @@ def test_changed_observed_value_is_tampering(run):
 )
 def test_missing_swapped_or_doubled_line_is_tampering(run, attack):
     """The signature covers the order."""
-    rewrite(run, attack)
+    rewrite_lines(run, attack)
     assert "tampering" in kinds(run, parquet=False)
 
 
 def test_line_of_another_run_is_reported(run, tmp_path):
     """The finding names its origin."""
-    other = made_run(tmp_path / "other", "b", batches=5)
+    other = make_run(tmp_path / "other", "b", batches=5)
     foreign = lines(other.folder)[4]
-    rewrite(run, lambda found: [*found[:4], foreign, *found[5:]])
+    rewrite_lines(run, lambda found: [*found[:4], foreign, *found[5:]])
     assert "tampering" in kinds(run, parquet=False)
 
 
@@ -160,7 +140,7 @@ def test_signature_of_another_key_is_reported(run, tmp_path, monkeypatch):
     """The given key decides."""
     auditors = load_or_create_signer().verifier
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other-key"))
-    forged = made_run(tmp_path / "forged", "a", batches=40)
+    forged = make_run(tmp_path / "forged", "a", batches=40)
     assert verify_run(forged.folder).sound
     report = verify_run(forged.folder, keys=[auditors])
     assert "tampering" in report.counts
@@ -169,7 +149,7 @@ def test_signature_of_another_key_is_reported(run, tmp_path, monkeypatch):
 def test_rewritten_log_contradicts_a_pin(run, tmp_path):
     """Only a pin reveals a rewrite with the key."""
     pin = make_pin(run)
-    again = made_run(tmp_path / "again", "a", batches=60)
+    again = make_run(tmp_path / "again", "a", batches=60)
     assert verify_run(again.folder).sound
     assert "tampering" in verify_run(again.folder, pins=[pin]).counts
 
@@ -177,7 +157,7 @@ def test_rewritten_log_contradicts_a_pin(run, tmp_path):
 @pytest.mark.parametrize("tail", [b'{"specversion":"1.0","id":"01', b"\0" * 300, b"x"])
 def test_crash_tail_is_not_tampering(run, tail):
     """The run is sound."""
-    with segment_of(run).open("ab") as file:
+    with run.segments(1, 0)[0].open("ab") as file:
         file.write(tail)
     assert kinds(run, parquet=False) == {"crash tail"}
     assert verify_run(run, parquet=False).sound
@@ -203,13 +183,13 @@ def test_lines_after_the_last_head_are_not_signed(tmp_path):
 
 def test_invalid_bytes_in_the_middle_are_corruption(run):
     """They are not an event."""
-    rewrite(run, lambda found: [*found[:5], b"\xff\xfe garbage", *found[6:]])
+    rewrite_lines(run, lambda found: [*found[:5], b"\xff\xfe garbage", *found[6:]])
     assert "corruption" in kinds(run, parquet=False)
 
 
 def test_duplicate_json_key_is_refused(run):
     """Two readers could read two values."""
-    rewrite(run, lambda found: [found[0][:-1] + b',"specversion":"1.0"}', *found[1:]])
+    rewrite_lines(run, lambda found: [found[0][:-1] + b',"specversion":"1.0"}', *found[1:]])
     assert "tampering" in kinds(run, parquet=False)
 
 
@@ -236,10 +216,10 @@ def test_changed_derived_files_can_be_rebuilt(run):
     parquet.write_bytes(bytes(data))
     next(p for p in (run.log_dir(1, 0) / "tile").rglob("*") if p.is_file()).unlink()
     assert kinds(run) == {"derived"}
-    before = segment_of(run).read_bytes()
+    before = run.segments(1, 0)[0].read_bytes()
     rebuild(run)
     assert kinds(run) == set()
-    assert segment_of(run).read_bytes() == before
+    assert run.segments(1, 0)[0].read_bytes() == before
 
 
 def test_parquet_and_sidecar_that_agree_are_compared_with_lines(run):
@@ -279,7 +259,7 @@ def test_parquet_bomb_is_not_expanded(run, monkeypatch):
 
 
 def test_parquet_with_an_invalid_time_is_a_finding(run):
-    """There is no traceback."""
+    """The report contains a finding, and no exception is raised."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -301,11 +281,11 @@ def test_changed_or_missing_checkpoint_files_are_reported(run):
 
 
 def resigned(tmp_path, change):
-    """A log whose writer itself lied: changed lines, written and signed by the real writer's key."""
+    """Write a log with changed lines, and sign it with the key of the writer."""
     from ockham.record.tlog.note import load_or_create_signer as users
     from ockham.record.tlog.tree_head import HeadWriter, origin
 
-    run = made_run(tmp_path, "a", batches=60)
+    run = make_run(tmp_path, "a", batches=60)
     path = run.folder.segments(1, 0)[0]
     found = change(path.read_bytes().splitlines())
     log = run.folder.log_dir(1, 0)
@@ -324,9 +304,9 @@ def test_unexplained_knob_change_is_a_contradiction(tmp_path):
     """The signature is valid."""
 
     def change(found):
-        at = find(found, "context.recorded", 15)
+        at = find_line(found, "context.recorded", 15)
         left = {**orjson.loads(found[at])["data"]["left"], "learning_rate": 0.5}
-        found[at] = edited(found[at], left=left)
+        found[at] = replace_data(found[at], left=left)
         return found
 
     assert "contradiction" in kinds(resigned(tmp_path, change), parquet=False)
@@ -351,8 +331,8 @@ def test_accepted_checkpoint_without_its_decision_is_reported(tmp_path):
     """It must name the accepting decision."""
 
     def change(found):
-        at = find(found, "checkpoint.saved")
-        found[at] = edited(found[at], decision_id="01a20da1-7999-7cd9-80fb-585900000013")
+        at = find_line(found, "checkpoint.saved")
+        found[at] = replace_data(found[at], decision_id="01a20da1-7999-7cd9-80fb-585900000013")
         return found
 
     assert "checkpoint" in kinds(resigned(tmp_path, change), parquet=False)
@@ -360,7 +340,7 @@ def test_accepted_checkpoint_without_its_decision_is_reported(tmp_path):
 
 def test_other_keys_and_pins_are_bad_input(run, original, tmp_path):
     """A pin of another run, an invalid key, a run without a log."""
-    other = made_run(tmp_path / "x", "other", batches=3)
+    other = make_run(tmp_path / "x", "other", batches=3)
     with pytest.raises(BadInputError, match="ockham/runs/other/1-0"):
         verify_run(run, pins=[make_pin(other.folder)])
     with pytest.raises(BadInputError, match="no verifier key"):
@@ -372,7 +352,7 @@ def test_other_keys_and_pins_are_bad_input(run, original, tmp_path):
 
 def test_every_truncation_is_reported(run):
     """The signature covers the size."""
-    path = segment_of(run)
+    path = run.segments(1, 0)[0]
     found = path.read_bytes().splitlines(keepends=True)
     for kept in range(len(found)):
         path.write_bytes(b"".join(found[:kept]))
@@ -381,7 +361,7 @@ def test_every_truncation_is_reported(run):
 
 def test_pinned_log_that_is_missing_is_tampering(tmp_path):
     """Without the pin the run is sound."""
-    folder = made_run(tmp_path, batches=20).folder
+    folder = make_run(tmp_path, batches=20).folder
     from ockham.record.checkpoints import find_resume_point
 
     start = find_resume_point(tmp_path, "a")

@@ -1,4 +1,4 @@
-"""Segments are judged one by one, on one core or several: what is said is the same as if the log were one file."""
+"""Verification by segments, on one core or several: the findings equal those of a single file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ockham.record.verify.run import verify_run
 from ockham.record.verify.segment import SegmentTask, verify_segment
 from ockham.record.verify.tree import LogTree
 from tests.helpers.events import lines
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """A run in many segments: no boundary falls where a batch ends."""
+    """A run in many segments. Each boundary is inside a batch."""
     folder = tmp_path_factory.mktemp("segments")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=37))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-        made_run(folder, batches=180, nan_at=7)
+        make_run(folder, batches=180, nan_at=7)
     return folder
 
 
@@ -40,14 +40,14 @@ def run(original, tmp_path):
 
 
 def said(run, **kwargs):
-    """Every finding but where it lies: class, sequence and words."""
+    """Return the findings without their location, and the other parts of the report."""
     report = verify_run(run, parquet=False, **kwargs)
     words = [(f.kind, f.sequence, f.message) for f in report.findings]
     return report.counts, sorted(words, key=repr), report.checked, report.logs
 
 
 def joined(run, to):
-    """The same log in one segment."""
+    """Copy a run, and join its segments to one."""
     shutil.copytree(run.path, to / "a")
     one = RunFolder(to, "a")
     whole = b"".join(segment.read_bytes() for segment in one.segments(1, 0))
@@ -96,7 +96,7 @@ def test_many_segments_give_the_result_of_one(run, tmp_path):
 
 
 def changed(data, draw):
-    """One change to the lines of a segment."""
+    """Return the lines of a segment with one change."""
     found = data.splitlines(keepends=True)
     at = draw.randrange(len(found))
     what = draw.choice(["drop", "double", "swap", "garbage", "knob", "micro", "hook", "count", "policy"])
@@ -176,7 +176,7 @@ def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=2))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
         patch.setattr(attempt, "update_parquet", lambda *_, **__: None)
-        run = made_run(tmp_path / "two", batches=12).folder
+        run = make_run(tmp_path / "two", batches=12).folder
     assert len(run.segments(1, 0)) > 20
     one = joined(run, tmp_path / "one")
     assert said(run)[1:] == said(one)[1:]

@@ -1,4 +1,4 @@
-"""What events say of files and losses is held against what is there."""
+"""Checks of files and losses that events name against the files that exist."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ockham.record.verify.run import verify_run
 from ockham.record.verify.segment import LineVerifier
 from ockham.record.verify.sequence import SequenceChecker
 from tests.helpers.events import REVISION, context_record, decision, lines, run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 
 def found_in(folder):
-    """What is found but for what a log of a few events of one kind cannot have: an opening, a policy, a pin."""
+    """Return the findings, except a missing opening event, policy or pin, which these short logs lack."""
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
     found = [f for f in report.findings if f.kind not in ("not pinned", "policy missing")]
     return [
@@ -30,7 +30,7 @@ def found_in(folder):
 
 def test_missing_or_changed_run_json_is_reported(tmp_path):
     """Its key and data are then unknown."""
-    folder = made_run(tmp_path, batches=5).folder
+    folder = make_run(tmp_path, batches=5).folder
     assert found_in(folder) == []
     odd = (0, "tampering", "run.json", "is not the file whose digest run.started gives")
     folder.run_json.write_bytes(folder.run_json.read_bytes() + b"\n")
@@ -76,8 +76,8 @@ def test_key_frame_state_must_match(tmp_path, size):
     assert found_in(folder) == [(0, "corruption", place, "the plugin state of a key frame is missing")]
 
 
-def events_of(tmp_path, *payloads):
-    """The events of a log of decisions and contexts, as verify reads them."""
+def write_and_parse_events(tmp_path, *payloads):
+    """Write a log of decisions and contexts, and return the events that verify parses."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
     for payload in payloads:
@@ -89,7 +89,7 @@ def events_of(tmp_path, *payloads):
 
 
 def told_by(events, first=1, run_id="a", world_size=1):
-    """What a story tells of them, and reports."""
+    """Return the facts that the checker collects from events, and its report."""
     report = VerificationReport(run_id)
     story = SequenceChecker(RunFolder(".", run_id), 2, 1, report, world_size)
     story.feed(first, events)
@@ -98,7 +98,9 @@ def told_by(events, first=1, run_id="a", world_size=1):
 
 def test_checker_counts_decisions_and_contexts(tmp_path):
     """It counts from start_reporting on."""
-    events = events_of(tmp_path, decision(0), decision(0), decision(0), context_record(0), context_record(1))
+    events = write_and_parse_events(
+        tmp_path, decision(0), decision(0), decision(0), context_record(0), context_record(1)
+    )
     assert told_by(events)[1].checked == {"decisions": 3, "contexts": 2}
     assert told_by(events[3:])[1].checked == {"contexts": 2}
     report, again = VerificationReport("a"), VerificationReport("a")
@@ -113,7 +115,7 @@ def test_checker_counts_decisions_and_contexts(tmp_path):
 
 def test_checker_stores_where_each_policy_is_named_first(tmp_path):
     """Decisions, contexts and other events name policies."""
-    events = events_of(tmp_path, decision(0), context_record(0), context_record(1))
+    events = write_and_parse_events(tmp_path, decision(0), context_record(0), context_record(1))
     loaded = ("policy.loaded", "id", {"policy_revision": "sha256:" + "c" * 64})
     failed = ("plugin.failed", "id", {})
     assert told_by(events)[0].policies == {REVISION: 1}
@@ -133,13 +135,13 @@ def test_checker_stores_where_each_policy_is_named_first(tmp_path):
 def test_accepting_decision_is_collected_with_its_iteration(tmp_path, field, after, shadow, marks):
     """Shadow decisions are not."""
     made = decision(3, changes=(Change("halt", False, True), Change(field, not after, after)), shadow=shadow)
-    events = events_of(tmp_path, made)
+    events = write_and_parse_events(tmp_path, made)
     assert told_by(events)[0].acceptances_and_checkpoints == [(events[0][1], 3)] * marks
 
 
 def test_log_must_start_with_an_opening_event(tmp_path):
     """Ledger entries can be of any kind."""
-    [event] = events_of(tmp_path, decision(0))
+    [event] = write_and_parse_events(tmp_path, decision(0))
     said = "a log opens with run.started or run.resumed, not with decision.made"
     assert told_by([event], 0)[1].findings == [Finding("contradiction", "log/2-1", said, 0)]
     assert told_by([event], 1)[1].findings == []
@@ -150,7 +152,7 @@ def test_log_must_start_with_an_opening_event(tmp_path):
 def test_checker_continues_after_an_invalid_line(tmp_path):
     """The next batch can be any."""
     contexts = [context_record(i, decisions=0) for i in (0, 5, 7)]
-    made, first, *rest = events_of(tmp_path, decision(0), *contexts)
+    made, first, *rest = write_and_parse_events(tmp_path, decision(0), *contexts)
     first[2].left.updated = True
     for each in rest:
         each[2].left.updated = True
@@ -164,7 +166,7 @@ def test_checker_continues_after_an_invalid_line(tmp_path):
 
 def test_checker_hashes_contexts_for_rank_comparison_only(tmp_path):
     """One rank needs no hashes."""
-    events = events_of(tmp_path, *(context_record(i, decisions=0) for i in (3, 4, 4)))
+    events = write_and_parse_events(tmp_path, *(context_record(i, decisions=0) for i in (3, 4, 4)))
     alone, among = told_by(events)[0], told_by(events, world_size=2)[0]
     assert (list(alone.knob_hashes), list(alone.iterations)) == ([], [])
     assert list(among.iterations) == [3, 4, 4]

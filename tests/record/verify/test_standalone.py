@@ -1,4 +1,4 @@
-"""The verifier that is one file, read here as a module: each thing that it checks, with a line that says what is wrong."""
+"""The single-file verifier, imported as a module: each check has a line that names the problem."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ockham.record.verify import standalone
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers.events import run_folder
-from tests.helpers.runs import made_run
+from tests.helpers.runs import make_run
 
 LOG = "log/1-0/000000000000.jsonl"
 SECOND = "log/1-0/000000000030.jsonl"
@@ -32,12 +32,12 @@ HEADS = "log/1-0/checkpoints"
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    """A run of two attempts and several segments."""
+    """An archive of a run with two attempts and several segments."""
     folder = tmp_path_factory.mktemp("standalone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attempt, "LogWriter", functools.partial(LogWriter, segment_events=30))
         patch.setattr(attempt.Attempt, "_derive_in_background", lambda *_: None)
-        run = made_run(folder / "runs", batches=30)
+        run = make_run(folder / "runs", batches=30)
         start = find_resume_point(folder / "runs", "a")
         with Run(runs=folder / "runs", run_id="a", resumed=start, data=start.data) as again:
             again.end_batch(again.start_batch(0, 3.0))
@@ -56,7 +56,7 @@ def known_key():
 
 @pytest.fixture
 def judged(capsys):
-    """Exit status and lines for files in memory."""
+    """Return exit status and output lines for files in memory."""
 
     def judge(files, run_id="a"):
         status = standalone.verify_archive(files, run_id, known_key(), known=True)
@@ -67,7 +67,7 @@ def judged(capsys):
 
 @pytest.fixture
 def called(capsys, monkeypatch):
-    """Exit status, stdout and stderr for words of the command line."""
+    """Return exit status, stdout and stderr of a command line."""
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["verify.py", *map(str, words)])
@@ -85,7 +85,7 @@ def finds(judged, files, *said):
 
 
 def line_changed(data, at, **told):
-    """The segment with one event's data changed."""
+    """Return the segment with changed data of one event."""
     found = data.splitlines(keepends=True)
     event = orjson.loads(found[at])
     event["data"].update(told)

@@ -1,4 +1,4 @@
-"""Tiles that were changed, moved, added or lost: each by its class, its place, its words and its cause."""
+"""Findings about changed, moved, added or missing tiles: class, location, message and cause."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from tests.helpers.events import log_folder
-from tests.record.verify.test_log import found, written
+from tests.helpers.tree_files import tree_findings, write_history
 
 NOT_HELD = "this tile is missing or does not hold the hashes of the lines"
 NO_TILE = "no tile of this log"
@@ -15,7 +15,7 @@ NO_TILE = "no tile of this log"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """Two whole tiles and a partial one, and one of two hashes above."""
+    """A log with two full tiles, a partial tile, and a tile of two hashes."""
     return log_folder(tmp_path_factory.mktemp("tiles"), count=700, segment_events=400).path
 
 
@@ -32,11 +32,11 @@ def test_missing_or_changed_tile_is_reported(log, name):
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     no_tile = {("derived", f"tile/{name}", NOT_HELD), ("derived", f"tile/{name}", NO_TILE)}
-    odd, report = found(log)
+    odd, report = tree_findings(log)
     assert odd == no_tile
     assert {f.cause for f in report.findings if f.kind == "derived"} == {"tiles of log 1-0"}
     path.unlink()
-    assert found(log)[0] == {("derived", f"tile/{name}", NOT_HELD)}
+    assert tree_findings(log)[0] == {("derived", f"tile/{name}", NOT_HELD)}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_unknown_file_among_tiles_is_reported(log, like, name):
     path = log / "tile" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((log / "tile" / like).read_bytes() if like else b"")
-    assert found(log)[0] == {("derived", f"tile/{name}", NO_TILE)}
+    assert tree_findings(log)[0] == {("derived", f"tile/{name}", NO_TILE)}
 
 
 def test_tiles_of_an_earlier_size_are_accepted(log):
@@ -77,17 +77,17 @@ def test_tiles_of_an_earlier_size_are_accepted(log):
     (log / "tile/0/002.p/1").write_bytes(whole[:32])
     (log / "tile/0/001.p").mkdir()
     (log / "tile/0/001.p/255").write_bytes((log / "tile/0/001").read_bytes()[: 255 * 32])
-    assert found(log)[0] == set()
+    assert tree_findings(log)[0] == set()
     (log / "tile/0/.003.1.tmp").write_bytes(b"x")
-    assert found(log)[0] == {("crash tail", "tile/0/.003.1.tmp", "a tile that was being written")}
+    assert tree_findings(log)[0] == {("crash tail", "tile/0/.003.1.tmp", "a tile that was being written")}
 
 
 def test_tiles_without_a_head_are_checked(log):
     """Each has the same cause."""
-    written(log, newest=b"")
+    write_history(log, newest=b"")
     (log / "tile/0/003").write_bytes(b"x")
     (log / "tile/0/002.p/188").write_bytes(b"x")
-    report = found(log)[1]
+    report = tree_findings(log)[1]
     said = {(f.place, f.message, f.cause) for f in report.findings if f.kind == "derived"}
     assert said == {
         (f"log/1-0/tile/{name}", NO_TILE, "tiles of log 1-0") for name in ("0/003", "0/002.p/188")

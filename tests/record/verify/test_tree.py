@@ -1,4 +1,4 @@
-"""The tree that verify grows: any root and the tiles above the lines, for logs of more than a tile of tiles."""
+"""The tree that verify builds: roots and tiles, also for logs of more than 256 full tiles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def leaves():
 
 @pytest.fixture(scope="module")
 def segments(tmp_path_factory):
-    """Two, and where the 256th lines begin in them."""
+    """Two segments, and the offsets of every 256th line."""
     folder = tmp_path_factory.mktemp("tree")
     found, cut = [], 40_000
     for name, numbers in (("1", range(cut)), ("2", range(cut, SIZE))):

@@ -1,4 +1,4 @@
-"""How far a verdict reaches: whose key is believed, what is signed, what is pinned, and what was looked at."""
+"""Limits of a verification result: trusted keys, signed events, pinned events and checked files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify.report import Finding
 from ockham.record.verify.run import load_verifier_keys, verify_run
-from tests.helpers.events import REVISION, decision, lines, log_folder, run_folder
-from tests.helpers.runs import made_run
-from tests.record.test_ledger import SAID
+from tests.helpers.events import REGISTRATION, REVISION, decision, lines, log_folder, run_folder
+from tests.helpers.runs import make_run
 
-# In segments of 10, 10 and 6.
+# The segments have 10, 10 and 6 events.
 EVENTS = 26
 
 
@@ -30,14 +29,14 @@ def folder(tmp_path):
     return log_folder(tmp_path)
 
 
-def head_of(folder, size):
-    """The true tree head of the first events, signed."""
+def sign_head(folder, size):
+    """Return the signed tree head of the first events."""
     root = root_from_leaves([leaf_hash(line) for line in lines(folder)[:size]])
     return load_or_create_signer().sign(checkpoint_body("ockham/runs/a/1-0", TreeHead(size, root)))
 
 
 def notes(folder, **kwargs):
-    """What is found but for contradictions and policies, which these few events do not explain."""
+    """Return the findings, except contradictions and missing policies, which these short logs lack."""
     report = verify_run(folder, parquet=False, **kwargs)
     return [f for f in report.findings if f.kind not in ("contradiction", "policy missing")]
 
@@ -45,8 +44,8 @@ def notes(folder, **kwargs):
 NO_PIN = Finding("not pinned", "log/1-0", "no pin was given", cause="pins")
 
 
-def test_whose_word_the_key_is(folder):
-    """The run's own, where nobody gives one; a pin that it has signed, or whoever asks, vouches for it."""
+def test_key_from_run_json_is_used_with_a_note(folder):
+    """A given key or a pin with its signature confirms the key, and removes the note."""
     taken = Finding(
         "key not pinned", "run.json", f"taken from the run itself: {load_or_create_signer().verifier}"
     )
@@ -55,8 +54,8 @@ def test_whose_word_the_key_is(folder):
     assert notes(folder, pins=[make_pin(folder)]) == []
 
 
-def test_a_run_that_names_another_key_than_the_one_given(folder, tmp_path):
-    """Is tampering, unless one of those given is its own."""
+def test_run_json_with_another_key_than_the_given_ones_is_tampering(folder, tmp_path):
+    """If the given keys include the key of the run, verify reports no tampering."""
     stranger = load_or_create_signer(tmp_path / "stranger").verifier
     other = Finding("tampering", "run.json", "names another verifier key than the one given")
     assert other in notes(folder, keys=[stranger])
@@ -65,8 +64,8 @@ def test_a_run_that_names_another_key_than_the_one_given(folder, tmp_path):
 
 
 @pytest.mark.parametrize("told", [None, b"{", b"[]", b"{}", b'{"verifier_key": 7}'])
-def test_a_run_that_names_no_key(folder, told):
-    """Nobody vouches for it; with a key that is given it can be judged all the same."""
+def test_run_json_without_a_key_requires_a_given_key(folder, told):
+    """Without a given key the run is unverifiable. With a given key it is verified."""
     folder.run_json.unlink() if told is None else folder.run_json.write_bytes(told)
     with pytest.raises(UnverifiableError) as error:
         verify_run(folder)
@@ -74,16 +73,16 @@ def test_a_run_that_names_no_key(folder, told):
     assert notes(folder, keys=[load_or_create_signer().verifier]) == [NO_PIN]
 
 
-def test_a_folder_without_a_log(tmp_path):
-    """There is nothing to judge."""
+def test_folder_without_a_log_is_unverifiable(tmp_path):
+    """The error names the folder."""
     with pytest.raises(UnverifiableError) as error:
         verify_run(run_folder(tmp_path))
     assert str(error.value) == f"{tmp_path / 'a'} has no log"
 
 
-def test_the_key_of_the_ledger_is_this_machines(tmp_path, monkeypatch):
-    """It has no run.json; on another machine a key must be given."""
-    append_entry(tmp_path, "odr.registered", SAID)
+def test_ledger_is_verified_with_the_key_of_this_machine(tmp_path, monkeypatch):
+    """The ledger has no run.json. On another machine a key is required."""
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
     ledger = RunFolder(tmp_path, LEDGER)
     key = load_or_create_signer().verifier
     assert notes(ledger) == [Finding("key not pinned", LEDGER, f"taken from this machine: {key}"), NO_PIN]
@@ -95,27 +94,27 @@ def test_the_key_of_the_ledger_is_this_machines(tmp_path, monkeypatch):
     assert notes(ledger, keys=[key]) == [NO_PIN]
 
 
-def test_the_ledger_is_held_against_the_runs(tmp_path):
-    """And no run is: of a ledger that is none, nothing is looked up."""
-    append_entry(tmp_path, "odr.registered", SAID)
-    folder = made_run(tmp_path, "b", 3).folder
+def test_only_the_ledger_is_compared_with_heads_in_runs(tmp_path):
+    """The check of the heads that runs name is in the report of the ledger only."""
+    append_entry(tmp_path, "odr.registered", REGISTRATION)
+    folder = make_run(tmp_path, "b", 3).folder
     assert verify_run(RunFolder(tmp_path, LEDGER)).checked["heads that runs name"] == 1
     assert "heads that runs name" not in verify_run(folder).checked
 
 
-def test_how_far_it_is_pinned(folder):
-    """To the newest of its pins, by its number of events; to the last one there is nothing to say."""
-    few, more, all_ = (head_of(folder, size) for size in (3, 5, EVENTS))
+def test_note_contains_the_size_of_the_newest_pin(folder):
+    """The order of the pins has no effect. With a pin of the last event there is no note."""
+    few, more, all_ = (sign_head(folder, size) for size in (3, 5, EVENTS))
     said = Finding("not pinned", "log/1-0", "pinned up to event 5 of 26", cause="pins")
     assert notes(folder, pins=[few, more]) == notes(folder, pins=[more, few]) == [said]
     assert notes(folder, pins=[few, all_]) == []
 
 
-def test_how_far_it_is_signed(folder):
-    """Whole lines behind the newest head are counted, and are nobody's."""
+def test_complete_lines_after_the_newest_head_are_not_signed(folder):
+    """The finding contains their number."""
     log = folder.log_dir(1, 0)
-    (log / "checkpoint").write_bytes(head_of(folder, 25))
-    (log / "checkpoints").write_bytes(head_of(folder, 25) + b"\n")
+    (log / "checkpoint").write_bytes(sign_head(folder, 25))
+    (log / "checkpoints").write_bytes(sign_head(folder, 25) + b"\n")
     shutil.rmtree(log / "tile")
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
     said = "1 events after the newest valid signed tree head"
@@ -124,17 +123,17 @@ def test_how_far_it_is_signed(folder):
 
 
 @pytest.mark.parametrize("jobs", [1, None])
-def test_progress_is_told_by_segments(folder, jobs):
-    """Their numbers of events, in order."""
+def test_progress_receives_the_events_of_each_segment(folder, jobs):
+    """The calls are in the order of the segments."""
     told = []
     verify_run(folder, parquet=False, jobs=jobs, progress=told.append)
-    # As they are printed.
+    # The printed form excludes other number types.
     assert repr(told) == "[10, 10, 6]"
 
 
-def test_what_was_looked_at(tmp_path):
-    """Parquet only where it is asked for; a policy once, however many logs and events name it."""
-    folder = made_run(tmp_path, batches=12).folder
+def test_report_counts_parquet_files_and_policies_that_were_checked(tmp_path):
+    """Parquet files are checked only if requested. A policy of several logs is counted once."""
+    folder = make_run(tmp_path, batches=12).folder
     shutil.copytree(folder.log_dir(1, 0), folder.log_dir(1, 1))
     with_parquet, without = verify_run(folder), verify_run(folder, parquet=False)
     assert with_parquet.checked.keys() - without.checked.keys() == {"Parquet files"}
@@ -155,8 +154,8 @@ def _without_policies(tmp_path):
     return folder
 
 
-def test_what_a_later_attempt_pruned_is_not_missed(tmp_path):
-    """A checkpoint is recorded in one log, and may be pruned in any other."""
+def test_checkpoint_that_a_later_attempt_pruned_is_not_missing(tmp_path):
+    """Without the log of the later attempt the checkpoint is missing."""
     folder = run_folder(tmp_path)
     data = {"iter_num": 1, "snapshot_id": "resume-1", "kind": "resume"}
     file = {"name": "a.bin", "sha256": "0" * 64, "bytes": 1}
@@ -175,8 +174,8 @@ def test_what_a_later_attempt_pruned_is_not_missed(tmp_path):
     assert verify_run(folder, keys=[key], parquet=False).counts["checkpoint"] == 1
 
 
-def test_a_key_is_a_text_or_a_file(tmp_path):
-    """With or without a newline; a file that is no text is named."""
+def test_load_verifier_keys_accepts_a_key_or_a_key_file(tmp_path):
+    """The file can end with a newline. The error for a file that is not text names the file."""
     key = load_or_create_signer().verifier
     path = tmp_path / "key"
     path.write_text(f"{key}\n", encoding="utf-8")
@@ -192,8 +191,8 @@ def test_a_key_is_a_text_or_a_file(tmp_path):
             load_verifier_keys([text])
 
 
-def test_run_json_is_read_as_json(folder):
-    """With whatever else it holds."""
+def test_run_json_with_unknown_fields_provides_the_key(folder):
+    """Only the field `verifier_key` is read."""
     folder.run_json.write_bytes(
         orjson.dumps({"verifier_key": str(load_or_create_signer().verifier), "more": 1})
     )
