@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers.allowed import WORDING_LIST, count_wording, list_excess, read_list
-from tests.helpers.wording import ROOT, check_markdown, check_python, find_words
+from tests.helpers.wording import (
+    ROOT,
+    check_file,
+    check_help,
+    check_markdown,
+    check_python,
+    find_words,
+    list_files,
+)
 
 pytestmark = pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs a checkout")
 
 
-def test_files_have_at_most_the_allowed_banned_words():
+def test_files_and_help_contain_no_banned_words():
     """Run `python -m tests.helpers.wording FILE` to see the violations of a file."""
-    assert list_excess(count_wording(), read_list(WORDING_LIST)) == {}
+    violations = [item for path in list_files() for item in check_file(path)]
+    assert [str(item) for item in [*violations, *check_help()]] == []
 
 
 @pytest.mark.parametrize(

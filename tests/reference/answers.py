@@ -1,9 +1,9 @@
 """Answers of the installed version about the reference runs, in a form that later versions must reproduce.
 
-Normalisation: `normalize` drops the keys in DROPPED_KEYS. These contain prose, durations, the number of processes,
-or the digest of the installed plugin code. `replayed_sha256` changes with every edit of a plugin. Commands run in
-the unpacked folder with relative paths, so that no answer contains a path of the machine. All other values must be
-equal, including every digit of a number.
+Normalisation: `normalize` drops the keys in DROPPED_KEYS. These contain prose, durations, the number of
+processes, or the digest of the installed plugin code. `replayed_sha256` changes with every edit of a
+plugin. Commands run in the unpacked folder with relative paths, so that no answer contains a path of the
+machine. All other values must be equal, including every digit of a number.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def verify_standalone(folder: Path, archive: str) -> dict[str, Any]:
 
 
 def export_evidence(folder: Path, archive: str) -> dict[str, Any]:
-    """Export a fresh evidence archive; return its status and the digest of every file that a signature covers."""
+    """Export a fresh evidence archive. Return its status and the digest of every signed file."""
     done = run_command(folder, "-m", "ockham", "export", "--evidence", "--run", ARCHIVED_RUN, "-o", archive)
     return {"status": done.returncode, "files": archive_digests(folder / archive)}
 
@@ -110,7 +110,10 @@ def question_names(folder: Path) -> list[str]:
 
 
 def ask_all(folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Return the rows of each saved question as JSON values. Without decision records, `uncited` lists all accepts."""
+    """Return the rows of each saved question as JSON values.
+
+    Without decision records, `uncited` lists all accepts.
+    """
     catalog = ockham.Catalog(folder / "runs")
     parameters = {
         "lineage": {"snapshot": accepted_checkpoint(folder)},

@@ -1,16 +1,20 @@
-"""Make the reference data: `python tests/reference/make_reference.py` in a checkout, with the training dependencies.
+"""Make the reference data, in a checkout with the training dependencies.
 
-Tests do not run this script. It trains three runs in a temporary folder, packs them into `data/reference.zip`, and
-writes what the installed version answers about them into `data/expected.json`. Run it again only to replace the
-reference: later versions must reproduce the answers about the existing data.
+    python tests/reference/make_reference.py
+
+Tests do not run this script. It trains three runs in a temporary folder, packs them into
+`data/reference.zip`, and writes what the installed version answers about them into `data/expected.json`.
+Run it again only to replace the reference: later versions must reproduce the answers about the existing
+data.
 
 1. `base`: killed with SIGKILL after a checkpoint, then resumed: two attempts.
 2. `two`: two ranks, a log each.
-3. `adapted`: `ockham adapt` from an accepted checkpoint of `base`. ODR-0001 was registered before it started.
-4. `odr/`: ODR-0001 is accepted, with a lock and packed evidence. ODR-0002 is a draft whose constraint fails.
-5. `adapted.evidence.zip`: the evidence archive of `adapted`, with its `verify.py`.
-
-The private key is deleted with the temporary folder. Only the verifier key is packed.
+3. `adapted`: `ockham adapt` from an accepted checkpoint of `base`. ODR-0001 was registered before it
+   started.
+4. `odr/`: ODR-0001 is accepted, with a lock and packed evidence. ODR-0002 is a draft whose constraint
+   fails.
+5. `adapted.evidence.zip`: the evidence archive of `adapted`, with its `verify.py`. The private key is
+   deleted with the temporary folder. Only the verifier key is packed.
 """
 
 from __future__ import annotations
