@@ -257,7 +257,10 @@ def _format_usage_error(error: Any) -> str:
     message = error.message.rstrip(".")
     message = message[:1].lower() + message[1:]
     advice = "" if ";" in message else f"; usage: {usage}"
-    return f"{path}: {message}{advice}"
+    # Every error starts with `ockham: `.
+    command = path.removeprefix("ockham").strip()
+    thing = f"{command}: " if command else ""
+    return f"{thing}{message}{advice}"
 
 
 def _suggest_option(option: str, context: Any) -> str:

@@ -47,9 +47,9 @@ CASES = [
     ("query --limit", "--limit: missing value; `ockham query --help` describes it"),
     ("query --file x.sql", "--file x.sql: cannot be read: No such file or directory"),
     ("odr upgrade x.md", "x.md: cannot be read: No such file or directory"),
-    ("nope", "ockham: unknown command 'nope'; known: "),
-    ("verfy demo", "ockham: unknown command 'verfy'; did you mean 'verify'?"),
-    ("compare demo demo demo", "ockham compare: got unexpected extra argument"),
+    ("nope", "unknown command 'nope'; known: "),
+    ("verfy demo", "unknown command 'verfy'; did you mean 'verify'?"),
+    ("compare demo demo demo", "ockham: compare: got unexpected extra argument"),
     ("adapt", "adapt requires --from RUN and --data PATH, or --resume with --run ID"),
     ("train --resume", "--resume requires --run ID"),
     ("export -o x.zip", "-o x.zip: an archive requires --evidence"),
@@ -66,5 +66,6 @@ def test_wrong_call_prints_one_line_with_the_fix(folder, line, message):
     assert done.returncode == 2, done.stdout
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+    assert done.stderr.count("ockham: ") == 1
     for text in ("Errno", "Value error", "Input should be", "Binder Error", "Traceback"):
         assert text not in done.stderr
