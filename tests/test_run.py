@@ -92,7 +92,7 @@ def test_plugin_error_ends_the_run_valid(tmp_path):
     assert of("plugin.failed", found)[0]["error_type"] == "JSONDecodeError"
     assert found[-1]["data"]["reason_code"] == "PLUGIN_FAILED"
     source = Path(__file__).read_text(encoding="utf-8").splitlines()
-    line = next(at for at, text in enumerate(source, 1) if "raised in a file of" in text)
+    line = next(at for at, text in enumerate(source, 1) if text.strip() == 'json.loads("{")')
     assert f"test_run.py:{line})" in found[-1]["data"]["message"]
 
 
