@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks._lib.observers import OCKHAM, Observers, resident_mb
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.run_folder import RunFolder
+from ockham.record.segment_reader import read_complete_lines
 
 RUN = "day"
 FULL_SECONDS = 20.0

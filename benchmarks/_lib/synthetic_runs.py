@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from ockham.record.parquet.builder import COMPACTED_SEGMENTS
 from ockham.record.parquet.coverage import COLUMNS
-from ockham.record.parquet.tables import ParquetBuffer, read_complete_lines, tables_from_lines
+from ockham.record.parquet.tables import ParquetBuffer, tables_from_lines
 from ockham.record.run_folder import RunFolder, atomic_write, segment_name
+from ockham.record.segment_reader import read_complete_lines
 from tests.helpers.runs import make_run
 
 SEGMENT = 20_000

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from ockham.catalog.catalog import Catalog
 from ockham.errors import BadInputError
 from ockham.event import to_json_value
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.run_folder import RunFolder, list_runs
+from ockham.record.segment_reader import read_complete_lines
 from ockham.text_safety import escape_formula
 
 

@@ -67,7 +67,14 @@ class PinnedLog(NamedTuple):
 def parse_event(line: bytes) -> dict[str, Any] | None:
     """Return the event of a line, or None if it does not fit its schema. The log can be untrusted."""
     try:
-        event: dict[str, Any] = decode_line(line)
+        return check_schema(decode_line(line))
+    except ValueError:
+        return None
+
+
+def check_schema(event: Any) -> dict[str, Any] | None:
+    """Return the event, or None if it does not fit its schema."""
+    try:
         kind = event_kind(event["type"])
         return event if kind in TYPES and make_validator()(kind, event) else None
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -7,6 +7,7 @@ key can make registration and run again. A pin of the ledger or of the run, stor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +18,13 @@ import orjson
 from ockham.errors import BadInputError
 from ockham.event import event_kind
 from ockham.odr import edit
-from ockham.odr.pinned_log import PinnedLog, parse_event
+from ockham.odr.pinned_log import PinnedLog, check_schema, parse_event
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import Registration
 from ockham.record.ledger import append_entry, read_entries
-from ockham.record.run_folder import RunFolder, atomic_write, open_regular_file, read_regular_file
+from ockham.record.run_folder import RunFolder, atomic_write, read_regular_file
+from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusion
 
 KIND = "odr.registered"
@@ -220,8 +222,9 @@ def _named_ledger(cuts: Sequence[PinnedLog]) -> tuple[int, bytes] | None:
     candidate = next((one for one in cuts if one.side.name == "candidate"), None)
     if candidate is None or not candidate.parts:
         return None
-    with open_regular_file(candidate.parts[0][0]) as segment:
-        event = parse_event(segment.readline().removesuffix(b"\n"))
+    event = None
+    with contextlib.suppress(ValueError):
+        event = check_schema(read_first_event(candidate.parts[0][0]))
     started = event is not None and event["type"] == "ockham.run.started.v1"
     ledger = event["data"].get("ledger") if event is not None and started else None
     return (int(ledger["size"]), bytes.fromhex(ledger["root"])) if ledger else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from ockham.record.disk_reserve import RESERVE
 from ockham.record.ledger import ledger_head
 from ockham.record.log_writer import EventPosition, LogWriter
 from ockham.record.parquet.builder import update_parquet
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.payloads import StateRecord
 from ockham.record.rank_group import RankGroup
 from ockham.record.recovery import read_gap, recover_log
 from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
 
@@ -210,7 +211,7 @@ def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
 def last_policy_revision(folder: RunFolder) -> str:
     """Return the last policy revision of a run, from the first event of its newest log."""
     for attempt, rank in reversed(folder.logs()):
-        if opened := _opening(folder, attempt, rank):
+        if opened := _first_event_data(folder, attempt, rank):
             return str(opened["policy_revision"])
     raise RunError(f"run {folder.run_id!r} has no log to resume from")
 
@@ -219,17 +220,15 @@ def _world_size(folder: RunFolder, attempt: int) -> int:
     """Return the number of ranks of an attempt as its logs record it, or else the number of logs."""
     ranks = [rank for of, rank in folder.logs() if of == attempt]
     return max(
-        (int(_opening(folder, attempt, rank).get("world_size", 0)) for rank in ranks), default=0
+        (int(_first_event_data(folder, attempt, rank).get("world_size", 0)) for rank in ranks), default=0
     ) or len(ranks)
 
 
-def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
-    """Return the first event of a log, or an empty dictionary if it has no complete line."""
+def _first_event_data(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
+    """Return the data of the first event of a log, or an empty dictionary if it has none."""
     for segment in folder.segments(attempt, rank)[:1]:
-        with segment.open("rb") as file:
-            line = file.readline()
-        if line.endswith(b"\n"):
-            return dict(orjson.loads(line)["data"])
+        with contextlib.suppress(ValueError):
+            return dict(read_first_event(segment)["data"])
     return {}
 
 

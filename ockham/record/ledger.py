@@ -14,9 +14,9 @@ import filelock
 
 from ockham.errors import LogLockedError
 from ockham.record.log_writer import LogWriter
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import LEDGER, RunFolder, make_dirs
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
 
 WAIT_SECONDS = 10

@@ -15,9 +15,9 @@ import orjson
 
 from ockham.errors import BadInputError, LogError
 from ockham.event import event_type
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.recovery import check_signed_prefix, signed_heads
 from ockham.record.run_folder import RunFolder, open_regular_file
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import VerifierKey
 from ockham.record.verify.files import read_safetensors_metadata

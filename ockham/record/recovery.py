@@ -14,8 +14,8 @@ from ockham.errors import LogError, LogLockedError
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.log_status import SEALED_TYPE
 from ockham.record.parquet.builder import update_parquet
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.run_folder import RunFolder, atomic_write, fsync_dir
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import NoteError, VerifierKey, open_note
 from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history

@@ -11,9 +11,9 @@ import filelock
 
 from ockham.errors import RunError
 from ockham.record.parquet.builder import update_parquet
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter, list_tiles
 from ockham.record.verify.run import verify_run

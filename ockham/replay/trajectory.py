@@ -12,9 +12,8 @@ from ockham.errors import OckhamError, UnverifiableError
 from ockham.event import Value, parse_number
 from ockham.policy import HYPERPARAMETERS, Policy, policy_from_json
 from ockham.policy.document import check_hyperparameter
-from ockham.record.parquet.tables import read_complete_lines
-from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.replay.log_reader import Step, build_context, iter_records, parse_field
 from ockham.replay.playback import build_plugins
 
@@ -118,9 +117,11 @@ def _require_readable(folder: RunFolder, step: Step) -> Step:
 
 
 def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
-    for line in _lines(folder, attempt, rank):
+    if next(_lines(folder, attempt, rank), None) is None:
+        return {}
+    for segment in folder.segments(attempt, rank)[:1]:
         try:
-            data = dict(decode_line(line)["data"])
+            data = dict(read_first_event(segment)["data"])
             fits = isinstance(data["policy_revision"], str) and isinstance(data.get("settings", {}), dict)
             if fits and isinstance(data.get("iter_num", 0), int):
                 return data
@@ -128,7 +129,7 @@ def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
         except (KeyError, TypeError, ValueError) as error:
             said = str(error)
         raise UnverifiableError(
-            f"log {attempt}-{rank} of run {folder.run_id!r} does not open as ours: {said}"
+            f"log {attempt}-{rank} of run {folder.run_id!r}: the first event is not valid: {said}"
         )
     return {}
 

@@ -13,8 +13,8 @@ from ruamel.yaml import YAML
 
 from ockham.errors import UnverifiableError
 from ockham.policy import Policy
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.run_folder import RunFolder
+from ockham.record.segment_reader import read_complete_lines
 
 TERMINAL_REASONS = (b'"COMPLETED"', b'"HALTED_BY_POLICY"', b'"NO_ANCHOR"')
 # Characters of a failed process's last line.

@@ -132,7 +132,7 @@ def test_log_with_another_first_event_is_an_error(folder, opening):
     """The error names the log."""
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(opening + b"\n" + segment.read_bytes())
-    with pytest.raises(UnverifiableError, match="log 1-0 of run 'a' does not open as ours"):
+    with pytest.raises(UnverifiableError, match="log 1-0 of run 'a': the first event is not valid"):
         load_trajectory(folder)
 
 

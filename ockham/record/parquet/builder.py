@@ -36,11 +36,11 @@ from ockham.record.parquet.tables import (
     SCHEMAS,
     ParquetBuffer,
     parquet_bytes,
-    read_complete_lines,
     row_range,
     tables_from_lines,
 )
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder, atomic_write, first_sequence, make_dirs
+from ockham.record.segment_reader import read_complete_lines
 
 COMPACTED_SEGMENTS = 50  # a million events
 _LOCK_SECONDS = 30.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from ockham.context import FIELDS
 from ockham.event import event_kind
 from ockham.record.parquet.rows import FACT_COLUMNS, common_columns, context_row, decision_row
-from ockham.record.run_folder import PARQUET_TABLES, open_regular_file
+from ockham.record.run_folder import PARQUET_TABLES
 
 _ARROW: Mapping[str, pa.DataType] = {
     "float": pa.float64(),
@@ -129,14 +128,6 @@ def _table(rows: list[Sequence[Any]], schema: pa.Schema) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.table(arrays, schema=schema)
-
-
-def read_complete_lines(segment: Path, upto: int | None = None) -> tuple[list[bytes], int]:
-    """Return the complete lines of a segment and the number of their bytes. A torn tail is not returned."""
-    with open_regular_file(segment) as file:
-        data = file.read() if upto is None else file.read(upto)
-    end = data.rfind(b"\n") + 1
-    return data[:end].split(b"\n")[:-1], end
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ockham.errors import BadInputError, UnverifiableError
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, root_from_leaves, verify_inclusion
 from ockham.record.tlog.note import VerifierKey, decode_canonical_base64, open_note
 from ockham.record.tlog.tree_head import CHECKPOINT, TreeHead, parse_head

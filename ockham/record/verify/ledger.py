@@ -7,10 +7,9 @@ from itertools import filterfalse, islice
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
 from ockham.record.ledger import read_entries
-from ockham.record.run_folder import RunFolder, list_runs, open_regular_file
+from ockham.record.run_folder import RunFolder, list_runs
+from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.verify.report import MAX_FINDINGS_PER_CLASS, VerificationReport
 
@@ -64,8 +63,7 @@ def _named(runs: Path) -> Iterator[LedgerReference]:
     for run_id in list_runs(runs):
         for segment in RunFolder(runs, run_id).segments(1, 0)[:1]:
             try:
-                with open_regular_file(segment) as file:
-                    ledger = orjson.loads(file.readline())["data"]["ledger"]
+                ledger = read_first_event(segment)["data"]["ledger"]
                 yield LedgerReference(run_id, int(ledger["size"]), str(ledger["root"]))
             except (OSError, ValueError, KeyError, TypeError, OverflowError):
                 # No ledger at its start, or not an event, which is reported for that run.

@@ -7,10 +7,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ockham.errors import UnverifiableError
 from ockham.record.run_folder import RunFolder, first_sequence, open_regular_file
+from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.note import NoteError, VerifierKey, open_note
 from ockham.record.tlog.tiles import WIDTH, list_tiles, tile_path
 from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
@@ -232,11 +231,10 @@ def _world_size(segment: Path) -> int:
 
     1 if the line is not an event, which is reported elsewhere.
     """
-    with open_regular_file(segment) as file:
-        try:
-            return int(orjson.loads(file.readline())["data"]["world_size"])
-        except (ValueError, KeyError, TypeError):
-            return 1
+    try:
+        return int(read_first_event(segment)["data"]["world_size"])
+    except (ValueError, KeyError, TypeError):
+        return 1
 
 
 def _count_lines(segment: Path) -> int:

@@ -21,11 +21,11 @@ from ockham.record.parquet.tables import (
     SCHEMAS,
     merge_row_ranges,
     parquet_bytes,
-    read_complete_lines,
     row_range,
     tables_from_lines,
 )
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_file
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.verify.report import VerificationReport
 
 _UNREADABLE = (OSError, ValueError, OverflowError, pa.ArrowException)  # OverflowError: an invalid time

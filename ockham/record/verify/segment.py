@@ -16,10 +16,10 @@ import orjson
 from ockham.errors import InvalidEventError
 from ockham.event import MAX_LINE_BYTES, TYPES, event_kind
 from ockham.record.fast_decode import CONTEXT, Event, FastDecoder, to_struct
-from ockham.record.parquet.tables import read_complete_lines
 from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, open_regular_file
 from ockham.record.schema import make_validator, validate_event
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.tiles import WIDTH
 from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import VerificationReport
