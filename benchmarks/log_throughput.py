@@ -32,9 +32,10 @@ import orjson
 from benchmarks._lib.trackers import decision
 from benchmarks.tracker_overhead import compare_trackers
 from ockham.event import envelope, event_id
+from ockham.record.durable_io import atomic_write
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import encode_payload
-from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.run_folder import RunFolder
 from ockham.record.schema import validate_event
 from ockham.run import Run
 

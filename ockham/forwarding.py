@@ -20,8 +20,9 @@ import platformdirs
 import stamina
 
 from ockham.errors import BadInputError, UnverifiableError
+from ockham.record.durable_io import atomic_write
 from ockham.record.log_tailer import Line, Log, RunTailer, peek_event_kind
-from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.run_folder import RunFolder
 
 STRUCTURED = "application/cloudevents+json; charset=UTF-8"
 BATCHED = "application/cloudevents-batch+json; charset=UTF-8"

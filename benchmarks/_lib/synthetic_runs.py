@@ -20,10 +20,11 @@ import duckdb
 import orjson
 import pyarrow as pa
 
+from ockham.record.durable_io import atomic_write
 from ockham.record.parquet.builder import COMPACTED_SEGMENTS
 from ockham.record.parquet.coverage import COLUMNS
 from ockham.record.parquet.tables import ParquetBuffer, tables_from_lines
-from ockham.record.run_folder import RunFolder, atomic_write, segment_name
+from ockham.record.run_folder import RunFolder, segment_name
 from ockham.record.segment_reader import read_complete_lines
 from tests.helpers.runs import make_run
 

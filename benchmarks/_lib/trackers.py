@@ -52,8 +52,9 @@ class Ockham:
     """
 
     def __init__(self, folder: Path) -> None:
+        from ockham.record.durable_io import atomic_write
         from ockham.record.log_writer import LogWriter
-        from ockham.record.run_folder import RunFolder, atomic_write
+        from ockham.record.run_folder import RunFolder
 
         self.folder = RunFolder(folder, "a")
         self.folder.create()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from ockham.catalog.catalog import Catalog
 from ockham.errors import BadInputError
 from ockham.event import to_json_value
+from ockham.record.durable_io import atomic_path
 from ockham.record.run_folder import RunFolder, list_runs
 from ockham.record.segment_reader import read_complete_lines
 from ockham.text_safety import escape_formula
@@ -50,20 +50,15 @@ def export_views(
     manifest = _manifest(Path(runs), only)
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary order by view")]
     tables = {name: catalog.sql(f'select * from "{name}"') for name in [*names, "data_dictionary"]}
-    temporary = to.with_name(f".{to.name}.part")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "duckdb":
-            _to_duckdb(temporary, tables, manifest)
-        else:
-            _to_folder(temporary, tables, manifest, kind)
-        temporary.rename(to)
+        with atomic_path(to) as temporary:
+            if kind == "duckdb":
+                _to_duckdb(temporary, tables, manifest)
+            else:
+                _to_folder(temporary, tables, manifest, kind)
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror or error}") from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
     return sum(table.num_rows for table in tables.values())
 
 

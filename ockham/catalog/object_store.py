@@ -18,8 +18,9 @@ import orjson
 import platformdirs
 
 from ockham.errors import BadInputError, install_command
+from ockham.record.durable_io import atomic_write
 from ockham.record.parquet.coverage import read_sidecar, source_segments
-from ockham.record.run_folder import PARQUET_TABLES, RUN_ID, atomic_write
+from ockham.record.run_folder import PARQUET_TABLES, RUN_ID
 
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 # A Path object reduces the two slashes of a URL to one.

@@ -218,7 +218,7 @@ def _is_failure(finding: Finding, fail_on: FailOn) -> bool:
 
 
 def _write(text: str, output: Path | None) -> None:
-    from ockham.record.run_folder import atomic_write
+    from ockham.record.durable_io import atomic_write
 
     if output is None:
         if text:

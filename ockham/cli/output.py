@@ -17,6 +17,7 @@ import typer
 
 from ockham.errors import BadInputError
 from ockham.formatting import format_cell, to_strict_json
+from ockham.record.durable_io import atomic_write
 from ockham.text_safety import escape_control_characters, escape_formula
 
 if TYPE_CHECKING:
@@ -187,12 +188,9 @@ def write_file(path: Path, data: bytes) -> None:
         BadInputError: If the file cannot be written.
 
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        atomic_write(path, data, durable=False)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise BadInputError(f"{path}: cannot be written: {error.strerror}") from None
 
 

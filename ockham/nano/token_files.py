@@ -20,7 +20,7 @@ import numpy as np
 
 from ockham.errors import DataError
 from ockham.nano.tokenizer import META, RANKS, Tokenizer, tokenizer_info
-from ockham.record.run_folder import fsync_dir
+from ockham.record.durable_io import atomic_path, fsync_dir
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -108,33 +108,30 @@ def tokenize(
 
     """
     require_empty_target(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        counts = _write_tokens(source, temporary, tokenizer, progress)
-        meta = {
-            "vocab_size": tokenizer.vocab_size,
-            "tokenizer": tokenizer_info(tokenizer),
-            **counts,
-            "source": {
-                "name": name,
-                "files": len(source.files),
-                "bytes": source.size,
-                "sha256": source.sha256,
-            },
-        }
-        (temporary / RANKS).write_bytes(tokenizer.ranks_bytes())
-        (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        fsync_dir(temporary)
-        temporary.rename(target)
+        with atomic_path(target) as temporary:
+            temporary.mkdir(parents=True)
+            counts = _write_tokens(source, temporary, tokenizer, progress)
+            meta = {
+                "vocab_size": tokenizer.vocab_size,
+                "tokenizer": tokenizer_info(tokenizer),
+                **counts,
+                "source": {
+                    "name": name,
+                    "files": len(source.files),
+                    "bytes": source.size,
+                    "sha256": source.sha256,
+                },
+            }
+            (temporary / RANKS).write_bytes(tokenizer.ranks_bytes())
+            (temporary / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+            for path in temporary.iterdir():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+            fsync_dir(temporary)
         fsync_dir(target.parent)
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return meta
 
 

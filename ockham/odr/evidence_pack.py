@@ -15,7 +15,8 @@ from pathlib import Path
 from ockham.errors import UnverifiableError
 from ockham.odr.pinned_log import PinnedLog, list_policies, parse_event
 from ockham.odr.record_data import EvidenceSide
-from ockham.record.run_folder import RunFolder, atomic_write, segment_name
+from ockham.record.durable_io import atomic_write
+from ockham.record.run_folder import RunFolder, segment_name
 
 # bytes: a file of a few kilobytes can claim to be a thousand times that.
 MAX_UNPACKED = 256 * 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ockham.errors import BadInputError, UnverifiableError, suggest_name
 from ockham.odr.record import NAME, DecisionRecord, read_record
-from ockham.record.run_folder import atomic_write
+from ockham.record.durable_io import atomic_write
 
 INDEX = "README.md"
 _NO_RECORD = frozenset({"readme.md", "index.md"})

@@ -22,8 +22,9 @@ from ockham.odr.pinned_log import PinnedLog, check_schema, parse_event
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import Registration
+from ockham.record.durable_io import atomic_write
 from ockham.record.ledger import append_entry, read_entries
-from ockham.record.run_folder import RunFolder, atomic_write, read_regular_file
+from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusion
 

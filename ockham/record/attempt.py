@@ -15,13 +15,14 @@ import orjson
 
 from ockham.errors import PluginError, RankDivergedError, RankError, RunError
 from ockham.record.disk_reserve import RESERVE
+from ockham.record.durable_io import atomic_write
 from ockham.record.ledger import ledger_head
 from ockham.record.log_writer import EventPosition, LogWriter
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.payloads import StateRecord
 from ockham.record.rank_group import RankGroup
 from ockham.record.recovery import read_gap, recover_log
-from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError, CheckpointError, UnverifiableError
+from ockham.record.durable_io import atomic_path, fsync_dir
 from ockham.record.log_status import read_log_status
-from ockham.record.run_folder import RunFolder, fsync_dir, read_regular_file
+from ockham.record.run_folder import RunFolder, read_regular_file
 
 STATE = "state.json"
 KEEP_LAST_RESUMABLE = 2
@@ -85,20 +86,20 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
         CheckpointError: If the files cannot be written. No file remains then.
 
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, data in files.items():
-            with (temporary / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        fsync_dir(temporary)
-        temporary.rename(folder)
+        # Left by a crash.
+        for left in folder.parent.glob(f".{folder.name}.*tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        with atomic_path(folder) as temporary:
+            temporary.mkdir(parents=True)
+            for name, data in files.items():
+                with (temporary / name).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            fsync_dir(temporary)
         fsync_dir(folder.parent)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(f"cannot write checkpoint {folder}: {error.strerror}") from None
     return [
         {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

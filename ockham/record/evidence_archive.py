@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
 from collections.abc import Callable
 from operator import itemgetter
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from ockham import resources
 from ockham.errors import BadInputError, RunError
+from ockham.record.durable_io import atomic_path
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.verify.standalone import NAME
@@ -46,20 +46,18 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
     if to.exists():
         raise BadInputError(f"{to}: file exists; name a new file")
     files: dict[str, Path | bytes] = {**_log_files(folder), **_verifier_files(folder.run_id)}
-    temporary = to.with_name(f".{to.name}.part")
     try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        with (
+            atomic_path(to) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+        ):
             for at, (name, content) in enumerate(sorted(files.items(), key=itemgetter(0))):
                 progress(at, len(files))
                 data = content if isinstance(content, bytes) else read_regular_file(content)
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
-        temporary.rename(to)
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror}") from None
     finally:
-        # Where there is no folder there is no file in it either.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         progress(len(files), len(files))
     return len(files)
 

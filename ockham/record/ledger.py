@@ -13,9 +13,10 @@ from typing import Any
 import filelock
 
 from ockham.errors import LogLockedError
+from ockham.record.durable_io import make_dirs
 from ockham.record.log_writer import LogWriter
 from ockham.record.path_safety import reject_special_files
-from ockham.record.run_folder import LEDGER, RunFolder, make_dirs
+from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
 

@@ -24,8 +24,9 @@ import orjson
 from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
 from ockham.record.disk_reserve import RESERVE, DiskReserve, disable_after_fork
+from ockham.record.durable_io import atomic_write, make_dirs
 from ockham.record.payloads import Payload, encode_payload
-from ockham.record.run_folder import RunFolder, atomic_write, make_dirs
+from ockham.record.run_folder import RunFolder
 from ockham.record.schema import validate_event
 from ockham.record.segment import Segment
 from ockham.record.tlog.note import Signer

@@ -12,9 +12,10 @@ import orjson
 
 from ockham.errors import LogError, LogLockedError
 from ockham.record.disk_reserve import RESERVE
+from ockham.record.durable_io import atomic_write, fsync_dir
 from ockham.record.log_status import SEALED_TYPE
 from ockham.record.parquet.builder import update_parquet
-from ockham.record.run_folder import RunFolder, atomic_write, fsync_dir
+from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import NoteError, VerifierKey, open_note

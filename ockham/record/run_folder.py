@@ -23,6 +23,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from ockham.errors import RunError
+from ockham.record.durable_io import fsync_dir, make_dirs
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LEDGER = "_ledger"
@@ -163,39 +164,6 @@ def list_runs(runs: str | Path) -> list[str]:
     return sorted(
         name for name in _names(root) if RUN_ID.fullmatch(name) and (root / name / "run.json").is_file()
     )
-
-
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it either has these bytes or does not exist."""
-    make_dirs(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
-
-
-def make_dirs(path: Path) -> None:
-    """Create a folder and its parents durably, so that a crash does not remove them with their content."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        fsync_dir(folder.parent)
-
-
-def fsync_dir(path: Path) -> None:
-    """Make a rename or a new name in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_regular_file(path: Path) -> BufferedReader:

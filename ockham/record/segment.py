@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ockham.record.run_folder import fsync_dir, segment_name
+from ockham.record.durable_io import fsync_dir
+from ockham.record.run_folder import segment_name
 
 
 class Segment:

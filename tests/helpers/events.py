@@ -12,9 +12,10 @@ import referencing
 from ockham import resources
 from ockham.context import OccamContext, knob_values
 from ockham.event import Change, Decision
+from ockham.record.durable_io import atomic_write
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import ContextRecord, field_values, gauge_values
-from ockham.record.run_folder import RunFolder, atomic_write
+from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 
 REVISION = "sha256:" + "ab" * 32

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ockham.errors import RunError
-from ockham.record.run_folder import RunFolder, atomic_write, check_run_id, list_runs
+from ockham.record.durable_io import atomic_write
+from ockham.record.run_folder import RunFolder, check_run_id, list_runs
 from tests.helpers.events import run_folder
 
 HOSTILE = [

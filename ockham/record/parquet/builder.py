@@ -23,6 +23,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ockham.record.durable_io import atomic_write, make_dirs
 from ockham.record.parquet.coverage import (
     is_compacted,
     parquet_files,
@@ -39,7 +40,7 @@ from ockham.record.parquet.tables import (
     row_range,
     tables_from_lines,
 )
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder, atomic_write, first_sequence, make_dirs
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, first_sequence
 from ockham.record.segment_reader import read_complete_lines
 
 COMPACTED_SEGMENTS = 50  # a million events

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ockham.errors import BadInputError
-from ockham.record.run_folder import fsync_dir
+from ockham.record.durable_io import fsync_dir
 
 ED25519 = 1
 KEY_FILE = "log.key"

@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from ockham.record.durable_io import atomic_write
+
 WIDTH = 256
 # A tile is 2^8 wide.
 LEVEL_BITS = 8
@@ -92,6 +94,4 @@ class TileWriter:
     def _write(path: Path, hashes: list[bytes]) -> None:
         """Write a tile without a sync. Tiles are derived, and a lost one is rebuilt from the lines."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(b"".join(hashes))
-        temporary.rename(path)
+        atomic_write(path, b"".join(hashes), durable=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ockham.errors import LogHaltedError
-from ockham.record.run_folder import atomic_write
+from ockham.record.durable_io import atomic_write
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import NoteError, Signer, decode_canonical_base64
 from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter

@@ -13,10 +13,10 @@ import pytest
 
 from ockham.record import attempt
 from ockham.record.checkpoints import find_resume_point
+from ockham.record.durable_io import atomic_write
 from ockham.record.evidence_archive import write_archive
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import StateRecord
-from ockham.record.run_folder import atomic_write
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify import standalone

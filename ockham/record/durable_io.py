@@ -1,0 +1,71 @@
+"""Write files and folders so that a crash or an error leaves no half-written one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, and rename it to *path* when the block ends.
+
+    The block creates a file or a folder at the temporary path. If it raises an error, nothing remains.
+
+    Args:
+        path: Path of the complete file or folder. An existing file is replaced.
+
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        # The folder may be missing, or a file may be in its place.
+        with contextlib.suppress(OSError):
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that after a crash it either has these bytes or its earlier content.
+
+    Args:
+        path: The file. With `durable`, missing folders are created.
+        data: New content.
+        durable: Sync file and folder. False is for files that can be computed again.
+
+    Raises:
+        OSError: If the file cannot be written. Its earlier content remains.
+
+    """
+    if durable:
+        make_dirs(path.parent)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    if durable:
+        fsync_dir(path.parent)
+
+
+def make_dirs(path: Path) -> None:
+    """Create a folder and its parents durably, so that a crash does not remove them with their content."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        fsync_dir(folder.parent)
+
+
+def fsync_dir(path: Path) -> None:
+    """Make a rename or a new name in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
