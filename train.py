@@ -13,7 +13,6 @@ public names only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -174,17 +173,12 @@ def main(
             trainer = nano.make_trainer(resolved_settings, corpus, ranks)
             if resolved_settings.init_from and not (start and start.path):
                 nano.init_from_pretrained(trainer)
-            recorded_settings = {
-                **asdict(trainer.settings),
-                "threads": trainer.threads,
-                "data": source and str(source),
-            }
             recorded_run = ockham.Run(
                 policy_to_use,
                 overrides=policy_overrides,
                 runs=runs,
                 run_id=run,
-                settings=recorded_settings,
+                settings={**trainer.recorded_settings(), "data": source and str(source)},
                 facts=trainer.facts(),
                 data=corpus.metadata,
                 resumed=start,

@@ -32,7 +32,7 @@ from ockham.fields import (
     coerce_field,
     to_float,
 )
-from ockham.quotient import occam_quotient
+from ockham.quotient import Performance, compute_performance, occam_quotient
 
 __all__ = [
     "FACTS",
@@ -277,6 +277,16 @@ class OccamContext:
     def compute_occam_quotient(self, task_performance: float) -> float:
         """Return the Occam Quotient of this context's FLOPs and MB at the given performance."""
         return occam_quotient(task_performance, *self.cost())
+
+    def quotient_of_loss(self, loss: float, performance: Performance = "inverse_loss") -> float | None:
+        """Return the Occam Quotient of a loss in nats per token at the cost of this context.
+
+        None if the cost is unknown, NaN if the loss is not finite and positive.
+        """
+        flops, megabytes = self.cost()
+        if flops <= 0 or megabytes <= 0:
+            return None
+        return occam_quotient(compute_performance(loss, performance, self.vocab_size), flops, megabytes)
 
     def cost(self) -> tuple[float, float]:
         """Return inference FLOPs and memory in MB.

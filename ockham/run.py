@@ -15,7 +15,6 @@ Leaving the block ends the run: the log is valid and signed, also after an excep
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,38 +22,23 @@ from typing import Any, Literal, Self
 
 from ockham.chain import PluginChain, base_knobs, merge_scheduled_knobs
 from ockham.context import GAUGES, OccamContext
-from ockham.errors import (
-    DataError,
-    LogError,
-    PluginError,
-    PolicyError,
-    RankDivergedError,
-    RunError,
-)
+from ockham.errors import LogError, PluginError, RankDivergedError, RunError
 from ockham.event import Value, from_json_value, to_json_value
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
-from ockham.policy import (
-    Policy,
-    load_policy,
-    plugin_sources,
-    policy_from_json,
-    policy_from_plugins,
-    with_default_plugins,
-)
-from ockham.quotient import compute_performance, occam_quotient
-from ockham.record.attempt import Attempt, end_reason, last_policy_revision
+from ockham.policy import Policy, policy_from_plugins, with_default_plugins
+from ockham.quotient import Performance
+from ockham.record.attempt import end_reason
 from ockham.record.checkpointing import CheckpointKind, CheckpointPacker, save_checkpoint
 from ockham.record.checkpoints import ResumePoint
 from ockham.record.counters import RunCounters
 from ockham.record.log_writer import EventPosition
 from ockham.record.payloads import gauge_values
 from ockham.record.rank_group import Gather, RankGroup
-from ockham.record.recorder import Recorder
 from ockham.record.run_folder import RunFolder, new_run_id
-from ockham.record.run_metadata import build_run_metadata
-from ockham.record.subscriptions import Consumer, Subscription, Subscriptions
+from ockham.record.subscriptions import Consumer, Subscription
 from ockham.record.tlog.tree_head import TreeHead
+from ockham.session import Session, resolve_policy
 
 
 class Run:
@@ -111,55 +95,34 @@ class Run:
         self.data = dict(data or {})
         self._resumed = resumed
         self._facts = dict(facts or {})
-        if resumed is not None and resumed.data.get("sha256") != self.data.get("sha256"):
-            was, now = resumed.data.get("name"), self.data.get("name")
-            raise DataError(
-                f"run {self.run_id!r} was started on other data ({was!r}, another digest) than {now!r}"
-            )
+        if resumed is not None:
+            resumed.require_data(self.run_id, self.data)
         if plugins is not None:
             plugin_objects = with_default_plugins(plugins, memory)
             self.policy = policy_from_plugins(plugin_objects)
         else:
-            self.policy = _resolve_policy(policy, overrides, self.folder if resumed else None)
+            self.policy = resolve_policy(policy, overrides, self.folder if resumed else None)
             plugin_objects = self.policy.build()
-        self.attempt = Attempt(self.folder, self.peers, resume=resumed is not None)
-        self._recorder = Recorder(self.attempt)
-        self._subscriptions: Subscriptions | None = None
+        self._session = Session(self.folder, self.peers, resume=resumed is not None)
+        self.attempt, self._recorder = self._session.attempt, self._session.recorder
         self.chain = PluginChain(plugin_objects, self._recorder.record_decision)
         self._recorder.state = self.chain.state_dict
         self.memory = next((plugin for plugin in plugin_objects if isinstance(plugin, OckhamMemory)), None)
+        self._performance: Performance = "inverse_loss" if self.memory is None else self.memory.performance
         self.counts = RunCounters()
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
 
     def __enter__(self) -> Self:
         """Create or reopen the folder, lock the log and write the first events."""
-        revision = self.policy.revision
-        settings = {f"setting {name}": value for name, value in self.settings.items()}
-        self.peers.require_equal({"run ID": self.run_id, "policy": revision, "data": self.data, **settings})
-        common = {"policy_revision": revision, "settings": self.settings, "world_size": self.peers.world_size}
-        loaded = {
-            "policy_revision": revision,
-            "policy": self.policy.name,
-            "source": self.policy.source,
-            "plugins": plugin_sources(self.policy, self.chain.plugins),
-        }
-        content = build_run_metadata(
-            self.run_id,
-            time.time_ns(),
+        self._session.open(
+            self.policy,
+            self.chain.plugins,
             settings=self.settings,
             facts=self._facts,
             data=self.data,
-            policy_revision=revision,
+            resumed=self._resumed,
         )
-        resumed: dict[str, Any] = {}
-        if self._resumed is not None:
-            resumed = {
-                "reason_code": "RESUMED_FROM_CHECKPOINT" if self._resumed.path else "STARTED_AGAIN",
-                "iter_num": self._resumed.iter_num,
-                "snapshot_id": self._resumed.snapshot_id,
-            }
-        self.attempt.open((revision, self.policy.canonical), content, {**common, **resumed}, loaded)
         # After a resume from a checkpoint, load_state_dict writes the key frame.
         if self._resumed is None or self._resumed.path is None:
             self._recorder.record_key_frame("START", 0)
@@ -170,7 +133,9 @@ class Run:
     ) -> None:
         """End the run. If both the block and the end fail, the exception of the block is raised."""
         try:
-            self._close_after(error)
+            if isinstance(error, PluginError):
+                self.attempt.fail(error)
+            self.finish(*end_reason(error))
         except LogError:
             if error is None:
                 raise
@@ -188,19 +153,14 @@ class Run:
             measured: `val_loss`, `backward_over_forward` and `compute_saved`, if the trainer measured them.
 
         """
-        try:
-            ended = {
-                "reason_code": reason_code,
-                "iter_num": self._last.iter_num,
-                **self.counts.summary(),
-                "message": None if message is None else message[:4096],
-                **measured,
-            }
-            self.attempt.close(ended)
-        finally:
-            # Subscriber threads end even if the log cannot be ended.
-            if self._subscriptions is not None:
-                self._subscriptions.close()
+        ended = {
+            "reason_code": reason_code,
+            "iter_num": self._last.iter_num,
+            **self.counts.summary(),
+            "message": None if message is None else message[:4096],
+            **measured,
+        }
+        self._session.close(ended)
 
     def flush(self) -> TreeHead:
         """Block until all appended events are durable. Return the signed tree head of the log."""
@@ -226,9 +186,7 @@ class Run:
             BadInputError: If the type does not exist.
 
         """
-        if self._subscriptions is None:
-            self._subscriptions = Subscriptions(self.attempt.log)
-        return self._subscriptions.subscribe(consumer, type, reason_code)
+        return self._session.subscribe(consumer, type, reason_code)
 
     def start_batch(
         self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any
@@ -315,16 +273,9 @@ class Run:
             gauges: Further measurements.
 
         """
-        evaluation = {
-            "iter_num": ctx.iter_num,
-            "trigger": trigger,
-            "val_loss": val_loss,
-            "standard_error": standard_error,
-            "tokens": tokens,
-            "seconds": seconds,
-        }
-        self.attempt.log.append("evaluation.recorded", evaluation, iter_num=ctx.iter_num)
-        ctx.set_gauges(val_loss=val_loss, occam_quotient=self._quotient(ctx, val_loss), **gauges)
+        self._recorder.record_evaluation(ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds)
+        quotient = ctx.quotient_of_loss(val_loss, self._performance)
+        ctx.set_gauges(val_loss=val_loss, occam_quotient=quotient, **gauges)
         self._recorder.begin_hook(ctx)
         self.chain.on_evaluate(ctx)
         self._require_agreement(ctx, "on_evaluate")
@@ -341,16 +292,7 @@ class Run:
         weights_sha256: str | None = None,
     ) -> OccamContext:
         """Record that the anchor moved to the present weights, and run `on_consolidate`."""
-        moved = {
-            "iter_num": ctx.iter_num,
-            "reason_code": "ANCHOR_MOVED",
-            "decision_id": self.decision_id("consolidating"),
-            "drift": drift,
-            "val_loss": ctx.val_loss,
-            "snapshot_id": snapshot_id,
-            "weights_sha256": weights_sha256,
-        }
-        self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
+        self._recorder.record_anchor_moved(ctx, drift, snapshot_id, weights_sha256)
         self._recorder.begin_hook(ctx)
         self.chain.on_consolidate(ctx)
         self._recorder.record_context(ctx, "on_consolidate", {"updated": ctx.updated}, {})
@@ -361,14 +303,7 @@ class Run:
         self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
     ) -> None:
         """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
-        back = {
-            "iter_num": ctx.iter_num,
-            "decision_id": self.decision_id("rollback"),
-            "anchor_iter_num": anchor_iter_num,
-            "drift": drift,
-            "seconds": seconds,
-        }
-        self.attempt.log.append("rollback.performed", back, iter_num=ctx.iter_num, urgent=True)
+        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
         ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
     def save_checkpoint(
@@ -407,10 +342,7 @@ class Run:
         return self._last.val_loss
 
     def rates(self) -> dict[str, float | None]:
-        """Return `update_rate` of finite batches and `accept_rate` of finite evaluations.
-
-        None before the first.
-        """
+        """Return `update_rate` of finite batches and `accept_rate` of finite evaluations, else None."""
         return self.counts.rates()
 
     def emit(
@@ -465,38 +397,3 @@ class Run:
             self.emit("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
             raise RankDivergedError(diverged.message)
         return ctx
-
-    def _quotient(self, ctx: OccamContext, val_loss: float) -> float | None:
-        flops, megabytes = ctx.cost()
-        if flops <= 0 or megabytes <= 0:
-            return None
-        kind = self.memory.performance if self.memory is not None else "inverse_loss"
-        return occam_quotient(compute_performance(val_loss, kind, ctx.vocab_size), flops, megabytes)
-
-    def _close_after(self, error: BaseException | None) -> None:
-        if isinstance(error, PluginError):
-            failed = {
-                "iter_num": error.iter_num,
-                "micro_step": 0,
-                "plugin": error.plugin,
-                "hook": error.hook,
-                "error_type": type(error.__cause__).__name__,
-                "message": str(error.__cause__)[:4096],
-            }
-            self.attempt.fail(failed)
-        self.finish(*end_reason(error))
-
-
-def _resolve_policy(
-    policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
-) -> Policy:
-    """Return the requested policy, or on resume the last policy of the run."""
-    if isinstance(policy, Policy):
-        return policy
-    if policy is None and resumed is not None:
-        if overrides:
-            raise PolicyError(
-                f"--set {overrides[0]!r} changes the policy of a resumed run; name it with --policy"
-            )
-        return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
-    return load_policy(policy or "balanced", overrides)

@@ -65,7 +65,16 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings=HELP_SETTINGS,
     )
+    _add_global_options(app)
+    app.command("train")(_load_train())
+    for group in GROUPS:
+        if importlib.util.find_spec(f"ockham.cli.{group}") is not None:
+            importlib.import_module(f"ockham.cli.{group}").register(app)
+    configure_commands(app)
+    return app
 
+
+def _add_global_options(app: typer.Typer) -> None:
     @app.callback()
     def ockham(
         context: typer.Context,
@@ -96,13 +105,6 @@ def build_app() -> typer.Typer:
             context.call_on_close(partial(_restore_runs_variable, os.environ.get(RUNS_VARIABLE)))
             # The --runs option of each command reads this variable.
             os.environ[RUNS_VARIABLE] = str(runs)
-
-    app.command("train")(_load_train())
-    for group in GROUPS:
-        if importlib.util.find_spec(f"ockham.cli.{group}") is not None:
-            importlib.import_module(f"ockham.cli.{group}").register(app)
-    configure_commands(app)
-    return app
 
 
 def _load_train() -> Callable[..., Any]:

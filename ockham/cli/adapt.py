@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -158,25 +157,41 @@ def adapt(
         request = AdaptRequest(run_id, checkpoint, str(data), familiar_path, share, layers, rank)
     else:
         raise BadInputError("adapt requires --from RUN and --data PATH, or --resume with --run ID")
-    request = _resolve_checkpoint(runs, request)
     device_settings = [f"device={device}"] if device else []
     trainer_overrides, policy_overrides = nano.split_overrides([*settings, *device_settings])
     if z is not None:
         policy_overrides = [*policy_overrides, f"gate.z={z!r}"]
+    request = _resolve_checkpoint(runs, request)
     adaptation = _load_adaptation(runs, request, trainer_overrides, start)
+    attempt = _prepare_run(request, adaptation, runs, run, policy, policy_overrides, start)
+    if start and start.is_complete(adaptation.trainer.settings.max_iters):
+        print_complete(run, start.iter_num)
+        return
+    raise typer.Exit(_serve(attempt, adaptation, start))
+
+
+def _prepare_run(
+    request: AdaptRequest,
+    adaptation: Adaptation,
+    runs: Path,
+    run: str,
+    policy: str,
+    policy_overrides: list[str],
+    start: ResumePoint | None,
+) -> Run:
+    """Measure the baseline of a new run, and return the Run that records the adaptation."""
     baseline: dict[str, Any] = {}
     if start is None:
         baseline = _measure_baseline(adaptation, policy or DEFAULT_POLICY, policy_overrides)
     recorded_settings = {
         **(start.settings if start else {}),
-        **asdict(adaptation.trainer.settings),
+        **adaptation.trainer.recorded_settings(),
         **request._asdict(),
         **baseline,
-        "threads": adaptation.trainer.threads,
         "weights_sha256": adaptation.base_sha256,
     }
     default_policy = None if start else DEFAULT_POLICY
-    attempt = ockham.Run(
+    return ockham.Run(
         policy or default_policy,
         overrides=[*_calibration_overrides(baseline), *policy_overrides],
         runs=runs,
@@ -186,10 +201,6 @@ def adapt(
         data=adaptation.stream.metadata,
         resumed=start,
     )
-    if start and start.is_complete(adaptation.trainer.settings.max_iters):
-        print_complete(run, start.iter_num)
-        return
-    raise typer.Exit(_serve(attempt, adaptation, start))
 
 
 def _serve(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:

@@ -140,6 +140,10 @@ class Trainer:
         """Tokens that are forwarded for one optimizer step, including those of skipped batches."""
         return self.settings.tokens_per_batch * self.settings.gradient_accumulation_steps
 
+    def recorded_settings(self) -> dict[str, Any]:
+        """Return the settings as they are recorded, with the number of CPU threads."""
+        return {**asdict(self.settings), "threads": self.threads}
+
     def facts(self) -> dict[str, Any]:
         """Return the facts of the whole run for the context."""
         settings = self.settings
@@ -295,7 +299,7 @@ class Trainer:
         if state is not None:
             self.discard_forward()
             trainer_state = {
-                "settings": {**asdict(self.settings), "threads": self.threads},
+                "settings": self.recorded_settings(),
                 "steps": self.steps,
                 "random": device.get_rng_state(self.device),
                 "anchor_iter": None if self.anchor is None else self.anchor.iter_num,

@@ -28,8 +28,6 @@ from ockham.plugin import OccamPlugin
 from ockham.quotient import (
     Performance,
     QuotientSpec,
-    compute_performance,
-    occam_quotient,
     relative_improvement,
 )
 
@@ -238,8 +236,8 @@ class OckhamMemory(OccamPlugin):
             ctx.inference_tokens if is_measured else 1,
             vocab_size,
         )
-        performance = compute_performance(loss, self.performance, ctx.vocab_size)
-        quotient = occam_quotient(performance, flops, megabytes) if flops > 0 and megabytes > 0 else math.nan
+        quotient = ctx.quotient_of_loss(loss, self.performance)
+        quotient = math.nan if quotient is None else quotient
         return OccamMetrics(loss, ctx.complexity_cost, quotient, flops, megabytes, spec.digest)
 
     def _quality_limit(self, ctx: OccamContext) -> float:

@@ -100,9 +100,17 @@ class Attempt:
         """Record the state of all plugins, from which a replay can start."""
         self.log.append("plugin_state.recorded", state, iter_num=state.iter_num)
 
-    def fail(self, failed: Mapping[str, Any]) -> None:
+    def fail(self, error: PluginError) -> None:
         """Record that a plugin raised an exception."""
-        self.log.append("plugin.failed", failed, iter_num=int(failed["iter_num"]), urgent=True)
+        failed = {
+            "iter_num": error.iter_num,
+            "micro_step": 0,
+            "plugin": error.plugin,
+            "hook": error.hook,
+            "error_type": type(error.__cause__).__name__,
+            "message": str(error.__cause__)[:4096],
+        }
+        self.log.append("plugin.failed", failed, iter_num=error.iter_num, urgent=True)
 
     def close(self, finished: Mapping[str, Any]) -> None:
         """Write the last event, make everything durable and start to write Parquet.

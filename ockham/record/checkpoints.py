@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import BadInputError, CheckpointError, UnverifiableError
+from ockham.errors import BadInputError, CheckpointError, DataError, UnverifiableError
 from ockham.record.durable_io import atomic_path, fsync_dir
 from ockham.record.log_status import read_log_status
 from ockham.record.run_folder import RunFolder, read_regular_file
@@ -53,6 +53,19 @@ class ResumePoint(NamedTuple):
     settings: dict[str, Any]
     data: dict[str, Any]
     ended: str | None = None
+
+    def require_data(self, run_id: str, data: Mapping[str, Any]) -> None:
+        """Check that the run continues on the data it was started on.
+
+        Raises:
+            DataError: If the digests differ.
+
+        """
+        if self.data.get("sha256") != data.get("sha256"):
+            was, now = self.data.get("name"), data.get("name")
+            raise DataError(
+                f"run {run_id!r} was started on other data ({was!r}, another digest) than {now!r}"
+            )
 
     def is_complete(self, max_iters: int) -> bool:
         """Return True if the run has completed all of these steps.

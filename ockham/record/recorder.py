@@ -103,6 +103,52 @@ class Recorder:
         self.attempt.key_frame(StateRecord(iter_num, micro_step, trigger, self.state()))
         self._since_frame = 0
 
+    def record_evaluation(
+        self,
+        iter_num: int,
+        trigger: str,
+        val_loss: float,
+        standard_error: float | None,
+        tokens: int,
+        seconds: float,
+    ) -> None:
+        """Log a validation loss in nats per token."""
+        evaluation = {
+            "iter_num": iter_num,
+            "trigger": trigger,
+            "val_loss": val_loss,
+            "standard_error": standard_error,
+            "tokens": tokens,
+            "seconds": seconds,
+        }
+        self.attempt.log.append("evaluation.recorded", evaluation, iter_num=iter_num)
+
+    def record_anchor_moved(
+        self, ctx: OccamContext, drift: float, snapshot_id: str | None, weights_sha256: str | None
+    ) -> None:
+        """Log that the anchor moved to the present weights."""
+        moved = {
+            "iter_num": ctx.iter_num,
+            "reason_code": "ANCHOR_MOVED",
+            "decision_id": self.decision_id("consolidating"),
+            "drift": drift,
+            "val_loss": ctx.val_loss,
+            "snapshot_id": snapshot_id,
+            "weights_sha256": weights_sha256,
+        }
+        self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
+
+    def record_rollback(self, iter_num: int, anchor_iter_num: int, drift: float, seconds: float) -> None:
+        """Log that the weights returned to the anchor."""
+        back = {
+            "iter_num": iter_num,
+            "decision_id": self.decision_id("rollback"),
+            "anchor_iter_num": anchor_iter_num,
+            "drift": drift,
+            "seconds": seconds,
+        }
+        self.attempt.log.append("rollback.performed", back, iter_num=iter_num, urgent=True)
+
     def decision_id(self, knob: str) -> str | None:
         """Return the ID of the last decision that set this knob, or None."""
         return self.attempt.event_id(self._places.get(knob))

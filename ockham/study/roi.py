@@ -82,8 +82,13 @@ def _compute(run: RunData) -> Iterator[RoiRow]:
         yield RoiRow(
             "flops_saved", flops, "FLOP", "derived", "4 x parameters x tokens of the skipped batches"
         )
-    if b is None or rate is None:
-        return
+    if b is not None and rate is not None:
+        yield from _times(run, b, rate)
+
+
+def _times(run: RunData, b: float, rate: float) -> Iterator[RoiRow]:
+    """Return the seconds saved, from the stage times of the run."""
+    skips = len(run.batches) - run.updates
     totals = run.stage_seconds()
     spent = totals.get("backward", 0.0) + totals.get("optimizer", 0.0)
     forward, chain = totals.get("forward", 0.0), totals.get("chain", 0.0)

@@ -19,6 +19,7 @@ from ockham.record.parquet import builder, coverage, tables
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.parquet.coverage import is_compacted, read_coverage, read_sidecar, sidecar_bytes
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.segment_reader import read_complete_lines
 from ockham.record.verify.parquet import check_parquet
 from ockham.record.verify.report import VerificationReport
 from tests.helpers.events import REVISION, lines, log_folder
@@ -46,7 +47,7 @@ def rows(folder, kind):
     paths = {path.name: path for path in (folder.path / kind).rglob("*.parquet")}
     read = [row for name in found.names for row in pq.read_table(paths[name], partitioning=None).to_pylist()]
     for segment in found.segments:
-        left, _ = tables.read_complete_lines(folder.log_dir(1, 0) / segment)
+        left, _ = read_complete_lines(folder.log_dir(1, 0) / segment)
         read += tables.tables_from_lines(left)[kind].to_pylist()
     return sorted(read, key=lambda row: row["sequence"])
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ockham.context import FIELDS
 from ockham.record.parquet import tables
+from ockham.record.segment_reader import read_complete_lines
 from tests.helpers.events import lines, log_folder
 
 
@@ -44,7 +45,7 @@ def test_torn_tail_is_never_a_line(tmp_path_factory, tail):
     path = tmp_path_factory.mktemp("s") / "x"
     path.write_bytes(b'{"a":1}\n' + tail)
 
-    found, size = tables.read_complete_lines(path)
+    found, size = read_complete_lines(path)
     assert b"".join(line + b"\n" for line in found) == path.read_bytes()[:size]
     assert b"\n" not in path.read_bytes()[size:]
 

@@ -1,0 +1,107 @@
+"""Session: what one rank of one attempt writes with, from opening the log to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ockham.errors import PolicyError
+from ockham.plugin import OccamPlugin
+from ockham.policy import Policy, load_policy, plugin_sources, policy_from_json
+from ockham.record.attempt import Attempt, last_policy_revision
+from ockham.record.checkpoints import ResumePoint
+from ockham.record.rank_group import RankGroup
+from ockham.record.recorder import Recorder
+from ockham.record.run_folder import RunFolder
+from ockham.record.run_metadata import build_run_metadata
+from ockham.record.subscriptions import Consumer, Subscription, Subscriptions
+
+
+class Session:
+    """Attempt, recorder and subscriptions of one rank.
+
+    Args:
+        folder: The run's folder.
+        peers: This rank and the others.
+        resume: Continue an existing run as its next attempt.
+
+    """
+
+    def __init__(self, folder: RunFolder, peers: RankGroup, *, resume: bool) -> None:
+        self.attempt = Attempt(folder, peers, resume=resume)
+        self.recorder = Recorder(self.attempt)
+        self._subscriptions: Subscriptions | None = None
+
+    def open(
+        self,
+        policy: Policy,
+        plugins: Sequence[OccamPlugin],
+        *,
+        settings: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        data: Mapping[str, Any],
+        resumed: ResumePoint | None,
+    ) -> None:
+        """Create or reopen the folder, lock the log and write the first events.
+
+        Raises:
+            RunError: If the ranks differ in run ID, policy, data or settings, or a file cannot be written.
+
+        """
+        folder, peers, revision = self.attempt.folder, self.attempt.peers, policy.revision
+        recorded = {f"setting {name}": value for name, value in settings.items()}
+        peers.require_equal({"run ID": folder.run_id, "policy": revision, "data": data, **recorded})
+        opening: dict[str, Any] = {
+            "policy_revision": revision,
+            "settings": settings,
+            "world_size": peers.world_size,
+        }
+        if resumed is not None:
+            opening["reason_code"] = "RESUMED_FROM_CHECKPOINT" if resumed.path else "STARTED_AGAIN"
+            opening |= {"iter_num": resumed.iter_num, "snapshot_id": resumed.snapshot_id}
+        loaded = {
+            "policy_revision": revision,
+            "policy": policy.name,
+            "source": policy.source,
+            "plugins": plugin_sources(policy, plugins),
+        }
+        content = build_run_metadata(
+            folder.run_id, time.time_ns(), settings=settings, facts=facts, data=data, policy_revision=revision
+        )
+        self.attempt.open((revision, policy.canonical), content, opening, loaded)
+
+    def subscribe(self, consumer: Consumer, kind: str, reason_code: str) -> Subscription:
+        """Call *consumer* with each durable event from now on. See `ockham.Run.subscribe`."""
+        if self._subscriptions is None:
+            self._subscriptions = Subscriptions(self.attempt.log)
+        return self._subscriptions.subscribe(consumer, kind, reason_code)
+
+    def close(self, ended: Mapping[str, Any]) -> None:
+        """Write `run.finished`, and end the threads of the subscribers also if the log cannot be ended."""
+        try:
+            self.attempt.close(ended)
+        finally:
+            if self._subscriptions is not None:
+                self._subscriptions.close()
+
+
+def resolve_policy(
+    policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
+) -> Policy:
+    """Return the requested policy, or on resume the last policy of the run.
+
+    Raises:
+        PolicyError: If the policy cannot be used, or settings would change that of a resumed run.
+
+    """
+    if isinstance(policy, Policy):
+        return policy
+    if policy is None and resumed is not None:
+        if overrides:
+            raise PolicyError(
+                f"--set {overrides[0]!r} changes the policy of a resumed run; name it with --policy"
+            )
+        return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
+    return load_policy(policy or "balanced", overrides)
