@@ -1,7 +1,7 @@
 """Duration and data of each dashboard page in a browser.
 
-    python -m benchmarks._lib.synthetic_runs /tmp/1m 1000000
-    python -m benchmarks.dashboard_latency /tmp/1m
+    python -m benchmarks._lib.synthetic_runs ../runs-1m 1000000
+    python -m benchmarks.dashboard_latency ../runs-1m
 
 Measured are the times until the title, the first chart or table, and the complete page. A cold visit is the
 first one after the server start, a warm visit the second one. The browser cache is empty for each visit.

@@ -1,7 +1,7 @@
 """Validation loss of Ockham without skipping, compared with a nanoGPT checkout on the same data.
 
-    git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
-    .venv/bin/python -m benchmarks.nanogpt_loss --reference /tmp/nanoGPT --iters 600 --seeds 3
+    git clone https://github.com/karpathy/nanoGPT ../nanoGPT
+    .venv/bin/python -m benchmarks.nanogpt_loss --reference ../nanoGPT --iters 600 --seeds 3
 
 Both use 4 layers, 4 heads, width 128, 12 x 64 tokens, AdamW 1e-3 -> 1e-4, betas 0.9/0.99, decay 0.1, clip
 1.0, no dropout, and float32 on the CPU. nanoGPT runs unmodified in a separate process. Ockham runs under

@@ -1,7 +1,7 @@
 """Cost of ten saved questions over a folder of `benchmarks._lib.synthetic_runs`, compared with raw DuckDB.
 
-    python -m benchmarks._lib.synthetic_runs /tmp/1m 1000000
-    python -m benchmarks.query_latency /tmp/1m [--jsonl] [--json FILE]
+    python -m benchmarks._lib.synthetic_runs ../runs-1m 1000000
+    python -m benchmarks.query_latency ../runs-1m [--jsonl] [--json FILE]
 
 Each question runs four times in a new process: cold is the first time, warm the minimum of the other three.
 CPU seconds are reported in addition to wall seconds, because only CPU seconds are reproducible on a shared

@@ -1,11 +1,11 @@
 """Speed of the trainer compared with a nanoGPT checkout, and cost of chain, log and gate.
 
-    git clone https://github.com/karpathy/nanoGPT /tmp/nanoGPT
-    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT                  CPU, about 6
+    git clone https://github.com/karpathy/nanoGPT ../nanoGPT
+    .venv/bin/python -m benchmarks.trainer_throughput --reference ../nanoGPT                  CPU, about 6
     minutes
     .venv/bin/python -m benchmarks.trainer_throughput                                           without
     nanoGPT
-    .venv/bin/python -m benchmarks.trainer_throughput --reference /tmp/nanoGPT --device cuda    GPU, GPT-2
+    .venv/bin/python -m benchmarks.trainer_throughput --reference ../nanoGPT --device cuda    GPU, GPT-2
     124M
 
 All processes use one device and run in turns of one block (`benchmarks._lib.interleaved`). The first block is

@@ -1,9 +1,9 @@
 """Update rate per window of 1,000 steps, from the APIs of trackers and from the log.
 
-    python -m venv /tmp/trackers && /tmp/trackers/bin/pip install mlflow tensorboard trackio
-    python -m benchmarks.windowed_update_rate /tmp/trackers/bin/python /tmp/1m [--steps 100000]
+    python -m venv ../trackers && ../trackers/bin/pip install mlflow tensorboard trackio
+    python -m benchmarks.windowed_update_rate ../trackers/bin/python ../runs-1m [--steps 100000]
 
-/tmp/1m is a folder of `benchmarks._lib.synthetic_runs`; the first batches of its first run are used. Each
+../runs-1m is a folder of `benchmarks._lib.synthetic_runs`; the first batches of its first run are used. Each
 tracker gets one number per step, with its fastest way to write. A new process reads the complete history and
 computes the averages with numpy, because the trackers cannot. The result must equal the written values. W&B
 is not measured, because its offline files have no public reader. Aim is not measured, because version 3.29.1

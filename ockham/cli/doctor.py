@@ -195,7 +195,7 @@ def _check_end(subject: str, status: LogStatus, *, is_last_attempt: bool) -> Ite
         yield DoctorRow(subject, "problem", message)
     elif status.last == "log.halted":
         yield DoctorRow(subject, "note", f"log halted ({status.reason_code}); a later attempt continued")
-    elif status.last != "run.finished" and is_last_attempt:
+    elif not status.finished and is_last_attempt:
         yield DoctorRow(subject, "problem", _UNFINISHED_MESSAGE)
-    elif status.last == "run.finished" and status.reason_code != "COMPLETED" and is_last_attempt:
+    elif status.finished and status.reason_code != "COMPLETED" and is_last_attempt:
         yield DoctorRow(subject, "note", f"ended with {status.reason_code}")

@@ -152,7 +152,7 @@ def _ended(folder: RunFolder) -> str | None:
         found = read_log_status(folder, folder.last_attempt(), 0)
     except UnverifiableError:
         return None
-    return found.reason_code if found.last == "run.finished" else None
+    return found.reason_code if found.finished else None
 
 
 def _resumable(folder: RunFolder) -> list[Path]:

@@ -45,6 +45,11 @@ class LogStatus(NamedTuple):
     torn_bytes: int
     signed_events: int | None
 
+    @property
+    def finished(self) -> bool:
+        """True if the log contains the end of the run."""
+        return self.last == "run.finished"
+
 
 def read_log_status(folder: RunFolder, attempt: int, rank: int) -> LogStatus:
     """Return the status of a log.

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import orjson
 
+from ockham.errors import UnverifiableError
 from ockham.event import event_kind
+from ockham.record.log_status import read_log_status
 from ockham.record.run_folder import RunFolder, first_sequence
 
 Log = tuple[int, int]
 READ_BYTES = 1 << 20
-_LAST_BYTES = 1 << 18
 
 
 class Line(NamedTuple):
@@ -134,7 +135,7 @@ class RunTailer:
         """Return True if every log of the newest attempt contains the end of the run."""
         newest = self.folder.last_attempt()
         logs = [log for log in self.folder.logs() if log[0] == newest]
-        return bool(logs) and all(self._ends.get(log) or _finished_at_tail(self.folder, log) for log in logs)
+        return bool(logs) and all(self._ends.get(log) or _has_finished(self.folder, log) for log in logs)
 
 
 def is_run_finished(content: bytes) -> bool:
@@ -151,16 +152,8 @@ def peek_event_kind(content: bytes) -> str:
         return ""
 
 
-def _finished_at_tail(folder: RunFolder, log: Log) -> bool:
-    """Return True if run.finished is among the last lines. Events that seal a segment can follow it."""
-    return any(
-        is_run_finished(line) for segment in folder.segments(*log)[-2:] for line in _last_lines(segment)
-    )
-
-
-def _last_lines(segment: Path) -> list[bytes]:
-    """Return the complete lines in the last 256 KiB of a segment: four lines of the maximum length fit."""
-    with segment.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _LAST_BYTES))
-        return file.read().split(b"\n")[1 if size > _LAST_BYTES else 0 : -1]
+def _has_finished(folder: RunFolder, log: Log) -> bool:
+    try:
+        return read_log_status(folder, *log).finished
+    except UnverifiableError:
+        return False

@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 
 from ockham.errors import UnverifiableError
 from ockham.policy import Policy
+from ockham.record.log_status import read_log_status
 from ockham.record.run_folder import RunFolder
-from ockham.record.segment_reader import read_complete_lines
 
-TERMINAL_REASONS = (b'"COMPLETED"', b'"HALTED_BY_POLICY"', b'"NO_ANCHOR"')
+TERMINAL_REASONS = ("COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR")
 # Characters of a failed process's last line.
 MAX_ERROR_CHARACTERS = 400
 INTERRUPTED = 130
@@ -65,9 +65,8 @@ def write_policy(path: Path, document: Mapping[str, Any]) -> None:
 def is_finished(folder: RunFolder) -> bool:
     """Return True if the newest attempt ended, by itself or by its policy."""
     for attempt, rank in folder.logs()[-1:]:
-        for segment in folder.segments(attempt, rank)[-1:]:
-            last = (read_complete_lines(segment)[0] or [b""])[-1]
-            return b"ockham.run.finished.v1" in last and any(reason in last for reason in TERMINAL_REASONS)
+        status = read_log_status(folder, attempt, rank)
+        return status.finished and status.reason_code in TERMINAL_REASONS
     return False
 
 

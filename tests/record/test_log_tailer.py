@@ -114,17 +114,16 @@ def test_run_is_finished_when_all_logs_of_the_newest_attempt_are(tmp_path):
     assert not RunTailer(run_folder(tmp_path, "empty")).is_finished()
 
 
-def test_run_finished_is_found_before_seal_events(tmp_path, monkeypatch):
-    """Only the last lines of the last two segments are read."""
+def test_run_finished_is_found_before_seal_events(tmp_path):
+    """A segment that was sealed after the end follows it."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     folder = RunFolder(tmp_path, "a")
-    end = lines(folder)[-1]
     count = len(lines(folder))
-    (folder.log_dir(1, 0) / f"{count:012d}.jsonl").write_bytes(b'{"type":"ockham.log.sealed.v1"}\n')
-    monkeypatch.setattr(log_tailer, "_LAST_BYTES", len(end) + 20)
+    added = folder.log_dir(1, 0) / f"{count:012d}.jsonl"
+    added.write_bytes(b'{"type":"ockham.log.sealed.v1","data":{"sequence":%d}}\n' % count)
     assert RunTailer(folder).is_finished()
-    monkeypatch.setattr(log_tailer, "_LAST_BYTES", len(end) - 20)
+    added.write_bytes(b'{"type":"ockham.log.resumed.v1","data":{"sequence":%d}}\n' % count)
     assert not RunTailer(folder).is_finished()
 
 
