@@ -23,12 +23,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.rename(path)
-    finally:
+    except BaseException:
         # The folder may be missing, or a file may be in its place.
         with contextlib.suppress(OSError):
             if temporary.is_dir():
                 shutil.rmtree(temporary, ignore_errors=True)
             temporary.unlink(missing_ok=True)
+        raise
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
