@@ -178,6 +178,11 @@ def _trusted_keys(
     return [own]
 
 
+def own_keys(folder: RunFolder) -> list[VerifierKey]:
+    """Return the key that run.json names and this machine's own key, as far as they exist."""
+    return [key for key in (_own_key(folder), local_verifier_key()) if key is not None]
+
+
 def _own_key(folder: RunFolder) -> VerifierKey | None:
     try:
         return parse_key(str(orjson.loads(read_regular_file(folder.run_json)).get("verifier_key")))
