@@ -218,4 +218,5 @@ def test_lineage_reports_decisions_signed_too_late(runs, tmp_path):
     (log / "checkpoint").unlink()
     assert asked(accepted(runs), odd).problems == (
         "no known key has signed the decisions before these weights; give one with --key",
+        "no signed event of log 1-0 names these bytes",
     )
