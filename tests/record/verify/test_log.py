@@ -102,7 +102,11 @@ def test_heads_that_contradict_the_lines_are_reported(log, three):
     forged = note(EVENTS + 4)
     write_history(log, *three, forged, newest=forged)
     assert tree_findings(log)[0] == {
-        ("tampering", "", f"{EVENTS + 4} events were signed, but {EVENTS} exist: 4 are missing{COPY_HINT}")
+        (
+            "tampering",
+            "",
+            f"{EVENTS + 4} events were signed, but {EVENTS} exist: 4 are missing{log_module.COPY_HINT}",
+        )
     }
     forged = note(20)
     write_history(log, *earlier, forged, last, newest=last)
@@ -179,5 +183,5 @@ def test_log_without_a_line_reports_missing_events(log):
     """All signed events are missing."""
     for segment in log.glob("*.jsonl"):
         segment.unlink()
-    said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing{COPY_HINT}"
+    said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing{log_module.COPY_HINT}"
     assert ("tampering", "", said) in tree_findings(log)[0]
