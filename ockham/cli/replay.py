@@ -247,6 +247,22 @@ def _format_report(report: ReplayReport, command: str) -> Iterator[str]:
         )
     if count := report.total("unfinished"):
         yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: no context recorded"
+    yield from _format_logs(report)
+    for log, difference in report.differences:
+        plugin, field = format_cell(difference.plugin), format_cell(difference.field)
+        yield (
+            f"  FOUND: log {log.attempt}-{log.rank}, iteration {difference.iter_num}, "
+            f"sequence {difference.sequence}: {plugin} {field}: "
+            f"recorded {format_cell(difference.recorded)}, replayed {format_cell(difference.replayed)}"
+        )
+    if command:
+        hidden = report.total("found") - len(report.differences)
+        prefix = f"and {hidden} more; " if hidden else ""
+        yield f"  {prefix}to reproduce the first one: {command}"
+
+
+def _format_logs(report: ReplayReport) -> Iterator[str]:
+    """Yield the notes about single logs."""
     for log in report.logs:
         place = f"log {log.attempt}-{log.rank}"
         if log.unsigned:
@@ -259,17 +275,6 @@ def _format_report(report: ReplayReport, command: str) -> Iterator[str]:
                     f"  note: log {log.attempt}-{log.rank}: the code of {format_cell(name)} "
                     "differs from the recorded code"
                 )
-    for log, difference in report.differences:
-        plugin, field = format_cell(difference.plugin), format_cell(difference.field)
-        yield (
-            f"  FOUND: log {log.attempt}-{log.rank}, iteration {difference.iter_num}, "
-            f"sequence {difference.sequence}: {plugin} {field}: "
-            f"recorded {format_cell(difference.recorded)}, replayed {format_cell(difference.replayed)}"
-        )
-    if command:
-        hidden = report.total("found") - len(report.differences)
-        prefix = f"and {hidden} more; " if hidden else ""
-        yield f"  {prefix}to reproduce the first one: {command}"
 
 
 def _repro_command(report: ReplayReport, runs: Path, *, trust: bool) -> str:

@@ -148,14 +148,14 @@ class Attempt:
         update_parquet(self.folder, self.number, self.rank, last=True)
 
     def _next_rank_log(self) -> dict[str, Any]:
-        """Return the signed size and root of the next rank's log, so that no log can be rolled back alone."""
+        """Return the signed size and root of the next rank's log, so that a rollback of one log is found."""
         if self.peers.all_gather is None:
             return {}
         try:
             head = self.peers.run_on_all(self.log.flush)
             heads = self.peers.gather_json([head.size, head.root.hex()])
         except (LogError, RankError, RunError):
-            # The others are gone: this log ends alone.
+            # The other ranks have ended already.
             return {}
         rank = (self.rank + 1) % self.peers.world_size
         size, root = heads[rank]

@@ -37,7 +37,7 @@ class SignedLog(NamedTuple):
         end: Segment and byte at which the signed lines end. None without a segment.
         lines: Sequence and bytes of the selected signed lines.
         roots: Root at each requested size that the log has, also beyond the signed lines.
-        problems: What contradicts a signature or a pin. The signed lines are evidence even then.
+        problems: Contradictions to a signature or a pin. The signed lines remain evidence.
 
     """
 
@@ -138,12 +138,7 @@ def read_signed_log(
 
     """
     path = folder.log_dir(attempt, rank)
-    problems: list[str] = []
-    heads: dict[int, bytes] = {}
-    try:
-        heads = signed_heads(folder, attempt, rank, keys)
-    except LogError as error:
-        problems.append(str(error))
+    heads, problems = _heads_and_problems(folder, attempt, rank, keys)
     pinned = {head.size: head.root for head in pins}
     wanted = {*heads, *pinned, *sizes}
     roots: dict[int, bytes] = {0: EMPTY} if 0 in wanted else {}
@@ -179,6 +174,15 @@ def read_signed_log(
         roots,
         tuple(problems),
     )
+
+
+def _heads_and_problems(
+    folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]
+) -> tuple[dict[int, bytes], list[str]]:
+    try:
+        return signed_heads(folder, attempt, rank, keys), []
+    except LogError as error:
+        return {}, [str(error)]
 
 
 def _head_problems(
@@ -303,7 +307,7 @@ def select_kinds(*kinds: str) -> Select:
 
 
 def parse_event(line: bytes) -> dict[str, Any]:
-    """Return an event with its `data`, or an empty dictionary if the line is no event."""
+    """Return an event with its `data`, or an empty dictionary for any other line."""
     try:
         event = orjson.loads(line)
     except orjson.JSONDecodeError:

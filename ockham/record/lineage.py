@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError
-from ockham.record.checkpoint_evidence import select_checkpoints, signed_checkpoints
-from ockham.record.evidence import read_evidence
+from ockham.record.checkpoint_evidence import SignedCheckpoint, select_checkpoints, signed_checkpoints
+from ockham.record.evidence import Evidence, LogKey, read_evidence
 from ockham.record.run_folder import RunFolder, open_regular_file
 from ockham.record.tlog.note import VerifierKey
 from ockham.record.verify.files import read_safetensors_metadata
@@ -101,16 +101,7 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         select=select_checkpoints,
         sizes={place: (size,)},
     )
-    log = evidence.logs.get(place)
-    saved = next(
-        (
-            checkpoint
-            for checkpoint in reversed(signed_checkpoints(evidence).values())
-            if checkpoint.log == place
-            and any(file.get("sha256") == digest for file in checkpoint.data["files"])
-        ),
-        None,
-    )
+    log, saved = evidence.logs.get(place), _find_saved(evidence, place, digest)
     problems = [*evidence.problems, *(finding.message for finding in report.findings)]
     name = f"log {place[0]}-{place[1]}"
     if log is None or log.roots.get(size, b"").hex() != told["log_root"]:
@@ -130,3 +121,12 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         0 if log is None else log.signed,
         tuple(problems),
     )
+
+
+def _find_saved(evidence: Evidence, place: LogKey, digest: str) -> SignedCheckpoint | None:
+    """Return the newest signed checkpoint of a log with a file of this digest."""
+    for checkpoint in reversed(signed_checkpoints(evidence).values()):
+        digests = {file.get("sha256") for file in checkpoint.data["files"]}
+        if checkpoint.log == place and digest in digests:
+            return checkpoint
+    return None

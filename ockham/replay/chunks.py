@@ -72,7 +72,7 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
     """Find policy and key frames of one log. Other lines are not parsed.
 
     Unsigned lines are left out and counted. If the lines differ from what was signed, all are used, and
-    `problem` says so.
+    `problem` names it.
 
     Raises:
         UnverifiableError: If the log cannot be read, or decides without a policy.

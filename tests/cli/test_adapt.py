@@ -212,7 +212,7 @@ def test_bad_input_raises_one_line_and_creates_no_run(adapted, tmp_path):
         (RunError, "nobody: run not found", ["adapt", "--from", "nobody", *new]),
         (
             BadInputError,
-            "has no checkpoint 'acepted-00000119'",
+            "has no signed checkpoint 'acepted-00000119'",
             [*bare, *new, "--checkpoint", "acepted-00000119"],
         ),
         (DataError, "no text in it", [*bare, "--data", str(tmp_path / "none.txt")]),

@@ -61,7 +61,7 @@ def test_sample_accepts_a_unique_checkpoint_prefix(trained):
     done = run(trained, "sample", "a", "--checkpoint", "resume-00000039", "--tokens", 3)
     assert "not accepted by a decision" in done.stderr
     assert "more than one checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "re").exception)
-    assert "has no checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "x").exception)
+    assert "has no signed checkpoint" in str(run(trained, "sample", "a", "--checkpoint", "x").exception)
     pruned = run(trained, "sample", "a", "--checkpoint", "resume-00000007").exception
     assert isinstance(pruned, CheckpointError)
     assert "deleted" in str(pruned)

@@ -157,7 +157,7 @@ def test_resume_point_is_the_newest_signed_checkpoint(runs):
 
 
 def test_unsigned_checkpoint_event_is_no_resume_point(runs):
-    """A line behind the newest tree head has no effect, also an unsigned end."""
+    """A line after the newest tree head has no effect, also an unsigned end."""
     folder = saved_run(runs, [3], end=False)
     plant(folder, "resume-00000003", "resume-00000009")
     forged = json.loads(next(line for line in lines(folder) if b"checkpoint.saved" in line))

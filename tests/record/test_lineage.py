@@ -146,7 +146,7 @@ def rewritten(runs, tmp_path, change):
 
 
 def test_lineage_of_weights_of_an_unsigned_event_is_not_confirmed(runs, tmp_path):
-    """The event behind the newest tree head needs no key, so it proves nothing."""
+    """The event after the newest tree head needs no key, so it proves nothing."""
     shutil.copytree(runs / "a", tmp_path / "a")
     path = tmp_path / "forged.safetensors"
     data = (accepted(runs) / "model.safetensors").read_bytes()

@@ -61,7 +61,7 @@ def test_log_without_a_line_has_no_chunks(tmp_path):
 
 
 def test_unsigned_lines_are_counted_and_left_out(folder):
-    """They are no evidence, whatever they contain."""
+    """Their content has no effect."""
     before = split_log(folder, 1, 0)
     forged = next(line for line in lines(folder) if b"plugin_state.recorded" in line)
     with folder.segments(1, 0)[-1].open("ab") as file:

@@ -50,7 +50,7 @@ class LogVerifier:
         self.summary = LogSummary()
         self._heads = self._signed_heads(keys)
         self._pins = {head.size: head.root for head in pins}
-        # Lines after it are no evidence: they are hashed and not judged.
+        # Later lines are hashed only.
         self._claimed = max((*self._heads, *self._pins), default=0)
         self.tree = LogTree(self.path, {*self._heads, *self._pins})
         self._tile_cause = f"tiles of log {attempt}-{rank}"

@@ -28,7 +28,7 @@ class LogSummary:
     finished: bool = False
     # Size and root of each rank's log in `run.finished`.
     rank_logs: Sequence[Mapping[str, Any]] = ()
-    # Kinds of unsigned lines behind a signed end.
+    # Kinds of the unsigned lines after a signed end.
     kinds_after_end: set[str] = field(default_factory=set)
     # It may end inside a batch.
     ended_mid_batch: bool = False

@@ -33,8 +33,8 @@ CLASS_DESCRIPTIONS: dict[str, str] = {
     "checkpoint": "a checkpoint without its decision, or with files that differ from the recorded ones",
     "derived": "a Parquet file or tile that does not match the log; `ockham repair` writes it again",
     "crash tail": "an unfinished line at the end, left by a crash; no durable event is missing",
-    "not signed": "lines after the newest signed tree head; they are no evidence, and a resume removes them",
-    "foreign": "files that no signed event names; they are no evidence",
+    "not signed": "lines after the newest signed tree head; commands ignore them, and a resume removes them",
+    "foreign": "files that no signed event names; commands ignore them",
     "key not pinned": "the key is named only by the run or this machine; pass --key",
     "not pinned": "lines after the newest pin; a holder of the key and the machine could rewrite them",
 }

@@ -99,7 +99,7 @@ def _check_checkpoints(
     keys: Sequence[VerifierKey],
     report: VerificationReport,
 ) -> None:
-    """Check the files of all checkpoints. Those that a live run has pruned meanwhile need none."""
+    """Check the files of all checkpoints. A live run can prune some meanwhile."""
     # A later attempt prunes too.
     pruned = set().union(*(check.summary.pruned for check in checks.values()))
     found = _checkpoint_findings(folder, checks, pruned)

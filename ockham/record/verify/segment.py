@@ -45,7 +45,7 @@ class SegmentTask(NamedTuple):
     first: int
     # Ranks that began this attempt.
     world_size: int = 1
-    # Number of lines of the log that a signature can cover. Later lines are hashed and not judged.
+    # Number of lines of the log that a signature can cover. Later lines are hashed only.
     signed: int = 0
 
 
