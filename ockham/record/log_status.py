@@ -67,7 +67,7 @@ def read_log_status(folder: RunFolder, attempt: int, rank: int) -> LogStatus:
         last = next(reversed(told or newest), None)
         kind = None if last is None else str(last["type"]).removeprefix("ockham.").removesuffix(".v1")
         reason = None if last is None else last["data"].get("reason_code")
-        return LogStatus(_locked(path / "lock"), events, kind, reason, torn, _signed(path / CHECKPOINT))
+        return LogStatus(is_locked(path / "lock"), events, kind, reason, torn, _signed(path / CHECKPOINT))
     except OSError as error:
         raise UnverifiableError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -97,7 +97,7 @@ def _last_lines(segments: list[Path]) -> tuple[list[bytes], int]:
     return found, torn
 
 
-def _locked(lock: Path) -> bool:
+def is_locked(lock: Path) -> bool:
     """Return True if a writer holds the lock. Tests with a shared lock that is released at once."""
     try:
         # A pipe in its place would be waited for.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ockham.errors import UnverifiableError
+from ockham.record.log_status import is_locked
 from ockham.record.run_folder import RunFolder, first_sequence, open_regular_file
 from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.note import NoteError, VerifierKey, open_note
@@ -185,17 +186,15 @@ class LogVerifier:
 
     def _tiles(self) -> None:
         """Check the tiles of the newest signed tree, and those of a later one that a crash left."""
-        levels, moved = self.tree.levels(), self.has_moved()
+        levels = self.tree.levels()
         for level, index, width in list_tiles(self.log_report.signed):
             path = self.path / tile_path(level, index, width)
-            if moved and width < WIDTH:
-                # The writer has replaced it by that of a later tree.
-                continue
             if level == 0 and width == WIDTH:
                 fits = index not in self.tree.mismatched_tiles
             else:
                 fits = read_or_empty(path) == b"".join(self._hashes(levels, level, index)[:width])
-            if not fits:
+            # The writer replaces a partial tile by that of a later tree.
+            if not fits and not (width < WIDTH and self.has_moved()):
                 message = "this tile is missing or does not hold the hashes of the lines"
                 self._finding("derived", path, message, self._tile_cause)
         for path in sorted((self.path / "tile").rglob("*")):
@@ -203,7 +202,7 @@ class LogVerifier:
                 self._finding("crash tail", path, "a tile that was being written")
             elif path.is_file():
                 self.report.count("tiles")
-                if not self._is_tile(path, levels) and not (moved and self._is_later(path)):
+                if not self._is_tile(path, levels) and not self._is_later(path):
                     self._finding("derived", path, "no tile of this log", self._tile_cause)
 
     def has_moved(self) -> bool:
@@ -211,7 +210,9 @@ class LogVerifier:
         return read_or_empty(self.path / CHECKPOINT) != self._newest
 
     def _is_later(self, path: Path) -> bool:
-        """Return True if a tile was removed meanwhile, or reaches beyond the lines that were read."""
+        """Return True if a writer removed the tile meanwhile, or if it reaches beyond the lines read."""
+        if not self.has_moved() and not is_locked(self.path / "lock"):
+            return False
         if not path.exists():
             return True
         parts = path.relative_to(self.path / "tile").parts

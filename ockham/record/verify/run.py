@@ -102,11 +102,15 @@ def _check_checkpoints(
     """Check the files of all checkpoints. A live run can prune some meanwhile."""
     # A later attempt prunes too.
     pruned = set().union(*(check.summary.pruned for check in checks.values()))
-    found = _checkpoint_findings(folder, checks, pruned)
-    if not found.sound and any(check.has_moved() for check in checks.values()):
-        fresh = read_evidence(folder, keys, select=select_kinds("checkpoint.pruned"))
-        pruned |= {event["data"]["snapshot_id"] for _, _, event in fresh.events("checkpoint.pruned")}
+    while True:
         found = _checkpoint_findings(folder, checks, pruned)
+        if found.sound or not any(check.has_moved() for check in checks.values()):
+            break
+        fresh = read_evidence(folder, keys, select=select_kinds("checkpoint.pruned"))
+        later = {event["data"]["snapshot_id"] for _, _, event in fresh.events("checkpoint.pruned")}
+        if later <= pruned:
+            break
+        pruned |= later
     report.merge(found)
 
 
