@@ -128,7 +128,7 @@ def parse_event(line: bytes) -> dict[str, Any]:
 def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[dict[int, bytes], list[Finding]]:
     """Return size -> root of every signed tree head of a log, and the findings about all others.
 
-    The history is written first. A crash leaves `checkpoint` at the note before, or missing after the first one.
+    The history is written first. A crash leaves `checkpoint` at the note before, or missing at the first.
     """
     history, newest = (files.get(f"log/{name}/{file}", b"") for file in ("checkpoints", "checkpoint"))
     parts = history.split(b"\n\n")
