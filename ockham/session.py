@@ -11,7 +11,7 @@ from ockham.errors import PolicyError
 from ockham.plugin import OccamPlugin
 from ockham.policy import Policy, load_policy, plugin_sources, policy_from_json
 from ockham.record.attempt import Attempt, last_policy_revision
-from ockham.record.checkpoints import ResumePoint
+from ockham.record.checkpoints import PRUNED_DAMAGED, ResumePoint, remove_leftovers
 from ockham.record.rank_group import RankGroup
 from ockham.record.recorder import Recorder
 from ockham.record.run_folder import RunFolder
@@ -71,6 +71,16 @@ class Session:
             folder.run_id, time.time_ns(), settings=settings, facts=facts, data=data, policy_revision=revision
         )
         self.attempt.open((revision, policy.canonical), content, opening, loaded)
+        if resumed is not None:
+            self._give_up_damaged(resumed)
+
+    def _give_up_damaged(self, resumed: ResumePoint) -> None:
+        """Record the damaged checkpoints, so that nobody expects their files, and remove what a kill left."""
+        self.attempt.resumable = list(resumed.resumable)
+        if self.attempt.peers.rank == 0:
+            damaged = [snapshot_id for snapshot_id, _ in resumed.damaged]
+            self.attempt.record_pruned(damaged, resumed.iter_num, PRUNED_DAMAGED)
+            remove_leftovers(self.attempt.folder, resumed.leftovers)
 
     def subscribe(self, consumer: Consumer, kind: str, reason_code: str) -> Subscription:
         """Call *consumer* with each durable event from now on. See `ockham.Run.subscribe`."""

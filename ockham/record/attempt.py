@@ -7,13 +7,14 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from ockham.errors import PluginError, RankDivergedError, RankError, RunError
+from ockham.errors import LogError, PluginError, RankDivergedError, RankError, RunError
+from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write
 from ockham.record.ledger import ledger_head
@@ -25,9 +26,11 @@ from ockham.record.recovery import read_gap, recover_log
 from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
-from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
+from ockham.record.tlog.note import load_or_create_signer
 
 WAIT_FOR_RANK_0_SECONDS = 120
+# Ends that all ranks reach together.
+AGREED_ENDS = frozenset({"COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR"})
 
 
 class Attempt:
@@ -49,6 +52,8 @@ class Attempt:
         self.log: LogWriter
         self._began = time.monotonic()
         self._over = False
+        # IDs of the resumable checkpoints, the oldest first.
+        self.resumable: list[str] = []
         self._recovered: list[tuple[str, dict[str, Any]]] = []
 
     @property
@@ -100,6 +105,19 @@ class Attempt:
         """Record the state of all plugins, from which a replay can start."""
         self.log.append("plugin_state.recorded", state, iter_num=state.iter_num)
 
+    def record_pruned(self, snapshot_ids: Sequence[str], iter_num: int, reason_code: str) -> None:
+        """Record that checkpoints of kind `resume` are given up. Returns when the events are signed."""
+        for snapshot_id in snapshot_ids:
+            kind = snapshot_id.partition("-")[0]
+            pruned = {
+                "iter_num": iter_num,
+                "snapshot_id": snapshot_id,
+                "kind": kind,
+                "reason_code": reason_code,
+            }
+            self.log.append("checkpoint.pruned", pruned, iter_num=iter_num)
+        self.log.flush()
+
     def fail(self, error: PluginError) -> None:
         """Record that a plugin raised an exception."""
         failed = {
@@ -120,12 +138,28 @@ class Attempt:
         if self._over:
             return
         self._over = True
+        if finished["reason_code"] in AGREED_ENDS:
+            finished = {**finished, **self._next_rank_log()}
         times = {"seconds": time.monotonic() - self._began, "blocked_seconds": self.log.blocked_seconds}
         try:
             self.log.append("run.finished", {**finished, **times}, urgent=True)
         finally:
             self.log.close()
         update_parquet(self.folder, self.number, self.rank, last=True)
+
+    def _next_rank_log(self) -> dict[str, Any]:
+        """Return the signed size and root of the next rank's log, so that no log can be rolled back alone."""
+        if self.peers.all_gather is None:
+            return {}
+        try:
+            head = self.peers.run_on_all(self.log.flush)
+            heads = self.peers.gather_json([head.size, head.root.hex()])
+        except (LogError, RankError, RunError):
+            # The others are gone: this log ends alone.
+            return {}
+        rank = (self.rank + 1) % self.peers.world_size
+        size, root = heads[rank]
+        return {"rank_logs": [{"rank": rank, "size": size, "root": root}]}
 
     def event_id(self, place: EventPosition | None) -> str | None:
         """Return the ID of an event that this attempt has appended."""
@@ -145,7 +179,7 @@ class Attempt:
         last = self.number - 1
         for rank in self._ranks_to_close():
             for kind, fields in (
-                ("log.recovered", recover_log(self.folder, last, rank, self._keys())),
+                ("log.recovered", recover_log(self.folder, last, rank, resume_keys(self.folder))),
                 ("log.gap", read_gap(self.folder, last, rank)),
             ):
                 self._recovered += [] if fields is None else [(kind, fields)]
@@ -165,11 +199,6 @@ class Attempt:
         """
         gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
         return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
-
-    def _keys(self) -> list[VerifierKey]:
-        """Return the keys that may have signed the old log: the user's key and the one in run.json."""
-        own = orjson.loads(self.folder.run_json.read_bytes()).get("verifier_key")
-        return [load_or_create_signer().verifier, *([parse_key(own)] if own else [])]
 
     def _create_folder(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
         if not self.resume:

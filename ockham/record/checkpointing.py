@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from ockham.context import OccamContext
 from ockham.errors import CheckpointError
-from ockham.record.checkpoints import STATE, CheckpointFiles, make_snapshot_id, prune, write_checkpoint
+from ockham.record.attempt import Attempt
+from ockham.record.checkpoints import (
+    KEEP_LAST_RESUMABLE,
+    PRUNED_NEWER_KEPT,
+    STATE,
+    CheckpointFiles,
+    delete_checkpoints,
+    make_snapshot_id,
+    write_checkpoint,
+)
 from ockham.record.recorder import Recorder
 
 CheckpointKind = Literal["accepted", "resume", "rollback", "anchor"]
@@ -71,7 +80,19 @@ def save_checkpoint(
         **covered,
     }
     log.append("checkpoint.saved", saved, iter_num=iter_num, urgent=True)
-    for old in prune(folder) if kind == "resume" else ():
-        pruned = {"iter_num": iter_num, "snapshot_id": old, "kind": kind, "reason_code": "NEWER_KEPT"}
-        log.append("checkpoint.pruned", pruned, iter_num=iter_num)
+    if kind == "resume":
+        attempt.resumable.append(snapshot_id)
+        _prune(attempt, iter_num)
     return snapshot_id
+
+
+def _prune(attempt: Attempt, iter_num: int) -> None:
+    """Delete all but the newest two resumable checkpoints, after the signed events that record it."""
+    old, attempt.resumable[:] = (
+        attempt.resumable[:-KEEP_LAST_RESUMABLE],
+        attempt.resumable[-KEEP_LAST_RESUMABLE:],
+    )
+    if not old:
+        return
+    attempt.record_pruned(old, iter_num, PRUNED_NEWER_KEPT)
+    delete_checkpoints(attempt.folder, old)

@@ -8,20 +8,30 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import BadInputError, CheckpointError, DataError, UnverifiableError
+from ockham.errors import BadInputError, CheckpointError, DataError, LogError, UnverifiableError
+from ockham.record.checkpoint_evidence import (
+    SignedCheckpoint,
+    find_file_problem,
+    select_checkpoints,
+    signed_checkpoints,
+)
 from ockham.record.durable_io import atomic_path, fsync_dir
+from ockham.record.evidence import read_evidence
 from ockham.record.log_status import read_log_status
 from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
 
 STATE = "state.json"
 KEEP_LAST_RESUMABLE = 2
-_RESUME = re.compile(r"resume-([0-9]{8,})(?:\.([0-9]+))?")
+# Reason codes of `checkpoint.pruned`.
+PRUNED_NEWER_KEPT = "NEWER_KEPT"
+PRUNED_DAMAGED = "DAMAGED"
+RESUME_FROM_START = "start"
 
 
 class CheckpointFiles(NamedTuple):
@@ -43,6 +53,9 @@ class ResumePoint(NamedTuple):
         snapshot_id: ID of the checkpoint, None at the beginning.
         data: Training data of the run.
         ended: Reason code of the end, None if the run was killed.
+        damaged: ID and problem of each checkpoint whose files are not those of its event.
+        resumable: IDs of the whole resumable checkpoints, the oldest first.
+        leftovers: IDs of pruned checkpoints, whose files a kill can have left.
 
     """
 
@@ -53,6 +66,9 @@ class ResumePoint(NamedTuple):
     settings: dict[str, Any]
     data: dict[str, Any]
     ended: str | None = None
+    damaged: tuple[tuple[str, str], ...] = ()
+    resumable: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
 
     def require_data(self, run_id: str, data: Mapping[str, Any]) -> None:
         """Check that the run continues on the data it was started on.
@@ -120,8 +136,13 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
     ]
 
 
-def find_resume_point(runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1) -> ResumePoint:
+def find_resume_point(
+    runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1, snapshot_id: str = ""
+) -> ResumePoint:
     """Return the point at which a run can be resumed.
+
+    Only checkpoints that a signed event names are used, and only if their files are those of the event. A
+    damaged one is skipped in favour of the newest whole one before it.
 
     Args:
         runs: Folder of all runs.
@@ -129,21 +150,92 @@ def find_resume_point(runs: str | Path, run_id: str, *, rank: int = 0, world_siz
         rank: Rank whose state is returned if the checkpoint was saved by as many ranks; otherwise rank 0's is
             returned.
         world_size: Number of ranks that resume.
+        snapshot_id: Checkpoint to resume from. Empty selects the newest, `start` the beginning of the run.
 
     Raises:
         RunError: If the run does not exist.
-        CheckpointError: If the newest state cannot be read.
+        LogError: If signed lines are missing or changed.
+        CheckpointError: If the requested checkpoint cannot be used, or none is whole.
 
     """
-    folder = RunFolder(runs, run_id).require_exists()
+    folder = RunFolder(runs, run_id).require_exists().require_own_name()
     about, ended = _json(folder.run_json), _ended(folder)
-    for path in _resumable(folder)[:1]:
-        state = _json(path / STATE)
-        if len(each := state.get("ranks", [])) == world_size:
-            state["run"] = each[rank]["run"]
-        settings = {**about["settings"], **state.get("trainer", {}).get("settings", {})}
-        return ResumePoint(int(state["iter_num"]) + 1, path.name, path, state, settings, about["data"], ended)
-    return ResumePoint(0, None, None, {}, dict(about["settings"]), about["data"], ended)
+    found = _signed_checkpoints(folder)
+    usable = [each for each in found if each.data["kind"] == "resume" and each.pruned is None]
+    candidates = [each for each in usable if not each.superseded]
+    chosen, damaged = _choose(folder, candidates, snapshot_id)
+    damaged += _missing_others(folder, found)
+    gone = {name for name, _ in damaged}
+    beginning = ResumePoint(
+        0,
+        None,
+        None,
+        {},
+        dict(about["settings"]),
+        about["data"],
+        ended,
+        damaged=tuple(damaged),
+        resumable=tuple(each.snapshot_id for each in usable if each.snapshot_id not in gone),
+        leftovers=tuple(each.snapshot_id for each in found if each.pruned == PRUNED_NEWER_KEPT),
+    )
+    if chosen is None:
+        return beginning
+    path = folder.checkpoint(chosen.snapshot_id)
+    state = _json(path / STATE)
+    if len(each := state.get("ranks", [])) == world_size:
+        state["run"] = each[rank]["run"]
+    settings = {**about["settings"], **state.get("trainer", {}).get("settings", {})}
+    return beginning._replace(
+        iter_num=int(state["iter_num"]) + 1, snapshot_id=path.name, path=path, state=state, settings=settings
+    )
+
+
+def _signed_checkpoints(folder: RunFolder) -> list[SignedCheckpoint]:
+    evidence = read_evidence(folder, resume_keys(folder), select=select_checkpoints)
+    if evidence.problems:
+        raise LogError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
+    return list(signed_checkpoints(evidence).values())
+
+
+def resume_keys(folder: RunFolder) -> list[VerifierKey]:
+    """Return the keys that may have signed the logs to resume: the user's key and the one in run.json."""
+    own = _json(folder.run_json).get("verifier_key")
+    return [load_or_create_signer().verifier, *([parse_key(str(own))] if own else [])]
+
+
+def _choose(
+    folder: RunFolder, candidates: Sequence[SignedCheckpoint], snapshot_id: str
+) -> tuple[SignedCheckpoint | None, list[tuple[str, str]]]:
+    """Return the checkpoint to resume from, None for the beginning, and the damaged ones with reasons."""
+    if snapshot_id == RESUME_FROM_START:
+        return None, []
+    names = [each.snapshot_id for each in candidates]
+    if snapshot_id and snapshot_id not in names:
+        raise CheckpointError(
+            f"{folder.run_id}: no signed event names a resumable checkpoint {snapshot_id[:100]!r}; "
+            f"existing: {', '.join([*names[-8:], RESUME_FROM_START])}"
+        )
+    damaged: list[tuple[str, str]] = []
+    for checkpoint in reversed(candidates):
+        if snapshot_id and checkpoint.snapshot_id != snapshot_id:
+            continue
+        problem = find_file_problem(folder, checkpoint)
+        if not problem:
+            return checkpoint, damaged
+        damaged.append((checkpoint.snapshot_id, problem))
+    if damaged:
+        raise CheckpointError(
+            f"no whole checkpoint to resume from: {damaged[0][1]}; "
+            f"--resume-from {RESUME_FROM_START} begins again"
+        )
+    return None, []
+
+
+def _missing_others(folder: RunFolder, found: Sequence[SignedCheckpoint]) -> list[tuple[str, str]]:
+    """Return the checkpoints of other kinds whose files are missing or of another size."""
+    others = (each for each in found if each.data["kind"] != "resume" and each.pruned is None)
+    problems = ((each.snapshot_id, find_file_problem(folder, each, digest=False)) for each in others)
+    return [(name, problem) for name, problem in problems if problem]
 
 
 def _ended(folder: RunFolder) -> str | None:
@@ -153,17 +245,6 @@ def _ended(folder: RunFolder) -> str | None:
     except UnverifiableError:
         return None
     return found.reason_code if found.finished else None
-
-
-def _resumable(folder: RunFolder) -> list[Path]:
-    """Return folders of resumable checkpoints: newest iteration first, then newest attempt."""
-    found = [
-        (path, match)
-        for path in folder.checkpoints.glob("resume-*")
-        if (match := _RESUME.fullmatch(path.name))
-    ]
-    newest = sorted(found, key=lambda pair: (int(pair[1][1]), int(pair[1][2] or 1)), reverse=True)
-    return [path for path, _ in newest]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -176,9 +257,14 @@ def _json(path: Path) -> dict[str, Any]:
     raise CheckpointError(f"{path}: holds no JSON object")
 
 
-def prune(folder: RunFolder) -> list[str]:
-    """Delete all but the newest two resumable checkpoints. Return the IDs of the deleted ones."""
-    old = _resumable(folder)[KEEP_LAST_RESUMABLE:]
-    for path in old:
-        shutil.rmtree(path)
-    return [path.name for path in old]
+def delete_checkpoints(folder: RunFolder, snapshot_ids: Sequence[str]) -> None:
+    """Delete the files of checkpoints that a signed event has pruned."""
+    for snapshot_id in snapshot_ids:
+        shutil.rmtree(folder.checkpoint(snapshot_id), ignore_errors=True)
+
+
+def remove_leftovers(folder: RunFolder, snapshot_ids: Sequence[str]) -> None:
+    """Remove what a kill left: temporary folders, and files of pruned checkpoints. Call it as the writer."""
+    for path in folder.checkpoints.glob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    delete_checkpoints(folder, snapshot_ids)

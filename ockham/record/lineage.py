@@ -11,19 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from ockham.errors import BadInputError, LogError
-from ockham.event import event_type
-from ockham.record.recovery import check_signed_prefix, signed_heads
+from ockham.errors import BadInputError
+from ockham.record.checkpoint_evidence import select_checkpoints, signed_checkpoints
+from ockham.record.evidence import read_evidence
 from ockham.record.run_folder import RunFolder, open_regular_file
-from ockham.record.segment_reader import read_complete_lines
-from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import VerifierKey
 from ockham.record.verify.files import read_safetensors_metadata
-
-_SAVED = event_type("checkpoint.saved")
-_MARK = b'"' + _SAVED.encode() + b'"'
+from ockham.record.verify.pins import pinned_heads
+from ockham.record.verify.report import VerificationReport
 
 
 class Lineage(NamedTuple):
@@ -86,61 +81,51 @@ def read_claims(path: Path) -> dict[str, Any]:
     return told
 
 
-def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
-    """Return what the log of a run contains about a weights file. The file can be anywhere.
+def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[bytes] = ()) -> Lineage:
+    """Return what the signed lines of a run contain about a weights file. The file can be anywhere.
 
     Raises:
-        BadInputError: If the file has no metadata of a run, or its run is not in `runs`.
+        BadInputError: If the file has no metadata of a run, its run is not in `runs`, or a pin is invalid.
 
     """
     told = read_claims(path)
-    folder = RunFolder(runs, told["run_id"]).require_exists()
+    folder = RunFolder(runs, told["run_id"]).require_exists().require_own_name()
     with open_regular_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    attempt, rank = told["attempt"], told["rank"]
-    root, saved, event_id = _read(folder, told, digest)
-    problems = []
-    if root is None or root.hex() != told["log_root"]:
-        problems.append(
-            f"log {attempt}-{rank} never had the root that the file names at {told['log_size']} events"
-        )
-    if saved is None:
-        problems.append("no event of that log names these bytes")
-    elif (saved["log_size"], saved["log_root"]) != (told["log_size"], told["log_root"]):
-        problems.append("the event that names these bytes names another tree head")
-    signed = 0
-    try:
-        check_signed_prefix(folder, attempt, rank, keys)
-        signed = max(signed_heads(folder, attempt, rank, keys), default=0)
-    except LogError as error:
-        problems.append(str(error))
-    if not problems and signed < told["log_size"]:
+    place, size = (told["attempt"], told["rank"]), told["log_size"]
+    evidence = read_evidence(
+        folder,
+        keys,
+        pins=pinned_heads(folder, pins, keys, VerificationReport(folder.run_id)),
+        select=select_checkpoints,
+        sizes={place: (size,)},
+    )
+    log = evidence.logs.get(place)
+    saved = next(
+        (
+            checkpoint
+            for checkpoint in reversed(signed_checkpoints(evidence).values())
+            if checkpoint.log == place
+            and any(file.get("sha256") == digest for file in checkpoint.data["files"])
+        ),
+        None,
+    )
+    problems = list(evidence.problems)
+    name = f"log {place[0]}-{place[1]}"
+    if log is None or log.roots.get(size, b"").hex() != told["log_root"]:
+        problems.append(f"{name} never had the root that the file names at {size} events")
+    elif log.signed < size:
         problems.append("no known key has signed the decisions before these weights; give one with --key")
-    return Lineage(path, digest, told, saved, event_id, signed, tuple(problems))
-
-
-def _read(
-    folder: RunFolder, told: Mapping[str, Any], digest: str
-) -> tuple[bytes | None, Mapping[str, Any] | None, str]:
-    """Return the root at the claimed size, and the event that names these bytes with its ID."""
-    frontier, root, saved, event_id = CompactRange(), None, None, ""
-    for segment in folder.segments(told["attempt"], told["rank"]):
-        for line in read_complete_lines(segment)[0]:
-            if frontier.size <= told["log_size"]:
-                root = frontier.root() if frontier.size == told["log_size"] else root
-                frontier.append(leaf_hash(line))
-            if _MARK in line:
-                event = _event(line)
-                if any(file.get("sha256") == digest for file in event.get("data", {}).get("files", ())):
-                    saved, event_id = event["data"], str(event["id"])
-    if frontier.size == told["log_size"]:
-        root = frontier.root()
-    return root, saved, event_id
-
-
-def _event(line: bytes) -> dict[str, Any]:
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) and event.get("type") == _SAVED else {}
+    elif saved is None:
+        problems.append(f"no signed event of {name} names these bytes; {log.signed} of its events are signed")
+    if saved is not None and (saved.data["log_size"], saved.data["log_root"]) != (size, told["log_root"]):
+        problems.append("the event that names these bytes names another tree head")
+    return Lineage(
+        path,
+        digest,
+        told,
+        None if saved is None else saved.data,
+        "" if saved is None else saved.event_id,
+        0 if log is None else log.signed,
+        tuple(problems),
+    )

@@ -1,10 +1,11 @@
 """LogWriter: one append-only log with one writer thread.
 
 The training thread appends one small object to a queue (about 1 us). The writer thread builds the envelope,
-validates it, encodes it once, writes it, and syncs in groups: every 200 ms, or at once for an urgent event. A
-newline commits an event. An event is durable once its line has been synced. A full queue blocks the trainer,
-and the time is counted; no event is dropped. Events appended in the last 200-250 ms may not be durable yet; a
-hard kill can lose them.
+validates it, encodes it once, writes it, and syncs in groups: every 200 ms, or at once for an urgent event.
+Each sync is followed by a signed tree head over the lines as read back from the disk. An event is
+acknowledged once a signed head covers it. Lines without a signature were never acknowledged, and a resume
+removes them. A full queue blocks the trainer, and the time is counted; no event is dropped. A hard kill can
+lose the events that were appended in the last 200-250 ms.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ SYNC_INTERVAL_SECONDS = (
     # Between two looks at the queue; with four times as many an event costs twice as much.
     0.2
 )
-# A signed tree head costs about 20 ms of the writer's time.
-TREE_HEAD_INTERVAL_SECONDS = 1.0
+# Every sync signs a head. The history keeps about one each second, so that it stays small.
+HISTORY_INTERVAL_SECONDS = 1.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -102,7 +103,6 @@ class LogWriter:
         self._queue: deque[_Item] = deque()
         self._append_lock = threading.Lock()
         self._next = 0
-        self._durable = 0
         self._error: BaseException | None = None
         self._closing = self._flush_requested = False
         # Only what is urgent wakes the writer: each waking costs it 60 us.
@@ -186,25 +186,21 @@ class LogWriter:
             self._lock.release()
             raise LogError(f"{self.path} has a log already: a resume is a new attempt")
         self._reserve = DiskReserve(self.path / RESERVE)
+        self._heads.sign_empty()
         self._segment = Segment(self.path, 0)
 
     def _write_until_closed(self) -> None:
-        synced = signed = time.monotonic()
+        synced = recorded = time.monotonic()
         try:
             while True:
                 # Read before the queue: what came before close() is written.
                 closing = self._closing
                 urgent = self._write_queue()
                 now = time.monotonic()
-                sign = (
-                    urgent or self._flush_requested or closing or now - signed >= TREE_HEAD_INTERVAL_SECONDS
-                )
-                if self._unsynced and (sign or not self._queue or now - synced >= SYNC_INTERVAL_SECONDS):
-                    self._sync()
-                    synced = now
-                if sign:
-                    self._sign()
-                    signed = now
+                due = urgent or self._flush_requested or closing or now - recorded >= HISTORY_INTERVAL_SECONDS
+                if due or (self._unsynced and (not self._queue or now - synced >= SYNC_INTERVAL_SECONDS)):
+                    self._sync_and_sign(history=due)
+                    synced, recorded = now, now if due else recorded
                 if closing and not self._queue:
                     return
                 if not self._queue and self._wake.wait(SYNC_INTERVAL_SECONDS):
@@ -254,20 +250,16 @@ class LogWriter:
         self._unsynced.append(event)
         return line + b"\n"
 
-    def _sync(self) -> None:
-        self._segment.sync()
-        events, self._unsynced = self._unsynced, []
-        self._durable = self._segment.next_sequence
-        if self.on_durable is not None:
-            self.on_durable(events)
-
-    def _sign(self) -> None:
-        """Sign a tree head over the durable lines as read back from the disk."""
-        if self._heads.head.size < self._durable and not self._unsynced:
+    def _sync_and_sign(self, *, history: bool) -> None:
+        """Sync the written lines, sign a tree head over them as read back, and acknowledge them."""
+        if self._unsynced:
+            self._segment.sync()
             self._heads.ingest(self._segment.path, self._segment.size, self._segment.digest)
-            self._heads.sign()
-        if not self._unsynced:
-            self._notify_waiters()
+        self._heads.sign(history=history)
+        events, self._unsynced = self._unsynced, []
+        if events and self.on_durable is not None:
+            self.on_durable(events)
+        self._notify_waiters()
 
     def _halt(self, lines: list[bytes], error: OSError) -> None:
         """Truncate to the last complete line and record the halt, signed, in the reserved space."""
@@ -277,8 +269,7 @@ class LogWriter:
         data = {"reason_code": errno.errorcode[error.errno or 0], "message": str(error), "lost_events": lost}
         halted = _Item("log.halted", self._segment.next_sequence, time.time_ns(), "log", data, urgent=True)
         self._segment.write([self._encode(halted)])
-        self._sync()
-        self._sign()
+        self._sync_and_sign(history=True)
 
     def _notify_waiters(self) -> None:
         with self._acknowledged:
@@ -287,9 +278,8 @@ class LogWriter:
 
     def _seal(self) -> None:
         """Seal the segment. The event that records it is written to the next one."""
-        self._sync()
+        self._sync_and_sign(history=False)
         segment = self._segment
-        self._heads.ingest(segment.path, segment.size, segment.digest)
         sealed = segment.seal()
         self._segment = Segment(self.path, segment.next_sequence)
         self.append("log.sealed", sealed, subject="log")
@@ -311,7 +301,8 @@ class LogWriter:
         if isinstance(self._error, LogError):
             return self._error
         halted = LogHaltedError(
-            f"{self._segment.path}: {self._error}; nothing after event {self._durable} is acknowledged"
+            f"{self._segment.path}: {self._error}; "
+            f"nothing after event {self._heads.head.size} is acknowledged"
         )
         halted.__cause__ = self._error
         return halted

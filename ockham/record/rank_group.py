@@ -84,6 +84,10 @@ class RankGroup:
         """Return the largest value of all ranks."""
         return max(int(text) for text in self._all_gather(b"%d" % value))
 
+    def gather_json(self, value: Any) -> list[Any]:
+        """Return the value of every rank in order."""
+        return [orjson.loads(text) for text in self._all_gather(_json(value))]
+
     def require_equal(self, what: Mapping[str, Any]) -> None:
         """Check that every rank was started with the same values as rank 0.
 

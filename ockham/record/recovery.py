@@ -1,10 +1,11 @@
-"""Recovery after a crash: only an unfinished last line is removed, and its bytes are kept in a file."""
+"""Recovery after a crash: only what no signature covers is removed, and its bytes are kept in a file."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import filelock
@@ -13,13 +14,13 @@ import orjson
 from ockham.errors import LogError, LogLockedError
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, fsync_dir
+from ockham.record.evidence import SignedLog, check_signed_prefix, read_leaves, read_or_empty, signed_heads
 from ockham.record.log_status import SEALED_TYPE
-from ockham.record.parquet.builder import update_parquet
-from ockham.record.run_folder import RunFolder
+from ockham.record.parquet.builder import remove_parquet, update_parquet
+from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines
-from ockham.record.tlog.merkle import CompactRange, leaf_hash
-from ockham.record.tlog.note import NoteError, VerifierKey, open_note
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.tlog.note import VerifierKey
+from ockham.record.tlog.tiles import rebuild_tiles
 
 TORN = "torn"
 
@@ -27,20 +28,20 @@ TORN = "torn"
 def recover_log(
     folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey] = ()
 ) -> dict[str, Any] | None:
-    """Truncate the unfinished or zero-filled tail of a log without a writer.
+    """Cut the lines that no signature covers, and the unfinished tail, of a log without a writer.
 
-    Returns the fields of `log.recovered`, or None if nothing was removed. A second crash in this function
-    changes nothing: the removed bytes are durable before the file is truncated. Then Parquet is written for
-    the complete lines.
+    The writer signs at each sync, so these lines were never acknowledged. Returns the fields of
+    `log.recovered`, or None if nothing was removed. A second crash in this function changes nothing: the
+    removed bytes are durable before the file is truncated. Then Parquet and tiles are written for the rest.
 
     Raises:
         LogLockedError: If the log is still being written.
-        LogError: If signed lines are missing or changed. A crash cannot cause that, so nothing is changed.
+        LogError: If signed lines are missing or changed, or there is no signature. A crash cannot cause that,
+            so nothing is changed.
 
     """
     path = folder.log_dir(attempt, rank)
-    segments = folder.segments(attempt, rank)
-    if not segments:
+    if not folder.segments(attempt, rank):
         return None
     lock = filelock.FileLock(str(path / "lock"), timeout=0)
     try:
@@ -50,36 +51,18 @@ def recover_log(
             f"{path} is still being written: end that process before this run is resumed"
         ) from None
     try:
-        check_signed_prefix(folder, attempt, rank, keys)
-        found = _truncate_tail(folder, attempt, rank)
+        log = check_signed_prefix(folder, attempt, rank, keys)
+        if log.events and not signed_heads(folder, attempt, rank, keys):
+            raise LogError(f"{path}: no known key has signed this log; run `ockham verify`")
+        if log.events > log.signed:
+            # Before the lines: a crash in between leaves what the signed lines need.
+            rebuild_tiles(path, read_leaves(folder, attempt, rank, log.signed))
+            remove_parquet(folder, attempt, rank)
+        cut = _cut_unsigned(folder, log)
         update_parquet(folder, attempt, rank, last=True)
     finally:
         lock.release()
-    return found
-
-
-def check_signed_prefix(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> TreeHead:
-    """Return size and root of a log's complete lines, which must start with every signed tree.
-
-    Raises:
-        LogError: If they do not.
-
-    """
-    path = folder.log_dir(attempt, rank)
-    signed = signed_heads(folder, attempt, rank, keys)
-    frontier = CompactRange()
-    for segment in folder.segments(attempt, rank):
-        for line in read_complete_lines(segment)[0]:
-            frontier.append(leaf_hash(line))
-            if frontier.size in signed and signed[frontier.size] != frontier.root():
-                raise LogError(
-                    f"{path}: the first {frontier.size} events differ from the signed ones; "
-                    "run `ockham verify`"
-                )
-    most = max(signed, default=0)
-    if most > frontier.size:
-        raise LogError(f"{path}: {most} events were signed, but {frontier.size} exist; run `ockham verify`")
-    return TreeHead(frontier.size, frontier.root())
+    return cut
 
 
 def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
@@ -109,45 +92,39 @@ def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | Non
     return {**gap, "reason_code": "WRITER_FAILED", "count": None}
 
 
-def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
-    """Return size -> root of every tree head of a log that one of `keys` has signed."""
-    path, where = folder.log_dir(attempt, rank), origin(folder.run_id, attempt, rank)
-    notes, _ = split_history((path / HISTORY).read_bytes() if (path / HISTORY).is_file() else b"")
-    if (path / CHECKPOINT).is_file():
-        notes.append((path / CHECKPOINT).read_bytes())
-    found: dict[int, bytes] = {}
-    for note in notes:
-        try:
-            told, head = parse_head(open_note(note, keys)[0])
-        except NoteError:
-            # A crash leaves none; verify names it.
-            continue
-        if told == where:
-            found[head.size] = head.root
-    return found
-
-
-def _truncate_tail(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
-    path = folder.log_dir(attempt, rank)
-    segments = folder.segments(attempt, rank)
-    data = segments[-1].read_bytes()
-    end = data.rfind(b"\n") + 1
-    tail = data[end:]
+def _cut_unsigned(folder: RunFolder, log: SignedLog) -> dict[str, Any] | None:
+    """Move everything after the signed lines into a file. Return the fields of `log.recovered`."""
+    path = folder.log_dir(log.attempt, log.rank)
+    segments = folder.segments(log.attempt, log.rank)
+    last, end = log.end or (segments[0], 0)
+    later = segments[segments.index(last) + 1 :]
+    tail = read_regular_file(last)[end:] + b"".join(read_regular_file(segment) for segment in later)
     if not tail:
         return None
-    name = f"{segments[-1].stem}.{end}"
-    atomic_write(path / TORN / name, tail)
-    descriptor = os.open(segments[-1], os.O_WRONLY)
+    name = f"{last.stem}.{end}"
+    saved = read_or_empty(path / TORN / name)
+    if saved.startswith(tail):
+        # A crash in this function left less to cut than was saved.
+        tail = saved
+    else:
+        atomic_write(path / TORN / name, tail)
+    for segment in reversed(later):
+        segment.unlink()
+    _truncate(last, end)
+    fsync_dir(path)
+    return {
+        "kept_events": log.signed,
+        "cut_events": log.events - log.signed,
+        "cut_bytes": len(tail),
+        "cut_sha256": hashlib.sha256(tail).hexdigest(),
+        "cut_file": f"log/{log.name}/{TORN}/{name}",
+    }
+
+
+def _truncate(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
     try:
-        os.ftruncate(descriptor, end)
+        os.ftruncate(descriptor, size)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    fsync_dir(path)
-    kept = sum(segment.read_bytes().count(b"\n") for segment in segments)
-    return {
-        "kept_events": kept,
-        "cut_bytes": len(tail),
-        "cut_sha256": hashlib.sha256(tail).hexdigest(),
-        "cut_file": f"log/{attempt}-{rank}/{TORN}/{name}",
-    }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import filelock
 
 from ockham.errors import RunError
+from ockham.record.evidence import read_leaves
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from ockham.record.segment_reader import read_complete_lines
-from ockham.record.tlog.merkle import CompactRange, leaf_hash
-from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter, list_tiles
+from ockham.record.tlog.tiles import rebuild_tiles
 from ockham.record.verify.run import verify_run
 
 
@@ -34,19 +33,20 @@ def rebuild(folder: RunFolder) -> RebuildCounts:
         UnverifiableError: If there is no log, or no key to check it.
 
     """
-    _require_untampered(folder.require_exists())
+    signed = _require_untampered(folder.require_exists())
     with _os_errors_as_run_errors():
-        return _rebuild(folder)
+        return _rebuild(folder, signed)
 
 
-def _rebuild(folder: RunFolder) -> RebuildCounts:
+def _rebuild(folder: RunFolder, signed: Mapping[tuple[int, int], int]) -> RebuildCounts:
     for kind in PARQUET_TABLES:
         for day in (folder.path / kind).glob("day=*"):
             shutil.rmtree(day, ignore_errors=True)
     tiles = 0
     for attempt, rank in folder.logs():
         update_parquet(folder, attempt, rank, last=_writer_is_gone(folder, attempt, rank))
-        tiles += _tiles(folder, attempt, rank)
+        leaves = read_leaves(folder, attempt, rank, signed.get((attempt, rank), 0))
+        tiles += rebuild_tiles(folder.log_dir(attempt, rank), leaves)
     return RebuildCounts(_parquet_files(folder), tiles)
 
 
@@ -78,8 +78,8 @@ def _os_errors_as_run_errors() -> Iterator[None]:
         raise RunError(f"cannot rebuild {error.filename}: {error.strerror}") from None
 
 
-def _require_untampered(folder: RunFolder) -> None:
-    """Refuse to rebuild a tampered log.
+def _require_untampered(folder: RunFolder) -> dict[tuple[int, int], int]:
+    """Refuse to rebuild a tampered log. Return the number of signed lines of each log.
 
     The existing tiles identify the changed line, and new ones would hide it. Traces of a crash, a gap that
     the log itself names, and unsigned lines are accepted.
@@ -92,6 +92,7 @@ def _require_untampered(folder: RunFolder) -> None:
             f"the lines differ from the signed ones, so nothing is rebuilt: {wrong[0].kind}, "
             f"{wrong[0].place}: {wrong[0].message}; run `ockham verify {folder.run_id}`"
         )
+    return {(log.attempt, log.rank): log.signed for log in report.logs}
 
 
 def _writer_is_gone(folder: RunFolder, attempt: int, rank: int) -> bool:
@@ -105,18 +106,3 @@ def _writer_is_gone(folder: RunFolder, attempt: int, rank: int) -> bool:
 
 def _parquet_files(folder: RunFolder) -> int:
     return sum(1 for kind in PARQUET_TABLES for _ in (folder.path / kind).glob("day=*/*.parquet"))
-
-
-def _tiles(folder: RunFolder, attempt: int, rank: int) -> int:
-    path = folder.log_dir(attempt, rank)
-    shutil.rmtree(path / "tile", ignore_errors=True)
-    writer, frontier = TileWriter(path), CompactRange()
-    for segment in folder.segments(attempt, rank):
-        for line in read_complete_lines(segment)[0]:
-            leaf = leaf_hash(line)
-            writer.add(0, leaf)
-            for level, node in frontier.append(leaf):
-                if level % LEVEL_BITS == 0:
-                    writer.add(level // LEVEL_BITS, node)
-    writer.write()
-    return len(list_tiles(frontier.size))

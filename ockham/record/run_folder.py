@@ -15,6 +15,7 @@ runs/<run_id>/
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -103,6 +104,21 @@ class RunFolder:
         if not self.exists():
             known = ", ".join(list_runs(self.runs)[:8]) or "none"
             raise RunError(f"no run {self.run_id!r} in {self.runs}; there: {known}")
+        return self
+
+    def require_own_name(self) -> RunFolder:
+        """Return this folder if its run.json names the same run, or no run.
+
+        Raises:
+            RunError: If the folder was renamed.
+
+        """
+        try:
+            named = json.loads(read_regular_file(self.run_json)).get("run_id")
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return self
+        if isinstance(named, str) and named != self.run_id:
+            raise RunError(f"the folder {self.path} contains run {named!r:.80}; rename it to that name")
         return self
 
     def log_dir(self, attempt: int, rank: int) -> Path:

@@ -175,6 +175,15 @@ def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None
             left.unlink(missing_ok=True)
 
 
+def remove_parquet(folder: RunFolder, attempt: int, rank: int) -> None:
+    """Remove the Parquet files of a log. The lines are read until they are written again."""
+    for files in parquet_files(folder, attempt, rank).values():
+        for path in files.values():
+            # The file first: a sidecar without a file covers nothing.
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
+
+
 def _segment_name(name: str) -> str:
     """Return the segment from which a single file was made."""
     return name.removesuffix(".parquet").rsplit("-", 1)[1] + ".jsonl"

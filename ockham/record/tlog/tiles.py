@@ -10,9 +10,11 @@ Entry bundles do not exist: the lines of the segments are the entries.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from ockham.record.durable_io import atomic_write
+from ockham.record.tlog.merkle import CompactRange
 
 WIDTH = 256
 # A tile is 2^8 wide.
@@ -95,3 +97,28 @@ class TileWriter:
         """Write a tile without a sync. Tiles are derived, and a lost one is rebuilt from the lines."""
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, b"".join(hashes), durable=False)
+
+
+def rebuild_tiles(folder: Path, leaves: Sequence[bytes]) -> int:
+    """Write all tiles of a tree, then remove every other file below `tile/`. Return the number of tiles.
+
+    Args:
+        folder: Folder of the log.
+        leaves: Leaf hashes of its signed lines.
+
+    """
+    writer, frontier = TileWriter(folder), CompactRange()
+    for leaf in leaves:
+        writer.add(0, leaf)
+        for level, node in frontier.append(leaf):
+            if level % LEVEL_BITS == 0:
+                writer.add(level // LEVEL_BITS, node)
+    writer.write()
+    valid = {folder / tile_path(*tile) for tile in list_tiles(frontier.size)}
+    for path in sorted((folder / "tile").rglob("*"), reverse=True):
+        if path.is_dir():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        elif path not in valid:
+            path.unlink()
+    return len(valid)

@@ -21,7 +21,8 @@ from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter
 
 # C2SP's name for the file of the newest signed tree head.
 CHECKPOINT = "checkpoint"
-HISTORY = "checkpoints"  # all of them, appended
+# Appended at most once a second, and at each flush.
+HISTORY = "checkpoints"
 
 
 class TreeHead(NamedTuple):
@@ -84,6 +85,7 @@ class HeadWriter:
     def __init__(self, folder: Path, where: str, signer: Signer) -> None:
         self.folder, self.where, self.signer = folder, where, signer
         self.head = TreeHead(0, CompactRange().root())
+        self._in_history = False
         self._frontier = CompactRange()
         self._tiles = TileWriter(folder)
         self._segment: Path | None = None
@@ -120,18 +122,34 @@ class HeadWriter:
                 if level % LEVEL_BITS == 0:
                     self._tiles.add(level // LEVEL_BITS, node)
 
-    def sign(self) -> TreeHead:
-        """Write the tiles, then durably the signed head of what was read. Return the head."""
-        if self._frontier.size == self.head.size:
+    def sign_empty(self) -> None:
+        """Sign the head of size 0 before the first line, so that lines without any head are not a crash."""
+        self._write_note(self.head, history=True)
+
+    def sign(self, *, history: bool = True) -> TreeHead:
+        """Write the tiles, then durably the signed head of what was read. Return the head.
+
+        Args:
+            history: Append the head to the history too.
+
+        """
+        grown = self._frontier.size != self.head.size
+        if not grown and (self._in_history or not history):
             return self.head
         head = TreeHead(self._frontier.size, self._frontier.root())
-        self._tiles.write()
-        note = self.signer.sign(checkpoint_body(self.where, head))
-        _append(self.folder / HISTORY, note + b"\n")
-        atomic_write(self.folder / CHECKPOINT, note)
+        if grown:
+            self._tiles.write()
+        self._write_note(head, history=history)
         self._tiles.remove_stale_tiles()
         self.head = head
         return head
+
+    def _write_note(self, head: TreeHead, *, history: bool) -> None:
+        note = self.signer.sign(checkpoint_body(self.where, head))
+        if history:
+            _append(self.folder / HISTORY, note + b"\n")
+        atomic_write(self.folder / CHECKPOINT, note)
+        self._in_history = history
 
 
 def _append(path: Path, data: bytes) -> None:

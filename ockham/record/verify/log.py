@@ -47,6 +47,8 @@ class LogVerifier:
         self.summary = LogSummary()
         self._heads = self._signed_heads(keys)
         self._pins = {head.size: head.root for head in pins}
+        # Lines after it are no evidence: they are hashed and not judged.
+        self._claimed = max((*self._heads, *self._pins), default=0)
         self.tree = LogTree(self.path, {*self._heads, *self._pins})
         self._tile_cause = f"tiles of log {attempt}-{rank}"
         # Set if the lines differ from what was signed or pinned.
@@ -84,6 +86,11 @@ class LogVerifier:
             self._check_head(head_size, root, "pinned")
         if not self._heads and size:
             self._finding("unsigned", self.path / CHECKPOINT, "no tree head signed by a known key")
+        if kinds := sorted(self.summary.kinds_after_end - {"log.sealed"}):
+            named = ", ".join(kind or "no event" for kind in kinds[:3])
+            self._finding(
+                "tampering", self.path, f"unsigned lines follow the signed end of the run ({named})"
+            )
         if self.log_report.signed == max(self._heads, default=0):
             # Otherwise reported already.
             self._tiles()
@@ -96,19 +103,21 @@ class LogVerifier:
         first, world_size = 0, _world_size(segments[0])
         for before, segment in zip([None, *segments], segments, strict=False):
             last = segment == segments[-1]
-            yield SegmentTask(self.folder, self.attempt, self.rank, segment, before, last, first, world_size)
+            yield SegmentTask(
+                self.folder, self.attempt, self.rank, segment, before, last, first, world_size, self._claimed
+            )
             first += _count_lines(segment)
 
     def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
         """Return size -> root of every tree head with a valid signature. All others are findings.
 
-        The history is written before `checkpoint`. After a crash `checkpoint` is therefore the newest note or
-        the previous one, or does not exist yet if there is one note. An unfinished last note is never the one
-        in `checkpoint`.
+        Every head is written to `checkpoint`, and about one each second to the history before. After a crash
+        `checkpoint` is therefore at most one note of the history old, or does not exist yet if there is one.
         """
         notes, torn = split_history(read_or_empty(self.path / HISTORY))
         newest = read_or_empty(self.path / CHECKPOINT)
         heads: dict[int, bytes] = {}
+        sizes: dict[str, list[int]] = {HISTORY: [], CHECKPOINT: []}
         for name, note in [*((HISTORY, note) for note in notes), *([(CHECKPOINT, newest)] if newest else [])]:
             head = self._open(name, note, keys)
             if head is None:
@@ -120,15 +129,12 @@ class LogVerifier:
                     f"two signed tree heads of size {head.size} with different roots",
                 )
             heads[head.size] = head.root
+            sizes[name].append(head.size)
             self.report.count("signed tree heads")
         if torn:
             self._finding("crash tail", self.path / HISTORY, f"{len(torn)} bytes of an unfinished tree head")
-        if newest and newest not in notes[-2:]:
-            self._finding(
-                "tampering",
-                self.path / CHECKPOINT,
-                "is not the newest tree head of the history, nor the one before it",
-            )
+        if sizes[CHECKPOINT] and sizes[CHECKPOINT] < sizes[HISTORY][-2:-1]:
+            self._finding("tampering", self.path / CHECKPOINT, "is older than two tree heads of the history")
         elif not newest and len(notes) > 1:
             self._finding(
                 "tampering", self.path / CHECKPOINT, "is missing, and the history has more than one tree head"

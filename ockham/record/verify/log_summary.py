@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +20,16 @@ class LogSummary:
     # Revision -> the first event that names it.
     policies: dict[str, int] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
+    # Names of the blobs and of the files with removed bytes.
+    blobs: set[str] = field(default_factory=set)
+    cut_files: set[str] = field(default_factory=set)
     resumed: Mapping[str, Any] | None = None
     world_size: int = 1
     finished: bool = False
+    # Size and root of each rank's log in `run.finished`.
+    rank_logs: Sequence[Mapping[str, Any]] = ()
+    # Kinds of unsigned lines behind a signed end.
+    kinds_after_end: set[str] = field(default_factory=set)
     # It may end inside a batch.
     ended_mid_batch: bool = False
     # Decisions at the end that no context has taken yet.
@@ -37,10 +44,14 @@ class LogSummary:
         self.acceptances_and_checkpoints += later.acceptances_and_checkpoints
         self.policies = later.policies | self.policies
         self.pruned |= later.pruned
+        self.blobs |= later.blobs
+        self.cut_files |= later.cut_files
+        self.kinds_after_end |= later.kinds_after_end
         self.resumed = later.resumed or self.resumed
         self.world_size = max(self.world_size, later.world_size)
         if later.finished:
             self.finished, self.ended_mid_batch = True, later.ended_mid_batch
+            self.rank_logs = later.rank_logs
         self.pending, self.pending_batches = later.pending, later.pending_batches
         self.knob_hashes += later.knob_hashes
         self.iterations += later.iterations

@@ -20,6 +20,7 @@ def check_cross_log(checks: Checks, report: VerificationReport) -> None:
     for place in checks:
         _check_resume(place, checks, report)
         _check_missing_ranks(place, checks, report)
+        _check_rank_logs(place, checks, report)
     for attempt, rank in checks:
         first = checks.get((attempt, 0))
         if rank and first is not None:
@@ -56,9 +57,28 @@ def _check_previous_log(
         said = f"attempt {place[0]} was resumed from {size} events of it with another root"
         cause = before.tamper_cause if before is not None else ""
         report.add("tampering", f"log/{attempt}-{rank}", said, 0, cause)
-    elif before is not None and checks[place].log_report.signed:
-        # The new log's signature covers this root.
-        before.log_report.signed = max(before.log_report.signed, size)
+    elif before is not None and before.log_report.signed < size:
+        said = (
+            f"attempt {place[0]} was resumed from {size} events of it, and {before.log_report.signed} "
+            "are signed: tree heads were removed"
+        )
+        report.add("unsigned", f"log/{attempt}-{rank}", said)
+
+
+def _check_rank_logs(place: LogKey, checks: Checks, report: VerificationReport) -> None:
+    """Check the log of each rank that `run.finished` names with its size and root."""
+    for named in checks[place].summary.rank_logs:
+        rank, size = int(named["rank"]), int(named["size"])
+        other = checks.get((place[0], rank))
+        root = other.tree.root_at(size) if other is not None else None
+        if other is None or root is None or root.hex() != named["root"]:
+            there = 0 if other is None else other.tree.size
+            said = (
+                f"when rank {place[1]} finished, this log had {size} events of a named root; "
+                f"now it has {there}, and they differ"
+            )
+            cause = other.tamper_cause if other is not None else ""
+            report.add("contradiction", f"log/{place[0]}-{rank}", said, cause=cause)
 
 
 def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationReport) -> None:

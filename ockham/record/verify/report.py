@@ -11,6 +11,7 @@ FindingClass = Literal[
     "not signed",
     "not pinned",
     "key not pinned",
+    "foreign",
     "unsigned",
     "corruption",
     "tampering",
@@ -20,19 +21,20 @@ FindingClass = Literal[
     "checkpoint",
     "contradiction",
 ]
-NOTE_CLASSES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned"})
+NOTE_CLASSES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned", "foreign"})
 # The gravest first, the notes last.
 CLASS_DESCRIPTIONS: dict[str, str] = {
     "tampering": "well-formed events that differ from what was signed, or signed events that are missing",
     "corruption": "bytes that are not an event, for example damaged by a disk or a transfer",
-    "unsigned": "no signature exists: caused by a crash in the first second, or by removed signatures",
+    "unsigned": "signatures are missing that the writer made: tree heads were removed",
     "contradiction": "events that cannot all be true, such as an unexplained knob change",
     "gap": "events that are missing by the log's own record or by its sequence numbers",
     "policy missing": "a policy that decisions name is missing or differs",
     "checkpoint": "a checkpoint without its decision, or with files that differ from the recorded ones",
     "derived": "a Parquet file or tile that does not match the log; `ockham repair` writes it again",
     "crash tail": "an unfinished line at the end, left by a crash; no durable event is missing",
-    "not signed": "lines after the newest valid signed tree head; no signature covers them",
+    "not signed": "lines after the newest signed tree head; they are no evidence, and a resume removes them",
+    "foreign": "files that no signed event names; they are no evidence",
     "key not pinned": "the key is named only by the run or this machine; pass --key",
     "not pinned": "lines after the newest pin; a holder of the key and the machine could rewrite them",
 }

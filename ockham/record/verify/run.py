@@ -17,6 +17,7 @@ from ockham.errors import BadInputError, UnverifiableError
 from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
 from ockham.record.tlog.note import VerifierKey, local_verifier_key, parse_key
 from ockham.record.verify.files import check_checkpoints, check_log_references
+from ockham.record.verify.foreign import check_foreign_files
 from ockham.record.verify.ledger import check_ledger
 from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.parquet import check_parquet
@@ -61,6 +62,7 @@ def verify_run(
     report = VerificationReport(folder.run_id)
     if not folder.logs():
         raise UnverifiableError(f"{folder.path} has no log")
+    folder.require_own_name()
     accepted = _trusted_keys(folder, keys, report, vouched=bool(pins))
     pinned = pinned_heads(folder, pins, accepted, report)
     checks: dict[tuple[int, int], LogVerifier] = {}
@@ -86,6 +88,7 @@ def verify_run(
         check_ledger(folder, report)
     else:
         check_cross_log(checks, report)
+        check_foreign_files(folder, checks, report)
     _note_unsigned_and_unpinned(report, bool(pins))
     return report
 

@@ -45,6 +45,8 @@ class SegmentTask(NamedTuple):
     first: int
     # Ranks that began this attempt.
     world_size: int = 1
+    # Number of lines of the log that a signature can cover. Later lines are hashed and not judged.
+    signed: int = 0
 
 
 class SegmentResult(NamedTuple):
@@ -67,17 +69,19 @@ def verify_segment(task: SegmentTask) -> SegmentResult:
     )
     lines = LineVerifier(task.folder, task.attempt, task.rank, segment, report)
     before = _pending_events(task)
-    story.feed(task.first - len(before), before)
+    story.feed(task.first - len(before), before[: max(0, task.signed - task.first + len(before))])
     story.start_reporting(report)
     leaves, starts = bytearray(), list[int]()
     sequence, offset = task.first, 0
     for raws in _chunks(segment):
-        story.feed(sequence, lines.events(raws, sequence))
+        judged = raws[: max(0, task.signed - sequence)]
+        story.feed(sequence, lines.events(judged, sequence))
+        story.feed_unsigned(raws[len(judged) :])
         leaves += b"".join(_leaves(raws))
         for at in range(-sequence % WIDTH, len(raws), WIDTH):
             starts.append(offset + sum(map(len, raws[:at])) + at)
         sequence, offset = sequence + len(raws), offset + sum(map(len, raws)) + len(raws)
-    report.count("events", sequence - task.first)
+    report.count("events", max(0, min(sequence, task.signed) - task.first))
     _tail(task, segment, offset, report)
     return SegmentResult(report, story.finish(), leaves, starts)
 

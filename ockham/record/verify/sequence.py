@@ -13,6 +13,7 @@ from msgspec import UNSET
 from ockham.context import KNOBS
 from ockham.event import TYPES
 from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Left
+from ockham.record.log_tailer import peek_event_kind
 from ockham.record.rank_group import PER_RANK_KNOBS
 from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
 from ockham.record.verify.log_summary import LogSummary
@@ -45,6 +46,7 @@ class SequenceChecker:
         self._pending: list[tuple[int, DecisionData]] = []
         # The batch before, where the next must follow it.
         self._last: tuple[int, int] | None = None
+        self._finished = False
         # In the ledger each log is one entry of any kind.
         self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
         names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
@@ -63,6 +65,8 @@ class SequenceChecker:
                 self._last = None
                 continue
             kind, id_, data = event
+            if self._finished and kind != "log.sealed":
+                self._contradiction(sequence, f"{kind} follows the end of the run")
             if sequence == 0 and kind not in self._opening:
                 self._contradiction(0, f"a log opens with run.started or run.resumed, not with {kind}")
             # The most frequent first.
@@ -90,6 +94,11 @@ class SequenceChecker:
             if number:
                 self.report.count(what, number)
         return self.summary
+
+    def feed_unsigned(self, lines: Iterable[bytes]) -> None:
+        """Collect the kinds of unsigned lines. After a signed end the writer appends only log.sealed."""
+        if self._finished:
+            self.summary.kinds_after_end.update(map(peek_event_kind, lines))
 
     def _note_acceptance(self, id_: str, data: DecisionData) -> None:
         for change in data.changes:
@@ -188,10 +197,12 @@ class SequenceChecker:
         self.summary.resumed, self.summary.world_size = data, data["world_size"]
 
     def _run_finished(self, _sequence: int, data: Mapping[str, Any]) -> None:
-        self.summary.finished, self.summary.ended_mid_batch = (
-            True,
-            data["reason_code"] in ABNORMAL_END_REASONS,
-        )
+        self._finished = self.summary.finished = True
+        self.summary.ended_mid_batch = data["reason_code"] in ABNORMAL_END_REASONS
+        self.summary.rank_logs = data.get("rank_logs") or ()
+
+    def _log_recovered(self, _sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.cut_files.add(data["cut_file"])
 
     def _log_gap(self, sequence: int, data: Mapping[str, Any]) -> None:
         self._last = None
@@ -209,6 +220,8 @@ class SequenceChecker:
 
     def _plugin_state_recorded(self, sequence: int, data: Mapping[str, Any]) -> None:
         place, state = f"blobs/{data['state_sha256']}", data["state"]
+        if state is None:
+            self.summary.blobs.add(data["state_sha256"])
         try:
             raw = (
                 orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
