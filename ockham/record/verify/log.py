@@ -135,6 +135,9 @@ class LogVerifier:
             self._finding("crash tail", self.path / HISTORY, f"{len(torn)} bytes of an unfinished tree head")
         if sizes[CHECKPOINT] and sizes[CHECKPOINT] < sizes[HISTORY][-2:-1]:
             self._finding("tampering", self.path / CHECKPOINT, "is older than two tree heads of the history")
+        elif newest and not notes:
+            # The history is written first.
+            self._finding("tampering", self.path / HISTORY, "has no tree head, and `checkpoint` has one")
         elif not newest and len(notes) > 1:
             self._finding(
                 "tampering", self.path / CHECKPOINT, "is missing, and the history has more than one tree head"

@@ -42,15 +42,15 @@ Finding = tuple[str, str]
 Files = dict[str, bytes]
 NOTES = frozenset({"crash tail", "not signed", "foreign", "key not pinned"})
 LOSS_EVENT_TYPES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
-FINISHED, SEALED, SAVED, PRUNED = (
-    f"ockham.{kind}.v1" for kind in ("run.finished", "log.sealed", "checkpoint.saved", "checkpoint.pruned")
-)
+FINISHED, SEALED = "ockham.run.finished.v1", "ockham.log.sealed.v1"
+SAVED, PRUNED = "ockham.checkpoint.saved.v1", "ockham.checkpoint.pruned.v1"
 
 
 class Log(NamedTuple):
     """Lines of a log, and what its signed events name: files with digests, and the events of few types."""
 
     lines: list[bytes]
+    signed: int
     named: set[tuple[str, Any]]
     events: list[dict[str, Any]]
 
@@ -128,7 +128,7 @@ def parse_event(line: bytes) -> dict[str, Any]:
 def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[dict[int, bytes], list[Finding]]:
     """Return size -> root of every signed tree head of a log, and the findings about all others.
 
-    The history is written first. A crash leaves `checkpoint` at the note before, or missing at the first.
+    The history is written first. A crash leaves an older `checkpoint`, or none after the first note.
     """
     history, newest = (files.get(f"log/{name}/{file}", b"") for file in ("checkpoints", "checkpoint"))
     parts = history.split(b"\n\n")
@@ -136,15 +136,19 @@ def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[dict[int,
     findings: list[Finding] = []
     if len(parts) % 2 == 0 or parts[-1]:
         findings.append(("crash tail", "an unfinished tree head in `checkpoints`"))
-    if newest not in (notes[-2:] if newest or len(notes) > 1 else [b""]):
-        text = "`checkpoint` is not the newest tree head in `checkpoints`, nor the one before it"
-        findings.append(("tampering", text))
+    if (len(notes) > 1 and not newest) or (newest and not notes):
+        findings.append(("tampering", "only one of `checkpoint` and `checkpoints` has a tree head"))
     heads: dict[int, bytes] = {}
+    sizes: list[int] = []
     for note in [*notes, newest] if newest else notes:
         if isinstance(head := open_head(note, key, where), str):
             findings.append(("tampering", head))
-        elif heads.setdefault(*head) != head[1]:
+            continue
+        if heads.setdefault(*head) != head[1]:
             findings.append(("tampering", f"two tree heads of size {head[0]} with different roots"))
+        if note is newest and [head[0]] < sizes[-2:-1]:
+            findings.append(("tampering", "`checkpoint` is older than two tree heads of `checkpoints`"))
+        sizes.append(head[0])
     return heads, findings
 
 
@@ -189,7 +193,7 @@ def check_log(files: Files, run_id: str, name: str, key: Key) -> tuple[list[Find
     """Return the findings of one log, and its lines. Only signed lines are parsed."""
     lines, findings = read_lines(files, name)
     signed, found = check_heads(files, f"ockham/runs/{run_id}/{name}", name, key, lines)
-    findings, log = findings + found, Log(lines, set(), [])
+    findings, log = findings + found, Log(lines, signed, set(), [])
     attempt, rank = (int(part) for part in name.split("-"))
     late = -1
     for sequence, line in enumerate(lines[:signed]):
@@ -223,9 +227,8 @@ def check_heads(
     differs = sorted(size for size, root in heads.items() if computed.get(size, root) != root)
     largest = max(heads, default=0)
     print(f"log {name}: {count} events, signed to {signed}, root {computed[count].hex()}")
-    if largest > count:
-        text = f"{largest} events were signed, but {count} exist: {largest - count} are missing"
-        findings.append(("tampering", text))
+    if lost := max(0, largest - count):
+        findings.append(("tampering", f"{largest} events were signed, but {count} exist: {lost} are missing"))
     if differs:
         findings.append(("tampering", f"the first {differs[0]} events differ from the signed ones"))
     if not heads and lines:
@@ -303,19 +306,17 @@ def check_logs(logs: dict[str, Log]) -> list[Finding]:
         try:
             missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in logs)
             # A hostile number is not counted out.
-            text = "the log of rank {}, which began with it, is not here"
-            findings += [("gap", f"log {name}: {text.format(r)}") for r in islice(missing, 9)]
+            gaps = (f"log {name}: the log of rank {r}, which began with it, is not here" for r in missing)
+            findings += [("gap", text) for text in islice(gaps, 9)]
             lefts = [{**first, "rank": rank}, *first.get("left_logs", ())] if "from_root" in first else []
-            before = ((first["from_attempt"], at["rank"], at["from_size"], at["from_root"]) for at in lefts)
+            before = [(first["from_attempt"], at["rank"], at["from_size"], at["from_root"]) for at in lefts]
             if any(not has_root(logs, *each) for each in before):
-                text = "was resumed from another log than the one that is here"
-                findings.append(("tampering", f"log {name}: {text}"))
+                findings.append(("tampering", f"log {name}: was resumed from another log than the one here"))
+            elif any(size and logs[f"{at}-{r}"].signed < size for at, r, size, _ in before):
+                findings.append(("unsigned", f"log {name}: tree heads of the log before it were removed"))
             ends = (end for event in log.events for end in event["data"].get("rank_logs") or ())
-            if wrong := [
-                e["rank"] for e in ends if not has_root(logs, attempt, e["rank"], e["size"], e["root"])
-            ]:
-                text = f"run.finished names another log of rank {wrong[0]} than the one here"
-                findings.append(("contradiction", f"log {name}: {text}"))
+            if not all(has_root(logs, attempt, end["rank"], end["size"], end["root"]) for end in ends):
+                findings.append(("contradiction", f"log {name}: run.finished names another log of a rank"))
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             findings.append(("corruption", f"log {name}: an event does not name the other logs"))
     return findings

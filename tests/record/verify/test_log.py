@@ -181,3 +181,10 @@ def test_log_without_a_line_reports_missing_events(log):
         segment.unlink()
     said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing"
     assert ("tampering", "", said) in tree_findings(log)[0]
+
+
+def test_newest_head_without_a_history_is_tampering(log, three):
+    """The history is written first, so a crash does not leave it empty."""
+    write_history(log, newest=three[-1])
+    said = "has no tree head, and `checkpoint` has one"
+    assert tree_findings(log)[0] == {("tampering", "checkpoints", said)}
