@@ -292,8 +292,9 @@ def check_event(
 def read_type(line: bytes) -> Any:
     """Return the type of the event of a line, or None if the line is not an event."""
     try:
-        return parse_event(line).get("type")
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        event = parse_event(line)
+        return event["type"] if isinstance(event["data"], dict) else None
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

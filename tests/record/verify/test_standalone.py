@@ -419,7 +419,7 @@ def test_standalone_counts_unsigned_lines_and_ignores_them(judged, files, resume
         assert f"note: not signed: log 2-0: 1 lines after event {signed_lines} are not evidence" in said
 
 
-@pytest.mark.parametrize("line", [b"", b"not an event\n", b'{"type":"ockham.log.sealed.v1"\n', b"[]\n"])
+@pytest.mark.parametrize("line", [b"", b"not an event\n", b'{"type":"ockham.log.sealed.v1"}\n', b"[]\n"])
 def test_standalone_reports_unsigned_lines_after_the_signed_end(judged, files, resume, line):
     """Only log.sealed can follow run.finished."""
     _, segment, lines = resume
