@@ -132,6 +132,7 @@ def main(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue --run from its newest checkpoint.")
     ] = False,
+    resume_from: cli.ResumeFromOption = "",
     device: cli.DeviceOption = "",
     runs: cli.RunsOption = cli.DEFAULT_RUNS,
 ) -> None:
@@ -158,7 +159,7 @@ def main(
     with nano.DistributedRanks() as ranks:
         with ranks.raise_on_all():
             trainer_overrides, policy_overrides = nano.split_overrides(changed)
-            start = find_resume_point(ranks, runs, run, resume=resume)
+            start = find_resume_point(ranks, runs, run, resume=resume, resume_from=resume_from)
             policy_to_use: Policy | None = None  # on resume the one that the run was last under
             if start is None or policy:
                 policy_to_use = ockham.load_policy(policy or "balanced", policy_overrides)
@@ -229,11 +230,14 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
     raise typer.Exit(EXIT_STATUS[reason])
 
 
-def find_resume_point(ranks: DistributedRanks, runs: Path, run: str, *, resume: bool) -> ResumePoint | None:
+def find_resume_point(
+    ranks: DistributedRanks, runs: Path, run: str, *, resume: bool, resume_from: str
+) -> ResumePoint | None:
     """Return where to continue, or None for a new run.
 
     A process that torchrun restarts continues by itself, if --resume is set.
     """
+    resume = resume or bool(resume_from)
     if resume and not run:
         raise ockham.BadInputError("--resume requires --run ID")
     if ranks.max_restarts and not resume:
@@ -243,7 +247,12 @@ def find_resume_point(ranks: DistributedRanks, runs: Path, run: str, *, resume: 
         )
     if not resume or (ranks.max_restarts and not ockham.RunFolder(runs, run).exists()):
         return None
-    return ockham.find_resume_point(runs, run, rank=ranks.rank, world_size=ranks.world_size)
+    start = ockham.find_resume_point(
+        runs, run, rank=ranks.rank, world_size=ranks.world_size, snapshot_id=resume_from
+    )
+    if ranks.rank == 0:
+        cli.print_skipped_checkpoints(start)
+    return start
 
 
 if __name__ == "__main__":

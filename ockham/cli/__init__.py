@@ -17,11 +17,13 @@ from ockham import resources
 from ockham.cli.options import DEFAULT_RUNS as DEFAULT_RUNS
 from ockham.cli.options import EXTRAS, RUNS_VARIABLE, GlobalRunsOption, QuietOption, VerboseOption
 from ockham.cli.options import DeviceOption as DeviceOption
+from ockham.cli.options import ResumeFromOption as ResumeFromOption
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.output import is_quiet as is_quiet
 from ockham.cli.output import reset_verbosity, set_verbosity
 from ockham.cli.parser import HELP_SETTINGS, PanelGroup, configure_commands
 from ockham.cli.summary import print_complete as print_complete
+from ockham.cli.summary import print_skipped_checkpoints as print_skipped_checkpoints
 from ockham.cli.summary import print_summary as print_summary
 from ockham.errors import BadInputError, MissingExtraError, OckhamError
 from ockham.text_safety import escape_control_characters

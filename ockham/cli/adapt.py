@@ -15,9 +15,9 @@ import ockham
 from ockham import nano
 from ockham.cli.adapt_loop import adapt_loop, enable_adapter
 from ockham.cli.checkpoint_lookup import find_checkpoint
-from ockham.cli.options import DEFAULT_RUNS, DeviceOption, RunsOption, resolve_run_id
+from ockham.cli.options import DEFAULT_RUNS, DeviceOption, ResumeFromOption, RunsOption, resolve_run_id
 from ockham.cli.output import is_quiet
-from ockham.cli.summary import print_complete, print_summary
+from ockham.cli.summary import print_complete, print_skipped_checkpoints, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
 from ockham.policy.document import read_policy
 
@@ -130,6 +130,7 @@ def adapt(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue --run from its newest checkpoint.")
     ] = False,
+    resume_from: ResumeFromOption = "",
     device: DeviceOption = "",
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -145,9 +146,7 @@ def adapt(
 
       ockham adapt --from night-1 --data my_cpp/ --lora "h.2.*,h.3.*" --rank 4 --set learning_rate=1e-3
     """
-    if resume and not run:
-        raise BadInputError("--resume requires --run ID")
-    start = ockham.find_resume_point(runs, run) if resume else None
+    start = _find_resume_point(runs, run, resume_from) if resume or resume_from else None
     if start is not None:
         request = _request_from_settings(run, start.settings)
     elif base_run and data is not None:
@@ -168,6 +167,14 @@ def adapt(
         print_complete(run, start.iter_num)
         return
     raise typer.Exit(_serve(attempt, adaptation, start))
+
+
+def _find_resume_point(runs: Path, run: str, resume_from: str) -> ResumePoint:
+    if not run:
+        raise BadInputError("--resume requires --run ID")
+    start = ockham.find_resume_point(runs, run, snapshot_id=resume_from)
+    print_skipped_checkpoints(start)
+    return start
 
 
 def _prepare_run(
@@ -274,7 +281,8 @@ def _load_familiar(runs: Path, request: AdaptRequest, vocab_size: int) -> Corpus
     """Load the familiar text: that of --familiar, or the unchanged training data of the run."""
     if request.familiar is not None:
         return nano.load_corpus(request.familiar, vocab_size)
-    base_run = ockham.find_resume_point(runs, request.from_run)
+    # Only settings and data are needed, whatever the state of the checkpoints.
+    base_run = ockham.find_resume_point(runs, request.from_run, snapshot_id="start")
     try:
         corpus = nano.load_corpus(base_run.settings.get("data"), vocab_size)
     except DataError as error:

@@ -1,26 +1,17 @@
-"""Lookup of a checkpoint by its ID, and the check of its files against the log."""
+"""Lookup of a checkpoint by its ID in the signed lines of a run, and the check of its files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ockham.cli.options import list_names
 from ockham.errors import BadInputError, CheckpointError
 
-_CHECKPOINTS = """
-select c.snapshot_id, c.kind, c.iter_num, c.decision_id, c.weights_sha256, c.pruned, d.reason_code,
-    (select max_by(e.val_loss, e.sequence) from evaluations e
-        where e.attempt = c.attempt and e.rank = c.rank
-        and e.iter_num = c.iter_num and e.sequence < c.sequence) as val_loss,
-    (select s.data -> '$.files' from events s
-        where s.attempt = c.attempt and s.rank = c.rank and s.sequence = c.sequence) as files
-from checkpoints c left join decisions d on d.decision_id = c.decision_id
-where case when $name = '' then not c.superseded and not c.pruned else starts_with(c.snapshot_id, $name) end
-order by c.kind = 'accepted' desc, c.attempt desc, c.sequence desc
-"""
+if TYPE_CHECKING:
+    from ockham.record.checkpoint_evidence import SignedCheckpoint
+    from ockham.record.evidence import Evidence
+    from ockham.record.run_folder import RunFolder
 
 
 class CheckpointInfo(NamedTuple):
@@ -63,43 +54,86 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
         CheckpointError: If a file is missing or differs from the log.
 
     """
-    from ockham.catalog import Catalog
+    from ockham.record.checkpoint_evidence import find_file_problem, signed_checkpoints
     from ockham.record.run_folder import RunFolder
 
-    catalog = Catalog(runs, run_ids=[run_id])
-    rows = catalog.rows(_CHECKPOINTS, {"name": name})
-    exact = [row for row in rows if row["snapshot_id"] == name]
-    if not rows and name:
-        existing = [
-            row["snapshot_id"] for row in catalog.rows("select distinct snapshot_id from checkpoints")
-        ]
-        raise BadInputError(
-            f"run {run_id!r} has no checkpoint {name[:100]!r}; "
-            f"existing checkpoints: {list_names(existing) or 'none'}"
-        )
-    if not rows:
-        raise BadInputError(f"run {run_id!r} has no checkpoint yet")
-    if name and not exact and len(rows) > 1:
-        raise BadInputError(
-            f"{name!r}: matches more than one checkpoint: {list_names([row['snapshot_id'] for row in rows])}"
-        )
-    row = (exact or rows)[0]
-    folder = RunFolder(runs, run_id).checkpoint(row["snapshot_id"])
-    if row["pruned"]:
-        raise CheckpointError(f"{folder}: deleted by the run, which keeps only newer checkpoints")
-    for file in json.loads(row["files"]):
-        _check_file(folder, file)
-    return CheckpointInfo(folder, *(row[field] for field in CheckpointInfo._fields[1:]))
-
-
-def _check_file(folder: Path, file: dict[str, Any]) -> None:
-    path = folder / Path(file["name"]).name
-    try:
-        with path.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
-    if digest != file["sha256"]:
+    folder = RunFolder(runs, run_id).require_exists().require_own_name()
+    evidence = _read_evidence(folder)
+    checkpoints = signed_checkpoints(evidence)
+    checkpoint = _select(run_id, checkpoints, name)
+    if checkpoint.pruned is not None:
+        path = folder.checkpoint(checkpoint.snapshot_id)
         raise CheckpointError(
-            f"{path}: differs from the log: its sha256 is {digest}, the log has {file['sha256']}"
+            f"{path}: deleted by the run ({checkpoint.pruned}), which keeps only newer ones"
         )
+    if problem := find_file_problem(folder, checkpoint):
+        raise CheckpointError(problem)
+    data = checkpoint.data
+    return CheckpointInfo(
+        folder.checkpoint(checkpoint.snapshot_id),
+        checkpoint.snapshot_id,
+        data["kind"],
+        data["iter_num"],
+        data["decision_id"],
+        _acceptance_reason(evidence, data["decision_id"]),
+        _last_val_loss(evidence, checkpoint),
+        data["weights_sha256"],
+    )
+
+
+def _read_evidence(folder: RunFolder) -> Evidence:
+    from ockham.record.checkpoint_evidence import select_checkpoints
+    from ockham.record.evidence import read_evidence, select_kinds
+    from ockham.record.verify.run import own_keys
+
+    is_evaluation, is_decision = select_kinds("evaluation.recorded"), select_kinds("decision.made")
+    evidence = read_evidence(
+        folder,
+        own_keys(folder),
+        select=lambda line: (
+            select_checkpoints(line)
+            or is_evaluation(line)
+            or (b'"on_evaluate"' in line and is_decision(line))
+        ),
+    )
+    if evidence.problems:
+        raise CheckpointError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
+    return evidence
+
+
+def _select(run_id: str, checkpoints: dict[str, SignedCheckpoint], name: str) -> SignedCheckpoint:
+    """Return the checkpoint with this ID or unique prefix, or without a name the newest accepted one."""
+    if name in checkpoints:
+        return checkpoints[name]
+    if not name:
+        usable = [each for each in checkpoints.values() if each.pruned is None and not each.superseded]
+        if not usable:
+            raise BadInputError(f"run {run_id!r} has no signed checkpoint yet")
+        accepted = [each for each in usable if each.data["kind"] == "accepted"]
+        return (accepted or usable)[-1]
+    matching = [each for each in checkpoints if each.startswith(name)]
+    if not matching:
+        raise BadInputError(
+            f"run {run_id!r} has no signed checkpoint {name[:100]!r}; "
+            f"existing checkpoints: {list_names(list(checkpoints)) or 'none'}"
+        )
+    if len(matching) > 1:
+        raise BadInputError(f"{name!r}: matches more than one checkpoint: {list_names(matching)}")
+    return checkpoints[matching[0]]
+
+
+def _acceptance_reason(evidence: Evidence, decision_id: str | None) -> str | None:
+    for _, _, event in evidence.events("decision.made"):
+        if decision_id is not None and event["id"] == decision_id:
+            return str(event["data"]["reason_code"])
+    return None
+
+
+def _last_val_loss(evidence: Evidence, checkpoint: SignedCheckpoint) -> float | None:
+    """Return the validation loss of the iteration that was measured last before the checkpoint."""
+    loss = None
+    for log, sequence, event in evidence.events("evaluation.recorded"):
+        same_iteration = event["data"]["iter_num"] == checkpoint.data["iter_num"]
+        if log == checkpoint.log and sequence < checkpoint.sequence and same_iteration:
+            loss = event["data"]["val_loss"]
+    return None if loss is None else float(loss)

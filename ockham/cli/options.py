@@ -65,6 +65,15 @@ OdrDirOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or mps.", show_default="auto")
 ]
+ResumeFromOption = Annotated[
+    str,
+    typer.Option(
+        "--resume-from",
+        metavar="ID",
+        help="Continue --run from this checkpoint, or from `start`. Implies --resume.",
+        show_default=False,
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Write no notes and no progress to stderr.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Write more details.")]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ockham.nano.stage_timer import ComputeSavings
+    from ockham.record.checkpoints import ResumePoint
     from ockham.record.counters import RunCounters
     from ockham.run import Run
 
@@ -79,6 +80,14 @@ def _summary_rows(
         ratio = f"backward/forward {savings.backward_over_forward:.2f}"
         yield "compute saved", f"{savings.measured:.1%} measured, upper bound {savings.bound:.1%} ({ratio})"
     yield "folder", str(run.folder.path)
+
+
+def print_skipped_checkpoints(start: ResumePoint) -> None:
+    """Print to stderr which damaged checkpoints the resume gives up."""
+    for snapshot_id, problem in start.damaged:
+        print_note(f"checkpoint {snapshot_id} is damaged and is given up: {problem}")
+    if start.damaged and start.snapshot_id:
+        print_note(f"resuming from {start.snapshot_id}")
 
 
 def print_complete(run_id: str, steps: int) -> None:

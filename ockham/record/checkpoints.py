@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import BadInputError, CheckpointError, DataError, LogError, UnverifiableError
+from ockham.errors import BadInputError, CheckpointError, DataError, LogError
 from ockham.record.checkpoint_evidence import (
     SignedCheckpoint,
     find_file_problem,
@@ -21,8 +21,7 @@ from ockham.record.checkpoint_evidence import (
     signed_checkpoints,
 )
 from ockham.record.durable_io import atomic_path, fsync_dir
-from ockham.record.evidence import read_evidence
-from ockham.record.log_status import read_log_status
+from ockham.record.evidence import Evidence, read_evidence, select_kinds
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
 
@@ -159,8 +158,8 @@ def find_resume_point(
 
     """
     folder = RunFolder(runs, run_id).require_exists().require_own_name()
-    about, ended = _json(folder.run_json), _ended(folder)
-    found = _signed_checkpoints(folder)
+    about, evidence = _json(folder.run_json), _read_evidence(folder)
+    found = list(signed_checkpoints(evidence).values())
     usable = [each for each in found if each.data["kind"] == "resume" and each.pruned is None]
     candidates = [each for each in usable if not each.superseded]
     chosen, damaged = _choose(folder, candidates, snapshot_id)
@@ -173,7 +172,7 @@ def find_resume_point(
         {},
         dict(about["settings"]),
         about["data"],
-        ended,
+        _ended(evidence),
         damaged=tuple(damaged),
         resumable=tuple(each.snapshot_id for each in usable if each.snapshot_id not in gone),
         leftovers=tuple(each.snapshot_id for each in found if each.pruned == PRUNED_NEWER_KEPT),
@@ -190,11 +189,14 @@ def find_resume_point(
     )
 
 
-def _signed_checkpoints(folder: RunFolder) -> list[SignedCheckpoint]:
-    evidence = read_evidence(folder, resume_keys(folder), select=select_checkpoints)
+def _read_evidence(folder: RunFolder) -> Evidence:
+    is_end = select_kinds("run.finished")
+    evidence = read_evidence(
+        folder, resume_keys(folder), select=lambda line: select_checkpoints(line) or is_end(line)
+    )
     if evidence.problems:
         raise LogError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
-    return list(signed_checkpoints(evidence).values())
+    return evidence
 
 
 def resume_keys(folder: RunFolder) -> list[VerifierKey]:
@@ -238,13 +240,11 @@ def _missing_others(folder: RunFolder, found: Sequence[SignedCheckpoint]) -> lis
     return [(name, problem) for name, problem in problems if problem]
 
 
-def _ended(folder: RunFolder) -> str | None:
-    """Return the reason code of the end of the newest attempt."""
-    try:
-        found = read_log_status(folder, folder.last_attempt(), 0)
-    except UnverifiableError:
-        return None
-    return found.reason_code if found.finished else None
+def _ended(evidence: Evidence) -> str | None:
+    """Return the reason code of the signed end of the newest attempt."""
+    newest = max(evidence.logs, default=(0, 0))[0]
+    ends = [event["data"] for log, _, event in evidence.events("run.finished") if log == (newest, 0)]
+    return str(ends[-1]["reason_code"]) if ends else None
 
 
 def _json(path: Path) -> dict[str, Any]:

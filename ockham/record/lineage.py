@@ -93,10 +93,11 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
     with open_regular_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     place, size = (told["attempt"], told["rank"]), told["log_size"]
+    report = VerificationReport(folder.run_id)
     evidence = read_evidence(
         folder,
         keys,
-        pins=pinned_heads(folder, pins, keys, VerificationReport(folder.run_id)),
+        pins=pinned_heads(folder, pins, keys, report),
         select=select_checkpoints,
         sizes={place: (size,)},
     )
@@ -110,14 +111,14 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         ),
         None,
     )
-    problems = list(evidence.problems)
+    problems = [*evidence.problems, *(finding.message for finding in report.findings)]
     name = f"log {place[0]}-{place[1]}"
     if log is None or log.roots.get(size, b"").hex() != told["log_root"]:
         problems.append(f"{name} never had the root that the file names at {size} events")
     elif log.signed < size:
         problems.append("no known key has signed the decisions before these weights; give one with --key")
-    elif saved is None:
-        problems.append(f"no signed event of {name} names these bytes; {log.signed} of its events are signed")
+    if saved is None:
+        problems.append(f"no signed event of {name} names these bytes")
     if saved is not None and (saved.data["log_size"], saved.data["log_root"]) != (size, told["log_root"]):
         problems.append("the event that names these bytes names another tree head")
     return Lineage(

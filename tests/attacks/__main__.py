@@ -1,7 +1,7 @@
 """Generate attacks and crashes, check them, and print the counts.
 
-    python -m tests.attacks --cases 10000 --seed 1
-    python -m tests.attacks --seed 1 --only 271 --keep FOLDER     write one case again
+python -m tests.attacks --cases 10000 --seed 1
+python -m tests.attacks --seed 1 --only 271 --keep FOLDER     write one case again
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from tests.attacks.templates import SeededDraw, make_templates
 
 def main() -> int:
     """Run the cases. Return 1 after a disagreement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="run this case only")
@@ -29,7 +31,7 @@ def main() -> int:
     parser.add_argument("--show", type=int, default=5, help="disagreements to print of each kind")
     asked = parser.parse_args()
     numbers = range(asked.cases) if asked.only is None else [asked.only]
-    memory = Path("/dev/shm")  # noqa: S108 - a memory file system saves most of the time
+    memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         os.environ["OCKHAM_KEY_DIR"] = f"{folder}/keys"
         return _run(Path(folder), numbers, asked)

@@ -98,7 +98,7 @@ def check_case(case: Case) -> list[str]:
             case.problems += [f"{check.__name__}: {problem}" for problem in check(case)]
         except OckhamError as error:
             case.problems.append(f"{check.__name__}: unexpected {type(error).__name__}: {error}")
-        except Exception:  # noqa: BLE001 - every traceback is a disagreement
+        except Exception:
             case.problems.append(f"{check.__name__}: traceback: {traceback.format_exc(limit=-3)}")
     return case.problems
 
@@ -154,7 +154,9 @@ def check_evidence(case: Case) -> Iterator[str]:
     )
     for (attempt, rank), log in evidence.logs.items():
         model = case.model.logs.get(f"{attempt}-{rank}", LogModel(""))
-        if [line for _, line in log.lines] != model.lines[: model.signed] and case.root.name == case.world.run_id:
+        if [line for _, line in log.lines] != model.lines[
+            : model.signed
+        ] and case.root.name == case.world.run_id:
             yield f"{len(log.lines)} lines of log {attempt}-{rank} are evidence, not {model.signed}"
 
 
@@ -166,11 +168,7 @@ def check_lineage(case: Case) -> Iterator[str]:
             found = lineage(path, case.runs, [parse_key(case.key)])
         except OckhamError:
             continue
-        signed = {
-            file["sha256"]
-            for snapshot_id, data in case.model.saved.items()
-            for file in data["files"]
-        }
+        signed = {file["sha256"] for snapshot_id, data in case.model.saved.items() for file in data["files"]}
         if not found.problems and found.sha256 not in signed:
             yield f"lineage confirms {path.parent.name}/{path.name}, which no signed event names"
 
@@ -253,7 +251,9 @@ def _difference(found: set[str], expected: set[str], *, archive: bool = False) -
         return "" if expected else "refuses a run that the model calls sound"
     if "tampering" in found and "tampering" in expected:
         return ""
-    return "" if found == expected else f"{sorted(found) or 'sound'} in place of {sorted(expected) or 'sound'}"
+    return (
+        "" if found == expected else f"{sorted(found) or 'sound'} in place of {sorted(expected) or 'sound'}"
+    )
 
 
 def _name(findings: set[str]) -> str:

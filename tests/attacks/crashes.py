@@ -1,7 +1,7 @@
 """States that an honest writer leaves when it is killed, computed from a complete run.
 
-The writer writes lines, syncs, writes tiles, appends to the history (at most once a second), and then replaces
-`checkpoint`. A segment is signed to its end before the next one begins. A checkpoint is complete before its
+The writer writes lines, syncs, writes tiles, appends to the history (at most once a second), and replaces
+`checkpoint` last. A segment is signed to its end before the next one begins. A checkpoint is complete before its
 event. A pruned checkpoint is deleted after its event is signed.
 """
 
@@ -36,10 +36,15 @@ def crash(world: World, draw: Draw, key: Key) -> None:
     logs = [log for log in list_logs(world.files) if log.startswith(f"{attempt}-")]
     before = {log: read_lines(world.files, log) for log in logs}
     signed = {log: _draw_signed(before[log], draw) for log in logs}
+    if draw.integer(0, 7) == 0:
+        signed = dict.fromkeys(logs, 0)
     _keep_agreed_ends(signed, before, attempt)
     kept = {log: _cut_log(world, log, signed[log], draw, key) for log in logs}
     for log in logs:
         _leave_temporary_files(world.files, log, draw)
+    if len(logs) > 1 and not any(kept.values()) and draw.integer(0, 1):
+        # No rank writes a line before all logs exist.
+        remove_below(world.files, f"log/{choose(draw, logs)}/")
     _restore_checkpoints(world, before, signed, kept, draw)
     for table in PARQUET:
         remove_below(world.files, table)
@@ -71,7 +76,7 @@ def _cut_log(world: World, log: str, signed: int, draw: Draw, key: Key) -> int:
     firsts = [int(path[-18:-6]) for path in list_segments(files, log)]
     # Unsigned lines are in one segment.
     limit = min([*(first for first in firsts if first > signed), len(lines)])
-    kept = draw.integer(signed, min(limit, signed + 6))
+    kept = draw.integer(signed, min(limit, signed + choose(draw, [0, 1, 6])))
     tail = b""
     if kept < limit and draw.integer(0, 1):
         tail = lines[kept][: draw.integer(0, len(lines[kept]))]

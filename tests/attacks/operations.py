@@ -203,7 +203,9 @@ def copy_log(world: World, draw: Draw) -> None:
     files, other = choose(draw, all_logs(world))
     log = choose(draw, [*list_logs(world.files), "1-1", "2-0", "3-0", "9-0"])
     copied = {
-        f"log/{log}/{path.split('/', 2)[2]}": data for path, data in files.items() if path.startswith(f"log/{other}/")
+        f"log/{log}/{path.split('/', 2)[2]}": data
+        for path, data in files.items()
+        if path.startswith(f"log/{other}/")
     }
     remove_below(world.files, f"log/{log}/")
     world.files.update(copied)
@@ -229,7 +231,9 @@ def swap_logs(world: World, draw: Draw) -> None:
     """Exchange two logs of the run."""
     one, other = _log(world, draw), _log(world, draw)
     names = {one: other, other: one}
-    moved = {path: data for path, data in world.files.items() if path.startswith(tuple(f"log/{n}/" for n in names))}
+    moved = {
+        path: data for path, data in world.files.items() if path.startswith(tuple(f"log/{n}/" for n in names))
+    }
     for path in moved:
         del world.files[path]
     for path, data in moved.items():
@@ -271,7 +275,9 @@ def put_back_heads(world: World, draw: Draw) -> None:
     if notes:
         kept = notes[: draw.integer(1, len(notes))]
         old = choose(draw, notes)
-        write_notes(world.files, log, *choose(draw, [(kept, newest), (notes, old), (kept, kept[-1]), (kept, old)]))
+        write_notes(
+            world.files, log, *choose(draw, [(kept, newest), (notes, old), (kept, kept[-1]), (kept, old)])
+        )
 
 
 @operation
@@ -354,7 +360,9 @@ def plant_checkpoint(world: World, draw: Draw) -> None:
             parts.setdefault(path.split("/")[1], {})[path.split("/")[2]] = data
     if parts:
         source = choose(draw, sorted(parts))
-        name = choose(draw, [source, "resume-00000099", "resume-00000003.2", "accepted-00000099", "resume-00000001"])
+        name = choose(
+            draw, [source, "resume-00000099", "resume-00000003.2", "accepted-00000099", "resume-00000001"]
+        )
         for file, data in parts[source].items():
             planted = data
             if file == "state.json" and draw.integer(0, 1):
@@ -394,7 +402,8 @@ def change_parquet(world: World, draw: Draw) -> None:
 def edit_run_json(world: World, draw: Draw) -> None:
     """Change run.json, or delete it."""
     change: dict[str, Any] = choose(
-        draw, [{"verifier_key": world.old_key.text}, {"settings": {"x": 1}}, {"data": {}}, {"run_id": "other"}, {}]
+        draw,
+        [{"verifier_key": world.old_key.text}, {"settings": {"x": 1}}, {"data": {}}, {"run_id": "other"}, {}],
     )
     if change or draw.integer(0, 1):
         change_run_json(world, change)
@@ -411,7 +420,9 @@ def rename_run(world: World, draw: Draw) -> None:
 @operation
 def plant_files(world: World, draw: Draw) -> None:
     """Plant files and folders that no run has."""
-    name = choose(draw, ["notes.txt", "log/1-0/notes", "log/7-0/lock", "log/x", "checkpoints/x", "log/1-00/checkpoint"])
+    name = choose(
+        draw, ["notes.txt", "log/1-0/notes", "log/7-0/lock", "log/x", "checkpoints/x", "log/1-00/checkpoint"]
+    )
     world.files[name] = b"x"
     world.folders.add(choose(draw, ["log/8-0", "checkpoints/resume-00000055", "empty"]))
 

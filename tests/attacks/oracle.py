@@ -62,7 +62,8 @@ class Model:
         """Return True if the files of a checkpoint are those of its signed event."""
         saved = self.saved.get(snapshot_id)
         return saved is not None and all(
-            _sha256(files, f"checkpoints/{snapshot_id}/{file['name']}") == file["sha256"] for file in saved["files"]
+            _sha256(files, f"checkpoints/{snapshot_id}/{file['name']}") == file["sha256"]
+            for file in saved["files"]
         )
 
 
@@ -106,21 +107,20 @@ def _read_log(files: Files, name: str, origin: str, key: str) -> LogModel:
 def _read_heads(log: LogModel, files: Files, origin: str, key: str) -> None:
     """Collect the valid tree heads. The writer appends to the history before it replaces `checkpoint`."""
     rest, newest = (files.get(f"log/{log.name}/{file}", b"") for file in ("checkpoints", "checkpoint"))
-    sizes: list[int] = []
+    if newest and not rest:
+        log.findings.add("tampering")
     notes = 0
     while match := re.match(rb"(.*?\n\n.*?\n)\n", rest, re.DOTALL):
         rest, notes = rest[match.end() :], notes + 1
-        sizes += _add_head(log, match[1], origin, key)
+        _add_head(log, match[1], origin, key)
     if newest:
-        for size in _add_head(log, newest, origin, key):
-            if len(sizes) > 1 and size < sizes[-2]:
-                log.findings.add("tampering")
-    if (newest and not notes) or (not newest and notes > 1):
+        _add_head(log, newest, origin, key)
+    elif notes > 1:
         log.findings.add("tampering")
 
 
-def _add_head(log: LogModel, note: bytes, origin: str, key: str) -> list[int]:
-    """Add a tree head, and return its size. Anything but a valid head of this log is tampering."""
+def _add_head(log: LogModel, note: bytes, origin: str, key: str) -> None:
+    """Add a tree head. Anything but a valid head of this log is tampering."""
     name, key_id, encoded = key.split("+", 2)
     public = base64.b64decode(encoded)[1:]
     try:
@@ -136,10 +136,9 @@ def _add_head(log: LogModel, note: bytes, origin: str, key: str) -> list[int]:
         head = int(size), base64.b64decode(root, validate=True)
     except (ValueError, InvalidSignature):
         log.findings.add("tampering")
-        return []
+        return
     if log.heads.setdefault(*head) != head[1]:
         log.findings.add("tampering")
-    return [head[0]]
 
 
 def _check_end(log: LogModel) -> None:

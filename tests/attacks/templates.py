@@ -177,7 +177,9 @@ def _train(run: Run, batches: range, template: Template, lock: threading.Lock | 
         for snapshot_id in saved if run.peers.rank == 0 else ():
             with lock or contextlib.nullcontext():
                 path = run.folder.checkpoint(snapshot_id)
-                found = {f"checkpoints/{snapshot_id}/{file.name}": file.read_bytes() for file in path.iterdir()}
+                found = {
+                    f"checkpoints/{snapshot_id}/{file.name}": file.read_bytes() for file in path.iterdir()
+                }
                 template.attic.update(found)
 
 

@@ -105,11 +105,15 @@ def read_notes(files: Mapping[str, bytes], log: str) -> list[bytes]:
     """Return the complete notes in the history of a log."""
     parts = files.get(f"log/{log}/checkpoints", b"").split(b"\n\n")
     return [
-        parts[at] + b"\n\n" + parts[at + 1] + b"\n" for at in range(0, len(parts) - 1, 2) if at + 2 < len(parts)
+        parts[at] + b"\n\n" + parts[at + 1] + b"\n"
+        for at in range(0, len(parts) - 1, 2)
+        if at + 2 < len(parts)
     ]
 
 
-def write_notes(files: Files, log: str, notes: Sequence[bytes], newest: bytes | None, torn: bytes = b"") -> None:
+def write_notes(
+    files: Files, log: str, notes: Sequence[bytes], newest: bytes | None, torn: bytes = b""
+) -> None:
     """Replace the history and the newest tree head. None or an empty history removes the file."""
     write_or_remove(files, f"log/{log}/checkpoints", b"".join(note + b"\n" for note in notes) + torn)
     write_or_remove(files, f"log/{log}/checkpoint", newest or b"")

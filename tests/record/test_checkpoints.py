@@ -7,36 +7,101 @@ import json
 import os
 import shutil
 
+import orjson
 import pytest
 
-from ockham.errors import BadInputError, CheckpointError
+from ockham.errors import BadInputError, CheckpointError, LogError
+from ockham.record.checkpoint_evidence import select_checkpoints, signed_checkpoints
 from ockham.record.checkpoints import (
+    CheckpointFiles,
     ResumePoint,
+    delete_checkpoints,
     find_resume_point,
     make_snapshot_id,
-    prune,
     write_checkpoint,
 )
+from ockham.record.evidence import read_evidence
 from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify.report import NOTE_CLASSES
+from ockham.record.verify.run import verify_run
 from ockham.run import Run
+from tests.helpers.events import lines
 
 
 @pytest.fixture
-def folder(tmp_path):
-    with Run(
-        plugins=[],
-        runs=tmp_path,
-        run_id="a",
-        settings={"batch_size": 4},
-        data={"name": "d", "sha256": "0" * 64},
-    ) as run:
-        run.end_batch(run.start_batch(0, 3.0))
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+def saved_run(runs, iterations, *, run_id="a", kind="resume", end=True, state=None, **fields):
+    """Write a run with a checkpoint after each of these iterations. Return its folder."""
+    data = {"name": "d", "sha256": "0" * 64}
+    run = Run(plugins=[], runs=runs, run_id=run_id, settings={"batch_size": 4}, data=data)
+    run.__enter__()
+    save_checkpoints(run, iterations, kind, state, fields)
+    if end:
+        run.finish()
+    else:
+        kill(run)
     return run.folder
 
 
-def kept(folder, name, **state):
-    """Write a checkpoint to resume from, with this state."""
-    write_checkpoint(folder.checkpoints / name, {"state.json": json.dumps(state).encode(), "w": b"1"})
+def kill(run):
+    """Leave the run as a kill after the last sync does."""
+    run.flush()
+    copy = run.folder.runs / "copy"
+    shutil.copytree(run.folder.path, copy)
+    run.attempt.log.close()
+    shutil.rmtree(run.folder.path)
+    copy.rename(run.folder.path)
+
+
+def save_checkpoints(run, iterations, kind="resume", state=None, fields=()):
+    def pack(metadata, restorable):
+        content = {**metadata, **(restorable or {}), **dict(fields)}
+        return CheckpointFiles({"state.json": state or orjson.dumps(content), "w": b"1"}, "0" * 64)
+
+    for iter_num in range(run.last_iter, max(iterations, default=0) + 1):
+        ctx = run.end_batch(run.start_batch(iter_num, 3.0))
+        if iter_num in iterations:
+            run.save_checkpoint(ctx, kind, pack)
+
+
+def resume(runs, iterations, **options):
+    """Continue run `a` as a new attempt, with a checkpoint after each of these iterations."""
+    start = find_resume_point(runs, "a", **options)
+    data = {"name": "d", "sha256": "0" * 64}
+    with Run(plugins=[], runs=runs, run_id="a", resumed=start, data=data) as run:
+        if start.path is not None:
+            run.load_state_dict(start.state["run"])
+        for iter_num in range(start.iter_num, max(iterations, default=start.iter_num) + 1):
+            ctx = run.end_batch(run.start_batch(iter_num, 3.0))
+            if iter_num in iterations:
+                run.save_checkpoint(
+                    ctx,
+                    "resume",
+                    lambda metadata, state: CheckpointFiles(
+                        {"state.json": orjson.dumps(state), "w": b"1"}, "0" * 64
+                    ),
+                )
+
+
+def plant(folder, source, name):
+    """Copy a checkpoint to a name that no event has."""
+    shutil.copytree(folder.checkpoints / source, folder.checkpoints / name)
+
+
+def damage_file(path, damage):
+    data = path.read_bytes()
+    if damage == "changed":
+        path.write_bytes(data[:-2] + b" }")
+    elif damage == "torn":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.unlink()
+        if damage == "replaced by a pipe":
+            os.mkfifo(path)
 
 
 def test_write_checkpoint_returns_name_and_digest_of_each_file(tmp_path):
@@ -79,95 +144,182 @@ def test_snapshot_id_contains_kind_iteration_and_attempt():
     assert make_snapshot_id("accepted", 120, 2) == "accepted-00000120.2"
 
 
-def test_resume_point_is_the_newest_and_two_checkpoints_are_kept(folder):
-    """Order is by iteration, then by attempt. Other folders are ignored."""
-    for name in ("resume-00000009", "resume-00000010", "resume-00000010.2", "resume-x", "accepted-00000099"):
-        kept(folder, name, iter_num=10)
-    start = find_resume_point(folder.runs, "a")
-    assert (start.iter_num, start.snapshot_id) == (11, "resume-00000010.2")
-    assert start.path == folder.checkpoints / "resume-00000010.2"
-    assert prune(folder) == ["resume-00000009"]
+def test_resume_point_is_the_newest_signed_checkpoint(runs):
+    """Folders that no signed event names are ignored, whatever their number."""
+    folder = saved_run(runs, [3, 7])
+    plant(folder, "resume-00000007", "resume-00000999")
+    plant(folder, "resume-00000007", "resume-x")
+    start = find_resume_point(runs, "a")
+    assert (start.iter_num, start.snapshot_id) == (8, "resume-00000007")
+    assert start.path == folder.checkpoints / "resume-00000007"
+    assert start.resumable == ("resume-00000003", "resume-00000007")
+    assert start.damaged == ()
+
+
+def test_unsigned_checkpoint_event_is_no_resume_point(runs):
+    """A line behind the newest tree head has no effect, also an unsigned end."""
+    folder = saved_run(runs, [3], end=False)
+    plant(folder, "resume-00000003", "resume-00000009")
+    forged = json.loads(next(line for line in lines(folder) if b"checkpoint.saved" in line))
+    forged["data"] |= {"sequence": len(lines(folder)), "snapshot_id": "resume-00000009", "iter_num": 9}
+    ended = {"type": "ockham.run.finished.v1", "data": {"reason_code": "COMPLETED"}}
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(orjson.dumps(forged) + b"\n" + orjson.dumps(ended) + b"\n")
+    start = find_resume_point(runs, "a")
+    assert start.snapshot_id == "resume-00000003"
+    assert start.ended is None
+
+
+def test_two_newest_checkpoints_are_kept_after_signed_events(runs, monkeypatch):
+    """When the files of a checkpoint are deleted, a signed event records it already."""
+    deleted = []
+
+    def delete(folder, snapshot_ids):
+        keys = [load_or_create_signer().verifier]
+        found = signed_checkpoints(read_evidence(folder, keys, select=select_checkpoints))
+        deleted.extend((name, found[name].pruned) for name in snapshot_ids)
+        delete_checkpoints(folder, snapshot_ids)
+
+    monkeypatch.setattr("ockham.record.checkpointing.delete_checkpoints", delete)
+    folder = saved_run(runs, [1, 2, 3, 4])
+    assert deleted == [("resume-00000001", "NEWER_KEPT"), ("resume-00000002", "NEWER_KEPT")]
+    names = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert names == ["resume-00000003", "resume-00000004"]
+    assert verify_run(folder).sound
+
+
+def test_planted_checkpoint_does_not_prune_a_real_one(runs):
+    """Only checkpoints of signed events count as newer."""
+    folder = saved_run(runs, [1, 2])
+    for number in (90, 91, 92):
+        plant(folder, "resume-00000002", f"resume-{number:08d}")
+    resume(runs, [5])
+    names = sorted(path.name for path in folder.checkpoints.iterdir() if int(path.name[7:15]) < 90)
+    assert names == ["resume-00000002", "resume-00000005.2"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "torn", "missing", "replaced by a pipe"])
+def test_damaged_checkpoint_is_skipped_and_given_up(runs, damage):
+    """The newest whole one is used. After the resume the run is sound again, and replay covers it."""
+    folder = saved_run(runs, [3, 7], end=False)
+    path = folder.checkpoints / "resume-00000007" / "state.json"
+    damage_file(path, damage)
+    assert not verify_run(folder).sound
+    start = find_resume_point(runs, "a")
+    assert start.snapshot_id == "resume-00000003"
+    assert [name for name, _ in start.damaged] == ["resume-00000007"]
+    assert "state.json" in start.damaged[0][1]
+    resume(runs, [9])
+    report = verify_run(folder)
+    assert [finding for finding in report.findings if finding.kind not in NOTE_CLASSES] == []
+    pruned = [json.loads(line)["data"] for line in lines(folder, 2) if b"checkpoint.pruned" in line]
+    assert pruned[0]["snapshot_id"] == "resume-00000007"
+    assert pruned[0]["reason_code"] == "DAMAGED"
+
+
+def test_missing_anchor_is_given_up_by_a_resume(runs):
+    """Its files are not needed to resume, and the run is sound again afterwards."""
+    folder = saved_run(runs, [3], kind="anchor")
+    shutil.rmtree(folder.checkpoints / "anchor-00000003")
+    assert not verify_run(folder).sound
+    resume(runs, [5])
+    assert verify_run(folder).sound
+
+
+def test_run_without_a_whole_checkpoint_is_refused(runs):
+    """The error names the file and the way to begin again."""
+    folder = saved_run(runs, [3, 7])
+    for name in ("resume-00000003", "resume-00000007"):
+        damage_file(folder.checkpoints / name / "state.json", "changed")
+    with pytest.raises(CheckpointError, match=r"resume-00000007/state\.json.*--resume-from start"):
+        find_resume_point(runs, "a")
+    start = find_resume_point(runs, "a", snapshot_id="start")
+    assert (start.iter_num, start.path) == (0, None)
+
+
+def test_requested_checkpoint_is_used_or_named(runs):
+    """An older one can be requested. Unknown, pruned and planted ones are refused by name."""
+    folder = saved_run(runs, [1, 3, 7])
+    plant(folder, "resume-00000007", "resume-00000099")
+    assert find_resume_point(runs, "a", snapshot_id="resume-00000003").iter_num == 4
+    for name in ("resume-00000001", "resume-00000099", "../a", "resume-00000003.9"):
+        with pytest.raises(CheckpointError, match="existing: resume-00000003, resume-00000007, start"):
+            find_resume_point(runs, "a", snapshot_id=name)
+
+
+def test_checkpoint_after_an_earlier_resume_is_superseded(runs):
+    """A run that was resumed from an older checkpoint continues from there."""
+    saved_run(runs, [3, 7])
+    resume(runs, [], snapshot_id="resume-00000003")
+    assert find_resume_point(runs, "a").snapshot_id == "resume-00000003"
+    resume(runs, [5])
+    assert find_resume_point(runs, "a").snapshot_id == "resume-00000005.3"
+
+
+def test_resume_removes_what_a_kill_left(runs):
+    """Temporary folders, and files of checkpoints that a signed event pruned."""
+    folder = saved_run(runs, [1, 2, 3])
+    plant(folder, "resume-00000003", ".resume-00000004.77.tmp")
+    plant(folder, "resume-00000003", "resume-00000001")
+    resume(runs, [])
     assert sorted(path.name for path in folder.checkpoints.iterdir()) == [
-        "accepted-00000099",
-        "resume-00000010",
-        "resume-00000010.2",
-        "resume-x",
+        "resume-00000002",
+        "resume-00000003",
     ]
-    assert prune(folder) == []
 
 
-def test_resume_point_has_the_last_settings_of_the_run(folder):
+def test_resume_of_a_tampered_log_is_refused(runs):
+    """The error asks for a verification."""
+    folder = saved_run(runs, [3])
+    segment = folder.segments(1, 0)[0]
+    segment.write_bytes(segment.read_bytes().replace(b'"task_loss":3.0', b'"task_loss":2.0', 1))
+    with pytest.raises(LogError, match="differ from the signed ones; run `ockham verify a`"):
+        find_resume_point(runs, "a")
+
+
+def test_resume_point_has_the_last_settings_of_the_run(runs):
     """The settings of the checkpoint replace those of run.json."""
-    start = find_resume_point(folder.runs, "a")
+    saved_run(runs, [])
+    start = find_resume_point(runs, "a")
     assert (start.iter_num, start.snapshot_id, start.path, start.state) == (0, None, None, {})
     assert (start.settings["batch_size"], start.ended) == (4, "COMPLETED")
-    kept(folder, "resume-00000003", iter_num=3, trainer={"settings": {"batch_size": 8}})
-    assert find_resume_point(folder.runs, "a").settings["batch_size"] == 8
+    saved_run(runs, [3], run_id="b", trainer={"settings": {"batch_size": 8}})
+    assert find_resume_point(runs, "b").settings["batch_size"] == 8
 
 
-def test_newest_checkpoint_is_chosen_by_number(folder):
-    """Attempt 10 is newer than attempt 2, and nine digits follow eight."""
-    for name in ("resume-00000010.2", "resume-00000010.10", "resume-00000010.9"):
-        kept(folder, name, iter_num=10)
-    assert find_resume_point(folder.runs, "a").snapshot_id == "resume-00000010.10"
-    for name in ("resume-99999999", "resume-100000000"):
-        kept(folder, name, iter_num=10)
-    assert find_resume_point(folder.runs, "a").snapshot_id == "resume-100000000"
+def test_resume_point_has_data_and_end_of_the_run(runs):
+    """It has them with a checkpoint too. A killed run has no end."""
+    saved_run(runs, [3])
+    start = find_resume_point(runs, "a")
+    assert (start.data, start.ended) == ({"name": "d", "sha256": "0" * 64}, "COMPLETED")
+    saved_run(runs, [3], run_id="b", end=False)
+    assert find_resume_point(runs, "b").ended is None
 
 
-def test_resume_point_has_data_and_end_of_the_run(folder):
-    """It has them with and without a checkpoint."""
-    told = ({"name": "d", "sha256": "0" * 64}, "COMPLETED")
-    start = find_resume_point(folder.runs, "a")
-    assert (start.data, start.ended) == told
-    kept(folder, "resume-00000003", iter_num=3, run={"of": 9}, ranks=[{"run": {"of": 0}}])
-    start = find_resume_point(folder.runs, "a")
-    assert (start.data, start.ended) == told
-    assert find_resume_point(folder.runs, "a").state["run"] == {"of": 0}
-
-
-def test_halted_run_can_be_resumed(folder):
-    """A halt has a reason code, but is not a complete run."""
-    halted = {"type": "ockham.log.halted.v1", "data": {"sequence": 99, "reason_code": "ENOSPC"}}
-    with folder.segments(1, 0)[-1].open("ab") as file:
-        file.write(json.dumps(halted).encode() + b"\n")
-    assert find_resume_point(folder.runs, "a").ended is None
-
-
-def test_each_rank_resumes_from_its_own_state(folder):
+def test_each_rank_resumes_from_its_own_state(runs):
     """With another number of ranks, each resumes from the state of rank 0."""
-    kept(folder, "resume-00000003", iter_num=3, run={"of": 0}, ranks=[{"run": {"of": 0}}, {"run": {"of": 1}}])
-    assert find_resume_point(folder.runs, "a", rank=1, world_size=2).state["run"] == {"of": 1}
-    assert find_resume_point(folder.runs, "a", rank=1, world_size=3).state["run"] == {"of": 0}
+    saved_run(runs, [3], run={"of": 0}, ranks=[{"run": {"of": 0}}, {"run": {"of": 1}}])
+    assert find_resume_point(runs, "a", rank=1, world_size=2).state["run"] == {"of": 1}
+    assert find_resume_point(runs, "a", rank=1, world_size=3).state["run"] == {"of": 0}
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b"{", "cannot be read"),
-        (b"[]", "holds no JSON object"),
-        (b"\xff", "cannot be read"),
-        (None, "cannot be read"),
-    ],
+    ("data", "message"),
+    [(b"{", "cannot be read"), (b"[]", "holds no JSON object"), (b"\xff", "cannot be read")],
 )
-def test_unreadable_state_is_an_error_that_names_the_file(folder, data, said):
-    """No older checkpoint is used silently."""
-    kept(folder, "resume-00000003", iter_num=3)
-    path = folder.checkpoints / "resume-00000003" / "state.json"
-    path.unlink() if data is None else path.write_bytes(data)
-    with pytest.raises(CheckpointError, match=rf"resume-00000003/state\.json.*{said}"):
-        find_resume_point(folder.runs, "a")
+def test_signed_state_that_is_not_json_is_an_error_that_names_the_file(runs, data, message):
+    """The trainer wrote it, so no older checkpoint is used silently."""
+    saved_run(runs, [3], state=data)
+    with pytest.raises(CheckpointError, match=rf"resume-00000003/state\.json.*{message}"):
+        find_resume_point(runs, "a")
 
 
-@pytest.mark.parametrize("left", ["nothing", "no event"])
-def test_log_without_an_end_has_not_ended(folder, left):
-    """A missing or invalid last line counts as no end."""
-    if left == "nothing":
-        shutil.rmtree(folder.path / "log")
-    else:
-        with folder.segments(1, 0)[-1].open("ab") as file:
-            file.write(b"no event\n")
-    assert find_resume_point(folder.runs, "a").ended is None
+def test_run_without_a_log_has_not_ended(runs):
+    """It is resumed from its beginning."""
+    folder = saved_run(runs, [])
+    shutil.rmtree(folder.path / "log")
+    start = find_resume_point(runs, "a")
+    assert (start.iter_num, start.ended) == (0, None)
 
 
 def test_run_is_complete_after_its_end_and_all_steps():

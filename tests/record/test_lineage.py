@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 
 import orjson
@@ -12,11 +13,12 @@ import tests.helpers.runs
 from ockham.cli import build_app
 from ockham.errors import BadInputError, RunError
 from ockham.record.checkpoints import CheckpointFiles
+from ockham.record.evidence import check_signed_prefix
 from ockham.record.lineage import find_weights_file, lineage, read_claims
-from ockham.record.recovery import check_signed_prefix
 from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
-from ockham.record.tlog.tree_head import split_history
+from ockham.record.tlog.tree_head import TreeHead, checkpoint_body, split_history
 from ockham.record.verify.run import verify_run
 from tests.helpers.runs import make_run
 from tests.helpers.safetensors_file import make_safetensors
@@ -76,7 +78,7 @@ def test_lineage_of_changed_bytes_reports_problems(runs, tmp_path):
     path = tmp_path / "w.safetensors"
     data = (accepted(runs) / "model.safetensors").read_bytes()
     path.write_bytes(data[:-1] + b"\1")
-    assert "no event of that log names these bytes" in asked(path, runs).problems
+    assert any("no signed event" in problem for problem in asked(path, runs).problems)
     told = asked(accepted(runs), runs).metadata
     path.write_bytes(make_safetensors({**told, "log_size": told["log_size"] - 1}))
     assert any("never had the root" in problem for problem in asked(path, runs).problems)
@@ -143,10 +145,37 @@ def rewritten(runs, tmp_path, change):
     return tmp_path
 
 
+def sign_again(runs):
+    """Replace the tree heads of the run by one of its present lines, as a holder of the key can."""
+    log = runs / "a" / "log" / "1-0"
+    tree = CompactRange()
+    for line in (log / "000000000000.jsonl").read_bytes().splitlines():
+        tree.append(leaf_hash(line))
+    head = TreeHead(tree.size, tree.root())
+    note = load_or_create_signer().sign(checkpoint_body("ockham/runs/a/1-0", head))
+    (log / "checkpoint").write_bytes(note)
+    (log / "checkpoints").write_bytes(note + b"\n")
+
+
+def test_lineage_of_weights_of_an_unsigned_event_is_not_confirmed(runs, tmp_path):
+    """The event behind the newest tree head needs no key, so it proves nothing."""
+    shutil.copytree(runs / "a", tmp_path / "a")
+    path = tmp_path / "forged.safetensors"
+    data = (accepted(runs) / "model.safetensors").read_bytes()
+    path.write_bytes(data[:-1] + b"\1")
+    segment = tmp_path / "a" / "log" / "1-0" / "000000000000.jsonl"
+    digests = [hashlib.sha256(content).hexdigest().encode() for content in (data, path.read_bytes())]
+    saved = next(line for line in segment.read_bytes().splitlines() if digests[0] in line)
+    with segment.open("ab") as file:
+        file.write(saved.replace(*digests) + b"\n")
+    assert any("no signed event" in problem for problem in asked(path, tmp_path).problems)
+
+
 def test_lineage_reports_an_event_with_another_tree_head(runs, tmp_path):
-    """File and log disagree about the position."""
+    """File and signed log disagree about the position."""
     size = f'"log_size":{asked(accepted(runs), runs).metadata["log_size"]},'.encode()
     odd = rewritten(runs, tmp_path, lambda line: line.replace(size, b'"log_size":1,'))
+    sign_again(odd)
     assert "the event that names these bytes names another tree head" in asked(accepted(runs), odd).problems
 
 
@@ -161,14 +190,15 @@ def test_lineage_ignores_lines_that_are_not_checkpoint_events(runs, tmp_path):
     ):
         (to := tmp_path / str(number)).mkdir()
         rewritten(runs, to, lambda line, odd=odd: odd if b'"ockham.checkpoint.saved.v1"' in line else line)
-        assert "no event of that log names these bytes" in asked(accepted(runs), to).problems
+        sign_again(to)
+        assert any("no signed event" in problem for problem in asked(accepted(runs), to).problems)
 
 
 def test_lineage_accepts_the_root_of_the_whole_log_only(runs, tmp_path):
     """A size beyond the log is reported."""
     folder = RunFolder(runs, "a")
     told = asked(accepted(runs), runs).metadata
-    head = check_signed_prefix(folder, 1, 0, [])
+    head = check_signed_prefix(folder, 1, 0, [load_or_create_signer().verifier]).head
     for more, known in ((0, True), (1, False)):
         (tmp_path / "w").write_bytes(
             make_safetensors({**told, "log_size": head.size + more, "log_root": head.root.hex()})
@@ -188,4 +218,5 @@ def test_lineage_reports_decisions_signed_too_late(runs, tmp_path):
     (log / "checkpoint").unlink()
     assert asked(accepted(runs), odd).problems == (
         "no known key has signed the decisions before these weights; give one with --key",
+        "no signed event of log 1-0 names these bytes",
     )

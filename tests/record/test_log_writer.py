@@ -92,7 +92,7 @@ def test_urgent_event_flush_and_close_wake_the_writer(folder, monkeypatch, wake)
 def test_due_tree_head_is_signed_under_steady_traffic(folder, monkeypatch):
     """The writer syncs for it in place of waiting for an idle moment."""
     monkeypatch.setattr("ockham.record.log_writer.SYNC_INTERVAL_SECONDS", 600.0)
-    monkeypatch.setattr("ockham.record.log_writer.TREE_HEAD_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("ockham.record.log_writer.HISTORY_INTERVAL_SECONDS", 0.0)
     log = LogWriter(folder, 1, 0, policy_revision=REVISION)
     acknowledged: list[int] = []
     log.on_durable = lambda events: acknowledged.append(len(events))

@@ -14,10 +14,11 @@ import pytest
 from ockham.errors import LogError, LogLockedError
 from ockham.record import log_writer as log
 from ockham.record.checkpoints import find_resume_point
+from ockham.record.evidence import check_signed_prefix, signed_heads
 from ockham.record.log_status import read_log_status
 from ockham.record.log_writer import LogWriter
 from ockham.record.parquet.coverage import read_coverage
-from ockham.record.recovery import check_signed_prefix, read_gap, recover_log, signed_heads
+from ockham.record.recovery import read_gap, recover_log
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.merkle import EMPTY
 from ockham.record.tlog.note import load_or_create_signer
@@ -276,7 +277,7 @@ def test_recovery_writes_parquet_of_complete_lines(tmp_path):
     with folder.segments(2, 1)[-1].open("ab") as file:
         file.write(b"torn")
     said = recover_log(folder, 2, 1, [load_or_create_signer().verifier])
-    assert (said["kept_events"], said["cut_bytes"]) == (len(whole), 4)
+    assert (said["kept_events"], said["cut_events"], said["cut_bytes"]) == (len(whole), 0, 4)
     assert read_coverage(folder, 2, 1).segments == []
     assert recover_log(folder, 2, 1, [load_or_create_signer().verifier]) is None
     assert recover_log(folder, 3, 0) is None
@@ -297,7 +298,7 @@ def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
         recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert segment.read_bytes() == data
     # Without a key, no tree head is valid.
-    assert check_signed_prefix(folder, 2, 1, []).size == (4 if attack == "other" else 3)
+    assert check_signed_prefix(folder, 2, 1, []).signed == 0
 
 
 def test_heads_of_other_keys_do_not_hide_signed_heads(tmp_path):
@@ -314,7 +315,7 @@ def test_heads_of_other_keys_do_not_hide_signed_heads(tmp_path):
     for segment in folder.segments(2, 1):
         segment.unlink()
     assert signed_heads(folder, 2, 1, keys) == {}
-    assert check_signed_prefix(folder, 2, 1, keys) == (0, EMPTY)
+    assert check_signed_prefix(folder, 2, 1, keys).head == (0, EMPTY)
 
 
 def test_run_finished_as_last_event_of_a_segment_is_an_end(tmp_path):

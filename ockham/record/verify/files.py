@@ -87,7 +87,7 @@ def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
             opened.seek(0)
             head = read_safetensors_metadata(opened) if file["name"].endswith(".safetensors") else {}
     except OSError:
-        return "is missing, or no regular file"
+        return "is missing, or no regular file; a copy that was made while the run was written can lack it"
     except ValueError:
         # No safetensors file, or a name that no file can have.
         pass

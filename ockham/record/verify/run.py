@@ -6,7 +6,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.errors import BadInputError, UnverifiableError
-from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
+from ockham.record.evidence import LogKey, read_evidence, select_kinds
+from ockham.record.run_folder import LEDGER, PARQUET_TABLES, RunFolder, read_regular_file
 from ockham.record.tlog.note import VerifierKey, local_verifier_key, parse_key
 from ockham.record.verify.files import check_checkpoints, check_log_references
 from ockham.record.verify.foreign import check_foreign_files
@@ -27,6 +28,7 @@ from ockham.record.verify.report import VerificationReport
 
 # Segments of 20,000 events: below, starting a process costs more than it saves.
 MIN_SEGMENTS_PER_WORKER = 3
+_PARQUET_TRIES = 5
 Progress = Callable[[int], None]
 
 
@@ -60,14 +62,15 @@ def verify_run(
 
     """
     report = VerificationReport(folder.run_id)
-    if not folder.logs():
+    places = folder.logs()
+    if not places:
         raise UnverifiableError(f"{folder.path} has no log")
     folder.require_own_name()
     accepted = _trusted_keys(folder, keys, report, vouched=bool(pins))
     pinned = pinned_heads(folder, pins, accepted, report)
     checks: dict[tuple[int, int], LogVerifier] = {}
     with worker_pool(folder, jobs) as pool:
-        for place in folder.logs():
+        for place in places:
             parquet_result = pool.submit(_derived, folder, place) if parquet else None
             check = checks[place] = LogVerifier(folder, *place, accepted, pinned.get(place, []), report)
             for lines in check.read(pool):
@@ -80,16 +83,39 @@ def verify_run(
     if policies := {revision for check in checks.values() for revision in check.summary.policies}:
         # once, however many logs name one.
         report.count("policies", len(policies))
-    # A later attempt prunes too.
-    pruned = frozenset().union(*(check.summary.pruned for check in checks.values()))
-    for check in checks.values():
-        check_checkpoints(folder, check, pruned, report)
+    _check_checkpoints(folder, checks, accepted, report)
     if folder.run_id == LEDGER:
         check_ledger(folder, report)
     else:
         check_cross_log(checks, report)
         check_foreign_files(folder, checks, report)
     _note_unsigned_and_unpinned(report, bool(pins))
+    return report
+
+
+def _check_checkpoints(
+    folder: RunFolder,
+    checks: Mapping[LogKey, LogVerifier],
+    keys: Sequence[VerifierKey],
+    report: VerificationReport,
+) -> None:
+    """Check the files of all checkpoints. Those that a live run has pruned meanwhile need none."""
+    # A later attempt prunes too.
+    pruned = set().union(*(check.summary.pruned for check in checks.values()))
+    found = _checkpoint_findings(folder, checks, pruned)
+    if not found.sound and any(check.has_moved() for check in checks.values()):
+        fresh = read_evidence(folder, keys, select=select_kinds("checkpoint.pruned"))
+        pruned |= {event["data"]["snapshot_id"] for _, _, event in fresh.events("checkpoint.pruned")}
+        found = _checkpoint_findings(folder, checks, pruned)
+    report.merge(found)
+
+
+def _checkpoint_findings(
+    folder: RunFolder, checks: Mapping[LogKey, LogVerifier], pruned: Collection[str]
+) -> VerificationReport:
+    report = VerificationReport(folder.run_id)
+    for check in checks.values():
+        check_checkpoints(folder, check, pruned, report)
     return report
 
 
@@ -127,9 +153,25 @@ class _LazyResult(NamedTuple):
 
 
 def _derived(folder: RunFolder, place: tuple[int, int]) -> VerificationReport:
-    report = VerificationReport(folder.run_id)
-    check_parquet(folder, *place, report)
+    """Compare the Parquet files of a log. If they change meanwhile, they are compared again."""
+    for _ in range(_PARQUET_TRIES):
+        report = VerificationReport(folder.run_id)
+        before = _parquet_state(folder, place)
+        check_parquet(folder, *place, report)
+        if report.sound or before == _parquet_state(folder, place):
+            break
     return report
+
+
+def _parquet_state(folder: RunFolder, place: tuple[int, int]) -> list[tuple[str, int]]:
+    """Return name and time of the Parquet files and segments of a log."""
+    name = f"{place[0]}-{place[1]}"
+    files = [path for kind in PARQUET_TABLES for path in (folder.path / kind).glob(f"day=*/{name}-*")]
+    state = []
+    for path in [*files, *folder.segments(*place)]:
+        with contextlib.suppress(OSError):
+            state.append((str(path), path.stat().st_mtime_ns))
+    return sorted(state)
 
 
 def load_verifier_keys(texts: Sequence[str]) -> list[VerifierKey]:
@@ -176,6 +218,11 @@ def _trusted_keys(
     if not vouched:
         report.add("key not pinned", LEDGER if ledger else "run.json", told)
     return [own]
+
+
+def own_keys(folder: RunFolder) -> list[VerifierKey]:
+    """Return the key that run.json names and this machine's own key, as far as they exist."""
+    return [key for key in (_own_key(folder), local_verifier_key()) if key is not None]
 
 
 def _own_key(folder: RunFolder) -> VerifierKey | None:

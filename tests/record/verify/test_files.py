@@ -23,6 +23,8 @@ from tests.helpers.runs import make_run
 from tests.helpers.safetensors_file import make_safetensors
 from tests.odr.small_runs import FINISHED
 
+MISSING = "is missing, or no regular file; a copy that was made while the run was written can lack it"
+
 
 def found_in(tmp_path, monkeypatch, data_of):
     """Return the findings of a run whose checkpoints contain `data_of(metadata)`, and the run folder."""
@@ -73,7 +75,7 @@ def test_changed_or_missing_weights_are_reported(tmp_path, monkeypatch):
     path = next(folder.checkpoints.glob("accepted-*")) / "model.safetensors"
     for data, said in (
         (path.read_bytes() + b"\0", "has other bytes than recorded"),
-        (None, "is missing, or no regular file"),
+        (None, MISSING),
     ):
         path.unlink() if data is None else path.write_bytes(data)
         [found] = [f for f in verify_run(folder, parquet=False).findings if f.kind == "checkpoint"]
@@ -190,10 +192,10 @@ def test_every_checkpoint_is_checked(tmp_path):
     place, said = "log/2-1", "checkpoint ID 'Resume' is not allowed: a-z, 0-9, '.', '_' and '-'"
     assert [f for f in report.findings if f.kind in ("checkpoint", "tampering")] == [
         Finding("checkpoint", place, said, 2),
-        Finding("checkpoint", "checkpoints/resume-2/c.bin", "is missing, or no regular file", 3),
+        Finding("checkpoint", "checkpoints/resume-2/c.bin", MISSING, 3),
         Finding("tampering", "resume-1", "names a root of 0 events that the log never had", 5),
         Finding("tampering", "resume-1", "names a root of 99 events that the log never had", 6),
-        Finding("checkpoint", "checkpoints/resume-1/c.bin", "is missing, or no regular file", 6),
+        Finding("checkpoint", "checkpoints/resume-1/c.bin", MISSING, 6),
     ]
     assert report.checked["checkpoint files"] == 8
 

@@ -137,11 +137,11 @@ def test_segment_returns_leaf_hashes_and_block_offsets(folder):
     ends = [0]
     for line in found:
         ends.append(ends[-1] + len(line) + 1)
-    judged = verify_segment(SegmentTask(folder, 2, 1, segment, None, True, 0))
+    judged = verify_segment(SegmentTask(folder, 2, 1, segment, None, True, 0, signed=600))
     assert judged.leaves == b"".join(map(leaf_hash, found))
     assert judged.block_offsets == [ends[0], ends[WIDTH], ends[2 * WIDTH]]
     assert judged.report.checked == {"events": 600, "decisions": 300, "contexts": 300}
-    later = verify_segment(SegmentTask(folder, 2, 1, segment, None, True, WIDTH - 10))
+    later = verify_segment(SegmentTask(folder, 2, 1, segment, None, True, WIDTH - 10, signed=9999))
     assert later.block_offsets == [ends[10], ends[WIDTH + 10], ends[2 * WIDTH + 10]]
     assert later.report.checked["events"] == 600
 

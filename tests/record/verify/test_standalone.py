@@ -154,7 +154,9 @@ def test_standalone_exits_0_1_or_2_on_any_input(tmp_path, archive, called, name,
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
         for each in whole.namelist():
             odd.writestr(each, data if each == name else whole.read(each))
-    assert called(tmp_path / "odd.zip", "--key", load_or_create_signer().verifier)[0] in (1, 2)
+    # Without a complete note in the history, `checkpoint` signs the lines.
+    sound = (0,) if name == HEADS and data and b"\n\ny" not in data else ()
+    assert called(tmp_path / "odd.zip", "--key", load_or_create_signer().verifier)[0] in (1, 2, *sound)
 
 
 def test_standalone_rejects_files_that_are_not_archives(tmp_path, archive, called, monkeypatch):
@@ -468,14 +470,14 @@ def test_standalone_lists_policies_and_blobs_that_no_signed_event_names(judged, 
 
 
 def test_standalone_accepts_a_torn_history_and_an_older_newest_head(judged, files):
-    """A crash between the two files leaves both."""
+    """A crash or a copy made while the run is written leaves both. All heads are compared."""
     notes = files[HEADS].split(b"\n\n")
     for torn in (b"\n\n".join(notes[-3:-1])[:-9], b"x", b"x\n", b"x\n\ny"):
         assert judged({**files, HEADS: files[HEADS] + torn})[0] == 0, torn
     before = b"\n\n".join(notes[-5:-3]) + b"\n"
     assert judged({**files, "log/1-0/checkpoint": before})[0] == 0
     older = b"\n\n".join(notes[-7:-5]) + b"\n"
-    finds(judged, {**files, "log/1-0/checkpoint": older}, "`checkpoint` is older than two tree heads")
+    assert judged({**files, "log/1-0/checkpoint": older})[0] == 0
     del files["log/1-0/checkpoint"]
     finds(judged, files, "tampering: log 1-0: only one of `checkpoint` and")
 
