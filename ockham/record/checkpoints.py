@@ -23,7 +23,7 @@ from ockham.record.checkpoint_evidence import (
 from ockham.record.durable_io import atomic_path, fsync_dir
 from ockham.record.evidence import Evidence, read_evidence, select_kinds
 from ockham.record.run_folder import RunFolder, read_regular_file
-from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
+from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 STATE = "state.json"
 KEEP_LAST_RESUMABLE = 2
@@ -199,10 +199,12 @@ def _read_evidence(folder: RunFolder) -> Evidence:
     return evidence
 
 
-def resume_keys(folder: RunFolder) -> list[VerifierKey]:
-    """Return the keys that may have signed the logs to resume: the user's key and the one in run.json."""
-    own = _json(folder.run_json).get("verifier_key")
-    return [load_or_create_signer().verifier, *([parse_key(str(own))] if own else [])]
+def resume_keys(_folder: RunFolder) -> list[VerifierKey]:
+    """Return the key that may have signed the logs to resume: the user's key.
+
+    The key in run.json is the run's own claim: it would authenticate lines that someone else has signed.
+    """
+    return [load_or_create_signer().verifier]
 
 
 def _choose(
