@@ -50,6 +50,7 @@ class Log(NamedTuple):
     """Lines of a log, and what its signed events name: files with digests, and the events of few types."""
 
     lines: list[bytes]
+    heads: dict[int, bytes]
     signed: int
     named: set[tuple[str, Any]]
     events: list[dict[str, Any]]
@@ -187,8 +188,9 @@ def read_lines(files: Files, name: str) -> tuple[list[bytes], list[Finding]]:
 def check_log(files: Files, run_id: str, name: str, key: Key) -> tuple[list[Finding], Log]:
     """Return the findings of one log, and its lines. Only signed lines are parsed."""
     lines, findings = read_lines(files, name)
-    signed, found = check_heads(files, f"ockham/runs/{run_id}/{name}", name, key, lines)
-    findings, log = findings + found, Log(lines, signed, set(), [])
+    heads, found = read_heads(files, name, key, f"ockham/runs/{run_id}/{name}")
+    signed, wrong = check_heads(files, name, heads, lines)
+    findings, log = findings + found + wrong, Log(lines, heads, signed, set(), [])
     attempt, rank = (int(part) for part in name.split("-"))
     late = -1
     for sequence, line in enumerate(lines[:signed]):
@@ -213,10 +215,10 @@ def check_log(files: Files, run_id: str, name: str, key: Key) -> tuple[list[Find
 
 
 def check_heads(
-    files: Files, where: str, name: str, key: Key, lines: list[bytes]
+    files: Files, name: str, heads: dict[int, bytes], lines: list[bytes]
 ) -> tuple[int, list[Finding]]:
     """Return the number of signed lines, and the findings of the tree of the lines against every head."""
-    heads, findings = read_heads(files, name, key, where)
+    findings: list[Finding] = []
     computed, count = roots_at_sizes(lines, set(heads)), len(lines)
     signed = max((size for size, root in heads.items() if computed.get(size) == root), default=0)
     differs = sorted(size for size, root in heads.items() if computed.get(size, root) != root)
@@ -300,8 +302,9 @@ def check_logs(logs: dict[str, Log]) -> list[Finding]:
         attempt, rank = name.split("-")
         first: dict[str, Any] = log.events[0]["data"] if log.events else {"world_size": 0}
         try:
-            missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in logs)
-            # A hostile number is not counted out.
+            # Each rank signs an empty log before any rank writes a line. A hostile number is not counted out.
+            here = [each for each, other in logs.items() if other.heads]
+            missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in here)
             gaps = (f"log {name}: the log of rank {r}, which began with it, is not here" for r in missing)
             findings += [("gap", text) for text in islice(gaps, 9)]
             lefts = [{**first, "rank": rank}, *first.get("left_logs", ())] if "from_root" in first else []
@@ -353,15 +356,16 @@ def main() -> int:
             whose = "--key" if asked.key else "verifier_key of run.json"
             print(f"verify: {whose} is no verifier key, name+8 hex digits+base64", file=sys.stderr)
             return 2
-        return verify_archive(files, str(about["run_id"]), key, known=bool(asked.key))
+        other = bool(asked.key) and about.get("verifier_key") not in (None, str(asked.key).strip())
+        return verify_archive(files, str(about["run_id"]), key, known=bool(asked.key), other=other)
     except (*_ODD, zipfile.BadZipFile, zlib.error) as error:
         print(f"verify: {asked.evidence}: {type(error).__name__}: {str(error)!a}", file=sys.stderr)
         return 2
 
 
-def verify_archive(files: Files, run_id: str, key: Key, *, known: bool) -> int:
+def verify_archive(files: Files, run_id: str, key: Key, *, known: bool, other: bool = False) -> int:
     """Check all logs, and the logs against each other. Print the findings and return the exit status."""
-    findings: list[Finding] = []
+    findings = [("tampering", "run.json names another verifier key than the one given")] if other else []
     logs: dict[str, Log] = {}
     # Also a log without segments: its tree heads are evidence of its lines.
     for name in sorted({match[1] for match in map(re.compile(LOG).match, files) if match}):
