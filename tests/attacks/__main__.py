@@ -43,7 +43,7 @@ def _run(folder: Path, numbers: range | list[int], asked: argparse.Namespace) ->
     began = time.perf_counter()
     for number in numbers:
         case = make_case(templates, SeededDraw((asked.seed, number)), folder)
-        verdicts[f"{'crash' if case.honest else 'attack'}: {case.expected}"] += 1
+        verdicts[f"{case.source}: {case.expected}"] += 1
         operations.update(name.partition(" at ")[0] for name in case.operations)
         problems = check_case(case)
         for problem in problems:

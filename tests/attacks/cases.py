@@ -1,4 +1,4 @@
-"""One case: a run, honest crashes or attacks, the commands over the result, and their comparison with the model."""
+"""One case: a run, honest crashes or attacks, and what the commands report of it against the model."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ class Case:
         return self.world.operations
 
     @property
+    def source(self) -> str:
+        """Return whether a crash or an attack made the case."""
+        return "crash" if self.honest else "attack"
+
+    @property
     def recorded_id(self) -> str:
         """Return the run ID in run.json, or nothing if it cannot be read."""
         try:
@@ -87,7 +92,7 @@ def make_case(templates: Templates, draw: Draw, folder: Path, disturb: Disturb |
         disturb(root)
         files = read_folder(root)
     model = read_model(files, world.run_id, templates.key.text)
-    parquet = any(name in ("change_parquet",) for name in world.operations) or draw.integer(0, 19) == 0
+    parquet = "change_parquet" in world.operations or draw.integer(0, 19) == 0
     return Case(runs, root, world, template.name, honest, model, templates.key.text, parquet)
 
 

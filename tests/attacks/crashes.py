@@ -1,8 +1,8 @@
 """States that an honest writer leaves when it is killed, computed from a complete run.
 
 The writer writes lines, syncs, writes tiles, appends to the history (at most once a second), and replaces
-`checkpoint` last. A segment is signed to its end before the next one begins. A checkpoint is complete before its
-event. A pruned checkpoint is deleted after its event is signed.
+`checkpoint` last. A segment is signed to its end before the next one begins. A checkpoint is complete before
+its event. A pruned checkpoint is deleted after its event is signed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def crash(world: World, draw: Draw, key: Key) -> None:
     if draw.integer(0, 7) == 0:
         signed = dict.fromkeys(logs, 0)
     _keep_agreed_ends(signed, before, attempt)
-    kept = {log: _cut_log(world, log, signed[log], draw, key) for log in logs}
+    begun = any(signed.values())
+    kept = {log: _cut_log(world, log, signed[log], draw, key, begun=begun) for log in logs}
     for log in logs:
         _leave_temporary_files(world.files, log, draw)
     if len(logs) > 1 and not any(kept.values()) and draw.integer(0, 1):
@@ -69,7 +70,7 @@ def _keep_agreed_ends(signed: dict[str, int], before: dict[str, list[bytes]], at
                 signed[other] = max(signed[other], end["size"])
 
 
-def _cut_log(world: World, log: str, signed: int, draw: Draw, key: Key) -> int:
+def _cut_log(world: World, log: str, signed: int, draw: Draw, key: Key, *, begun: bool) -> int:
     """Cut one log after a signed line, and return the number of kept lines."""
     files, lines = world.files, read_lines(world.files, log)
     notes = [note for note in read_notes(files, log) if note_size(note) <= signed]
@@ -85,21 +86,21 @@ def _cut_log(world: World, log: str, signed: int, draw: Draw, key: Key) -> int:
         kept, tail = signed, b""
     write_lines(files, log, lines[:kept], tail)
     newest = key.sign(f"ockham/runs/{world.run_id}/{log}", signed, tree_root(lines[:signed]))
-    _cut_heads(files, log, notes, newest, draw)
+    _cut_heads(files, log, notes, newest, draw, begun=begun)
     previous = [note_size(note) for note in notes[-1:]]
     write_tiles(files, log, lines[:kept], {signed, *choose(draw, [[], previous, [kept]])})
     files[f"log/{log}/reserve"], files[f"log/{log}/lock"] = bytes(64), b""
     return kept
 
 
-def _cut_heads(files: Files, log: str, notes: list[bytes], newest: bytes, draw: Draw) -> None:
+def _cut_heads(files: Files, log: str, notes: list[bytes], newest: bytes, draw: Draw, *, begun: bool) -> None:
     """Write the tree heads as a kill leaves them, between the history and `checkpoint` or after both."""
     size = note_size(newest)
     earlier = [note for note in notes if note_size(note) < size]
     first = notes[0] if notes else newest
     if size == 0:
-        # Before the first line: no head, a torn one, or a head in the history only.
-        state = draw.integer(0, 3) if not read_lines(files, log) else 3
+        # Before the first line of any rank: no head, a torn one, or a head in the history only.
+        state = 3 if begun or read_lines(files, log) else draw.integer(0, 3)
         history = [] if state < 2 else [first]
         torn = first[: draw.integer(1, len(first))] if state == 1 else b""
         write_notes(files, log, history, newest if state == 3 else None, torn)

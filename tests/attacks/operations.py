@@ -366,7 +366,7 @@ def plant_checkpoint(world: World, draw: Draw) -> None:
         for file, data in parts[source].items():
             planted = data
             if file == "state.json" and draw.integer(0, 1):
-                planted = json.dumps({**json.loads(data), "iter_num": 99}).encode()
+                planted = b'{"iter_num": 99,' + data[1:]
             world.files[f"checkpoints/{name}/{file}"] = planted
 
 
@@ -403,7 +403,13 @@ def edit_run_json(world: World, draw: Draw) -> None:
     """Change run.json, or delete it."""
     change: dict[str, Any] = choose(
         draw,
-        [{"verifier_key": world.old_key.text}, {"settings": {"x": 1}}, {"data": {}}, {"run_id": "other"}, {}],
+        [
+            {"verifier_key": world.old_key.text},
+            {"settings": {"x": 1}},
+            {"data": {}},
+            {"run_id": "other"},
+            {},
+        ],
     )
     if change or draw.integer(0, 1):
         change_run_json(world, change)

@@ -76,6 +76,7 @@ def read_model(files: Files, run_id: str, key: str) -> Model:
     saved = {data["snapshot_id"]: data for log in logs.values() for data in log.data("checkpoint.saved")}
     pruned = {data["snapshot_id"] for log in logs.values() for data in log.data("checkpoint.pruned")}
     ends = {name: data["reason_code"] for name, log in logs.items() for data in log.data("run.finished")}
+    findings |= _compare_key(files, key)
     model = Model(logs, findings, saved, pruned, ends)
     if not all(model.files_match(files, snapshot_id) for snapshot_id in saved if snapshot_id not in pruned):
         findings.add("checkpoint")
@@ -164,7 +165,9 @@ def _compare_logs(log: LogModel, logs: Mapping[str, LogModel]) -> set[str]:
         return findings
     attempt, rank = log.name.split("-")
     first = log.events[0]["data"]
-    if any(f"{attempt}-{each}" not in logs for each in range(first.get("world_size", 1))):
+    headed = {name for name, other in logs.items() if other.heads}
+    # Each rank signs an empty log before any rank writes a line.
+    if any(f"{attempt}-{each}" not in headed for each in range(first.get("world_size", 1))):
         findings.add("gap")
     left = [{**first, "rank": rank}, *first.get("left_logs", [])] if "from_root" in first else []
     for named in left:
@@ -195,6 +198,18 @@ def _compare_files(log: LogModel, files: Files) -> set[str]:
         if kind in ("ockham.log.gap.v1", "ockham.log.halted.v1"):
             findings.add("gap")
     return findings
+
+
+def _compare_key(files: Files, key: str) -> set[str]:
+    """Return a finding if run.json names another valid key."""
+    try:
+        named = str(json.loads(files["run.json"])["verifier_key"])
+        name, key_id, encoded = named.split("+", 2)
+        raw = base64.b64decode(encoded, validate=True)
+    except (ValueError, LookupError, TypeError):
+        return set()
+    valid = hashlib.sha256(name.encode() + b"\n" + raw).hexdigest()[:8] == key_id and len(raw) == 33
+    return {"tampering"} if valid and named != key else set()
 
 
 def _sha256(files: Files, path: str) -> str:

@@ -146,10 +146,9 @@ def _run_ranks(runs: Path, template: Template, world_size: int, *, resume: bool)
             kwargs["resumed"] = find_resume_point(runs, "a", rank=rank, world_size=world_size)
             first = kwargs["resumed"].iter_num
         plugins = [OckhamGatePlugin(surprise_threshold=2.0)]
-        with Run(
-            plugins=plugins, runs=runs, run_id="a", data=DATA, rank=rank, world_size=world_size,
-            all_gather=gather if world_size > 1 else None, **kwargs,
-        ) as run:  # fmt: skip
+        kwargs |= {"rank": rank, "world_size": world_size}
+        kwargs["all_gather"] = gather if world_size > 1 else None
+        with Run(plugins=plugins, runs=runs, run_id="a", data=DATA, **kwargs) as run:
             _train(run, range(first, first + 9), template, lock)
 
     problems = [error for error in run_on_threads(work, world_size) if error is not None]

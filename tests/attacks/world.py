@@ -120,7 +120,7 @@ def write_notes(
 
 
 def write_or_remove(files: Files, path: str, data: bytes) -> None:
-    """Write a file, or remove it if there is nothing to write."""
+    """Write a file. Without data, remove it."""
     if data:
         files[path] = data
     else:
@@ -177,7 +177,7 @@ class World:
         donors: Files of other runs, from which an attacker can take parts.
         attic: Files of all checkpoints ever saved, by path.
         old_key: A stolen key that is not trusted.
-        operations: What was done.
+        operations: Names of the changes, in order.
 
     """
 
