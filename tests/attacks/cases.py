@@ -9,25 +9,28 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ockham.cli.checkpoint_lookup import find_checkpoint
 from ockham.errors import OckhamError
 from ockham.record.checkpoints import find_resume_point
 from ockham.record.evidence import read_evidence
 from ockham.record.evidence_archive import write_archive
 from ockham.record.lineage import lineage
+from ockham.record.repair import rebuild
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import parse_key
 from ockham.record.verify import standalone
 from ockham.record.verify.report import NOTE_CLASSES
 from ockham.record.verify.run import verify_run
+from ockham.run import Run
 from tests.attacks.crashes import crash
 from tests.attacks.operations import attack
 from tests.attacks.oracle import LogModel, Model, read_model
 from tests.attacks.templates import Templates
-from tests.attacks.world import Draw, World, choose, read_folder
+from tests.attacks.world import Draw, World, choose, list_logs, read_folder
 
 MAX_OPERATIONS = 4
 # Files that a verifier need not have: Parquet and tiles are derived, an archive contains no checkpoint.
@@ -49,6 +52,7 @@ class Case:
     model: Model
     key: str
     parquet: bool
+    steps: Sequence[str]
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -93,7 +97,15 @@ def make_case(templates: Templates, draw: Draw, folder: Path, disturb: Disturb |
         files = read_folder(root)
     model = read_model(files, world.run_id, templates.key.text)
     parquet = "change_parquet" in world.operations or draw.integer(0, 19) == 0
-    return Case(runs, root, world, template.name, honest, model, templates.key.text, parquet)
+    return Case(
+        runs, root, world, template.name, honest, model, templates.key.text, parquet, _draw_steps(draw)
+    )
+
+
+def _draw_steps(draw: Draw) -> list[str]:
+    """Return what the owner does afterwards, in most cases nothing."""
+    number = choose(draw, [0] * 12 + [1, 2, 3])
+    return [choose(draw, ["repair", "resume"]) for _ in range(number)]
 
 
 def check_case(case: Case) -> list[str]:
@@ -126,6 +138,8 @@ def check_verifiers(case: Case) -> Iterator[str]:
             yield "ockham verify refuses the run"
     elif case.recorded_id not in (case.root.name, ""):
         yield "ockham verify accepts a folder of another name than run.json records"
+    elif case.honest and "derived" in own:
+        yield "ockham verify reports derived files of an honest crash"
     elif problem := _difference(own, expected):
         yield f"ockham verify: {problem}"
     if case.recorded_id != case.world.run_id:
@@ -146,7 +160,7 @@ def check_verifiers(case: Case) -> Iterator[str]:
         if case.honest:
             yield f"an honest crash cannot be packed: {error}"
         return
-    has_log = any(path.startswith("log/") for path in standalone.load(packed))
+    has_log = bool(list_logs(standalone.load(packed)))
     problem = _difference(_standalone(case, packed), expected, archive=True)
     if problem and has_log:
         yield f"verify.py of the archive: {problem}"
@@ -194,12 +208,79 @@ def check_resume_point(case: Case) -> Iterator[str]:
         yield f"reports the end {start.ended!r}, which no signed event contains"
 
 
+def check_lookup(case: Case) -> Iterator[str]:
+    """`sample` and `weights` use only files and losses of signed events."""
+    if _named_key(case.root) != case.key:
+        # Without --key the key in run.json is taken.
+        return
+    try:
+        found = find_checkpoint(case.runs, case.root.name)
+    except OckhamError:
+        return
+    losses = {
+        data["val_loss"] for log in case.model.logs.values() for data in log.data("evaluation.recorded")
+    }
+    if not case.model.files_match(read_folder(case.root), found.snapshot_id):
+        yield f"{found.snapshot_id} is used, which is pruned, unsigned or changed"
+    if found.val_loss is not None and found.val_loss not in losses:
+        yield f"the loss {found.val_loss} is in no signed event"
+
+
+def check_owner(case: Case) -> Iterator[str]:
+    """Repairs and resumes cover no unsigned line and lose no signed one. Crashes stay sound."""
+    before = case.model
+    forged = {line for log in before.logs.values() for line in log.lines[log.signed :]}
+    # A copy of a signed line in another place cannot be distinguished from the original.
+    forged -= {line for log in before.logs.values() for line in log.lines[: log.signed]}
+    for step in case.steps:
+        try:
+            run_step(case, step)
+        except OckhamError as error:
+            if case.honest:
+                yield f"{step} of an honest crash fails: {error}"
+            return
+        files = read_folder(case.root)
+        case.model = after = read_model(files, case.world.run_id, case.key)
+        for name, log in after.logs.items():
+            if any(line in forged for line in log.lines[: log.signed]):
+                yield f"after {step} a tree head covers a line of log {name} that was not signed before"
+        for name, log in before.logs.items():
+            kept = after.logs.get(name, LogModel("")).lines
+            if kept[: log.signed] != log.lines[: log.signed]:
+                yield f"after {step} signed lines of log {name} are lost"
+        if case.honest and after.findings:
+            yield f"after {step} of an honest crash the model finds {sorted(after.findings)}"
+        case.parquet = case.honest
+        yield from (f"after {step}: {problem}" for problem in check_verifiers(case))
+
+
+def run_step(case: Case, step: str) -> None:
+    """Repair or resume a run as its owner does."""
+    folder = RunFolder(case.runs, case.root.name)
+    if step == "repair":
+        rebuild(folder)
+        return
+    start = find_resume_point(case.runs, folder.run_id)
+    with Run(plugins=[], runs=case.runs, run_id=folder.run_id, resumed=start, data=start.data) as run:
+        for iteration in range(start.iter_num, start.iter_num + 3):
+            run.end_batch(run.start_batch(iteration, 2.0), grad_norm=0.5)
+
+
+def _named_key(root: Path) -> str:
+    try:
+        return str(json.loads((root / "run.json").read_bytes())["verifier_key"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
 CHECKS: list[Callable[[Case], Iterator[str]]] = [
     check_honest_crash,
     check_verifiers,
     check_evidence,
     check_lineage,
     check_resume_point,
+    check_lookup,
+    check_owner,
 ]
 
 
@@ -214,7 +295,7 @@ def _verify(case: Case) -> set[str] | None:
     for log in report.logs:
         name = f"{log.attempt}-{log.rank}"
         proven = case.model.logs[name].signed if name in case.model.logs else 0
-        if log.signed != proven:
+        if log.signed != proven and case.root.name == case.world.run_id:
             case.problems.append(f"check_verifiers: ockham verify signs {name} to {log.signed}, not {proven}")
     return set(report.counts) - NOTE_CLASSES
 
