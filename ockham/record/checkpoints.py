@@ -158,7 +158,8 @@ def find_resume_point(
 
     """
     folder = RunFolder(runs, run_id).require_exists().require_own_name()
-    about, evidence = _json(folder.run_json), _read_evidence(folder)
+    evidence = _read_evidence(folder)
+    about = _read_run_json(folder, evidence)
     found = list(signed_checkpoints(evidence).values())
     usable = [each for each in found if each.data["kind"] == "resume" and each.pruned is None]
     candidates = [each for each in usable if not each.superseded]
@@ -187,6 +188,22 @@ def find_resume_point(
     return beginning._replace(
         iter_num=int(state["iter_num"]) + 1, snapshot_id=path.name, path=path, state=state, settings=settings
     )
+
+
+def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
+    """Return the content of run.json, which must be the file that a signed `run.started` names."""
+    about = _json(folder.run_json)
+    digest = hashlib.sha256(read_regular_file(folder.run_json)).hexdigest()
+    for _, _, event in evidence.events("run.started"):
+        if event["data"]["run_json_sha256"] != digest:
+            raise LogError(
+                f"{folder.run_json}: differs from the signed digest; run `ockham verify {folder.run_id}`"
+            )
+    if not isinstance(about.get("settings"), dict) or not isinstance(about.get("data"), dict):
+        raise CheckpointError(
+            f"{folder.run_json}: `settings` or `data` is missing; it must be as the run wrote it"
+        )
+    return about
 
 
 def _read_evidence(folder: RunFolder) -> Evidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import re
@@ -201,6 +202,10 @@ def check_resume_point(case: Case) -> Iterator[str]:
             yield f"an honest crash cannot be resumed: {error}"
         return
     files = read_folder(case.root)
+    digest = hashlib.sha256(files.get("run.json", b"")).hexdigest()
+    started = [data for log in case.model.logs.values() for data in log.data("run.started")]
+    if any(data["run_json_sha256"] != digest for data in started):
+        yield "takes settings from a run.json that no signed event names"
     name = start.snapshot_id
     if name is not None and (name in case.model.pruned or not case.model.files_match(files, name)):
         yield f"resumes from {name}, which is pruned, unsigned or changed"

@@ -351,3 +351,11 @@ def test_resume_does_not_trust_the_key_in_run_json(runs, tmp_path):
     (log / "checkpoints").write_bytes(note + b"\n")
     start = find_resume_point(runs, "a")
     assert (start.snapshot_id, start.ended) == (None, None)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"settings": {"batch_size": 8}, "data": {}}', b"[]", b""])
+def test_resume_refuses_a_changed_run_json(runs, content):
+    """Its settings and data continue the run, and a signed event names its digest."""
+    saved_run(runs, [3]).run_json.write_bytes(content)
+    with pytest.raises((LogError, CheckpointError), match=r"run\.json"):
+        find_resume_point(runs, "a")
