@@ -248,6 +248,11 @@ def _format_report(report: ReplayReport, command: str) -> Iterator[str]:
     if count := report.total("unfinished"):
         yield f"  {pluralize(count, 'decisions')} of an unfinished batch not replayed: no context recorded"
     for log in report.logs:
+        place = f"log {log.attempt}-{log.rank}"
+        if log.unsigned:
+            yield f"  note: {place}: {pluralize(log.unsigned, 'unsigned events')} not replayed"
+        if log.problem:
+            yield f"  FOUND: {place}: the lines are not the signed ones; run `ockham verify`"
         for name, code in log.code.items():
             if code["replayed_sha256"] not in (None, code["recorded_sha256"]):
                 yield (

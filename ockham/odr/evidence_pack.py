@@ -1,9 +1,10 @@
 """Packed evidence: the compressed pinned log in the folder `evidence/` of the records.
 
 `evidence/<run>.<attempt>-<rank>.jsonl.gz` contains the lines and no derived data. The root in the record
-identifies them. `evidence/policies/` contains the policies that they name, by digest. A record with packed
-evidence can be checked without the run's folder. Packed files can be untrusted, so every line must be a valid
-event before it is used.
+identifies them. Earlier attempts are packed too, as far as the chain of roots covers them.
+`evidence/policies/` contains the policies that they name, by digest. A record with packed evidence can be
+checked without the run's folder. Packed files can be untrusted, so every line must be a valid event before it
+is used.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ def packed_file(folder: Path, side: EvidenceSide) -> Path:
 
 
 def pack_log(one: PinnedLog, folder: Path) -> Path:
-    """Write a pinned log and its policies. Equal lines give equal bytes."""
-    lines = b"".join(segment.read_bytes()[:size] for segment, size in one.parts)
-    file = packed_file(folder, one.side)
-    atomic_write(file, gzip.compress(lines, compresslevel=9, mtime=0))
+    """Write a pinned log, its earlier attempts and its policies. Equal lines give equal bytes."""
+    for attempt, parts in ((one.side.attempt, one.parts), *one.earlier):
+        lines = b"".join(segment.read_bytes()[:size] for segment, size in parts)
+        file = packed_file(folder, one.side._replace(attempt=attempt))
+        atomic_write(file, gzip.compress(lines, compresslevel=9, mtime=0))
     for policy in list_policies(one.folder):
         atomic_write(folder / "policies" / policy.name, policy.read_bytes())
-    return file
+    return packed_file(folder, one.side)
 
 
 def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None:
@@ -48,9 +50,17 @@ def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None
     """
     # Refuses a name that leaves the folder, before a path is made of it.
     target = RunFolder(runs, side.run)
-    file = packed_file(folder, side)
-    if not file.is_file():
+    if not packed_file(folder, side).is_file():
         return None
+    attempt: int | None = side.attempt
+    while attempt is not None:
+        attempt = _unpack_attempt(folder, side._replace(attempt=attempt), target)
+    return target
+
+
+def _unpack_attempt(folder: Path, side: EvidenceSide, target: RunFolder) -> int | None:
+    """Write one packed log. Return the attempt that it continues, or None."""
+    file = packed_file(folder, side)
     try:
         with gzip.open(file, "rb") as stream:
             lines = stream.read(MAX_UNPACKED + 1)
@@ -65,7 +75,11 @@ def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None
         policy = folder / "policies" / f"{digest}.json"
         if policy.is_file():
             atomic_write(target.path / "policies" / policy.name, policy.read_bytes())
-    return target
+    first = parse_event(lines.split(b"\n", 1)[0]) or {"data": {}}
+    before = first["data"].get("from_attempt")
+    if before is not None and not 0 < before < side.attempt:
+        raise UnverifiableError(f"packed evidence {file.name} names attempt {before} as an earlier one")
+    return None if before is None else int(before)
 
 
 def _revisions(name: str, lines: bytes) -> set[str]:

@@ -50,6 +50,7 @@ class PinnedLog(NamedTuple):
         root: RFC 6962 root over the lines up to the position, in hex.
         parts: Segments, and how many bytes of each are before the position.
         cited: Cited ID -> matching events, anywhere in the log.
+        earlier: Earlier attempts by number, as far as the chain of roots from this log covers them.
         finished: True if the log contains the end of the run.
 
     """
@@ -62,6 +63,7 @@ class PinnedLog(NamedTuple):
     parts: tuple[tuple[Path, int], ...]
     cited: dict[str, list[CitedEvent]]
     finished: bool
+    earlier: tuple[tuple[int, tuple[tuple[Path, int], ...]], ...] = ()
 
 
 def parse_event(line: bytes) -> dict[str, Any] | None:
@@ -91,7 +93,8 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
     """Read a log once: hash it up to the position and find the cited events. None if the log does not exist.
 
     Raises:
-        UnverifiableError: If the log cannot be read.
+        UnverifiableError: If the log cannot be read, or an earlier attempt differs from the root that its
+            successor names.
 
     """
     segments = folder.segments(side.attempt, side.rank)
@@ -117,7 +120,49 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
             total += 1
     except OSError as error:
         raise UnverifiableError(f"log of run {side.run}: {error.strerror}") from None
-    return PinnedLog(side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished)
+    earlier = tuple(_read_earlier_attempts(folder, side))
+    return PinnedLog(
+        side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished, earlier
+    )
+
+
+def _read_earlier_attempts(
+    folder: RunFolder, side: EvidenceSide
+) -> Iterator[tuple[int, tuple[tuple[Path, int], ...]]]:
+    """Yield the parts of each earlier attempt that the root of the pinned log covers.
+
+    The first event of a log names size and root of the log before it, so the pinned root covers all of them.
+
+    Raises:
+        UnverifiableError: If an earlier log is missing or differs.
+
+    """
+    attempt, data = side.attempt, _first_data(folder, side.attempt, side.rank)
+    while "from_root" in data:
+        before, size = int(data["from_attempt"]), int(data["from_size"])
+        if not 0 < before < attempt:
+            raise UnverifiableError(f"log {attempt}-{side.rank} names attempt {before} as an earlier one")
+        tree, parts = CompactRange(), dict[Path, int]()
+        for segment, line in _lines(folder.segments(before, side.rank)):
+            if tree.size == size:
+                break
+            tree.append(leaf_hash(line))
+            parts[segment] = parts.get(segment, 0) + len(line) + 1
+        if tree.size != size or tree.root().hex() != data["from_root"]:
+            raise UnverifiableError(
+                f"attempt {before} of run {side.run} differs from the {size} events that attempt {attempt} "
+                "continued from"
+            )
+        yield before, tuple(parts.items())
+        attempt, data = before, _first_data(folder, before, side.rank)
+
+
+def _first_data(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
+    """Return the data of the first event of a log, or an empty dictionary if it has none."""
+    for _, line in _lines(folder.segments(attempt, rank)):
+        event = parse_event(line)
+        return dict(event["data"]) if event is not None else {}
+    return {}
 
 
 def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None:
@@ -181,10 +226,9 @@ def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
         target.run_json.write_bytes(b"{}")
         for policy in list_policies(one.folder):
             _link(policy, target.path / "policies" / policy.name)
-        for attempt, rank in one.folder.logs():
-            if rank == one.side.rank and attempt < one.side.attempt:
-                for segment in one.folder.segments(attempt, rank):
-                    _link(segment, target.log_dir(attempt, rank) / segment.name)
+        for attempt, parts in one.earlier:
+            for segment, size in parts:
+                _copy_prefix(segment, size, target.log_dir(attempt, one.side.rank) / segment.name)
         for segment, size in one.parts:
             _copy_prefix(segment, size, target.log_dir(one.side.attempt, one.side.rank) / segment.name)
 

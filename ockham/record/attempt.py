@@ -183,14 +183,22 @@ class Attempt:
                 ("log.gap", read_gap(self.folder, last, rank)),
             ):
                 self._recovered += [] if fields is None else [(kind, fields)]
+        from_attempt = self._last_attempt_with_events()
         others = [
-            {"rank": rank, **log_head(self.folder, last, rank)}
+            {"rank": rank, **log_head(self.folder, from_attempt, rank)}
             for rank in self._ranks_to_close()
             if rank != self.rank
         ]
         before, now = _world_size(self.folder, last), self.peers.world_size
-        old = {"from_attempt": last, **log_head(self.folder, last, self.rank)}
+        old = {"from_attempt": from_attempt, **log_head(self.folder, from_attempt, self.rank)}
         return old | ({"left_logs": others} if others else {}) | _world_size_change(before, now)
+
+    def _last_attempt_with_events(self) -> int:
+        """Return the newest earlier attempt of this rank with events. A kill can leave an empty one."""
+        for attempt in range(self.number - 1, 0, -1):
+            if log_head(self.folder, attempt, self.rank)["from_size"]:
+                return attempt
+        return self.number - 1
 
     def _ranks_to_close(self) -> list[int]:
         """Return the ranks whose old log this rank recovers.

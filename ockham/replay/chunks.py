@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ockham.errors import UnverifiableError
+from ockham.record.evidence import read_signed_log
 from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_file
+from ockham.record.verify.run import own_keys
 from ockham.replay.log_reader import START_TRIGGERS, KeyFrame, parse_key_frame
 
 
@@ -62,23 +64,36 @@ class LogChunks:
     frames: list[KeyFrame] = field(default_factory=list)
     events: int = 0
     size: int = 0
+    unsigned: int = 0
+    problem: str = ""
 
 
 def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
     """Find policy and key frames of one log. Other lines are not parsed.
 
+    Unsigned lines are left out and counted. If the lines differ from what was signed, all are used, and
+    `problem` says so.
+
     Raises:
-        UnverifiableError: If the log cannot be read or names no policy.
+        UnverifiableError: If the log cannot be read, or decides without a policy.
 
     """
     found = LogChunks(attempt, rank)
+    signed = read_signed_log(folder, attempt, rank, own_keys(folder))
+    found.problem = next(iter(signed.problems), "")
+    end_of_signed = None if found.problem else signed.end
+    found.unsigned = 0 if found.problem else signed.events - signed.signed
+    decides = False
     open_: Chunk | None = None
     for segment in folder.segments(attempt, rank):
         try:
             content = read_regular_file(segment)
         except OSError as error:
             raise UnverifiableError(f"cannot read {segment}: {error.strerror}") from None
+        if end_of_signed is not None and segment == end_of_signed[0]:
+            content = content[: end_of_signed[1]]
         end, begin = content.rfind(b"\n") + 1, 0
+        decides = decides or b'"type":"ockham.context.recorded.v1"' in content
         found.events += content.count(b"\n")
         found.size += end
         if not found.loaded:
@@ -96,7 +111,9 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
                 found.stretches.append(open_)
         if open_ is not None:
             open_.spans.append(ByteRange(segment, begin, end))
-    if found.events and not found.revision.startswith("sha256:"):
+        if end_of_signed is not None and segment == end_of_signed[0]:
+            break
+    if decides and not found.revision.startswith("sha256:"):
         raise UnverifiableError(
             f"log {attempt}-{rank} of run {folder.run_id} names no policy: nothing to replay with"
         )

@@ -35,6 +35,9 @@ class LogReplay:
     events: int
     proof: ReplayResult = field(default_factory=ReplayResult)
     code: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Unsigned events, which are not replayed. `problem` is set if the lines are not the signed ones.
+    unsigned: int = 0
+    problem: str = ""
 
 
 @dataclass(slots=True)
@@ -52,8 +55,8 @@ class ReplayReport:
 
     @property
     def identical(self) -> bool:
-        """True if there is no difference."""
-        return self.total("found") == 0
+        """True if there is no difference, and the lines are the signed ones."""
+        return self.total("found") == 0 and not any(log.problem for log in self.logs)
 
     @property
     def differences(self) -> list[tuple[LogReplay, Difference]]:
@@ -76,6 +79,8 @@ class ReplayReport:
                     "rank": log.rank,
                     "policy_revision": log.policy_revision,
                     "events": log.events,
+                    "unsigned": log.unsigned,
+                    "problem": log.problem,
                     "code": log.code,
                     **asdict(log.proof),
                 }
@@ -123,10 +128,13 @@ def replay_run(
     maps = [split_log(folder, attempt, rank) for attempt, rank in folder.logs()]
     if not any(found.events for found in maps):
         raise UnverifiableError(f"{folder.path} has no log whose events can be read")
-    logs = [LogReplay(m.attempt, m.rank, m.revision, m.events) for m in maps]
+    logs = [
+        LogReplay(m.attempt, m.rank, m.revision, m.events, unsigned=m.unsigned, problem=m.problem)
+        for m in maps
+    ]
     tasks: list[tuple[LogReplay, _Task]] = []
     for found, log in zip(maps, logs, strict=True):
-        if found.events:
+        if found.revision:
             tasks += [(log, task) for task in _tasks(folder, found, log, trust=trust, iteration=iteration)]
     if iteration is not None and not tasks:
         raise UnverifiableError(f"run {folder.run_id!r} has no key frame before iteration {iteration}")

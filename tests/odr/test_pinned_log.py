@@ -14,6 +14,7 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.pinned_log import build_runs_folder, list_policies, pin_side, read_pinned_log
 from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide
+from ockham.record.attempt import log_head
 from ockham.record.log_writer import LogWriter
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import RunFolder
@@ -181,14 +182,56 @@ def test_equal_logs_give_equal_digits(tmp_path):
     assert len(found) == 1
 
 
+def resumed_from(folder, attempt):
+    return {
+        "policy_revision": REVISION,
+        "settings": {},
+        "world_size": 1,
+        "reason_code": "STARTED_AGAIN",
+        "iter_num": 0,
+        "snapshot_id": None,
+        "from_attempt": attempt,
+        **log_head(folder, attempt, 0),
+    }
+
+
+@pytest.mark.parametrize("attack", ["edited", "cut", "longer"])
+def test_earlier_attempt_is_covered_by_the_chain_of_roots(tmp_path, attack):
+    """A later log names size and root of the one before, so the root of the record covers both."""
+    folder = run_folder(tmp_path / "runs", "a")
+    for attempt in (1, 2):
+        writer = LogWriter(folder, attempt, 0, policy_revision=REVISION)
+        if attempt > 1:
+            writer.append("run.resumed", resumed_from(folder, attempt - 1))
+        writer.append("decision.made", decision(attempt))
+        writer.append("decision.made", decision(attempt))
+        writer.close()
+    side = EvidenceSide("candidate", "a", 2, 0, 1)
+    [(number, parts)] = read_pinned_log(side, folder).earlier
+    assert number == 1
+    segment = folder.segments(1, 0)[0]
+    data = segment.read_bytes()
+    assert parts == ((segment, len(data)),)
+    first = data.index(b"\n") + 1
+    changed = {"edited": data.replace(b'"q":0.25', b'"q":0.75', 1), "cut": data[:first]}.get(attack, data * 2)
+    segment.write_bytes(changed)
+    if attack == "longer":
+        assert read_pinned_log(side, folder).earlier == ((1, parts),)
+        return
+    with pytest.raises(UnverifiableError, match="attempt 1 of run a differs from the 2 events"):
+        read_pinned_log(side, folder)
+
+
 def test_constraint_reads_the_pinned_log_and_earlier_attempts(tmp_path):
     """Later attempts and other ranks are excluded."""
     folder = run_folder(tmp_path / "runs", "a")
     for attempt, rank in ((1, 0), (1, 1), (2, 0), (3, 0)):
         writer = LogWriter(folder, attempt, rank, policy_revision=REVISION)
+        if attempt > 1:
+            writer.append("run.resumed", resumed_from(folder, attempt - 1))
         writer.append("decision.made", decision(attempt))
         writer.close()
-    build_runs_folder([read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 0), folder)], tmp_path / "laid")
+    build_runs_folder([read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 1), folder)], tmp_path / "laid")
     with guarded_queries(tmp_path / "laid") as ask:
         rows = ask(
             "SELECT list(attempt * 10 + rank ORDER BY attempt) AS value, count(*) AS n FROM decisions", {}

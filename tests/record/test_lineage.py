@@ -16,12 +16,12 @@ from ockham.record.checkpoints import CheckpointFiles
 from ockham.record.evidence import check_signed_prefix
 from ockham.record.lineage import find_weights_file, lineage, read_claims
 from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
-from ockham.record.tlog.tree_head import TreeHead, checkpoint_body, split_history
+from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify.run import verify_run
 from tests.helpers.runs import make_run
 from tests.helpers.safetensors_file import make_safetensors
+from tests.helpers.signatures import sign_again
 
 
 @pytest.fixture(scope="module")
@@ -145,18 +145,6 @@ def rewritten(runs, tmp_path, change):
     return tmp_path
 
 
-def sign_again(runs):
-    """Replace the tree heads of the run by one of its present lines, as a holder of the key can."""
-    log = runs / "a" / "log" / "1-0"
-    tree = CompactRange()
-    for line in (log / "000000000000.jsonl").read_bytes().splitlines():
-        tree.append(leaf_hash(line))
-    head = TreeHead(tree.size, tree.root())
-    note = load_or_create_signer().sign(checkpoint_body("ockham/runs/a/1-0", head))
-    (log / "checkpoint").write_bytes(note)
-    (log / "checkpoints").write_bytes(note + b"\n")
-
-
 def test_lineage_of_weights_of_an_unsigned_event_is_not_confirmed(runs, tmp_path):
     """The event behind the newest tree head needs no key, so it proves nothing."""
     shutil.copytree(runs / "a", tmp_path / "a")
@@ -175,7 +163,7 @@ def test_lineage_reports_an_event_with_another_tree_head(runs, tmp_path):
     """File and signed log disagree about the position."""
     size = f'"log_size":{asked(accepted(runs), runs).metadata["log_size"]},'.encode()
     odd = rewritten(runs, tmp_path, lambda line: line.replace(size, b'"log_size":1,'))
-    sign_again(odd)
+    sign_again(RunFolder(odd, "a"))
     assert "the event that names these bytes names another tree head" in asked(accepted(runs), odd).problems
 
 
@@ -190,7 +178,7 @@ def test_lineage_ignores_lines_that_are_not_checkpoint_events(runs, tmp_path):
     ):
         (to := tmp_path / str(number)).mkdir()
         rewritten(runs, to, lambda line, odd=odd: odd if b'"ockham.checkpoint.saved.v1"' in line else line)
-        sign_again(to)
+        sign_again(RunFolder(to, "a"))
         assert any("no signed event" in problem for problem in asked(accepted(runs), to).problems)
 
 

@@ -13,8 +13,9 @@ from ockham.record.run_folder import RunFolder
 from ockham.replay.chunks import split_log
 from ockham.replay.runner import replay_run
 from ockham.run import Run
-from tests.helpers.events import lines, log_folder, run_folder
+from tests.helpers.events import REVISION, lines, log_folder, run_folder
 from tests.helpers.runs import make_run
+from tests.helpers.signatures import sign_again
 
 
 @pytest.fixture
@@ -59,7 +60,47 @@ def test_log_without_a_line_has_no_chunks(tmp_path):
     assert (split_log(folder, 1, 0).events, split_log(folder, 1, 0).stretches) == (0, [])
 
 
-def test_log_without_a_policy_is_an_error(tmp_path):
+def test_unsigned_lines_are_counted_and_left_out(folder):
+    """They are no evidence, whatever they contain."""
+    before = split_log(folder, 1, 0)
+    forged = next(line for line in lines(folder) if b"plugin_state.recorded" in line)
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(forged + b"\nno event\n")
+    after = split_log(folder, 1, 0)
+    assert after.unsigned == 2
+    assert [list(s.lines()) for s in after.stretches] == [list(s.lines()) for s in before.stretches]
+    report = replay_run(folder)
+    assert report.identical
+    assert report.logs[0].unsigned == 2
+
+
+def test_replay_of_edited_lines_is_not_identical(folder):
+    """A record that is consistent with itself is not the one that was signed."""
+    segment = folder.segments(1, 0)[-1]
+    segment.write_bytes(segment.read_bytes().replace(b'"blocked_seconds":0.0', b'"blocked_seconds":0.5'))
+    report = replay_run(folder)
+    assert report.total("found") == 0
+    assert not report.identical
+
+
+def test_attempt_that_ended_before_its_policy_has_nothing_to_replay(folder):
+    """A kill just after run.resumed leaves one line. The other attempts are replayed."""
+    writer = LogWriter(folder, 2, 0)
+    opening = {"from_attempt": 1, **attempt.log_head(folder, 1, 0), "reason_code": "STARTED_AGAIN"}
+    fields = {
+        "policy_revision": REVISION,
+        "settings": {},
+        "world_size": 1,
+        "iter_num": 0,
+        "snapshot_id": None,
+    }
+    writer.append("run.resumed", {**opening, **fields})
+    writer.close()
+    assert split_log(folder, 2, 0).stretches == []
+    assert replay_run(folder).logs[1].proof.contexts == 0
+
+
+def test_log_that_decides_without_a_policy_is_an_error(tmp_path):
     """A replay needs it."""
     with pytest.raises(UnverifiableError, match="log 1-0 of run a names no policy"):
         split_log(log_folder(tmp_path), 1, 0)
@@ -69,7 +110,7 @@ def test_unreadable_segment_is_an_error(folder, monkeypatch):
     """The error names it with the reason."""
     gone = folder.segments(1, 0)[0].with_name("gone.jsonl")
     monkeypatch.setattr(RunFolder, "segments", lambda *_: [gone])
-    with pytest.raises(UnverifiableError, match=r"cannot read .*/gone\.jsonl: No such file"):
+    with pytest.raises(UnverifiableError, match=r"gone\.jsonl cannot be read: No such file"):
         split_log(folder, 1, 0)
 
 
@@ -96,5 +137,6 @@ def test_unreadable_key_frame_is_an_error(tmp_path, words, said):
         run.end_batch(run.start_batch(0, 3.0))
     with run.folder.segments(1, 0)[-1].open("ab") as file:
         file.write(words + b"\n")
+    sign_again(run.folder)
     with pytest.raises(UnverifiableError, match=said):
         split_log(run.folder, 1, 0)

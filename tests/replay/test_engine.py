@@ -314,7 +314,7 @@ def test_unfinished_batch_is_counted_and_not_compared(folder):
     at = [i for i, line in enumerate(lines) if b"decision.made" in line][-1]
     path.write_bytes(b"".join(lines[: at + 1]) + b'{"torn')
     report = replay_run(folder)
-    assert report.identical
+    assert report.total("found") == 0
     assert report.total("unfinished") >= 1
 
 
@@ -393,7 +393,7 @@ def test_decision_of_another_writer_is_compared_by_value(folder):
     lines[at] = orjson.dumps(event)
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     report = replay_run(folder)
-    assert report.identical
+    assert report.total("found") == 0
     assert report.total("identical") == report.total("decisions")
     event["data"]["observed"] = math.nextafter(event["data"]["observed"], 9)
     lines[at] = orjson.dumps(event)
