@@ -23,7 +23,7 @@ from ockham.record.checkpoint_evidence import (
 from ockham.record.durable_io import atomic_path, fsync_dir
 from ockham.record.evidence import Evidence, read_evidence, select_kinds
 from ockham.record.run_folder import RunFolder, read_regular_file
-from ockham.record.tlog.note import VerifierKey, load_or_create_signer, parse_key
+from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 STATE = "state.json"
 KEEP_LAST_RESUMABLE = 2
@@ -158,7 +158,8 @@ def find_resume_point(
 
     """
     folder = RunFolder(runs, run_id).require_exists().require_own_name()
-    about, evidence = _json(folder.run_json), _read_evidence(folder)
+    evidence = _read_evidence(folder)
+    about = _read_run_json(folder, evidence)
     found = list(signed_checkpoints(evidence).values())
     usable = [each for each in found if each.data["kind"] == "resume" and each.pruned is None]
     candidates = [each for each in usable if not each.superseded]
@@ -189,6 +190,22 @@ def find_resume_point(
     )
 
 
+def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
+    """Return the content of run.json, which must be the file that a signed `run.started` names."""
+    about = _json(folder.run_json)
+    digest = hashlib.sha256(read_regular_file(folder.run_json)).hexdigest()
+    for _, _, event in evidence.events("run.started"):
+        if event["data"]["run_json_sha256"] != digest:
+            raise LogError(
+                f"{folder.run_json}: differs from the signed digest; run `ockham verify {folder.run_id}`"
+            )
+    if not isinstance(about.get("settings"), dict) or not isinstance(about.get("data"), dict):
+        raise CheckpointError(
+            f"{folder.run_json}: `settings` or `data` is missing; it must be as the run wrote it"
+        )
+    return about
+
+
 def _read_evidence(folder: RunFolder) -> Evidence:
     is_end = select_kinds("run.finished")
     evidence = read_evidence(
@@ -199,10 +216,12 @@ def _read_evidence(folder: RunFolder) -> Evidence:
     return evidence
 
 
-def resume_keys(folder: RunFolder) -> list[VerifierKey]:
-    """Return the keys that may have signed the logs to resume: the user's key and the one in run.json."""
-    own = _json(folder.run_json).get("verifier_key")
-    return [load_or_create_signer().verifier, *([parse_key(str(own))] if own else [])]
+def resume_keys(_folder: RunFolder) -> list[VerifierKey]:
+    """Return the key that may have signed the logs to resume: the user's key.
+
+    The key in run.json is the run's own claim: it would authenticate lines that someone else has signed.
+    """
+    return [load_or_create_signer().verifier]
 
 
 def _choose(

@@ -337,3 +337,25 @@ def test_resume_point_of_a_missing_run_is_an_error(tmp_path):
     with pytest.raises(Exception, match="no run 'b'"):
         find_resume_point(tmp_path, "b")
     assert not RunFolder(tmp_path, "b").path.exists()
+
+
+def test_resume_does_not_trust_the_key_in_run_json(runs, tmp_path):
+    """Someone without the user's key can write it, and sign every line again."""
+    folder = saved_run(runs, [3])
+    assert find_resume_point(runs, "a").snapshot_id == "resume-00000003"
+    forger, log = load_or_create_signer(tmp_path / "other"), folder.log_dir(1, 0)
+    about = orjson.loads(folder.run_json.read_bytes())
+    folder.run_json.write_bytes(orjson.dumps({**about, "verifier_key": str(forger.verifier)}))
+    note = forger.sign((log / "checkpoint").read_text().rpartition("\n\n")[0] + "\n")
+    (log / "checkpoint").write_bytes(note)
+    (log / "checkpoints").write_bytes(note + b"\n")
+    start = find_resume_point(runs, "a")
+    assert (start.snapshot_id, start.ended) == (None, None)
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"settings": {"batch_size": 8}, "data": {}}', b"[]", b""])
+def test_resume_refuses_a_changed_run_json(runs, content):
+    """Its settings and data continue the run, and a signed event names its digest."""
+    saved_run(runs, [3]).run_json.write_bytes(content)
+    with pytest.raises((LogError, CheckpointError), match=r"run\.json"):
+        find_resume_point(runs, "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -192,3 +193,24 @@ def test_single_rank_never_calls_all_gather():
         RankGroup(2, 2)
     with pytest.raises(RunError, match="same run_id"):
         Run(plugins=[], world_size=2)
+
+
+def test_verify_reports_a_rank_log_without_tree_heads_as_missing(tmp_path):
+    """Each rank signs an empty log before any rank writes a line, so a crash does not leave it."""
+    run_on_threads(lambda rank, gather: loop(tmp_path, rank, gather))
+    folder = RunFolder(tmp_path, "a")
+    for path in folder.log_dir(1, 1).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert any(f.kind == "gap" and f.place == "log/1-1" for f in verify_run(folder, parquet=False).findings)
+
+
+def test_verify_accepts_a_kill_before_all_rank_logs_exist(tmp_path):
+    """Rank 1 can create its log before rank 0. No rank has a line then."""
+    run_on_threads(lambda rank, gather: loop(tmp_path, rank, gather))
+    folder = RunFolder(tmp_path, "a")
+    shutil.rmtree(folder.log_dir(1, 0))
+    shutil.rmtree(folder.checkpoints)
+    for path in folder.log_dir(1, 1).iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder.log_dir(1, 1) / "000000000000.jsonl").write_bytes(b"")
+    assert verify_run(folder, parquet=False).sound

@@ -84,9 +84,14 @@ def _derive_segment(folder: RunFolder, segment: Path, attempt: int, rank: int) -
     if not lines or size != segment.stat().st_size:
         # A torn tail: recovery decides about it, the lines are read meanwhile.
         return False
-    day = str(orjson.loads(lines[0])["time"])[:10]
+    try:
+        day = str(orjson.loads(lines[0])["time"])[:10]
+        tables = tables_from_lines(lines)
+    except (ValueError, KeyError, TypeError):
+        # A line is not an event. It is unsigned, or `verify` reports it.
+        return False
     made = [segment_entry(segment.name, lines)]
-    for kind, table in tables_from_lines(lines).items():
+    for kind, table in tables.items():
         data = parquet_bytes(table)
         _write(
             folder.parquet_path(kind, day, attempt, rank, first_sequence(segment)),

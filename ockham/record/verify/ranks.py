@@ -19,8 +19,9 @@ def check_cross_log(checks: Checks, report: VerificationReport) -> None:
     """Run all checks that need more than one log."""
     for place in checks:
         _check_resume(place, checks, report)
-        _check_missing_ranks(place, checks, report)
         _check_rank_logs(place, checks, report)
+    for attempt in sorted({attempt for attempt, _ in checks}):
+        _check_missing_ranks(attempt, checks, report)
     for attempt, rank in checks:
         first = checks.get((attempt, 0))
         if rank and first is not None:
@@ -81,17 +82,22 @@ def _check_rank_logs(place: LogKey, checks: Checks, report: VerificationReport) 
             report.add("contradiction", f"log/{place[0]}-{rank}", said, cause=cause)
 
 
-def _check_missing_ranks(place: LogKey, checks: Checks, report: VerificationReport) -> None:
-    """Check that every rank of an attempt has a log."""
-    if place[1] != min(rank for attempt, rank in checks if attempt == place[0]):
-        return
-    began = int(checks[place].summary.world_size)
-    here = {rank for attempt, rank in checks if attempt == place[0]}
+def _check_missing_ranks(attempt: int, checks: Checks, report: VerificationReport) -> None:
+    """Check that every rank of an attempt has a log.
+
+    Each rank signs an empty log before any rank writes a line. A log without a tree head is therefore missing
+    if another rank has signed lines.
+    """
+    logs = {rank: check for (of, rank), check in checks.items() if of == attempt}
+    began = max(
+        (int(check.summary.world_size) for check in logs.values() if check.log_report.signed), default=0
+    )
+    here = {rank for rank, check in logs.items() if check.log_report.key}
     # A hostile number of ranks is not walked through.
     missing = itertools.filterfalse(here.__contains__, range(began))
     for rank in itertools.islice(missing, MAX_FINDINGS_PER_CLASS):
         said = f"is missing: {began} ranks began this attempt"
-        report.add("gap", f"log/{place[0]}-{rank}", said, cause=f"ranks of attempt {place[0]}")
+        report.add("gap", f"log/{attempt}-{rank}", said, cause=f"ranks of attempt {attempt}")
 
 
 def _check_same_verdicts(first: LogSummary, check: LogVerifier, report: VerificationReport) -> None:

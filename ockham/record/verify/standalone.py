@@ -3,10 +3,11 @@
     python verify.py evidence.zip --key 'ockham-3aa79232+0a1bf0ed+AeKt...'     or the unpacked folder
 
 This file imports nothing of the package that wrote the archive. Read it before you trust it. Checked:
-position and sequence of every line, the Merkle tree (RFC 6962) against every signed tree head (C2SP,
-Ed25519), each policy against the digest in the events, run.json against run.started, resumes against the
-previous log, every state blob, and the tiles. No signature covers schemas/, README and this file: compare
-them with known copies. Exit status: 0 sound, 1 findings, 2 bad input.
+the Merkle tree (RFC 6962) of the lines against every signed tree head (C2SP, Ed25519), and the tiles. Only
+the lines up to the newest matching head are evidence: position and sequence of each of them, each policy and
+state blob against its digest, run.json against run.started, resumes against the previous log, the end against
+the logs of all ranks. No signature covers schemas/, README and this file: compare them with known copies.
+Exit status: 0 sound, 1 findings, 2 bad input.
 """
 
 from __future__ import annotations
@@ -21,21 +22,38 @@ import zipfile
 import zlib
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, RuntimeError, EOFError)
 NAME = re.compile(r"(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9._-][A-Za-z0-9._/-]*")  # leaves the archive nowhere
+LOG = r"log/([1-9][0-9]{0,8}-(?:0|[1-9][0-9]{0,5}))/"
+# Files that belong to a run or an archive without an event that names them.
 KNOWN_FILES = re.compile(
-    r"log/[1-9][0-9]*-[0-9]+/([0-9]{12}\.jsonl|checkpoints?|tile/.+)"
-    r"|policies/[0-9a-f]{64}\.json|blobs/[0-9a-f]{64}"
-    r"|run\.json|schemas/[^/]+\.json|README|verify\.py"
+    rf"run\.json|schemas/[^/]+\.json|README|verify\.py|(contexts|decisions|events)/.+\.(parquet|json)|{LOG}"
+    r"([0-9]{12}\.jsonl|checkpoints?|tile/.+|torn/.+|lock|reserve)"
 )
 MAX_BYTES, MAX_LINE_BYTES, MAX_FINDINGS = 20_000_000_000, 65_535, 200
 Key = tuple[str, bytes, bytes]
+# Class and text. The classes are those of `ockham verify`.
+Finding = tuple[str, str]
+Files = dict[str, bytes]
+NOTES = frozenset({"crash tail", "not signed", "foreign", "key not pinned"})
 LOSS_EVENT_TYPES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
+FINISHED, SEALED = "ockham.run.finished.v1", "ockham.log.sealed.v1"
+SAVED, PRUNED = "ockham.checkpoint.saved.v1", "ockham.checkpoint.pruned.v1"
+
+
+class Log(NamedTuple):
+    """Lines of a log, and what its signed events name: files with digests, and the events of few types."""
+
+    lines: list[bytes]
+    heads: dict[int, bytes]
+    signed: int
+    named: set[tuple[str, Any]]
+    events: list[dict[str, Any]]
 
 
 def load(path: Path) -> dict[str, bytes]:
@@ -108,88 +126,116 @@ def parse_event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def read_signed_heads(data: bytes, key: Key, where: str) -> tuple[dict[int, bytes], list[str]]:
-    """Return size -> root of every signed tree head, and the findings about all others."""
-    found: dict[int, bytes] = {}
-    findings = []
-    parts = data.split(b"\n\n")
-    for text, signed in zip(parts[0::2], parts[1::2], strict=False):
-        match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n*", signed)
-        try:
-            raw = strict_base64(match[2].decode()) if match else b""
-        except ValueError:
-            raw = b""
-        if match is None or match[1] != key[0].encode() or raw[:4] != key[1]:
-            findings.append("a tree head that the given key has not signed")
-            continue
-        try:
-            Ed25519PublicKey.from_public_bytes(key[2]).verify(raw[4:], text + b"\n")
-        except InvalidSignature:
-            findings.append("a tree head whose signature does not fit")
-            continue
+def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[dict[int, bytes], list[Finding]]:
+    """Return size -> root of every signed tree head of a log, and the findings about all others.
+
+    The history is written first. A crash leaves no `checkpoint` after the first note.
+    """
+    history, newest = (files.get(f"log/{name}/{file}", b"") for file in ("checkpoints", "checkpoint"))
+    parts = history.split(b"\n\n")
+    notes = [b"\n\n".join(pair) + b"\n" for pair in zip(parts[:-1:2], parts[1:-1:2], strict=False)]
+    findings: list[Finding] = []
+    if len(parts) % 2 == 0 or parts[-1]:
+        findings.append(("crash tail", "an unfinished tree head in `checkpoints`"))
+    if (newest and not history) or (len(notes) > 1 and not newest):
+        findings.append(("tampering", "only one of `checkpoint` and `checkpoints` has a tree head"))
+    heads: dict[int, bytes] = {}
+    for note in [*notes, newest] if newest else notes:
+        if isinstance(head := open_head(note, key, where), str):
+            findings.append(("tampering", head))
+        elif heads.setdefault(*head) != head[1]:
+            findings.append(("tampering", f"two tree heads of size {head[0]} with different roots"))
+    return heads, findings
+
+
+def open_head(note: bytes, key: Key, where: str) -> tuple[int, bytes] | str:
+    """Return size and root of a signed tree head, or the problem of the note."""
+    text, _, signed = note.partition(b"\n\n")
+    match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n", signed)
+    try:
+        raw = strict_base64(match[2].decode()) if match else b""
+    except ValueError:
+        raw = b""
+    if match is None or match[1] != key[0].encode() or raw[:4] != key[1]:
+        return "a tree head that the given key has not signed"
+    try:
+        Ed25519PublicKey.from_public_bytes(key[2]).verify(raw[4:], text + b"\n")
         origin, size, root = text.decode().split("\n")[:3]
-        if origin != where:
-            findings.append(f"a tree head of another log: {origin}")
-        elif found.setdefault(int(size), strict_base64(root)) != strict_base64(root):
-            findings.append(f"two tree heads of size {size} with different roots")
-    return found, findings
+        head = int(size), strict_base64(root)
+    except InvalidSignature:
+        return "a tree head whose signature does not fit"
+    except ValueError:
+        return "a signed text that is not a tree head"
+    return head if origin == where else f"a tree head of another log: {origin}"
 
 
-def check_log(files: dict[str, bytes], run_id: str, name: str, key: Key) -> tuple[list[str], list[bytes]]:
-    """Return the findings of one log, and its lines."""
-    findings: list[str] = []
+def read_lines(files: Files, name: str) -> tuple[list[bytes], list[Finding]]:
+    """Return the complete lines of a log."""
     segments = sorted(path for path in files if re.fullmatch(rf"log/{name}/[0-9]{{12}}\.jsonl", path))
     lines: list[bytes] = []
+    findings: list[Finding] = []
     for segment in segments:
         if int(Path(segment).stem) != len(lines):
-            findings.append(f"{segment} begins elsewhere than at event {len(lines)}")
+            findings.append(("gap", f"{segment} begins elsewhere than at event {len(lines)}"))
         *whole, tail = files[segment].split(b"\n")
         lines += whole
-        if tail and segment != segments[-1]:
-            findings.append(f"{segment} ends in {len(tail)} bytes that are not a line")
-        elif tail:
-            print(f"log {name}: note: {len(tail)} bytes after the last complete line, left by a crash")
+        if tail:
+            kind = "crash tail" if segment == segments[-1] else "corruption"
+            findings.append((kind, f"{segment} ends in {len(tail)} bytes that are not a line"))
+    return lines, findings
+
+
+def check_log(files: Files, run_id: str, name: str, key: Key) -> tuple[list[Finding], Log]:
+    """Return the findings of one log, and its lines. Only signed lines are parsed."""
+    lines, findings = read_lines(files, name)
+    heads, found = read_heads(files, name, key, f"ockham/runs/{run_id}/{name}")
+    signed, wrong = check_heads(files, name, heads, lines)
+    findings, log = findings + found + wrong, Log(lines, heads, signed, set(), [])
     attempt, rank = (int(part) for part in name.split("-"))
-    for sequence, line in enumerate(lines):
+    late = -1
+    for sequence, line in enumerate(lines[:signed]):
         try:
             event = parse_event(line)
             place = (event["source"], *(event["data"][key] for key in ("attempt", "rank", "sequence")))
         except (ValueError, KeyError, TypeError, RecursionError):
-            findings.append(f"event {sequence} is not an event, or has a duplicate key")
-            if len(findings) <= MAX_FINDINGS:
-                continue
-            # A segment of empty lines has one for each byte.
-            break
+            findings.append(("corruption", f"event {sequence} is not an event, or has a duplicate key"))
+            continue
         if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
-            findings.append(f"event {sequence} names another position: {place}")
-        findings += check_event(files, event, sequence)
-    findings += check_heads(files, run_id, name, key, lines) + check_tiles(files, name, lines)
-    return [f"log {name}: {each}" for each in findings], lines
+            findings.append(("tampering", f"event {sequence} names another position: {place}"))
+        findings += check_event(files, event, sequence, log.named)
+        if sequence == 0 or event.get("type") in (FINISHED, SAVED, PRUNED):
+            log.events.append(event)
+        if late >= 0 or event.get("type") == FINISHED:
+            late += event.get("type") != SEALED
+    if late > 0:
+        findings.append(("contradiction", f"{late} events after run.finished"))
+    if late >= 0 and (forged := sum(read_type(line) != SEALED for line in lines[signed:])):
+        findings.append(("tampering", f"{forged} unsigned lines after the signed run.finished"))
+    return [(kind, f"log {name}: {text}") for kind, text in findings], log
 
 
-def check_heads(files: dict[str, bytes], run_id: str, name: str, key: Key, lines: list[bytes]) -> list[str]:
-    """Return the findings of the tree of the lines against every signed head."""
-    history = files.get(f"log/{name}/checkpoints", b"")
-    signed, findings = read_signed_heads(history, key, f"ockham/runs/{run_id}/{name}")
-    newest = files.get(f"log/{name}/checkpoint", b"")
-    if newest and newest not in history:
-        findings.append("`checkpoint` is not in the history of tree heads")
-    if not signed:
-        findings.append("no signed tree head of the given key")
-    computed = roots_at_sizes(lines, set(signed))
-    for size, root in sorted(signed.items()):
-        if size > len(lines):
-            findings.append(f"{size} events were signed, but {len(lines)} exist")
-        elif computed[size] != root:
-            findings.append(f"the first {size} events differ from the signed ones")
-            # Nor is any longer start.
-            break
-    reach = max((size for size in signed if size <= len(lines)), default=0)
-    print(f"log {name}: {len(lines)} events, signed to {reach}, root {computed[len(lines)].hex()}")
-    return findings
+def check_heads(
+    files: Files, name: str, heads: dict[int, bytes], lines: list[bytes]
+) -> tuple[int, list[Finding]]:
+    """Return the number of signed lines, and the findings of the tree of the lines against every head."""
+    findings: list[Finding] = []
+    computed, count = roots_at_sizes(lines, set(heads)), len(lines)
+    signed = max((size for size, root in heads.items() if computed.get(size) == root), default=0)
+    differs = sorted(size for size, root in heads.items() if computed.get(size, root) != root)
+    largest = max(heads, default=0)
+    print(f"log {name}: {count} events, signed to {signed}, root {computed[count].hex()}")
+    if lost := max(0, largest - count):
+        findings.append(("tampering", f"{largest} events were signed, but {count} exist: {lost} are missing"))
+    if differs:
+        findings.append(("tampering", f"the first {differs[0]} events differ from the signed ones"))
+    if not heads and lines:
+        findings.append(("unsigned", "no signed tree head of the given key"))
+    elif signed < count:
+        findings.append(("not signed", f"{count - signed} lines after event {signed} are not evidence"))
+    return signed, findings + (check_tiles(files, name, lines) if signed == largest else [])
 
 
-def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[str]:
+def check_tiles(files: Files, name: str, lines: list[bytes]) -> list[Finding]:
     """Return the findings of every Merkle tile (C2SP tlog-tiles) against the hashes of the lines."""
     findings = []
     for path, data in files.items():
@@ -206,40 +252,92 @@ def check_tiles(files: dict[str, bytes], name: str, lines: list[bytes]) -> list[
             or len(parts[-1]) != span
             or data != b"".join(roots_at_sizes(p, set())[span] for p in parts)
         ):
-            findings.append(f"{path} does not hold the hashes of the lines")
+            findings.append(("derived", f"{path} does not hold the hashes of the lines"))
     return findings
 
 
-def check_event(files: dict[str, bytes], event: dict[str, Any], sequence: int) -> list[str]:
+def check_event(
+    files: Files, event: dict[str, Any], sequence: int, named: set[tuple[str, Any]]
+) -> list[Finding]:
     """Return the findings of files that an event names: each must be in the archive with its digest."""
     data, kind = event["data"], event.get("type")
-    named: list[tuple[str, Any, str]] = []
-    if revision := str(data.get("policy_revision", "")):
-        told = f"event {sequence} names policy {revision}, which is missing or another one"
-        policy = revision.partition("sha256:")[2]
-        named.append((f"policies/{policy}.json", policy, told))
+    found: list[tuple[str, str, Any]] = []
+    if revision := data.get("policy_revision"):
+        policy = str(revision).partition("sha256:")[2]
+        found.append(("policy missing", f"policies/{policy}.json", policy))
     if kind == "ockham.run.started.v1":
-        told = "run.json is not the file that run.started names"
-        named.append(("run.json", data.get("run_json_sha256"), told))
+        found.append(("tampering", "run.json", data.get("run_json_sha256")))
     if kind == "ockham.plugin_state.recorded.v1" and data.get("state") is None:
-        told = f"event {sequence} names a state blob that is missing or another one"
-        named.append((f"blobs/{data.get('state_sha256')}", data.get("state_sha256"), told))
-    findings = [t for f, sha, t in named if f not in files or hashlib.sha256(files[f]).hexdigest() != sha]
+        blob = f"blobs/{data.get('state_sha256')}"
+        found.append(("tampering" if blob in files else "corruption", blob, data.get("state_sha256")))
+    if kind == SAVED:
+        path = f"checkpoints/{data['snapshot_id']}"
+        found += [("checkpoint", f"{path}/{file['name']}", file["sha256"]) for file in data["files"]]
+    findings = []
+    for class_, path, sha256 in found:
+        # An archive contains no checkpoints, but a run folder does.
+        if (path, sha256) in named or (class_ == "checkpoint" and path not in files):
+            continue
+        if path not in files or hashlib.sha256(files[path]).hexdigest() != sha256:
+            findings.append((class_, f"event {sequence} names {path}, which is missing or another one"))
+    named.update((path, sha256) for _, path, sha256 in found)
     if kind in LOSS_EVENT_TYPES:
-        findings.append(f"event {sequence} records missing events: {data.get('reason_code')!r:.40}")
+        findings.append(("gap", f"event {sequence} records missing events: {data.get('reason_code')!r:.40}"))
     return findings
 
 
-def first_event(lines: list[bytes]) -> dict[str, Any]:
-    """Return the fields of the first event.
-
-    Empty if the line is not an event, which is reported elsewhere.
-    """
+def read_type(line: bytes) -> Any:
+    """Return the type of the event of a line, or None if the line is not an event."""
     try:
-        data = parse_event(lines[0])["data"]
-        return data if isinstance(data, dict) else {}
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-        return {}
+        event = parse_event(line)
+        return event["type"] if isinstance(event["data"], dict) else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def check_logs(logs: dict[str, Log]) -> list[Finding]:
+    """Return the findings of the logs against each other: missing ranks, resumes, and the agreed end."""
+    findings: list[Finding] = []
+    for name, log in logs.items():
+        attempt, rank = name.split("-")
+        first: dict[str, Any] = log.events[0]["data"] if log.events else {"world_size": 0}
+        try:
+            # Each rank signs an empty log before any rank writes a line. A hostile number is not counted out.
+            here = [each for each, other in logs.items() if other.heads]
+            missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in here)
+            gaps = (f"log {name}: the log of rank {r}, which began with it, is not here" for r in missing)
+            findings += [("gap", text) for text in islice(gaps, 9)]
+            lefts = [{**first, "rank": rank}, *first.get("left_logs", ())] if "from_root" in first else []
+            before = [(first["from_attempt"], at["rank"], at["from_size"], at["from_root"]) for at in lefts]
+            if any(not has_root(logs, *each) for each in before):
+                findings.append(("tampering", f"log {name}: was resumed from another log than the one here"))
+            elif any(size and logs[f"{at}-{r}"].signed < size for at, r, size, _ in before):
+                findings.append(("unsigned", f"log {name}: tree heads of the log before it were removed"))
+            ends = (end for event in log.events for end in event["data"].get("rank_logs") or ())
+            if not all(has_root(logs, attempt, end["rank"], end["size"], end["root"]) for end in ends):
+                findings.append(("contradiction", f"log {name}: run.finished names another log of a rank"))
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            findings.append(("corruption", f"log {name}: an event does not name the other logs"))
+    return findings
+
+
+def has_root(logs: dict[str, Log], attempt: Any, rank: Any, size: int, root: str) -> bool:
+    """Return True if the first lines of a log have this root. A log that does not exist is empty."""
+    log = logs.get(f"{attempt}-{rank}")
+    lines = log.lines if log else []
+    return size <= len(lines) and roots_at_sizes(lines, {size})[size].hex() == root
+
+
+def find_foreign(files: Files, logs: dict[str, Log]) -> list[Finding]:
+    """Print the checkpoints that signed events name. Return the note about files that no event names."""
+    events = [(event.get("type"), event["data"]) for log in logs.values() for event in log.events]
+    saved, pruned = ({data["snapshot_id"] for type_, data in events if type_ == t} for t in (SAVED, PRUNED))
+    if saved:
+        print(f"checkpoints that signed events name: {len(saved)}, of them pruned: {len(saved & pruned)}")
+    named = {path for log in logs.values() for path, _ in log.named}
+    if foreign := sorted(name for name in files if name not in named and not KNOWN_FILES.fullmatch(name)):
+        return [("foreign", f"{foreign[0]!a:.120} is named by no signed event ({len(foreign)} in all)")]
+    return []
 
 
 def main() -> int:
@@ -258,46 +356,38 @@ def main() -> int:
             whose = "--key" if asked.key else "verifier_key of run.json"
             print(f"verify: {whose} is no verifier key, name+8 hex digits+base64", file=sys.stderr)
             return 2
-        return verify_archive(files, str(about["run_id"]), key, known=bool(asked.key))
+        other = bool(asked.key) and about.get("verifier_key") not in (None, str(asked.key).strip())
+        return verify_archive(files, str(about["run_id"]), key, known=bool(asked.key), other=other)
     except (*_ODD, zipfile.BadZipFile, zlib.error) as error:
         print(f"verify: {asked.evidence}: {type(error).__name__}: {str(error)!a}", file=sys.stderr)
         return 2
 
 
-def verify_archive(files: dict[str, bytes], run_id: str, key: Key, *, known: bool) -> int:
-    """Check all logs, and resumes against the previous log. Print the findings and return the exit status."""
-    findings: list[str] = []
-    logs: dict[str, list[bytes]] = {}
-    segments = (re.fullmatch(r"log/([1-9][0-9]*-[0-9]+)/[0-9]{12}\.jsonl", path) for path in files)
-    for name in sorted({found[1] for found in segments if found}):
-        odd, logs[name] = check_log(files, run_id, name, key)
-        findings += odd
-    for name, lines in logs.items():
-        first = first_event(lines)
-        attempt, rank = name.split("-")
-        try:
-            missing = (r for r in range(int(first.get("world_size", 1))) if f"{attempt}-{r}" not in logs)
-            # A hostile number is not counted out.
-            for r in islice(missing, 9):
-                findings.append(f"log {name}: the log of rank {r}, which began with it, is not here")
-            lefts = [{**first, "rank": rank}, *first.get("left_logs", [])]
-            for left in lefts if "from_root" in first else []:
-                before, size = logs.get(f"{first['from_attempt']}-{left['rank']}", []), left["from_size"]
-                if size > len(before) or roots_at_sizes(before, {size})[size].hex() != left["from_root"]:
-                    findings.append(f"log {name}: was resumed from another log than the one that is here")
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
-            findings.append(f"log {name}: its first event does not name the other logs")
-    if unknown_files := sorted(name for name in files if not KNOWN_FILES.fullmatch(name)):
-        print(
-            f"note: files that no signature covers: {unknown_files[0]!a:.120} ({len(unknown_files)} in all)"
-        )
+def verify_archive(files: Files, run_id: str, key: Key, *, known: bool, other: bool = False) -> int:
+    """Check all logs, and the logs against each other. Print the findings and return the exit status."""
+    findings = [("tampering", "run.json names another verifier key than the one given")] if other else []
+    logs: dict[str, Log] = {}
+    # Also a log without segments: its tree heads are evidence of its lines.
+    for name in sorted({match[1] for match in map(re.compile(LOG).match, files) if match}):
+        found, logs[name] = check_log(files, run_id, name, key)
+        findings += found
+    findings += check_logs(logs) + find_foreign(files, logs)
     if not known:
-        print("note: the key is the run's own word; give the one you know with --key")
-    for each in findings[:MAX_FINDINGS] or ["sound" if logs else "no log in it"]:
-        print(each if each.isascii() and each.isprintable() else ascii(each))
-    if len(findings) > MAX_FINDINGS:
-        print(f"and {len(findings) - MAX_FINDINGS} more")
-    return 1 if findings or not logs else 0
+        findings.append(("key not pinned", "the key is the run's own word; give the one you know with --key"))
+    for kind, text in findings:
+        if kind in NOTES:
+            print_ascii(f"note: {kind}: {text}")
+    wrong = [f"{kind}: {text}" for kind, text in findings if kind not in NOTES]
+    for line in wrong[:MAX_FINDINGS] or ["sound" if logs else "no log in it"]:
+        print_ascii(line)
+    if len(wrong) > MAX_FINDINGS:
+        print(f"and {len(wrong) - MAX_FINDINGS} more")
+    return 1 if wrong or not logs else 0
+
+
+def print_ascii(line: str) -> None:
+    """Print a line. Text from the archive cannot print a second line or control characters."""
+    print(line if line.isascii() and line.isprintable() else ascii(line))
 
 
 if __name__ == "__main__":

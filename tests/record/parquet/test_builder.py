@@ -308,3 +308,12 @@ def test_builder_process_covers_sealed_segments_of_every_log(folder, monkeypatch
     assert done == [10, 1]
     for rank in (0, 1):
         assert read_coverage(folder, 1, rank).segments == ["000000000020.jsonl"]
+
+
+@pytest.mark.parametrize("junk", [b"{\n", b"[]\n", b"\n", b"[" * 3_000 + b"\n"])
+def test_segment_with_a_line_that_is_not_an_event_is_read_as_lines(folder, junk):
+    """Someone can append such a line without a signature. Verification reports it."""
+    last = folder.segments(1, 0)[-1]
+    last.write_bytes(last.read_bytes() + junk)
+    update_parquet(folder, 1, 0, last=True)
+    assert read_coverage(folder, 1, 0).segments == [last.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 import sys
 import zipfile
 
@@ -93,6 +94,14 @@ def line_changed(data, at, **told):
     return b"".join(found)
 
 
+def sign_again(files, name, data):
+    """Return the files with another first segment of log 1-0 that the key holder has signed."""
+    others = {path: each for path, each in files.items() if not path.startswith("log/1-0/")}
+    lines = data.splitlines()
+    note = signed(len(lines), standalone.roots_at_sizes(lines, set())[len(lines)])
+    return {**others, name: data, HEADS: note, "log/1-0/checkpoint": note[:-1]}
+
+
 def signed(size, root=bytes(32), origin="ockham/runs/a/1-0"):
     return load_or_create_signer().sign(checkpoint_body(origin, TreeHead(size, root))) + b"\n"
 
@@ -145,7 +154,9 @@ def test_standalone_exits_0_1_or_2_on_any_input(tmp_path, archive, called, name,
     with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "odd.zip", "w") as odd:
         for each in whole.namelist():
             odd.writestr(each, data if each == name else whole.read(each))
-    assert called(tmp_path / "odd.zip", "--key", load_or_create_signer().verifier)[0] in (1, 2)
+    # Without a complete note in the history, `checkpoint` signs the lines.
+    sound = (0,) if name == HEADS and data and b"\n\ny" not in data else ()
+    assert called(tmp_path / "odd.zip", "--key", load_or_create_signer().verifier)[0] in (1, 2, *sound)
 
 
 def test_standalone_rejects_files_that_are_not_archives(tmp_path, archive, called, monkeypatch):
@@ -200,8 +211,8 @@ def test_standalone_accepts_every_name_of_an_archive(files):
 
 def test_standalone_escapes_text_in_findings(judged, files):
     """An event cannot print a line `sound`."""
-    evil = "x\nsound\x1b[2J\u202e"
-    files[LOG] = line_changed(files[LOG], 5, policy_revision=evil)
+    evil = "sha256:x\nsound\x1b[2J\u202e"
+    files = sign_again(files, LOG, line_changed(files[LOG], 5, policy_revision=evil))
     files[HEADS] += signed(3, origin="ockham/runs/\u202e/1-0")
     status, lines = judged(files)
     assert status == 1
@@ -212,14 +223,13 @@ def test_standalone_escapes_text_in_findings(judged, files):
 
 def test_standalone_rejects_lines_over_the_maximum(judged, files):
     """No writer writes them."""
-    files[LOG] = line_changed(files[LOG], 5, ext={"x": "y" * 70_000})
+    files = sign_again(files, LOG, line_changed(files[LOG], 5, ext={"x": "y" * 70_000}))
     finds(judged, files, "event 5 is not an event")
 
 
 def test_standalone_limits_the_printed_findings(judged, files):
     """A segment of newlines has many."""
-    files[LOG] = b"\n" * 5_000
-    status, lines = judged(files)
+    status, lines = judged(sign_again(files, LOG, b"\n" * 5_000))
     assert status == 1
     assert len(lines) < standalone.MAX_FINDINGS + 20
     assert lines[-1].startswith("and ")
@@ -240,13 +250,14 @@ def test_standalone_reports_misplaced_lines(judged, files):
     odd[5] = b"[]\n"
     finds(
         judged,
-        {**files, LOG: b"".join(odd)},
-        "event 4 is not an event, or has a duplicate key",
+        sign_again(files, LOG, b"".join(odd)),
+        "corruption: log 1-0: event 4 is not an event, or has a duplicate key",
         "event 5 is not an event",
-        "differ from the signed ones",
     )
-    finds(judged, {**files, LOG: line_changed(files[LOG], 6, rank=1)}, "event 6 names another position")
-    finds(judged, {**files, LOG: b"[]\n"}, "log 1-0: event 0 is not an event")
+    finds(judged, {**files, LOG: b"".join(odd)}, "tampering: log 1-0: the first 30 events differ")
+    other = sign_again(files, LOG, line_changed(files[LOG], 6, rank=1))
+    finds(judged, other, "tampering: log 1-0: event 6 names another position")
+    finds(judged, sign_again(files, LOG, b"[]\n"), "log 1-0: event 0 is not an event")
 
 
 def test_standalone_reports_segments_that_do_not_follow(judged, files):
@@ -260,7 +271,7 @@ def test_standalone_reports_segments_that_do_not_follow(judged, files):
     last = max(name for name in files if name.startswith("log/2-0/") and name.endswith(".jsonl"))
     status, lines = judged({**files, last: files[last] + b"torn"})
     assert (status, lines[-1]) == (0, "sound")
-    assert any("note: 4 bytes after the last complete line" in line for line in lines)
+    assert any(line.startswith("note: crash tail:") and "ends in 4 bytes" in line for line in lines)
 
 
 def test_standalone_reports_wrong_tree_heads(judged, files):
@@ -274,12 +285,9 @@ def test_standalone_reports_wrong_tree_heads(judged, files):
         (b"a\n1\nA\n\n" + "\u2014 a b\n\n".encode(), "a tree head that the given key has not signed"),
     ):
         finds(judged, {**files, HEADS: files[HEADS] + added}, said)
-    finds(
-        judged,
-        {**files, HEADS: b""},
-        "no signed tree head",
-        "`checkpoint` is not in the history of tree heads",
-    )
+    finds(judged, {**files, HEADS: b""}, "tampering: log 1-0: only one of `checkpoint` and")
+    alone = {name: data for name, data in files.items() if not name.startswith("log/1-0/checkpoint")}
+    finds(judged, alone, "unsigned: log 1-0: no signed tree head")
 
 
 def test_standalone_accepts_one_text_per_signature(judged, files):
@@ -297,8 +305,8 @@ def test_standalone_compares_files_with_events(judged, files):
     policy = next(name for name in files if name.startswith("policies/"))
     tile = next(name for name in files if "/tile/" in name)
     finds(judged, {**files, policy: b"{}"}, "which is missing or another one")
-    finds(judged, {name: data for name, data in files.items() if name != policy}, "names policy")
-    finds(judged, {**files, "run.json": b"{}"}, "run.json is not the file that run.started names")
+    finds(judged, {name: data for name, data in files.items() if name != policy}, "names policies/")
+    finds(judged, {**files, "run.json": b"{}"}, "names run.json, which is missing or another one")
     finds(judged, {**files, tile: files[tile][:-1] + b"x"}, f"{tile} does not hold the hashes")
     finds(judged, {**files, "log/1-0/tile/9/000": b""}, "tile/9/000 does not hold the hashes")
     assert judged({**files, "log/1-0/tile/0/.000.tmp": b""})[0] == 0
@@ -308,10 +316,10 @@ def test_standalone_compares_a_resume_with_the_previous_log(judged, files):
     """A missing rank is reported."""
     first = sorted(name for name in files if name.startswith("log/1-0/") and name.endswith(".jsonl"))
     others = {name: data for name, data in files.items() if not name.startswith("log/1-0/")}
-    finds(judged, others, "log 2-0: was resumed from another log")
+    finds(judged, others, "tampering: log 2-0: was resumed from another log")
     shorter = {**files, first[-1]: b"".join(files[first[-1]].splitlines(keepends=True)[:-1])}
-    finds(judged, shorter, "log 2-0: was resumed from another log")
-    changed = {**files, LOG: line_changed(files[LOG], 0, world_size=2)}
+    finds(judged, shorter, "tampering: log 2-0: was resumed from another log")
+    changed = sign_again(files, LOG, line_changed(files[LOG], 0, world_size=2))
     finds(judged, changed, "log 1-0: the log of rank 1, which began with it, is not here")
 
 
@@ -330,7 +338,7 @@ def test_standalone_compares_state_blobs_with_their_digest(tmp_path, judged):
     for odd in ({**files, blob: b"{}"}, {name: data for name, data in files.items() if name != blob}):
         status, lines = judged(odd, "b")
         assert status == 1
-        assert "event 0 names a state blob that is missing or another one" in lines[-1]
+        assert f"event 0 names {blob}, which is missing or another one" in lines[-1]
 
 
 @pytest.mark.parametrize("kind", ["log.halted", "log.gap"])
@@ -355,7 +363,140 @@ def test_standalone_reports_recorded_losses(tmp_path, judged, kind):
 def test_standalone_reports_files_that_no_signature_covers(files, judged, name):
     """`sound` does not include them."""
     assert judged(files)[1][-1] == "sound"
-    assert not [line for line in judged(files)[1] if "no signature covers" in line]
+    assert not [line for line in judged(files)[1] if "foreign" in line]
     status, told = judged({**files, name: b"x"})
     assert (status, told[-1]) == (0, "sound")
-    assert told[-2] == f"note: files that no signature covers: {name!a} (1 in all)"
+    assert told[-2] == f"note: foreign: {name!a} is named by no signed event (1 in all)"
+
+
+@pytest.fixture
+def resume(files):
+    """Return the names of the files of log 2-0, and the lines of its only segment."""
+    names = [name for name in files if name.startswith("log/2-0/")]
+    segment = next(name for name in names if name.endswith(".jsonl"))
+    return names, segment, files[segment].splitlines(keepends=True)
+
+
+def forge_line(line, sequence, kind, **data):
+    event = orjson.loads(line)
+    event["type"] = f"ockham.{kind}.v1"
+    event["data"] |= {"sequence": sequence, **data}
+    return orjson.dumps(event) + b"\n"
+
+
+def test_standalone_reports_an_attempt_whose_segments_are_gone(judged, files, resume):
+    """Its tree heads are evidence that the lines existed. The message gives the whole loss."""
+    _, segment, lines = resume
+    finds(
+        judged,
+        {name: data for name, data in files.items() if name != segment},
+        f"tampering: log 2-0: {len(lines)} events were signed, but 0 exist: {len(lines)} are missing",
+    )
+    first = {name: data for name, data in files.items() if not re.fullmatch(r"log/1-0/.*\.jsonl", name)}
+    finds(judged, first, "tampering: log 1-0: 139 events were signed, but 0 exist")
+
+
+def test_standalone_accepts_a_log_without_a_line_and_a_head(judged, files, resume):
+    """A process killed before its first line leaves it."""
+    names, segment, _ = resume
+    killed = {name: data for name, data in files.items() if name not in names}
+    status, said = judged({**killed, segment: b"", "log/2-0/reserve": b"0"})
+    assert (status, said[-1]) == (0, "sound")
+    assert said[-2].startswith("log 2-0: 0 events, signed to 0")
+
+
+def test_standalone_counts_unsigned_lines_and_ignores_them(judged, files, resume):
+    """They are not parsed, and change no other result."""
+    _, segment, lines = resume
+    notes = files["log/2-0/checkpoints"].split(b"\n\n")
+    short = {**files, "log/2-0/checkpoints": b"\n\n".join(notes[:2]) + b"\n\n"}
+    short["log/2-0/checkpoint"] = b"\n\n".join(notes[:2]) + b"\n"
+    short = {name: data for name, data in short.items() if not name.startswith("log/2-0/tile")}
+    signed_lines = int(notes[0].split(b"\n")[1])
+    short[segment] = b"".join(lines[: signed_lines + 1])
+    for line in (lines[signed_lines], b"not an event\n", b"[" * 9_000 + b"\n"):
+        short[segment] = b"".join(lines[:signed_lines]) + line
+        status, said = judged(short)
+        assert (status, said[-1]) == (0, "sound")
+        assert f"note: not signed: log 2-0: 1 lines after event {signed_lines} are not evidence" in said
+
+
+@pytest.mark.parametrize("line", [b"", b"not an event\n", b'{"type":"ockham.log.sealed.v1"}\n', b"[]\n"])
+def test_standalone_reports_unsigned_lines_after_the_signed_end(judged, files, resume, line):
+    """Only log.sealed can follow run.finished."""
+    _, segment, lines = resume
+    added = line or forge_line(lines[-1], len(lines), "evaluation.recorded", val_loss=0.1)
+    said = "tampering: log 2-0: 1 unsigned lines after the signed run.finished"
+    finds(judged, {**files, segment: files[segment] + added}, said)
+    sealed = forge_line(lines[-1], len(lines), "log.sealed")
+    assert judged({**files, segment: files[segment] + sealed})[0] == 0
+
+
+def test_standalone_reports_signed_events_after_the_end(judged, files):
+    """A thief of the key can append them; they contradict the end."""
+    _, last = sorted(name for name in files if re.fullmatch(r"log/1-0/.*\.jsonl", name))[-2:]
+    lines = files[last].splitlines(keepends=True)
+    for kind, wrong in (("evaluation.recorded", 1), ("run.finished", 1), ("log.sealed", 0)):
+        end = forge_line(lines[-1], 0, "run.finished") + forge_line(lines[-1], 1, kind)
+        one = {name: data for name, data in files.items() if not name.startswith("log/2-0/")}
+        status, said = judged(sign_again(one, LOG, end))
+        assert (status, any("contradiction: log 1-0: 1 events after" in line for line in said)) == (
+            wrong,
+            wrong,
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "root", "wrong"),
+    [(2, None, False), (0, None, False), (2, "00" * 32, True), (9, "00" * 32, True)],
+)
+def test_standalone_compares_the_end_with_the_logs_of_all_ranks(judged, files, size, root, wrong):
+    """run.finished names size and root of the log of each rank."""
+    lines = files[LOG].splitlines()[:2]
+    root = root or standalone.roots_at_sizes(lines[:size], set())[size].hex()
+    one = {name: data for name, data in files.items() if not name.startswith("log/2-0/")}
+    ends = [{"rank": 0, "size": size, "root": root}]
+    end = forge_line(lines[1], 2, "run.finished", rank_logs=ends)
+    status, said = judged(sign_again(one, LOG, b"\n".join([*lines, end])))
+    assert (status, "contradiction: log 1-0: run.finished names" in said[-1]) == (int(wrong), wrong)
+
+
+def test_standalone_lists_policies_and_blobs_that_no_signed_event_names(judged, files):
+    """They do not make a run unsound, because a crash can leave them."""
+    planted = {f"policies/{'a' * 64}.json": b"{}", f"blobs/{'b' * 64}": b"{}"}
+    status, said = judged({**files, **planted})
+    assert (status, said[-1]) == (0, "sound")
+    assert said[-2] == f"note: foreign: 'blobs/{'b' * 64}' is named by no signed event (2 in all)"
+
+
+def test_standalone_accepts_a_torn_history_and_an_older_newest_head(judged, files):
+    """A crash or a copy made while the run is written leaves both. All heads are compared."""
+    notes = files[HEADS].split(b"\n\n")
+    for torn in (b"\n\n".join(notes[-3:-1])[:-9], b"x", b"x\n", b"x\n\ny"):
+        assert judged({**files, HEADS: files[HEADS] + torn})[0] == 0, torn
+    before = b"\n\n".join(notes[-5:-3]) + b"\n"
+    assert judged({**files, "log/1-0/checkpoint": before})[0] == 0
+    older = b"\n\n".join(notes[-7:-5]) + b"\n"
+    assert judged({**files, "log/1-0/checkpoint": older})[0] == 0
+    del files["log/1-0/checkpoint"]
+    finds(judged, files, "tampering: log 1-0: only one of `checkpoint` and")
+
+
+def test_standalone_compares_the_checkpoints_of_a_run_folder(tmp_path, judged):
+    """An archive has none; then their number is printed."""
+    run = make_run(tmp_path, batches=120)
+    files = standalone.load(run.folder.path)
+    saved = [name for name in files if name.startswith("checkpoints/")]
+    assert saved
+    status, said = judged(files)
+    assert (status, said[-1]) == (0, "sound")
+    assert f"checkpoints that signed events name: {len(saved)}, of them pruned: 0" in said
+    finds(judged, {**files, saved[0]: b"other"}, "checkpoint: log 1-0: event")
+    assert judged({name: data for name, data in files.items() if name not in saved})[0] == 0
+
+
+def test_standalone_reports_removed_tree_heads_of_a_resumed_log(judged, files):
+    """The resume names more events than the rest of the heads sign."""
+    note = signed(0, hashlib.sha256(b"").digest())
+    kept = {name: data for name, data in files.items() if not name.startswith("log/1-0/tile/")}
+    finds(judged, kept | {HEADS: note, "log/1-0/checkpoint": note[:-1]}, "unsigned: log 2-0: tree heads of")
