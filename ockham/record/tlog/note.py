@@ -31,6 +31,7 @@ from ockham.record.durable_io import fsync_dir
 ED25519 = 1
 KEY_FILE = "log.key"
 _MAX_NOTE = 65_536
+_MAX_KEY_FILE_BYTES = 4_096
 
 
 class VerifierKey(NamedTuple):
@@ -120,6 +121,28 @@ def parse_key(text: str) -> VerifierKey:
             f"{text!r:.120} is no verifier key: name+keyid+base64, as `ockham keygen` prints it"
         )
     return key
+
+
+def read_key_file(path: Path) -> VerifierKey:
+    """Return the verifier key in a file or pipe. The message of an error never contains its content.
+
+    Raises:
+        BadInputError: If the file cannot be read, or contains anything but one verifier key.
+
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_KEY_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInputError(f"key file {str(path)!r:.200}: cannot be read: {reason}") from None
+    try:
+        return parse_key(data.decode("utf-8") if len(data) <= _MAX_KEY_FILE_BYTES else "")
+    except (ValueError, BadInputError):
+        raise BadInputError(
+            f"key file {str(path)!r:.200}: not a verifier key; accepted: one line name+keyid+base64, "
+            "as `ockham keygen` prints it"
+        ) from None
 
 
 def decode_canonical_base64(text: str) -> bytes:
