@@ -209,15 +209,17 @@ def keygen() -> None:
     """Create the signing key and print the verifier key.
 
     An existing key is not replaced. Auditors need the verifier key. The private key is stored in
-    $OCKHAM_KEY_DIR, else in the user's configuration folder, and only the user can read it.
+    $OCKHAM_KEY_DIR, else in the user's configuration folder, and only the user can read it. A key that
+    other users can read or replace is refused.
 
     Examples:
       ockham keygen > ockham.key.pub
     """
     from ockham.record.tlog.note import KEY_FILE, key_dir, load_or_create_signer
+    from ockham.record.tlog.private_file import describe_link
 
     typer.echo(str(load_or_create_signer().verifier))
-    print_note(f"private key: {key_dir() / KEY_FILE}")
+    print_note(f"private key: {describe_link(key_dir() / KEY_FILE)}")
 
 
 def _find_folder(runs: Path, run: str) -> RunFolder:

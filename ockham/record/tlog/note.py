@@ -27,6 +27,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ockham.errors import BadInputError
 from ockham.record.durable_io import fsync_dir
+from ockham.record.tlog.private_file import (
+    make_private_dirs,
+    read_private_file,
+    require_private,
+    require_private_folders,
+)
 
 ED25519 = 1
 KEY_FILE = "log.key"
@@ -75,13 +81,15 @@ def load_or_create_signer(folder: Path | None = None) -> Signer:
     """Return the user's key. It is created on first use with mode 0600 in a folder of mode 0700.
 
     Raises:
-        BadInputError: If the folder cannot be written, or the file is not a key.
+        BadInputError: If the folder cannot be written, the file is not a key, or another user can read or
+            replace the file.
 
     """
     path = (folder or key_dir()) / KEY_FILE
     try:
-        data = path.read_bytes() if path.exists() else _make_key(path)
+        data = read_private_file(path) if path.exists() else _make_key(path)
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(data.decode("ascii").strip()))
+        require_private(path)
     except OSError as error:
         raise BadInputError(
             f"no signing key at {path}: {error.strerror}; name another folder with OCKHAM_KEY_DIR"
@@ -202,7 +210,8 @@ def _check(key: VerifierKey, signature: bytes, text: str) -> None:
 
 
 def _make_key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_dirs(path.parent)
+    require_private_folders(path)
     raw = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
     )
@@ -218,7 +227,7 @@ def _make_key(path: Path) -> bytes:
         # Two first runs at once: one key wins, both use it.
         os.link(temporary, path)
     except FileExistsError:
-        data = path.read_bytes()
+        data = read_private_file(path)
     finally:
         temporary.unlink()
     fsync_dir(path.parent)
