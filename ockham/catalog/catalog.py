@@ -7,7 +7,6 @@ again before each query, so an open catalog includes new runs and new events.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from ockham.catalog.file_index import FileIndex, FileListing
 from ockham.catalog.raw_views import create_raw_views, load_table, plugin_kind_views
 from ockham.catalog.run_tables import SegmentTail, load_run_tables, read_tail
 from ockham.catalog.schemas import ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
+from ockham.catalog.spill import make_spill_dir
 from ockham.catalog.views import load_question, load_views
 from ockham.errors import MissingParameterError, QueryError, UnverifiableError
 from ockham.record.run_folder import RunFolder, list_runs
@@ -85,7 +85,7 @@ class Catalog:
         spill_dir = ""
         # By default DuckDB spills into the working folder. A sandboxed process has no writable folder.
         if allow_spill and not sandboxed:
-            spill_dir = str(Path(tempfile.gettempdir()) / "ockham-duckdb")
+            spill_dir = make_spill_dir(self)
         config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": "false",
             "parquet_metadata_cache": "true",

@@ -24,7 +24,7 @@ from ockham.cli.output import (
     print_note,
     write_rows,
 )
-from ockham.errors import UnverifiableError, install_command
+from ockham.errors import BadInputError, UnverifiableError, install_command
 
 if TYPE_CHECKING:
     from ockham.record.log_status import LogStatus
@@ -96,17 +96,18 @@ def _check_environment() -> Iterator[DoctorRow]:
 
 def _check_key() -> DoctorRow:
     from ockham.record.tlog.note import KEY_FILE, key_dir
+    from ockham.record.tlog.private_file import describe_link, require_private
 
     path = key_dir() / KEY_FILE
     try:
-        mode = path.stat().st_mode & 0o777
+        require_private(path)
+    except BadInputError as error:
+        return DoctorRow("signing key", "problem", str(error))
     except FileNotFoundError:
         return DoctorRow("signing key", "note", f"missing; the first run creates {path}")
     except OSError as error:
         return DoctorRow("signing key", "problem", f"{path}: {error.strerror}")
-    if mode & 0o077:
-        return DoctorRow("signing key", "problem", f"other users can read it; chmod 600 {path}")
-    return DoctorRow("signing key", "ok", str(path))
+    return DoctorRow("signing key", "ok", describe_link(path))
 
 
 def _check_guard() -> DoctorRow:

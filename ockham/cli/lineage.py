@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import DEFAULT_RUNS, KeyOption, RunsOption, check_key_files, resolve_verifier_keys
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    KeyFileOption,
+    KeyOption,
+    RunsOption,
+    read_trusted_keys,
+    resolve_verifier_keys,
+)
 from ockham.cli.output import OutputOption, TextFormatOption, print_note, style_result, write_rows
 from ockham.errors import BadInputError
 from ockham.formatting import format_cell
@@ -51,6 +58,7 @@ def lineage(
         Path, typer.Argument(metavar="PATH", help="A safetensors file, or the folder of a checkpoint.")
     ],
     key: KeyOption = None,
+    key_file: KeyFileOption = None,
     runs: RunsOption = DEFAULT_RUNS,
     output_format: TextFormatOption = None,
     output: OutputOption = None,
@@ -64,13 +72,13 @@ def lineage(
     Examples:
       ockham lineage runs/night-1/checkpoints/accepted-00000599
 
-      ockham lineage downloaded.safetensors --key ockham.key.pub -f jsonl -o decisions.jsonl
+      ockham lineage downloaded.safetensors --key-file ockham.key.pub -f jsonl -o decisions.jsonl
     """
     from ockham.catalog import Catalog
     from ockham.record.lineage import find_weights_file, read_claims
     from ockham.record.lineage import lineage as read_lineage
 
-    check_key_files(key)
+    read_trusted_keys(key, key_file)
     if not weights.exists():
         raise BadInputError(
             f"{weights}: file not found; pass a safetensors file or the folder of a checkpoint"
@@ -78,7 +86,7 @@ def lineage(
     file = find_weights_file(weights)
     # Report a file without metadata before a missing key.
     read_claims(file)
-    result = read_lineage(file, runs, resolve_verifier_keys(key))
+    result = read_lineage(file, runs, resolve_verifier_keys(key, key_file))
     metadata = result.metadata
     catalog = Catalog(runs, run_ids=[metadata["run_id"]])
     parameters = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,16 @@ KeyOption = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="Trusted verifier key, or a file that contains one; may be repeated.",
+        help="Trusted verifier key as text; may be repeated.",
+        show_default=False,
+    ),
+]
+KeyFileOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="File that contains a trusted verifier key; may be repeated.",
         show_default=False,
     ),
 ]
@@ -78,8 +88,29 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Write no notes
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Write more details.")]
 
 
-def resolve_verifier_keys(keys: list[str] | None) -> list[VerifierKey]:
-    """Return the keys of --key, else the key of this machine.
+def read_trusted_keys(keys: list[str] | None, key_files: list[Path] | None) -> list[VerifierKey]:
+    """Return the keys of --key and --key-file. The text of --key is never the name of a file.
+
+    Raises:
+        BadInputError: If a text or the content of a file is not a verifier key.
+
+    """
+    from ockham.record.tlog.note import parse_key, read_key_file
+
+    trusted = []
+    for text in keys or []:
+        try:
+            trusted.append(parse_key(text))
+        except BadInputError:
+            raise BadInputError(
+                f"--key {text!r:.120}: not a verifier key; pass the line that `ockham keygen` prints, "
+                "or a file that contains it with --key-file"
+            ) from None
+    return trusted + [read_key_file(path) for path in key_files or []]
+
+
+def resolve_verifier_keys(keys: list[str] | None, key_files: list[Path] | None) -> list[VerifierKey]:
+    """Return the keys of --key and --key-file, else the key of this machine.
 
     A note names the machine's key, because it authenticates only logs that were signed here.
 
@@ -88,27 +119,17 @@ def resolve_verifier_keys(keys: list[str] | None) -> list[VerifierKey]:
 
     """
     from ockham.record.tlog.note import local_verifier_key
-    from ockham.record.verify.run import load_verifier_keys
 
-    if keys:
-        check_key_files(keys)
-        return load_verifier_keys(keys)
+    if trusted := read_trusted_keys(keys, key_files):
+        return trusted
     local_key = local_verifier_key()
     if local_key is None:
         raise BadInputError(
-            "--key: missing, and this machine has no key; pass the verifier key that you trust"
+            "--key: missing, and this machine has no key; pass the verifier key that you trust, "
+            "or a file that contains it with --key-file"
         )
     print_note(f"checked with the key of this machine, {local_key.name}; pass a trusted key with --key")
     return [local_key]
-
-
-def check_key_files(keys: list[str] | None) -> None:
-    """Raise BadInputError if an entry of --key is neither a key nor an existing file."""
-    for key in keys or []:
-        if "+" not in key and not Path(key).is_file():
-            raise BadInputError(
-                f"--key {key}: file not found; pass a verifier key, or a file that contains one"
-            )
 
 
 def resolve_run_id(runs: Path, prefix: str) -> str:
@@ -169,6 +190,30 @@ def odr_tables() -> dict[str, Any]:
     from ockham.odr.arrow_tables import load_odr_tables
 
     return load_odr_tables(Path(os.environ.get(ODR_DIR_VARIABLE, str(DEFAULT_ODR_DIR))))
+
+
+def read_pin(path: Path) -> bytes:
+    """Return the content of a pin file, or of stdin for `-`.
+
+    Raises:
+        BadInputError: If it cannot be read, or contains no tree head.
+
+    """
+    from ockham.record.tlog.pin import MAX_PIN_BYTES, parse_pin
+
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(MAX_PIN_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(MAX_PIN_BYTES + 1)
+    except OSError as error:
+        raise BadInputError(f"pin {path}: cannot be read: {error.strerror}") from None
+    try:
+        parse_pin(data)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from None
+    return data
 
 
 def read_bytes(path: Path) -> bytes:

@@ -10,10 +10,12 @@ import typer
 from ockham.cli.options import (
     DEFAULT_RUNS,
     MAX_LISTED_IDS,
+    KeyFileOption,
     KeyOption,
     RunsOption,
     list_names,
     read_bytes,
+    read_pin,
     resolve_run_id,
     resolve_verifier_keys,
 )
@@ -32,6 +34,7 @@ from ockham.text_safety import escape_control_characters
 
 if TYPE_CHECKING:
     from ockham.cli.output import Format
+    from ockham.record.tlog.note import VerifierKey
 
 _EVENTS = """
 select run_id, attempt, rank, sequence, event_id
@@ -62,6 +65,7 @@ def prove(
         typer.Option("--check", metavar="FILE", help="Check a proof.", show_default=False),
     ] = None,
     key: KeyOption = None,
+    key_file: KeyFileOption = None,
     pin: Annotated[
         Path | None,
         typer.Option(
@@ -83,22 +87,27 @@ def prove(
     Examples:
       ockham prove 01a20da1-7999 -o decision.proof
 
-      ockham prove --check decision.proof --key ockham.key.pub
+      ockham prove --check decision.proof --key-file ockham.key.pub
 
       ockham prove night-1 --since night-1.pin -o grown.proof
 
-      ockham prove --check grown.proof --pin night-1.pin --key ockham.key.pub
+      ockham prove --check grown.proof --pin night-1.pin --key-file ockham.key.pub
     """
     if check is not None and pin is None:
-        _check_inclusion(read_bytes(check), key, output_format, output)
+        proof = read_bytes(check)
+        _check_inclusion(proof, resolve_verifier_keys(key, key_file), output_format, output)
     elif check is not None and pin is not None:
-        _check_consistency(read_bytes(check), read_bytes(pin), key, output_format, output)
+        proof, pinned = read_bytes(check), read_pin(pin)
+        keys = resolve_verifier_keys(key, key_file)
+        _check_consistency(proof, pinned, keys, output_format, output)
     elif not name:
         raise BadInputError(
             "prove: ID missing; pass the ID of an event, a run with --since PIN, or --check FILE"
         )
     elif since is not None:
-        _write_proof(_prove_consistency(name, since, key, runs), output)
+        pinned = read_pin(since)
+        keys = resolve_verifier_keys(key, key_file)
+        _write_proof(_prove_consistency(name, pinned, keys, runs), output)
     else:
         _write_proof(_prove_inclusion(name, runs), output)
 
@@ -121,17 +130,16 @@ def _prove_inclusion(event_prefix: str, runs: Path) -> bytes:
     return prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])
 
 
-def _prove_consistency(run_prefix: str, pin: Path, key: list[str] | None, runs: Path) -> bytes:
+def _prove_consistency(run_prefix: str, pin: bytes, keys: list[VerifierKey], runs: Path) -> bytes:
     """Return the proofs that the logs of a run have only grown since a pin."""
     from ockham.record.run_folder import RunFolder
     from ockham.record.tlog.consistency import prove_consistency
 
-    keys = resolve_verifier_keys(key)
-    return prove_consistency(RunFolder(runs, resolve_run_id(runs, run_prefix)), read_bytes(pin), keys)
+    return prove_consistency(RunFolder(runs, resolve_run_id(runs, run_prefix)), pin, keys)
 
 
 def _check_inclusion(
-    proof: bytes, key: list[str] | None, output_format: Format | None, output: Path | None
+    proof: bytes, keys: list[VerifierKey], output_format: Format | None, output: Path | None
 ) -> None:
     """Check the proof of an event and print the event."""
     from ockham.record.tlog.consistency import PROOF_PREFIX
@@ -139,7 +147,7 @@ def _check_inclusion(
 
     if proof.startswith(PROOF_PREFIX):
         raise BadInputError("--check: this proof was created with --since; pass the pin with --pin")
-    proven = verify_inclusion_proof(proof, resolve_verifier_keys(key))
+    proven = verify_inclusion_proof(proof, keys)
     line = proven.line.decode("utf-8", "backslashreplace")
     if output_format is not None:
         row = (proven.origin, proven.sequence, proven.head.size, proven.key.name, line)
@@ -153,12 +161,12 @@ def _check_inclusion(
 
 
 def _check_consistency(
-    proof: bytes, pin: bytes, key: list[str] | None, output_format: Format | None, output: Path | None
+    proof: bytes, pin: bytes, keys: list[VerifierKey], output_format: Format | None, output: Path | None
 ) -> None:
     """Check the proof that logs have only grown since a pin."""
     from ockham.record.tlog.consistency import verify_consistency_proofs
 
-    proofs: list[Any] = list(verify_consistency_proofs(proof, pin, resolve_verifier_keys(key)))
+    proofs: list[Any] = list(verify_consistency_proofs(proof, pin, keys))
     if output_format is not None:
         rows = [(grown.origin, grown.old, grown.head.size, grown.key.name) for grown in proofs]
         write_rows(GROWTH_COLUMNS, rows, output_format, output)

@@ -12,12 +12,13 @@ import typer
 
 from ockham.cli.options import (
     DEFAULT_RUNS,
+    KeyFileOption,
     KeyOption,
     RunArgument,
     RunsOption,
-    check_key_files,
     check_local_folder,
-    read_bytes,
+    read_pin,
+    read_trusted_keys,
     resolve_run_id,
 )
 from ockham.cli.output import (
@@ -51,7 +52,7 @@ PinOption = Annotated[
     typer.Option(
         "--pin",
         metavar="FILE",
-        help="Tree heads that were stored elsewhere with `ockham pin`; may be repeated.",
+        help="Tree heads that were stored elsewhere with `ockham pin`, - for stdin; may be repeated.",
         show_default=False,
     ),
 ]
@@ -78,6 +79,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     run: RunArgument,
     key: KeyOption = None,
+    key_file: KeyFileOption = None,
     pin: PinOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Skip the Parquet files, which are derived from the log.")
@@ -96,20 +98,19 @@ def verify(
     Examples:
       ockham verify night-1
 
-      ockham verify night-1 --key ockham.key.pub --pin night-1.pin -f json
+      ockham verify night-1 --key-file ockham.key.pub --pin night-1.pin -f json
 
       ockham verify _ledger
     """
-    from ockham.record.verify.run import load_verifier_keys, verify_run
+    from ockham.record.verify.run import verify_run
 
     folder = _find_folder(runs, run)
-    check_key_files(key)
-    keys = load_verifier_keys(key or [])
+    keys = read_trusted_keys(key, key_file)
     with EventCounter() as progress:
         report = verify_run(
             folder,
             keys=keys,
-            pins=[read_bytes(path) for path in pin or []],
+            pins=[read_pin(path) for path in pin or []],
             parquet=not quick,
             jobs=jobs,
             progress=progress,
@@ -208,15 +209,17 @@ def keygen() -> None:
     """Create the signing key and print the verifier key.
 
     An existing key is not replaced. Auditors need the verifier key. The private key is stored in
-    $OCKHAM_KEY_DIR, else in the user's configuration folder, and only the user can read it.
+    $OCKHAM_KEY_DIR, else in the user's configuration folder, and only the user can read it. A key that
+    other users can read or replace is refused.
 
     Examples:
       ockham keygen > ockham.key.pub
     """
     from ockham.record.tlog.note import KEY_FILE, key_dir, load_or_create_signer
+    from ockham.record.tlog.private_file import describe_link
 
     typer.echo(str(load_or_create_signer().verifier))
-    print_note(f"private key: {key_dir() / KEY_FILE}")
+    print_note(f"private key: {describe_link(key_dir() / KEY_FILE)}")
 
 
 def _find_folder(runs: Path, run: str) -> RunFolder:

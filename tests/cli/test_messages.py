@@ -21,7 +21,14 @@ def folder(tmp_path_factory):
 
 
 CASES = [
-    ("verify demo --key nosuch.pub", "--key nosuch.pub: file not found; pass a verifier key"),
+    ("verify demo --key nosuch.pub", "--key 'nosuch.pub': not a verifier key; pass the line that"),
+    ("verify demo --key-file nosuch.pub", "key file 'nosuch.pub': cannot be read: No such file or directory"),
+    ("verify demo --key ''", "--key '': not a verifier key; pass the line that `ockham keygen` prints"),
+    ("verify demo --pin nosuch.pin", "pin nosuch.pin: cannot be read: No such file or directory"),
+    ("verify demo --pin /dev/null", "/dev/null: pin: empty, without a tree head; `ockham pin RUN`"),
+    ("verify demo --pin -", "-: pin: empty, without a tree head; `ockham pin RUN` prints a pin"),
+    ("prove demo --since /dev/null", "/dev/null: pin: empty, without a tree head"),
+    ("prove --check x.proof --pin nosuch.pin", "x.proof: cannot be read"),
     ("--runs nosuch verify demo", "demo: run not found; the folder nosuch does not exist"),
     ("--runs s3://b/runs verify x", "--runs s3://b/runs: not a local folder; copy the runs"),
     ("verify nosuch", "nosuch: run not found in runs; existing runs: demo"),

@@ -73,7 +73,7 @@ def ockham_json(folder: Path, *words: str) -> dict[str, Any]:
 
 def verify(folder: Path, run: str) -> dict[str, Any]:
     """Return the verification report of a run, checked with the reference key."""
-    return ockham_json(folder, "verify", run, "--key", KEY_FILE)
+    return ockham_json(folder, "verify", run, "--key-file", KEY_FILE)
 
 
 def verify_standalone(folder: Path, archive: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def all_answers(folder: Path) -> dict[str, Any]:
     checkpoint = f"runs/base/checkpoints/{accepted_checkpoint(folder)}"
     answers: dict[str, Any] = {f"verify {run}": verify(folder, run) for run in (*RUNS, "_ledger")}
     answers.update({f"replay {run}": ockham_json(folder, "replay", run) for run in RUNS})
-    answers["lineage"] = ockham_json(folder, "lineage", checkpoint, "--key", KEY_FILE)
+    answers["lineage"] = ockham_json(folder, "lineage", checkpoint, "--key-file", KEY_FILE)
     answers["odr lint"] = ockham_json(folder, "odr", "lint")
     answers["odr check"] = ockham_json(folder, "odr", "check")
     answers["roi"] = ockham_json(folder, "roi", "base")

@@ -53,7 +53,7 @@ def test_command_on_reference_runs_gives_the_recorded_data(reference, name):
 def test_lineage_of_an_accepted_checkpoint_gives_the_recorded_decisions(reference):
     """The same decisions, in the same order."""
     checkpoint = f"runs/base/checkpoints/{answers.accepted_checkpoint(reference)}"
-    answer = answers.ockham_json(reference, "lineage", checkpoint, "--key", answers.KEY_FILE)
+    answer = answers.ockham_json(reference, "lineage", checkpoint, "--key-file", answers.KEY_FILE)
     assert to_bytes(answer) == to_bytes(EXPECTED["lineage"])
 
 

@@ -27,10 +27,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ockham.errors import BadInputError
 from ockham.record.durable_io import fsync_dir
+from ockham.record.tlog.private_file import (
+    make_private_dirs,
+    read_private_file,
+    require_private,
+    require_private_folders,
+)
 
 ED25519 = 1
 KEY_FILE = "log.key"
 _MAX_NOTE = 65_536
+_MAX_KEY_FILE_BYTES = 4_096
 
 
 class VerifierKey(NamedTuple):
@@ -74,13 +81,15 @@ def load_or_create_signer(folder: Path | None = None) -> Signer:
     """Return the user's key. It is created on first use with mode 0600 in a folder of mode 0700.
 
     Raises:
-        BadInputError: If the folder cannot be written, or the file is not a key.
+        BadInputError: If the folder cannot be written, the file is not a key, or another user can read or
+            replace the file.
 
     """
     path = (folder or key_dir()) / KEY_FILE
     try:
-        data = path.read_bytes() if path.exists() else _make_key(path)
+        data = read_private_file(path) if path.exists() else _make_key(path)
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(data.decode("ascii").strip()))
+        require_private(path)
     except OSError as error:
         raise BadInputError(
             f"no signing key at {path}: {error.strerror}; name another folder with OCKHAM_KEY_DIR"
@@ -120,6 +129,28 @@ def parse_key(text: str) -> VerifierKey:
             f"{text!r:.120} is no verifier key: name+keyid+base64, as `ockham keygen` prints it"
         )
     return key
+
+
+def read_key_file(path: Path) -> VerifierKey:
+    """Return the verifier key in a file or pipe. The message of an error never contains its content.
+
+    Raises:
+        BadInputError: If the file cannot be read, or contains anything but one verifier key.
+
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_KEY_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInputError(f"key file {str(path)!r:.200}: cannot be read: {reason}") from None
+    try:
+        return parse_key(data.decode("utf-8") if len(data) <= _MAX_KEY_FILE_BYTES else "")
+    except (ValueError, BadInputError):
+        raise BadInputError(
+            f"key file {str(path)!r:.200}: not a verifier key; accepted: one line name+keyid+base64, "
+            "as `ockham keygen` prints it"
+        ) from None
 
 
 def decode_canonical_base64(text: str) -> bytes:
@@ -179,7 +210,8 @@ def _check(key: VerifierKey, signature: bytes, text: str) -> None:
 
 
 def _make_key(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_dirs(path.parent)
+    require_private_folders(path)
     raw = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
     )
@@ -195,7 +227,7 @@ def _make_key(path: Path) -> bytes:
         # Two first runs at once: one key wins, both use it.
         os.link(temporary, path)
     except FileExistsError:
-        data = path.read_bytes()
+        data = read_private_file(path)
     finally:
         temporary.unlink()
     fsync_dir(path.parent)

@@ -9,6 +9,7 @@ from ockham.errors import BadInputError, UnverifiableError
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.tlog.tree_head import CHECKPOINT
 
+MAX_PIN_BYTES = 16_000_000
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
 
@@ -16,7 +17,7 @@ def make_pin(folder: RunFolder) -> bytes:
     """Return the newest signed tree head of every log of a run, separated by empty lines.
 
     Raises:
-        UnverifiableError: If there is no tree head.
+        UnverifiableError: If there is no tree head, or the file of one is empty.
 
     """
     notes = []
@@ -24,15 +25,29 @@ def make_pin(folder: RunFolder) -> bytes:
         path = folder.log_dir(attempt, rank) / CHECKPOINT
         if path.is_file():
             notes.append(read_regular_file(path))
+            if not notes[-1].strip():
+                raise UnverifiableError(
+                    f"{path}: empty, not a tree head; run `ockham verify {folder.run_id}`"
+                )
     if not notes:
         raise UnverifiableError(f"run {folder.run_id!r} has no signed tree head yet")
     return b"\n".join(notes)
 
 
 def parse_pin(data: bytes) -> list[bytes]:
-    """Return the notes of a pin. git appends an empty line to the text of a tag that it prints."""
+    """Return the notes of a pin. git appends an empty line to the text of a tag that it prints.
+
+    Raises:
+        BadInputError: If there is no note. A pin without a tree head would prove nothing.
+
+    """
+    if len(data) > MAX_PIN_BYTES:
+        raise BadInputError(f"pin: has more than {MAX_PIN_BYTES:,} bytes; `ockham pin RUN` prints a pin")
     parts = re.split(rb"(?<=\n)\n(?=[^\n\xe2])", data)
-    return [part.rstrip(b"\n") + b"\n" for part in parts if part.strip()]
+    notes = [part.rstrip(b"\n") + b"\n" for part in parts if part.strip()]
+    if not notes:
+        raise BadInputError("pin: empty, without a tree head; `ockham pin RUN` prints a pin")
+    return notes
 
 
 def write_git_tag(name: str, note: bytes) -> None:

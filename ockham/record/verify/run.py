@@ -8,7 +8,6 @@ import multiprocessing
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -176,30 +175,6 @@ def _parquet_state(folder: RunFolder, place: tuple[int, int]) -> list[tuple[str,
         with contextlib.suppress(OSError):
             state.append((str(path), path.stat().st_mtime_ns))
     return sorted(state)
-
-
-def load_verifier_keys(texts: Sequence[str]) -> list[VerifierKey]:
-    """Return verifier keys from texts, or from files that contain one.
-
-    Raises:
-        BadInputError: If one is not a verifier key.
-
-    """
-    return [parse_key(_text(text) if _is_file(text) else text) for text in texts]
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"the key file {path} cannot be read: {error}") from None
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _trusted_keys(

@@ -185,6 +185,7 @@ def test_concurrent_first_runs_use_one_key(tmp_path, monkeypatch):
 
     def too_late(_, path):
         Path(path).write_bytes((tmp_path / "first" / "log.key").read_bytes())
+        Path(path).chmod(0o600)
         raise FileExistsError(17, "File exists")
 
     monkeypatch.setattr(os, "link", too_late)

@@ -136,7 +136,9 @@ def test_verify_exit_status_is_documented(tmp_path):
     assert status(run, "z") == 2
     assert status(run, "a", "--key", "x") == 2
     (tmp_path / "key").write_bytes(b"\xff\xfe")
-    assert status(run, "a", "--key", str(tmp_path / "key")) == 2
+    assert status(run, "a", "--key-file", str(tmp_path / "key")) == 2
+    (tmp_path / "pin").touch()
+    assert status(run, "a", "--pin", str(tmp_path / "pin")) == 2
     about = run.run_json.read_bytes()
     run.run_json.write_bytes(b"{}")
     assert status(run, "a") == 3

@@ -13,7 +13,7 @@ from ockham.record.repair import rebuild
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
-from ockham.record.verify.run import load_verifier_keys, verify_run
+from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers.events import lines
 from tests.helpers.log_edits import find_line, replace_data, rewrite_lines
@@ -339,12 +339,10 @@ def test_accepted_checkpoint_without_its_decision_is_reported(tmp_path):
 
 
 def test_other_keys_and_pins_are_bad_input(run, original, tmp_path):
-    """A pin of another run, an invalid key, a run without a log."""
+    """A pin of another run, and a run without a log."""
     other = make_run(tmp_path / "x", "other", batches=3)
     with pytest.raises(BadInputError, match="ockham/runs/other/1-0"):
         verify_run(run, pins=[make_pin(other.folder)])
-    with pytest.raises(BadInputError, match="no verifier key"):
-        load_verifier_keys(["nonsense"])
     with pytest.raises(UnverifiableError, match="no log"):
         verify_run(RunFolder(tmp_path, "nothing"))
     assert original.exists()

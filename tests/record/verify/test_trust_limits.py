@@ -7,7 +7,7 @@ import shutil
 import orjson
 import pytest
 
-from ockham.errors import BadInputError, UnverifiableError
+from ockham.errors import UnverifiableError
 from ockham.record.ledger import append_entry
 from ockham.record.log_writer import LogWriter
 from ockham.record.run_folder import LEDGER, RunFolder
@@ -16,7 +16,7 @@ from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify.report import Finding
-from ockham.record.verify.run import load_verifier_keys, verify_run
+from ockham.record.verify.run import verify_run
 from tests.helpers.events import REGISTRATION, REVISION, decision, lines, log_folder, run_folder
 from tests.helpers.runs import make_run
 
@@ -172,23 +172,6 @@ def test_checkpoint_that_a_later_attempt_pruned_is_not_missing(tmp_path):
     assert "checkpoint" not in verify_run(folder, keys=[key], parquet=False).counts
     shutil.rmtree(folder.log_dir(2, 0))
     assert verify_run(folder, keys=[key], parquet=False).counts["checkpoint"] == 1
-
-
-def test_load_verifier_keys_accepts_a_key_or_a_key_file(tmp_path):
-    """The file can end with a newline. The error for a file that is not text names the file."""
-    key = load_or_create_signer().verifier
-    path = tmp_path / "key"
-    path.write_text(f"{key}\n", encoding="utf-8")
-    assert load_verifier_keys([str(key), str(path)]) == [key, key]
-    path.write_bytes(b"\xff")
-    with pytest.raises(BadInputError) as error:
-        load_verifier_keys([str(path)])
-    assert str(error.value).startswith(
-        f"the key file {path} cannot be read: 'utf-8' codec can't decode byte 0xff"
-    )
-    for text in ("nonsense", "a\0b", "x" * 5000, str(tmp_path)):
-        with pytest.raises(BadInputError, match="is no verifier key"):
-            load_verifier_keys([text])
 
 
 def test_run_json_with_unknown_fields_provides_the_key(folder):
