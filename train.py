@@ -24,6 +24,7 @@ from ockham import cli, nano
 if TYPE_CHECKING:
     from ockham import Policy, ResumePoint, Run
     from ockham.nano import DistributedRanks, ProgressLine, Trainer
+    from ockham.record.tlog.note import VerifierKey
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
 
@@ -133,6 +134,8 @@ def main(
         bool, typer.Option("--resume", help="Continue --run from its newest checkpoint.")
     ] = False,
     resume_from: cli.ResumeFromOption = "",
+    key: cli.KeyOption = None,
+    key_file: cli.KeyFileOption = None,
     device: cli.DeviceOption = "",
     runs: cli.RunsOption = cli.DEFAULT_RUNS,
 ) -> None:
@@ -159,7 +162,8 @@ def main(
     with nano.DistributedRanks() as ranks:
         with ranks.raise_on_all():
             trainer_overrides, policy_overrides = nano.split_overrides(changed)
-            start = find_resume_point(ranks, runs, run, resume=resume, resume_from=resume_from)
+            keys = cli.read_trusted_keys(key, key_file)
+            start = find_resume_point(ranks, runs, run, keys, resume=resume, resume_from=resume_from)
             policy_to_use: Policy | None = None  # on resume the one that the run was last under
             if start is None or policy:
                 policy_to_use = ockham.load_policy(policy or "balanced", policy_overrides)
@@ -231,7 +235,13 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
 
 
 def find_resume_point(
-    ranks: DistributedRanks, runs: Path, run: str, *, resume: bool, resume_from: str
+    ranks: DistributedRanks,
+    runs: Path,
+    run: str,
+    keys: list[VerifierKey],
+    *,
+    resume: bool,
+    resume_from: str,
 ) -> ResumePoint | None:
     """Return where to continue, or None for a new run.
 
@@ -248,7 +258,7 @@ def find_resume_point(
     if not resume or (ranks.max_restarts and not ockham.RunFolder(runs, run).exists()):
         return None
     start = ockham.find_resume_point(
-        runs, run, rank=ranks.rank, world_size=ranks.world_size, snapshot_id=resume_from
+        runs, run, rank=ranks.rank, world_size=ranks.world_size, snapshot_id=resume_from, keys=keys
     )
     if ranks.rank == 0:
         cli.print_skipped_checkpoints(start)

@@ -103,7 +103,7 @@ class Run:
         else:
             self.policy = resolve_policy(policy, overrides, self.folder if resumed else None)
             plugin_objects = self.policy.build()
-        self._session = Session(self.folder, self.peers, resume=resumed is not None)
+        self._session = Session(self.folder, self.peers, resumed)
         self.attempt, self._recorder = self._session.attempt, self._session.recorder
         self.chain = PluginChain(plugin_objects, self._recorder.record_decision)
         self._recorder.state = self.chain.state_dict

@@ -25,12 +25,13 @@ class Session:
     Args:
         folder: The run's folder.
         peers: This rank and the others.
-        resume: Continue an existing run as its next attempt.
+        resumed: Point from which an existing run is continued. None for a new run.
 
     """
 
-    def __init__(self, folder: RunFolder, peers: RankGroup, *, resume: bool) -> None:
-        self.attempt = Attempt(folder, peers, resume=resume)
+    def __init__(self, folder: RunFolder, peers: RankGroup, resumed: ResumePoint | None) -> None:
+        keys = () if resumed is None else resumed.keys
+        self.attempt = Attempt(folder, peers, resume=resumed is not None, keys=keys)
         self.recorder = Recorder(self.attempt)
         self._subscriptions: Subscriptions | None = None
 

@@ -17,8 +17,11 @@ from ockham import resources
 from ockham.cli.options import DEFAULT_RUNS as DEFAULT_RUNS
 from ockham.cli.options import EXTRAS, RUNS_VARIABLE, GlobalRunsOption, QuietOption, VerboseOption
 from ockham.cli.options import DeviceOption as DeviceOption
+from ockham.cli.options import KeyFileOption as KeyFileOption
+from ockham.cli.options import KeyOption as KeyOption
 from ockham.cli.options import ResumeFromOption as ResumeFromOption
 from ockham.cli.options import RunsOption as RunsOption
+from ockham.cli.options import read_trusted_keys as read_trusted_keys
 from ockham.cli.output import is_quiet as is_quiet
 from ockham.cli.output import reset_verbosity, set_verbosity
 from ockham.cli.parser import HELP_SETTINGS, PanelGroup, configure_commands

@@ -15,15 +15,26 @@ import ockham
 from ockham import nano
 from ockham.cli.adapt_loop import adapt_loop, enable_adapter
 from ockham.cli.checkpoint_lookup import find_checkpoint
-from ockham.cli.options import DEFAULT_RUNS, DeviceOption, ResumeFromOption, RunsOption, resolve_run_id
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    DeviceOption,
+    KeyFileOption,
+    KeyOption,
+    ResumeFromOption,
+    RunsOption,
+    read_trusted_keys,
+    resolve_run_id,
+)
 from ockham.cli.output import is_quiet
 from ockham.cli.summary import print_complete, print_skipped_checkpoints, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
 from ockham.policy.document import read_policy
+from ockham.record.verify.run import own_keys
 
 if TYPE_CHECKING:
     from ockham import ResumePoint, Run
     from ockham.nano import Adaptation, Corpus
+    from ockham.record.tlog.note import VerifierKey
 
 EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "INTERRUPTED": 130}
 DEFAULT_POLICY = "adapt"
@@ -131,6 +142,8 @@ def adapt(
         bool, typer.Option("--resume", help="Continue --run from its newest checkpoint.")
     ] = False,
     resume_from: ResumeFromOption = "",
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
     device: DeviceOption = "",
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -146,7 +159,9 @@ def adapt(
 
       ockham adapt --from night-1 --data my_cpp/ --lora "h.2.*,h.3.*" --rank 4 --set learning_rate=1e-3
     """
-    start = _find_resume_point(runs, run, resume_from) if resume or resume_from else None
+    start = None
+    if resume or resume_from:
+        start = _find_resume_point(runs, run, resume_from, read_trusted_keys(key, key_file))
     if start is not None:
         request = _request_from_settings(run, start.settings)
     elif base_run and data is not None:
@@ -169,10 +184,10 @@ def adapt(
     raise typer.Exit(_serve(attempt, adaptation, start))
 
 
-def _find_resume_point(runs: Path, run: str, resume_from: str) -> ResumePoint:
+def _find_resume_point(runs: Path, run: str, resume_from: str, keys: Sequence[VerifierKey]) -> ResumePoint:
     if not run:
         raise BadInputError("--resume requires --run ID")
-    start = ockham.find_resume_point(runs, run, snapshot_id=resume_from)
+    start = ockham.find_resume_point(runs, run, snapshot_id=resume_from, keys=keys)
     print_skipped_checkpoints(start)
     return start
 
@@ -282,7 +297,8 @@ def _load_familiar(runs: Path, request: AdaptRequest, vocab_size: int) -> Corpus
     if request.familiar is not None:
         return nano.load_corpus(request.familiar, vocab_size)
     # Only settings and data are needed, whatever the state of the checkpoints.
-    base_run = ockham.find_resume_point(runs, request.from_run, snapshot_id="start")
+    keys = own_keys(ockham.RunFolder(runs, request.from_run))
+    base_run = ockham.find_resume_point(runs, request.from_run, snapshot_id="start", keys=keys)
     try:
         corpus = nano.load_corpus(base_run.settings.get("data"), vocab_size)
     except DataError as error:

@@ -26,7 +26,7 @@ from ockham.record.recovery import read_gap, recover_log
 from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
-from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 WAIT_FOR_RANK_0_SECONDS = 120
 # Ends that all ranks reach together.
@@ -40,14 +40,18 @@ class Attempt:
         folder: The run's folder.
         peers: This writer's rank and the others. Rank 0 creates the folder, the others wait for it.
         resume: Continue an existing run as its next attempt.
+        keys: Trusted keys of the earlier attempts besides this machine's.
 
     Raises:
         RunError: If the run exists, or does not exist on resume.
 
     """
 
-    def __init__(self, folder: RunFolder, peers: RankGroup, *, resume: bool) -> None:
+    def __init__(
+        self, folder: RunFolder, peers: RankGroup, *, resume: bool, keys: Sequence[VerifierKey] = ()
+    ) -> None:
         self.folder, self.peers, self.rank, self.resume = folder, peers, peers.rank, resume
+        self._keys = keys
         self.number = 1
         self.log: LogWriter
         self._began = time.monotonic()
@@ -179,7 +183,7 @@ class Attempt:
         last = self.number - 1
         for rank in self._ranks_to_close():
             for kind, fields in (
-                ("log.recovered", recover_log(self.folder, last, rank, resume_keys(self.folder))),
+                ("log.recovered", recover_log(self.folder, last, rank, resume_keys(self._keys))),
                 ("log.gap", read_gap(self.folder, last, rank)),
             ):
                 self._recovered += [] if fields is None else [(kind, fields)]

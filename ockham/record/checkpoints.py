@@ -55,6 +55,7 @@ class ResumePoint(NamedTuple):
         damaged: ID and problem of each checkpoint whose files are not those of its event.
         resumable: IDs of the whole resumable checkpoints, the oldest first.
         leftovers: IDs of pruned checkpoints, whose files a kill can have left.
+        keys: Trusted keys besides this machine's.
 
     """
 
@@ -68,6 +69,7 @@ class ResumePoint(NamedTuple):
     damaged: tuple[tuple[str, str], ...] = ()
     resumable: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
+    keys: tuple[VerifierKey, ...] = ()
 
     def require_data(self, run_id: str, data: Mapping[str, Any]) -> None:
         """Check that the run continues on the data it was started on.
@@ -136,7 +138,13 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
 
 
 def find_resume_point(
-    runs: str | Path, run_id: str, *, rank: int = 0, world_size: int = 1, snapshot_id: str = ""
+    runs: str | Path,
+    run_id: str,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    snapshot_id: str = "",
+    keys: Sequence[VerifierKey] = (),
 ) -> ResumePoint:
     """Return the point at which a run can be resumed.
 
@@ -150,6 +158,7 @@ def find_resume_point(
             returned.
         world_size: Number of ranks that resume.
         snapshot_id: Checkpoint to resume from. Empty selects the newest, `start` the beginning of the run.
+        keys: Trusted keys besides this machine's, for a run that was started elsewhere.
 
     Raises:
         RunError: If the run does not exist.
@@ -158,7 +167,7 @@ def find_resume_point(
 
     """
     folder = RunFolder(runs, run_id).require_exists().require_own_name()
-    evidence = _read_evidence(folder)
+    evidence = _read_evidence(folder, keys)
     about = _read_run_json(folder, evidence)
     found = list(signed_checkpoints(evidence).values())
     usable = [each for each in found if each.data["kind"] == "resume" and each.pruned is None]
@@ -177,6 +186,7 @@ def find_resume_point(
         damaged=tuple(damaged),
         resumable=tuple(each.snapshot_id for each in usable if each.snapshot_id not in gone),
         leftovers=tuple(each.snapshot_id for each in found if each.pruned == PRUNED_NEWER_KEPT),
+        keys=tuple(keys),
     )
     if chosen is None:
         return beginning
@@ -206,22 +216,29 @@ def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
     return about
 
 
-def _read_evidence(folder: RunFolder) -> Evidence:
+def _read_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
     is_end = select_kinds("run.finished")
     evidence = read_evidence(
-        folder, resume_keys(folder), select=lambda line: select_checkpoints(line) or is_end(line)
+        folder, resume_keys(keys), select=lambda line: select_checkpoints(line) or is_end(line)
     )
     if evidence.problems:
         raise LogError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
+    logs = evidence.logs.values()
+    if any(log.events for log in logs) and not any(log.signed for log in logs):
+        named = _json(folder.run_json).get("verifier_key")
+        raise LogError(
+            f"no known key has signed run {folder.run_id}; it names the key {str(named)[:120]!r}; "
+            "if you trust it, pass it with --key"
+        )
     return evidence
 
 
-def resume_keys(_folder: RunFolder) -> list[VerifierKey]:
-    """Return the key that may have signed the logs to resume: the user's key.
+def resume_keys(keys: Sequence[VerifierKey] = ()) -> tuple[VerifierKey, ...]:
+    """Return the keys that may have signed the logs to resume: the user's key and the given ones.
 
     The key in run.json is the run's own claim: it would authenticate lines that someone else has signed.
     """
-    return [load_or_create_signer().verifier]
+    return (load_or_create_signer().verifier, *keys)
 
 
 def _choose(

@@ -274,6 +274,11 @@ def _resume_problems(
             continue
         if log is None or log.roots.get(size, b"").hex() != root:
             yield f"log {attempt}-{rank}: attempt {place[0]} was resumed from {size} other events of it"
+        elif log.signed < size:
+            yield (
+                f"log {attempt}-{rank}: attempt {place[0]} was resumed from {size} events of it, "
+                f"and a known key has signed {log.signed}"
+            )
 
 
 def _previous_logs(data: Mapping[str, Any], place: LogKey) -> list[tuple[LogKey, int, str]]:

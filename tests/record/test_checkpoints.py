@@ -349,8 +349,22 @@ def test_resume_does_not_trust_the_key_in_run_json(runs, tmp_path):
     note = forger.sign((log / "checkpoint").read_text().rpartition("\n\n")[0] + "\n")
     (log / "checkpoint").write_bytes(note)
     (log / "checkpoints").write_bytes(note + b"\n")
-    start = find_resume_point(runs, "a")
-    assert (start.snapshot_id, start.ended) == (None, None)
+    with pytest.raises(LogError, match="no known key has signed run a; .*pass it with --key"):
+        find_resume_point(runs, "a")
+
+
+def test_run_of_another_machine_is_resumed_with_its_key(runs, tmp_path, monkeypatch):
+    """The new attempt is signed with this machine's key, and both keys together verify the run."""
+    saved_run(runs, [3])
+    first = load_or_create_signer().verifier
+    monkeypatch.setenv("OCKHAM_KEY_DIR", str(tmp_path / "other"))
+    with pytest.raises(LogError, match="pass it with --key"):
+        find_resume_point(runs, "a")
+    resume(runs, [5], keys=[first])
+    folder = RunFolder(runs, "a")
+    keys = [first, load_or_create_signer().verifier]
+    assert verify_run(folder, keys=keys).sound
+    assert not verify_run(folder, keys=keys[1:]).sound
 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"settings": {"batch_size": 8}, "data": {}}', b"[]", b""])
