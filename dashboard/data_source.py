@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import threading
 import time
@@ -177,6 +179,21 @@ def query_or_error(
     except Exception as error:
         show_error("This query failed.", error)
     return None
+
+
+def folder_state(folder: Path) -> str:
+    """Return a digest of names, sizes, times and inodes of all files in a folder.
+
+    A change of the content alone changes the time of the inode, which no program can set back.
+    """
+    state = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(root, name)  # noqa: PTH118 - thousands of Path objects are slower
+            with contextlib.suppress(OSError):
+                info = os.lstat(path)
+                state.append((path, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino))
+    return hashlib.sha256(repr(sorted(state)).encode()).hexdigest()
 
 
 def show_error(message: str, error: Exception) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from dashboard.data_source import query_or_error, run_page_query, run_sql, runs_folder
+from dashboard.data_source import folder_state, query_or_error, run_page_query, run_sql, runs_folder
 from dashboard.layout import page_header, query_details, section, select_run
 from dashboard.tables import data_table
 from ockham.errors import OckhamError
@@ -32,6 +32,8 @@ log_bytes = sum(
     path.stat().st_size for attempt, rank in folder.logs() for path in folder.segments(attempt, rank)
 )
 START_KEY = f"go-{run_id}"
+# Changes with any file of the run, also if its size stays the same.
+run_state = folder_state(folder.path)
 
 
 def count_events() -> int:
@@ -61,9 +63,9 @@ def read_pins_and_keys() -> tuple[list[bytes], list[VerifierKey]]:
 
 
 def cached_verification(events: int, pins: list[bytes], keys: list[VerifierKey]) -> dict[str, Any]:
-    """Return the verification report. It is computed again when the log has grown."""
+    """Return the verification report. It is computed again when a file of the run has changed."""
     digest = hashlib.sha256(b"\0".join([*pins, *(str(key).encode() for key in keys)])).hexdigest()
-    cache_key = f"verified-{run_id}-{log_bytes}-{digest}"
+    cache_key = f"verified-{run_id}-{run_state}-{digest}"
     if cache_key not in st.session_state:
         bar = st.progress(0.0, "Verifying all bytes. Use Stop, or leave the page, to cancel.")
         stop = st.empty()
@@ -141,7 +143,7 @@ def replay_section() -> None:
         "Runs the plugins again on the recorded contexts, and compares all decisions bit by bit. "
         "Third-party plugins are not run from the dashboard.",
     )
-    cache_key = f"replayed-{run_id}-{log_bytes}"
+    cache_key = f"replayed-{run_id}-{run_state}"
     if cache_key not in st.session_state:
         if not st.button("Replay every decision", key=f"replay-{run_id}"):
             return

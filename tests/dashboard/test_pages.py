@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import logging
+import os
 import re
 import shutil
 import zlib
@@ -153,6 +154,22 @@ def test_integrity_page_reports_tampering(open_page, tmp_path):
     segment.write_bytes(b"".join(lines[:-2]))
     test = open_page(tmp_path, "integrity")
     assert test.text[0].value.startswith("No: tampering")
+
+
+@pytest.mark.parametrize("times", ["new", "old"])
+def test_integrity_page_verifies_again_after_a_change_of_equal_size(open_page, tmp_path, times):
+    """Times that were set back do not hide a change."""
+    run = make_run(tmp_path, "changed", batches=10)
+    segment = run.folder.segments(1, 0)[0]
+    before = segment.stat()
+    test = open_page(tmp_path, "integrity")
+    assert test.text[0].value.startswith("Yes.")
+    data = segment.read_bytes()
+    segment.write_bytes(data.replace(b'"batches":10', b'"batches":11'))
+    if times == "old":
+        os.utime(segment, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert segment.stat().st_size == len(data)
+    assert test.run().text[0].value.startswith("No: tampering")
 
 
 def test_integrity_page_uses_uploaded_pins_and_key(open_page, runs):
