@@ -184,7 +184,7 @@ def query_or_error(
 def folder_state(folder: Path) -> str:
     """Return a digest of names, sizes, times and inodes of all files in a folder.
 
-    A change of the content alone changes the time of the inode, which no program can set back.
+    A change of the content changes the time of the inode, and a program cannot set that back.
     """
     state = []
     for root, _, names in os.walk(folder):

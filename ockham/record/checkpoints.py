@@ -224,7 +224,7 @@ def _read_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
     if evidence.problems:
         raise LogError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
     logs = evidence.logs.values()
-    if any(log.events for log in logs) and not any(log.signed for log in logs):
+    if any(log.events for log in logs) and not any(log.heads for log in logs):
         named = _json(folder.run_json).get("verifier_key")
         raise LogError(
             f"no known key has signed run {folder.run_id}; it names the key {str(named)[:120]!r}; "

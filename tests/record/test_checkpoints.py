@@ -349,7 +349,7 @@ def test_resume_does_not_trust_the_key_in_run_json(runs, tmp_path):
     note = forger.sign((log / "checkpoint").read_text().rpartition("\n\n")[0] + "\n")
     (log / "checkpoint").write_bytes(note)
     (log / "checkpoints").write_bytes(note + b"\n")
-    with pytest.raises(LogError, match="no known key has signed run a; .*pass it with --key"):
+    with pytest.raises(LogError, match=r"no known key has signed run a; .*pass it with --key"):
         find_resume_point(runs, "a")
 
 
