@@ -1,4 +1,8 @@
-"""One case: a run, honest crashes or attacks, and what the commands report of it against the model."""
+"""One case: a run, honest crashes or attacks, and what the commands report of it against the model.
+
+`CHECKS` contains one function per command. A test that kills commands passes `disturb` to `make_case`. It gets
+the written run folder before the model reads it.
+"""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from ockham.record.checkpoints import (
 from ockham.record.evidence import read_evidence
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify.report import NOTE_CLASSES
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
@@ -373,3 +374,13 @@ def test_resume_refuses_a_changed_run_json(runs, content):
     saved_run(runs, [3]).run_json.write_bytes(content)
     with pytest.raises((LogError, CheckpointError), match=r"run\.json"):
         find_resume_point(runs, "a")
+
+
+def test_resume_accepts_a_kill_before_the_first_line_is_signed(runs):
+    """The log then has lines and the signed head of the empty log. The run begins again."""
+    log = saved_run(runs, [3]).log_dir(1, 0)
+    empty = split_history((log / "checkpoints").read_bytes())[0][0]
+    (log / "checkpoint").write_bytes(empty)
+    (log / "checkpoints").write_bytes(empty + b"\n")
+    start = find_resume_point(runs, "a")
+    assert (start.iter_num, start.snapshot_id, start.ended) == (0, None, None)
