@@ -68,7 +68,7 @@ class Catalog:
         pinned: The caller has compared all lines with a root, so all of them are evidence.
 
     Raises:
-        RunError: If a run of *run_ids* is in a folder with another name.
+        RunError: If the only runs of *run_ids* are in folders with other names.
         UnverifiableError: If a file cannot be read, or a verified run is tampered with.
 
     """
@@ -86,7 +86,6 @@ class Catalog:
         pinned: bool = False,
     ) -> None:
         self.runs = Path(runs)
-        self.run_ids = run_ids
         self.sandboxed = sandboxed
         self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
             odr_tables or {}
@@ -99,6 +98,7 @@ class Catalog:
         # Increases when files have changed. Callers that cache results use it as a key.
         self.version = 0
         self._lock = threading.RLock()
+        self._in_transaction = False
         spill_dir = ""
         # By default DuckDB spills into the working folder. A sandboxed process has no writable folder.
         if allow_spill and not sandboxed:
@@ -113,6 +113,15 @@ class Catalog:
         # Otherwise SQL can read local Python variables as tables.
         self.connection.execute("set python_enable_replacements = false")
         self.refresh()
+
+    @property
+    def run_ids(self) -> Sequence[str] | None:
+        """IDs of the runs to read; None reads all."""
+        return self._reader.run_ids
+
+    @run_ids.setter
+    def run_ids(self, run_ids: Sequence[str] | None) -> None:
+        self._reader.run_ids = run_ids
 
     def sql(self, text: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run trusted SQL and return the result. User SQL must be run with `ockham.guard`.
@@ -182,7 +191,7 @@ class Catalog:
         """Scan the files again. If nothing has changed, this costs only the directory listing.
 
         Raises:
-            RunError: If a selected run is in a folder with another name.
+            RunError: If the only selected runs are in folders with other names.
             UnverifiableError: If a Parquet file or a line cannot be read. The previous rows remain.
 
         """
@@ -210,21 +219,30 @@ class Catalog:
             if files.state == self._state:
                 return
             version = self.version + 1
+            self._roll_back()
             self.connection.execute("begin transaction")
+            self._in_transaction = True
             try:
                 self._register(files, version)
                 if self._state is None:
                     self._create_views()
                 self.connection.execute("commit")
+                self._in_transaction = False
             except BaseException:
-                with contextlib.suppress(duckdb.Error):
-                    self.connection.execute("rollback")
+                self._roll_back()
                 raise
             self._state = files.state
             self.renamed_runs = files.renamed
             self.version = version
             if self.sandboxed:
                 drop_arrow_sources(self.connection, version)
+
+    def _roll_back(self) -> None:
+        """End a transaction that has failed. If this fails too, the next scan does it."""
+        if self._in_transaction:
+            with contextlib.suppress(duckdb.Error):
+                self.connection.execute("rollback")
+                self._in_transaction = False
 
     def close(self) -> None:
         """Close the database connection and free its memory."""

@@ -63,7 +63,7 @@ class RunReader:
         pinned: bool = False,
     ) -> None:
         self._runs = runs
-        self._run_ids = run_ids
+        self.run_ids = run_ids
         self._pinned = pinned
         self._index = FileIndex(use_parquet=not verified)
         self._signed = SignedSizes(keys)
@@ -76,16 +76,16 @@ class RunReader:
 
         Raises:
             OSError: If a file was removed while it was read. Call it again.
-            RunError: If a selected run is in a folder with another name.
+            RunError: If the only selected runs are in folders with other names.
             UnverifiableError: If a line is not an event, or a verified run is tampered with.
 
         """
         names = list_runs(self._runs)
-        if self._run_ids is not None:
-            names = [name for name in names if name in set(self._run_ids)]
+        if self.run_ids is not None:
+            names = [name for name in names if name in set(self.run_ids)]
         stamps = {name: read_stamp(self._runs / name / "run.json") for name in names}
         renamed = self._find_renamed(stamps)
-        if self._run_ids is not None and renamed:
+        if self.run_ids is not None and renamed and len(renamed) == len(names):
             raise RunError(next(iter(renamed.values())))
         folders = [RunFolder(self._runs, name) for name in names if name not in renamed]
         if self._verified is not None:

@@ -131,7 +131,7 @@ def leading_rows(events: pa.Table, log: LogKey, first: int) -> int:
     """
     before = pa.array([first - 1], pa.int64())
     sequences = pa.concat_arrays([before, *events.column("sequence").chunks])
-    matches = pc.equal(pc.pairwise_diff(sequences).slice(1), 1)
+    matches = pc.equal(pc.pairwise_diff(sequences).slice(1), pa.scalar(1))
     expected: dict[str, pa.Scalar[Any]] = {
         "run_id": pa.scalar(log[0]),
         "attempt": pa.scalar(log[1]),
@@ -139,5 +139,5 @@ def leading_rows(events: pa.Table, log: LogKey, first: int) -> int:
     }
     for name, value in expected.items():
         matches = pc.and_(matches, pc.equal(events.column(name), value))
-    position = pc.index(pc.fill_null(matches, False), False).as_py()
+    position = pc.index(matches.fill_null(False), False).as_py()
     return events.num_rows if position < 0 else int(position)
