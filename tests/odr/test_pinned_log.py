@@ -14,6 +14,7 @@ from ockham.odr.lint import lint_folder
 from ockham.odr.pinned_log import build_runs_folder, list_policies, pin_side, read_pinned_log
 from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide
+from ockham.record.attempt import log_head
 from ockham.record.log_writer import LogWriter
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import RunFolder
@@ -21,6 +22,15 @@ from tests.helpers.events import REVISION, decision, run_folder
 from tests.odr.checked_record import checked, record_text
 from tests.odr.record_samples import TODAY, put
 from tests.odr.small_runs import FINISHED, accepting, make_run, read_run_events
+
+RESUMED = {
+    "iter_num": 1,
+    "snapshot_id": None,
+    "policy_revision": REVISION,
+    "settings": {},
+    "world_size": 1,
+    "reason_code": "SNAPSHOT",
+}
 
 
 def test_changed_byte_of_the_log_is_not_evaluated(runs):
@@ -181,20 +191,48 @@ def test_equal_logs_give_equal_digits(tmp_path):
     assert len(found) == 1
 
 
-def test_constraint_reads_the_pinned_log_and_earlier_attempts(tmp_path):
-    """Later attempts and other ranks are excluded."""
-    folder = run_folder(tmp_path / "runs", "a")
+def write_resumed_run(runs):
+    """Write logs 1-0, 1-1, 2-0, 3-0. Each attempt names the root of the one before."""
+    folder = run_folder(runs, "a")
     for attempt, rank in ((1, 0), (1, 1), (2, 0), (3, 0)):
         writer = LogWriter(folder, attempt, rank, policy_revision=REVISION)
+        if attempt > 1:
+            head = log_head(folder, attempt - 1, rank)
+            writer.append("run.resumed", {**RESUMED, **head, "from_attempt": attempt - 1})
         writer.append("decision.made", decision(attempt))
         writer.close()
-    build_runs_folder([read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 0), folder)], tmp_path / "laid")
-    with guarded_queries(tmp_path / "laid") as ask:
-        rows = ask(
-            "SELECT list(attempt * 10 + rank ORDER BY attempt) AS value, count(*) AS n FROM decisions", {}
-        )
+    return folder
 
-    assert rows == [{"value": [10, 20], "n": 2}]
+
+def query_logs(folder):
+    with guarded_queries(folder) as ask:
+        sql = "SELECT list(attempt * 10 + rank ORDER BY attempt) AS value, count(*) AS n FROM decisions"
+        return ask(sql, {})
+
+
+def test_constraint_reads_the_pinned_log_and_earlier_attempts(tmp_path):
+    """Later attempts and other ranks are excluded. A packed log is read in the same way as one in place."""
+    folder = write_resumed_run(tmp_path / "runs")
+    side = EvidenceSide("candidate", "a", 2, 0, 1)
+    build_runs_folder([read_pinned_log(side, folder)], tmp_path / "laid")
+    pack_log(read_pinned_log(side, folder), tmp_path / "packed")
+    unpacked = unpack_log(tmp_path / "packed", side, tmp_path / "out")
+    build_runs_folder([read_pinned_log(side, unpacked)], tmp_path / "laid-packed")
+    expected = [{"value": [10, 20], "n": 2}]
+    assert query_logs(tmp_path / "laid") == query_logs(tmp_path / "laid-packed") == expected
+
+
+@pytest.mark.parametrize("damage", ["edit", "delete"])
+def test_changed_earlier_attempt_is_unverifiable(tmp_path, damage):
+    """The later log names the root of the earlier one."""
+    folder = write_resumed_run(tmp_path / "runs")
+    segment = folder.segments(1, 0)[0]
+    if damage == "edit":
+        segment.write_bytes(segment.read_bytes().replace(b"SKIP", b"KEEP"))
+    else:
+        segment.unlink()
+    with pytest.raises(UnverifiableError, match=r"log 1-0 of run a .*; log 2-0 resumed from root"):
+        read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 1), folder)
 
 
 def test_changed_policy_is_not_copied(tmp_path):
