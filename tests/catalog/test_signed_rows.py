@@ -142,8 +142,6 @@ def test_planted_segment_is_not_signed(run):
         rows = catalog.rows("select signed from evaluations where val_loss = 0.001")
         assert rows == [{"signed": False}]
         planted.unlink()
-    assert catalog.rows("select signed from evaluations where val_loss = 0.001") == [{"signed": False}]
-    assert answers(catalog) == expected
 
 
 def test_unsigned_resume_supersedes_nothing(run, original):
