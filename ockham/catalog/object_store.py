@@ -43,7 +43,7 @@ def sync_to_local(runs: str | Path, run: str = "", cache: Path | None = None, *,
         runs: Folder or URL.
         run: Prefix of run IDs. Only these runs are updated. Empty updates all.
         cache: Folder of the local copy. None uses the cache folder of the user.
-        lines: Copy all segments, also those that Parquet files cover.
+        lines: Copy all segments, including segments that Parquet files cover.
 
     Raises:
         BadInputError: If the store cannot be read, or its driver is not installed.

@@ -67,11 +67,10 @@ def create_raw_views(
         # Without a UNION, DuckDB can count rows from the Parquet footers.
         has_tail = tails[kind].num_rows > 0 or not listing.parquet[kind]
         parts = [_select_rows(kind, f"raw_{kind}_tail", "x.signed", cut=bool(cuts))] if has_tail else []
-        for cut in (False, True):
+        for cut, group in ((False, "uncut"), (True, "cut")):
             chosen = [file for file in listing.parquet[kind] if (file.log[:2] in cuts) == cut]
             for state, files in _group_by_signed(chosen, sizes).items():
-                name = f"raw_{kind}_{'cut' if cut else 'uncut'}_{state}_{version}"
-                source = read(connection, name, kind, files)
+                source = read(connection, f"raw_{kind}_{group}_{state}_{version}", kind, files)
                 parts.append(_select_rows(kind, source, _SIGNED_SQL[state], cut=cut))
         connection.execute(f"create or replace view raw_{kind} as {' union all '.join(parts)}")
 

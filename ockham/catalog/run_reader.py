@@ -42,7 +42,7 @@ class RunFiles(NamedTuple):
 
 
 class RunReader:
-    """Reads runs again and again. Unchanged files are not read again.
+    """Reads runs repeatedly. Unchanged files are not read again.
 
     Args:
         runs: Folder of runs.
