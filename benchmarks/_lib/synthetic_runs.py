@@ -65,7 +65,8 @@ def make_runs(runs: Path, events: int, *, small: bool = False, first: int = 0) -
         folder = RunFolder(runs, f"run-{number // RUN_EVENTS:04d}")
         folder.create()
         shutil.copytree(path / "policies", folder.path / "policies")
-        atomic_write(folder.run_json, (path / "run.json").read_bytes())
+        metadata = orjson.loads((path / "run.json").read_bytes())
+        atomic_write(folder.run_json, orjson.dumps({**metadata, "run_id": folder.run_id}))
         count = min(events + first * RUN_EVENTS - number, RUN_EVENTS) // SEGMENT
         shifts = [
             {

@@ -115,6 +115,8 @@ def query(
       ockham query "select val_loss from evaluations" --verified --run night-1 --key trusted.pub
     """
     from ockham.catalog.object_store import sync_to_local
+    from ockham.record.run_folder import list_runs
+    from ockham.record.run_identity import list_renamed
     from ockham.record.verify.run import load_verifier_keys
 
     if key and not verified:
@@ -131,6 +133,9 @@ def query(
     keys = load_verifier_keys(key or [])
     runs = sync_to_local(runs, run, lines=verified)
     run_ids = run_filter(runs, run)
+    if run_ids is None:
+        for problem in list_renamed(runs, list_runs(runs)).values():
+            print_note(f"not read: {problem}")
     if verified and not keys:
         print_note("verified with the key in run.json of each run; pass a trusted key with --key")
     options: dict[str, Any] = {"verified": verified, "keys": keys}
