@@ -11,6 +11,7 @@ sparse files of the correct size, because no reader opens a segment that Parquet
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -107,7 +108,9 @@ def _parquet(
         for shift in shifts:
             writer.add(_shift_rows(table, shift))
         path.write_bytes(writer.close()[0])
-        path.with_suffix(".json").write_bytes(orjson.dumps({"columns": COLUMNS, "segments": segments}))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        sidecar = {"sha256": digest, "columns": COLUMNS, "segments": segments}
+        path.with_suffix(".json").write_bytes(orjson.dumps(sidecar))
 
 
 def _shift_rows(rows: pa.Table, shift: dict[str, Any]) -> pa.Table:
