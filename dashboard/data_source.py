@@ -17,7 +17,7 @@ import streamlit as st
 
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query, load_question
-from ockham.errors import OckhamError, UnverifiableError
+from ockham.errors import OckhamError, RunError, UnverifiableError
 from ockham.odr.arrow_tables import load_odr_tables
 from ockham.record.run_folder import list_runs
 
@@ -113,7 +113,7 @@ def _broken_runs(runs: Path, run_ids: Sequence[str]) -> dict[str, str]:
     for run_id in run_ids:
         try:
             Catalog(runs, run_ids=[run_id]).close()
-        except UnverifiableError as error:
+        except (UnverifiableError, RunError) as error:
             broken[run_id] = str(error)
     return broken
 
