@@ -17,7 +17,7 @@ import streamlit as st
 
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query, load_question
-from ockham.errors import OckhamError, UnverifiableError
+from ockham.errors import OckhamError, RunError, UnverifiableError
 from ockham.odr.arrow_tables import load_odr_tables
 from ockham.record.run_folder import list_runs
 
@@ -113,7 +113,7 @@ def _broken_runs(runs: Path, run_ids: Sequence[str]) -> dict[str, str]:
     for run_id in run_ids:
         try:
             Catalog(runs, run_ids=[run_id]).close()
-        except UnverifiableError as error:
+        except (UnverifiableError, RunError) as error:
             broken[run_id] = str(error)
     return broken
 
@@ -184,7 +184,7 @@ def query_or_error(
 def folder_state(folder: Path) -> str:
     """Return a digest of names, sizes, times and inodes of all files in a folder.
 
-    A change of the content alone changes the time of the inode, which no program can set back.
+    A change of the content changes the time of the inode, and a program cannot set that back.
     """
     state = []
     for root, _, names in os.walk(folder):

@@ -16,20 +16,23 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from ockham.catalog.file_index import FileIndex
 from ockham.catalog.raw_views import plugin_kind_views
-from ockham.catalog.run_tables import load_run_tables, read_tail
+from ockham.catalog.run_reader import RunReader
 from ockham.catalog.schemas import ODR_SCHEMAS
 from ockham.catalog.views import load_question, load_views
 from ockham.errors import BadInputError, QueryError, install_command
 from ockham.record.parquet.tables import SCHEMAS
-from ockham.record.run_folder import RunFolder, list_runs
 
 _CUTS = """
 select a.run_id, a.attempt, min(r.iter_num) as iter_num from raw_attempts a
 join (select run_id, attempt, (data ->> '$.iter_num')::bigint as iter_num from lines_events
-      where type = 'ockham.run.resumed.v1' and attempt > 1) r on r.run_id = a.run_id and r.attempt > a.attempt
+      where type = 'ockham.run.resumed.v1' and attempt > 1 and signed) r
+    on r.run_id = a.run_id and r.attempt > a.attempt
 group by all
+"""
+_SIGNED = """
+select x.*, coalesce(x.sequence < s.size, false) as signed from files_{kind} x
+left join log_sizes s on s.run_id = x.run_id and s.attempt = x.attempt and s.`rank` = x.`rank`
 """
 _SUPERSEDED = """
 select x.*, coalesce(x.iter_num >= c.iter_num, false) as superseded
@@ -71,21 +74,23 @@ class SparkCatalog:
     ) -> None:
         self.session = _session(master, {**_SETTINGS, **(settings or {})})
         root = Path(runs).resolve()
-        folders = [RunFolder(root, name) for name in list_runs(root) if run_ids is None or name in run_ids]
-        files = FileIndex().scan(folders)
-        tails = [read_tail(path, None).tables for path in files.segments]
+        reader = RunReader(root, run_ids)
+        files = reader.read()
+        run_tables, tails = reader.load_tables(files)
         tables = {
-            **load_run_tables(folders, files.attempts),
+            **run_tables,
             **{name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()},
             **(odr_tables or {}),
         }
         for name, table in tables.items():
             self._frame(table).createOrReplaceTempView(name)
-        for kind, schema in SCHEMAS.items():
-            frame = self._frame(pa.concat_tables([schema.empty_table(), *(tail[kind] for tail in tails)]))
-            if files.parquet[kind]:
-                paths = [file.path for file in files.parquet[kind]]
-                frame = self.session.read.schema(frame.schema).parquet(*paths).unionByName(frame)
+        for kind, tail in tails.items():
+            frame = self._frame(tail)
+            if files.listing.parquet[kind]:
+                paths = [file.path for file in files.listing.parquet[kind]]
+                schema = frame.drop("signed").schema
+                self.session.read.schema(schema).parquet(*paths).createOrReplaceTempView(f"files_{kind}")
+                frame = self.session.sql(_SIGNED.format(kind=kind)).unionByName(frame)
             frame.createOrReplaceTempView(f"lines_{kind}")
         self._view("attempt_cuts", _CUTS)
         for kind in SCHEMAS:

@@ -11,6 +11,7 @@ sparse files of the correct size, because no reader opens a segment that Parquet
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -65,7 +66,8 @@ def make_runs(runs: Path, events: int, *, small: bool = False, first: int = 0) -
         folder = RunFolder(runs, f"run-{number // RUN_EVENTS:04d}")
         folder.create()
         shutil.copytree(path / "policies", folder.path / "policies")
-        atomic_write(folder.run_json, (path / "run.json").read_bytes())
+        metadata = orjson.loads((path / "run.json").read_bytes())
+        atomic_write(folder.run_json, orjson.dumps({**metadata, "run_id": folder.run_id}))
         count = min(events + first * RUN_EVENTS - number, RUN_EVENTS) // SEGMENT
         shifts = [
             {
@@ -106,7 +108,9 @@ def _parquet(
         for shift in shifts:
             writer.add(_shift_rows(table, shift))
         path.write_bytes(writer.close()[0])
-        path.with_suffix(".json").write_bytes(orjson.dumps({"columns": COLUMNS, "segments": segments}))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        sidecar = {"sha256": digest, "columns": COLUMNS, "segments": segments}
+        path.with_suffix(".json").write_bytes(orjson.dumps(sidecar))
 
 
 def _shift_rows(rows: pa.Table, shift: dict[str, Any]) -> pa.Table:

@@ -1,13 +1,15 @@
 """Catalog: SQL over the logs of all runs.
 
 It reads the Parquet files of sealed segments, and the lines that have no Parquet file yet. Files are scanned
-again before each query, so an open catalog includes new runs and new events.
+again before each query, so an open catalog includes new runs and new events. A scan changes the tables in one
+transaction: if it fails, the catalog still has the previous rows, and the next scan starts again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,18 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ockham.catalog.file_index import FileIndex, FileListing
-from ockham.catalog.raw_views import create_raw_views, load_table, plugin_kind_views
-from ockham.catalog.run_tables import SegmentTail, load_run_tables, read_tail
+from ockham.catalog.raw_views import create_raw_views, drop_arrow_sources, load_table, plugin_kind_views
+from ockham.catalog.run_reader import RunFiles, RunReader
 from ockham.catalog.schemas import ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
 from ockham.catalog.spill import make_spill_dir
 from ockham.catalog.views import load_question, load_views
 from ockham.errors import MissingParameterError, QueryError, UnverifiableError
-from ockham.record.run_folder import RunFolder, list_runs
+from ockham.record.run_folder import list_runs
+from ockham.record.tlog.note import VerifierKey
 
-_MAX_RESCANS = 4
+_MAX_RESCANS = 6
+# `ockham repair` removes and writes all Parquet files of a run in this time.
+_RESCAN_SECONDS = 0.05
 # Columns without a comment, such as run_id and attempt, use the comment of the same column in `decisions`.
 _DICTIONARY = """
 create or replace view data_dictionary as
@@ -58,6 +62,14 @@ class Catalog:
         run_ids: IDs of the runs to read. None reads all. Files of other runs are not opened.
         sandboxed: Read Parquet files with Arrow, so that `lock_down` can remove DuckDB's file access.
         allow_spill: Allow queries to use the disk when memory is full. Ignored if sandboxed.
+        verified: Compare the signed lines of each run with its tree heads, and read only these lines. Parquet
+            files are not read. Values of run.json are null, because it is not signed.
+        keys: Trusted verifier keys. Without one, the key in the run.json of each run is used.
+        pinned: The caller has compared all lines with a root, so all of them are evidence.
+
+    Raises:
+        RunError: If the only runs of *run_ids* are in folders with other names.
+        UnverifiableError: If a file cannot be read, or a verified run is tampered with.
 
     """
 
@@ -69,19 +81,24 @@ class Catalog:
         run_ids: Sequence[str] | None = None,
         sandboxed: bool = False,
         allow_spill: bool = True,
+        verified: bool = False,
+        keys: Sequence[VerifierKey] = (),
+        pinned: bool = False,
     ) -> None:
         self.runs = Path(runs)
-        self.run_ids = run_ids
         self.sandboxed = sandboxed
         self._odr_tables = {name: schema.empty_table() for name, schema in ODR_SCHEMAS.items()} | dict(
             odr_tables or {}
         )
-        self._index = FileIndex()
-        self._tails: dict[Path, SegmentTail] = {}
+        self._options: dict[str, Any] = {"verified": verified, "keys": keys, "pinned": pinned}
+        self._reader = RunReader(self.runs, run_ids, **self._options)
         self._state: object = None
+        # Run folders that are not read -> message with the name of the run that they contain.
+        self.renamed_runs: dict[str, str] = {}
         # Increases when files have changed. Callers that cache results use it as a key.
         self.version = 0
         self._lock = threading.RLock()
+        self._in_transaction = False
         spill_dir = ""
         # By default DuckDB spills into the working folder. A sandboxed process has no writable folder.
         if allow_spill and not sandboxed:
@@ -96,6 +113,15 @@ class Catalog:
         # Otherwise SQL can read local Python variables as tables.
         self.connection.execute("set python_enable_replacements = false")
         self.refresh()
+
+    @property
+    def run_ids(self) -> Sequence[str] | None:
+        """IDs of the runs to read; None reads all."""
+        return self._reader.run_ids
+
+    @run_ids.setter
+    def run_ids(self, run_ids: Sequence[str] | None) -> None:
+        self._reader.run_ids = run_ids
 
     def sql(self, text: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
         """Run trusted SQL and return the result. User SQL must be run with `ockham.guard`.
@@ -154,7 +180,7 @@ class Catalog:
         if run is not None and "run" not in question.parameters:
             del parameters["run"]
             odr_tables = {key: self._odr_tables[key] for key in ODR_SCHEMAS}
-            return Catalog(self.runs, odr_tables, run_ids=[run]).ask(name, **parameters)
+            return Catalog(self.runs, odr_tables, run_ids=[run], **self._options).ask(name, **parameters)
         unknown = sorted(set(parameters) - set(question.parameters))
         if unknown:
             accepted = ", ".join(question.parameters) or "none"
@@ -165,54 +191,70 @@ class Catalog:
         """Scan the files again. If nothing has changed, this costs only the directory listing.
 
         Raises:
-            UnverifiableError: If a Parquet file or a line cannot be read.
+            RunError: If the only selected runs are in folders with other names.
+            UnverifiableError: If a Parquet file or a line cannot be read. The previous rows remain.
 
         """
-        for attempts_left in reversed(range(_MAX_RESCANS)):
+        for attempt in range(_MAX_RESCANS):
             try:
                 self._rescan()
             # Both errors can mean that a file was removed between the listing and the read.
-            except OSError:
-                if not attempts_left:
-                    raise
+            except OSError as error:
+                if attempt == _MAX_RESCANS - 1:
+                    raise UnverifiableError(
+                        f"{error.filename or self.runs}: cannot be read: {error.strerror or error}"
+                    ) from None
             except duckdb.IOException as error:
-                if not attempts_left:
+                if attempt == _MAX_RESCANS - 1:
                     raise _parquet_error(error) from None
             except duckdb.Error as error:
                 raise _parquet_error(error) from None
             else:
                 return
+            time.sleep(attempt * _RESCAN_SECONDS)
 
     def _rescan(self) -> None:
         with self._lock:
-            names = list_runs(self.runs)
-            if self.run_ids is not None:
-                names = [name for name in names if name in set(self.run_ids)]
-            folders = [RunFolder(self.runs, name) for name in names]
-            listing = self._index.scan(folders)
-            self._tails = {path: read_tail(path, self._tails.get(path)) for path in listing.segments}
-            policies = [str(path) for folder in folders for path in (folder.path / "policies").glob("*.json")]
-            tail_sizes = {path: tail.size for path, tail in self._tails.items()}
-            state = (names, listing.parquet, tail_sizes, policies)
-            if state == self._state:
+            files = self._reader.read()
+            if files.state == self._state:
                 return
-            first = self._state is None
-            self._register(folders, listing)
-            if first:
-                self._create_views()
-            self._state = state
-            self.version += 1
+            version = self.version + 1
+            self._roll_back()
+            self.connection.execute("begin transaction")
+            self._in_transaction = True
+            try:
+                self._register(files, version)
+                if self._state is None:
+                    self._create_views()
+                self.connection.execute("commit")
+                self._in_transaction = False
+            except BaseException:
+                self._roll_back()
+                raise
+            self._state = files.state
+            self.renamed_runs = files.renamed
+            self.version = version
+            if self.sandboxed:
+                drop_arrow_sources(self.connection, version)
+
+    def _roll_back(self) -> None:
+        """End a transaction that has failed. If this fails too, the next scan does it."""
+        if self._in_transaction:
+            with contextlib.suppress(duckdb.Error):
+                self.connection.execute("rollback")
+                self._in_transaction = False
 
     def close(self) -> None:
         """Close the database connection and free its memory."""
         self.connection.close()
 
-    def _register(self, folders: list[RunFolder], listing: FileListing) -> None:
-        tables = load_run_tables(folders, listing.attempts) | self._odr_tables
+    def _register(self, files: RunFiles, version: int) -> None:
+        run_tables, tails = self._reader.load_tables(files)
+        tables = run_tables | self._odr_tables
         for name, table in tables.items():
             load_table(self.connection, f"{name}_" if name in self._odr_tables else name, table)
         create_raw_views(
-            self.connection, listing, (tail.tables for tail in self._tails.values()), sandboxed=self.sandboxed
+            self.connection, files.listing, tails, files.sizes, version=version, sandboxed=self.sandboxed
         )
         for name, select in plugin_kind_views(tables["plugin_uses"], tables["plugin_clashes"]).items():
             self.connection.execute(f"create or replace view {name} as {select}")

@@ -13,32 +13,60 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ockham.record.parquet.coverage import (
-    SourceSegments,
-    log_of_file,
-    read_sidecar,
-    select_coverage,
-    source_segments,
-)
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.parquet.coverage import SourceSegments, log_of_file, select_coverage
+from ockham.record.parquet.file_check import FileChecker, FileStamp, LogKey
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, first_sequence
 
 _MTIME_GRANULARITY_NS = 100_000_000
 
 
 class ParquetFile(NamedTuple):
-    """Parquet file of one or more sealed segments."""
+    """Parquet file of one or more sealed segments.
 
-    run_id: str
-    attempt: int
+    Attributes:
+        log: Run ID, attempt and rank.
+        path: Path of the file.
+        first: Sequence number of the first line of its segments.
+        end: Sequence number after their last line.
+        stamp: Stamp of the file when its digest was checked.
+
+    """
+
+    log: LogKey
     path: str
+    first: int
+    end: int
+    stamp: FileStamp
+
+
+class TailFile(NamedTuple):
+    """Segment without Parquet files.
+
+    Attributes:
+        log: Run ID, attempt and rank.
+        path: Path of the segment.
+        first: Sequence number of its first line, from its name.
+        following: Sequence number in the name of the next segment. None for the last one.
+
+    """
+
+    log: LogKey
+    path: Path
+    first: int
+    following: int | None
 
 
 class FileListing(NamedTuple):
-    """Files of some runs: Parquet files by kind, segments without Parquet files, and all attempts."""
+    """Files of some runs: Parquet files by kind, segments without Parquet files, and all logs."""
 
     parquet: dict[str, list[ParquetFile]]
-    segments: list[Path]
-    attempts: list[tuple[str, int]]
+    segments: list[TailFile]
+    logs: list[LogKey]
+
+    @property
+    def attempts(self) -> list[tuple[str, int]]:
+        """Run ID and attempt of every log."""
+        return [(run_id, attempt) for run_id, attempt, _ in self.logs]
 
 
 class _Log(NamedTuple):
@@ -48,43 +76,73 @@ class _Log(NamedTuple):
 
 
 class FileIndex:
-    """Scans run folders, and caches results that cannot have changed."""
+    """Scans run folders, and caches results that cannot have changed.
 
-    def __init__(self) -> None:
+    Args:
+        use_parquet: False lists every segment and no Parquet file.
+
+    """
+
+    def __init__(self, *, use_parquet: bool = True) -> None:
+        self._use_parquet = use_parquet
         self._logs: dict[Path, _Log] = {}
         self._days: dict[str, tuple[int, dict[str, dict[str, str]]]] = {}
-        self._source_cache: dict[str, SourceSegments] = {}
+        self._checker = FileChecker()
 
     def scan(self, folders: Iterable[RunFolder]) -> FileListing:
         """Return the Parquet files and uncovered segments of the given runs."""
         listing = FileListing({kind: [] for kind in PARQUET_TABLES}, [], [])
+        kinds = PARQUET_TABLES if self._use_parquet else ()
         for folder in folders:
-            parquet = {kind: self._parquet(folder.path / kind) for kind in PARQUET_TABLES}
+            parquet = {kind: self._parquet(folder.path / kind) for kind in kinds}
             for attempt, rank in folder.logs():
-                listing.attempts.append((folder.run_id, attempt))
-                self._add_log(listing, folder, (attempt, rank), parquet)
+                key = (folder.run_id, attempt, rank)
+                paths = {kind: logs.get(f"{attempt}-{rank}", {}) for kind, logs in parquet.items()}
+                listing.logs.append(key)
+                self._add_log(listing, folder, key, paths)
         return listing
 
     def _add_log(
-        self,
-        listing: FileListing,
-        folder: RunFolder,
-        log: tuple[int, int],
-        parquet: Mapping[str, Mapping[str, Mapping[str, str]]],
+        self, listing: FileListing, folder: RunFolder, key: LogKey, paths: Mapping[str, Mapping[str, str]]
     ) -> None:
-        attempt, rank = log
-        paths = {kind: parquet[kind].get(f"{attempt}-{rank}", {}) for kind in PARQUET_TABLES}
-        # Files are written in the order of PARQUET_TABLES, so the sidecar of the last one is the newest.
-        last = paths[PARQUET_TABLES[-1]]
-        complete = [name for name in last if all(name in paths[kind] for kind in PARQUET_TABLES)]
-        coverage = select_coverage(
-            complete, self._log(folder, attempt, rank).sizes, lambda name: self._source_segments(last[name])
+        sizes = self._log(folder, *key[1:]).sizes
+        names = list(sizes)
+        following = dict(zip(names, [*map(_first, names[1:]), None], strict=True))
+        checked: dict[str, list[ParquetFile]] = {}
+
+        def made_from(name: str) -> SourceSegments | None:
+            files = self._check(key, {kind: paths[kind][name] for kind in PARQUET_TABLES}, following)
+            checked[name] = [file for file, _ in files]
+            return files[0][1] if files else None
+
+        complete = set.intersection(*map(set, paths.values())) if paths else set()
+        coverage = select_coverage(complete, sizes, made_from)
+        path = folder.log_dir(*key[1:])
+        listing.segments.extend(
+            TailFile(key, path / name, _first(name), following[name]) for name in coverage.segments
         )
-        listing.segments.extend(folder.log_dir(attempt, rank) / name for name in coverage.segments)
-        for kind in PARQUET_TABLES:
-            listing.parquet[kind] += [
-                ParquetFile(folder.run_id, attempt, paths[kind][name]) for name in coverage.names
-            ]
+        for name in coverage.names:
+            for kind, file in zip(PARQUET_TABLES, checked[name], strict=True):
+                listing.parquet[kind].append(file)
+
+    def _check(
+        self, key: LogKey, paths: Mapping[str, str], following: Mapping[str, int | None]
+    ) -> list[tuple[ParquetFile, SourceSegments]]:
+        """Return the files of one name in every kind, or an empty list if one of them must not be read."""
+        files = {kind: self._checker.check(path, kind, key) for kind, path in paths.items()}
+        found = [file for file in files.values() if file is not None]
+        if len(found) < len(PARQUET_TABLES) or len({file.segments for file in found}) > 1:
+            return []
+        # `events` has one row for each line.
+        segments, rows = found[-1].segments, found[-1].rows
+        first = _first(segments[0][0])
+        expected_next = following.get(segments[-1][0])
+        if expected_next is not None and expected_next != first + rows:
+            return []
+        return [
+            (ParquetFile(key, path, first, first + rows, file.stamp), segments)
+            for path, file in zip(paths.values(), found, strict=True)
+        ]
 
     def _log(self, folder: RunFolder, attempt: int, rank: int) -> _Log:
         path = folder.log_dir(attempt, rank)
@@ -103,27 +161,22 @@ class FileIndex:
         """Return log -> name -> path of the Parquet files of all days."""
         logs: dict[str, dict[str, str]] = {}
         for day in _day_folders(kind):
-            changed = _mtime_key(day)
-            known = self._days.get(day)
-            if known is None or known[0] != changed:
-                known = (changed, _parquet_files(day))
-                self._days[day] = known
-                # A new sidecar also changes the folder, so read the sidecars again.
-                for files in known[1].values():
-                    for path in files.values():
-                        self._source_cache.pop(path, None)
+            try:
+                changed = _mtime_key(day)
+                known = self._days.get(day)
+                if known is None or known[0] != changed:
+                    known = (changed, _parquet_files(day))
+                    self._days[day] = known
+            except FileNotFoundError:
+                # `ockham repair` removes the folder before it writes the files again. The lines are read.
+                continue
             for log, files in known[1].items():
                 logs.setdefault(log, {}).update(files)
         return logs
 
-    def _source_segments(self, parquet: str) -> SourceSegments | None:
-        """Return the segments from which a Parquet file was built, or None if it has no sidecar."""
-        if parquet not in self._source_cache:
-            segments = source_segments(read_sidecar(Path(parquet)))
-            if segments is None:
-                return None
-            self._source_cache[parquet] = segments
-        return self._source_cache[parquet]
+
+def _first(name: str) -> int:
+    return first_sequence(Path(name))
 
 
 def _mtime_key(folder: str | Path) -> int:

@@ -1,9 +1,9 @@
 """Local copy of runs on an object store, updated before each use.
 
 The store is any that fsspec supports: s3://, gs://, abfs://. The copy contains the files that queries need:
-run.json, policies, Parquet files, and segments without Parquet files. Weights, tiles and blobs are not
-copied. A segment that Parquet files cover becomes a sparse file of the same size, because no query reads
-it. `verify` needs the original folder. Nothing is written to the store.
+run.json, policies, Parquet files, tree heads, and segments without Parquet files. Weights, tiles and blobs
+are not copied. A segment that Parquet files cover becomes a sparse file of the same size, because no query
+reads it. `verify` needs the original folder. Nothing is written to the store.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 import platformdirs
 
+from ockham.catalog.file_index import FileIndex
 from ockham.errors import BadInputError, install_command
 from ockham.record.durable_io import atomic_write
-from ockham.record.parquet.coverage import read_sidecar, source_segments
-from ockham.record.run_folder import PARQUET_TABLES, RUN_ID
+from ockham.record.run_folder import RUN_ID, RunFolder
 
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "memory")
 # A Path object reduces the two slashes of a URL to one.
@@ -28,19 +28,22 @@ _URL = re.compile(rf"({'|'.join(SCHEMES)}):/{{1,2}}([^/].*)")
 _WANTED = re.compile(
     r"run\.json|policies/[0-9a-f]{64}\.json"
     r"|(?:contexts|decisions|events)/day=[0-9-]{10}/[0-9-]+\.(?:parquet|json)"
-    r"|log/[0-9]+-[0-9]+/[0-9]{12}\.jsonl"
+    r"|log/[0-9]+-[0-9]+/(?:[0-9]{12}\.jsonl|checkpoints?)"
 )
 _ETAGS = "etags.json"
+# Before the ETag of a segment whose copy is sparse.
+_HOLE = "hole "
 _DRIVER_MODULES = ("botocore", "aiobotocore", "s3fs", "gcsfs", "adlfs", "azure")
 
 
-def sync_to_local(runs: str | Path, run: str = "", cache: Path | None = None) -> Path:
+def sync_to_local(runs: str | Path, run: str = "", cache: Path | None = None, *, lines: bool = False) -> Path:
     """Return *runs* if it is a folder. For a URL, update the local copy and return its folder.
 
     Args:
         runs: Folder or URL.
         run: Prefix of run IDs. Only these runs are updated. Empty updates all.
         cache: Folder of the local copy. None uses the cache folder of the user.
+        lines: Copy all segments, including segments that Parquet files cover.
 
     Raises:
         BadInputError: If the store cannot be read, or its driver is not installed.
@@ -57,7 +60,7 @@ def sync_to_local(runs: str | Path, run: str = "", cache: Path | None = None) ->
 
         store, path = fsspec.core.url_to_fs(url)
         store.invalidate_cache()
-        _sync(store, path.rstrip("/"), root, run)
+        _sync(store, path.rstrip("/"), root, run, lines=lines)
     except ImportError as error:
         raise BadInputError(
             f"{url}: {error}; install the driver, for s3:// with {install_command('s3')}"
@@ -72,7 +75,7 @@ def sync_to_local(runs: str | Path, run: str = "", cache: Path | None = None) ->
     return root
 
 
-def _sync(store: Any, path: str, root: Path, run: str) -> None:
+def _sync(store: Any, path: str, root: Path, run: str, *, lines: bool) -> None:
     """Copy new and changed files. Names that could leave the folder are ignored."""
     remote: dict[str, Mapping[str, Any]] = {}
     for key, info in _list_files(store, path, run):
@@ -82,25 +85,43 @@ def _sync(store: Any, path: str, root: Path, run: str) -> None:
     cached = _read_etags(root)
     known = {name: etag for name, etag in cached.items() if name.startswith(run)}
     now = {name: _etag(info) for name, info in remote.items()}
-    # Segments last, because the Parquet files show which segments they cover.
-    for name in sorted(remote, key=lambda n: (n.endswith(".jsonl"), n)):
-        target = root / name
-        if target.exists() and known.get(name) == now[name]:
+
+    def copy(name: str) -> None:
+        atomic_write(root / name, store.cat_file(f"{path}/{name}"))
+
+    for name in sorted(remote):
+        if (root / name).exists() and known.get(name) == now[name]:
             continue
-        if name.endswith(".jsonl") and _covered(root, name, int(remote[name]["size"])):
-            # With another ETag the segment is copied if its Parquet file is removed later.
-            now[name] = f"hole {now[name]}"
-            if target.exists() and known.get(name) == now[name]:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                file.truncate(int(remote[name]["size"]))
+        if name.endswith(".jsonl") and (name not in known or known[name].startswith(_HOLE)):
+            # The Parquet files, which follow, show whether the lines are needed.
+            _make_sparse(root / name, int(remote[name]["size"]))
+            now[name] = _HOLE + now[name]
         else:
-            atomic_write(target, store.cat_file(f"{path}/{name}"))
+            copy(name)
     for name in set(known) - set(now):
         (root / name).unlink(missing_ok=True)
+    for name in _segments_to_read(root, {name.partition("/")[0] for name in remote}, lines=lines):
+        if now.get(name, "").startswith(_HOLE):
+            copy(name)
+            now[name] = now[name].removeprefix(_HOLE)
     if now != known:
         atomic_write(root / _ETAGS, orjson.dumps({**{n: cached[n] for n in cached.keys() - known}, **now}))
+
+
+def _make_sparse(path: Path, size: int) -> None:
+    """Create a file of *size* bytes that uses no space. An existing file of this size stays."""
+    if path.exists() and path.stat().st_size == size:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def _segments_to_read(root: Path, run_ids: set[str], *, lines: bool) -> list[str]:
+    """Return the segments whose lines a catalog reads, relative to *root*."""
+    folders = [RunFolder(root, run_id) for run_id in sorted(run_ids)]
+    listing = FileIndex(use_parquet=not lines).scan(folders)
+    return [segment.path.relative_to(root).as_posix() for segment in listing.segments]
 
 
 def _list_files(store: Any, path: str, run: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -111,16 +132,6 @@ def _list_files(store: Any, path: str, run: str) -> Iterator[tuple[str, Mapping[
     for folder in store.ls(path, detail=False):
         if folder.rstrip("/").rsplit("/", 1)[-1].startswith(run):
             yield from store.find(folder, detail=True).items()
-
-
-def _covered(root: Path, segment: str, size: int) -> bool:
-    """Return True if the local copy has Parquet files of a segment with this size."""
-    run_id, _, log, name = segment.split("/")
-    for kind in PARQUET_TABLES:
-        files = (root / run_id / kind).glob(f"day=*/{log}-*.parquet")
-        if not any((name, size) in (source_segments(read_sidecar(path)) or ()) for path in files):
-            return False
-    return True
 
 
 def _read_etags(root: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Arrow tables of run.json, policies, and log lines that have no Parquet file yet."""
+"""Arrow tables of run.json and policies."""
 
 from __future__ import annotations
 
@@ -6,49 +6,17 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from ockham.catalog.schemas import ATTEMPTS, PLUGIN_USES, POLICIES, REASON_CODES, RUNS
-from ockham.errors import UnverifiableError
+from ockham.catalog.schemas import ATTEMPTS, LOG_SIZES, PLUGIN_USES, POLICIES, REASON_CODES, RUNS, UNSIGNED
+from ockham.catalog.signed_sizes import read_if_readable
+from ockham.catalog.tails import LogSize, unsigned_events
 from ockham.plugins import BUILT_IN, load_built_in
-from ockham.record.parquet.tables import SCHEMAS, tables_from_lines
-from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_file
-
-
-class SegmentTail(NamedTuple):
-    """Lines of one segment that have been read: number of bytes, and their tables."""
-
-    size: int
-    tables: Mapping[str, pa.Table]
-
-
-def read_tail(segment: Path, before: SegmentTail | None) -> SegmentTail:
-    """Return the tables of the complete lines of a segment. Reads only bytes after *before*.
-
-    Raises:
-        UnverifiableError: If a complete line is not an event. The message contains the location.
-
-    """
-    start = before.size if before is not None else 0
-    with open_regular_file(segment) as file:
-        file.seek(start)
-        data = file.read()
-    end = data.rfind(b"\n") + 1
-    if end == 0:
-        return before or SegmentTail(0, {kind: schema.empty_table() for kind, schema in SCHEMAS.items()})
-    try:
-        new_tables = tables_from_lines(data[:end].split(b"\n")[:-1])
-    except ValueError as error:
-        raise UnverifiableError(
-            f"{segment}: a line after byte {start} is not an event of Ockham ({error}); run `ockham verify`"
-        ) from None
-    if before is None:
-        return SegmentTail(end, new_tables)
-    joined = {kind: pa.concat_tables([before.tables[kind], table]) for kind, table in new_tables.items()}
-    return SegmentTail(start + end, joined)
+from ockham.record.parquet.file_check import LogKey
+from ockham.record.run_folder import RunFolder
 
 
 def runs_table(folders: Iterable[RunFolder]) -> pa.Table:
@@ -92,16 +60,31 @@ def name_conflicts_table(plugin_uses: pa.Table) -> pa.Table:
     return pa.Table.from_pylist([row for row in rows if len(classes[row["plugin"]]) > 1], schema=PLUGIN_USES)
 
 
-def load_run_tables(folders: Sequence[RunFolder], attempts: Iterable[tuple[str, int]]) -> dict[str, pa.Table]:
-    """Return the tables that both catalogs need in addition to the logs, by name."""
+def load_run_tables(folders: Sequence[RunFolder], sizes: Mapping[LogKey, LogSize]) -> dict[str, pa.Table]:
+    """Return the tables that both catalogs need in addition to the logs, by name.
+
+    Args:
+        folders: The runs.
+        sizes: Size of each log.
+
+    """
     policies, uses = policies_tables(folders)
+    unsigned = unsigned_events(sizes, [folder.run_id for folder in folders])
+    logs = [
+        {**dict(zip(LOG_SIZES.names, log, strict=False)), "size": size.signed} for log, size in sizes.items()
+    ]
     return {
         "raw_runs": runs_table(folders),
         "raw_policies": policies,
         "plugin_uses": uses,
         "plugin_clashes": name_conflicts_table(uses),
         "raw_reason_codes": reason_codes_table(),
-        "raw_attempts": attempts_table(attempts),
+        "raw_attempts": attempts_table((run_id, attempt) for run_id, attempt, _ in sizes),
+        "raw_unsigned": pa.Table.from_pylist(
+            [{"run_id": run_id, "unsigned_events": count} for run_id, count in unsigned.items()],
+            schema=UNSIGNED,
+        ),
+        "log_sizes": pa.Table.from_pylist(logs, schema=LOG_SIZES),
     }
 
 
@@ -171,7 +154,7 @@ def _parse_time(text: Any) -> dt.datetime | None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = orjson.loads(read_regular_file(path))
-    except (OSError, ValueError):
+        value = orjson.loads(read_if_readable(path))
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -36,6 +36,9 @@ RUNS = pa.schema(
 POLICIES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("policy", _TEXT), ("content", _TEXT)])
 PLUGIN_USES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("plugin", _TEXT), ("use", _TEXT)])
 ATTEMPTS = pa.schema([("run_id", _TEXT), ("attempt", pa.int32())])
+# Signed size of each log, and events of each run that no tree head covers.
+LOG_SIZES = pa.schema([("run_id", _TEXT), ("attempt", pa.int32()), ("rank", pa.int32()), ("size", _INT)])
+UNSIGNED = pa.schema([("run_id", _TEXT), ("unsigned_events", _INT)])
 REASON_CODES = pa.schema([("plugin", _TEXT), ("reason_code", _TEXT), ("meaning", _TEXT)])
 ODR_SCHEMAS: Mapping[str, pa.Schema] = {
     "odrs": pa.schema(

@@ -138,6 +138,7 @@ def _check_logs(runs: Path, *, list_healthy_runs: bool) -> Iterator[DoctorRow]:
     """Yield a row for each note and problem of the runs, and optionally one for each healthy run."""
     from ockham.catalog.file_index import FileIndex
     from ockham.record.run_folder import RunFolder, list_runs
+    from ockham.record.run_identity import describe_renamed
 
     run_ids = list_runs(runs)
     if not run_ids:
@@ -148,6 +149,9 @@ def _check_logs(runs: Path, *, list_healthy_runs: bool) -> Iterator[DoctorRow]:
     index = FileIndex()
     for run_id in run_ids:
         folder = RunFolder(runs, run_id)
+        if (problem := describe_renamed(folder)) is not None:
+            rows.append(DoctorRow(run_id, "problem", problem))
+            continue
         run_rows = list(_check_run(folder))
         segments = len(index.scan([folder]).segments)
         if segments and not any(row.writing for row in run_rows):

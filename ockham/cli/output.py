@@ -96,6 +96,12 @@ def print_note(text: str) -> None:
         typer.echo(escape_control_characters(text), err=True)
 
 
+def print_renamed_runs(catalog: Any) -> None:
+    """Print a note for each run folder that *catalog* does not read, because its name is not its run ID."""
+    for problem in catalog.renamed_runs.values():
+        print_note(f"not read: {problem}")
+
+
 def shows_progress() -> bool:
     """Return True if stderr is a terminal and --quiet was not given."""
     return sys.stderr.isatty() and not _Verbosity.quiet

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import DEFAULT_RUNS, RunOption, RunsOption, odr_tables, run_filter
+from ockham.cli.options import (
+    DEFAULT_RUNS,
+    KeyOption,
+    RunOption,
+    RunsOption,
+    check_key_files,
+    odr_tables,
+    run_filter,
+)
 from ockham.cli.output import FormatOption, OutputOption, print_note, write_rows, write_table, write_text
 from ockham.errors import (
     BadInputError,
@@ -79,6 +87,14 @@ def query(
             "--unsafe", help="Disable the guard: the SQL may do everything that DuckDB can. Refused in CI."
         ),
     ] = False,
+    verified: Annotated[
+        bool,
+        typer.Option(
+            "--verified",
+            help="Check signatures and roots first, and read only signed lines. Slow on long runs.",
+        ),
+    ] = False,
+    key: KeyOption = None,
     run: RunOption = "",
     runs: RunsOption = DEFAULT_RUNS,
     output_format: FormatOption = None,
@@ -86,7 +102,8 @@ def query(
 ) -> None:
     """Query the log with SQL.
 
-    `ockham schema` lists the views and their columns.
+    `ockham schema` lists the views and their columns. The column `signed` is false for events that no tree
+    head covers.
 
     Examples:
       ockham query "select reason_code, count(*) n from decisions group by all order by n desc"
@@ -94,8 +111,16 @@ def query(
       ockham query "select * from gate_decisions where run_id = $run limit 5" -p run=night-1 -f json
 
       ockham query --file question.sql -o answer.parquet
+
+      ockham query "select val_loss from evaluations" --verified --run night-1 --key trusted.pub
     """
     from ockham.catalog.object_store import sync_to_local
+    from ockham.record.run_folder import list_runs
+    from ockham.record.run_identity import list_renamed
+    from ockham.record.verify.run import load_verifier_keys
+
+    if key and not verified:
+        raise BadInputError("--key requires --verified")
 
     text = _read_sql(sql, file)
     values = _parse_parameters(parameters)
@@ -104,14 +129,22 @@ def query(
             raise QueryError(
                 f"-p {name}: the SQL has no parameter ${name}; use it in the SQL or leave it out"
             )
-    runs = sync_to_local(runs, run)
+    check_key_files(key)
+    keys = load_verifier_keys(key or [])
+    runs = sync_to_local(runs, run, lines=verified)
     run_ids = run_filter(runs, run)
+    if run_ids is None:
+        for problem in list_renamed(runs, list_runs(runs)).values():
+            print_note(f"not read: {problem}")
+    if verified and not keys:
+        print_note("verified with the key in run.json of each run; pass a trusted key with --key")
+    options: dict[str, Any] = {"verified": verified, "keys": keys}
     if unsafe:
-        write_table(_query_unguarded(text, values, runs, run_ids), output_format, output)
+        write_table(_query_unguarded(text, values, runs, run_ids, options), output_format, output)
         return
     from ockham.guard import Guard
 
-    with Guard(runs, odr_tables(), only=run_ids, timeout=timeout, limit=limit) as guard:
+    with Guard(runs, odr_tables(), only=run_ids, timeout=timeout, limit=limit, **options) as guard:
         try:
             answer = guard.query(text, values, explain=explain)
         except MissingParameterError as error:
@@ -328,9 +361,11 @@ def _parse_number(value: str) -> Any:
     return value
 
 
-def _query_unguarded(text: str, values: dict[str, Any], runs: Path, run_ids: list[str] | None) -> Any:
+def _query_unguarded(
+    text: str, values: dict[str, Any], runs: Path, run_ids: list[str] | None, options: dict[str, Any]
+) -> Any:
     if os.environ.get("CI"):
         raise BadInputError("--unsafe: refused in CI; leave it out")
     from ockham.catalog import Catalog
 
-    return Catalog(runs, odr_tables(), run_ids=run_ids).sql(text, values or None)
+    return Catalog(runs, odr_tables(), run_ids=run_ids, **options).sql(text, values or None)

@@ -22,15 +22,19 @@ from ockham.cli.output import (
     OutputOption,
     TextFormatOption,
     is_verbose,
+    pluralize,
     print_note,
+    print_renamed_runs,
     write_rows,
     write_table,
     write_text,
 )
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, RunError
 from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ockham.catalog import Catalog
 
 COLUMNS = (
@@ -49,7 +53,7 @@ DROPPABLE_COLUMNS = ("compute_saved", "created (UTC)", "batches", "accepted", "p
 MAX_VALUE_CHARACTERS = 120
 _LIST = """
 select r.run_id, r.created, r.state, r.policy, s.batches, s.update_rate,
-    s.evaluations, s.accepted, s.val_loss, s.compute_saved
+    s.evaluations, s.accepted, s.val_loss, s.compute_saved, s.unsigned_events
 from runs r join run_summary s using (run_id) order by r.created
 """
 
@@ -78,14 +82,24 @@ def runs(
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
 
-    table = Catalog(sync_to_local(runs)).sql(_LIST)
+    catalog = Catalog(sync_to_local(runs))
+    table = catalog.sql(_LIST)
     if output_format is None and output is None and sys.stdout.isatty():
         rows = [_format_row(row) for row in table.to_pylist()]
         write_rows(COLUMNS, rows, "table", droppable_columns=DROPPABLE_COLUMNS)
     else:
         write_table(table, output_format, output)
-    if table.num_rows == 0:
+    print_renamed_runs(catalog)
+    for row in table.to_pylist():
+        _print_unsigned(row)
+    if table.num_rows == 0 and not catalog.renamed_runs:
         print_note(f"no runs in {runs}; start one with `ockham train`")
+
+
+def _print_unsigned(run: Mapping[str, Any]) -> None:
+    """Print a note if a row of `run_summary` has events that it does not count."""
+    if run["unsigned_events"]:
+        print_note(f"{run['run_id']}: {pluralize(run['unsigned_events'], 'unsigned events')} not counted")
 
 
 def _format_row(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -130,7 +144,12 @@ def show(
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
 
-    kind, row = _find_by_prefix(Catalog(sync_to_local(runs), odr_tables()), name, runs)
+    catalog = Catalog(sync_to_local(runs), odr_tables())
+    if name in catalog.renamed_runs:
+        raise RunError(catalog.renamed_runs[name])
+    kind, row = _find_by_prefix(catalog, name, runs)
+    if kind == "run":
+        _print_unsigned(row)
     if output_format is not None:
         write_rows(list(row), [list(row.values())], output_format, output)
         return

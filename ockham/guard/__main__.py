@@ -1,12 +1,14 @@
 """Entry point of the guard's child process: give up write access, then import modules that start threads.
 
-    python -P -m ockham.guard RUNS MEMORY_MB CPU_SECONDS THREADS READER [RUN_ID ...]
+    python -P -m ockham.guard RUNS MEMORY_MB CPU_SECONDS THREADS READER OPTIONS [RUN_ID ...]
 
 READER selects what opens Parquet files:
 
 * `duckdb`: DuckDB itself. It may read only below RUNS. The kernel must be able to remove all write access.
 * `arrow`: Arrow, several times slower. DuckDB may open no file. Also used if the kernel cannot remove
   write access.
+
+OPTIONS is a JSON object with `verified`, `keys` and `pinned`, see `Catalog`.
 """
 
 from __future__ import annotations

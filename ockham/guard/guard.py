@@ -16,8 +16,16 @@ from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 
-from ockham.errors import MissingParameterError, OckhamError, QueryError, QueryLimitError, UnverifiableError
+from ockham.errors import (
+    MissingParameterError,
+    OckhamError,
+    QueryError,
+    QueryLimitError,
+    RunError,
+    UnverifiableError,
+)
 from ockham.guard.sql_allowlist import check_query
+from ockham.record.tlog.note import VerifierKey
 
 MEMORY_MB = 1_000
 START_SECONDS = 60.0
@@ -46,6 +54,9 @@ class Guard:
         threads: Threads per query, 0 for DuckDB's default. With 1, sums of floats are reproducible.
         reader: Library that opens Parquet files, see `ockham.guard.__main__`. After the first query it
             contains the library in use.
+        verified: Read only signed and verified lines, see `Catalog`.
+        keys: Trusted verifier keys, see `Catalog`.
+        pinned: All lines are evidence, see `Catalog`.
 
     """
 
@@ -60,6 +71,9 @@ class Guard:
         memory_mb: int = MEMORY_MB,
         threads: int = 0,
         reader: Literal["duckdb", "arrow"] = "duckdb",
+        verified: bool = False,
+        keys: Sequence[VerifierKey] = (),
+        pinned: bool = False,
     ) -> None:
         self.runs = Path(runs)
         self.only = only
@@ -68,6 +82,7 @@ class Guard:
         self.memory_mb = memory_mb
         self.threads = threads
         self.reader = reader
+        self._options = {"verified": verified, "keys": [str(key) for key in keys], "pinned": pinned}
         self._odr_tables = dict(odr_tables or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._views: list[str] = []
@@ -135,6 +150,7 @@ class Guard:
             str(int(self.timeout) + 1),
             str(self.threads),
             self.reader,
+            json.dumps(self._options),
             *(self.only or []),
         ]
         # Pass only these variables, so that a query cannot read secrets from the environment.
@@ -205,7 +221,7 @@ class Guard:
 
 # Error classes that the worker reports by name; every other failure is a QueryError.
 _ERROR_CLASSES: Mapping[str, type[OckhamError]] = {
-    cls.__name__: cls for cls in (UnverifiableError, MissingParameterError, QueryLimitError)
+    cls.__name__: cls for cls in (UnverifiableError, MissingParameterError, QueryLimitError, RunError)
 }
 
 

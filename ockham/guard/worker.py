@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from ockham.catalog import Catalog
 from ockham.errors import OckhamError, QueryLimitError
+from ockham.record.tlog.note import parse_key
 
 MAX_COLUMNS = 2_000
 
@@ -34,14 +35,18 @@ def main(arguments: list[str], *, read_only: bool) -> int:
     responses = sys.stdout.buffer
     memory, cpu, threads = (int(argument) for argument in arguments[1:4])
     readable = Path(arguments[0]).resolve() if read_only else None
+    options = json.loads(arguments[5])
     tables = _odr_tables(requests)
     try:
         catalog = Catalog(
             readable or arguments[0],
             tables,
-            run_ids=arguments[5:] or None,
+            run_ids=arguments[6:] or None,
             sandboxed=readable is None,
             allow_spill=False,
+            verified=options["verified"],
+            keys=[parse_key(text) for text in options["keys"]],
+            pinned=options["pinned"],
         )
     except OckhamError as error:
         _write_response(responses, _error_response(error), b"")

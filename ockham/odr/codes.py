@@ -198,6 +198,12 @@ _TABLE = (
         "Only audit views can be read: no other table, file, function or statement.",
     ),
     Code("ODR513", "claim", "SQL did not end in time", "The query was stopped. Unknown is never a pass."),
+    Code(
+        "ODR514",
+        "error",
+        "SQL depends on more than the log",
+        "No clock, time zone, random number or sample: the same log must give the same verdict on each day.",
+    ),
     Code("ODR601", "error", "no outcome", "An accepted or rejected record has an OQ delta and a verdict."),
     Code(
         "ODR602",

@@ -96,6 +96,8 @@ def analyze_sql(sql: str) -> Statement:
     if not views and not faults:
         faults.append(SqlProblem("ODR509", "reads no audit view: a constant proves nothing"))
     if not faults:
+        faults.extend(_unstable(sql, nodes))
+    if not faults:
         faults.extend(_columns(tree))
     if not faults and any(isinstance(node, exp.Func) and not isinstance(node, _PLAIN) for node in nodes):
         faults.extend(_refused(sql))
@@ -167,6 +169,17 @@ def _refused(sql: str) -> Iterator[SqlProblem]:
         check_query(sql.strip().rstrip(";"), VIEWS)
     except QueryError as error:
         yield SqlProblem("ODR512", f"is refused: {error!s:.200}")
+
+
+def _unstable(sql: str, nodes: list[exp.Expr]) -> Iterator[SqlProblem]:
+    from ockham.guard.stability import find_unstable_calls
+
+    if names := list(dict.fromkeys(find_unstable_calls(sql, nodes))):
+        yield SqlProblem(
+            "ODR514",
+            f"uses {', '.join(names):.80}, which depends on clock, time zone, random numbers or sampling; "
+            "epoch(time) gives the seconds of a logged time",
+        )
 
 
 def _columns(tree: exp.Expr) -> Iterator[SqlProblem]:

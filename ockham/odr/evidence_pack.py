@@ -1,10 +1,10 @@
 """Packed evidence: the compressed pinned log in the folder `evidence/` of the records.
 
 `evidence/<run>.<attempt>-<rank>.jsonl.gz` contains the lines and no derived data. The root in the record
-identifies them. Earlier attempts are packed too, as far as the chain of roots covers them.
-`evidence/policies/` contains the policies that they name, by digest. A record with packed evidence can be
-checked without the run's folder. Packed files can be untrusted, so every line must be a valid event before it
-is used.
+identifies them. The logs from which it resumed are packed too; each later log contains their roots.
+`evidence/policies/` contains the policies that they name, by digest. A record with packed
+evidence can be checked without the run's folder. Packed files can be untrusted, so every line must be a valid
+event before it is used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from ockham.errors import UnverifiableError
-from ockham.odr.pinned_log import PinnedLog, list_policies, parse_event
+from ockham.odr.pinned_log import PinnedLog, list_policies, parse_event, resumed_from
 from ockham.odr.record_data import EvidenceSide
 from ockham.record.durable_io import atomic_write
 from ockham.record.run_folder import RunFolder, segment_name
@@ -29,11 +29,10 @@ def packed_file(folder: Path, side: EvidenceSide) -> Path:
 
 
 def pack_log(one: PinnedLog, folder: Path) -> Path:
-    """Write a pinned log, its earlier attempts and its policies. Equal lines give equal bytes."""
-    for attempt, parts in ((one.side.attempt, one.parts), *one.earlier):
-        lines = b"".join(segment.read_bytes()[:size] for segment, size in parts)
-        file = packed_file(folder, one.side._replace(attempt=attempt))
-        atomic_write(file, gzip.compress(lines, compresslevel=9, mtime=0))
+    """Write a pinned log, the logs from which it resumed, and its policies. Equal lines give equal bytes."""
+    for log in one.chain():
+        lines = b"".join(segment.read_bytes()[:size] for segment, size in log.parts)
+        atomic_write(packed_file(folder, log.side), gzip.compress(lines, compresslevel=9, mtime=0))
     for policy in list_policies(one.folder):
         atomic_write(folder / "policies" / policy.name, policy.read_bytes())
     return packed_file(folder, one.side)
@@ -52,15 +51,31 @@ def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None
     target = RunFolder(runs, side.run)
     if not packed_file(folder, side).is_file():
         return None
-    attempt: int | None = side.attempt
-    while attempt is not None:
-        attempt = _unpack_attempt(folder, side._replace(attempt=attempt), target)
+    revisions: set[str] = set()
+    log: EvidenceSide | None = side
+    while log is not None and packed_file(folder, log).is_file():
+        file = packed_file(folder, log)
+        lines = _read_packed(file)
+        revisions |= _revisions(file.name, lines)
+        atomic_write(target.log_dir(log.attempt, log.rank) / segment_name(0), lines)
+        resumed = resumed_from(lines.partition(b"\n")[0])
+        earlier = resumed is not None and 0 < resumed[0] < log.attempt
+        log = log._replace(attempt=resumed[0]) if resumed is not None and earlier else None
+    atomic_write(target.run_json, b"{}")
+    for digest in sorted(revisions):
+        policy = folder / "policies" / f"{digest}.json"
+        if policy.is_file():
+            atomic_write(target.path / "policies" / policy.name, policy.read_bytes())
     return target
 
 
-def _unpack_attempt(folder: Path, side: EvidenceSide, target: RunFolder) -> int | None:
-    """Write one packed log. Return the attempt that it continues, or None."""
-    file = packed_file(folder, side)
+def _read_packed(file: Path) -> bytes:
+    """Return the lines of a packed log.
+
+    Raises:
+        UnverifiableError: If the file is not a packed log, or too large.
+
+    """
     try:
         with gzip.open(file, "rb") as stream:
             lines = stream.read(MAX_UNPACKED + 1)
@@ -68,18 +83,7 @@ def _unpack_attempt(folder: Path, side: EvidenceSide, target: RunFolder) -> int 
         raise UnverifiableError(f"packed evidence {file.name} cannot be read: {error}") from None
     if len(lines) > MAX_UNPACKED:
         raise UnverifiableError(f"packed evidence {file.name} holds more than {MAX_UNPACKED >> 20} MiB")
-    revisions = _revisions(file.name, lines)
-    atomic_write(target.log_dir(side.attempt, side.rank) / segment_name(0), lines)
-    atomic_write(target.run_json, b"{}")
-    for digest in sorted(revisions):
-        policy = folder / "policies" / f"{digest}.json"
-        if policy.is_file():
-            atomic_write(target.path / "policies" / policy.name, policy.read_bytes())
-    first = parse_event(lines.split(b"\n", 1)[0]) or {"data": {}}
-    before = first["data"].get("from_attempt")
-    if before is not None and not 0 < before < side.attempt:
-        raise UnverifiableError(f"packed evidence {file.name} names attempt {before} as an earlier one")
-    return None if before is None else int(before)
+    return lines
 
 
 def _revisions(name: str, lines: bytes) -> set[str]:

@@ -50,8 +50,9 @@ class PinnedLog(NamedTuple):
         root: RFC 6962 root over the lines up to the position, in hex.
         parts: Segments, and how many bytes of each are before the position.
         cited: Cited ID -> matching events, anywhere in the log.
-        earlier: Earlier attempts by number, as far as the chain of roots from this log covers them.
         finished: True if the log contains the end of the run.
+        earlier: The log from which this one resumed, up to the size and root that `run.resumed` names. Its
+            own `earlier` continues the chain. None if this log did not resume.
 
     """
 
@@ -63,7 +64,14 @@ class PinnedLog(NamedTuple):
     parts: tuple[tuple[Path, int], ...]
     cited: dict[str, list[CitedEvent]]
     finished: bool
-    earlier: tuple[tuple[int, tuple[tuple[Path, int], ...]], ...] = ()
+    earlier: PinnedLog | None = None
+
+    def chain(self) -> Iterator[PinnedLog]:
+        """Yield this log and all logs from which it resumed, the newest first."""
+        log: PinnedLog | None = self
+        while log is not None:
+            yield log
+            log = log.earlier
 
 
 def parse_event(line: bytes) -> dict[str, Any] | None:
@@ -92,21 +100,24 @@ def find_run(run: str, places: Sequence[Path]) -> RunFolder | None:
 def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
     """Read a log once: hash it up to the position and find the cited events. None if the log does not exist.
 
+    The logs from which it resumed are read too.
+
     Raises:
-        UnverifiableError: If the log cannot be read, or an earlier attempt differs from the root that its
-            successor names.
+        UnverifiableError: If the log cannot be read, or an earlier log has another root than `run.resumed`
+            names.
 
     """
     segments = folder.segments(side.attempt, side.rank)
     if not segments:
         return None
-    tree, total, finished = CompactRange(), 0, False
+    tree, total, finished, first = CompactRange(), 0, False, b""
     open_contexts: list[CitedEvent] = []
     parts: dict[Path, int] = {}
     cited: dict[str, list[CitedEvent]] = {prefix: [] for prefix in side.decisions}
     needles = {prefix: f'"id":"{prefix}'.encode() for prefix in side.decisions}
     try:
         for segment, line in _lines(segments):
+            first = first or line
             if side.through is None or total <= side.through:
                 tree.append(leaf_hash(line))
                 parts[segment] = parts.get(segment, 0) + len(line) + 1
@@ -120,49 +131,41 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
             total += 1
     except OSError as error:
         raise UnverifiableError(f"log of run {side.run}: {error.strerror}") from None
-    earlier = tuple(_read_earlier_attempts(folder, side))
+    earlier = _read_earlier_log(side, folder, first) if tree.size else None
     return PinnedLog(
         side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished, earlier
     )
 
 
-def _read_earlier_attempts(
-    folder: RunFolder, side: EvidenceSide
-) -> Iterator[tuple[int, tuple[tuple[Path, int], ...]]]:
-    """Yield the parts of each earlier attempt that the root of the pinned log covers.
+def resumed_from(first_line: bytes) -> tuple[int, int, str] | None:
+    """Return attempt, size and root of the log that the first event of a log resumes, or None."""
+    event = parse_event(first_line)
+    if event is None or event["type"] != "ockham.run.resumed.v1":
+        return None
+    data = event["data"]
+    return data["from_attempt"], data["from_size"], data["from_root"]
 
-    The first event of a log names size and root of the log before it, so the pinned root covers all of them.
+
+def _read_earlier_log(side: EvidenceSide, folder: RunFolder, first_line: bytes) -> PinnedLog | None:
+    """Return the log from which a log resumed, compared with the root in its first event.
 
     Raises:
-        UnverifiableError: If an earlier log is missing or differs.
+        UnverifiableError: If the earlier log is missing or has another root.
 
     """
-    attempt, data = side.attempt, _first_data(folder, side.attempt, side.rank)
-    while "from_root" in data:
-        before, size = int(data["from_attempt"]), int(data["from_size"])
-        if not 0 < before < attempt:
-            raise UnverifiableError(f"log {attempt}-{side.rank} names attempt {before} as an earlier one")
-        tree, parts = CompactRange(), dict[Path, int]()
-        for segment, line in _lines(folder.segments(before, side.rank)):
-            if tree.size == size:
-                break
-            tree.append(leaf_hash(line))
-            parts[segment] = parts.get(segment, 0) + len(line) + 1
-        if tree.size != size or tree.root().hex() != data["from_root"]:
-            raise UnverifiableError(
-                f"attempt {before} of run {side.run} differs from the {size} events that attempt {attempt} "
-                "continued from"
-            )
-        yield before, tuple(parts.items())
-        attempt, data = before, _first_data(folder, before, side.rank)
-
-
-def _first_data(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
-    """Return the data of the first event of a log, or an empty dictionary if it has none."""
-    for _, line in _lines(folder.segments(attempt, rank)):
-        event = parse_event(line)
-        return dict(event["data"]) if event is not None else {}
-    return {}
+    resumed = resumed_from(first_line)
+    if resumed is None or resumed[1] == 0 or not 0 < resumed[0] < side.attempt:
+        return None
+    attempt, size, root = resumed
+    earlier = side._replace(attempt=attempt, through=size - 1, root=root, decisions=())
+    found = read_pinned_log(earlier, folder)
+    if found is None or found.root != root:
+        problem = "is missing" if found is None else f"has another root in its first {size} events"
+        raise UnverifiableError(
+            f"log {attempt}-{side.rank} of run {side.run} {problem}; "
+            f"log {side.attempt}-{side.rank} resumed from root {root}"
+        )
+    return found
 
 
 def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None:
@@ -215,20 +218,17 @@ def _note_context(waiting: list[CitedEvent], line: bytes) -> None:
 
 
 def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:
-    """Create a runs folder with only the pinned logs, the earlier attempts and their policies.
+    """Create a runs folder with only the pinned logs, the logs from which they resumed, and their policies.
 
     run.json is empty, because no root covers it. A policy is used only if its digest is its name.
     """
     # Of two cuts of one log the longer one stays.
-    for one in sorted(cuts, key=lambda c: c.size):
+    for one in sorted((log for cut in cuts for log in cut.chain()), key=lambda log: log.size):
         target = RunFolder(runs, one.side.run)
         target.path.mkdir(parents=True, exist_ok=True)
         target.run_json.write_bytes(b"{}")
         for policy in list_policies(one.folder):
             _link(policy, target.path / "policies" / policy.name)
-        for attempt, parts in one.earlier:
-            for segment, size in parts:
-                _copy_prefix(segment, size, target.log_dir(attempt, one.side.rank) / segment.name)
         for segment, size in one.parts:
             _copy_prefix(segment, size, target.log_dir(one.side.attempt, one.side.rank) / segment.name)
 

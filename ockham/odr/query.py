@@ -20,11 +20,12 @@ QUERY_TIMEOUT_SECONDS = 30.0
 def guarded_queries(runs: Path) -> Iterator[QueryFunction]:
     """Context manager that yields a query function of the guard.
 
-    One process runs all constraints of a record on one thread, so that sums have the same digits every time.
+    *runs* contains only pinned lines, so all of them count as signed. One process runs all constraints of a
+    record on one thread, so that sums have the same digits every time.
     """
     from ockham.guard import Guard
 
-    with Guard(runs, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_ROWS, threads=1) as guard:
+    with Guard(runs, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_ROWS, threads=1, pinned=True) as guard:
 
         def ask(sql: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = guard.query(sql, parameters).table.to_pylist()

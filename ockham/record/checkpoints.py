@@ -21,7 +21,7 @@ from ockham.record.checkpoint_evidence import (
     signed_checkpoints,
 )
 from ockham.record.durable_io import atomic_path, fsync_dir
-from ockham.record.evidence import Evidence, read_evidence, select_kinds, signed_heads
+from ockham.record.evidence import Evidence, read_evidence, select_kinds
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
@@ -223,10 +223,8 @@ def _read_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
     )
     if evidence.problems:
         raise LogError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
-    # A kill before the first sync leaves lines, and the head of the empty log.
-    if any(log.events for log in evidence.logs.values()) and not any(
-        signed_heads(folder, *place, resume_keys(keys)) for place in evidence.logs
-    ):
+    logs = evidence.logs.values()
+    if any(log.events for log in logs) and not any(log.heads for log in logs):
         named = _json(folder.run_json).get("verifier_key")
         raise LogError(
             f"no known key has signed run {folder.run_id}; it names the key {str(named)[:120]!r}; "

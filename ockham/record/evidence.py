@@ -37,6 +37,7 @@ class SignedLog(NamedTuple):
         end: Segment and byte at which the signed lines end. None without a segment.
         lines: Sequence and bytes of the selected signed lines.
         roots: Root at each requested size that the log has, also beyond the signed lines.
+        heads: Number of tree heads that a known key has signed.
         problems: Contradictions to a signature or a pin. The signed lines remain evidence.
 
     """
@@ -49,6 +50,7 @@ class SignedLog(NamedTuple):
     end: tuple[Path, int] | None
     lines: tuple[tuple[int, bytes], ...]
     roots: Mapping[int, bytes]
+    heads: int
     problems: tuple[str, ...]
 
     @property
@@ -172,6 +174,7 @@ def read_signed_log(
         ends.get(signed),
         tuple((sequence, line) for sequence, line in lines if sequence < signed),
         roots,
+        len(heads),
         tuple(problems),
     )
 

@@ -2,4 +2,4 @@
 -- run: run ID
 -- iter: iteration
 select attempt, rank, hook, plugin, action, reason_code, observed, threshold, margin, decision_id
-from decisions where run_id = $run and iter_num = $iter order by attempt, rank, sequence
+from decisions where run_id = $run and iter_num = $iter and signed order by attempt, rank, sequence

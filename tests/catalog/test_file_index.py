@@ -31,7 +31,7 @@ def make_old(folder: RunFolder) -> None:
 def equals_full_scan(index: FileIndex, folder: RunFolder) -> bool:
     """Return True if the index lists the same files as a full scan."""
     listing, coverage = index.scan([folder]), read_coverage(folder, 1, 0)
-    return [path.name for path in listing.segments] == coverage.segments and all(
+    return [file.path.name for file in listing.segments] == coverage.segments and all(
         [Path(file.path).name for file in files] == coverage.names for files in listing.parquet.values()
     )
 
@@ -55,7 +55,7 @@ def test_missing_parquet_file_lists_segment(folder, kind):
     make_old(folder)
     index.scan([folder])
     next((folder.path / kind).rglob("*.parquet")).unlink()
-    assert index.scan([folder]).segments == folder.segments(1, 0)
+    assert [file.path for file in index.scan([folder]).segments] == folder.segments(1, 0)
     assert equals_full_scan(index, folder)
 
 
@@ -67,7 +67,7 @@ def test_grown_segment_is_listed_as_segment(folder):
     segment = folder.segments(1, 0)[-1]
     segment.write_bytes(segment.read_bytes() + segment.read_bytes().splitlines(keepends=True)[-1])
     make_old(folder)
-    assert index.scan([folder]).segments == [segment]
+    assert [file.path for file in index.scan([folder]).segments] == [segment]
     assert equals_full_scan(index, folder)
 
 
@@ -84,7 +84,7 @@ def test_replaced_sidecar_is_read_again(folder):
         )
     )
     replacement.rename(sidecar)
-    assert index.scan([folder]).segments == folder.segments(1, 0)
+    assert [file.path for file in index.scan([folder]).segments] == folder.segments(1, 0)
 
 
 def test_file_added_in_same_clock_tick_is_listed(folder):

@@ -12,6 +12,7 @@ from ockham.cli.why import explain_iteration
 from ockham.errors import PluginError
 from ockham.plugin import OccamPlugin
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import make_run
 
 
@@ -42,6 +43,7 @@ def _add_second_rank(folder):
     for segment in folder.segments(1, 0):
         second = segment.read_bytes().replace(b'"rank":0', b'"rank":1')
         (folder.log_dir(1, 1) / segment.name).write_bytes(second)
+    sign_log(folder, 1, 1)
 
 
 def _without_volatile_columns(rows):

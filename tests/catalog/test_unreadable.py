@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +14,6 @@ from typer.testing import CliRunner
 from ockham.catalog import Catalog
 from ockham.catalog.run_tables import policies_tables, runs_table
 from ockham.cli import build_app
-from ockham.errors import UnverifiableError
 from ockham.guard import Guard
 from ockham.record.parquet.builder import update_parquet
 from tests.helpers.events import lines, log_folder
@@ -62,14 +63,19 @@ def broken_footer(path):
     path.write_bytes(data[:-3000] + bytes(2992) + data[-8:])
 
 
+@pytest.mark.parametrize("has_digest", [False, True])
 @pytest.mark.parametrize("damage", [invalid_file, empty_file, other_columns, broken_footer])
-def test_invalid_parquet_file_raises_unverifiable_error(run, damage):
-    """The catalog and the guard raise the same error, which names the commands for a repair."""
+def test_invalid_parquet_file_is_not_read(run, damage, has_digest):
+    """The catalog and the guard read the lines, also if the sidecar has the digest of the invalid file."""
     damage(parquet_file(run))
-    with pytest.raises(UnverifiableError, match=r"Parquet file cannot be read .* `ockham repair RUN`"):
-        Catalog(run.runs)
-    with Guard(run.runs) as guard, pytest.raises(UnverifiableError, match="Parquet file cannot be read"):
-        guard.query(COUNT)
+    if has_digest:
+        sidecar = parquet_file(run).with_suffix(".json")
+        digest = hashlib.sha256(parquet_file(run).read_bytes()).hexdigest()
+        sidecar.write_bytes(orjson.dumps({**orjson.loads(sidecar.read_bytes()), "sha256": digest}))
+    expected = [{"n": len(lines(run))}]
+    assert Catalog(run.runs).rows(COUNT) == expected
+    with Guard(run.runs) as guard:
+        assert guard.query(COUNT).table.to_pylist() == expected
 
 
 @pytest.mark.parametrize(

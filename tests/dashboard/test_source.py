@@ -44,12 +44,20 @@ def test_store_with_unreadable_run_lists_other_runs(tmp_path):
     assert "bad" in store.broken["bad"]
 
 
-@pytest.mark.parametrize("damage", [append_invalid_line, overwrite_parquet])
-def test_store_lists_run_again_after_repair(tmp_path, damage):
+def test_store_lists_run_with_invalid_parquet(tmp_path):
+    """The lines of the run are read."""
+    make_run(tmp_path, "good", batches=12)
+    overwrite_parquet(make_run(tmp_path, "bad", batches=12))
+    store = CatalogStore(tmp_path, tmp_path / "no-odr")
+    assert list_run_ids(store) == ["bad", "good"]
+    assert store.broken == {}
+
+
+def test_store_lists_run_again_after_repair(tmp_path):
     """A run that was unreadable appears again after its files are repaired."""
     make_run(tmp_path, "good", batches=12)
     bad = make_run(tmp_path, "bad", batches=12)
-    damage(bad)
+    append_invalid_line(bad)
     store = CatalogStore(tmp_path, tmp_path / "no-odr")
     assert list_run_ids(store) == ["good"]
     segment = bad.folder.segments(1, 0)[-1]

@@ -8,6 +8,9 @@ from pathlib import Path
 import orjson
 
 from ockham.record.run_folder import RunFolder
+from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, checkpoint_body, origin
 
 
 def list_segments(folder: RunFolder) -> list[Path]:
@@ -27,6 +30,18 @@ def replace_data(line: bytes, **data: object) -> bytes:
     event = orjson.loads(line)
     event["data"].update(data)
     return orjson.dumps(event)
+
+
+def sign_log(folder: RunFolder, attempt: int = 1, rank: int = 0, size: int | None = None) -> None:
+    """Write the tree head of the first *size* lines of a log, signed with this machine's key."""
+    lines = [line for path in folder.segments(attempt, rank) for line in path.read_bytes().splitlines()]
+    tree = CompactRange()
+    for line in lines[:size]:
+        tree.append(leaf_hash(line))
+    body = checkpoint_body(origin(folder.run_id, attempt, rank), TreeHead(tree.size, tree.root()))
+    path = folder.log_dir(attempt, rank)
+    (path / CHECKPOINT).write_bytes(load_or_create_signer().sign(body))
+    (path / HISTORY).write_bytes(load_or_create_signer().sign(body) + b"\n")
 
 
 def find_line(lines: list[bytes], kind: str, nth: int = 0) -> int:

@@ -144,9 +144,24 @@ BAD = {
     ),
     "a setting": (
         with_sql("SELECT max(current_setting('threads')) AS value, count(*) AS n FROM runs"),
-        ["ODR512"],
+        ["ODR514"],
     ),
-    "a sequence": (with_sql("SELECT max(nextval('s')) AS value, count(*) AS n FROM runs"), ["ODR512"]),
+    "a sequence": (with_sql("SELECT max(nextval('s')) AS value, count(*) AS n FROM runs"), ["ODR514"]),
+    "the clock": (
+        with_sql("SELECT epoch(current_timestamp) AS value, 1 AS n FROM runs"),
+        ["ODR514"],
+    ),
+    "the clock in age": (
+        with_sql("SELECT epoch(age(max(time))) AS value, count(*) AS n FROM events"),
+        ["ODR514"],
+    ),
+    "today": (with_sql("SELECT count(*) + day(today()) AS value, 1 AS n FROM events"), ["ODR514"]),
+    "random": (with_sql("SELECT max(random()) AS value, 1 AS n FROM events"), ["ODR514"]),
+    "uuid": (with_sql("SELECT max(length(uuid()::varchar)) AS value, 1 AS n FROM events"), ["ODR514"]),
+    "a sample": (
+        with_sql("SELECT count(*) AS value, 1 AS n FROM events USING SAMPLE 10%"),
+        ["ODR514"],
+    ),
     "another schema": (
         with_sql("SELECT count(*) AS value, 1 AS n FROM information_schema.tables"),
         ["ODR512"],

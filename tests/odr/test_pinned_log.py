@@ -23,6 +23,15 @@ from tests.odr.checked_record import checked, record_text
 from tests.odr.record_samples import TODAY, put
 from tests.odr.small_runs import FINISHED, accepting, make_run, read_run_events
 
+RESUMED = {
+    "iter_num": 1,
+    "snapshot_id": None,
+    "policy_revision": REVISION,
+    "settings": {},
+    "world_size": 1,
+    "reason_code": "SNAPSHOT",
+}
+
 
 def test_changed_byte_of_the_log_is_not_evaluated(runs):
     """The evidence does not verify."""
@@ -182,62 +191,48 @@ def test_equal_logs_give_equal_digits(tmp_path):
     assert len(found) == 1
 
 
-def resumed_from(folder, attempt):
-    return {
-        "policy_revision": REVISION,
-        "settings": {},
-        "world_size": 1,
-        "reason_code": "STARTED_AGAIN",
-        "iter_num": 0,
-        "snapshot_id": None,
-        "from_attempt": attempt,
-        **log_head(folder, attempt, 0),
-    }
-
-
-@pytest.mark.parametrize("attack", ["edited", "cut", "longer"])
-def test_earlier_attempt_is_covered_by_the_chain_of_roots(tmp_path, attack):
-    """A later log names size and root of the one before, so the root of the record covers both."""
-    folder = run_folder(tmp_path / "runs", "a")
-    for attempt in (1, 2):
-        writer = LogWriter(folder, attempt, 0, policy_revision=REVISION)
-        if attempt > 1:
-            writer.append("run.resumed", resumed_from(folder, attempt - 1))
-        writer.append("decision.made", decision(attempt))
-        writer.append("decision.made", decision(attempt))
-        writer.close()
-    side = EvidenceSide("candidate", "a", 2, 0, 1)
-    [(number, parts)] = read_pinned_log(side, folder).earlier
-    assert number == 1
-    segment = folder.segments(1, 0)[0]
-    data = segment.read_bytes()
-    assert parts == ((segment, len(data)),)
-    first = data.index(b"\n") + 1
-    changed = {"edited": data.replace(b'"q":0.25', b'"q":0.75', 1), "cut": data[:first]}.get(attack, data * 2)
-    segment.write_bytes(changed)
-    if attack == "longer":
-        assert read_pinned_log(side, folder).earlier == ((1, parts),)
-        return
-    with pytest.raises(UnverifiableError, match="attempt 1 of run a differs from the 2 events"):
-        read_pinned_log(side, folder)
-
-
-def test_constraint_reads_the_pinned_log_and_earlier_attempts(tmp_path):
-    """Later attempts and other ranks are excluded."""
-    folder = run_folder(tmp_path / "runs", "a")
+def write_resumed_run(runs):
+    """Write logs 1-0, 1-1, 2-0, 3-0. Each attempt names the root of the one before."""
+    folder = run_folder(runs, "a")
     for attempt, rank in ((1, 0), (1, 1), (2, 0), (3, 0)):
         writer = LogWriter(folder, attempt, rank, policy_revision=REVISION)
         if attempt > 1:
-            writer.append("run.resumed", resumed_from(folder, attempt - 1))
+            head = log_head(folder, attempt - 1, rank)
+            writer.append("run.resumed", {**RESUMED, **head, "from_attempt": attempt - 1})
         writer.append("decision.made", decision(attempt))
         writer.close()
-    build_runs_folder([read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 1), folder)], tmp_path / "laid")
-    with guarded_queries(tmp_path / "laid") as ask:
-        rows = ask(
-            "SELECT list(attempt * 10 + rank ORDER BY attempt) AS value, count(*) AS n FROM decisions", {}
-        )
+    return folder
 
-    assert rows == [{"value": [10, 20], "n": 2}]
+
+def query_logs(folder):
+    with guarded_queries(folder) as ask:
+        sql = "SELECT list(attempt * 10 + rank ORDER BY attempt) AS value, count(*) AS n FROM decisions"
+        return ask(sql, {})
+
+
+def test_constraint_reads_the_pinned_log_and_earlier_attempts(tmp_path):
+    """Later attempts and other ranks are excluded. A packed log is read in the same way as one in place."""
+    folder = write_resumed_run(tmp_path / "runs")
+    side = EvidenceSide("candidate", "a", 2, 0, 1)
+    build_runs_folder([read_pinned_log(side, folder)], tmp_path / "laid")
+    pack_log(read_pinned_log(side, folder), tmp_path / "packed")
+    unpacked = unpack_log(tmp_path / "packed", side, tmp_path / "out")
+    build_runs_folder([read_pinned_log(side, unpacked)], tmp_path / "laid-packed")
+    expected = [{"value": [10, 20], "n": 2}]
+    assert query_logs(tmp_path / "laid") == query_logs(tmp_path / "laid-packed") == expected
+
+
+@pytest.mark.parametrize("damage", ["edit", "delete"])
+def test_changed_earlier_attempt_is_unverifiable(tmp_path, damage):
+    """The later log names the root of the earlier one."""
+    folder = write_resumed_run(tmp_path / "runs")
+    segment = folder.segments(1, 0)[0]
+    if damage == "edit":
+        segment.write_bytes(segment.read_bytes().replace(b"SKIP", b"KEEP"))
+    else:
+        segment.unlink()
+    with pytest.raises(UnverifiableError, match=r"log 1-0 of run a .*; log 2-0 resumed from root"):
+        read_pinned_log(EvidenceSide("candidate", "a", 2, 0, 1), folder)
 
 
 def test_changed_policy_is_not_copied(tmp_path):

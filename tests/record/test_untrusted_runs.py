@@ -119,8 +119,8 @@ def test_hostile_event_value_never_breaks_verify(run):
             {"tampering", "checkpoint", "derived"},
         ),
         ("checkpoint.saved", {"log_size": 3.0}, {"tampering", "derived"}),
-        ("run.started", {"world_size": 2.0}, {"tampering", "gap", "derived"}),
-        ("run.started", {"world_size": 2**53 - 1}, {"tampering", "gap", "derived"}),
+        ("run.started", {"world_size": 2.0}, {"tampering", "derived"}),
+        ("run.started", {"world_size": 2**53 - 1}, {"tampering", "derived"}),
     ],
 )
 @pytest.mark.timeout(20)

@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ockham.record.parquet.coverage import (
     parquet_files,
     read_coverage,
     read_sidecar,
+    read_source_segments,
     segment_entry,
     sidecar_bytes,
     source_segments,
@@ -40,10 +41,12 @@ from ockham.record.parquet.tables import (
     row_range,
     tables_from_lines,
 )
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder, first_sequence
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, first_sequence, read_regular_file
 from ockham.record.segment_reader import read_complete_lines
 
 COMPACTED_SEGMENTS = 50  # a million events
+# Names of files have 12 digits.
+_MAX_SEQUENCE = 10**12
 _LOCK_SECONDS = 30.0
 
 
@@ -143,23 +146,48 @@ def _batches(names: list[str], days: Mapping[str, str], log: list[str]) -> Itera
 
 def _merge_files(folder: RunFolder, attempt: int, rank: int, parts: list[dict[str, Path]]) -> None:
     """Write one file of each kind from single ones. Write none if a file does not match its sidecar."""
-    told = [{kind: read_sidecar(path) or {} for kind, path in part.items()} for part in parts]
-    segments = [each[PARQUET_TABLES[-1]]["segments"][0] for each in told]
-    first = first_sequence(Path(segments[0]["name"]))
-    final = told[-1][PARQUET_TABLES[-1]]["last_sequence"]
+    sidecars = [{kind: read_sidecar(path) or {} for kind, path in part.items()} for part in parts]
+    segments = [_single_segment(each[PARQUET_TABLES[-1]]) for each in sidecars]
+    final = sidecars[-1][PARQUET_TABLES[-1]].get("last_sequence")
+    first = first_sequence(Path(_segment_name(parts[0][PARQUET_TABLES[0]].name)))
+    if None in segments or type(final) is not int or not first <= final < _MAX_SEQUENCE:
+        return
     made: dict[str, tuple[bytes, dict[str, Any]]] = {}
     for kind in PARQUET_TABLES:
-        writer = ParquetBuffer(SCHEMAS[kind])
-        for part, each in zip(parts, told, strict=True):
-            data = part[kind].read_bytes()
-            if hashlib.sha256(data).hexdigest() != each[kind].get("sha256"):
-                # `verify` reports it, `repair` writes it again.
-                return
-            writer.add(pq.read_table(pa.BufferReader(data)))
-        made[kind] = writer.close()
+        pairs = [(part[kind], each[kind]) for part, each in zip(parts, sidecars, strict=True)]
+        merged = _merge_kind(kind, pairs)
+        if merged is None:
+            # `verify` reports it, `repair` writes it again.
+            return
+        made[kind] = merged
     day = parts[0][PARQUET_TABLES[0]].parent.name.removeprefix("day=")
+    entries = [segment for segment in segments if segment is not None]
     for kind, (data, rows) in made.items():
-        _write(folder.parquet_path(kind, day, attempt, rank, first, final), data, rows, segments)
+        _write(folder.parquet_path(kind, day, attempt, rank, first, final), data, rows, entries)
+
+
+def _single_segment(sidecar: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the entry of the only segment in a sidecar, or None if the untrusted sidecar is not valid."""
+    if len(source_segments(sidecar) or ()) != 1:
+        return None
+    entry: dict[str, Any] = sidecar["segments"][0]
+    return entry if set(entry) == {"name", "bytes", "sha256"} and type(entry["sha256"]) is str else None
+
+
+def _merge_kind(
+    kind: str, parts: Sequence[tuple[Path, Mapping[str, Any]]]
+) -> tuple[bytes, dict[str, Any]] | None:
+    """Return one Parquet file and its row range, or None if a file does not match its sidecar."""
+    writer = ParquetBuffer(SCHEMAS[kind])
+    try:
+        for path, sidecar in parts:
+            data = read_regular_file(path)
+            if hashlib.sha256(data).hexdigest() != sidecar.get("sha256"):
+                return None
+            writer.add(pq.read_table(pa.BufferReader(data)))
+    except (OSError, ValueError, pa.ArrowException):
+        return None
+    return writer.close()
 
 
 def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None:
@@ -169,7 +197,7 @@ def _remove_superseded_files(folder: RunFolder, attempt: int, rank: int) -> None
     for name in read_coverage(folder, attempt, rank).names:
         if is_compacted(name):
             covered_segments |= {
-                segment for segment, _ in source_segments(read_sidecar(paths[PARQUET_TABLES[-1]][name])) or ()
+                segment for segment, _ in read_source_segments(paths[PARQUET_TABLES[-1]][name]) or ()
             }
     for kind in PARQUET_TABLES:
         for name, path in paths[kind].items():

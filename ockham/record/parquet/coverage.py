@@ -5,6 +5,9 @@ segments are read. A compacted file takes precedence over its single files. It c
 exist, and the sidecar of the last kind is written last: whenever a crash happens, each event is read exactly
 once. A file with the columns of another version covers nothing; `ockham repair` and the next attempt write it
 again.
+
+A sidecar is untrusted. If a value has another type, a segment is named twice, or the segments do not fit the
+name of the file, the file covers nothing and the lines are read.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from ockham.record.parquet.tables import SCHEMAS
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder, read_regular_file
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, open_regular_file
 
 _NAME = re.compile(r"([0-9]+-[0-9]+)-([0-9]{12})(-[0-9]{12})?\.parquet")
+_SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
+# The sidecar of a compacted file has about 8,000 bytes.
+MAX_SIDECAR_BYTES = 1 << 20
 # Digest of the schemas of all kinds: the sidecar of one kind covers the others.
 COLUMNS = hashlib.sha256("\n".join(str(schema) for schema in SCHEMAS.values()).encode()).hexdigest()[:16]
 # Names and sizes of the segments that a file was made from.
@@ -47,10 +53,10 @@ def select_coverage(
     """
     left, chosen = dict(log), []
     for name in sorted(names, key=lambda n: (not is_compacted(n), n)):
-        made = made_from(name)
-        if made and all(left.get(segment) == size for segment, size in made):
+        made = dict(made_from(name) or ())
+        if made and all(left.get(segment) == size for segment, size in made.items()):
             chosen.append(name)
-            for segment, _ in made:
+            for segment in made:
                 del left[segment]
     return Coverage(sorted(chosen), list(left))
 
@@ -67,9 +73,11 @@ def log_of_file(name: str) -> str:
 
 
 def read_sidecar(parquet: Path) -> dict[str, Any] | None:
-    """Return the sidecar of a Parquet file, or None if it is missing or unreadable."""
+    """Return the sidecar of a Parquet file, or None if it is missing, too large or not a JSON object."""
     try:
-        sidecar = orjson.loads(read_regular_file(parquet.with_suffix(".json")))
+        with open_regular_file(parquet.with_suffix(".json")) as file:
+            data = file.read(MAX_SIDECAR_BYTES + 1)
+        sidecar = orjson.loads(data) if len(data) <= MAX_SIDECAR_BYTES else None
     except (OSError, orjson.JSONDecodeError):
         return None
     return sidecar if isinstance(sidecar, dict) else None
@@ -78,14 +86,34 @@ def read_sidecar(parquet: Path) -> dict[str, Any] | None:
 def source_segments(sidecar: Mapping[str, Any] | None) -> SourceSegments | None:
     """Return the source segments of a file.
 
-    None if they are unknown, or the columns are of another version.
+    None if the columns are of another version, or the segments are not a list of different names with sizes.
     """
-    if (sidecar or {}).get("columns") != COLUMNS:
+    if sidecar is None or sidecar.get("columns") != COLUMNS:
         return None
-    try:
-        return tuple((str(s["name"]), int(s["bytes"])) for s in (sidecar or {})["segments"])
-    except (KeyError, TypeError, ValueError):
+    entries = sidecar.get("segments")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return None
+    pairs = [(entry.get("name"), entry.get("bytes")) for entry in entries]
+    # `type` and not `isinstance`, because True is an int.
+    if any(type(name) is not str or type(size) is not int or size < 0 for name, size in pairs):
+        return None
+    if len({name for name, _ in pairs}) < len(pairs):
+        return None
+    return tuple(pairs)
+
+
+def read_source_segments(parquet: Path) -> SourceSegments | None:
+    """Return the source segments of a file, or None if they do not fit its name; see `source_segments`.
+
+    The first segment has the number in the file name. A file that is not compacted has one segment.
+    """
+    segments = source_segments(read_sidecar(parquet))
+    match = _NAME.fullmatch(parquet.name)
+    if not segments or match is None or not all(_SEGMENT.fullmatch(name) for name, _ in segments):
+        return None
+    if segments[0][0] != f"{match[2]}.jsonl" or (len(segments) > 1 and not is_compacted(parquet.name)):
+        return None
+    return segments
 
 
 def sidecar_bytes(parquet: bytes, rows: Mapping[str, Any], segments: list[dict[str, Any]]) -> bytes:
@@ -117,9 +145,7 @@ def read_coverage(folder: RunFolder, attempt: int, rank: int) -> Coverage:
     paths = parquet_files(folder, attempt, rank)
     whole = set.intersection(*(set(paths[kind]) for kind in PARQUET_TABLES))
     log = {segment.name: segment.stat().st_size for segment in folder.segments(attempt, rank)}
-    return select_coverage(
-        whole, log, lambda name: source_segments(read_sidecar(paths[PARQUET_TABLES[-1]][name]))
-    )
+    return select_coverage(whole, log, lambda name: read_source_segments(paths[PARQUET_TABLES[-1]][name]))
 
 
 def parquet_files(folder: RunFolder, attempt: int, rank: int) -> dict[str, dict[str, Path]]:

@@ -11,10 +11,9 @@ import pyarrow.parquet as pq
 from ockham.record.parquet.coverage import (
     log_of_file,
     read_coverage,
-    read_sidecar,
+    read_source_segments,
     segment_entry,
     sidecar_bytes,
-    source_segments,
 )
 from ockham.record.parquet.tables import (
     ROWS_PER_ROW_GROUP,
@@ -36,7 +35,7 @@ class _ParquetCheck:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.path, self.kind = path, kind
-        self.made = [name for name, _ in source_segments(read_sidecar(path)) or ()]
+        self.made = [name for name, _ in read_source_segments(path) or ()]
         self.matches = True
         self._next = 0
         self._segments: list[dict[str, Any]] = []

@@ -12,11 +12,11 @@ union all select run_id, 'accept rate ' || round(100 * accept_rate, 1) || ' % is
 from bands where batches >= 200 and evaluations >= 20 and accept_rate > 0 and not accept_rate between accept_low and accept_high
 -- A band that starts at 0 allows that no checkpoint is accepted.
 union all select run_id, 'never accepted a checkpoint in ' || evaluations || ' evaluations', 'memory' from bands where batches >= 200 and evaluations >= 20 and accept_rate = 0 and coalesce(accept_low, 1) > 0
-    and run_id not in (select run_id from memory_decisions where shadow)
+    and run_id not in (select run_id from memory_decisions where shadow and signed)
 union all select run_id, 'no run.finished event: the run is still active or was killed', 'run' from runs where state = 'UNFINISHED'
 union all select run_id, 'ended with ' || state, 'run' from runs where state not in ('UNFINISHED', 'COMPLETED')
 union all select run_id, 'batches with a non-finite loss: ' || nonfinite, 'run' from run_summary where nonfinite > 0
-union all select run_id, 'disabling the adapter did not restore the base weights', 'run' from events where type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean group by run_id
-union all select run_id, 'ranks decided differently', 'integrity' from events where type = 'ockham.rank.diverged.v1' group by run_id
-union all select run_id, 'the log reports missing events: ' || kind, 'integrity' from log_gaps where kind <> 'recovered'
+union all select run_id, 'disabling the adapter did not restore the base weights', 'run' from events where type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean and signed group by run_id
+union all select run_id, 'ranks decided differently', 'integrity' from events where type = 'ockham.rank.diverged.v1' and signed group by run_id
+union all select run_id, 'the log reports missing events: ' || kind, 'integrity' from log_gaps where kind <> 'recovered' and signed
 order by run_id limit 200

@@ -6,4 +6,4 @@ select hook, plugin, action, reason_code, observed, threshold,
     list_transform(changes, lambda c: c.field || ': ' || coalesce(format('{:.5g}', try_cast(c.before as double)), c.before)
         || ' -> ' || coalesce(format('{:.5g}', try_cast(c.after as double)), c.after)) as changes, shadow, micro_step,
     sequence, decision_id
-from decisions where run_id = $run and iter_num = $iter and not superseded and rank = $on_rank order by sequence
+from decisions where run_id = $run and iter_num = $iter and not superseded and signed and rank = $on_rank order by sequence

@@ -5,7 +5,7 @@
 with sized as (select greatest(1, ceil(($high - $low + 1) / 500.0))::bigint as width),
 limits as (
     select iter_num // width * width as iter, median(threshold) filter (isfinite(threshold) and reason_code <> 'WARMUP') as threshold
-    from gate_decisions, sized where run_id = $run and not superseded and rank = 0 and iter_num between $low and $high group by 1
+    from gate_decisions, sized where run_id = $run and not superseded and signed and rank = 0 and iter_num between $low and $high group by 1
 ),
 binned as (
     select iter_num // width * width as iter, min(task_loss) filter (isfinite(task_loss)) as loss_low,
@@ -16,7 +16,7 @@ binned as (
         median(complexity_cost) as drift, max(complexity_cost) as drift_high,
         median(grad_norm) as grad_norm, max(grad_norm) as grad_norm_high
     from contexts, sized
-    where run_id = $run and hook = 'batch' and not superseded and rank = 0 and iter_num between $low and $high
+    where run_id = $run and hook = 'batch' and not superseded and signed and rank = 0 and iter_num between $low and $high
     group by 1
 )
 select b.*, l.threshold from binned b left join limits l using (iter) order by iter

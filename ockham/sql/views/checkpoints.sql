@@ -6,13 +6,14 @@
 -- log_size: events in the log when it was saved
 -- log_root: root hash of the log when it was saved
 -- megabytes: size of its files, 1e6 bytes
--- pruned: true if it was deleted because newer checkpoints replaced it
+-- pruned: true if a signed event reports that it was deleted because newer checkpoints replaced it
 select e.run_id, e.attempt, e.rank, e.sequence, e.time, e.iter_num, e.data ->> '$.snapshot_id' as snapshot_id,
     e.data ->> '$.kind' as kind, e.data ->> '$.decision_id' as decision_id,
     e.data ->> '$.weights_sha256' as weights_sha256, (e.data ->> '$.log_size')::bigint as log_size,
     e.data ->> '$.log_root' as log_root,
     list_sum((e.data -> '$.files[*].bytes')::bigint[])::double / 1e6 as megabytes,
     exists (select 1 from events p where p.type = 'ockham.checkpoint.pruned.v1' and p.run_id = e.run_id
-        and p.data ->> '$.snapshot_id' = e.data ->> '$.snapshot_id' and p.attempt >= e.attempt) as pruned,
-    e.superseded
+        and p.data ->> '$.snapshot_id' = e.data ->> '$.snapshot_id' and p.attempt >= e.attempt
+        and p.signed) as pruned,
+    e.superseded, e.signed
 from events e where e.type = 'ockham.checkpoint.saved.v1'

@@ -10,6 +10,7 @@
 -- iter_num: optimizer step; null if the event does not belong to a step
 -- data: payload as JSON; null for decisions and contexts
 -- superseded: true if a later attempt resumed from an earlier iteration
+-- signed: true if the newest tree head of the log covers the event; the signature of the head is checked, its root is not recomputed here
 select e.event_id, e.run_id, e.attempt, e.rank, e.sequence, e.time, e.type, e.subject, e.iter_num, e.data,
-    e.superseded
+    e.superseded, e.signed
 from raw_events e

@@ -5,7 +5,8 @@
 -- message: description
 select run_id, attempt, rank, sequence, time, split_part(type, '.', 3) as kind, data ->> '$.reason_code' as reason_code,
     coalesce((data ->> '$.count')::bigint, (data ->> '$.lost_events')::bigint) as missing,
-    (data ->> '$.cut_bytes')::bigint as cut_bytes, data ->> '$.message' as message
+    (data ->> '$.cut_bytes')::bigint as cut_bytes, data ->> '$.message' as message,
+    signed
 from events
 -- The range lets a scan filter before it reads the payload. With only the list the query takes nine times as long.
 where type between 'ockham.log.gap.v1' and 'ockham.log.recovered.v1'

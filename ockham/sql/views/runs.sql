@@ -1,7 +1,7 @@
 -- Every run: user, time, code, data and policy, from run.json.
 -- run_id: ID of the run, the name of its folder
 -- created: when run.json was written, UTC
--- state: UNFINISHED, or the reason code of the newest run.finished
+-- state: UNFINISHED, or the reason code of the newest signed run.finished
 -- attempts: number of starts and resumes
 -- policy: name of the current policy
 -- policy_revision: digest of the current policy
@@ -37,6 +37,7 @@ left join (
         arg_max(data ->> '$.policy', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy
     from raw_events
     where type between 'ockham.policy.loaded.v1' and 'ockham.run.started.v1' -- the range is filtered in the scan
+        and signed
         and type in ('ockham.run.started.v1', 'ockham.run.resumed.v1', 'ockham.policy.loaded.v1', 'ockham.run.finished.v1')
     group by run_id
 ) e using (run_id)

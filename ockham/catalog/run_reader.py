@@ -1,0 +1,141 @@
+"""Reader of runs: one consistent view of all files from which a catalog is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from ockham.catalog.file_index import FileIndex, FileListing, TailFile
+from ockham.catalog.run_tables import load_run_tables
+from ockham.catalog.signed_sizes import SignedSizes
+from ockham.catalog.tails import ALL_LINES, LogSize, SegmentTail, join_tails, measure_logs, read_tail
+from ockham.catalog.verified_logs import VerifiedLogs, keep_signed_tables, loaded_policies
+from ockham.errors import RunError
+from ockham.record.parquet.file_check import LogKey, read_stamp
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, list_runs
+from ockham.record.run_identity import describe_renamed
+from ockham.record.tlog.note import VerifierKey
+
+
+class RunFiles(NamedTuple):
+    """What one scan has read.
+
+    Attributes:
+        folders: The runs.
+        listing: Parquet files, segments without Parquet files, logs.
+        tails: Lines of these segments.
+        sizes: Size of each log.
+        renamed: Message for each folder whose name is not the ID of its run. Such folders are not read.
+        state: Changes when one of the files has changed.
+
+    """
+
+    folders: list[RunFolder]
+    listing: FileListing
+    tails: dict[TailFile, SegmentTail]
+    sizes: dict[LogKey, LogSize]
+    renamed: dict[str, str]
+    state: object
+
+
+class RunReader:
+    """Reads runs repeatedly. Unchanged files are not read again.
+
+    Args:
+        runs: Folder of runs.
+        run_ids: IDs of the runs to read. None reads all.
+        verified: Check signatures and roots, and read only signed lines and no Parquet file.
+        keys: Trusted verifier keys. Without one, the key that a run names is used.
+        pinned: All lines are evidence, because the caller has compared them with a root.
+
+    """
+
+    def __init__(
+        self,
+        runs: Path,
+        run_ids: Sequence[str] | None,
+        *,
+        verified: bool = False,
+        keys: Sequence[VerifierKey] = (),
+        pinned: bool = False,
+    ) -> None:
+        self._runs = runs
+        self.run_ids = run_ids
+        self._pinned = pinned
+        self._index = FileIndex(use_parquet=not verified)
+        self._signed = SignedSizes(keys)
+        self._verified = VerifiedLogs(self._signed) if verified else None
+        self._tails: dict[Path, SegmentTail] = {}
+        self._names: dict[str, tuple[object, str | None]] = {}
+
+    def read(self) -> RunFiles:
+        """Return the present content of the runs.
+
+        Raises:
+            OSError: If a file was removed while it was read. Call it again.
+            RunError: If the only selected runs are in folders with other names.
+            UnverifiableError: If a line is not an event, or a verified run is tampered with.
+
+        """
+        names = list_runs(self._runs)
+        if self.run_ids is not None:
+            names = [name for name in names if name in set(self.run_ids)]
+        stamps = {name: read_stamp(self._runs / name / "run.json") for name in names}
+        renamed = self._find_renamed(stamps)
+        if self.run_ids is not None and renamed and len(renamed) == len(names):
+            raise RunError(next(iter(renamed.values())))
+        folders = [RunFolder(self._runs, name) for name in names if name not in renamed]
+        if self._verified is not None:
+            listing, tails, sizes = self._read_verified(folders, self._verified)
+        else:
+            listing, tails, sizes = self._read_plain(folders)
+        policies = [
+            (str(path), read_stamp(path))
+            for folder in folders
+            for path in sorted((folder.path / "policies").glob("*.json"))
+        ]
+        lines = {segment.path: (tail.size, tail.last_line) for segment, tail in tails.items()}
+        state = (stamps, renamed, listing, lines, policies, sizes)
+        return RunFiles(folders, listing, tails, sizes, renamed, state)
+
+    def load_tables(self, files: RunFiles) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
+        """Return the tables of runs and policies by name, and the rows of the tails by kind."""
+        tables = load_run_tables(files.folders, files.sizes)
+        if self._verified is not None:
+            keep_signed_tables(tables, files.folders, loaded_policies(files.tails.values()))
+        return tables, join_tails(files.tails, files.sizes)
+
+    def _find_renamed(self, stamps: Mapping[str, object]) -> dict[str, str]:
+        for name, stamp in stamps.items():
+            known = self._names.get(name)
+            if known is None or known[0] != stamp:
+                self._names[name] = (stamp, describe_renamed(RunFolder(self._runs, name)))
+        return {name: problem for name in stamps if (problem := self._names[name][1]) is not None}
+
+    def _read_plain(
+        self, folders: list[RunFolder]
+    ) -> tuple[FileListing, dict[TailFile, SegmentTail], dict[LogKey, LogSize]]:
+        listing = self._index.scan(folders)
+        tails = {segment: read_tail(segment, self._tails.get(segment.path)) for segment in listing.segments}
+        self._tails = {segment.path: tail for segment, tail in tails.items()}
+        by_id = {folder.run_id: folder for folder in folders}
+        # The heads are read after the lines: a head that covers more lines than were read covers all of them.
+        signed = {
+            log: ALL_LINES if self._pinned else self._signed.read(by_id[log[0]], *log[1:])
+            for log in listing.logs
+        }
+        return listing, tails, measure_logs(listing, tails, signed)
+
+    def _read_verified(
+        self, folders: list[RunFolder], verified: VerifiedLogs
+    ) -> tuple[FileListing, dict[TailFile, SegmentTail], dict[LogKey, LogSize]]:
+        tails: dict[TailFile, SegmentTail] = {}
+        sizes: dict[LogKey, LogSize] = {}
+        for folder in folders:
+            for attempt, rank in folder.logs():
+                source, tail, size = verified.read(folder, attempt, rank)
+                tails[source], sizes[source.log] = tail, size
+        return FileListing({kind: [] for kind in PARQUET_TABLES}, list(tails), list(sizes)), tails, sizes
