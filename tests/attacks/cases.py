@@ -181,9 +181,10 @@ def check_evidence(case: Case) -> Iterator[str]:
     )
     for (attempt, rank), log in evidence.logs.items():
         model = case.model.logs.get(f"{attempt}-{rank}", LogModel(""))
-        if [line for _, line in log.lines] != model.lines[
-            : model.signed
-        ] and case.root.name == case.world.run_id:
+        read, proven = [line for _, line in log.lines], model.lines[: model.signed]
+        # Two signed heads of one size contradict each other. The reader then returns no line.
+        differs = read != proven and not (not read and evidence.problems)
+        if differs and case.root.name == case.world.run_id:
             yield f"{len(log.lines)} lines of log {attempt}-{rank} are evidence, not {model.signed}"
 
 
@@ -306,8 +307,11 @@ def _verify(case: Case) -> set[str] | None:
         return None
     for log in report.logs:
         name = f"{log.attempt}-{log.rank}"
-        proven = case.model.logs[name].signed if name in case.model.logs else 0
-        if log.signed != proven and case.root.name == case.world.run_id:
+        model = case.model.logs.get(name, LogModel(name))
+        proven = model.signed
+        # After tampering a verifier can report fewer lines.
+        differs = log.signed > proven or (log.signed < proven and "tampering" not in model.findings)
+        if differs and case.root.name == case.world.run_id:
             case.problems.append(f"check_verifiers: ockham verify signs {name} to {log.signed}, not {proven}")
     return set(report.counts) - NOTE_CLASSES
 
@@ -324,8 +328,10 @@ def _standalone(case: Case, path: Path) -> set[str]:
     lines = out.getvalue().splitlines()
     for line in lines:
         match = _SIGNED.match(line)
-        proven = case.model.logs[match[1]].signed if match else 0
-        if match and case.recorded_id == case.world.run_id and int(match[2]) != proven:
+        model = case.model.logs[match[1]] if match else LogModel("")
+        proven = model.signed
+        differs = match and (int(match[2]) > proven or "tampering" not in model.findings)
+        if match and differs and int(match[2]) != proven and case.recorded_id == case.world.run_id:
             case.problems.append(f"check_verifiers: verify.py signs {match[1]} to {match[2]}, not {proven}")
     kinds = {line.partition(":")[0] for line in lines} & _CLASSES
     if status == 2 or (status and not kinds):

@@ -28,7 +28,8 @@ class LogModel:
 
     name: str
     lines: list[bytes] = field(default_factory=list)
-    heads: dict[int, bytes] = field(default_factory=dict)
+    # Size and root. Two heads of one size contradict each other, and either can match the lines.
+    heads: set[tuple[int, bytes]] = field(default_factory=set)
     signed: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     findings: set[str] = field(default_factory=set)
@@ -94,7 +95,7 @@ def _read_log(files: Files, name: str, origin: str, key: str) -> LogModel:
         if tail and segment != segments[-1]:
             log.findings.add("corruption")
     _read_heads(log, files, origin, key)
-    matching = [size for size, root in log.heads.items() if log.has_root(size, root.hex())]
+    matching = [size for size, root in log.heads if log.has_root(size, root.hex())]
     if len(matching) < len(log.heads):
         log.findings.add("tampering")
     if not log.heads and log.lines:
@@ -138,8 +139,7 @@ def _add_head(log: LogModel, note: bytes, origin: str, key: str) -> None:
     except (ValueError, InvalidSignature):
         log.findings.add("tampering")
         return
-    if log.heads.setdefault(*head) != head[1]:
-        log.findings.add("tampering")
+    log.heads.add(head)
 
 
 def _check_end(log: LogModel) -> None:
