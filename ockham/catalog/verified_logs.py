@@ -15,9 +15,9 @@ from ockham.catalog.signed_sizes import SignedSizes
 from ockham.catalog.tails import LogSize, SegmentTail, append_lines
 from ockham.errors import UnverifiableError
 from ockham.event import event_type
+from ockham.record.evidence import signed_heads
 from ockham.record.parquet.file_check import LogKey, read_stamp
 from ockham.record.parquet.tables import SCHEMAS, tables_from_lines
-from ockham.record.recovery import signed_heads
 from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import CompactRange, leaf_hash

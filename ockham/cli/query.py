@@ -12,11 +12,12 @@ import typer
 
 from ockham.cli.options import (
     DEFAULT_RUNS,
+    KeyFileOption,
     KeyOption,
     RunOption,
     RunsOption,
-    check_key_files,
     odr_tables,
+    read_trusted_keys,
     run_filter,
 )
 from ockham.cli.output import FormatOption, OutputOption, print_note, write_rows, write_table, write_text
@@ -95,6 +96,7 @@ def query(
         ),
     ] = False,
     key: KeyOption = None,
+    key_file: KeyFileOption = None,
     run: RunOption = "",
     runs: RunsOption = DEFAULT_RUNS,
     output_format: FormatOption = None,
@@ -112,15 +114,14 @@ def query(
 
       ockham query --file question.sql -o answer.parquet
 
-      ockham query "select val_loss from evaluations" --verified --run night-1 --key trusted.pub
+      ockham query "select val_loss from evaluations" --verified --run night-1 --key-file trusted.pub
     """
     from ockham.catalog.object_store import sync_to_local
     from ockham.record.run_folder import list_runs
     from ockham.record.run_identity import list_renamed
-    from ockham.record.verify.run import load_verifier_keys
 
-    if key and not verified:
-        raise BadInputError("--key requires --verified")
+    if (key or key_file) and not verified:
+        raise BadInputError("--key and --key-file require --verified")
 
     text = _read_sql(sql, file)
     values = _parse_parameters(parameters)
@@ -129,8 +130,7 @@ def query(
             raise QueryError(
                 f"-p {name}: the SQL has no parameter ${name}; use it in the SQL or leave it out"
             )
-    check_key_files(key)
-    keys = load_verifier_keys(key or [])
+    keys = read_trusted_keys(key, key_file)
     runs = sync_to_local(runs, run, lines=verified)
     run_ids = run_filter(runs, run)
     if run_ids is None:

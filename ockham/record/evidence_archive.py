@@ -12,9 +12,11 @@ from ockham.errors import BadInputError, RunError
 from ockham.record.durable_io import atomic_path
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import RunFolder, read_regular_file
-from ockham.record.verify.standalone import NAME
+from ockham.record.verify.archive_reader import NAME
 
 # The same run gives the same archive, whenever it is packed.
+_FUTURE = "from __future__ import annotations\n"
+_READER_IMPORT = "from ockham.record.verify.archive_reader import load\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _README = """Evidence of run {run_id}.
 
@@ -77,5 +79,17 @@ def _log_files(folder: RunFolder) -> dict[str, Path]:
 def _verifier_files(run_id: str) -> dict[str, bytes]:
     """Return the files that a third party needs in addition to the record."""
     schemas = {f"schemas/{path.name}": path.read_bytes() for path in resources.schemas_dir().glob("*.json")}
-    verifier = Path(__file__).with_name("verify").joinpath("standalone.py").read_bytes()
-    return {**schemas, "verify.py": verifier, "README": _README.format(run_id=run_id).encode()}
+    return {**schemas, "verify.py": verifier_source(), "README": _README.format(run_id=run_id).encode()}
+
+
+def verifier_source() -> bytes:
+    """Return verify.py: the standalone verifier with the archive reader in place of its import."""
+    folder = Path(__file__).with_name("verify")
+    verifier = folder.joinpath("standalone.py").read_text(encoding="utf-8")
+    reader = folder.joinpath("archive_reader.py").read_text(encoding="utf-8")
+    # Only the first statement of a file can import from __future__.
+    content = reader.partition(_FUTURE)[2].strip()
+    before, mark, after = verifier.partition(_READER_IMPORT)
+    if not (mark and content):
+        raise RunError("the packed verifier has no place for the archive reader")
+    return f"{before}{content}\n\n{after.lstrip()}".encode()

@@ -20,7 +20,7 @@ from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import StateRecord
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
-from ockham.record.verify import standalone
+from ockham.record.verify import archive_reader, standalone
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers.events import run_folder
@@ -173,7 +173,7 @@ def test_standalone_rejects_files_that_are_not_archives(tmp_path, archive, calle
     ):
         status, _, err = called(tmp_path / name)
         assert (status, said in err) == (2, True), err
-    monkeypatch.setattr(standalone, "MAX_BYTES", 1_000)
+    monkeypatch.setattr(archive_reader, "MAX_BYTES", 1_000)
     assert "larger than this verifier reads" in called(archive)[2]
 
 
@@ -206,7 +206,7 @@ def test_standalone_rejects_unknown_names_in_archives(tmp_path, called, name):
 
 def test_standalone_accepts_every_name_of_an_archive(files):
     """Tiles, policies and schemas."""
-    assert all(standalone.NAME.fullmatch(name) for name in files)
+    assert all(archive_reader.NAME.fullmatch(name) for name in files)
 
 
 def test_standalone_escapes_text_in_findings(judged, files):
