@@ -20,6 +20,7 @@ from dashboard.data_source import (
     show_error,
     store,
 )
+from ockham.arrow_values import column_values
 from ockham.formatting import format_cell
 from ockham.text_safety import escape_formula
 
@@ -293,7 +294,7 @@ def parse_number(text: str) -> int | None:
 def csv_bytes(result: TimedResult) -> bytes:
     """Return the table as CSV. Cells that look like a formula start with an apostrophe."""
     out = io.StringIO()
-    columns = [result.table.column(i).to_pylist() for i in range(result.table.num_columns)]
+    columns = [column_values(result.table.column(i)) for i in range(result.table.num_columns)]
     for row in [tuple(result.table.column_names), *zip(*columns, strict=True)]:
         cells = [escape_formula(format_cell(value)).replace('"', '""') for value in row]
         out.write(",".join(f'"{cell}"' for cell in cells) + "\n")

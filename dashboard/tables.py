@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from dashboard.data_source import TimedResult
+from ockham.arrow_values import table_rows
 
 RATE_COLUMNS = (
     "update_rate",
@@ -70,7 +71,7 @@ def data_table(
     )
     if not selectable or not event.selection.rows:
         return None
-    row: dict[str, Any] = table.slice(event.selection.rows[0], 1).to_pylist()[0]
+    row: dict[str, Any] = table_rows(table.slice(event.selection.rows[0], 1))[0]
     return row
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from ockham.arrow_values import table_rows
 from ockham.catalog.raw_views import create_raw_views, drop_arrow_sources, load_table, plugin_kind_views
 from ockham.catalog.run_reader import RunFiles, RunReader
 from ockham.catalog.schemas import ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
@@ -159,7 +160,7 @@ class Catalog:
 
     def rows(self, text: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run trusted SQL and return the rows as dictionaries, see `sql`."""
-        return self.sql(text, parameters).to_pylist()
+        return table_rows(self.sql(text, parameters))
 
     def ask(self, name: str, **parameters: Any) -> pa.Table:
         """Run a saved question and return the result.

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ockham.arrow_values import column_values
 from ockham.catalog.catalog import Catalog
 from ockham.errors import BadInputError
 from ockham.event import to_json_value
@@ -59,6 +60,8 @@ def export_views(
                 _to_folder(temporary, tables, manifest, kind)
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror or error}") from None
+    except duckdb.Error as error:
+        raise BadInputError(f"cannot write {to}: {str(error).splitlines()[0]}") from None
     return sum(table.num_rows for table in tables.values())
 
 
@@ -109,11 +112,11 @@ def _flatten_nested_columns(table: pa.Table) -> pa.Table:
         if pa.types.is_nested(field.type):
             values = [
                 None if value is None else json.dumps(to_json_value(value), default=str)
-                for value in column.to_pylist()
+                for value in column_values(column)
             ]
             column = pa.chunked_array([pa.array(values, pa.string())])
         elif pa.types.is_string(field.type) and pc.any(pc.match_substring_regex(column, "^[=+@-]")).as_py():
-            texts = [None if text is None else escape_formula(text) for text in column.to_pylist()]
+            texts = [None if text is None else escape_formula(text) for text in column_values(column)]
             column = pa.chunked_array([pa.array(texts, pa.string())])
         columns.append(column)
     return pa.table(columns, names=table.column_names)

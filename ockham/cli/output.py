@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 
+from ockham.arrow_values import column_values
 from ockham.errors import BadInputError
 from ockham.formatting import format_cell, to_strict_json
 from ockham.record.durable_io import atomic_write
@@ -181,7 +182,7 @@ def write_table(table: Any, output_format: Format | None = None, path: Path | No
     columns = table.column_names
     write_rows(
         columns,
-        zip(*(table.column(i).to_pylist() for i in range(len(columns))), strict=True),
+        zip(*(column_values(table.column(i)) for i in range(len(columns))), strict=True),
         output_format,
         path,
     )

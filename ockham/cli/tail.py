@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ockham.arrow_values import table_rows
 from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
 from ockham.cli.output import OutputOption, TextFormatOption, write_rows, write_text
 from ockham.errors import BadInputError, QueryError, QuerySyntaxError
@@ -80,7 +81,7 @@ def tail(
                 return catalog.rows(_select("decisions", rest), values)
             source = f"(select * from decisions where ({where}\n))"  # noqa: S608 - the guard checks it
             try:
-                rows: Rows = guard.query(_select(source, rest), values).table.to_pylist()
+                rows: Rows = table_rows(guard.query(_select(source, rest), values).table)
             except QuerySyntaxError:
                 # The parser reports a location in the SQL around the condition, so it is left out.
                 example = "a condition is such as \"action = 'SKIP'\""

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ockham.arrow_values import table_rows
+
 # Asks SQL with parameters; gives at most a few rows.
 QueryFunction = Callable[[str, Mapping[str, str]], list[dict[str, Any]]]
 # Opens a runs folder for asking.
@@ -28,7 +30,7 @@ def guarded_queries(runs: Path) -> Iterator[QueryFunction]:
     with Guard(runs, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_ROWS, threads=1, pinned=True) as guard:
 
         def ask(sql: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-            rows: list[dict[str, Any]] = guard.query(sql, parameters).table.to_pylist()
+            rows: list[dict[str, Any]] = table_rows(guard.query(sql, parameters).table)
             return rows
 
         yield ask

@@ -80,7 +80,25 @@ class Attempt:
             opening: Fields of `run.started` or `run.resumed`.
             loaded: Fields of `policy.loaded`.
 
+        Raises:
+            RunError: If the folder cannot be written, for example because the disk is full.
+
         """
+        try:
+            self._open(policy, about, opening, loaded)
+        except OSError as error:
+            raise RunError(
+                f"{error.filename or self.folder.path}: attempt {self.number} cannot be written: "
+                f"{error.strerror}"
+            ) from None
+
+    def _open(
+        self,
+        policy: tuple[str, bytes],
+        about: Mapping[str, Any],
+        opening: Mapping[str, Any],
+        loaded: Mapping[str, Any],
+    ) -> None:
         old = self._open_next_attempt() if self.resume else {}
         self.peers.run_on_rank_zero(lambda: self._create_folder(policy, about))
         self._wait_for_rank_0()

@@ -34,7 +34,7 @@ def rebuild(folder: RunFolder) -> RebuildCounts:
 
     """
     signed = _require_untampered(folder.require_exists())
-    with _os_errors_as_run_errors():
+    with _os_errors_as_run_errors(folder):
         return _rebuild(folder, signed)
 
 
@@ -60,14 +60,14 @@ def compact(folder: RunFolder) -> tuple[int, int]:
     """
     _require_untampered(folder.require_exists())
     before = _parquet_files(folder)
-    with _os_errors_as_run_errors():
+    with _os_errors_as_run_errors(folder):
         for attempt, rank in folder.logs():
             update_parquet(folder, attempt, rank, last=_writer_is_gone(folder, attempt, rank))
     return before, _parquet_files(folder)
 
 
 @contextlib.contextmanager
-def _os_errors_as_run_errors() -> Iterator[None]:
+def _os_errors_as_run_errors(folder: RunFolder) -> Iterator[None]:
     """Context manager that turns OSError into RunError.
 
     An untrusted folder can contain files in place of folders.
@@ -75,7 +75,7 @@ def _os_errors_as_run_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"cannot rebuild {error.filename}: {error.strerror}") from None
+        raise RunError(f"cannot rebuild {error.filename or folder.path}: {error.strerror}") from None
 
 
 def _require_untampered(folder: RunFolder) -> dict[tuple[int, int], int]:

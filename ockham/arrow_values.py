@@ -1,0 +1,46 @@
+"""Values of Arrow tables as Python objects, also those that Python cannot represent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+# DuckDB stores infinite times and dates as the limits of their integers.
+_LIMITS = {8: 2**63 - 1, 4: 2**31 - 1}
+
+
+def column_values(column: Iterable[Any]) -> list[Any]:
+    """Return the values of an Arrow column or array.
+
+    A value outside of the range of Python, such as an infinite time, is returned as text.
+    """
+    try:
+        values: list[Any] = column.to_pylist()  # type: ignore[attr-defined]
+    except (OverflowError, ValueError):
+        return [_scalar_value(scalar) for scalar in column]
+    return values
+
+
+def table_rows(table: Any) -> list[dict[str, Any]]:
+    """Return the rows of an Arrow table as dictionaries, with the values of `column_values`."""
+    columns = [column_values(table.column(index)) for index in range(table.num_columns)]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _scalar_value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        pass
+    if hasattr(scalar, "items"):
+        return {name: _scalar_value(value) for name, value in scalar.items()}
+    content = getattr(scalar, "values", None)
+    if content is not None:
+        return column_values(content)
+    number, width = scalar.value, scalar.type.bit_width // 8
+    limit = _LIMITS.get(width)
+    if number == limit:
+        return "infinity"
+    if limit is not None and number in (-limit, -limit - 1):
+        return "-infinity"
+    return f"{number} {getattr(scalar.type, 'unit', 'days')}"
