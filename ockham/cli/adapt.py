@@ -29,7 +29,6 @@ from ockham.cli.output import is_quiet
 from ockham.cli.summary import print_complete, print_skipped_checkpoints, print_summary
 from ockham.errors import BadInputError, CheckpointError, DataError, RunError
 from ockham.policy.document import read_policy
-from ockham.record.verify.run import own_keys
 
 if TYPE_CHECKING:
     from ockham import ResumePoint, Run
@@ -297,6 +296,8 @@ def _load_familiar(runs: Path, request: AdaptRequest, vocab_size: int) -> Corpus
     if request.familiar is not None:
         return nano.load_corpus(request.familiar, vocab_size)
     # Only settings and data are needed, whatever the state of the checkpoints.
+    from ockham.record.verify.run import own_keys
+
     keys = own_keys(ockham.RunFolder(runs, request.from_run))
     base_run = ockham.find_resume_point(runs, request.from_run, snapshot_id="start", keys=keys)
     try:

@@ -125,11 +125,7 @@ def query(
 
     text = _read_sql(sql, file)
     values = _parse_parameters(parameters)
-    for name in values:
-        if not re.search(rf"\${name}\b", text):
-            raise QueryError(
-                f"-p {name}: the SQL has no parameter ${name}; use it in the SQL or leave it out"
-            )
+    _check_parameter_use(values, text)
     keys = read_trusted_keys(key, key_file)
     runs = sync_to_local(runs, run, lines=verified)
     run_ids = run_filter(runs, run)
@@ -350,6 +346,15 @@ def _parse_parameters(parameters: list[str] | None) -> dict[str, Any]:
             raise BadInputError(f"-p {text!r}: not a parameter; write name=value")
         values[name] = _parse_number(value)
     return values
+
+
+def _check_parameter_use(values: Mapping[str, Any], text: str) -> None:
+    """Check that the SQL uses each parameter. Raises QueryError."""
+    for name in values:
+        if not re.search(rf"\${name}\b", text):
+            raise QueryError(
+                f"-p {name}: the SQL has no parameter ${name}; use it in the SQL or leave it out"
+            )
 
 
 def _parse_number(value: str) -> Any:

@@ -124,7 +124,8 @@ def test_run_with_a_killed_rank_ends_and_resumes_bit_for_bit(two):
     resumed = select_data("run.resumed", events(RunFolder(folder / "runs", "killed"), 2, 1))[0]
     assert "from_world_size" not in resumed
     first_iter = resumed["iter_num"]
-    assert first_iter in (20, 30)
+    # The kill can precede the event of the checkpoint, which is then not used.
+    assert first_iter in (10, 20, 30)
     assert weights_equal(
         load_resume_weights(folder, "two", 39), load_resume_weights(folder, "killed", 39, attempt=2)
     )
