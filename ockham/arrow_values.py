@@ -32,11 +32,14 @@ def _scalar_value(scalar: Any) -> Any:
         return scalar.as_py()
     except (OverflowError, ValueError):
         pass
-    if hasattr(scalar, "items"):
-        return {name: _scalar_value(value) for name, value in scalar.items()}
-    content = getattr(scalar, "values", None)
-    if content is not None:
-        return column_values(content)
+    import pyarrow as pa
+
+    if pa.types.is_struct(scalar.type):
+        return {name: _scalar_value(scalar[name]) for name in scalar}
+    if pa.types.is_map(scalar.type):
+        return [(_scalar_value(pair["key"]), _scalar_value(pair["value"])) for pair in scalar.values]
+    if pa.types.is_nested(scalar.type):
+        return column_values(scalar.values)
     number, width = scalar.value, scalar.type.bit_width // 8
     limit = _LIMITS.get(width)
     if number == limit:

@@ -86,12 +86,24 @@ def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
 
 def _to_duckdb(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
     path.unlink(missing_ok=True)
+    log = path.with_name(f"{path.name}.wal")
+    try:
+        _write_duckdb(path, tables, manifest)
+        if log.exists():
+            raise BadInputError(f"{path}: not all rows could be written into the file; free disk space")
+    finally:
+        log.unlink(missing_ok=True)
+
+
+def _write_duckdb(path: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any]) -> None:
     with duckdb.connect(str(path)) as connection:
         for name, table in tables.items():
             connection.register("source", table)
             connection.execute(f'create table "{name}" as select * from source')
             connection.unregister("source")
         connection.execute("create table manifest as select ? as manifest", [json.dumps(manifest)])
+        # Raises if the disk is full. Closing ignores that.
+        connection.execute("checkpoint")
 
 
 def _to_folder(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[str, Any], kind: str) -> None:

@@ -21,7 +21,9 @@ from ockham.errors import BadInputError
 from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
-    from ockham.record.lineage import Lineage
+    from collections.abc import Mapping
+
+    from ockham.record.lineage import BaseStep, Lineage
 
 # Earlier attempts count until the next attempt began; the last one counts up to the tree head.
 _DECISIONS_BEFORE = """
@@ -75,7 +77,7 @@ def lineage(
       ockham lineage downloaded.safetensors --key-file ockham.key.pub -f jsonl -o decisions.jsonl
     """
     from ockham.catalog import Catalog
-    from ockham.record.lineage import find_weights_file, read_claims
+    from ockham.record.lineage import find_weights_file, read_claims, trace_bases
     from ockham.record.lineage import lineage as read_lineage
 
     read_trusted_keys(key, key_file)
@@ -85,10 +87,15 @@ def lineage(
         )
     file = find_weights_file(weights)
     # Report a file without metadata before a missing key.
-    read_claims(file)
-    result = read_lineage(file, runs, resolve_verifier_keys(key, key_file))
+    source, problem = _find_export_source(file, read_claims(file), runs)
+    keys = resolve_verifier_keys(key, key_file)
+    result = read_lineage(source, runs, keys)
+    if problem:
+        result = result._replace(problems=(problem, *result.problems))
     metadata = result.metadata
-    catalog = Catalog(runs, run_ids=[metadata["run_id"]])
+    # Without a problem, all decisions are signed lines.
+    options: dict[str, Any] = {} if result.problems else {"verified": True, "keys": keys}
+    catalog = Catalog(runs, run_ids=[metadata["run_id"]], **options)
     parameters = {
         "run": metadata["run_id"],
         "rank": metadata["rank"],
@@ -99,12 +106,41 @@ def lineage(
         acceptance = _find_acceptance(catalog, result)
         for line in _format_lineage(result, acceptance, catalog.rows(_DECISION_COUNTS, parameters)):
             typer.echo(line)
+        if source != file:
+            typer.echo(f"  {format_cell(str(file))} is an export of it")
+        for step in trace_bases(result.settings, runs, keys):
+            typer.echo(f"  from {format_cell(step.source)}: {_format_step(step)}")
     else:
         rows = catalog.rows(_DECISION_LIST, parameters)
         write_rows(list(rows[0]) if rows else [], [list(row.values()) for row in rows], output_format, output)
         for problem in result.problems:
             print_note(f"not confirmed: {format_cell(problem)}")
     raise typer.Exit(1 if result.problems else 0)
+
+
+def _format_step(step: BaseStep) -> str:
+    word = "confirmed by its log" if step.confirmed else "not confirmed"
+    return f"{word}, {format_cell(step.message)}"
+
+
+def _find_export_source(file: Path, claims: Mapping[str, Any], runs: Path) -> tuple[Path, str]:
+    """Return the checkpoint file of an export of `ockham weights`, or the file itself, and a problem."""
+    from ockham.record.run_folder import RunFolder
+
+    name = claims.get("exported_from")
+    if name is None:
+        return file, ""
+    folder = RunFolder(runs, claims["run_id"]).require_exists().checkpoint(str(name))
+    source = folder / file.name
+    if not source.is_file():
+        return file, f"its checkpoint {name} is not in {folder.parent}, so the export cannot be compared"
+    try:
+        from ockham.nano.sample import is_export
+    except ImportError:
+        return source, "PyTorch is not installed, so the export cannot be compared with its checkpoint"
+    if not is_export(folder, file):
+        return source, f"the file differs from an export of its checkpoint {name}"
+    return source, ""
 
 
 def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:

@@ -176,7 +176,10 @@ def write_table(table: Any, output_format: Format | None = None, path: Path | No
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        try:
+            pq.write_table(table, sink, compression="zstd")
+        except pa.ArrowException as error:
+            raise BadInputError(f"-f parquet: {error}; cast the column to another type") from None
         write_file(path, sink.getvalue().to_pybytes())
         return
     columns = table.column_names

@@ -135,19 +135,14 @@ def weights(
     Examples:
       ockham weights night-1 -o night-1-gpt2
     """
-    from dataclasses import asdict
-
     from ockham.cli.checkpoint_lookup import find_checkpoint
-    from ockham.nano.pretrained import export_hf_files
-    from ockham.nano.sample import load_checkpoint
+    from ockham.nano.sample import export_checkpoint
     from ockham.record.checkpoints import write_checkpoint
 
     found = find_checkpoint(runs, resolve_run_id(runs, run), checkpoint)
     if output.exists():
         raise BadInputError(f"{output}: exists already; pass a new folder with -o")
-    model, settings = load_checkpoint(found.folder, "cpu")
-    files = export_hf_files(dict(model.named_parameters()), asdict(settings), model.vocab_size)
-    write_checkpoint(output.absolute(), files)
+    write_checkpoint(output.absolute(), export_checkpoint(found.folder))
     print_note(f"{output}: {found.describe()}")
 
 

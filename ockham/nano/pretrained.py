@@ -89,11 +89,15 @@ def init_from_pretrained(trainer: Trainer) -> None:
 
 
 def export_hf_files(
-    weights: Mapping[str, torch.Tensor], settings: Mapping[str, Any], vocab_size: int
+    weights: Mapping[str, torch.Tensor],
+    settings: Mapping[str, Any],
+    vocab_size: int,
+    metadata: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """Return config.json and model.safetensors for `transformers.GPT2LMHeadModel.from_pretrained`.
 
     GPT-2 has biases everywhere. Missing biases are written as zeros, which computes the same.
+    *metadata* is stored as JSON values.
 
     Raises:
         BadInputError: If the model was trained under a recipe that GPT-2 does not support.
@@ -122,9 +126,10 @@ def export_hf_files(
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
     }
+    texts = {name: json.dumps(value, sort_keys=True) for name, value in (metadata or {}).items()}
     return {
         CONFIG: json.dumps(config, indent=2).encode(),
-        WEIGHTS: save(tensors, metadata={"format": "pt"}),
+        WEIGHTS: save(tensors, metadata={"format": "pt", **texts}),
     }
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 
 from ockham.errors import BadInputError, CheckpointError, DataError
 from ockham.nano.checkpoint_io import MODEL, load_model, read_metadata
@@ -16,7 +19,48 @@ from ockham.nano.config import Settings
 from ockham.nano.device import choose_device
 from ockham.nano.model import GPT, build_model
 from ockham.nano.overrides import build_settings
+from ockham.nano.pretrained import export_hf_files
 from ockham.nano.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
+
+# Metadata of a checkpoint that an export keeps, so that `ockham lineage` finds its run.
+ORIGIN = ("run_id", "attempt", "rank", "iter_num", "kind", "policy_revision", "log_size", "log_root")
+
+
+def export_checkpoint(folder: Path) -> dict[str, bytes]:
+    """Return the Hugging Face files of a checkpoint folder.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read.
+        BadInputError: If the model was trained under a recipe that GPT-2 does not support.
+
+    """
+    model, settings = load_checkpoint(folder, "cpu")
+    metadata = read_metadata(folder / MODEL)
+    origin = {name: metadata[name] for name in ORIGIN if name in metadata}
+    weights = dict(model.named_parameters())
+    return export_hf_files(
+        weights, asdict(settings), model.vocab_size, {**origin, "exported_from": folder.name}
+    )
+
+
+def is_export(folder: Path, file: Path) -> bool:
+    """Return True if a safetensors file has exactly the tensors of an export of a checkpoint folder.
+
+    The order of the metadata in the file is not defined, so bytes are not compared.
+    """
+    expected = load_tensors(export_checkpoint(folder)[MODEL])
+    try:
+        actual = load_tensors(file.read_bytes())
+    except SafetensorError:
+        return False
+    if actual.keys() != expected.keys():
+        return False
+    return all(
+        tensor.dtype == expected[name].dtype
+        and tensor.shape == expected[name].shape
+        and torch.equal(tensor.view(torch.uint8), expected[name].view(torch.uint8))
+        for name, tensor in actual.items()
+    )
 
 
 class Codec(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, RunError, UnverifiableError
 from ockham.record.checkpoint_evidence import SignedCheckpoint, select_checkpoints, signed_checkpoints
 from ockham.record.evidence import Evidence, LogKey, read_evidence
 from ockham.record.run_folder import RunFolder, open_regular_file
@@ -32,6 +32,7 @@ class Lineage(NamedTuple):
         event_id: ID of that event.
         signed: Number of events that the newest valid signature covers.
         problems: Contradictions. If empty, the log confirms these bytes.
+        settings: Settings of the trainer in the signed first event of the log.
 
     """
 
@@ -42,6 +43,7 @@ class Lineage(NamedTuple):
     event_id: str
     signed: int
     problems: tuple[str, ...]
+    settings: Mapping[str, Any]
 
 
 def find_weights_file(path: Path) -> Path:
@@ -73,11 +75,13 @@ def read_claims(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
-        raise BadInputError(f"{path}: no safetensors file with JSON metadata: {error}") from None
+        raise BadInputError(f"{path}: foreign file, not written by a run of Ockham: {error}") from None
     kinds = {"run_id": str, "attempt": int, "rank": int, "log_size": int, "log_root": str}
     wrong = [name for name, kind in kinds.items() if not isinstance(told.get(name), kind)]
     if wrong:
-        raise BadInputError(f"{path} names no run of ours: its metadata has no {', '.join(wrong)}")
+        raise BadInputError(
+            f"{path}: foreign file, not written by a run of Ockham: its metadata has no {', '.join(wrong)}"
+        )
     return told
 
 
@@ -120,7 +124,67 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         "" if saved is None else saved.event_id,
         0 if log is None else log.signed,
         tuple(problems),
+        _read_settings(evidence, place),
     )
+
+
+def _read_settings(evidence: Evidence, place: LogKey) -> dict[str, Any]:
+    """Return the settings in the signed first event of a log."""
+    for log, _, event in evidence.events("run.started", "run.resumed"):
+        if log == place and isinstance(event["data"].get("settings"), dict):
+            return dict(event["data"]["settings"])
+    return {}
+
+
+class BaseStep(NamedTuple):
+    """One step of the chain of runs from which weights come.
+
+    Attributes:
+        source: Run and checkpoint, or the folder of foreign weights.
+        confirmed: True if signed lines of that run name the checkpoint with the recorded digest.
+        message: What is known about it.
+
+    """
+
+    source: str
+    confirmed: bool
+    message: str
+
+
+def trace_bases(settings: Mapping[str, Any], runs: Path, keys: Sequence[VerifierKey]) -> list[BaseStep]:
+    """Return the runs from which a run's weights come, the nearest first, as far as the logs are at hand."""
+    steps: list[BaseStep] = []
+    seen: set[str] = set()
+    while settings.get("from_run") and settings["from_run"] not in seen:
+        run, checkpoint = str(settings["from_run"]), str(settings.get("checkpoint", ""))
+        seen.add(run)
+        source = f"run {run}, checkpoint {checkpoint}"
+        try:
+            folder = RunFolder(runs, run).require_exists().require_own_name()
+            evidence = read_evidence(folder, keys, select=select_checkpoints)
+        except (RunError, UnverifiableError) as error:
+            steps.append(BaseStep(source, confirmed=False, message=f"the chain stops here: {error}"))
+            return steps
+        saved = signed_checkpoints(evidence).get(checkpoint)
+        if evidence.problems:
+            steps.append(BaseStep(source, confirmed=False, message=evidence.problems[0]))
+        elif saved is None:
+            message = "no signed event names this checkpoint"
+            steps.append(BaseStep(source, confirmed=False, message=message))
+        elif saved.data["weights_sha256"] != settings.get("weights_sha256"):
+            message = "its signed event names other weights"
+            steps.append(BaseStep(source, confirmed=False, message=message))
+        else:
+            decision = saved.data["decision_id"]
+            message = f"accepted by decision {decision}" if decision else "not accepted by a decision"
+            steps.append(BaseStep(source, confirmed=True, message=message))
+        if saved is None:
+            return steps
+        settings = _read_settings(evidence, saved.log)
+    if settings.get("init_from"):
+        message = "outside of any run: nothing is known about these weights"
+        steps.append(BaseStep(str(settings["init_from"]), confirmed=False, message=message))
+    return steps
 
 
 def _find_saved(evidence: Evidence, place: LogKey, digest: str) -> SignedCheckpoint | None:

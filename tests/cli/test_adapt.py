@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import re
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -61,6 +63,20 @@ def adapted(tmp_path_factory):
     done = run(runs, *adapt, "--run", "low", *rate, *lora, "--set", "checkpoint_every=30")
     assert done.exit_code == 0
     return folder, runs, adapt, done.stdout
+
+
+def test_lineage_of_adapted_weights_names_their_base(adapted, tmp_path):
+    """The chain continues through the base run, and says where it stops."""
+    _, runs, _, _ = adapted
+    checkpoint = max((runs / "full" / "checkpoints").iterdir())
+    done = run(runs, "lineage", str(checkpoint))
+    assert done.exit_code == 0, done.output
+    assert re.search(
+        r"from run base, checkpoint accepted-\d+: confirmed by its log, accepted by", done.stdout
+    )
+    shutil.copytree(runs / "full", tmp_path / "full")
+    alone = run(tmp_path, "lineage", str(tmp_path / "full" / file.relative_to(runs / "full")))
+    assert "not confirmed, the chain stops here: no run 'base'" in alone.stdout
 
 
 @pytest.mark.parametrize("name", ["full", "low"])

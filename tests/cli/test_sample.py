@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ockham.cli import build_app
@@ -91,3 +91,27 @@ def test_weights_writes_a_new_hugging_face_folder(trained):
     assert torch.equal(theirs["transformer.wte.weight"], ours["wte.weight"])
     assert torch.equal(theirs["transformer.h.0.mlp.c_fc.weight"], ours["h.0.mlp.c_fc.weight"].t())
     assert isinstance(run(trained, "weights", "a", "-o", trained / "hf").exception, BadInputError)
+
+
+def test_lineage_confirms_an_export_of_weights(trained):
+    """The file keeps the run's metadata, and equals a new export of the signed checkpoint."""
+    folder = trained / "exported"
+    assert run(trained, "weights", "a", "-o", folder).exit_code == 0
+    done = run(trained, "lineage", folder / "model.safetensors")
+    assert done.exit_code == 0, done.output
+    assert accepted(trained)[-1]["snapshot_id"] in done.stdout
+    assert "is an export of it" in done.stdout
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    changed = run(trained, "lineage", folder / "model.safetensors")
+    assert changed.exit_code == 1
+    assert "differs from an export of its checkpoint" in changed.stdout
+
+
+def test_lineage_of_a_foreign_file_says_so(trained, tmp_path):
+    """Weights of another program have no run."""
+    save_file({"w": torch.zeros(1)}, tmp_path / "foreign.safetensors", metadata={"format": "pt"})
+    done = run(trained, "lineage", tmp_path / "foreign.safetensors")
+    assert isinstance(done.exception, BadInputError)
+    assert "foreign file, not written by a run of Ockham" in str(done.exception)

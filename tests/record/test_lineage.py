@@ -105,8 +105,8 @@ def test_lineage_of_other_files_is_an_error(runs, tmp_path):
         find_weights_file(tmp_path)
     path = tmp_path / "x"
     for data, said in (
-        (b"short", "no safetensors file"),
-        (make_safetensors({"format": "pt"}), "no run of ours"),
+        (b"short", "foreign file, not written by a run"),
+        (make_safetensors({"format": "pt"}), "not written by a run of Ockham: its metadata"),
     ):
         path.write_bytes(data)
         with pytest.raises(BadInputError, match=said):

@@ -104,12 +104,12 @@ def _file(path: Path, file: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
 
 
 def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
-    """Return the metadata of a safetensors file, with each value parsed as JSON.
+    """Return the metadata of a safetensors file. Values that are JSON are parsed, others are text.
 
     The file starts with eight bytes of length and a JSON header.
 
     Raises:
-        ValueError: If it is not such a file, or a value is not JSON.
+        ValueError: If it is not such a file.
 
     """
     size = int.from_bytes(file.read(8), "little")
@@ -123,4 +123,11 @@ def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
         isinstance(value, str) for value in (told or {}).values()
     ):
         raise ValueError("the metadata of a safetensors file is text by name")
-    return {key: orjson.loads(value) for key, value in (told or {}).items()}
+    return {key: _parse_json(value) for key, value in (told or {}).items()}
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
