@@ -68,8 +68,8 @@ def adapted(tmp_path_factory):
 def test_lineage_of_adapted_weights_names_their_base(adapted, tmp_path):
     """The chain continues through the base run, and says where it stops."""
     _, runs, _, _ = adapted
-    checkpoint = max((runs / "full" / "checkpoints").iterdir())
-    done = run(runs, "lineage", str(checkpoint))
+    file = max((runs / "full" / "checkpoints").iterdir()) / "model.safetensors"
+    done = run(runs, "lineage", str(file))
     assert done.exit_code == 0, done.output
     assert re.search(
         r"from run base, checkpoint accepted-\d+: confirmed by its log, accepted by", done.stdout
