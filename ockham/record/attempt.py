@@ -231,12 +231,17 @@ class Attempt:
         return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
 
     def _create_folder(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
-        if not self.resume:
-            self.folder.create()
-        atomic_write(self.folder.policy(policy[0]), policy[1])
-        if not self.resume:
-            whole = {**about, "verifier_key": str(load_or_create_signer().verifier)}
-            atomic_write(self.folder.run_json, orjson.dumps(whole, option=orjson.OPT_INDENT_2))
+        policy_file = self.folder.policy(policy[0])
+        if self.resume:
+            atomic_write(policy_file, policy[1])
+            return
+        whole = {**about, "verifier_key": str(load_or_create_signer().verifier)}
+        self.folder.create(
+            {
+                str(policy_file.relative_to(self.folder.path)): policy[1],
+                self.folder.run_json.name: orjson.dumps(whole, option=orjson.OPT_INDENT_2),
+            }
+        )
 
     def _wait_for_rank_0(self) -> None:
         """Wait until the files of rank 0 are visible. A network file system can show them later."""

@@ -18,13 +18,15 @@ import errno
 import json
 import os
 import re
+import shutil
 import stat
 import time
+from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 
 from ockham.errors import RunError
-from ockham.record.durable_io import fsync_dir, make_dirs
+from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_dirs
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LEDGER = "_ledger"
@@ -70,8 +72,11 @@ class RunFolder:
         self.run_json = self.path / "run.json"
         self.checkpoints = self.path / "checkpoints"
 
-    def create(self) -> None:
-        """Create the folder.
+    def create(self, files: Mapping[str, bytes] | None = None) -> None:
+        """Create the folder with these files. A kill leaves all of it, or nothing with its name.
+
+        Args:
+            files: Content by path relative to the folder.
 
         Raises:
             RunError: If the run exists, or the folder cannot be written.
@@ -79,7 +84,12 @@ class RunFolder:
         """
         try:
             make_dirs(self.runs)
-            self.path.mkdir(mode=0o755)
+            for left in self.runs.glob(f".{self.run_id}.*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+            with atomic_path(self.path) as temporary:
+                temporary.mkdir(mode=0o755)
+                for name, data in (files or {}).items():
+                    atomic_write(temporary / name, data)
             fsync_dir(self.runs)
         except OSError as error:
             if self.path.exists():

@@ -55,6 +55,16 @@ def test_create_existing_run_is_an_error_with_advice(tmp_path):
         folder.create()
 
 
+def test_create_after_a_kill_starts_again(tmp_path):
+    """A folder has its name only with all its files. What a kill left is removed."""
+    (tmp_path / ".a.77.tmp").mkdir()
+    (tmp_path / ".a.77.tmp" / "half").write_bytes(b"")
+    folder = RunFolder(tmp_path, "a")
+    folder.create({"run.json": b"{}", "policies/x.json": b"[]"})
+    assert (folder.path / "policies" / "x.json").read_bytes() == b"[]"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_create_in_an_unwritable_folder_is_one_error(tmp_path):
     """The message contains the reason."""
     (tmp_path / "file").write_text("")

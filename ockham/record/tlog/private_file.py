@@ -6,7 +6,9 @@ the path). A link is followed, and the folders of the link and of its target are
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shlex
 import stat
 from collections.abc import Iterator
@@ -16,7 +18,6 @@ from ockham.errors import BadInputError
 
 MAX_LINKS = 40
 _MAX_BYTES = 4_096
-_WRITABLE_BY_OTHERS = 0o022
 
 
 def read_private_file(path: Path) -> bytes:
@@ -81,7 +82,7 @@ def require_private_folders(path: Path) -> None:
                 f"the key; run `chown {os.geteuid()} {quoted}`, or name another folder with OCKHAM_KEY_DIR"
             )
         is_sticky = bool(status.st_mode & stat.S_ISVTX)
-        if status.st_mode & _WRITABLE_BY_OTHERS and not (is_sticky and folder not in direct):
+        if _is_writable_by_others(status) and not (is_sticky and folder not in direct):
             raise BadInputError(
                 f"private key {what}: the folder {folder} has mode {stat.S_IMODE(status.st_mode):04o}, so "
                 f"other users can replace the key; run `chmod go-w {quoted}`, or name another folder with "
@@ -105,6 +106,23 @@ def describe_link(path: Path) -> str:
 def _resolve(path: Path) -> Path:
     # Path.resolve raises RuntimeError for a loop of links.
     return Path(os.path.realpath(path))
+
+
+def _is_writable_by_others(status: os.stat_result) -> bool:
+    """Return True if another user can write. A group that contains only its owner admits nobody else."""
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_private_group(status)
+
+
+def _is_private_group(status: os.stat_result) -> bool:
+    """Return True for the group of one user, which many systems create with the user."""
+    try:
+        user, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+    except KeyError:
+        return False
+    same = user.pw_gid == group.gr_gid and group.gr_name == user.pw_name
+    return same and set(group.gr_mem) <= {user.pw_name}
 
 
 def _is_trusted_owner(status: os.stat_result) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
+from ockham.record.tlog import private_file
 from ockham.record.tlog.note import load_or_create_signer, local_verifier_key
 from ockham.record.tlog.private_file import describe_link
 from tests.helpers.runs import make_run
@@ -38,16 +40,22 @@ def test_key_file_is_used_only_if_no_other_user_has_access(tmp_path_factory, mod
         load_or_create_signer(folder)
 
 
-@given(st.integers(0, 0o1777))
-def test_key_folder_is_used_only_if_no_other_user_can_write(tmp_path_factory, mode):
-    """Reading the names is harmless. The sticky bit does not help: a missing key could be planted."""
+@given(st.integers(0, 0o1777), st.booleans())
+def test_key_folder_is_used_only_if_no_other_user_can_write(tmp_path_factory, mode, private):
+    """A group that contains only its owner admits nobody. The sticky bit does not help."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(private_file, "_is_private_group", lambda _: private)
+        check_key_folder(tmp_path_factory, mode, 0o002 if private else 0o022)
+
+
+def check_key_folder(tmp_path_factory, mode, refused):
     folder = tmp_path_factory.mktemp("modes") / "keys"
     for make_first in (True, False):
         folder.mkdir(exist_ok=True, mode=0o700)
         if make_first:
             load_or_create_signer(folder)
         folder.chmod(mode | 0o700)
-        if mode & 0o022:
+        if mode & refused:
             with pytest.raises(BadInputError, match=f"`chmod go-w {folder}`"):
                 load_or_create_signer(folder)
         else:
@@ -59,8 +67,9 @@ def test_key_folder_is_used_only_if_no_other_user_can_write(tmp_path_factory, mo
 @pytest.mark.parametrize(
     ("mode", "accepted"), [(0o777, False), (0o770, False), (0o1777, True), (0o755, True)]
 )
-def test_folders_above_are_checked(tmp_path, mode, accepted):
+def test_folders_above_are_checked(tmp_path, monkeypatch, mode, accepted):
     """Who can rename the key folder can replace the key. A sticky folder forbids it."""
+    monkeypatch.setattr(private_file, "_is_private_group", lambda _: False)
     load_or_create_signer(tmp_path / "above" / "more" / "keys")
     (tmp_path / "above").chmod(mode)
     if accepted:
@@ -141,3 +150,18 @@ def test_run_with_an_exposed_key_does_not_start(tmp_path, monkeypatch):
         make_run(tmp_path / "runs", batches=1)
     with pytest.raises(BadInputError, match="chmod 600"):
         local_verifier_key()
+
+
+def test_group_of_one_user_is_private():
+    """Many systems create it with the user. A group of another name or with members is not private."""
+    status = os.stat_result((0o40770, 0, 0, 0, 1000, 1000, 0, 0, 0, 0))
+    user = types.SimpleNamespace(pw_name="ada", pw_gid=1000)
+    groups = {
+        True: types.SimpleNamespace(gr_gid=1000, gr_name="ada", gr_mem=[]),
+        False: types.SimpleNamespace(gr_gid=1000, gr_name="ada", gr_mem=["eve"]),
+    }
+    for private, group in groups.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(private_file.pwd, "getpwuid", lambda _: user)
+            patch.setattr(private_file.grp, "getgrgid", lambda _, group=group: group)
+            assert private_file._is_private_group(status) is private
