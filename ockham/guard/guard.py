@@ -25,6 +25,7 @@ from ockham.errors import (
     UnverifiableError,
 )
 from ockham.guard.sql_allowlist import check_query
+from ockham.guard.versions import require_measured_versions
 from ockham.record.tlog.note import VerifierKey
 
 MEMORY_MB = 1_000
@@ -75,6 +76,7 @@ class Guard:
         keys: Sequence[VerifierKey] = (),
         pinned: bool = False,
     ) -> None:
+        require_measured_versions()
         self.runs = Path(runs)
         self.only = only
         self.timeout = timeout
