@@ -1,4 +1,4 @@
-"""Values of Arrow tables as Python objects, also those that Python cannot represent."""
+"""Values of Arrow tables as Python objects. A value that Python cannot represent becomes text."""
 
 from __future__ import annotations
 

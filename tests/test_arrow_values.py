@@ -23,7 +23,7 @@ INFINITE = [
 
 @pytest.mark.parametrize(("sql", "expected"), INFINITE)
 def test_infinite_times_are_text(sql, expected):
-    """Also in lists, structs and maps of DuckDB, beside a null."""
+    """Also in lists, structs and maps of DuckDB, with a null in the next row."""
     table = duckdb.sql(f"select {sql} as v union all select null order by v nulls last").to_arrow_table()
     assert column_values(table.column("v")) == [expected, None]
     assert table_rows(table) == [{"v": expected}, {"v": None}]

@@ -142,7 +142,7 @@ class BaseStep(NamedTuple):
     Attributes:
         source: Run and checkpoint, or the folder of foreign weights.
         confirmed: True if signed lines of that run name the checkpoint with the recorded digest.
-        message: What is known about it.
+        message: The acceptance, or the reason why the step is not confirmed.
 
     """
 

@@ -66,7 +66,7 @@ def adapted(tmp_path_factory):
 
 
 def test_lineage_of_adapted_weights_names_their_base(adapted, tmp_path):
-    """The chain continues through the base run, and says where it stops."""
+    """The chain continues through the base run, and the output names the run that is missing."""
     _, runs, _, _ = adapted
     file = max((runs / "full" / "checkpoints").iterdir()) / "model.safetensors"
     done = run(runs, "lineage", str(file))

@@ -119,9 +119,7 @@ def test_safetensors_header_of_any_length_is_handled(data):
         assert isinstance(read_safetensors_metadata(io.BytesIO(data)), dict)
 
 
-@pytest.mark.parametrize(
-    "head", [b"[]", b'{"__metadata__":[]}', b'{"__metadata__":{"a":1}}', b'{"__metadata__":{"a":"{"}}']
-)
+@pytest.mark.parametrize("head", [b"[]", b'{"__metadata__":[]}', b'{"__metadata__":{"a":1}}'])
 def test_safetensors_header_of_another_shape_is_an_error(head):
     """The JSON is not a header."""
     with pytest.raises(ValueError, match=r".+"):
