@@ -103,6 +103,8 @@ def sentence(row: dict[str, Any]) -> str:
     text += "."
     if row["shadow"]:
         text += " The plugin ran in shadow mode, so nothing changed."
+    if not row["signed"]:
+        text += " It is unsigned: no tree head covers it, so it proves nothing."
     if row["superseded"]:
         text += " A later attempt resumed from an earlier iteration, so this decision is superseded."
     return text

@@ -24,6 +24,7 @@ DECISION_COLUMNS = (
     "observed",
     "threshold",
     "shadow",
+    "signed",
     "changes",
 )
 _CONTEXTS = "select * from contexts where run_id = $run and iter_num = $iter order by attempt, rank, sequence"
@@ -107,6 +108,8 @@ def _format_batch(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
         f"Iteration {context['iter_num']}{micro_step} of {context['run_id']} "
         f"(attempt {context['attempt']}{superseded})"
     )
+    if not context["signed"]:
+        yield "  UNSIGNED: no tree head covers this batch, so it proves nothing"
     yield (
         f"  input: loss {_format_number(context['task_loss'])} nats/token, "
         f"learning rate {_format_number(context['base_learning_rate'])}, "
@@ -149,7 +152,8 @@ def _format_decisions(decisions: Sequence[Row]) -> Iterator[str]:
         for change in decision["changes"]:
             before, after = _format_knob(change["before"]), _format_knob(change["after"])
             yield f"      {change['field']}: {before} -> {after}"
-        yield f"      decision {decision['decision_id']}"
+        unsigned = "" if decision["signed"] else " (unsigned: no tree head covers it)"
+        yield f"      decision {decision['decision_id']}{unsigned}"
 
 
 def _format_comparison(decision: Row) -> str:

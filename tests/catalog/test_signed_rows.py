@@ -18,6 +18,7 @@ from ockham.guard import Guard
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.tree_head import parse_head, split_history
 from tests.helpers.log_edits import replace_data, sign_log
 from tests.helpers.runs import make_run
 
@@ -196,3 +197,27 @@ def test_renamed_run_folder_is_named(run):
     for words in (["runs"], ["doctor"], ["show", "x"], ["query", "select 1 as x from runs", "--run", "x"]):
         result = CliRunner().invoke(build_app(), ["--runs", str(run.runs), *words])
         assert problem in f"{result.stdout}{result.stderr}{result.exception}", words
+
+
+def test_why_marks_unsigned_lines(run):
+    """The batch after the newest tree head is shown as such, and its decisions too."""
+    log = run.log_dir(1, 0)
+    notes, _ = split_history((log / "checkpoints").read_bytes())
+    head = next(note for note in notes if parse_head(note.decode())[1].size > 10)
+    signed = parse_head(head.decode())[1].size
+    (log / "checkpoint").write_bytes(head)
+    (log / "checkpoints").write_bytes(head + b"\n")
+    iterations = {
+        orjson.loads(line)["data"]["iter_num"]: at
+        for at, line in enumerate(segment_lines(run))
+        if b'"ockham.context.recorded.v1"' in line and b'"hook":"batch"' in line
+    }
+    first, last = min(iterations), max(iterations)
+    assert iterations[first] < signed <= iterations[last]
+    texts = {
+        number: CliRunner().invoke(build_app(), ["--runs", str(run.runs), "why", "a", str(number)]).stdout
+        for number in (first, last)
+    }
+    assert "unsigned" not in texts[first].lower()
+    assert "UNSIGNED: no tree head covers this batch" in texts[last]
+    assert "(unsigned: no tree head covers it)" in texts[last]
