@@ -106,8 +106,9 @@ class Attempt:
             lambda: LogWriter(self.folder, self.number, self.rank, policy_revision=policy[0])
         )
         self.log.on_sealed = self._derive_in_background
+        digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
         if self.resume:
-            self.log.append("run.resumed", {**opening, **old}, urgent=True)
+            self.log.append("run.resumed", {"run_json_sha256": digest, **opening, **old}, urgent=True)
             for kind, fields in self._recovered:
                 self.log.append(kind, fields, subject="log", urgent=True)
             # The reserve of an old log, which distinguishes a kill from a fault, is not needed any more.
@@ -115,7 +116,6 @@ class Attempt:
             for rank in self._ranks_to_close():
                 (self.folder.log_dir(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
         else:
-            digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
             self.log.append(
                 "run.started",
                 {"run_json_sha256": digest, "ledger": ledger_head(self.folder.runs), **opening},

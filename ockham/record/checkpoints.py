@@ -201,11 +201,11 @@ def find_resume_point(
 
 
 def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
-    """Return the content of run.json, which must be the file that a signed `run.started` names."""
+    """Return the content of run.json, which must be the file that the signed first events name."""
     about = _json(folder.run_json)
     digest = hashlib.sha256(read_regular_file(folder.run_json)).hexdigest()
-    for _, _, event in evidence.events("run.started"):
-        if event["data"]["run_json_sha256"] != digest:
+    for _, _, event in evidence.events("run.started", "run.resumed"):
+        if event["data"].get("run_json_sha256", digest) != digest:
             raise LogError(
                 f"{folder.run_json}: differs from the signed digest; run `ockham verify {folder.run_id}`"
             )

@@ -211,8 +211,9 @@ def check_resume_point(case: Case) -> Iterator[str]:
         return
     files = read_folder(case.root)
     digest = hashlib.sha256(files.get("run.json", b"")).hexdigest()
-    started = [data for log in case.model.logs.values() for data in log.data("run.started")]
-    if any(data["run_json_sha256"] != digest for data in started):
+    kinds = ("run.started", "run.resumed")
+    first = [data for log in case.model.logs.values() for kind in kinds for data in log.data(kind)]
+    if any(data.get("run_json_sha256", digest) != digest for data in first):
         yield "takes settings from a run.json that no signed event names"
     name = start.snapshot_id
     if name is not None and (name in case.model.pruned or not case.model.files_match(files, name)):

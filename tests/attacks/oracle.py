@@ -189,7 +189,8 @@ def _compare_files(log: LogModel, files: Files) -> set[str]:
         revision = data.get("policy_revision")
         if revision and _sha256(files, f"policies/{revision[7:]}.json") != revision[7:]:
             findings.add("policy missing")
-        if kind == "ockham.run.started.v1" and _sha256(files, "run.json") != data["run_json_sha256"]:
+        opens = kind in ("ockham.run.started.v1", "ockham.run.resumed.v1")
+        if opens and data.get("run_json_sha256") not in (None, _sha256(files, "run.json")):
             findings.add("tampering")
         if kind == "ockham.plugin_state.recorded.v1" and data["state"] is None:
             found = _sha256(files, f"blobs/{data['state_sha256']}")

@@ -6,13 +6,15 @@ import threading
 
 import pytest
 
-from ockham.errors import RunError
+from ockham.errors import LogError, RunError
 from ockham.record import attempt
 from ockham.record.attempt import Attempt, last_policy_revision, log_head
 from ockham.record.checkpoints import find_resume_point
 from ockham.record.rank_group import RankGroup
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
+from ockham.record.tlog.tree_head import split_history
+from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers.events import REVISION, events, lines, log_folder, run_folder
 
@@ -109,3 +111,22 @@ def test_run_with_a_torn_first_line_can_be_resumed(tmp_path):
     # Attempt 2 has no event, so the chain of roots continues from attempt 1.
     assert (found[0]["data"]["from_attempt"], found[0]["data"]["from_size"]) == (1, len(events(run.folder)))
     assert found[1]["data"]["cut_bytes"] == 20
+
+
+def test_resume_names_the_digest_of_run_json(tmp_path):
+    """A first attempt that was killed before its first signed line leaves no other event that does."""
+    with Run(plugins=[], runs=tmp_path, run_id="a", settings={"lr": 1}) as run:
+        run.end_batch(run.start_batch(0, 3.0))
+    log = run.folder.log_dir(1, 0)
+    notes, _ = split_history((log / "checkpoints").read_bytes())
+    (log / "checkpoint").write_bytes(notes[0])
+    (log / "checkpoints").write_bytes(notes[0] + b"\n")
+    with Run(plugins=[], runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")) as again:
+        again.end_batch(again.start_batch(0, 3.0))
+    assert verify_run(run.folder).sound
+    content = run.folder.run_json.read_bytes()
+    run.folder.run_json.write_bytes(content.replace(b'"lr": 1', b'"lr": 2'))
+    found = {finding.place for finding in verify_run(run.folder).findings if finding.kind == "tampering"}
+    assert found == {"run.json"}
+    with pytest.raises(LogError, match="differs from the signed digest"):
+        find_resume_point(tmp_path, "a")

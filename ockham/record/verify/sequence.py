@@ -184,17 +184,21 @@ class SequenceChecker:
 
     def _run_started(self, sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.world_size = data["world_size"]
+        self._check_run_json(sequence, data["run_json_sha256"])
+
+    def _run_resumed(self, sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.resumed, self.summary.world_size = data, data["world_size"]
+        if "run_json_sha256" in data:
+            self._check_run_json(sequence, data["run_json_sha256"])
+
+    def _check_run_json(self, sequence: int, expected: str) -> None:
         try:
             digest = hashlib.sha256(read_regular_file(self.folder.run_json)).hexdigest()
         except OSError:
             digest = ""
-        if digest != data["run_json_sha256"]:
-            self.report.add(
-                "tampering", "run.json", "is not the file whose digest run.started gives", sequence
-            )
-
-    def _run_resumed(self, _sequence: int, data: Mapping[str, Any]) -> None:
-        self.summary.resumed, self.summary.world_size = data, data["world_size"]
+        if digest != expected:
+            message = "is not the file whose digest the first event gives"
+            self.report.add("tampering", "run.json", message, sequence, "run.json")
 
     def _run_finished(self, _sequence: int, data: Mapping[str, Any]) -> None:
         self._finished = self.summary.finished = True

@@ -251,7 +251,7 @@ def check_event(
     if revision := data.get("policy_revision"):
         policy = str(revision).partition("sha256:")[2]
         found.append(("policy missing", f"policies/{policy}.json", policy))
-    if kind == "ockham.run.started.v1":
+    if kind == "ockham.run.started.v1" or (kind == "ockham.run.resumed.v1" and "run_json_sha256" in data):
         found.append(("tampering", "run.json", data.get("run_json_sha256")))
     if kind == "ockham.plugin_state.recorded.v1" and data.get("state") is None:
         blob = f"blobs/{data.get('state_sha256')}"

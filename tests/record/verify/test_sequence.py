@@ -32,7 +32,7 @@ def test_missing_or_changed_run_json_is_reported(tmp_path):
     """Its key and data are then unknown."""
     folder = make_run(tmp_path, batches=5).folder
     assert found_in(folder) == []
-    odd = (0, "tampering", "run.json", "is not the file whose digest run.started gives")
+    odd = (0, "tampering", "run.json", "is not the file whose digest the first event gives")
     folder.run_json.write_bytes(folder.run_json.read_bytes() + b"\n")
     assert odd in found_in(folder)
     folder.run_json.unlink()
