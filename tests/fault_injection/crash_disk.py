@@ -151,6 +151,10 @@ class Disk:
 
     def rename(self, _op: Op, paths: list[str]) -> bool:
         self.now[paths[1]] = self.now.pop(paths[0])
+        # What a folder contains moves with it, in the same state of durability.
+        for tree in (self.now, self.durable):
+            for path in [path for path in tree if path.startswith(f"{paths[0]}/")]:
+                tree[paths[1] + path.removeprefix(paths[0])] = tree.pop(path)
         return True
 
     def link(self, _op: Op, paths: list[str]) -> bool:

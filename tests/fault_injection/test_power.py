@@ -102,6 +102,9 @@ def classify_sync(op: Op, root: str) -> str:
         return ""
     if op.target == root:
         return "name of the run folder"
+    if op.target.rpartition("/")[0] == root and name.endswith(".tmp"):
+        # The run folder before it gets its name.
+        return "names in the run folder"
     if name.endswith(".tmp"):
         return "file " + ("policy" if len(name) > 40 else name.split(".")[1])
     kinds = {
