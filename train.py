@@ -222,13 +222,7 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
         ) as progress_line:
             reason, message = train(run, trainer, first, progress_line, lambda: ranks.stop_requested)
         savings = trainer.meter.savings()
-        run.finish(
-            reason,
-            message,
-            val_loss=run.val_loss,
-            backward_over_forward=savings.backward_over_forward,
-            compute_saved=savings.measured,
-        )
+        run.finish(reason, message, val_loss=run.val_loss, **savings.recorded())
     if ranks.rank == 0:
         cli.print_summary(run, reason, message, savings)
     raise typer.Exit(EXIT_STATUS[reason])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 # DuckDB stores infinite times and dates as the limits of their integers.
 _LIMITS = {8: 2**63 - 1, 4: 2**31 - 1}
 
 
-def column_values(column: Iterable[Any]) -> list[Any]:
+def column_values(column: Any) -> list[Any]:
     """Return the values of an Arrow column or array.
 
     A value outside of the range of Python, such as an infinite time, is returned as text.
     """
     try:
-        values: list[Any] = column.to_pylist()  # type: ignore[attr-defined]
+        values: list[Any] = column.to_pylist()
     except (OverflowError, ValueError):
         return [_scalar_value(scalar) for scalar in column]
     return values

@@ -6,6 +6,26 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
+# SQL views in order of creation: each view is listed after the views that it reads.
+VIEWS = (
+    "events",
+    "decisions",
+    "contexts",
+    "runs",
+    "policies",
+    "reason_codes",
+    "gate_decisions",
+    "compressor_decisions",
+    "limiter_decisions",
+    "memory_decisions",
+    "hyperparameter_changes",
+    "evaluations",
+    "checkpoints",
+    "log_gaps",
+    "rollbacks",
+    "run_summary",
+)
+
 
 def data_root() -> Path:
     """Return the folder that contains `schemas/`, `dashboard/` and `train.py`."""

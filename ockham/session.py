@@ -76,7 +76,7 @@ class Session:
             self._give_up_damaged(resumed)
 
     def _give_up_damaged(self, resumed: ResumePoint) -> None:
-        """Record the damaged checkpoints, so that nobody expects their files, and remove what a kill left."""
+        """Record the damaged checkpoints, so that their files are not expected, and remove leftovers."""
         self.attempt.resumable = list(resumed.resumable)
         if self.attempt.peers.rank == 0:
             damaged = [snapshot_id for snapshot_id, _ in resumed.damaged]

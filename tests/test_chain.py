@@ -187,7 +187,7 @@ def test_hook_can_return_none_the_context_or_a_copy():
         ctx, made = run(plugin)
         assert ctx.updated is False
         assert made[-1].changes == (Change("updated", True, False),)
-    assert [d.reason_code for d in made] == ["SEEN", "BORED"], "each said once"
+    assert [d.reason_code for d in made] == ["SEEN", "BORED"], "each is logged once"
     assert ctx.custom == {"mine": 1.0}
 
 
@@ -261,11 +261,13 @@ def test_plugin_that_sets_a_fact_or_invalid_metric_is_named():
         def on_batch_start(self, ctx):
             ctx.custom["note"] = "text"
 
-    for cls, told in (
+    for cls, metadata in (
         (SetsFact, "task_loss is a fact"),
         (Says, r"ctx.custom\['note'\] takes a float, got str"),
     ):
-        with pytest.raises(PluginError, match=f"'{cls.__name__}' failed in on_batch_start.*{told}") as caught:
+        with pytest.raises(
+            PluginError, match=f"'{cls.__name__}' failed in on_batch_start.*{metadata}"
+        ) as caught:
             run(cls())
         assert isinstance(caught.value.__cause__, ContextError)
 

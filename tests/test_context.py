@@ -26,8 +26,8 @@ def test_context_fields_start_at_their_defaults():
 def test_context_annotations_match_the_table():
     """Type checkers see the fields."""
     hints = {"float": "float", "int": "int", "bool": "bool", "str": "str", "floats": "tuple[float, ...]"}
-    told = {name: kind for name, kind in OccamContext.__annotations__.items() if name in FIELDS_BY_NAME}
-    assert told == {f.name: hints[f.kind] + (" | None" if f.nullable else "") for f in FIELDS}
+    metadata = {name: kind for name, kind in OccamContext.__annotations__.items() if name in FIELDS_BY_NAME}
+    assert metadata == {f.name: hints[f.kind] + (" | None" if f.nullable else "") for f in FIELDS}
 
 
 @pytest.mark.parametrize("name", [*FACTS, *GAUGES])
@@ -154,7 +154,7 @@ def test_custom_accepts_numbers_with_plain_names():
     ctx.custom.update({"a.b": 1, "c": math.nan})
     ctx.check_custom()
     assert type(ctx.custom["a.b"]) is float
-    for name, value, told in (
+    for name, value, metadata in (
         ("x", "text", "takes a float, got str"),
         ("x", True, "takes a float, got bool"),
         ("x", None, "takes a float, got NoneType"),
@@ -163,7 +163,7 @@ def test_custom_accepts_numbers_with_plain_names():
         (3, 1.0, "not a valid metric name"),
     ):
         ctx = OccamContext(0, 1.5, custom={name: value})
-        with pytest.raises(ContextError, match=told):
+        with pytest.raises(ContextError, match=metadata):
             ctx.check_custom()
 
 
@@ -214,10 +214,10 @@ def test_quotient_of_a_context_uses_both_costs_or_none():
 def test_to_dict_and_repr_show_the_fields():
     """repr shows values that differ from the default."""
     ctx = OccamContext(3, 1.5, vocab_size=256, custom={"a": 1.0})
-    told = ctx.to_dict()
-    assert set(told) == {*FIELDS_BY_NAME, "custom"}
-    assert (told["vocab_size"], told["custom"]) == (256, {"a": 1.0})
-    assert json.loads(json.dumps(told))["task_loss"] == 1.5
+    metadata = ctx.to_dict()
+    assert set(metadata) == {*FIELDS_BY_NAME, "custom"}
+    assert (metadata["vocab_size"], metadata["custom"]) == (256, {"a": 1.0})
+    assert json.loads(json.dumps(metadata))["task_loss"] == 1.5
     assert repr(ctx) == "OccamContext(iter_num=3, task_loss=1.5, vocab_size=256)"
 
 

@@ -144,11 +144,11 @@ def test_forward_gives_up_and_continues_later(tmp_path, server, url):
     """The cursor keeps its position."""
     folder = make_run(tmp_path / "runs", batches=5).folder
     server.moods += ["take", *[503] * 50]
-    cursor, told = tmp_path / "c", []
+    cursor, metadata = tmp_path / "c", []
     with HttpSink(url) as receiver, pytest.raises(UnverifiableError, match="answered 503"):
-        forward(folder, receiver, Cursor(cursor, "a"), batch=4, retry_timeout=0.5, on_retry=told.append)
-    assert all("answered 503" in one and "; try " in one for one in told)
-    assert told[0].endswith("try 2")
+        forward(folder, receiver, Cursor(cursor, "a"), batch=4, retry_timeout=0.5, on_retry=metadata.append)
+    assert all("answered 503" in one and "; try " in one for one in metadata)
+    assert metadata[0].endswith("try 2")
     server.moods.clear()
     assert Cursor(cursor, "a").position == {(1, 0): 4}
     with HttpSink(url) as receiver:

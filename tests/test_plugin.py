@@ -85,7 +85,7 @@ def test_plugin_without_hooks_has_no_effect():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "metadata"),
     [
         ({"level": 0.0}, "Kept: level must be in (0, 1], got 0.0"),
         ({"level": 1.5}, "Kept: level must be in (0, 1], got 1.5"),
@@ -96,11 +96,11 @@ def test_plugin_without_hooks_has_no_effect():
         ({"mode": "c"}, "Kept: mode is one of 'a', 'b', got 'c'"),
     ],
 )
-def test_setting_outside_of_its_limits_is_an_error(settings, told):
+def test_setting_outside_of_its_limits_is_an_error(settings, metadata):
     """Plugin, setting, accepted and given value."""
     with pytest.raises(BadInputError) as caught:
         Kept(**settings)
-    assert str(caught.value) == told
+    assert str(caught.value) == metadata
 
 
 def test_intervals_follow_mathematical_notation():

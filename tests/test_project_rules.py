@@ -54,8 +54,8 @@ def relative_name(path):
 
 def code_lines(function):
     """Return the number of lines of a function without its docstring."""
-    told = ast.get_docstring(function) is not None
-    body = function.body[1:] if told else function.body
+    metadata = ast.get_docstring(function) is not None
+    body = function.body[1:] if metadata else function.body
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
@@ -152,7 +152,7 @@ def test_project_has_no_machine_paths_or_notes():
 def test_folders_mirror_the_package():
     """Other folders are listed."""
     rooms = {path.name for path in (ROOT / "ockham").iterdir() if path.is_dir()}
-    beside = {"dashboard", "fault_injection", "benchmarks", "odr", "fixtures", "data", "helpers", "reference"}
-    beside |= {"attacks"}
+    extra = {"dashboard", "fault_injection", "benchmarks", "odr", "fixtures", "data", "helpers", "reference"}
+    extra |= {"attacks"}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name[0] not in "_."}
-    assert folders - rooms - beside == set()
+    assert folders - rooms - extra == set()

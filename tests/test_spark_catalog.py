@@ -103,9 +103,9 @@ def test_spark_invalid_question_raises_query_error(fleet):
 @pytest.mark.parametrize("name", question_names())
 def test_question_translated_for_spark_has_no_duckdb_expression(name):
     """The translation does not need Spark."""
-    said = spark_sql(load_question(name).sql).lower()
+    message = spark_sql(load_question(name).sql).lower()
     assert not any(
-        word in said
+        word in message
         for word in ("isfinite", "quantile_cont", "percentile_cont", "list_sum", "$run", "unnest")
     )
 

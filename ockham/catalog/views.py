@@ -10,26 +10,7 @@ from typing import NamedTuple
 from ockham import resources
 from ockham.errors import QueryError, suggest_name
 from ockham.fields import FIELDS
-
-# In order of creation: each view is listed after the views that it reads.
-VIEWS = (
-    "events",
-    "decisions",
-    "contexts",
-    "runs",
-    "policies",
-    "reason_codes",
-    "gate_decisions",
-    "compressor_decisions",
-    "limiter_decisions",
-    "memory_decisions",
-    "hyperparameter_changes",
-    "evaluations",
-    "checkpoints",
-    "log_gaps",
-    "rollbacks",
-    "run_summary",
-)
+from ockham.resources import VIEWS
 
 
 class View(NamedTuple):

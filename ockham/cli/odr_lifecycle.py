@@ -79,7 +79,7 @@ def new(
     from ockham.odr.lifecycle import new_record
     from ockham.odr.pinning import measure_default_constraints, pin_sides
     from ockham.odr.records_folder import find_record, read_folder
-    from ockham.odr.template import render_record
+    from ockham.odr.template import NewRecord, render_record
 
     records = read_folder(odr_dir) if odr_dir.is_dir() else []
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
@@ -89,16 +89,8 @@ def new(
     constraints = measure_default_constraints(sides, runs)
 
     def render(record_id: str) -> str:
-        return render_record(
-            record_id,
-            title,
-            owners,
-            today(),
-            tags=tag or [],
-            supersedes=superseded_ids,
-            sides=sides,
-            constraints=constraints,
-        )
+        record = NewRecord(record_id, title, owners, today(), tag or [], superseded_ids, sides, constraints)
+        return render_record(record)
 
     typer.echo(new_record(odr_dir, title, render, number))
 

@@ -98,7 +98,7 @@ def set_up_device(settings: Settings) -> tuple[str, int]:
     torch.set_num_threads(threads)
     random.seed(settings.seed)
     # This is for code of users. Ockham itself draws from counters.
-    np.random.seed(settings.seed % 2**32)  # noqa: NPY002
+    np.random.seed(settings.seed % 2**32)  # noqa: NPY002 - libraries of users draw from the global generator
     torch.manual_seed(settings.seed)
     if device == "cpu":
         keep_freed_memory()

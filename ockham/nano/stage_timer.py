@@ -29,6 +29,10 @@ class ComputeSavings(NamedTuple):
     bound: float | None
     measured: float | None
 
+    def recorded(self) -> dict[str, float | None]:
+        """Return the fields of `run.finished`."""
+        return {"backward_over_forward": self.backward_over_forward, "compute_saved": self.measured}
+
 
 class StageTimer:
     """Seconds of each stage of a batch, and their totals.

@@ -173,9 +173,13 @@ def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
         else None
     )
     if box is not None and box.ticked != (result.state == "pass"):
-        said = "ticked" if box.ticked else "not ticked"
+        state = "ticked" if box.ticked else "not ticked"
         record.add_finding(
-            "ODR511", f"{constraint.id} is {said}, but came out as {result.state}", box.line, 1, constraint.id
+            "ODR511",
+            f"{constraint.id} is {state}, but came out as {result.state}",
+            box.line,
+            1,
+            constraint.id,
         )
 
 

@@ -15,27 +15,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from ockham.errors import QueryError, suggest_name
+from ockham.resources import VIEWS
 
-VIEWS = frozenset(
-    {
-        "runs",
-        "run_summary",
-        "events",
-        "decisions",
-        "contexts",
-        "gate_decisions",
-        "compressor_decisions",
-        "limiter_decisions",
-        "memory_decisions",
-        "hyperparameter_changes",
-        "evaluations",
-        "checkpoints",
-        "policies",
-        "reason_codes",
-        "log_gaps",
-        "rollbacks",
-    }
-)
 PARAMETERS = ("baseline", "candidate")
 MAX_CHARACTERS = 10_000
 _WRITES = (
@@ -92,7 +73,9 @@ def analyze_sql(sql: str) -> Statement:
     tree = parsed[0]
     nodes = list(tree.walk())
     faults = list(_faults(tree, nodes))
-    views = frozenset(node.name.casefold() for node in nodes if isinstance(node, exp.Table)) & VIEWS
+    views = frozenset(node.name.casefold() for node in nodes if isinstance(node, exp.Table)).intersection(
+        VIEWS
+    )
     if not views and not faults:
         faults.append(SqlProblem("ODR509", "reads no audit view: a constant proves nothing"))
     if not faults:
@@ -117,10 +100,10 @@ def _parse(sql: str) -> list[exp.Expr | None]:
 
 def _unreadable(error: Exception) -> SqlProblem:
     detail = (getattr(error, "errors", None) or [{}])[0]
-    said = detail.get("description") or str(error).split("\n", maxsplit=1)[0]
+    reason = detail.get("description") or str(error).split("\n", maxsplit=1)[0]
     if isinstance(error, RecursionError):
-        said = "nested too deep"
-    return SqlProblem("ODR503", f"cannot be read: {said:.160}", max(0, int(detail.get("line") or 1) - 1))
+        reason = "nested too deep"
+    return SqlProblem("ODR503", f"cannot be read: {reason:.160}", max(0, int(detail.get("line") or 1) - 1))
 
 
 def _faults(tree: exp.Expr, nodes: list[exp.Expr]) -> Iterator[SqlProblem]:
@@ -135,7 +118,7 @@ def _faults(tree: exp.Expr, nodes: list[exp.Expr]) -> Iterator[SqlProblem]:
         yield SqlProblem("ODR504", f"is {tree.key.upper()}, not one SELECT")
         return
     own = {node.alias.casefold() for node in nodes if isinstance(node, exp.CTE)}
-    for name in sorted(own & VIEWS):
+    for name in sorted(own.intersection(VIEWS)):
         yield SqlProblem("ODR512", f"redefines the view {name!r}")
     for node in nodes:
         if isinstance(node, exp.Table):

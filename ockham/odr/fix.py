@@ -96,10 +96,10 @@ def _with_outcome(record: DecisionRecord, lines: list[str], judgement: CheckResu
     if judgement.verdict is None or record.claims.has_outcome or (record.body and record.body.outcome):
         return lines
     digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"
-    told = f"{{oq_delta: {digits or 'null'}, verdict: {judgement.verdict}}}"
+    outcome = f"{{oq_delta: {digits or 'null'}, verdict: {judgement.verdict}}}"
     # The body first: its lines move by the key.
     lines = edit.set_outcome_line(record, lines, digits, judgement.verdict)
     try:
-        return edit.set_key(record, lines, "outcome", told, "constraints")
+        return edit.set_key(record, lines, "outcome", outcome, "constraints")
     except BadInputError:
         return record.lines

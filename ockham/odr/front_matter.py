@@ -177,6 +177,6 @@ def _front_error(error: Exception, first_line: int) -> FrontMatterError:
     if isinstance(error, FrontMatterError):
         return error
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    said = getattr(error, "problem", None) or str(error) or type(error).__name__
-    message = " ".join(str(said).split("\n")[0].split())[:200]
+    problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+    message = " ".join(str(problem).split("\n")[0].split())[:200]
     return FrontMatterError(message, first_line + (mark.line if mark else 0), mark.column + 1 if mark else 1)

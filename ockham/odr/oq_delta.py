@@ -41,11 +41,11 @@ def compute_oq_delta(record: DecisionRecord, cuts: Sequence[PinnedLog]) -> float
     specs = {name: infer_quotient_spec(cited) for name, cited in found.items()}
     if specs["baseline"] is None or specs["baseline"] != specs["candidate"]:
         if record.claims.oq_delta is not None:
-            said = ", ".join(
+            differences = ", ".join(
                 f"{n}: {spec or 'from what, the log does not say'}" for n, spec in sorted(specs.items())
             )
             record.add_finding_at(
-                "ODR603", f"the two quotients do not compare: {said}", ("outcome", "oq_delta")
+                "ODR603", f"the two quotients do not compare: {differences}", ("outcome", "oq_delta")
             )
         return None
     delta = relative_improvement(*(_quotient(found[name]) or math.nan for name in ("candidate", "baseline")))

@@ -45,10 +45,10 @@ def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     rows += [
         f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
     ]
-    if told := judgement.registration:
+    if registration := judgement.registration:
         rows.append(
-            f"  registered at {told.time}, before {judgement.pins[-1].run} started: "
-            f"line {told.position + 1} of {told.size} in its first event"
+            f"  registered at {registration.time}, before {judgement.pins[-1].run} started: "
+            f"line {registration.position + 1} of {registration.size} in its first event"
         )
     return rows
 

@@ -109,8 +109,8 @@ def set_evidence(record: DecisionRecord, sides: Sequence[EvidenceSide]) -> str:
     edit.require_readable(record)
     if record.claims.status not in {"draft", "proposed"}:
         raise BadInputError(f"{record.claims.id} is {record.claims.status}: its evidence is locked")
-    told = ", ".join(f"{side.name}: {_flow(side)}" for side in sides)
-    lines = edit.set_key(record, record.lines, "evidence", "{" + told + "}", "supersedes")
+    evidence = ", ".join(f"{side.name}: {_flow(side)}" for side in sides)
+    lines = edit.set_key(record, record.lines, "evidence", "{" + evidence + "}", "supersedes")
     return edit.join_lines(record, lines)
 
 

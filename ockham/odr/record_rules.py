@@ -110,11 +110,13 @@ def _outcome_line(record: DecisionRecord, body: Body) -> None:
     elif not claims.has_outcome:
         record.add_finding("ODR605", "the Outcome line has no `outcome` in the front matter", line.line)
     elif (line.delta, line.verdict) != (claims.oq_delta, claims.verdict):
-        said, wanted = (
+        actual, wanted = (
             format_outcome(line.digits, line.verdict),
             format_outcome(delta_digits(record), claims.verdict),
         )
-        record.add_finding("ODR605", f"the Outcome line has `{said}`, the front matter `{wanted}`", line.line)
+        record.add_finding(
+            "ODR605", f"the Outcome line has `{actual}`, the front matter `{wanted}`", line.line
+        )
 
 
 def delta_digits(record: DecisionRecord) -> str | None:

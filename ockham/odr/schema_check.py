@@ -83,8 +83,8 @@ def _note(record: DecisionRecord, code: str, path: KeyPath, error: Any) -> None:
 
 
 def _message(error: Any) -> str:
-    said, kind = str(error.message), error.kind
-    given, _, rest = said.partition(" is not of type ")
+    message, kind = str(error.message), error.kind
+    given, _, rest = message.partition(" is not of type ")
     if kind.name == "type":
         return (
             f"is {given:.60}, not of type {_OR.sub(' or ', rest).removeprefix(' or ').removesuffix(' or ')}"
@@ -99,7 +99,7 @@ def _message(error: Any) -> str:
         return f"is {error.instance!r:.80}; it {expected}"
     if kind.name == "format":
         return f"is {error.instance!r:.60}, which is not a date in the form YYYY-MM-DD"
-    return said if len(said) <= 160 else f"{said[:60]} ... {said[-80:]}"
+    return message if len(message) <= 160 else f"{message[:60]} ... {message[-80:]}"
 
 
 def _suggestion(given: str, options: list[Any]) -> str:

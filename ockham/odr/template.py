@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ockham.odr.edit import OPEN_OUTCOME, yaml_list, yaml_string
 from ockham.odr.record_data import Constraint, EvidenceSide
@@ -42,51 +43,43 @@ DEFAULT_CONSTRAINTS = (
 )
 
 
-def render_record(
-    identity: str,
-    title: str,
-    owners: Sequence[str],
-    today: dt.date,
-    *,
-    tags: Sequence[str] = (),
-    supersedes: Sequence[str] = (),
-    sides: Sequence[EvidenceSide] = (),
-    constraints: Sequence[Constraint] = (),
-) -> str:
+class NewRecord(NamedTuple):
+    """Content of a draft."""
+
+    identity: str
+    title: str
+    owners: Sequence[str]
+    date: dt.date
+    tags: Sequence[str] = ()
+    supersedes: Sequence[str] = ()
+    sides: Sequence[EvidenceSide] = ()
+    constraints: Sequence[Constraint] = ()
+
+
+def render_record(record: NewRecord) -> str:
     """Return the text of a record."""
-    front = render_front_matter(
-        identity, title, owners, today, tags=tags, supersedes=supersedes, sides=sides, constraints=constraints
-    )
-    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in constraints) or NO_CONSTRAINT
-    return "\n".join(front) + "\n\n" + _BODY.format(id=identity, title=title, boxes=boxes, open=OPEN_OUTCOME)
+    front = "\n".join(render_front_matter(record))
+    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in record.constraints) or NO_CONSTRAINT
+    body = _BODY.format(id=record.identity, title=record.title, boxes=boxes, open=OPEN_OUTCOME)
+    return f"{front}\n\n{body}"
 
 
-def render_front_matter(
-    identity: str,
-    title: str,
-    owners: Sequence[str],
-    today: dt.date,
-    *,
-    tags: Sequence[str] = (),
-    supersedes: Sequence[str] = (),
-    sides: Sequence[EvidenceSide] = (),
-    constraints: Sequence[Constraint] = (),
-) -> list[str]:
+def render_front_matter(record: NewRecord) -> list[str]:
     """Return the lines of the front matter. Every text is a JSON string, which is valid YAML."""
-    names = "[" + ", ".join(yaml_string(owner) for owner in owners) + "]"
+    names = "[" + ", ".join(yaml_string(owner) for owner in record.owners) + "]"
     return [
         "---",
         "odr: 1",
-        f"id: {identity}",
-        f"title: {yaml_string(title)}",
+        f"id: {record.identity}",
+        f"title: {yaml_string(record.title)}",
         "status: draft",
-        f"date: {today.isoformat()}",
+        f"date: {record.date.isoformat()}",
         f"owners: {names}",
-        f"tags: {yaml_list(list(tags))}",
-        f"supersedes: {yaml_list(list(supersedes))}",
-        *_evidence(sides),
-        *(["constraints:"] if constraints else ["constraints: []"]),
-        *(row for constraint in constraints for row in _constraint(constraint)),
+        f"tags: {yaml_list(list(record.tags))}",
+        f"supersedes: {yaml_list(list(record.supersedes))}",
+        *_evidence(record.sides),
+        *(["constraints:"] if record.constraints else ["constraints: []"]),
+        *(row for constraint in record.constraints for row in _constraint(constraint)),
         "---",
     ]
 

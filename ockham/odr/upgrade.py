@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ockham.errors import BadInputError
 from ockham.odr.markdown_body import SECTIONS, Body, parse_body
 from ockham.odr.record_data import Constraint
-from ockham.odr.template import render_front_matter
+from ockham.odr.template import NewRecord, render_front_matter
 
 _HEADING = re.compile(r"(?:ODR-?\s*(?P<number>[0-9]{1,4})\s*[:.\-]?\s*)?(?P<title>.*)", re.IGNORECASE)
 _CLAIM = re.compile(r"(?P<op><=|>=|<|>|≤|≥)\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>%|[A-Za-zµ]+)?")
@@ -86,5 +86,5 @@ def render_upgraded(bare: LegacyRecord, identity: str, owners: list[str], today:
     if outcome is not None:
         claim = re.sub(r"(?i)oq\s+delta:?", "an OQ delta of", body[outcome].strip())
         body[outcome] = f"Claimed before anything was measured: {claim}"
-    front = render_front_matter(identity, bare.title, owners, today, constraints=bare.constraints)
-    return "\n".join([*front, "", *body]).rstrip("\n") + "\n"
+    record = NewRecord(identity, bare.title, owners, today, constraints=bare.constraints)
+    return "\n".join([*render_front_matter(record), "", *body]).rstrip("\n") + "\n"

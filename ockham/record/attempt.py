@@ -16,7 +16,7 @@ import orjson
 from ockham.errors import LogError, PluginError, RankDivergedError, RankError, RunError
 from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
-from ockham.record.durable_io import atomic_write
+from ockham.record.durable_io import atomic_write, raise_run_errors
 from ockham.record.ledger import ledger_head
 from ockham.record.log_writer import EventPosition, LogWriter
 from ockham.record.parquet.builder import update_parquet
@@ -84,31 +84,24 @@ class Attempt:
             RunError: If the folder cannot be written, for example because the disk is full.
 
         """
-        try:
-            self._open(policy, about, opening, loaded)
-        except OSError as error:
-            raise RunError(
-                f"{error.filename or self.folder.path}: attempt {self.number} cannot be written: "
-                f"{error.strerror}"
-            ) from None
+        with raise_run_errors("cannot write", self.folder.path):
+            old = self._open_next_attempt() if self.resume else {}
+            self._create_log(policy, about)
+            self._append_first_event({**opening, **old})
+            self.log.append("policy.loaded", loaded)
 
-    def _open(
-        self,
-        policy: tuple[str, bytes],
-        about: Mapping[str, Any],
-        opening: Mapping[str, Any],
-        loaded: Mapping[str, Any],
-    ) -> None:
-        old = self._open_next_attempt() if self.resume else {}
+    def _create_log(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
         self.peers.run_on_rank_zero(lambda: self._create_folder(policy, about))
         self._wait_for_rank_0()
         self.log = self.peers.run_on_all(
             lambda: LogWriter(self.folder, self.number, self.rank, policy_revision=policy[0])
         )
         self.log.on_sealed = self._derive_in_background
+
+    def _append_first_event(self, opening: Mapping[str, Any]) -> None:
         digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
         if self.resume:
-            self.log.append("run.resumed", {"run_json_sha256": digest, **opening, **old}, urgent=True)
+            self.log.append("run.resumed", {"run_json_sha256": digest, **opening}, urgent=True)
             for kind, fields in self._recovered:
                 self.log.append(kind, fields, subject="log", urgent=True)
             # The reserve of an old log, which distinguishes a kill from a fault, is not needed any more.
@@ -121,7 +114,6 @@ class Attempt:
                 {"run_json_sha256": digest, "ledger": ledger_head(self.folder.runs), **opening},
                 urgent=True,
             )
-        self.log.append("policy.loaded", loaded)
 
     def key_frame(self, state: StateRecord) -> None:
         """Record the state of all plugins, from which a replay can start."""
@@ -308,10 +300,10 @@ def _first_event_data(folder: RunFolder, attempt: int, rank: int) -> dict[str, A
 def _world_size_change(before: int, now: int) -> dict[str, Any]:
     if before == now:
         return {}
-    told = (
+    warning = (
         f"{before} ranks before and {now} now: from here on the batches are others than they would have been"
     )
-    return {"from_world_size": before, "reason_code": "RESUMED_ON_OTHER_WORLD_SIZE", "warnings": [told]}
+    return {"from_world_size": before, "reason_code": "RESUMED_ON_OTHER_WORLD_SIZE", "warnings": [warning]}
 
 
 def end_reason(error: BaseException | None) -> tuple[str, str | None]:

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ockham.errors import RunError
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -53,6 +55,21 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
             os.fsync(file.fileno())
     if durable:
         fsync_dir(path.parent)
+
+
+@contextlib.contextmanager
+def raise_run_errors(action: str, path: Path) -> Iterator[None]:
+    """Context manager that turns OSError into RunError.
+
+    Args:
+        action: What failed, such as `cannot rebuild`.
+        path: Path in the message if the error names none.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{action} {error.filename or path}: {error.strerror}") from None
 
 
 def make_dirs(path: Path) -> None:

@@ -71,18 +71,18 @@ def read_claims(path: Path) -> dict[str, Any]:
     """
     try:
         with open_regular_file(path) as file:
-            told = read_safetensors_metadata(file)
+            metadata = read_safetensors_metadata(file)
     except OSError as error:
         raise BadInputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise BadInputError(f"{path}: foreign file, not written by a run of Ockham: {error}") from None
     kinds = {"run_id": str, "attempt": int, "rank": int, "log_size": int, "log_root": str}
-    wrong = [name for name, kind in kinds.items() if not isinstance(told.get(name), kind)]
+    wrong = [name for name, kind in kinds.items() if not isinstance(metadata.get(name), kind)]
     if wrong:
         raise BadInputError(
             f"{path}: foreign file, not written by a run of Ockham: its metadata has no {', '.join(wrong)}"
         )
-    return told
+    return metadata
 
 
 def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[bytes] = ()) -> Lineage:
@@ -92,11 +92,11 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         BadInputError: If the file has no metadata of a run, its run is not in `runs`, or a pin is invalid.
 
     """
-    told = read_claims(path)
-    folder = RunFolder(runs, told["run_id"]).require_exists().require_own_name()
+    metadata = read_claims(path)
+    folder = RunFolder(runs, metadata["run_id"]).require_exists().require_own_name()
     with open_regular_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    place, size = (told["attempt"], told["rank"]), told["log_size"]
+    place, size = (metadata["attempt"], metadata["rank"]), metadata["log_size"]
     report = VerificationReport(folder.run_id)
     evidence = read_evidence(
         folder,
@@ -108,18 +108,18 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
     log, saved = evidence.logs.get(place), _find_saved(evidence, place, digest)
     problems = [*evidence.problems, *(finding.message for finding in report.findings)]
     name = f"log {place[0]}-{place[1]}"
-    if log is None or log.roots.get(size, b"").hex() != told["log_root"]:
+    if log is None or log.roots.get(size, b"").hex() != metadata["log_root"]:
         problems.append(f"{name} never had the root that the file names at {size} events")
     elif log.signed < size:
         problems.append("no known key has signed the decisions before these weights; give one with --key")
     if saved is None:
         problems.append(f"no signed event of {name} names these bytes")
-    if saved is not None and (saved.data["log_size"], saved.data["log_root"]) != (size, told["log_root"]):
+    if saved is not None and (saved.data["log_size"], saved.data["log_root"]) != (size, metadata["log_root"]):
         problems.append("the event that names these bytes names another tree head")
     return Lineage(
         path,
         digest,
-        told,
+        metadata,
         None if saved is None else saved.data,
         "" if saved is None else saved.event_id,
         0 if log is None else log.signed,

@@ -63,8 +63,8 @@ def read_log_status(folder: RunFolder, attempt: int, rank: int) -> LogStatus:
         lines, torn = _last_lines(folder.segments(attempt, rank))
         newest: list[dict[str, Any]] = [orjson.loads(line) for line in lines]
         events = int(newest[-1]["data"]["sequence"]) + 1 if newest else 0
-        told = [event for event in newest if event["type"] != SEALED_TYPE]
-        last = next(reversed(told or newest), None)
+        events_before_seal = [event for event in newest if event["type"] != SEALED_TYPE]
+        last = next(reversed(events_before_seal or newest), None)
         kind = None if last is None else str(last["type"]).removeprefix("ockham.").removesuffix(".v1")
         reason = None if last is None else last["data"].get("reason_code")
         return LogStatus(is_locked(path / "lock"), events, kind, reason, torn, _signed(path / CHECKPOINT))

@@ -62,7 +62,7 @@ class RankGroup:
         try:
             yield
         except RankError:
-            # Nobody is left to tell.
+            # The other ranks have ended.
             raise
         except Exception as error:
             self._all_gather(f" {error}".encode())
@@ -150,11 +150,13 @@ def _diverged(ctx: OccamContext, hook: str, gathered: list[dict[str, Any]]) -> D
         "updated": [each["updated"] for each in gathered],
         "differs": differs,
     }
-    told = "; ".join(f"{item['field']} {_values_by_rank(item['values'][:4])}" for item in differs[:3])
+    values = "; ".join(f"{item['field']} {_values_by_rank(item['values'][:4])}" for item in differs[:3])
     hint = ""
     if any(one["field"] in ("task_loss", "val_loss") for one in differs):
-        hint = " (give every rank the mean over all ranks, as `ockham.nano.Ranks.mean` makes it)"
-    return Divergence(event, f"ranks part at iteration {ctx.iter_num} in {hook}: {told}{hint}")
+        hint = (
+            " (give every rank the mean over all ranks, as `ockham.nano.DistributedRanks.mean` computes it)"
+        )
+    return Divergence(event, f"ranks part at iteration {ctx.iter_num} in {hook}: {values}{hint}")
 
 
 def _json(value: Any) -> bytes:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import filelock
 
 from ockham.errors import RunError
+from ockham.record.durable_io import raise_run_errors
 from ockham.record.evidence import read_leaves
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.path_safety import reject_special_files
@@ -34,7 +34,7 @@ def rebuild(folder: RunFolder) -> RebuildCounts:
 
     """
     signed = _require_untampered(folder.require_exists())
-    with _os_errors_as_run_errors(folder):
+    with raise_run_errors("cannot rebuild", folder.path):
         return _rebuild(folder, signed)
 
 
@@ -60,22 +60,10 @@ def compact(folder: RunFolder) -> tuple[int, int]:
     """
     _require_untampered(folder.require_exists())
     before = _parquet_files(folder)
-    with _os_errors_as_run_errors(folder):
+    with raise_run_errors("cannot rebuild", folder.path):
         for attempt, rank in folder.logs():
             update_parquet(folder, attempt, rank, last=_writer_is_gone(folder, attempt, rank))
     return before, _parquet_files(folder)
-
-
-@contextlib.contextmanager
-def _os_errors_as_run_errors(folder: RunFolder) -> Iterator[None]:
-    """Context manager that turns OSError into RunError.
-
-    An untrusted folder can contain files in place of folders.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot rebuild {error.filename or folder.path}: {error.strerror}") from None
 
 
 def _require_untampered(folder: RunFolder) -> dict[tuple[int, int], int]:

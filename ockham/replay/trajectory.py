@@ -125,11 +125,11 @@ def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
             fits = isinstance(data["policy_revision"], str) and isinstance(data.get("settings", {}), dict)
             if fits and isinstance(data.get("iter_num", 0), int):
                 return data
-            said = "policy_revision, settings or iter_num is of another kind"
+            message = "policy_revision, settings or iter_num is of another kind"
         except (KeyError, TypeError, ValueError) as error:
-            said = str(error)
+            message = str(error)
         raise UnverifiableError(
-            f"log {attempt}-{rank} of run {folder.run_id!r}: the first event is not valid: {said}"
+            f"log {attempt}-{rank} of run {folder.run_id!r}: the first event is not valid: {message}"
         )
     return {}
 

@@ -435,7 +435,7 @@ def plant_files(world: World, draw: Draw) -> None:
 
 @operation
 def forge_resume(world: World, draw: Draw) -> None:
-    """Append an attempt that nobody signed, or that an old key signed, after the last one."""
+    """Append an attempt without a signature, or with one of an old key, after the last one."""
     attempt = max(int(log.split("-")[0]) for log in list_logs(world.files))
     log = f"{attempt + 1}-0"
     before = read_lines(world.files, f"{attempt}-0")

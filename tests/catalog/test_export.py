@@ -56,8 +56,8 @@ def test_csv_export_contains_nested_columns_as_json(run, tmp_path):
 
 def test_csv_export_escapes_formulas(tmp_path):
     """Text that looks like a formula is escaped in CSV only. Numbers stay numbers."""
-    for run_id, said in (("a", "=HYPERLINK(1)"), ("b", "-1e3")):
-        with Run("balanced", runs=tmp_path / "runs", run_id=run_id, data={"name": said}):
+    for run_id, message in (("a", "=HYPERLINK(1)"), ("b", "-1e3")):
+        with Run("balanced", runs=tmp_path / "runs", run_id=run_id, data={"name": message}):
             pass
     export_views(tmp_path / "runs", tmp_path / "out", "csv")
     export_views(tmp_path / "runs", tmp_path / "same", "parquet")

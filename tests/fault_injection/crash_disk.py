@@ -97,12 +97,12 @@ class Disk:
     # The value of a folder is None.
     now: dict[str, File | None] = field(default_factory=dict)
     durable: dict[str, File | None] = field(default_factory=dict)
-    said: int = 0
+    acknowledged: int = 0
 
     def do(self, op: Op) -> bool:
         """Apply a call. Return True if it changed a file or a folder."""
         if op.call == "write" and op.quoted and op.quoted[0].startswith(b"acknowledged "):
-            self.said = int(op.quoted[0].split()[1])
+            self.acknowledged = int(op.quoted[0].split()[1])
             return True
         paths = [p.decode() for p in op.quoted] if op.call not in ("write", "ftruncate") else []
         if (

@@ -49,7 +49,7 @@ def trace(tmp_path_factory):
     return ops, str(at / "runs")
 
 
-def broken(image: dict[str, bytes | None], said: int, root: str, at: Path) -> str:
+def broken(image: dict[str, bytes | None], acknowledged: int, root: str, at: Path) -> str:
     """Return the guarantee that this disk image violates, or an empty text."""
     shutil.rmtree(at, ignore_errors=True)
     at.mkdir()
@@ -61,15 +61,15 @@ def broken(image: dict[str, bytes | None], said: int, root: str, at: Path) -> st
             target.write_bytes(data)
     folder = RunFolder(at, "a")
     lines = sum(s.read_bytes().count(b"\n") for s in folder.segments(1, 0)) if folder.logs() else 0
-    if lines < said:
-        return f"{said} events were acknowledged, {lines} are there"
+    if lines < acknowledged:
+        return f"{acknowledged} events were acknowledged, {lines} are there"
     try:
         report = verify_run(folder, parquet=False)
     except UnverifiableError as error:
-        return f"cannot judge: {error}" if said else ""
-    if said and report.logs[0].signed < said:
-        return f"{said} events were acknowledged, and {report.logs[0].signed} are signed"
-    wrong = report.counts.keys() & (WRONG if said else {"tampering", "contradiction"})
+        return f"cannot judge: {error}" if acknowledged else ""
+    if acknowledged and report.logs[0].signed < acknowledged:
+        return f"{acknowledged} events were acknowledged, and {report.logs[0].signed} are signed"
+    wrong = report.counts.keys() & (WRONG if acknowledged else {"tampering", "contradiction"})
     return (
         f"called {sorted(wrong)}: {[f.message for f in report.findings if f.kind in wrong]}" if wrong else ""
     )
@@ -86,7 +86,7 @@ def crashes(ops: list[Op], root: str, at: Path, most: int, every: int = 1) -> tu
             continue
         for image in disk.images(draw, most):
             tried += 1
-            what = broken(image, disk.said, root, at)
+            what = broken(image, disk.acknowledged, root, at)
             if what:
                 return tried, f"after call {number}, {op.call} {op.target or op.quoted}: {what}"
     return tried, ""
@@ -129,7 +129,7 @@ def test_trace_contains_acknowledged_events(trace):
     disk = Disk(trace[1])
     for op in trace[0]:
         disk.do(op)
-    assert disk.said > 10
+    assert disk.acknowledged > 10
 
 
 @pytest.mark.fault_injection

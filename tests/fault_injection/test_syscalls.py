@@ -80,9 +80,9 @@ def judge(folder: Path, words: list[str], monkeypatch) -> str:
     """Check the guarantees after a fault, and return a description for failure messages."""
     monkeypatch.setenv("OCKHAM_KEY_DIR", str(folder / "keys"))
     run = RunFolder(folder / "runs", "a")
-    told = [w.split() for w in words if w.startswith("acknowledged ")]
+    metadata = [w.split() for w in words if w.startswith("acknowledged ")]
     # A fault can also truncate the output.
-    acknowledged = max((int(w[1]) for w in told if len(w) > 1), default=0)
+    acknowledged = max((int(w[1]) for w in metadata if len(w) > 1), default=0)
     if not run.exists() or not run.logs():
         assert acknowledged == 0
         return "nothing begun"
@@ -91,10 +91,10 @@ def judge(folder: Path, words: list[str], monkeypatch) -> str:
     if lines == 0:
         return "nothing written"
     report = verify_run(run)
-    told = [(f.kind, f.place, f.message) for f in report.findings]
-    assert "tampering" not in report.counts, told
-    assert "corruption" not in report.counts, told
-    assert "contradiction" not in report.counts, told
+    metadata = [(f.kind, f.place, f.message) for f in report.findings]
+    assert "tampering" not in report.counts, metadata
+    assert "corruption" not in report.counts, metadata
+    assert "contradiction" not in report.counts, metadata
     with Run(
         runs=folder / "runs", run_id="a", resumed=find_resume_point(folder / "runs", "a"), policy="balanced"
     ) as again:

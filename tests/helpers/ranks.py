@@ -18,14 +18,14 @@ LIMIT_SECONDS = 20
 
 def thread_all_gathers(world_size: int) -> list[Callable[[bytes], list[bytes]]]:
     """Return one `gather` per rank. A rank that does not call it breaks the barrier for all."""
-    said: list[bytes] = [b""] * world_size
+    message: list[bytes] = [b""] * world_size
     barrier = threading.Barrier(world_size)
 
     def make_gather(rank: int) -> Callable[[bytes], list[bytes]]:
         def gather(own: bytes) -> list[bytes]:
-            said[rank] = own
+            message[rank] = own
             barrier.wait(LIMIT_SECONDS)
-            heard = list(said)
+            heard = list(message)
             barrier.wait(LIMIT_SECONDS)
             return heard
 

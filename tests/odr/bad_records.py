@@ -138,7 +138,7 @@ BAD = {
         with_sql("SELECT max(getenv('HOME')) AS value, count(*) AS n FROM runs"),
         ["ODR512"],
     ),
-    "a function nobody knows": (
+    "an unknown function": (
         with_sql("SELECT max(launch(observed)) AS value, count(*) AS n FROM decisions"),
         ["ODR512"],
     ),
@@ -205,9 +205,9 @@ BAD = {
         ["ODR707"],
     ),
     "review is due": (changed("tags:", "review_by: 2026-11-23\ntags:"), ["ODR705"]),
-    "supersedes a stranger": (changed("supersedes: []", "supersedes: [ODR-0009]"), ["ODR302"]),
+    "supersedes an unknown record": (changed("supersedes: []", "supersedes: [ODR-0009]"), ["ODR302"]),
     "supersedes itself": (changed("supersedes: []", "supersedes: [ODR-0001]"), ["ODR303", "ODR306"][:1]),
-    "superseded by a stranger": (
+    "superseded by an unknown record": (
         changed("supersedes: []", "superseded_by: [ODR-0009]"),
         ["ODR302", "ODR304"],
     ),

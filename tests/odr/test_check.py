@@ -39,11 +39,11 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES)
 def test_check_reports_a_changed_number(runs, lie):
     """The finding contains both numbers."""
-    changes, codes, said = LIES[lie]
+    changes, codes, expected = LIES[lie]
     _, found, record = checked(runs, **changes)
 
     assert found == codes
-    assert any(said in f.message for f in record.findings)
+    assert any(expected in f.message for f in record.findings)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ def test_check_without_data_is_never_a_pass(runs):
     record = lint_folder(runs.parent / "odr", TODAY)[0]
     judgement = check(record, [runs], guarded_queries, TODAY)
 
-    for (name, (_, said)), result in zip(NO_DATA.items(), judgement.results, strict=True):
+    for (name, (_, expected)), result in zip(NO_DATA.items(), judgement.results, strict=True):
         assert (name, result.state) == (name, "unknown")
-        assert said in result.reason
+        assert expected in result.reason
     assert judgement.verdict == "INCONCLUSIVE"
     assert "ODR604" in {f.code for f in record.findings}
 
@@ -182,14 +182,14 @@ def test_record_without_constraints_has_no_verdict(runs):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         (b'"inference_tokens":64', b'"inference_tokens":32', "tokens=32"),
         (b'"memory_footprint_mb":100.0', b'"memory_footprint_mb":101.0', "the log does not say"),
         (b'"hook":"on_evaluate","policy', b'"hook":"on_consolid","policy', "the log does not say"),
     ],
 )
-def test_quotients_of_different_specs_are_not_comparable(runs, old, new, said):
+def test_quotients_of_different_specs_are_not_comparable(runs, old, new, expected):
     """The message names the reason."""
     for segment in (runs / "cand" / "log" / "1-0").glob("*.jsonl"):
         segment.write_bytes(segment.read_bytes().replace(old, new))
@@ -197,7 +197,7 @@ def test_quotients_of_different_specs_are_not_comparable(runs, old, new, said):
 
     assert (judgement.oq_delta, judgement.verdict) == (None, "INCONCLUSIVE")
     assert found == ["ODR603", "ODR604"]
-    assert any(said in f.message for f in record.findings)
+    assert any(expected in f.message for f in record.findings)
 
 
 def test_honest_revert_gives_no_finding(runs):

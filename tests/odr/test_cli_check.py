@@ -55,8 +55,10 @@ def test_commands_lead_from_two_runs_to_an_accepted_record(place):
 
     good = file.read_text()
     file.write_text(re.sub(r"measured: .*", "measured: -0.3", good))
-    assert "claimed -0.3, recomputed -0.1" in (said := run_odr("check", status=1).stdout)
-    assert {"ODR606", "ODR702"} <= {row.split(" ")[1] for row in said.splitlines() if row.startswith("odr/")}
+    assert "claimed -0.3, recomputed -0.1" in (message := run_odr("check", status=1).stdout)
+    assert {"ODR606", "ODR702"} <= {
+        row.split(" ")[1] for row in message.splitlines() if row.startswith("odr/")
+    }
     file.write_text(good)
     segment = place / "runs" / "cand" / "log" / "1-0" / "000000000000.jsonl"
     segment.write_bytes(segment.read_bytes().replace(b'"q":0.25', b'"q":0.35', 1))
@@ -94,7 +96,7 @@ def test_pack_rejects_another_log(place):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "said"),
+    ("arguments", "error", "message"),
     [
         (("--baseline", "base"), BadInputError, "--baseline needs --candidate"),
         (("--baseline", "base", "--candidate", "base"), BadInputError, "name two runs"),
@@ -102,9 +104,9 @@ def test_pack_rejects_another_log(place):
         (("--candidate", "../base"), RunError, "not valid"),
     ],
 )
-def test_new_rejects_wrong_runs_and_writes_nothing(place, arguments, error, said):
+def test_new_rejects_wrong_runs_and_writes_nothing(place, arguments, error, message):
     """Missing runs, or the same run twice."""
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         run_odr("new", "T", *arguments)
     assert not (place / "odr").exists()
 
@@ -153,7 +155,7 @@ def test_upgrade_command_converts_a_legacy_record(place):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (
             ["odr", "lint"],
@@ -167,7 +169,7 @@ def test_upgrade_command_converts_a_legacy_record(place):
         (["odr", "lint", "--format", "xml"], 2, "ockham: --format: 'xml' is not accepted"),
     ],
 )
-def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status, said):
+def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status, message):
     """0 clean, 2 bad input, 3 not verifiable; one line on stderr."""
     put(
         tmp_path / "two",
@@ -176,7 +178,7 @@ def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status,
     )
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
     done = forked_cli.run("ockham", *arguments, cwd=tmp_path, env=environment)
-    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (status, True, False), (
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (status, True, False), (
         done.stderr
     )
 

@@ -7,7 +7,7 @@ from ockham.odr import edit
 from ockham.odr.lifecycle import new_record, renumber, set_status, supersede, write_records
 from ockham.odr.record import read_record
 from ockham.odr.records_folder import find_record, next_number, read_folder, slugify
-from ockham.odr.template import DEFAULT_CONSTRAINTS, render_record
+from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, render_record
 from tests.odr.record_samples import GOOD, TODAY, codes, judgement, lint, put
 
 
@@ -37,7 +37,7 @@ def test_draft_with_any_title_is_clean(folder, title):
     file = new_record(
         folder,
         title,
-        lambda i: render_record(i, title, ['O\'Neil "x"'], TODAY, constraints=DEFAULT_CONSTRAINTS),
+        lambda i: render_record(NewRecord(i, title, ['O\'Neil "x"'], TODAY, constraints=DEFAULT_CONSTRAINTS)),
     )
 
     assert read_record(file).claims.title == title
@@ -47,7 +47,7 @@ def test_draft_with_any_title_is_clean(folder, title):
 def test_next_number_follows_the_highest(folder):
     """Gaps are not filled, because numbers can be cited."""
     put(folder, judgement(7), "0007-a.md")
-    file = new_record(folder, "Next", lambda i: render_record(i, "Next", ["a"], TODAY))
+    file = new_record(folder, "Next", lambda i: render_record(NewRecord(i, "Next", ["a"], TODAY)))
     assert file.name == "0008-next.md"
     with pytest.raises(BadInputError, match="four digits"):
         next_number([9999])
@@ -57,7 +57,7 @@ def test_used_number_is_refused(folder):
     """The existing file keeps every byte."""
     put(folder, judgement(1), "0001-a.md")
     with pytest.raises(BadInputError, match="taken"):
-        new_record(folder, "B", lambda i: render_record(i, "B", ["a"], TODAY), number=1)
+        new_record(folder, "B", lambda i: render_record(NewRecord(i, "B", ["a"], TODAY)), number=1)
     assert [path.name for path in folder.iterdir()] == ["0001-a.md"]
 
 
@@ -80,7 +80,9 @@ def test_numbers_on_other_branches_are_used(tmp_path):
     git("commit", "-m", "b")
     git("checkout", "main")
 
-    assert new_record(folder, "C", lambda i: render_record(i, "C", ["a"], TODAY)).name == "0003-c.md"
+    assert (
+        new_record(folder, "C", lambda i: render_record(NewRecord(i, "C", ["a"], TODAY))).name == "0003-c.md"
+    )
 
 
 def test_slug_is_a_plain_file_name():
@@ -121,7 +123,9 @@ def test_accepting_requires_the_verdict_keep(folder):
             "`ockham odr check ODR-0001 --fix` measures it",
         ),
         (
-            render_record("ODR-0001", "A", ["a"], TODAY).replace("status: draft", "status: proposed"),
+            render_record(NewRecord("ODR-0001", "A", ["a"], TODAY)).replace(
+                "status: draft", "status: proposed"
+            ),
             "outcome: {oq_delta: null, verdict: null}",
         ),
     ],
@@ -163,17 +167,17 @@ def test_supersede_writes_both_records(folder):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("draft", "accepted", "only an accepted record can be"),
         ("accepted", "draft", "only an accepted record supersedes"),
     ],
 )
-def test_supersede_requires_records_in_force(folder, old, new, said):
+def test_supersede_requires_records_in_force(folder, old, new, message):
     """Nothing is written otherwise."""
     put(folder, judgement(1, old), "0001-a.md")
     put(folder, judgement(2, new), "0002-a.md")
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=message):
         supersede(*read_folder(folder), TODAY)
 
 

@@ -32,7 +32,7 @@ def test_pin_sides_returns_the_logs_at_present(runs):
 
 
 @pytest.mark.parametrize(
-    ("baseline", "candidate", "said"),
+    ("baseline", "candidate", "message"),
     [
         ("base", None, "--baseline needs --candidate"),
         ("base", "base", "baseline and candidate are both 'base'"),
@@ -40,10 +40,10 @@ def test_pin_sides_returns_the_logs_at_present(runs):
         ("base", "none", "no run 'none'"),
     ],
 )
-def test_pin_sides_reports_what_is_missing(runs, baseline, candidate, said):
+def test_pin_sides_reports_what_is_missing(runs, baseline, candidate, message):
     """Each case has its message."""
     run_folder(runs, "empty")
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(Exception, match=message):
         pin_sides(runs, baseline, candidate)
 
 
@@ -65,7 +65,7 @@ def test_evidence_of_a_decided_record_is_locked(runs):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("run: cand", "run: gone", "run gone is not in"),
         ("through_sequence", "through", "evidence.baseline names no through_sequence and root"),
@@ -76,7 +76,7 @@ def test_evidence_of_a_decided_record_is_locked(runs):
         ),
     ],
 )
-def test_unpinned_side_is_not_packed(runs, old, new, said):
+def test_unpinned_side_is_not_packed(runs, old, new, message):
     """No file remains."""
     side = pin_sides(runs, None, "cand")[0]
 
@@ -86,6 +86,6 @@ def test_unpinned_side_is_not_packed(runs, old, new, said):
     text = record_text(runs)
     assert fill(old) in text
     record = read_record(put(runs.parent / "odr", text.replace(fill(old), fill(new))))
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=message):
         pack_record(record, runs)
     assert not (runs.parent / "odr" / "evidence").exists()

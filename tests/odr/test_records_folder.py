@@ -27,11 +27,11 @@ def test_existing_file_is_not_overwritten(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("0001-a.md", "mine")]
 
 
-@pytest.mark.parametrize(("new", "said"), [(True, ".*/file is no folder"), (False, "Not a directory")])
-def test_unwritable_folder_is_named(tmp_path, new, said):
+@pytest.mark.parametrize(("new", "message"), [(True, ".*/file is no folder"), (False, "Not a directory")])
+def test_unwritable_folder_is_named(tmp_path, new, message):
     """With the reason."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInputError, match=rf"file/0001-a\.md cannot be written: {said}"):
+    with pytest.raises(BadInputError, match=rf"file/0001-a\.md cannot be written: {message}"):
         write_record(tmp_path / "file" / "0001-a.md", "text", new=new)
 
 

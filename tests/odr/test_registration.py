@@ -71,8 +71,8 @@ def test_registration_before_the_run_is_proven(folder):
     with_candidate(folder)
     judgement, findings, record = judged(folder)
     assert findings == []
-    told = judgement.registration
-    assert (told.event_id, told.position, told.size) == (record.claims.registered, 1, 2)
+    metadata = judgement.registration
+    assert (metadata.event_id, metadata.position, metadata.size) == (record.claims.registered, 1, 2)
     assert "before cand started: line 2 of 2" in format_text([], [record], {record.display_path: judgement})
     append_entry(
         folder.parent / "runs",
@@ -80,11 +80,11 @@ def test_registration_before_the_run_is_proven(folder):
         {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
     # A later registration has no effect.
-    assert judged(folder)[0].registration == told
+    assert judged(folder)[0].registration == metadata
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("threshold: 0.9", "threshold: 0.99", "C1.threshold is 0.99, registered was 0.9"),
         ('op: "<="', 'op: "<"', "C1.op is '<', registered was '<='"),
@@ -92,14 +92,14 @@ def test_registration_before_the_run_is_proven(folder):
         ("    threshold: 0.9", "    threshold: 0.9\n    severity: warn", "C1.severity is 'warn'"),
     ],
 )
-def test_changed_criterion_is_reported(folder, old, new, said):
+def test_changed_criterion_is_reported(folder, old, new, message):
     """The registration fixed it."""
     with_candidate(folder)
     file = next(folder.glob("0001*"))
     file.write_text(file.read_text().replace(old, new))
     judgement, findings, _ = judged(folder)
     assert judgement.registration is None
-    assert next(f for f in findings if f.startswith("ODR411")).startswith(f"ODR411 {said}")
+    assert next(f for f in findings if f.startswith("ODR411")).startswith(f"ODR411 {message}")
 
 
 def test_added_or_removed_constraint_is_reported(folder):
@@ -223,10 +223,10 @@ def test_attested_check_is_in_the_ledger(folder):
     """Records without claims are skipped."""
     with_candidate(folder)
     run_odr("new", "Nothing to hold", "--owner", "a")
-    told = run_odr("check", "--attest").stderr
+    metadata = run_odr("check", "--attest").stderr
     event = orjson.loads(read_entries(folder.parent / "runs")[-1])
-    assert event["id"] in told
-    assert "nothing to attest" in told
+    assert event["id"] in metadata
+    assert "nothing to attest" in metadata
     assert event["type"] == "ockham.odr.checked.v1"
     assert (event["data"]["odr_id"], event["data"]["verdict"]) == ("ODR-0001", "KEEP")
     assert event["data"]["evidence"][1]["root"] == read_folder(folder)[0].claims.candidate.root

@@ -49,7 +49,7 @@ def test_legacy_record_becomes_a_draft(folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (GOOD, "has front matter"),
         ("text", "no heading"),
@@ -57,7 +57,7 @@ def test_legacy_record_becomes_a_draft(folder):
         ("# ODR-1:\n" + OLD[50:], "no title"),
     ],
 )
-def test_invalid_legacy_record_is_refused(text, said):
+def test_invalid_legacy_record_is_refused(text, message):
     """Nothing is guessed."""
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=message):
         parse_legacy_record(text)

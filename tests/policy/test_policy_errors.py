@@ -71,7 +71,7 @@ def test_schema_is_checked_on_every_load(written):
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "metadata"),
     [
         ("gate.target", "plugin.setting=value"),
         ("target=1", "plugin.setting=value"),
@@ -97,11 +97,11 @@ def test_schema_is_checked_on_every_load(written):
         ("hyperparameters.pull=hard", "one of decoupled, coupled, none"),
     ],
 )
-def test_invalid_override_is_one_clear_line(override, told):
+def test_invalid_override_is_one_clear_line(override, metadata):
     """Thing, place and what is accepted."""
     with pytest.raises(PolicyError) as caught:
         load_policy("balanced", [override])
-    assert told in str(caught.value)
+    assert metadata in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -109,7 +109,7 @@ def test_invalid_override_is_one_clear_line(override, told):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "metadata"),
     [
         ("plugins:\n  gatt: {}\n", ":2: no plugin 'gatt'; did you mean 'gate'"),
         ("plugins:\n  gate:\n    treshold: 1\n", ":3: plugin 'gate' has no setting 'treshold'"),
@@ -160,26 +160,26 @@ def test_invalid_override_is_one_clear_line(override, told):
         ("extends: [a]\n", "no preset"),
     ],
 )
-def test_mistake_in_a_file_is_named_with_line_and_suggestion(written, text, told):
+def test_mistake_in_a_file_is_named_with_line_and_suggestion(written, text, metadata):
     """One clear line."""
     with pytest.raises(PolicyError) as caught:
         load_policy(written(text))
-    assert told in str(caught.value)
+    assert metadata in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "mine.yaml" in str(caught.value) or "presets: " in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "metadata"),
     [
         ("a: &a [1]\nb: *a\n", "mine.yaml:2: a policy has no aliases"),
         ("name: " + "[" * 3_000, "mine.yaml:1: a policy has at most 16 levels"),
         ("plugins: " + "{a: " * 400 + "1" + "}" * 400, "mine.yaml:1: a policy has at most"),
     ],
 )
-def test_expanding_yaml_is_refused(written, text, told):
+def test_expanding_yaml_is_refused(written, text, metadata):
     """Aliases could stand for millions of values."""
-    with pytest.raises(PolicyError, match=told):
+    with pytest.raises(PolicyError, match=metadata):
         load_policy(written(text))
 
 

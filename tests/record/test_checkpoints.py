@@ -107,8 +107,8 @@ def damage_file(path, damage):
 
 def test_write_checkpoint_returns_name_and_digest_of_each_file(tmp_path):
     """Files are in the order of their names."""
-    told = write_checkpoint(tmp_path / "c" / "accepted-00000001", {"b": b"two", "a": b""})
-    assert told == [
+    recorded = write_checkpoint(tmp_path / "c" / "accepted-00000001", {"b": b"two", "a": b""})
+    assert recorded == [
         {"name": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
         for name, data in (("a", b""), ("b", b"two"))
     ]

@@ -58,17 +58,17 @@ def test_standalone_verifier_imports_nothing_of_the_package(packed):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "metadata",
     [b'"world_size":9007199254740991', b'"world_size":2.0', b'"world_size":[]', b'"run_json_sha256":1'],
 )
 @pytest.mark.timeout(60)
-def test_standalone_verifier_reports_a_hostile_first_event(packed, tmp_path, told):
+def test_standalone_verifier_reports_a_hostile_first_event(packed, tmp_path, metadata):
     """Large numbers cause neither a long loop nor a traceback."""
     shutil.copytree(packed / "out", tmp_path / "out")
     segment = tmp_path / "out" / "log" / "1-0" / "000000000000.jsonl"
-    name = told.split(b":")[0]
+    name = metadata.split(b":")[0]
     first, newline, rest = segment.read_bytes().partition(b"\n")
-    segment.write_bytes(re.sub(name + b':(?:[0-9]+|"[^"]*")', told, first) + newline + rest)
+    segment.write_bytes(re.sub(name + b':(?:[0-9]+|"[^"]*")', metadata, first) + newline + rest)
     assert judge(packed, tmp_path / "out").returncode == 1
 
 
@@ -139,14 +139,14 @@ def test_archive_refuses_names_that_the_verifier_rejects(packed, tmp_path):
 def test_archive_is_written_one_file_at_a_time(packed, tmp_path, monkeypatch):
     """A long run is not held in memory. An interrupted archive is removed."""
     folder = RunFolder(packed / "runs", "a")
-    told: list[tuple[int, int]] = []
+    metadata: list[tuple[int, int]] = []
     read: list[int] = []
     plainly = evidence_archive.read_regular_file
     monkeypatch.setattr(
-        evidence_archive, "read_regular_file", lambda path: (read.append(len(told)), plainly(path))[1]
+        evidence_archive, "read_regular_file", lambda path: (read.append(len(metadata)), plainly(path))[1]
     )
-    count = write_archive(folder, tmp_path / "a.zip", lambda *at: told.append(at))
-    assert told == [(at, count) for at in range(count + 1)]
+    count = write_archive(folder, tmp_path / "a.zip", lambda *at: metadata.append(at))
+    assert metadata == [(at, count) for at in range(count + 1)]
     assert len(set(read)) == len(read) > 3
     assert (tmp_path / "a.zip").read_bytes() == (packed / "a.zip").read_bytes()
 

@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
         patch.setattr(
             tests.helpers.runs,
             "pack",
-            lambda told, _: CheckpointFiles({"model.safetensors": make_safetensors(told)}, "ab" * 32),
+            lambda recorded, _: CheckpointFiles({"model.safetensors": make_safetensors(recorded)}, "ab" * 32),
         )
         run = make_run(folder, batches=60)
     assert verify_run(run.folder).sound
@@ -60,10 +60,10 @@ def test_lineage_of_a_checkpoint_finds_its_decisions(runs, tmp_path):
 def test_lineage_command_lists_accepting_and_earlier_decisions(runs):
     """It prints text or rows."""
     run = CliRunner()
-    told = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
-    assert told.exit_code == 0, told.output
-    assert "accepted at iteration" in told.output
-    assert told.stdout.splitlines()[0].endswith(": confirmed by the log")
+    recorded = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs)])
+    assert recorded.exit_code == 0, recorded.output
+    assert "accepted at iteration" in recorded.output
+    assert recorded.stdout.splitlines()[0].endswith(": confirmed by the log")
     rows = run.invoke(build_app(), ["lineage", str(accepted(runs)), "--runs", str(runs), "-f", "jsonl"])
     listed = [orjson.loads(line) for line in rows.stdout.splitlines()]
     size = asked(accepted(runs), runs).metadata["log_size"]
@@ -79,8 +79,8 @@ def test_lineage_of_changed_bytes_reports_problems(runs, tmp_path):
     data = (accepted(runs) / "model.safetensors").read_bytes()
     path.write_bytes(data[:-1] + b"\1")
     assert any("no signed event" in problem for problem in asked(path, runs).problems)
-    told = asked(accepted(runs), runs).metadata
-    path.write_bytes(make_safetensors({**told, "log_size": told["log_size"] - 1}))
+    recorded = asked(accepted(runs), runs).metadata
+    path.write_bytes(make_safetensors({**recorded, "log_size": recorded["log_size"] - 1}))
     assert any("never had the root" in problem for problem in asked(path, runs).problems)
     shutil.copytree(runs / "a", tmp_path / "a")
     segment = tmp_path / "a" / "log" / "1-0" / "000000000000.jsonl"
@@ -104,12 +104,12 @@ def test_lineage_of_other_files_is_an_error(runs, tmp_path):
     with pytest.raises(BadInputError, match="a safetensors file or a folder"):
         find_weights_file(tmp_path)
     path = tmp_path / "x"
-    for data, said in (
+    for data, message in (
         (b"short", "foreign file, not written by a run"),
         (make_safetensors({"format": "pt"}), "not written by a run of Ockham: its metadata"),
     ):
         path.write_bytes(data)
-        with pytest.raises(BadInputError, match=said):
+        with pytest.raises(BadInputError, match=message):
             lineage(path, runs, [])
 
 
@@ -129,8 +129,11 @@ def test_lineage_of_a_missing_file_or_run_is_an_error(runs, tmp_path):
 @pytest.mark.parametrize("missing", ["run_id", "attempt", "rank", "log_size", "log_root"])
 def test_lineage_requires_every_metadata_field(runs, tmp_path, missing):
     """Each field has a required type."""
-    told = asked(accepted(runs), runs).metadata
-    for other in ({**told, missing: [1]}, {name: value for name, value in told.items() if name != missing}):
+    recorded = asked(accepted(runs), runs).metadata
+    for other in (
+        {**recorded, missing: [1]},
+        {name: value for name, value in recorded.items() if name != missing},
+    ):
         (tmp_path / "w").write_bytes(make_safetensors(other))
         with pytest.raises(BadInputError, match=f"its metadata has no {missing}$"):
             read_claims(tmp_path / "w")
@@ -185,11 +188,11 @@ def test_lineage_ignores_lines_that_are_not_checkpoint_events(runs, tmp_path):
 def test_lineage_accepts_the_root_of_the_whole_log_only(runs, tmp_path):
     """A size beyond the log is reported."""
     folder = RunFolder(runs, "a")
-    told = asked(accepted(runs), runs).metadata
+    recorded = asked(accepted(runs), runs).metadata
     head = check_signed_prefix(folder, 1, 0, [load_or_create_signer().verifier]).head
     for more, known in ((0, True), (1, False)):
         (tmp_path / "w").write_bytes(
-            make_safetensors({**told, "log_size": head.size + more, "log_root": head.root.hex()})
+            make_safetensors({**recorded, "log_size": head.size + more, "log_root": head.root.hex()})
         )
         problems = asked(tmp_path / "w", runs).problems
         assert any("never had the root" in problem for problem in problems) is not known

@@ -82,10 +82,10 @@ def test_torn_tail_is_truncated_kept_and_recorded(tmp_path, tail):
         file.write(tail)
     with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")):
         pass
-    said = next(e["data"] for e in events(run.folder, 2) if e["type"] == "ockham.log.recovered.v1")
-    assert (run.folder.path / said["cut_file"]).read_bytes() == tail
-    assert said["cut_bytes"] == len(tail)
-    assert said["kept_events"] == before.count(b"\n")
+    message = next(e["data"] for e in events(run.folder, 2) if e["type"] == "ockham.log.recovered.v1")
+    assert (run.folder.path / message["cut_file"]).read_bytes() == tail
+    assert message["cut_bytes"] == len(tail)
+    assert message["kept_events"] == before.count(b"\n")
     assert segment.read_bytes() == before
     assert verify_run(run.folder).sound
 
@@ -171,10 +171,10 @@ except LogError as error:
     print("halted", error, flush=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    said = done.stdout.splitlines()
-    assert said[-1].startswith("halted"), done.stderr[-400:]
+    message = done.stdout.splitlines()
+    assert message[-1].startswith("halted"), done.stderr[-400:]
     folder = RunFolder(tmp_path, "a")
-    assert len(lines(folder)) >= int(said[-2]) > 0
+    assert len(lines(folder)) >= int(message[-2]) > 0
     assert folder.segments(1, 0)[0].stat().st_size <= 150_000
     with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")):
         pass
@@ -276,8 +276,8 @@ def test_recovery_writes_parquet_of_complete_lines(tmp_path):
     whole = lines(folder, 2, 1)
     with folder.segments(2, 1)[-1].open("ab") as file:
         file.write(b"torn")
-    said = recover_log(folder, 2, 1, [load_or_create_signer().verifier])
-    assert (said["kept_events"], said["cut_events"], said["cut_bytes"]) == (len(whole), 0, 4)
+    message = recover_log(folder, 2, 1, [load_or_create_signer().verifier])
+    assert (message["kept_events"], message["cut_events"], message["cut_bytes"]) == (len(whole), 0, 4)
     assert read_coverage(folder, 2, 1).segments == []
     assert recover_log(folder, 2, 1, [load_or_create_signer().verifier]) is None
     assert recover_log(folder, 3, 0) is None
@@ -293,8 +293,8 @@ def test_missing_signed_lines_are_reported_with_their_log(tmp_path, attack):
     data = before.replace(b'"q":0.25', b'"q":0.26', 1) if attack == "other" else b"torn"
     assert data != before
     segment.write_bytes(data)
-    said = "differ from the signed ones" if attack == "other" else "events were signed, but"
-    with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{said}"):
+    message = "differ from the signed ones" if attack == "other" else "events were signed, but"
+    with pytest.raises(LogError, match=rf"^.*/a/log/2-1: .*{message}"):
         recover_log(folder, 2, 1, [load_or_create_signer().verifier])
     assert segment.read_bytes() == data
     # Without a key, no tree head is valid.

@@ -52,8 +52,8 @@ def test_compact_skips_the_last_segment_of_a_running_run(tmp_path):
 @pytest.mark.parametrize(
     "place", ["contexts", "contexts/day=2026-01-01", "log", "log/1-0/tile", "log/1-0/lock"]
 )
-@pytest.mark.parametrize("mend", [rebuild, compact])
-def test_repair_does_not_follow_links(tmp_path, place, mend):
+@pytest.mark.parametrize("command", [rebuild, compact])
+def test_repair_does_not_follow_links(tmp_path, place, command):
     """A link could point to another folder."""
     folder = log_folder(tmp_path / "runs")
     victim = tmp_path / "victim"
@@ -66,7 +66,7 @@ def test_repair_does_not_follow_links(tmp_path, place, mend):
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(victim)
     with pytest.raises(RunError, match=r"is a link|no log to judge"):
-        mend(folder)
+        command(folder)
     assert [p.name for p in victim.rglob("*")] == ["day=2026-01-01", "precious.parquet"]
 
 

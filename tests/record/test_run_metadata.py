@@ -14,7 +14,7 @@ from ockham.record.run_metadata import git_state
 ASKED = {"settings": {"batch_size": 4, "gain": float("inf")}, "facts": {"seed": 7}, "data": {"name": "d"}}
 
 
-def told():
+def metadata():
     return run_metadata.build_run_metadata(
         "a", 1_700_000_000_000_000_000, **ASKED, policy_revision="sha256:" + "0" * 64
     )
@@ -68,7 +68,7 @@ def test_user_without_a_name_is_a_number(monkeypatch):
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
-    assert told()["user"] == str(os.getuid())
+    assert metadata()["user"] == str(os.getuid())
 
 
 def test_only_listed_variables_are_recorded(monkeypatch):
@@ -76,7 +76,7 @@ def test_only_listed_variables_are_recorded(monkeypatch):
     monkeypatch.setenv("MY_TOKEN", "secret")
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setattr(run_metadata, "PACKAGES", ("orjson", "no-such-package"))
-    found = told()
+    found = metadata()
     assert found["environment"]["RANK"] == "3"
     assert set(found["environment"]) <= set(run_metadata.ENVIRONMENT)
     assert list(found["packages"]) == ["orjson"]

@@ -22,9 +22,9 @@ def test_sealed_segment_matches_the_file(tmp_path):
     segment.write(LINES[:2])
     segment.write(LINES[2:])
     assert (segment.next_sequence, segment.path.read_bytes()) == (43, b"".join(LINES))
-    told = segment.seal()
+    metadata = segment.seal()
     digest = hashlib.sha256(segment.path.read_bytes()).hexdigest()
-    assert told == {
+    assert metadata == {
         "segment": "000000000040.jsonl",
         "first_sequence": 40,
         "events": 3,

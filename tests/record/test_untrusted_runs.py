@@ -109,7 +109,7 @@ def test_hostile_event_value_never_breaks_verify(run):
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "classes"),
+    ("kind", "metadata", "classes"),
     [
         ("checkpoint.saved", {"snapshot_id": "Accepted-00000009"}, {"tampering", "checkpoint", "derived"}),
         ("checkpoint.saved", {"snapshot_id": "../../etc"}, {"tampering", "checkpoint", "derived"}),
@@ -124,12 +124,12 @@ def test_hostile_event_value_never_breaks_verify(run):
     ],
 )
 @pytest.mark.timeout(20)
-def test_known_hostile_value_is_reported_with_its_class(run, kind, told, classes):
+def test_known_hostile_value_is_reported_with_its_class(run, kind, metadata, classes):
     """The broken signature is reported too."""
 
     def change(found):
         at = find_line(found, kind)
-        return [*found[:at], replace_data(found[at], **told), *found[at + 1 :]]
+        return [*found[:at], replace_data(found[at], **metadata), *found[at + 1 :]]
 
     rewrite_lines(run, change)
     assert found_in(run) == classes

@@ -22,7 +22,7 @@ def folder(tmp_path):
     return make_run(tmp_path, "a", 30).folder
 
 
-def said(folder):
+def message(folder):
     event = orjson.loads(read_entries(folder.runs)[-1])
     validate_event("replay.attested", event)
     return event["id"], event["data"]
@@ -32,7 +32,7 @@ def test_attestation_contains_size_and_root_of_each_log(folder):
     """Also the digests of the code that decided again."""
     report = replay_run(folder)
     event_id = attest(folder, report)
-    found, data = said(folder)
+    found, data = message(folder)
     assert found == event_id
     assert (data["run_id"], data["decisions"], data["identical"]) == (
         "a",
@@ -53,7 +53,7 @@ def test_attestation_of_a_difference_is_written(folder):
     change_event(folder, "decision.made", lambda data: data.update(observed=99.0), nth=5)
     report = replay_run(folder)
     attest(folder, report)
-    _, data = said(folder)
+    _, data = message(folder)
     assert data["identical"] == data["decisions"] - 1
 
 
@@ -65,6 +65,6 @@ def test_attestation_lists_each_attempt_and_replayed_code_only(folder):
     report = replay_run(folder)
     report.logs[0].code["stranger"] = {"recorded_sha256": "0" * 64, "replayed_sha256": None}
     attest(folder, report)
-    _, data = said(folder)
+    _, data = message(folder)
     assert [(log["attempt"], log["rank"]) for log in data["attempt_size"]] == [(1, 0), (2, 0)]
     assert "stranger" not in data["code_sha256"]

@@ -115,7 +115,7 @@ def test_unreadable_segment_is_an_error(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (b"ockham.plugin_state.recorded.v1", "a line that is not an event of Ockham"),
         (b'{"type":"ockham.plugin_state.recorded.v1","data":7}', "a line that is not an event of Ockham"),
@@ -131,12 +131,12 @@ def test_unreadable_segment_is_an_error(folder, monkeypatch):
         ),
     ],
 )
-def test_unreadable_key_frame_is_an_error(tmp_path, words, said):
+def test_unreadable_key_frame_is_an_error(tmp_path, words, message):
     """Invalid JSON, missing data, state or blob."""
     with Run(plugins=[], runs=tmp_path, run_id="a") as run:
         run.end_batch(run.start_batch(0, 3.0))
     with run.folder.segments(1, 0)[-1].open("ab") as file:
         file.write(words + b"\n")
     sign_again(run.folder)
-    with pytest.raises(UnverifiableError, match=said):
+    with pytest.raises(UnverifiableError, match=message):
         split_log(run.folder, 1, 0)

@@ -54,9 +54,9 @@ def test_different_replay_exits_1_and_names_the_difference(runs):
     one = report["logs"][0]["differences"][0]
     assert (one["plugin"], one["field"]) == ("gate", "threshold")
     assert float(one["recorded"]) == pytest.approx(float(one["replayed"]) + 0.5)
-    told = ockham("replay", "bad", runs=runs)
-    assert f"iteration {one['iter_num']}" in told.stdout
-    command = told.stdout.splitlines()[-1].partition("first one: ")[2]
+    metadata = ockham("replay", "bad", runs=runs)
+    assert f"iteration {one['iter_num']}" in metadata.stdout
+    command = metadata.stdout.splitlines()[-1].partition("first one: ")[2]
     assert command == report["again"]
     again = ockham(*shlex.split(command)[1:], runs="nowhere")
     assert again.returncode == 1
@@ -122,10 +122,10 @@ def test_whatif_output_fits_a_terminal(runs, capsys, monkeypatch):
         replay.write_rows(
             list(asked), [list(asked.values())], "table", droppable_columns=replay.DROPPABLE_COLUMNS
         )
-        shown, told = capsys.readouterr()
+        shown, metadata = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
         assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
-        assert "hidden columns: batches" in told
+        assert "hidden columns: batches" in metadata
 
 
 def test_whatif_without_a_policy_exits_2(runs):

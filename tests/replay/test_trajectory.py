@@ -84,7 +84,7 @@ def test_unreadable_run_is_an_error(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda data: data["given"].update(learning_rate={}), "the context at sequence .* cannot be read"),
         (lambda data: data["given"].pop("task_loss"), "the context at sequence .* cannot be read"),
@@ -97,10 +97,10 @@ def test_unreadable_run_is_an_error(folder, tmp_path):
         ),
     ],
 )
-def test_malformed_context_is_an_error(folder, change, said):
+def test_malformed_context_is_an_error(folder, change, message):
     """The error names its sequence number."""
     change_event(folder, "context.recorded", change, nth=5)
-    with pytest.raises(UnverifiableError, match=said):
+    with pytest.raises(UnverifiableError, match=message):
         load_trajectory(folder)
 
 
@@ -111,8 +111,8 @@ def test_custom_gauges_are_not_context_fields(tmp_path):
             ctx = run.start_batch(i, 3.0)
             ctx.custom["accuracy"] = 0.5 + i
             run.end_batch(ctx)
-    told = [step.data["measured"]["custom"] for step in load_trajectory(run.folder)[0].steps]
-    assert told == [{"accuracy": 0.5 + i} for i in range(3)]
+    metadata = [step.data["measured"]["custom"] for step in load_trajectory(run.folder)[0].steps]
+    assert metadata == [{"accuracy": 0.5 + i} for i in range(3)]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_override_of_the_recorded_policy_equals_the_policy_of_a_run(recorded):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("gate.shadow=off", "gate.shadow takes true or false, got str 'off'"),
         ("gate.shadow=1", "gate.shadow takes true or false, got int 1"),
@@ -52,9 +52,9 @@ def test_override_of_the_recorded_policy_equals_the_policy_of_a_run(recorded):
         ("gate.target", "write a policy setting as plugin.setting=value"),
     ],
 )
-def test_invalid_override_is_refused(recorded, setting, said):
+def test_invalid_override_is_refused(recorded, setting, message):
     """The error names the setting."""
-    with pytest.raises(PolicyError, match=said) as raised:
+    with pytest.raises(PolicyError, match=message) as raised:
         override_policy(recorded, [setting])
     assert str(raised.value).startswith("--set ")
 
@@ -107,7 +107,7 @@ def test_combinations_are_one_policy_each(recorded):
 
 
 @pytest.mark.parametrize(
-    ("policies", "settings", "error", "said"),
+    ("policies", "settings", "error", "message"),
     [
         ([], [], BadInputError, "say what to ask about"),
         ([], ["gate.target=a..b"], BadInputError, r"a range is written gate\.target=0\.1"),
@@ -116,7 +116,7 @@ def test_combinations_are_one_policy_each(recorded):
         ([], ["gate.target=0.2,0.3,0.5"], BadInputError, r"a range: gate\.target=0\.2\.\.0\.5:3$"),
     ],
 )
-def test_invalid_variants_are_refused_with_advice(recorded, policies, settings, error, said):
+def test_invalid_variants_are_refused_with_advice(recorded, policies, settings, error, message):
     """A list of values gets the range to type."""
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         expand_variants(recorded, policies, settings)

@@ -130,8 +130,8 @@ def test_failed_arm_reports_its_last_line(tmp_path, monkeypatch):
 def test_study_trains_each_arm_once(ablate, tmp_path):
     """Another study of that name is refused."""
     words = ["--data", str(text(tmp_path)), "--seeds", "5", "--arms", "none,only-gate"]
-    status, first, told = ablate(tmp_path / "runs", *words)
-    assert status == 0, told
+    status, first, metadata = ablate(tmp_path / "runs", *words)
+    assert status == 0, metadata
     rows = {row["arm"]: row for row in csv.DictReader(first.splitlines())}
     assert set(rows) == {"none", "only-gate"}
     assert float(rows["none"]["update_rate"]) == 1.0
@@ -141,9 +141,9 @@ def test_study_trains_each_arm_once(ablate, tmp_path):
     assert seen.settings["seed"] == 5
     assert ablate(tmp_path / "runs", *words)[1] == first
     assert [attempt for leg in seen.legs for attempt in {s.data["attempt"] for s in leg.steps}] == [1]
-    status, _, told = ablate(tmp_path / "runs", *words, "--set", "n_embd=32")
+    status, _, metadata = ablate(tmp_path / "runs", *words, "--set", "n_embd=32")
     assert status == 2
-    assert "n_embd=16" in told
+    assert "n_embd=16" in metadata
 
 
 def test_rerun_confirms_the_exact_part(tmp_path):

@@ -25,14 +25,14 @@ def runs(tmp_path_factory):
     return folder
 
 
-def told(rows):
+def metadata(rows):
     return {row.name if hasattr(row, "name") else row.figure: row for row in rows}
 
 
 def test_figures_of_two_runs_match_a_manual_calculation(runs):
     """30 batches at 3 forwards are 90; 30 + 15 x 2 are 60."""
     rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
-    found = told(rows)
+    found = metadata(rows)
     assert (found["updates"].a, found["updates"].b) == (30, 15)
     assert (found["compute_forwards"].a, found["compute_forwards"].b) == (90, 60)
     assert found["update_rate"].difference == pytest.approx(-0.5)
@@ -75,7 +75,7 @@ def test_comparison_lists_different_trainer_settings(runs):
 def test_verdicts_are_compared_on_the_same_batches_only(runs):
     """Otherwise a note replaces the matrix."""
     rows, _ = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
-    found = told(rows)
+    found = metadata(rows)
     assert (found["both update"].a, found["only a updates"].a, found["only b updates"].b) == (15, 15, 0)
     assert found["share that differs"].difference == 0.5
     rows, notes = compare(load_run_data(runs, "half"), load_run_data(runs, "seeded"))
@@ -86,13 +86,13 @@ def test_verdicts_are_compared_on_the_same_batches_only(runs):
 def test_quotients_of_other_specs_are_not_compared(runs):
     """FLOPs over another number of tokens."""
     rows, notes = compare(load_run_data(runs, "always"), load_run_data(runs, "other-tokens"))
-    assert "occam_quotient" not in told(rows)
+    assert "occam_quotient" not in metadata(rows)
     assert any("Quotient" in note for note in notes)
 
 
 def test_roi_counts_the_savings_of_skips(runs):
     """15 skips save 15 x 2 s less 3 s of the chain, of 90 s."""
-    found = told(roi(load_run_data(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))
+    found = metadata(roi(load_run_data(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))
     assert found["backward_over_forward"].value == pytest.approx(2.0)
     assert found["saved_at_most"].value == pytest.approx(0.5 * 2 / 3)
     assert found["seconds_saved"].value == pytest.approx(30 - 3)
@@ -107,18 +107,18 @@ def test_roi_counts_the_savings_of_skips(runs):
 
 def test_roi_with_a_baseline_counts_compute_up_to_the_floor(runs):
     """60 forwards in place of 90."""
-    found = told(roi(load_run_data(runs, "half"), Prices(), baseline=load_run_data(runs, "always")))
+    found = metadata(roi(load_run_data(runs, "half"), Prices(), baseline=load_run_data(runs, "always")))
     assert found["compute_saved_to_floor"].value == pytest.approx(1 / 3)
     assert found["verdict"].value == "SAVED"
 
 
 def test_roi_below_the_floor_saves_nothing(runs):
     """The number of skips does not matter."""
-    found = told(roi(load_run_data(runs, "worse"), Prices(), baseline=load_run_data(runs, "always")))
+    found = metadata(roi(load_run_data(runs, "worse"), Prices(), baseline=load_run_data(runs, "always")))
     assert found["reached_at"].value is None
     assert found["verdict"].value == "NOTHING_SAVED"
     assert (
-        told(roi(load_run_data(runs, "worse"), Prices(), quality_floor=2.45))["verdict"].value
+        metadata(roi(load_run_data(runs, "worse"), Prices(), quality_floor=2.45))["verdict"].value
         == "FLOOR_REACHED"
     )
 
@@ -126,9 +126,9 @@ def test_roi_below_the_floor_saves_nothing(runs):
 def test_roi_with_a_given_floor_is_not_called_measured(runs):
     """A baseline has its own loss."""
     one, rival = load_run_data(runs, "half"), load_run_data(runs, "always")
-    asked = told(roi(one, Prices(), quality_floor=2.0, baseline=rival))["quality_floor"]
+    asked = metadata(roi(one, Prices(), quality_floor=2.0, baseline=rival))["quality_floor"]
     assert (asked.value, asked.kind, asked.derivation) == (2.0, "assumed", "asked for")
-    measured = told(roi(one, Prices(), baseline=rival))["quality_floor"]
+    measured = metadata(roi(one, Prices(), baseline=rival))["quality_floor"]
     assert (measured.kind, measured.derivation) == ("measured", "best of always + tolerance")
 
 

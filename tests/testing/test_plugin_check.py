@@ -39,7 +39,7 @@ class Good(OccamPlugin):
             ctx.decide("SCALE", "QUIET", ctx.task_loss, mean)
 
 
-def told(plugin):
+def metadata(plugin):
     with pytest.raises(AssertionError) as caught:
         check_plugin(plugin)
     return str(caught.value)
@@ -224,7 +224,7 @@ class Positional(Good):
 )
 def test_check_plugin_reports_each_violation(bad, expected):
     """One line per requirement."""
-    assert expected in told(bad)
+    assert expected in metadata(bad)
 
 
 def test_check_plugin_restores_clocks_and_randomness():

@@ -109,7 +109,7 @@ def _resolve(path: Path) -> Path:
 
 
 def _is_writable_by_others(status: os.stat_result) -> bool:
-    """Return True if another user can write. A group that contains only its owner admits nobody else."""
+    """Return True if another user can write. The group of one user does not count."""
     if status.st_mode & stat.S_IWOTH:
         return True
     return bool(status.st_mode & stat.S_IWGRP) and not _is_private_group(status)

@@ -20,17 +20,17 @@ MAX_HEADER_BYTES = 100_000_000
 
 
 def check_log_references(
-    folder: RunFolder, place: tuple[int, int], told: LogSummary, report: VerificationReport
+    folder: RunFolder, place: tuple[int, int], summary: LogSummary, report: VerificationReport
 ) -> None:
     """Check the policies, accepting decisions and end of a complete log."""
-    for revision, sequence in sorted(told.policies.items(), key=lambda pair: pair[1]):
+    for revision, sequence in sorted(summary.policies.items(), key=lambda pair: pair[1]):
         _policy(folder, revision, sequence, report)
     # A batch's decisions then have no context.
-    ended_inside = told.ended_mid_batch and told.pending_batches == 1
-    if told.finished and told.pending and not ended_inside:
-        what = f"{told.pending} decisions at the end belong to no context"
+    ended_inside = summary.ended_mid_batch and summary.pending_batches == 1
+    if summary.finished and summary.pending and not ended_inside:
+        what = f"{summary.pending} decisions at the end belong to no context"
         report.add("contradiction", f"log/{place[0]}-{place[1]}", what)
-    for saved, fits in told.checkpoints():
+    for saved, fits in summary.checkpoints():
         if not fits:
             report.add(
                 "checkpoint",
@@ -118,12 +118,12 @@ def read_safetensors_metadata(file: BinaryIO) -> dict[str, Any]:
     head = orjson.loads(file.read(size))
     if not isinstance(head, dict):
         raise ValueError("a safetensors header is an object")  # noqa: TRY004 - one error for all
-    told = head.get("__metadata__")
-    if not isinstance(told, dict | None) or not all(
-        isinstance(value, str) for value in (told or {}).values()
+    metadata = head.get("__metadata__")
+    if not isinstance(metadata, dict | None) or not all(
+        isinstance(value, str) for value in (metadata or {}).values()
     ):
         raise ValueError("the metadata of a safetensors file is text by name")
-    return {key: _parse_json(value) for key, value in (told or {}).items()}
+    return {key: _parse_json(value) for key, value in (metadata or {}).items()}
 
 
 def _parse_json(text: str) -> Any:

@@ -41,11 +41,11 @@ def check_ledger(ledger: RunFolder, report: VerificationReport) -> None:
     for each in named:
         report.count("heads that runs name")
         if each.size > count:
-            said = f"run {each.run_id} began when it had {each.size} lines, and {count} are there"
-            report.add("tampering", "log", said, cause=_CAUSE)
+            message = f"run {each.run_id} began when it had {each.size} lines, and {count} are there"
+            report.add("tampering", "log", message, cause=_CAUSE)
         elif roots.get(each.size) != each.root:
-            said = f"its first {each.size} lines differ from those at the start of run {each.run_id}"
-            report.add("tampering", "log", said, cause=_CAUSE)
+            message = f"its first {each.size} lines differ from those at the start of run {each.run_id}"
+            report.add("tampering", "log", message, cause=_CAUSE)
 
 
 def _roots(runs: Path, wanted: set[int]) -> dict[int, str]:

@@ -59,12 +59,12 @@ class _ParquetCheck:
         """Return True if the file contains these rows and no others."""
         try:
             data = read_regular_file(self.path)
-            told = read_regular_file(self.path.with_suffix(".json"))
+            content = read_regular_file(self.path.with_suffix(".json"))
             return (
                 self.matches
                 and [segment["name"] for segment in self._segments] == self.made
                 and self._read(1).num_rows == 0
-                and told == sidecar_bytes(data, self._rows, self._segments)
+                and content == sidecar_bytes(data, self._rows, self._segments)
             )
         except _UNREADABLE:
             return False
@@ -100,13 +100,13 @@ def check_parquet(folder: RunFolder, attempt: int, rank: int, report: Verificati
             continue
         try:
             lines, _ = read_complete_lines(segment)
-            made, told = tables_from_lines(lines), segment_entry(name, lines)
+            made, content = tables_from_lines(lines), segment_entry(name, lines)
         except ValueError:
             # The lines are broken, which is reported elsewhere.
             broken |= {claim.path for claim in about_it}
             continue
         for claim in about_it:
-            claim.compare_segment(told, made[claim.kind])
+            claim.compare_segment(content, made[claim.kind])
     for claim in claims:
         if not claim.is_consistent() and claim.path not in broken:
             what = "does not hold what the lines hold, or its .json does not"
@@ -130,7 +130,7 @@ def _claims(
             claim = _ParquetCheck(path, kind)
             if log_of_file(path.name) and claim.made and set(claim.made) <= log:
                 claims.append(claim)
-            # else: a crash, and nobody reads it.
+            # else: left by a crash, and no reader uses it.
             elif path.name in read or path.with_suffix(".json").exists():
                 report.add(
                     "derived",

@@ -55,15 +55,15 @@ def _check_previous_log(
         return
     root = before.tree.root_at(size) if before is not None else None
     if root is None or root.hex() != left["from_root"]:
-        said = f"attempt {place[0]} was resumed from {size} events of it with another root"
+        message = f"attempt {place[0]} was resumed from {size} events of it with another root"
         cause = before.tamper_cause if before is not None else ""
-        report.add("tampering", f"log/{attempt}-{rank}", said, 0, cause)
+        report.add("tampering", f"log/{attempt}-{rank}", message, 0, cause)
     elif before is not None and before.log_report.signed < size:
-        said = (
+        message = (
             f"attempt {place[0]} was resumed from {size} events of it, and {before.log_report.signed} "
             "are signed: tree heads were removed"
         )
-        report.add("unsigned", f"log/{attempt}-{rank}", said)
+        report.add("unsigned", f"log/{attempt}-{rank}", message)
 
 
 def _check_rank_logs(place: LogKey, checks: Checks, report: VerificationReport) -> None:
@@ -74,12 +74,12 @@ def _check_rank_logs(place: LogKey, checks: Checks, report: VerificationReport) 
         root = other.tree.root_at(size) if other is not None else None
         if other is None or root is None or root.hex() != named["root"]:
             there = 0 if other is None else other.tree.size
-            said = (
+            message = (
                 f"when rank {place[1]} finished, this log had {size} events of a named root; "
                 f"now it has {there}, and they differ"
             )
             cause = other.tamper_cause if other is not None else ""
-            report.add("contradiction", f"log/{place[0]}-{rank}", said, cause=cause)
+            report.add("contradiction", f"log/{place[0]}-{rank}", message, cause=cause)
 
 
 def _check_missing_ranks(attempt: int, checks: Checks, report: VerificationReport) -> None:
@@ -96,8 +96,8 @@ def _check_missing_ranks(attempt: int, checks: Checks, report: VerificationRepor
     # A hostile number of ranks is not walked through.
     missing = itertools.filterfalse(here.__contains__, range(began))
     for rank in itertools.islice(missing, MAX_FINDINGS_PER_CLASS):
-        said = f"is missing: {began} ranks began this attempt"
-        report.add("gap", f"log/{attempt}-{rank}", said, cause=f"ranks of attempt {attempt}")
+        message = f"is missing: {began} ranks began this attempt"
+        report.add("gap", f"log/{attempt}-{rank}", message, cause=f"ranks of attempt {attempt}")
 
 
 def _check_same_verdicts(first: LogSummary, check: LogVerifier, report: VerificationReport) -> None:
@@ -106,6 +106,8 @@ def _check_same_verdicts(first: LogSummary, check: LogVerifier, report: Verifica
     for at, (theirs, ours) in enumerate(zip(first.knob_hashes, other.knob_hashes, strict=False)):
         if theirs != ours:
             iteration = other.iterations[at]
-            said = f"the chain left iteration {iteration} otherwise than on rank 0, or not in the same order"
-            report.add("contradiction", f"log/{check.attempt}-{check.rank}", said)
+            message = (
+                f"the chain left iteration {iteration} otherwise than on rank 0, or not in the same order"
+            )
+            report.add("contradiction", f"log/{check.attempt}-{check.rank}", message)
             return

@@ -193,9 +193,9 @@ def _trusted_keys(
     if own is None:
         where = "the ledger" if ledger else str(folder.run_json)
         raise UnverifiableError(f"{where} names no verifier key; give one with --key")
-    told = f"taken from this machine: {own}" if ledger else f"taken from the run itself: {own}"
+    message = f"taken from this machine: {own}" if ledger else f"taken from the run itself: {own}"
     if not vouched:
-        report.add("key not pinned", LEDGER if ledger else "run.json", told)
+        report.add("key not pinned", LEDGER if ledger else "run.json", message)
     return [own]
 
 

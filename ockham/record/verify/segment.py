@@ -139,8 +139,8 @@ class LineVerifier:
             self._finding("tampering", f"event {sequence} {what}", sequence)
         expected = (sequence, self.attempt, self.rank, self.source)
         if place != expected:
-            said = f"event {sequence} names position {place}, but is at {expected}"
-            self._finding("tampering", said, sequence, f"places in log {self.attempt}-{self.rank}")
+            message = f"event {sequence} names position {place}, but is at {expected}"
+            self._finding("tampering", message, sequence, f"places in log {self.attempt}-{self.rank}")
         return kind, event["id"], to_struct(kind, data)
 
     def _finding(self, kind: Any, message: str, sequence: int, cause: str = "") -> None:

@@ -111,11 +111,11 @@ class SequenceChecker:
         if data.hook == "batch":
             self._order(sequence, key)
         decisions, self._pending = self._pending, []
-        said = data.decisions
-        if said.count != len(decisions) or (decisions and said.first != decisions[0][0]):
+        counted = data.decisions
+        if counted.count != len(decisions) or (decisions and counted.first != decisions[0][0]):
             self._contradiction(
                 sequence,
-                f"this context names {said.count} decisions from {said.first}, "
+                f"this context names {counted.count} decisions from {counted.first}, "
                 f"but the log has {len(decisions)}",
             )
             return

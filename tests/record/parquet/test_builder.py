@@ -99,12 +99,16 @@ def test_finished_log_has_one_parquet_file_per_kind(folder):
     for kind in PARQUET_TABLES:
         assert files(folder, kind) == ["1-0-000000000000-000000000025.parquet"]
     path = next((folder.path / "decisions").rglob("*.parquet"))
-    told = read_sidecar(path)
+    metadata = read_sidecar(path)
     made = tables.tables_from_lines(lines(folder))["decisions"].column("sequence").to_pylist()
     assert path.parent.name == "day=" + orjson.loads(lines(folder)[0])["time"][:10]
-    assert (told["first_sequence"], told["last_sequence"], told["rows"]) == (made[0], made[-1], len(made))
-    assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert [(s["name"], s["sha256"]) for s in told["segments"]] == [
+    assert (metadata["first_sequence"], metadata["last_sequence"], metadata["rows"]) == (
+        made[0],
+        made[-1],
+        len(made),
+    )
+    assert metadata["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert [(s["name"], s["sha256"]) for s in metadata["segments"]] == [
         (s.name, hashlib.sha256(s.read_bytes()).hexdigest()) for s in folder.segments(1, 0)
     ]
 
@@ -207,7 +211,7 @@ def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
     """Its sidecar agrees with it."""
     update_parquet(folder, 1, 0, last=True)
     path = next((folder.path / "contexts").rglob("*.parquet"))
-    told = read_sidecar(path)
+    metadata = read_sidecar(path)
     table = pq.read_table(path, partitioning=None)
     if lie == "row":
         at = table.schema.get_field_index("task_loss")
@@ -215,7 +219,7 @@ def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
         values[5] = 9.0
         table = table.set_column(at, table.schema.field(at), [values])
     elif lie == "segments":
-        told["segments"] = told["segments"][:-1]
+        metadata["segments"] = metadata["segments"][:-1]
     else:
         table = {
             "order": table.take([1, 0, *range(2, 12)]),
@@ -224,7 +228,7 @@ def test_compacted_file_with_wrong_rows_is_reported(folder, lie):
         }[lie]
     data = tables.parquet_bytes(table.combine_chunks())
     path.write_bytes(data)
-    path.with_suffix(".json").write_bytes(sidecar_bytes(data, tables.row_range(table), told["segments"]))
+    path.with_suffix(".json").write_bytes(sidecar_bytes(data, tables.row_range(table), metadata["segments"]))
     assert [name for name, _ in complaints(folder)] == [path.name]
 
 

@@ -74,23 +74,23 @@ def test_go_reads_notes_and_tiles_and_builds_equal_proofs(reader, run):
     """Origin, size, root and every hash are equal."""
     done = read(reader, run.log_dir(1, 0))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    metadata = json.loads(done.stdout)
     hashes = [leaf_hash(line) for line in lines(run)]
-    assert (told["origin"], told["size"]) == ("ockham/runs/a/1-0", len(hashes))
+    assert (metadata["origin"], metadata["size"]) == ("ockham/runs/a/1-0", len(hashes))
     assert len(hashes) > 3 * 256
-    for name, proof in told["proofs"].items():
+    for name, proof in metadata["proofs"].items():
         kind, at = name.split()
         ours = inclusion_proof(hashes, int(at)) if kind == "inclusion" else consistency_proof(hashes, int(at))
         assert [base64.b64decode(text) for text in proof] == ours, name
-    assert len(told["proofs"]) > 15
+    assert len(metadata["proofs"]) > 15
 
 
 def test_proof_file_contains_the_hashes_of_go(reader, run):
     """These are the hashes of `ockham prove`."""
-    told = json.loads(read(reader, run.log_dir(1, 0)).stdout)
+    metadata = json.loads(read(reader, run.log_dir(1, 0)).stdout)
     file = prove_inclusion(run, 1, 0, 97).decode()
     head, _, note = file.partition("\n\n")
-    assert head.split("\n")[3:] == told["proofs"]["inclusion 97"]
+    assert head.split("\n")[3:] == metadata["proofs"]["inclusion 97"]
     assert note == (run.log_dir(1, 0) / "checkpoint").read_text(encoding="utf-8")
 
 

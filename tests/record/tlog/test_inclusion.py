@@ -31,14 +31,14 @@ def test_every_signed_event_has_a_valid_proof(folder, sequence):
     assert len(whole) == 26
     proof = prove_inclusion(folder, 1, 0, sequence)
     text, _, note = proof.partition(b"\n\n")
-    told = text.decode().split("\n")
-    assert told[:3] == [
+    metadata = text.decode().split("\n")
+    assert metadata[:3] == [
         "c2sp.org/tlog-proof@v1",
         f"extra {base64.b64encode(whole[sequence]).decode()}",
         f"index {sequence}",
     ]
     hashes = inclusion_proof([leaf_hash(line) for line in whole], sequence)
-    assert [base64.b64decode(each) for each in told[3:]] == hashes
+    assert [base64.b64decode(each) for each in metadata[3:]] == hashes
     assert note == (folder.log_dir(1, 0) / "checkpoint").read_bytes()
     proven = verify_inclusion_proof(proof, keys())
     assert (proven.line, proven.sequence, proven.origin) == (whole[sequence], sequence, "ockham/runs/a/1-0")
@@ -86,7 +86,7 @@ def test_changed_log_has_no_proofs(folder, attack):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         (
             b"proof@v1",
@@ -101,11 +101,11 @@ def test_changed_log_has_no_proofs(folder, attack):
         (b"/1-0\n26\n", b"/1-0\n27\n", "cannot be checked: the signature of"),
     ],
 )
-def test_changed_proof_is_refused_with_the_reason(folder, old, new, said):
+def test_changed_proof_is_refused_with_the_reason(folder, old, new, message):
     """Each part is changed in turn."""
     proof = prove_inclusion(folder, 1, 0, 5)
     assert old in proof
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=message):
         verify_inclusion_proof(proof.replace(old, new, 1), keys())
 
 

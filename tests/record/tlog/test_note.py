@@ -194,7 +194,7 @@ def test_concurrent_first_runs_use_one_key(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("note", "said"),
+    ("note", "message"),
     [
         (b"x" * 1_000_001, "a note of 1000001 bytes"),
         (b"\xff\n\n\n", "^a note is UTF-8$"),
@@ -210,9 +210,9 @@ def test_concurrent_first_runs_use_one_key(tmp_path, monkeypatch):
         (b"text\n\n", "no note: text, an empty line"),
     ],
 )
-def test_invalid_notes_have_distinct_errors(note, said):
+def test_invalid_notes_have_distinct_errors(note, message):
     """Too long, other encoding, no signature, invalid line, unknown key."""
-    with pytest.raises(NoteError, match=said):
+    with pytest.raises(NoteError, match=message):
         open_note(note, [parse_key(PETER)])
 
 

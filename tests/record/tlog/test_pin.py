@@ -70,17 +70,17 @@ def test_pinned_log_that_is_missing_is_tampering(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pin", "said"),
+    ("pin", "expected"),
     [
         (b"nothing\n", "not a pin signed by a known key: no note"),
         (b"a\n\nb\n", "not a pin signed by a known key"),
         (sign_head, r"this pin is of 'ockham/runs/b/1-0', and the run has: ockham/runs/a/1-0"),
     ],
 )
-def test_invalid_pin_is_bad_input(tmp_path, pin, said):
+def test_invalid_pin_is_bad_input(tmp_path, pin, expected):
     """It would prove nothing."""
     note = pin(3, "ockham/runs/b/1-0") if callable(pin) else pin
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=expected):
         pinned(log_folder(tmp_path), note)
 
 

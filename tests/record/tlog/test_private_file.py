@@ -42,7 +42,7 @@ def test_key_file_is_used_only_if_no_other_user_has_access(tmp_path_factory, mod
 
 @given(st.integers(0, 0o1777), st.booleans())
 def test_key_folder_is_used_only_if_no_other_user_can_write(tmp_path_factory, mode, private):
-    """A group that contains only its owner admits nobody. The sticky bit does not help."""
+    """The group of one user does not count. The sticky bit does not help."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(private_file, "_is_private_group", lambda _: private)
         check_key_folder(tmp_path_factory, mode, 0o002 if private else 0o022)

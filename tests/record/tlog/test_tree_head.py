@@ -185,13 +185,13 @@ def test_parsed_head_equals_the_written_one():
     for size in (0, 1, 10, 10**18, 10**19 - 1):
         head = TreeHead(size, bytes(range(32)))
         assert parse_head(checkpoint_body("o", head)) == ("o", head)
-    for size, said in (
+    for size, message in (
         ("9" * 20, "is not a tree size"),
         ("00", "is not a tree size"),
         ("", "is not a tree size"),
         ("\u0661", "is not a tree size"),
     ):
-        with pytest.raises(NoteError, match=said):
+        with pytest.raises(NoteError, match=message):
             parse_head(f"o\n{size}\n{'A' * 43}=\n")
     for root in ("!", "", "AAAA", "A" * 44):
         with pytest.raises(NoteError, match=f"^{root!r} is not a root hash$"):

@@ -35,10 +35,10 @@ def found(tmp_path, *payloads, **kwargs):
             own.append(writer.append("decision.made", payload, iter_num=payload.iter_num).sequence)
         elif isinstance(payload, ContextRecord):
             first, count = (own[0], len(own)) if own else (0, 0)
-            told = payload._replace(
+            metadata = payload._replace(
                 first_decision=first + payload.first_decision, decisions=count + payload.decisions - 1
             )
-            writer.append("context.recorded", told, iter_num=payload.iter_num)
+            writer.append("context.recorded", metadata, iter_num=payload.iter_num)
             own = []
         else:
             writer.append("log.halted" if "lost_events" in payload else "log.gap", payload, subject="log")

@@ -36,8 +36,8 @@ def test_documented_table_has_every_class_and_exit_status():
     """Notes have status 0, all others 1."""
     table = PAGE.read_text(encoding="utf-8").partition("| result | meaning | exit |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (note: )?([a-z ]+?) \|.*\| ([0-3]) \|$", table, re.MULTILINE)
-    told = {name: (bool(note), status) for note, name, status in rows if name != "sound"}
-    assert told == {
+    content = {name: (bool(note), status) for note, name, status in rows if name != "sound"}
+    assert content == {
         name: (name in NOTE_CLASSES, "0" if name in NOTE_CLASSES else "1") for name in CLASS_DESCRIPTIONS
     }
 

@@ -31,7 +31,7 @@ def found_in(tmp_path, monkeypatch, data_of):
     monkeypatch.setattr(
         tests.helpers.runs,
         "pack",
-        lambda told, _: CheckpointFiles({"model.safetensors": data_of(told)}, "ab" * 32),
+        lambda metadata, _: CheckpointFiles({"model.safetensors": data_of(metadata)}, "ab" * 32),
     )
     run = make_run(tmp_path, batches=40)
     report = verify_run(run.folder, keys=[load_or_create_signer().verifier], parquet=False)
@@ -46,51 +46,51 @@ def test_weights_with_their_tree_head_give_no_finding(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("data_of", "said"),
+    ("data_of", "expected"),
     [
         (
-            lambda told: make_safetensors({**told, "log_size": told["log_size"] - 1}),
+            lambda metadata: make_safetensors({**metadata, "log_size": metadata["log_size"] - 1}),
             "names another tree head than the log does",
         ),
         (
-            lambda told: make_safetensors({**told, "log_root": "00" * 32}),
+            lambda metadata: make_safetensors({**metadata, "log_root": "00" * 32}),
             "names another tree head than the log does",
         ),
         (
-            lambda told: make_safetensors({"log_size": told["log_size"]}),
+            lambda metadata: make_safetensors({"log_size": metadata["log_size"]}),
             "names another tree head than the log does",
         ),
         (lambda _: b"weights", "not a safetensors file"),
         (lambda _: b"", "not a safetensors file"),
     ],
 )
-def test_weights_with_other_metadata_are_reported(tmp_path, monkeypatch, data_of, said):
+def test_weights_with_other_metadata_are_reported(tmp_path, monkeypatch, data_of, expected):
     """Their digest is the recorded one."""
-    assert found_in(tmp_path, monkeypatch, data_of)[0] == {("checkpoint", said)}
+    assert found_in(tmp_path, monkeypatch, data_of)[0] == {("checkpoint", expected)}
 
 
 def test_changed_or_missing_weights_are_reported(tmp_path, monkeypatch):
     """The finding names file and event."""
     _, folder = found_in(tmp_path, monkeypatch, make_safetensors)
     path = next(folder.checkpoints.glob("accepted-*")) / "model.safetensors"
-    for data, said in (
+    for data, expected in (
         (path.read_bytes() + b"\0", "has other bytes than recorded"),
         (None, MISSING),
     ):
         path.unlink() if data is None else path.write_bytes(data)
         [found] = [f for f in verify_run(folder, parquet=False).findings if f.kind == "checkpoint"]
-        assert (found.place, found.message) == (f"checkpoints/{path.parent.name}/model.safetensors", said)
+        assert (found.place, found.message) == (f"checkpoints/{path.parent.name}/model.safetensors", expected)
         assert found.sequence > 0
 
 
 @pytest.mark.parametrize(
-    ("told", "pending"), [((), 0), (("on_batch_start",), 1), (("on_batch_start", "on_batch_end"), 2)]
+    ("metadata", "pending"), [((), 0), (("on_batch_start",), 1), (("on_batch_start", "on_batch_end"), 2)]
 )
-def test_decisions_after_the_last_context_are_reported(tmp_path, told, pending):
+def test_decisions_after_the_last_context_are_reported(tmp_path, metadata, pending):
     """A regular end leaves none."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
-    for hook in told:
+    for hook in metadata:
         writer.append("decision.made", decision(0, hook=hook), iter_num=0)
     writer.append("run.finished", FINISHED)
     writer.close()
@@ -99,10 +99,10 @@ def test_decisions_after_the_last_context_are_reported(tmp_path, told, pending):
     assert found == ([f"{pending} decisions at the end belong to no context"] if pending else [])
 
 
-def check_references(folder, told, place=(2, 3)):
+def check_references(folder, metadata, place=(2, 3)):
     """Return the findings about the facts that were collected from one log."""
     report = VerificationReport("a")
-    check_log_references(folder, place, told, report)
+    check_log_references(folder, place, metadata, report)
     return report.findings
 
 
@@ -135,9 +135,9 @@ def test_policies_are_compared_with_their_names(tmp_path):
 )
 def test_abnormal_end_can_be_inside_one_batch(tmp_path, finished, broken, pending, batches, odd):
     """A log without an end is reported elsewhere."""
-    told = LogSummary(finished=finished, ended_mid_batch=broken, pending=pending, pending_batches=batches)
-    said = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
-    assert check_references(RunFolder(tmp_path, "a"), told) == ([said] if odd else [])
+    metadata = LogSummary(finished=finished, ended_mid_batch=broken, pending=pending, pending_batches=batches)
+    expected = Finding("contradiction", "log/2-3", "3 decisions at the end belong to no context")
+    assert check_references(RunFolder(tmp_path, "a"), metadata) == ([expected] if odd else [])
 
 
 def test_checkpoint_without_accepting_decision_is_reported(tmp_path):
@@ -167,7 +167,7 @@ def test_every_checkpoint_is_checked(tmp_path):
     writer.append("decision.made", decision(0), iter_num=0)
     writer.flush()
     root = leaf_hash(lines(folder, 2, 1)[0]).hex()
-    for name, size, told in (
+    for name, size, metadata in (
         ("resume-0", 1, files),
         ("Resume", 1, files),
         ("resume-2", 1, gone),
@@ -183,15 +183,15 @@ def test_every_checkpoint_is_checked(tmp_path):
             "weights_sha256": root,
         }
         writer.append(
-            "checkpoint.saved", {**data, "files": told, "log_size": size, "log_root": root}, iter_num=1
+            "checkpoint.saved", {**data, "files": metadata, "log_size": size, "log_root": root}, iter_num=1
         )
     pruned = {"snapshot_id": "resume-0", "kind": "resume", "iter_num": 1, "reason_code": "SUPERSEDED"}
     writer.append("checkpoint.pruned", pruned, iter_num=1)
     writer.close()
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
-    place, said = "log/2-1", "checkpoint ID 'Resume' is not allowed: a-z, 0-9, '.', '_' and '-'"
+    place, expected = "log/2-1", "checkpoint ID 'Resume' is not allowed: a-z, 0-9, '.', '_' and '-'"
     assert [f for f in report.findings if f.kind in ("checkpoint", "tampering")] == [
-        Finding("checkpoint", place, said, 2),
+        Finding("checkpoint", place, expected, 2),
         Finding("checkpoint", "checkpoints/resume-2/c.bin", MISSING, 3),
         Finding("tampering", "resume-1", "names a root of 0 events that the log never had", 5),
         Finding("tampering", "resume-1", "names a root of 99 events that the log never had", 6),
@@ -216,7 +216,7 @@ def header(value, size=None):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "metadata"),
     [
         (header({}), {}),
         (header({"__metadata__": {}}), {}),
@@ -224,9 +224,9 @@ def header(value, size=None):
         (header({"__metadata__": {"a": "1", "b": '{"c":[]}'}}) + bytes(8), {"a": 1, "b": {"c": []}}),
     ],
 )
-def test_safetensors_metadata_values_are_json(data, told):
+def test_safetensors_metadata_values_are_json(data, metadata):
     """Each value is parsed separately."""
-    assert read_safetensors_metadata(io.BytesIO(data)) == told
+    assert read_safetensors_metadata(io.BytesIO(data)) == metadata
 
 
 def test_metadata_that_is_no_json_is_text():
@@ -236,7 +236,7 @@ def test_metadata_that_is_no_json_is_text():
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "expected"),
     [
         (b"", "a safetensors header of 0 bytes"),
         (header({}, 0), "a safetensors header of 0 bytes"),
@@ -248,7 +248,7 @@ def test_metadata_that_is_no_json_is_text():
         (header({}, 1), "unexpected end of data"),
     ],
 )
-def test_invalid_safetensors_file_is_one_error(data, said):
+def test_invalid_safetensors_file_is_one_error(data, expected):
     """At most the maximum header is read."""
-    with pytest.raises(ValueError, match=f"^{said}"):
+    with pytest.raises(ValueError, match=f"^{expected}"):
         read_safetensors_metadata(io.BytesIO(data))

@@ -54,10 +54,10 @@ def test_one_changed_byte_is_one_printed_line(run):
     assert report.counts["tampering"] > 3
     assert len(report.group_by_cause("tampering")) == 1
     assert report.group_by_cause("tampering")[0][1] == report.counts["tampering"] - 1
-    told = ockham(run.runs, "verify", "a")
-    assert told.exit_code == 1
-    assert told.stdout.count("differ from the signed ones") == 1
-    assert f"and {report.counts['tampering'] - 1} more like it" in told.stdout
+    metadata = ockham(run.runs, "verify", "a")
+    assert metadata.exit_code == 1
+    assert metadata.stdout.count("differ from the signed ones") == 1
+    assert f"and {report.counts['tampering'] - 1} more like it" in metadata.stdout
     listed = json.loads(ockham(run.runs, "verify", "a", "-f", "json").stdout)
     assert len([f for f in listed["findings"] if f["kind"] == "tampering"]) == report.counts["tampering"]
     assert {f["cause"] for f in listed["findings"] if f["kind"] == "tampering"} == {"the lines of log 1-0"}
@@ -80,8 +80,12 @@ def test_findings_without_a_cause_are_not_grouped():
 def test_report_orders_findings_by_severity(run):
     """Causes come before consequences, notes come last."""
     change_one_byte(run)
-    told = ockham(run.runs, "verify", "a", "-v").stdout
-    assert told.index("FOUND: tampering") < told.index("FOUND: derived") < told.index("note: key not pinned")
+    metadata = ockham(run.runs, "verify", "a", "-v").stdout
+    assert (
+        metadata.index("FOUND: tampering")
+        < metadata.index("FOUND: derived")
+        < metadata.index("note: key not pinned")
+    )
 
 
 @pytest.mark.parametrize("make", [rebuild, compact])

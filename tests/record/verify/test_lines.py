@@ -56,8 +56,8 @@ def test_decoded_line_is_its_event(folder):
     )
     assert read(folder, raw)[1] == []
     spaced = raw.replace(b'"data":', b'"data": ')
-    said = "event 4 is not written as we write: a key twice, or other spacing"
-    assert read(folder, spaced) == ((kind, id_, data), [Finding("tampering", PLACE, said, 4)])
+    expected = "event 4 is not written as we write: a key twice, or other spacing"
+    assert read(folder, spaced) == ((kind, id_, data), [Finding("tampering", PLACE, expected, 4)])
 
 
 def test_decisions_and_contexts_use_the_fast_path(folder, monkeypatch):
@@ -70,7 +70,7 @@ def test_decisions_and_contexts_use_the_fast_path(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         (
             {"type": "ockham.decision.unmade.v1"},
@@ -87,9 +87,9 @@ def test_decisions_and_contexts_use_the_fast_path(folder, monkeypatch):
         ),
     ],
 )
-def test_invalid_event_is_corruption(folder, change, said):
+def test_invalid_event_is_corruption(folder, change, expected):
     """The finding has its position."""
-    finding = Finding("corruption", PLACE, f"event 4 {said}", 4)
+    finding = Finding("corruption", PLACE, f"event 4 {expected}", 4)
     assert read(folder, changed(folder, **change)) == (None, [finding])
 
 
@@ -114,7 +114,7 @@ def test_line_has_a_maximum_length(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "position"),
     [
         ({"data_sequence": 5}, "(5, 2, 1, 'ockham://runs/a')"),
         ({"data_attempt": 1}, "(4, 1, 1, 'ockham://runs/a')"),
@@ -122,12 +122,12 @@ def test_line_has_a_maximum_length(folder):
         ({"source": "ockham://runs/b"}, "(4, 2, 1, 'ockham://runs/b')"),
     ],
 )
-def test_line_with_another_position_is_tampering(folder, change, says):
+def test_line_with_another_position_is_tampering(folder, change, position):
     """All such lines of a log have one cause."""
     event, found = read(folder, changed(folder, **change))
     assert event is not None
-    said = f"event 4 names position {says}, but is at (4, 2, 1, 'ockham://runs/a')"
-    assert found == [Finding("tampering", PLACE, said, 4, "places in log 2-1")]
+    expected = f"event 4 names position {position}, but is at (4, 2, 1, 'ockham://runs/a')"
+    assert found == [Finding("tampering", PLACE, expected, 4, "places in log 2-1")]
 
 
 def test_segment_returns_leaf_hashes_and_block_offsets(folder):

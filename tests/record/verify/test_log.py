@@ -77,15 +77,15 @@ def test_newest_head_can_be_older_or_newer_than_the_history(log, three):
     write_history(log, first, second, newest=last)
     assert tree_findings(log)[0] == set()
     write_history(log, *three, newest=b"")
-    said = "is missing, and the history has more than one tree head"
-    assert tree_findings(log)[0] == {("tampering", "checkpoint", said)}
+    expected = "is missing, and the history has more than one tree head"
+    assert tree_findings(log)[0] == {("tampering", "checkpoint", expected)}
     (log / "checkpoint").write_bytes(b"")
     write_history(log, second, last, newest=b"")
-    assert tree_findings(log)[0] == {("tampering", "checkpoint", said)}
+    assert tree_findings(log)[0] == {("tampering", "checkpoint", expected)}
     (log / "checkpoint").write_bytes(b"")
     write_history(log, last, newest=b"")
-    said = "is missing: the first tree head is only in the history"
-    assert tree_findings(log)[0] == {("crash tail", "checkpoint", said)}
+    expected = "is missing: the first tree head is only in the history"
+    assert tree_findings(log)[0] == {("crash tail", "checkpoint", expected)}
     (log / "checkpoint").write_bytes(last)
     (log / "checkpoints").write_bytes(b"".join(n + b"\n" for n in three) + last[:40])
     assert tree_findings(log)[0] == {("crash tail", "checkpoints", "40 bytes of an unfinished tree head")}
@@ -96,8 +96,8 @@ def test_heads_that_contradict_the_lines_are_reported(log, three):
     *earlier, last = three
     forged = note(15)
     write_history(log, *earlier, forged, last, newest=last)
-    said = "the first 15 events differ from the signed ones"
-    assert tree_findings(log)[0] == {("tampering", "", said)}
+    expected = "the first 15 events differ from the signed ones"
+    assert tree_findings(log)[0] == {("tampering", "", expected)}
     assert tree_findings(log)[1].logs[0].signed == EVENTS
     forged = note(EVENTS + 4)
     write_history(log, *three, forged, newest=forged)
@@ -117,12 +117,12 @@ def test_heads_that_contradict_the_lines_are_reported(log, three):
     ) in tree_findings(log)[0]
     forged = note(15, where="ockham/runs/b/1-0")
     write_history(log, *earlier, forged, last, newest=last)
-    said = "a tree head of another log: 'ockham/runs/b/1-0'"
-    assert tree_findings(log)[0] == {("tampering", "checkpoints", said)}
+    expected = "a tree head of another log: 'ockham/runs/b/1-0'"
+    assert tree_findings(log)[0] == {("tampering", "checkpoints", expected)}
     write_history(log, newest=b"")
-    said = "no tree head signed by a known key"
+    expected = "no tree head signed by a known key"
     behind = f"{EVENTS} events after the newest valid signed tree head"
-    assert tree_findings(log)[0] == {("unsigned", "checkpoint", said), ("not signed", "", behind)}
+    assert tree_findings(log)[0] == {("unsigned", "checkpoint", expected), ("not signed", "", behind)}
 
 
 def test_untrusted_head_is_reported_with_its_reason(log, three, tmp_path):
@@ -133,9 +133,11 @@ def test_untrusted_head_is_reported_with_its_reason(log, three, tmp_path):
     *earlier, last = three
     write_history(log, strange, *earlier, last, newest=last)
     odd, report = tree_findings(log)
-    said = "a tree head cannot be trusted: no known key has signed it"
-    assert odd == {("tampering", "checkpoints", said)}
-    assert {f.cause for f in report.findings if f.message == said} == {"log 1-0: no known key has signed it"}
+    expected = "a tree head cannot be trusted: no known key has signed it"
+    assert odd == {("tampering", "checkpoints", expected)}
+    assert {f.cause for f in report.findings if f.message == expected} == {
+        "log 1-0: no known key has signed it"
+    }
     assert (report.logs[0].signed, report.logs[0].key) == (EVENTS, str(load_or_create_signer().verifier))
     assert report.checked["signed tree heads"] == len(three) + 1
 
@@ -163,8 +165,8 @@ def test_changed_line_is_located_by_its_tile(log):
     data = path.read_bytes().splitlines(keepends=True)
     data[300] = data[300].replace(b'"micro_step":0', b'"micro_step":1', 1)
     path.write_bytes(b"".join(data))
-    said = f"the first {EVENTS} events differ from the signed ones; event 300 differs from its tile"
-    assert ("tampering", "", said) in tree_findings(log)[0]
+    expected = f"the first {EVENTS} events differ from the signed ones; event 300 differs from its tile"
+    assert ("tampering", "", expected) in tree_findings(log)[0]
 
 
 def test_unreadable_segment_is_an_error(log, monkeypatch):
@@ -183,5 +185,5 @@ def test_log_without_a_line_reports_missing_events(log):
     """All signed events are missing."""
     for segment in log.glob("*.jsonl"):
         segment.unlink()
-    said = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing{log_module.COPY_HINT}"
-    assert ("tampering", "", said) in tree_findings(log)[0]
+    expected = f"{EVENTS} events were signed, but 0 exist: {EVENTS} are missing{log_module.COPY_HINT}"
+    assert ("tampering", "", expected) in tree_findings(log)[0]

@@ -39,7 +39,7 @@ def run(original, tmp_path):
     return RunFolder(tmp_path, "a")
 
 
-def said(run, **kwargs):
+def expected(run, **kwargs):
     """Return the findings without their location, and the other parts of the report."""
     report = verify_run(run, parquet=False, **kwargs)
     words = [(f.kind, f.sequence, f.message) for f in report.findings]
@@ -85,11 +85,11 @@ def test_many_segments_give_the_result_of_one(run, tmp_path):
             segment.write_bytes(changed(segment.read_bytes(), draw))
         counts = [segment.read_bytes().count(b"\n") for segment in before]
         one = joined(run, tmp_path / str(number))
-        many = said(run)
+        many = expected(run)
         moved = [found for found in many[1] if "was expected" in found[2]]
         assert len(moved) == sum(sum(counts[:i]) != 37 * i for i in range(len(counts)))
         rest = [found for found in many[1] if found not in moved]
-        assert (rest, *many[2:]) == said(one)[1:], number
+        assert (rest, *many[2:]) == expected(one)[1:], number
         for path, data in before.items():
             path.write_bytes(data)
         shutil.rmtree(tmp_path / str(number))
@@ -164,9 +164,9 @@ def test_block_size_does_not_change_the_result(run, monkeypatch, block):
     """Lines can be longer than a block in both directions."""
     segment = run.segments(1, 0)[4]
     segment.write_bytes(segment.read_bytes().replace(b'"observed":2', b'"observed":3', 3))
-    whole = said(run)
+    whole = expected(run)
     monkeypatch.setattr(segment_module, "CHUNK", block)
-    assert said(run) == whole
+    assert expected(run) == whole
     assert not verify_run(run, parquet=False).sound
 
 
@@ -179,14 +179,14 @@ def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
         run = make_run(tmp_path / "two", batches=12).folder
     assert len(run.segments(1, 0)) > 20
     one = joined(run, tmp_path / "one")
-    assert said(run)[1:] == said(one)[1:]
+    assert expected(run)[1:] == expected(one)[1:]
     assert verify_run(run, parquet=False).sound
     changes = sum(line.count(b'"before"') for line in lines(run))
     assert changes > 3
     for each in (run, one):
         for segment in each.segments(1, 0):
             segment.write_bytes(segment.read_bytes().replace(b'"before":', b'"before":12.5,"x":', 1))
-    assert "corruption" in said(run)[0]
+    assert "corruption" in expected(run)[0]
 
 
 @pytest.mark.parametrize(

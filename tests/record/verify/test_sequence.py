@@ -108,9 +108,9 @@ def test_checker_counts_decisions_and_contexts(tmp_path):
     story.feed(1, events[:2])
     story.start_reporting(again)
     story.feed(3, events[2:4])
-    told = story.finish()
+    metadata = story.finish()
     assert (report.checked, again.checked) == ({}, {"decisions": 1, "contexts": 1})
-    assert told.policies == {REVISION: 3}
+    assert metadata.policies == {REVISION: 3}
 
 
 def test_checker_stores_where_each_policy_is_named_first(tmp_path):
@@ -142,8 +142,8 @@ def test_accepting_decision_is_collected_with_its_iteration(tmp_path, field, aft
 def test_log_must_start_with_an_opening_event(tmp_path):
     """Ledger entries can be of any kind."""
     [event] = write_and_parse_events(tmp_path, decision(0))
-    said = "a log opens with run.started or run.resumed, not with decision.made"
-    assert told_by([event], 0)[1].findings == [Finding("contradiction", "log/2-1", said, 0)]
+    expected = "a log opens with run.started or run.resumed, not with decision.made"
+    assert told_by([event], 0)[1].findings == [Finding("contradiction", "log/2-1", expected, 0)]
     assert told_by([event], 1)[1].findings == []
     assert told_by([("odr.registered", "id", {})], 0, run_id=LEDGER)[1].findings == []
     assert told_by([("run.resumed", "id", {"world_size": 1})], 0)[1].findings == []

@@ -78,18 +78,18 @@ def called(capsys, monkeypatch):
     return call
 
 
-def finds(judged, files, *said):
+def finds(judged, files, *message):
     status, lines = judged(files)
     assert status == 1
-    for words in said:
+    for words in message:
         assert any(words in line for line in lines), (words, lines)
 
 
-def line_changed(data, at, **told):
+def line_changed(data, at, **metadata):
     """Return the segment with changed data of one event."""
     found = data.splitlines(keepends=True)
     event = orjson.loads(found[at])
-    event["data"].update(told)
+    event["data"].update(metadata)
     found[at] = orjson.dumps(event) + b"\n"
     return b"".join(found)
 
@@ -166,13 +166,13 @@ def test_standalone_rejects_files_that_are_not_archives(tmp_path, archive, calle
         two.writestr("run.json", b"{}")
         with pytest.warns(UserWarning, match="Duplicate"):
             two.writestr("run.json", b"[]")
-    for name, said in (
+    for name, message in (
         ("none.zip", "FileNotFound"),
         ("text.zip", "BadZipFile"),
         ("two.zip", "two files of one name"),
     ):
         status, _, err = called(tmp_path / name)
-        assert (status, said in err) == (2, True), err
+        assert (status, message in err) == (2, True), err
     monkeypatch.setattr(archive_reader, "MAX_BYTES", 1_000)
     assert "larger than this verifier reads" in called(archive)[2]
 
@@ -276,7 +276,7 @@ def test_standalone_reports_segments_that_do_not_follow(judged, files):
 
 def test_standalone_reports_wrong_tree_heads(judged, files):
     """Another log, two of one size, too large, unsigned, put back."""
-    for added, said in (
+    for added, message in (
         (signed(3, origin="ockham/runs/b/1-0"), "a tree head of another log: ockham/runs/b/1-0"),
         (signed(1) + signed(1, b"\1" * 32), "two tree heads of size 1 with different roots"),
         (signed(1), "the first 1 events differ from the signed ones"),
@@ -284,7 +284,7 @@ def test_standalone_reports_wrong_tree_heads(judged, files):
         (signed(1).replace(b"\n1\n", b"\n2\n"), "a tree head whose signature does not fit"),
         (b"a\n1\nA\n\n" + "\u2014 a b\n\n".encode(), "a tree head that the given key has not signed"),
     ):
-        finds(judged, {**files, HEADS: files[HEADS] + added}, said)
+        finds(judged, {**files, HEADS: files[HEADS] + added}, message)
     finds(judged, {**files, HEADS: b""}, "tampering: log 1-0: only one of `checkpoint` and")
     alone = {name: data for name, data in files.items() if not name.startswith("log/1-0/checkpoint")}
     finds(judged, alone, "unsigned: log 1-0: no signed tree head")
@@ -344,16 +344,16 @@ def test_standalone_compares_state_blobs_with_their_digest(tmp_path, judged):
 @pytest.mark.parametrize("kind", ["log.halted", "log.gap"])
 def test_standalone_reports_recorded_losses(tmp_path, judged, kind):
     """As `ockham verify` does."""
-    told = {
+    metadata = {
         "log.halted": {"message": "full", "lost_events": 7},
         "log.gap": {"from_attempt": 1, "from_sequence": 9, "count": 7},
     }
     with Run("observe", runs=tmp_path, run_id="a") as run:
-        run.emit(kind, {"reason_code": "ENOSPC", **told[kind]})
+        run.emit(kind, {"reason_code": "ENOSPC", **metadata[kind]})
     write_archive(run.folder, tmp_path / "a.zip")
-    status, said = judged(standalone.load(tmp_path / "a.zip"))
+    status, message = judged(standalone.load(tmp_path / "a.zip"))
     assert status == 1
-    assert any("records missing events: 'ENOSPC'" in line for line in said)
+    assert any("records missing events: 'ENOSPC'" in line for line in message)
     assert not verify_run(run.folder).sound
 
 
@@ -364,9 +364,9 @@ def test_standalone_reports_files_that_no_signature_covers(files, judged, name):
     """`sound` does not include them."""
     assert judged(files)[1][-1] == "sound"
     assert not [line for line in judged(files)[1] if "foreign" in line]
-    status, told = judged({**files, name: b"x"})
-    assert (status, told[-1]) == (0, "sound")
-    assert told[-2] == f"note: foreign: {name!a} is named by no signed event (1 in all)"
+    status, metadata = judged({**files, name: b"x"})
+    assert (status, metadata[-1]) == (0, "sound")
+    assert metadata[-2] == f"note: foreign: {name!a} is named by no signed event (1 in all)"
 
 
 @pytest.fixture
@@ -400,9 +400,9 @@ def test_standalone_accepts_a_log_without_a_line_and_a_head(judged, files, resum
     """A process killed before its first line leaves it."""
     names, segment, _ = resume
     killed = {name: data for name, data in files.items() if name not in names}
-    status, said = judged({**killed, segment: b"", "log/2-0/reserve": b"0"})
-    assert (status, said[-1]) == (0, "sound")
-    assert said[-2].startswith("log 2-0: 0 events, signed to 0")
+    status, message = judged({**killed, segment: b"", "log/2-0/reserve": b"0"})
+    assert (status, message[-1]) == (0, "sound")
+    assert message[-2].startswith("log 2-0: 0 events, signed to 0")
 
 
 def test_standalone_counts_unsigned_lines_and_ignores_them(judged, files, resume):
@@ -416,9 +416,9 @@ def test_standalone_counts_unsigned_lines_and_ignores_them(judged, files, resume
     short[segment] = b"".join(lines[: signed_lines + 1])
     for line in (lines[signed_lines], b"not an event\n", b"[" * 9_000 + b"\n"):
         short[segment] = b"".join(lines[:signed_lines]) + line
-        status, said = judged(short)
-        assert (status, said[-1]) == (0, "sound")
-        assert f"note: not signed: log 2-0: 1 lines after event {signed_lines} are not evidence" in said
+        status, message = judged(short)
+        assert (status, message[-1]) == (0, "sound")
+        assert f"note: not signed: log 2-0: 1 lines after event {signed_lines} are not evidence" in message
 
 
 @pytest.mark.parametrize("line", [b"", b"not an event\n", b'{"type":"ockham.log.sealed.v1"}\n', b"[]\n"])
@@ -426,8 +426,8 @@ def test_standalone_reports_unsigned_lines_after_the_signed_end(judged, files, r
     """Only log.sealed can follow run.finished."""
     _, segment, lines = resume
     added = line or forge_line(lines[-1], len(lines), "evaluation.recorded", val_loss=0.1)
-    said = "tampering: log 2-0: 1 unsigned lines after the signed run.finished"
-    finds(judged, {**files, segment: files[segment] + added}, said)
+    message = "tampering: log 2-0: 1 unsigned lines after the signed run.finished"
+    finds(judged, {**files, segment: files[segment] + added}, message)
     sealed = forge_line(lines[-1], len(lines), "log.sealed")
     assert judged({**files, segment: files[segment] + sealed})[0] == 0
 
@@ -439,8 +439,8 @@ def test_standalone_reports_signed_events_after_the_end(judged, files):
     for kind, wrong in (("evaluation.recorded", 1), ("run.finished", 1), ("log.sealed", 0)):
         end = forge_line(lines[-1], 0, "run.finished") + forge_line(lines[-1], 1, kind)
         one = {name: data for name, data in files.items() if not name.startswith("log/2-0/")}
-        status, said = judged(sign_again(one, LOG, end))
-        assert (status, any("contradiction: log 1-0: 1 events after" in line for line in said)) == (
+        status, message = judged(sign_again(one, LOG, end))
+        assert (status, any("contradiction: log 1-0: 1 events after" in line for line in message)) == (
             wrong,
             wrong,
         )
@@ -457,16 +457,16 @@ def test_standalone_compares_the_end_with_the_logs_of_all_ranks(judged, files, s
     one = {name: data for name, data in files.items() if not name.startswith("log/2-0/")}
     ends = [{"rank": 0, "size": size, "root": root}]
     end = forge_line(lines[1], 2, "run.finished", rank_logs=ends)
-    status, said = judged(sign_again(one, LOG, b"\n".join([*lines, end])))
-    assert (status, "contradiction: log 1-0: run.finished names" in said[-1]) == (int(wrong), wrong)
+    status, message = judged(sign_again(one, LOG, b"\n".join([*lines, end])))
+    assert (status, "contradiction: log 1-0: run.finished names" in message[-1]) == (int(wrong), wrong)
 
 
 def test_standalone_lists_policies_and_blobs_that_no_signed_event_names(judged, files):
     """They do not make a run unsound, because a crash can leave them."""
     planted = {f"policies/{'a' * 64}.json": b"{}", f"blobs/{'b' * 64}": b"{}"}
-    status, said = judged({**files, **planted})
-    assert (status, said[-1]) == (0, "sound")
-    assert said[-2] == f"note: foreign: 'blobs/{'b' * 64}' is named by no signed event (2 in all)"
+    status, message = judged({**files, **planted})
+    assert (status, message[-1]) == (0, "sound")
+    assert message[-2] == f"note: foreign: 'blobs/{'b' * 64}' is named by no signed event (2 in all)"
 
 
 def test_standalone_accepts_a_torn_history_and_an_older_newest_head(judged, files):
@@ -488,9 +488,9 @@ def test_standalone_compares_the_checkpoints_of_a_run_folder(tmp_path, judged):
     files = standalone.load(run.folder.path)
     saved = [name for name in files if name.startswith("checkpoints/")]
     assert saved
-    status, said = judged(files)
-    assert (status, said[-1]) == (0, "sound")
-    assert f"checkpoints that signed events name: {len(saved)}, of them pruned: 0" in said
+    status, message = judged(files)
+    assert (status, message[-1]) == (0, "sound")
+    assert f"checkpoints that signed events name: {len(saved)}, of them pruned: 0" in message
     finds(judged, {**files, saved[0]: b"other"}, "checkpoint: log 1-0: event")
     assert judged({name: data for name, data in files.items() if name not in saved})[0] == 0
 

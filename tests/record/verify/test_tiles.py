@@ -88,7 +88,7 @@ def test_tiles_without_a_head_are_checked(log):
     (log / "tile/0/003").write_bytes(b"x")
     (log / "tile/0/002.p/188").write_bytes(b"x")
     report = tree_findings(log)[1]
-    said = {(f.place, f.message, f.cause) for f in report.findings if f.kind == "derived"}
-    assert said == {
+    expected = {(f.place, f.message, f.cause) for f in report.findings if f.kind == "derived"}
+    assert expected == {
         (f"log/1-0/tile/{name}", NO_TILE, "tiles of log 1-0") for name in ("0/003", "0/002.p/188")
     }

@@ -63,10 +63,10 @@ def test_run_json_with_another_key_than_the_given_ones_is_tampering(folder, tmp_
     assert notes(folder, keys=[stranger, load_or_create_signer().verifier]) == [NO_PIN]
 
 
-@pytest.mark.parametrize("told", [None, b"{", b"[]", b"{}", b'{"verifier_key": 7}'])
-def test_run_json_without_a_key_requires_a_given_key(folder, told):
+@pytest.mark.parametrize("metadata", [None, b"{", b"[]", b"{}", b'{"verifier_key": 7}'])
+def test_run_json_without_a_key_requires_a_given_key(folder, metadata):
     """Without a given key the run is unverifiable. With a given key it is verified."""
-    folder.run_json.unlink() if told is None else folder.run_json.write_bytes(told)
+    folder.run_json.unlink() if metadata is None else folder.run_json.write_bytes(metadata)
     with pytest.raises(UnverifiableError) as error:
         verify_run(folder)
     assert str(error.value) == f"{folder.run_json} names no verifier key; give one with --key"
@@ -105,8 +105,8 @@ def test_only_the_ledger_is_compared_with_heads_in_runs(tmp_path):
 def test_note_contains_the_size_of_the_newest_pin(folder):
     """The order of the pins has no effect. With a pin of the last event there is no note."""
     few, more, all_ = (sign_head(folder, size) for size in (3, 5, EVENTS))
-    said = Finding("not pinned", "log/1-0", "pinned up to event 5 of 26", cause="pins")
-    assert notes(folder, pins=[few, more]) == notes(folder, pins=[more, few]) == [said]
+    message = Finding("not pinned", "log/1-0", "pinned up to event 5 of 26", cause="pins")
+    assert notes(folder, pins=[few, more]) == notes(folder, pins=[more, few]) == [message]
     assert notes(folder, pins=[few, all_]) == []
 
 
@@ -117,18 +117,18 @@ def test_complete_lines_after_the_newest_head_are_not_signed(folder):
     (log / "checkpoints").write_bytes(sign_head(folder, 25) + b"\n")
     shutil.rmtree(log / "tile")
     report = verify_run(folder, keys=[load_or_create_signer().verifier], parquet=False)
-    said = "1 events after the newest valid signed tree head"
-    assert Finding("not signed", "log/1-0", said) in report.findings
+    message = "1 events after the newest valid signed tree head"
+    assert Finding("not signed", "log/1-0", message) in report.findings
     assert (report.logs[0].signed, report.logs[0].events, report.logs[0].pinned) == (25, EVENTS, 0)
 
 
 @pytest.mark.parametrize("jobs", [1, None])
 def test_progress_receives_the_events_of_each_segment(folder, jobs):
     """The calls are in the order of the segments."""
-    told = []
-    verify_run(folder, parquet=False, jobs=jobs, progress=told.append)
+    metadata = []
+    verify_run(folder, parquet=False, jobs=jobs, progress=metadata.append)
     # The printed form excludes other number types.
-    assert repr(told) == "[10, 10, 6]"
+    assert repr(metadata) == "[10, 10, 6]"
 
 
 def test_report_counts_parquet_files_and_policies_that_were_checked(tmp_path):
@@ -163,8 +163,14 @@ def test_checkpoint_that_a_later_attempt_pruned_is_not_missing(tmp_path):
         writer = LogWriter(folder, attempt, 0, policy_revision=REVISION)
         writer.append("decision.made", decision(0), iter_num=0)
         if attempt == 1:
-            told = {**data, "decision_id": None, "weights_sha256": "0" * 64, "files": [file], "log_size": 1}
-            writer.append("checkpoint.saved", {**told, "log_root": "0" * 64}, iter_num=1)
+            metadata = {
+                **data,
+                "decision_id": None,
+                "weights_sha256": "0" * 64,
+                "files": [file],
+                "log_size": 1,
+            }
+            writer.append("checkpoint.saved", {**metadata, "log_root": "0" * 64}, iter_num=1)
         elif attempt == 2:
             writer.append("checkpoint.pruned", {**data, "reason_code": "SUPERSEDED"}, iter_num=1)
         writer.close()
