@@ -16,7 +16,7 @@ from dashboard.tables import RATE_COLUMNS, data_table, query_table
 from ockham.errors import OckhamError
 from ockham.formatting import today
 from ockham.odr.pinning import measure_default_constraints, pin_sides
-from ockham.odr.template import render_record
+from ockham.odr.template import NewRecord, render_record
 
 QUESTION = "How do two runs differ?"
 Row = dict[str, Any]
@@ -138,7 +138,9 @@ def show_draft(title: str, run: str, baseline: str) -> None:
             sides = pin_sides(runs_folder(), baseline, run)
             constraints = measure_default_constraints(sides, runs_folder())
             record = render_record(
-                "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints
+                NewRecord(
+                    "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints
+                )
             )
     except OckhamError as error:
         st.error("The decision record cannot be drafted.", icon=":material/error:")
