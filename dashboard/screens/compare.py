@@ -137,11 +137,10 @@ def show_draft(title: str, run: str, baseline: str) -> None:
         with st.spinner("Pinning the logs and measuring values"):
             sides = pin_sides(runs_folder(), baseline, run)
             constraints = measure_default_constraints(sides, runs_folder())
-            record = render_record(
-                NewRecord(
-                    "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints
-                )
+            content = NewRecord(
+                "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints
             )
+            record = render_record(content)
     except OckhamError as error:
         st.error("The decision record cannot be drafted.", icon=":material/error:")
         st.code(str(error), language=None)

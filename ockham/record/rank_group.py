@@ -153,7 +153,7 @@ def _diverged(ctx: OccamContext, hook: str, gathered: list[dict[str, Any]]) -> D
     values = "; ".join(f"{item['field']} {_values_by_rank(item['values'][:4])}" for item in differs[:3])
     hint = ""
     if any(one["field"] in ("task_loss", "val_loss") for one in differs):
-        hint = " (give every rank the mean over all ranks, as `ockham.nano.DistributedRanks.all_reduce_mean` computes it)"
+        hint = " (give every rank the mean over all ranks: `ockham.nano.DistributedRanks.all_reduce_mean`)"
     return Divergence(event, f"ranks part at iteration {ctx.iter_num} in {hook}: {values}{hint}")
 
 
