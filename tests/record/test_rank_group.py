@@ -13,7 +13,8 @@ from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.record.checkpoints import CheckpointFiles, find_resume_point
 from ockham.record.rank_group import RankGroup
-from ockham.record.run_folder import RunFolder
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.tlog.tree_head import parse_head, split_history
 from ockham.record.verify import standalone
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
@@ -214,3 +215,39 @@ def test_verify_accepts_a_kill_before_all_rank_logs_exist(tmp_path):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     (folder.log_dir(1, 1) / "000000000000.jsonl").write_bytes(b"")
     assert verify_run(folder, parquet=False).sound
+
+
+def rolled_back(folder, rank, head):
+    """Cut the log of a rank back to one of its own older tree heads, as someone without the key can."""
+    log = folder.log_dir(1, rank)
+    history = (log / "checkpoints").read_bytes()
+    (log / "checkpoints").write_bytes(history[: history.index(head) + len(head)] + b"\n")
+    (log / "checkpoint").write_bytes(head)
+    size, left = parse_head(head.decode())[1].size, 0
+    for segment in folder.segments(1, rank):
+        lines = segment.read_bytes().splitlines(keepends=True)
+        segment.write_bytes(b"".join(lines[: max(0, size - left)]))
+        left += len(lines)
+    shutil.rmtree(log / "tile")
+    for kind in PARQUET_TABLES:
+        shutil.rmtree(folder.path / kind, ignore_errors=True)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_rollback_of_one_rank_to_any_older_head_is_a_contradiction(tmp_path, rank):
+    """The log of another rank names its size and root at the end. No key and no pin is needed to see it."""
+    runs = run_on_threads(lambda own, gather: loop(tmp_path / "runs", own, gather, world=3), 3)
+    whole = runs[0].folder
+    assert verify_run(whole).sound
+    [named] = of("run.finished", events(whole, 1, (rank - 1) % 3))[0]["rank_logs"]
+    assert named["rank"] == rank
+    notes, _ = split_history((whole.log_dir(1, rank) / "checkpoints").read_bytes())
+    older = [note for note in notes if 0 < parse_head(note.decode())[1].size < named["size"]]
+    assert older
+    key = standalone.parse_key(json.loads(whole.run_json.read_bytes())["verifier_key"])
+    for number, head in enumerate(older):
+        shutil.copytree(whole.path, tmp_path / str(number) / "a")
+        folder = RunFolder(tmp_path / str(number), "a")
+        rolled_back(folder, rank, head)
+        assert "contradiction" in verify_run(folder).counts
+        assert standalone.verify_archive(standalone.load(folder.path), "a", key, known=True) == 1

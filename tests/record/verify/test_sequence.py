@@ -9,12 +9,23 @@ from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import StateRecord
 from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify import standalone
 from ockham.record.verify.report import Finding, VerificationReport
 from ockham.record.verify.run import verify_run
 from ockham.record.verify.segment import LineVerifier
 from ockham.record.verify.sequence import SequenceChecker
-from tests.helpers.events import REVISION, context_record, decision, lines, run_folder
+from tests.helpers.events import (
+    REVISION,
+    append_run_finished,
+    context_record,
+    decision,
+    events,
+    lines,
+    run_folder,
+)
+from tests.helpers.log_edits import replace_data
 from tests.helpers.runs import make_run
+from tests.helpers.signatures import sign_again
 
 
 def found_in(folder):
@@ -171,3 +182,31 @@ def test_checker_hashes_contexts_for_rank_comparison_only(tmp_path):
     assert (list(alone.knob_hashes), list(alone.iterations)) == ([], [])
     assert list(among.iterations) == [3, 4, 4]
     assert among.knob_hashes[0] != among.knob_hashes[1] == among.knob_hashes[2]
+
+
+@pytest.mark.parametrize("kind", ["decision.made", "context.recorded", "evaluation.recorded", "run.finished"])
+def test_signed_event_after_the_end_is_a_contradiction(tmp_path, kind):
+    """A writer appends only log.sealed after run.finished. The packed verifier agrees."""
+    folder = make_run(tmp_path, batches=15).folder
+    segment = folder.segments(1, 0)[-1]
+    lines = segment.read_bytes().splitlines()
+    copied = next(line for line in reversed(lines) if f'"ockham.{kind}.v1"'.encode() in line)
+    segment.write_bytes(segment.read_bytes() + replace_data(copied, sequence=len(lines)) + b"\n")
+    sign_again(folder)
+    found = [finding.message for finding in verify_run(folder).findings if finding.kind == "contradiction"]
+    assert f"{kind} follows the end of the run" in found
+    key = standalone.parse_key(str(load_or_create_signer().verifier))
+    assert standalone.verify_archive(standalone.load(folder.path), "a", key, known=True) == 1
+
+
+def test_seal_after_the_end_is_accepted(tmp_path):
+    """A segment that is full at the end is sealed after it."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=2)
+    writer.append("decision.made", decision(0))
+    append_run_finished(writer)
+    writer.close()
+    kinds = [event["type"] for event in events(folder)]
+    assert kinds[-2:] == ["ockham.run.finished.v1", "ockham.log.sealed.v1"]
+    messages = [finding.message for finding in verify_run(folder).findings]
+    assert not any("follow" in message for message in messages)
