@@ -128,10 +128,18 @@ def _select(run_id: str, checkpoints: dict[str, SignedCheckpoint], name: str) ->
 
 
 def _acceptance_reason(evidence: Evidence, decision_id: str | None) -> str | None:
+    """Return the reason of the signed decision that accepted a checkpoint, None if none is named.
+
+    Raises:
+        CheckpointError: If no signed decision has this ID.
+
+    """
+    if decision_id is None:
+        return None
     for _, _, event in evidence.events("decision.made"):
-        if decision_id is not None and event["id"] == decision_id:
+        if event["id"] == decision_id:
             return str(event["data"]["reason_code"])
-    return None
+    raise CheckpointError(f"no signed decision has the ID {decision_id}, which the checkpoint names")
 
 
 def _last_val_loss(evidence: Evidence, checkpoint: SignedCheckpoint) -> float | None:
