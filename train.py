@@ -243,7 +243,7 @@ def find_resume_point(
     """
     resume = resume or bool(resume_from)
     if resume and not run:
-        raise ockham.BadInputError("--resume requires --run ID")
+        raise ockham.BadInputError("--resume and --resume-from require --run ID")
     if ranks.max_restarts and not resume:
         raise ockham.BadInputError(
             "torchrun --max-restarts requires --run ID --resume; "

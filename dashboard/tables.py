@@ -31,6 +31,7 @@ COUNT_COLUMNS = (
     "events",
     "signed",
     "pinned",
+    "unsigned_events",
 )
 
 

@@ -185,7 +185,7 @@ def adapt(
 
 def _find_resume_point(runs: Path, run: str, resume_from: str, keys: Sequence[VerifierKey]) -> ResumePoint:
     if not run:
-        raise BadInputError("--resume requires --run ID")
+        raise BadInputError("--resume and --resume-from require --run ID")
     start = ockham.find_resume_point(runs, run, snapshot_id=resume_from, keys=keys)
     print_skipped_checkpoints(start)
     return start

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import subprocess
+import sys
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from ockham.catalog import Catalog
 from ockham.catalog.export import export_views
 from ockham.errors import BadInputError
 from ockham.run import Run
@@ -81,3 +84,39 @@ def test_export_to_existing_path_raises_error(run, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(BadInputError, match="exists"):
         export_views(run.folder.runs, tmp_path / "out", "csv")
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from ockham.catalog.export import export_views
+from ockham.errors import BadInputError
+runs, folder, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in map(int, sys.argv[4:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        print(limit, export_views(runs, folder / f"{limit}.out", kind))
+    except BadInputError as error:
+        print(limit, "refused", "cannot write" in str(error))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "parquet", "csv"])
+def test_export_without_space_is_complete_or_leaves_nothing(run, tmp_path, kind):
+    """A limit of the file size takes the place of a full disk."""
+    limits = [0, 4_096, 20_000, 60_000, 300_000, 1_000_000, 3_000_000, 6_000_000, 100_000_000]
+    words = [sys.executable, "-c", FULL_DISK, str(run.folder.runs), str(tmp_path), kind, *map(str, limits)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    results = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    complete = [limit for limit, result in results.items() if not result.startswith("refused")]
+    assert 0 < len(complete) < len(limits)
+    assert {results[limit] for limit in complete} == {results["100000000"]}
+    assert {result for result in results.values() if result.startswith("refused")} == {"refused True"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{limit}.out" for limit in complete)
+    expected = Catalog(run.folder.runs).rows("select count(*) as n from contexts")[0]["n"]
+    for limit in complete if kind == "duckdb" else ():
+        with duckdb.connect(str(tmp_path / f"{limit}.out"), read_only=True) as connection:
+            assert connection.execute("select count(*) from contexts").fetchone() == (expected,)

@@ -58,7 +58,7 @@ CASES = [
     ("verfy demo", "unknown command 'verfy'; did you mean 'verify'?"),
     ("compare demo demo demo", "ockham: compare: got unexpected extra argument"),
     ("adapt", "adapt requires --from RUN and --data PATH, or --resume with --run ID"),
-    ("train --resume", "--resume requires --run ID"),
+    ("train --resume", "--resume and --resume-from require --run ID"),
     ("export -o x.zip", "-o x.zip: an archive requires --evidence"),
     ("prove", "prove: ID missing; pass the ID of an event"),
 ]

@@ -7,6 +7,7 @@ import pytest
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query
+from ockham.record.run_folder import RunFolder
 from ockham.run import Run
 
 NEVER_ACCEPTED = ("never accepted a checkpoint in 20 evaluations", "memory")
@@ -45,3 +46,13 @@ def test_update_rate_outside_band_is_listed_from_200_batches(tmp_path):
     assert expected in query_attention(tmp_path / "long")
     train(tmp_path / "short", "balanced", 199, 500, ["gate.target=1.0"])
     assert query_attention(tmp_path / "short") == []
+
+
+def test_unsigned_events_of_a_finished_run_are_listed(tmp_path):
+    """They are not counted on any page, so their number is shown."""
+    train(tmp_path, "balanced", 20, 500)
+    assert query_attention(tmp_path) == []
+    segment = RunFolder(tmp_path, "a").segments(1, 0)[-1]
+    with segment.open("ab") as file:
+        file.write(segment.read_bytes().splitlines()[-1] + b"\n")
+    assert query_attention(tmp_path) == [("unsigned events are not counted: 1", "integrity")]

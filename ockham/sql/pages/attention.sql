@@ -19,4 +19,5 @@ union all select run_id, 'batches with a non-finite loss: ' || nonfinite, 'run' 
 union all select run_id, 'disabling the adapter did not restore the base weights', 'run' from events where type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean and signed group by run_id
 union all select run_id, 'ranks decided differently', 'integrity' from events where type = 'ockham.rank.diverged.v1' and signed group by run_id
 union all select run_id, 'the log reports missing events: ' || kind, 'integrity' from log_gaps where kind <> 'recovered' and signed
+union all select run_id, 'unsigned events are not counted: ' || unsigned_events, 'integrity' from run_summary where unsigned_events > 0
 order by run_id limit 200
