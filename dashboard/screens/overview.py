@@ -25,7 +25,6 @@ COLUMNS = (
     "val_loss",
     "best_val_loss",
     "compute_saved",
-    "unsigned_events",
 )
 # With more runs the charts of the bands are too high. The table contains all runs.
 MAX_BAND_RUNS = 25
