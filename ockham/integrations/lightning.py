@@ -56,6 +56,7 @@ class OckhamCallback(pl.Callback):
             self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.save_checkpoints
         )
         step = self._wrap_training_step(trainer, pl_module.training_step)
+        # Lightning calls the attribute of the object, so the method is replaced there.
         pl_module.training_step = step  # type: ignore[method-assign]
 
     def on_before_optimizer_step(self, *_: object) -> None:
