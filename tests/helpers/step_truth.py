@@ -8,6 +8,7 @@ learning rates in the optimizer at the moment of a step, and the norm of the gra
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class StepTruth:
         moved: Whether any weight changed between the begin and the end of each micro-batch.
         rates: Learning rates of each step with a gradient, one tuple per step.
         norms: Norm of the gradient before clipping, of each step with a gradient. None if not measured.
+        clipped_norms: Norm of the gradient at the moment of the step.
 
     """
 
@@ -40,6 +42,7 @@ class StepTruth:
     moved: list[bool] = field(default_factory=list)
     rates: list[tuple[float, ...]] = field(default_factory=list)
     norms: list[float | None] = field(default_factory=list)
+    clipped_norms: list[float] = field(default_factory=list)
     _before: list[torch.Tensor] = field(default_factory=list)
     _watched: list[torch.optim.Optimizer] = field(default_factory=list)
 
@@ -61,8 +64,16 @@ class StepTruth:
 
     def _read_rates(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         groups = optimizer.param_groups
-        if any(parameter.grad is not None for group in groups for parameter in group["params"]):
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        if any(parameter.grad is not None for parameter in parameters):
             self.rates.append(tuple(float(group["lr"]) for group in groups))
+            self.clipped_norms.append(gradient_norm(parameters))
+
+
+def gradient_norm(parameters: Iterable[torch.Tensor]) -> float:
+    """Return the L2 norm of all gradients, in double precision."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
 
 
 @dataclass
@@ -154,6 +165,11 @@ def _compare_numbers(result: Differences, contexts: list[dict], truth: StepTruth
     result.rate_error = max(result.rate_error, rate_error)
     if rate_error > RATE_TOLERANCE:
         result.problems.append(f"step {taken}: logged {last['applied']}, used {truth.rates[taken]}")
+    limit = _read_limit(contexts)
+    if truth.clipped_norms[taken] > limit * (1 + NORM_TOLERANCE):
+        result.problems.append(
+            f"step {taken}: logged limit {limit}, the optimizer used a norm of {truth.clipped_norms[taken]}"
+        )
     norm = truth.norms[taken] if taken < len(truth.norms) else None
     logged_norm = last["measured"].get("grad_norm")
     if norm is None:
@@ -167,6 +183,12 @@ def _compare_numbers(result: Differences, contexts: list[dict], truth: StepTruth
     result.norm_error = max(result.norm_error, error)
     if error > NORM_TOLERANCE:
         result.problems.append(f"step {taken}: logged norm {logged_norm}, measured {norm}")
+
+
+def _read_limit(contexts: list[dict]) -> float:
+    """Return the limit of the gradient norm of the last accepted micro-batch."""
+    last = [context for context in contexts if context["left"].get("updated", True)][-1]
+    return float(last["left"].get("grad_clip", last["given"].get("grad_clip", math.inf)))
 
 
 def _group_steps(contexts: list[dict]) -> list[list[tuple[int, dict]]]:

@@ -13,7 +13,8 @@ import torch
 import transformers
 
 from ockham.integrations.huggingface import OckhamCallback
-from ockham.run import Run
+from ockham.plugins.limiter import LimiterPlugin
+from ockham.policy import Policy, policy_from_plugins
 from tests.helpers.step_truth import StepTruth
 from tests.integrations import huggingface_models as models
 from tests.integrations import huggingface_truth as truths
@@ -34,7 +35,7 @@ class Case:
     rows: Callable[[int], Any] = models.make_rows
     options: dict = field(default_factory=dict)
     keywords: dict = field(default_factory=dict)
-    policy: str = "balanced"
+    policy: str | Policy = "balanced"
     overrides: tuple[str, ...] = ()
     callback: dict = field(default_factory=dict)
     change: Callable[[Any], None] = lambda _: None
@@ -133,6 +134,8 @@ def _texts(count: int) -> list[dict]:
     return [{"text": text} for text in models.make_texts(count)]
 
 
+# An acting policy that names no limit of the gradient norm.
+NO_LIMITER = policy_from_plugins([LimiterPlugin(grad_norm_ceiling=None)])
 ACCUMULATE = {"gradient_accumulation_steps": 4, "max_steps": 8}
 PADDED = functools.partial(models.make_rows, padded=True)
 SFT = {
@@ -176,7 +179,10 @@ CASES: dict[tuple[str, str], Case] = {
     ("Trainer", "no clipping"): Case(
         options={"max_grad_norm": 0.0}, overrides=("limiter.grad_norm_ceiling=null",)
     ),
-    ("Trainer", "bf16"): Case(options={"bf16": True}, loss=lambda _: truths.causal_loss),
+    ("Trainer", "no limiter, clipping at 5.0"): Case(options={"max_grad_norm": 5.0}, policy=NO_LIMITER),
+    ("Trainer", "no limiter, clipping at 0.3"): Case(options={"max_grad_norm": 0.3}, policy=NO_LIMITER),
+    ("Trainer", "no limiter, no clipping"): Case(options={"max_grad_norm": 0.0}, policy=NO_LIMITER),
+    ("Trainer", "bf16"): Case(options={"bf16": True}),
     ("Trainer", "fp16"): Case(options={"fp16": True}, change=use_scaler),
     ("Trainer", "fp16, overflow"): Case(
         options={"fp16": True}, change=functools.partial(use_scaler, scale=2.0**40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+import torch
 
 from tests.helpers import step_truth
 
@@ -17,6 +18,15 @@ with warnings.catch_warnings():
     from tests.integrations.huggingface_cells import CELLS
 
 pytestmark = [pytest.mark.filterwarnings("ignore:::(transformers|accelerate|torch|trl|peft|datasets)")]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Use one thread. Several threads wait for each other on a shared machine, longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
