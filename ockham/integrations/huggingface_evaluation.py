@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,14 +61,9 @@ class NamedEvaluations:
         if self.metric in metrics:
             self._is_found = True
             self._pending = float(metrics[self.metric])
-        expected = self._expected_losses()
         is_own = any(name.startswith(PREFIX) for name in metrics)
-        if not self._is_found and is_own and self.metric not in expected:
-            accepted = sorted({*self._reported, *expected} or metrics)
-            raise BadInputError(
-                f"evaluation after step {step}: the metric {self.metric!r} does not exist; "
-                f"set OckhamCallback(metric=...) to one of {', '.join(accepted)}"
-            )
+        if not self._is_found and is_own and self.metric not in self._expected_losses():
+            raise self._missing(step, metrics)
 
     @property
     def is_complete(self) -> bool:
@@ -81,12 +76,30 @@ class NamedEvaluations:
         self._reported = set()
         return val_loss
 
-    def dataset(self) -> Any:
-        """Return the dataset, or its name among several, on which the judged loss is measured."""
+    def dataset(self, step: int) -> str | None:
+        """Return the name of the dataset on which the judged loss is measured. None if there is only one.
+
+        Args:
+            step: Number of optimizer steps so far, for the message.
+
+        Raises:
+            BadInputError: If no dataset has the judged loss.
+
+        """
         sets = self.trainer.eval_dataset
         if not isinstance(sets, dict):
             return None
-        return next((name for name in sets if self.metric.startswith(f"{PREFIX}{name}_")), None)
+        for name in sets:
+            if self.metric.startswith(f"{PREFIX}{name}_"):
+                return str(name)
+        raise self._missing(step, ())
+
+    def _missing(self, step: int, metrics: Iterable[str]) -> BadInputError:
+        accepted = sorted({*self._reported, *self._expected_losses()} or metrics)
+        return BadInputError(
+            f"evaluation after step {step}: the metric {self.metric!r} does not exist; "
+            f"set OckhamCallback(metric=...) to one of {', '.join(accepted)}"
+        )
 
     def _expected_losses(self) -> set[str]:
         """Return the names of the losses that the Trainer's own datasets will report."""
@@ -109,7 +122,7 @@ def evaluate_apart(trainer: Any, evaluations: NamedEvaluations) -> float | None:
     An additional evaluation must not count for early stopping or for the best model. Return None if the
     metric cannot be measured in this way.
     """
-    name = evaluations.dataset()
+    name = evaluations.dataset(trainer.state.global_step)
     prefix = PREFIX.rstrip("_") if name is None else f"{PREFIX}{name}"
     is_training = trainer.model.training
     with _unnoticed(trainer):

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ockham.applied_step import NONFINITE_GRADIENT, AppliedStep
+from ockham.applied_step import LOSS_SCALE_OVERFLOW, NONFINITE_GRADIENT
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.integrations.loss_scaler import allow_empty_step, unscale
@@ -33,9 +33,6 @@ from ockham.record.checkpoints import CheckpointFiles
 from ockham.run import Run
 from ockham.step_actions import EndReason, after_evaluation, roll_back_or_halt
 
-# Causes of a step that was not taken.
-LOSS_SCALE_OVERFLOW = "LOSS_SCALE_OVERFLOW"
-BATCH_ABANDONED = "BATCH_ABANDONED"
 # Updates between two measurements of drift if every plugin is in shadow. Each one reads all weights.
 OBSERVED_DRIFT_INTERVAL = 16
 
@@ -224,11 +221,11 @@ class StepController:
         Without a present step, calling it has no effect.
         """
         ctx, self._ctx = self._ctx, None
-        if ctx is not None:
-            self.run.end_batch(ctx, applied=AppliedStep(stepped=False, cause=BATCH_ABANDONED))
-            self._last = ctx
-        if ctx is not None or self._batches:
-            self._end_step()
+        if not self._batches:
+            return
+        self._end_step()
+        self._last = ctx or self._last
+        self.run.abandon_step(ctx)
 
     def evaluate(self, val_loss: float) -> OccamContext | None:
         """Pass a validation loss in nats per token to memory and anchor.

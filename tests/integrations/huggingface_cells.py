@@ -219,6 +219,11 @@ CASES: dict[tuple[str, str], Case] = {
     ("Trainer", "out of memory retry"): Case(
         trainer=models.OutOfMemoryTrainer, options={"auto_find_batch_size": True}, loss=lambda _: truths.no_loss
     ),
+    ("Trainer", "out of memory retry, accumulation"): Case(
+        trainer=models.OutOfMemoryTrainer,
+        options={"auto_find_batch_size": True, "gradient_accumulation_steps": 3, "max_steps": 8},
+        loss=lambda _: truths.no_loss,
+    ),
     ("PEFT", "LoRA"): Case(model=make_lora),
     ("PEFT", "LoRA, accumulation"): Case(model=make_lora, options=ACCUMULATE),
     ("PEFT", "quantized base"): Case(model=make_quantized),
