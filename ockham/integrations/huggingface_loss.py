@@ -76,6 +76,8 @@ class LossScale:
         self.is_compiled = bool(trainer.args.torch_compile) or hasattr(trainer.model, "_orig_mod")
         # Whether the loss function reads the number of tokens as a Python number. Known after one batch.
         self._is_converted: bool | None = None
+        # Whether the loss does not depend on the number of tokens, as for T5.
+        self._ignores_items = False
 
     def count_items(self, inputs: Mapping[str, Any], step_items: Any) -> ItemCount | None:
         """Return the numbers of predicted tokens. None if the Trainer does not divide by them.
@@ -117,26 +119,33 @@ class LossScale:
             return float(loss.detach()) * float(self.trainer.current_gradient_accumulation_steps)
         if is_scaled is False or items is None:
             return float(loss.detach())
-        derivative = self._derivative(loss, items)
-        values = torch.stack(
-            [to_float64(value.detach()).reshape(()) for value in (loss, derivative, *items)]
-        )
-        value, slope, step_items, own_items = values.tolist()
-        # Loss = rest + sum / step_items, so the derivative is -sum / step_items^2.
-        scaled = -slope * step_items
-        processes = self._processes()
-        return value - scaled + scaled / processes * step_items / max(own_items, 1.0)
+        scaled = self._scaled_part(loss, items)
+        values = [loss.detach().reshape(()), *(tensor.detach() for tensor in items)]
+        if scaled is not loss:
+            values.append(scaled)
+        value, step_items, own_items, *rest = _read(values)
+        scaled_value = rest[0] if rest else value
+        return value - scaled_value + scaled_value / self._processes() * step_items / max(own_items, 1.0)
 
-    def _derivative(self, loss: torch.Tensor, items: ItemCount) -> torch.Tensor:
-        """Return d loss / d step_items. Zero if the loss does not depend on it."""
+    def _scaled_part(self, loss: torch.Tensor, items: ItemCount) -> torch.Tensor:
+        """Return the part of the loss that was divided by the number of tokens in the step.
+
+        Loss = rest + sum / step_items, so the derivative by step_items is -sum / step_items^2.
+        """
         trainer = self.trainer
+        nothing = torch.zeros_like(items.step)
         if self.is_compiled or self._is_converted:
             takes_items = trainer.model_accepts_loss_kwargs or trainer.compute_loss_func is not None
-            return -loss.detach() / items.step.detach() if takes_items else torch.zeros_like(items.step)
-        if not loss.requires_grad:
-            return torch.zeros_like(items.step)
-        (derivative,) = torch.autograd.grad(loss, [items.step], retain_graph=True, allow_unused=True)
-        return torch.zeros_like(items.step) if derivative is None else derivative
+            return loss if takes_items else nothing
+        if self._ignores_items or not loss.requires_grad:
+            return nothing
+        if _is_quotient(loss.grad_fn, items.step):
+            return loss
+        (slope,) = torch.autograd.grad(loss, [items.step], retain_graph=True, allow_unused=True)
+        if slope is None:
+            self._ignores_items = True
+            return nothing
+        return -slope * items.step.detach()
 
     def _shifts_labels(self) -> bool:
         """Return True if the first label of each row is not predicted."""
@@ -156,6 +165,27 @@ class LossScale:
             return 1
         tensor_parallel = getattr(trainer, "get_tp_size", lambda: 1)()
         return int(max(1, trainer.accelerator.num_processes // tensor_parallel))
+
+
+def _is_quotient(node: Any, divisor: torch.Tensor) -> bool:
+    """Return True if the whole loss is a quotient by the number of tokens, times constants."""
+    while node is not None and node.name() == "MulBackward0" and node.next_functions[1][0] is None:
+        node = node.next_functions[0][0]
+    if node is None or node.name() != "DivBackward0":
+        return False
+    node = node.next_functions[1][0]
+    # The lower bound of 1 in TRL.
+    while node is not None and node.name().startswith("ClampBackward"):
+        node = node.next_functions[0][0]
+    return getattr(node, "variable", None) is divisor
+
+
+def _read(values: list[torch.Tensor]) -> list[float]:
+    """Return the values as Python floats. Waits for a GPU once."""
+    if all(value.device.type == "cpu" for value in values):
+        return [value.item() for value in values]
+    read: list[float] = torch.stack([to_float64(value.to(values[0].device)) for value in values]).tolist()
+    return read
 
 
 def replace_loss(result: Any, loss: torch.Tensor) -> Any:
