@@ -48,6 +48,7 @@ class OckhamCallback(TrainerCallback):
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
         self._max_grad_norm = 0.0
+        self._micro_steps = 1
         self._forward_hook: Any = None
         self._is_decided = False
 
@@ -62,6 +63,7 @@ class OckhamCallback(TrainerCallback):
             self.run, kwargs["model"], optimizer, save_checkpoints=self.save_checkpoints
         )
         self._max_grad_norm = args.max_grad_norm
+        self._micro_steps = args.gradient_accumulation_steps
         if self.controller.is_active:
             args.max_grad_norm = 0.0
         self._forward_hook = kwargs["model"].register_forward_hook(self._on_forward, with_kwargs=True)
@@ -119,6 +121,7 @@ class OckhamCallback(TrainerCallback):
                 "because they compute the loss outside of the model"
             )
         self._is_decided = True
+        self.controller.micro_steps = self._micro_steps
         if self.controller.start_batch(_mean_loss(model, loss, kwargs), self._max_grad_norm or math.inf):
             return out
         skipped = detach_loss(loss)

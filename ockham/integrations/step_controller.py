@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ockham.applied_step import NONFINITE_GRADIENT
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.nano.anchor import AnchorWeights, Drift, Rollback
 from ockham.nano.checkpoint_io import MODEL, serialize_model
 from ockham.nano.optimizer import add_noise, clip_gradients
+from ockham.nano.step_meter import StepMeter
 from ockham.nano.trainer import Evaluation
 from ockham.record.checkpoints import CheckpointFiles
 from ockham.run import Run
@@ -46,6 +48,7 @@ class StepController:
         save_checkpoints: Save accepted weights as checkpoints.
 
     Attributes:
+        micro_steps: Number of micro-batches of the present step.
         stop_reason: Reason code and message, once the policy has ended the run.
 
     Raises:
@@ -71,6 +74,7 @@ class StepController:
         self.is_active = any(not plugin.shadow for plugin in run.chain.plugins)
         self.pull_mode = run.policy.hyperparameters.get("pull", "none")
         self.iter_num = 0
+        self.micro_steps = 1
         self.stop_reason: EndReason | None = None
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         has_matrix = any(parameter.dim() >= 2 for parameter in self._parameters)
@@ -86,6 +90,8 @@ class StepController:
         self._refused = False
         self._gauges: dict[str, Any] = {}
         self._scheduled_rates: list[Any] = []
+        # The hook of the meter is the first: it reads the learning rates before they are restored.
+        self._meter = StepMeter(optimizer, parameters=self._parameters)
         self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
 
     def start_batch(self, task_loss: float, grad_clip: float = math.inf) -> bool:
@@ -96,9 +102,15 @@ class StepController:
             grad_clip: Limit of the gradient norm that the loop uses.
 
         """
-        fields = {"learning_rate": float(self.optimizer.param_groups[0]["lr"]), "grad_clip": grad_clip}
+        self._meter.start()
         ctx = self.run.start_batch(
-            self.iter_num, task_loss, self._batches, anchor_available=self.anchor is not None, **fields
+            self.iter_num,
+            task_loss,
+            self._batches,
+            micro_steps=self.micro_steps,
+            anchor_available=self.anchor is not None,
+            learning_rate=self._meter.scheduled_learning_rate(),
+            grad_clip=grad_clip,
         )
         self._ctx = ctx
         self._batches += 1
@@ -135,10 +147,10 @@ class StepController:
         if ctx is None:
             return None
         self._restore_learning_rate()
-        stepped = self._stepped and self._accepted is not None and not self._refused
-        applied = {"updated": stepped, **({} if self.is_active else {"grad_clip": math.inf})}
         gauges = self._gauges if self._stepped else {}
-        self.run.end_batch(ctx, stepped=stepped, applied=applied, **gauges)
+        self.run.end_batch(
+            ctx, applied=self._meter.read(NONFINITE_GRADIENT if self._refused else ""), **gauges
+        )
         if self._stepped:
             self.iter_num += 1
             self._accepted = None
@@ -177,8 +189,9 @@ class StepController:
         self.run.finish(reason, message, val_loss=self.run.val_loss)
 
     def detach(self) -> None:
-        """Remove the hook from the optimizer. The run stays open."""
+        """Remove the hooks from the optimizer. The run stays open."""
         self._hook.remove()
+        self._meter.close()
         self._restore_learning_rate()
 
     def make_checkpoint_files(

@@ -37,6 +37,7 @@ HYPERPARAMETERS: Mapping[str, Any] = {
     "evaluations": 60,
     "pull": "decoupled",
     "grad_clip": 1.0,
+    "on_verdict_not_applied": "warn",
 }
 POLICY_KEY_TYPES = {"name": str, "targets": dict, "hyperparameters": dict, "plugins": list}
 PLUGIN_KEY_TYPES = {"name": str, "use": str, "settings": dict, "shadow": bool}
