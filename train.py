@@ -53,11 +53,10 @@ def train(
             # Step: the optimizer applies the accepted micro-batches after the last one.
             is_last = micro_step == micro_steps - 1
             must_stop = interrupted() or (is_last and (evaluation_due or checkpoint_due))
-            stepped, gauges, seconds = trainer.finish_batch(ctx, forward_next=not must_stop)
+            applied, gauges, seconds = trainer.finish_batch(ctx, forward_next=not must_stop)
             # Record.
             with trainer.meter.stage("chain"):
-                applied = {"updated": stepped}
-                run.end_batch(ctx, stepped=stepped, applied=applied, seconds=seconds, **gauges)
+                run.end_batch(ctx, applied=applied, seconds=seconds, **gauges)
         # Evaluate, save accepted weights, move the anchor, roll back or halt.
         evaluation = trainer.evaluate() if evaluation_due or ctx.consolidating else None
         end_reason = ockham.after_step(

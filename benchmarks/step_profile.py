@@ -55,8 +55,8 @@ def measure(steps: int) -> dict[str, float]:
             def step(i: int) -> None:
                 ctx = run.start_batch(i, trainer.forward(i), **trainer.context_fields(i))
                 trainer.backward(ctx)
-                stepped, gauges = trainer.step()
-                run.end_batch(ctx, stepped=stepped, **gauges)
+                applied, gauges, _ = trainer.finish_batch(ctx)
+                run.end_batch(ctx, applied=applied, **gauges)
 
             for i in range(5):
                 step(i)

@@ -52,4 +52,4 @@ if __name__ == "__main__":
     with ockham.Run(plugins=plugins, run_id="custom-plugin", facts={"max_iters": 100}) as run:
         for iter_num in range(100):
             ctx = run.start_batch(iter_num, 5.0 - 0.02 * iter_num + draw.gauss(0, 0.2), learning_rate=1e-3)
-            run.end_batch(ctx, grad_norm=0.7)
+            run.end_batch(ctx, stepped=ctx.updated)

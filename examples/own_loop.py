@@ -53,17 +53,20 @@ def train(resume_point: ockham.ResumePoint | None) -> None:
             model.load_state_dict(load_file(resume_point.path / "model.safetensors"))
             run.load_state_dict(resume_point.state["run"])
             first_step = resume_point.iter_num
+        # Learning rate, norm and weights are measured at each step, and compared with the decisions.
+        run.watch(optimizer, measure_norm=True)
         for iter_num in range(first_step, STEPS):
             loss = compute_loss(iter_num)
             ctx = run.start_batch(iter_num, loss.item(), learning_rate=20.0)
-            grad_norm = 0.0
+            measured = {}
             if ctx.updated:  # a skipped batch has no backward pass
                 loss.backward()
-                grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), ctx.grad_clip).item()
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), ctx.grad_clip)
+                measured["grad_norm"] = norm.item()
                 optimizer.param_groups[0]["lr"] = ctx.learning_rate
                 optimizer.step()
                 optimizer.zero_grad()
-            run.end_batch(ctx, grad_norm=grad_norm)
+            run.end_batch(ctx, **measured)
             if iter_num % 20 == 19:
                 with torch.no_grad():
                     run.evaluate(ctx, compute_loss(seed=10**6).item())

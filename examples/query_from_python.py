@@ -8,7 +8,7 @@ draw = random.Random(1)
 with ockham.Run("balanced", run_id="queried", facts={"max_iters": 100, "vocab_size": 256}) as run:
     for iter_num in range(100):
         ctx = run.start_batch(iter_num, 5.0 - 0.02 * iter_num + draw.gauss(0, 0.1), learning_rate=1e-3)
-        run.end_batch(ctx, grad_norm=0.7)
+        run.end_batch(ctx, stepped=ctx.updated)
 
 # A catalog returns Arrow tables. Its SQL is trusted: it can read every file of this user.
 catalog = ockham.Catalog("runs")

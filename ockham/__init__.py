@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ockham._lazy import make_getattr
 
 if TYPE_CHECKING:
+    from ockham.applied_step import AppliedStep as AppliedStep
     from ockham.candidates import ModelSnapshot as ModelSnapshot
     from ockham.candidates import OccamMetrics as OccamMetrics
     from ockham.catalog import Catalog as Catalog
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _LAZY_IMPORTS = {
     "AnchorPlugin": "ockham.plugins.anchor",
+    "AppliedStep": "ockham.applied_step",
     "BadInputError": "ockham.errors",
     "Catalog": "ockham.catalog",
     "CompressorPlugin": "ockham.plugins.compressor",

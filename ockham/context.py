@@ -5,7 +5,8 @@ Every field has one of three roles, defined by the table in `ockham/fields.py`:
 * a *fact* is measured before the chain runs and never changes;
 * a *knob* can be changed by a plugin. Each batch starts at the trainer's scheduled value, so
   `ctx.learning_rate *= 0.5` never compounds;
-* a *gauge* is measured by the trainer after the step and is carried over to the next batch.
+* a *gauge* is measured by the trainer after the step and is carried over to the next batch. `is_measured`
+  returns True for a new measurement and False for a value that was carried over.
 
 `custom` maps metric names of plugins to floats. It is carried over too.
 """
@@ -87,6 +88,7 @@ class OccamContext:
     iter_num: int
     task_loss: float
     micro_step: int
+    micro_steps: int
     run_id: str
     seed: int
     max_iters: int
@@ -125,12 +127,13 @@ class OccamContext:
     custom: dict[str, float]
     notes: list[DecisionNote]
     shadow_knobs: dict[str, Value]
+    measured_gauges: set[str]
 
     def __init__(
         self, iter_num: int, task_loss: float, *, custom: Mapping[str, float] | None = None, **fields: Any
     ) -> None:
         values = self.__dict__
-        values.update(DEFAULTS, custom=dict(custom or {}), notes=[], shadow_knobs={})
+        values.update(DEFAULTS, custom=dict(custom or {}), notes=[], shadow_knobs={}, measured_gauges=set())
         for name, value in (("iter_num", iter_num), ("task_loss", task_loss), *fields.items()):
             if name not in FIELDS_BY_NAME:
                 raise ContextError(f"OccamContext has no field {name!r}{suggest_name(name, FIELDS_BY_NAME)}")
@@ -162,6 +165,7 @@ class OccamContext:
             custom=self.custom.copy(),
             notes=self.notes.copy(),
             shadow_knobs=self.shadow_knobs.copy(),
+            measured_gauges=self.measured_gauges.copy(),
         )
         return clone
 
@@ -256,6 +260,25 @@ class OccamContext:
                     f"set_gauges() takes gauges, and {name!r} is not a gauge{suggest_name(name, GAUGES)}"
                 )
             self.__dict__[name] = coerce_field(name, value)
+            self.measured_gauges.add(name)
+
+    def is_measured(self, gauge: str) -> bool:
+        """Return True if this batch or evaluation measured a gauge. Other gauges are carried over.
+
+        With gradient accumulation, only the last micro-batch of a step measures the step.
+
+        Raises:
+            ContextError: If the name is not a gauge.
+
+        """
+        if gauge not in GAUGES:
+            raise ContextError(f"{gauge!r} is not a gauge{suggest_name(gauge, GAUGES)}")
+        return gauge in self.measured_gauges
+
+    @property
+    def ends_step(self) -> bool:
+        """True for the last micro-batch of a step, and for every batch without accumulation."""
+        return self.micro_step >= self.micro_steps - 1
 
     def next_context(self, iter_num: int, task_loss: float, **fields: Any) -> OccamContext:
         """Return the context of the next batch.

@@ -14,6 +14,7 @@ OckhamError                      exit status 2 unless stated otherwise
 │       └── MissingParameterError  a parameter of the query has no value
 ├── ContextError                 a plugin set a fact or gauge, or gave a knob a value of the wrong type
 ├── PluginError                  a plugin raised; names plugin, hook and iteration (exit status 1)
+├── VerdictNotAppliedError       the trainer did something else than the chain decided (exit status 1)
 ├── RankError                    a run of many ranks cannot continue (exit status 1)
 │   ├── RankDivergedError        two ranks reached different verdicts on one batch
 │   └── RankLostError            another rank has ended, or has not answered in time
@@ -118,6 +119,12 @@ class PluginError(OckhamError):
             f"plugin {plugin!r} failed in {hook} at iteration {iter_num}: {type(cause).__name__}: {cause}"
         )
         super().__init__(f"{message} ({self.place})" if self.place else message)
+
+
+class VerdictNotAppliedError(OckhamError):
+    """The trainer did something else than the chain decided, and the policy stops the run."""
+
+    exit_status = 1
 
 
 class RankError(OckhamError):

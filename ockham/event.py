@@ -33,6 +33,7 @@ TYPES: tuple[str, ...] = (
     "anchor.consolidated",
     "rollback.performed",
     "rank.diverged",
+    "verdict.not_applied",
     "adapter.enabled",
     "adapter.reverted",
     "log.recovered",

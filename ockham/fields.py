@@ -39,6 +39,7 @@ FIELDS: tuple[Field, ...] = (
         "1",
         "Micro-batch within the step, from 0; (iter_num, micro_step) is the key.",
     ),
+    Field("micro_steps", "fact", "int", 1, "1", "Micro-batches of this step; 1 without accumulation."),
     Field("run_id", "fact", "str", "", "", "The run that this batch belongs to."),
     Field(
         "seed", "fact", "int", 0, "", "Seed of the run; plugins draw from (seed, iter_num, micro_step) only."
@@ -199,7 +200,9 @@ FACTS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "fact")
 KNOBS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "knob")
 GAUGES: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "gauge")
 REQUIRED: tuple[str, ...] = ("iter_num", "task_loss")
-PER_BATCH = frozenset({"iter_num", "task_loss", "micro_step", "example_losses", "rank_loss", "kl_to_anchor"})
+PER_BATCH = frozenset(
+    {"iter_num", "task_loss", "micro_step", "micro_steps", "example_losses", "rank_loss", "kl_to_anchor"}
+)
 CARRIED_OVER = tuple(name for name in (*FACTS, *GAUGES) if name not in PER_BATCH)
 DEFAULTS: Mapping[str, Value] = {field.name: field.default for field in FIELDS}
 _TYPES: Mapping[Kind, type] = {"float": float, "int": int, "bool": bool, "str": str}

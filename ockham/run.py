@@ -6,7 +6,7 @@
             ctx = run.start_batch(iter_num, loss.item(), learning_rate=schedule(iter_num))
             if ctx.updated:
                 loss.backward(); optimizer.step()
-            ctx = run.end_batch(ctx, grad_norm=...)
+            ctx = run.end_batch(ctx, stepped=ctx.updated)
             if ctx.halt:
                 break
 
@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from ockham.chain import PluginChain, base_knobs, merge_scheduled_knobs
+from ockham.batch_calls import BatchCalls
+from ockham.chain import PluginChain, base_knobs
 from ockham.context import GAUGES, OccamContext
-from ockham.errors import LogError, PluginError, RankDivergedError, RunError
-from ockham.event import Value, from_json_value, to_json_value
+from ockham.errors import LogError, PluginError, RunError
+from ockham.event import from_json_value, to_json_value
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, policy_from_plugins, with_default_plugins
@@ -39,9 +40,10 @@ from ockham.record.run_folder import RunFolder, new_run_id
 from ockham.record.subscriptions import Consumer, Subscription
 from ockham.record.tlog.tree_head import TreeHead
 from ockham.session import Session, resolve_policy
+from ockham.step_audit import Meter, StepAudit
 
 
-class Run:
+class Run(BatchCalls):
     """One attempt of one run, written by one rank.
 
     Args:
@@ -94,7 +96,7 @@ class Run:
         self.settings = dict(settings or {})
         self.data = dict(data or {})
         self._resumed = resumed
-        self._facts = dict(facts or {})
+        self.facts = dict(facts or {})
         if resumed is not None:
             resumed.require_data(self.run_id, self.data)
         if plugins is not None:
@@ -105,21 +107,39 @@ class Run:
             plugin_objects = self.policy.build()
         self._session = Session(self.folder, self.peers, resumed)
         self.attempt, self._recorder = self._session.attempt, self._session.recorder
+        # Integrations restore what they changed, and complete the data of `run.finished`.
+        self.finish_hooks = self._session.finish_hooks
         self.chain = PluginChain(plugin_objects, self._recorder.record_decision)
         self._recorder.state = self.chain.state_dict
         self.memory = next((plugin for plugin in plugin_objects if isinstance(plugin, OckhamMemory)), None)
         self._performance: Performance = "inverse_loss" if self.memory is None else self.memory.performance
         self.counts = RunCounters()
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
-        self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
+        self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
+        self._is_started = False
+        self._audit = StepAudit(None if resumed is None else resumed.iter_num)
 
     def __enter__(self) -> Self:
-        """Create or reopen the folder, lock the log and write the first events."""
+        """Start the run. See `start`."""
+        return self.start()
+
+    def start(self) -> Self:
+        """Create or reopen the folder, lock the log and write the first events. Return the run.
+
+        In a notebook, call `start` and `finish` in place of a `with` block.
+
+        Raises:
+            RunError: If the run has started already, or its folder cannot be written.
+
+        """
+        if self._is_started:
+            raise RunError(f"run {self.run_id!r} was started already; create another ockham.Run")
+        self._is_started = True
         self._session.open(
             self.policy,
             self.chain.plugins,
             settings=self.settings,
-            facts=self._facts,
+            facts=self.facts,
             data=self.data,
             resumed=self._resumed,
         )
@@ -162,6 +182,27 @@ class Run:
         }
         self._session.close(ended)
 
+    def watch(self, *optimizers: Any, measure_norm: bool = False) -> Meter:
+        """Measure the steps of torch optimizers from now on. Every step is compared with its verdict.
+
+        The learning rates, whether a step was taken and whether the weights changed then come from the
+        optimizer and the weights. Without it the record contains what the loop reports.
+
+        Args:
+            optimizers: Optimizers from `torch.optim`.
+            measure_norm: Measure the norm of the gradient at each step, after clipping.
+
+        Raises:
+            BadInputError: If an object is not a torch optimizer.
+
+        """
+        from ockham.nano.step_meter import StepMeter
+
+        if self._audit.meter is not None:
+            self._audit.meter.close()
+        self._audit.meter = StepMeter(*optimizers, measure_norm=measure_norm)
+        return self._audit.meter
+
     def flush(self) -> TreeHead:
         """Block until all appended events are durable. Return the signed tree head of the log."""
         return self.attempt.log.flush()
@@ -187,124 +228,6 @@ class Run:
 
         """
         return self._session.subscribe(consumer, type, reason_code)
-
-    def start_batch(
-        self, iter_num: int, task_loss: float, micro_step: int = 0, **fields: Any
-    ) -> OccamContext:
-        """Build the context of a batch whose loss was read, and run `on_batch_start`.
-
-        Args:
-            iter_num: Optimizer step, from 0.
-            task_loss: Loss in nats per token, a Python float.
-            micro_step: Micro-batch within the step, from 0.
-            fields: Facts of this batch, and knobs at their scheduled value, such as `learning_rate`.
-
-        Returns:
-            The context. Its knobs contain what the trainer has to do.
-
-        Raises:
-            RankDivergedError: If the ranks reached different verdicts.
-
-        """
-        self._recorder.record_key_frame_if_due(iter_num, micro_step)
-        ctx = self._last.next_context(
-            iter_num, task_loss, micro_step=micro_step, **merge_scheduled_knobs(self._knobs, fields)
-        )
-        self._recorder.begin_hook(ctx)
-        self.chain.on_batch_start(ctx)
-        return self._require_agreement(ctx, "on_batch_start")
-
-    def end_batch(
-        self,
-        ctx: OccamContext,
-        *,
-        stepped: bool | None = None,
-        applied: Mapping[str, Value] | None = None,
-        seconds: Mapping[str, float] | None = None,
-        **gauges: Any,
-    ) -> OccamContext:
-        """Report what was done with the batch, run `on_batch_end` and record the context.
-
-        Args:
-            ctx: Context returned by `start_batch`.
-            stepped: Whether the optimizer took a step. None uses `updated` of the context.
-            applied: Knob values that were used. None uses `updated` of the context.
-            seconds: Duration of each stage in seconds.
-            gauges: Measurements after the step, such as `grad_norm` and `complexity_cost`.
-
-        Raises:
-            RankDivergedError: If the ranks reached different verdicts.
-
-        """
-        counts = self.counts
-        counts.add_batch(
-            ctx.task_loss, updated=ctx.updated, stepped=ctx.updated if stepped is None else stepped
-        )
-        ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.updates, **gauges)
-        self._recorder.set_measured(ctx)
-        self.chain.on_batch_end(ctx)
-        self._require_agreement(ctx, "on_batch_end")
-        self._recorder.record_context(ctx, "batch", applied or {"updated": ctx.updated}, seconds or {})
-        self._last = ctx
-        return ctx
-
-    def evaluate(
-        self,
-        ctx: OccamContext,
-        val_loss: float,
-        *,
-        standard_error: float | None = None,
-        tokens: int = 0,
-        seconds: float = 0.0,
-        trigger: Literal["SCHEDULE", "CONSOLIDATION", "USER"] = "USER",
-        **gauges: Any,
-    ) -> OccamContext:
-        """Record a validation loss and run `on_evaluate`.
-
-        Afterwards `ctx.accepted` contains the result of the memory.
-
-        Args:
-            ctx: Context of the batch after which the loss was measured.
-            val_loss: Validation loss in nats per token.
-            standard_error: Standard error of the loss. None if unknown.
-            tokens: Number of tokens that were read.
-            seconds: Duration in seconds.
-            trigger: Why the evaluation took place.
-            gauges: Further measurements.
-
-        """
-        self._recorder.record_evaluation(ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds)
-        quotient = ctx.quotient_of_loss(val_loss, self._performance)
-        ctx.set_gauges(val_loss=val_loss, occam_quotient=quotient, **gauges)
-        self._recorder.begin_hook(ctx)
-        self.chain.on_evaluate(ctx)
-        self._require_agreement(ctx, "on_evaluate")
-        self.counts.add_evaluation(val_loss, accepted=ctx.accepted)
-        self._recorder.record_context(ctx, "on_evaluate", {"updated": ctx.updated}, {"evaluation": seconds})
-        return ctx
-
-    def record_consolidation(
-        self,
-        ctx: OccamContext,
-        *,
-        drift: float,
-        snapshot_id: str | None = None,
-        weights_sha256: str | None = None,
-    ) -> OccamContext:
-        """Record that the anchor moved to the present weights, and run `on_consolidate`."""
-        self._recorder.record_anchor_moved(ctx, drift, snapshot_id, weights_sha256)
-        self._recorder.begin_hook(ctx)
-        self.chain.on_consolidate(ctx)
-        self._recorder.record_context(ctx, "on_consolidate", {"updated": ctx.updated}, {})
-        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
-        return ctx
-
-    def record_rollback(
-        self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
-    ) -> None:
-        """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
-        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
-        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
     def save_checkpoint(
         self,
@@ -384,16 +307,3 @@ class Run:
         self._last.set_gauges(**state["gauges"])
         self._last.custom.update(state["custom"])
         self._recorder.record_key_frame("RESUME", state["iter_num"] + 1)
-
-    def _require_agreement(self, ctx: OccamContext, hook: str) -> OccamContext:
-        """Return the context if every rank left it in the same state.
-
-        Raises:
-            RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
-
-        """
-        diverged = self.peers.find_divergence(ctx, hook)
-        if diverged is not None:
-            self.emit("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
-            raise RankDivergedError(diverged.message)
-        return ctx

@@ -42,9 +42,9 @@ def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
             ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
         update_served_losses(ctx.custom, task_loss, new=adaptation.stream.is_new(iter_num, micro_step))
         trainer.backward(ctx)
-        stepped, gauges, seconds = trainer.finish_batch(ctx)
+        applied, gauges, seconds = trainer.finish_batch(ctx)
         with trainer.meter.stage("chain"):
-            run.end_batch(ctx, stepped=stepped, applied={"updated": stepped}, seconds=seconds, **gauges)
+            run.end_batch(ctx, applied=applied, seconds=seconds, **gauges)
     return ctx
 
 

@@ -33,6 +33,13 @@ select d.*, r.meaning from decisions d left join plugin_uses u using (run_id, po
 left join reason_codes r on r.plugin = u.use and r.reason_code = d.reason_code
 where d.run_id = $run and d.iter_num = $iter order by d.attempt, d.rank, d.sequence
 """
+_NOT_APPLIED = """
+select attempt, rank, data ->> '$.field' as field, data ->> '$.decided' as decided,
+    data ->> '$.applied' as applied, data ->> '$.reason_code' as reason_code
+from events
+where run_id = $run and iter_num = $iter and type = 'ockham.verdict.not_applied.v1'
+order by attempt, rank, sequence
+"""
 _FAILURES = """
 select attempt, data ->> '$.plugin' as plugin, data ->> '$.hook' as hook,
     data ->> '$.error_type' as error_type, data ->> '$.message' as message
@@ -82,6 +89,11 @@ def explain_iteration(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]
             yield from _format_batch(context, matching)
         else:
             yield from _format_other_hook(context, matching)
+    for found in catalog.rows(_NOT_APPLIED, parameters):
+        yield (
+            f"  NOT APPLIED: {found['field']} was decided as {found['decided']}, and {found['applied']} was "
+            f"measured ({found['reason_code']}; attempt {found['attempt']}, rank {found['rank']})"
+        )
     for failure in failures:
         yield (
             f"  plugin {failure['plugin']} failed in {failure['hook']} (attempt {failure['attempt']}): "
@@ -116,17 +128,35 @@ def _format_batch(context: Row, decisions: Sequence[Row]) -> Iterator[str]:
         f"lambda {_format_number(context['base_lambda_ockham'])}"
     )
     yield from _format_decisions(decisions)
-    step = "the optimizer stepped" if context["applied_update"] else "the optimizer did not step"
-    if bool(context["updated"]) != bool(context["applied_update"]):
-        step += f", although updated was {format_cell(context['updated'])}"
-    yield f"  result: {step}"
-    # Without a backward pass the gradient norm is still the one of the previous batch.
-    norm = f"gradient norm {_format_number(context['grad_norm'])}, " if context["updated"] else ""
-    yield (
-        f"    learning rate {_format_number(context['learning_rate'])}, {norm}"
-        f"drift {_format_number(context['complexity_cost'])}, "
-        f"update rate so far {_format_number(context['update_rate'])}"
-    )
+    yield f"  result: {_format_step(context)}"
+    yield f"    {', '.join(_measurements(context))}"
+
+
+def _format_step(context: Row) -> str:
+    """Return in one sentence what was measured at the optimizer."""
+    applied, is_last = context["applied_update"], context["micro_step"] >= context["micro_steps"] - 1
+    if applied is None:
+        return "the loop did not report whether the optimizer stepped"
+    if applied:
+        rates = ", ".join(_format_number(rate) for rate in context["applied_learning_rates"])
+        return "the optimizer stepped" + (f" with learning rate {rates}" if rates else "")
+    if not is_last:
+        steps = context["micro_steps"]
+        return f"micro-batch {context['micro_step'] + 1} of {steps}; the step follows the last one"
+    if context["refusal_cause"]:
+        return f"the optimizer did not step ({context['refusal_cause']})"
+    return "the optimizer did not step"
+
+
+def _measurements(context: Row) -> Iterator[str]:
+    """Yield the gauges that this batch measured. Others were carried over from an earlier one."""
+    if "grad_norm" in context["measured_gauges"]:
+        clipped = context["clipped_grad_norm"]
+        after = "" if clipped is None else f" ({_format_number(clipped)} after clipping)"
+        yield f"gradient norm {_format_number(context['grad_norm'])}{after}"
+    if "complexity_cost" in context["measured_gauges"]:
+        yield f"drift {_format_number(context['complexity_cost'])}"
+    yield f"update rate so far {_format_number(context['update_rate'])}"
 
 
 def _format_other_hook(context: Row, decisions: Sequence[Row]) -> Iterator[str]:

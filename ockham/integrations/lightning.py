@@ -55,6 +55,7 @@ class OckhamCallback(pl.Callback):
         self.controller = StepController(
             self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.save_checkpoints
         )
+        self.controller.micro_steps = trainer.accumulate_grad_batches
         step = self._wrap_training_step(trainer, pl_module.training_step)
         # Lightning calls the attribute of the object, so the method is replaced there.
         pl_module.training_step = step  # type: ignore[method-assign]

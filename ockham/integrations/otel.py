@@ -39,6 +39,7 @@ _SEVERITIES: Mapping[str, SeverityNumber] = {
     "rollback.performed": SeverityNumber.WARN,
     "adapter.reverted": SeverityNumber.WARN,
     "plugin.failed": SeverityNumber.ERROR,
+    "verdict.not_applied": SeverityNumber.ERROR,
     "rank.diverged": SeverityNumber.ERROR,
     "log.halted": SeverityNumber.ERROR,
 }

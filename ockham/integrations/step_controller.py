@@ -114,7 +114,7 @@ class StepController:
         """
         self.optimizer = optimizer
         self.scaler = scaler
-        # The meter comes first: it reads the learning rates before they are restored.
+        # The hook of the meter is the first: it reads the learning rates before they are restored.
         self._meter = StepMeter(optimizer, parameters=self.weights.parameters())
         self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
 

@@ -25,14 +25,18 @@ from ockham.record.checkpoints import CheckpointFiles
 
 
 class BroadcastStep(NamedTuple):
-    """Pending step of which every rank gets rank 0's result, so that verdicts cannot differ."""
+    """Pending step of which every rank gets rank 0's gauges, so that verdicts cannot differ."""
 
     ranks: DistributedRanks
     pending: PendingStep
 
     def result(self) -> StepResult:
-        """Return the result of rank 0. Every rank must call this."""
-        return StepResult(*self.ranks.broadcast(self.pending.result()))
+        """Return what this rank measured at its optimizer, and the gauges of rank 0.
+
+        Every rank must call this.
+        """
+        applied, gauges = self.pending.result()
+        return StepResult(applied, self.ranks.broadcast(gauges))
 
 
 class DDPTrainer(Trainer):

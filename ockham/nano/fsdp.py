@@ -109,7 +109,7 @@ class FSDPTrainer(DDPTrainer):
         with self.ranks.collective():
             return super()._forward(iter_num, micro_step)
 
-    def _optimizer_step(self, ctx: OccamContext, accepted: int) -> torch.Tensor:
+    def _optimizer_step(self, ctx: OccamContext, accepted: int) -> tuple[torch.Tensor, torch.Tensor]:
         if ctx.grad_noise_std > 0:
             raise BadInputError(
                 "grad_noise_std: not available with parallel=fsdp; "

@@ -28,7 +28,16 @@ from ockham.nano.data import Batches, Corpus, PrefetchingBatches
 from ockham.nano.model import build_model, pad_vocab_size
 from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
 from ockham.nano.stage_timer import StageTimer
-from ockham.nano.step_metrics import NO_STEP, SKIPPED_STEP, PendingStep, PendingStepMetrics, StepResult
+from ockham.nano.step_meter import StepProbe
+from ockham.nano.step_metrics import (
+    NO_STEP,
+    SKIPPED_STEP,
+    BatchResult,
+    PendingStep,
+    PendingStepMetrics,
+    StepResult,
+    copy_to_host,
+)
 from ockham.record.checkpoints import STATE, CheckpointFiles
 
 # The KL of 256 tokens was within 17 % of the KL of 768 and within 13 % of that of 7,680, in a third of the
@@ -43,14 +52,6 @@ class Evaluation(NamedTuple):
     standard_error: float | None = None
     tokens: int = 0
     seconds: float = 0.0
-
-
-class BatchResult(NamedTuple):
-    """Whether the optimizer took a step after a batch, the gauges, and the seconds of each stage."""
-
-    stepped: bool
-    gauges: dict[str, Any]
-    seconds: dict[str, float]
 
 
 class PrecomputedLoss(NamedTuple):
@@ -106,6 +107,7 @@ class Trainer:
             betas=(settings.beta1, settings.beta2),
             kind=settings.optimizer,
         )
+        self._step_probe: StepProbe | None = None
         self.anchor: AnchorWeights | None = None
         self.steps = 0
         self._loss: torch.Tensor | None = None
@@ -129,6 +131,13 @@ class Trainer:
         """
         self.pull_mode = pull
         self.required_measurements = dict(required_measurements)
+
+    @property
+    def step_probe(self) -> StepProbe:
+        """Measures the steps of the optimizer. Created with the first forward."""
+        if self._step_probe is None:
+            self._step_probe = StepProbe(self.optimizer)
+        return self._step_probe
 
     @property
     def device_name(self) -> str:
@@ -181,6 +190,7 @@ class Trainer:
         fields: dict[str, Any] = {
             "learning_rate": settings.learning_rate_at(iter_num),
             "grad_clip": settings.grad_clip,
+            "micro_steps": settings.gradient_accumulation_steps,
             "tokens_seen": done * settings.tokens_per_batch,
             "anchor_available": self.anchor is not None,
         }
@@ -212,13 +222,15 @@ class Trainer:
 
         """
         micro_steps = self.settings.gradient_accumulation_steps
-        pending = self.step_async() if ctx.micro_step == micro_steps - 1 else NO_STEP
+        pending = self.step_async() if ctx.ends_step else NO_STEP
+        changed = copy_to_host([self.step_probe.change()])
         stages = self.meter.finish_batch(updated=ctx.updated)
         if forward_next and self.deferred_metrics:
             following = divmod(ctx.iter_num * micro_steps + ctx.micro_step + 1, micro_steps)
             self._precomputed = PrecomputedLoss(*following, self._forward(*following))
-        stepped, gauges = pending.result()
-        return BatchResult(stepped, gauges, stages.read_seconds())
+        step, gauges = pending.result()
+        applied = step._replace(weights_changed=bool(changed()[0]))
+        return BatchResult(applied, gauges, stages.read_seconds())
 
     def step(self) -> StepResult:
         """Take the optimizer step and wait for its gauges."""
@@ -234,12 +246,13 @@ class Trainer:
         if ctx is None:
             return SKIPPED_STEP
         with self.meter.stage("optimizer"):
-            norm = self._optimizer_step(ctx, accepted)
+            norm, clipped = self._optimizer_step(ctx, accepted)
         distance = drift = None
         if self.anchor is not None:
             with self.meter.stage("anchor"):
                 distance, drift = self.anchor.pull_for(ctx, self.pull_mode, torch.isfinite(norm))
-        return PendingStepMetrics(norm, distance, self._kl(), drift, self._count_step)
+        rates = self.step_probe.take_learning_rates()
+        return PendingStepMetrics(norm, clipped, distance, self._kl(), drift, rates, self._count_step)
 
     def evaluate(self) -> Evaluation:
         """Return the mean loss over the first `eval_batches` validation batches.
@@ -342,6 +355,7 @@ class Trainer:
 
     def _forward(self, iter_num: int, micro_step: int) -> float:
         """Compute the loss of a micro-batch and read it to the host."""
+        self.step_probe.start()
         if self.deferred_metrics and self.settings.dropout > 0:
             self._rng_before_forward = device.get_rng_state(self.device)
         with self.meter.stage("data"):
@@ -354,7 +368,8 @@ class Trainer:
                 self._loss = self._compute(inputs, targets)
             return float(self._loss.item())
 
-    def _optimizer_step(self, ctx: OccamContext, accepted: int) -> torch.Tensor:
+    def _optimizer_step(self, ctx: OccamContext, accepted: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take the step. Return the norm of the gradient before and after clipping."""
         parameters = list(self.model.parameters())
         if accepted > 1:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], accepted)
@@ -362,11 +377,13 @@ class Trainer:
             self.anchor.add_penalty(ctx.lambda_ockham)
         if ctx.grad_noise_std > 0:
             add_noise(parameters, ctx.grad_noise_std, self.settings.seed, ctx.iter_num)
+        before = self.step_probe.sampled_norm()
         norm = clip_gradients(parameters, ctx.grad_clip)
+        clipped = norm * (self.step_probe.sampled_norm() / before)
         set_learning_rate(self.optimizer, ctx.learning_rate)
         step_if_finite(self.optimizer, norm)
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        return norm, clipped
 
     def _count_step(self, stepped: bool) -> None:
         self.steps += stepped

@@ -52,7 +52,9 @@ class AnchorPlugin(OccamPlugin):
         self.anchor_iter: int | None = None
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Request a consolidation when it is due."""
+        """Request a consolidation when it is due, at the end of a step."""
+        if not ctx.ends_step:
+            return ctx
         done = ctx.iter_num + 1
         interval = self.interval or 0
         if not interval and self.per_run and ctx.max_iters:

@@ -39,6 +39,8 @@ class FinitePlugin(OccamPlugin):
         self.then = then
         self.check_settings()
         self.in_a_row = 0
+        # The last non-finite value was a gradient, and no step since then had a finite one.
+        self.awaits_gradient = False
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext:
         """Skip the batch if its loss is not finite."""
@@ -49,15 +51,19 @@ class FinitePlugin(OccamPlugin):
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
         """Report non-finite gradients, drift and KL, and roll back or halt after too many in a row."""
-        nonfinite_gradient = ctx.updated and not math.isfinite(ctx.grad_norm)
+        nonfinite_gradient = ctx.is_measured("grad_norm") and not math.isfinite(ctx.grad_norm)
         if nonfinite_gradient:
             ctx.decide("REFUSED", "NONFINITE_GRADIENT", ctx.grad_norm)
-        if not math.isfinite(ctx.complexity_cost):
+        if ctx.is_measured("complexity_cost") and not math.isfinite(ctx.complexity_cost):
             ctx.decide("REPORT", "NONFINITE_DRIFT", ctx.complexity_cost)
         if ctx.kl_to_anchor is not None and not math.isfinite(ctx.kl_to_anchor):
             ctx.decide("REPORT", "NONFINITE_KL", ctx.kl_to_anchor)
         nonfinite = nonfinite_gradient or not math.isfinite(ctx.task_loss)
-        self.in_a_row = self.in_a_row + 1 if nonfinite else 0
+        if nonfinite:
+            self.in_a_row += 1
+            self.awaits_gradient = nonfinite_gradient
+        elif not self.awaits_gradient or ctx.is_measured("grad_norm"):
+            self.in_a_row, self.awaits_gradient = 0, False
         if self.in_a_row >= self.max_in_a_row and self.then != "continue":
             ctx.rollback = self.then == "rollback"
             ctx.halt = self.then == "halt"

@@ -81,10 +81,9 @@ class LimiterPlugin(OccamPlugin):
         return ctx
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-        """Report the effect of clipping and projection, and react to a breach."""
-        if not ctx.updated:
-            return ctx
-        if self.grad_norm_ceiling is not None and ctx.grad_norm > self.grad_norm_ceiling:
+        """Report the effect of clipping and projection of this step, and react to a breach."""
+        is_over = self.grad_norm_ceiling is not None and ctx.grad_norm > self.grad_norm_ceiling
+        if is_over and ctx.is_measured("grad_norm"):
             ctx.decide(
                 "CLAMP",
                 "GRADIENT_CLIPPED",
@@ -92,7 +91,8 @@ class LimiterPlugin(OccamPlugin):
                 self.grad_norm_ceiling,
                 numbers={"applied": min(ctx.grad_norm, ctx.grad_clip)},
             )
-        if self.complexity_ceiling is not None:
+        has_drift = ctx.is_measured("complexity_cost") or ctx.is_measured("drift_raw")
+        if self.complexity_ceiling is not None and has_drift:
             self._handle_drift_breach(ctx, self.complexity_ceiling)
         return ctx
 

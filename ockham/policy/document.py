@@ -24,6 +24,7 @@ HYPERPARAMETER_TYPES: Mapping[str, type | tuple[str, ...]] = {
     "evaluations": int,
     "pull": ("decoupled", "coupled", "none"),
     "grad_clip": float,
+    "on_verdict_not_applied": ("warn", "stop"),
 }
 BANDS = ("update_rate", "accept_rate")
 

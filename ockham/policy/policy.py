@@ -39,6 +39,7 @@ HYPERPARAMETERS: Mapping[str, Any] = {
     "pull": "decoupled",
     # A policy that names no limit keeps the trainer's own.
     "grad_clip": math.inf,
+    "on_verdict_not_applied": "warn",
 }
 POLICY_KEY_TYPES = {"name": str, "targets": dict, "hyperparameters": dict, "plugins": list}
 PLUGIN_KEY_TYPES = {"name": str, "use": str, "settings": dict, "shadow": bool}

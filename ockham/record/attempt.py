@@ -13,7 +13,14 @@ from typing import Any
 
 import orjson
 
-from ockham.errors import LogError, PluginError, RankDivergedError, RankError, RunError
+from ockham.errors import (
+    LogError,
+    PluginError,
+    RankDivergedError,
+    RankError,
+    RunError,
+    VerdictNotAppliedError,
+)
 from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, raise_run_errors
@@ -312,7 +319,12 @@ def end_reason(error: BaseException | None) -> tuple[str, str | None]:
         return "COMPLETED", None
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return "INTERRUPTED", None
-    kinds = ((PluginError, "PLUGIN_FAILED"), (RankDivergedError, "RANK_DIVERGED"), (RankError, "RANK_LOST"))
+    kinds = (
+        (PluginError, "PLUGIN_FAILED"),
+        (RankDivergedError, "RANK_DIVERGED"),
+        (RankError, "RANK_LOST"),
+        (VerdictNotAppliedError, "VERDICT_NOT_APPLIED"),
+    )
     for kind, reason_code in kinds:
         if isinstance(error, kind):
             return reason_code, str(error)

@@ -97,9 +97,13 @@ Left = _table("Left", [f for f in FIELDS if f.name in KNOBS], absent=True)
 
 
 class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """Knob values that the trainer used."""
+    """Measurement at the optimizer."""
 
-    updated: bool
+    updated: bool | None
+    learning_rates: list[Number] | UnsetType = UNSET
+    clipped_grad_norm: Number | UnsetType = UNSET
+    weights_changed: bool | UnsetType = UNSET
+    cause: Annotated[str, Meta(pattern="^[A-Z][A-Z0-9_]{1,63}$")] | UnsetType = UNSET
     learning_rate: Number | UnsetType = UNSET
     lambda_ockham: Number | UnsetType = UNSET
     grad_clip: Number | UnsetType = UNSET

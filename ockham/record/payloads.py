@@ -24,15 +24,14 @@ gauge_values = attrgetter(*GAUGES)
 INLINE_STATE_BYTES = 16_384
 # brackets: orjson writes what is nested 254 deep, and reads 1,024.
 _MAX_UNCHECKED_BRACKETS = 250
-_GAUGE_INDEXES = tuple(FIELD_NAMES.index(name) for name in GAUGES)
 _KNOB_INDEXES = tuple(FIELD_NAMES.index(name) for name in KNOBS)
 
 
 class ContextRecord(NamedTuple):
     """Inputs of a hook and the knobs after it: everything that a replay needs.
 
-    `given` contains every field in the order of `FIELD_NAMES`, `measured` the gauges given to on_batch_end
-    (or None), `left` the knobs after the last plugin.
+    `given` contains every field in the order of `FIELD_NAMES`, `measured` the gauges that this batch or
+    evaluation measured, `left` the knobs after the last plugin.
     """
 
     iter_num: int
@@ -40,7 +39,7 @@ class ContextRecord(NamedTuple):
     hook: str
     given: tuple[Value, ...]
     given_custom: Mapping[str, float]
-    measured: tuple[Value, ...] | None
+    measured: Mapping[str, Value]
     measured_custom: Mapping[str, float]
     left: tuple[Value, ...]
     applied: Mapping[str, Value]
@@ -122,14 +121,9 @@ def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
     }
     if record.given_custom:
         given["custom"] = to_json_value(record.given_custom)
-    measured: dict[str, Any] = {}
-    if record.measured is not None:
-        pairs = zip(GAUGES, _GAUGE_INDEXES, record.measured, strict=True)
-        measured = {
-            name: to_json_value(value) for name, at, value in pairs if not _same(value, record.given[at])
-        }
-        if record.measured_custom != record.given_custom:
-            measured["custom"] = to_json_value(record.measured_custom)
+    measured: dict[str, Any] = {name: to_json_value(value) for name, value in record.measured.items()}
+    if record.measured_custom != record.given_custom:
+        measured["custom"] = to_json_value(record.measured_custom)
     knobs = zip(KNOBS, _KNOB_INDEXES, record.left, strict=True)
     return {
         "iter_num": record.iter_num,

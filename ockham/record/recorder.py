@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ockham.context import OccamContext, knob_values
+from ockham.context import GAUGES, OccamContext, knob_values
 from ockham.event import Decision, Value
 from ockham.record.attempt import Attempt
 from ockham.record.log_writer import EventPosition
-from ockham.record.payloads import ContextRecord, StateRecord, field_values, gauge_values
+from ockham.record.payloads import ContextRecord, StateRecord, field_values
 
 # Replay starts at most this many batches before the decision it proves.
 KEY_FRAME_BATCHES = 1_000
@@ -33,7 +33,7 @@ class Recorder:
         self.state: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
         self._given: tuple[Value, ...] = ()
         self._given_custom: dict[str, float] = {}
-        self._measured: tuple[Value, ...] | None = None
+        self._measured: dict[str, Value] = {}
         self._measured_custom: dict[str, float] = {}
         self._first = self._count = 0
         self._since_frame = (
@@ -43,14 +43,16 @@ class Recorder:
         self._places: dict[str, EventPosition] = {}
 
     def begin_hook(self, ctx: OccamContext) -> None:
-        """Store the inputs of a hook that is about to run."""
+        """Store the inputs of a hook that is about to run, and the gauges measured for it."""
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
-        self._measured, self._measured_custom = None, {}
+        self.set_measured(ctx)
         self._first = self._count = 0
 
     def set_measured(self, ctx: OccamContext) -> None:
-        """Store the gauges of this batch before `on_batch_end`."""
-        self._measured, self._measured_custom = gauge_values(ctx), dict(ctx.custom)
+        """Store the gauges that were measured for the hook that is about to run."""
+        measured = ctx.measured_gauges
+        self._measured = {name: getattr(ctx, name) for name in GAUGES if name in measured}
+        self._measured_custom = dict(ctx.custom)
 
     def record_decision(self, decision: Decision) -> None:
         """Log one decision.

@@ -160,14 +160,16 @@ def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping
         measure(ctx, step)
         return chain.on_batch_end(ctx)
     object.__setattr__(ctx, "shadow_knobs", dict(shadow))
+    measure(ctx, step)
     return chain.on_evaluate(ctx) if step.hook == "on_evaluate" else chain.on_consolidate(ctx)
 
 
 def measure(ctx: OccamContext, step: Step, *exclude: str) -> None:
-    """Set the gauges that `on_batch_end` received, except the named ones."""
+    """Set the gauges that were measured for the hook, except the named ones."""
     measured = step.data["measured"]
     if not exclude and _GAUGES.issuperset(measured) and _exact(measured):
         ctx.set_knobs(measured)
+        ctx.measured_gauges.update(measured)
     else:
         ctx.set_gauges(
             **{k: parse_field(k, v) for k, v in measured.items() if k in _GAUGES and k not in exclude}

@@ -124,6 +124,7 @@ class _WhatIfReplay:
             if k in FIELDS_BY_NAME and FIELDS_BY_NAME[k].role == "gauge" and k not in COUNTED
         }
         ctx.set_gauges(**{name: parse_field(name, value) for name, value in gauges.items()})
+        ctx.measured_gauges.intersection_update(step.data["measured"])
         self.chain.on_evaluate(ctx)
         answer.evaluations += 1
         answer.accepted += ctx.accepted

@@ -76,27 +76,31 @@ def test_tail_follow_prints_each_decision_of_two_ranks_once(tmp_path, monkeypatc
     ]
     for run in ranks:
         run.__enter__()
-        run.end_batch(run.start_batch(0, 5.0))
+        run.end_batch(run.start_batch(loss=5.0))
         run.flush()
     words = ["--runs", str(tmp_path), "tail", "a", "-F", "-n", "0"]
     thread = threading.Thread(target=CliRunner().invoke, args=(build_app(), words))
     thread.start()
     wait_until(lambda: has_output_after_a_batch(lines, ranks[0]))
+    last = ranks[0].last_iter
+    while ranks[1].last_iter < last:
+        ranks[1].end_batch(ranks[1].start_batch(loss=5.0))
     # The slower rank writes last.
     for end, run in ((31, ranks[1]), (11, ranks[0])):
-        for index in range(1, end):
-            run.end_batch(run.start_batch(100 + index, 5.0))
+        for _ in range(1, end):
+            run.end_batch(run.start_batch(loss=5.0))
         run.flush()
         time.sleep(0.3)
     for run in ranks:
         run.finish()
     thread.join(30)
     iterations = [int(line.split()[1]) for line in lines if " gate " in line]
-    assert sorted(i for i in iterations if i > 100) == sorted([*range(101, 131), *range(101, 111)])
+    expected = [*range(last + 1, last + 31), *range(last + 1, last + 11)]
+    assert sorted(i for i in iterations if i > last) == sorted(expected)
 
 
 def has_output_after_a_batch(lines, run):
-    run.end_batch(run.start_batch(1, 5.0))
+    run.end_batch(run.start_batch(loss=5.0))
     run.flush()
     return bool(lines)
 

@@ -14,7 +14,7 @@ from ockham.context import OccamContext, knob_values
 from ockham.event import Change, Decision
 from ockham.record.durable_io import atomic_write
 from ockham.record.log_writer import LogWriter
-from ockham.record.payloads import ContextRecord, field_values, gauge_values
+from ockham.record.payloads import ContextRecord, field_values
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 
@@ -51,7 +51,7 @@ def context_record(iter_num: int = 0, **fields: object) -> ContextRecord:
         "batch",
         given,
         dict(ctx.custom),
-        gauge_values(ctx),
+        {"grad_norm": ctx.grad_norm},
         {},
         knob_values(ctx),
         {"updated": False},

@@ -22,6 +22,7 @@ def train(run, *, steps=STEPS, rate=0.01, nonfinite_step=None, micro_steps=1, sc
     model = model or tiny_model.make_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
     controller = StepController(run, model, optimizer)
+    controller.micro_steps = micro_steps
     batches = iter(tiny_model.make_batches(steps * micro_steps))
     for step in range(steps):
         for micro_step in range(micro_steps):

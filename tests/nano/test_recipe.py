@@ -130,8 +130,8 @@ def test_refused_gradient_and_rollback_apply_to_both_optimizers(tmp_path):
     train_step(t, 0)
     before = weights(t.model)
     momentum = [v["momentum_buffer"].clone() for v in t.optimizer.state.values() if "momentum_buffer" in v]
-    stepped, _ = train_step(t, 1, grad_noise_std=1e39)
-    assert not stepped
+    applied, _ = train_step(t, 1, grad_noise_std=1e39)
+    assert applied.stepped is False
     assert weights_equal(before, weights(t.model))
     momentum_after = [v["momentum_buffer"] for v in t.optimizer.state.values() if "momentum_buffer" in v]
     assert all(torch.equal(a, b) for a, b in zip(momentum, momentum_after, strict=True))

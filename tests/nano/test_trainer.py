@@ -26,8 +26,8 @@ def test_skipped_batch_leaves_weights_and_moments_unchanged(tmp_path):
     train_step(t, 0)
     before = weights(t.model)
     moments = {k: v.clone() for s in t.optimizer.state.values() for k, v in s.items()}
-    stepped, _ = train_step(t, 1, updated=False)
-    assert not stepped
+    applied, _ = train_step(t, 1, updated=False)
+    assert applied.stepped is False
     assert weights_equal(before, weights(t.model))
     assert moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
     assert all(torch.equal(v, moments[k]) for k, v in list(t.optimizer.state.values())[-1].items())
@@ -51,8 +51,8 @@ def test_step_with_nonfinite_gradient_leaves_weights_unchanged(tmp_path):
     ctx = OccamContext(1, loss, **t.context_fields(1))
     t._loss = t._loss * math.inf
     t.backward(ctx)
-    stepped, gauges = t.step()
-    assert not stepped
+    applied, gauges = t.step()
+    assert applied.stepped is False
     assert not math.isfinite(gauges["grad_norm"])
     assert weights_equal(before, weights(t.model))
     assert t.steps == 1

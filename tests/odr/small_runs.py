@@ -41,7 +41,7 @@ def make_run(
     judged = OccamContext(
         UPDATES + 2, loss, inference_flops=gflops * 1e9, inference_tokens=64, memory_footprint_mb=100.0
     )
-    record = context_record(UPDATES + 2, hook="on_evaluate", given=field_values(judged), measured=None)
+    record = context_record(UPDATES + 2, hook="on_evaluate", given=field_values(judged), measured={})
     writer.append("context.recorded", record, iter_num=UPDATES + 2)
     if finish:
         writer.append("run.finished", FINISHED)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from ockham.context import OccamContext
 from ockham.plugins.limiter import LimiterPlugin
 from tests.helpers.plugin_hooks import end_batch, start_batch
 
@@ -90,7 +91,16 @@ def test_limiter_never_raises_a_knob():
     assert reasons == []
 
 
-def test_limiter_ignores_skipped_batches():
-    """No step was taken."""
-    gauges = {"drift_raw": 0.5, "complexity_cost": 0.5, "grad_norm": 9.0}
-    assert end_batch(LimiterPlugin(0.2, on_breach="halt"), gauges, updated=False)[1] == []
+def test_limiter_ignores_gauges_that_were_carried_over():
+    """A skipped batch, and a micro-batch before the last one, measure no step."""
+    ctx = OccamContext(5, 2.0)
+    ctx.set_gauges(drift_raw=0.5, complexity_cost=0.5, grad_norm=9.0)
+    ctx = ctx.next_context(6, 2.0)
+    LimiterPlugin(0.2, on_breach="halt").on_batch_end(ctx)
+    assert ctx.notes == []
+
+
+def test_limiter_reports_a_clipped_step_whose_last_micro_batch_was_skipped():
+    """The step of the accepted micro-batches was measured at the last one."""
+    reasons = end_batch(LimiterPlugin(None, 1.0), {"grad_norm": 9.0}, updated=False)[1]
+    assert reasons == ["GRADIENT_CLIPPED"]

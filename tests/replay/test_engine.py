@@ -169,7 +169,9 @@ def test_changed_number_and_knob_change_are_named(folder):
         folder, "decision.made", lambda data: data["numbers"].update(q=0.5), nth=30, plugin="gate"
     )
     assert first(replay_run(folder)) == ("gate", event["iter_num"], "numbers.q")
-    change_event(folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20)
+    change_event(
+        folder, "decision.made", lambda data: data["changes"][0].update(after=0.25), nth=20, plugin="gate"
+    )
     assert first(replay_run(folder))[2] == "changes.0.after"
 
 

@@ -80,12 +80,18 @@ def context_row(data: Mapping[str, Any]) -> list[Any]:
     for name, value in measured.items():
         if name in GAUGES:
             row[_SLOTS[name].left] = _read(value, _SLOTS[name].read)
+    applied = data["applied"]
     custom = measured["custom"] if "custom" in measured else given.get("custom", {})
     return [
         data["hook"],
         data["policy_revision"],
         *row,
-        data["applied"].get("updated"),
+        [name for name in measured if name in GAUGES],
+        applied.get("updated"),
+        _floats(applied.get("learning_rates", ())),
+        parse_number(applied.get("clipped_grad_norm")),
+        applied.get("weights_changed"),
+        applied.get("cause"),
         _numbers(data["seconds"]),
         _numbers(custom),
         data["decisions"]["first"],

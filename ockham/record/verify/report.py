@@ -12,6 +12,8 @@ FindingClass = Literal[
     "not pinned",
     "key not pinned",
     "foreign",
+    "refused step",
+    "not applied",
     "unsigned",
     "corruption",
     "tampering",
@@ -21,19 +23,23 @@ FindingClass = Literal[
     "checkpoint",
     "contradiction",
 ]
-NOTE_CLASSES = frozenset({"crash tail", "not signed", "not pinned", "key not pinned", "foreign"})
+NOTE_CLASSES = frozenset(
+    {"crash tail", "not signed", "not pinned", "key not pinned", "foreign", "refused step"}
+)
 # The gravest first, the notes last.
 CLASS_DESCRIPTIONS: dict[str, str] = {
     "tampering": "well-formed events that differ from what was signed, or signed events that are missing",
     "corruption": "bytes that are not an event, for example damaged by a disk or a transfer",
     "unsigned": "signatures are missing that the writer made: tree heads were removed",
     "contradiction": "events that cannot all be true, such as an unexplained knob change",
+    "not applied": "verdicts that the trainer did not carry out, by its own measurement",
     "gap": "events that are missing by the log's own record or by its sequence numbers",
     "policy missing": "a policy that decisions name is missing or differs",
     "checkpoint": "a checkpoint without its decision, or with files that differ from the recorded ones",
     "derived": "a Parquet file or tile that does not match the log; `ockham repair` writes it again",
     "crash tail": "an unfinished line at the end, left by a crash; no durable event is missing",
     "not signed": "lines after the newest signed tree head; commands ignore them, and a resume removes them",
+    "refused step": "steps that the trainer refused, for example because a gradient was not finite",
     "foreign": "files that no signed event names; commands ignore them",
     "key not pinned": "the key is named only by the run or this machine; pass --key",
     "not pinned": "lines after the newest pin; a holder of the key and the machine could rewrite them",

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from msgspec import UNSET
 
+from ockham.applied_step import REFUSAL_CAUSES
 from ockham.context import KNOBS
 from ockham.event import TYPES
 from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Left
@@ -17,7 +18,7 @@ from ockham.record.log_tailer import peek_event_kind
 from ockham.record.rank_group import PER_RANK_KNOBS
 from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
 from ockham.record.verify.log_summary import LogSummary
-from ockham.record.verify.report import VerificationReport
+from ockham.record.verify.report import FindingClass, VerificationReport
 
 _FIRST_HOOK = {
     "batch": ("on_batch_start", "on_batch_end"),
@@ -175,6 +176,14 @@ class SequenceChecker:
         last, self._last = self._last, now
         if last is not None and now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
             self._contradiction(sequence, f"batch {now} follows batch {last}")
+
+    def _verdict_not_applied(self, sequence: int, data: Mapping[str, Any]) -> None:
+        kind: FindingClass = "refused step" if data["reason_code"] in REFUSAL_CAUSES else "not applied"
+        message = (
+            f"iteration {data['iter_num']}: {data['field']} was decided as {data['decided']!r:.40}, "
+            f"and {data['applied']!r:.40} was measured ({data['reason_code']})"
+        )
+        self.report.add(kind, self._place(), message, sequence, f"{kind} {data['reason_code']}")
 
     def _checkpoint_saved(self, _sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.acceptances_and_checkpoints.append(data)

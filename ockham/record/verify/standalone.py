@@ -41,7 +41,9 @@ Key = tuple[str, bytes, bytes]
 # Class and text. The classes are those of `ockham verify`.
 Finding = tuple[str, str]
 Files = dict[str, bytes]
-NOTES = frozenset({"crash tail", "not signed", "foreign", "key not pinned"})
+NOTES = frozenset({"crash tail", "not signed", "foreign", "key not pinned", "refused step"})
+NOT_APPLIED = "ockham.verdict.not_applied.v1"
+REFUSAL_CAUSES = ("NONFINITE_GRADIENT", "LOSS_SCALE_OVERFLOW", "BATCH_ABANDONED")
 LOSS_EVENT_TYPES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
 FINISHED, SEALED = "ockham.run.finished.v1", "ockham.log.sealed.v1"
 SAVED, PRUNED = "ockham.checkpoint.saved.v1", "ockham.checkpoint.pruned.v1"
@@ -267,6 +269,9 @@ def check_event(
         if path not in files or hashlib.sha256(files[path]).hexdigest() != sha256:
             findings.append((class_, f"event {sequence} names {path}, which is missing or another one"))
     named.update((path, sha256) for _, path, sha256 in found)
+    if kind == NOT_APPLIED:
+        class_ = "refused step" if data.get("reason_code") in REFUSAL_CAUSES else "not applied"
+        findings.append((class_, f"event {sequence}: {data.get('field')!r:.40} was not carried out"))
     if kind in LOSS_EVENT_TYPES:
         findings.append(("gap", f"event {sequence} records missing events: {data.get('reason_code')!r:.40}"))
     return findings

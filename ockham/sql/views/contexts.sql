@@ -5,8 +5,14 @@
 -- superseded: true if a later attempt resumed from an earlier iteration
 -- signed: true if the newest tree head of the log covers the event; the signature of the head is checked, its root is not recomputed here
 -- updated: true if the chain allowed this batch to update the weights
--- applied_update: true if the optimizer took a step
--- learning_rate: value after the chain; base_learning_rate is the scheduled value
+-- measured_gauges: gauges that this batch or evaluation measured; the others were carried over
+-- applied_update: true if the optimizer took a step with a gradient, by measurement; null if nothing measured it
+-- applied_learning_rates: learning rate of each parameter group at the moment of the step
+-- clipped_grad_norm: L2 norm of the gradient after clipping, by measurement
+-- weights_changed: true if a sample of the weights changed between start and end of the batch
+-- refusal_cause: known cause of a step that was not taken
+-- micro_steps: number of micro-batches of the step
+-- learning_rate: value after the chain for this batch; base_learning_rate is the scheduled value
 -- seconds: duration of each stage, by name
 -- custom: metrics of the plugins, by name
 -- first_decision: sequence of the first decision about it; null if there are no decisions

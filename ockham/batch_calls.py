@@ -1,0 +1,247 @@
+"""Calls of a training loop for each batch, evaluation and consolidation. `ockham.Run` inherits them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ockham.applied_step import BATCH_ABANDONED, AppliedStep, NotApplied
+from ockham.chain import PluginChain, merge_scheduled_knobs
+from ockham.context import OccamContext
+from ockham.errors import RankDivergedError, RunError, VerdictNotAppliedError
+from ockham.event import Value
+from ockham.policy import Policy
+from ockham.quotient import Performance
+from ockham.record.attempt import Attempt
+from ockham.record.counters import RunCounters
+from ockham.record.rank_group import RankGroup
+from ockham.record.recorder import Recorder
+from ockham.step_audit import StepAudit
+
+# Evaluations and consolidations take no step.
+_NOTHING_APPLIED: Mapping[str, Any] = {"updated": False}
+
+
+class BatchCalls:
+    """Runs the hooks of the chain and records their inputs, decisions and results.
+
+    `ockham.Run` sets the attributes.
+    """
+
+    run_id: str
+    policy: Policy
+    chain: PluginChain
+    attempt: Attempt
+    peers: RankGroup
+    counts: RunCounters
+    _recorder: Recorder
+    _audit: StepAudit
+    _knobs: dict[str, Value]
+    _last: OccamContext
+    _performance: Performance
+    _is_started: bool
+
+    def start_batch(
+        self,
+        iter_num: int | None = None,
+        task_loss: float | None = None,
+        micro_step: int | None = None,
+        *,
+        loss: float | None = None,
+        micro_steps: int = 1,
+        **fields: Any,
+    ) -> OccamContext:
+        """Build the context of a batch whose loss was read, and run `on_batch_start`.
+
+            ctx = run.start_batch(loss=loss.item())
+
+        Args:
+            iter_num: Optimizer step, from 0. None counts the steps.
+            task_loss: Loss in nats per token, a Python float.
+            micro_step: Micro-batch within the step, from 0. None counts the micro-batches.
+            loss: Other name of `task_loss`, for calls without `iter_num`.
+            micro_steps: Number of micro-batches of the step.
+            fields: Facts of this batch, and knobs at their scheduled value, such as `learning_rate`.
+
+        Returns:
+            The context. Its knobs contain what the trainer has to do.
+
+        Raises:
+            BadInputError: If the loss is missing, or the batch does not follow the one before.
+            RankDivergedError: If the ranks reached different verdicts.
+
+        """
+        self._require_open("start_batch")
+        number = self._audit.start(iter_num, micro_step, micro_steps, fields)
+        self._recorder.record_key_frame_if_due(number.iter_num, number.micro_step)
+        ctx = self._last.next_context(
+            number.iter_num,
+            _one_loss(task_loss, loss),
+            micro_step=number.micro_step,
+            micro_steps=micro_steps,
+            **merge_scheduled_knobs(self._knobs, fields),
+        )
+        ctx.check_custom()
+        self._recorder.begin_hook(ctx)
+        self.chain.on_batch_start(ctx)
+        self._audit.note_verdict(ctx)
+        return self._require_agreement(ctx, "on_batch_start")
+
+    def end_batch(
+        self,
+        ctx: OccamContext,
+        *,
+        stepped: bool | None = None,
+        applied: AppliedStep | None = None,
+        seconds: Mapping[str, float] | None = None,
+        **gauges: Any,
+    ) -> OccamContext:
+        """Report what was done with the batch, run `on_batch_end` and record the context.
+
+        A verdict that was not carried out is recorded as `verdict.not_applied`. The policy's
+        `on_verdict_not_applied` decides whether it ends the run.
+
+        Args:
+            ctx: Context returned by `start_batch`.
+            stepped: Whether the optimizer took a step. None if the loop does not know.
+            applied: Measurement at the optimizer. None uses the measurement of `watch`.
+            seconds: Duration of each stage in seconds.
+            gauges: Measurements after the step, such as `grad_norm` and `complexity_cost`.
+
+        Raises:
+            BadInputError: If the batch was not started, or has ended.
+            ContextError: If a gauge or a metric in `ctx.custom` is not valid.
+            RankDivergedError: If the ranks reached different verdicts.
+            VerdictNotAppliedError: If the policy stops the run because a verdict was not carried out.
+
+        """
+        self._require_open("end_batch")
+        ctx.check_custom()
+        step, counts_as_step, not_applied = self._audit.end(
+            ctx, applied, stepped=stepped, grad_norm=gauges.get("grad_norm")
+        )
+        counts = self.counts
+        counts.add_batch(ctx.task_loss, updated=ctx.updated, stepped=counts_as_step)
+        ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.updates, **gauges)
+        self._recorder.set_measured(ctx)
+        self.chain.on_batch_end(ctx)
+        self._require_agreement(ctx, "on_batch_end")
+        self._recorder.record_context(ctx, "batch", step.recorded(), seconds or {})
+        self._last = ctx
+        for found in not_applied:
+            self._report_not_applied(ctx, found)
+        return ctx
+
+    def abandon_step(self, ctx: OccamContext | None = None) -> None:
+        """End the present step without an optimizer step, such as after an exception in the loop.
+
+        The next batch starts another step.
+
+        Args:
+            ctx: Context of a batch that was started and has not ended. None if there is none.
+
+        """
+        if ctx is not None:
+            self.end_batch(ctx, applied=AppliedStep(stepped=False, cause=BATCH_ABANDONED))
+        self._audit.abandon_step()
+
+    def evaluate(
+        self,
+        ctx: OccamContext,
+        val_loss: float,
+        *,
+        standard_error: float | None = None,
+        tokens: int = 0,
+        seconds: float = 0.0,
+        trigger: Literal["SCHEDULE", "CONSOLIDATION", "USER"] = "USER",
+        **gauges: Any,
+    ) -> OccamContext:
+        """Record a validation loss and run `on_evaluate`.
+
+        Afterwards `ctx.accepted` contains the result of the memory.
+
+        Args:
+            ctx: Context of the batch after which the loss was measured.
+            val_loss: Validation loss in nats per token.
+            standard_error: Standard error of the loss. None if unknown.
+            tokens: Number of tokens that were read.
+            seconds: Duration in seconds.
+            trigger: Why the evaluation took place.
+            gauges: Further measurements.
+
+        """
+        self._recorder.record_evaluation(ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds)
+        quotient = ctx.quotient_of_loss(val_loss, self._performance)
+        ctx.measured_gauges.clear()
+        ctx.set_gauges(val_loss=val_loss, occam_quotient=quotient, **gauges)
+        self._recorder.begin_hook(ctx)
+        self.chain.on_evaluate(ctx)
+        self._require_agreement(ctx, "on_evaluate")
+        self.counts.add_evaluation(val_loss, accepted=ctx.accepted)
+        self._recorder.record_context(ctx, "on_evaluate", _NOTHING_APPLIED, {"evaluation": seconds})
+        return ctx
+
+    def record_consolidation(
+        self,
+        ctx: OccamContext,
+        *,
+        drift: float,
+        snapshot_id: str | None = None,
+        weights_sha256: str | None = None,
+    ) -> OccamContext:
+        """Record that the anchor moved to the present weights, and run `on_consolidate`."""
+        self._recorder.record_anchor_moved(ctx, drift, snapshot_id, weights_sha256)
+        ctx.measured_gauges.clear()
+        self._recorder.begin_hook(ctx)
+        self.chain.on_consolidate(ctx)
+        self._recorder.record_context(ctx, "on_consolidate", _NOTHING_APPLIED, {})
+        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+        return ctx
+
+    def record_rollback(
+        self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
+    ) -> None:
+        """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
+        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
+        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+
+    def _require_open(self, call: str) -> None:
+        if not self.attempt.is_open:
+            state = "has ended" if self._is_started else "was not started"
+            raise RunError(
+                f"run.{call}: run {self.run_id!r} {state}; call it inside `with ockham.Run(...) as run:`, "
+                "or between run.start() and run.finish()"
+            )
+
+    def _report_not_applied(self, ctx: OccamContext, found: NotApplied) -> None:
+        """Record a verdict that was not carried out. Raise or warn, as the policy requires."""
+        self.attempt.log.append(
+            "verdict.not_applied", found.event(ctx), iter_num=ctx.iter_num, urgent=not found.is_refusal
+        )
+        if found.is_refusal:
+            return
+        what = f"{found.describe()} ({found.reason_code})"
+        message = f"iteration {ctx.iter_num}: a verdict was not carried out: {what}"
+        if self.policy.hyperparameters.get("on_verdict_not_applied") == "stop":
+            raise VerdictNotAppliedError(message)
+        warnings.warn(message, stacklevel=3)
+
+    def _require_agreement(self, ctx: OccamContext, hook: str) -> OccamContext:
+        """Return the context if every rank left it in the same state.
+
+        Raises:
+            RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
+
+        """
+        diverged = self.peers.find_divergence(ctx, hook)
+        if diverged is not None:
+            self.attempt.log.append("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
+            raise RankDivergedError(diverged.message)
+        return ctx
+
+
+def _one_loss(task_loss: float | None, loss: float | None) -> float:
+    if (task_loss is None) == (loss is None):
+        raise RunError("start_batch takes the loss once: run.start_batch(loss=...) or (iter_num, task_loss)")
+    return task_loss if task_loss is not None else loss  # type: ignore[return-value]

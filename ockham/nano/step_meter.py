@@ -1,0 +1,206 @@
+"""Step meter: measures at the optimizer and the weights whether a step was taken, and how.
+
+The optimizer's own hooks report the learning rates at the moment of the step and whether there was a
+gradient. A sample of the weights shows a change that no hook reports, such as a step of another optimizer. On
+a GPU every read waits for the device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from ockham.applied_step import AppliedStep
+from ockham.errors import BadInputError
+from ockham.nano.dtensor import to_local
+from ockham.nano.optimizer import AnyOptimizer, MuonAdamW
+
+# Tensors and elements of the sample. Every optimizer with decay or moments changes all of them.
+SAMPLE_TENSORS = 4
+SAMPLE_ELEMENTS = 64
+
+
+class StepMeter:
+    """Hooks on optimizers, and a sample of their weights.
+
+    Args:
+        optimizers: The optimizers whose steps are measured.
+        parameters: Weights that are sampled. None takes those of the optimizers that require a gradient.
+        measure_norm: Measure the norm of the gradient at the moment of the step. It costs one pass over the
+            gradients.
+
+    Raises:
+        BadInputError: If an object is not a torch optimizer.
+
+    """
+
+    def __init__(
+        self,
+        *optimizers: torch.optim.Optimizer,
+        parameters: Iterable[nn.Parameter] | None = None,
+        measure_norm: bool = False,
+    ) -> None:
+        for optimizer in optimizers:
+            if not isinstance(optimizer, torch.optim.Optimizer):
+                raise BadInputError(
+                    f"{optimizer!r:.80} is not a torch.optim.Optimizer; only those are measured"
+                )
+        self.optimizers = optimizers
+        self.measure_norm = measure_norm
+        chosen = _trained_parameters(optimizers) if parameters is None else parameters
+        self._sampled = _choose_sample(list(chosen))
+        self._before: torch.Tensor | None = None
+        self._rates: tuple[float, ...] = ()
+        self._stepped = False
+        self._norm: torch.Tensor | None = None
+        # After the step, because a closure may compute the gradients during it.
+        self._hooks = [optimizer.register_step_post_hook(self._after_step) for optimizer in optimizers]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def scheduled_learning_rate(self) -> float:
+        """Return the present learning rate of the first parameter group."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def start(self) -> None:
+        """Start a measurement: forget earlier steps and sample the weights."""
+        self._rates, self._stepped, self._norm = (), False, None
+        self._before = sample_weights(self._sampled)
+
+    def read(self, cause: str = "") -> AppliedStep:
+        """Return what happened since `start`. Waits for the device.
+
+        Args:
+            cause: Known cause for a step that was not taken, as a stable code.
+
+        """
+        changed = None
+        if self._before is not None and self._before.numel():
+            changed = not _equal_bits(self._before, sample_weights(self._sampled))
+        norm = None if self._norm is None else float(self._norm)
+        return AppliedStep(self._stepped, self._rates, norm, changed, "" if self._stepped else cause)
+
+    def close(self) -> None:
+        """Remove the hooks from the optimizers. Calling it again has no effect."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if not gradients:
+            return
+        self._stepped = True
+        self._rates = tuple(float(group["lr"]) for each in self.optimizers for group in each.param_groups)
+        if self.measure_norm:
+            self._norm = nn.utils.get_total_norm([to_local(gradient) for gradient in gradients])
+
+
+class StepProbe:
+    """Measurements of the trainer's own optimizer that never wait for the device.
+
+    Args:
+        optimizer: An optimizer, or `MuonAdamW`.
+
+    """
+
+    def __init__(self, optimizer: AnyOptimizer) -> None:
+        self.optimizer = optimizer
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        self._sampled = _choose_sample(parameters)
+        self._before = torch.empty(0)
+        self._rates: tuple[float, ...] = ()
+        for part in optimizer.parts if isinstance(optimizer, MuonAdamW) else (optimizer,):
+            part.register_step_pre_hook(self._before_step)
+
+    def start(self) -> None:
+        """Sample the weights before a batch."""
+        self._before = sample_weights(self._sampled)
+
+    def change(self) -> torch.Tensor:
+        """Return whether the sample has changed since `start`, a scalar on the device."""
+        return (self._before != sample_weights(self._sampled)).any()
+
+    def take_learning_rates(self) -> tuple[float, ...]:
+        """Return the learning rates at the last step, and forget them."""
+        rates, self._rates = self._rates, ()
+        return rates
+
+    @torch.no_grad()
+    def sampled_norm(self) -> torch.Tensor:
+        """Return the norm of a sample of the gradient in float64, a scalar on the device."""
+        parts = [
+            to_local(parameter.grad).reshape(-1)[:SAMPLE_ELEMENTS].double()
+            for parameter in self._sampled
+            if parameter.grad is not None
+        ]
+        norm: torch.Tensor = torch.linalg.vector_norm(torch.cat(parts)) if parts else torch.tensor(math.nan)
+        return norm
+
+    def _before_step(self, *_: Any) -> None:
+        self._rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
+
+
+@torch.no_grad()
+def sample_weights(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return a copy of at most `SAMPLE_ELEMENTS` values of each tensor, as bytes on its device."""
+    if not parameters:
+        return torch.empty(0, dtype=torch.uint8)
+    parts = [
+        to_local(p.detach()).reshape(-1)[:SAMPLE_ELEMENTS].contiguous().view(torch.uint8) for p in parameters
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def weights_checksum(parameters: Iterable[torch.Tensor]) -> str:
+    """Return 32 hexadecimal digits that depend on every bit of the weights. Waits for the device once.
+
+    The bits of each tensor are summed as integers. It is a checksum against mistakes, not against attacks.
+    """
+    sums = [_integer_sum(to_local(parameter.detach())) for parameter in parameters]
+    if not sums:
+        return hashlib.blake2b(b"", digest_size=16).hexdigest()
+    values = torch.stack([value.to(sums[0].device) for value in sums]).cpu()
+    return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
+
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _integer_sum(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(_INTEGERS[tensor.element_size()]).sum(dtype=torch.int64)
+
+
+def _equal_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return True if all bytes are equal. NaN equals itself here."""
+    return torch.equal(one, other)
+
+
+def _trained_parameters(optimizers: Iterable[torch.optim.Optimizer]) -> Iterable[nn.Parameter]:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            yield from (parameter for parameter in group["params"] if parameter.requires_grad)
+
+
+def _choose_sample(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Return evenly spread tensors, the first and the last among them, on the device of the first."""
+    here = [p for p in parameters if p.numel() and p.device == parameters[0].device]
+    if len(here) <= SAMPLE_TENSORS:
+        return here
+    last = len(here) - 1
+    return [here[round(i * last / (SAMPLE_TENSORS - 1))] for i in range(SAMPLE_TENSORS)]

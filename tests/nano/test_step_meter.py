@@ -1,0 +1,105 @@
+"""Step meter, compared with the weights, the optimizer's groups and the gradients themselves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ockham.errors import BadInputError
+from ockham.nano.step_meter import StepMeter, weights_checksum
+
+OPTIMIZERS = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=1e-2, momentum=0.9),
+    "fused": lambda groups: torch.optim.AdamW(groups, lr=1e-3, fused=True),
+    "rmsprop": lambda groups: torch.optim.RMSprop(groups, lr=1e-3),
+}
+
+
+def make_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(8, 4), *[nn.Linear(4, 4) for _ in range(6)])
+
+
+def backward(model):
+    model(torch.arange(8)).square().sum().backward()
+
+
+def whole(model):
+    return torch.cat([parameter.detach().reshape(-1).clone() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("action", ["step", "step without gradient", "nothing", "edit of the weights"])
+def test_measurement_equals_the_weights_and_groups(kind, action):
+    """The truth is the full vector of weights before and after."""
+    model = make_model()
+    optimizer = OPTIMIZERS[kind](
+        [{"params": model[0].parameters()}, {"params": model[1:].parameters(), "lr": 5e-3}]
+    )
+    with StepMeter(optimizer, measure_norm=True) as meter:
+        meter.start()
+        before = whole(model)
+        if action == "step":
+            backward(model)
+            norm = torch.linalg.vector_norm(torch.cat([p.grad.reshape(-1) for p in model.parameters()]))
+        if action.startswith("step"):
+            optimizer.step()
+        if action.startswith("edit"):
+            with torch.no_grad():
+                model[-1].bias.add_(1.0)
+        applied = meter.read("OTHER")
+    assert applied.weights_changed == (not torch.equal(before, whole(model)))
+    assert applied.stepped == (action == "step")
+    assert applied.cause == ("" if action == "step" else "OTHER")
+    if action == "step":
+        assert applied.learning_rates == tuple(group["lr"] for group in optimizer.param_groups)
+        assert applied.clipped_grad_norm == pytest.approx(float(norm), rel=1e-6)
+    else:
+        assert applied.learning_rates == ()
+
+
+def test_step_in_a_closure_is_measured_after_its_gradients():
+    """Lightning computes loss and gradients in the closure of the step."""
+    model = make_model()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    meter = StepMeter(optimizer)
+
+    def closure():
+        meter.start()
+        backward(model)
+
+    optimizer.step(closure)
+    assert meter.read().stepped
+    assert meter.read().weights_changed
+
+
+def test_closed_meter_leaves_no_hook():
+    """Closing it twice has no effect."""
+    optimizer = torch.optim.SGD(make_model().parameters(), lr=1.0)
+    meter = StepMeter(optimizer)
+    meter.close()
+    meter.close()
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_other_object_than_an_optimizer_is_refused():
+    """Its steps could not be measured."""
+    with pytest.raises(BadInputError, match=r"is not a torch\.optim\.Optimizer"):
+        StepMeter("adam")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.uint8])
+def test_checksum_depends_on_every_value(dtype):
+    """A change of one value, and an exchange of two tensors, change it."""
+    tensors = [torch.arange(6).to(dtype), torch.arange(6, 12).to(dtype)]
+    first = weights_checksum(tensors)
+    assert first == weights_checksum([tensor.clone() for tensor in tensors])
+    assert first != weights_checksum(tensors[::-1])
+    for tensor in tensors:
+        for i in range(len(tensor)):
+            kept = tensor[i].clone()
+            tensor[i] += 1
+            assert weights_checksum(tensors) != first
+            tensor[i] = kept

@@ -1,0 +1,62 @@
+"""Applied steps: every difference between verdict and measurement is found, and nothing else."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ockham.applied_step import AppliedStep, find_not_applied
+from ockham.context import OccamContext
+
+RATES = st.sampled_from([0.0, 1e-4, 1e-3, 3e-3])
+NORMS = st.sampled_from([None, 0.5, 1.0, 4.0, math.inf])
+
+
+@given(
+    accepted=st.booleans(),
+    stepped=st.sampled_from([None, True, False]),
+    changed=st.sampled_from([None, True, False]),
+    decided_rate=RATES,
+    used_rate=RATES,
+    norm=NORMS,
+    cause=st.sampled_from(["", "NONFINITE_GRADIENT"]),
+)
+def test_differences_are_found(accepted, stepped, changed, decided_rate, used_rate, norm, cause):
+    """The expected reasons are written here from the definition."""
+    ctx = OccamContext(3, 2.0, learning_rate=decided_rate, grad_clip=1.0) if accepted else None
+    rates = (used_rate,) if stepped else ()
+    step = AppliedStep(stepped, rates, norm if stepped else None, changed, "" if stepped else cause)
+    expected = set()
+    if not accepted and changed:
+        expected = {"WEIGHTS_CHANGED_ON_SKIP"}
+    elif not accepted and stepped:
+        expected = {"STEPPED_ON_SKIP"}
+    if accepted and stepped is False:
+        expected.add(cause or "STEP_NOT_TAKEN")
+    if accepted and stepped and used_rate != decided_rate:
+        expected.add("OTHER_LEARNING_RATE")
+    if accepted and stepped and norm is not None and norm > 1.01:
+        expected.add("GRADIENT_NOT_CLIPPED")
+    found = list(find_not_applied(ctx, step, has_scheduled_rate=True))
+    assert {item.reason_code for item in found} == expected
+    assert [item.is_refusal for item in found] == [item.reason_code == "NONFINITE_GRADIENT" for item in found]
+
+
+def test_learning_rate_is_not_compared_if_the_loop_passed_none():
+    """The context then has the default of the field."""
+    step = AppliedStep(True, (0.5,))
+    assert list(find_not_applied(OccamContext(0, 1.0), step, has_scheduled_rate=False)) == []
+
+
+def test_only_known_values_are_recorded():
+    """Null and an absent field mean that nothing measured it."""
+    assert AppliedStep().recorded() == {"updated": None}
+    whole = AppliedStep(True, (0.1, 0.2), 0.9, True)
+    assert whole.recorded() == {
+        "updated": True,
+        "learning_rates": [0.1, 0.2],
+        "clipped_grad_norm": 0.9,
+        "weights_changed": True,
+    }
