@@ -4,8 +4,8 @@
     .venv/bin/python -m benchmarks.callback_overhead --rounds 2         a short test
 
 Trainings with and without the callback take turns in one process with one thread. The ratio of each pair is
-computed, so that noise on the machine affects both. The first steps of each training are ignored. The CPU time
-of the loop contains the calling thread only; that of the process also contains the writer of the log.
+computed, so that noise on the machine affects both. The first steps of each training are ignored.
+The CPU time of the loop is that of the calling thread. The process also contains the writer of the log.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Clock(transformers.TrainerCallback):
         self.began = (0.0, 0.0)
         self.spent = (0.0, 0.0)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Read both clocks."""
         now = (time.thread_time(), time.process_time())
         if state.global_step == WARMUP_STEPS:

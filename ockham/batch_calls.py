@@ -139,7 +139,7 @@ class BatchCalls:
         The next batch starts another step.
 
         Args:
-            ctx: Context of a batch that was started and has not ended. None if there is none.
+            ctx: Context of a batch that was started and has not ended. None if all batches have ended.
 
         """
         if ctx is not None:

@@ -3,9 +3,10 @@
     trainer = transformers.Trainer(model, arguments, callbacks=[OckhamCallback(policy="balanced")], ...)
     trainer.train()
 
-The callback judges the loss that the Trainer is about to differentiate: it wraps `trainer.compute_loss`. So it
-works with every subclass, such as those of TRL, and with every loss. The loss of a skipped batch has no graph.
-The backward pass then computes no gradient, and the optimizer changes neither weights nor moments.
+The chain receives the loss that the Trainer is about to differentiate, because the callback wraps
+`trainer.compute_loss`. So it works with every subclass, such as those of TRL, and with every loss. The loss
+of a skipped batch has no graph. The backward pass then computes no gradient, and the optimizer changes
+neither weights nor moments.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class OckhamCallback(TrainerCallback):
         runs: Folder of all runs.
         run_id: ID of the run. None makes one from the time.
         facts: Facts that the Trainer does not know, such as `inference_flops`.
-        metric: Name of the validation loss that is judged, such as `eval_loss`. None takes the Trainer's
-            `metric_for_best_model` if it is a loss, else `eval_loss`.
+        metric: Name of the validation loss that plugins receive, such as `eval_loss`. None takes the
+            Trainer's `metric_for_best_model` if it is a loss, else `eval_loss`.
         save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
         BadInputError: When training starts, if the training has several processes or is not supported, or if
-            facts differ from the Trainer's. At the first evaluation without the judged loss.
+            facts differ from the Trainer's. At the first evaluation without this loss.
 
     """
 
@@ -81,7 +82,7 @@ class OckhamCallback(TrainerCallback):
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
         self._opens_run = run is None
-        self._options = {"policy": policy, "overrides": overrides, "runs": runs, "run_id": run_id}
+        self._make_run = functools.partial(Run, policy, overrides=overrides, runs=runs, run_id=run_id)
         self._facts = dict(facts or {})
         self._patches = Patches()
         self._watches_train = False
@@ -109,7 +110,9 @@ class OckhamCallback(TrainerCallback):
         """Open the run if the callback does that, and wrap the Trainer's loss."""
         trainer = huggingface_facts.find_trainer(self)
         if trainer is None:
-            raise BadInputError("OckhamCallback: no Trainer calls it; pass it as callbacks=[...] of a Trainer")
+            raise BadInputError(
+                "OckhamCallback: no Trainer calls it; pass it as callbacks=[...] of a Trainer"
+            )
         self._leave_training()
         _require_supported(args)
         self._enter_run(trainer, state.max_steps)
@@ -136,8 +139,8 @@ class OckhamCallback(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Judge an evaluation that did not report all datasets."""
-        self._judge_pending()
+        """Pass on an evaluation that did not report all datasets."""
+        self._evaluate_pending()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -162,7 +165,7 @@ class OckhamCallback(TrainerCallback):
     ) -> TrainerControl:
         """Record the last micro-batch of a step, and evaluate if the policy requests a new anchor."""
         self._accepts = None
-        if self.controller is None:
+        if self.controller is None or self._evaluations is None:
             return control
         ctx = self.controller.end_batch()
         control.should_training_stop |= self.controller.stop_reason is not None
@@ -177,7 +180,7 @@ class OckhamCallback(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Pass the judged validation loss to memory and anchor, and record the others."""
+        """Pass the main validation loss to memory and anchor, and record the others."""
         metrics = kwargs.get("metrics") or {}
         if self._evaluations is None or self.controller is None:
             return
@@ -185,7 +188,7 @@ class OckhamCallback(TrainerCallback):
         evaluations.add(metrics, state.global_step)
         self.controller.record_losses(other_losses(metrics, evaluations.metric))
         if evaluations.is_complete:
-            self._judge_pending()
+            self._evaluate_pending()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -194,7 +197,7 @@ class OckhamCallback(TrainerCallback):
         controller = self.controller
         if controller is None:
             return
-        self._judge_pending()
+        self._evaluate_pending()
         if controller.stop_reason is None and state.global_step < state.max_steps:
             message = f"the Trainer stopped after step {state.global_step} of {state.max_steps}"
             controller.stop_reason = (STOPPED_EARLY, message)
@@ -236,7 +239,7 @@ class OckhamCallback(TrainerCallback):
             )
         settings = huggingface_facts.read_settings(trainer.args)
         data = huggingface_facts.read_data(trainer.train_dataset)
-        return Run(**self._options, facts=facts, settings=settings, data=data).start()
+        return self._make_run(facts=facts, settings=settings, data=data).start()
 
     def _on_run_finish(self, ended: dict[str, Any]) -> None:
         """Complete the data of `run.finished`, and restore the Trainer."""
@@ -244,7 +247,7 @@ class OckhamCallback(TrainerCallback):
         if controller is None or self.run is None:
             return
         if ended["reason_code"] == "COMPLETED":
-            self._judge_pending()
+            self._evaluate_pending()
             ended.setdefault("val_loss", self.run.val_loss)
             if controller.stop_reason is not None:
                 ended["reason_code"], ended["message"] = controller.stop_reason
@@ -315,8 +318,8 @@ class OckhamCallback(TrainerCallback):
             self._norm = clip_grad_norm(parameters, *args)
         return self._norm
 
-    def _judge_pending(self) -> None:
-        """Judge the validation loss of the present evaluation, if there is one."""
+    def _evaluate_pending(self) -> None:
+        """Pass the main loss of the present evaluation to memory and anchor, if there is one."""
         val_loss = None if self._evaluations is None else self._evaluations.take()
         if val_loss is not None and self.controller is not None:
             self.controller.evaluate(val_loss)

@@ -1,4 +1,4 @@
-"""Evaluations of a Hugging Face Trainer by name: which metric is judged, which ones are only recorded."""
+"""Evaluations of a Hugging Face Trainer by name: which loss the plugins receive, which ones are recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_METRIC = "eval_loss"
 
 
 def metric_name(trainer: Any, requested: str | None) -> str:
-    """Return the name of the validation loss that is judged.
+    """Return the name of the validation loss that the plugins receive.
 
     Args:
         trainer: The Trainer.
@@ -31,11 +31,11 @@ def metric_name(trainer: Any, requested: str | None) -> str:
 
 
 class NamedEvaluations:
-    """Sorts the metrics of each evaluation into the judged loss and losses that are only recorded.
+    """Sorts the metrics of each evaluation into the main loss, for the plugins, and other losses.
 
     Args:
         trainer: The Trainer.
-        requested: Name of the judged loss from the user, or None.
+        requested: Name of the main loss from the user, or None.
 
     """
 
@@ -54,7 +54,7 @@ class NamedEvaluations:
             step: Number of optimizer steps so far, for the message.
 
         Raises:
-            BadInputError: If no dataset has the judged loss.
+            BadInputError: If no dataset has the main loss.
 
         """
         self._reported.update(name for name in metrics if name.endswith("loss"))
@@ -67,23 +67,23 @@ class NamedEvaluations:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all datasets of the Trainer have reported since the last judged loss."""
+        """Whether all datasets of the Trainer have reported since the last main loss."""
         return self._expected_losses() <= self._reported
 
     def take(self) -> float | None:
-        """Return the judged loss of the present evaluation. None if it was taken or is missing."""
+        """Return the main loss of the present evaluation. None if it was taken or is missing."""
         val_loss, self._pending = self._pending, None
         self._reported = set()
         return val_loss
 
     def dataset(self, step: int) -> str | None:
-        """Return the name of the dataset on which the judged loss is measured. None if there is only one.
+        """Return the name of the dataset on which the main loss is measured. None if there is only one.
 
         Args:
             step: Number of optimizer steps so far, for the message.
 
         Raises:
-            BadInputError: If no dataset has the judged loss.
+            BadInputError: If no dataset has the main loss.
 
         """
         sets = self.trainer.eval_dataset
@@ -107,17 +107,17 @@ class NamedEvaluations:
         return {f"{PREFIX}{name}_loss" for name in sets} if isinstance(sets, dict) else set()
 
 
-def other_losses(metrics: Mapping[str, Any], judged: str) -> dict[str, float]:
-    """Return the losses that are not judged, by a name that `ctx.custom` accepts."""
+def other_losses(metrics: Mapping[str, Any], main: str) -> dict[str, float]:
+    """Return all losses but the main one, by a name that `ctx.custom` accepts."""
     return {
         re.sub(r"[^A-Za-z0-9_.]", "_", name)[:64]: float(value)
         for name, value in metrics.items()
-        if name.endswith("loss") and name != judged and isinstance(value, (int, float))
+        if name.endswith("loss") and name != main and isinstance(value, (int, float))
     }
 
 
 def evaluate_apart(trainer: Any, evaluations: NamedEvaluations) -> float | None:
-    """Measure the judged loss without the Trainer's callbacks, state and random numbers noticing it.
+    """Measure the main loss. The Trainer's callbacks, state and random numbers stay as they are.
 
     An additional evaluation must not count for early stopping or for the best model. Return None if the
     metric cannot be measured in this way.

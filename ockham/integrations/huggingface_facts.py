@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback
@@ -23,7 +24,7 @@ def find_trainer(callback: TrainerCallback) -> Any:
 
     A Trainer does not pass itself to its callbacks.
     """
-    frame = sys._getframe(1)  # noqa: SLF001 - the only way to the calling object
+    frame: FrameType | None = sys._getframe(1)
     for _ in range(MAX_FRAMES):
         if frame is None:
             return None
@@ -31,7 +32,7 @@ def find_trainer(callback: TrainerCallback) -> Any:
         handler = getattr(caller, "callback_handler", None)
         if handler is not None and any(known is callback for known in handler.callbacks):
             return caller
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 
@@ -67,7 +68,7 @@ def require_equal_facts(given: Mapping[str, Any], measured: Mapping[str, Any]) -
     ]
     if wrong:
         raise BadInputError(
-            f"facts of the run: {'; '.join(wrong)}; leave them out, OckhamCallback takes them from the Trainer"
+            f"facts of the run: {'; '.join(wrong)}; leave them out, the callback takes them from the Trainer"
         )
 
 

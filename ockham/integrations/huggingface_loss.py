@@ -141,7 +141,8 @@ class LossScale:
             return nothing
         if _is_quotient(loss.grad_fn, items.step):
             return loss
-        (slope,) = torch.autograd.grad(loss, [items.step], retain_graph=True, allow_unused=True)
+        slopes = torch.autograd.grad(loss, [items.step], retain_graph=True, allow_unused=True)
+        slope: torch.Tensor | None = slopes[0]
         if slope is None:
             self._ignores_items = True
             return nothing

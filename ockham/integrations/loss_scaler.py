@@ -16,7 +16,7 @@ def unwrap_optimizer(optimizer: Any) -> torch.optim.Optimizer:
 
 def unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
     """Divide the gradients by the loss scale, unless that has been done for this step."""
-    state = scaler._per_optimizer_states[id(optimizer)]  # noqa: SLF001 - torch has no public way
+    state = scaler._per_optimizer_states[id(optimizer)]
     if state["stage"].name == "READY":
         scaler.unscale_(optimizer)
 
@@ -24,9 +24,9 @@ def unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> N
 def allow_empty_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
     """Let a scaler take a step without gradients.
 
-    A scaler expects that it has checked at least one gradient for overflow. After a skip there is none.
+    A scaler expects that it has checked a gradient for overflow. After a skip it has checked nothing.
     """
-    state = scaler._per_optimizer_states[id(optimizer)]  # noqa: SLF001 - torch has no public way
+    state = scaler._per_optimizer_states[id(optimizer)]
     if not state["found_inf_per_device"]:
         device = optimizer.param_groups[0]["params"][0].device
         state["found_inf_per_device"] = {device: torch.zeros((), device=device)}

@@ -168,7 +168,7 @@ class StepController:
         if self._accepted is not None:
             raise BadInputError(
                 f"iteration {self.iter_num}: a gradient of a skipped batch reached the weights; "
-                "the training step differentiates another loss than the one that was judged"
+                "the training step differentiates another loss than the one that the chain received"
             )
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -230,7 +230,7 @@ class StepController:
     def evaluate(self, val_loss: float) -> OccamContext | None:
         """Pass a validation loss in nats per token to memory and anchor.
 
-        Before the first batch there is nothing to decide: the loss is only recorded, and None returned.
+        Before the first batch, the loss is only recorded, no plugin is called, and None is returned.
         """
         ctx = self._last
         if ctx is None:

@@ -1,4 +1,4 @@
-"""Gradients of one optimizer step: their norm, scale, noise and clipping, and gradients of skipped batches."""
+"""Gradients of one optimizer step: norm, scale, noise, clipping, and a check of skipped batches."""
 
 from __future__ import annotations
 

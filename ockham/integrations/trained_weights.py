@@ -55,10 +55,12 @@ def _adapter_files(model: nn.Module) -> dict[str, bytes]:
         return {}
     from peft import get_peft_model_state_dict
 
-    name = model.active_adapter
-    state = get_peft_model_state_dict(model, adapter_name=name)
+    # torch types every attribute of a module as a tensor or a module.
+    adapter: Any = model
+    name = adapter.active_adapter
+    state = get_peft_model_state_dict(adapter, adapter_name=name)
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    config = {key: _to_json(value) for key, value in model.peft_config[name].to_dict().items()}
+    config = {key: _to_json(value) for key, value in adapter.peft_config[name].to_dict().items()}
     return {
         ADAPTER: save(tensors, metadata={"format": "pt"}),
         ADAPTER_CONFIG: json.dumps({**config, "inference_mode": True}, indent=2).encode(),

@@ -1,6 +1,6 @@
 """What a trainer really did with each batch, measured without Ockham, and its comparison with the log.
 
-A `StepTruth` is filled by the test of one trainer: the loss that the test computed, whether weights moved, the
+The test of a trainer fills a `StepTruth`: the loss that the test computed, whether weights moved, the
 learning rates in the optimizer at the moment of a step, and the norm of the gradient before clipping.
 `compare` reads the log of the run and returns every difference.
 """
@@ -83,7 +83,7 @@ class Differences:
     Attributes:
         skips: Batches that the log calls skipped.
         moved_on_skips: Steps of which every batch was skipped, and the weights moved.
-        loss_error: Largest relative error of a judged loss.
+        loss_error: Largest relative error of a recorded loss.
         rate_error: Largest relative error of a learning rate.
         norm_error: Largest relative error of a gradient norm.
         problems: Everything that is wrong, as sentences. Empty if log and truth agree.
@@ -128,7 +128,7 @@ def _compare_losses(result: Differences, contexts: list[dict], truth: StepTruth)
         error = abs(judged - loss) / max(abs(loss), 1e-3)
         result.loss_error = max(result.loss_error, error)
         if error > LOSS_TOLERANCE:
-            result.problems.append(f"batch {number}: judged loss {judged}, loss of the training {loss}")
+            result.problems.append(f"batch {number}: recorded loss {judged}, loss of the training {loss}")
 
 
 def _compare_steps(result: Differences, steps: list[list[int]], truth: StepTruth) -> None:

@@ -65,13 +65,13 @@ def make_trainer(folder: Path, case: Case, callbacks: list) -> Any:
         keywords["ref_model"] = case.model()
     arguments = case.arguments(**{**options, **case.options})
     trainer = case.trainer(model=case.model(), args=arguments, callbacks=callbacks, **keywords)
-    # Printing is no part of the test.
+    # The test prints nothing.
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
 
 
 def train_case(case: Case, folder: Path) -> StepTruth:
-    """Train as a case says, with a run that the callback opens. Return the truth."""
+    """Train one case, with a run that the callback opens. Return the truth."""
     truth = StepTruth()
     before = truths.Before(truth)
     ockham = OckhamCallback(
@@ -94,7 +94,7 @@ def use_scaler(trainer: Any, scale: float = 1024.0) -> None:
     accelerator = trainer.accelerator
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=4)
     accelerator.native_amp = True
-    accelerator.state._mixed_precision = "fp16"  # noqa: SLF001 - what a GPU sets
+    accelerator.state._mixed_precision = "fp16"
 
 
 def make_lora() -> Any:
@@ -217,7 +217,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("Trainer", "model with a mean"): Case(model=models.make_mean_model),
     ("Trainer", "model with a mean, accumulation"): Case(model=models.make_mean_model, options=ACCUMULATE),
     ("Trainer", "out of memory retry"): Case(
-        trainer=models.OutOfMemoryTrainer, options={"auto_find_batch_size": True}, loss=lambda _: truths.no_loss
+        trainer=models.OutOfMemoryTrainer,
+        options={"auto_find_batch_size": True},
+        loss=lambda _: truths.no_loss,
     ),
     ("Trainer", "out of memory retry, accumulation"): Case(
         trainer=models.OutOfMemoryTrainer,

@@ -82,9 +82,7 @@ def make_rows(count: int, *, padded: bool = False) -> list[dict]:
 
 def make_class_rows(count: int) -> list[dict]:
     """Return rows with one class each."""
-    return [
-        {"input_ids": row["input_ids"], "labels": row["input_ids"][-1] % 4} for row in make_rows(count)
-    ]
+    return [{"input_ids": row["input_ids"], "labels": row["input_ids"][-1] % 4} for row in make_rows(count)]
 
 
 class ZLossTrainer(transformers.Trainer):

@@ -1,4 +1,4 @@
-"""Truth of a Hugging Face training: callbacks and hooks of the test, and the losses that the test computes."""
+"""Truth of a Hugging Face training: callbacks and hooks of the test, and losses that the test computes."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def test_evaluation_apart_is_not_noticed_by_the_trainer(tmp_path, several):
         ("easy_loss", "accuracy", "eval_easy_loss"),
     ],
 )
-def test_judged_metric_is_the_requested_or_the_best_loss(tmp_path, requested, best, expected):
-    """A metric that is not a loss is never judged by default."""
+def test_main_metric_is_the_requested_or_the_best_loss(tmp_path, requested, best, expected):
+    """A metric that is not a loss is never the default."""
     trainer = build(tmp_path, Recorder(), models.make_rows(4))
     trainer.args.metric_for_best_model = best
     assert metric_name(trainer, requested) == expected

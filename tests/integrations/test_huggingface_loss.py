@@ -32,7 +32,7 @@ def make_scale(*, processes=1, is_scaled=None, compiled=False, accepts=True):
 
 
 def judge(scale, function, labels, step_items):
-    """Return the judged loss of a loss function of the sum and the number of tokens."""
+    """Return the loss of one micro-batch for a loss function of the sum and the number of tokens."""
     items = scale.count_items({"labels": labels}, torch.tensor(step_items))
     total = torch.full((), 3.0, requires_grad=True) * float((labels != -100).sum())
     with scale.watch(items):
@@ -53,7 +53,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(own=st.integers(1, 40), others=st.integers(0, 400), ignored=st.integers(0, 5))
-def test_judged_loss_does_not_depend_on_the_rest_of_the_step(name, own, others, ignored):
+def test_loss_of_a_micro_batch_does_not_depend_on_the_rest_of_the_step(name, own, others, ignored):
     """It is the loss of a step that has only this micro-batch."""
     function, expected = LOSSES[name]
     labels = torch.tensor([1] * own + [-100] * ignored)
@@ -69,7 +69,7 @@ def test_loss_averaged_over_processes_is_divided_again():
     assert loss == pytest.approx(3.0)
 
 
-def test_compiled_model_is_judged_by_the_statement_of_the_trainer():
+def test_loss_of_a_compiled_model_follows_the_statement_of_the_trainer():
     """No derivative is computed, because it would run the whole compiled backward pass."""
     labels = torch.ones(8)
     for accepts, expected in ((True, 3.0), (False, 0.75)):

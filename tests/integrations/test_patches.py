@@ -16,7 +16,7 @@ class Owner:
 
 
 def test_restored_object_is_as_before():
-    """A method of the class is no attribute of the object afterwards. Restoring again has no effect."""
+    """Afterwards the object has no attribute for a method of its class. Restoring again has no effect."""
     owner, patches = Owner(), Patches()
     patches.replace(owner, "method", lambda: "first")
     patches.replace(owner, "method", lambda: "second")

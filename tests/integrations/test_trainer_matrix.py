@@ -31,7 +31,7 @@ def _one_thread():
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
 def test_log_of_a_trainer_equals_what_it_did(cell, tmp_path):
-    """Skips, judged losses, learning rates and norms agree. The log verifies and replays."""
+    """Skips, losses, learning rates and norms agree. The log verifies and replays."""
     truth = cell.train(tmp_path)
     result = step_truth.compare(tmp_path, truth)
     assert not result.problems, result.problems[:5]

@@ -15,7 +15,7 @@ class Cell:
 
     Attributes:
         trainer: Name of the trainer, such as `Trainer`.
-        situation: What is special in this training.
+        situation: Difference to a plain training.
         train: Trains in a folder and logs the run `a` there. Returns the truth.
         min_skips: The log must name at least this number of skipped batches, so that skips are tested.
         expect: Further values that the test compares, such as the reason code of the end.
