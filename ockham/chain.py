@@ -15,7 +15,7 @@ from typing import Any
 from ockham.context import FACTS, KNOBS, DecisionNote, OccamContext, knob_values
 from ockham.errors import BadInputError, ContextError, PluginError
 from ockham.event import Change, Decision, Value
-from ockham.plugin import HOOKS, OccamPlugin
+from ockham.plugin import HOOK_KNOBS, HOOKS, OccamPlugin
 
 Emit = Callable[[Decision], None]
 UNEXPLAINED = "UNEXPLAINED"
@@ -111,6 +111,10 @@ class PluginChain:
                 ctx.notes.clear()
                 raise PluginError(name, hook, ctx.iter_num, error) from error
             after = knob_values(ctx)
+            if after != before and (refusal := _refuse_change(hook, before, after)):
+                ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
+                ctx.notes.clear()
+                raise PluginError(name, hook, ctx.iter_num, refusal) from refusal
             changed = (
                 ()
                 if after == before
@@ -197,6 +201,16 @@ def plugin_name(plugin: OccamPlugin) -> str:
 def _has(plugin: OccamPlugin, hook: str) -> bool:
     """Return True if a plugin overrides a hook. The empty hook of the base class is not called."""
     return getattr(type(plugin), hook) is not getattr(OccamPlugin, hook)
+
+
+def _refuse_change(hook: str, before: tuple[Value, ...], after: tuple[Value, ...]) -> ContextError | None:
+    """Return an error if a hook changed a knob that it cannot change any more."""
+    for name, old, new in zip(KNOBS, before, after, strict=True):
+        if old != new and name not in HOOK_KNOBS[hook]:
+            allowed = ", ".join(knob for knob in KNOBS if knob in HOOK_KNOBS[hook])
+            hooks = ", ".join(other for other in HOOKS if name in HOOK_KNOBS[other])
+            return ContextError(f"{hook} can change {allowed}; {name} can be changed by {hooks}")
+    return None
 
 
 def _apply_returned_context(ctx: OccamContext, returned: object) -> None:

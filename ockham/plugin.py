@@ -27,11 +27,19 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ockham.context import OccamContext
+from ockham.context import KNOBS, OccamContext
 from ockham.errors import PluginSettingError
 from ockham.event import Value
 
 HOOKS = ("on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate")
+_REQUESTS = frozenset({"rollback", "halt"})
+# Knobs that each hook can change. A change of another knob would come too late, so the chain refuses it.
+HOOK_KNOBS: Mapping[str, frozenset[str]] = {
+    "on_batch_start": frozenset(KNOBS) - {"accepted"},
+    "on_batch_end": _REQUESTS | {"consolidating"},
+    "on_evaluate": _REQUESTS | {"consolidating", "accepted"},
+    "on_consolidate": _REQUESTS,
+}
 
 
 class OccamPlugin:

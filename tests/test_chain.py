@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ockham.chain import PluginChain, base_knobs, merge_scheduled_knobs
-from ockham.context import OccamContext
+from ockham.context import FIELDS_BY_NAME, KNOBS, OccamContext
 from ockham.errors import BadInputError, ContextError, PluginError
 from ockham.event import Change
-from ockham.plugin import OccamPlugin
+from ockham.plugin import HOOKS, OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.plugins.limiter import LimiterPlugin
 from ockham.plugins.memory import OckhamMemory
@@ -215,7 +215,7 @@ def test_plugin_error_names_plugin_hook_and_iteration(hook):
     made = []
 
     def fail(self, ctx):
-        ctx.learning_rate = 9.0
+        ctx.halt = True
         ctx.decide("TURN", "HALF_DONE")
         if ctx.iter_num == 7:
             raise ValueError("no more")
@@ -229,11 +229,47 @@ def test_plugin_error_names_plugin_hook_and_iteration(hook):
         getattr(chain, hook)(ctx)
     assert (caught.value.plugin, caught.value.hook, caught.value.iter_num) == ("Brittle", hook, 7)
     assert isinstance(caught.value.__cause__, ValueError)
+    assert not ctx.halt
     assert ctx.learning_rate == (0.5 if hook == "on_batch_start" else 1.0)
     assert ctx.notes == []
     assert all(decision.plugin == "first" for decision in made)
     getattr(chain, hook)(OccamContext(8, 1.5))
     assert made[-1].reason_code == "HALF_DONE"
+
+
+CHANGES = {"float": 0.125, "bool": True, "floats": (2.0,)}
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+@pytest.mark.parametrize("knob", KNOBS)
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hook_changes_only_knobs_that_can_still_be_carried_out(hook, knob, shadow):
+    """The table of the documentation is the oracle. The knobs are restored, and no decision is logged."""
+    documented = {
+        "on_batch_start": set(KNOBS) - {"accepted"},
+        "on_batch_end": {"consolidating", "rollback", "halt"},
+        "on_evaluate": {"accepted", "consolidating", "rollback", "halt"},
+        "on_consolidate": {"rollback", "halt"},
+    }
+    value = knob != "updated" and CHANGES[FIELDS_BY_NAME[knob].kind]
+
+    def change(self, ctx):
+        setattr(ctx, knob, value)
+        ctx.decide("TURN", "CHANGED")
+
+    made = []
+    plugin = type("Late", (OccamPlugin,), {hook: change})()
+    plugin.shadow = shadow
+    ctx = OccamContext(7, 1.5)
+    before, run = ctx.knobs(), getattr(PluginChain([plugin], made.append), hook)
+    if knob in documented[hook]:
+        run(ctx)
+        assert [decision.changes[0].field for decision in made] == [knob]
+        return
+    with pytest.raises(PluginError, match=f"'Late' failed in {hook} .*{knob} can be changed by"):
+        run(ctx)
+    assert ctx.knobs() == before
+    assert made == []
 
 
 def test_plugin_error_in_shadow_keeps_the_real_knobs():
