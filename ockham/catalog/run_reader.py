@@ -135,7 +135,6 @@ class RunReader:
         tails: dict[TailFile, SegmentTail] = {}
         sizes: dict[LogKey, LogSize] = {}
         for folder in folders:
-            for attempt, rank in folder.logs():
-                source, tail, size = verified.read(folder, attempt, rank)
+            for source, (tail, size) in verified.read(folder).items():
                 tails[source], sizes[source.log] = tail, size
         return FileListing({kind: [] for kind in PARQUET_TABLES}, list(tails), list(sizes)), tails, sizes

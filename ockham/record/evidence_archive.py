@@ -48,6 +48,11 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
     if to.exists():
         raise BadInputError(f"{to}: file exists; name a new file")
     files: dict[str, Path | bytes] = {**_log_files(folder), **_verifier_files(folder.run_id)}
+    for attempt, rank in folder.logs():
+        name = f"log/{attempt}-{rank}/"
+        if not any(other.startswith(name) for other in files):
+            # The log of a run that was killed before its first tree head.
+            files[name] = b""
     try:
         with (
             atomic_path(to) as temporary,
@@ -56,7 +61,8 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
             for at, (name, content) in enumerate(sorted(files.items(), key=itemgetter(0))):
                 progress(at, len(files))
                 data = content if isinstance(content, bytes) else read_regular_file(content)
-                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
+                method = zipfile.ZIP_STORED if name.endswith("/") else zipfile.ZIP_DEFLATED
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, method)
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror}") from None
     finally:

@@ -14,11 +14,12 @@ import orjson
 from ockham.errors import LogError, LogLockedError
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, fsync_dir
-from ockham.record.evidence import SignedLog, check_signed_prefix, read_leaves, read_or_empty, signed_heads
+from ockham.record.evidence import SignedLog, check_signed_prefix, read_leaves
 from ockham.record.log_status import SEALED_TYPE
 from ockham.record.parquet.builder import remove_parquet, update_parquet
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines
+from ockham.record.signed_heads import read_or_empty
 from ockham.record.tlog.note import VerifierKey
 from ockham.record.tlog.tiles import rebuild_tiles
 
@@ -52,7 +53,7 @@ def recover_log(
         ) from None
     try:
         log = check_signed_prefix(folder, attempt, rank, keys)
-        if log.events and not signed_heads(folder, attempt, rank, keys):
+        if log.is_unsigned:
             raise LogError(f"{path}: no known key has signed this log; run `ockham verify`")
         if log.events > log.signed:
             # Before the lines: a crash in between leaves what the signed lines need.

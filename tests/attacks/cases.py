@@ -329,7 +329,7 @@ def _standalone(case: Case, path: Path) -> set[str]:
     lines = out.getvalue().splitlines()
     for line in lines:
         match = _SIGNED.match(line)
-        model = case.model.logs[match[1]] if match else LogModel("")
+        model = case.model.logs.get(match[1], LogModel("")) if match else LogModel("")
         proven = model.signed
         differs = match and (int(match[2]) > proven or "tampering" not in model.findings)
         if match and differs and int(match[2]) != proven and case.recorded_id == case.world.run_id:
