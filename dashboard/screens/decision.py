@@ -15,8 +15,8 @@ from dashboard.layout import chart, page_header, parse_number, query_details, se
 from dashboard.metric_cards import first_row
 from dashboard.tables import data_table, query_table
 from ockham.errors import OckhamError
+from ockham.record.proofs import prove_inclusion
 from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.inclusion import prove_inclusion
 
 QUESTION = "What was decided, and why?"
 DECISION_ID = re.compile(r"[0-9a-f-]{36}")
