@@ -160,10 +160,6 @@ ROOT_READERS = {
     [
         (r"\b(parse_head|split_history)\b", HEAD_PARSERS),
         (r"""["']from_(root|size)["']|\.from_(root|size)\b""", ROOT_READERS),
-        (
-            r"""["']rank_logs["']""",
-            {"record/evidence.py", "record/attempt.py", "record/verify/standalone.py"},
-        ),
     ],
 )
 def test_heads_and_roots_are_compared_in_one_place(words, allowed):
