@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import time
 import zlib
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard import timeline_charts
+from dashboard.data_source import SCAN_INTERVAL_SECONDS
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.cli import build_app
@@ -183,6 +185,7 @@ def test_decision_page_shows_only_signed_lines_as_evidence(open_page, runs, tmp_
     decision = row["decision_id"]
     assert open_page(folder.runs, "decision", decision=decision).success[0].value.startswith("Verified.")
     attack(folder, row)
+    time.sleep(SCAN_INTERVAL_SECONDS + 0.1)
     test = open_page(folder.runs, "decision", decision=decision)
     assert not test.exception
     boxes = [box.value for box in (*test.success, *test.warning, *test.error)]
