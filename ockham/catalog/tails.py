@@ -28,7 +28,7 @@ class SegmentTail(NamedTuple):
     Attributes:
         size: Number of bytes.
         tables: Tables of the lines, by kind.
-        lines: Number of lines, including those that are not events.
+        lines: Number of complete lines, also of lines that are not events.
         consistent: Number of leading lines with the identity and the sequence numbers of this segment.
         last_line: Bytes of the last line. If they have changed, the segment is read again from its start.
         unreadable: Position of the first line that is not an event, and the error. The tables do not contain

@@ -84,7 +84,7 @@ class HeadMatch(NamedTuple):
         """Return the whole loss, and the smallest head that the lines contradict.
 
         Args:
-            what: What was done with the heads: `signed` or `pinned`.
+            what: Word for these heads in the messages: `signed` or `pinned`.
 
         """
         messages = []

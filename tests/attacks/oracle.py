@@ -73,7 +73,7 @@ def read_model(files: Files, run_id: str, key: str) -> Model:
     logs = {name: _read_log(files, name, f"ockham/runs/{run_id}/{name}", key) for name in list_logs(files)}
     findings = {finding for log in logs.values() for finding in log.findings}
     for log in logs.values():
-        findings |= _compare_logs(log, logs) | _compare_files(log, files)
+        findings |= compare_logs(log, logs) | _compare_files(log, files)
     saved = {data["snapshot_id"]: data for log in logs.values() for data in log.data("checkpoint.saved")}
     pruned = {data["snapshot_id"] for log in logs.values() for data in log.data("checkpoint.pruned")}
     ends = {name: data["reason_code"] for name, log in logs.items() for data in log.data("run.finished")}
@@ -159,7 +159,8 @@ def _check_end(log: LogModel) -> None:
             log.findings.add("tampering")
 
 
-def _compare_logs(log: LogModel, logs: Mapping[str, LogModel]) -> set[str]:
+def compare_logs(log: LogModel, logs: Mapping[str, LogModel]) -> set[str]:
+    """Return the findings of the other logs that the signed events of a log name."""
     findings: set[str] = set()
     if not log.events:
         return findings

@@ -177,7 +177,7 @@ def test_export_command_warns_about_an_invalid_run(packed, tmp_path):
 
 
 def test_manifest_states_the_signed_size_of_each_log(tmp_path, capsys):
-    """The numbers are those that verify.py prints. A damaged run is packed with its problem."""
+    """The numbers are the ones of verify.py. A damaged run is packed with its problem."""
     run = make_run(tmp_path / "runs", batches=10)
     segment = run.folder.segments(1, 0)[0]
     signed = len(segment.read_bytes().splitlines())

@@ -87,7 +87,7 @@ class LogVerifier:
         self.tree.close()
         self._signed = match_heads(self._heads.roots, self.tree.size, self.tree.root_at)
         if not self._signed.is_complete:
-            # The lines were judged up to a head that they contradict. Only those up to a matching head count.
+            # The lines were checked up to a head that they contradict. Only lines up to a matching one count.
             tasks = [task._replace(signed=self._signed.size) for task in tasks]
             report, summary = VerificationReport(self.folder.run_id), LogSummary()
             for judged in workers.map(verify_segment, tasks):

@@ -33,7 +33,8 @@ _ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError
 LOG = r"log/([1-9][0-9]{0,8}-(?:0|[1-9][0-9]{0,5}))/"
 # Files that belong to a run or an archive without an event that names them.
 KNOWN_FILES = re.compile(
-    rf"run\.json|schemas/[^/]+\.json|README|manifest\.json|verify\.py|(contexts|decisions|events)/.+\.(parquet|json)|{LOG}"
+    r"run\.json|schemas/[^/]+\.json|README|manifest\.json|verify\.py|"
+    rf"(contexts|decisions|events)/.+\.(parquet|json)|{LOG}"
     r"([0-9]{12}\.jsonl|checkpoints?|tile/.+|torn/.+|lock|reserve)?"
 )
 MAX_LINE_BYTES, MAX_FINDINGS = 65_535, 200
