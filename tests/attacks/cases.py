@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ockham.catalog import Catalog
+from ockham.catalog.signed_sizes import SignedSizes
+from ockham.catalog.verified_logs import VerifiedLogs
 from ockham.cli.checkpoint_lookup import find_checkpoint
 from ockham.errors import OckhamError
 from ockham.record.checkpoints import find_resume_point
@@ -198,16 +199,15 @@ def _contradicted(case: Case) -> bool:
 def check_catalog(case: Case) -> Iterator[str]:
     """A verified catalog answers with the signed lines, or refuses the run."""
     try:
-        catalog = Catalog(case.runs, run_ids=[case.root.name], verified=True, keys=[parse_key(case.key)])
-    except OckhamError as error:
+        logs = VerifiedLogs(SignedSizes([parse_key(case.key)])).read(RunFolder(case.runs, case.root.name))
+    except (OckhamError, OSError) as error:
         if case.honest:
             yield f"an honest crash cannot be queried: {error}"
         return
     proven = sum(log.signed for log in case.model.logs.values())
-    [row] = catalog.rows("select count(*) as n from events")
-    catalog.close()
-    if row["n"] != proven:
-        yield f"a verified catalog has {row['n']} events, not {proven}"
+    read = sum(tail.lines for tail, _ in logs.values())
+    if read != proven and case.root.name == case.world.run_id:
+        yield f"a verified catalog has {read} events, not {proven}"
     if _contradicted(case):
         yield "a verified catalog answers, and a signed event names another root"
 
