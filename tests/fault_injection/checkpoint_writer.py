@@ -1,4 +1,4 @@
-"""Writer that checkpoints and prunes, in a forked process that can be killed, and checks of what it leaves."""
+"""Writer that checkpoints and prunes, in a forked process that is killed at a file effect."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def write_small_segments() -> None:
 def run_until_kill(
     runs: Path, work: Callable[[Callable[..., Any]], None], kill_at: int, *, torn: bool = False
 ) -> tuple[list[Any], bool]:
-    """Do *work* in a forked process that is killed at an effect. Return its reports, and whether it was killed.
+    """Do *work* in a process that is killed at an effect. Return its reports, and whether it was killed.
 
     Raises:
         AssertionError: If the process ends with an error.
@@ -86,7 +86,9 @@ def run_until_kill(
     return reports, process.exitcode != 0
 
 
-def _work(runs: Path, work: Callable[..., None], send: Callable[[Any], None], kill_at: int, torn: bool) -> None:
+def _work(
+    runs: Path, work: Callable[..., None], send: Callable[[Any], None], kill_at: int, torn: bool
+) -> None:
     write_small_segments()
     FileEffects(runs, kill_at, torn=torn).install()
     work(send)

@@ -1,8 +1,8 @@
-"""Kills at file effects: every change below a folder is counted, and SIGKILL ends the process at one of them.
+"""Kills at file effects: changes below a folder are counted, and SIGKILL ends the process at one.
 
-An effect is one system call that creates, changes, syncs, renames or removes a file or a folder. The functions
-of `os` and `io` that Python code calls for it are replaced. `test_kill_effects.py` compares the counted
-effects with those that strace reports.
+An effect is one system call that creates, changes, syncs, renames or removes a file or a folder. The
+functions of `os` and `io` that Python code calls for it are replaced. `test_kill_effects.py` compares the
+counted effects with those that strace reports.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ def _named_path(path: Any, folder: int | None = None) -> str:
     text = os.fsdecode(path) if not isinstance(path, int) else _descriptor_path(path)
     if folder is not None:
         text = f"{_descriptor_path(folder)}/{text}"
-    parent, name = os.path.split(os.path.abspath(text))  # noqa: PTH100 - Path.absolute keeps `..`
+    parent, name = os.path.split(os.path.abspath(text))
     return f"{os.path.realpath(parent)}/{name}"
 
 
 def _descriptor_path(descriptor: int, _folder: int | None = None) -> str:
-    return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - a text such as `pipe:[7]`
+    return os.readlink(f"/proc/self/fd/{descriptor}")
