@@ -308,5 +308,5 @@ def _remove_temporary(checkpoints: Path, snapshot_id: str = "") -> None:
     """Remove unfinished folders of one checkpoint, or of all. Folders with other names remain."""
     for path in checkpoints.glob(".*.tmp"):
         target = temporary_target(path.name)
-        if target == snapshot_id or (not snapshot_id and SNAPSHOT_ID.fullmatch(target)):
+        if SNAPSHOT_ID.fullmatch(target) and snapshot_id in ("", target):
             shutil.rmtree(path, ignore_errors=True)

@@ -94,15 +94,17 @@ def check(history: History, *, resumed: bool = False) -> None:
     report = verify_run(folder, keys=[key])
     assert [finding for finding in report.findings if finding.kind not in NOTE_CLASSES] == []
     signed = {f"{log.attempt}-{log.rank}": log.signed for log in report.logs}
-    assert signed == {name: log.signed for name, log in model.logs.items()}
+    assert signed == dict.fromkeys(signed, 0) | {name: log.signed for name, log in model.logs.items()}
     if resumed:
         left = [(each.kind, each.place) for each in report.findings if each.kind in ("crash tail", "foreign")]
         assert [each for each in left if not _may_remain(*each)] == []
     archive = history.runs.parent / "evidence.zip"
     archive.unlink(missing_ok=True)
     write_archive(folder, archive)
+    # Before the first file of the only log, nothing can be packed.
+    accepted = {"sound"} if any(log.heads for log in model.logs.values()) else {"sound", "no log in it"}
     for evidence in (folder.path, archive):
-        assert _standalone(evidence, str(key)) == "sound"
+        assert _standalone(evidence, str(key)) in accepted
 
 
 def _may_remain(kind: str, place: str) -> bool:
@@ -156,7 +158,10 @@ def test_kill_at_every_effect_leaves_a_sound_run(tmp_path):
         kill_at = 0
         while not counts["killed writer, complete"]:
             kill_at += 1
-            counts += disturb(tmp_path / "runs", kill_at, torn=torn)
+            try:
+                counts += disturb(tmp_path / "runs", kill_at, torn=torn)
+            except Exception as error:
+                raise AssertionError(f"killed at effect {kill_at}, torn={torn}") from error
         assert counts["killed writer, killed"] == kill_at - 1 > 300
         print(f"torn={torn}", dict(counts))
 
