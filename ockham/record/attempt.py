@@ -233,7 +233,7 @@ class Attempt:
     def _create_folder(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
         policy_file = self.folder.policy(policy[0])
         if self.resume:
-            self.folder.remove_temporary_files()
+            self.folder.remove_unfinished_files()
             atomic_write(policy_file, policy[1])
             return
         whole = {**about, "verifier_key": str(load_or_create_signer().verifier)}

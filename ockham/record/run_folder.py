@@ -35,7 +35,7 @@ _LOG = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})")
 _SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
 _HEX = re.compile(r"[0-9a-f]{64}")
 SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
-# Files that are written under a temporary name first, and that a resume removes.
+# Files that are written under a temporary name first.
 _WRITTEN = re.compile(
     rf"policies/{_HEX.pattern}\.json|blobs/{_HEX.pattern}"
     rf"|log/{_LOG.pattern}/(?:checkpoint|torn/[0-9]{{12}}\.[0-9]+|tile/[0-9]+/[0-9x./p]+)"
@@ -107,17 +107,16 @@ class RunFolder:
                 ) from None
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
 
-    def remove_temporary_files(self) -> None:
+    def remove_unfinished_files(self) -> None:
         """Remove the files of logs, policies and blobs that a killed process was writing.
 
-        Only files with a name that the writer makes are removed. Call it while no process writes the run.
+        Call it while no process writes the run.
         """
         for part in ("log", "policies", "blobs"):
             for folder, _, names in os.walk(self.path / part):
                 for path in (Path(folder, name) for name in names):
-                    target = path.with_name(temporary_target(path.name) or path.name)
-                    written = _WRITTEN.fullmatch(target.relative_to(self.path).as_posix())
-                    if target != path and written and path.is_file() and not path.is_symlink():
+                    written = is_unfinished_file(path.relative_to(self.path).as_posix())
+                    if written and path.is_file() and not path.is_symlink():
                         path.unlink(missing_ok=True)
 
     def exists(self) -> bool:
@@ -192,6 +191,20 @@ class RunFolder:
         """Return the Parquet file of one kind for one segment, or for several up to event `last`."""
         suffix = "" if last is None else f"-{last:012d}"
         return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{suffix}.parquet"
+
+
+def is_unfinished_file(name: str) -> bool:
+    """Return True if the writer makes this name for a file that is not complete.
+
+    Args:
+        name: Path relative to the run folder.
+
+    """
+    part, _, rest = name.partition("/")
+    if part == "checkpoints":
+        return SNAPSHOT_ID.fullmatch(temporary_target(rest.partition("/")[0])) is not None
+    parent, _, file = name.rpartition("/")
+    return _WRITTEN.fullmatch(f"{parent}/{temporary_target(file)}") is not None
 
 
 def segment_name(first: int) -> str:

@@ -134,6 +134,8 @@ def test_resume_removes_only_files_that_the_writer_was_writing(tmp_path):
     report = verify_run(run.folder)
     assert report.sound
     assert "crash tail" not in report.counts
+    # Other files in the folder of a log are no files of the run.
+    assert {each.place for each in report.findings if each.kind == "foreign"} >= set(OTHERS)
 
 
 def test_new_run_keeps_unfinished_folders_of_other_runs(tmp_path):

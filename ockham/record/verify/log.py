@@ -14,7 +14,15 @@ from ockham.record.run_folder import RunFolder, first_sequence, open_regular_fil
 from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.note import NoteError, VerifierKey, open_note
 from ockham.record.tlog.tiles import WIDTH, list_tiles, tile_path
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.tlog.tree_head import (
+    CHECKPOINT,
+    HISTORY,
+    TreeHead,
+    is_unfinished_head,
+    origin,
+    parse_head,
+    split_history,
+)
 from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import LogReport, VerificationReport
 from ockham.record.verify.segment import CHUNK, SegmentTask, verify_segment
@@ -133,8 +141,10 @@ class LogVerifier:
                 )
             heads[head.size] = head.root
             self.report.count("signed tree heads")
-        if torn:
+        if torn and is_unfinished_head(torn, origin(self.folder.run_id, self.attempt, self.rank)):
             self._finding("crash tail", self.path / HISTORY, f"{len(torn)} bytes of an unfinished tree head")
+        elif torn:
+            self._finding("tampering", self.path / HISTORY, f"its last {len(torn)} bytes are not a tree head")
         # Without a line, a power loss can keep one of the two files only.
         if newest and not notes and any(heads):
             self._finding("tampering", self.path / HISTORY, "is missing, and there is a newest tree head")
