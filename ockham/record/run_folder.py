@@ -38,7 +38,7 @@ SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 # Files that are written under a temporary name first.
 _WRITTEN = re.compile(
     rf"policies/{_HEX.pattern}\.json|blobs/{_HEX.pattern}"
-    rf"|log/{_LOG.pattern}/(?:checkpoint|torn/[0-9]{{12}}\.[0-9]+|tile/[0-9]+/[0-9x./p]+)"
+    rf"|log/{_LOG.pattern}/(?:checkpoint|torn/[0-9]{{12}}\.[0-9]+|tile/[0-9]/(?:x[0-9]{{3}}/)*[0-9]{{3}}(?:\.p/[0-9]+)?)"
 )
 
 
@@ -204,7 +204,8 @@ def is_unfinished_file(name: str) -> bool:
     if part == "checkpoints":
         return SNAPSHOT_ID.fullmatch(temporary_target(rest.partition("/")[0])) is not None
     parent, _, file = name.rpartition("/")
-    return _WRITTEN.fullmatch(f"{parent}/{temporary_target(file)}") is not None
+    target = temporary_target(file)
+    return target != "" and _WRITTEN.fullmatch(f"{parent}/{target}") is not None
 
 
 def segment_name(first: int) -> str:
