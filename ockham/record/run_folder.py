@@ -37,8 +37,8 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 # Files that are written under a temporary name first.
 _WRITTEN = re.compile(
-    rf"policies/{_HEX.pattern}\.json|blobs/{_HEX.pattern}"
-    rf"|log/{_LOG.pattern}/(?:checkpoint|torn/[0-9]{{12}}\.[0-9]+|tile/[0-9]/(?:x[0-9]{{3}}/)*[0-9]{{3}}(?:\.p/[0-9]+)?)"
+    rf"policies/{_HEX.pattern}\.json|blobs/{_HEX.pattern}|log/{_LOG.pattern}/"
+    r"(?:checkpoint|torn/[0-9]{12}\.[0-9]+|tile/[0-9]/(?:x[0-9]{3}/)*[0-9]{3}(?:\.p/[0-9]+)?)"
 )
 
 
