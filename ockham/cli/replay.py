@@ -159,7 +159,7 @@ def whatif(
         typer.Option(
             "--policy",
             metavar="NAME_OR_FILE",
-            help="Preset, or policy file; may be repeated.",
+            help="Preset, or policy file such as ./mine.yaml; may be repeated.",
             show_default=False,
         ),
     ] = None,
