@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
+from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, read_run_keys, resolve_run_id
 from ockham.cli.output import (
     FormatOption,
     OutputOption,
@@ -108,6 +108,7 @@ def replay(
         raise BadInputError("--attest: covers whole runs; leave out --iter")
     if iteration is not None:
         _check_iteration(folder, iteration)
+    read_run_keys(folder)
     report = replay_run(
         folder,
         trust=trust,

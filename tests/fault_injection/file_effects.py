@@ -2,7 +2,7 @@
 
 An effect is one system call that creates, changes, syncs, renames or removes a file or a folder. The
 functions of `os` and `io` that Python code calls for it are replaced. `test_kill_effects.py` compares the
-counted effects with those that strace reports.
+counted effects with the output of strace.
 """
 
 from __future__ import annotations
