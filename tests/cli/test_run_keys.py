@@ -63,9 +63,8 @@ def test_command_without_a_key_option_notes_the_key_of_the_run_first(foreign, wo
 def test_resume_refuses_a_run_that_no_known_key_has_signed(foreign, command):
     """The message names the option that accepts it, and the status is 3."""
     pytest.importorskip("torch")
-    assert stderr_lines(foreign, command, "--resume", "--run", "a", status=3)[
-        0
-    ] == "ockham: " + REFUSED.format(key=foreign[1])
+    lines = stderr_lines(foreign, command, "--resume", "--run", "a", status=3)
+    assert lines[0] == REFUSED.format(key=foreign[1])
 
 
 def test_verified_query_notes_the_keys_of_the_runs(foreign):

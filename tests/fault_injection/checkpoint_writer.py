@@ -26,7 +26,6 @@ FACTS = {"max_iters": 1000, "vocab_size": 256}
 CHECKPOINT_INTERVAL = 3
 # A segment is sealed, and its Parquet is written, every few batches.
 SEGMENT_EVENTS = 20
-MAX_EFFECTS = 5_000
 
 
 def pack(metadata, state):

@@ -36,6 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 BATCHES = 15
 STEPS = ("repair", "verify", "resume", "killed repair", "killed resume")
+# About the number of effects of one step.
+MAX_EFFECTS = {"repair": 120, "resume": 450}
 # Calls that change a file, as strace names them -> name of the effect.
 CALLS = {
     "openat": "open",
@@ -68,7 +70,9 @@ class History:
         """Train or repair, and kill it at an effect if the name of the step contains `killed`."""
         work = repair_work(self.runs) if "repair" in name else train_work(self.runs, BATCHES)
         if kill_at is None:
-            kill_at = draw.randint(1, 120 if "repair" in name else 450) if "killed" in name else 0
+            kill_at = 0
+            if "killed" in name:
+                kill_at = draw.randint(1, MAX_EFFECTS["repair" if "repair" in name else "resume"])
         reports, killed = run_until_kill(self.runs, work, kill_at, torn=torn)
         for attempt, size, root, iteration in reports:
             self.heads.add((f"{attempt}-0", size, root))
