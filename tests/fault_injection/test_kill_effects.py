@@ -9,10 +9,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import io
+import itertools
 import os
 import random
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -169,6 +171,40 @@ def test_kill_at_every_effect_leaves_a_sound_run(tmp_path, torn):
             raise AssertionError(f"killed at effect {kill_at}, torn={torn}") from error
     assert counts["killed writer, killed"] == kill_at - 1 > 300
     print(f"torn={torn}", dict(counts))
+
+
+def kill_at_each_effect(folder: Path, step: str, effects: Iterable[int]) -> int:
+    """Kill a repair or a resume of a killed run at effects until it ends. Return the number of kills."""
+    load_or_create_signer()
+    runs, before = folder / "runs", folder / "before"
+    History(runs).run("killed writer", random.Random(0), 330)
+    shutil.copytree(runs, before)
+    kills = 0
+    for kill_at in effects:
+        shutil.rmtree(runs)
+        shutil.copytree(before, runs)
+        history = History(runs)
+        history.run(f"killed {step}", random.Random(0), kill_at)
+        check(history)
+        if not history.counts["kills"]:
+            break
+        kills += 1
+    return kills
+
+
+@pytest.mark.parametrize(("step", "effects"), [("repair", [2, 9, 30]), ("resume", [5, 25])])
+def test_killed_repair_or_resume_leaves_a_sound_run(tmp_path, step, effects):
+    """A sample of the effects."""
+    assert kill_at_each_effect(tmp_path, step, effects) == len(effects)
+
+
+@pytest.mark.fault_injection
+@pytest.mark.parametrize("step", ["repair", "resume"])
+def test_repair_or_resume_killed_at_every_effect_leaves_a_sound_run(tmp_path, step):
+    """The run was killed before, between two checkpoints."""
+    kills = kill_at_each_effect(tmp_path, step, itertools.count(1))
+    assert kills > 30
+    print(f"{step}: {kills} kills")
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="no strace on this machine")
