@@ -49,7 +49,7 @@ def _rebuild(folder: RunFolder, signed: Mapping[tuple[int, int], int]) -> Rebuil
 
 
 def _remove_all_parquet(folder: RunFolder) -> None:
-    """Remove all Parquet files, then their sidecars: after a kill, a file has its sidecar or does not exist."""
+    """Remove all Parquet files, then their sidecars. A kill in between leaves no file without a sidecar."""
     for path in [path for kind in PARQUET_TABLES for path in (folder.path / kind).glob("day=*/*.parquet")]:
         if path.is_file():
             path.unlink()

@@ -177,13 +177,15 @@ def kill_at_each_effect(folder: Path, step: str, effects: Iterable[int]) -> int:
     """Kill a repair or a resume of a killed run at effects until it ends. Return the number of kills."""
     load_or_create_signer()
     runs, before = folder / "runs", folder / "before"
-    History(runs).run("killed writer", random.Random(0), 330)
+    first = History(runs)
+    first.run("killed writer", random.Random(0), 330)
+    assert first.heads
     shutil.copytree(runs, before)
     kills = 0
     for kill_at in effects:
         shutil.rmtree(runs)
         shutil.copytree(before, runs)
-        history = History(runs)
+        history = History(runs, set(first.heads), first.iteration)
         history.run(f"killed {step}", random.Random(0), kill_at)
         check(history)
         if not history.counts["kills"]:
