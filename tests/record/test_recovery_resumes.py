@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from ockham.record.checkpoints import find_resume_point
 from ockham.record.parquet.builder import remove_parquet
+from ockham.record.recovery import recover_log
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
-from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.tlog.note import load_or_create_signer, open_note
 from ockham.record.tlog.tiles import rebuild_tiles
-from ockham.record.tlog.tree_head import HeadWriter, TreeHead, checkpoint_body, origin
+from ockham.record.tlog.tree_head import TreeHead, checkpoint_body, origin, parse_head
 from ockham.record.verify.report import NOTE_CLASSES
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
@@ -69,19 +73,22 @@ def test_resume_removes_reserves_after_its_opening_is_signed(tmp_path, monkeypat
     reserve = run.folder.log_dir(1, 0) / "reserve"
     reserve.write_bytes(b"")
     signed = []
+    unlink = os.unlink
 
-    def sign(self, *, history):
-        real(self, history=history)
-        signed.append((self.head.size, reserve.exists()))
+    def remove(path, *rest, **options):
+        if Path(path) == reserve:
+            note = (run.folder.log_dir(2, 0) / "checkpoint").read_bytes()
+            text, _ = open_note(note, [load_or_create_signer().verifier])
+            signed.append(parse_head(text)[1].size)
+        unlink(path, *rest, **options)
 
-    real = HeadWriter.sign
-    monkeypatch.setattr(HeadWriter, "sign", sign)
-    with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")) as again:
-        kinds = [event["type"] for event in events(run.folder, 2)]
-        assert not reserve.exists()
-    opened = kinds.index("ockham.policy.loaded.v1") + 1
-    assert next(exists for size, exists in signed if size >= opened)
-    assert again.folder.last_attempt() == 2
+    monkeypatch.setattr(os, "unlink", remove)
+    with Run(runs=tmp_path, run_id="a", resumed=find_resume_point(tmp_path, "a")):
+        pass
+    kinds = [event["type"] for event in events(run.folder, 2)]
+    assert len(signed) == 1
+    assert signed[0] > kinds.index("ockham.policy.loaded.v1")
+    assert not reserve.exists()
 
 
 DIGEST = "ab" * 32
@@ -146,3 +153,40 @@ def test_new_run_keeps_unfinished_folders_of_other_runs(tmp_path):
     with Run(plugins=[], runs=tmp_path, run_id="a"):
         pass
     assert [name for name, path in left.items() if path.exists()] == ["a.b", "a.7"]
+
+
+def test_cut_bytes_are_durable_before_the_log_is_truncated(tmp_path, monkeypatch):
+    """Afterwards the truncation is durable too. Otherwise, a power loss brings the lines back."""
+    with Run(plugins=[], runs=tmp_path, run_id="a") as run:
+        pass
+    log, segment = run.folder.log_dir(1, 0), run.folder.segments(1, 0)[0]
+    with segment.open("ab") as file:
+        file.write(b"not signed\n")
+    (log / "000000000099.jsonl").write_bytes(b"not signed either\n")
+    calls = []
+
+    def record(name, locate):
+        function = getattr(os, name)
+
+        def call(first, *rest):
+            calls.append((name, locate(first).name))
+            return function(first, *rest)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("fsync", "ftruncate"):
+        record(name, lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink())
+    for name in ("rename", "unlink"):
+        record(name, Path)
+    cut = recover_log(run.folder, 1, 0, [load_or_create_signer().verifier])
+    saved = f".{Path(cut['cut_file']).name}.{os.getpid()}.tmp"
+    steps = [
+        ("fsync", saved),
+        ("rename", saved),
+        ("fsync", "torn"),
+        ("unlink", "000000000099.jsonl"),
+        ("ftruncate", segment.name),
+        ("fsync", segment.name),
+        ("fsync", log.name),
+    ]
+    assert [call for call in calls if call in steps][-len(steps) :] == steps
