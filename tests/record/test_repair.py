@@ -110,8 +110,8 @@ def test_repair_writes_tiles_of_signed_lines_only(tmp_path):
 
 
 def test_recovery_removes_parquet_rows_of_cut_lines(tmp_path):
-    """A repair before the resume wrote rows of unsigned lines."""
-    folder = log_folder(tmp_path, 7)
+    """A repair before the resume wrote rows of unsigned lines, compacted with those of other segments."""
+    folder = log_folder(tmp_path, 60)
     count = len(lines(folder))
     event = orjson.loads(lines(folder)[-1])
     event["data"]["sequence"] = count
