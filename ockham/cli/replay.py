@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +29,8 @@ from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder
-    from ockham.replay.runner import ReplayReport
+    from ockham.replay.engine import Difference
+    from ockham.replay.runner import LogReplay, ReplayReport
 
 # A narrow terminal omits these columns of `whatif`, from the first.
 DROPPABLE_COLUMNS = (
@@ -120,19 +121,7 @@ def replay(
     if output_format == "json":
         write_text(json.dumps({**report.to_dict(), "again": command}, indent=2), output)
     elif output_format is not None:
-        rows = [
-            (
-                log.attempt,
-                log.rank,
-                each.iter_num,
-                each.sequence,
-                each.plugin,
-                each.field,
-                each.recorded,
-                each.replayed,
-            )
-            for log, each in report.differences
-        ]
+        rows = [_difference_row(log, each) for log, each in report.differences]
         write_rows(DIFFERENCE_COLUMNS, rows, output_format, output)
     else:
         write_text("\n".join(_format_report(report, command)), output)
@@ -151,6 +140,12 @@ def _check_iteration(folder: RunFolder, iteration: int) -> None:
     last = rows[0]["last"]
     if last is not None and iteration > last:
         raise BadInputError(f"run {folder.run_id!r} has no iteration {iteration}; it has 0 to {last}")
+
+
+def _difference_row(log: LogReplay, each: Difference) -> tuple[Any, ...]:
+    """Return the cells of a decision that differs."""
+    place = (log.attempt, log.rank, each.iter_num, each.sequence)
+    return (*place, each.plugin, each.field, each.recorded, each.replayed)
 
 
 def whatif(
