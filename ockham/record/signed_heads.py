@@ -11,7 +11,15 @@ from typing import Literal, NamedTuple
 
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.tlog.note import NoteError, VerifierKey, open_note
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.tlog.tree_head import (
+    CHECKPOINT,
+    HISTORY,
+    TreeHead,
+    is_unfinished_head,
+    origin,
+    parse_head,
+    split_history,
+)
 
 # A tree head has about 250 bytes. A history file only grows, and its last heads are the newest.
 _HISTORY_BYTES = 1 << 16
@@ -147,8 +155,11 @@ def read_heads(
             roots[head.size] = (*known, head.root)
             message = f"two signed tree heads of size {head.size} with different roots"
             conflicts.append(HeadProblem("tampering", name, message))
-    if torn:
+    if torn and is_unfinished_head(torn, where):
         problems.append(HeadProblem("crash tail", HISTORY, f"{len(torn)} bytes of an unfinished tree head"))
+    elif torn:
+        message = f"its last {len(torn)} bytes are not a tree head"
+        problems.append(HeadProblem("tampering", HISTORY, message))
     problems += _missing_files(len(notes), newest, has_lines=any(roots))
     return SignedHeads(roots, count, signer, newest, tuple(conflicts), tuple(problems))
 

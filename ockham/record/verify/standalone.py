@@ -125,8 +125,9 @@ def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[Heads, li
     parts = history.split(b"\n\n")
     notes = [b"\n\n".join(pair) + b"\n" for pair in zip(parts[:-1:2], parts[1:-1:2], strict=False)]
     findings: list[Finding] = []
-    if len(parts) % 2 == 0 or parts[-1]:
-        findings.append(("crash tail", "an unfinished tree head in `checkpoints`"))
+    if torn := b"\n\n".join(parts[2 * len(notes) :]).rstrip(b"\0"):
+        kind = "crash tail" if is_cut_head(torn, where) else "tampering"
+        findings.append((kind, f"the last {len(torn)} bytes of `checkpoints` are not a tree head"))
     heads: Heads = {}
     for note in [*notes, newest] if newest else notes:
         if isinstance(head := open_head(note, key, where), str):
@@ -138,6 +139,14 @@ def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[Heads, li
     if (newest and not notes and any(heads)) or (len(notes) > 1 and not newest):
         findings.append(("tampering", "only one of `checkpoint` and `checkpoints` has a tree head"))
     return heads, findings
+
+
+def is_cut_head(data: bytes, where: str) -> bool:
+    """Return True if some rest makes the bytes a signed tree head of this log, as a kill leaves it."""
+    head = f"{where}\n0\n{'A' * 43}=\n\n\u2014 A {'A' * 91}=\n\n".encode()
+    form = rb"%b\n[0-9]{1,19}\n[A-Za-z0-9+/]{43}=\n\n\xe2\x80\x94 [!-~]+ [A-Za-z0-9+/]{91}=\n\n"
+    pattern = re.compile(form % re.escape(where.encode()))
+    return any(pattern.fullmatch(data + head[at:]) for at in range(len(head)))
 
 
 def open_head(note: bytes, key: Key, where: str) -> tuple[int, bytes] | str:

@@ -498,8 +498,11 @@ def test_standalone_lists_policies_and_blobs_that_no_signed_event_names(judged, 
 def test_standalone_accepts_a_torn_history_and_an_older_newest_head(judged, files):
     """A crash or a copy made while the run is written leaves both. All heads are compared."""
     notes = files[HEADS].split(b"\n\n")
-    for torn in (b"\n\n".join(notes[-3:-1])[:-9], b"x", b"x\n", b"x\n\ny"):
-        assert judged({**files, HEADS: files[HEADS] + torn})[0] == 0, torn
+    torn = b"\n\n".join(notes[-3:-1])[:-9]
+    assert judged({**files, HEADS: files[HEADS] + torn})[0] == 0
+    assert judged({**files, HEADS: files[HEADS] + torn[:5] + bytes(9)})[0] == 0
+    for other in (b"x", b"x\n", b"x\n\ny"):
+        assert judged({**files, HEADS: files[HEADS] + other})[0] == 1, other
     before = b"\n\n".join(notes[-5:-3]) + b"\n"
     assert judged({**files, "log/1-0/checkpoint": before})[0] == 0
     older = b"\n\n".join(notes[-7:-5]) + b"\n"
