@@ -12,11 +12,12 @@ from ockham.errors import RankDivergedError, RunError
 from ockham.plugin import OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.record.checkpoints import CheckpointFiles, find_resume_point
+from ockham.record.evidence import read_evidence
 from ockham.record.rank_group import RankGroup
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.record.tlog.tree_head import parse_head, split_history
 from ockham.record.verify import standalone
-from ockham.record.verify.run import verify_run
+from ockham.record.verify.run import own_keys, verify_run
 from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers.events import events, plain_validator
@@ -251,3 +252,5 @@ def test_rollback_of_one_rank_to_any_older_head_is_a_contradiction(tmp_path, ran
         rolled_back(folder, rank, head)
         assert "contradiction" in verify_run(folder).counts
         assert standalone.verify_archive(standalone.load(folder.path), "a", key, known=True) == 1
+        problems = read_evidence(folder, own_keys(folder)).problems
+        assert [problem for problem in problems if f"log 1-{rank}: when rank" in problem]
