@@ -171,6 +171,7 @@ class BatchCalls:
             gauges: Further measurements.
 
         """
+        self._require_open("evaluate")
         self._recorder.record_evaluation(ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds)
         quotient = ctx.quotient_of_loss(val_loss, self._performance)
         ctx.measured_gauges.clear()
@@ -191,6 +192,7 @@ class BatchCalls:
         weights_sha256: str | None = None,
     ) -> OccamContext:
         """Record that the anchor moved to the present weights, and run `on_consolidate`."""
+        self._require_open("record_consolidation")
         self._recorder.record_anchor_moved(ctx, drift, snapshot_id, weights_sha256)
         ctx.measured_gauges.clear()
         self._recorder.begin_hook(ctx)
@@ -203,8 +205,13 @@ class BatchCalls:
         self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
     ) -> None:
         """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
+        self._require_open("record_rollback")
         self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
         ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+
+    def _require_started(self, call: str) -> None:
+        if not self._is_started:
+            self._require_open(call)
 
     def _require_open(self, call: str) -> None:
         if not self.attempt.is_open:

@@ -173,6 +173,7 @@ class Run(BatchCalls):
             measured: `val_loss`, `backward_over_forward` and `compute_saved`, if the trainer measured them.
 
         """
+        self._require_started("finish")
         ended = {
             "reason_code": reason_code,
             "iter_num": self._last.iter_num,
@@ -205,6 +206,7 @@ class Run(BatchCalls):
 
     def flush(self) -> TreeHead:
         """Block until all appended events are durable. Return the signed tree head of the log."""
+        self._require_started("flush")
         return self.attempt.log.flush()
 
     def subscribe(
@@ -227,6 +229,7 @@ class Run(BatchCalls):
             BadInputError: If the type does not exist.
 
         """
+        self._require_open("subscribe")
         return self._session.subscribe(consumer, type, reason_code)
 
     def save_checkpoint(
@@ -251,6 +254,7 @@ class Run(BatchCalls):
             CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
 
         """
+        self._require_open("save_checkpoint")
         revision, state = self.policy.revision, self.state_dict
         return save_checkpoint(self._recorder, ctx, kind, pack, policy_revision=revision, state=state)
 
@@ -280,6 +284,7 @@ class Run(BatchCalls):
             urgent: Sync at once.
 
         """
+        self._require_open("emit")
         return self.attempt.log.append(kind, data, iter_num=iter_num, urgent=urgent)
 
     def decision_id(self, knob: str) -> str | None:
@@ -300,6 +305,7 @@ class Run(BatchCalls):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state saved by `state_dict`, and record the key frame from which a replay starts."""
+        self._require_open("load_state_dict")
         state = from_json_value(state)
         self.chain.load_state_dict(state["plugins"])
         self.counts = RunCounters(**state["counts"])

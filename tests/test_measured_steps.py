@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from ockham.context import OccamContext
 from ockham.errors import BadInputError, ContextError, RunError, VerdictNotAppliedError
 from ockham.plugin import OccamPlugin
 from ockham.record.evidence_archive import write_archive
@@ -184,6 +185,36 @@ def test_run_is_started_and_finished_without_a_block(tmp_path):
     with pytest.raises(RunError, match="has ended"):
         run.start_batch(loss=2.0)
     assert verify_run(RunFolder(tmp_path, "a")).sound
+
+
+CALLS = {
+    "start_batch": lambda run, ctx: run.start_batch(loss=2.0),
+    "end_batch": lambda run, ctx: run.end_batch(ctx),
+    "evaluate": lambda run, ctx: run.evaluate(ctx, 2.0),
+    "record_consolidation": lambda run, ctx: run.record_consolidation(ctx, drift=0.1),
+    "record_rollback": lambda run, ctx: run.record_rollback(ctx, anchor_iter_num=0, drift=0.0, seconds=0.0),
+    "save_checkpoint": lambda run, ctx: run.save_checkpoint(ctx, "accepted", lambda _metadata, _state: None),
+    "emit": lambda run, _: run.emit("adapter.enabled", {}),
+    "subscribe": lambda run, _: run.subscribe(print),
+    "load_state_dict": lambda run, _: run.load_state_dict(run.state_dict()),
+    "flush": lambda run, _: run.flush(),
+    "finish": lambda run, _: run.finish(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_call_outside_of_the_run_raises_one_clear_error(tmp_path, call):
+    """Nothing is lost without an error. A run that has ended can be ended and flushed again."""
+    run, ctx = Run("observe", runs=tmp_path, run_id="a"), OccamContext(0, 2.0)
+    with pytest.raises(RunError, match=f"run.{call}: run 'a' was not started"):
+        CALLS[call](run, ctx)
+    run.start()
+    run.finish()
+    if call in {"flush", "finish"}:
+        CALLS[call](run, ctx)
+        return
+    with pytest.raises(RunError, match=f"run.{call}: run 'a' has ended"):
+        CALLS[call](run, ctx)
 
 
 @pytest.mark.parametrize("numbers", [(0, 0), (0, 2), (1, 0), (0, 1, 1), (0, 1, 0), (0, 1, 3)])

@@ -104,7 +104,7 @@ class LogWriter:
         self._append_lock = threading.Lock()
         self._next = 0
         self._error: BaseException | None = None
-        self._closing = self._flush_requested = False
+        self._closing = self._closed = self._flush_requested = False
         # Only what is urgent wakes the writer: each waking costs it 60 us.
         self._wake = threading.Event()
         self._acknowledged = threading.Condition()
@@ -132,9 +132,16 @@ class LogWriter:
         subject: str = "run",
         urgent: bool = False,
     ) -> EventPosition:
-        """Append one event and return its position. Blocks while the queue is full."""
+        """Append one event and return its position. Blocks while the queue is full.
+
+        Raises:
+            LogError: If the log was closed, or was halted by an earlier error.
+
+        """
         if self._error is not None:
             raise self._halt_error()
+        if self._closed:
+            raise LogError(f"{self.path}: the log is closed, so no event can be appended")
         if len(self._queue) >= self._limit:
             self._wait_for_queue_space()
         with self._append_lock:
@@ -168,6 +175,7 @@ class LogWriter:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._closed = True
         self._segment.close()
         self._lock.release()
         if self._error is not None:
