@@ -22,6 +22,9 @@ CELLS = [
     (2, {"parallel": "ddp", "exchange": False}),
     (2, {"parallel": "fsdp"}),
     (2, {"parallel": "fsdp", "micro_steps": 2}),
+    (1, {"parallel": "accelerate", "micro_steps": 2}),
+    (2, {"parallel": "accelerate"}),
+    (2, {"parallel": "accelerate", "micro_steps": 3}),
     (4, {"parallel": "ddp", "micro_steps": 2}),
     (4, {"parallel": "fsdp"}),
 ]
@@ -35,6 +38,8 @@ def _name(cell):
 def test_log_of_each_rank_equals_what_it_did(cell, tmp_path):
     """Skips, losses of the verdicts, learning rates and norms agree. The ranks have equal weights."""
     size, options = cell
+    if options["parallel"] == "accelerate":
+        pytest.importorskip("accelerate", reason="accelerate is not installed")
     truths = rank_truth.train_ranks(tmp_path, size, **options)
     rank_truth.assert_log_is_true(tmp_path, truths)
     for rank in range(size):
@@ -45,6 +50,19 @@ def test_log_of_each_rank_equals_what_it_did(cell, tmp_path):
             evaluations[0]["val_loss"]
             == rank_truth.read_data(tmp_path, 0, "evaluation.recorded")[0]["val_loss"]
         )
+
+
+def test_sharded_training_equals_a_replicated_one(tmp_path):
+    """FSDP2 and DDP measure the same losses, also after steps whose last micro-batch was skipped."""
+    losses = []
+    for parallel in ("ddp", "fsdp"):
+        folder = tmp_path / parallel
+        folder.mkdir()
+        truths = rank_truth.train_ranks(folder, 2, parallel=parallel, micro_steps=3)
+        losses.append([loss for truth in truths for loss in truth["losses"]])
+    rank_truth.assert_close(*losses)
+    contexts = rank_truth.read_batches(folder, 0)
+    assert any(not c["left"].get("updated", True) for c in contexts[2::3])
 
 
 @pytest.mark.parametrize(
@@ -83,7 +101,7 @@ def test_one_process_without_a_process_group_is_an_ordinary_run(tmp_path):
 
 
 def test_evaluation_names_the_weights_of_a_watched_optimizer(tmp_path):
-    """The checksum changes with any bit of the weights. Without an optimizer there is none."""
+    """The checksum changes with any bit of the weights. Without an optimizer it is missing."""
     model = tiny_model.make_model()
     with ockham.Run("observe", runs=tmp_path / "runs", run_id="a", facts=tiny_model.FACTS) as run:
         ctx = run.end_batch(run.start_batch(loss=2.5))

@@ -29,7 +29,7 @@ class StepMeter:
     """Hooks on optimizers, and a sample of their weights.
 
     Args:
-        optimizers: The optimizers whose steps are measured.
+        optimizers: The optimizers whose steps are measured, also inside a wrapper of Accelerate or Lightning.
         parameters: Weights that are sampled. None takes those of the optimizers that require a gradient.
         measure_norm: Measure the norm of the gradient at the moment of the step. It costs one pass over the
             gradients.
@@ -45,6 +45,7 @@ class StepMeter:
         parameters: Iterable[nn.Parameter] | None = None,
         measure_norm: bool = False,
     ) -> None:
+        optimizers = tuple(map(unwrap_optimizer, optimizers))
         for optimizer in optimizers:
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise BadInputError(
@@ -167,6 +168,16 @@ class StepProbe:
 
     def _before_step(self, *_: Any) -> None:
         self._rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
+
+
+def unwrap_optimizer(optimizer: Any) -> Any:
+    """Return the torch optimizer below the wrappers of Accelerate and Lightning.
+
+    They have the class of an optimizer without its hooks.
+    """
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 @torch.no_grad()

@@ -179,7 +179,7 @@ def train(folder: Path, loop: Loop, truth: RankTruth) -> None:
         facts=tiny_model.FACTS,
         weights_interval=loop.interval,
     ) as run:
-        run.watch(trainer.torch_optimizer, measure_norm=True)
+        run.watch(trainer.optimizer, measure_norm=True)
         for step in range(loop.steps):
             accepted = None
             for micro in range(loop.micro_steps):
