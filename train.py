@@ -77,7 +77,7 @@ def main(
         str,
         typer.Option(
             metavar="NAME_OR_FILE",
-            help="Preset (tight, balanced, exploratory, observe, adapt), or policy file.",
+            help="Preset (tight, balanced, exploratory, observe, adapt), or policy file such as ./mine.yaml.",
             show_default="balanced",
         ),
     ] = "",

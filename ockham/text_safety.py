@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
 _NOT_PLAIN_ASCII = re.compile(r"[^\x20-\x7e\t\n]")
+
+
+def is_path_text(text: str) -> bool:
+    """Return True if the text of an option can only be a path: it has a separator, or ends with an extension.
+
+    Every other text is a name, also if a file of that name exists. Otherwise, a file in the working folder
+    could replace a preset or an encoding.
+    """
+    return "/" in text or os.sep in text or Path(text).suffix != "" or text in (".", "..")
 
 
 def escape_formula(text: str) -> str:

@@ -11,12 +11,13 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.data_source import TimedResult, query_or_error, run_page_query, runs_folder
+from dashboard.decision_evidence import DecisionEvidence, check_decision
 from dashboard.layout import chart, page_header, parse_number, query_details, section, select_run
 from dashboard.metric_cards import first_row
 from dashboard.tables import data_table, query_table
 from ockham.errors import OckhamError
+from ockham.record.proofs import prove_inclusion
 from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.inclusion import prove_inclusion
 
 QUESTION = "What was decided, and why?"
 DECISION_ID = re.compile(r"[0-9a-f-]{36}")
@@ -103,8 +104,6 @@ def sentence(row: dict[str, Any]) -> str:
     text += "."
     if row["shadow"]:
         text += " The plugin ran in shadow mode, so nothing changed."
-    if not row["signed"]:
-        text += " It is unsigned: no tree head covers it, so it proves nothing."
     if row["superseded"]:
         text += " A later attempt resumed from an earlier iteration, so this decision is superseded."
     return text
@@ -190,24 +189,44 @@ def provenance_text(row: dict[str, Any]) -> str:
     )
 
 
-def proof_section(row: dict[str, Any]) -> None:
+def evidence_section(row: dict[str, Any]) -> DecisionEvidence:
+    """Show whether the decision is evidence, and return the result of the check."""
+    found = check_decision(row)
+    if found.state == "verified":
+        st.success(f"Verified. {found.message}", icon=":material/check:")
+    elif found.state == "verification failed":
+        st.error("Verification failed. This decision is not evidence.", icon=":material/error:")
+        st.code(found.message, language=None, wrap_lines=True)
+    else:
+        st.warning(f"{found.state.capitalize()}. {found.message}", icon=":material/warning:")
+    return found
+
+
+def proof_section(row: dict[str, Any], evidence: DecisionEvidence) -> None:
     """Show provenance, inclusion proof and citing decision records."""
     section("Provenance and proof")
     st.code(provenance_text(row), language=None, wrap_lines=True)
+    if evidence.state == "verified":
+        _show_proof(row)
+    else:
+        st.caption(f"No proof: {evidence.state}.")
+    citations = query_or_error(run_page_query, "citations", id=row["decision_id"])
+    if citations is not None:
+        records = ", ".join(f"{citation['odr_id']} ({citation['side']})" for citation in citations.rows())
+        st.text(f"Cited by: {records or 'no decision record'}")
+
+
+def _show_proof(row: dict[str, Any]) -> None:
     name = f"{row['decision_id']}.proof"
     try:
         folder = RunFolder(runs_folder(), row["run_id"])
         proof = prove_inclusion(folder, row["attempt"], row["rank"], row["sequence"])
     except OckhamError as error:
-        st.caption("No proof yet, because no signed tree head covers this decision.")
+        st.caption("No proof: the run has changed.")
         st.code(str(error), language=None)
     else:
         st.download_button("Proof (C2SP tlog-proof)", proof, name, key="proof", on_click="ignore")
         st.code(f"ockham prove --check {name} --key VERIFIER_KEY", language="bash", wrap_lines=True)
-    citations = query_or_error(run_page_query, "citations", id=row["decision_id"])
-    if citations is not None:
-        records = ", ".join(f"{citation['odr_id']} ({citation['side']})" for citation in citations.rows())
-        st.text(f"Cited by: {records or 'no decision record'}")
 
 
 def decision_page(requested: str) -> None:
@@ -221,6 +240,7 @@ def decision_page(requested: str) -> None:
         return
     row = rows[0]
     page_header(QUESTION, sentence(row))
+    evidence = evidence_section(row)
     if row["meaning"]:
         st.text(row["meaning"])
     neighbour_links(row)
@@ -231,7 +251,7 @@ def decision_page(requested: str) -> None:
         names, values = zip(*row["numbers"], strict=True)
         table = pa.table({"name": pa.array(names), "value": pa.array(values, pa.float64())})
         data_table(table, "numbers", width=420)
-    proof_section(row)
+    proof_section(row, evidence)
 
 
 def unknown_decision_page(requested: str) -> None:

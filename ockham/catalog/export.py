@@ -20,8 +20,10 @@ from ockham.catalog.catalog import Catalog
 from ockham.errors import BadInputError
 from ockham.event import to_json_value
 from ockham.record.durable_io import atomic_path
+from ockham.record.evidence import read_evidence
 from ockham.record.run_folder import RunFolder, list_runs
 from ockham.record.segment_reader import read_complete_lines
+from ockham.record.verify.run import own_keys
 from ockham.text_safety import escape_formula
 
 
@@ -66,12 +68,13 @@ def export_views(
 
 
 def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
-    """Return the manifest: for each log its number of complete lines and their SHA-256."""
+    """Return the manifest: for each log its number of complete and of signed lines, and their SHA-256."""
     logs = []
     for run_id in list_runs(runs):
         if only is not None and run_id not in only:
             continue
         folder = RunFolder(runs, run_id)
+        evidence = read_evidence(folder, own_keys(folder))
         for attempt, rank in folder.logs():
             digest, events = hashlib.sha256(), 0
             for segment in folder.segments(attempt, rank):
@@ -80,7 +83,9 @@ def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:
                 for line in lines:
                     digest.update(line + b"\n")
             log = {"run_id": run_id, "attempt": attempt, "rank": rank, "events": events}
-            logs.append({**log, "sha256": digest.hexdigest()})
+            known = evidence.logs.get((attempt, rank))
+            signed = 0 if known is None else known.signed
+            logs.append({**log, "signed": signed, "sha256": digest.hexdigest()})
     return {"manifest": 1, "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "logs": logs}
 
 

@@ -11,7 +11,15 @@ import pyarrow as pa
 from ockham.catalog.file_index import FileIndex, FileListing, TailFile
 from ockham.catalog.run_tables import load_run_tables
 from ockham.catalog.signed_sizes import SignedSizes
-from ockham.catalog.tails import ALL_LINES, LogSize, SegmentTail, join_tails, measure_logs, read_tail
+from ockham.catalog.tails import (
+    ALL_LINES,
+    LogSize,
+    SegmentTail,
+    join_tails,
+    measure_logs,
+    read_tail,
+    require_readable,
+)
 from ockham.catalog.verified_logs import VerifiedLogs, keep_signed_tables, loaded_policies
 from ockham.errors import RunError
 from ockham.record.parquet.file_check import LogKey, read_stamp
@@ -127,6 +135,7 @@ class RunReader:
             log: ALL_LINES if self._pinned else self._signed.read(by_id[log[0]], *log[1:])
             for log in listing.logs
         }
+        require_readable(tails, signed)
         return listing, tails, measure_logs(listing, tails, signed)
 
     def _read_verified(
@@ -135,7 +144,6 @@ class RunReader:
         tails: dict[TailFile, SegmentTail] = {}
         sizes: dict[LogKey, LogSize] = {}
         for folder in folders:
-            for attempt, rank in folder.logs():
-                source, tail, size = verified.read(folder, attempt, rank)
+            for source, (tail, size) in verified.read(folder).items():
                 tails[source], sizes[source.log] = tail, size
         return FileListing({kind: [] for kind in PARQUET_TABLES}, list(tails), list(sizes)), tails, sizes

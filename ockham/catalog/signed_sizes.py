@@ -15,12 +15,10 @@ import orjson
 from ockham.errors import BadInputError
 from ockham.record.parquet.file_check import FileStamp, LogKey, read_stamp
 from ockham.record.run_folder import RunFolder, open_regular_file
-from ockham.record.tlog.note import NoteError, VerifierKey, open_note, parse_key
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, origin, parse_head, split_history
+from ockham.record.signed_heads import read_signed_size
+from ockham.record.tlog.note import VerifierKey, parse_key
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, origin
 
-# A tree head has about 250 bytes. A history file only grows, and its last heads are the newest.
-_HISTORY_BYTES = 1 << 16
-_MAX_CHECKPOINT_BYTES = 1 << 16
 # Lasting properties of a file. Every other error can have passed at the next attempt, so it is raised.
 _LASTING_ERRORS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR}
@@ -74,7 +72,7 @@ class SignedSizes:
         state = (keys, read_stamp(path / CHECKPOINT), read_stamp(path / HISTORY))
         known = self._sizes.get(log)
         if known is None or known[0] != state:
-            known = (state, _read_size(path, origin(*log), keys) if keys else 0)
+            known = (state, read_signed_size(path, origin(*log), keys, _read_part) if keys else 0)
             self._sizes[log] = known
         return known[1]
 
@@ -90,48 +88,18 @@ class SignedSizes:
         return () if known[1] is None else (known[1],)
 
 
-def _read_size(path: Path, where: str, keys: Sequence[VerifierKey]) -> int:
-    """Return the largest size that a key has signed. Tests the heads from the largest size on."""
-    checkpoint = read_if_readable(path / CHECKPOINT, _MAX_CHECKPOINT_BYTES)
-    notes = [checkpoint, *_newest_notes(path / HISTORY)]
-    for size, note in sorted(((_claimed_size(note), note) for note in notes), reverse=True):
-        if size > 0 and _is_signed(note, where, size, keys):
-            return size
-    notes, _ = split_history(read_if_readable(path / HISTORY))
-    for size, note in sorted(((_claimed_size(note), note) for note in notes), reverse=True):
-        if size > 0 and _is_signed(note, where, size, keys):
-            return size
-    return 0
-
-
-def _newest_notes(history: Path) -> list[bytes]:
-    """Return the last complete tree heads of a history file."""
+def _read_part(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, the last ones for a negative size, or all for zero."""
+    if size > 0:
+        return read_if_readable(path, size)
+    if size == 0:
+        return read_if_readable(path)
     try:
-        with open_regular_file(history) as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _HISTORY_BYTES))
-            data = file.read(_HISTORY_BYTES)
+        with open_regular_file(path) as file:
+            end = file.seek(0, 2)
+            file.seek(max(0, end + size))
+            return file.read(-size)
     except OSError as error:
         if isinstance(error, FileNotFoundError) or error.errno in _LASTING_ERRORS:
-            return []
+            return b""
         raise
-    if size > _HISTORY_BYTES:
-        # The first bytes can be the middle of a head. Each head starts with its origin.
-        data = b"ockham/runs/" + data.partition(b"\nockham/runs/")[2]
-    return split_history(data)[0]
-
-
-def _claimed_size(note: bytes) -> int:
-    """Return the size in a tree head whose signature is not checked, or -1."""
-    try:
-        return parse_head(note.decode())[1].size
-    except (NoteError, UnicodeDecodeError):
-        return -1
-
-
-def _is_signed(note: bytes, where: str, size: int, keys: Sequence[VerifierKey]) -> bool:
-    try:
-        log, head = parse_head(open_note(note, keys)[0])
-    except NoteError:
-        return False
-    return log == where and head.size == size

@@ -11,7 +11,7 @@ from ockham.catalog.file_index import FileListing, TailFile
 from ockham.errors import UnverifiableError
 from ockham.event import event_kind
 from ockham.record.parquet.file_check import LogKey, leading_rows
-from ockham.record.parquet.tables import SCHEMAS, tables_from_lines
+from ockham.record.parquet.tables import SCHEMAS, tables_from_readable_lines
 from ockham.record.run_folder import open_regular_file
 
 # Larger than every sequence number: all lines of a log are evidence.
@@ -28,9 +28,11 @@ class SegmentTail(NamedTuple):
     Attributes:
         size: Number of bytes.
         tables: Tables of the lines, by kind.
-        lines: Number of lines.
+        lines: Number of complete lines, also of lines that are not events.
         consistent: Number of leading lines with the identity and the sequence numbers of this segment.
         last_line: Bytes of the last line. If they have changed, the segment is read again from its start.
+        unreadable: Position of the first line that is not an event, and the error. The tables do not contain
+            these lines. None if all lines are events.
 
     """
 
@@ -39,6 +41,7 @@ class SegmentTail(NamedTuple):
     lines: int
     consistent: int
     last_line: bytes
+    unreadable: tuple[int, str] | None = None
 
 
 _EMPTY = SegmentTail(0, {kind: schema.empty_table() for kind, schema in SCHEMAS.items()}, 0, 0, b"")
@@ -54,11 +57,8 @@ class LogSize(NamedTuple):
 def read_tail(segment: TailFile, before: SegmentTail | None) -> SegmentTail:
     """Return the tables of the complete lines of a segment. Reads only bytes after *before*.
 
-    A resume can cut unsigned lines off and append others. The segment is then read from its start.
-
-    Raises:
-        UnverifiableError: If a complete line is not an event. The message contains the location.
-
+    A resume can cut unsigned lines off and append others. The segment is then read from its start. Lines that
+    are not events are left out, see `require_readable`.
     """
     known = before or _EMPTY
     start = known.size - len(known.last_line)
@@ -66,40 +66,72 @@ def read_tail(segment: TailFile, before: SegmentTail | None) -> SegmentTail:
         file.seek(start)
         data = file.read()
         if not data.startswith(known.last_line):
-            known, start = _EMPTY, 0
+            known = _EMPTY
             file.seek(0)
             data = file.read()
     data = data[len(known.last_line) :]
-    start += len(known.last_line)
     end = data.rfind(b"\n") + 1
     if end == 0:
         return known
     lines = data[:end].split(b"\n")[:-1]
-    try:
-        tables = tables_from_lines(lines)
-    except ValueError as error:
-        raise UnverifiableError(
-            f"{segment.path}: a line after byte {start} is not an event of Ockham ({error}); "
-            "run `ockham verify`"
-        ) from None
-    return append_lines(segment, known, lines, tables)
+    tables, dropped, error = tables_from_readable_lines(lines)
+    return append_lines(segment, known, lines, tables, (dropped[0], error) if dropped else None)
+
+
+def require_readable(tails: Mapping[TailFile, SegmentTail], signed: Mapping[LogKey, int]) -> None:
+    """Check that every line below the size of the newest tree head is an event.
+
+    A line after it was never acknowledged, so it cannot make a query fail.
+
+    Raises:
+        UnverifiableError: If one is not an event. The message contains the location.
+
+    """
+    for segment, tail in tails.items():
+        if tail.unreadable is None:
+            continue
+        position, error = tail.unreadable
+        if segment.first + position < signed.get(segment.log, 0):
+            raise UnverifiableError(
+                f"{segment.path}: line {position + 1} is not an event of Ockham ({error}); "
+                "run `ockham verify`"
+            )
 
 
 def append_lines(
-    segment: TailFile, before: SegmentTail | None, lines: Sequence[bytes], tables: Mapping[str, pa.Table]
+    segment: TailFile,
+    before: SegmentTail | None,
+    lines: Sequence[bytes],
+    tables: Mapping[str, pa.Table],
+    unreadable: tuple[int, str] | None = None,
 ) -> SegmentTail:
-    """Return *before* with further lines and their tables."""
+    """Return *before* with further lines and their tables.
+
+    Args:
+        segment: The segment.
+        before: Its lines that are known. None if none is.
+        lines: Further lines.
+        tables: Tables of these lines.
+        unreadable: Position in `lines` of the first one that is not an event, and the error.
+
+    """
     known = before or _EMPTY
     consistent = known.consistent
     if consistent == known.lines:
-        consistent += leading_rows(tables["events"], segment.log, segment.first + known.lines)
+        events = tables["events"].slice(0, len(lines) if unreadable is None else unreadable[0])
+        consistent += leading_rows(events, segment.log, segment.first + known.lines)
+    if unreadable is not None:
+        unreadable = (known.lines + unreadable[0], unreadable[1])
     if consistent < known.lines + len(lines):
         # Otherwise the rows would be listed under the log that the line names.
         tables = {kind: _set_identity(table, segment.log) for kind, table in tables.items()}
     if known.lines:
         tables = {kind: pa.concat_tables([known.tables[kind], table]) for kind, table in tables.items()}
     size = known.size + sum(len(line) + 1 for line in lines)
-    return SegmentTail(size, tables, known.lines + len(lines), consistent, lines[-1] + b"\n")
+    last_line = lines[-1] + b"\n"
+    return SegmentTail(
+        size, tables, known.lines + len(lines), consistent, last_line, known.unreadable or unreadable
+    )
 
 
 def measure_logs(

@@ -1,10 +1,11 @@
-"""Verified logs: the signed lines of each log, after signature and root were checked."""
+"""Verified logs: the signed lines of each run, after signatures and roots were checked."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 import pyarrow as pa
@@ -15,17 +16,16 @@ from ockham.catalog.signed_sizes import SignedSizes
 from ockham.catalog.tails import LogSize, SegmentTail, append_lines
 from ockham.errors import UnverifiableError
 from ockham.event import event_type
-from ockham.record.evidence import signed_heads
-from ockham.record.parquet.file_check import LogKey, read_stamp
+from ockham.record.evidence import Evidence, read_evidence
+from ockham.record.parquet.file_check import read_stamp
 from ockham.record.parquet.tables import SCHEMAS, tables_from_lines
 from ockham.record.run_folder import RunFolder
-from ockham.record.segment_reader import read_complete_lines
-from ockham.record.tlog.merkle import CompactRange, leaf_hash
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY
+from ockham.record.tlog.note import VerifierKey
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead
 
 
 class VerifiedLogs:
-    """Reads the signed lines of logs. A log is read again only after one of its files has changed.
+    """Reads the signed lines of runs. A run is read again only after one of its log files has changed.
 
     Args:
         signed: Keys of the runs.
@@ -34,58 +34,78 @@ class VerifiedLogs:
 
     def __init__(self, signed: SignedSizes) -> None:
         self._signed = signed
-        self._logs: dict[LogKey, tuple[object, SegmentTail, LogSize]] = {}
+        self._runs: dict[str, tuple[object, dict[TailFile, SignedTail]]] = {}
 
-    def read(self, folder: RunFolder, attempt: int, rank: int) -> tuple[TailFile, SegmentTail, LogSize]:
-        """Return the signed lines of a log as one tail, and the size of the log.
+    def read(self, folder: RunFolder) -> dict[TailFile, tuple[SegmentTail, LogSize]]:
+        """Return the signed lines of each log of a run as one tail, and the size of the log.
 
         Raises:
-            UnverifiableError: If the lines differ from a signed tree head, or no tree head exists.
+            UnverifiableError: If the lines differ from a signed tree head, no tree head exists, or a later
+                attempt or another rank names another root of a log.
+            OSError: If a file was removed while it was read. Call it again.
 
         """
-        key = (folder.run_id, attempt, rank)
-        path = folder.log_dir(attempt, rank)
-        segments = folder.segments(attempt, rank)
-        files = (*segments, path / CHECKPOINT, path / HISTORY)
-        state = (self._signed.keys(folder), [(file, read_stamp(file)) for file in files])
-        source = TailFile(key, path, 0, None)
-        known = self._logs.get(key)
+        keys = self._signed.keys(folder)
+        state = (keys, [(path, read_stamp(path)) for path in _log_files(folder)])
+        known = self._runs.get(folder.run_id)
         if known is None or known[0] != state:
-            known = (state, *self._read(folder, source, segments))
-            self._logs[key] = known
-        return source, known[1], known[2]
+            known = (state, self._read(folder, {} if known is None else known[1]))
+            self._runs[folder.run_id] = known
+        return {source: (tail.tail, tail.size) for source, tail in known[1].items()}
 
-    def _read(self, folder: RunFolder, source: TailFile, segments: list[Path]) -> tuple[SegmentTail, LogSize]:
-        run_id, attempt, rank = source.log
-        name = f"run {run_id}: log {attempt}-{rank}"
+    def _read(self, folder: RunFolder, known: Mapping[TailFile, SignedTail]) -> dict[TailFile, SignedTail]:
+        run = f"run {folder.run_id}"
         keys = self._signed.keys(folder)
         if not keys:
             raise UnverifiableError(
-                f"{name} cannot be verified: run.json names no verifier key; pass --key KEY"
+                f"{run} cannot be verified: run.json names no verifier key; pass --key KEY"
             )
-        # Heads before lines: a log that is being written then has at least the signed lines.
-        heads = signed_heads(folder, attempt, rank, keys)
-        lines = [line for segment in segments for line in read_complete_lines(segment)[0]]
-        size = max(heads, default=0)
-        if lines and not heads:
-            raise UnverifiableError(
-                f"{name} has {len(lines)} events and no tree head of the trusted keys; "
-                f"run `ockham verify {run_id}`"
-            )
-        if size > len(lines):
-            raise UnverifiableError(
-                f"{name} is tampered with: {size} events were signed, and {len(lines)} exist; "
-                f"run `ockham verify {run_id}`"
-            )
-        tree = CompactRange()
-        for line in lines[:size]:
-            tree.append(leaf_hash(line))
-            if tree.size in heads and heads[tree.size] != tree.root():
+        evidence = _read_evidence(folder, keys)
+        for log in evidence.logs.values():
+            if log.is_unsigned:
                 raise UnverifiableError(
-                    f"{name} is tampered with: the first {tree.size} events differ from the signed ones; "
-                    f"run `ockham verify {run_id}`"
+                    f"{run}: log {log.name} has {log.events} events and no tree head of the trusted keys; "
+                    f"run `ockham verify {folder.run_id}`"
                 )
-        return _build_tail(source, name, lines[:size]), LogSize(len(lines), size)
+        if evidence.problems:
+            raise UnverifiableError(
+                f"{run} is tampered with: {evidence.problems[0]}; run `ockham verify {folder.run_id}`"
+            )
+        tails = {}
+        for (attempt, rank), log in evidence.logs.items():
+            source = TailFile((folder.run_id, attempt, rank), folder.log_dir(attempt, rank), 0, None)
+            unchanged = known.get(source)
+            if unchanged is not None and unchanged.head == log.head:
+                tail = unchanged.tail
+            else:
+                tail = _build_tail(source, f"{run}: log {log.name}", [line for _, line in log.lines])
+            tails[source] = SignedTail(log.head, tail, LogSize(log.events, log.signed))
+        return tails
+
+
+class SignedTail(NamedTuple):
+    """Signed lines of one log up to a tree head."""
+
+    head: TreeHead
+    tail: SegmentTail
+    size: LogSize
+
+
+def _read_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
+    try:
+        return read_evidence(folder, keys, select=lambda _: True)
+    except UnverifiableError as error:
+        if isinstance(error.__cause__, OSError):
+            # Only a removed file is possibly there at the next attempt.
+            raise error.__cause__ from None
+        raise
+
+
+def _log_files(folder: RunFolder) -> Iterator[Path]:
+    """Yield the files that prove the lines of a run."""
+    for attempt, rank in folder.logs():
+        path = folder.log_dir(attempt, rank)
+        yield from (*folder.segments(attempt, rank), path / CHECKPOINT, path / HISTORY)
 
 
 def _build_tail(source: TailFile, name: str, lines: list[bytes]) -> SegmentTail:

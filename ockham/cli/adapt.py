@@ -119,7 +119,10 @@ def adapt(
     policy: Annotated[
         str,
         typer.Option(
-            "--policy", metavar="NAME_OR_FILE", help="Preset, or policy file.", show_default="adapt"
+            "--policy",
+            metavar="NAME_OR_FILE",
+            help="Preset, or policy file such as ./mine.yaml.",
+            show_default="adapt",
         ),
     ] = "",
     run: Annotated[

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ockham.cli.options import list_names
-from ockham.cli.output import print_note
+from ockham.cli.options import list_names, read_run_keys
 from ockham.errors import BadInputError, CheckpointError
 
 if TYPE_CHECKING:
@@ -85,16 +84,11 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
 def _read_evidence(folder: RunFolder) -> Evidence:
     from ockham.record.checkpoint_evidence import select_checkpoints
     from ockham.record.evidence import read_evidence, select_kinds
-    from ockham.record.tlog.note import local_verifier_key
-    from ockham.record.verify.run import own_keys
 
     is_evaluation, is_decision = select_kinds("evaluation.recorded"), select_kinds("decision.made")
-    keys = own_keys(folder)
-    if local_verifier_key() not in keys[:1]:
-        print_note(f"note: only the run itself names the key that signs it: {', '.join(map(str, keys[:1]))}")
     evidence = read_evidence(
         folder,
-        keys,
+        read_run_keys(folder),
         select=lambda line: (
             select_checkpoints(line)
             or is_evaluation(line)

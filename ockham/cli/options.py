@@ -13,6 +13,7 @@ from ockham.cli.output import print_note
 from ockham.errors import BadInputError, RunError
 
 if TYPE_CHECKING:
+    from ockham.record.run_folder import RunFolder
     from ockham.record.tlog.note import VerifierKey
 
 RUNS_VARIABLE = "OCKHAM_RUNS"
@@ -130,6 +131,23 @@ def resolve_verifier_keys(keys: list[str] | None, key_files: list[Path] | None) 
         )
     print_note(f"checked with the key of this machine, {local_key.name}; pass a trusted key with --key")
     return [local_key]
+
+
+def read_run_keys(folder: RunFolder) -> list[VerifierKey]:
+    """Return the key in run.json and the key of this machine, for commands without --key.
+
+    A note names the key if only run.json contains it, because everyone can write that file.
+    """
+    from ockham.record.tlog.note import local_verifier_key
+    from ockham.record.verify.run import own_keys
+
+    keys = own_keys(folder)
+    if keys and keys[0] != local_verifier_key():
+        print_note(
+            f"only the run itself names the key that signs it: {keys[0]}; "
+            f"check it with `ockham verify {folder.run_id} --key KEY`"
+        )
+    return keys
 
 
 def resolve_run_id(runs: Path, prefix: str) -> str:

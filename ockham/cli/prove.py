@@ -16,6 +16,7 @@ from ockham.cli.options import (
     list_names,
     read_bytes,
     read_pin,
+    read_trusted_keys,
     resolve_run_id,
     resolve_verifier_keys,
 )
@@ -109,14 +110,14 @@ def prove(
         keys = resolve_verifier_keys(key, key_file)
         _write_proof(_prove_consistency(name, pinned, keys, runs), output)
     else:
-        _write_proof(_prove_inclusion(name, runs), output)
+        _write_proof(_prove_inclusion(name, runs, read_trusted_keys(key, key_file)), output)
 
 
-def _prove_inclusion(event_prefix: str, runs: Path) -> bytes:
-    """Return the proof that an event is in its log."""
+def _prove_inclusion(event_prefix: str, runs: Path, keys: list[VerifierKey]) -> bytes:
+    """Return the proof that an event is in its log. Without a key, the key that the run names is used."""
     from ockham.catalog import Catalog
+    from ockham.record.proofs import prove_inclusion as prove_event
     from ockham.record.run_folder import RunFolder
-    from ockham.record.tlog.inclusion import prove_inclusion as prove_event
 
     rows = Catalog(runs).rows(_EVENTS, {"id": event_prefix})
     if not rows:
@@ -127,13 +128,13 @@ def _prove_inclusion(event_prefix: str, runs: Path) -> bytes:
             f"{event_prefix!r}: matches more than one event; type more characters: {event_ids}"
         )
     row = rows[0]
-    return prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"])
+    return prove_event(RunFolder(runs, row["run_id"]), row["attempt"], row["rank"], row["sequence"], keys)
 
 
 def _prove_consistency(run_prefix: str, pin: bytes, keys: list[VerifierKey], runs: Path) -> bytes:
     """Return the proofs that the logs of a run have only grown since a pin."""
+    from ockham.record.proofs import prove_consistency
     from ockham.record.run_folder import RunFolder
-    from ockham.record.tlog.consistency import prove_consistency
 
     return prove_consistency(RunFolder(runs, resolve_run_id(runs, run_prefix)), pin, keys)
 

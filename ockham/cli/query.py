@@ -133,7 +133,7 @@ def query(
         for problem in list_renamed(runs, list_runs(runs)).values():
             print_note(f"not read: {problem}")
     if verified and not keys:
-        print_note("verified with the key in run.json of each run; pass a trusted key with --key")
+        print_note("only each run itself names the key that signs it; pass a trusted key with --key")
     options: dict[str, Any] = {"verified": verified, "keys": keys}
     if unsafe:
         write_table(_query_unguarded(text, values, runs, run_ids, options), output_format, output)

@@ -6,11 +6,11 @@ import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, resolve_run_id
+from ockham.cli.options import DEFAULT_RUNS, RunArgument, RunsOption, read_run_keys, resolve_run_id
 from ockham.cli.output import (
     FormatOption,
     OutputOption,
@@ -29,7 +29,8 @@ from ockham.formatting import format_cell
 
 if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder
-    from ockham.replay.runner import ReplayReport
+    from ockham.replay.engine import Difference
+    from ockham.replay.runner import LogReplay, ReplayReport
 
 # A narrow terminal omits these columns of `whatif`, from the first.
 DROPPABLE_COLUMNS = (
@@ -108,6 +109,7 @@ def replay(
         raise BadInputError("--attest: covers whole runs; leave out --iter")
     if iteration is not None:
         _check_iteration(folder, iteration)
+    read_run_keys(folder)
     report = replay_run(
         folder,
         trust=trust,
@@ -119,19 +121,7 @@ def replay(
     if output_format == "json":
         write_text(json.dumps({**report.to_dict(), "again": command}, indent=2), output)
     elif output_format is not None:
-        rows = [
-            (
-                log.attempt,
-                log.rank,
-                each.iter_num,
-                each.sequence,
-                each.plugin,
-                each.field,
-                each.recorded,
-                each.replayed,
-            )
-            for log, each in report.differences
-        ]
+        rows = [_difference_row(log, each) for log, each in report.differences]
         write_rows(DIFFERENCE_COLUMNS, rows, output_format, output)
     else:
         write_text("\n".join(_format_report(report, command)), output)
@@ -152,6 +142,12 @@ def _check_iteration(folder: RunFolder, iteration: int) -> None:
         raise BadInputError(f"run {folder.run_id!r} has no iteration {iteration}; it has 0 to {last}")
 
 
+def _difference_row(log: LogReplay, each: Difference) -> tuple[Any, ...]:
+    """Return the cells of a decision that differs."""
+    place = (log.attempt, log.rank, each.iter_num, each.sequence)
+    return (*place, each.plugin, each.field, each.recorded, each.replayed)
+
+
 def whatif(
     run: RunArgument,
     policy: Annotated[
@@ -159,7 +155,7 @@ def whatif(
         typer.Option(
             "--policy",
             metavar="NAME_OR_FILE",
-            help="Preset, or policy file; may be repeated.",
+            help="Preset, or policy file such as ./mine.yaml; may be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -155,7 +155,7 @@ def tokenize(
             "--encoding",
             metavar="NAME_OR_DIR",
             help="gpt2, r50k_base, p50k_base or p50k_edit of tiktoken; or a folder of Hugging Face or of "
-            "this command.",
+            "this command, such as ./gpt2.",
         ),
     ] = "gpt2",
 ) -> None:

@@ -133,7 +133,8 @@ def roi(
 
 def ablate(
     policy: Annotated[
-        str, typer.Option("--policy", metavar="NAME_OR_FILE", help="Preset, or policy file.")
+        str,
+        typer.Option("--policy", metavar="NAME_OR_FILE", help="Preset, or policy file such as ./mine.yaml."),
     ] = "balanced",
     study: Annotated[
         str,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ockham.errors import DataError, MissingExtraError
+from ockham.text_safety import is_path_text
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -76,18 +77,22 @@ class Tokenizer(NamedTuple):
 def load_tokenizer(name: str) -> Tokenizer:
     """Load a tokenizer by the name of tiktoken's encoding, or from a folder.
 
+    Args:
+        name: Encoding or folder. Text is a folder only if it has a separator or an extension, such as
+            `./gpt2`.
+
     Raises:
         DataError: If it does not exist, or its tokens do not fit into two bytes.
         BadInputError: If tiktoken is not installed.
 
     """
+    if not is_path_text(name):
+        return _load_tiktoken(name)
     folder = Path(name)
     if not folder.is_dir():
-        if "/" in name:
-            raise DataError(
-                f"no folder {name!r:.200}; name a folder with a tokenizer, or an encoding of tiktoken"
-            )
-        return _load_tiktoken(name)
+        raise DataError(
+            f"no folder {name!r:.200}; name a folder with a tokenizer, or an encoding of tiktoken"
+        )
     if (folder / RANKS).is_file():
         return read_tokenizer(folder)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -137,7 +142,8 @@ def _load_tiktoken(name: str) -> Tokenizer:
     names = tiktoken.list_encoding_names()
     if name not in names:
         raise DataError(
-            f"{name!r:.80}: neither a folder nor an encoding of tiktoken; encodings: {', '.join(names)}"
+            f"{name!r:.80}: not an encoding of tiktoken; write a folder as ./{name:.80}; "
+            f"encodings: {', '.join(names)}"
         )
 
     def refuse_download(blobpath: str) -> bytes:

@@ -150,8 +150,9 @@ class Trainer:
         return self.settings.tokens_per_batch * self.settings.gradient_accumulation_steps
 
     def recorded_settings(self) -> dict[str, Any]:
-        """Return the settings as they are recorded, with the number of CPU threads."""
-        return {**asdict(self.settings), "threads": self.threads}
+        """Return the settings as they are recorded, with the warm-up and the threads that are used."""
+        used = {"threads": self.threads, "warmup_iters": self.settings.effective_warmup_iters}
+        return {**asdict(self.settings), **used}
 
     def facts(self) -> dict[str, Any]:
         """Return the facts of the whole run for the context."""

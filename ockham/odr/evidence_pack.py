@@ -58,9 +58,8 @@ def unpack_log(folder: Path, side: EvidenceSide, runs: Path) -> RunFolder | None
         lines = _read_packed(file)
         revisions |= _revisions(file.name, lines)
         atomic_write(target.log_dir(log.attempt, log.rank) / segment_name(0), lines)
-        resumed = resumed_from(lines.partition(b"\n")[0])
-        earlier = resumed is not None and 0 < resumed[0] < log.attempt
-        log = log._replace(attempt=resumed[0]) if resumed is not None and earlier else None
+        resumed = resumed_from(lines.partition(b"\n")[0], (log.attempt, log.rank))
+        log = None if resumed is None else log._replace(attempt=resumed.log[0])
     atomic_write(target.run_json, b"{}")
     for digest in sorted(revisions):
         policy = folder / "policies" / f"{digest}.json"

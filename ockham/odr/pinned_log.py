@@ -8,6 +8,7 @@ root are evaluated.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from ockham.errors import UnverifiableError
 from ockham.event import TYPES, event_kind
 from ockham.odr.record_data import EvidenceSide
+from ockham.record.evidence import LogKey, LogLink, LogState, previous_logs, read_evidence, resume_problems
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.payloads import decode_line
 from ockham.record.run_folder import (
@@ -27,6 +29,7 @@ from ockham.record.run_folder import (
 )
 from ockham.record.schema import make_validator
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
+from ockham.record.verify.run import own_keys
 
 MAX_LINE = 65_536
 _CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
@@ -131,57 +134,75 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
             total += 1
     except OSError as error:
         raise UnverifiableError(f"log of run {side.run}: {error.strerror}") from None
-    earlier = _read_earlier_log(side, folder, first) if tree.size else None
+    earlier = _read_earlier_log(side, folder, first, tree.size)
     return PinnedLog(
         side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished, earlier
     )
 
 
-def resumed_from(first_line: bytes) -> tuple[int, int, str] | None:
-    """Return attempt, size and root of the log that the first event of a log resumes, or None."""
+def resumed_from(first_line: bytes, place: LogKey) -> LogLink | None:
+    """Return the log of the same rank that the first event of a log resumes, or None."""
     event = parse_event(first_line)
     if event is None or event["type"] != "ockham.run.resumed.v1":
         return None
-    data = event["data"]
-    return data["from_attempt"], data["from_size"], data["from_root"]
+    link = next(iter(previous_logs(event["data"], place)), None)
+    return link if link is not None and 0 < link.log[0] < place[0] else None
 
 
-def _read_earlier_log(side: EvidenceSide, folder: RunFolder, first_line: bytes) -> PinnedLog | None:
+def _read_earlier_log(
+    side: EvidenceSide, folder: RunFolder, first_line: bytes, size: int
+) -> PinnedLog | None:
     """Return the log from which a log resumed, compared with the root in its first event.
+
+    Args:
+        side: The later log.
+        folder: The run.
+        first_line: First line of the later log.
+        size: Number of lines of the later log that the record pins.
 
     Raises:
         UnverifiableError: If the earlier log is missing or has another root.
 
     """
-    resumed = resumed_from(first_line)
-    if resumed is None or resumed[1] == 0 or not 0 < resumed[0] < side.attempt:
+    place = (side.attempt, side.rank)
+    link = resumed_from(first_line, place)
+    if link is None or link.size == 0:
         return None
-    attempt, size, root = resumed
-    earlier = side._replace(attempt=attempt, through=size - 1, root=root, decisions=())
+    earlier = side._replace(attempt=link.log[0], through=link.size - 1, root=link.root, decisions=())
     found = read_pinned_log(earlier, folder)
-    if found is None or found.root != root:
-        problem = "is missing" if found is None else f"has another root in its first {size} events"
-        raise UnverifiableError(
-            f"log {attempt}-{side.rank} of run {side.run} {problem}; "
-            f"log {side.attempt}-{side.rank} resumed from root {root}"
-        )
+    states = {place: LogState(size, size, lambda _: None)}
+    if found is not None:
+        root = bytes.fromhex(found.root)
+        states[link.log] = LogState(found.size, found.size, lambda at: root if at == found.size else None)
+    for problem in resume_problems(place, [link], states):
+        raise UnverifiableError(f"log {problem.log[0]}-{problem.log[1]} of run {side.run}: {problem.message}")
     return found
 
 
 def pin_side(name: str, folder: RunFolder, rank: int = 0) -> EvidenceSide | None:
     """Return a side of the evidence at present.
 
-    It names the newest attempt, its last event, and the last ACCEPT of the memory. An attempt without a
-    batch, such as a resume that had nothing to do, is skipped if there is another one. None if the run has no
-    event of this rank.
+    It names the newest attempt, its last signed event, and the last ACCEPT of the memory. An attempt without
+    a batch, such as a resume that had nothing to do, is skipped if there is another one. None if the run has
+    no signed event of this rank.
+
+    Raises:
+        UnverifiableError: If the run differs from what was signed.
+
     """
+    evidence = read_evidence(folder, own_keys(folder))
+    if evidence.problems:
+        raise UnverifiableError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
     attempts = [a for a, r in reversed(folder.logs()) if r == rank]
     attempt = next((a for a in attempts if _has_batches(folder.segments(a, rank))), max(attempts, default=0))
+    log = evidence.logs.get((attempt, rank))
+    if log is None or log.signed == 0:
+        return None
     accepted: tuple[str, ...] = ()
-    for _, line in _lines(folder.segments(attempt, rank)) if attempt else ():
+    for _, line in itertools.islice(_lines(folder.segments(attempt, rank)), log.signed):
         if b'"plugin":"memory"' in line and b'"action":"ACCEPT"' in line and (event := parse_event(line)):
             accepted = (str(event["id"]),)
-    side = EvidenceSide(name, folder.run_id, attempt, rank, None, "", accepted)
+    side = EvidenceSide(name, folder.run_id, attempt, rank, log.signed - 1, "", accepted)
     found = read_pinned_log(side, folder)
     return (
         None if found is None or found.size == 0 else side._replace(through=found.size - 1, root=found.root)

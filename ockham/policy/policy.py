@@ -110,7 +110,8 @@ def load_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Poli
     """Load a preset by name or a policy file by path, and apply overrides such as `gate.target=0.3`.
 
     Args:
-        name_or_path: Name of a preset, or path of a YAML file.
+        name_or_path: Name of a preset, or path of a YAML file. Text is a path only if it has a separator or
+            an extension, such as `./mine.yaml`.
         overrides: Settings in the form `plugin.setting=value`.
 
     Raises:

@@ -17,6 +17,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from ockham import resources
 from ockham.errors import PolicyError, suggest_name
+from ockham.text_safety import is_path_text
 
 ALIASES: Mapping[str, str] = {"ockham_tight": "tight", "production_balanced": "balanced"}
 KEYS = ("policy", "name", "description", "extends", "shadow", "targets", "hyperparameters", "plugins")
@@ -47,19 +48,17 @@ def resolve_extends(name_or_path: str | Path) -> list[Path]:
 
 
 def _find(name_or_path: Any, folder: Path | None = None) -> Path:
-    text = str(name_or_path)
-    preset = resources.presets_dir() / f"{ALIASES.get(text, text)}.yaml"
-    if text in preset_names():
-        return preset
+    text, known = str(name_or_path), preset_names()
+    presets = f"presets: {', '.join(known)}"
+    if not isinstance(name_or_path, Path) and not is_path_text(text):
+        if text in known:
+            return resources.presets_dir() / f"{ALIASES.get(text, text)}.yaml"
+        close = suggest_name(text, known)
+        hint = close if "did you mean" in close else ""
+        raise PolicyError(f"no preset {text!r:.200}{hint}; {presets}; write a file as ./{text:.200}")
     path = Path(text) if folder is None else folder / text
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a name is too long
-        known = preset_names()
-        presets = f"presets: {', '.join(known)}"
-        if os.path.isdir(path) or path.suffix in (".yaml", ".yml"):  # noqa: PTH112 - as above
-            raise PolicyError(f"no policy file {text!r:.200}; {presets}")
-        close = suggest_name(text, known)
-        hint = f"{close}; {presets}" if "did you mean" in close else f"; {presets}"
-        raise PolicyError(f"no preset {text!r:.200}{hint}")
+        raise PolicyError(f"no policy file {text!r:.200}; {presets}")
     return path
 
 

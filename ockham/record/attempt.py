@@ -24,12 +24,13 @@ from ockham.errors import (
 from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, raise_run_errors
+from ockham.record.evidence import LogKey
 from ockham.record.ledger import ledger_head
 from ockham.record.log_writer import EventPosition, LogWriter
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.payloads import StateRecord
 from ockham.record.rank_group import RankGroup
-from ockham.record.recovery import read_gap, recover_log
+from ockham.record.recovery import recover_earlier_logs
 from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
@@ -66,6 +67,7 @@ class Attempt:
         # IDs of the resumable checkpoints, the oldest first.
         self.resumable: list[str] = []
         self._recovered: list[tuple[str, dict[str, Any]]] = []
+        self._old_logs: list[LogKey] = []
 
     @property
     def is_open(self) -> bool:
@@ -94,8 +96,9 @@ class Attempt:
         with raise_run_errors("cannot write", self.folder.path):
             old = self._open_next_attempt() if self.resume else {}
             self._create_log(policy, about)
-            self._append_first_event({**opening, **old})
+            self._append_first_events({**opening, **old})
             self.log.append("policy.loaded", loaded)
+            self._release_old_reserves()
 
     def _create_log(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
         self.peers.run_on_rank_zero(lambda: self._create_folder(policy, about))
@@ -105,22 +108,29 @@ class Attempt:
         )
         self.log.on_sealed = self._derive_in_background
 
-    def _append_first_event(self, opening: Mapping[str, Any]) -> None:
+    def _append_first_events(self, opening: Mapping[str, Any]) -> None:
         digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
         if self.resume:
             self.log.append("run.resumed", {"run_json_sha256": digest, **opening}, urgent=True)
             for kind, fields in self._recovered:
                 self.log.append(kind, fields, subject="log", urgent=True)
-            # The reserve of an old log, which distinguishes a kill from a fault, is not needed any more.
-            self.log.flush()
-            for rank in self._ranks_to_close():
-                (self.folder.log_dir(self.number - 1, rank) / RESERVE).unlink(missing_ok=True)
         else:
             self.log.append(
                 "run.started",
                 {"run_json_sha256": digest, "ledger": ledger_head(self.folder.runs), **opening},
                 urgent=True,
             )
+
+    def _release_old_reserves(self) -> None:
+        """Remove the reserves of the recovered logs, which distinguish a kill from a fault.
+
+        The events about these logs are signed first. Otherwise, after a kill, a later resume would report a
+        gap.
+        """
+        if self._old_logs:
+            self.log.flush()
+        for place in self._old_logs:
+            (self.folder.log_dir(*place) / RESERVE).unlink(missing_ok=True)
 
     def key_frame(self, state: StateRecord) -> None:
         """Record the state of all plugins, from which a replay can start."""
@@ -198,16 +208,13 @@ class Attempt:
 
     def _describe_previous_logs(self) -> dict[str, Any]:
         last = self.number - 1
-        for rank in self._ranks_to_close():
-            for kind, fields in (
-                ("log.recovered", recover_log(self.folder, last, rank, resume_keys(self._keys))),
-                ("log.gap", read_gap(self.folder, last, rank)),
-            ):
-                self._recovered += [] if fields is None else [(kind, fields)]
+        self._recovered, self._old_logs = recover_earlier_logs(
+            self.folder, self._logs_to_close, last, resume_keys(self._keys)
+        )
         from_attempt = self._last_attempt_with_events()
         others = [
             {"rank": rank, **log_head(self.folder, from_attempt, rank)}
-            for rank in self._ranks_to_close()
+            for _, rank in self._logs_to_close(last)
             if rank != self.rank
         ]
         before, now = _world_size(self.folder, last), self.peers.world_size
@@ -221,17 +228,19 @@ class Attempt:
                 return attempt
         return self.number - 1
 
-    def _ranks_to_close(self) -> list[int]:
-        """Return the ranks whose old log this rank recovers.
+    def _logs_to_close(self, attempt: int) -> list[LogKey]:
+        """Return the logs of an earlier attempt that this rank recovers.
 
         Each rank recovers its own log. Rank 0 also recovers the logs of ranks that no longer exist.
         """
-        gone = [rank for attempt, rank in self.folder.logs() if attempt == self.number - 1]
-        return [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
+        gone = [rank for number, rank in self.folder.logs() if number == attempt]
+        ranks = [self.rank, *(r for r in gone if r >= self.peers.world_size and self.rank == 0)]
+        return [(attempt, rank) for rank in ranks]
 
     def _create_folder(self, policy: tuple[str, bytes], about: Mapping[str, Any]) -> None:
         policy_file = self.folder.policy(policy[0])
         if self.resume:
+            self.folder.remove_unfinished_files()
             atomic_write(policy_file, policy[1])
             return
         whole = {**about, "verifier_key": str(load_or_create_signer().verifier)}

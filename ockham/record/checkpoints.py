@@ -20,9 +20,9 @@ from ockham.record.checkpoint_evidence import (
     select_checkpoints,
     signed_checkpoints,
 )
-from ockham.record.durable_io import atomic_path, fsync_dir
+from ockham.record.durable_io import atomic_path, fsync_dir, temporary_target
 from ockham.record.evidence import Evidence, read_evidence, select_kinds
-from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.run_folder import SNAPSHOT_ID, RunFolder, read_regular_file
 from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 STATE = "state.json"
@@ -118,8 +118,7 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str,
     """
     try:
         # Left by a crash.
-        for left in folder.parent.glob(f".{folder.name}.*tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+        _remove_temporary(folder.parent, folder.name)
         with atomic_path(folder) as temporary:
             temporary.mkdir(parents=True)
             for name, data in files.items():
@@ -301,6 +300,13 @@ def delete_checkpoints(folder: RunFolder, snapshot_ids: Sequence[str]) -> None:
 
 def remove_leftovers(folder: RunFolder, snapshot_ids: Sequence[str]) -> None:
     """Remove what a kill left: temporary folders, and files of pruned checkpoints. Call it as the writer."""
-    for path in folder.checkpoints.glob(".*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
+    _remove_temporary(folder.checkpoints)
     delete_checkpoints(folder, snapshot_ids)
+
+
+def _remove_temporary(checkpoints: Path, snapshot_id: str = "") -> None:
+    """Remove unfinished folders of one checkpoint, or of all. Folders with other names remain."""
+    for path in checkpoints.glob(".*.tmp"):
+        target = temporary_target(path.name)
+        if SNAPSHOT_ID.fullmatch(target) and snapshot_id in ("", target):
+            shutil.rmtree(path, ignore_errors=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ockham.errors import RunError
+
+# Name, process ID.
+_TEMPORARY = re.compile(r"\.(.+)\.[1-9][0-9]*\.tmp")
 
 
 @contextlib.contextmanager
@@ -32,6 +36,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 shutil.rmtree(temporary, ignore_errors=True)
             temporary.unlink(missing_ok=True)
         raise
+
+
+def temporary_target(name: str) -> str:
+    """Return the name of the complete file for a temporary name of `atomic_path`, else an empty text."""
+    match = _TEMPORARY.fullmatch(name)
+    return match[1] if match else ""
 
 
 def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:

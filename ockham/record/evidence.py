@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from ockham.errors import LogError, UnverifiableError
 from ockham.event import event_type
-from ockham.record.run_folder import RunFolder, read_regular_file
+from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines, read_first_event
-from ockham.record.tlog.merkle import EMPTY, CompactRange, leaf_hash
-from ockham.record.tlog.note import NoteError, VerifierKey, open_note
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.signed_heads import RootAt, group_roots, match_heads, read_heads
+from ockham.record.tlog.merkle import EMPTY, CompactRange, leaf_hash, root_from_leaves
+from ockham.record.tlog.note import VerifierKey
+from ockham.record.tlog.tree_head import TreeHead
 
 # Attempt and rank.
 LogKey = tuple[int, int]
 Select = Callable[[bytes], bool]
 FINISHED = event_type("run.finished")
+_END_MARK = f'"{FINISHED}"'.encode()
 SEALED = event_type("log.sealed")
 
 
@@ -59,6 +61,11 @@ class SignedLog(NamedTuple):
         return f"{self.attempt}-{self.rank}"
 
     @property
+    def is_unsigned(self) -> bool:
+        """True if the log has lines, and no known key has signed any head of it."""
+        return self.events > 0 and self.heads == 0
+
+    @property
     def head(self) -> TreeHead:
         """Size and root of the signed lines."""
         return TreeHead(self.signed, self.root)
@@ -92,28 +99,6 @@ class Evidence(NamedTuple):
                     yield place, sequence, event
 
 
-def signed_heads(folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
-    """Return size -> root of every tree head of a log that one of `keys` has signed.
-
-    Raises:
-        LogError: If two heads of one size have different roots.
-
-    """
-    path, where = folder.log_dir(attempt, rank), origin(folder.run_id, attempt, rank)
-    notes, _ = split_history(read_or_empty(path / HISTORY))
-    notes.append(read_or_empty(path / CHECKPOINT))
-    heads: dict[int, bytes] = {}
-    for note in notes:
-        try:
-            named, head = parse_head(open_note(note, keys)[0])
-        except NoteError:
-            # Another key, or an unfinished note. `ockham verify` reports it.
-            continue
-        if named == where and heads.setdefault(head.size, head.root) != head.root:
-            raise LogError(f"{path}: two signed tree heads of size {head.size} have different roots")
-    return heads
-
-
 def read_signed_log(
     folder: RunFolder,
     attempt: int,
@@ -139,64 +124,59 @@ def read_signed_log(
         UnverifiableError: If a file of the log cannot be read.
 
     """
-    path = folder.log_dir(attempt, rank)
-    heads, problems = _heads_and_problems(folder, attempt, rank, keys)
-    pinned = {head.size: head.root for head in pins}
-    wanted = {*heads, *pinned, *sizes}
-    roots: dict[int, bytes] = {0: EMPTY} if 0 in wanted else {}
-    ends: dict[int, tuple[Path, int]] = {}
-    lines: list[tuple[int, bytes]] = []
-    tree = CompactRange()
     try:
-        segments = folder.segments(attempt, rank)
-        for segment in segments:
-            offset = 0
-            for line in read_complete_lines(segment)[0]:
-                if select is not None and select(line):
-                    lines.append((tree.size, line))
-                tree.append(leaf_hash(line))
-                offset += len(line) + 1
-                if tree.size in wanted:
-                    roots[tree.size], ends[tree.size] = tree.root(), (segment, offset)
+        # Heads before lines: a log that is being written then has at least the signed lines.
+        heads = read_heads(folder, attempt, rank, keys)
+        pinned = group_roots(pins)
+        wanted = {*heads.roots, *pinned, *sizes}
+        lines = _read_lines(folder, attempt, rank, wanted, select or (lambda _: False))
     except OSError as error:
-        raise UnverifiableError(f"{error.filename} cannot be read: {error.strerror}") from None
-    if segments:
-        ends[0] = (segments[0], 0)
-    signed = max((size for size, root in heads.items() if roots.get(size) == root), default=0)
-    problems += _head_problems(path, tree.size, heads, roots, "signed")
-    problems += _head_problems(path, tree.size, pinned, roots, "pinned")
+        raise UnverifiableError(f"{error.filename} cannot be read: {error.strerror}") from error
+    match = match_heads(heads.roots, lines.events, lines.roots.get)
+    problems = [conflict.message for conflict in heads.conflicts] + match.describe("signed")
+    problems += match_heads(pinned, lines.events, lines.roots.get).describe("pinned")
+    path = folder.log_dir(attempt, rank)
     return SignedLog(
         attempt,
         rank,
-        signed,
-        roots.get(signed, EMPTY),
-        tree.size,
-        ends.get(signed),
-        tuple((sequence, line) for sequence, line in lines if sequence < signed),
-        roots,
-        len(heads),
-        tuple(problems),
+        match.size,
+        lines.roots.get(match.size, EMPTY),
+        lines.events,
+        lines.ends.get(match.size),
+        tuple((sequence, line) for sequence, line in lines.selected if sequence < match.size),
+        lines.roots,
+        heads.valid,
+        tuple(f"{path}: {problem}" for problem in problems),
     )
 
 
-def _heads_and_problems(
-    folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]
-) -> tuple[dict[int, bytes], list[str]]:
-    try:
-        return signed_heads(folder, attempt, rank, keys), []
-    except LogError as error:
-        return {}, [str(error)]
+class _Lines(NamedTuple):
+    """Complete lines of a log: their number, root and end at the wanted sizes, and the selected ones."""
+
+    events: int
+    roots: dict[int, bytes]
+    ends: dict[int, tuple[Path, int]]
+    selected: list[tuple[int, bytes]]
 
 
-def _head_problems(
-    path: Path, events: int, heads: Mapping[int, bytes], roots: Mapping[int, bytes], what: str
-) -> list[str]:
-    """Return the largest loss, and the smallest head that the lines contradict."""
-    most = max(heads, default=0)
-    if most > events:
-        return [f"{path}: {most} events were {what}, but {events} exist; run `ockham verify`"]
-    wrong = [size for size, root in sorted(heads.items()) if roots[size] != root]
-    return [f"{path}: the first {size} events differ from the {what} ones" for size in wrong[:1]]
+def _read_lines(folder: RunFolder, attempt: int, rank: int, wanted: set[int], select: Select) -> _Lines:
+    roots: dict[int, bytes] = {0: EMPTY}
+    ends: dict[int, tuple[Path, int]] = {}
+    selected: list[tuple[int, bytes]] = []
+    tree = CompactRange()
+    segments = folder.segments(attempt, rank)
+    for segment in segments:
+        offset = 0
+        for line in read_complete_lines(segment)[0]:
+            if select(line):
+                selected.append((tree.size, line))
+            tree.append(leaf_hash(line))
+            offset += len(line) + 1
+            if tree.size in wanted:
+                roots[tree.size], ends[tree.size] = tree.root(), (segment, offset)
+    if segments:
+        ends[0] = (segments[0], 0)
+    return _Lines(tree.size, roots, ends, selected)
 
 
 def check_signed_prefix(
@@ -238,11 +218,10 @@ def read_evidence(
     """
     pins, sizes = pins or {}, sizes or {}
     places = folder.logs()
-    resumed_from = {place: _previous_logs(_first_data(folder, place), place) for place in places}
+    first = {place: previous_logs(_first_data(folder, place), place) for place in places}
     named: dict[LogKey, set[int]] = {place: set(sizes.get(place, ())) for place in places}
-    for previous in resumed_from.values():
-        for place, size, _ in previous:
-            named.setdefault(place, set()).add(size)
+    for link in (link for links in first.values() for link in links):
+        named.setdefault(link.log, set()).add(link.size)
     logs = {
         place: read_signed_log(
             folder,
@@ -250,7 +229,9 @@ def read_evidence(
             keys,
             pins=pins.get(place, ()),
             sizes=tuple(named[place]),
-            select=lambda line: b'"sequence":0,' in line or (select is not None and select(line)),
+            select=lambda line: (
+                b'"sequence":0,' in line or _END_MARK in line or (select is not None and select(line))
+            ),
         )
         for place in places
     }
@@ -260,43 +241,121 @@ def read_evidence(
         for (attempt, rank), heads in pins.items()
         if heads and (attempt, rank) not in logs
     ]
-    for place, log in logs.items():
-        if log.signed:
-            problems += _resume_problems(place, logs, resumed_from[place])
+    states = {place: _make_state(folder, log) for place, log in logs.items()}
+    try:
+        for place, log in logs.items():
+            found = [*resume_problems(place, first[place], states), *_end_problems(log, states)]
+            problems += [f"log {problem.log[0]}-{problem.log[1]}: {problem.message}" for problem in found]
+    except OSError as error:
+        raise UnverifiableError(f"{error.filename} cannot be read: {error.strerror}") from error
     return Evidence(logs, tuple(problems))
 
 
-def _resume_problems(
-    place: LogKey, logs: Mapping[LogKey, SignedLog], previous: Sequence[tuple[LogKey, int, str]]
-) -> Iterator[str]:
-    """Yield a problem for each log that this signed resume names and that differs."""
-    for (attempt, rank), size, root in previous:
-        log = logs.get((attempt, rank))
-        if log is None and size == 0:
-            # A rank that the attempt before did not have.
-            continue
-        if log is None or log.roots.get(size, b"").hex() != root:
-            yield f"log {attempt}-{rank}: attempt {place[0]} was resumed from {size} other events of it"
-        elif log.signed < size:
-            yield (
-                f"log {attempt}-{rank}: attempt {place[0]} was resumed from {size} events of it, "
-                f"and a known key has signed {log.signed}"
-            )
+class LogState(NamedTuple):
+    """What the comparison of logs needs from each of them: signed lines, lines, and the root at a size."""
+
+    signed: int
+    events: int
+    root_at: RootAt
 
 
-def _previous_logs(data: Mapping[str, Any], place: LogKey) -> list[tuple[LogKey, int, str]]:
-    """Return log, size and root of each earlier log that the first event of a resume names."""
+class LogLink(NamedTuple):
+    """Size and root of a log that an event of another log names."""
+
+    log: LogKey
+    size: int
+    root: str
+
+
+class LinkProblem(NamedTuple):
+    """A log that differs from what an event of another log names."""
+
+    kind: Literal["tampering", "unsigned", "contradiction"]
+    log: LogKey
+    message: str
+
+
+def previous_logs(data: Mapping[str, Any], place: LogKey) -> list[LogLink]:
+    """Return the earlier logs that the first event of a resume names. Rank 0 also names lost ranks."""
     if "from_root" not in data:
         return []
     try:
         left = [{**data, "rank": place[1]}, *data.get("left_logs", ())]
+        attempt = int(data["from_attempt"])
         return [
-            ((int(data["from_attempt"]), int(log["rank"])), int(log["from_size"]), str(log["from_root"]))
-            for log in left
+            LogLink((attempt, int(log["rank"])), int(log["from_size"]), str(log["from_root"])) for log in left
         ]
     except (KeyError, TypeError, ValueError, AttributeError):
         # A signed first event fits its schema.
         return []
+
+
+def resume_problems(
+    place: LogKey, links: Sequence[LogLink], logs: Mapping[LogKey, LogState]
+) -> Iterator[LinkProblem]:
+    """Yield a problem for each earlier log that the signed first event of a resume names and that differs."""
+    state = logs.get(place)
+    for link in links if state is not None and state.signed else ():
+        log = logs.get(link.log)
+        if log is None and link.size == 0:
+            # A rank that the attempt before did not have.
+            continue
+        if log is None or not _has_root(log, link):
+            message = f"attempt {place[0]} was resumed from {link.size} events of it with another root"
+            yield LinkProblem("tampering", link.log, message)
+        elif log.signed < link.size:
+            message = (
+                f"attempt {place[0]} was resumed from {link.size} events of it, and {log.signed} "
+                "are signed: tree heads were removed"
+            )
+            yield LinkProblem("unsigned", link.log, message)
+
+
+def rank_logs(data: Mapping[str, Any], place: LogKey) -> list[LogLink]:
+    """Return the logs of all ranks that `run.finished` names."""
+    try:
+        ends = data.get("rank_logs") or ()
+        return [LogLink((place[0], int(end["rank"])), int(end["size"]), str(end["root"])) for end in ends]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def rank_problems(
+    place: LogKey, links: Sequence[LogLink], logs: Mapping[LogKey, LogState]
+) -> Iterator[LinkProblem]:
+    """Yield a problem for each rank's log that the signed end of a run names and that differs."""
+    for link in links:
+        log = logs.get(link.log)
+        if log is None or not _has_root(log, link):
+            events = 0 if log is None else log.events
+            message = (
+                f"when rank {place[1]} finished, this log had {link.size} events of a named root; "
+                f"now it has {events}, and they differ"
+            )
+            yield LinkProblem("contradiction", link.log, message)
+
+
+def _has_root(log: LogState, link: LogLink) -> bool:
+    root = log.root_at(link.size)
+    return root is not None and root.hex() == link.root
+
+
+def _make_state(folder: RunFolder, log: SignedLog) -> LogState:
+    def root_at(size: int) -> bytes | None:
+        if size in log.roots or not 0 <= size <= log.events:
+            return log.roots.get(size)
+        # Only the end of a run names sizes that are not known before the lines are read.
+        leaves = read_leaves(folder, log.attempt, log.rank, size)
+        return root_from_leaves(leaves) if len(leaves) == size else None
+
+    return LogState(log.signed, log.events, root_at)
+
+
+def _end_problems(log: SignedLog, states: Mapping[LogKey, LogState]) -> Iterator[LinkProblem]:
+    for _, event in log.parsed():
+        if event["type"] == FINISHED:
+            place = (log.attempt, log.rank)
+            yield from rank_problems(place, rank_logs(event["data"], place), states)
 
 
 def _first_data(folder: RunFolder, place: LogKey) -> dict[str, Any]:
@@ -322,14 +381,6 @@ def parse_event(line: bytes) -> dict[str, Any]:
         return {}
     valid = isinstance(event, dict) and isinstance(event.get("data"), dict) and "type" in event
     return event if valid else {}
-
-
-def read_or_empty(path: Path) -> bytes:
-    """Return the bytes of a regular file, or nothing if it does not exist."""
-    try:
-        return read_regular_file(path)
-    except FileNotFoundError:
-        return b""
 
 
 def read_leaves(folder: RunFolder, attempt: int, rank: int, size: int) -> list[bytes]:

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
 
+import orjson
+
 from ockham import resources
 from ockham.errors import BadInputError, RunError
 from ockham.record.durable_io import atomic_path
+from ockham.record.evidence import read_evidence
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.verify.archive_reader import NAME
+from ockham.record.verify.run import own_keys
 
 # The same run gives the same archive, whenever it is packed.
 _FUTURE = "from __future__ import annotations\n"
@@ -28,6 +32,7 @@ policies/   the policies that events name by the SHA-256 of these bytes
 schemas/    what each event must look like (JSON Schema 2020-12)
 run.json    who, when, code and package versions, data digest, seeds
 blobs/      plugin state that was too big for a line
+manifest.json  events, signed events and root of each log; lines after the signed ones are not evidence
 """
 
 
@@ -47,7 +52,12 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
     folder.require_exists()
     if to.exists():
         raise BadInputError(f"{to}: file exists; name a new file")
-    files: dict[str, Path | bytes] = {**_log_files(folder), **_verifier_files(folder.run_id)}
+    files: dict[str, Path | bytes] = {**_log_files(folder), **_verifier_files(folder)}
+    for attempt, rank in folder.logs():
+        name = f"log/{attempt}-{rank}/"
+        if not any(other.startswith(name) for other in files):
+            # The log of a run that was killed before its first tree head.
+            files[name] = b""
     try:
         with (
             atomic_path(to) as temporary,
@@ -56,7 +66,8 @@ def write_archive(folder: RunFolder, to: Path, progress: Callable[[int, int], No
             for at, (name, content) in enumerate(sorted(files.items(), key=itemgetter(0))):
                 progress(at, len(files))
                 data = content if isinstance(content, bytes) else read_regular_file(content)
-                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
+                method = zipfile.ZIP_STORED if name.endswith("/") else zipfile.ZIP_DEFLATED
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), data, method)
     except OSError as error:
         raise BadInputError(f"cannot write {to}: {error.strerror}") from None
     finally:
@@ -76,10 +87,36 @@ def _log_files(folder: RunFolder) -> dict[str, Path]:
     return named
 
 
-def _verifier_files(run_id: str) -> dict[str, bytes]:
+def make_manifest(folder: RunFolder) -> bytes:
+    """Return a JSON object with the number of events and of signed events of each log, and the signed root.
+
+    No signature covers it. `verify.py` computes the same numbers from the lines.
+
+    Raises:
+        UnverifiableError: If a log cannot be read.
+
+    """
+    evidence = read_evidence(folder, own_keys(folder))
+    logs = [
+        {"log": log.name, "events": log.events, "signed": log.signed, "root": log.root.hex()}
+        for log in evidence.logs.values()
+    ]
+    # Problems contain paths of this machine.
+    problems = [problem.removeprefix(f"{folder.path}/") for problem in evidence.problems]
+    about = {"run_id": folder.run_id, "logs": logs, "problems": problems}
+    return orjson.dumps(about, option=orjson.OPT_INDENT_2)
+
+
+def _verifier_files(folder: RunFolder) -> dict[str, bytes]:
     """Return the files that a third party needs in addition to the record."""
     schemas = {f"schemas/{path.name}": path.read_bytes() for path in resources.schemas_dir().glob("*.json")}
-    return {**schemas, "verify.py": verifier_source(), "README": _README.format(run_id=run_id).encode()}
+    readme = _README.format(run_id=folder.run_id)
+    return {
+        **schemas,
+        "manifest.json": make_manifest(folder),
+        "verify.py": verifier_source(),
+        "README": readme.encode(),
+    }
 
 
 def verifier_source() -> bytes:

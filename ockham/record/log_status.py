@@ -14,9 +14,9 @@ import orjson
 
 from ockham.errors import UnverifiableError
 from ockham.event import event_type
-from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_file
-from ockham.record.tlog.note import NoteError
-from ockham.record.tlog.tree_head import CHECKPOINT, parse_head
+from ockham.record.run_folder import RunFolder, open_regular_file
+from ockham.record.signed_heads import claimed_size, read_or_empty
+from ockham.record.tlog.tree_head import CHECKPOINT
 
 # May follow run.finished; does not itself end the log.
 SEALED_TYPE = event_type("log.sealed")
@@ -114,7 +114,5 @@ def is_locked(lock: Path) -> bool:
 
 
 def _signed(checkpoint: Path) -> int | None:
-    try:
-        return parse_head(read_regular_file(checkpoint).decode())[1].size
-    except (FileNotFoundError, NoteError, UnicodeDecodeError):
-        return None
+    size = claimed_size(read_or_empty(checkpoint))
+    return None if size < 0 else size

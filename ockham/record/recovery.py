@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,28 @@ import filelock
 import orjson
 
 from ockham.errors import LogError, LogLockedError
+from ockham.event import event_type
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, fsync_dir
-from ockham.record.evidence import SignedLog, check_signed_prefix, read_leaves, read_or_empty, signed_heads
+from ockham.record.evidence import (
+    LogKey,
+    SignedLog,
+    check_signed_prefix,
+    read_leaves,
+    select_kinds,
+)
 from ockham.record.log_status import SEALED_TYPE
 from ockham.record.parquet.builder import remove_parquet, update_parquet
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines
+from ockham.record.signed_heads import read_or_empty
 from ockham.record.tlog.note import VerifierKey
 from ockham.record.tlog.tiles import rebuild_tiles
 
 TORN = "torn"
+# The event that follows those about earlier logs.
+_OPENED = event_type("policy.loaded")
+_select_opening = select_kinds("log.recovered", "log.gap", "policy.loaded")
 
 
 def recover_log(
@@ -31,8 +42,9 @@ def recover_log(
     """Cut the lines that no signature covers, and the unfinished tail, of a log without a writer.
 
     The writer signs at each sync, so these lines were never acknowledged. Returns the fields of
-    `log.recovered`, or None if nothing was removed. A second crash in this function changes nothing: the
-    removed bytes are durable before the file is truncated. Then Parquet and tiles are written for the rest.
+    `log.recovered`, or None if nothing was removed. A second call returns the same fields, because a kill can
+    prevent the event. The removed bytes are durable before the file is truncated. Then Parquet and tiles are
+    written for the rest.
 
     Raises:
         LogLockedError: If the log is still being written.
@@ -40,9 +52,64 @@ def recover_log(
             so nothing is changed.
 
     """
+    return _recover(folder, attempt, rank, keys)[1]
+
+
+def recover_earlier_logs(
+    folder: RunFolder, places: Callable[[int], list[LogKey]], newest: int, keys: Sequence[VerifierKey]
+) -> tuple[list[tuple[str, dict[str, Any]]], list[LogKey]]:
+    """Recover the logs of earlier attempts, and find what no signed event records about them.
+
+    A resume can be killed before its events about an earlier log are signed. The next resume therefore also
+    reads the attempts before it, back to the newest one whose opening events are signed.
+
+    Args:
+        folder: The run.
+        places: Returns the logs of an attempt that this rank recovers.
+        newest: Number of the newest attempt. 0 recovers nothing.
+        keys: Keys that may have signed the logs.
+
+    Returns:
+        Kind and fields of each event to append, and the recovered logs.
+
+    Raises:
+        LogLockedError: If a log is still being written.
+        LogError: If signed lines are missing or changed.
+
+    """
+    events: list[tuple[str, dict[str, Any]]] = []
+    recovered: list[LogKey] = []
+    recorded: list[tuple[str, Mapping[str, Any]]] = []
+    for attempt in range(newest, 0, -1):
+        opened = []
+        for place in places(attempt):
+            log, cut = _recover(folder, *place, keys)
+            found = (("log.recovered", cut), ("log.gap", read_gap(folder, *place)))
+            events += [(kind, data) for kind, data in found if data and not _contains(recorded, kind, data)]
+            recovered.append(place)
+            if log is not None:
+                opening = [(event["type"], event["data"]) for _, event in log.parsed()]
+                recorded += opening
+                opened.append(any(kind == _OPENED for kind, _ in opening))
+        if opened and all(opened):
+            break
+    return events, recovered
+
+
+def _contains(
+    recorded: Sequence[tuple[str, Mapping[str, Any]]], kind: str, fields: Mapping[str, Any]
+) -> bool:
+    """Return True if one of the signed events has these fields."""
+    return any(type_ == event_type(kind) and fields.items() <= data.items() for type_, data in recorded)
+
+
+def _recover(
+    folder: RunFolder, attempt: int, rank: int, keys: Sequence[VerifierKey]
+) -> tuple[SignedLog | None, dict[str, Any] | None]:
+    """Recover one log. Return its signed opening events, None without a segment, and what was cut."""
     path = folder.log_dir(attempt, rank)
     if not folder.segments(attempt, rank):
-        return None
+        return None, None
     lock = filelock.FileLock(str(path / "lock"), timeout=0)
     try:
         lock.acquire()
@@ -51,8 +118,8 @@ def recover_log(
             f"{path} is still being written: end that process before this run is resumed"
         ) from None
     try:
-        log = check_signed_prefix(folder, attempt, rank, keys)
-        if log.events and not signed_heads(folder, attempt, rank, keys):
+        log = check_signed_prefix(folder, attempt, rank, keys, select=_select_opening)
+        if log.is_unsigned:
             raise LogError(f"{path}: no known key has signed this log; run `ockham verify`")
         if log.events > log.signed:
             # Before the lines: a crash in between leaves what the signed lines need.
@@ -62,7 +129,7 @@ def recover_log(
         update_parquet(folder, attempt, rank, last=True)
     finally:
         lock.release()
-    return cut
+    return log, cut
 
 
 def read_gap(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any] | None:
@@ -99,12 +166,12 @@ def _cut_unsigned(folder: RunFolder, log: SignedLog) -> dict[str, Any] | None:
     last, end = log.end or (segments[0], 0)
     later = segments[segments.index(last) + 1 :]
     tail = read_regular_file(last)[end:] + b"".join(read_regular_file(segment) for segment in later)
-    if not tail:
-        return None
     name = f"{last.stem}.{end}"
     saved = read_or_empty(path / TORN / name)
+    if not (tail or saved):
+        return None
     if saved.startswith(tail):
-        # A crash in this function left less to cut than was saved.
+        # A resume was killed after it saved the bytes. Less than that, or nothing, is left to cut.
         tail = saved
     else:
         atomic_write(path / TORN / name, tail)
@@ -114,7 +181,7 @@ def _cut_unsigned(folder: RunFolder, log: SignedLog) -> dict[str, Any] | None:
     fsync_dir(path)
     return {
         "kept_events": log.signed,
-        "cut_events": log.events - log.signed,
+        "cut_events": tail.count(b"\n"),
         "cut_bytes": len(tail),
         "cut_sha256": hashlib.sha256(tail).hexdigest(),
         "cut_file": f"log/{log.name}/{TORN}/{name}",

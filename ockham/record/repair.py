@@ -39,15 +39,23 @@ def rebuild(folder: RunFolder) -> RebuildCounts:
 
 
 def _rebuild(folder: RunFolder, signed: Mapping[tuple[int, int], int]) -> RebuildCounts:
-    for kind in PARQUET_TABLES:
-        for day in (folder.path / kind).glob("day=*"):
-            shutil.rmtree(day, ignore_errors=True)
+    _remove_all_parquet(folder)
     tiles = 0
     for attempt, rank in folder.logs():
         update_parquet(folder, attempt, rank, last=_writer_is_gone(folder, attempt, rank))
         leaves = read_leaves(folder, attempt, rank, signed.get((attempt, rank), 0))
         tiles += rebuild_tiles(folder.log_dir(attempt, rank), leaves)
     return RebuildCounts(_parquet_files(folder), tiles)
+
+
+def _remove_all_parquet(folder: RunFolder) -> None:
+    """Remove all Parquet files, then their sidecars. A kill in between leaves no file without a sidecar."""
+    for path in [path for kind in PARQUET_TABLES for path in (folder.path / kind).glob("day=*/*.parquet")]:
+        if path.is_file():
+            path.unlink()
+    for kind in PARQUET_TABLES:
+        for day in (folder.path / kind).glob("day=*"):
+            shutil.rmtree(day, ignore_errors=True)
 
 
 def compact(folder: RunFolder) -> tuple[int, int]:

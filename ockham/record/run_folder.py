@@ -26,7 +26,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from ockham.errors import RunError
-from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_dirs
+from ockham.record.durable_io import atomic_path, atomic_write, fsync_dir, make_dirs, temporary_target
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 LEDGER = "_ledger"
@@ -34,7 +34,12 @@ PARQUET_TABLES = ("contexts", "decisions", "events")
 _LOG = re.compile(r"([1-9][0-9]{0,8})-(0|[1-9][0-9]{0,5})")
 _SEGMENT = re.compile(r"[0-9]{12}\.jsonl")
 _HEX = re.compile(r"[0-9a-f]{64}")
-_SNAPSHOT = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+SNAPSHOT_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+# Files that are written under a temporary name first.
+_WRITTEN = re.compile(
+    rf"policies/{_HEX.pattern}\.json|blobs/{_HEX.pattern}|log/{_LOG.pattern}/"
+    r"(?:checkpoint|torn/[0-9]{12}\.[0-9]+|tile/[0-9]/(?:x[0-9]{3}/)*[0-9]{3}(?:\.p/[0-9]+)?)"
+)
 
 
 def check_run_id(run_id: str) -> str:
@@ -85,7 +90,9 @@ class RunFolder:
         try:
             make_dirs(self.runs)
             for left in self.runs.glob(f".{self.run_id}.*.tmp"):
-                shutil.rmtree(left, ignore_errors=True)
+                # The pattern also matches folders of other runs, such as `a.b`.
+                if temporary_target(left.name) == self.run_id:
+                    shutil.rmtree(left, ignore_errors=True)
             with atomic_path(self.path) as temporary:
                 temporary.mkdir(mode=0o755)
                 for name, data in (files or {}).items():
@@ -99,6 +106,18 @@ class RunFolder:
                     "(in Python: resumed=ockham.find_resume_point(...))"
                 ) from None
             raise RunError(f"cannot make a run folder in {self.runs}: {error.strerror}") from None
+
+    def remove_unfinished_files(self) -> None:
+        """Remove the files of logs, policies and blobs that a killed process was writing.
+
+        Call it while no process writes the run.
+        """
+        for part in ("log", "policies", "blobs"):
+            for folder, _, names in os.walk(self.path / part):
+                for path in (Path(folder, name) for name in names):
+                    written = is_unfinished_file(path.relative_to(self.path).as_posix())
+                    if written and path.is_file() and not path.is_symlink():
+                        path.unlink(missing_ok=True)
 
     def exists(self) -> bool:
         """Return True if the run has a run.json. The ledger has none."""
@@ -162,7 +181,7 @@ class RunFolder:
 
     def checkpoint(self, snapshot_id: str) -> Path:
         """Return the folder of a checkpoint."""
-        if not _SNAPSHOT.fullmatch(snapshot_id):
+        if not SNAPSHOT_ID.fullmatch(snapshot_id):
             raise RunError(f"checkpoint ID {snapshot_id!r:.80} is not allowed: a-z, 0-9, '.', '_' and '-'")
         return self.checkpoints / snapshot_id
 
@@ -172,6 +191,21 @@ class RunFolder:
         """Return the Parquet file of one kind for one segment, or for several up to event `last`."""
         suffix = "" if last is None else f"-{last:012d}"
         return self.path / kind / f"day={day}" / f"{attempt}-{rank}-{first:012d}{suffix}.parquet"
+
+
+def is_unfinished_file(name: str) -> bool:
+    """Return True if the writer makes this name for a file that is not complete.
+
+    Args:
+        name: Path relative to the run folder.
+
+    """
+    part, _, rest = name.partition("/")
+    if part == "checkpoints":
+        return SNAPSHOT_ID.fullmatch(temporary_target(rest.partition("/")[0])) is not None
+    parent, _, file = name.rpartition("/")
+    target = temporary_target(file)
+    return target != "" and _WRITTEN.fullmatch(f"{parent}/{target}") is not None
 
 
 def segment_name(first: int) -> str:

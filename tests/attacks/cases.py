@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ockham.catalog.signed_sizes import SignedSizes
+from ockham.catalog.verified_logs import VerifiedLogs
 from ockham.cli.checkpoint_lookup import find_checkpoint
 from ockham.errors import OckhamError
 from ockham.record.checkpoints import find_resume_point
@@ -33,9 +35,9 @@ from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.attacks.crashes import crash
 from tests.attacks.operations import attack
-from tests.attacks.oracle import LogModel, Model, read_model
+from tests.attacks.oracle import LogModel, Model, compare_logs, read_model
 from tests.attacks.templates import Templates
-from tests.attacks.world import Draw, World, choose, list_logs, read_folder
+from tests.attacks.world import Draw, World, choose, read_folder
 
 MAX_OPERATIONS = 4
 # Files that a verifier need not have: Parquet and tiles are derived, an archive contains no checkpoint.
@@ -168,9 +170,8 @@ def check_verifiers(case: Case) -> Iterator[str]:
         if case.honest:
             yield f"an honest crash cannot be packed: {error}"
         return
-    has_log = bool(list_logs(standalone.load(packed)))
     problem = _difference(_standalone(case, packed), expected, archive=True)
-    if problem and has_log:
+    if problem:
         yield f"verify.py of the archive: {problem}"
 
 
@@ -182,10 +183,33 @@ def check_evidence(case: Case) -> Iterator[str]:
     for (attempt, rank), log in evidence.logs.items():
         model = case.model.logs.get(f"{attempt}-{rank}", LogModel(""))
         read, proven = [line for _, line in log.lines], model.lines[: model.signed]
-        # Two signed heads of one size contradict each other. The reader then returns no line.
-        differs = read != proven and not (not read and evidence.problems)
-        if differs and case.root.name == case.world.run_id:
+        if read != proven and case.root.name == case.world.run_id:
             yield f"{len(log.lines)} lines of log {attempt}-{rank} are evidence, not {model.signed}"
+    if _contradicted(case) and not evidence.problems:
+        yield "the evidence has no problem, and a signed event names another root"
+
+
+def _contradicted(case: Case) -> bool:
+    """Return True if a signed event of the run names another root of a log, or one that is not signed."""
+    logs = case.model.logs
+    found = {kind for log in logs.values() for kind in compare_logs(log, logs)} - {"gap"}
+    return bool(found) and case.root.name == case.world.run_id
+
+
+def check_catalog(case: Case) -> Iterator[str]:
+    """A verified catalog answers with the signed lines, or refuses the run."""
+    try:
+        logs = VerifiedLogs(SignedSizes([parse_key(case.key)])).read(RunFolder(case.runs, case.root.name))
+    except (OckhamError, OSError) as error:
+        if case.honest:
+            yield f"an honest crash cannot be queried: {error}"
+        return
+    proven = sum(log.signed for log in case.model.logs.values())
+    read = sum(tail.lines for tail, _ in logs.values())
+    if read != proven and case.root.name == case.world.run_id:
+        yield f"a verified catalog has {read} events, not {proven}"
+    if _contradicted(case):
+        yield "a verified catalog answers, and a signed event names another root"
 
 
 def check_lineage(case: Case) -> Iterator[str]:
@@ -291,6 +315,7 @@ CHECKS: list[Callable[[Case], Iterator[str]]] = [
     check_honest_crash,
     check_verifiers,
     check_evidence,
+    check_catalog,
     check_lineage,
     check_resume_point,
     check_lookup,
@@ -310,9 +335,7 @@ def _verify(case: Case) -> set[str] | None:
         name = f"{log.attempt}-{log.rank}"
         model = case.model.logs.get(name, LogModel(name))
         proven = model.signed
-        # After tampering a verifier can report fewer lines.
-        differs = log.signed > proven or (log.signed < proven and "tampering" not in model.findings)
-        if differs and case.root.name == case.world.run_id:
+        if log.signed != proven and case.root.name == case.world.run_id:
             case.problems.append(f"check_verifiers: ockham verify signs {name} to {log.signed}, not {proven}")
     return set(report.counts) - NOTE_CLASSES
 
@@ -329,10 +352,9 @@ def _standalone(case: Case, path: Path) -> set[str]:
     lines = out.getvalue().splitlines()
     for line in lines:
         match = _SIGNED.match(line)
-        model = case.model.logs[match[1]] if match else LogModel("")
+        model = case.model.logs.get(match[1], LogModel("")) if match else LogModel("")
         proven = model.signed
-        differs = match and (int(match[2]) > proven or "tampering" not in model.findings)
-        if match and differs and int(match[2]) != proven and case.recorded_id == case.world.run_id:
+        if match and int(match[2]) != proven and case.recorded_id == case.world.run_id:
             case.problems.append(f"check_verifiers: verify.py signs {match[1]} to {match[2]}, not {proven}")
     kinds = {line.partition(":")[0] for line in lines} & _CLASSES
     if status == 2 or (status and not kinds):

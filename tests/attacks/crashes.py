@@ -46,6 +46,7 @@ def crash(world: World, draw: Draw, key: Key) -> None:
     if len(logs) > 1 and not any(kept.values()) and draw.integer(0, 1):
         # No rank writes a line before all logs exist.
         remove_below(world.files, f"log/{choose(draw, logs)}/")
+    _restore_reserves(world.files, before, signed, attempt)
     _restore_checkpoints(world, before, signed, kept, draw)
     for table in PARQUET:
         remove_below(world.files, table)
@@ -118,6 +119,20 @@ def _cut_heads(files: Files, log: str, notes: list[bytes], newest: bytes, draw: 
         # A head that was being appended to the history is not yet in `checkpoint`.
         torn = newest[: draw.integer(1, len(newest))]
         write_notes(files, log, earlier or [first], newest, torn)
+
+
+def _restore_reserves(
+    files: Files, before: dict[str, list[bytes]], signed: dict[str, int], attempt: int
+) -> None:
+    """A resume keeps the reserves of killed attempts until its opening is signed."""
+    opened = all(
+        any(is_kind(read_event(line), "policy.loaded") for line in lines[: signed[log]])
+        for log, lines in before.items()
+    )
+    for log in list_logs(files):
+        ended = any(is_kind(read_event(line), "run.finished") for line in read_lines(files, log))
+        if int(log.split("-")[0]) == attempt - 1 and not opened and not ended:
+            files[f"log/{log}/reserve"] = bytes(64)
 
 
 def _leave_temporary_files(files: Files, log: str, draw: Draw) -> None:

@@ -73,7 +73,7 @@ def read_model(files: Files, run_id: str, key: str) -> Model:
     logs = {name: _read_log(files, name, f"ockham/runs/{run_id}/{name}", key) for name in list_logs(files)}
     findings = {finding for log in logs.values() for finding in log.findings}
     for log in logs.values():
-        findings |= _compare_logs(log, logs) | _compare_files(log, files)
+        findings |= compare_logs(log, logs) | _compare_files(log, files)
     saved = {data["snapshot_id"]: data for log in logs.values() for data in log.data("checkpoint.saved")}
     pruned = {data["snapshot_id"] for log in logs.values() for data in log.data("checkpoint.pruned")}
     ends = {name: data["reason_code"] for name, log in logs.items() for data in log.data("run.finished")}
@@ -115,10 +115,20 @@ def _read_heads(log: LogModel, files: Files, origin: str, key: str) -> None:
     while match := re.match(rb"(.*?\n\n.*?\n)\n", rest, re.DOTALL):
         rest, notes = rest[match.end() :], notes + 1
         _add_head(log, match[1], origin, key)
+    if rest and not _can_be_unfinished(rest, origin):
+        log.findings.add("tampering")
     if newest:
         _add_head(log, newest, origin, key)
     elif notes > 1:
         log.findings.add("tampering")
+
+
+def _can_be_unfinished(data: bytes, origin: str) -> bool:
+    """Return True if some rest makes the bytes a head of this log. After a power loss, zeros can follow."""
+    head = f"{origin}\n1\n{'A' * 43}=\n\n\u2014 n {'A' * 91}=\n\n".encode()
+    form = re.escape(origin.encode()) + rb"\n\d+\n[\w+/]{43}=\n\n\xe2\x80\x94 \S+ [\w+/]{91}=\n\n"
+    begun = data.rstrip(b"\0")
+    return any(re.fullmatch(form, begun + head[at:]) for at in range(len(head)))
 
 
 def _add_head(log: LogModel, note: bytes, origin: str, key: str) -> None:
@@ -159,7 +169,8 @@ def _check_end(log: LogModel) -> None:
             log.findings.add("tampering")
 
 
-def _compare_logs(log: LogModel, logs: Mapping[str, LogModel]) -> set[str]:
+def compare_logs(log: LogModel, logs: Mapping[str, LogModel]) -> set[str]:
+    """Return the findings of the other logs that the signed events of a log name."""
     findings: set[str] = set()
     if not log.events:
         return findings

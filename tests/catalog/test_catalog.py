@@ -21,6 +21,7 @@ from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
 from ockham.study.run_data import load_run_data
 from tests.helpers.events import events, log_folder
+from tests.helpers.log_edits import sign_log
 from tests.helpers.resumed_run import resumed_run
 from tests.helpers.runs import make_run
 
@@ -201,8 +202,8 @@ def test_live_run_is_read_without_duplicates(tmp_path):
     assert catalog.rows("select state from runs") == [{"state": "COMPLETED"}]
 
 
-def test_incomplete_line_is_ignored_and_invalid_line_is_an_error(tmp_path):
-    """An incomplete last line is not an event. A complete invalid line is an error with its location."""
+def test_incomplete_line_is_ignored_and_signed_invalid_line_is_an_error(tmp_path):
+    """An incomplete last line is not an event. A signed invalid line is an error with its location."""
     run = make_run(tmp_path, batches=20)
     for kind in ("contexts", "decisions", "events"):
         for path in (run.folder.path / kind).rglob("*.parquet"):
@@ -214,7 +215,8 @@ def test_incomplete_line_is_ignored_and_invalid_line_is_an_error(tmp_path):
     assert Catalog(tmp_path).rows("select count(*) n from events")[0]["n"] == count
     with segment.open("ab") as file:
         file.write(b"\n")
-    with pytest.raises(UnverifiableError, match=r"000000000000\.jsonl: a line"):
+    sign_log(run.folder)
+    with pytest.raises(UnverifiableError, match=r"000000000000\.jsonl: line"):
         Catalog(tmp_path)
 
 

@@ -35,6 +35,7 @@ def test_parquet_export_has_manifest_with_log_digests(run, tmp_path):
             "attempt": 1,
             "rank": 0,
             "events": log.count(b"\n"),
+            "signed": log.count(b"\n"),
             "sha256": hashlib.sha256(log).hexdigest(),
         }
     ]

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 from ockham.catalog import Catalog
 from ockham.catalog.run_tables import policies_tables, runs_table
 from ockham.cli import build_app
+from ockham.errors import UnverifiableError
 from ockham.guard import Guard
 from ockham.record.parquet.builder import update_parquet
 from tests.helpers.events import lines, log_folder
+from tests.helpers.log_edits import replace_data, sign_log
 
 COUNT = "select count(*) as n from events"
 
@@ -97,3 +99,53 @@ def test_policies_table_with_invalid_policy_contains_revision(run, content):
     path.write_bytes(content)
     policies, _ = policies_tables([run])
     assert f"sha256:{'0' * 64}" in policies.column("policy_revision").to_pylist()
+
+
+GARBAGE = (
+    b"garbage",
+    b"",
+    b"{}",
+    b"[]",
+    b"\xff\xfe",
+    b'{"type":7,"data":[]}',
+    b'{"type":"ockham.run.finished.v1","data":{"sequence":"x"},"source":"ockham://runs/a","subject":1}',
+    b"[" * 60_000,
+)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+@pytest.mark.parametrize("has_parquet", [False, True])
+def test_unsigned_line_that_is_no_event_is_dropped_and_counted(tmp_path, garbage, has_parquet):
+    """Queries answer from all other lines. Lines after it are read, and are unsigned too."""
+    folder = log_folder(tmp_path)
+    if has_parquet:
+        update_parquet(folder, 1, 0, last=False)
+    signed = len(lines(folder))
+    catalog = Catalog(folder.runs)
+    segment = folder.segments(1, 0)[-1]
+    last = segment.read_bytes().splitlines()[-1]
+    for count in (1, 2):
+        with segment.open("ab") as file:
+            file.write(garbage + b"\n" + replace_data(last, sequence=signed + 1) + b"\n")
+        for each in (catalog, Catalog(folder.runs)):
+            rows = each.rows("select signed, count(*) as n from events group by signed order by signed")
+            assert rows == [{"signed": False, "n": count}, {"signed": True, "n": signed}]
+            assert each.rows("select unsigned_events as n from run_summary") == [{"n": 2 * count}]
+    with Guard(folder.runs) as guard:
+        assert guard.query(COUNT).table.to_pylist() == [{"n": signed + 2}]
+    assert Catalog(folder.runs, verified=True).rows(COUNT) == [{"n": signed}]
+    for command in ("runs", "show a"):
+        result = CliRunner().invoke(build_app(), ["--runs", str(folder.runs), *command.split()])
+        assert (result.exit_code, "4 unsigned events not counted" in result.stderr) == (0, True)
+
+
+def test_signed_line_that_is_no_event_is_an_error(tmp_path):
+    """The message has its location."""
+    folder = log_folder(tmp_path)
+    segment = folder.segments(1, 0)[-1]
+    number = len(segment.read_bytes().splitlines())
+    with segment.open("ab") as file:
+        file.write(b"garbage\n")
+    sign_log(folder)
+    with pytest.raises(UnverifiableError, match=rf"{segment}: line {number + 1} is not an event of Ockham"):
+        Catalog(folder.runs)

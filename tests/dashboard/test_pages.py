@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
+import json
 import logging
 import os
 import re
 import shutil
+import time
 import zlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from dashboard import timeline_charts
+from dashboard.data_source import SCAN_INTERVAL_SECONDS
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.cli import build_app
@@ -24,6 +30,7 @@ from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.run import Run
 from tests.helpers.damaged_runs import append_invalid_line
+from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import make_run
 
 PAGES = (
@@ -134,6 +141,66 @@ def test_decision_url_shows_sentence_chain_and_provenance(open_page, runs):
     assert any("on the other side if the threshold were" in text.value for text in test.text)
     missing = open_page(runs, "decision", decision="00000000-0000-7000-8000-000000000000")
     assert "was not found" in missing.text[0].value
+
+
+def lie_in_parquet(folder, row):
+    """Change a decision in its Parquet file, with the digest in the sidecar."""
+    path = next((folder.path / "decisions").rglob("*.parquet"))
+    table = pq.read_table(path)
+    ids = table.column("event_id").to_pylist()
+    actions = table.column("action").to_pylist()
+    actions[ids.index(row["decision_id"])] = "FORGED"
+    at = table.schema.get_field_index("action")
+    pq.write_table(table.set_column(at, table.schema.field("action"), pa.array(actions)), path)
+    sidecar = path.with_suffix(".json")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), "sha256": digest}))
+
+
+def change_line(folder, row):
+    """Change the line of another event."""
+    segment = folder.segments(1, 0)[0]
+    segment.write_bytes(segment.read_bytes().replace(b'"iter_num":3,', b'"iter_num":4,', 1))
+
+
+def remove_heads(folder, row):
+    """Sign only the lines before the decision."""
+    sign_log(folder, size=row["sequence"])
+
+
+@pytest.mark.parametrize(
+    ("attack", "expected"),
+    [
+        (lambda *_: None, "Verified. A tree head signed with the key of the run covers this decision."),
+        (remove_heads, "Unsigned. No tree head of a known key covers this decision"),
+        (change_line, "Verification failed. This decision is not evidence."),
+        (lie_in_parquet, "Verification failed. This decision is not evidence."),
+    ],
+)
+def test_decision_page_shows_only_signed_lines_as_evidence(open_page, runs, tmp_path, attack, expected):
+    """The state of the run is checked again after a file has changed. Only evidence has a proof."""
+    shutil.copytree(runs / "second", tmp_path / "runs" / "second")
+    folder = RunFolder(tmp_path / "runs", "second")
+    [row] = Catalog(folder.runs).rows("select * from decisions order by sequence desc limit 1")
+    decision = row["decision_id"]
+    assert open_page(folder.runs, "decision", decision=decision).success[0].value.startswith("Verified.")
+    attack(folder, row)
+    time.sleep(SCAN_INTERVAL_SECONDS + 0.1)
+    test = open_page(folder.runs, "decision", decision=decision)
+    assert not test.exception
+    boxes = [box.value for box in (*test.success, *test.warning, *test.error)]
+    assert [box for box in boxes if box.startswith(expected)], boxes
+    assert bool(test.get("download_button")) == expected.startswith("Verified")
+
+
+def test_decision_of_a_large_run_is_not_verified_until_requested(open_page, runs, monkeypatch):
+    """A button starts the check."""
+    monkeypatch.setattr("dashboard.decision_evidence.MAX_BYTES_ON_OPEN", 10)
+    [row] = Catalog(runs).rows("select * from decisions where run_id = 'second' limit 1")
+    test = open_page(runs, "decision", decision=row["decision_id"])
+    assert test.warning[0].value.startswith("Not verified.")
+    test = test.button(key="verify-second").click().run()
+    assert test.success[0].value.startswith("Verified.")
 
 
 def test_sql_page_refuses_statements_that_write(open_page, runs):

@@ -13,6 +13,7 @@ from dashboard import data_source, layout
 from dashboard.data_source import CatalogStore, TimedResult
 from ockham.record.repair import rebuild
 from tests.helpers.damaged_runs import INVALID_LINE, append_invalid_line, overwrite_parquet
+from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import make_run
 
 logging.getLogger("streamlit").setLevel(logging.CRITICAL)
@@ -62,6 +63,7 @@ def test_store_lists_run_again_after_repair(tmp_path):
     assert list_run_ids(store) == ["good"]
     segment = bad.folder.segments(1, 0)[-1]
     segment.write_bytes(segment.read_bytes().removesuffix(INVALID_LINE))
+    sign_log(bad.folder)
     rebuild(bad.folder)
     assert list_run_ids(store) == ["bad", "good"]
 

@@ -32,9 +32,20 @@ class Op(NamedTuple):
     words: str
 
 
-def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
-    """Run a command and return its file operations in order."""
-    subprocess.run(
+def traced(
+    command: list[str], at: Path, env: dict[str, str], *, calls: str = CALLS, output: Path | None = None
+) -> list[Op]:
+    """Run a command and return its file operations in order.
+
+    Args:
+        command: The command.
+        at: File for the output of strace.
+        env: Environment of the command.
+        calls: Names of the system calls.
+        output: File for the output of the command. None discards it.
+
+    """
+    done = subprocess.run(
         [
             "strace",
             "-f",
@@ -44,7 +55,7 @@ def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
             "-s",
             "1000000",
             "-e",
-            f"trace={CALLS}",
+            f"trace={calls}",
             "-o",
             str(at),
             *command,
@@ -54,6 +65,8 @@ def traced(command: list[str], at: Path, env: dict[str, str]) -> list[Op]:
         timeout=120,
         env=env,
     )
+    if output is not None:
+        output.write_bytes(done.stdout)
     begun: dict[str, str] = {}
     ops = []
     for line in at.read_text().splitlines():

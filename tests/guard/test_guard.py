@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from ockham.catalog import Catalog
 from ockham.errors import QueryError, UnverifiableError
 from ockham.guard import Guard
+from ockham.record.run_folder import PARQUET_TABLES
 from tests.helpers.runs import make_run
 
 
@@ -246,8 +248,10 @@ def test_guard_process_has_no_secrets_in_environment(runs, monkeypatch):
 def test_guard_with_unreadable_log_raises_unverifiable_error(tmp_path):
     """The guard raises the error of the catalog."""
     run = make_run(tmp_path, batches=5)
-    with run.folder.segments(1, 0)[0].open("ab") as file:
-        file.write(b"garbage\n")
+    for kind in PARQUET_TABLES:
+        shutil.rmtree(run.folder.path / kind)
+    segment = run.folder.segments(1, 0)[0]
+    segment.write_bytes(b"garbage" + segment.read_bytes()[7:])
     with Guard(tmp_path) as guard, pytest.raises(UnverifiableError, match="not an event"):
         guard.query("select 1")
 

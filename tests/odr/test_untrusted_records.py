@@ -19,6 +19,7 @@ from ockham.odr.query import guarded_queries
 from ockham.odr.record_data import EvidenceSide, parse_record_data
 from ockham.odr.registration import _named_ledger
 from ockham.record.run_folder import RunFolder
+from tests.helpers.log_edits import sign_log
 from tests.odr.checked_record import record_text
 from tests.odr.record_samples import TODAY, put
 
@@ -94,6 +95,7 @@ def test_line_that_resembles_an_event_is_ignored(runs, line):
     folder = RunFolder(runs, "cand")
     first = folder.segments(1, 0)[0]
     first.write_bytes(line + b"\n" + first.read_bytes())
+    sign_log(folder)
     side = pin_side("candidate", folder)
     found = read_pinned_log(side._replace(decisions=("0192f3a1",)), folder)
     assert parse_event(line) is None

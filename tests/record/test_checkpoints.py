@@ -119,8 +119,8 @@ def test_write_checkpoint_returns_name_and_digest_of_each_file(tmp_path):
 def test_write_checkpoint_on_a_full_disk_leaves_no_files(tmp_path, monkeypatch):
     """The error names the path. A leftover temporary folder does not prevent a write."""
     place = tmp_path / "resume-00000001"
-    (tmp_path / ".resume-00000001.tmp").mkdir()
-    (tmp_path / ".resume-00000001.tmp" / "old").write_bytes(b"half")
+    (tmp_path / ".resume-00000001.77.tmp").mkdir()
+    (tmp_path / ".resume-00000001.77.tmp" / "old").write_bytes(b"half")
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
+from ockham.record.checkpoints import write_checkpoint
 from ockham.record.durable_io import atomic_path, atomic_write
 
 
@@ -58,3 +62,23 @@ def test_write_to_a_folder_that_is_a_file_raises_its_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="Not a directory"):
         atomic_write(tmp_path / "file" / "a", b"x", durable=False)
+
+
+def test_checkpoint_is_durable_before_and_after_its_rename(tmp_path, monkeypatch):
+    """A power loss leaves the complete checkpoint, or nothing with its name."""
+    calls = []
+
+    def record(name, function, locate):
+        def call(first, *rest):
+            calls.append((name, locate(first)))
+            return function(first, *rest)
+
+        monkeypatch.setattr(os, name, call)
+
+    record("fsync", os.fsync, lambda descriptor: Path(f"/proc/self/fd/{descriptor}").readlink().name)
+    record("rename", os.rename, lambda path: Path(path).name)
+    place = tmp_path / "resume-00000001"
+    write_checkpoint(place, {"w": b"1", "state.json": b"{}"})
+    temporary = f".{place.name}.{os.getpid()}.tmp"
+    assert sorted(calls[:2]) == [("fsync", "state.json"), ("fsync", "w")]
+    assert calls[2:] == [("fsync", temporary), ("rename", temporary), ("fsync", tmp_path.name)]

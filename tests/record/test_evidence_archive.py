@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +18,7 @@ from ockham.record import evidence_archive
 from ockham.record.evidence_archive import write_archive
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify import standalone
 from tests.helpers.runs import make_run
 
 
@@ -172,3 +174,30 @@ def test_export_command_warns_about_an_invalid_run(packed, tmp_path):
     assert "verify;" not in export("good.zip")
     segment.write_bytes(segment.read_bytes().replace(b'"iter_num":7', b'"iter_num":8', 1))
     assert "the run does not verify and was packed unchanged" in export("changed.zip")
+
+
+def test_manifest_states_the_signed_size_of_each_log(tmp_path, capsys):
+    """The numbers are the ones of verify.py. A damaged run is packed with its problem."""
+    run = make_run(tmp_path / "runs", batches=10)
+    segment = run.folder.segments(1, 0)[0]
+    signed = len(segment.read_bytes().splitlines())
+    with segment.open("ab") as file:
+        file.write(b"unsigned\n")
+    for damage, size, problems in (
+        (lambda data: data, signed, []),
+        (lambda data: data[data.index(b"\n") + 1 :], 0, [f"the first {signed} events differ from"]),
+    ):
+        segment.write_bytes(damage(segment.read_bytes()))
+        target = tmp_path / f"{size}.zip"
+        write_archive(run.folder, target)
+        with zipfile.ZipFile(target) as archive:
+            manifest = orjson.loads(archive.read("manifest.json"))
+        [log] = manifest["logs"]
+        assert (log["log"], log["events"], log["signed"]) == ("1-0", signed + (1 if size else 0), size)
+        assert [words in problem for words, problem in zip(problems, manifest["problems"], strict=False)] == [
+            True for _ in problems
+        ]
+        assert str(tmp_path) not in str(manifest)
+        key = standalone.parse_key(str(load_or_create_signer().verifier))
+        standalone.verify_archive(standalone.load(target), "a", key, known=True)
+        assert f"log 1-0: {log['events']} events, signed to {size}, " in capsys.readouterr().out

@@ -14,7 +14,8 @@ from ockham.event import Change, event_kind, parse_number
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import StateRecord
 from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.tree_head import HISTORY, split_history
+from ockham.record.tlog.note import open_note
+from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, parse_head, split_history
 from tests.helpers.events import (
     REVISION,
     context_record,
@@ -210,6 +211,31 @@ def test_subscribers_receive_durable_events_only(folder, log):
     log.close()
 
     assert [event["data"]["iter_num"] for event in heard] == list(range(50))
+
+
+def test_empty_log_is_signed_before_its_first_line(folder, log):
+    """Lines without any head are therefore not the trace of a crash."""
+    path = folder.log_dir(1, 0)
+    notes = [(path / CHECKPOINT).read_bytes(), *split_history((path / HISTORY).read_bytes())[0]]
+    heads = [parse_head(open_note(note, [log.signer.verifier])[0])[1] for note in notes]
+    assert [head.size for head in heads] == [0, 0]
+
+
+def test_events_are_delivered_after_a_signed_head_covers_them(folder, log):
+    """A subscriber would otherwise act on an event that a crash can remove."""
+    sizes = []
+
+    def hear(found):
+        note = (folder.log_dir(1, 0) / CHECKPOINT).read_bytes()
+        head = parse_head(open_note(note, [log.signer.verifier])[0])[1]
+        sizes.append((head.size, found[-1]["data"]["sequence"]))
+
+    log.on_durable = hear
+    for i in range(5):
+        log.append("decision.made", decision(i), iter_num=i)
+        log.flush()
+    assert sizes
+    assert [(size, sequence) for size, sequence in sizes if size <= sequence] == []
 
 
 def test_list_knob_change_is_logged_before_and_after(folder, log):

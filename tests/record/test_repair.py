@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 
+import orjson
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -14,7 +17,10 @@ from ockham.record.log_writer import LogWriter
 from ockham.record.parquet import builder
 from ockham.record.parquet.builder import update_parquet
 from ockham.record.parquet.coverage import is_compacted, read_coverage
+from ockham.record.recovery import recover_log
 from ockham.record.repair import compact, rebuild
+from ockham.record.tlog.note import load_or_create_signer
+from ockham.record.verify.run import verify_run
 from tests.helpers.events import REVISION, decision, lines, log_folder, run_folder
 
 
@@ -77,3 +83,48 @@ def test_repair_reports_a_file_in_place_of_a_folder(tmp_path):
     (folder.path / "contexts").write_bytes(b"")
     with pytest.raises(RunError, match=r"cannot rebuild .*contexts"):
         compact(folder)
+
+
+def test_repair_refuses_an_unfinished_line_within_the_log(tmp_path):
+    """No crash leaves it, and new Parquet files would hide it."""
+    folder = run_folder(tmp_path)
+    with closing(LogWriter(folder, 1, 0, policy_revision=REVISION, segment_events=10)) as log:
+        for i in range(25):
+            log.append("decision.made", decision(i), iter_num=i)
+    with folder.segments(1, 0)[0].open("ab") as file:
+        file.write(b"torn")
+    with pytest.raises(RunError, match="nothing is rebuilt: corruption"):
+        rebuild(folder)
+
+
+def test_repair_writes_tiles_of_signed_lines_only(tmp_path):
+    """A tile over an unsigned line would make it look signed to a reader of tiles."""
+    folder = log_folder(tmp_path, 7)
+    count = len(lines(folder))
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(lines(folder)[-1] + b"\n")
+    tile = folder.log_dir(1, 0) / "tile" / "0" / "000.p"
+    shutil.rmtree(tile)
+    rebuild(folder)
+    assert [path.name for path in tile.iterdir()] == [str(count)]
+
+
+def test_recovery_removes_parquet_rows_of_cut_lines(tmp_path):
+    """A repair before the resume wrote rows of unsigned lines, compacted with those of other segments."""
+    folder = log_folder(tmp_path, 60)
+    count = len(lines(folder))
+    event = orjson.loads(lines(folder)[-1])
+    event["data"]["sequence"] = count
+    with folder.segments(1, 0)[-1].open("ab") as file:
+        file.write(orjson.dumps(event) + b"\n")
+    key = load_or_create_signer().verifier
+    rebuild(folder)
+    assert sum(count_rows(folder)) == count + 1
+    assert recover_log(folder, 1, 0, [key])["cut_events"] == 1
+    assert sum(count_rows(folder)) == count
+    assert "derived" not in verify_run(folder, keys=[key]).counts
+
+
+def count_rows(folder):
+    """Return the number of rows of each Parquet file of the largest table."""
+    return [pq.read_metadata(path).num_rows for path in (folder.path / "events").glob("day=*/*.parquet")]

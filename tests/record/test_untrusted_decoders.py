@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
 from ockham.record.evidence_archive import write_archive
+from ockham.record.proofs import prove_inclusion
 from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.inclusion import prove_inclusion, verify_inclusion_proof
+from ockham.record.tlog.inclusion import verify_inclusion_proof
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin, parse_pin
 from ockham.record.tlog.tree_head import split_history
 from ockham.record.verify import standalone
 from ockham.record.verify.files import read_safetensors_metadata
 from ockham.record.verify.run import verify_run
+from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import make_run
 
 FEW = settings(max_examples=60)
@@ -161,6 +163,7 @@ def test_changed_archive_is_reported_or_equal(archive, tmp_path, monkeypatch, ca
             unsigned = (
                 "schemas/",
                 "README",
+                "manifest.json",
                 "verify.py",
             )
             same = {name for name, data in before.items() if now.get(name) == data}
@@ -189,7 +192,9 @@ def test_replaced_schema_does_not_change_the_result(run, tmp_path):
     segment.write_bytes(
         segment.read_bytes().replace(b'"hook":"on_batch_start"', b'"hook":"on_lunch_start"', 1)
     )
-    assert {"corruption", "tampering"} <= verify_run(copy, parquet=False).counts.keys()
+    assert "tampering" in verify_run(copy, parquet=False).counts
+    sign_log(copy)
+    assert "corruption" in verify_run(copy, parquet=False).counts
 
 
 def test_replaced_tail_is_reported(run, tmp_path):

@@ -111,12 +111,12 @@ def test_hostile_event_value_never_breaks_verify(run):
 @pytest.mark.parametrize(
     ("kind", "metadata", "classes"),
     [
-        ("checkpoint.saved", {"snapshot_id": "Accepted-00000009"}, {"tampering", "checkpoint", "derived"}),
-        ("checkpoint.saved", {"snapshot_id": "../../etc"}, {"tampering", "checkpoint", "derived"}),
+        ("checkpoint.saved", {"snapshot_id": "Accepted-00000009"}, {"tampering", "derived"}),
+        ("checkpoint.saved", {"snapshot_id": "../../etc"}, {"tampering", "derived"}),
         (
             "checkpoint.saved",
             {"files": [{"name": "a\0b", "sha256": "0" * 64, "bytes": 1}]},
-            {"tampering", "checkpoint", "derived"},
+            {"tampering", "derived"},
         ),
         ("checkpoint.saved", {"log_size": 3.0}, {"tampering", "derived"}),
         ("run.started", {"world_size": 2.0}, {"tampering", "derived"}),

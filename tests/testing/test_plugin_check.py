@@ -181,6 +181,13 @@ class Eager(Good):
         ctx.decide("UPDATE", "QUIET")
 
 
+class LateSkip(Good):
+    def on_batch_end(self, ctx):
+        if ctx.grad_norm > 2:
+            ctx.updated = False
+            ctx.decide("SKIP", "QUIET", ctx.grad_norm, 2.0)
+
+
 class WrongWishes(Good):
     def required_measurements(self):
         return {"kl_to_ancor": 1}
@@ -216,6 +223,7 @@ class Positional(Good):
         (SetsFact, "grad_norm is a gauge of iteration 0, which only the trainer sets"),
         (TurnsToNan, "learning_rate was set to NaN"),
         (Eager, "changes updated in iteration 0, which an earlier plugin skipped"),
+        (LateSkip, "on_batch_end can change consolidating, rollback, halt; updated can be changed by"),
         (WrongWishes, "base_knobs() names 'grad_norm', which is not a knob"),
         (WrongWishes, "required_measurements() asks for 'kl_to_ancor' every 1"),
         (Positional, "parameter 'factor' cannot be passed by name"),

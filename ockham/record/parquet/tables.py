@@ -104,6 +104,41 @@ def tables_from_lines(lines: Iterable[bytes]) -> dict[str, pa.Table]:
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
+def tables_from_readable_lines(lines: Sequence[bytes]) -> tuple[dict[str, pa.Table], list[int], str]:
+    """Return the lines that are events as one table per kind, and the positions of all others.
+
+    The last value is the error of one line that is not an event, or empty.
+    """
+    try:
+        return tables_from_lines(lines), [], ""
+    except ValueError as error:
+        message = str(error)
+    readable = _convertible_lines(lines, [at for at, line in enumerate(lines) if _has_rows(line)])
+    dropped = sorted(set(range(len(lines))).difference(readable))
+    return tables_from_lines(lines[at] for at in readable), dropped, message
+
+
+def _has_rows(line: bytes) -> bool:
+    """Return True if a line has the parts of an event. Their types can still be wrong."""
+    try:
+        return bool(_rows([line]))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return False
+
+
+def _convertible_lines(lines: Sequence[bytes], positions: list[int]) -> list[int]:
+    """Return the positions of the lines that can be rows of the tables."""
+    try:
+        tables_from_lines(lines[at] for at in positions)
+    except ValueError:
+        middle = len(positions) // 2
+        if not middle:
+            return []
+        first, second = positions[:middle], positions[middle:]
+        return _convertible_lines(lines, first) + _convertible_lines(lines, second)
+    return positions
+
+
 def _tables(lines: Iterable[bytes]) -> dict[str, pa.Table]:
     parts: dict[str, list[pa.Table]] = {kind: [schema.empty_table()] for kind, schema in SCHEMAS.items()}
     waiting = iter(lines)

@@ -19,12 +19,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ockham.errors import BadInputError
-from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.inclusion import signed_leaves
 from ockham.record.tlog.merkle import consistency_proof, verify_consistency
 from ockham.record.tlog.note import NoteError, VerifierKey, decode_canonical_base64, open_note
 from ockham.record.tlog.pin import parse_pin
-from ockham.record.tlog.tree_head import TreeHead, origin, parse_head
+from ockham.record.tlog.tree_head import TreeHead, parse_head
 
 # How such a proof begins.
 PROOF_PREFIX = b"old "
@@ -43,31 +41,10 @@ class ConsistencyResult(NamedTuple):
     key: VerifierKey
 
 
-def prove_consistency(folder: RunFolder, pin: bytes, keys: Sequence[VerifierKey]) -> bytes:
-    """Return the proofs for every log of a run that has a tree head in the pin.
-
-    Raises:
-        BadInputError: If it is not a pin, or has no tree head of this run.
-        UnverifiableError: If a log differs from what was signed.
-
-    """
-    pinned = _pinned(pin, keys)
-    parts = []
-    for attempt, rank in folder.logs():
-        old = pinned.get(origin(folder.run_id, attempt, rank))
-        if old is None:
-            continue
-        note, leaves, _ = signed_leaves(folder, attempt, rank)
-        if old.size > len(leaves):
-            raise BadInputError(
-                f"log {attempt}-{rank} has {len(leaves)} signed events, but {old.size} were pinned; "
-                "run `ockham verify --pin`"
-            )
-        hashes = "".join(f"{base64.b64encode(h).decode()}\n" for h in consistency_proof(leaves, old.size))
-        parts.append(f"old {old.size}\n{hashes}\n".encode() + note)
-    if not parts:
-        raise BadInputError(f"this pin is of {', '.join(pinned)}, and not of run {folder.run_id!r}")
-    return b"".join(parts)
+def format_consistency_proof(old: int, leaves: Sequence[bytes], note: bytes) -> bytes:
+    """Return the proof that the first `old` leaves are a prefix of all leaves, which the note signs."""
+    hashes = "".join(f"{base64.b64encode(node).decode()}\n" for node in consistency_proof(leaves, old))
+    return f"old {old}\n{hashes}\n".encode() + note
 
 
 def verify_consistency_proofs(
@@ -79,7 +56,7 @@ def verify_consistency_proofs(
         BadInputError: If one is malformed, not signed by a known key, of a log outside the pin, or wrong.
 
     """
-    pinned, found = _pinned(pin, keys), []
+    pinned, found = pinned_heads_by_origin(pin, keys), []
     for part in re.split(rb"(?m)^(?=old [0-9])", proof):
         if not part:
             continue
@@ -109,8 +86,13 @@ def verify_consistency_proofs(
     return found
 
 
-def _pinned(pin: bytes, keys: Sequence[VerifierKey]) -> dict[str, TreeHead]:
-    """Return origin -> tree head of a pin."""
+def pinned_heads_by_origin(pin: bytes, keys: Sequence[VerifierKey]) -> dict[str, TreeHead]:
+    """Return origin -> tree head of a pin.
+
+    Raises:
+        BadInputError: If it is not a pin, or a known key has not signed it.
+
+    """
     found = {}
     for note in parse_pin(pin):
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,11 @@ from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter
 CHECKPOINT = "checkpoint"
 # Appended at most once a second, and at each flush.
 HISTORY = "checkpoints"
+
+
+# A note after its origin line.
+_NOTE = rb"\n[0-9]{1,19}\n[A-Za-z0-9+/]{43}=\n\n\xe2\x80\x94 [!-~]+ [A-Za-z0-9+/]{91}=\n\n"
+_EXAMPLE = f"\n0\n{'A' * 43}=\n\n\u2014 A {'A' * 91}=\n\n".encode()
 
 
 class TreeHead(NamedTuple):
@@ -70,6 +76,16 @@ def split_history(data: bytes) -> tuple[list[bytes], bytes]:
     whole = (len(parts) - 1) // 2
     notes = [parts[2 * i] + b"\n\n" + parts[2 * i + 1] + b"\n" for i in range(whole)]
     return notes, b"\n\n".join(parts[2 * whole :])
+
+
+def is_unfinished_head(data: bytes, where: str) -> bool:
+    """Return True if a crash can leave these bytes at the end of a history.
+
+    Some rest then makes them a note of this log. After a power loss, zeros can follow.
+    """
+    begun, example = data.rstrip(b"\0"), where.encode() + _EXAMPLE
+    note = re.compile(re.escape(where.encode()) + _NOTE)
+    return any(note.fullmatch(begun + example[at:]) for at in range(len(example)))
 
 
 class HeadWriter:

@@ -9,11 +9,13 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 MAX_BYTES = 20_000_000_000
 NAME = re.compile(r"(?!(?:.*/)?\.\.?(?:/|\Z))[A-Za-z0-9._-][A-Za-z0-9._/-]*")  # leaves the archive nowhere
+LOG_FOLDER = re.compile(r"log/[^/]+/")
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 # Extra fields of zip entries: times and owner of Info-ZIP, and sizes of large archives.
 TIME_AND_OWNER = frozenset({0x5455, 0x7875})
@@ -21,16 +23,27 @@ DIRECTORY_FIELDS = TIME_AND_OWNER | {0x0001}
 
 
 def load(path: Path) -> dict[str, bytes]:
-    """Return all files of an archive or folder by name. An archive with a name outside of it is rejected."""
+    """Return all files of an archive or folder by name, and the folder of each log without a file.
+
+    An archive with a name outside of it is rejected.
+    """
     if path.is_dir():
-        found = (p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
-        return {str(p.relative_to(path)): p.read_bytes() for p in found}
+        found = [p for p in path.rglob("*") if not p.is_symlink()]
+        files = {str(p.relative_to(path)): p.read_bytes() for p in found if p.is_file()}
+        return files | empty_logs((f"{p.relative_to(path)}/" for p in found if p.is_dir()), files)
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         listed = archive.infolist()
         if sum(info.file_size for info in listed) > MAX_BYTES:
             raise ValueError("the archive is larger than this verifier reads")
         reject_ambiguous_names([info.orig_filename for info in listed])
-        return read_entries(file, sorted(listed, key=lambda info: info.header_offset))
+        files = read_entries(file, sorted(listed, key=lambda info: info.header_offset))
+        return files | empty_logs((info.orig_filename for info in listed), files)
+
+
+def empty_logs(names: Iterable[str], files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the folders of logs that have no file: their runs were killed before the first tree head."""
+    folders = {name for name in names if LOG_FOLDER.fullmatch(name)}
+    return {name: b"" for name in folders if not any(file.startswith(name) for file in files)}
 
 
 def reject_ambiguous_names(names: list[str]) -> None:

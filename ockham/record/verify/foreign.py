@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ockham.record.disk_reserve import RESERVE
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder, is_unfinished_file
 from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY
 from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.report import VerificationReport
@@ -50,7 +50,7 @@ def check_foreign_files(
     for name in _file_names(folder.path):
         if name in named:
             continue
-        if Path(name).name.startswith(".") or "/." in name:
+        if is_unfinished_file(name):
             report.add("crash tail", name, "a file that was being written")
         else:
             report.add("foreign", name, "no signed event names this file", cause=name.partition("/")[0])

@@ -9,16 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from ockham.errors import UnverifiableError
+from ockham.record.evidence import LogState
 from ockham.record.log_status import is_locked
 from ockham.record.run_folder import RunFolder, first_sequence, open_regular_file
 from ockham.record.segment_reader import read_first_event
-from ockham.record.tlog.note import NoteError, VerifierKey, open_note
+from ockham.record.signed_heads import (
+    HeadMatch,
+    group_roots,
+    match_heads,
+    read_heads,
+    read_if_possible,
+)
+from ockham.record.tlog.note import VerifierKey
 from ockham.record.tlog.tiles import WIDTH, list_tiles, tile_path
-from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY, TreeHead, origin, parse_head, split_history
+from ockham.record.tlog.tree_head import CHECKPOINT, TreeHead
 from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import LogReport, VerificationReport
 from ockham.record.verify.segment import CHUNK, SegmentTask, verify_segment
-from ockham.record.verify.tree import LogTree, read_or_empty
+from ockham.record.verify.tree import LogTree
 
 COPY_HINT = "; a copy that was made while the run was written lacks them too"
 
@@ -49,11 +57,12 @@ class LogVerifier:
         self.path = folder.log_dir(attempt, rank)
         self.log_report = LogReport(attempt, rank)
         self.summary = LogSummary()
-        self._heads = self._signed_heads(keys)
-        self._pins = {head.size: head.root for head in pins}
-        # Later lines are hashed only.
-        self._claimed = max((*self._heads, *self._pins), default=0)
-        self.tree = LogTree(self.path, {*self._heads, *self._pins})
+        # Heads before lines: a log that is being written then has at least the signed lines.
+        self._heads = read_heads(folder, attempt, rank, keys, readable_only=True)
+        self._report_heads()
+        self._pins = group_roots(pins)
+        self.tree = LogTree(self.path, {*self._heads.roots, *self._pins})
+        self._signed = HeadMatch(0, 0, 0, ())
         self._tile_cause = f"tiles of log {attempt}-{rank}"
         # Set if the lines differ from what was signed or pinned.
         self.tamper_cause = ""
@@ -69,36 +78,50 @@ class LogVerifier:
             tasks = list(self._tasks())
         except OSError as error:
             raise UnverifiableError(f"{error.filename} cannot be read: {error.strerror}") from None
+        report, summary = VerificationReport(self.folder.run_id), LogSummary()
         for task, judged in zip(tasks, workers.map(verify_segment, tasks), strict=True):
-            segment = task.segment
-            if first_sequence(segment) != task.first:
-                message = f"begins with event {first_sequence(segment)}, and {task.first} was expected"
-                self._finding("gap", segment, message)
-            self.report.merge(judged.report)
-            self.summary.extend(judged.summary)
-            self.tree.add(segment, judged.leaves, judged.block_offsets)
+            report.merge(judged.report)
+            summary.extend(judged.summary)
+            self.tree.add(task.segment, judged.leaves, judged.block_offsets)
             yield len(judged.leaves) // 32
         self.tree.close()
+        self._signed = match_heads(self._heads.roots, self.tree.size, self.tree.root_at)
+        if not self._signed.is_complete:
+            # The lines were checked up to a head that they contradict. Only lines up to a matching one count.
+            tasks = [task._replace(signed=self._signed.size) for task in tasks]
+            report, summary = VerificationReport(self.folder.run_id), LogSummary()
+            for judged in workers.map(verify_segment, tasks):
+                report.merge(judged.report)
+                summary.extend(judged.summary)
+        self.report.merge(report)
+        self.summary.extend(summary)
 
     def finish(self) -> LogReport:
         """Compare the tree with heads, pins and tiles. Return the report of the log."""
         size = self.tree.size
+        pinned = match_heads(self._pins, size, self.tree.root_at)
         self.log_report.events, self.log_report.root = size, self.tree.root.hex()
-        for head_size, root in sorted(self._heads.items()):
-            self._check_head(head_size, root, "signed")
-        for head_size, root in sorted(self._pins.items()):
-            self._check_head(head_size, root, "pinned")
-        if not self._heads and size:
+        self.log_report.signed, self.log_report.pinned = self._signed.size, pinned.size
+        self._report_mismatches(self._signed, "signed", COPY_HINT)
+        self._report_mismatches(pinned, "pinned")
+        if not self._heads.valid and size:
             self._finding("unsigned", self.path / CHECKPOINT, "no tree head signed by a known key")
+        elif pinned.size > self._signed.size and self._signed.is_complete:
+            message = f"{pinned.size} events were signed when they were pinned, now {self._signed.size} are"
+            self._finding("unsigned", self.path / CHECKPOINT, message)
         if kinds := sorted(self.summary.kinds_after_end - {"log.sealed"}):
             named = ", ".join(kind or "no event" for kind in kinds[:3])
             self._finding(
                 "tampering", self.path, f"unsigned lines follow the signed end of the run ({named})"
             )
-        if self.log_report.signed == max(self._heads, default=0):
+        if self._signed.is_complete:
             # Otherwise reported already.
             self._tiles()
         return self.log_report
+
+    def state(self) -> LogState:
+        """Return what the comparison with other logs needs. Call it after `finish`."""
+        return LogState(self.log_report.signed, self.tree.size, self.tree.root_at)
 
     def _tasks(self) -> Iterator[SegmentTask]:
         segments = self.folder.segments(self.attempt, self.rank)
@@ -107,79 +130,31 @@ class LogVerifier:
         first, world_size = 0, _world_size(segments[0])
         for before, segment in zip([None, *segments], segments, strict=False):
             last = segment == segments[-1]
+            if first_sequence(segment) != first:
+                message = f"begins with event {first_sequence(segment)}, and {first} was expected"
+                self._finding("gap", segment, message)
+            limit = self._heads.largest
             yield SegmentTask(
-                self.folder, self.attempt, self.rank, segment, before, last, first, world_size, self._claimed
+                self.folder, self.attempt, self.rank, segment, before, last, first, world_size, limit
             )
             first += _count_lines(segment)
 
-    def _signed_heads(self, keys: Sequence[VerifierKey]) -> dict[int, bytes]:
-        """Return size -> root of every tree head with a valid signature. All others are findings.
+    def _report_heads(self) -> None:
+        """Add a finding for each note that is not a tree head of this log, and for missing files."""
+        self.log_report.key = self._heads.key
+        if self._heads.valid:
+            self.report.count("signed tree heads", self._heads.valid)
+        for problem in (*self._heads.problems, *self._heads.conflicts):
+            self._finding(problem.kind, self.path / problem.file, problem.message, problem.cause)
 
-        Every head is written to `checkpoint`, and about one each second to the history before. After a crash
-        in the first write `checkpoint` does not exist yet, and the history has one note.
-        """
-        notes, torn = split_history(read_or_empty(self.path / HISTORY))
-        newest = self._newest = read_or_empty(self.path / CHECKPOINT)
-        heads: dict[int, bytes] = {}
-        for name, note in [*((HISTORY, note) for note in notes), *([(CHECKPOINT, newest)] if newest else [])]:
-            head = self._open(name, note, keys)
-            if head is None:
-                continue
-            if heads.get(head.size, head.root) != head.root:
-                self._finding(
-                    "tampering",
-                    self.path / name,
-                    f"two signed tree heads of size {head.size} with different roots",
-                )
-            heads[head.size] = head.root
-            self.report.count("signed tree heads")
-        if torn:
-            self._finding("crash tail", self.path / HISTORY, f"{len(torn)} bytes of an unfinished tree head")
-        # Without a line, a power loss can keep one of the two files only.
-        if newest and not notes and any(heads):
-            self._finding("tampering", self.path / HISTORY, "is missing, and there is a newest tree head")
-        elif not newest and len(notes) > 1:
-            self._finding(
-                "tampering", self.path / CHECKPOINT, "is missing, and the history has more than one tree head"
-            )
-        elif not newest and notes:
-            self._finding(
-                "crash tail",
-                self.path / CHECKPOINT,
-                "is missing: the first tree head is only in the history",
-            )
-        return heads
-
-    def _open(self, name: str, note: bytes, keys: Sequence[VerifierKey]) -> TreeHead | None:
-        """Return the tree head of a note, or None after adding a finding."""
-        try:
-            text, key = open_note(note, keys)
-            where, head = parse_head(text)
-        except NoteError as error:
-            message = f"a tree head cannot be trusted: {error}"
-            self._finding("tampering", self.path / name, message, f"log {self.attempt}-{self.rank}: {error}")
-            return None
-        if where != origin(self.folder.run_id, self.attempt, self.rank):
-            self._finding("tampering", self.path / name, f"a tree head of another log: {where!r:.120}")
-            return None
-        self.log_report.key = str(key)
-        return head
-
-    def _check_head(self, size: int, root: bytes, what: str) -> None:
-        there = self.tree.size
-        if size > there:
-            hint = COPY_HINT if what == "signed" else ""
-            self._report_tampering(
-                f"{size} events were {what}, but {there} exist: {size - there} are missing{hint}"
-            )
-        elif self.tree.root_at(size) != root:
-            first = self.tree.first_mismatch
-            at = "" if first is None else f"; event {first} differs from its tile"
+    def _report_mismatches(self, match: HeadMatch, what: str, hint: str = "") -> None:
+        """Add a finding for lost events, and one for each head that the lines contradict."""
+        if match.largest > match.events:
+            self._report_tampering(match.describe(what)[0] + hint)
+        first = self.tree.first_mismatch
+        at = "" if first is None else f"; event {first} differs from its tile"
+        for size in match.differing:
             self._report_tampering(f"the first {size} events differ from the {what} ones{at}")
-        elif what == "signed":
-            self.log_report.signed = max(self.log_report.signed, size)
-        else:
-            self.log_report.pinned = max(self.log_report.pinned, size)
 
     def _report_tampering(self, message: str) -> None:
         self.tamper_cause = f"the lines of log {self.attempt}-{self.rank}"
@@ -193,7 +168,7 @@ class LogVerifier:
             if level == 0 and width == WIDTH:
                 fits = index not in self.tree.mismatched_tiles
             else:
-                fits = read_or_empty(path) == b"".join(self._hashes(levels, level, index)[:width])
+                fits = read_if_possible(path) == b"".join(self._hashes(levels, level, index)[:width])
             # The writer replaces a partial tile by that of a later tree.
             if not fits and not (width < WIDTH and self.has_moved()):
                 message = "this tile is missing or does not hold the hashes of the lines"
@@ -208,7 +183,7 @@ class LogVerifier:
 
     def has_moved(self) -> bool:
         """Return True if the writer has signed a later tree head since the verification began."""
-        return read_or_empty(self.path / CHECKPOINT) != self._newest
+        return read_if_possible(self.path / CHECKPOINT) != self._heads.newest
 
     def _is_later(self, path: Path) -> bool:
         """Return True if a writer removed the tile meanwhile, or if it reaches beyond the lines read."""
@@ -246,7 +221,7 @@ class LogVerifier:
         if level == 0 and width == WIDTH and index < len(self.tree.block_roots):
             return index not in self.tree.mismatched_tiles
         expected = self._hashes(levels, level, index)[:width]
-        return len(expected) == width and read_or_empty(path) == b"".join(expected)
+        return len(expected) == width and read_if_possible(path) == b"".join(expected)
 
     def _finding(self, kind: Any, place: Path, message: str, cause: str = "") -> None:
         inside = place.relative_to(self.folder.path) if place.is_relative_to(self.folder.path) else place

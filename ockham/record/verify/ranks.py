@@ -4,82 +4,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
+from ockham.record.evidence import LogKey, previous_logs, rank_logs, rank_problems, resume_problems
 from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import MAX_FINDINGS_PER_CLASS, VerificationReport
 
-# Attempt and rank.
-LogKey = tuple[int, int]
 Checks = Mapping[LogKey, LogVerifier]
 
 
 def check_cross_log(checks: Checks, report: VerificationReport) -> None:
     """Run all checks that need more than one log."""
-    for place in checks:
-        _check_resume(place, checks, report)
-        _check_rank_logs(place, checks, report)
+    states = {place: check.state() for place, check in checks.items()}
+    for place, check in checks.items():
+        resumed = previous_logs(check.summary.resumed or {}, place)
+        ends = rank_logs({"rank_logs": check.summary.rank_logs}, place)
+        for problem in (*resume_problems(place, resumed, states), *rank_problems(place, ends, states)):
+            other = checks.get(problem.log)
+            cause = other.tamper_cause if other is not None and problem.kind != "unsigned" else ""
+            report.add(problem.kind, f"log/{problem.log[0]}-{problem.log[1]}", problem.message, 0, cause)
     for attempt in sorted({attempt for attempt, _ in checks}):
         _check_missing_ranks(attempt, checks, report)
     for attempt, rank in checks:
         first = checks.get((attempt, 0))
         if rank and first is not None:
             _check_same_verdicts(first.summary, checks[attempt, rank], report)
-
-
-def _check_resume(place: LogKey, checks: Checks, report: VerificationReport) -> None:
-    """Check size and root of the previous log in a resume.
-
-    Rank 0 also names those of ranks that no longer exist.
-    """
-    data = checks[place].summary.resumed
-    if data is None:
-        return
-    for rank, left in ((place[1], data), *((each["rank"], each) for each in data.get("left_logs", ()))):
-        _check_previous_log(data["from_attempt"], rank, left, place, checks, report)
-
-
-def _check_previous_log(
-    attempt: int,
-    rank: int,
-    left: Mapping[str, Any],
-    place: LogKey,
-    checks: Checks,
-    report: VerificationReport,
-) -> None:
-    before = checks.get((attempt, rank))
-    size = int(left["from_size"])
-    if before is None and size == 0:
-        # A rank that the attempt before did not have.
-        return
-    root = before.tree.root_at(size) if before is not None else None
-    if root is None or root.hex() != left["from_root"]:
-        message = f"attempt {place[0]} was resumed from {size} events of it with another root"
-        cause = before.tamper_cause if before is not None else ""
-        report.add("tampering", f"log/{attempt}-{rank}", message, 0, cause)
-    elif before is not None and before.log_report.signed < size:
-        message = (
-            f"attempt {place[0]} was resumed from {size} events of it, and {before.log_report.signed} "
-            "are signed: tree heads were removed"
-        )
-        report.add("unsigned", f"log/{attempt}-{rank}", message)
-
-
-def _check_rank_logs(place: LogKey, checks: Checks, report: VerificationReport) -> None:
-    """Check the log of each rank that `run.finished` names with its size and root."""
-    for named in checks[place].summary.rank_logs:
-        rank, size = int(named["rank"]), int(named["size"])
-        other = checks.get((place[0], rank))
-        root = other.tree.root_at(size) if other is not None else None
-        if other is None or root is None or root.hex() != named["root"]:
-            there = 0 if other is None else other.tree.size
-            message = (
-                f"when rank {place[1]} finished, this log had {size} events of a named root; "
-                f"now it has {there}, and they differ"
-            )
-            cause = other.tamper_cause if other is not None else ""
-            report.add("contradiction", f"log/{place[0]}-{rank}", message, cause=cause)
 
 
 def _check_missing_ranks(attempt: int, checks: Checks, report: VerificationReport) -> None:

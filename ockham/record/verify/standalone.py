@@ -33,8 +33,9 @@ _ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError
 LOG = r"log/([1-9][0-9]{0,8}-(?:0|[1-9][0-9]{0,5}))/"
 # Files that belong to a run or an archive without an event that names them.
 KNOWN_FILES = re.compile(
-    rf"run\.json|schemas/[^/]+\.json|README|verify\.py|(contexts|decisions|events)/.+\.(parquet|json)|{LOG}"
-    r"([0-9]{12}\.jsonl|checkpoints?|tile/.+|torn/.+|lock|reserve)"
+    r"run\.json|schemas/[^/]+\.json|README|manifest\.json|verify\.py|"
+    rf"(contexts|decisions|events)/.+\.(parquet|json)|{LOG}"
+    r"([0-9]{12}\.jsonl|checkpoints?|tile/.+|torn/.+|lock|reserve)?"
 )
 MAX_LINE_BYTES, MAX_FINDINGS = 65_535, 200
 Key = tuple[str, bytes, bytes]
@@ -44,6 +45,8 @@ Files = dict[str, bytes]
 NOTES = frozenset({"crash tail", "not signed", "foreign", "key not pinned", "refused step"})
 NOT_APPLIED = "ockham.verdict.not_applied.v1"
 REFUSAL_CAUSES = ("NONFINITE_GRADIENT", "LOSS_SCALE_OVERFLOW", "BATCH_ABANDONED")
+# Size -> roots. Two heads of one size contradict each other, and either can match the lines.
+Heads = dict[int, set[bytes]]
 LOSS_EVENT_TYPES = ("ockham.log.gap.v1", "ockham.log.halted.v1")
 FINISHED, SEALED = "ockham.run.finished.v1", "ockham.log.sealed.v1"
 SAVED, PRUNED = "ockham.checkpoint.saved.v1", "ockham.checkpoint.pruned.v1"
@@ -53,7 +56,7 @@ class Log(NamedTuple):
     """Lines of a log, and what its signed events name: files with digests, and the events of few types."""
 
     lines: list[bytes]
-    heads: dict[int, bytes]
+    heads: Heads
     signed: int
     named: set[tuple[str, Any]]
     events: list[dict[str, Any]]
@@ -113,8 +116,8 @@ def parse_event(line: bytes) -> dict[str, Any]:
     return event
 
 
-def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[dict[int, bytes], list[Finding]]:
-    """Return size -> root of every signed tree head of a log, and the findings about all others.
+def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[Heads, list[Finding]]:
+    """Return size -> roots of every signed tree head of a log, and the findings about all others.
 
     The history is written first. A crash leaves no `checkpoint` after the first note.
     """
@@ -122,18 +125,28 @@ def read_heads(files: Files, name: str, key: Key, where: str) -> tuple[dict[int,
     parts = history.split(b"\n\n")
     notes = [b"\n\n".join(pair) + b"\n" for pair in zip(parts[:-1:2], parts[1:-1:2], strict=False)]
     findings: list[Finding] = []
-    if len(parts) % 2 == 0 or parts[-1]:
-        findings.append(("crash tail", "an unfinished tree head in `checkpoints`"))
-    heads: dict[int, bytes] = {}
+    if torn := b"\n\n".join(parts[2 * len(notes) :]).rstrip(b"\0"):
+        kind = "crash tail" if is_cut_head(torn, where) else "tampering"
+        findings.append((kind, f"the last {len(torn)} bytes of `checkpoints` are not a tree head"))
+    heads: Heads = {}
     for note in [*notes, newest] if newest else notes:
         if isinstance(head := open_head(note, key, where), str):
             findings.append(("tampering", head))
-        elif heads.setdefault(*head) != head[1]:
+        elif head[1] not in heads.setdefault(head[0], {head[1]}):
+            heads[head[0]].add(head[1])
             findings.append(("tampering", f"two tree heads of size {head[0]} with different roots"))
     # Without a line, a power loss can keep one of the two files only.
     if (newest and not notes and any(heads)) or (len(notes) > 1 and not newest):
         findings.append(("tampering", "only one of `checkpoint` and `checkpoints` has a tree head"))
     return heads, findings
+
+
+def is_cut_head(data: bytes, where: str) -> bool:
+    """Return True if some rest makes the bytes a signed tree head of this log, as a kill leaves it."""
+    head = f"{where}\n0\n{'A' * 43}=\n\n\u2014 A {'A' * 91}=\n\n".encode()
+    form = rb"%b\n[0-9]{1,19}\n[A-Za-z0-9+/]{43}=\n\n\xe2\x80\x94 [!-~]+ [A-Za-z0-9+/]{91}=\n\n"
+    pattern = re.compile(form % re.escape(where.encode()))
+    return any(pattern.fullmatch(data + head[at:]) for at in range(len(head)))
 
 
 def open_head(note: bytes, key: Key, where: str) -> tuple[int, bytes] | str:
@@ -202,14 +215,12 @@ def check_log(files: Files, run_id: str, name: str, key: Key) -> tuple[list[Find
     return [(kind, f"log {name}: {text}") for kind, text in findings], log
 
 
-def check_heads(
-    files: Files, name: str, heads: dict[int, bytes], lines: list[bytes]
-) -> tuple[int, list[Finding]]:
+def check_heads(files: Files, name: str, heads: Heads, lines: list[bytes]) -> tuple[int, list[Finding]]:
     """Return the number of signed lines, and the findings of the tree of the lines against every head."""
     findings: list[Finding] = []
     computed, count = roots_at_sizes(lines, set(heads)), len(lines)
-    signed = max((size for size, root in heads.items() if computed.get(size) == root), default=0)
-    differs = sorted(size for size, root in heads.items() if computed.get(size, root) != root)
+    signed = max((size for size, roots in heads.items() if computed.get(size) in roots), default=0)
+    differs = sorted(size for size, roots in heads.items() if size <= count and {computed[size]} != roots)
     largest = max(heads, default=0)
     print(f"log {name}: {count} events, signed to {signed}, root {computed[count].hex()}")
     if lost := max(0, largest - count):
@@ -358,7 +369,8 @@ def verify_archive(files: Files, run_id: str, key: Key, *, known: bool, other: b
     """Check all logs, and the logs against each other. Print the findings and return the exit status."""
     findings = [("tampering", "run.json names another verifier key than the one given")] if other else []
     logs: dict[str, Log] = {}
-    # Also a log without segments: its tree heads are evidence of its lines.
+    # Also a log without segments: its tree heads are evidence of its lines. A folder without files is the log
+    # of a run that was killed before its first line.
     for name in sorted({match[1] for match in map(re.compile(LOG).match, files) if match}):
         found, logs[name] = check_log(files, run_id, name, key)
         findings += found

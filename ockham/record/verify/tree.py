@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ockham.record.run_folder import open_regular_file, read_regular_file
+from ockham.record.run_folder import open_regular_file
+from ockham.record.signed_heads import read_if_possible
 from ockham.record.tlog.merkle import CompactRange, leaf_hash, root_of_peaks, root_of_perfect_subtree
 from ockham.record.tlog.tiles import WIDTH, tile_path
 
@@ -143,7 +144,7 @@ class LogTree:
 
     def _compare(self, index: int, leaves: list[bytes]) -> None:
         """Compare with the tile, which helps to locate a change and proves nothing."""
-        data = read_or_empty(self.path / tile_path(0, index, len(leaves)))
+        data = read_if_possible(self.path / tile_path(0, index, len(leaves)))
         if data == b"".join(leaves):
             return
         self.mismatched_tiles.add(index)
@@ -152,11 +153,3 @@ class LogTree:
                 at for at, leaf in enumerate(leaves) if data[at * 32 : at * 32 + 32] not in (leaf, b"")
             ]
             self.first_mismatch = index * WIDTH + differs[0] if differs else None
-
-
-def read_or_empty(path: Path) -> bytes:
-    """Return the bytes of a file, or empty bytes if it cannot be read."""
-    try:
-        return read_regular_file(path)
-    except OSError:
-        return b""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ockham.errors import BadInputError, UnverifiableError
+from ockham.record.proofs import prove_consistency
 from ockham.record.run_folder import RunFolder
-from ockham.record.tlog.consistency import prove_consistency, verify_consistency_proofs
+from ockham.record.tlog.consistency import verify_consistency_proofs
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.run import Run

@@ -17,7 +17,7 @@ import pytest
 
 from ockham.record import attempt
 from ockham.record.log_writer import LogWriter
-from ockham.record.tlog.inclusion import prove_inclusion
+from ockham.record.proofs import prove_inclusion
 from ockham.record.tlog.merkle import consistency_proof, inclusion_proof, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
 from tests.helpers.events import lines

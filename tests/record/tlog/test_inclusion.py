@@ -8,7 +8,8 @@ import random
 import pytest
 
 from ockham.errors import BadInputError, UnverifiableError
-from ockham.record.tlog.inclusion import prove_inclusion, verify_inclusion_proof
+from ockham.record.proofs import prove_inclusion
+from ockham.record.tlog.inclusion import verify_inclusion_proof
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import TreeHead
@@ -52,7 +53,8 @@ def test_unsigned_event_has_no_proof(folder, tmp_path):
         UnverifiableError, match="event 26 is not signed; the newest signed tree head covers 26"
     ):
         prove_inclusion(folder, 1, 0, 26)
-    (folder.log_dir(1, 0) / "checkpoint").unlink()
+    for name in ("checkpoint", "checkpoints"):
+        (folder.log_dir(1, 0) / name).unlink()
     with pytest.raises(UnverifiableError, match="log 1-0 of a has no signed tree head"):
         prove_inclusion(folder, 1, 0, 0)
     with pytest.raises(UnverifiableError, match="log 1-0 of b has no signed tree head"):
@@ -80,7 +82,7 @@ def test_changed_log_has_no_proofs(folder, attack):
     segment = folder.segments(1, 0)[-1]
     segment.write_bytes(attack(segment.read_bytes()))
     with pytest.raises(
-        UnverifiableError, match=r"^the log differs from what was signed; run `ockham verify`$"
+        UnverifiableError, match=r"^the run differs from what was signed: .*; run `ockham verify a`$"
     ):
         prove_inclusion(folder, 1, 0, 0)
 

@@ -16,7 +16,16 @@ from ockham.record.segment import Segment
 from ockham.record.tlog.merkle import EMPTY, leaf_hash, node_hash, root_from_leaves
 from ockham.record.tlog.note import NoteError, load_or_create_signer, open_note
 from ockham.record.tlog.tiles import list_tiles, tile_path
-from ockham.record.tlog.tree_head import HeadWriter, TreeHead, checkpoint_body, parse_head, split_history
+from ockham.record.tlog.tree_head import (
+    HeadWriter,
+    TreeHead,
+    checkpoint_body,
+    is_unfinished_head,
+    parse_head,
+    split_history,
+)
+from ockham.record.verify.run import verify_run
+from ockham.record.verify.standalone import is_cut_head, parse_key, read_heads
 from tests.helpers.events import context_record, decision, lines, run_folder
 
 
@@ -224,3 +233,36 @@ def umask():
     now = os.umask(0)
     os.umask(now)
     return now
+
+
+def test_history_ends_within_a_head_only_as_a_crash_leaves_it(tmp_path):
+    """Each cut of a head, also with zeros after it, is an unfinished head. Changed line breaks are not."""
+    where = "ockham/runs/a/1-0"
+    body = checkpoint_body(where, TreeHead(123, leaf_hash(b"line")))
+    note = load_or_create_signer().sign(body) + b"\n"
+    for size in range(len(note)):
+        for zeros in (0, 7):
+            for is_cut in (is_unfinished_head, lambda data, name: is_cut_head(data.rstrip(b"\0"), name)):
+                assert is_cut(note[:size] + bytes(zeros), where), size
+    breaks = [at for at, byte in enumerate(note) if byte == ord("\n")]
+    changed = [note[:at] + bytes([note[at] ^ 1 << bit]) + note[at + 1 :] for at in breaks for bit in range(8)]
+    for data in [*changed, note, b"x", note.replace(b"runs/a", b"runs/b")[:-1]]:
+        assert not is_unfinished_head(data, where)
+        assert not is_cut_head(data, where)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_changed_line_break_in_the_history_is_tampering(tmp_path, bit):
+    """Both verifiers report it, although the newest tree head covers all lines."""
+    folder, writer = open_log(tmp_path, 3)
+    writer.close()
+    history = folder.log_dir(1, 0) / "checkpoints"
+    data = history.read_bytes()
+    (folder.path / "run.json").write_bytes(b"{}")
+    key = load_or_create_signer().verifier
+    for at in [at for at, byte in enumerate(data) if byte == ord("\n")]:
+        history.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
+        assert "tampering" in verify_run(folder, keys=[key], parquet=False).counts, at
+        files = {"log/1-0/checkpoints": history.read_bytes()}
+        findings = read_heads(files, "1-0", parse_key(str(key)), "ockham/runs/a/1-0")[1]
+        assert "tampering" in {kind for kind, _ in findings}, at

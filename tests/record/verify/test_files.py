@@ -19,6 +19,7 @@ from ockham.record.verify.log_summary import LogSummary
 from ockham.record.verify.report import Finding, VerificationReport
 from ockham.record.verify.run import verify_run
 from tests.helpers.events import REVISION, decision, lines, run_folder
+from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import make_run
 from tests.helpers.safetensors_file import make_safetensors
 from tests.odr.small_runs import FINISHED
@@ -205,6 +206,10 @@ def test_lost_root_has_the_cause_of_the_loss(tmp_path):
     folder = make_run(tmp_path, batches=40).folder
     segment = folder.segments(1, 0)[0]
     segment.write_bytes(segment.read_bytes().replace(b'"iter_num":0,', b'"iter_num":9,', 1))
+    history = (folder.log_dir(1, 0) / "checkpoints").read_bytes()
+    sign_log(folder)
+    with (folder.log_dir(1, 0) / "checkpoints").open("ab") as file:
+        file.write(history)
     found = [f for f in verify_run(folder, parquet=False).findings if f.message.startswith("names a root")]
     assert found
     assert {f.cause for f in found} == {"the lines of log 1-0"}

@@ -16,7 +16,7 @@ from ockham.record.tlog.pin import make_pin
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers.events import lines
-from tests.helpers.log_edits import find_line, replace_data, rewrite_lines
+from tests.helpers.log_edits import find_line, replace_data, rewrite_lines, sign_log
 from tests.helpers.resumed_run import resumed_run
 from tests.helpers.runs import make_run
 
@@ -181,9 +181,12 @@ def test_lines_after_the_last_head_are_not_signed(tmp_path):
     assert "not signed" in report.counts
 
 
-def test_invalid_bytes_in_the_middle_are_corruption(run):
-    """They are not an event."""
+def test_invalid_bytes_in_the_middle_are_corruption_only_if_signed(run):
+    """They are not an event. Lines that no matching head covers are not parsed."""
     rewrite_lines(run, lambda found: [*found[:5], b"\xff\xfe garbage", *found[6:]])
+    assert not {"corruption", "contradiction"} & set(kinds(run, parquet=False))
+    assert "tampering" in kinds(run, parquet=False)
+    sign_log(run)
     assert "corruption" in kinds(run, parquet=False)
 
 

@@ -19,6 +19,7 @@ from ockham.record.verify.run import verify_run
 from ockham.record.verify.segment import SegmentTask, verify_segment
 from ockham.record.verify.tree import LogTree
 from tests.helpers.events import lines
+from tests.helpers.log_edits import sign_log
 from tests.helpers.runs import make_run
 
 
@@ -83,6 +84,7 @@ def test_many_segments_give_the_result_of_one(run, tmp_path):
         for _ in range(draw.randint(1, 3)):
             segment = draw.choice(list(before))
             segment.write_bytes(changed(segment.read_bytes(), draw))
+        sign_log(run)
         counts = [segment.read_bytes().count(b"\n") for segment in before]
         one = joined(run, tmp_path / str(number))
         many = expected(run)
@@ -186,6 +188,7 @@ def test_one_segment_per_line_gives_the_result_of_one(tmp_path):
     for each in (run, one):
         for segment in each.segments(1, 0):
             segment.write_bytes(segment.read_bytes().replace(b'"before":', b'"before":12.5,"x":', 1))
+        sign_log(each)
     assert "corruption" in expected(run)[0]
 
 
@@ -215,5 +218,6 @@ def test_invalid_line_is_reported_with_its_reason(run, change, said_of_it):
         (event["data"] if name == "ext" else inner)[key] = value
     found[at] = orjson.dumps(event)
     segment.write_bytes(b"".join(line + b"\n" for line in found))
+    sign_log(run)
     report = verify_run(run, parquet=False)
     assert [f.sequence for f in report.findings if said_of_it in f.message] == [74 + at], report.findings

@@ -18,6 +18,7 @@ from ockham.record.durable_io import atomic_write
 from ockham.record.evidence_archive import write_archive
 from ockham.record.log_writer import LogWriter
 from ockham.record.payloads import StateRecord
+from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.tree_head import TreeHead, checkpoint_body
 from ockham.record.verify import archive_reader, standalone
@@ -241,6 +242,28 @@ def test_standalone_reports_a_folder_without_a_log(tmp_path, files, called):
     (tmp_path / "log").symlink_to("/etc")
     status, out, _ = called(tmp_path)
     assert (status, out.splitlines()[-1]) == (1, "no log in it")
+
+
+@pytest.mark.parametrize("removed", ["lines", "heads too", "all"])
+def test_run_killed_before_its_first_head_is_sound_for_both_verifiers(tmp_path, called, removed):
+    """Folder, archive and unpacked archive have one log with 0 events."""
+    folder = run_folder(tmp_path / "runs")
+    about = {"run_id": "a", "verifier_key": str(load_or_create_signer().verifier)}
+    folder.run_json.write_bytes(orjson.dumps(about))
+    LogWriter(folder, 1, 0, policy_revision="").close()
+    for path in folder.log_dir(1, 0).iterdir():
+        if removed == "all" or path.suffix == ".jsonl" or (removed == "heads too" and path.name != "lock"):
+            path.unlink()
+    write_archive(folder, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.extractall(tmp_path / "again" / "a")
+    for place in (folder.path, tmp_path / "a.zip", tmp_path / "again" / "a"):
+        status, out, _ = called(place, "--key", load_or_create_signer().verifier)
+        assert (status, out.splitlines()[-1]) == (0, "sound"), place
+        assert "log 1-0: 0 events, signed to 0" in out
+    for runs in (tmp_path / "runs", tmp_path / "again"):
+        report = verify_run(RunFolder(runs, "a"), keys=[load_or_create_signer().verifier])
+        assert (report.sound, [log.events for log in report.logs]) == (True, [0])
 
 
 def test_standalone_reports_misplaced_lines(judged, files):
@@ -475,8 +498,11 @@ def test_standalone_lists_policies_and_blobs_that_no_signed_event_names(judged, 
 def test_standalone_accepts_a_torn_history_and_an_older_newest_head(judged, files):
     """A crash or a copy made while the run is written leaves both. All heads are compared."""
     notes = files[HEADS].split(b"\n\n")
-    for torn in (b"\n\n".join(notes[-3:-1])[:-9], b"x", b"x\n", b"x\n\ny"):
-        assert judged({**files, HEADS: files[HEADS] + torn})[0] == 0, torn
+    torn = b"\n\n".join(notes[-3:-1])[:-9]
+    assert judged({**files, HEADS: files[HEADS] + torn})[0] == 0
+    assert judged({**files, HEADS: files[HEADS] + torn[:5] + bytes(9)})[0] == 0
+    for other in (b"x", b"x\n", b"x\n\ny"):
+        assert judged({**files, HEADS: files[HEADS] + other})[0] == 1, other
     before = b"\n\n".join(notes[-5:-3]) + b"\n"
     assert judged({**files, "log/1-0/checkpoint": before})[0] == 0
     older = b"\n\n".join(notes[-7:-5]) + b"\n"
