@@ -3,7 +3,6 @@
 import torch
 import transformers
 
-import ockham
 from ockham.integrations.huggingface import OckhamCallback
 
 STEPS = 60
@@ -34,13 +33,11 @@ arguments = transformers.TrainingArguments(
     report_to=[],
     use_cpu=True,
 )
-facts = {"max_iters": STEPS, "vocab_size": VOCAB_SIZE, "model_params": model.num_parameters(), "seed": 1}
-with ockham.Run("balanced", run_id="huggingface", facts=facts) as run:
-    trainer = transformers.Trainer(
-        model,
-        arguments,
-        train_dataset=make_rows(4 * STEPS),
-        eval_dataset=make_rows(16),
-        callbacks=[OckhamCallback(run)],
-    )
-    trainer.train()
+trainer = transformers.Trainer(
+    model,
+    arguments,
+    train_dataset=make_rows(4 * STEPS),
+    eval_dataset=make_rows(16),
+    callbacks=[OckhamCallback(policy="balanced", run_id="huggingface")],
+)
+trainer.train()

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ockham.applied_step import AppliedStep, NotApplied
+from ockham.applied_step import BATCH_ABANDONED, AppliedStep, NotApplied
 from ockham.chain import PluginChain, merge_scheduled_knobs
 from ockham.context import OccamContext
 from ockham.errors import RankDivergedError, RunError, VerdictNotAppliedError
@@ -143,6 +143,19 @@ class BatchCalls:
         if self._weights_interval and ctx.ends_step and ctx.iter_num % self._weights_interval == 0:
             self._require_equal_weights(ctx, "on_batch_end")
         return ctx
+
+    def abandon_step(self, ctx: OccamContext | None = None) -> None:
+        """End the present step without an optimizer step, such as after an exception in the loop.
+
+        The next batch starts another step.
+
+        Args:
+            ctx: Context of a batch that was started and has not ended. None if all batches have ended.
+
+        """
+        if ctx is not None:
+            self.end_batch(ctx, applied=AppliedStep(stepped=False, cause=BATCH_ABANDONED))
+        self._audit.abandon_step()
 
     def evaluate(
         self,

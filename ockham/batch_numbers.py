@@ -80,6 +80,11 @@ class BatchNumbers:
             )
         self._last, self._open = self._open, None
 
+    def end_step(self) -> None:
+        """Note that the present step has ended before its last micro-batch. The next batch starts a step."""
+        if self._last is not None:
+            self._last = self._last._replace(micro_steps=self._last.micro_step + 1)
+
     def _expected(self, micro_steps: int) -> BatchNumber:
         return (
             BatchNumber(self.first or 0, 0, micro_steps)

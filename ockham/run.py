@@ -96,7 +96,7 @@ class Run(RankCalls):
         self.settings = dict(settings or {})
         self.data = dict(data or {})
         self._resumed = resumed
-        self._facts = dict(facts or {})
+        self.facts = dict(facts or {})
         if resumed is not None:
             resumed.require_data(self.run_id, self.data)
         if plugins is not None:
@@ -107,13 +107,15 @@ class Run(RankCalls):
             plugin_objects = self.policy.build()
         self._session = Session(self.folder, self.peers, resumed)
         self.attempt, self._recorder = self._session.attempt, self._session.recorder
+        # Integrations restore what they changed, and complete the data of `run.finished`.
+        self.finish_hooks = self._session.finish_hooks
         self.chain = PluginChain(plugin_objects, self._recorder.record_decision)
         self._recorder.state = self.chain.state_dict
         self.memory = next((plugin for plugin in plugin_objects if isinstance(plugin, OckhamMemory)), None)
         self._performance: Performance = "inverse_loss" if self.memory is None else self.memory.performance
         self.counts = RunCounters()
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
-        self._last = OccamContext(0, 0.0, run_id=self.run_id, **self._facts)
+        self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
         self._is_started = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
         self._ranks: Ranks | None = None
@@ -140,7 +142,7 @@ class Run(RankCalls):
             self.policy,
             self.chain.plugins,
             settings=self.settings,
-            facts=self._facts,
+            facts=self.facts,
             data=self.data,
             resumed=self._resumed,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Session:
         self.attempt = Attempt(folder, peers, resume=resumed is not None, keys=keys)
         self.recorder = Recorder(self.attempt)
         self._subscriptions: Subscriptions | None = None
+        # Called once with the data of `run.finished`, which they may complete, before it is written.
+        self.finish_hooks: list[Callable[[dict[str, Any]], None]] = []
 
     def open(
         self,
@@ -89,9 +91,11 @@ class Session:
             self._subscriptions = Subscriptions(self.attempt.log)
         return self._subscriptions.subscribe(consumer, kind, reason_code)
 
-    def close(self, ended: Mapping[str, Any]) -> None:
+    def close(self, ended: dict[str, Any]) -> None:
         """Write `run.finished`, and end the threads of the subscribers also if the log cannot be ended."""
         try:
+            while self.finish_hooks:
+                self.finish_hooks.pop()(ended)
             self.attempt.close(ended)
         finally:
             if self._subscriptions is not None:

@@ -114,6 +114,11 @@ class StepAudit:
         counts = accepted is not None if step.stepped is None else step.stepped
         return StepOutcome(step, counts, found)
 
+    def abandon_step(self) -> None:
+        """Note that the present step has ended early, without an optimizer step."""
+        self.numbers.end_step()
+        self._accepted = None
+
     def _measured_step(self, applied: AppliedStep | None, stepped: bool | None) -> AppliedStep:
         if isinstance(applied, AppliedStep):
             return applied

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from ockham.plugin import HOOKS, OccamPlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.plugins.limiter import LimiterPlugin
 from ockham.plugins.memory import OckhamMemory
+from ockham.policy import load_policy, policy_from_plugins
 
 
 class Turn(OccamPlugin):
@@ -374,3 +376,14 @@ def test_base_knobs_come_from_policy_and_acting_plugins():
         "learning_rate": 0.1,
         "lambda_ockham": 0.5,
     }
+
+
+def test_policy_without_a_limit_keeps_the_clipping_of_the_trainer():
+    """Plugin objects and `observe` lower no limit. A policy that names one does."""
+    for policy in (policy_from_plugins([LimiterPlugin(grad_norm_ceiling=None)]), load_policy("observe")):
+        base = base_knobs(policy.build(), policy.hyperparameters)
+        assert merge_scheduled_knobs(base, {"grad_clip": 5.0})["grad_clip"] == 5.0
+        assert merge_scheduled_knobs(base, {"grad_clip": math.inf})["grad_clip"] == math.inf
+    balanced = load_policy("balanced")
+    base = base_knobs(balanced.build(), balanced.hyperparameters)
+    assert merge_scheduled_knobs(base, {"grad_clip": 5.0})["grad_clip"] == 1.0

@@ -229,3 +229,24 @@ def test_segment_sealed_during_a_hook_keeps_the_context_valid(tmp_path, at):
     own = [d["sequence"] for d in of("decision.made", read(tmp_path)) if d["iter_num"] == 3]
     assert batch["decisions"] == {"first": own[0], "count": 2}
     assert "contradiction" not in verify_run(run.folder).counts
+
+
+@pytest.mark.parametrize("has_open_batch", [True, False])
+def test_abandoned_step_is_followed_by_the_next_number(tmp_path, has_open_batch):
+    """The log records that no step was taken, and is sound."""
+    with Run("observe", runs=tmp_path, run_id="a") as run:
+        run.end_batch(run.start_batch(loss=3.0, micro_steps=3), stepped=False)
+        run.abandon_step(run.start_batch(loss=3.0, micro_steps=3) if has_open_batch else None)
+        ctx = run.end_batch(run.start_batch(loss=3.0))
+    assert (ctx.iter_num, ctx.micro_step) == (1, 0)
+    assert verify_run(RunFolder(tmp_path, "a")).sound
+    applied = [data["applied"] for data in of("context.recorded", read(tmp_path))]
+    assert (applied[1].get("cause") == "BATCH_ABANDONED") == has_open_batch
+
+
+def test_finish_hook_completes_the_end_of_the_run(tmp_path):
+    """It is called once, before the event is written."""
+    with Run("observe", runs=tmp_path, run_id="a") as run:
+        run.finish_hooks.append(lambda ended: ended.update(reason_code="STOPPED_EARLY"))
+    assert of("run.finished", read(tmp_path))[0]["reason_code"] == "STOPPED_EARLY"
+    assert not run.finish_hooks

@@ -1,147 +1,335 @@
 """Hugging Face Trainer: a callback that lets the chain decide about each batch.
 
-    with ockham.Run("balanced", facts={"max_iters": 600, "vocab_size": 50257}) as run:
-        trainer = transformers.Trainer(model, arguments, callbacks=[OckhamCallback(run)], ...)
-        trainer.train()
+    trainer = transformers.Trainer(model, arguments, callbacks=[OckhamCallback(policy="balanced")], ...)
+    trainer.train()
 
-The Trainer passes no loss to its callbacks, so the callback registers a hook on the model. The loss of a
-skipped batch has no graph. The backward pass then computes no gradient, and the optimizer changes neither
-weights nor moments.
+The chain receives the loss that the Trainer is about to differentiate, because the callback wraps
+`trainer.compute_loss`. So it works with every subclass, such as those of TRL, and with every loss. The loss
+of a skipped batch has no graph. The backward pass then computes no gradient, and the optimizer changes
+neither weights nor moments.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, OckhamError
+from ockham.integrations import huggingface_facts
+from ockham.integrations.huggingface_evaluation import NamedEvaluations, evaluate_apart, other_losses
+from ockham.integrations.huggingface_loss import LossScale, replace_loss
+from ockham.integrations.loss_scaler import unwrap_optimizer
+from ockham.integrations.patches import Patches
 from ockham.integrations.step_controller import StepController, detach_loss
+from ockham.policy import Policy
 from ockham.run import Run
 
-# Label that Hugging Face excludes from the loss.
-IGNORE_INDEX = -100
+# The Trainer ended before its last step, for a reason of its own such as early stopping.
+STOPPED_EARLY = "STOPPED_EARLY"
 
 
 class OckhamCallback(TrainerCallback):
     """Applies the chain's verdicts to each batch of one process.
 
+    With an open run, several trainings and evaluations in its block are recorded, and the block ends it.
+    Without one, each training is a run: the callback opens and ends it.
+
     During training, the Trainer's `max_grad_norm` is the base of the chain's `grad_clip`, which replaces it.
 
     Args:
-        run: An open run (`with ockham.Run(...) as run`). It ends when the block is left.
+        run: An open run (`with ockham.Run(...) as run`). None opens a run for each training.
+        policy: Policy of a run that the callback opens. None uses `balanced`.
+        overrides: Settings such as `"gate.target=0.3"`.
+        runs: Folder of all runs.
+        run_id: ID of the run. None makes one from the time.
+        facts: Facts that the Trainer does not know, such as `inference_flops`.
+        metric: Name of the validation loss that plugins receive, such as `eval_loss`. None takes the
+            Trainer's `metric_for_best_model` if it is a loss, else `eval_loss`.
         save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
-        BadInputError: When training starts, if it uses several processes or float16 with a loss scaler, or if
-            the model returns no loss. With label smoothing and `compute_loss_func` the loss is not the
-            model's.
+        BadInputError: When training starts, if the training has several processes or is not supported, or if
+            facts differ from the Trainer's. At the first evaluation without this loss.
 
     """
 
-    def __init__(self, run: Run, *, save_checkpoints: bool = True) -> None:
+    def __init__(
+        self,
+        run: Run | None = None,
+        *,
+        policy: str | Path | Policy | None = None,
+        overrides: Sequence[str] = (),
+        runs: str | Path = "runs",
+        run_id: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+        metric: str | None = None,
+        save_checkpoints: bool = True,
+    ) -> None:
+        if run is not None and (policy is not None or overrides or run_id is not None or facts):
+            raise BadInputError(
+                "OckhamCallback takes an open run, or policy, overrides, runs, run_id and facts of a run "
+                "that it opens; give the open run its own policy and facts"
+            )
         self.run = run
+        self.metric = metric
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
+        self._opens_run = run is None
+        self._make_run = functools.partial(Run, policy, overrides=overrides, runs=runs, run_id=run_id)
+        self._facts = dict(facts or {})
+        self._patches = Patches()
+        self._watches_train = False
+        self._trainer: Any = None
+        self._evaluations: NamedEvaluations | None = None
+        self._loss_scale: LossScale | None = None
         self._max_grad_norm = 0.0
-        self._micro_steps = 1
-        self._forward_hook: Any = None
-        self._is_decided = False
+        self._norm: torch.Tensor | None = None
+        self._tokens_seen = 0
+        # Verdict on the present micro-batch. None before it.
+        self._accepts: bool | None = None
+
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wrap `trainer.train`, so that everything is restored after any exception."""
+        trainer = huggingface_facts.find_trainer(self)
+        if trainer is not None:
+            trainer.train = self._wrap_train(trainer.train)
+            self._watches_train = True
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Register the hook on the model."""
-        if args.world_size > 1 or args.n_gpu > 1 or args.fp16:
-            raise BadInputError("OckhamCallback supports one process on one device, in float32 or bfloat16")
-        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])
-        self.controller = StepController(
-            self.run, kwargs["model"], optimizer, save_checkpoints=self.save_checkpoints
-        )
+        """Open the run if the callback does that, and wrap the Trainer's loss."""
+        trainer = huggingface_facts.find_trainer(self)
+        if trainer is None:
+            raise BadInputError(
+                "OckhamCallback: no Trainer calls it; pass it as callbacks=[...] of a Trainer"
+            )
+        self._leave_training()
+        _require_supported(args)
+        self._enter_run(trainer, state.max_steps)
+        assert self.controller is not None
+        if self.controller.is_active and huggingface_facts.is_policy_gradient(trainer):
+            raise BadInputError(
+                f"{type(trainer).__name__}: its loss is an objective near zero, not the surprise of a batch; "
+                "use policy='observe'"
+            )
+        self._trainer = trainer
+        self._evaluations = NamedEvaluations(trainer, self.metric)
+        self._loss_scale = LossScale(trainer)
         self._max_grad_norm = args.max_grad_norm
-        self._micro_steps = args.gradient_accumulation_steps
+        self._accepts = None
+        self._norm = None
+        replace = self._patches.replace
+        replace(trainer, "compute_loss", functools.partial(self._compute_loss, trainer.compute_loss))
+        accelerator = trainer.accelerator
+        clip = functools.partial(self._clip_grad_norm, accelerator.clip_grad_norm_)
+        replace(accelerator, "clip_grad_norm_", clip)
         if self.controller.is_active:
-            args.max_grad_norm = 0.0
-        self._forward_hook = kwargs["model"].register_forward_hook(self._on_forward, with_kwargs=True)
+            replace(args, "max_grad_norm", 0.0)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Pass on an evaluation that did not report all datasets."""
+        self._evaluate_pending()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Prepare the gradients of the step."""
         if self.controller is not None:
-            self.controller.before_step()
+            self.controller.before_step(self._norm)
+            self._norm = None
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Record the batch. Stop if the policy requires it, and evaluate if it requires a new anchor."""
-        self._is_decided = False
-        ctx = None if self.controller is None else self.controller.end_batch()
-        if self.controller is not None and ctx is not None:
+        """Record the batch. Stop if the policy requires it."""
+        self._accepts = None
+        if self.controller is not None:
+            self.controller.end_batch()
             control.should_training_stop |= self.controller.stop_reason is not None
-            control.should_evaluate |= ctx.consolidating and args.eval_strategy != "no"
         return control
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Do the same after the last micro-batch of a step."""
-        return self.on_substep_end(args, state, control, **kwargs)
+        """Record the last micro-batch of a step, and evaluate if the policy requests a new anchor."""
+        self._accepts = None
+        if self.controller is None or self._evaluations is None:
+            return control
+        ctx = self.controller.end_batch()
+        control.should_training_stop |= self.controller.stop_reason is not None
+        has_data = args.eval_strategy != "no" and self._trainer.eval_dataset is not None
+        if ctx is not None and ctx.consolidating and has_data and not control.should_evaluate:
+            # The Trainer's own evaluation would count for early stopping and for the best model.
+            val_loss = evaluate_apart(self._trainer, self._evaluations)
+            if val_loss is not None:
+                self.controller.evaluate(val_loss)
+        return control
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Pass the validation loss to memory and anchor."""
-        val_loss = kwargs.get("metrics", {}).get("eval_loss")
-        if self.controller is not None and val_loss is not None:
-            self.controller.evaluate(float(val_loss))
+        """Pass the main validation loss to memory and anchor, and record the others."""
+        metrics = kwargs.get("metrics") or {}
+        if self._evaluations is None or self.controller is None:
+            return
+        evaluations = self._evaluations
+        evaluations.add(metrics, state.global_step)
+        self.controller.record_losses(other_losses(metrics, evaluations.metric))
+        if evaluations.is_complete:
+            self._evaluate_pending()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Remove the hook and end the run."""
+        """Restore the Trainer. End the run if the callback has opened it."""
+        controller = self.controller
+        if controller is None:
+            return
+        self._evaluate_pending()
+        if controller.stop_reason is None and state.global_step < state.max_steps:
+            message = f"the Trainer stopped after step {state.global_step} of {state.max_steps}"
+            controller.stop_reason = (STOPPED_EARLY, message)
+        self._leave_training()
+        if self._opens_run and self.run is not None:
+            self.run.finish()
+
+    def _enter_run(self, trainer: Any, max_steps: int) -> None:
+        """Open a run if none is open, and create its step controller or attach it to this training."""
+        optimizer = unwrap_optimizer(trainer.optimizer)
+        scaler = trainer.accelerator.scaler
         if self.controller is not None:
-            args.max_grad_norm = self._max_grad_norm
-            self._forward_hook.remove()
-            self.controller.close()
-            self.controller = None
+            if self.controller.model is not trainer.model:
+                raise BadInputError("the run records the training of another model; start another run")
+            self.controller.stop_reason = None
+            self.controller.attach(optimizer, scaler)
+            return
+        facts = huggingface_facts.read_facts(trainer, max_steps)
+        given = self._facts if self.run is None else self.run.facts
+        huggingface_facts.require_equal_facts(given, facts)
+        if self.run is None:
+            self.run = self._open_run(trainer, {**facts, **given})
+            facts = {}
+        self.controller = StepController(
+            self.run,
+            trainer.model,
+            optimizer,
+            save_checkpoints=self.save_checkpoints,
+            scaler=scaler,
+            facts={name: value for name, value in facts.items() if not given.get(name)},
+        )
+        self.run.finish_hooks.append(self._on_run_finish)
 
-    def _on_forward(self, model: nn.Module, _: Any, kwargs: Mapping[str, Any], out: Any) -> Any:
-        """Return the model's output. If the chain skips the batch, its loss has no graph."""
-        if self.controller is None or self._is_decided or not model.training or not torch.is_grad_enabled():
-            return out
-        loss = out.get("loss") if isinstance(out, Mapping) else out[0]
-        if not isinstance(loss, torch.Tensor) or loss.dim():
+    def _open_run(self, trainer: Any, facts: Mapping[str, Any]) -> Run:
+        if not self._watches_train:
             raise BadInputError(
-                "the model returned no loss; label smoothing and compute_loss_func are not supported, "
-                "because they compute the loss outside of the model"
+                "OckhamCallback cannot end its run after an exception if it is added to an existing Trainer; "
+                "pass callbacks=[OckhamCallback(...)] to the Trainer, or use OckhamCallback(run)"
             )
-        self._is_decided = True
-        self.controller.micro_steps = self._micro_steps
-        if self.controller.start_batch(_mean_loss(model, loss, kwargs), self._max_grad_norm or math.inf):
-            return out
-        skipped = detach_loss(loss)
-        if isinstance(out, Mapping):
-            out["loss"] = skipped  # type: ignore[index]
-            return out
-        return (skipped, *out[1:])
+        settings = huggingface_facts.read_settings(trainer.args)
+        data = huggingface_facts.read_data(trainer.train_dataset)
+        return self._make_run(facts=facts, settings=settings, data=data).start()
+
+    def _on_run_finish(self, ended: dict[str, Any]) -> None:
+        """Complete the data of `run.finished`, and restore the Trainer."""
+        controller = self.controller
+        if controller is None or self.run is None:
+            return
+        if ended["reason_code"] == "COMPLETED":
+            self._evaluate_pending()
+            ended.setdefault("val_loss", self.run.val_loss)
+            if controller.stop_reason is not None:
+                ended["reason_code"], ended["message"] = controller.stop_reason
+        self._leave_training()
+        self.controller = None
+        self._evaluations = None
+        if self._opens_run:
+            self.run = None
+
+    def _leave_training(self) -> None:
+        """Restore everything that was changed for a training. Calling it again has no effect."""
+        self._patches.restore()
+        if self.controller is not None:
+            with contextlib.suppress(OckhamError):
+                self.controller.abandon_batch()
+            self.controller.detach()
+
+    def _wrap_train(self, train: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(train)
+        def watched_train(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return train(*args, **kwargs)
+            except BaseException as error:
+                self._leave_training()
+                if self._opens_run and self.run is not None:
+                    self.run.__exit__(type(error), error, error.__traceback__)
+                raise
+
+        return watched_train
+
+    def _compute_loss(
+        self, compute_loss: Callable[..., Any], model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Compute a loss and let the chain decide about it. The loss of a skipped batch has no graph."""
+        controller, scale = self.controller, self._loss_scale
+        is_training = model.training and torch.is_grad_enabled()
+        if controller is None or scale is None or not is_training:
+            return compute_loss(model, inputs, *args, **kwargs)
+        # Positions of compute_loss(model, inputs, return_outputs, num_items_in_batch).
+        kwargs |= dict(zip(("return_outputs", "num_items_in_batch"), args, strict=False))
+        items = scale.count_items(inputs, kwargs.get("num_items_in_batch"))
+        tokens = _count_tokens(inputs)
+        if items is not None:
+            kwargs["num_items_in_batch"] = items.step
+        with scale.watch(items):
+            result = compute_loss(model, inputs, **kwargs)
+        loss = result[0] if isinstance(result, tuple) else result
+        if self._accepts is None:
+            controller.micro_steps = getattr(self._trainer, "current_gradient_accumulation_steps", 1)
+            self._accepts = controller.start_batch(
+                scale.micro_batch_loss(loss, items),
+                self._max_grad_norm or math.inf,
+                tokens_seen=self._tokens_seen,
+            )
+            self._tokens_seen += tokens
+        return result if self._accepts else replace_loss(result, detach_loss(loss))
+
+    def _clip_grad_norm(self, clip_grad_norm: Callable[..., Any], parameters: Any, *args: Any) -> Any:
+        """Measure the norm once, for the Trainer and the chain. An active chain clips by itself."""
+        controller = self.controller
+        if controller is None:
+            return clip_grad_norm(parameters, *args)
+        controller.check_skip()
+        if controller.is_active:
+            self._trainer.accelerator.unscale_gradients()
+            self._norm = controller.measure_norm()
+        else:
+            self._norm = clip_grad_norm(parameters, *args)
+        return self._norm
+
+    def _evaluate_pending(self) -> None:
+        """Pass the main loss of the present evaluation to memory and anchor, if there is one."""
+        val_loss = None if self._evaluations is None else self._evaluations.take()
+        if val_loss is not None and self.controller is not None:
+            self.controller.evaluate(val_loss)
 
 
-def _mean_loss(model: nn.Module, loss: torch.Tensor, kwargs: Mapping[str, Any]) -> float:
-    """Return the loss per predicted token of this micro-batch.
+def _require_supported(args: TrainingArguments) -> None:
+    if args.world_size > 1 or args.n_gpu > 1:
+        raise BadInputError("OckhamCallback supports one process on one device")
 
-    The model divides by the Trainer's count of tokens in the whole step.
-    """
-    step_tokens, labels = kwargs.get("num_items_in_batch"), kwargs.get("labels")
-    value = float(loss.detach())
-    if step_tokens is None or labels is None:
-        return value
-    # A causal loss has no target for the first token.
-    is_causal = getattr(getattr(model, "loss_function", None), "__name__", "") == "ForCausalLMLoss"
-    targets = labels[..., 1:] if is_causal else labels
-    batch_tokens = int((targets != IGNORE_INDEX).sum())
-    return value * float(step_tokens) / max(batch_tokens, 1)
+
+def _count_tokens(inputs: Mapping[str, Any]) -> int:
+    tokens = inputs.get("input_ids", inputs.get("labels"))
+    return int(tokens.numel()) if isinstance(tokens, torch.Tensor) else 0

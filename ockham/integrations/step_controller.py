@@ -3,7 +3,7 @@
     start_batch(loss)   verdict of the chain: may this batch update the weights?
     before_step()       gradients normalised by the accepted batches, noise, clipping
     (the optimizer's step at the decided learning rate, then the pull to the anchor and the projection)
-    end_batch()         gauges, `on_batch_end`, rollback
+    end_batch()         what was measured at the optimizer, `on_batch_end`, rollback
     evaluate(loss)      memory and anchor: an accepted checkpoint, a new anchor
 
 The learning rate is set for one step and restored before a scheduler reads it. If every plugin is in shadow,
@@ -19,17 +19,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from ockham.applied_step import NONFINITE_GRADIENT
+from ockham.applied_step import LOSS_SCALE_OVERFLOW, NONFINITE_GRADIENT
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
+from ockham.integrations.loss_scaler import allow_empty_step, unscale
+from ockham.integrations.step_gradients import StepGradients
+from ockham.integrations.trained_weights import TrainedWeights, make_checkpoint_files
+from ockham.integrations.wanted_gauges import wants_drift
 from ockham.nano.anchor import AnchorWeights, Drift, Rollback
-from ockham.nano.checkpoint_io import MODEL, serialize_model
-from ockham.nano.optimizer import add_noise, clip_gradients
 from ockham.nano.step_meter import StepMeter
 from ockham.nano.trainer import Evaluation
 from ockham.record.checkpoints import CheckpointFiles
 from ockham.run import Run
 from ockham.step_actions import EndReason, after_evaluation, roll_back_or_halt
+
+# Updates between two measurements of drift if every plugin is in shadow. Each one reads all weights.
+OBSERVED_DRIFT_INTERVAL = 16
 
 
 def detach_loss(loss: torch.Tensor) -> torch.Tensor:
@@ -44,8 +49,10 @@ class StepController:
     Args:
         run: An open run. Its facts include `max_iters` and `vocab_size` if they are known.
         model: The model that is trained.
-        optimizer: A torch optimizer. A hook on its step is registered.
+        optimizer: A torch optimizer. Hooks on its step are registered.
         save_checkpoints: Save accepted weights as checkpoints.
+        scaler: Scaler of a float16 training. None without one.
+        facts: Facts of the run that the loop knows. They are recorded with the first batch.
 
     Attributes:
         micro_steps: Number of micro-batches of the present step.
@@ -57,28 +64,32 @@ class StepController:
     """
 
     def __init__(
-        self, run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, *, save_checkpoints: bool = True
+        self,
+        run: Run,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        save_checkpoints: bool = True,
+        scaler: torch.amp.GradScaler | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if is_distributed and torch.distributed.get_world_size() > 1:
-            raise BadInputError(
-                "this integration supports one process; "
-                "for several ranks use `torchrun -m ockham train`, which decides on the mean loss"
-            )
+        require_one_process()
         if not run.attempt.is_open:
             raise BadInputError("the run is not open; use `with ockham.Run(...) as run:`")
         self.run = run
         self.model = model
-        self.optimizer = optimizer
         self.save_checkpoints = save_checkpoints
         self.is_active = any(not plugin.shadow for plugin in run.chain.plugins)
         self.pull_mode = run.policy.hyperparameters.get("pull", "none")
         self.iter_num = 0
         self.micro_steps = 1
         self.stop_reason: EndReason | None = None
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        has_matrix = any(parameter.dim() >= 2 for parameter in self._parameters)
-        self.anchor = AnchorWeights(model, 0) if has_matrix else None
+        self.weights = TrainedWeights(model)
+        self._gradients = StepGradients(list(self.weights.parameters()))
+        needs_anchor = self.weights.has_matrix and (self.is_active or wants_drift(run.chain.plugins))
+        self.anchor = AnchorWeights(self.weights, 0) if needs_anchor else None
+        self._drift_interval = 1 if self.is_active else OBSERVED_DRIFT_INTERVAL
+        self._facts = dict(facts or {})
         # The context between `start_batch` and `end_batch`, the last one that ended, and the last one of this
         # step that may update the weights.
         self._ctx: OccamContext | None = None
@@ -86,23 +97,44 @@ class StepController:
         self._accepted: OccamContext | None = None
         self._batches = 0
         self._accepted_batches = 0
-        self._stepped = False
-        self._refused = False
+        self._is_boundary = False
+        self._cause = ""
+        self._updates = 0
         self._gauges: dict[str, Any] = {}
         self._scheduled_rates: list[Any] = []
+        self.attach(optimizer, scaler)
+
+    def attach(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Register hooks on an optimizer. Call it before each training that continues the run.
+
+        Args:
+            optimizer: A torch optimizer of the same weights.
+            scaler: Scaler of a float16 training. None without one.
+
+        """
+        self.optimizer = optimizer
+        self.scaler = scaler
         # The hook of the meter is the first: it reads the learning rates before they are restored.
-        self._meter = StepMeter(optimizer, parameters=self._parameters)
+        self._meter = StepMeter(optimizer, parameters=self.weights.parameters())
         self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
 
-    def start_batch(self, task_loss: float, grad_clip: float = math.inf) -> bool:
+    @property
+    def is_between_batches(self) -> bool:
+        """True unless a batch was started and has not ended."""
+        return self._ctx is None
+
+    def start_batch(self, task_loss: float, grad_clip: float = math.inf, **facts: Any) -> bool:
         """Return True if this batch may update the weights. Call it before the backward pass.
 
         Args:
             task_loss: Mean loss in nats per token.
             grad_clip: Limit of the gradient norm that the loop uses.
+            facts: Facts of this batch, such as `tokens_seen`.
 
         """
         self._meter.start()
+        facts = {**self._facts, **facts}
+        self._facts = {}
         ctx = self.run.start_batch(
             self.iter_num,
             task_loss,
@@ -111,35 +143,60 @@ class StepController:
             anchor_available=self.anchor is not None,
             learning_rate=self._meter.scheduled_learning_rate(),
             grad_clip=grad_clip,
+            **facts,
         )
         self._ctx = ctx
         self._batches += 1
         if ctx.updated:
             self._accepted = ctx
             self._accepted_batches += 1
+        elif self.is_active:
+            self._gradients.expect_no_change()
         return ctx.updated
 
-    def before_step(self) -> None:
-        """Prepare the gradients of a step. Call it when all are computed, before the optimizer's step."""
+    def check_skip(self) -> None:
+        """Drop gradients that reached the weights although every batch of this step was skipped.
+
+        Call it after each backward pass, before anything else changes the gradients.
+
+        Raises:
+            BadInputError: If a skipped batch added to the gradient of accepted ones.
+
+        """
+        if not self._gradients.has_unexpected_change():
+            return
+        if self._accepted is not None:
+            raise BadInputError(
+                f"iteration {self.iter_num}: a gradient of a skipped batch reached the weights; "
+                "the training step differentiates another loss than the one that the chain received"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def before_step(self, norm: torch.Tensor | None = None) -> None:
+        """Prepare the gradients of a step. Call it when all are computed, before the optimizer's step.
+
+        Args:
+            norm: Norm of the present gradients if the loop has measured it. None measures it here.
+
+        """
+        self._is_boundary = True
+        self.check_skip()
+        if self.scaler is not None:
+            unscale(self.scaler, self.optimizer)
         ctx = self._accepted
         if ctx is None:
+            if self.scaler is not None:
+                allow_empty_step(self.scaler, self.optimizer)
             return
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if self.is_active:
-            if self._batches != self._accepted_batches:
-                torch._foreach_mul_(gradients, self._batches / self._accepted_batches)
-            if self.anchor is not None and self.pull_mode == "coupled" and ctx.lambda_ockham > 0:
-                self.anchor.add_penalty(ctx.lambda_ockham)
-            if ctx.grad_noise_std > 0:
-                add_noise(self._parameters, ctx.grad_noise_std, ctx.seed, ctx.iter_num)
-            self._set_learning_rate(ctx)
-            norm = float(clip_gradients(self._parameters, ctx.grad_clip).item())
+            value = self._change_gradients(ctx, norm)
         else:
-            norm = float(nn.utils.get_total_norm(gradients).item())
-        self._gauges["grad_norm"] = norm
-        self._refused = self.is_active and not math.isfinite(norm)
-        if self._refused:
-            self.optimizer.zero_grad(set_to_none=True)
+            value = float(self._gradients.norm() if norm is None else norm)
+        self._gauges["grad_norm"] = value
+        if not math.isfinite(value):
+            self._cause = NONFINITE_GRADIENT if self.scaler is None else LOSS_SCALE_OVERFLOW
+            if self.is_active:
+                self.optimizer.zero_grad(set_to_none=True)
 
     def end_batch(self) -> OccamContext | None:
         """Record a batch when the loop has finished it. Return None if the chain was not asked about it."""
@@ -147,31 +204,40 @@ class StepController:
         if ctx is None:
             return None
         self._restore_learning_rate()
-        gauges = self._gauges if self._stepped else {}
-        self.run.end_batch(
-            ctx, applied=self._meter.read(NONFINITE_GRADIENT if self._refused else ""), **gauges
-        )
-        if self._stepped:
-            self.iter_num += 1
-            self._accepted = None
-            self._batches = 0
-            self._accepted_batches = 0
-            self._gauges = {}
-            self._stepped = False
-            self._refused = False
+        if not self._is_boundary:
+            self.check_skip()
+        ends_step = self._is_boundary
+        self.run.end_batch(ctx, applied=self._meter.read(self._cause), **(self._gauges if ends_step else {}))
+        if ends_step:
+            self._end_step()
         end_reason = roll_back_or_halt(self.run, self, ctx)
         self.stop_reason = self.stop_reason or end_reason
         self._last = ctx
         return ctx
 
+    def abandon_batch(self) -> None:
+        """Record that the present step ended early, such as by an exception. The next one has a new number.
+
+        Without a present step, calling it has no effect.
+        """
+        ctx, self._ctx = self._ctx, None
+        if not self._batches:
+            return
+        self._end_step()
+        self._last = ctx or self._last
+        self.run.abandon_step(ctx)
+
     def evaluate(self, val_loss: float) -> OccamContext | None:
         """Pass a validation loss in nats per token to memory and anchor.
 
-        Return None before the first batch.
+        Before the first batch, the loss is only recorded, no plugin is called, and None is returned.
         """
         ctx = self._last
         if ctx is None:
+            self._record_first_evaluation(val_loss)
             return None
+        if self.anchor is not None and self._drift_interval > 1:
+            ctx.set_gauges(**_drift_gauges(self.anchor.measure()))
         after_evaluation(
             self.run,
             self,
@@ -182,14 +248,19 @@ class StepController:
         )
         return ctx
 
+    def record_losses(self, losses: Mapping[str, float]) -> None:
+        """Record further validation losses as custom metrics of the last batch. No plugin is called."""
+        if self._last is not None:
+            self._last.custom.update(losses)
+
     def close(self) -> None:
-        """Remove the hook and end the run."""
+        """Remove the hooks and end the run."""
         self.detach()
         reason, message = self.stop_reason or ("COMPLETED", None)
         self.run.finish(reason, message, val_loss=self.run.val_loss)
 
     def detach(self) -> None:
-        """Remove the hooks from the optimizer. The run stays open."""
+        """Remove the hooks from the optimizer. The run stays open. Calling it again has no effect."""
         self._hook.remove()
         self._meter.close()
         self._restore_learning_rate()
@@ -197,14 +268,13 @@ class StepController:
     def make_checkpoint_files(
         self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None
     ) -> CheckpointFiles:
-        """Return the weights as a checkpoint. It cannot be resumed."""
-        data, digest = serialize_model(self.model, metadata)
-        return CheckpointFiles({MODEL: data}, digest)
+        """Return the trained weights as a checkpoint. It cannot be resumed."""
+        return make_checkpoint_files(self.model, self.weights, metadata)
 
     def move_anchor(self, iter_num: int) -> float:
         """Make the present weights the anchor. Return the drift from the previous one."""
         drift = 0.0 if self.anchor is None else self.anchor.measure().after
-        self.anchor = AnchorWeights(self.model, iter_num)
+        self.anchor = AnchorWeights(self.weights, iter_num)
         return drift
 
     def roll_back(self) -> Rollback:
@@ -212,18 +282,56 @@ class StepController:
         assert self.anchor is not None
         return self.anchor.roll_back(self.optimizer)
 
+    def measure_norm(self) -> torch.Tensor:
+        """Return the L2 norm of the present gradients, a scalar on the device."""
+        return self._gradients.norm()
+
+    def _record_first_evaluation(self, val_loss: float) -> None:
+        evaluation = {
+            "iter_num": self.iter_num,
+            "trigger": "USER",
+            "val_loss": val_loss,
+            "standard_error": None,
+            "tokens": 0,
+            "seconds": 0.0,
+        }
+        self.run.emit("evaluation.recorded", evaluation, iter_num=self.iter_num)
+
+    def _change_gradients(self, ctx: OccamContext, norm: torch.Tensor | None) -> float:
+        """Apply the knobs that concern gradients. Return the norm before clipping."""
+        gradients = self._gradients
+        if self._batches != self._accepted_batches:
+            norm = gradients.scale(self._batches / self._accepted_batches, norm)
+        if self.anchor is not None and self.pull_mode == "coupled" and ctx.lambda_ockham > 0:
+            self.anchor.add_penalty(ctx.lambda_ockham)
+            norm = None
+        if ctx.grad_noise_std > 0:
+            gradients.add_noise(ctx.grad_noise_std, ctx.seed, ctx.iter_num)
+            norm = None
+        self._set_learning_rate(ctx)
+        return gradients.clip(ctx.grad_clip, norm)
+
+    def _end_step(self) -> None:
+        self.iter_num += 1
+        self._accepted = None
+        self._batches = 0
+        self._accepted_batches = 0
+        self._gauges = {}
+        self._is_boundary = False
+        self._cause = ""
+
     def _after_optimizer_step(self, *_: object) -> None:
         """Pull and measure after the optimizer's step, before a scheduler reads the learning rate."""
-        self._stepped = True
+        self._is_boundary = True
         self._restore_learning_rate()
         ctx = self._accepted
         if ctx is None or self.anchor is None:
             return
-        if self.is_active and not self._refused:
-            drift = self._pull(self.anchor, ctx)
-        else:
-            drift = self.anchor.measure()
-        self._gauges |= {"complexity_cost": drift.after, "drift_raw": drift.raw, "drift_sq": drift.squared}
+        self._updates += 1
+        if self.is_active and not self._cause:
+            self._gauges |= _drift_gauges(self._pull(self.anchor, ctx))
+        elif self._updates % self._drift_interval == 1 or self._drift_interval == 1:
+            self._gauges |= _drift_gauges(self.anchor.measure())
 
     def _pull(self, anchor: AnchorWeights, ctx: OccamContext) -> Drift:
         distance, read_drift = anchor.pull_for(ctx, self.pull_mode, torch.tensor(True))
@@ -243,3 +351,22 @@ class StepController:
         for group, rate in zip(self.optimizer.param_groups, self._scheduled_rates, strict=False):
             group["lr"] = rate
         self._scheduled_rates = []
+
+
+def require_one_process() -> None:
+    """Check that the training has one process.
+
+    Raises:
+        BadInputError: If it has several.
+
+    """
+    is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if is_distributed and torch.distributed.get_world_size() > 1:
+        raise BadInputError(
+            "this integration supports one process; "
+            "for several ranks use `torchrun -m ockham train`, which decides on the mean loss"
+        )
+
+
+def _drift_gauges(drift: Drift) -> dict[str, float]:
+    return {"complexity_cost": drift.after, "drift_raw": drift.raw, "drift_sq": drift.squared}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ HYPERPARAMETERS: Mapping[str, Any] = {
     "lambda_ockham": 0.01,
     "evaluations": 60,
     "pull": "decoupled",
-    "grad_clip": 1.0,
+    # A policy that names no limit keeps the trainer's own.
+    "grad_clip": math.inf,
     "on_verdict_not_applied": "warn",
 }
 POLICY_KEY_TYPES = {"name": str, "targets": dict, "hyperparameters": dict, "plugins": list}

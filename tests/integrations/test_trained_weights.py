@@ -1,0 +1,32 @@
+"""Trained weights: the parameters that require a gradient, without a frozen base."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load
+
+from ockham.integrations.trained_weights import TrainedWeights, make_checkpoint_files
+from ockham.nano.anchor import AnchorWeights
+
+
+class Partly(torch.nn.Module):
+    """A frozen matrix of bytes, and a trained one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = torch.nn.Parameter(torch.zeros(1000, 4, dtype=torch.uint8), requires_grad=False)
+        self.adapter = torch.nn.Parameter(torch.ones(2, 2))
+
+
+def test_frozen_weights_are_neither_copied_nor_saved():
+    """Drift is relative to the trained weights, and a checkpoint contains their names in the model."""
+    model = Partly()
+    weights = TrainedWeights(model)
+    assert weights.has_matrix
+    anchor = AnchorWeights(weights, 0)
+    with torch.no_grad():
+        model.adapter.mul_(1.5)
+    assert abs(anchor.measure().after - 0.5) < 1e-6
+    files = make_checkpoint_files(model, weights, {"iter_num": 3}).files
+    assert list(files) == ["model.safetensors"]
+    assert list(load(files["model.safetensors"])) == ["adapter"]

@@ -1,0 +1,38 @@
+"""The log of every trainer in every situation, compared with what the trainer really did."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from tests.helpers import step_truth
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    pytest.importorskip("peft", reason="peft is not installed")
+    pytest.importorskip("trl", reason="trl is not installed")
+    from tests.integrations.huggingface_cells import CELLS
+
+pytestmark = [pytest.mark.filterwarnings("ignore:::(transformers|accelerate|torch|trl|peft|datasets)")]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Use one thread. Several threads wait for each other on a shared machine, longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_log_of_a_trainer_equals_what_it_did(cell, tmp_path):
+    """Skips, losses, learning rates and norms agree. The log verifies and replays."""
+    truth = cell.train(tmp_path)
+    result = step_truth.compare(tmp_path, truth)
+    assert not result.problems, result.problems[:5]
+    assert result.skips >= cell.min_skips
