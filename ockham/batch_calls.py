@@ -17,7 +17,7 @@ from ockham.record.attempt import Attempt
 from ockham.record.counters import RunCounters
 from ockham.record.rank_group import Divergence, RankGroup
 from ockham.record.recorder import Recorder
-from ockham.step_audit import StepAudit
+from ockham.step_audit import Meter, StepAudit
 
 # Evaluations and consolidations take no step.
 _NOTHING_APPLIED: Mapping[str, Any] = {"updated": False}
@@ -44,6 +44,7 @@ class BatchCalls:
     # Whether each rank passes its own losses, and steps between two comparisons of the ranks' weights.
     _averages_losses: bool
     _weights_interval: int
+    _weights_meter: Meter | None
 
     def start_batch(
         self,
@@ -189,7 +190,7 @@ class BatchCalls:
         if self._averages_losses:
             val_loss, total = self.peers.average_loss(val_loss, tokens)
             tokens = total or 0
-        checksum = None if self._audit.meter is None else self._audit.meter.checksum()
+        checksum = None if self._weights_meter is None else self._weights_meter.checksum()
         self._recorder.record_evaluation(
             ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds, checksum
         )
@@ -266,7 +267,7 @@ class BatchCalls:
             RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
 
         """
-        meter = self._audit.meter
+        meter = self._weights_meter
         checksum = None if meter is None or self.peers.world_size == 1 else meter.checksum(replicated=True)
         if checksum is not None:
             self._stop_if(self.peers.find_weight_divergence(ctx, hook, checksum), ctx)

@@ -10,6 +10,7 @@ from ockham.batch_calls import BatchCalls
 from ockham.errors import RunError
 from ockham.policy import Policy
 from ockham.record.run_folder import new_run_id
+from ockham.step_audit import Meter
 
 # Steps between two comparisons of the ranks' weights. Each reads all weights once.
 DEFAULT_WEIGHTS_INTERVAL = 100
@@ -93,3 +94,10 @@ class RankCalls(BatchCalls):
         if self._ranks is None:
             raise RunError("run.average_gradients: the run has no ranks; create it by ockham.Run.distributed")
         self._ranks.average_parameter_gradients(parameters)
+
+    def compare_weights(self, meter: Meter) -> None:
+        """Record a checksum of the weights at each evaluation, and compare it on all ranks at intervals.
+
+        `watch` calls it. An integration that measures the steps by itself calls it with its own meter.
+        """
+        self._weights_meter = meter

@@ -120,6 +120,7 @@ class Run(RankCalls):
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
         self._ranks: Ranks | None = None
         self._averages_losses = False
+        self._weights_meter: Meter | None = None
         self._weights_interval = DEFAULT_WEIGHTS_INTERVAL if all_gather is not None else 0
 
     def __enter__(self) -> Self:
@@ -204,6 +205,7 @@ class Run(RankCalls):
         if self._audit.meter is not None:
             self._audit.meter.close()
         self._audit.meter = StepMeter(*optimizers, measure_norm=measure_norm)
+        self.compare_weights(self._audit.meter)
         return self._audit.meter
 
     def flush(self) -> TreeHead:
