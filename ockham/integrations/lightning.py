@@ -98,6 +98,9 @@ class OckhamCallback(pl.Callback):
         # Micro-batches of the present step, and the verdict on the present one. None before it.
         self._started = 0
         self._accepts: bool | None = None
+        # Limits of the Trainer: of the norm of the gradient, and of each element. None without the latter.
+        self._limit = math.inf
+        self._clip_value: int | float | None = None
         self._has_evaluated = False
         self._old_value: Any = None
 
@@ -127,6 +130,7 @@ class OckhamCallback(pl.Callback):
         if not pl_module.automatic_optimization:
             self.manual = ManualBatches(self.run, trainer.optimizers)
             return
+        self._limit = lightning_setup.read_norm_limit(trainer)
         self._attach_controller(self.run, trainer, pl_module, facts)
         step = self._wrap_training_step(trainer, pl_module.training_step)
         # Lightning calls the attribute of the object, so the method is replaced there.
@@ -140,10 +144,16 @@ class OckhamCallback(pl.Callback):
         controller.check_skip()
         controller.run.average_gradients(controller.weights.parameters())
 
-    def on_before_optimizer_step(self, *_: object) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *_: object) -> None:
         """Prepare the gradients of the step."""
-        if self.controller is not None:
-            self.controller.before_step()
+        controller = self.controller
+        if controller is None:
+            return
+        controller.before_step()
+        if self._clip_value is not None:
+            # torch cannot clip the values of no gradients, as after a skip.
+            has_gradient = any(parameter.grad is not None for parameter in controller.weights.parameters())
+            trainer.gradient_clip_val = self._clip_value if has_gradient else None
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object, **__: object) -> None:
         """Record the batch, and stop if the policy requires it."""
@@ -274,8 +284,11 @@ class OckhamCallback(pl.Callback):
                 facts=facts,
             )
             self.controller.iter_num = trainer.global_step
-        if self.controller.is_active and trainer.gradient_clip_algorithm != "value":
-            self._patches.replace(trainer, "gradient_clip_val", None)
+        self._clip_value = None
+        if self.controller.is_active:
+            is_value = trainer.gradient_clip_algorithm == "value"
+            self._clip_value = trainer.gradient_clip_val if is_value else None
+            self._patches.replace(trainer, "gradient_clip_val", self._clip_value)
 
     def _on_run_finish(self, ended: dict[str, Any]) -> None:
         """Complete the data of `run.finished`, and restore the module."""
@@ -303,9 +316,6 @@ class OckhamCallback(pl.Callback):
             self.controller.detach()
 
     def _wrap_training_step(self, trainer: pl.Trainer, step: Callable[..., Any]) -> Callable[..., Any]:
-        clip = trainer.gradient_clip_val
-        limit = clip if clip and trainer.gradient_clip_algorithm != "value" else math.inf
-
         @functools.wraps(step)
         def training_step(*args: Any, **kwargs: Any) -> Any:
             out = step(*args, **kwargs)
@@ -316,7 +326,7 @@ class OckhamCallback(pl.Callback):
             if self._accepts is None:
                 tokens = self.count_tokens(args[0]) if self.count_tokens is not None else None
                 controller.micro_steps = lightning_setup.count_micro_steps(trainer, self._started)
-                self._accepts = controller.start_batch(_read_loss(loss), limit, tokens=tokens)
+                self._accepts = controller.start_batch(_read_loss(loss), self._limit, tokens=tokens)
             if self._accepts or loss is None:
                 return out
             return {**out, "loss": detach_loss(loss)} if isinstance(out, Mapping) else detach_loss(loss)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -70,6 +69,12 @@ def planned_steps(trainer: pl.Trainer) -> int | None:
     return int(planned) if math.isfinite(planned) and planned > 0 else None
 
 
+def read_norm_limit(trainer: pl.Trainer) -> float:
+    """Return the Trainer's limit of the gradient norm. It is infinite if the Trainer does not clip norms."""
+    is_norm = trainer.gradient_clip_algorithm in {None, "norm"}
+    return float(trainer.gradient_clip_val or math.inf) if is_norm else math.inf
+
+
 def read_settings(trainer: pl.Trainer) -> dict[str, Any]:
     """Return the settings of a Trainer as JSON values."""
     settings = {name: getattr(trainer, name, None) for name in _SETTINGS}
@@ -109,8 +114,6 @@ def stop_message(trainer: pl.Trainer) -> str | None:
 
 
 def _is_json(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return False
     return (
         value is None
         or isinstance(value, (str, int, bool))

@@ -136,5 +136,7 @@ def fit(
     }
     callbacks = [NormReader(), *options.pop("callbacks", []), *([callback] if callback else [])]
     trainer = pl.Trainer(callbacks=callbacks, **{**defaults, **options})
-    trainer.fit(module, train or make_loader(40), val or make_loader(3), ckpt_path=ckpt_path)
+    train = make_loader(40) if train is None else train
+    val = make_loader(3) if val is None else val
+    trainer.fit(module, train, val, ckpt_path=ckpt_path)
     return module, trainer
