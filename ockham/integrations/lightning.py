@@ -128,7 +128,7 @@ class OckhamCallback(pl.Callback):
             self._patches.replace(trainer.strategy.model, "require_backward_grad_sync", False)
         assert self.run is not None
         if not pl_module.automatic_optimization:
-            self.manual = ManualBatches(self.run, trainer.optimizers)
+            self.manual = ManualBatches(self.run, trainer.optimizers, facts)
             return
         self._limit = lightning_setup.read_norm_limit(trainer)
         self._attach_controller(self.run, trainer, pl_module, facts)

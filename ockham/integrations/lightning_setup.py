@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import lightning.pytorch as pl
@@ -51,11 +52,21 @@ def require_supported(trainer: pl.Trainer) -> None:
 
 
 def read_facts(trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
-    """Return the facts of a run that a Trainer knows. The number of steps is missing if it is not limited."""
+    """Return the facts of a run that a Trainer and its module have.
+
+    The number of steps is missing if it is not limited, the vocabulary if it is not in `module.hparams`.
+    """
     facts: dict[str, Any] = {"model_params": sum(parameter.numel() for parameter in module.parameters())}
     planned = planned_steps(trainer)
     if planned is not None:
         facts["max_iters"] = planned
+    vocab_size = module.hparams.get("vocab_size")
+    if isinstance(vocab_size, int):
+        facts["vocab_size"] = vocab_size
+    # Lightning stores the seed of seed_everything there.
+    seed = os.environ.get("PL_GLOBAL_SEED", "")
+    if seed.isdecimal():
+        facts["seed"] = int(seed)
     return facts
 
 
@@ -79,6 +90,8 @@ def read_settings(trainer: pl.Trainer) -> dict[str, Any]:
     """Return the settings of a Trainer as JSON values."""
     settings = {name: getattr(trainer, name, None) for name in _SETTINGS}
     settings["strategy"] = type(trainer.strategy).__name__
+    if trainer.global_step:
+        settings["resumed_from_step"] = trainer.global_step
     return {name: value for name, value in settings.items() if _is_json(value)}
 
 
@@ -106,11 +119,12 @@ def stop_message(trainer: pl.Trainer) -> str | None:
     planned = planned_steps(trainer)
     if not trainer.should_stop or (planned is not None and trainer.global_step >= planned):
         return None
-    callbacks = [
-        callback for callback in trainer.early_stopping_callbacks if getattr(callback, "stopped_epoch", 0)
+    stopped = [
+        f"{type(callback).__name__} on {callback.monitor!r}"
+        for callback in trainer.early_stopping_callbacks
+        if callback.stopping_reason_message is not None
     ]
-    by = "".join(f" by {type(callback).__name__} on {callback.monitor!r}" for callback in callbacks)
-    return f"stopped{by} after step {trainer.global_step}"
+    return f"{' and '.join(stopped) or 'the Trainer'} stopped the training after step {trainer.global_step}"
 
 
 def _is_json(value: Any) -> bool:

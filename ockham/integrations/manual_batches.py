@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,17 +60,19 @@ class ManualBatches:
     Args:
         run: An open run.
         optimizers: The optimizers of the loop.
+        facts: Facts of the run that the loop knows. They are recorded with the first batch.
 
     Attributes:
         last: Context of the last batch that ended.
 
     """
 
-    def __init__(self, run: Run, optimizers: Sequence[Any]) -> None:
+    def __init__(self, run: Run, optimizers: Sequence[Any], facts: Mapping[str, Any] | None = None) -> None:
         self.run = run
         self.last: OccamContext | None = None
         self._optimizers = [unwrap_optimizer(optimizer) for optimizer in optimizers]
         self._meter = run.watch(*self._optimizers, measure_norm=True)
+        self._facts = dict(facts or {})
         self._accepted: OccamContext | None = None
 
     @contextlib.contextmanager
@@ -89,6 +91,7 @@ class ManualBatches:
 
         """
         scheduled = self._meter.scheduled_learning_rate()
+        facts, self._facts = {**self._facts, **facts}, {}
         ctx = self.run.start_batch(loss=loss, tokens=tokens, micro_steps=micro_steps, **facts)
         if ctx.micro_step == 0:
             self._accepted = None

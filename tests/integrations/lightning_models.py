@@ -140,3 +140,57 @@ def fit(
     val = make_loader(3) if val is None else val
     trainer.fit(module, train, val, ckpt_path=ckpt_path)
     return module, trainer
+
+
+class ManualModule(Module):
+    """Takes its steps by itself, with one or two optimizers.
+
+    Args:
+        callback: The callback whose method `batch` gives the verdicts.
+        optimizers: Number of optimizers.
+        micro_steps: Number of micro-batches of a step.
+        obey: Whether the module carries out the verdicts.
+
+    """
+
+    def __init__(
+        self, callback: Any, *, optimizers: int = 1, micro_steps: int = 1, obey: bool = True, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.automatic_optimization = False
+        self.callback = callback
+        self.optimizer_count, self.micro_steps, self.obey = optimizers, micro_steps, obey
+        self.accepted = 0
+
+    def training_step(self, batch: Any, _: int) -> None:
+        """Compute the gradients and take the steps as the batch requires."""
+        loss = self.compute_loss(batch)
+        with self.callback.batch(loss, tokens=batch[1].numel(), micro_steps=self.micro_steps) as verdict:
+            if verdict.ctx.micro_step == 0:
+                self.accepted = 0
+            self.accepted += verdict.updated
+            if verdict.updated or not self.obey:
+                self.manual_backward(loss / self.micro_steps)
+            if verdict.takes_step or not self.obey:
+                self.take_step(verdict)
+
+    def take_step(self, verdict: Any) -> None:
+        """Take a step with all optimizers."""
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        # The comparison scales the norm by the accepted micro-batches, as the callback does for a Trainer.
+        share = self.accepted / self.micro_steps
+        self.truth.norms.append(gradient_norm(self.parameters()) * share)
+        verdict.clip_gradients(self.parameters())
+        groups = [group for optimizer in optimizers for group in optimizer.optimizer.param_groups]
+        self.truth.rates.append(tuple(float(group["lr"]) for group in groups))
+        self.truth.clipped_norms.append(gradient_norm(self.parameters()))
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def configure_optimizers(self) -> Any:
+        """Return one or two optimizers with different learning rates."""
+        parameters = list(self.model.parameters())
+        parts = [parameters[i :: self.optimizer_count] for i in range(self.optimizer_count)]
+        return [torch.optim.AdamW(part, lr=self.rate / (i + 1)) for i, part in enumerate(parts)]
