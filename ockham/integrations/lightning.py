@@ -255,9 +255,8 @@ class OckhamCallback(pl.Callback):
         options: dict[str, Any] = {**self._options, "facts": facts, "settings": settings}
         state, self._saved_state = self._saved_state, {}
         run_id = self._options["run_id"] or state.get("run_id")
-        runs: Any = self._options["runs"]
-        is_known = state.get("run_id") == run_id and RunFolder(runs, str(run_id)).path.exists()
-        if not state or not trainer.global_step or not is_known:
+        is_same = bool(state) and run_id == state["run_id"] and trainer.global_step > 0
+        if not is_same or not RunFolder(options["runs"], str(run_id)).path.exists():
             return Run.distributed(**options).start()
         path = Path(str(trainer.ckpt_path))
         point = ResumePoint(trainer.global_step, None, path, {"run": state["run"]}, settings, {})

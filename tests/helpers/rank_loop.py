@@ -54,13 +54,14 @@ class Loop:
 
 @dataclass
 class RankTruth:
-    """Measurements of one rank."""
+    """Measurements of one rank. The norms are those after clipping, the raw norms those before."""
 
     losses: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     moved: list[bool] = field(default_factory=list)
     rates: list[list[float]] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
+    raw_norms: list[float] = field(default_factory=list)
     weights: str = ""
     error: str = ""
 
