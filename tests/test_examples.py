@@ -21,10 +21,15 @@ RUNS = {
     "custom_plugin.py": "custom-plugin",
     "distributed_loop.py": "distributed",
     "query_from_python.py": "queried",
+    "lightning_manual.py": "lightning-manual",
     "lightning_trainer.py": "lightning",
     "huggingface_trainer.py": "huggingface",
 }
-PACKAGES = {"lightning_trainer.py": "lightning", "huggingface_trainer.py": "transformers"}
+PACKAGES = {
+    "lightning_manual.py": "lightning",
+    "lightning_trainer.py": "lightning",
+    "huggingface_trainer.py": "transformers",
+}
 
 
 def run_example(name):

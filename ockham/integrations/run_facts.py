@@ -1,4 +1,4 @@
-"""Comparison of the facts that a user passes with those that a trainer has."""
+"""Comparison of facts from a user with the facts that a trainer has."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_manual_optimization_stops_on_halt(tmp_path):
 
 
 def test_ignored_verdict_under_manual_optimization_is_recorded(tmp_path):
-    """A module that steps on a skip contradicts the verdict, and the log says so."""
+    """A module that steps on a skip contradicts the verdict, and the log contains that."""
     callback = make_callback(tmp_path)
     module = ManualModule(callback, obey=False)
     with pytest.warns(UserWarning, match="a verdict was not carried out"):
