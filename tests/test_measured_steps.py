@@ -74,7 +74,7 @@ def train(run, *, fault="", micro_steps=1, steps=STEPS):
 
 
 def judge_packed(folder, out):
-    """Return the exit status of the packed verifier and the classes of its findings that are no notes."""
+    """Return the exit status of the packed verifier, and the classes of its findings without notes."""
     write_archive(folder, out / "a.zip")
     with zipfile.ZipFile(out / "a.zip") as archive:
         script = archive.extract("verify.py", out)
