@@ -90,6 +90,16 @@ def test_different_weights_end_the_run_on_every_rank(options, iter_num, tmp_path
     assert verify_run(RunFolder(tmp_path / "runs", "a")).sound
 
 
+def test_error_of_one_rank_ends_both_logs(tmp_path):
+    """The other rank does not wait for it, and the logs are sound."""
+    truths = rank_truth.train_ranks(tmp_path, 2, parallel="none", fail=5)
+    assert truths[1]["error"] == "OckhamError: the loop of this rank failed"
+    assert truths[0]["error"].startswith("RankLostError: another rank has ended or does not answer")
+    ends = [rank_truth.read_data(tmp_path, rank, "run.finished")[0]["reason_code"] for rank in (0, 1)]
+    assert ends == ["RANK_LOST", "FAILED"]
+    assert verify_run(RunFolder(tmp_path / "runs", "a")).sound
+
+
 def test_one_process_without_a_process_group_is_an_ordinary_run(tmp_path):
     """Nothing is exchanged, no rank loss is recorded, and averaging changes no gradient."""
     with ockham.Run.distributed("observe", runs=tmp_path / "runs", run_id="a", facts=tiny_model.FACTS) as run:

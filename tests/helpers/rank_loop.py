@@ -37,7 +37,9 @@ class Loop:
         exchange: Whether the run averages the gradients. Otherwise DDP does so in the last micro-batch.
         scaler: Whether float16 and a loss scaler are used.
         interval: Steps between two comparisons of the weights.
-        shift: Added to the weights of the last rank after this step. None for no shift.
+        shift: Step of the last rank after which its weights are changed. None for no change.
+        evaluate: Steps between two evaluations.
+        fail: Step of the last rank in which its loop raises an error. None for no error.
 
     """
 
@@ -50,6 +52,7 @@ class Loop:
     policy: str = "balanced"
     shift: int | None = None
     evaluate: int = 8
+    fail: int | None = None
 
 
 @dataclass
@@ -184,6 +187,8 @@ def train(folder: Path, loop: Loop, truth: RankTruth) -> None:
         for step in range(loop.steps):
             accepted = None
             for micro in range(loop.micro_steps):
+                if step == loop.fail and rank == size - 1:
+                    raise ockham.OckhamError("the loop of this rank failed")
                 inputs, targets = next(batches)
                 before = full_weights(trainer.model)
                 with trainer.no_sync(last=micro == loop.micro_steps - 1):

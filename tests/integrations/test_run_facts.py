@@ -10,7 +10,7 @@ from ockham.integrations.run_facts import require_equal_facts
 
 @pytest.mark.parametrize("given", [{}, {"seed": 0, "max_iters": 40}, {"vocab_size": 7}, {"max_iters": 40}])
 def test_equal_or_unknown_facts_are_accepted(given):
-    """A fact that only one side has is no difference."""
+    """A fact that only one side has is accepted."""
     require_equal_facts(given, {"max_iters": 40, "seed": 3}, "the Trainer")
 
 
