@@ -3,7 +3,6 @@
 import lightning
 import torch
 
-import ockham
 from ockham.integrations.lightning import OckhamCallback
 
 STEPS = 60
@@ -42,14 +41,19 @@ def make_batches(count: int) -> torch.utils.data.DataLoader:
 
 
 lightning.seed_everything(1)
-facts = {"max_iters": STEPS, "vocab_size": VOCAB_SIZE, "model_params": 2_080, "seed": 1}
-with ockham.Run("balanced", run_id="lightning", facts=facts) as run:
-    trainer = lightning.Trainer(
-        max_steps=STEPS,
-        val_check_interval=20,
-        callbacks=[OckhamCallback(run, monitor="val_loss")],
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-    )
-    trainer.fit(Model(), make_batches(STEPS), make_batches(2))
+callback = OckhamCallback(
+    policy="balanced",
+    run_id="lightning",
+    monitor="val_loss",
+    facts={"vocab_size": VOCAB_SIZE},
+    count_tokens=lambda batch: batch[1].numel(),
+)
+trainer = lightning.Trainer(
+    max_steps=STEPS,
+    val_check_interval=20,
+    callbacks=[callback],
+    accelerator="cpu",
+    logger=False,
+    enable_checkpointing=False,
+)
+trainer.fit(Model(), make_batches(STEPS), make_batches(2))

@@ -15,9 +15,9 @@ from ockham.policy import Policy
 from ockham.quotient import Performance
 from ockham.record.attempt import Attempt
 from ockham.record.counters import RunCounters
-from ockham.record.rank_group import RankGroup
+from ockham.record.rank_group import Divergence, RankGroup
 from ockham.record.recorder import Recorder
-from ockham.step_audit import StepAudit
+from ockham.step_audit import Meter, StepAudit
 
 # Evaluations and consolidations take no step.
 _NOTHING_APPLIED: Mapping[str, Any] = {"updated": False}
@@ -41,6 +41,10 @@ class BatchCalls:
     _last: OccamContext
     _performance: Performance
     _is_started: bool
+    # Whether each rank passes its own losses, and steps between two comparisons of the ranks' weights.
+    _averages_losses: bool
+    _weights_interval: int
+    _weights_meter: Meter | None
 
     def start_batch(
         self,
@@ -50,6 +54,7 @@ class BatchCalls:
         *,
         loss: float | None = None,
         micro_steps: int = 1,
+        tokens: int | None = None,
         **fields: Any,
     ) -> OccamContext:
         """Build the context of a batch whose loss was read, and run `on_batch_start`.
@@ -62,6 +67,8 @@ class BatchCalls:
             micro_step: Micro-batch within the step, from 0. None counts the micro-batches.
             loss: Other name of `task_loss`, for calls without `iter_num`.
             micro_steps: Number of micro-batches of the step.
+            tokens: Number of tokens of this loss. The run of `ockham.Run.distributed` weights the losses of
+                the ranks by it. None gives all ranks the same weight.
             fields: Facts of this batch, and knobs at their scheduled value, such as `learning_rate`.
 
         Returns:
@@ -75,9 +82,12 @@ class BatchCalls:
         self._require_open("start_batch")
         number = self._audit.start(iter_num, micro_step, micro_steps, fields)
         self._recorder.record_key_frame_if_due(number.iter_num, number.micro_step)
+        value = _one_loss(task_loss, loss)
+        if self._averages_losses:
+            fields["rank_loss"], value = value, self.peers.average_loss(value, tokens).loss
         ctx = self._last.next_context(
             number.iter_num,
-            _one_loss(task_loss, loss),
+            value,
             micro_step=number.micro_step,
             micro_steps=micro_steps,
             **merge_scheduled_knobs(self._knobs, fields),
@@ -131,6 +141,8 @@ class BatchCalls:
         self._last = ctx
         for found in not_applied:
             self._report_not_applied(ctx, found)
+        if self._weights_interval and ctx.ends_step and ctx.iter_num % self._weights_interval == 0:
+            self._require_equal_weights(ctx, "on_batch_end")
         return ctx
 
     def abandon_step(self, ctx: OccamContext | None = None) -> None:
@@ -163,16 +175,27 @@ class BatchCalls:
 
         Args:
             ctx: Context of the batch after which the loss was measured.
-            val_loss: Validation loss in nats per token.
+            val_loss: Validation loss in nats per token. In a run of `ockham.Run.distributed` it is that of
+                this rank: the mean over the ranks is recorded, weighted by `tokens`.
             standard_error: Standard error of the loss. None if unknown.
-            tokens: Number of tokens that were read.
+            tokens: Number of tokens that were read. 0 if unknown.
             seconds: Duration in seconds.
             trigger: Why the evaluation took place.
             gauges: Further measurements.
 
+        Raises:
+            RankDivergedError: If the ranks reached different verdicts, or have different weights.
+
         """
         self._require_open("evaluate")
-        self._recorder.record_evaluation(ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds)
+        if self._averages_losses:
+            val_loss, total = self.peers.average_loss(val_loss, tokens)
+            tokens = total or 0
+        checksum = None if self._weights_meter is None else self._weights_meter.checksum()
+        self._recorder.record_evaluation(
+            ctx.iter_num, trigger, val_loss, standard_error, tokens, seconds, checksum
+        )
+        self._require_equal_weights(ctx, "on_evaluate")
         quotient = ctx.quotient_of_loss(val_loss, self._performance)
         ctx.measured_gauges.clear()
         ctx.set_gauges(val_loss=val_loss, occam_quotient=quotient, **gauges)
@@ -241,11 +264,25 @@ class BatchCalls:
             RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
 
         """
-        diverged = self.peers.find_divergence(ctx, hook)
+        self._stop_if(self.peers.find_divergence(ctx, hook), ctx)
+        return ctx
+
+    def _require_equal_weights(self, ctx: OccamContext, hook: str) -> None:
+        """Compare the weights of all ranks. Sharded weights are left out, because the ranks' parts differ.
+
+        Raises:
+            RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
+
+        """
+        meter = self._weights_meter
+        checksum = None if meter is None or self.peers.world_size == 1 else meter.checksum(replicated=True)
+        if checksum is not None:
+            self._stop_if(self.peers.find_weight_divergence(ctx, hook, checksum), ctx)
+
+    def _stop_if(self, diverged: Divergence | None, ctx: OccamContext) -> None:
         if diverged is not None:
             self.attempt.log.append("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
             raise RankDivergedError(diverged.message)
-        return ctx
 
 
 def _one_loss(task_loss: float | None, loss: float | None) -> float:

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ockham.batch_calls import BatchCalls
 from ockham.chain import PluginChain, base_knobs
 from ockham.context import GAUGES, OccamContext
 from ockham.errors import LogError, PluginError, RunError
@@ -29,6 +28,7 @@ from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, policy_from_plugins, with_default_plugins
 from ockham.quotient import Performance
+from ockham.rank_calls import DEFAULT_WEIGHTS_INTERVAL, RankCalls, Ranks
 from ockham.record.attempt import end_reason
 from ockham.record.checkpointing import CheckpointKind, CheckpointPacker, save_checkpoint
 from ockham.record.checkpoints import ResumePoint
@@ -43,7 +43,7 @@ from ockham.session import Session, resolve_policy
 from ockham.step_audit import Meter, StepAudit
 
 
-class Run(BatchCalls):
+class Run(RankCalls):
     """One attempt of one run, written by one rank.
 
     Args:
@@ -118,6 +118,10 @@ class Run(BatchCalls):
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
         self._is_started = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
+        self._ranks: Ranks | None = None
+        self._averages_losses = False
+        self._weights_meter: Meter | None = None
+        self._weights_interval = DEFAULT_WEIGHTS_INTERVAL if all_gather is not None else 0
 
     def __enter__(self) -> Self:
         """Start the run. See `start`."""
@@ -202,6 +206,7 @@ class Run(BatchCalls):
         if self._audit.meter is not None:
             self._audit.meter.close()
         self._audit.meter = StepMeter(*optimizers, measure_norm=measure_norm)
+        self.compare_weights(self._audit.meter)
         return self._audit.meter
 
     def flush(self) -> TreeHead:

@@ -26,6 +26,10 @@ class Meter(Protocol):
         """Return what happened since `start`."""
         ...
 
+    def checksum(self, *, replicated: bool = False) -> str | None:
+        """Return a checksum of the weights. None without weights. *replicated* leaves out sharded ones."""
+        ...
+
     def close(self) -> None:
         """Stop measuring."""
         ...

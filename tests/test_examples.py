@@ -12,16 +12,24 @@ from ockham import resources
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from tests.helpers.events import events
+from tests.helpers.forked_cli import wait
+from tests.helpers.ranks import spawn_ranks
 
 EXAMPLES = resources.data_root() / "examples"
 RUNS = {
     "own_loop.py": "own-loop",
     "custom_plugin.py": "custom-plugin",
+    "distributed_loop.py": "distributed",
     "query_from_python.py": "queried",
+    "lightning_manual.py": "lightning-manual",
     "lightning_trainer.py": "lightning",
     "huggingface_trainer.py": "huggingface",
 }
-PACKAGES = {"lightning_trainer.py": "lightning", "huggingface_trainer.py": "transformers"}
+PACKAGES = {
+    "lightning_manual.py": "lightning",
+    "lightning_trainer.py": "lightning",
+    "huggingface_trainer.py": "transformers",
+}
 
 
 def run_example(name):
@@ -54,6 +62,26 @@ def test_log_of_example_verifies_and_replays(name, tmp_path, monkeypatch):
     report = verify_run(run)
     assert report.sound, [str(finding) for finding in report.findings]
     assert replay_run(run).identical
+
+
+def test_distributed_loop_runs_on_two_ranks(tmp_path):
+    """Both ranks skip the same micro-batches, and the run verifies and replays."""
+    env = {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
+    done = wait(spawn_ranks(2, str(EXAMPLES / "distributed_loop.py"), cwd=tmp_path, **env))
+    assert [process.returncode for process in done] == [0, 0], [process.stderr[-2000:] for process in done]
+    run = ockham.RunFolder(tmp_path / "runs", "distributed")
+    assert verify_run(run).sound
+    assert replay_run(run).identical
+    verdicts = [
+        [event["data"]["left"].get("updated", True) for event in events(run, 1, rank) if _is_batch(event)]
+        for rank in (0, 1)
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert 0 < sum(verdicts[0]) < len(verdicts[0]) == 120
+
+
+def _is_batch(event):
+    return event["data"].get("hook") == "batch"
 
 
 def test_own_loop_continues_after_an_interruption(tmp_path, monkeypatch):

@@ -1,106 +1,346 @@
 """Lightning: a callback that lets the chain decide about each batch.
 
-    with ockham.Run("balanced", facts={"max_iters": 600, "vocab_size": 256}) as run:
-        trainer = lightning.Trainer(max_steps=600, callbacks=[OckhamCallback(run)])
-        trainer.fit(module, train_batches, val_batches)
+    callback = OckhamCallback(policy="balanced", runs="runs")
+    trainer = lightning.Trainer(max_steps=600, callbacks=[callback])
+    trainer.fit(module, train_batches, val_batches)
 
 The loss of a skipped batch has no graph. Lightning's backward pass then computes no gradient, and the
-optimizer changes neither weights nor moments.
+optimizer changes neither weights nor moments. With several processes, gradients are not synchronised in a
+backward pass, but once per step after the last verdict.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, OckhamError
+from ockham.integrations import lightning_setup
+from ockham.integrations.manual_batches import ManualBatch, ManualBatches
+from ockham.integrations.patches import Patches
+from ockham.integrations.run_facts import require_equal_facts
 from ockham.integrations.step_controller import StepController, detach_loss
+from ockham.policy import Policy
+from ockham.record.checkpoints import ResumePoint
+from ockham.record.run_folder import RunFolder
 from ockham.run import Run
+from ockham.step_actions import EndReason
+
+# The Trainer ended before its last step, for a reason of its own such as early stopping.
+STOPPED_EARLY = "STOPPED_EARLY"
 
 
 class OckhamCallback(pl.Callback):
-    """Applies the chain's verdicts to each batch of one process under automatic optimization.
+    """Applies the chain's verdicts to each batch, on one device or with DDP.
+
+    With an open run, several trainings in its block are recorded, and the block ends it. Without one, each
+    training is a run: the callback opens and ends it, on each rank.
+
+    Under manual optimization the module calls `batch`, and carries out the verdict.
 
     Args:
-        run: An open run (`with ockham.Run(...) as run`). It ends when the block is left.
+        run: An open run. None opens a run for each training.
+        policy: Policy of a run that the callback opens. None uses `balanced`.
+        overrides: Settings such as `"gate.target=0.3"`.
+        runs: Folder of all runs.
+        run_id: ID of the run. None makes one from the time.
+        facts: Facts that the Trainer does not know, such as `vocab_size`.
         monitor: Name of the logged validation loss, in nats per token.
+        count_tokens: Returns the number of predicted tokens of a batch. With several processes it weights
+            their losses. None gives all of them the same weight.
         save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
-        BadInputError: When training starts, if it uses manual optimization, several processes or float16 with
-            a loss scaler.
+        BadInputError: When training starts, if it is not supported, or if facts differ from the Trainer's.
+            After the first validation, if it did not log the loss.
 
     """
 
-    def __init__(self, run: Run, *, monitor: str = "val_loss", save_checkpoints: bool = True) -> None:
+    def __init__(
+        self,
+        run: Run | None = None,
+        *,
+        policy: str | Path | Policy | None = None,
+        overrides: Sequence[str] = (),
+        runs: str | Path = "runs",
+        run_id: str | None = None,
+        facts: Mapping[str, Any] | None = None,
+        monitor: str = "val_loss",
+        count_tokens: Callable[[Any], int] | None = None,
+        save_checkpoints: bool = True,
+    ) -> None:
+        if run is not None and (policy is not None or overrides or run_id is not None or facts):
+            raise BadInputError(
+                "OckhamCallback takes an open run, or policy, overrides, runs, run_id and facts of a run "
+                "that it opens; give the open run its own policy and facts"
+            )
         self.run = run
         self.monitor = monitor
+        self.count_tokens = count_tokens
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
+        self.manual: ManualBatches | None = None
+        self.stop_reason: EndReason | None = None
+        self._opens_run = run is None
+        self._options = {"policy": policy, "overrides": overrides, "runs": runs, "run_id": run_id}
+        self._facts = dict(facts or {})
+        self._patches = Patches()
+        self._trainer: pl.Trainer | None = None
+        self._saved_state: dict[str, Any] = {}
+        # Micro-batches of the present step, and the verdict on the present one. None before it.
+        self._started = 0
+        self._accepts: bool | None = None
+        # Limits of the Trainer: of the norm of the gradient, and of each element. None without the latter.
+        self._limit = math.inf
+        self._clip_value: int | float | None = None
+        self._has_evaluated = False
+        self._old_value: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the run. Lightning stores it in its checkpoints."""
+        if self.run is None or self._trainer is None:
+            return {}
+        return {"run_id": self.run.run_id, "run": self.run.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Receive the state of a checkpoint. The next training continues its run as another attempt."""
+        self._saved_state = dict(state_dict)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wrap the module's training step."""
+        """Open the run if the callback does that, and wrap the module's training step."""
+        self._leave_training()
+        lightning_setup.require_supported(trainer)
+        self._trainer = trainer
+        self.stop_reason = None
+        self._started = 0
+        self._accepts = None
+        facts = self._enter_run(trainer, pl_module)
+        if trainer.world_size > 1:
+            # As no_sync does, because a skipped batch has no backward pass that could synchronise.
+            self._patches.replace(trainer.strategy.model, "require_backward_grad_sync", False)
+        assert self.run is not None
         if not pl_module.automatic_optimization:
-            raise BadInputError(
-                "OckhamCallback requires automatic optimization; "
-                "with manual optimization call ockham.Run in the module, see docs/integrate.md"
-            )
-        if trainer.world_size > 1 or getattr(trainer.precision_plugin, "scaler", None) is not None:
-            raise BadInputError("OckhamCallback supports one process, in float32 or bfloat16")
-        self.controller = StepController(
-            self.run, pl_module, trainer.optimizers[0], save_checkpoints=self.save_checkpoints
-        )
-        self.controller.micro_steps = trainer.accumulate_grad_batches
+            self.manual = ManualBatches(self.run, trainer.optimizers, facts)
+            return
+        self._limit = lightning_setup.read_norm_limit(trainer)
+        self._attach_controller(self.run, trainer, pl_module, facts)
         step = self._wrap_training_step(trainer, pl_module.training_step)
         # Lightning calls the attribute of the object, so the method is replaced there.
-        pl_module.training_step = step  # type: ignore[method-assign]
+        self._patches.replace(pl_module, "training_step", step)
 
-    def on_before_optimizer_step(self, *_: object) -> None:
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Average the gradients over the ranks after the last micro-batch of a step."""
+        controller = self.controller
+        if controller is None or trainer.world_size == 1 or lightning_setup.is_accumulating(trainer):
+            return
+        controller.check_skip()
+        controller.run.average_gradients(controller.weights.parameters())
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *_: object) -> None:
         """Prepare the gradients of the step."""
-        if self.controller is not None:
-            self.controller.before_step()
+        controller = self.controller
+        if controller is None:
+            return
+        controller.before_step()
+        if self._clip_value is not None:
+            # torch cannot clip the values of no gradients, as after a skip.
+            has_gradient = any(parameter.grad is not None for parameter in controller.weights.parameters())
+            trainer.gradient_clip_val = self._clip_value if has_gradient else None
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object, **__: object) -> None:
         """Record the batch, and stop if the policy requires it."""
+        self._started = self._started + 1 if lightning_setup.is_accumulating(trainer) else 0
+        self._accepts = None
         if self.controller is not None:
             self.controller.end_batch()
-            trainer.should_stop |= self.controller.stop_reason is not None
+            self.stop_reason = self.stop_reason or self.controller.stop_reason
+        trainer.should_stop |= self.stop_reason is not None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the value of an earlier validation."""
+        self._old_value = trainer.callback_metrics.get(self.monitor)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Pass the validation loss to memory and anchor."""
+        if trainer.sanity_checking or (self.controller is None and self.manual is None):
+            return
         val_loss = trainer.callback_metrics.get(self.monitor)
-        if self.controller is not None and not trainer.sanity_checking and val_loss is not None:
+        if val_loss is None or val_loss is self._old_value:
+            self._report_missing(trainer)
+            return
+        self._has_evaluated = True
+        if self.controller is not None:
             self.controller.evaluate(float(val_loss))
+        elif self.manual is not None and self.manual.last is not None:
+            self.manual.run.evaluate(self.manual.last, float(val_loss), trigger="SCHEDULE")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the module's training step and end the run."""
-        if self.controller is not None:
-            del pl_module.training_step
-            self.controller.close()
-            self.controller = None
+        """Restore the module. End the run if the callback has opened it."""
+        if self.controller is None and self.manual is None:
+            return
+        message = lightning_setup.stop_message(trainer)
+        if self.stop_reason is None and message is not None:
+            self.stop_reason = (STOPPED_EARLY, message)
+        self._leave_training()
+        if self._opens_run and self.run is not None:
+            self.run.finish()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, _: BaseException) -> None:
-        """Restore the module's training step. The block of the run records how it ended."""
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Restore the module. A run that the callback has opened records how it ended."""
+        self._leave_training()
+        if self._opens_run and self.run is not None:
+            self.run.__exit__(type(exception), exception, exception.__traceback__)
+
+    @contextlib.contextmanager
+    def batch(self, loss: torch.Tensor, *, tokens: int | None = None, micro_steps: int = 1) -> Any:
+        """Context manager around the backward pass and the step of a batch under manual optimization.
+
+            with self.ockham.batch(loss) as batch:
+                if batch.updated:
+                    self.manual_backward(loss)
+                if batch.takes_step:
+                    batch.clip_gradients(self.parameters())
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+        Args:
+            loss: Mean loss in nats per token.
+            tokens: Number of its tokens. With several processes it weights their losses.
+            micro_steps: Number of micro-batches of the step.
+
+        Raises:
+            BadInputError: If no training under manual optimization is running.
+
+        """
+        manual = self.manual
+        if manual is None:
+            raise BadInputError(
+                "OckhamCallback.batch: no training under manual optimization is running; "
+                "call it in training_step with automatic_optimization = False"
+            )
+        batch: ManualBatch
+        with manual.batch(float(loss.detach()), tokens=tokens, micro_steps=micro_steps) as batch:
+            yield batch
+        if batch.ctx.halt:
+            decision = manual.run.decision_id("halt")
+            self.stop_reason = ("HALTED_BY_POLICY", f"halted by decision {decision}")
+
+    def _enter_run(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
+        """Open a run if none is open. Return the facts that its first batch has to record."""
+        if self.run is not None and not self.run.attempt.is_open:
+            raise BadInputError("the run is not open; use `with ockham.Run(...) as run:`")
+        facts = lightning_setup.read_facts(trainer, module)
+        given = self._facts if self.run is None else self.run.facts
+        require_equal_facts(given, facts, "the Trainer")
+        if self.run is None:
+            self.run = self._open_run(trainer, {**facts, **given})
+            facts = {}
+        if self._on_run_finish not in self.run.finish_hooks:
+            self.run.finish_hooks.append(self._on_run_finish)
+        return {name: value for name, value in facts.items() if not given.get(name)}
+
+    def _open_run(self, trainer: pl.Trainer, facts: Mapping[str, Any]) -> Run:
+        """Open a run, or continue the run of the loaded checkpoint as another attempt."""
+        settings = lightning_setup.read_settings(trainer)
+        options: dict[str, Any] = {**self._options, "facts": facts, "settings": settings}
+        state, self._saved_state = self._saved_state, {}
+        run_id = self._options["run_id"] or state.get("run_id")
+        is_same = bool(state) and run_id == state["run_id"] and trainer.global_step > 0
+        if not is_same or not RunFolder(options["runs"], str(run_id)).path.exists():
+            return Run.distributed(**options).start()
+        path = Path(str(trainer.ckpt_path))
+        point = ResumePoint(trainer.global_step, None, path, {"run": state["run"]}, settings, {})
+        options |= {"run_id": run_id, "resumed": point}
+        run = Run.distributed(**options).start()
+        run.load_state_dict(state["run"])
+        return run
+
+    def _attach_controller(
+        self, run: Run, trainer: pl.Trainer, module: pl.LightningModule, facts: Mapping[str, Any]
+    ) -> None:
+        optimizer = trainer.optimizers[0]
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if self.controller is not None and self.controller.model is module:
+            self.controller.stop_reason = None
+            self.controller.attach(optimizer, scaler)
+        else:
+            self.controller = StepController(
+                run,
+                module,
+                optimizer,
+                save_checkpoints=self.save_checkpoints,
+                scaler=scaler,
+                facts=facts,
+            )
+            self.controller.iter_num = trainer.global_step
+        self._clip_value = None
+        if self.controller.is_active:
+            is_value = trainer.gradient_clip_algorithm == "value"
+            self._clip_value = trainer.gradient_clip_val if is_value else None
+            self._patches.replace(trainer, "gradient_clip_val", self._clip_value)
+
+    def _on_run_finish(self, ended: dict[str, Any]) -> None:
+        """Complete the data of `run.finished`, and restore the module."""
+        if ended["reason_code"] == "COMPLETED" and self.run is not None:
+            ended.setdefault("val_loss", self.run.val_loss)
+            if self.stop_reason is not None:
+                ended["reason_code"], ended["message"] = self.stop_reason
+        self._leave_training()
+        self.controller = None
+        if self._opens_run:
+            self.run = None
+
+    def _leave_training(self) -> None:
+        """Restore everything that was changed for a training. Calling it again has no effect."""
+        self._patches.restore()
+        self._trainer = None
+        if self.manual is not None:
+            self.manual.close()
+            self.manual = None
         if self.controller is not None:
-            del pl_module.training_step
+            # The other ranks may have ended, so only a single process completes its log.
+            if self.controller.run.peers.world_size == 1:
+                with contextlib.suppress(OckhamError):
+                    self.controller.abandon_batch()
             self.controller.detach()
-            self.controller = None
 
     def _wrap_training_step(self, trainer: pl.Trainer, step: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(step)
         def training_step(*args: Any, **kwargs: Any) -> Any:
             out = step(*args, **kwargs)
+            controller = self.controller
+            if controller is None or not trainer.training or not torch.is_grad_enabled():
+                return out
             loss = out.get("loss") if isinstance(out, Mapping) else out
-            if self.controller is None or not isinstance(loss, torch.Tensor):
+            if self._accepts is None:
+                tokens = self.count_tokens(args[0]) if self.count_tokens is not None else None
+                controller.micro_steps = lightning_setup.count_micro_steps(trainer, self._started)
+                self._accepts = controller.start_batch(_read_loss(loss), self._limit, tokens=tokens)
+            if self._accepts or loss is None:
                 return out
-            if self.controller.start_batch(float(loss.detach()), trainer.gradient_clip_val or math.inf):
-                return out
-            skipped = detach_loss(loss)
-            return {**out, "loss": skipped} if isinstance(out, Mapping) else skipped
+            return {**out, "loss": detach_loss(loss)} if isinstance(out, Mapping) else detach_loss(loss)
 
         return training_step
+
+    def _report_missing(self, trainer: pl.Trainer) -> None:
+        """Report a validation that did not log the loss. The first one raises an error."""
+        names = ", ".join(sorted(trainer.callback_metrics)) or "none"
+        message = f"OckhamCallback: validation after step {trainer.global_step} did not log {self.monitor!r}"
+        if not self._has_evaluated:
+            raise BadInputError(f"{message}; logged: {names}; pass one of them as monitor=...")
+        warnings.warn(f"{message}; no evaluation is recorded", stacklevel=2)
+
+
+def _read_loss(loss: Any) -> float:
+    """Return a loss as a Python float. Without a loss it is NaN, so the batch is skipped."""
+    return math.nan if loss is None else float(loss.detach())

@@ -59,7 +59,7 @@ class StepController:
         stop_reason: Reason code and message, once the policy has ended the run.
 
     Raises:
-        BadInputError: If the run is not open, or the training has several processes.
+        BadInputError: If the run is not open, or was created for another number of processes.
 
     """
 
@@ -73,7 +73,7 @@ class StepController:
         scaler: torch.amp.GradScaler | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        require_one_process()
+        require_same_processes(run)
         if not run.attempt.is_open:
             raise BadInputError("the run is not open; use `with ockham.Run(...) as run:`")
         self.run = run
@@ -118,6 +118,7 @@ class StepController:
         # The hook of the meter is the first: it reads the learning rates before they are restored.
         self._meter = StepMeter(optimizer, parameters=self.weights.parameters())
         self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
+        self.run.compare_weights(self._meter)
 
     @property
     def is_between_batches(self) -> bool:
@@ -353,18 +354,19 @@ class StepController:
         self._scheduled_rates = []
 
 
-def require_one_process() -> None:
-    """Check that the training has one process.
+def require_same_processes(run: Run) -> None:
+    """Check that the run has the processes of the training.
 
     Raises:
-        BadInputError: If it has several.
+        BadInputError: If the training has several processes, and the run was created for one.
 
     """
     is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if is_distributed and torch.distributed.get_world_size() > 1:
+    size = torch.distributed.get_world_size() if is_distributed else 1
+    if size != run.peers.world_size:
         raise BadInputError(
-            "this integration supports one process; "
-            "for several ranks use `torchrun -m ockham train`, which decides on the mean loss"
+            f"the training has {size} processes, and the run was created for {run.peers.world_size}; "
+            "create it by ockham.Run.distributed, or let the callback open it"
         )
 
 

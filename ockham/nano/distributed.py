@@ -44,6 +44,10 @@ Value = TypeVar("Value")
 class DistributedRanks:
     """This process among those of one run. Use it as a context manager around the whole run.
 
+    Args:
+        rank: Rank of this process, from 0. None takes it from the environment of torchrun.
+        world_size: Number of ranks. None takes it from the environment of torchrun.
+
     Attributes:
         rank: Rank of this process, from 0.
         world_size: Number of ranks.
@@ -57,9 +61,9 @@ class DistributedRanks:
 
     """
 
-    def __init__(self) -> None:
-        self.rank = int(os.environ.get("RANK", "0"))
-        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    def __init__(self, rank: int | None = None, world_size: int | None = None) -> None:
+        self.rank = int(os.environ.get("RANK", "0")) if rank is None else rank
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1")) if world_size is None else world_size
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self.max_restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))

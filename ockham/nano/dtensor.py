@@ -14,6 +14,11 @@ def to_local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local().detach() if isinstance(tensor, DTensor) else tensor
 
 
+def is_sharded(tensor: torch.Tensor) -> bool:
+    """Return True if no rank has the full tensor."""
+    return isinstance(tensor, DTensor) and not all(place.is_replicate() for place in tensor.placements)
+
+
 def to_full(tensor: torch.Tensor) -> torch.Tensor:
     """Return the full tensor. Every rank must call this."""
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()

@@ -17,7 +17,7 @@ from torch import nn
 
 from ockham.applied_step import AppliedStep
 from ockham.errors import BadInputError
-from ockham.nano.dtensor import to_local
+from ockham.nano.dtensor import is_sharded, to_full, to_local
 from ockham.nano.optimizer import AnyOptimizer, MuonAdamW
 
 # Tensors and elements of the sample. Every optimizer with decay or moments changes all of them.
@@ -29,7 +29,7 @@ class StepMeter:
     """Hooks on optimizers, and a sample of their weights.
 
     Args:
-        optimizers: The optimizers whose steps are measured.
+        optimizers: The optimizers whose steps are measured, also inside a wrapper of Accelerate or Lightning.
         parameters: Weights that are sampled. None takes those of the optimizers that require a gradient.
         measure_norm: Measure the norm of the gradient at the moment of the step. It costs one pass over the
             gradients.
@@ -45,6 +45,7 @@ class StepMeter:
         parameters: Iterable[nn.Parameter] | None = None,
         measure_norm: bool = False,
     ) -> None:
+        optimizers = tuple(map(unwrap_optimizer, optimizers))
         for optimizer in optimizers:
             if not isinstance(optimizer, torch.optim.Optimizer):
                 raise BadInputError(
@@ -89,6 +90,20 @@ class StepMeter:
         norm = None if self._norm is None else float(self._norm)
         return AppliedStep(self._stepped, self._rates, norm, changed, "" if self._stepped else cause)
 
+    def checksum(self, *, replicated: bool = False) -> str | None:
+        """Return the `weights_checksum` of the optimizers' weights. Waits for the device once.
+
+        Args:
+            replicated: Leave out sharded weights, because every rank holds another part of them.
+
+        Returns:
+            32 hexadecimal digits. None if there are no such weights.
+
+        """
+        groups = (group["params"] for each in self.optimizers for group in each.param_groups)
+        parameters = [p for group in groups for p in group if not (replicated and is_sharded(p))]
+        return weights_checksum(parameters) if parameters else None
+
     def close(self) -> None:
         """Remove the hooks from the optimizers. Calling it again has no effect."""
         for hook in self._hooks:
@@ -107,7 +122,7 @@ class StepMeter:
         self._stepped = True
         self._rates = tuple(float(group["lr"]) for each in self.optimizers for group in each.param_groups)
         if self.measure_norm:
-            self._norm = nn.utils.get_total_norm([to_local(gradient) for gradient in gradients])
+            self._norm = _total_norm(gradients)
 
 
 class StepProbe:
@@ -156,6 +171,16 @@ class StepProbe:
         self._rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
 
 
+def unwrap_optimizer(optimizer: Any) -> Any:
+    """Return the torch optimizer below the wrappers of Accelerate and Lightning.
+
+    They have the class of an optimizer without its hooks.
+    """
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    return optimizer
+
+
 class WeightSample:
     """The first `SAMPLE_ELEMENTS` values of some tensors.
 
@@ -198,6 +223,15 @@ def weights_checksum(parameters: Iterable[torch.Tensor]) -> str:
         return hashlib.blake2b(b"", digest_size=16).hexdigest()
     values = torch.stack([value.to(sums[0].device) for value in sums]).cpu()
     return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _total_norm(gradients: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the L2 norm of all ranks' parts. Every rank must call this if a gradient is sharded."""
+    sharded = [gradient for gradient in gradients if is_sharded(gradient)]
+    local = [to_local(gradient) for gradient in gradients if not is_sharded(gradient)]
+    norms = [to_full(nn.utils.get_total_norm(tensors)) for tensors in (sharded, local) if tensors]
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
 
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

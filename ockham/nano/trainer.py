@@ -1,10 +1,8 @@
 """Trainer: measures the model and applies the knobs of the context. It makes no decisions.
 
-forward(iter_num, micro_step)   loss of a micro-batch, one host read
-backward(ctx)                   gradient, if ctx.updated
-finish_batch(ctx)               optimizer step, pull and projection; gauges and stage times
-evaluate()                      loss of the same validation batches each time
-move_anchor(...), roll_back()
+forward(iter_num, micro_step)       loss of a micro-batch, one host read
+backward(ctx), finish_batch(ctx)    gradient if ctx.updated; step, pull, projection, measurements
+evaluate(), move_anchor(...), roll_back()
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +24,15 @@ Gather = Callable[[bytes], Sequence[bytes]]
 Result = TypeVar("Result")
 # Weights of a rank's own examples: the one knob that may differ.
 PER_RANK_KNOBS = frozenset({"example_gain"})
+# A loss, and the number of its tokens or -1.
+_LOSS = struct.Struct("<dq")
+
+
+class RankMean(NamedTuple):
+    """Mean loss of all ranks, and the sum of their tokens. The sum is None if the ranks passed no numbers."""
+
+    loss: float
+    tokens: int | None
 
 
 class Divergence(NamedTuple):
@@ -102,6 +113,31 @@ class RankGroup:
                 if other.get(name) != first.get(name):
                     raise RunError(f"rank {rank} was started with another {name} than rank 0")
 
+    def average_loss(self, loss: float, tokens: int | None = None) -> RankMean:
+        """Return the mean over the ranks in float64, weighted by tokens. It is equal on each, bit for bit.
+
+        Args:
+            loss: Mean loss of this rank's tokens. A rank without tokens does not contribute.
+            tokens: Number of tokens of this rank. None on every rank gives all ranks the same weight.
+
+        Raises:
+            RunError: If only some ranks passed a number of tokens, or it is negative. Every rank raises it.
+
+        """
+        if self.all_gather is None:
+            return RankMean(loss, tokens)
+        gathered = [_LOSS.unpack(text) for text in self._all_gather(_pack_loss(loss, tokens))]
+        counts = [count for _, count in gathered]
+        if min(counts) < 0 <= max(counts) or min(counts) < -1:
+            values = _values_by_rank([None if count == -1 else count for count in counts])
+            raise RunError(f"tokens of a loss: {values}; pass the number of tokens on every rank, or on none")
+        weights = counts if sum(counts) > 0 else [1] * len(counts)
+        products = [value * weight for (value, _), weight in zip(gathered, weights, strict=True) if weight]
+        # The sum of fsum does not depend on the order of the ranks.
+        is_finite = all(map(math.isfinite, products))
+        total = math.fsum(products) if is_finite else sum(products)
+        return RankMean(total / sum(weights), None if counts[0] < 0 else sum(counts))
+
     def find_divergence(self, ctx: OccamContext, hook: str) -> Divergence | None:
         """Compare the context after the chain on all ranks. Return None if it is equal.
 
@@ -121,6 +157,20 @@ class RankGroup:
             **_shared(ctx),
         }
         return _diverged(ctx, hook, [orjson.loads(text) for text in self._all_gather(_json(values))])
+
+    def find_weight_divergence(self, ctx: OccamContext, hook: str, checksum: str) -> Divergence | None:
+        """Compare a checksum of the weights on all ranks. Return None if it is equal."""
+        if self.all_gather is None:
+            return None
+        gathered = self.gather_json({"updated": ctx.updated, "weights": checksum})
+        if len({each["weights"] for each in gathered}) == 1:
+            return None
+        event, message = _diverged(ctx, hook, gathered)
+        hint = (
+            "average the gradients once per step with run.average_gradients(parameters), "
+            "after the last verdict, and start with equal weights"
+        )
+        return Divergence(event, f"{message} (checksums; {hint})")
 
     def _all_gather(self, own: bytes) -> Sequence[bytes]:
         if self.all_gather is None:
@@ -153,8 +203,14 @@ def _diverged(ctx: OccamContext, hook: str, gathered: list[dict[str, Any]]) -> D
     values = "; ".join(f"{item['field']} {_values_by_rank(item['values'][:4])}" for item in differs[:3])
     hint = ""
     if any(one["field"] in ("task_loss", "val_loss") for one in differs):
-        hint = " (give every rank the mean over all ranks: `ockham.nano.DistributedRanks.all_reduce_mean`)"
+        hint = " (ockham.Run.distributed takes the loss of each rank; otherwise pass the mean over all ranks)"
     return Divergence(event, f"ranks part at iteration {ctx.iter_num} in {hook}: {values}{hint}")
+
+
+def _pack_loss(loss: float, tokens: int | None) -> bytes:
+    if tokens is None:
+        return _LOSS.pack(loss, -1)
+    return _LOSS.pack(loss, tokens if tokens >= 0 else -2)
 
 
 def _json(value: Any) -> bytes:

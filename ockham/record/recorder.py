@@ -113,6 +113,7 @@ class Recorder:
         standard_error: float | None,
         tokens: int,
         seconds: float,
+        weights_checksum: str | None = None,
     ) -> None:
         """Log a validation loss in nats per token."""
         evaluation = {
@@ -123,6 +124,8 @@ class Recorder:
             "tokens": tokens,
             "seconds": seconds,
         }
+        if weights_checksum is not None:
+            evaluation["weights_checksum"] = weights_checksum
         self.attempt.log.append("evaluation.recorded", evaluation, iter_num=iter_num)
 
     def record_anchor_moved(

@@ -69,8 +69,8 @@ def start_ranks(folder: Path, world_size: int, *words: str, **env: str) -> list[
     return spawn_ranks(world_size, str(resources.data_root() / "train.py"), *files, *sets, *words, **env)
 
 
-def spawn_ranks(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
-    """Start a Python command on each of *world_size* ranks."""
+def spawn_ranks(world_size: int, *words: str, cwd: Path | None = None, **env: str) -> list[BaseProcess]:
+    """Start a Python command on each of *world_size* ranks, in *cwd* or the source tree."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -84,4 +84,4 @@ def spawn_ranks(world_size: int, *words: str, **env: str) -> list[BaseProcess]:
         **env,
     }
     each = [{**kept, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
-    return [start(*words, env=own, cwd=resources.data_root()) for own in each]
+    return [start(*words, env=own, cwd=cwd or resources.data_root()) for own in each]

@@ -60,9 +60,10 @@ class StepTruth:
         """Read the learning rates of the optimizer at each step with a gradient."""
         if optimizer not in self._watched:
             self._watched.append(optimizer)
-            optimizer.register_step_pre_hook(self._read_rates)
+            optimizer.register_step_pre_hook(self.read_step)
 
-    def _read_rates(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+    def read_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Read the learning rates and the norm of a step with a gradient."""
         groups = optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         if any(parameter.grad is not None for parameter in parameters):

@@ -59,6 +59,12 @@ class Module(pl.LightningModule):
         self.scheduled.append(self.optimizers().param_groups[0]["lr"])
 
 
+def make_run(folder, run_id="a", policy="balanced", *overrides):
+    """Return a run that is not opened yet. The callback adds the facts that the Trainer knows."""
+    facts = {"vocab_size": tiny_model.VOCAB_SIZE, "seed": 1}
+    return Run(policy, overrides=overrides, runs=folder / "runs", run_id=run_id, facts=facts)
+
+
 def make_loader(count):
     """Return batches for Lightning."""
     return torch.utils.data.DataLoader(tiny_model.make_batches(count), batch_size=None)
@@ -84,7 +90,7 @@ def fit(folder, callback, module=None, steps=40, batches=40, **kwargs):
 
 def test_lightning_training_skips_and_logs_batches(tmp_path):
     """A skipped batch changes neither weights nor moments. The log verifies and replays."""
-    with tiny_model.make_run(tmp_path) as run:
+    with make_run(tmp_path) as run:
         module, _ = fit(tmp_path, OckhamCallback(run))
     tiny_model.assert_sound_run(tmp_path)
     updated = tiny_model.read_verdicts(tmp_path)
@@ -125,7 +131,7 @@ def test_lightning_learning_rate_change_lasts_one_step(tmp_path):
 def test_lightning_observe_policy_changes_no_weight(tmp_path):
     """The weights equal those without the callback, bit for bit."""
     plain, _ = fit(tmp_path, None, steps=20)
-    with tiny_model.make_run(tmp_path, policy="observe") as run:
+    with make_run(tmp_path, policy="observe") as run:
         watched, _ = fit(tmp_path, OckhamCallback(run), steps=20)
     for name, weight in plain.named_parameters():
         assert torch.equal(weight, watched.get_parameter(name)), name
@@ -135,7 +141,7 @@ def test_lightning_observe_policy_changes_no_weight(tmp_path):
 
 def test_lightning_accumulated_batches_have_a_verdict_each(tmp_path):
     """A step uses the accepted ones of two micro-batches."""
-    with tiny_model.make_run(tmp_path, "a", "balanced") as run:
+    with make_run(tmp_path, "a", "balanced") as run:
         module, _ = fit(tmp_path, OckhamCallback(run), steps=15, accumulate_grad_batches=2)
     contexts = tiny_model.read_batches(tmp_path)
     assert [(c["iter_num"], c["micro_step"]) for c in contexts] == [(i // 2, i % 2) for i in range(30)]
@@ -148,7 +154,7 @@ def test_lightning_accumulated_batches_have_a_verdict_each(tmp_path):
 
 def test_lightning_accepted_weights_are_saved(tmp_path):
     """The checkpoint names the decision that accepted it."""
-    with tiny_model.make_run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
+    with make_run(tmp_path, "a", "balanced", "memory.quality_fraction=3.0") as run:
         fit(tmp_path, OckhamCallback(run), Module(rate=0.002), steps=10)
     saved = tiny_model.read_events(tmp_path, "checkpoint.saved")
     assert saved
@@ -180,17 +186,25 @@ def test_lightning_failed_training_leaves_a_valid_run(tmp_path):
     """The error is raised, and the run records it."""
     module = Module()
     module.on_before_zero_grad = lambda *_: 1 / 0
-    with pytest.raises(ZeroDivisionError), tiny_model.make_run(tmp_path) as run:
+    with pytest.raises(ZeroDivisionError), make_run(tmp_path) as run:
         fit(tmp_path, OckhamCallback(run), module)
     assert tiny_model.read_events(tmp_path, "run.finished")[0]["reason_code"] == "FAILED"
     assert "training_step" not in vars(module)
 
 
-def test_lightning_closed_run_and_manual_optimization_are_rejected(tmp_path):
+def test_lightning_closed_run_and_lbfgs_are_rejected(tmp_path):
     """Both give a clear error."""
     with pytest.raises(BadInputError, match="not open"):
-        fit(tmp_path, OckhamCallback(tiny_model.make_run(tmp_path)))
+        fit(tmp_path, OckhamCallback(make_run(tmp_path)))
     module = Module()
-    module.automatic_optimization = False
-    with tiny_model.make_run(tmp_path) as run, pytest.raises(BadInputError, match="manual"):
+    module.configure_optimizers = lambda: torch.optim.LBFGS(module.parameters())
+    with make_run(tmp_path) as run, pytest.raises(BadInputError, match="LBFGS computes several losses"):
         fit(tmp_path, OckhamCallback(run), module)
+
+
+def test_lightning_facts_of_another_model_are_rejected(tmp_path):
+    """The message names the fact and both values."""
+    with tiny_model.make_run(tmp_path) as run, pytest.raises(BadInputError, match="model_params is 4000"):
+        fit(tmp_path, OckhamCallback(run))
+    with pytest.raises(BadInputError, match="max_iters is 7, the Trainer has 40"):
+        fit(tmp_path, OckhamCallback(runs=tmp_path / "runs", facts={"max_iters": 7}))

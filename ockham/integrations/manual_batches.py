@@ -1,0 +1,125 @@
+"""Verdicts for a loop that computes gradients and takes steps by itself, with any number of optimizers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ockham.context import OccamContext
+from ockham.nano.dtensor import to_full
+from ockham.nano.step_meter import unwrap_optimizer
+from ockham.run import Run
+
+
+class ManualBatch:
+    """One micro-batch and its verdict.
+
+    Attributes:
+        ctx: The context. Its knobs contain what the loop has to do.
+        updated: Whether this micro-batch may update the weights. Otherwise leave out its backward pass.
+        takes_step: Whether the optimizers take their step now.
+
+    """
+
+    def __init__(self, run: Run, ctx: OccamContext, accepted: OccamContext | None) -> None:
+        self.ctx = ctx
+        self.updated = ctx.updated
+        self.takes_step = ctx.ends_step and accepted is not None
+        self.gauges: dict[str, Any] = {}
+        self._run = run
+        self._accepted = accepted
+
+    def clip_gradients(self, parameters: Iterable[nn.Parameter]) -> float:
+        """Average the gradients over the ranks, and clip them to the limit of the context.
+
+        Call it once before a step, on every rank, after the last backward pass.
+
+        Args:
+            parameters: All parameters that the step changes.
+
+        Returns:
+            The L2 norm before clipping.
+
+        """
+        chosen = list(parameters)
+        if self._run.peers.world_size > 1:
+            self._run.average_gradients(chosen)
+        limit = (self._accepted or self.ctx).grad_clip
+        norm = float(to_full(torch.nn.utils.clip_grad_norm_(chosen, limit)))
+        self.gauges["grad_norm"] = norm
+        return norm
+
+
+class ManualBatches:
+    """Batches of a loop with manual optimization. The steps of all optimizers are measured.
+
+    Args:
+        run: An open run.
+        optimizers: The optimizers of the loop.
+        facts: Facts of the run that the loop knows. They are recorded with the first batch.
+
+    Attributes:
+        last: Context of the last batch that ended.
+
+    """
+
+    def __init__(self, run: Run, optimizers: Sequence[Any], facts: Mapping[str, Any] | None = None) -> None:
+        self.run = run
+        self.last: OccamContext | None = None
+        self._optimizers = [unwrap_optimizer(optimizer) for optimizer in optimizers]
+        self._meter = run.watch(*self._optimizers, measure_norm=True)
+        self._facts = dict(facts or {})
+        self._accepted: OccamContext | None = None
+
+    @contextlib.contextmanager
+    def batch(
+        self, loss: float, *, tokens: int | None = None, micro_steps: int = 1, **facts: Any
+    ) -> Iterator[ManualBatch]:
+        """Context manager around the backward pass and the step of one micro-batch.
+
+        The learning rates of all parameter groups are those of the context inside it.
+
+        Args:
+            loss: Mean loss in nats per token.
+            tokens: Number of its tokens. See `ockham.Run.start_batch`.
+            micro_steps: Number of micro-batches of the step.
+            facts: Facts of this batch.
+
+        """
+        scheduled = self._meter.scheduled_learning_rate()
+        facts, self._facts = {**self._facts, **facts}, {}
+        ctx = self.run.start_batch(loss=loss, tokens=tokens, micro_steps=micro_steps, **facts)
+        if ctx.micro_step == 0:
+            self._accepted = None
+        self._accepted = ctx if ctx.updated else self._accepted
+        batch = ManualBatch(self.run, ctx, self._accepted)
+        with self._learning_rates(scheduled):
+            yield batch
+        self.run.end_batch(ctx, **batch.gauges)
+        self.last = ctx
+
+    def close(self) -> None:
+        """Remove the hooks from the optimizers."""
+        self._meter.close()
+
+    @contextlib.contextmanager
+    def _learning_rates(self, scheduled: float) -> Iterator[None]:
+        """Context manager that scales the learning rate of each group by that of the first one."""
+        if self._accepted is None or not scheduled:
+            yield
+            return
+        factor = self._accepted.learning_rate / scheduled
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        rates = [group["lr"] for group in groups]
+        if factor != 1.0:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * factor
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate

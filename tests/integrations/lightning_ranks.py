@@ -1,0 +1,82 @@
+"""Program of one rank: a Lightning training with DDP, and what it really did.
+
+    python -m tests.integrations.lightning_ranks FOLDER '{"manual": true}'
+
+It writes `truth-RANK.json` as `tests.helpers.rank_loop` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+warnings.simplefilter("ignore")
+
+from ockham.errors import OckhamError  # noqa: E402
+from ockham.integrations.lightning import OckhamCallback  # noqa: E402
+from tests.helpers import tiny_model  # noqa: E402
+from tests.helpers.rank_loop import RankTruth  # noqa: E402
+from tests.integrations.lightning_models import ManualModule, Module, fit  # noqa: E402
+
+
+def make_loader(count: int, rank: int, size: int) -> torch.utils.data.DataLoader:
+    """Return batches of this rank. Every rank has a number of examples of its own."""
+    batches = tiny_model.make_batches(count * size, size=2 + rank)[rank::size]
+    return torch.utils.data.DataLoader(batches, batch_size=None)
+
+
+def train(folder: Path, options: dict[str, Any], truth: RankTruth) -> None:
+    """Train, and fill *truth*."""
+    rank, size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    is_manual, has_scaler = options.pop("manual", False), options.pop("scaler", False)
+    callback = OckhamCallback(
+        policy=options.pop("policy", "balanced"),
+        runs=folder / "runs",
+        run_id=options.pop("run_id", "a"),
+        facts={"vocab_size": tiny_model.VOCAB_SIZE, "seed": 1},
+        count_tokens=lambda batch: batch[1].numel(),
+    )
+    module = ManualModule(callback) if is_manual else Module()
+    if has_scaler:
+        from lightning.pytorch.plugins import MixedPrecision
+
+        options["plugins"] = [
+            MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**20))
+        ]
+    loader = make_loader(options.pop("batches", 24), rank, size)
+    defaults = {"max_steps": 24, "val_check_interval": 8, "use_distributed_sampler": False}
+    fit(folder, callback, module, train=loader, devices=size, strategy="ddp", **{**defaults, **options})
+    measured = module.truth
+    truth.losses, truth.moved = measured.losses, measured.moved
+    truth.rates, truth.norms = [list(rates) for rates in measured.rates], measured.clipped_norms
+    truth.raw_norms = [] if is_manual else measured.norms
+    truth.tokens = [(2 + rank) * tiny_model.BLOCK_SIZE] * len(truth.losses)
+    digest = hashlib.sha256()
+    for weight in module.parameters():
+        digest.update(weight.detach().numpy().tobytes())
+    truth.weights = digest.hexdigest()
+
+
+def main(folder: Path, options: str) -> None:
+    """Train on one rank, and write the truth also after an error."""
+    torch.set_num_threads(1)
+    truth, status = RankTruth(), 0
+    try:
+        train(folder, json.loads(options), truth)
+    except OckhamError as error:
+        truth.error, status = f"{type(error).__name__}: {error}", error.exit_status
+    (folder / f"truth-{os.environ['RANK']}.json").write_text(json.dumps(vars(truth)))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
