@@ -22,7 +22,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ockham.errors import BadInputError, OckhamError
-from ockham.integrations import huggingface_facts
+from ockham.integrations import huggingface_facts, huggingface_ranks
 from ockham.integrations.huggingface_evaluation import NamedEvaluations, evaluate_apart, other_losses
 from ockham.integrations.huggingface_loss import LossScale, replace_loss
 from ockham.integrations.loss_scaler import unwrap_optimizer
@@ -82,7 +82,12 @@ class OckhamCallback(TrainerCallback):
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
         self._opens_run = run is None
-        self._make_run = functools.partial(Run, policy, overrides=overrides, runs=runs, run_id=run_id)
+        self._run_options: dict[str, Any] = {
+            "policy": policy,
+            "overrides": overrides,
+            "runs": runs,
+            "run_id": run_id,
+        }
         self._facts = dict(facts or {})
         self._patches = Patches()
         self._watches_train = False
@@ -91,6 +96,7 @@ class OckhamCallback(TrainerCallback):
         self._loss_scale: LossScale | None = None
         self._max_grad_norm = 0.0
         self._norm: torch.Tensor | None = None
+        self._exchange: huggingface_ranks.GradientExchange | None = None
         self._tokens_seen = 0
         # Verdict on the present micro-batch. None before it.
         self._accepts: bool | None = None
@@ -114,9 +120,13 @@ class OckhamCallback(TrainerCallback):
                 "OckhamCallback: no Trainer calls it; pass it as callbacks=[...] of a Trainer"
             )
         self._leave_training()
-        _require_supported(args)
+        huggingface_ranks.require_supported(args)
         self._enter_run(trainer, state.max_steps)
         assert self.controller is not None
+        self._exchange = None
+        if args.world_size > 1 and self.controller.is_active:
+            model = trainer.model_wrapped
+            self._exchange = huggingface_ranks.GradientExchange(self.controller, model, self._patches)
         if self.controller.is_active and huggingface_facts.is_policy_gradient(trainer):
             raise BadInputError(
                 f"{type(trainer).__name__}: its loss is an objective near zero, not the surprise of a batch; "
@@ -147,6 +157,9 @@ class OckhamCallback(TrainerCallback):
     ) -> None:
         """Prepare the gradients of the step."""
         if self.controller is not None:
+            if self._exchange is not None:
+                self._exchange.average()
+                self._exchange.end_step()
             self.controller.before_step(self._norm)
             self._norm = None
 
@@ -237,9 +250,11 @@ class OckhamCallback(TrainerCallback):
                 "OckhamCallback cannot end its run after an exception if it is added to an existing Trainer; "
                 "pass callbacks=[OckhamCallback(...)] to the Trainer, or use OckhamCallback(run)"
             )
-        settings = huggingface_facts.read_settings(trainer.args)
+        settings = huggingface_ranks.shared_settings(huggingface_facts.read_settings(trainer.args))
         data = huggingface_facts.read_data(trainer.train_dataset)
-        return self._make_run(facts=facts, settings=settings, data=data).start()
+        known = {**self._run_options, "facts": facts, "settings": settings, "data": data}
+        make_run = Run if trainer.args.world_size == 1 else Run.distributed
+        return make_run(**known).start()
 
     def _on_run_finish(self, ended: dict[str, Any]) -> None:
         """Complete the data of `run.finished`, and restore the Trainer."""
@@ -301,8 +316,9 @@ class OckhamCallback(TrainerCallback):
                 scale.micro_batch_loss(loss, items),
                 self._max_grad_norm or math.inf,
                 tokens_seen=self._tokens_seen,
+                tokens=None if items is None else int(items.micro_batch),
             )
-            self._tokens_seen += tokens
+            self._tokens_seen += tokens * controller.run.peers.world_size
         return result if self._accepts else replace_loss(result, detach_loss(loss))
 
     def _clip_grad_norm(self, clip_grad_norm: Callable[..., Any], parameters: Any, *args: Any) -> Any:
@@ -311,6 +327,8 @@ class OckhamCallback(TrainerCallback):
         if controller is None:
             return clip_grad_norm(parameters, *args)
         controller.check_skip()
+        if self._exchange is not None:
+            self._exchange.average()
         if controller.is_active:
             self._trainer.accelerator.unscale_gradients()
             self._norm = controller.measure_norm()
@@ -323,11 +341,6 @@ class OckhamCallback(TrainerCallback):
         val_loss = None if self._evaluations is None else self._evaluations.take()
         if val_loss is not None and self.controller is not None:
             self.controller.evaluate(val_loss)
-
-
-def _require_supported(args: TrainingArguments) -> None:
-    if args.world_size > 1 or args.n_gpu > 1:
-        raise BadInputError("OckhamCallback supports one process on one device")
 
 
 def _count_tokens(inputs: Mapping[str, Any]) -> int:
