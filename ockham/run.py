@@ -179,6 +179,12 @@ class Run(BatchCalls):
         return self
 
     @property
+    def first_iter(self) -> int:
+        """Iteration of the first batch of this attempt."""
+        resumed = 0 if self._resumed is None else self._resumed.iter_num
+        return int(self._late_start.get("iter_num", resumed))
+
+    @property
     def resume_point(self) -> ResumePoint | None:
         """Point from which this attempt continues. None for a new run."""
         return self._resumed

@@ -64,7 +64,8 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
     if checkpoint.is_external:
         raise CheckpointError(
             f"{checkpoint.snapshot_id}: was written by another trainer to "
-            f"{checkpoint.data.get('folder')!r:.200}; load it with that trainer, or compare it with `ockham lineage`"
+            f"{checkpoint.data.get('folder')!r:.200}; "
+            "load it with that trainer, or compare it with `ockham lineage`"
         )
     if checkpoint.pruned is not None:
         path = folder.checkpoint(checkpoint.snapshot_id)
