@@ -48,8 +48,8 @@ class OckhamCallback(TrainerCallback):
     With an open run, several trainings and evaluations in its block are recorded, and the block ends it.
     Without one, each training is a run: the callback opens and ends it.
 
-    Each checkpoint of the Trainer contains the state of the run. `train(resume_from_checkpoint=...)` continues
-    its run as a new attempt, if the files are those of a signed event.
+    Each checkpoint of the Trainer contains the state of the run. `train(resume_from_checkpoint=...)`
+    continues its run as a new attempt, if the files are those of a signed event.
 
     During training, the Trainer's `max_grad_norm` is the base of the chain's `grad_clip`, which replaces it.
 

@@ -127,8 +127,8 @@ def require_same_block(request: ResumeRequest | None, controller: StepController
     point = request.point
     if point is None or point.iter_num != controller.iter_num:
         raise BadInputError(
-            f"the run has reached iteration {controller.iter_num}, and {request.checkpoint} has other weights; "
-            "end this run, and continue from the checkpoint in another attempt"
+            f"the run has reached iteration {controller.iter_num}, and {request.checkpoint} has "
+            "other weights; end this run, and continue from the checkpoint in another attempt"
         )
 
 

@@ -1,7 +1,7 @@
 """State of a run in a checkpoint of another library, and the checkpoint from which a training continues.
 
-A trainer saves its checkpoint:    write_run_state, then run.record_checkpoint when all files are written.
-A trainer loads a checkpoint:      find_request before it reads any file, restore_run_state before the first batch.
+saving     write_run_state, then run.record_checkpoint when the trainer has written all files
+loading    find_request before the trainer reads a file, then restore_run_state before the first batch
 """
 
 from __future__ import annotations

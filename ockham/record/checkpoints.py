@@ -172,6 +172,8 @@ def find_resume_point(
     evidence = read_resume_evidence(folder, keys)
     found = list(signed_checkpoints(evidence).values())
     candidates = [each for each in found if _is_usable(each) and not each.superseded]
+    if not candidates and not snapshot_id:
+        _refuse_lost_steps(folder, found)
     chosen, damaged = _choose(folder, candidates, snapshot_id)
     beginning = describe_beginning(folder, evidence, found, damaged, keys)
     if chosen is None:
@@ -184,6 +186,17 @@ def find_resume_point(
     return beginning._replace(
         iter_num=int(state["iter_num"]) + 1, snapshot_id=path.name, path=path, state=state, settings=settings
     )
+
+
+def _refuse_lost_steps(folder: RunFolder, found: Sequence[SignedCheckpoint]) -> None:
+    """Refuse to begin again a run whose only checkpoints are those of another trainer."""
+    external = [each for each in found if each.is_external and not each.superseded]
+    if external:
+        raise CheckpointError(
+            f"{folder.run_id}: its checkpoints were written by another trainer; use "
+            f"ockham.find_trainer_resume_point({external[-1].data.get('folder')!r:.200}), "
+            f"or begin again with {RESUME_FROM_START!r}"
+        )
 
 
 def describe_beginning(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+import signal
 import warnings
 
 import orjson
@@ -25,6 +24,7 @@ with warnings.catch_warnings():
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     from ockham.integrations.huggingface import OckhamCallback
+    from ockham.integrations.huggingface_checkpoints import TrainerCheckpoints
     from tests.integrations import huggingface_models as models
     from tests.integrations.huggingface_cells import Case, make_lora, make_trainer
 
@@ -196,33 +196,30 @@ def test_changed_checkpoint_is_refused_before_the_trainer_reads_it(tmp_path, cap
     require_proven(tmp_path, the_run(tmp_path), capsys)
 
 
-KILL = """
-import os, signal, sys, warnings
-from pathlib import Path
-warnings.simplefilter("ignore")
-import transformers
-from tests.integrations import test_huggingface_resume as tests
-from tests.integrations.huggingface_cells import Case
-from ockham.integrations.huggingface_checkpoints import TrainerCheckpoints
-sign = TrainerCheckpoints.sign
-def kill(self, run):
-    if Path(self._unsigned[0]).name == "checkpoint-16":
-        os.kill(os.getpid(), signal.SIGKILL)
-    sign(self, run)
-TrainerCheckpoints.sign = kill
-tests.train(Path(sys.argv[1]), Case())
-"""
+def train_and_kill(folder, step):
+    """Train in a process that gets kill -9 between the Trainer's checkpoint of a step and its event."""
+
+    def kill(self, run):
+        if self._unsigned[0] == checkpoint(folder, step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        sign(self, run)
+
+    sign = TrainerCheckpoints.sign
+    child = os.fork()
+    if child == 0:
+        try:
+            TrainerCheckpoints.sign = kill
+            train(folder, Case())
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
 def test_kill_before_the_event_of_a_checkpoint_leaves_the_one_before(tmp_path, capsys):
     """The complete but unsigned checkpoint is refused by name, and `True` takes the signed one before it."""
     train(tmp_path / "whole", Case())
     part = tmp_path / "part"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", KILL, str(part)], env=environment, capture_output=True, check=False
-    )
-    assert done.returncode == -9, done.stderr.decode()[-2000:]
+    train_and_kill(part, 16)
     assert (checkpoint(part, 16) / "trainer_state.json").exists()
     with pytest.raises(CheckpointError, match=rf"no signed event.*can be used: {checkpoint(part)}"):
         train(part, Case(), resume=str(checkpoint(part, 16)))
@@ -258,7 +255,7 @@ def test_checkpoint_without_a_run_starts_a_new_run_at_its_step(tmp_path, capsys)
     [event] = first_events(tmp_path, "run.started")
     assert (event["iter_num"], event["reason_code"]) == (SAVED, "STARTED_LATE")
     assert "checkpoint-8 at step 8" in event["warnings"][0]
-    assert [row["iter_num"] for row in trajectory(tmp_path)][0] == SAVED
+    assert trajectory(tmp_path)[0]["iter_num"] == SAVED
     require_proven(tmp_path, "a", capsys)
     # The new run's own checkpoints can be resumed.
     train(tmp_path, Case(), resume=str(checkpoint(tmp_path, 2 * SAVED)), run_id="a")
@@ -296,16 +293,23 @@ def test_open_run_that_does_not_continue_the_checkpoint_is_an_error(tmp_path):
     with Run("balanced", runs=runs, run_id="new") as run:
         with pytest.raises(BadInputError, match=r"run 'new' begins at 0: it belongs to run 'a'.*begin_at\(8"):
             train(tmp_path, Case(), resume=path, run=run)
-    start = ockham.find_resume_point(runs, "a")
-    with Run(runs=runs, resumed=start) as run:
-        with pytest.raises(BadInputError, match=r"continues from .*checkpoint-8, and run 'a' does not"):
-            train(tmp_path, Case(), resume=path, run=run)
     point = ockham.find_trainer_resume_point(path, runs)
     with Run(runs=runs, resumed=point) as run:
-        with pytest.raises(
-            BadInputError, match=r"run 'a' continues at iteration 8, and the training at step 0"
-        ):
+        message = "run 'a' continues at iteration 8, and the training at step 0"
+        with pytest.raises(BadInputError, match=message):
             train(tmp_path, Case(), run=run)
+
+
+def test_run_that_began_again_is_not_continued_from_a_checkpoint(tmp_path):
+    """All its earlier batches are superseded, and the weights of the checkpoint contain them."""
+    train(tmp_path, Case(), stop=KILLED, run_id="a")
+    path, runs = str(checkpoint(tmp_path)), tmp_path / "runs"
+    with pytest.raises(CheckpointError, match=r"find_trainer_resume_point.*checkpoint-8"):
+        ockham.find_resume_point(runs, "a")
+    start = ockham.find_resume_point(runs, "a", snapshot_id="start")
+    with Run(runs=runs, resumed=start) as run:
+        with pytest.raises(CheckpointError, match="a later attempt of run 'a' has superseded it"):
+            train(tmp_path, Case(), resume=path, run=run)
 
 
 def test_open_run_begins_late_when_it_was_told(tmp_path, capsys):
@@ -326,7 +330,7 @@ def test_second_training_of_a_block_continues_only_from_its_last_step(tmp_path, 
         trainer = make_trainer(tmp_path, case, [callback])
         trainer.train()
         trainer.args.max_steps = STEPS
-        with pytest.raises(BadInputError, match="has reached iteration 16, and .*checkpoint-8 has other"):
+        with pytest.raises(BadInputError, match=r"has reached iteration 16, and .*checkpoint-8 has other"):
             trainer.train(resume_from_checkpoint=str(checkpoint(tmp_path)))
         trainer.train(resume_from_checkpoint=str(checkpoint(tmp_path, 2 * SAVED)))
     require_proven(tmp_path, "a", capsys)

@@ -120,7 +120,9 @@ def test_resume_supersedes_exactly_the_batches_after_the_checkpoint(tmp_path, ca
 def test_own_checkpoints_stay_resumable_beside_external_ones(tmp_path):
     """A deleted folder of the trainer does not count as a damaged checkpoint of the run."""
     shutil.rmtree(make_run(tmp_path))
-    point = ockham.find_resume_point(tmp_path / "runs", "a")
+    with pytest.raises(CheckpointError, match=r"find_trainer_resume_point\(.*checkpoint-10'\), or begin"):
+        ockham.find_resume_point(tmp_path / "runs", "a")
+    point = ockham.find_resume_point(tmp_path / "runs", "a", snapshot_id="start")
     assert (point.path, point.damaged) == (None, ())
 
 
