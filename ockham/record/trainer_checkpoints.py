@@ -111,7 +111,7 @@ def record_checkpoint(recorder: Recorder, folder: Path, state: Mapping[str, Any]
     """
     attempt, iter_num = recorder.attempt, state["iter_num"]
     files = digest_files(folder)
-    snapshot_id = make_snapshot_id(TRAINER_KIND, iter_num, attempt.number)
+    snapshot_id = make_trainer_snapshot_id(state)
     saved = {
         "iter_num": iter_num,
         "snapshot_id": snapshot_id,
@@ -127,6 +127,11 @@ def record_checkpoint(recorder: Recorder, folder: Path, state: Mapping[str, Any]
     # The next attempt uses only signed checkpoints.
     attempt.log.flush()
     return snapshot_id
+
+
+def make_trainer_snapshot_id(state: Mapping[str, Any]) -> str:
+    """Return the snapshot ID of the checkpoint that has this state."""
+    return make_snapshot_id(TRAINER_KIND, state["iter_num"], state["attempt"])
 
 
 def digest_files(folder: Path) -> list[dict[str, Any]]:
@@ -230,7 +235,7 @@ def _find_saved(path: Path, state: Mapping[str, Any], found: Sequence[SignedChec
     external = [each for each in found if each.is_external]
     known = [f"{each.data.get('folder')!s:.200}" for each in external if not each.superseded]
     hint = f"checkpoints that can be used: {', '.join(known[-4:]) or 'none'}"
-    snapshot_id = make_snapshot_id(TRAINER_KIND, state["iter_num"], state["attempt"])
+    snapshot_id = make_trainer_snapshot_id(state)
     for each in external:
         if each.snapshot_id == snapshot_id and each.superseded:
             raise CheckpointError(

@@ -18,6 +18,7 @@ from ockham.record.verify import standalone
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from ockham.run import Run
+from tests.helpers.forked_cli import ockham as command
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -356,3 +357,22 @@ def test_every_file_of_a_checkpoint_is_in_its_event(tmp_path):
     assert {file["name"] for file in event["files"]} == there
     assert there >= {"model.safetensors", "optimizer.pt", "trainer_state.json", STATE_FILE}
     assert event["folder"] == str(checkpoint(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("case", "weights"),
+    [(Case(), "model.safetensors"), (Case(model=make_lora), "adapter_model.safetensors")],
+    ids=["full", "LoRA"],
+)
+def test_lineage_knows_the_checkpoints_of_the_trainer(tmp_path, case, weights):
+    """The folder and its file of weights lead to run, attempt, iteration and signed event."""
+    train(tmp_path, case, stop=KILLED)
+    train(tmp_path, case, resume=True)
+    [*_, event] = ockham.Catalog(tmp_path / "runs").rows(
+        "select event_id from events where type = 'ockham.checkpoint.saved.v1' order by attempt, sequence"
+    )
+    for path in (checkpoint(tmp_path, STEPS), checkpoint(tmp_path, STEPS) / weights):
+        done = command(tmp_path / "runs", "lineage", str(path))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"run {the_run(tmp_path)}, attempt 2, iteration 23, kind trainer" in done.stdout
+        assert f"saved as trainer-00000023.2, event {event['event_id']}" in done.stdout
