@@ -1,4 +1,4 @@
-"""Checkpoints of a Hugging Face Trainer: the one that a training continues from, and those that it saves."""
+"""Checkpoints of a Hugging Face Trainer: which one a training continues from, and which ones it saves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARGUMENT = "resume_from_checkpoint"
 
 
 class TrainerCheckpoints:
-    """Finds the checkpoint to continue from before the Trainer reads it, and signs those that it saves."""
+    """Compares a checkpoint before the Trainer reads it, and signs each checkpoint that it saves."""
 
     def __init__(self) -> None:
         self._request: ResumeRequest | None = None
@@ -100,7 +100,7 @@ class TrainerCheckpoints:
     def sign(self, run: Run) -> None:
         """Record the files of the checkpoint that the Trainer has written."""
         saved, self._unsigned = self._unsigned, None
-        if saved is not None:
+        if saved is not None and saved[0].is_dir():
             run.record_checkpoint(*saved)
 
 
@@ -140,7 +140,7 @@ def _list_checkpoints(output: Path) -> list[Path]:
 
 
 def _find_newest(folders: Sequence[Path], runs: str | Path, run_id: str | None) -> ResumeRequest | None:
-    """Return the newest checkpoint that can be used. None if there is none at all: the Trainer reports it.
+    """Return the newest usable checkpoint. None without any checkpoint, which the Trainer reports.
 
     Raises:
         CheckpointError: If none can be used.

@@ -44,7 +44,7 @@ class SignedCheckpoint(NamedTuple):
 
     @property
     def is_external(self) -> bool:
-        """True if the files lie outside of the run folder."""
+        """True if the run folder does not contain the files."""
         return bool(self.data["kind"] == TRAINER_KIND)
 
 

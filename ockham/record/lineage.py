@@ -28,7 +28,7 @@ class Lineage(NamedTuple):
     Attributes:
         path: The file.
         sha256: Digest of its bytes.
-        metadata: Its metadata, or the state beside it: run_id, attempt, rank, iter_num, kind,
+        metadata: Its metadata, or the state in its folder: run_id, attempt, rank, iter_num, kind,
             policy_revision, log_size, log_root.
         checkpoint_event: Data of the `checkpoint.saved` that names these bytes. None if no event does.
         event_id: ID of that event.

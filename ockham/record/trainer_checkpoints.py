@@ -229,7 +229,7 @@ def _find_saved(path: Path, state: Mapping[str, Any], found: Sequence[SignedChec
     """Return the checkpoint that a signed event names and no later attempt has superseded.
 
     Raises:
-        CheckpointError: If no such checkpoint exists. The message names those that can be used.
+        CheckpointError: If no such checkpoint exists. The message names usable ones.
 
     """
     external = [each for each in found if each.is_external]

@@ -47,7 +47,7 @@ def find_trainer_folder(path: Path) -> Path | None:
 def trace_trainer_checkpoint(path: Path, folder: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
     """Return what the signed lines of a run contain about a checkpoint, or about one file of it.
 
-    Files that were deleted are no problem. Files that were changed are.
+    Deleted files are accepted. Changed files are problems.
 
     Args:
         path: The folder, or the file.

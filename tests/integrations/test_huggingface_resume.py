@@ -79,7 +79,7 @@ def train(folder, case, *, stop=None, resume=None, run=None, policy="balanced", 
 
 
 def trajectory(folder, *, first=0):
-    """Return what the log says about the batches and evaluations that count."""
+    """Return the recorded batches and evaluations that no later attempt has superseded."""
     return ockham.Catalog(folder / "runs").rows(
         "select * exclude (event_id, run_id, attempt, sequence, time, seconds, first_decision, signed) "
         f"from contexts where not superseded and iter_num >= {first} order by iter_num, micro_step, hook"
@@ -249,7 +249,7 @@ def train_without(folder):
 
 
 def test_checkpoint_without_a_run_starts_a_new_run_at_its_step(tmp_path, capsys):
-    """The first event says that the steps before are not in the log. No batch has the number 0."""
+    """The first event contains the step and the reason. No batch has the number 0."""
     train_without(tmp_path)
     with pytest.warns(UserWarning, match=f"new run begins at iteration {SAVED}.*has no {STATE_FILE}"):
         train(tmp_path, Case(), resume=str(checkpoint(tmp_path)), run_id="a")
@@ -265,7 +265,7 @@ def test_checkpoint_without_a_run_starts_a_new_run_at_its_step(tmp_path, capsys)
 
 @pytest.mark.parametrize("other", ["another ID", "no such run"])
 def test_checkpoint_of_another_run_starts_a_new_run_at_its_step(tmp_path, capsys, other):
-    """It is said which run the checkpoint belongs to."""
+    """The warning names the run of the checkpoint."""
     train(tmp_path, Case(), stop=KILLED, run_id="a")
     if other == "no such run":
         shutil.rmtree(tmp_path / "runs")
@@ -314,7 +314,7 @@ def test_run_that_began_again_is_not_continued_from_a_checkpoint(tmp_path):
 
 
 def test_open_run_begins_late_when_it_was_told(tmp_path, capsys):
-    """`begin_at` is how a user says it for a run of their own."""
+    """`begin_at` records the first step of a run that the user opens."""
     train_without(tmp_path)
     run = Run("balanced", runs=tmp_path / "runs", run_id="a").begin_at(SAVED, "trained before")
     with run:

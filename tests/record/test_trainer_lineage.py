@@ -31,7 +31,7 @@ def test_folder_and_each_file_name_run_attempt_iteration_and_event(tmp_path, nam
 
 
 def test_moved_folder_and_copied_file_are_found(tmp_path):
-    """The folder keeps its claims. A file alone is found by its digest."""
+    """The folder keeps its claims. A copy of one file is found by its digest."""
     folder = make_run(tmp_path)
     shutil.move(folder, tmp_path / "moved")
     assert trace(tmp_path, tmp_path / "moved")[0] == 0
