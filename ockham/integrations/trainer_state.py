@@ -137,12 +137,15 @@ def require_continued(run: Run, request: ResumeRequest | None, steps: int) -> Re
 
     """
     opened = run.resume_point
-    wanted = None if request is None else request.point
-    if wanted is not None and (opened is None or opened.snapshot_id != wanted.snapshot_id):
-        raise BadInputError(
-            f"the training continues from {request.checkpoint}, and run {run.run_id!r} does not; open it by "  # type: ignore[union-attr]
-            f"ockham.Run(resumed=ockham.find_trainer_resume_point(...)), or use OckhamCallback(policy=...)"
-        )
+    wanted = None
+    if request is not None and request.point is not None:
+        wanted = request.point
+        if opened is None or opened.snapshot_id != wanted.snapshot_id:
+            raise BadInputError(
+                f"the training continues from {request.checkpoint}, and run {run.run_id!r} does not; open it "
+                "by ockham.Run(resumed=ockham.find_trainer_resume_point(...)), "
+                "or use OckhamCallback(policy=...)"
+            )
     if wanted is None and opened is not None and (opened.path is not None or steps != opened.iter_num):
         raise BadInputError(
             f"run {run.run_id!r} continues at iteration {opened.iter_num}, and the training at step {steps} "
