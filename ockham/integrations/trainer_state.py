@@ -109,11 +109,16 @@ def restore_run_state(controller: StepController, point: ResumePoint) -> Mapping
     Call it before the first batch, when the model has the weights of the checkpoint.
 
     Raises:
-        CheckpointError: If the checkpoint belongs to another model.
+        CheckpointError: If the checkpoint belongs to another model, or no callback wrote its state.
 
     """
     assert point.path is not None
-    own = point.state["controller"]
+    own = point.state.get("controller")
+    if not isinstance(own, dict):
+        raise CheckpointError(
+            f"{point.path / STATE_FILE}: was written by a loop of its own, not by a callback; "
+            "restore it there with run.load_state_dict(point.state['run'])"
+        )
     controller.run.load_state_dict(point.state["run"])
     controller.load_state_dict(own)
     if controller.anchor is not None and own["anchor_iter_num"] is not None:
