@@ -15,6 +15,8 @@ NORM_TOLERANCE = 1e-2
 NONFINITE_GRADIENT = "NONFINITE_GRADIENT"
 LOSS_SCALE_OVERFLOW = "LOSS_SCALE_OVERFLOW"
 BATCH_ABANDONED = "BATCH_ABANDONED"
+# The gradients of a step without an accepted batch were dropped before the optimizer saw them.
+GRADIENT_DROPPED = "GRADIENT_DROPPED"
 REFUSAL_CAUSES = frozenset({NONFINITE_GRADIENT, LOSS_SCALE_OVERFLOW, BATCH_ABANDONED})
 
 
@@ -26,7 +28,8 @@ class AppliedStep(NamedTuple):
         learning_rates: Learning rate of each parameter group at the moment of the step.
         clipped_grad_norm: L2 norm of the gradient at the moment of the step, after clipping. None if unknown.
         weights_changed: Whether a sample of the weights changed. None if nothing measured it.
-        cause: Why an expected step was not taken, as a stable code. Empty if none is known.
+        cause: Why no step was taken, as a stable code. Empty if none is known.
+        has_skipped_gradient: Whether a gradient of a skipped batch was added to those of accepted ones.
 
     """
 
@@ -35,6 +38,7 @@ class AppliedStep(NamedTuple):
     clipped_grad_norm: float | None = None
     weights_changed: bool | None = None
     cause: str = ""
+    has_skipped_gradient: bool = False
 
     def recorded(self) -> dict[str, Any]:
         """Return the known values under their names in `context.recorded`."""
@@ -83,6 +87,8 @@ def find_not_applied(
         has_scheduled_rate: Whether the loop passed its learning rate. Otherwise it is not compared.
 
     """
+    if step.has_skipped_gradient:
+        yield NotApplied("updated", False, True, "GRADIENT_OF_SKIPPED_BATCH")
     if accepted is None:
         if step.weights_changed:
             yield NotApplied("updated", False, True, "WEIGHTS_CHANGED_ON_SKIP")

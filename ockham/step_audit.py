@@ -102,7 +102,7 @@ class StepAudit:
         if step.stepped is False and not step.cause and not all(map(math.isfinite, values)):
             step = step._replace(cause=NONFINITE_GRADIENT)
         if not ctx.ends_step:
-            leaked = step.stepped or (step.weights_changed and not ctx.updated)
+            leaked = step.stepped or step.has_skipped_gradient or (step.weights_changed and not ctx.updated)
             found = tuple(find_not_applied(None, step, has_scheduled_rate=False)) if leaked else ()
             return StepOutcome(step, bool(step.stepped), found)
         accepted, self._accepted = self._accepted, None

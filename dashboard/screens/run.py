@@ -129,7 +129,7 @@ def knob_charts(bins: TimedResult, limits: tuple[int, int]) -> None:
     chart_section(
         bins,
         "Learning rate and lambda",
-        "Dashed: before the chain. Solid: after the chain. Grey: lowest to highest value of each bin.",
+        "Dashed: scheduled. Solid: used by the updates. Grey: lowest to highest value of each bin.",
         lambda table: timeline_charts.learning_rate_chart(table, limits),
         "rate",
         "Scheduled learning rate (dashed), and learning rate after the chain (solid).",

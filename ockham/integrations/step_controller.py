@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ockham.applied_step import LOSS_SCALE_OVERFLOW, NONFINITE_GRADIENT
+from ockham.applied_step import GRADIENT_DROPPED, LOSS_SCALE_OVERFLOW, NONFINITE_GRADIENT
 from ockham.context import OccamContext
 from ockham.errors import BadInputError
 from ockham.integrations.loss_scaler import allow_empty_step, unscale
@@ -99,6 +99,7 @@ class StepController:
         self._accepted_batches = 0
         self._is_boundary = False
         self._cause = ""
+        self._has_skipped_gradient = False
         self._updates = 0
         self._gauges: dict[str, Any] = {}
         self._scheduled_rates: list[Any] = []
@@ -166,19 +167,16 @@ class StepController:
     def check_skip(self) -> None:
         """Drop gradients that reached the weights although every batch of this step was skipped.
 
-        Call it after each backward pass, before anything else changes the gradients.
-
-        Raises:
-            BadInputError: If a skipped batch added to the gradient of accepted ones.
-
+        Call it after each backward pass, before anything else changes the gradients. A gradient that was
+        added to those of accepted batches cannot be taken out; it is recorded as a verdict that was not
+        applied.
         """
         if not self._gradients.has_unexpected_change():
             return
         if self._accepted is not None:
-            raise BadInputError(
-                f"iteration {self.iter_num}: a gradient of a skipped batch reached the weights; "
-                "the training step differentiates another loss than the one that the chain received"
-            )
+            self._has_skipped_gradient = True
+            return
+        self._cause = GRADIENT_DROPPED
         self.optimizer.zero_grad(set_to_none=True)
 
     def before_step(self, norm: torch.Tensor | None = None) -> None:
@@ -216,7 +214,9 @@ class StepController:
         if not self._is_boundary:
             self.check_skip()
         ends_step = self._is_boundary
-        self.run.end_batch(ctx, applied=self._meter.read(self._cause), **(self._gauges if ends_step else {}))
+        applied = self._meter.read(self._cause)._replace(has_skipped_gradient=self._has_skipped_gradient)
+        self._has_skipped_gradient = False
+        self.run.end_batch(ctx, applied=applied, **(self._gauges if ends_step else {}))
         if ends_step:
             self._end_step()
         end_reason = roll_back_or_halt(self.run, self, ctx)

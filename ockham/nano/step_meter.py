@@ -53,7 +53,7 @@ class StepMeter:
         self.optimizers = optimizers
         self.measure_norm = measure_norm
         chosen = _trained_parameters(optimizers) if parameters is None else parameters
-        self._sampled = _choose_sample(list(chosen))
+        self._sample = WeightSample(_choose_sample(list(chosen)))
         self._before: torch.Tensor | None = None
         self._rates: tuple[float, ...] = ()
         self._stepped = False
@@ -74,7 +74,7 @@ class StepMeter:
     def start(self) -> None:
         """Start a measurement: forget earlier steps and sample the weights."""
         self._rates, self._stepped, self._norm = (), False, None
-        self._before = sample_weights(self._sampled)
+        self._before = self._sample.copy()
 
     def read(self, cause: str = "") -> AppliedStep:
         """Return what happened since `start`. Waits for the device.
@@ -85,7 +85,7 @@ class StepMeter:
         """
         changed = None
         if self._before is not None and self._before.numel():
-            changed = not _equal_bits(self._before, sample_weights(self._sampled))
+            changed = not torch.equal(self._before, self._sample.copy())
         norm = None if self._norm is None else float(self._norm)
         return AppliedStep(self._stepped, self._rates, norm, changed, "" if self._stepped else cause)
 
@@ -122,6 +122,7 @@ class StepProbe:
         self.optimizer = optimizer
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._sampled = _choose_sample(parameters)
+        self._sample = WeightSample(self._sampled)
         self._before = torch.empty(0)
         self._rates: tuple[float, ...] = ()
         for part in optimizer.parts if isinstance(optimizer, MuonAdamW) else (optimizer,):
@@ -129,11 +130,11 @@ class StepProbe:
 
     def start(self) -> None:
         """Sample the weights before a batch."""
-        self._before = sample_weights(self._sampled)
+        self._before = self._sample.copy()
 
     def change(self) -> torch.Tensor:
         """Return whether the sample has changed since `start`, a scalar on the device."""
-        return (self._before != sample_weights(self._sampled)).any()
+        return (self._before != self._sample.copy()).any()
 
     def take_learning_rates(self) -> tuple[float, ...]:
         """Return the learning rates at the last step, and forget them."""
@@ -155,15 +156,35 @@ class StepProbe:
         self._rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
 
 
-@torch.no_grad()
-def sample_weights(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return a copy of at most `SAMPLE_ELEMENTS` values of each tensor, as bytes on its device."""
-    if not parameters:
-        return torch.empty(0, dtype=torch.uint8)
-    parts = [
-        to_local(p.detach()).reshape(-1)[:SAMPLE_ELEMENTS].contiguous().view(torch.uint8) for p in parameters
-    ]
-    return torch.cat(parts)
+class WeightSample:
+    """The first `SAMPLE_ELEMENTS` values of some tensors.
+
+    Args:
+        parameters: The tensors.
+
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        self._parameters = parameters
+        self._pointers: list[int] = []
+        self._views: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def copy(self) -> torch.Tensor:
+        """Return the values as bytes on their device. NaN equals itself in bytes."""
+        if not self._parameters:
+            return torch.empty(0, dtype=torch.uint8)
+        local = [to_local(parameter) for parameter in self._parameters]
+        # Views of the storage are kept, because making them costs more than the copy.
+        pointers = [tensor.data_ptr() for tensor in local]
+        if pointers != self._pointers:
+            self._pointers, self._views = pointers, [_first_bytes(tensor) for tensor in local]
+        return torch.cat(self._views)
+
+
+def _first_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the first values in memory as bytes, a view on the storage."""
+    return tensor.detach().as_strided((min(tensor.numel(), SAMPLE_ELEMENTS),), (1,)).view(torch.uint8)
 
 
 @torch.no_grad()
@@ -184,11 +205,6 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def _integer_sum(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().view(_INTEGERS[tensor.element_size()]).sum(dtype=torch.int64)
-
-
-def _equal_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return True if all bytes are equal. NaN equals itself here."""
-    return torch.equal(one, other)
 
 
 def _trained_parameters(optimizers: Iterable[torch.optim.Optimizer]) -> Iterable[nn.Parameter]:

@@ -107,11 +107,12 @@ def _read_log(files: Files, name: str, origin: str, key: str) -> LogModel:
 
 
 def _read_heads(log: LogModel, files: Files, origin: str, key: str) -> None:
-    """Collect the valid tree heads. The writer appends to the history before it replaces `checkpoint`."""
-    rest, newest = (files.get(f"log/{log.name}/{file}", b"") for file in ("checkpoints", "checkpoint"))
-    if newest and not rest:
-        log.findings.add("tampering")
-    notes = 0
+    """Collect the valid tree heads. The writer appends to the history before it replaces `checkpoint`.
+
+    Both are written for the empty log before the first line. A power loss can keep one of them only.
+    """
+    history, newest = (files.get(f"log/{log.name}/{file}", b"") for file in ("checkpoints", "checkpoint"))
+    notes, rest = 0, history
     while match := re.match(rb"(.*?\n\n.*?\n)\n", rest, re.DOTALL):
         rest, notes = rest[match.end() :], notes + 1
         _add_head(log, match[1], origin, key)
@@ -119,6 +120,8 @@ def _read_heads(log: LogModel, files: Files, origin: str, key: str) -> None:
         log.findings.add("tampering")
     if newest:
         _add_head(log, newest, origin, key)
+        if not history and any(size for size, _ in log.heads):
+            log.findings.add("tampering")
     elif notes > 1:
         log.findings.add("tampering")
 

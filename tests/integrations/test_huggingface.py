@@ -12,8 +12,11 @@ import torch
 
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers import tiny_model
+from tests.helpers.events import events
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -471,15 +474,25 @@ def test_gradient_of_a_skipped_step_is_dropped(tmp_path):
     updated = tiny_model.read_verdicts(tmp_path)
     assert updated.count(False) > 3
     assert not any(did for did, may in zip(moved[1:], updated[1:], strict=True) if not may)
+    batches = [
+        e["data"] for e in events(RunFolder(tmp_path / "runs", "a")) if e["data"].get("hook") == "batch"
+    ]
+    causes = [data["applied"].get("cause") for data in batches]
+    assert causes == [None if may else "GRADIENT_DROPPED" for may in updated]
 
 
-def test_gradient_of_a_skipped_micro_batch_is_an_error(tmp_path):
+@pytest.mark.filterwarnings("ignore:iteration .* a verdict was not carried out")
+def test_gradient_of_a_skipped_micro_batch_is_reported(tmp_path):
     """It cannot be separated from that of an accepted one."""
-    with (
-        pytest.raises(BadInputError, match="gradient of a skipped batch reached the weights"),
-        make_run(tmp_path) as run,
-    ):
+    with make_run(tmp_path) as run:
         build(tmp_path, OckhamCallback(run), trainer=SecondLoss, gradient_accumulation_steps=4).train()
+    found = [
+        event["data"]["reason_code"]
+        for event in events(RunFolder(tmp_path / "runs", "a"))
+        if event["type"] == "ockham.verdict.not_applied.v1"
+    ]
+    assert set(found) == {"GRADIENT_OF_SKIPPED_BATCH"}
+    assert verify_run(RunFolder(tmp_path / "runs", "a")).counts["not applied"] == len(found)
 
 
 def test_policy_gradient_trainer_is_observed_only(tmp_path):

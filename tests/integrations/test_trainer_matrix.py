@@ -15,8 +15,11 @@ with warnings.catch_warnings():
     pytest.importorskip("accelerate", reason="accelerate is not installed")
     pytest.importorskip("peft", reason="peft is not installed")
     pytest.importorskip("trl", reason="trl is not installed")
-    from tests.integrations.huggingface_cells import CELLS
+    from tests.integrations.huggingface_cells import CELLS as HUGGINGFACE_CELLS
 
+from tests.integrations.own_loop_cells import CELLS as OWN_LOOP_CELLS
+
+CELLS = [*HUGGINGFACE_CELLS, *OWN_LOOP_CELLS]
 pytestmark = [pytest.mark.filterwarnings("ignore:::(transformers|accelerate|torch|trl|peft|datasets)")]
 
 

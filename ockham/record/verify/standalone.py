@@ -7,7 +7,7 @@ the Merkle tree (RFC 6962) of the lines against every signed tree head (C2SP, Ed
 the lines up to the newest matching head are evidence: position and sequence of each of them, each policy and
 state blob against its digest, run.json against run.started, resumes against the previous log, the end against
 the logs of all ranks. No signature covers schemas/, README and this file: compare them with known copies.
-Exit status: 0 sound, 1 findings, 2 bad input.
+Exit status: 0 sound, 1 findings, 2 bad input, 3 no log to check.
 """
 
 from __future__ import annotations
@@ -386,7 +386,9 @@ def verify_archive(files: Files, run_id: str, key: Key, *, known: bool, other: b
         print_ascii(line)
     if len(wrong) > MAX_FINDINGS:
         print(f"and {len(wrong) - MAX_FINDINGS} more")
-    return 1 if wrong or not logs else 0
+    if wrong:
+        return 1
+    return 0 if logs else 3
 
 
 def print_ascii(line: str) -> None:
