@@ -29,7 +29,8 @@ arguments = transformers.TrainingArguments(
     learning_rate=1e-2,
     eval_strategy="steps",
     eval_steps=20,
-    save_strategy="no",
+    save_strategy="steps",
+    save_steps=20,
     report_to=[],
     use_cpu=True,
 )

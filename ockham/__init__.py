@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ockham.record.checkpoints import find_resume_point as find_resume_point
     from ockham.record.run_folder import RunFolder as RunFolder
     from ockham.record.run_folder import new_run_id as new_run_id
+    from ockham.record.trainer_checkpoints import find_trainer_resume_point as find_trainer_resume_point
     from ockham.record.verify.run import verify_run as verify_run
     from ockham.run import Run as Run
     from ockham.step_actions import after_step as after_step
@@ -81,6 +82,7 @@ _LAZY_IMPORTS = {
     "new_run_id": "ockham.record.run_folder",
     "occam_quotient": "ockham.quotient",
     "find_resume_point": "ockham.record.checkpoints",
+    "find_trainer_resume_point": "ockham.record.trainer_checkpoints",
     "verify_run": "ockham.record.verify.run",
 }
 # The rule cannot see that sorted() returns a list.

@@ -39,8 +39,12 @@ from ockham.record.rank_group import Gather, RankGroup
 from ockham.record.run_folder import RunFolder, new_run_id
 from ockham.record.subscriptions import Consumer, Subscription
 from ockham.record.tlog.tree_head import TreeHead
+from ockham.record.trainer_checkpoints import checkpoint_state, record_checkpoint
 from ockham.session import Session, resolve_policy
 from ockham.step_audit import Meter, StepAudit
+
+# The weights were trained before without the log of this run.
+STARTED_LATE = "STARTED_LATE"
 
 
 class Run(RankCalls):
@@ -53,11 +57,13 @@ class Run(RankCalls):
         plugins: Plugin objects in place of a policy.
         memory: Memory that is added to `plugins`.
         runs: Folder of all runs.
-        run_id: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`. None makes one from the time.
+        run_id: 1 to 64 characters of a-z, 0-9, `.`, `_`, `-`. None takes the run of `resumed`, or makes one
+            from the time.
         settings: Settings of the trainer. They are recorded.
         facts: Facts of the whole run, such as seed, max_iters, vocab_size, model_params.
         data: Description of the training data: name, digest, sizes. It is recorded.
-        resumed: Continue `run_id` as a new attempt from this point (`ockham.find_resume_point`).
+        resumed: Continue its run as a new attempt from this point (`ockham.find_resume_point`,
+            `ockham.find_trainer_resume_point`).
         rank: Rank of this process, from 0. Each rank creates its own Run with the same `run_id`.
         world_size: Number of ranks.
         all_gather: Passes bytes to all ranks and returns those of every rank in order, such as
@@ -88,6 +94,8 @@ class Run(RankCalls):
         world_size: int = 1,
         all_gather: Gather | None = None,
     ) -> None:
+        if run_id is None and resumed is not None:
+            run_id = resumed.run_id or None
         if run_id is None and world_size > 1:
             raise RunError("run_id is required with more than one rank; give all ranks the same run_id")
         self.run_id = run_id or new_run_id()
@@ -96,6 +104,7 @@ class Run(RankCalls):
         self.settings = dict(settings or {})
         self.data = dict(data or {})
         self._resumed = resumed
+        self._late_start: dict[str, Any] = {}
         self.facts = dict(facts or {})
         if resumed is not None:
             resumed.require_data(self.run_id, self.data)
@@ -146,11 +155,43 @@ class Run(RankCalls):
             facts=self.facts,
             data=self.data,
             resumed=self._resumed,
+            late_start=self._late_start,
         )
         # After a resume from a checkpoint, load_state_dict writes the key frame.
         if self._resumed is None or self._resumed.path is None:
-            self._recorder.record_key_frame("START", 0)
+            self._recorder.record_key_frame("START", self._late_start.get("iter_num", 0))
         return self
+
+    def begin_at(self, iter_num: int, warning: str) -> Self:
+        """Begin at a later iteration, because the weights were trained before without this log.
+
+        Call it before `start`. It is recorded in `run.started`. Return the run.
+
+        Args:
+            iter_num: Iteration of the first batch.
+            warning: The known facts about the earlier training, one sentence.
+
+        Raises:
+            RunError: If the run has started, or continues an earlier attempt.
+
+        """
+        if self._is_started or self._resumed is not None:
+            state = "has started already" if self._is_started else "continues an earlier attempt"
+            raise RunError(f"run.begin_at: run {self.run_id!r} {state}; call it on a new run, before start()")
+        self._late_start = {"iter_num": iter_num, "reason_code": STARTED_LATE, "warnings": [warning]}
+        self._audit = StepAudit(iter_num)
+        return self
+
+    @property
+    def first_iter(self) -> int:
+        """Iteration of the first batch of this attempt."""
+        resumed = 0 if self._resumed is None else self._resumed.iter_num
+        return int(self._late_start.get("iter_num", resumed))
+
+    @property
+    def resume_point(self) -> ResumePoint | None:
+        """Point from which this attempt continues. None for a new run."""
+        return self._resumed
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -262,6 +303,31 @@ class Run(RankCalls):
         self._require_open("save_checkpoint")
         revision, state = self.policy.revision, self.state_dict
         return save_checkpoint(self._recorder, ctx, kind, pack, policy_revision=revision, state=state)
+
+    def checkpoint_state(self) -> dict[str, Any]:
+        """Return the state to store in a checkpoint of another library, after the last batch has ended.
+
+        All events so far are signed before. `record_checkpoint` completes it.
+        """
+        return checkpoint_state(
+            self._recorder, self.last_iter, policy_revision=self.policy.revision, state=self.state_dict
+        )
+
+    def record_checkpoint(self, folder: str | Path, state: Mapping[str, Any]) -> str:
+        """Record the files of a checkpoint that another library wrote. Return its snapshot ID.
+
+        The folder may lie anywhere, and its files may be deleted later.
+
+        Args:
+            folder: The complete folder. It contains the state, written by
+                `ockham.record.trainer_checkpoints.write_state`.
+            state: The state in it.
+
+        Raises:
+            CheckpointError: If the files cannot be read.
+
+        """
+        return record_checkpoint(self._recorder, Path(folder), state)
 
     @property
     def last_iter(self) -> int:

@@ -46,8 +46,18 @@ class Session:
         facts: Mapping[str, Any],
         data: Mapping[str, Any],
         resumed: ResumePoint | None,
+        late_start: Mapping[str, Any] | None = None,
     ) -> None:
         """Create or reopen the folder, lock the log and write the first events.
+
+        Args:
+            policy: The policy.
+            plugins: Its plugins.
+            settings: Settings of the trainer.
+            facts: Facts of the run.
+            data: Description of the training data.
+            resumed: Point from which an existing run is continued.
+            late_start: Further fields of `run.started`, if a new run begins at a later iteration.
 
         Raises:
             RunError: If the ranks differ in run ID, policy, data or settings, or a file cannot be written.
@@ -60,6 +70,7 @@ class Session:
             "policy_revision": revision,
             "settings": settings,
             "world_size": peers.world_size,
+            **(late_start or {}),
         }
         if resumed is not None:
             opening["reason_code"] = "RESUMED_FROM_CHECKPOINT" if resumed.path else "STARTED_AGAIN"

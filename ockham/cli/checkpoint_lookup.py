@@ -61,6 +61,12 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
     evidence = _read_evidence(folder)
     checkpoints = signed_checkpoints(evidence)
     checkpoint = _select(run_id, checkpoints, name)
+    if checkpoint.is_external:
+        raise CheckpointError(
+            f"{checkpoint.snapshot_id}: was written by another trainer to "
+            f"{checkpoint.data.get('folder')!r:.200}; "
+            "load it with that trainer, or compare it with `ockham lineage`"
+        )
     if checkpoint.pruned is not None:
         path = folder.checkpoint(checkpoint.snapshot_id)
         raise CheckpointError(
@@ -105,7 +111,11 @@ def _select(run_id: str, checkpoints: dict[str, SignedCheckpoint], name: str) ->
     if name in checkpoints:
         return checkpoints[name]
     if not name:
-        usable = [each for each in checkpoints.values() if each.pruned is None and not each.superseded]
+        usable = [
+            each
+            for each in checkpoints.values()
+            if each.pruned is None and not each.superseded and not each.is_external
+        ]
         if not usable:
             raise BadInputError(f"run {run_id!r} has no signed checkpoint yet")
         accepted = [each for each in usable if each.data["kind"] == "accepted"]

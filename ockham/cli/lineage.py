@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ockham.record.lineage import BaseStep, Lineage
+    from ockham.record.tlog.note import VerifierKey
 
 # Earlier attempts count until the next attempt began; the last one counts up to the tree head.
 _DECISIONS_BEFORE = """
@@ -57,7 +58,11 @@ def register(app: typer.Typer) -> None:
 
 def lineage(
     weights: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A safetensors file, or the folder of a checkpoint.")
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="A safetensors file, or the folder of a checkpoint, also one of another trainer.",
+        ),
     ],
     key: KeyOption = None,
     key_file: KeyFileOption = None,
@@ -74,24 +79,19 @@ def lineage(
     Examples:
       ockham lineage runs/night-1/checkpoints/accepted-00000599
 
+      ockham lineage out/checkpoint-40
+
       ockham lineage downloaded.safetensors --key-file ockham.key.pub -f jsonl -o decisions.jsonl
     """
     from ockham.catalog import Catalog
-    from ockham.record.lineage import find_weights_file, read_claims, trace_bases
-    from ockham.record.lineage import lineage as read_lineage
+    from ockham.record.lineage import trace_bases
 
     read_trusted_keys(key, key_file)
     if not weights.exists():
         raise BadInputError(
             f"{weights}: file not found; pass a safetensors file or the folder of a checkpoint"
         )
-    file = find_weights_file(weights)
-    # Report a file without metadata before a missing key.
-    source, problem = _find_export_source(file, read_claims(file), runs)
-    keys = resolve_verifier_keys(key, key_file)
-    result = read_lineage(source, runs, keys)
-    if problem:
-        result = result._replace(problems=(problem, *result.problems))
+    file, result, keys = _trace(weights, runs, key, key_file)
     metadata = result.metadata
     # Without a problem, all decisions are signed lines.
     options: dict[str, Any] = {} if result.problems else {"verified": True, "keys": keys}
@@ -106,7 +106,7 @@ def lineage(
         acceptance = _find_acceptance(catalog, result)
         for line in _format_lineage(result, acceptance, catalog.rows(_DECISION_COUNTS, parameters)):
             typer.echo(line)
-        if source != file:
+        if result.path != file:
             typer.echo(f"  {format_cell(str(file))} is an export of it")
         for step in trace_bases(result.settings, runs, keys):
             typer.echo(f"  from {format_cell(step.source)}: {_format_step(step)}")
@@ -116,6 +116,37 @@ def lineage(
         for problem in result.problems:
             print_note(f"not confirmed: {format_cell(problem)}")
     raise typer.Exit(1 if result.problems else 0)
+
+
+def _trace(
+    weights: Path, runs: Path, key: list[str] | None, key_file: list[Path] | None
+) -> tuple[Path, Lineage, list[VerifierKey]]:
+    """Return the file or folder that was examined, its lineage, and the trusted keys."""
+    from ockham.record.lineage import find_weights_file, read_claims
+    from ockham.record.lineage import lineage as read_lineage
+    from ockham.record.tlog.note import local_verifier_key
+    from ockham.record.trainer_lineage import find_trainer_folder, trace_copy, trace_trainer_checkpoint
+
+    if (folder := find_trainer_folder(weights)) is not None:
+        keys = resolve_verifier_keys(key, key_file)
+        return weights, trace_trainer_checkpoint(weights, folder, runs, keys), keys
+    file = find_weights_file(weights)
+    # Report a file without metadata before a missing key.
+    try:
+        claims = read_claims(file)
+    except BadInputError:
+        local = local_verifier_key()
+        known = read_trusted_keys(key, key_file) or ([local] if local else [])
+        copy = trace_copy(file, runs, known)
+        if copy is None:
+            raise
+        return file, copy, resolve_verifier_keys(key, key_file)
+    source, problem = _find_export_source(file, claims, runs)
+    keys = resolve_verifier_keys(key, key_file)
+    result = read_lineage(source, runs, keys)
+    if problem:
+        result = result._replace(problems=(problem, *result.problems))
+    return file, result, keys
 
 
 def _format_step(step: BaseStep) -> str:
@@ -170,7 +201,10 @@ def _format_lineage(
     yield f"  policy {revision}"
     if checkpoint:
         yield f"  saved as {format_cell(checkpoint['snapshot_id'])}, event {result.event_id}"
-        yield f"  tensors sha256 {checkpoint['weights_sha256']}"
+        if folder := checkpoint.get("folder"):
+            yield f"  written by another trainer to {format_cell(str(folder))}"
+        what = "weights" if checkpoint["kind"] == "trainer" else "tensors"
+        yield f"  {what} sha256 {checkpoint['weights_sha256']}"
     if acceptance is not None:
         yield f"  accepted at iteration {acceptance['iter_num']} by decision {acceptance['decision_id']}"
         reason = format_cell(acceptance["reason_code"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,18 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ockham.errors import BadInputError, OckhamError
-from ockham.integrations import huggingface_facts, huggingface_ranks
+from ockham.integrations import huggingface_checkpoints, huggingface_facts, huggingface_ranks
 from ockham.integrations.huggingface_evaluation import NamedEvaluations, evaluate_apart, other_losses
 from ockham.integrations.huggingface_loss import LossScale, replace_loss
 from ockham.integrations.loss_scaler import unwrap_optimizer
 from ockham.integrations.patches import Patches
 from ockham.integrations.step_controller import StepController, detach_loss
+from ockham.integrations.trainer_state import (
+    ResumeRequest,
+    describe_late_start,
+    require_continued,
+    restore_run_state,
+)
 from ockham.policy import Policy
 from ockham.run import Run
 
@@ -40,6 +47,9 @@ class OckhamCallback(TrainerCallback):
 
     With an open run, several trainings and evaluations in its block are recorded, and the block ends it.
     Without one, each training is a run: the callback opens and ends it.
+
+    Each checkpoint of the Trainer contains the state of the run. `train(resume_from_checkpoint=...)`
+    continues its run as a new attempt, if the files are those of a signed event.
 
     During training, the Trainer's `max_grad_norm` is the base of the chain's `grad_clip`, which replaces it.
 
@@ -57,6 +67,7 @@ class OckhamCallback(TrainerCallback):
     Raises:
         BadInputError: When training starts, if the training has several processes or is not supported, or if
             facts differ from the Trainer's. At the first evaluation without this loss.
+        CheckpointError: When training continues from a checkpoint of a run that the log does not confirm.
 
     """
 
@@ -82,12 +93,11 @@ class OckhamCallback(TrainerCallback):
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
         self._opens_run = run is None
-        self._run_options: dict[str, Any] = {
-            "policy": policy,
-            "overrides": overrides,
-            "runs": runs,
-            "run_id": run_id,
-        }
+        # A resumed run keeps its policy unless one is named here.
+        self._policy = "balanced" if policy is None and overrides else policy
+        self._run_options: dict[str, Any] = {"overrides": overrides, "runs": runs}
+        self._runs, self._run_id = (runs, run_id) if run is None else (run.folder.runs, run.run_id)
+        self._checkpoints = huggingface_checkpoints.TrainerCheckpoints()
         self._facts = dict(facts or {})
         self._patches = Patches()
         self._watches_train = False
@@ -107,7 +117,7 @@ class OckhamCallback(TrainerCallback):
         """Wrap `trainer.train`, so that everything is restored after any exception."""
         trainer = huggingface_facts.find_trainer(self)
         if trainer is not None:
-            trainer.train = self._wrap_train(trainer.train)
+            trainer.train = self._wrap_train(trainer, trainer.train)
             self._watches_train = True
 
     def on_train_begin(
@@ -143,6 +153,7 @@ class OckhamCallback(TrainerCallback):
         accelerator = trainer.accelerator
         clip = functools.partial(self._clip_grad_norm, accelerator.clip_grad_norm_)
         replace(accelerator, "clip_grad_norm_", clip)
+        replace(trainer, "save_model", functools.partial(self._save_model, trainer.save_model))
         if self.controller.is_active:
             replace(args, "max_grad_norm", 0.0)
 
@@ -203,6 +214,13 @@ class OckhamCallback(TrainerCallback):
         if evaluations.is_complete:
             self._evaluate_pending()
 
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Record the files of the Trainer's checkpoint."""
+        if self.controller is not None:
+            self._checkpoints.sign(self.controller.run)
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -220,11 +238,13 @@ class OckhamCallback(TrainerCallback):
 
     def _enter_run(self, trainer: Any, max_steps: int) -> None:
         """Open a run if none is open, and create its step controller or attach it to this training."""
+        request = self._checkpoints.take_request()
         optimizer = unwrap_optimizer(trainer.optimizer)
         scaler = trainer.accelerator.scaler
         if self.controller is not None:
             if self.controller.model is not trainer.model:
                 raise BadInputError("the run records the training of another model; start another run")
+            huggingface_checkpoints.require_same_block(request, self.controller)
             self.controller.stop_reason = None
             self.controller.attach(optimizer, scaler)
             return
@@ -232,8 +252,9 @@ class OckhamCallback(TrainerCallback):
         given = self._facts if self.run is None else self.run.facts
         huggingface_facts.require_equal_facts(given, facts)
         if self.run is None:
-            self.run = self._open_run(trainer, {**facts, **given})
+            self.run = self._open_run(trainer, {**facts, **given}, request)
             facts = {}
+        point = require_continued(self.run, request, trainer.state.global_step)
         self.controller = StepController(
             self.run,
             trainer.model,
@@ -242,9 +263,12 @@ class OckhamCallback(TrainerCallback):
             scaler=scaler,
             facts={name: value for name, value in facts.items() if not given.get(name)},
         )
+        self._tokens_seen = 0
+        if point is not None:
+            self._tokens_seen = restore_run_state(self.controller, point)["tokens_seen"]
         self.run.finish_hooks.append(self._on_run_finish)
 
-    def _open_run(self, trainer: Any, facts: Mapping[str, Any]) -> Run:
+    def _open_run(self, trainer: Any, facts: Mapping[str, Any], request: ResumeRequest | None) -> Run:
         if not self._watches_train:
             raise BadInputError(
                 "OckhamCallback cannot end its run after an exception if it is added to an existing Trainer; "
@@ -252,9 +276,17 @@ class OckhamCallback(TrainerCallback):
             )
         settings = huggingface_ranks.shared_settings(huggingface_facts.read_settings(trainer.args))
         data = huggingface_facts.read_data(trainer.train_dataset)
-        known = {**self._run_options, "facts": facts, "settings": settings, "data": data}
-        make_run = Run if trainer.args.world_size == 1 else Run.distributed
-        return make_run(**known).start()
+        point = None if request is None else request.point
+        run_id = self._run_id if point is None else point.run_id
+        known = {"facts": facts, "settings": settings, "data": data, "resumed": point}
+        make_run = huggingface_ranks.run_factory(trainer.args, resumes=point is not None)
+        run = make_run(self._policy, run_id=run_id, **self._run_options, **known)
+        steps = trainer.state.global_step
+        if steps and request is not None and point is None:
+            message = describe_late_start(request, steps)
+            warnings.warn(f"a new run begins at iteration {steps}: {message}", stacklevel=2)
+            run.begin_at(steps, message)
+        return run.start()
 
     def _on_run_finish(self, ended: dict[str, Any]) -> None:
         """Complete the data of `run.finished`, and restore the Trainer."""
@@ -280,10 +312,13 @@ class OckhamCallback(TrainerCallback):
                 self.controller.abandon_batch()
             self.controller.detach()
 
-    def _wrap_train(self, train: Callable[..., Any]) -> Callable[..., Any]:
+    def _wrap_train(self, trainer: Any, train: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(train)
         def watched_train(*args: Any, **kwargs: Any) -> Any:
             try:
+                args, kwargs = self._checkpoints.choose(
+                    trainer, args, kwargs, runs=self._runs, run_id=self._run_id
+                )
                 return train(*args, **kwargs)
             except BaseException as error:
                 self._leave_training()
@@ -320,6 +355,16 @@ class OckhamCallback(TrainerCallback):
             )
             self._tokens_seen += tokens * controller.run.peers.world_size
         return result if self._accepts else replace_loss(result, detach_loss(loss))
+
+    def _save_model(self, save_model: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Save the weights. In a checkpoint, add the state of the run."""
+        if self.controller is None or not self._trainer.args.should_save:
+            return save_model(*args, **kwargs)
+        self._evaluate_pending()
+        write = huggingface_checkpoints.make_writer(
+            self.controller, lambda: {"tokens_seen": self._tokens_seen}
+        )
+        return self._checkpoints.save_model(save_model, write, *args, **kwargs)
 
     def _clip_grad_norm(self, clip_grad_norm: Callable[..., Any], parameters: Any, *args: Any) -> Any:
         """Measure the norm once, for the Trainer and the chain. An active chain clips by itself."""

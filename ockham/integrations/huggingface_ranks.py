@@ -6,7 +6,7 @@ no such pass, so an active chain switches this off. The gradients are averaged o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ockham.errors import BadInputError
 from ockham.integrations.patches import Patches
 from ockham.integrations.step_controller import StepController
+from ockham.run import Run
 
 # Settings that differ between the processes of one training.
 _PER_PROCESS = frozenset({"local_rank"})
@@ -36,6 +37,23 @@ def require_supported(args: Any) -> None:
 def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are equal in all processes."""
     return {name: value for name, value in settings.items() if name not in _PER_PROCESS}
+
+
+def run_factory(args: Any, *, resumes: bool) -> Callable[..., Run]:
+    """Return the function that creates the run of this process.
+
+    Raises:
+        BadInputError: If a run of several processes is resumed.
+
+    """
+    if args.world_size == 1:
+        return Run
+    if resumes:
+        raise BadInputError(
+            "OckhamCallback resumes a run in one process only; "
+            "continue the training with another run_id, or without resume_from_checkpoint"
+        )
+    return Run.distributed
 
 
 class GradientExchange:

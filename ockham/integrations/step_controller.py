@@ -81,13 +81,13 @@ class StepController:
         self.save_checkpoints = save_checkpoints
         self.is_active = any(not plugin.shadow for plugin in run.chain.plugins)
         self.pull_mode = run.policy.hyperparameters.get("pull", "none")
-        self.iter_num = 0
+        self.iter_num = run.first_iter
         self.micro_steps = 1
         self.stop_reason: EndReason | None = None
         self.weights = TrainedWeights(model)
         self._gradients = StepGradients(list(self.weights.parameters()))
         needs_anchor = self.weights.has_matrix and (self.is_active or wants_drift(run.chain.plugins))
-        self.anchor = AnchorWeights(self.weights, 0) if needs_anchor else None
+        self.anchor = AnchorWeights(self.weights, self.iter_num) if needs_anchor else None
         self._drift_interval = 1 if self.is_active else OBSERVED_DRIFT_INTERVAL
         self._facts = dict(facts or {})
         # The context between `start_batch` and `end_batch`, the last one that ended, and the last one of this
@@ -119,6 +119,15 @@ class StepController:
         self._meter = StepMeter(optimizer, parameters=self.weights.parameters())
         self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
         self.run.compare_weights(self._meter)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counters between two batches. `trainer_state` saves the anchor's weights."""
+        return {"iter_num": self.iter_num, "updates": self._updates}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Restore the counters of `state_dict` before the first batch."""
+        self.iter_num = state["iter_num"]
+        self._updates = state["updates"]
 
     @property
     def is_between_batches(self) -> bool:

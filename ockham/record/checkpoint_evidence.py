@@ -13,6 +13,8 @@ from ockham.record.run_folder import RunFolder, open_regular_file
 
 CHECKPOINT_KINDS = ("checkpoint.saved", "checkpoint.pruned", "run.resumed")
 select_checkpoints = select_kinds(*CHECKPOINT_KINDS)
+# Kind of the checkpoints that another library writes, outside of the run folder. It may delete them.
+TRAINER_KIND = "trainer"
 
 
 class SignedCheckpoint(NamedTuple):
@@ -39,6 +41,11 @@ class SignedCheckpoint(NamedTuple):
     def snapshot_id(self) -> str:
         """ID of the checkpoint."""
         return str(self.data["snapshot_id"])
+
+    @property
+    def is_external(self) -> bool:
+        """True if the run folder does not contain the files."""
+        return bool(self.data["kind"] == TRAINER_KIND)
 
 
 def signed_checkpoints(evidence: Evidence) -> dict[str, SignedCheckpoint]:
@@ -72,17 +79,27 @@ def find_file_problem(folder: RunFolder, checkpoint: SignedCheckpoint, *, digest
         path = folder.checkpoint(checkpoint.snapshot_id)
     except RunError as error:
         return str(error)
-    for file in checkpoint.data["files"]:
-        name = path / Path(file["name"]).name
-        try:
-            with open_regular_file(name) as opened:
-                size = opened.seek(0, 2)
-                opened.seek(0)
-                actual = hashlib.file_digest(opened, "sha256").hexdigest() if digest else file["sha256"]
-        except (OSError, ValueError) as error:
-            return f"{name}: {getattr(error, 'strerror', None) or error}"
-        if size != file["bytes"] or actual != file["sha256"]:
-            return (
-                f"{name}: differs from the log: sha256 {actual} of {size} bytes, the log has {file['sha256']}"
-            )
+    named = ((path / Path(file["name"]).name, file) for file in checkpoint.data["files"])
+    problems = (compare_file(name, file, digest=digest) for name, file in named)
+    return next(filter(None, problems), "")
+
+
+def compare_file(path: Path, file: Mapping[str, Any], *, digest: bool = True) -> str:
+    """Return what differs between a file and its entry in an event. Empty if they agree.
+
+    Args:
+        path: The file.
+        file: Name, sha256 and bytes.
+        digest: Compare SHA-256 digests. Without, only size and existence are compared.
+
+    """
+    try:
+        with open_regular_file(path) as opened:
+            size = opened.seek(0, 2)
+            opened.seek(0)
+            actual = hashlib.file_digest(opened, "sha256").hexdigest() if digest else file["sha256"]
+    except (OSError, ValueError) as error:
+        return f"{path}: {getattr(error, 'strerror', None) or error}"
+    if size != file["bytes"] or actual != file["sha256"]:
+        return f"{path}: differs from the log: sha256 {actual} of {size} bytes, the log has {file['sha256']}"
     return ""

@@ -50,12 +50,14 @@ class ResumePoint(NamedTuple):
         settings: Last settings of the trainer.
         path: Checkpoint folder, None at the beginning.
         snapshot_id: ID of the checkpoint, None at the beginning.
+        state: Content of its state file.
         data: Training data of the run.
         ended: Reason code of the end, None if the run was killed.
         damaged: ID and problem of each checkpoint whose files are not those of its event.
         resumable: IDs of the whole resumable checkpoints, the oldest first.
         leftovers: IDs of pruned checkpoints, whose files a kill can have left.
         keys: Trusted keys besides this machine's.
+        run_id: The run.
 
     """
 
@@ -70,6 +72,7 @@ class ResumePoint(NamedTuple):
     resumable: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     keys: tuple[VerifierKey, ...] = ()
+    run_id: str = ""
 
     def require_data(self, run_id: str, data: Mapping[str, Any]) -> None:
         """Check that the run continues on the data it was started on.
@@ -166,15 +169,57 @@ def find_resume_point(
 
     """
     folder = RunFolder(runs, run_id).require_exists().require_own_name()
-    evidence = _read_evidence(folder, keys)
-    about = _read_run_json(folder, evidence)
+    evidence = read_resume_evidence(folder, keys)
     found = list(signed_checkpoints(evidence).values())
-    usable = [each for each in found if each.data["kind"] == "resume" and each.pruned is None]
-    candidates = [each for each in usable if not each.superseded]
+    candidates = [each for each in found if _is_usable(each) and not each.superseded]
+    if not candidates and not snapshot_id:
+        _refuse_lost_steps(folder, found)
     chosen, damaged = _choose(folder, candidates, snapshot_id)
-    damaged += _missing_others(folder, found)
+    beginning = describe_beginning(folder, evidence, found, damaged, keys)
+    if chosen is None:
+        return beginning
+    path = folder.checkpoint(chosen.snapshot_id)
+    state = read_json_object(path / STATE)
+    if len(each := state.get("ranks", [])) == world_size:
+        state["run"] = each[rank]["run"]
+    settings = {**beginning.settings, **state.get("trainer", {}).get("settings", {})}
+    return beginning._replace(
+        iter_num=int(state["iter_num"]) + 1, snapshot_id=path.name, path=path, state=state, settings=settings
+    )
+
+
+def _refuse_lost_steps(folder: RunFolder, found: Sequence[SignedCheckpoint]) -> None:
+    """Refuse to begin again a run whose only checkpoints are those of another trainer."""
+    external = [each for each in found if each.is_external and not each.superseded]
+    if external:
+        raise CheckpointError(
+            f"{folder.run_id}: its checkpoints were written by another trainer; use "
+            f"ockham.find_trainer_resume_point({external[-1].data.get('folder')!r:.200}), "
+            f"or begin again with {RESUME_FROM_START!r}"
+        )
+
+
+def describe_beginning(
+    folder: RunFolder,
+    evidence: Evidence,
+    found: Sequence[SignedCheckpoint],
+    damaged: Sequence[tuple[str, str]],
+    keys: Sequence[VerifierKey],
+) -> ResumePoint:
+    """Return the beginning of a run as a point to resume from.
+
+    Args:
+        folder: The run.
+        evidence: Its signed events.
+        found: Its checkpoints.
+        damaged: ID and problem of resumable checkpoints that cannot be used.
+        keys: Trusted keys besides this machine's.
+
+    """
+    about = _read_run_json(folder, evidence)
+    damaged = [*damaged, *_missing_others(folder, found)]
     gone = {name for name, _ in damaged}
-    beginning = ResumePoint(
+    return ResumePoint(
         0,
         None,
         None,
@@ -183,25 +228,22 @@ def find_resume_point(
         about["data"],
         _ended(evidence),
         damaged=tuple(damaged),
-        resumable=tuple(each.snapshot_id for each in usable if each.snapshot_id not in gone),
+        resumable=tuple(
+            each.snapshot_id for each in found if _is_usable(each) and each.snapshot_id not in gone
+        ),
         leftovers=tuple(each.snapshot_id for each in found if each.pruned == PRUNED_NEWER_KEPT),
         keys=tuple(keys),
+        run_id=folder.run_id,
     )
-    if chosen is None:
-        return beginning
-    path = folder.checkpoint(chosen.snapshot_id)
-    state = _json(path / STATE)
-    if len(each := state.get("ranks", [])) == world_size:
-        state["run"] = each[rank]["run"]
-    settings = {**about["settings"], **state.get("trainer", {}).get("settings", {})}
-    return beginning._replace(
-        iter_num=int(state["iter_num"]) + 1, snapshot_id=path.name, path=path, state=state, settings=settings
-    )
+
+
+def _is_usable(checkpoint: SignedCheckpoint) -> bool:
+    return bool(checkpoint.data["kind"] == "resume") and checkpoint.pruned is None
 
 
 def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
     """Return the content of run.json, which must be the file that the signed first events name."""
-    about = _json(folder.run_json)
+    about = read_json_object(folder.run_json)
     digest = hashlib.sha256(read_regular_file(folder.run_json)).hexdigest()
     for _, _, event in evidence.events("run.started", "run.resumed"):
         if event["data"].get("run_json_sha256", digest) != digest:
@@ -215,7 +257,13 @@ def _read_run_json(folder: RunFolder, evidence: Evidence) -> dict[str, Any]:
     return about
 
 
-def _read_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
+def read_resume_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
+    """Return the signed events about the checkpoints and ends of a run.
+
+    Raises:
+        LogError: If signed lines are missing or changed, or no known key has signed the run.
+
+    """
     is_end = select_kinds("run.finished")
     evidence = read_evidence(
         folder, resume_keys(keys), select=lambda line: select_checkpoints(line) or is_end(line)
@@ -224,7 +272,7 @@ def _read_evidence(folder: RunFolder, keys: Sequence[VerifierKey]) -> Evidence:
         raise LogError(f"{evidence.problems[0]}; run `ockham verify {folder.run_id}`")
     logs = evidence.logs.values()
     if any(log.events for log in logs) and not any(log.heads for log in logs):
-        named = _json(folder.run_json).get("verifier_key")
+        named = read_json_object(folder.run_json).get("verifier_key")
         raise LogError(
             f"no known key has signed run {folder.run_id}; it names the key {str(named)[:120]!r}; "
             "if you trust it, pass it with --key"
@@ -270,7 +318,11 @@ def _choose(
 
 def _missing_others(folder: RunFolder, found: Sequence[SignedCheckpoint]) -> list[tuple[str, str]]:
     """Return the checkpoints of other kinds whose files are missing or of another size."""
-    others = (each for each in found if each.data["kind"] != "resume" and each.pruned is None)
+    others = (
+        each
+        for each in found
+        if each.data["kind"] != "resume" and each.pruned is None and not each.is_external
+    )
     problems = ((each.snapshot_id, find_file_problem(folder, each, digest=False)) for each in others)
     return [(name, problem) for name, problem in problems if problem]
 
@@ -282,7 +334,13 @@ def _ended(evidence: Evidence) -> str | None:
     return str(ends[-1]["reason_code"]) if ends else None
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        CheckpointError: If it cannot be read.
+
+    """
     try:
         value = json.loads(read_regular_file(path))
         if isinstance(value, dict):

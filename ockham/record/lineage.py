@@ -7,7 +7,8 @@ event of that log contains the digest of the file. Both must agree, and a signat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ class Lineage(NamedTuple):
     Attributes:
         path: The file.
         sha256: Digest of its bytes.
-        metadata: Its metadata: run_id, attempt, rank, iter_num, kind, policy_revision, log_size, log_root.
+        metadata: Its metadata, or the state in its folder: run_id, attempt, rank, iter_num, kind,
+            policy_revision, log_size, log_root.
         checkpoint_event: Data of the `checkpoint.saved` that names these bytes. None if no event does.
         event_id: ID of that event.
         signed: Number of events that the newest valid signature covers.
@@ -93,9 +95,37 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
 
     """
     metadata = read_claims(path)
-    folder = RunFolder(runs, metadata["run_id"]).require_exists().require_own_name()
     with open_regular_file(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return trace_claims(path, digest, metadata, runs, keys, pins, find=partial(find_by_digest, digest))
+
+
+def trace_claims(
+    path: Path,
+    digest: str,
+    metadata: Mapping[str, Any],
+    runs: Path,
+    keys: Sequence[VerifierKey],
+    pins: Sequence[bytes] = (),
+    *,
+    find: Callable[[Sequence[SignedCheckpoint]], tuple[SignedCheckpoint | None, str]],
+) -> Lineage:
+    """Return what the signed lines of a run contain about a file with these claims.
+
+    Args:
+        path: The file, or the folder of a checkpoint.
+        digest: Digest of its weights.
+        metadata: Claims: run_id, attempt, rank, log_size, log_root.
+        runs: Folder of all runs.
+        keys: Trusted keys.
+        pins: Trusted tree heads.
+        find: Returns the checkpoint of these weights among those of the claimed log, and what differs.
+
+    Raises:
+        BadInputError: If the run is not in `runs`, or a pin is invalid.
+
+    """
+    folder = RunFolder(runs, metadata["run_id"]).require_exists().require_own_name()
     place, size = (metadata["attempt"], metadata["rank"]), metadata["log_size"]
     report = VerificationReport(folder.run_id)
     evidence = read_evidence(
@@ -105,7 +135,9 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         select=select_checkpoints,
         sizes={place: (size,)},
     )
-    log, saved = evidence.logs.get(place), _find_saved(evidence, place, digest)
+    log = evidence.logs.get(place)
+    own = [each for each in signed_checkpoints(evidence).values() if each.log == place]
+    saved, difference = find(own)
     problems = [*evidence.problems, *(finding.message for finding in report.findings)]
     name = f"log {place[0]}-{place[1]}"
     if log is None or log.roots.get(size, b"").hex() != metadata["log_root"]:
@@ -114,6 +146,8 @@ def lineage(path: Path, runs: Path, keys: Sequence[VerifierKey], pins: Sequence[
         problems.append("no known key has signed the decisions before these weights; give one with --key")
     if saved is None:
         problems.append(f"no signed event of {name} names these bytes")
+    if difference:
+        problems.append(difference)
     if saved is not None and (saved.data["log_size"], saved.data["log_root"]) != (size, metadata["log_root"]):
         problems.append("the event that names these bytes names another tree head")
     return Lineage(
@@ -187,10 +221,11 @@ def trace_bases(settings: Mapping[str, Any], runs: Path, keys: Sequence[Verifier
     return steps
 
 
-def _find_saved(evidence: Evidence, place: LogKey, digest: str) -> SignedCheckpoint | None:
-    """Return the newest signed checkpoint of a log with a file of this digest."""
-    for checkpoint in reversed(signed_checkpoints(evidence).values()):
-        digests = {file.get("sha256") for file in checkpoint.data["files"]}
-        if checkpoint.log == place and digest in digests:
-            return checkpoint
-    return None
+def find_by_digest(
+    digest: str, checkpoints: Sequence[SignedCheckpoint]
+) -> tuple[SignedCheckpoint | None, str]:
+    """Return the newest checkpoint with a file of this digest."""
+    for checkpoint in reversed(checkpoints):
+        if digest in {file.get("sha256") for file in checkpoint.data["files"]}:
+            return checkpoint, ""
+    return None, ""

@@ -42,8 +42,10 @@ def make_run(folder, run_id: str = "a", policy: str = "balanced", *overrides: st
 
 
 def read_events(folder, kind: str, run_id: str = "a") -> list[dict]:
-    """Return the data of all events of a kind."""
-    log_events = events(RunFolder(folder / "runs", run_id))
+    """Return the data of all events of a kind, in the order of the attempts."""
+    run_folder = RunFolder(folder / "runs", run_id)
+    logs = sorted(run_folder.logs())
+    log_events = [event for attempt, rank in logs if rank == 0 for event in events(run_folder, attempt)]
     return [event["data"] for event in log_events if event["type"] == f"ockham.{kind}.v1"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,14 @@ def make_trainer(folder: Path, case: Case, callbacks: list) -> Any:
 def train_case(case: Case, folder: Path) -> StepTruth:
     """Train one case, with a run that the callback opens. Return the truth."""
     truth = StepTruth()
+    expected = contextlib.nullcontext() if case.raises is None else contextlib.suppress(case.raises)
+    with expected:
+        make_observed_trainer(case, folder, truth).train()
+    return truth
+
+
+def make_observed_trainer(case: Case, folder: Path, truth: StepTruth) -> Any:
+    """Return the Trainer of a case, which adds its measurements to a truth."""
     before = truths.Before(truth)
     ockham = OckhamCallback(
         policy=case.policy, overrides=case.overrides, runs=folder / "runs", run_id="a", **case.callback
@@ -83,9 +91,30 @@ def train_case(case: Case, folder: Path) -> StepTruth:
     after.install(trainer)
     case.change(trainer)
     before.is_active = case.policy != "observe"
-    expected = contextlib.nullcontext() if case.raises is None else contextlib.suppress(case.raises)
-    with expected:
-        trainer.train()
+    return trainer
+
+
+class StopAfter(transformers.TrainerCallback):
+    """Ends the training after a step, and after its checkpoint."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_training_stop |= state.global_step == self.step
+        return control
+
+
+def train_and_resume(case: Case, folder: Path) -> StepTruth:
+    """Train to a checkpoint, and from it to the end with new objects. Return the truth of both."""
+    truth = StepTruth()
+    steps = case.options.get("max_steps", STEPS) // 2
+    options = {**case.options, "save_strategy": "steps", "save_steps": steps}
+    case = replace(case, options=options)
+    first = make_observed_trainer(case, folder, truth)
+    first.add_callback(StopAfter(steps))
+    first.train()
+    make_observed_trainer(case, folder, truth).train(resume_from_checkpoint=True)
     return truth
 
 
@@ -238,8 +267,18 @@ CASES: dict[tuple[str, str], Case] = {
     ("TRL DPO", "accumulation"): _merge(DPO, options=ACCUMULATE),
     ("TRL DPO", "observe"): _merge(DPO, policy="observe"),
 }
+RESUMED: dict[tuple[str, str], Case] = {
+    ("Trainer", "resume"): Case(),
+    ("Trainer", "resume, observe"): Case(policy="observe"),
+    ("Trainer", "resume, accumulation"): Case(options=ACCUMULATE),
+    ("Trainer", "resume, fp16"): Case(options={"fp16": True}, change=use_scaler),
+    ("PEFT", "resume, LoRA"): Case(model=make_lora),
+    ("TRL SFT", "resume"): _merge(SFT),
+    ("TRL DPO", "resume"): _merge(DPO),
+}
 # Cells in which a batch must be skipped: all with an active policy.
 CELLS = [
-    Cell(trainer, situation, functools.partial(train_case, case), 1 if case.policy == "balanced" else 0)
-    for (trainer, situation), case in CASES.items()
+    Cell(trainer, situation, functools.partial(train, case), 1 if case.policy == "balanced" else 0)
+    for train, cases in ((train_case, CASES), (train_and_resume, RESUMED))
+    for (trainer, situation), case in cases.items()
 ]

@@ -38,6 +38,8 @@ class After(transformers.TrainerCallback):
         self.truth = truth
         self.loss = loss
         self.batches: list[dict] = []
+        # Batches of an earlier training of the same run.
+        self._first = len(truth.losses)
         self._is_open = False
         self._is_busy = False
 
@@ -64,7 +66,7 @@ class After(transformers.TrainerCallback):
         self._is_open = self._is_busy = True
         # A truth forward must not change the graph of the training.
         with torch.no_grad():
-            batch = self.batches[len(self.truth.losses)]
+            batch = self.batches[len(self.truth.losses) - self._first]
             self.truth.begin_batch(model, self.loss(model, dict(batch)))
         self._is_busy = False
 

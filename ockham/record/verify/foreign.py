@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ockham.record.checkpoint_evidence import TRAINER_KIND
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder, is_unfinished_file
 from ockham.record.tlog.tree_head import CHECKPOINT, HISTORY
@@ -45,6 +46,8 @@ def check_foreign_files(
         named.files |= {f"blobs/{digest}" for digest in summary.blobs}
         named.files |= summary.cut_files
         for saved, _ in summary.checkpoints():
+            if saved["kind"] == TRAINER_KIND:
+                continue
             names = (file["name"] for file in saved["files"])
             named.files |= {f"checkpoints/{saved['snapshot_id']}/{name}" for name in names}
     for name in _file_names(folder.path):

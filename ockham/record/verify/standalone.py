@@ -269,7 +269,8 @@ def check_event(
     if kind == "ockham.plugin_state.recorded.v1" and data.get("state") is None:
         blob = f"blobs/{data.get('state_sha256')}"
         found.append(("tampering" if blob in files else "corruption", blob, data.get("state_sha256")))
-    if kind == SAVED:
+    # A trainer keeps files of kind `trainer` outside of the run, and deletes them when it likes.
+    if kind == SAVED and data["kind"] != "trainer":
         path = f"checkpoints/{data['snapshot_id']}"
         found += [("checkpoint", f"{path}/{file['name']}", file["sha256"]) for file in data["files"]]
     findings = []

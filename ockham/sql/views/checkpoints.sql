@@ -1,14 +1,15 @@
 -- Every saved checkpoint: its decision, its digest, and the tree head in its metadata.
--- snapshot_id: name of its folder below checkpoints/
--- kind: accepted, resume, rollback or anchor
+-- snapshot_id: name of its folder below checkpoints/; for kind trainer only an ID
+-- kind: accepted, resume, rollback, anchor, or trainer: written by another library outside of the run folder
+-- folder: folder of kind trainer, as the trainer named it; it may have been deleted since
 -- decision_id: the decision that accepted it; only kind accepted has one
--- weights_sha256: digest of the weights only
+-- weights_sha256: digest of the weights only; for kind trainer of the file of weights
 -- log_size: events in the log when it was saved
 -- log_root: root hash of the log when it was saved
 -- megabytes: size of its files, 1e6 bytes
 -- pruned: true if a signed event reports that it was deleted because newer checkpoints replaced it
 select e.run_id, e.attempt, e.rank, e.sequence, e.time, e.iter_num, e.data ->> '$.snapshot_id' as snapshot_id,
-    e.data ->> '$.kind' as kind, e.data ->> '$.decision_id' as decision_id,
+    e.data ->> '$.kind' as kind, e.data ->> '$.folder' as folder, e.data ->> '$.decision_id' as decision_id,
     e.data ->> '$.weights_sha256' as weights_sha256, (e.data ->> '$.log_size')::bigint as log_size,
     e.data ->> '$.log_root' as log_root,
     list_sum((e.data -> '$.files[*].bytes')::bigint[])::double / 1e6 as megabytes,
