@@ -61,7 +61,8 @@ def test_torchrun_restarts_a_killed_rank_and_ctrl_c_ends_all(tmp_path):
         subprocess.Popen(command, cwd=tmp_path, env=env, stdout=output, stderr=output) as torchrun,
     ):
         try:
-            wait_until((folder.path / "checkpoints/resume-00000009").exists, torchrun)
+            # The second one exists after the event of the first was signed.
+            wait_until((folder.path / "checkpoints/resume-00000019").exists, torchrun)
             os.kill(find_worker(torchrun, 1), signal.SIGKILL)
             wait_until(lambda: list(folder.path.glob("checkpoints/resume-*.2")), torchrun)
             torchrun.send_signal(signal.SIGINT)
