@@ -90,7 +90,7 @@ def format_row(row: Row, result: Differences) -> str:
     sign = "< " if row.processes > 1 else ""
     errors = [result.loss_error, result.rate_error, result.norm_error]
     words = [*row[:3], result.batches, result.skips, result.moved_on_skips]
-    words += [f"{sign if value else ''}{value:.0e}" if value else "0" for value in errors]
+    words += [sign + format(value, ".0e") if value else "0" for value in errors]
     return "| " + " | ".join(map(str, [*words, state])) + " |"
 
 
