@@ -9,6 +9,7 @@ the step had only this micro-batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -106,7 +107,8 @@ class LossScale:
         """Return the loss of this micro-batch only, a Python float. Waits for the device once.
 
         Raises:
-            BadInputError: If the loss is not one number.
+            BadInputError: If the loss is not one number, or if it cannot be separated from the factor of
+                several processes.
 
         """
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
@@ -125,6 +127,12 @@ class LossScale:
             values.append(scaled)
         value, step_items, own_items, *rest = _read(values)
         scaled_value = rest[0] if rest else value
+        if self._processes() > 1 and not math.isclose(value, scaled_value, rel_tol=1e-4):
+            # The Trainer multiplies such a loss by the number of processes, a subclass perhaps only a part.
+            raise BadInputError(
+                f"{type(self.trainer).__name__}: a part of the loss is not divided by the tokens; "
+                "with several processes set average_tokens_across_devices=False"
+            )
         return value - scaled_value + scaled_value / self._processes() * step_items / max(own_items, 1.0)
 
     def _scaled_part(self, loss: torch.Tensor, items: ItemCount) -> torch.Tensor:

@@ -10,6 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ockham.errors import BadInputError
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("transformers", reason="transformers is not installed")
@@ -83,3 +85,12 @@ def test_loss_of_a_compiled_model_follows_the_statement_of_the_trainer():
 def test_statement_of_a_trainer_without_token_count_is_used(is_scaled, expected):
     """TRL states whether its loss was divided by the number of micro-batches."""
     assert make_scale(is_scaled=is_scaled).micro_batch_loss(torch.tensor(2.0), None) == expected
+
+
+@pytest.mark.parametrize("function", [lambda total, _: total / 7, lambda total, items: total / items + 1.0])
+def test_part_that_the_tokens_do_not_divide_is_refused_with_several_processes(function):
+    """Its factor is unknown: a Trainer multiplies the whole loss, a subclass perhaps only a part."""
+    labels = torch.zeros(2, 7)
+    with pytest.raises(BadInputError, match="set average_tokens_across_devices=False"):
+        judge(make_scale(processes=2), function, labels, 28)
+    assert judge(make_scale(), function, labels, 28) > 0
