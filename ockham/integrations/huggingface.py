@@ -358,9 +358,10 @@ class OckhamCallback(TrainerCallback):
 
     def _save_model(self, save_model: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Save the weights. In a checkpoint, add the state of the run."""
+        # All ranks exchange the evaluation, and only one saves.
+        self._evaluate_pending()
         if self.controller is None or not self._trainer.args.should_save:
             return save_model(*args, **kwargs)
-        self._evaluate_pending()
         write = huggingface_checkpoints.make_writer(
             self.controller, lambda: {"tokens_seen": self._tokens_seen}
         )
