@@ -95,9 +95,13 @@ class RankCalls(BatchCalls):
             raise RunError("run.average_gradients: the run has no ranks; create it by ockham.Run.distributed")
         self._ranks.average_parameter_gradients(parameters)
 
-    def compare_weights(self, meter: Meter) -> None:
+    def compare_weights(self, meter: Meter | None) -> None:
         """Record a checksum of the weights at each evaluation, and compare it on all ranks at intervals.
 
         `watch` calls it. An integration that measures the steps by itself calls it with its own meter.
+
+        Args:
+            meter: Measures the weights. None ends the comparison, such as for sharded weights.
+
         """
         self._weights_meter = meter

@@ -64,12 +64,15 @@ def test_log_of_example_verifies_and_replays(name, tmp_path, monkeypatch):
     assert replay_run(run).identical
 
 
-def test_distributed_loop_runs_on_two_ranks(tmp_path):
+@pytest.mark.parametrize(("name", "batches"), [("distributed_loop.py", 120), ("huggingface_trainer.py", 60)])
+def test_example_runs_on_two_ranks(name, batches, tmp_path):
     """Both ranks skip the same micro-batches, and the run verifies and replays."""
+    if name in PACKAGES:
+        pytest.importorskip("accelerate", reason="accelerate is not installed")
     env = {"OCKHAM_KEY_DIR": str(tmp_path / "keys")}
-    done = wait(spawn_ranks(2, str(EXAMPLES / "distributed_loop.py"), cwd=tmp_path, **env))
+    done = wait(spawn_ranks(2, str(EXAMPLES / name), cwd=tmp_path, **env))
     assert [process.returncode for process in done] == [0, 0], [process.stderr[-2000:] for process in done]
-    run = ockham.RunFolder(tmp_path / "runs", "distributed")
+    run = ockham.RunFolder(tmp_path / "runs", RUNS[name])
     assert verify_run(run).sound
     assert replay_run(run).identical
     verdicts = [
@@ -77,7 +80,7 @@ def test_distributed_loop_runs_on_two_ranks(tmp_path):
         for rank in (0, 1)
     ]
     assert verdicts[0] == verdicts[1]
-    assert 0 < sum(verdicts[0]) < len(verdicts[0]) == 120
+    assert 0 < sum(verdicts[0]) < len(verdicts[0]) == batches
 
 
 def _is_batch(event):

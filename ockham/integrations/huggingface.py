@@ -106,7 +106,7 @@ class OckhamCallback(TrainerCallback):
         self._loss_scale: LossScale | None = None
         self._max_grad_norm = 0.0
         self._norm: torch.Tensor | None = None
-        self._exchange: huggingface_ranks.GradientExchange | None = None
+        self._ranks: huggingface_ranks.TrainerRanks | None = None
         self._tokens_seen = 0
         # Verdict on the present micro-batch. None before it.
         self._accepts: bool | None = None
@@ -129,14 +129,10 @@ class OckhamCallback(TrainerCallback):
             raise BadInputError(
                 "OckhamCallback: no Trainer calls it; pass it as callbacks=[...] of a Trainer"
             )
-        self._leave_training()
-        huggingface_ranks.require_supported(args)
+        self._leave_training(is_retry=True)
+        huggingface_ranks.require_one_device(args)
         self._enter_run(trainer, state.max_steps)
         assert self.controller is not None
-        self._exchange = None
-        if args.world_size > 1 and self.controller.is_active:
-            model = trainer.model_wrapped
-            self._exchange = huggingface_ranks.GradientExchange(self.controller, model, self._patches)
         if self.controller.is_active and huggingface_facts.is_policy_gradient(trainer):
             raise BadInputError(
                 f"{type(trainer).__name__}: its loss is an objective near zero, not the surprise of a batch; "
@@ -145,6 +141,7 @@ class OckhamCallback(TrainerCallback):
         self._trainer = trainer
         self._evaluations = NamedEvaluations(trainer, self.metric)
         self._loss_scale = LossScale(trainer)
+        self._ranks = huggingface_ranks.TrainerRanks(trainer, self.controller, self._patches)
         self._max_grad_norm = args.max_grad_norm
         self._accepts = None
         self._norm = None
@@ -167,10 +164,8 @@ class OckhamCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Prepare the gradients of the step."""
-        if self.controller is not None:
-            if self._exchange is not None:
-                self._exchange.average()
-                self._exchange.end_step()
+        if self.controller is not None and self._ranks is not None:
+            self._ranks.average_gradients(ends_step=True)
             self.controller.before_step(self._norm)
             self._norm = None
 
@@ -251,7 +246,9 @@ class OckhamCallback(TrainerCallback):
         facts = huggingface_facts.read_facts(trainer, max_steps)
         given = self._facts if self.run is None else self.run.facts
         huggingface_facts.require_equal_facts(given, facts)
-        if self.run is None:
+        if self.run is not None:
+            huggingface_ranks.require_replicas(trainer, self.run)
+        else:
             self.run = self._open_run(trainer, {**facts, **given}, request)
             facts = {}
         point = require_continued(self.run, request, trainer.state.global_step)
@@ -274,13 +271,15 @@ class OckhamCallback(TrainerCallback):
                 "OckhamCallback cannot end its run after an exception if it is added to an existing Trainer; "
                 "pass callbacks=[OckhamCallback(...)] to the Trainer, or use OckhamCallback(run)"
             )
-        settings = huggingface_ranks.shared_settings(huggingface_facts.read_settings(trainer.args))
-        data = huggingface_facts.read_data(trainer.train_dataset)
+        settings = huggingface_facts.read_settings(trainer.args)
+        data = huggingface_ranks.shared_data(huggingface_facts.read_data(trainer.train_dataset))
         point = None if request is None else request.point
         run_id = self._run_id if point is None else point.run_id
-        known = {"facts": facts, "settings": settings, "data": data, "resumed": point}
-        make_run = huggingface_ranks.run_factory(trainer.args, resumes=point is not None)
-        run = make_run(self._policy, run_id=run_id, **self._run_options, **known)
+        known: dict[str, Any] = {"facts": facts, "settings": settings, "data": data, "resumed": point}
+        if point is not None:
+            huggingface_ranks.require_one_process(trainer.args)
+        run = Run.distributed(self._policy, run_id=run_id, **self._run_options, **known)
+        huggingface_ranks.require_replicas(trainer, run)
         steps = trainer.state.global_step
         if steps and request is not None and point is None:
             message = describe_late_start(request, steps)
@@ -304,12 +303,14 @@ class OckhamCallback(TrainerCallback):
         if self._opens_run:
             self.run = None
 
-    def _leave_training(self) -> None:
+    def _leave_training(self, *, is_retry: bool = False) -> None:
         """Restore everything that was changed for a training. Calling it again has no effect."""
         self._patches.restore()
         if self.controller is not None:
-            with contextlib.suppress(OckhamError):
-                self.controller.abandon_batch()
+            # After an exception the other ranks may have ended. Every rank begins a retry.
+            if is_retry or self.controller.run.peers.world_size == 1:
+                with contextlib.suppress(OckhamError):
+                    self.controller.abandon_batch()
             self.controller.detach()
 
     def _wrap_train(self, trainer: Any, train: Callable[..., Any]) -> Callable[..., Any]:
@@ -332,14 +333,15 @@ class OckhamCallback(TrainerCallback):
         self, compute_loss: Callable[..., Any], model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Compute a loss and let the chain decide about it. The loss of a skipped batch has no graph."""
-        controller, scale = self.controller, self._loss_scale
+        controller, scale, ranks = self.controller, self._loss_scale, self._ranks
         is_training = model.training and torch.is_grad_enabled()
-        if controller is None or scale is None or not is_training:
+        if controller is None or scale is None or ranks is None or not is_training:
             return compute_loss(model, inputs, *args, **kwargs)
         # Positions of compute_loss(model, inputs, return_outputs, num_items_in_batch).
         kwargs |= dict(zip(("return_outputs", "num_items_in_batch"), args, strict=False))
         items = scale.count_items(inputs, kwargs.get("num_items_in_batch"))
-        tokens = _count_tokens(inputs)
+        tokens = huggingface_ranks.count_tokens(inputs)
+        predicted = scale.count_predicted(inputs) if ranks.is_distributed else None
         if items is not None:
             kwargs["num_items_in_batch"] = items.step
         with scale.watch(items):
@@ -351,9 +353,9 @@ class OckhamCallback(TrainerCallback):
                 scale.micro_batch_loss(loss, items),
                 self._max_grad_norm or math.inf,
                 tokens_seen=self._tokens_seen,
-                tokens=None if items is None else int(items.micro_batch),
+                tokens=None if predicted is None else int(predicted),
             )
-            self._tokens_seen += tokens * controller.run.peers.world_size
+            self._tokens_seen += ranks.sum_tokens(tokens)
         return result if self._accepts else replace_loss(result, detach_loss(loss))
 
     def _save_model(self, save_model: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -370,11 +372,10 @@ class OckhamCallback(TrainerCallback):
     def _clip_grad_norm(self, clip_grad_norm: Callable[..., Any], parameters: Any, *args: Any) -> Any:
         """Measure the norm once, for the Trainer and the chain. An active chain clips by itself."""
         controller = self.controller
-        if controller is None:
+        if controller is None or self._ranks is None:
             return clip_grad_norm(parameters, *args)
         controller.check_skip()
-        if self._exchange is not None:
-            self._exchange.average()
+        self._ranks.average_gradients()
         if controller.is_active:
             self._trainer.accelerator.unscale_gradients()
             self._norm = controller.measure_norm()
@@ -387,8 +388,3 @@ class OckhamCallback(TrainerCallback):
         val_loss = None if self._evaluations is None else self._evaluations.take()
         if val_loss is not None and self.controller is not None:
             self.controller.evaluate(val_loss)
-
-
-def _count_tokens(inputs: Mapping[str, Any]) -> int:
-    tokens = inputs.get("input_ids", inputs.get("labels"))
-    return int(tokens.numel()) if isinstance(tokens, torch.Tensor) else 0

@@ -9,7 +9,6 @@ the step had only this micro-batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,6 +31,8 @@ _CONVERSIONS = frozenset(
         torch.Tensor.__index__,
     }
 )
+# As in `loss *= processes` of the Trainer and `loss = loss * processes` of TRL.
+_PRODUCTS = frozenset({torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.mul_, torch.Tensor.__imul__})
 
 
 class ItemCount(NamedTuple):
@@ -41,27 +42,39 @@ class ItemCount(NamedTuple):
     micro_batch: torch.Tensor
 
 
-class ConversionWatch(TorchFunctionMode):
-    """Notices that code reads the number of tokens as a Python number. Its derivative is then unknown.
+class LossWatch(TorchFunctionMode):
+    """Watches how a loss is computed.
 
     Args:
         tensor: The number of tokens.
+        processes: Number of processes by which the loss may be multiplied.
+
+    Attributes:
+        is_converted: Whether code read the number of tokens as a Python number. Its derivative is unknown.
+        multiplied: The last number that was multiplied by the number of processes. None without one.
 
     """
 
-    def __init__(self, tensor: torch.Tensor) -> None:
+    def __init__(self, tensor: torch.Tensor, processes: int) -> None:
         super().__init__()
         self.tensor = tensor
+        self.processes = processes
         self.is_converted = False
+        self.multiplied: torch.Tensor | None = None
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Call the function. Note whether it converts the number of tokens."""
+        """Call the function. Note a conversion of the number of tokens, and a product with the processes."""
         if func in _CONVERSIONS and args and args[0] is self.tensor:
             self.is_converted = True
             return func(self.tensor.detach(), *args[1:], **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self.processes > 1 and func in _PRODUCTS and isinstance(result, torch.Tensor) and not result.dim():
+            factor = args[1]
+            if type(factor) is int and factor == self.processes:
+                self.multiplied = result
+        return result
 
 
 class LossScale:
@@ -79,19 +92,31 @@ class LossScale:
         self._is_converted: bool | None = None
         # Whether the loss does not depend on the number of tokens, as for T5.
         self._ignores_items = False
+        is_multiplied = self._takes_items and getattr(trainer, "loss_is_scaled_for_ga", None) is not False
+        # Factors of the part that is divided by the tokens of the step, and of the rest. The first batch
+        # shows them, unless the model is compiled.
+        self._factor = self._rest_factor = self._processes() if is_multiplied else 1
+        self._first_watch: LossWatch | None = None
 
     def count_items(self, inputs: Mapping[str, Any], step_items: Any) -> ItemCount | None:
         """Return the numbers of predicted tokens. None if the Trainer does not divide by them.
 
         Call it before `compute_loss`, which may remove the labels from the inputs.
         """
+        predicted = self.count_predicted(inputs)
+        if step_items is None or predicted is None:
+            return None
+        step = torch.as_tensor(step_items, device=predicted.device).detach().float()
+        return ItemCount(step.requires_grad_(not self.is_compiled), predicted)
+
+    def count_predicted(self, inputs: Mapping[str, Any]) -> torch.Tensor | None:
+        """Return the number of predicted tokens of a micro-batch. None if the inputs have no labels."""
         labels = inputs.get("shift_labels", inputs.get("labels"))
-        if step_items is None or not isinstance(labels, torch.Tensor):
+        if not isinstance(labels, torch.Tensor):
             return None
         if "shift_labels" not in inputs and self._shifts_labels():
             labels = labels[..., 1:]
-        step = torch.as_tensor(step_items, device=labels.device).detach().float()
-        return ItemCount(step.requires_grad_(not self.is_compiled), (labels != IGNORE_INDEX).sum())
+        return (labels != IGNORE_INDEX).sum()
 
     @contextmanager
     def watch(self, items: ItemCount | None) -> Iterator[None]:
@@ -99,16 +124,16 @@ class LossScale:
         if items is None or self.is_compiled or self._is_converted is not None:
             yield
             return
-        with ConversionWatch(items.step) as conversions:
+        with LossWatch(items.step, self._processes()) as watch:
             yield
-        self._is_converted = conversions.is_converted
+        self._is_converted = watch.is_converted
+        self._first_watch = watch
 
     def micro_batch_loss(self, loss: Any, items: ItemCount | None) -> float:
         """Return the loss of this micro-batch only, a Python float. Waits for the device once.
 
         Raises:
-            BadInputError: If the loss is not one number, or if it cannot be separated from the factor of
-                several processes.
+            BadInputError: If the loss is not one number.
 
         """
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
@@ -116,35 +141,39 @@ class LossScale:
                 f"compute_loss of {type(self.trainer).__name__} returned {type(loss).__name__}; "
                 "OckhamCallback takes one loss, a tensor with one element"
             )
+        self._find_factors(loss)
         is_scaled = getattr(self.trainer, "loss_is_scaled_for_ga", None)
         if is_scaled and items is None:
             return float(loss.detach()) * float(self.trainer.current_gradient_accumulation_steps)
-        if is_scaled is False or items is None:
+        if items is None:
             return float(loss.detach())
+        if is_scaled is False:
+            return float(loss.detach()) / self._rest_factor
         scaled = self._scaled_part(loss, items)
         values = [loss.detach().reshape(()), *(tensor.detach() for tensor in items)]
         if scaled is not loss:
             values.append(scaled)
-        value, step_items, own_items, *rest = _read(values)
-        scaled_value = rest[0] if rest else value
-        if self._processes() > 1 and not math.isclose(value, scaled_value, rel_tol=1e-4):
-            # The Trainer multiplies such a loss by the number of processes, a subclass perhaps only a part.
-            raise BadInputError(
-                f"{type(self.trainer).__name__}: a part of the loss is not divided by the tokens; "
-                "with several processes set average_tokens_across_devices=False"
-            )
-        return value - scaled_value + scaled_value / self._processes() * step_items / max(own_items, 1.0)
+        value, step_items, own_items, *scaled_values = _read(values)
+        scaled_value = scaled_values[0] if scaled_values else value
+        rest = (value - scaled_value) / self._rest_factor
+        return rest + scaled_value / self._factor * step_items / max(own_items, 1.0)
+
+    def _find_factors(self, loss: torch.Tensor) -> None:
+        """Read from the first batch which part of the loss was multiplied by the number of processes."""
+        watch, self._first_watch = self._first_watch, None
+        if watch is None:
+            return
+        self._factor = 1 if watch.multiplied is None else watch.processes
+        self._rest_factor = self._factor if watch.multiplied is loss else 1
 
     def _scaled_part(self, loss: torch.Tensor, items: ItemCount) -> torch.Tensor:
         """Return the part of the loss that was divided by the number of tokens in the step.
 
         Loss = rest + sum / step_items, so the derivative by step_items is -sum / step_items^2.
         """
-        trainer = self.trainer
         nothing = torch.zeros_like(items.step)
         if self.is_compiled or self._is_converted:
-            takes_items = trainer.model_accepts_loss_kwargs or trainer.compute_loss_func is not None
-            return loss if takes_items else nothing
+            return loss if self._takes_items else nothing
         if self._ignores_items or not loss.requires_grad:
             return nothing
         if _is_quotient(loss.grad_fn, items.step):
@@ -155,6 +184,11 @@ class LossScale:
             self._ignores_items = True
             return nothing
         return -slope * items.step.detach()
+
+    @property
+    def _takes_items(self) -> bool:
+        """Whether the Trainer passes the number of tokens to the model or the loss function."""
+        return bool(self.trainer.model_accepts_loss_kwargs or self.trainer.compute_loss_func is not None)
 
     def _shifts_labels(self) -> bool:
         """Return True if the first label of each row is not predicted."""

@@ -1,128 +1,150 @@
-"""Program of one rank: a Hugging Face training with DDP, and what it really did.
+"""Program of one rank: a training with the Hugging Face Trainer, and what it really did.
 
-    python -m tests.integrations.huggingface_ranks FOLDER '{"gradient_accumulation_steps": 4}'
+    python -m tests.integrations.huggingface_ranks FOLDER '{"case": "accumulation"}'
 
 It writes `truth-RANK.json` as `tests.helpers.rank_loop` does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
 import warnings
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 warnings.simplefilter("ignore")
 
+import transformers  # noqa: E402
+
 from ockham.errors import OckhamError  # noqa: E402
 from ockham.integrations.huggingface import OckhamCallback  # noqa: E402
+from ockham.run import Run  # noqa: E402
 from tests.helpers.rank_loop import RankTruth  # noqa: E402
-from tests.helpers.step_truth import StepTruth, gradient_norm  # noqa: E402
-from tests.integrations import huggingface_models as models  # noqa: E402
+from tests.helpers.step_truth import StepTruth  # noqa: E402
+from tests.integrations import huggingface_cells as cells  # noqa: E402
 from tests.integrations import huggingface_truth as truths  # noqa: E402
 
-STEPS, ROWS = 12, 3
+# Situations in which the model predicts every label, also the first.
+UNSHIFTED = ("T5", "classification")
 
 
-class PaddedRows(torch.utils.data.Dataset):
-    """Rows of which the ranks predict different numbers of tokens."""
+class Shift(transformers.TrainerCallback):
+    """Changes a weight of the last rank once, before a step begins."""
 
-    def __init__(self, count: int) -> None:
-        self.rows = models.make_rows(count)
+    def __init__(self, step: int) -> None:
+        self.step = step
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        row = {key: value.clone() for key, value in self.rows[index].items()}
-        row["labels"][1 + index % 5 :][: index % 4] = -100
-        return row
+    def on_step_begin(self, args, state, control, model=None, **_):
+        if state.global_step == self.step and args.process_index == args.world_size - 1:
+            with torch.no_grad():
+                next(model.parameters()).add_(1e-4)
 
 
-class AverageNorm(transformers.TrainerCallback):
-    """Measures the norm of the averaged gradients, before they are clipped."""
+class Fail(transformers.TrainerCallback):
+    """Raises an error on the last rank before a step begins."""
 
-    def __init__(self, ockham: OckhamCallback) -> None:
-        self.ockham = ockham
-        self.norms: list[float] = []
+    def __init__(self, step: int) -> None:
+        self.step = step
 
-    def on_train_begin(self, args, state, control, **_):
-        """Measure after each exchange of gradients."""
-        run = self.ockham.run
-        if run is not None:
-            average = run.average_gradients
-            run.average_gradients = lambda parameters: self._measure(average, list(parameters))
-
-    def _measure(self, average, parameters):
-        average(parameters)
-        if any(parameter.grad is not None for parameter in parameters):
-            self.norms.append(gradient_norm(parameters))
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.step and args.process_index == args.world_size - 1:
+            raise OckhamError("the training of this rank failed")
 
 
-def count_tokens(batches: list[dict]) -> list[int]:
-    """Return the number of predicted tokens of each batch."""
-    return [int((batch["labels"][:, 1:] != -100).sum()) for batch in batches]
+def count_predicted(batch: dict[str, torch.Tensor], situation: str) -> int:
+    """Return the number of predicted tokens. Without labels every rank has the weight 1."""
+    if "labels" not in batch:
+        return 1
+    labels = batch["labels"] if situation in UNSHIFTED else batch["labels"][:, 1:]
+    return int((labels != truths.IGNORED).sum())
 
 
-def train(folder: Path, options: dict[str, Any], truth: RankTruth) -> None:
-    """Train, and fill *truth*."""
-    measured = StepTruth()
-    policy = options.pop("policy", "balanced")
-    ockham = OckhamCallback(policy=policy, runs=folder / "runs", run_id=options.pop("run_id", "a"))
-    before, after = truths.Before(measured), truths.After(measured, truths.causal_loss)
-    before.is_active = False
-    norms = AverageNorm(ockham)
-    accumulation = options.get("gradient_accumulation_steps", 1)
-    arguments = transformers.TrainingArguments(
-        str(folder / "hf"),
-        **{
-            "max_steps": STEPS,
-            "per_device_train_batch_size": ROWS,
-            "learning_rate": 0.01,
-            "report_to": [],
-            "save_strategy": "no",
-            "eval_strategy": "no",
-            "eval_steps": 4,
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "ddp_backend": "gloo",
-            "seed": 3,
-            **options,
-        },
-    )
-    # The truth reads batches in the collator, which also serves evaluations.
-    measured_by = [after] if arguments.eval_strategy == "no" else []
-    data = PaddedRows(STEPS * ROWS * accumulation * int(os.environ.get("WORLD_SIZE", "1")))
-    trainer = transformers.Trainer(
-        models.make_gpt2(),
-        arguments,
-        train_dataset=data,
-        eval_dataset=models.make_rows(8),
-        callbacks=[before, *([] if policy is None else [ockham, norms]), *measured_by],
-    )
-    if measured_by:
-        after.install(trainer)
-    trainer.train()
-    truth.losses, truth.moved = measured.losses, measured.moved
-    truth.rates, truth.norms = [list(rates) for rates in measured.rates], measured.clipped_norms
-    truth.raw_norms = norms.norms
-    truth.tokens = count_tokens(after.batches)[: len(truth.losses)]
+def digest_weights(model: torch.nn.Module) -> str:
+    """Return a digest of all weights."""
     digest = hashlib.sha256()
-    for weight in trainer.model.parameters():
-        digest.update(weight.detach().numpy().tobytes())
-    truth.weights = digest.hexdigest()
+    for weight in model.state_dict().values():
+        digest.update(weight.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def make_case(cell: list[str], options: dict[str, Any], policy: str) -> cells.Case:
+    """Return a case of the matrix, with enough rows for all ranks."""
+    case = cells.CASES[cell[0], cell[1]]
+    arguments = {**case.options, "max_steps": 12, **options}
+    batch = arguments.get("per_device_train_batch_size", cells.BATCH)
+    steps = arguments["max_steps"] * arguments.get("gradient_accumulation_steps", 1)
+    keywords = {"train_dataset": case.rows(steps * batch * int(os.environ["WORLD_SIZE"])), **case.keywords}
+    if "eval_strategy" in arguments:
+        keywords["eval_dataset"] = case.rows(16)
+    return replace(case, options=arguments, keywords=keywords, policy=policy)
+
+
+@dataclass
+class TrainerTruth(RankTruth):
+    """Measurements of one rank, and the validation losses that the Trainer logged."""
+
+    evaluations: list[float] = field(default_factory=list)
+
+
+def train(folder: Path, options: dict[str, Any], truth: TrainerTruth) -> None:
+    """Train, and fill *truth*."""
+    cell, policy = options.pop("cell", ["Trainer", "padded rows"]), options.pop("policy", "balanced")
+    shift, is_open = options.pop("shift", None), options.pop("open", False)
+    overrides, fail = options.pop("overrides", []), options.pop("fail", None)
+    run_id, has_ockham = options.pop("run_id", "a"), options.pop("ockham", True)
+    is_alone = options.pop("alone", False)
+    case = make_case(cell, options, policy)
+    measured = StepTruth()
+    before = truths.Before(measured)
+    # Under observe the Trainer has clipped the gradients before the test reads them.
+    before.is_active = policy != "observe" or case.options.get("max_grad_norm") == 0
+    callbacks: list[Any] = [before]
+    block: Any = contextlib.nullcontext()
+    if is_open:
+        torch.distributed.init_process_group("gloo")
+        block = Run.distributed(policy, runs=folder / "runs", run_id=run_id, weights_interval=4)
+        callbacks.append(OckhamCallback(block))
+    elif is_alone:
+        block = Run(policy, runs=folder / f"runs-{os.environ['RANK']}", run_id=run_id)
+        callbacks.append(OckhamCallback(block))
+    elif has_ockham:
+        callbacks.append(
+            OckhamCallback(policy=policy, overrides=overrides, runs=folder / "runs", run_id=run_id)
+        )
+    if shift is not None:
+        callbacks.append(Shift(shift))
+    if fail is not None:
+        callbacks.append(Fail(fail))
+    trainer = cells.make_trainer(folder, case, callbacks)
+    after = truths.After(measured, case.loss(trainer))
+    trainer.add_callback(after)
+    after.install(trainer)
+    case.change(trainer)
+    try:
+        with block:
+            trainer.train()
+    finally:
+        truth.losses, truth.moved = measured.losses, measured.moved
+        truth.rates = [list(rates) for rates in measured.rates]
+        truth.norms = measured.clipped_norms
+        truth.raw_norms = [norm for norm in measured.norms if norm is not None and math.isfinite(norm)]
+        truth.tokens = [count_predicted(batch, cell[1]) for batch in after.batches[: len(truth.losses)]]
+        truth.evaluations = [each["eval_loss"] for each in trainer.state.log_history if "eval_loss" in each]
+        truth.weights = digest_weights(trainer.model)
 
 
 def main(folder: Path, options: str) -> None:
     """Train on one rank, and write the truth also after an error."""
     torch.set_num_threads(1)
-    truth, status = RankTruth(), 0
+    truth, status = TrainerTruth(), 0
     try:
         train(folder, json.loads(options), truth)
     except OckhamError as error:

@@ -42,12 +42,23 @@ class After(transformers.TrainerCallback):
         self._first = len(truth.losses)
         self._is_open = False
         self._is_busy = False
+        self._is_evaluating = False
 
     def install(self, trainer: transformers.Trainer) -> None:
         """Record the batches of the data loader, and measure before each first forward pass."""
         collate = trainer.data_collator
         trainer.data_collator = lambda rows: self._record(collate(rows), trainer)
         trainer.model.register_forward_pre_hook(self._on_forward)
+        evaluate = trainer.evaluation_loop
+
+        def evaluation_loop(*args, **kwargs):
+            self._is_evaluating = True
+            try:
+                return evaluate(*args, **kwargs)
+            finally:
+                self._is_evaluating = False
+
+        trainer.evaluation_loop = evaluation_loop
 
     def on_step_end(self, args, state, control, model=None, **_):
         self.truth.end_batch(model)
@@ -56,7 +67,7 @@ class After(transformers.TrainerCallback):
     on_substep_end = on_step_end
 
     def _record(self, batch, trainer):
-        if trainer.model.training and trainer.is_in_train:
+        if trainer.is_in_train and not self._is_evaluating:
             self.batches.append({key: value.clone() for key, value in batch.items()})
         return batch
 

@@ -10,8 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ockham.errors import BadInputError
-
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pytest.importorskip("transformers", reason="transformers is not installed")
@@ -64,11 +62,25 @@ def test_loss_of_a_micro_batch_does_not_depend_on_the_rest_of_the_step(name, own
         assert judge(scale, function, labels, own + others) == pytest.approx(expected, rel=1e-5)
 
 
-def test_loss_averaged_over_processes_is_divided_again():
-    """The Trainer multiplies it by their number."""
-    labels = torch.ones(8)
-    loss = judge(make_scale(processes=2), lambda total, items: total / items * 2, labels, 32)
-    assert loss == pytest.approx(3.0)
+MULTIPLIED = {
+    "new loss": (lambda total, items: total / items * 2, 3.0),
+    "in place": (lambda total, items: (total / items).mul_(2), 3.0),
+    "not multiplied": (lambda total, items: total / items, 3.0),
+    "with another term": (lambda total, items: total / items * 2 + 2.0, 5.0),
+    "not divided": (lambda total, _: (total * 0.0 + 5.0) * 2, 5.0),
+    "neither": (lambda total, _: total * 0.0 + 5.0, 5.0),
+    "converted": (lambda total, items: total / int(items) * 2, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", MULTIPLIED)
+def test_loss_averaged_over_processes_is_divided_again(name):
+    """The Trainer multiplies the loss by their number, also that of T5, which is not divided."""
+    function, expected = MULTIPLIED[name]
+    scale = make_scale(processes=2)
+    for others in (24, 56):
+        loss = judge(scale, function, torch.tensor([1.0] * 8), 8 + others)
+        assert loss == pytest.approx(expected)
 
 
 def test_loss_of_a_compiled_model_follows_the_statement_of_the_trainer():
@@ -79,18 +91,12 @@ def test_loss_of_a_compiled_model_follows_the_statement_of_the_trainer():
         items = scale.count_items({"labels": labels}, torch.tensor(32))
         assert not items.step.requires_grad
         assert scale.micro_batch_loss(torch.tensor(24.0 / 32), items) == pytest.approx(expected)
+    scale = make_scale(compiled=True, processes=2)
+    items = scale.count_items({"labels": labels}, torch.tensor(32))
+    assert scale.micro_batch_loss(torch.tensor(2 * 24.0 / 32), items) == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(("is_scaled", "expected"), [(True, 8.0), (False, 2.0), (None, 2.0)])
 def test_statement_of_a_trainer_without_token_count_is_used(is_scaled, expected):
     """TRL states whether its loss was divided by the number of micro-batches."""
     assert make_scale(is_scaled=is_scaled).micro_batch_loss(torch.tensor(2.0), None) == expected
-
-
-@pytest.mark.parametrize("function", [lambda total, _: total / 7, lambda total, items: total / items + 1.0])
-def test_part_that_the_tokens_do_not_divide_is_refused_with_several_processes(function):
-    """Its factor is unknown: a Trainer multiplies the whole loss, a subclass perhaps only a part."""
-    labels = torch.zeros(2, 7)
-    with pytest.raises(BadInputError, match="set average_tokens_across_devices=False"):
-        judge(make_scale(processes=2), function, labels, 28)
-    assert judge(make_scale(), function, labels, 28) > 0
