@@ -286,6 +286,7 @@ class BatchCalls:
 
 
 def _one_loss(task_loss: float | None, loss: float | None) -> float:
-    if (task_loss is None) == (loss is None):
+    losses = [value for value in (task_loss, loss) if value is not None]
+    if len(losses) != 1:
         raise RunError("start_batch takes the loss once: run.start_batch(loss=...) or (iter_num, task_loss)")
-    return task_loss if task_loss is not None else loss  # type: ignore[return-value]
+    return losses[0]

@@ -13,29 +13,15 @@ from torch import nn
 
 from ockham.context import OccamContext
 from ockham.errors import BadInputError, ContextError, RunError, VerdictNotAppliedError
-from ockham.plugin import OccamPlugin
 from ockham.record.evidence_archive import write_archive
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers.events import events
+from tests.helpers.plugins import EachThird
 
 STEPS = 12
-
-
-class EveryThird(OccamPlugin):
-    """Skips each third batch and halves the learning rate of the others."""
-
-    name = "third"
-
-    def on_batch_start(self, ctx):
-        if (ctx.iter_num + ctx.micro_step) % 3 == 0:
-            ctx.updated = False
-            ctx.decide("SKIP", "EACH_THIRD")
-        else:
-            ctx.learning_rate *= 0.5
-            ctx.decide("SCALE", "HALVED", fields=("learning_rate",))
 
 
 def train(run, *, fault="", micro_steps=1, steps=STEPS):
@@ -92,7 +78,7 @@ def step_contexts(folder, micro_steps):
 
 def open_run(tmp_path, **hyperparameters):
     return Run(
-        plugins=[EveryThird()], runs=tmp_path, run_id="a", facts={"max_iters": STEPS}, **hyperparameters
+        plugins=[EachThird()], runs=tmp_path, run_id="a", facts={"max_iters": STEPS}, **hyperparameters
     )
 
 
@@ -119,22 +105,12 @@ FAULTS = {
 }
 
 
-class Clip(OccamPlugin):
-    """Sets a limit of the gradient norm."""
-
-    name = "clip"
-
-    def on_batch_start(self, ctx):
-        ctx.grad_clip = min(ctx.grad_clip, 0.5)
-        ctx.decide("CLAMP", "LIMITED")
-
-
 @pytest.mark.filterwarnings("ignore:iteration .* a verdict was not carried out")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_loop_that_does_something_else_is_recorded_and_reported(tmp_path, fault):
     """Event, finding of `verify`, and the class of the packed verifier."""
     field, reason = FAULTS[fault]
-    with Run(plugins=[EveryThird(), Clip()], runs=tmp_path, run_id="a") as run:
+    with Run(plugins=[EachThird(limit=0.5)], runs=tmp_path, run_id="a") as run:
         truth = train(run, fault=fault)
     folder = RunFolder(tmp_path, "a")
     found = [e["data"] for e in events(folder) if e["type"] == "ockham.verdict.not_applied.v1"]

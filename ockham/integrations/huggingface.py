@@ -28,6 +28,7 @@ from ockham.integrations.huggingface_evaluation import NamedEvaluations, evaluat
 from ockham.integrations.huggingface_loss import LossScale, replace_loss
 from ockham.integrations.loss_scaler import unwrap_optimizer
 from ockham.integrations.patches import Patches
+from ockham.integrations.run_facts import require_equal_facts, require_one_source
 from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.integrations.trainer_state import (
     ResumeRequest,
@@ -83,11 +84,7 @@ class OckhamCallback(TrainerCallback):
         metric: str | None = None,
         save_checkpoints: bool = True,
     ) -> None:
-        if run is not None and (policy is not None or overrides or run_id is not None or facts):
-            raise BadInputError(
-                "OckhamCallback takes an open run, or policy, overrides, runs, run_id and facts of a run "
-                "that it opens; give the open run its own policy and facts"
-            )
+        require_one_source(run, policy, overrides, run_id, facts)
         self.run = run
         self.metric = metric
         self.save_checkpoints = save_checkpoints
@@ -245,7 +242,7 @@ class OckhamCallback(TrainerCallback):
             return
         facts = huggingface_facts.read_facts(trainer, max_steps)
         given = self._facts if self.run is None else self.run.facts
-        huggingface_facts.require_equal_facts(given, facts)
+        require_equal_facts(given, facts, "the Trainer")
         if self.run is not None:
             huggingface_ranks.require_replicas(trainer, self.run)
         else:

@@ -10,13 +10,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from ockham.errors import BadInputError
-
 # Frames between a callback and the Trainer's method that calls it.
 MAX_FRAMES = 12
 # Objectives of reinforcement learning. Their value near zero is not the surprise of a batch.
 POLICY_GRADIENT_TRAINERS = frozenset({"GRPOTrainer", "RLOOTrainer", "PPOTrainer"})
-_UNSET = (None, 0, "")
 
 
 def find_trainer(callback: TrainerCallback) -> Any:
@@ -52,24 +49,6 @@ def read_facts(trainer: Any, max_steps: int) -> dict[str, Any]:
         "vocab_size": _vocab_size(model),
         "model_params": sum(parameter.numel() for parameter in model.parameters()),
     }
-
-
-def require_equal_facts(given: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
-    """Check facts of a user against those of the Trainer. Facts that are 0 are not given.
-
-    Raises:
-        BadInputError: If facts differ. The message names all of them.
-
-    """
-    wrong = [
-        f"{name} is {given[name]!r}, the Trainer has {value!r}"
-        for name, value in measured.items()
-        if given.get(name) not in _UNSET and value not in _UNSET and given[name] != value
-    ]
-    if wrong:
-        raise BadInputError(
-            f"facts of the run: {'; '.join(wrong)}; leave them out, the callback takes them from the Trainer"
-        )
 
 
 def read_settings(args: Any) -> dict[str, Any]:

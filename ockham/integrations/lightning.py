@@ -26,7 +26,7 @@ from ockham.errors import BadInputError, OckhamError
 from ockham.integrations import lightning_setup
 from ockham.integrations.manual_batches import ManualBatch, ManualBatches
 from ockham.integrations.patches import Patches
-from ockham.integrations.run_facts import require_equal_facts
+from ockham.integrations.run_facts import require_equal_facts, require_one_source
 from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.policy import Policy
 from ockham.record.checkpoints import ResumePoint
@@ -77,11 +77,7 @@ class OckhamCallback(pl.Callback):
         count_tokens: Callable[[Any], int] | None = None,
         save_checkpoints: bool = True,
     ) -> None:
-        if run is not None and (policy is not None or overrides or run_id is not None or facts):
-            raise BadInputError(
-                "OckhamCallback takes an open run, or policy, overrides, runs, run_id and facts of a run "
-                "that it opens; give the open run its own policy and facts"
-            )
+        require_one_source(run, policy, overrides, run_id, facts)
         self.run = run
         self.monitor = monitor
         self.count_tokens = count_tokens

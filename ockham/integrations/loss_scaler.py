@@ -11,7 +11,8 @@ def unwrap_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     """Return the torch optimizer below the wrappers of Accelerate."""
     while (inner := getattr(optimizer, "optimizer", None)) is not None:
         optimizer = inner
-    return optimizer  # type: ignore[no-any-return]
+    unwrapped: torch.optim.Optimizer = optimizer
+    return unwrapped
 
 
 def unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:

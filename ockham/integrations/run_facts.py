@@ -1,4 +1,4 @@
-"""Comparison of facts from a user with the facts that a trainer has."""
+"""Checks of what a user passes to a callback: one source of the run, and facts that the trainer confirms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from typing import Any
 from ockham.errors import BadInputError
 
 _UNSET = (None, 0, "")
+
+
+def require_one_source(run: object | None, *options: object) -> None:
+    """Check that a callback gets an open run, or options of a run that it opens.
+
+    Raises:
+        BadInputError: If it gets both.
+
+    """
+    if run is not None and any(options):
+        raise BadInputError(
+            "OckhamCallback takes an open run, or policy, overrides, runs, run_id and facts of a run "
+            "that it opens; give the open run its own policy and facts"
+        )
 
 
 def require_equal_facts(given: Mapping[str, Any], measured: Mapping[str, Any], trainer: str) -> None:

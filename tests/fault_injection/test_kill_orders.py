@@ -13,39 +13,21 @@ import signal
 import time
 from pathlib import Path
 
-import orjson
 import pytest
 
-from ockham.record.checkpoints import CheckpointFiles, find_resume_point
 from ockham.record.repair import rebuild
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify.report import NOTE_CLASSES
 from ockham.record.verify.run import verify_run
-from ockham.run import Run
+from tests.fault_injection import checkpoint_writer
 
-FACTS = {"max_iters": 1000, "vocab_size": 256}
 MAX_SECONDS = 0.35
 
 
-def pack(metadata, state):
-    return CheckpointFiles({"state.json": orjson.dumps(state or metadata), "w": bytes(2000)}, "0" * 64)
-
-
 def train(runs: Path, batches: int, acknowledged) -> None:
-    """Start or resume run `a`, and send attempt and size after each flush."""
-    folder = RunFolder(runs, "a")
-    start = find_resume_point(runs, "a") if folder.exists() else None
-    with Run("balanced", runs=runs, run_id="a", facts=FACTS, resumed=start) as run:
-        if start is not None and start.path is not None:
-            run.load_state_dict(start.state["run"])
-        first = start.iter_num if start is not None else 0
-        for iter_num in range(first, first + batches):
-            ctx = run.start_batch(iter_num, 3.0 + iter_num % 7 / 7, learning_rate=1e-3)
-            run.end_batch(ctx, grad_norm=0.5)
-            if iter_num % 3 == 2:
-                run.save_checkpoint(ctx, "resume", pack)
-                acknowledged.send((run.attempt.number, run.flush().size))
+    """Start or resume run `a`, and send attempt and size after each checkpoint."""
+    checkpoint_writer.train(runs, batches, lambda signed: acknowledged.send(signed[:2]))
 
 
 def killed_train(runs: Path, draw: random.Random) -> dict[int, int]:

@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import ockham
 from tests.helpers import tiny_model
+from tests.helpers.rank_truth import write_truth
 
 BASE_RATES = (0.02, 0.01)
 
@@ -229,19 +230,10 @@ def train(folder: Path, loop: Loop, truth: RankTruth) -> None:
 def main(folder: Path, options: str) -> None:
     """Train on one rank, and write the truth also after an error."""
     warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    truth, status = RankTruth(), 0
+    truth = RankTruth()
     if int(os.environ["WORLD_SIZE"]) > 1:
         dist.init_process_group("gloo")
-    try:
-        train(folder, Loop(**json.loads(options)), truth)
-    except ockham.OckhamError as error:
-        truth.error, status = f"{type(error).__name__}: {error}", error.exit_status
-    rank = os.environ["RANK"]
-    (folder / f"truth-{rank}.json").write_text(json.dumps(vars(truth)))
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    sys.exit(status)
+    write_truth(lambda: train(folder, Loop(**json.loads(options)), truth), truth, folder)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ockham.errors import OckhamError
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
@@ -30,6 +36,20 @@ def train_ranks(
     files = [folder / f"truth-{rank}.json" for rank in range(size)]
     assert all(file.exists() for file in files), [process.stderr[-2000:] for process in done]
     return [json.loads(file.read_text()) for file in files]
+
+
+def write_truth(train: Callable[[], None], truth: Any, folder: Path) -> None:
+    """Train on one rank, write the truth also after an error of Ockham, and end the process."""
+    torch.set_num_threads(1)
+    status = 0
+    try:
+        train()
+    except OckhamError as error:
+        truth.error, status = f"{type(error).__name__}: {error}", error.exit_status
+    (folder / f"truth-{os.environ['RANK']}.json").write_text(json.dumps(vars(truth)))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.exit(status)
 
 
 def read_data(folder: Path, rank: int, kind: str) -> list[dict]:

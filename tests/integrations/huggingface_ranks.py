@@ -13,24 +13,21 @@ import json
 import math
 import os
 import sys
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
-warnings.simplefilter("ignore")
-
-import transformers  # noqa: E402
-
-from ockham.errors import OckhamError  # noqa: E402
-from ockham.integrations.huggingface import OckhamCallback  # noqa: E402
-from ockham.run import Run  # noqa: E402
-from tests.helpers.rank_loop import RankTruth  # noqa: E402
-from tests.helpers.step_truth import StepTruth  # noqa: E402
-from tests.integrations import huggingface_cells as cells  # noqa: E402
-from tests.integrations import huggingface_truth as truths  # noqa: E402
+from ockham.errors import OckhamError
+from ockham.integrations.huggingface import OckhamCallback
+from ockham.run import Run
+from tests.helpers.rank_loop import RankTruth
+from tests.helpers.rank_truth import write_truth
+from tests.helpers.step_truth import StepTruth
+from tests.integrations import huggingface_cells as cells
+from tests.integrations import huggingface_truth as truths
 
 # Situations in which the model predicts every label, also the first.
 UNSHIFTED = ("T5", "classification")
@@ -141,19 +138,6 @@ def train(folder: Path, options: dict[str, Any], truth: TrainerTruth) -> None:
         truth.weights = digest_weights(trainer.model)
 
 
-def main(folder: Path, options: str) -> None:
-    """Train on one rank, and write the truth also after an error."""
-    torch.set_num_threads(1)
-    truth, status = TrainerTruth(), 0
-    try:
-        train(folder, json.loads(options), truth)
-    except OckhamError as error:
-        truth.error, status = f"{type(error).__name__}: {error}", error.exit_status
-    (folder / f"truth-{os.environ['RANK']}.json").write_text(json.dumps(vars(truth)))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    folder, truth = Path(sys.argv[1]), TrainerTruth()
+    write_truth(lambda: train(folder, json.loads(sys.argv[2]), truth), truth, folder)

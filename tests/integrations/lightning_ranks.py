@@ -11,19 +11,16 @@ import hashlib
 import json
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-warnings.simplefilter("ignore")
-
-from ockham.errors import OckhamError  # noqa: E402
-from ockham.integrations.lightning import OckhamCallback  # noqa: E402
-from tests.helpers import tiny_model  # noqa: E402
-from tests.helpers.rank_loop import RankTruth  # noqa: E402
-from tests.integrations.lightning_models import ManualModule, Module, fit  # noqa: E402
+from ockham.integrations.lightning import OckhamCallback
+from tests.helpers import tiny_model
+from tests.helpers.rank_loop import RankTruth
+from tests.helpers.rank_truth import write_truth
+from tests.integrations.lightning_models import ManualModule, Module, fit
 
 
 def make_loader(count: int, rank: int, size: int) -> torch.utils.data.DataLoader:
@@ -64,19 +61,6 @@ def train(folder: Path, options: dict[str, Any], truth: RankTruth) -> None:
     truth.weights = digest.hexdigest()
 
 
-def main(folder: Path, options: str) -> None:
-    """Train on one rank, and write the truth also after an error."""
-    torch.set_num_threads(1)
-    truth, status = RankTruth(), 0
-    try:
-        train(folder, json.loads(options), truth)
-    except OckhamError as error:
-        truth.error, status = f"{type(error).__name__}: {error}", error.exit_status
-    (folder / f"truth-{os.environ['RANK']}.json").write_text(json.dumps(vars(truth)))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    sys.exit(status)
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    folder, truth = Path(sys.argv[1]), RankTruth()
+    write_truth(lambda: train(folder, json.loads(sys.argv[2]), truth), truth, folder)

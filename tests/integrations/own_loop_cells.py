@@ -10,29 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ockham.plugin import OccamPlugin
 from ockham.policy import Policy, policy_from_plugins
 from ockham.run import Run
+from tests.helpers.plugins import EachThird
 from tests.helpers.step_truth import StepTruth, gradient_norm
 from tests.integrations.trainer_matrix import Cell
 
 STEPS = 20
 VOCABULARY = 8
-
-
-class ByLoss(OccamPlugin):
-    """Skips each third batch, and changes learning rate and limit of the others."""
-
-    name = "by_loss"
-
-    def on_batch_start(self, ctx):
-        if (ctx.iter_num + ctx.micro_step) % 3 == 0:
-            ctx.updated = False
-            ctx.decide("SKIP", "EACH_THIRD")
-            return
-        ctx.learning_rate *= 0.5
-        ctx.grad_clip = min(ctx.grad_clip, 0.5)
-        ctx.decide("SCALE", "HALVED", fields=("learning_rate", "grad_clip"))
 
 
 def one_group(model: nn.Module) -> torch.optim.Optimizer:
@@ -147,7 +132,7 @@ def train_loop(loop: Loop, folder: Path) -> StepTruth:
     return truth
 
 
-_PLAIN = Loop(policy=policy_from_plugins([ByLoss()]))
+_PLAIN = Loop(policy=policy_from_plugins([EachThird(limit=0.5)]))
 _LOOPS = {
     "plain": _PLAIN,
     "balanced": Loop(),

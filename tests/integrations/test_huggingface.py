@@ -29,15 +29,6 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore:::(transformers|accelerate|torch|peft)")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Use one thread. Several threads wait for each other on a shared machine, longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class At(transformers.TrainerCallback):
     """Raises an exception at the begin of a step, or another callback's event."""
 
@@ -234,7 +225,7 @@ def test_block_restores_a_trainer_that_got_the_callback_later(tmp_path):
 
 
 def test_callback_added_later_cannot_open_a_run(tmp_path):
-    """Nobody would end that run after an exception."""
+    """An exception would leave that run open."""
     trainer = build(tmp_path)
     trainer.add_callback(own_run(tmp_path))
     with pytest.raises(BadInputError, match="added to an existing Trainer"):

@@ -36,15 +36,6 @@ EVALUATE = {"eval_strategy": "steps", "eval_steps": 4}
 SAVE = {"save_strategy": "steps", "save_steps": SAVED, "max_steps": STEPS}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Use one thread. Several threads wait for each other on a shared machine, longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class StopAt(transformers.TrainerCallback):
     """Ends the training after a step, as Ctrl-C does."""
 

@@ -13,6 +13,7 @@ from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
 from ockham.run import Run
 from tests.helpers import tiny_model
+from tests.helpers.plugins import Stop
 
 # Lightning emits warnings at import.
 with warnings.catch_warnings():
@@ -164,16 +165,6 @@ def test_lightning_accepted_weights_are_saved(tmp_path):
 
 def test_lightning_training_stops_on_halt(tmp_path):
     """The run records the decision."""
-
-    class Stop(OccamPlugin):
-        name = "stop"
-
-        def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-            if ctx.iter_num == 5:
-                ctx.halt = True
-                ctx.decide("HALT", "SIX_STEPS_DONE")
-            return ctx
-
     with Run(plugins=[Stop()], runs=tmp_path / "runs", run_id="a") as run:
         _, trainer = fit(tmp_path, OckhamCallback(run))
     assert trainer.global_step == 6

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 import ockham
-from ockham.context import OccamContext
 from ockham.errors import BadInputError
-from ockham.plugin import OccamPlugin
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
 from tests.helpers import step_truth, tiny_model
 from tests.helpers.events import events
+from tests.helpers.plugins import Stop
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -203,16 +202,6 @@ def test_log_of_manual_optimization_equals_what_it_did(optimizers, micro_steps, 
 
 def test_manual_optimization_stops_on_halt(tmp_path):
     """The run records the decision."""
-
-    class Stop(OccamPlugin):
-        name = "stop"
-
-        def on_batch_end(self, ctx: OccamContext) -> OccamContext:
-            if ctx.iter_num == 5:
-                ctx.halt = True
-                ctx.decide("HALT", "SIX_STEPS_DONE")
-            return ctx
-
     with ockham.Run(plugins=[Stop()], runs=tmp_path / "runs", run_id="a") as run:
         callback = OckhamCallback(run)
         fit(tmp_path, callback, ManualModule(callback))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 
 import pytest
-import torch
 
 from tests.helpers import step_truth
 
@@ -21,15 +20,6 @@ from tests.integrations.own_loop_cells import CELLS as OWN_LOOP_CELLS
 
 CELLS = [*HUGGINGFACE_CELLS, *OWN_LOOP_CELLS]
 pytestmark = [pytest.mark.filterwarnings("ignore:::(transformers|accelerate|torch|trl|peft|datasets)")]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Use one thread. Several threads wait for each other on a shared machine, longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)

@@ -23,7 +23,7 @@ def test_check_of_a_true_record_keeps_it(runs):
     assert [pin.size for pin in judgement.pins] == [len(read_run_events(runs, "base"))] * 2
 
 
-LIES = {
+CHANGES = {
     "value": ({"measured": "0.11"}, ["ODR606"], "claimed 0.11, recomputed 0.1"),
     "OQ delta": ({"delta": "+0.9"}, ["ODR602"], "claimed +0.9, recomputed +0.4"),
     "verdict": ({"threshold": 0.5}, ["ODR510", "ODR511", "ODR604"], "claimed KEEP, recomputed REVERT"),
@@ -36,10 +36,10 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_check_reports_a_changed_number(runs, lie):
+@pytest.mark.parametrize("change", CHANGES)
+def test_check_reports_a_changed_number(runs, change):
     """The finding contains both numbers."""
-    changes, codes, expected = LIES[lie]
+    changes, codes, expected = CHANGES[change]
     _, found, record = checked(runs, **changes)
 
     assert found == codes

@@ -1,0 +1,36 @@
+"""Plugins that make decisions at fixed batches."""
+
+from __future__ import annotations
+
+import math
+
+from ockham.plugin import OccamPlugin
+
+
+class EachThird(OccamPlugin):
+    """Skips each third batch, halves the learning rate of the others, and can limit their gradient."""
+
+    name = "third"
+
+    def __init__(self, limit: float = math.inf) -> None:
+        self.limit = limit
+
+    def on_batch_start(self, ctx):
+        if (ctx.iter_num + ctx.micro_step) % 3 == 0:
+            ctx.updated = False
+            ctx.decide("SKIP", "EACH_THIRD")
+            return
+        ctx.learning_rate *= 0.5
+        ctx.grad_clip = min(ctx.grad_clip, self.limit)
+        ctx.decide("SCALE", "HALVED", fields=("learning_rate", "grad_clip"))
+
+
+class Stop(OccamPlugin):
+    """Halts the run after six steps."""
+
+    name = "stop"
+
+    def on_batch_end(self, ctx):
+        if ctx.iter_num == 5:
+            ctx.halt = True
+            ctx.decide("HALT", "SIX_STEPS_DONE")
