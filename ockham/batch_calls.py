@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from ockham.acceptance import MIN_BATCHES
 from ockham.applied_step import BATCH_ABANDONED, AppliedStep, NotApplied
 from ockham.chain import PluginChain, merge_scheduled_knobs
 from ockham.context import OccamContext
-from ockham.errors import RankDivergedError, RunError, VerdictNotAppliedError
+from ockham.errors import OckhamWarning, RankDivergedError, RunError, VerdictNotAppliedError
 from ockham.event import Value
+from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy
 from ockham.quotient import Performance
 from ockham.record.attempt import Attempt
@@ -41,6 +43,8 @@ class BatchCalls:
     _last: OccamContext
     _performance: Performance
     _is_started: bool
+    memory: OckhamMemory | None
+    _warned_none_accepted: bool
     # Whether each rank passes its own losses, and steps between two comparisons of the ranks' weights.
     _averages_losses: bool
     _weights_interval: int
@@ -204,6 +208,7 @@ class BatchCalls:
         self._require_agreement(ctx, "on_evaluate")
         self.counts.add_evaluation(val_loss, accepted=ctx.accepted)
         self._recorder.record_context(ctx, "on_evaluate", _NOTHING_APPLIED, {"evaluation": seconds})
+        self._warn_if_none_accepted(ctx)
         return ctx
 
     def record_consolidation(
@@ -232,6 +237,21 @@ class BatchCalls:
         self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
         ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
+    def _warn_if_none_accepted(self, ctx: OccamContext) -> None:
+        """Warn once, in the second half of a run, if the memory accepted nothing so far."""
+        if self._warned_none_accepted or 2 * ctx.iter_num < ctx.max_iters:
+            return
+        if (explanation := self._explain_no_acceptance()) is not None:
+            self._warned_none_accepted = True
+            warnings.warn(f"iteration {ctx.iter_num}: {explanation}", OckhamWarning, stacklevel=3)
+
+    def _explain_no_acceptance(self) -> str | None:
+        """Return why nothing was accepted so far. None in a short run, or if the policy allows it."""
+        lowest, _ = self.policy.targets.get("accept_rate", (1.0, 1.0))
+        if self.memory is None or lowest == 0 or self.counts.batches < MIN_BATCHES:
+            return None
+        return self.memory.explain_no_acceptance()
+
     def _require_started(self, call: str) -> None:
         if not self._is_started:
             self._require_open(call)
@@ -255,7 +275,7 @@ class BatchCalls:
         message = f"iteration {ctx.iter_num}: a verdict was not carried out: {what}"
         if self.policy.hyperparameters.get("on_verdict_not_applied") == "stop":
             raise VerdictNotAppliedError(message)
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, OckhamWarning, stacklevel=3)
 
     def _require_agreement(self, ctx: OccamContext, hook: str) -> OccamContext:
         """Return the context if every rank left it in the same state.

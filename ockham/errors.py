@@ -23,6 +23,8 @@ OckhamError                      exit status 2 unless stated otherwise
 │   ├── LogHaltedError           disk full, quota, or a failed sync
 │   └── InvalidEventError        an event does not fit its schema: a bug of Ockham, never of the data
 └── UnverifiableError            the log is missing or unreadable (exit status 3)
+
+OckhamWarning is the category of all warnings. The command line prints them as one line.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ class OckhamError(Exception):
     """Base class of all exceptions. `exit_status` is the exit status of the command line."""
 
     exit_status = 2
+
+
+class OckhamWarning(UserWarning):
+    """Something that a user should know while training continues."""
 
 
 class BadInputError(OckhamError):

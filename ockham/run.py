@@ -15,6 +15,7 @@ Leaving the block ends the run: the log is valid and signed, also after an excep
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from typing import Any, Self
 
 from ockham.chain import PluginChain, base_knobs
 from ockham.context import GAUGES, OccamContext
-from ockham.errors import LogError, PluginError, RunError
+from ockham.errors import LogError, OckhamWarning, PluginError, RunError
 from ockham.event import from_json_value, to_json_value
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
@@ -126,6 +127,7 @@ class Run(RankCalls):
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
         self._is_started = False
+        self._warned_none_accepted = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
         self._ranks: Ranks | None = None
         self._averages_losses = False
@@ -219,6 +221,7 @@ class Run(RankCalls):
 
         """
         self._require_started("finish")
+        was_open = self.attempt.is_open
         ended = {
             "reason_code": reason_code,
             "iter_num": self._last.iter_num,
@@ -227,6 +230,8 @@ class Run(RankCalls):
             **measured,
         }
         self._session.close(ended)
+        if was_open and (explanation := self._explain_no_acceptance()):
+            warnings.warn(f"run {self.run_id}: {explanation}", OckhamWarning, stacklevel=2)
 
     def watch(self, *optimizers: Any, measure_norm: bool = False) -> Meter:
         """Measure the steps of torch optimizers from now on. Every step is compared with its verdict.

@@ -29,9 +29,9 @@ def answer(gain_row: dict[str, Any], band_row: dict[str, Any]) -> str:
             f"The memory ran in shadow mode. It would have accepted {gain_row['accepted']:,} "
             f"of {gain_row['candidates']:,} candidates"
         )
-    band = band_sentence(band_row, "accept")
-    if band is not None:
-        text += f" ({band_row['accept_rate']:.1%}, {band})"
+    rate, band = band_row.get("accept_rate"), band_sentence(band_row, "accept")
+    if rate is not None:
+        text += f" ({rate:.1%}" + (")" if band is None else f", {band})")
     gain = gain_row["gain"]
     if gain is None:
         return f"{text}."

@@ -7,9 +7,10 @@ import importlib.util
 import os
 import runpy
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn, TextIO
 
 import typer
 
@@ -23,12 +24,12 @@ from ockham.cli.options import ResumeFromOption as ResumeFromOption
 from ockham.cli.options import RunsOption as RunsOption
 from ockham.cli.options import read_trusted_keys as read_trusted_keys
 from ockham.cli.output import is_quiet as is_quiet
-from ockham.cli.output import reset_verbosity, set_verbosity
+from ockham.cli.output import print_note, reset_verbosity, set_verbosity
 from ockham.cli.parser import HELP_SETTINGS, PanelGroup, configure_commands
 from ockham.cli.summary import print_complete as print_complete
 from ockham.cli.summary import print_skipped_checkpoints as print_skipped_checkpoints
 from ockham.cli.summary import print_summary as print_summary
-from ockham.errors import BadInputError, MissingExtraError, OckhamError
+from ockham.errors import BadInputError, MissingExtraError, OckhamError, OckhamWarning
 from ockham.text_safety import escape_control_characters
 
 GROUPS = (
@@ -156,6 +157,7 @@ def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
     """Print one line for each known error and exit with its status, or with 130 after Ctrl-C."""
     # Otherwise each Python process that is started from here imports from the working folder first.
     os.environ["PYTHONSAFEPATH"] = "1"
+    warnings.showwarning = _print_warning
     try:
         try:
             app_factory()()
@@ -185,6 +187,21 @@ def _run_with_exit_codes(app_factory: Callable[[], typer.Typer]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of Ockham as one line, by rank 0 only, and each other warning as Python does."""
+    if not issubclass(category, OckhamWarning):
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+    elif os.environ.get("RANK", "0") == "0":
+        print_note(f"warning: {message}")
 
 
 def _print_error(error: OckhamError) -> None:

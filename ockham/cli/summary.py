@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ockham.acceptance import MIN_BATCHES
 from ockham.cli.options import DEFAULT_RUNS, RUNS_VARIABLE
 from ockham.cli.output import print_note
 
@@ -32,7 +33,6 @@ NEXT_COMMANDS = (
     ),
     ("{ockham} verify {run}", "check the log"),
 )
-MIN_BATCHES = 200
 MIN_EVALUATIONS = 20
 
 

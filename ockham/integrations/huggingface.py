@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ockham.errors import BadInputError, OckhamError
+from ockham.errors import BadInputError, OckhamError, OckhamWarning
 from ockham.integrations import huggingface_checkpoints, huggingface_facts, huggingface_ranks
 from ockham.integrations.huggingface_evaluation import NamedEvaluations, evaluate_apart, other_losses
 from ockham.integrations.huggingface_loss import LossScale, replace_loss
@@ -280,7 +280,7 @@ class OckhamCallback(TrainerCallback):
         steps = trainer.state.global_step
         if steps and request is not None and point is None:
             message = describe_late_start(request, steps)
-            warnings.warn(f"a new run begins at iteration {steps}: {message}", stacklevel=2)
+            warnings.warn(f"a new run begins at iteration {steps}: {message}", OckhamWarning, stacklevel=2)
             run.begin_at(steps, message)
         return run.start()
 

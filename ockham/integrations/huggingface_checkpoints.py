@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ockham.errors import BadInputError, CheckpointError
+from ockham.errors import BadInputError, CheckpointError, OckhamWarning
 from ockham.integrations.step_controller import StepController
 from ockham.integrations.trainer_state import ResumeRequest, find_request, write_run_state
 from ockham.run import Run
@@ -152,7 +152,7 @@ def _find_newest(folders: Sequence[Path], runs: str | Path, run_id: str | None) 
             return find_request(folder, runs, run_id)
         except CheckpointError as error:
             first = first or error
-            warnings.warn(f"not used: {error}", stacklevel=4)
+            warnings.warn(f"not used: {error}", OckhamWarning, stacklevel=4)
     if first is not None:
         raise first
     return None

@@ -22,7 +22,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from ockham.errors import BadInputError, OckhamError
+from ockham.errors import BadInputError, OckhamError, OckhamWarning
 from ockham.integrations import lightning_setup
 from ockham.integrations.manual_batches import ManualBatch, ManualBatches
 from ockham.integrations.patches import Patches
@@ -334,7 +334,7 @@ class OckhamCallback(pl.Callback):
         message = f"OckhamCallback: validation after step {trainer.global_step} did not log {self.monitor!r}"
         if not self._has_evaluated:
             raise BadInputError(f"{message}; logged: {names}; pass one of them as monitor=...")
-        warnings.warn(f"{message}; no evaluation is recorded", stacklevel=2)
+        warnings.warn(f"{message}; no evaluation is recorded", OckhamWarning, stacklevel=2)
 
 
 def _read_loss(loss: Any) -> float:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from ockham.acceptance import MIN_EVALUATIONS, explain_no_acceptance
 from ockham.candidates import (
     ModelSnapshot,
     OccamMetrics,
@@ -30,6 +31,9 @@ from ockham.quotient import (
     QuotientSpec,
     relative_improvement,
 )
+
+# Gates whose limit is a setting.
+_LIMITED = ("REJECTED_QUALITY", "REJECTED_COMPLEXITY")
 
 
 class Verdict(NamedTuple):
@@ -104,6 +108,8 @@ class OckhamMemory(OccamPlugin):
         self.evaluations = 0
         self.nonfinite = 0
         self.reasons_given: dict[str, int] = {}
+        # Lowest rejected value and its limit, by reason code.
+        self.closest: dict[str, tuple[float, float]] = {}
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
         """Judge the candidate. The verdict is `ctx.accepted`."""
@@ -111,15 +117,15 @@ class OckhamMemory(OccamPlugin):
         # Without a baseline the quality gate decides.
         default = gates[1] if verdict.reason == "ACCEPTED_FIRST_VALID" else gates[-1]
         decisive = next((gate for gate in gates if not gate.passed), default)
-        self._count(ctx, verdict)
+        self._count(ctx, verdict, gates)
         ctx.accepted = verdict.accept
         action = "ACCEPT" if verdict.accept else "REJECT"
         return ctx.decide(action, verdict.reason, decisive.value, decisive.limit, numbers=numbers)
 
     def should_accept_update(self, ctx: OccamContext, prev: ModelSnapshot | None = None) -> Verdict:
         """Judge a context outside of a chain. *prev* replaces the baseline for this call."""
-        verdict, _, _ = self._evaluate_gates(ctx, prev or self.baseline)
-        self._count(ctx, verdict)
+        verdict, gates, _ = self._evaluate_gates(ctx, prev or self.baseline)
+        self._count(ctx, verdict, gates)
         return verdict
 
     def save_checkpoint(
@@ -160,6 +166,17 @@ class OckhamMemory(OccamPlugin):
             **self.reasons_given,
         }
 
+    def explain_no_acceptance(self) -> str | None:
+        """Return why nothing was accepted so far, and the setting to change.
+
+        None if something was accepted, in shadow, and after few evaluations.
+        """
+        if self.shadow or self.baseline is not None or self.evaluations < MIN_EVALUATIONS:
+            return None
+        settings = {"quality_threshold": self.quality_threshold, "quality_fraction": self.quality_fraction}
+        settings["complexity_threshold"] = self.complexity_threshold
+        return explain_no_acceptance(self.reasons_given, self.closest, settings, self.name)
+
     def state_dict(self) -> dict[str, Any]:
         """Return baseline, frontier and counters."""
         return {
@@ -168,6 +185,7 @@ class OckhamMemory(OccamPlugin):
             "evaluations": self.evaluations,
             "nonfinite": self.nonfinite,
             "reasons_given": dict(self.reasons_given),
+            "closest": {reason: list(pair) for reason, pair in self.closest.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -176,6 +194,7 @@ class OckhamMemory(OccamPlugin):
         self.frontier = [snapshot_from_dict(item) for item in state["frontier"]]
         self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
         self.reasons_given = dict(state["reasons_given"])
+        self.closest = {reason: (value, limit) for reason, (value, limit) in state["closest"].items()}
 
     def _evaluate_gates(
         self, ctx: OccamContext, baseline: ModelSnapshot | None
@@ -251,10 +270,14 @@ class OckhamMemory(OccamPlugin):
             )
         return self.quality_fraction * math.log(ctx.vocab_size)
 
-    def _count(self, ctx: OccamContext, verdict: Verdict) -> None:
+    def _count(self, ctx: OccamContext, verdict: Verdict, gates: list[_Gate]) -> None:
         self.evaluations += 1
         self.nonfinite += verdict.reason == "REJECTED_NONFINITE"
         self.reasons_given[verdict.reason] = self.reasons_given.get(verdict.reason, 0) + 1
+        failed = next((gate for gate in gates if not gate.passed), None)
+        if failed is not None and failed.reason in _LIMITED:
+            lowest, _ = self.closest.get(failed.reason, (math.inf, 0.0))
+            self.closest[failed.reason] = (min(failed.value, lowest), failed.limit)
         if verdict.accept:
             self.baseline = self._snapshot(ctx)
             self.frontier = pareto_frontier([*self.frontier, self.baseline])

@@ -338,9 +338,11 @@ def test_quotient_of_resumed_run_is_from_last_attempt(tmp_path):
 
 def test_rates_are_compared_with_band_from_200_batches(tmp_path):
     """A rate of 40 batches is not compared with the band. A rate of 200 batches is."""
+    policy = tmp_path / "mine.yaml"
+    policy.write_text("extends: balanced\ntargets: {accept_rate: [0.05, 0.15]}\n")
     for run_id, batches in (("few", 40), ("many", 200)):
-        make_run(tmp_path, run_id, batches=batches)
-    rows = Catalog(tmp_path).ask("bands").to_pylist()
+        make_run(tmp_path / "runs", run_id, batches=batches, policy=policy)
+    rows = Catalog(tmp_path / "runs").ask("bands").to_pylist()
     few, many = sorted(rows, key=lambda row: row["run_id"])
     assert few["update_in_band"] is None
     assert few["accept_in_band"] is None

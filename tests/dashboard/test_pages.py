@@ -348,12 +348,26 @@ def test_memory_page_without_accepted_candidate_shows_text(open_page, tmp_path):
     )
 
 
+def test_accept_rate_without_band_is_shown(open_page, tmp_path):
+    """The presets have no band of the accept rate."""
+    make_run(tmp_path, "a", batches=120)
+    text = open_page(tmp_path, "memory", run="a").text[0].value
+    assert text.startswith("5 of 20 candidates were accepted (25.0%); the quotient")
+
+
 @pytest.mark.parametrize("page", ["gate", "memory"])
-def test_rate_with_too_few_batches_is_not_compared_with_band(open_page, runs, tmp_path, page):
+def test_rate_with_too_few_batches_is_not_compared_with_band(open_page, tmp_path, page):
     """With 40 batches the rate is not compared. With 210 batches it is inside or outside the band."""
-    assert "too little data to compare" in open_page(runs, page, run="second").text[0].value
-    make_run(tmp_path, "long", batches=210, overrides=["gate.target=0.1"])
-    assert re.search(r"(in|out)side the policy's band", open_page(tmp_path, page, run="long").text[0].value)
+    policy = tmp_path / "mine.yaml"
+    policy.write_text(
+        "extends: balanced\ntargets: {accept_rate: [0.05, 0.15]}\nplugins: {gate: {target: 0.1}}\n"
+    )
+    make_run(tmp_path / "runs", "short", batches=40, policy=policy)
+    assert "too little data to compare" in open_page(tmp_path / "runs", page, run="short").text[0].value
+    make_run(tmp_path / "runs", "long", batches=210, policy=policy)
+    assert re.search(
+        r"(in|out)side the policy's band", open_page(tmp_path / "runs", page, run="long").text[0].value
+    )
 
 
 @pytest.mark.parametrize(

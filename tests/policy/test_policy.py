@@ -58,12 +58,11 @@ def test_preset_fits_the_schema_by_an_independent_validator(name):
 
 
 def test_preset_has_its_bands_and_chain_order():
-    """finite first, limiter after all knob plugins, anchor last."""
+    """Only the update rate is a target; finite is first, limiter after all knob plugins, anchor last."""
     bands = {"tight": [0.2, 0.4], "balanced": [0.5, 0.7], "exploratory": [0.8, 0.95]}
-    accept = {"tight": [0.01, 0.05], "balanced": [0.05, 0.15], "exploratory": [0.15, 0.3]}
     for name, band in bands.items():
         policy = load_policy(name)
-        assert policy.targets == {"update_rate": band, "accept_rate": accept[name]}
+        assert policy.targets == {"update_rate": band}
         assert [plugin_name(plugin) for plugin in policy.build()] == [
             "finite",
             "gate",
@@ -215,12 +214,13 @@ def test_plugin_is_found_by_its_entry_point(monkeypatch, written):
 def test_extends_merges_settings_one_by_one(written):
     """null removes a plugin or a band."""
     path = written(
-        "extends: tight\ntargets: {accept_rate: null}\nplugins: {gate: {eta: 0.2}, watchdog: null}\n"
+        "extends: tight\ntargets: {update_rate: null, accept_rate: [0, 0.1]}\n"
+        "plugins: {gate: {eta: 0.2}, watchdog: null}\n"
     )
     policy = load_policy(path)
     assert (plugin_settings(policy, "gate")["target"], plugin_settings(policy, "gate")["eta"]) == (0.3, 0.2)
     assert "watchdog" not in [entry["name"] for entry in policy.content["plugins"]]
-    assert policy.targets == {"update_rate": [0.2, 0.4]}
+    assert policy.targets == {"accept_rate": [0.0, 0.1]}
     assert policy.name == "mine"
 
 

@@ -80,7 +80,7 @@ def test_schema_is_checked_on_every_load(written):
         ("gate.target=high", "--set: gate.target takes a number, got str 'high'"),
         ("gate.target=.nan", "gate.target takes a number, got float nan"),
         ("gate.target=true", "gate.target takes a number, got bool True"),
-        ("gate.target=2", "balanced.yaml:15 with --set: gate: target must be in [0.001, 1], got 2.0"),
+        ("gate.target=2", "balanced.yaml:13 with --set: gate: target must be in [0.001, 1], got 2.0"),
         ("gate.target=[", "is not a YAML value"),
         ("gate.target=" + "[" * 3_000, "is not a YAML value"),
         (
