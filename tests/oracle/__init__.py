@@ -1,0 +1,1 @@
+"""Figures of runs, recomputed from the lines of their logs with plain Python only."""
