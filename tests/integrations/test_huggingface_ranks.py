@@ -7,11 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
+import ockham
 from ockham.errors import BadInputError
+from ockham.record.checkpoint_path import STATE_FILE
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers import rank_truth, tiny_model
+from tests.helpers.events import events
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -127,6 +131,60 @@ def test_error_of_one_trainer_rank_ends_both_logs(options, tmp_path):
     ends = [rank_truth.read_data(tmp_path, rank, "run.finished")[0]["reason_code"] for rank in (0, 1)]
     assert ends == ["RANK_LOST", "FAILED"]
     assert verify_run(RunFolder(tmp_path / "runs", "a")).sound
+
+
+def read_trajectory(folder):
+    """Return the batches and evaluations of both ranks that no later attempt has superseded."""
+    return ockham.Catalog(folder / "runs").rows(
+        "select * exclude (event_id, attempt, sequence, time, seconds, first_decision, signed) from contexts "
+        "where not superseded order by rank, iter_num, micro_step, hook"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [EVALUATE, {"cell": ["PEFT", "LoRA"], "gradient_accumulation_steps": 2}], ids=["full", "LoRA"]
+)
+def test_resumed_ranks_decide_as_the_uninterrupted_ones(options, tmp_path):
+    """Weights, and every number after the checkpoint on both ranks, are equal bit for bit."""
+    if "cell" in options:
+        pytest.importorskip("peft", reason="peft is not installed")
+    options = {"save_strategy": "steps", "save_steps": 4, **options}
+    weights = []
+    for name in ("whole", "part"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "part":
+            stopped = rank_truth.train_ranks(folder, 2, MODULE, stop=6, **options)
+            assert {truth["error"] for truth in stopped} == {"OckhamError: the training of this rank failed"}
+            options = {**options, "run_id": None, "resume": True}
+        truths = rank_truth.train_ranks(folder, 2, MODULE, **options)
+        assert [truth["error"] for truth in truths] == ["", ""]
+        weights.append({truth["weights"] for truth in truths})
+    assert len(weights[0]) == 1
+    assert weights[0] == weights[1]
+    assert read_trajectory(tmp_path / "part") == read_trajectory(tmp_path / "whole")
+    run_folder = RunFolder(tmp_path / "part" / "runs", "a")
+    resumed = [events(run_folder, 2, rank)[0]["data"] for rank in (0, 1)]
+    assert [data["iter_num"] for data in resumed] == [4, 4]
+    report = verify_run(run_folder)
+    assert report.sound, report.findings
+    assert replay_run(run_folder).identical
+    [*_, saved] = rank_truth.read_data(tmp_path / "part", 0, "checkpoint.saved")
+    names = {file["name"] for file in saved["files"]}
+    assert names >= {"rng_state_0.pth", "rng_state_1.pth", STATE_FILE}
+    assert not rank_truth.read_data(tmp_path / "part", 1, "checkpoint.saved")
+
+
+def test_changed_checkpoint_is_refused_on_every_rank(tmp_path):
+    """Rank 0 compares the files, and no rank waits for another one."""
+    options = {"save_strategy": "steps", "save_steps": 4, "max_steps": 5}
+    rank_truth.train_ranks(tmp_path, 2, MODULE, **options)
+    path = tmp_path / "hf" / "checkpoint-4" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    truths = rank_truth.train_ranks(tmp_path, 2, MODULE, resume=str(path.parent), **options)
+    for truth in truths:
+        assert truth["error"].startswith(f"CheckpointError: {path}: differs from the log")
+    assert len(RunFolder(tmp_path / "runs", "a").logs()) == 2
 
 
 def test_run_of_one_process_is_rejected_in_a_training_of_two(tmp_path):
