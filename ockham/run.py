@@ -320,7 +320,7 @@ class Run(RankCalls):
 
         Args:
             path: The complete folder or file. `ockham.record.trainer_checkpoints.write_state` has written
-                the state into the folder, or beside the file.
+                the state into the folder, or next to the file.
             state: The state.
 
         Raises:

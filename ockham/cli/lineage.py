@@ -177,6 +177,12 @@ def _find_export_source(file: Path, claims: Mapping[str, Any], runs: Path) -> tu
     return source, ""
 
 
+def _format_location(checkpoint: Mapping[str, Any]) -> str:
+    from ockham.record.checkpoint_path import describe_location
+
+    return format_cell(describe_location(checkpoint))
+
+
 def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:
     """Return the decision that accepted the checkpoint, or None."""
     checkpoint = result.checkpoint_event or {}
@@ -187,8 +193,6 @@ def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:
 def _format_lineage(
     result: Lineage, acceptance: dict[str, Any] | None, counts: list[dict[str, Any]]
 ) -> Iterator[str]:
-    from ockham.record.checkpoint_path import describe_location
-
     metadata = result.metadata
     checkpoint = result.checkpoint_event or {}
     confirmed = not result.problems
@@ -207,7 +211,7 @@ def _format_lineage(
     if checkpoint:
         yield f"  saved as {format_cell(checkpoint['snapshot_id'])}, event {result.event_id}"
         if checkpoint.get("folder"):
-            yield f"  written by another trainer to {format_cell(describe_location(checkpoint))}"
+            yield f"  written by another trainer to {_format_location(checkpoint)}"
         what = "weights" if checkpoint["kind"] == "trainer" else "tensors"
         yield f"  {what} sha256 {checkpoint['weights_sha256']}"
     if acceptance is not None:

@@ -95,7 +95,7 @@ def describe_late_start(request: ResumeRequest, steps: int) -> str:
 
 
 def write_run_state(run: Run, controller: StepController | None, path: Path, **fields: Any) -> dict[str, Any]:
-    """Write state and anchor weights of a run into a folder, or beside a file. Return the state.
+    """Write state and anchor weights of a run into a folder, or next to a file. Return the state.
 
     Call it between two steps, on every rank. Only rank 0 writes.
 

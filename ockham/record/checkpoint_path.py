@@ -1,4 +1,4 @@
-"""Location of a checkpoint of another library: a folder, or one file with the files of Ockham beside it."""
+"""Location of a checkpoint of another library: a folder, or one file with the files of Ockham next to it."""
 
 from __future__ import annotations
 

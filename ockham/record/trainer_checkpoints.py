@@ -1,7 +1,7 @@
-"""Checkpoints of another library: the state of the run in or beside them, and the event with their files.
+"""Checkpoints of another library: the state of the run in or next to them, and the event with their files.
 
 The trainer writes them to a place of its own and deletes them when it likes. A checkpoint is a folder, or one
-file. The state of the run is in the folder, or beside the file. So a training that continues from it is a
+file. The state of the run is in the folder, or next to the file. So a training that continues from it is a
 further attempt of the same run:
 
     state = run.checkpoint_state()            # key frame, signed tree head
@@ -86,7 +86,7 @@ def checkpoint_state(
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write the state of a run into the folder of a checkpoint, or beside its file.
+    """Write the state of a run into the folder of a checkpoint, or next to its file.
 
     Args:
         path: The folder, which exists, or the file, which may not exist yet.
@@ -188,7 +188,7 @@ def weights_digest(files: Sequence[Mapping[str, Any]], file_name: str = "") -> s
 
 
 def read_state(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the state of the run in or beside a checkpoint. None if there is none.
+    """Return the state of the run in or next to a checkpoint. None if there is none.
 
     Raises:
         CheckpointError: If the state is unreadable or incomplete.

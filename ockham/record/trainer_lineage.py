@@ -1,6 +1,6 @@
 """Lineage of a checkpoint that another library wrote: the run whose state it contains, and its signed event.
 
-The claims are in the state file, in the folder or beside the file. A copy without it has no claims: its run
+The claims are in the state file, in the folder or next to the file. A copy without it has no claims: its run
 is found by the digest, among the signed events of all runs. No file of the library is loaded.
 """
 
