@@ -55,10 +55,10 @@ def find_request(checkpoint: str | Path, runs: str | Path, run_id: str | None) -
         LogError: If signed lines of the run are missing or changed.
 
     """
-    path = CheckpointPath.of(checkpoint).path
-    state = read_state(path)
+    location = CheckpointPath.of(checkpoint)
+    path, state = location.path, read_state(location.path)
     if state is None:
-        return ResumeRequest(path, None, f"it has no {STATE_FILE}")
+        return ResumeRequest(path, None, f"it has no {location.own_file(STATE_FILE).name}")
     if run_id is not None and state["run_id"] != run_id:
         return ResumeRequest(path, None, f"it belongs to run {state['run_id']!r}")
     if not RunFolder(runs, state["run_id"]).exists():

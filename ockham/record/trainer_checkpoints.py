@@ -188,7 +188,7 @@ def weights_digest(files: Sequence[Mapping[str, Any]], file_name: str = "") -> s
 
 
 def read_state(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the state of the run in or next to a checkpoint. None if there is none.
+    """Return the state of the run in or next to a checkpoint. None without one.
 
     Raises:
         CheckpointError: If the state is unreadable or incomplete.
