@@ -318,21 +318,21 @@ class Run(RankCalls):
             self._recorder, self.last_iter, policy_revision=self.policy.revision, state=self.state_dict
         )
 
-    def record_checkpoint(self, folder: str | Path, state: Mapping[str, Any]) -> str:
+    def record_checkpoint(self, path: str | Path, state: Mapping[str, Any]) -> str:
         """Record the files of a checkpoint that another library wrote. Return its snapshot ID.
 
-        The folder may lie anywhere, and its files may be deleted later.
+        The checkpoint can be anywhere, and its files may be deleted later.
 
         Args:
-            folder: The complete folder. It contains the state, written by
-                `ockham.record.trainer_checkpoints.write_state`.
-            state: The state in it.
+            path: The complete folder or file. `ockham.record.trainer_checkpoints.write_state` has written
+                the state into the folder, or next to the file.
+            state: The state.
 
         Raises:
             CheckpointError: If the files cannot be read.
 
         """
-        return record_checkpoint(self._recorder, Path(folder), state)
+        return record_checkpoint(self._recorder, Path(path), state)
 
     @property
     def last_iter(self) -> int:

@@ -55,6 +55,7 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
 
     """
     from ockham.record.checkpoint_evidence import find_file_problem, signed_checkpoints
+    from ockham.record.checkpoint_path import describe_location
     from ockham.record.run_folder import RunFolder
 
     folder = RunFolder(runs, run_id).require_exists().require_own_name()
@@ -64,7 +65,7 @@ def find_checkpoint(runs: Path, run_id: str, name: str = "") -> CheckpointInfo:
     if checkpoint.is_external:
         raise CheckpointError(
             f"{checkpoint.snapshot_id}: was written by another trainer to "
-            f"{checkpoint.data.get('folder')!r:.200}; "
+            f"{describe_location(checkpoint.data)!r:.200}; "
             "load it with that trainer, or compare it with `ockham lineage`"
         )
     if checkpoint.pruned is not None:

@@ -61,7 +61,7 @@ def lineage(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="A safetensors file, or the folder of a checkpoint, also one of another trainer.",
+            help="A safetensors file, or a checkpoint folder or file, also one of another trainer.",
         ),
     ],
     key: KeyOption = None,
@@ -80,6 +80,8 @@ def lineage(
       ockham lineage runs/night-1/checkpoints/accepted-00000599
 
       ockham lineage out/checkpoint-40
+
+      ockham lineage out/step=40.ckpt
 
       ockham lineage downloaded.safetensors --key-file ockham.key.pub -f jsonl -o decisions.jsonl
     """
@@ -125,11 +127,12 @@ def _trace(
     from ockham.record.lineage import find_weights_file, read_claims
     from ockham.record.lineage import lineage as read_lineage
     from ockham.record.tlog.note import local_verifier_key
-    from ockham.record.trainer_lineage import find_trainer_folder, trace_copy, trace_trainer_checkpoint
+    from ockham.record.trainer_lineage import find_trainer_checkpoint, trace_copy, trace_trainer_checkpoint
 
-    if (folder := find_trainer_folder(weights)) is not None:
+    if (location := find_trainer_checkpoint(weights)) is not None:
         keys = resolve_verifier_keys(key, key_file)
-        return weights, trace_trainer_checkpoint(weights, folder, runs, keys), keys
+        result = trace_trainer_checkpoint(weights, location, runs, keys)
+        return result.path, result, keys
     file = find_weights_file(weights)
     # Report a file without metadata before a missing key.
     try:
@@ -174,6 +177,12 @@ def _find_export_source(file: Path, claims: Mapping[str, Any], runs: Path) -> tu
     return source, ""
 
 
+def _format_location(checkpoint: Mapping[str, Any]) -> str:
+    from ockham.record.checkpoint_path import describe_location
+
+    return format_cell(describe_location(checkpoint))
+
+
 def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:
     """Return the decision that accepted the checkpoint, or None."""
     checkpoint = result.checkpoint_event or {}
@@ -201,8 +210,8 @@ def _format_lineage(
     yield f"  policy {revision}"
     if checkpoint:
         yield f"  saved as {format_cell(checkpoint['snapshot_id'])}, event {result.event_id}"
-        if folder := checkpoint.get("folder"):
-            yield f"  written by another trainer to {format_cell(str(folder))}"
+        if checkpoint.get("folder"):
+            yield f"  written by another trainer to {_format_location(checkpoint)}"
         what = "weights" if checkpoint["kind"] == "trainer" else "tensors"
         yield f"  {what} sha256 {checkpoint['weights_sha256']}"
     if acceptance is not None:

@@ -34,6 +34,7 @@ from ockham.integrations.trainer_state import (
     ResumeRequest,
     describe_late_start,
     require_continued,
+    require_same_block,
     restore_run_state,
 )
 from ockham.policy import Policy
@@ -44,7 +45,7 @@ STOPPED_EARLY = "STOPPED_EARLY"
 
 
 class OckhamCallback(TrainerCallback):
-    """Applies the chain's verdicts to each batch of one process.
+    """Applies the chain's verdicts to each batch, in one process or with DistributedDataParallel.
 
     With an open run, several trainings and evaluations in its block are recorded, and the block ends it.
     Without one, each training is a run: the callback opens and ends it.
@@ -66,8 +67,8 @@ class OckhamCallback(TrainerCallback):
         save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
-        BadInputError: When training starts, if the training has several processes or is not supported, or if
-            facts differ from the Trainer's. At the first evaluation without this loss.
+        BadInputError: When training starts, if it is not supported, or if facts differ from the Trainer's.
+            At the first evaluation without this loss.
         CheckpointError: When training continues from a checkpoint of a run that the log does not confirm.
 
     """
@@ -236,7 +237,7 @@ class OckhamCallback(TrainerCallback):
         if self.controller is not None:
             if self.controller.model is not trainer.model:
                 raise BadInputError("the run records the training of another model; start another run")
-            huggingface_checkpoints.require_same_block(request, self.controller)
+            require_same_block(request, self.controller.iter_num)
             self.controller.stop_reason = None
             self.controller.attach(optimizer, scaler)
             return
@@ -259,7 +260,7 @@ class OckhamCallback(TrainerCallback):
         )
         self._tokens_seen = 0
         if point is not None:
-            self._tokens_seen = restore_run_state(self.controller, point)["tokens_seen"]
+            self._tokens_seen = restore_run_state(self.run, self.controller, point)["tokens_seen"]
         self.run.finish_hooks.append(self._on_run_finish)
 
     def _open_run(self, trainer: Any, facts: Mapping[str, Any], request: ResumeRequest | None) -> Run:
@@ -273,10 +274,10 @@ class OckhamCallback(TrainerCallback):
         point = None if request is None else request.point
         run_id = self._run_id if point is None else point.run_id
         known: dict[str, Any] = {"facts": facts, "settings": settings, "data": data, "resumed": point}
-        if point is not None:
-            huggingface_ranks.require_one_process(trainer.args)
         run = Run.distributed(self._policy, run_id=run_id, **self._run_options, **known)
         huggingface_ranks.require_replicas(trainer, run)
+        if point is not None:
+            huggingface_ranks.require_resumable(trainer)
         steps = trainer.state.global_step
         if steps and request is not None and point is None:
             message = describe_late_start(request, steps)
@@ -359,7 +360,7 @@ class OckhamCallback(TrainerCallback):
         """Save the weights. In a checkpoint, add the state of the run."""
         # All ranks exchange the evaluation, and only one saves.
         self._evaluate_pending()
-        if self.controller is None or not self._trainer.args.should_save:
+        if self.controller is None:
             return save_model(*args, **kwargs)
         write = huggingface_checkpoints.make_writer(
             self.controller, lambda: {"tokens_seen": self._tokens_seen}

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ockham.errors import BadInputError, CheckpointError, OckhamWarning
+from ockham.errors import CheckpointError, OckhamWarning
 from ockham.integrations.step_controller import StepController
-from ockham.integrations.trainer_state import ResumeRequest, find_request, write_run_state
+from ockham.integrations.trainer_state import ResumeRequest, find_on_rank_zero, find_request, write_run_state
 from ockham.run import Run
 
 TRAINER_STATE = "trainer_state.json"
@@ -37,7 +37,8 @@ class TrainerCheckpoints:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Find the checkpoint that `trainer.train` is asked to continue from, and compare its files.
 
-        With `resume_from_checkpoint=True`, the newest checkpoint that the log confirms is taken.
+        Rank 0 does that for all ranks. With `resume_from_checkpoint=True`, it takes the newest checkpoint
+        that the log confirms.
 
         Args:
             trainer: The Trainer.
@@ -57,10 +58,10 @@ class TrainerCheckpoints:
         keywords = dict(keywords)
         requested = arguments[0] if arguments else keywords.get(_ARGUMENT)
         if requested is True:
-            folders = _list_checkpoints(Path(trainer.args.output_dir))
-            self._request = _find_newest(folders, runs, run_id)
+            folder = Path(trainer.args.output_dir)
+            self._request = find_on_rank_zero(lambda: _find_newest(_list_checkpoints(folder), runs, run_id))
         elif requested:
-            self._request = find_request(requested, runs, run_id)
+            self._request = find_on_rank_zero(lambda: find_request(requested, runs, run_id))
         if self._request is not None:
             keywords.pop(_ARGUMENT, None)
             arguments = (str(self._request.checkpoint), *arguments[1:])
@@ -78,7 +79,7 @@ class TrainerCheckpoints:
         *arguments: Any,
         **keywords: Any,
     ) -> Any:
-        """Save the weights, and in a checkpoint also the state of the run.
+        """Save the weights, and in a checkpoint also the state of the run. Every rank calls this.
 
         The Trainer writes its own state last, so a checkpoint that it can load has the state of the run.
 
@@ -98,9 +99,11 @@ class TrainerCheckpoints:
         return result
 
     def sign(self, run: Run) -> None:
-        """Record the files of the checkpoint that the Trainer has written."""
+        """Record the files of the checkpoint that the Trainer has written. Every rank calls this."""
         saved, self._unsigned = self._unsigned, None
-        if saved is not None and saved[0].is_dir():
+        # Each rank writes its random numbers.
+        run.peers.gather_json(None)
+        if run.peers.rank == 0 and saved is not None and saved[0].is_dir():
             run.record_checkpoint(*saved)
 
 
@@ -112,24 +115,7 @@ def make_writer(controller: StepController, fields: Callable[[], dict[str, Any]]
         fields: Returns further values that are restored.
 
     """
-    return lambda folder: write_run_state(controller, folder, **fields())
-
-
-def require_same_block(request: ResumeRequest | None, controller: StepController) -> None:
-    """Check that a further training of an open run continues where the last one ended.
-
-    Raises:
-        BadInputError: If it continues from other weights.
-
-    """
-    if request is None:
-        return
-    point = request.point
-    if point is None or point.iter_num != controller.iter_num:
-        raise BadInputError(
-            f"the run has reached iteration {controller.iter_num}, and {request.checkpoint} has "
-            "other weights; end this run, and continue from the checkpoint in another attempt"
-        )
+    return lambda folder: write_run_state(controller.run, controller, folder, **fields())
 
 
 def _list_checkpoints(output: Path) -> list[Path]:

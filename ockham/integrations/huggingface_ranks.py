@@ -36,20 +36,6 @@ def require_one_device(args: Any) -> None:
         )
 
 
-def require_one_process(args: Any) -> None:
-    """Check that a resumed training has one process.
-
-    Raises:
-        BadInputError: If it has several.
-
-    """
-    if args.world_size > 1:
-        raise BadInputError(
-            "OckhamCallback resumes a run in one process only; "
-            "continue the training with another run_id, or without resume_from_checkpoint"
-        )
-
-
 def require_replicas(trainer: Any, run: Run) -> None:
     """Check that the verdicts of a run can be carried out. Under observe any training is accepted.
 
@@ -70,6 +56,20 @@ def require_replicas(trainer: Any, run: Run) -> None:
         f"OckhamCallback: a training of kind {kind} takes only policy='observe'; a policy that acts requires "
         "one process, or DistributedDataParallel. For FSDP2 use an own loop with ockham.Run.distributed"
     )
+
+
+def require_resumable(trainer: Any) -> None:
+    """Check that the state of a run can be restored in this training.
+
+    Raises:
+        BadInputError: If each process holds another part of the weights.
+
+    """
+    if trainer.args.world_size > 1 and find_replica(trainer) is None:
+        raise BadInputError(
+            "OckhamCallback resumes a run of several processes with DistributedDataParallel only; "
+            "continue the training with another run_id, or without resume_from_checkpoint"
+        )
 
 
 def find_replica(trainer: Any) -> DistributedDataParallel | None:

@@ -24,13 +24,21 @@ import torch
 
 from ockham.errors import BadInputError, OckhamError, OckhamWarning
 from ockham.integrations import lightning_setup
+from ockham.integrations.lightning_checkpoints import LightningCheckpoints
 from ockham.integrations.manual_batches import ManualBatch, ManualBatches
 from ockham.integrations.patches import Patches
 from ockham.integrations.run_facts import require_equal_facts, require_one_source
 from ockham.integrations.step_controller import StepController, detach_loss
+from ockham.integrations.trainer_state import (
+    ResumeRequest,
+    describe_late_start,
+    require_continued,
+    require_same_block,
+    restore_run_state,
+    write_run_state,
+)
 from ockham.policy import Policy
 from ockham.record.checkpoints import ResumePoint
-from ockham.record.run_folder import RunFolder
 from ockham.run import Run
 from ockham.step_actions import EndReason
 
@@ -43,6 +51,9 @@ class OckhamCallback(pl.Callback):
 
     With an open run, several trainings in its block are recorded, and the block ends it. Without one, each
     training is a run: the callback opens and ends it, on each rank.
+
+    The state of the run is saved next to each checkpoint of the Trainer. `fit(ckpt_path=...)` continues its
+    run as a new attempt, if the files are those of a signed event.
 
     Under manual optimization the module calls `batch`, and carries out the verdict.
 
@@ -61,6 +72,7 @@ class OckhamCallback(pl.Callback):
     Raises:
         BadInputError: When training starts, if it is not supported, or if facts differ from the Trainer's.
             After the first validation, if it did not log the loss.
+        CheckpointError: When training continues from a checkpoint of a run that the log does not confirm.
 
     """
 
@@ -86,11 +98,14 @@ class OckhamCallback(pl.Callback):
         self.manual: ManualBatches | None = None
         self.stop_reason: EndReason | None = None
         self._opens_run = run is None
+        # A resumed run keeps its policy unless one is named here.
+        policy = "balanced" if policy is None and overrides else policy
         self._options = {"policy": policy, "overrides": overrides, "runs": runs, "run_id": run_id}
+        self._place = (runs, run_id) if run is None else (run.folder.runs, run.run_id)
         self._facts = dict(facts or {})
         self._patches = Patches()
-        self._trainer: pl.Trainer | None = None
-        self._saved_state: dict[str, Any] = {}
+        self._checkpoints = LightningCheckpoints()
+        self._point: ResumePoint | None = None
         # Micro-batches of the present step, and the verdict on the present one. None before it.
         self._started = 0
         self._accepts: bool | None = None
@@ -100,21 +115,16 @@ class OckhamCallback(pl.Callback):
         self._has_evaluated = False
         self._old_value: Any = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the run. Lightning stores it in its checkpoints."""
-        if self.run is None or self._trainer is None:
-            return {}
-        return {"run_id": self.run.run_id, "run": self.run.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Receive the state of a checkpoint. The next training continues its run as another attempt."""
-        self._saved_state = dict(state_dict)
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Compare the checkpoint from which the Trainer is about to continue."""
+        if stage == "fit":
+            self._leave_training()
+            self._checkpoints.watch_load(trainer, *self._place, self._patches)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the run if the callback does that, and wrap the module's training step."""
         self._leave_training()
         lightning_setup.require_supported(trainer)
-        self._trainer = trainer
         self.stop_reason = None
         self._started = 0
         self._accepts = None
@@ -123,8 +133,11 @@ class OckhamCallback(pl.Callback):
             # As no_sync does, because a skipped batch has no backward pass that could synchronise.
             self._patches.replace(trainer.strategy.model, "require_backward_grad_sync", False)
         assert self.run is not None
+        self._checkpoints.attach(trainer, self.run, self._write_state, self._patches)
         if not pl_module.automatic_optimization:
             self.manual = ManualBatches(self.run, trainer.optimizers, facts)
+            if self._point is not None:
+                restore_run_state(self.run, None, self._point)
             return
         self._limit = lightning_setup.read_norm_limit(trainer)
         self._attach_controller(self.run, trainer, pl_module, facts)
@@ -235,31 +248,43 @@ class OckhamCallback(pl.Callback):
         """Open a run if none is open. Return the facts that its first batch has to record."""
         if self.run is not None and not self.run.attempt.is_open:
             raise BadInputError("the run is not open; use `with ockham.Run(...) as run:`")
+        request = self._checkpoints.take_request()
+        if self.controller is not None:
+            require_same_block(request, self.controller.iter_num)
         facts = lightning_setup.read_facts(trainer, module)
         given = self._facts if self.run is None else self.run.facts
         require_equal_facts(given, facts, "the Trainer")
+        is_new = self.run is None or self._on_run_finish not in self.run.finish_hooks
         if self.run is None:
-            self.run = self._open_run(trainer, {**facts, **given})
+            self.run = self._open_run(trainer, {**facts, **given}, request)
             facts = {}
+        self._point = require_continued(self.run, request, trainer.global_step) if is_new else None
         if self._on_run_finish not in self.run.finish_hooks:
             self.run.finish_hooks.append(self._on_run_finish)
         return {name: value for name, value in facts.items() if not given.get(name)}
 
-    def _open_run(self, trainer: pl.Trainer, facts: Mapping[str, Any]) -> Run:
-        """Open a run, or continue the run of the loaded checkpoint as another attempt."""
+    def _open_run(self, trainer: pl.Trainer, facts: Mapping[str, Any], request: ResumeRequest | None) -> Run:
+        """Open a run, or continue the run of a checkpoint as another attempt."""
         settings = lightning_setup.read_settings(trainer)
         options: dict[str, Any] = {**self._options, "facts": facts, "settings": settings}
-        state, self._saved_state = self._saved_state, {}
-        run_id = self._options["run_id"] or state.get("run_id")
-        is_same = bool(state) and run_id == state["run_id"] and trainer.global_step > 0
-        if not is_same or not RunFolder(options["runs"], str(run_id)).path.exists():
-            return Run.distributed(**options).start()
-        path = Path(str(trainer.ckpt_path))
-        point = ResumePoint(trainer.global_step, None, path, {"run": state["run"]}, settings, {})
-        options |= {"run_id": run_id, "resumed": point}
-        run = Run.distributed(**options).start()
-        run.load_state_dict(state["run"])
-        return run
+        if request is not None and request.point is not None:
+            options |= {"run_id": request.point.run_id, "resumed": request.point}
+        run = Run.distributed(**options)
+        if request is not None and request.point is None:
+            message = describe_late_start(request, trainer.global_step)
+            warnings.warn(f"a new run begins at iteration {trainer.global_step}: {message}", stacklevel=2)
+            run.begin_at(trainer.global_step, message)
+        return run.start()
+
+    def _write_state(self, path: Path) -> dict[str, Any] | None:
+        """Write the state of the run next to a checkpoint. Return None inside of an optimizer step."""
+        controller, manual = self.controller, self.manual
+        is_between_steps = controller is not None and controller.is_between_steps
+        if manual is not None:
+            is_between_steps = manual.is_between_steps
+        if self.run is None or not is_between_steps:
+            return None
+        return write_run_state(self.run, controller if manual is None else None, path)
 
     def _attach_controller(
         self, run: Run, trainer: pl.Trainer, module: pl.LightningModule, facts: Mapping[str, Any]
@@ -278,7 +303,8 @@ class OckhamCallback(pl.Callback):
                 scaler=scaler,
                 facts=facts,
             )
-            self.controller.iter_num = trainer.global_step
+            if self._point is not None:
+                restore_run_state(run, self.controller, self._point)
         self._clip_value = None
         if self.controller.is_active:
             is_value = trainer.gradient_clip_algorithm == "value"
@@ -299,7 +325,6 @@ class OckhamCallback(pl.Callback):
     def _leave_training(self) -> None:
         """Restore everything that was changed for a training. Calling it again has no effect."""
         self._patches.restore()
-        self._trainer = None
         if self.manual is not None:
             self.manual.close()
             self.manual = None

@@ -74,6 +74,7 @@ class ManualBatches:
         self._meter = run.watch(*self._optimizers, measure_norm=True)
         self._facts = dict(facts or {})
         self._accepted: OccamContext | None = None
+        self._is_open = False
 
     @contextlib.contextmanager
     def batch(
@@ -97,10 +98,16 @@ class ManualBatches:
             self._accepted = None
         self._accepted = ctx if ctx.updated else self._accepted
         batch = ManualBatch(self.run, ctx, self._accepted)
+        self._is_open = True
         with self._learning_rates(scheduled):
             yield batch
         self.run.end_batch(ctx, **batch.gauges)
-        self.last = ctx
+        self.last, self._is_open = ctx, False
+
+    @property
+    def is_between_steps(self) -> bool:
+        """True after the last batch of a step has ended, and before the next one starts."""
+        return self.last is not None and self.last.ends_step and not self._is_open
 
     def close(self) -> None:
         """Remove the hooks from the optimizers."""

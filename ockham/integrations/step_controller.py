@@ -130,9 +130,9 @@ class StepController:
         self._updates = state["updates"]
 
     @property
-    def is_between_batches(self) -> bool:
-        """True unless a batch was started and has not ended."""
-        return self._ctx is None
+    def is_between_steps(self) -> bool:
+        """True after the last batch of a step has ended, and before the next one starts."""
+        return not self._batches and self.iter_num == self.run.last_iter + 1
 
     def start_batch(self, task_loss: float, grad_clip: float = math.inf, **facts: Any) -> bool:
         """Return True if this batch may update the weights. Call it before the backward pass.

@@ -20,6 +20,7 @@ from ockham.record.checkpoint_evidence import (
     select_checkpoints,
     signed_checkpoints,
 )
+from ockham.record.checkpoint_path import describe_location
 from ockham.record.durable_io import atomic_path, fsync_dir, temporary_target
 from ockham.record.evidence import Evidence, read_evidence, select_kinds
 from ockham.record.run_folder import SNAPSHOT_ID, RunFolder, read_regular_file
@@ -194,7 +195,7 @@ def _refuse_lost_steps(folder: RunFolder, found: Sequence[SignedCheckpoint]) -> 
     if external:
         raise CheckpointError(
             f"{folder.run_id}: its checkpoints were written by another trainer; use "
-            f"ockham.find_trainer_resume_point({external[-1].data.get('folder')!r:.200}), "
+            f"ockham.find_trainer_resume_point({describe_location(external[-1].data)!r:.200}), "
             f"or begin again with {RESUME_FROM_START!r}"
         )
 

@@ -6,13 +6,17 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ockham.errors import RunError
 
 # Name, process ID.
 _TEMPORARY = re.compile(r"\.(.+)\.[1-9][0-9]*\.tmp")
+
+
+class SyncError(OSError):
+    """A sync failed. Do not repeat it, because a second one can succeed although pages were lost."""
 
 
 @contextlib.contextmanager
@@ -62,7 +66,7 @@ def atomic_write(path: Path, data: bytes, *, durable: bool = True) -> None:
         file.write(data)
         if durable:
             file.flush()
-            os.fsync(file.fileno())
+            sync(os.fsync, file.fileno())
     if durable:
         fsync_dir(path.parent)
 
@@ -90,10 +94,23 @@ def make_dirs(path: Path) -> None:
         fsync_dir(folder.parent)
 
 
+def sync(call: Callable[[int], None], descriptor: int) -> None:
+    """Call os.fsync or os.fdatasync.
+
+    Raises:
+        SyncError: If it fails.
+
+    """
+    try:
+        call(descriptor)
+    except OSError as error:
+        raise SyncError(error.errno, error.strerror) from error
+
+
 def fsync_dir(path: Path) -> None:
     """Make a rename or a new name in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        sync(os.fsync, descriptor)
     finally:
         os.close(descriptor)

@@ -10,6 +10,7 @@ lose the events that were appended in the last 200-250 ms.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import secrets
 import threading
@@ -22,10 +23,11 @@ from typing import Any, NamedTuple
 import filelock
 import orjson
 
-from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError
+from ockham.errors import InvalidEventError, LogError, LogHaltedError, LogLockedError, OckhamError
 from ockham.event import MAX_LINE_BYTES, envelope, event_id
 from ockham.record.disk_reserve import RESERVE, DiskReserve, disable_after_fork
-from ockham.record.durable_io import atomic_write, make_dirs
+from ockham.record.durable_io import SyncError, atomic_write, make_dirs
+from ockham.record.log_status import read_log_status
 from ockham.record.payloads import Payload, encode_payload
 from ockham.record.run_folder import RunFolder
 from ockham.record.schema import validate_event
@@ -145,6 +147,9 @@ class LogWriter:
         if len(self._queue) >= self._limit:
             self._wait_for_queue_space()
         with self._append_lock:
+            # The writer can fail while this thread waits.
+            if self._error is not None:
+                raise self._halt_error()
             sequence = self._next
             self._next = sequence + 1
             where = subject if iter_num is None else f"iter/{iter_num}"
@@ -215,7 +220,11 @@ class LogWriter:
                     self._wake.clear()
         except BaseException as error:
             # The training thread must hear of it, whatever it was.
-            self._error = error
+            with self._append_lock:
+                self._error = error
+            # After a failed sync, nothing more is written.
+            if isinstance(error, OSError) and error.errno in _FULL and not isinstance(error, SyncError):
+                self._record_halt(error)
             self._notify_waiters()
         finally:
             self._reserve.release()
@@ -230,12 +239,7 @@ class LogWriter:
             lines.append(self._encode(item))
             urgent = urgent or item.urgent
         if lines:
-            try:
-                self._segment.write(lines)
-            except OSError as error:
-                if error.errno in _FULL:
-                    self._halt(lines, error)
-                raise
+            self._segment.write(lines)
             if len(lines) == room:
                 self._seal()
         return urgent
@@ -269,15 +273,25 @@ class LogWriter:
             self.on_durable(events)
         self._notify_waiters()
 
-    def _halt(self, lines: list[bytes], error: OSError) -> None:
-        """Truncate to the last complete line and record the halt, signed, in the reserved space."""
-        kept = self._segment.truncate_to_whole_lines(lines)
-        self._reserve.release()
-        lost = len(lines) - kept + len(self._queue)
-        data = {"reason_code": errno.errorcode[error.errno or 0], "message": str(error), "lost_events": lost}
-        halted = _Item("log.halted", self._segment.next_sequence, time.time_ns(), "log", data, urgent=True)
-        self._segment.write([self._encode(halted)])
-        self._sync_and_sign(history=True)
+    def _record_halt(self, error: OSError) -> None:
+        """Truncate to the last complete line and record the halt, signed, in the reserved space.
+
+        A log without a line remains empty, and run.finished remains the end of a log.
+        """
+        # The first error is reported, also if the reserve does not suffice.
+        with contextlib.suppress(OSError, OckhamError):
+            self._segment.truncate_to_whole_lines()
+            self._reserve.release()
+            end = self._segment.next_sequence
+            self._unsynced = [event for event in self._unsynced if event["data"]["sequence"] < end]
+            if not end:
+                return
+            if not read_log_status(self.folder, self.attempt, self.rank).finished:
+                code, message = errno.errorcode[error.errno or 0], error.strerror
+                data = {"reason_code": code, "message": message, "lost_events": self._next - end}
+                halted = _Item("log.halted", end, time.time_ns(), "log", data, urgent=True)
+                self._segment.write([self._encode(halted)])
+            self._sync_and_sign(history=True)
 
     def _notify_waiters(self) -> None:
         with self._acknowledged:
@@ -287,9 +301,9 @@ class LogWriter:
     def _seal(self) -> None:
         """Seal the segment. The event that records it is written to the next one."""
         self._sync_and_sign(history=False)
-        segment = self._segment
+        # The old segment stays open until the new one exists, because a full disk is recorded there.
+        segment, self._segment = self._segment, Segment(self.path, self._segment.next_sequence)
         sealed = segment.seal()
-        self._segment = Segment(self.path, segment.next_sequence)
         self.append("log.sealed", sealed, subject="log")
         if self.on_sealed is not None:
             self.on_sealed(segment.path)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ockham.record.durable_io import fsync_dir
+from ockham.record.durable_io import fsync_dir, sync
 from ockham.record.run_folder import segment_name
 
 
@@ -26,6 +26,7 @@ class Segment:
     def __init__(self, folder: Path, first: int) -> None:
         self.path, self.first = folder / segment_name(first), first
         self.lines = self.size = 0
+        self._pending: list[bytes] = []
         self._hash = hashlib.sha256()
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         fsync_dir(folder)
@@ -42,27 +43,27 @@ class Segment:
 
     def write(self, lines: list[bytes]) -> None:
         """Append complete lines. They are counted after all of them are written."""
+        self._pending = lines
         data = b"".join(lines)
         view = memoryview(data)
         while view:
             view = view[os.write(self._file, view) :]
         self._count(data, len(lines))
 
-    def truncate_to_whole_lines(self, lines: list[bytes]) -> int:
-        """Keep only the complete ones of these lines after a failed write. Return their number."""
+    def truncate_to_whole_lines(self) -> None:
+        """Keep only the complete lines of a failed write. Without one, calling it has no effect."""
         size = os.fstat(self._file).st_size
         whole, kept = self.size, 0
-        for line in lines:
+        for line in self._pending:
             if whole + len(line) > size:
                 break
             whole, kept = whole + len(line), kept + 1
         os.ftruncate(self._file, whole)
-        self._count(b"".join(lines[:kept]), kept)
-        return kept
+        self._count(b"".join(self._pending[:kept]), kept)
 
     def sync(self) -> None:
-        """Block until the written bytes are on disk."""
-        os.fdatasync(self._file)
+        """Block until the written bytes are on disk. A failure raises SyncError."""
+        sync(os.fdatasync, self._file)
 
     def seal(self) -> dict[str, Any]:
         """Close the file. Return the fields of `log.sealed`."""
@@ -84,3 +85,4 @@ class Segment:
     def _count(self, data: bytes, lines: int) -> None:
         self.lines, self.size = self.lines + lines, self.size + len(data)
         self._hash.update(data)
+        self._pending = []

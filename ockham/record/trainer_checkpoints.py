@@ -1,11 +1,12 @@
-"""Checkpoints of another library: the state of the run in their folder, and the event that names their files.
+"""Checkpoints of another library: the state of the run in or next to them, and the event with their files.
 
-The trainer writes them to a folder of its own and deletes them when it likes. Each one contains the state of
-the run, so that a training that continues from it is a further attempt of the same run:
+The trainer writes them to a place of its own and deletes them when it likes. A checkpoint is a folder, or one
+file. The state of the run is in the folder, or next to the file. So a training that continues from it is a
+further attempt of the same run:
 
     state = run.checkpoint_state()            # key frame, signed tree head
-    write_state(folder, state)                # while the trainer writes its own files
-    run.record_checkpoint(folder, state)      # when all files are written
+    write_state(path, state)                  # before the trainer completes its own files
+    run.record_checkpoint(path, state)        # when all files are written
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ockham.record.checkpoint_evidence import (
     compare_file,
     signed_checkpoints,
 )
+from ockham.record.checkpoint_path import STATE_FILE, CheckpointPath, describe_location, single_file_name
 from ockham.record.checkpoints import (
     ResumePoint,
     describe_beginning,
@@ -36,7 +38,6 @@ from ockham.record.recorder import Recorder
 from ockham.record.run_folder import RunFolder, open_regular_file
 from ockham.record.tlog.note import VerifierKey
 
-STATE_FILE = "ockham_state.json"
 # Files that a trainer may load. None of them may be in a checkpoint without being signed.
 LOADED_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".pkl"})
 _WEIGHTS_NAMES = ("model", "adapter_model", "pytorch_model")
@@ -84,25 +85,32 @@ def checkpoint_state(
     }
 
 
-def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the state of a run into the folder of a checkpoint.
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the state of a run into the folder of a checkpoint, or next to its file.
+
+    Args:
+        path: The folder, which exists, or the file, which may not exist yet.
+        state: What `checkpoint_state` returned, with additions.
 
     Raises:
         CheckpointError: If it cannot be written.
 
     """
+    location = CheckpointPath.of(path)
+    target = location.own_file(STATE_FILE)
+    named = {**state, "file": location.file_name} if location.is_file else state
     try:
-        atomic_write(folder / STATE_FILE, orjson.dumps(state, option=orjson.OPT_INDENT_2))
+        atomic_write(target, orjson.dumps(named, option=orjson.OPT_INDENT_2))
     except OSError as error:
-        raise CheckpointError(f"cannot write {folder / STATE_FILE}: {error.strerror}") from None
+        raise CheckpointError(f"cannot write {target}: {error.strerror}") from None
 
 
-def record_checkpoint(recorder: Recorder, folder: Path, state: Mapping[str, Any]) -> str:
+def record_checkpoint(recorder: Recorder, path: Path, state: Mapping[str, Any]) -> str:
     """Record the files of a complete checkpoint. Return the snapshot ID when the event is signed.
 
     Args:
         recorder: Recorder of the attempt.
-        folder: Folder of the checkpoint. It is recorded as it is given.
+        path: Folder or file of the checkpoint. It is recorded as it is given.
         state: What `checkpoint_state` returned, with additions.
 
     Raises:
@@ -110,15 +118,15 @@ def record_checkpoint(recorder: Recorder, folder: Path, state: Mapping[str, Any]
 
     """
     attempt, iter_num = recorder.attempt, state["iter_num"]
-    files = digest_files(folder)
-    snapshot_id = make_trainer_snapshot_id(state)
+    location, files = CheckpointPath.of(path), digest_files(path)
+    snapshot_id = make_trainer_snapshot_id({**state, "file": location.file_name})
     saved = {
         "iter_num": iter_num,
         "snapshot_id": snapshot_id,
         "kind": TRAINER_KIND,
-        "folder": str(folder)[:4096],
+        "folder": str(location.folder)[:4096],
         "decision_id": None,
-        "weights_sha256": weights_digest(files),
+        "weights_sha256": weights_digest(files, location.file_name),
         "files": files,
         "log_size": state["log_size"],
         "log_root": state["log_root"],
@@ -130,25 +138,28 @@ def record_checkpoint(recorder: Recorder, folder: Path, state: Mapping[str, Any]
 
 
 def make_trainer_snapshot_id(state: Mapping[str, Any]) -> str:
-    """Return the snapshot ID of the checkpoint that has this state."""
-    return make_snapshot_id(TRAINER_KIND, state["iter_num"], state["attempt"])
+    """Return the snapshot ID of the checkpoint that has this state. Several files can be of one iteration."""
+    snapshot_id = make_snapshot_id(TRAINER_KIND, state["iter_num"], state["attempt"])
+    name = state.get("file")
+    digest = hashlib.blake2b(name.encode(errors="replace"), digest_size=4).hexdigest() if name else ""
+    return f"{snapshot_id}-{digest}" if digest else snapshot_id
 
 
-def digest_files(folder: Path) -> list[dict[str, Any]]:
-    """Return name, sha256 and bytes of every regular file below a folder, in order of name.
+def digest_files(path: Path) -> list[dict[str, Any]]:
+    """Return name, sha256 and bytes of every regular file of a checkpoint, in order of name.
 
     Raises:
         CheckpointError: If a file cannot be read.
 
     """
-    found = []
+    location, found = CheckpointPath.of(path), []
     try:
-        for name in _file_names(folder):
-            with open_regular_file(folder / name) as file:
+        for name in location.names():
+            with open_regular_file(location.folder / name) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 found.append({"name": name, "sha256": digest, "bytes": file.tell()})
     except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint {folder}: {error.strerror}") from None
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from None
     return found
 
 
@@ -161,23 +172,29 @@ def weights_files(files: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     ]
 
 
-def weights_digest(files: Sequence[Mapping[str, Any]]) -> str:
-    """Return the digest of the file of weights. With several files, of the list of their digests."""
-    named = weights_files(files) or files
+def weights_digest(files: Sequence[Mapping[str, Any]], file_name: str = "") -> str:
+    """Return the digest of the file of weights. With several files, of the list of their digests.
+
+    Args:
+        files: All files of the checkpoint.
+        file_name: Name of the single file that the trainer wrote. Empty for a folder.
+
+    """
+    named = [file for file in files if file["name"] == file_name] or weights_files(files) or files
     if len(named) == 1:
         return str(named[0]["sha256"])
     lines = (f"{file['sha256']}  {file['name']}\n" for file in named)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """Return the state of the run in a checkpoint. None if the folder has none.
+def read_state(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the state of the run in or next to a checkpoint. None without one.
 
     Raises:
         CheckpointError: If the state is unreadable or incomplete.
 
     """
-    path = folder / STATE_FILE
+    path = CheckpointPath.of(checkpoint).own_file(STATE_FILE)
     if not path.exists():
         return None
     state = read_json_object(path)
@@ -199,7 +216,7 @@ def find_trainer_resume_point(
     The files of the checkpoint must be those of a signed event.
 
     Args:
-        checkpoint: Folder that the trainer has written.
+        checkpoint: Folder or file that the trainer has written.
         runs: Folder of all runs.
         keys: Trusted keys besides this machine's, for a run that was started elsewhere.
 
@@ -210,7 +227,7 @@ def find_trainer_resume_point(
             has superseded it, or its files differ from the event.
 
     """
-    path = Path(checkpoint)
+    path = CheckpointPath.of(checkpoint).path
     state = read_state(path)
     if state is None:
         raise CheckpointError(f"{path}: has no {STATE_FILE}, so it was not written in a run of Ockham")
@@ -233,7 +250,7 @@ def _find_saved(path: Path, state: Mapping[str, Any], found: Sequence[SignedChec
 
     """
     external = [each for each in found if each.is_external]
-    known = [f"{each.data.get('folder')!s:.200}" for each in external if not each.superseded]
+    known = [f"{describe_location(each.data):.200}" for each in external if not each.superseded]
     hint = f"checkpoints that can be used: {', '.join(known[-4:]) or 'none'}"
     snapshot_id = make_trainer_snapshot_id(state)
     for each in external:
@@ -253,24 +270,34 @@ def find_external_problem(path: Path, saved: SignedCheckpoint, *, complete: bool
     """Return what differs between a trainer's checkpoint and its event. Empty if they agree.
 
     Args:
-        path: Folder of the checkpoint.
+        path: Folder or file of the checkpoint. It may have been moved or renamed.
         saved: Its signed event.
         complete: Report missing files, and files that a trainer may load but no event names.
 
     """
-    named = {str(file["name"]): file for file in saved.data["files"]}
+    location = CheckpointPath.of(path)
+    named = name_files(location, saved)
     for name, file in named.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             return f"{path}: the event names {name!r:.100}, which is outside of the folder"
-        if not complete and not (path / name).exists():
+        if not complete and not (location.folder / name).exists():
             continue
-        if problem := compare_file(path / name, file):
+        if problem := compare_file(location.folder / name, file):
             return problem
     if not complete:
         return ""
-    added = [name for name in _file_names(path) if name not in named and Path(name).suffix in LOADED_SUFFIXES]
-    return f"{path / added[0]}: no signed event names this file" if added else ""
+    there = location.names()
+    added = [name for name in there if name not in named and Path(name).suffix in LOADED_SUFFIXES]
+    return f"{location.folder / added[0]}: no signed event names this file" if added else ""
 
 
-def _file_names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+def name_files(location: CheckpointPath, saved: SignedCheckpoint) -> dict[str, Mapping[str, Any]]:
+    """Return the files that an event names, by their present names. A single file may have been renamed."""
+    recorded = single_file_name(saved.data) if location.is_file else ""
+    named = {}
+    for file in saved.data["files"]:
+        name = str(file["name"])
+        if recorded and name.startswith(recorded):
+            name = location.file_name + name.removeprefix(recorded)
+        named[name] = file
+    return named

@@ -1,13 +1,13 @@
 """Lineage of a checkpoint that another library wrote: the run whose state it contains, and its signed event.
 
-The claims are in the state file of the folder. A copy of a single file has no claims: its run is found by the
-digest, among the signed events of all runs.
+The claims are in the state file, in the folder or next to the file. A copy without it has no claims: its run
+is found by the digest, among the signed events of all runs. No file of the library is loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ockham.record.checkpoint_evidence import (
     select_checkpoints,
     signed_checkpoints,
 )
+from ockham.record.checkpoint_path import CheckpointPath, list_possible_checkpoints
 from ockham.record.evidence import Evidence, read_evidence
 from ockham.record.lineage import Lineage, find_by_digest, trace_claims
 from ockham.record.run_folder import RunFolder, list_runs, open_regular_file
@@ -27,31 +28,36 @@ from ockham.record.trainer_checkpoints import (
     digest_files,
     find_external_problem,
     make_trainer_snapshot_id,
+    name_files,
     read_state,
     weights_digest,
     weights_files,
 )
 
 
-def find_trainer_folder(path: Path) -> Path | None:
-    """Return the folder of the trainer's checkpoint to which a path belongs. None if it has no state.
+def find_trainer_checkpoint(path: Path) -> CheckpointPath | None:
+    """Return the trainer's checkpoint to which a path belongs. None if it has no state of a run.
 
     Args:
-        path: The folder of a checkpoint, or a file in it.
+        path: The folder or the file of a checkpoint, or another file of it.
 
     """
-    folder = path if path.is_dir() else path.parent
-    return None if read_state(folder) is None else folder
+    path = CheckpointPath.of(path).path
+    possible = list_possible_checkpoints(path) if path.is_file() else [path]
+    found = map(CheckpointPath.of, possible)
+    return next((each for each in found if read_state(each.path) is not None), None)
 
 
-def trace_trainer_checkpoint(path: Path, folder: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage:
+def trace_trainer_checkpoint(
+    path: Path, location: CheckpointPath, runs: Path, keys: Sequence[VerifierKey]
+) -> Lineage:
     """Return what the signed lines of a run contain about a checkpoint, or about one file of it.
 
     Deleted files are accepted. Changed files are problems.
 
     Args:
-        path: The folder, or the file.
-        folder: The folder.
+        path: The checkpoint, or a file of it.
+        location: The checkpoint.
         runs: Folder of all runs.
         keys: Trusted keys.
 
@@ -59,35 +65,34 @@ def trace_trainer_checkpoint(path: Path, folder: Path, runs: Path, keys: Sequenc
         BadInputError: If the folder has no file of weights, or its run is not in `runs`.
 
     """
-    state = read_state(folder)
+    state = read_state(location.path)
     assert state is not None
     claims = {name: value for name, value in state.items() if not isinstance(value, dict)}
-    name = path.relative_to(folder).as_posix()
-    files = digest_files(folder)
-    if path != folder:
+    path = CheckpointPath.of(path).path
+    is_whole = path == location.path
+    name = path.relative_to(location.folder).as_posix()
+    files = digest_files(location.path)
+    if not is_whole or location.is_file:
         digest = next(file["sha256"] for file in files if file["name"] == name)
     elif weights_files(files):
         digest = weights_digest(files)
     else:
-        raise BadInputError(f"{folder}: has no file of weights; pass another checkpoint, or a file")
+        raise BadInputError(f"{path}: has no file of weights; pass another checkpoint, or a file")
 
     def find(checkpoints: Sequence[SignedCheckpoint]) -> tuple[SignedCheckpoint | None, str]:
         snapshot_id = make_trainer_snapshot_id(claims)
         for checkpoint in checkpoints:
             if checkpoint.snapshot_id == snapshot_id and checkpoint.is_external:
-                return checkpoint, _find_problem(checkpoint, folder, path, name)
+                if is_whole:
+                    return checkpoint, find_external_problem(path, checkpoint, complete=False)
+                return checkpoint, _find_problem(name_files(location, checkpoint), path, name)
         return None, ""
 
     return trace_claims(path, digest, claims, runs, keys, find=find)
 
 
-def _find_problem(checkpoint: SignedCheckpoint, folder: Path, path: Path, name: str) -> str:
-    if path == folder:
-        return find_external_problem(folder, checkpoint, complete=False)
-    for file in checkpoint.data["files"]:
-        if file["name"] == name:
-            return compare_file(path, file)
-    return f"{path}: no signed event names this file"
+def _find_problem(named: Mapping[str, Mapping[str, Any]], path: Path, name: str) -> str:
+    return compare_file(path, named[name]) if name in named else f"{path}: no signed event names this file"
 
 
 def trace_copy(path: Path, runs: Path, keys: Sequence[VerifierKey]) -> Lineage | None:

@@ -46,13 +46,14 @@ class Shift(transformers.TrainerCallback):
 
 
 class Fail(transformers.TrainerCallback):
-    """Raises an error on the last rank before a step begins."""
+    """Raises an error before a step begins, on the last rank or on all."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, *, on_all: bool = False) -> None:
+        self.step, self.on_all = step, on_all
 
     def on_step_begin(self, args, state, control, **_):
-        if state.global_step == self.step and args.process_index == args.world_size - 1:
+        is_chosen = self.on_all or args.process_index == args.world_size - 1
+        if state.global_step == self.step and is_chosen:
             raise OckhamError("the training of this rank failed")
 
 
@@ -97,7 +98,11 @@ def train(folder: Path, options: dict[str, Any], truth: TrainerTruth) -> None:
     shift, is_open = options.pop("shift", None), options.pop("open", False)
     overrides, fail = options.pop("overrides", []), options.pop("fail", None)
     run_id, has_ockham = options.pop("run_id", "a"), options.pop("ockham", True)
-    is_alone = options.pop("alone", False)
+    is_alone, stop, resume = (
+        options.pop("alone", False),
+        options.pop("stop", None),
+        options.pop("resume", None),
+    )
     case = make_case(cell, options, policy)
     measured = StepTruth()
     before = truths.Before(measured)
@@ -120,6 +125,8 @@ def train(folder: Path, options: dict[str, Any], truth: TrainerTruth) -> None:
         callbacks.append(Shift(shift))
     if fail is not None:
         callbacks.append(Fail(fail))
+    if stop is not None:
+        callbacks.append(Fail(stop, on_all=True))
     trainer = cells.make_trainer(folder, case, callbacks)
     after = truths.After(measured, case.loss(trainer))
     trainer.add_callback(after)
@@ -127,7 +134,7 @@ def train(folder: Path, options: dict[str, Any], truth: TrainerTruth) -> None:
     case.change(trainer)
     try:
         with block:
-            trainer.train()
+            trainer.train(resume_from_checkpoint=resume)
     finally:
         truth.losses, truth.moved = measured.losses, measured.moved
         truth.rates = [list(rates) for rates in measured.rates]

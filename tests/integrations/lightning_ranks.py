@@ -14,13 +14,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
+from ockham.errors import OckhamError
 from ockham.integrations.lightning import OckhamCallback
 from tests.helpers import tiny_model
 from tests.helpers.rank_loop import RankTruth
 from tests.helpers.rank_truth import write_truth
 from tests.integrations.lightning_models import ManualModule, Module, fit
+
+
+class Stop(pl.Callback):
+    """Raises an error on every rank before a batch."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Compare the step."""
+        if trainer.global_step == self.step:
+            raise OckhamError("stopped")
 
 
 def make_loader(count: int, rank: int, size: int) -> torch.utils.data.DataLoader:
@@ -47,6 +62,11 @@ def train(folder: Path, options: dict[str, Any], truth: RankTruth) -> None:
         options["plugins"] = [
             MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**20))
         ]
+    if options.pop("save", False):
+        options |= {"enable_checkpointing": True}
+        options["callbacks"] = [ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}")]
+    if (stop := options.pop("stop", None)) is not None:
+        options["callbacks"].append(Stop(stop))
     loader = make_loader(options.pop("batches", 24), rank, size)
     defaults = {"max_steps": 24, "val_check_interval": 8, "use_distributed_sampler": False}
     fit(folder, callback, module, train=loader, devices=size, strategy="ddp", **{**defaults, **options})

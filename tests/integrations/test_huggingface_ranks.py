@@ -7,11 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
+import ockham
 from ockham.errors import BadInputError
+from ockham.record.checkpoint_path import STATE_FILE
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
 from ockham.run import Run
 from tests.helpers import rank_truth, tiny_model
+from tests.helpers.events import events
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -22,30 +26,40 @@ with warnings.catch_warnings():
 MODULE = "tests.integrations.huggingface_ranks"
 EVALUATE = {"eval_strategy": "steps", "eval_steps": 4}
 ACCUMULATE = {"gradient_accumulation_steps": 4, "max_steps": 8}
-CELLS = [
-    (2, "Trainer", "padded rows", {}),
+# Situations that differ in kind: clipping, a loss whose factor is measured, a loss scaler, an adapter, a
+# loss without labels.
+COVER = [
     (2, "Trainer", "padded rows", {"max_grad_norm": 0.3}),
+    (2, "Trainer", "T5, accumulation", {}),
+    (2, "Trainer", "fp16, overflow", {}),
+    (2, "PEFT", "LoRA", {}),
+    (2, "TRL DPO", "plain", {}),
+]
+FURTHER = [
+    (2, "Trainer", "padded rows", {}),
     (2, "Trainer", "padded rows", {"average_tokens_across_devices": False, **ACCUMULATE}),
     (2, "Trainer", "padded rows", {"policy": "observe", "max_grad_norm": 0.0}),
     (2, "Trainer", "label smoothing, accumulation", {}),
     (2, "Trainer", "compute_loss_func", {}),
     (2, "Trainer", "own compute_loss", {}),
     (2, "Trainer", "added loss term, accumulation", {}),
-    (2, "Trainer", "T5, accumulation", {}),
     (2, "Trainer", "fp16, accumulation", {}),
-    (2, "Trainer", "fp16, overflow", {}),
-    (2, "PEFT", "LoRA", {}),
     (2, "TRL SFT", "accumulation", {}),
-    (2, "TRL DPO", "plain", {}),
     (4, "Trainer", "accumulation, padded rows", {"max_steps": 6}),
 ]
+CELLS = [*COVER, *FURTHER]
+
+
+def long(*values):
+    """Return the values of a test that only `make fault-injection` runs. Each starts several processes."""
+    return pytest.param(*values, marks=pytest.mark.fault_injection)
 
 
 def _name(cell):
     return " ".join(map(str, (*cell[:3], *cell[3].values())))
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=_name)
+@pytest.mark.parametrize("cell", [*COVER, *map(long, FURTHER)], ids=_name)
 def test_log_of_each_trainer_rank_equals_what_it_did(cell, tmp_path):
     """Skips, losses of the verdicts, learning rates and norms agree. The ranks have equal weights."""
     size, trainer, situation, options = cell
@@ -104,7 +118,7 @@ def test_observed_ranks_train_as_without_the_callback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "iter_num"), [({"open": True, "shift": 5}, 8), ({"shift": 5, **EVALUATE}, None)]
+    ("options", "iter_num"), [long({"open": True, "shift": 5}, 8), ({"shift": 5, **EVALUATE}, None)]
 )
 def test_changed_weights_of_a_trainer_rank_end_both_logs(options, iter_num, tmp_path):
     """They are compared at intervals and at evaluations, in a run that is open or that the callback opens."""
@@ -118,7 +132,7 @@ def test_changed_weights_of_a_trainer_rank_end_both_logs(options, iter_num, tmp_
     assert verify_run(RunFolder(tmp_path / "runs", "a")).sound
 
 
-@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}, {"open": True}])
+@pytest.mark.parametrize("options", [{}, long({"gradient_accumulation_steps": 2}), long({"open": True})])
 def test_error_of_one_trainer_rank_ends_both_logs(options, tmp_path):
     """The other rank does not wait for it, and the logs are sound."""
     truths = rank_truth.train_ranks(tmp_path, 2, MODULE, fail=5, **options)
@@ -127,6 +141,63 @@ def test_error_of_one_trainer_rank_ends_both_logs(options, tmp_path):
     ends = [rank_truth.read_data(tmp_path, rank, "run.finished")[0]["reason_code"] for rank in (0, 1)]
     assert ends == ["RANK_LOST", "FAILED"]
     assert verify_run(RunFolder(tmp_path / "runs", "a")).sound
+
+
+def read_trajectory(folder):
+    """Return the batches and evaluations of both ranks that no later attempt has superseded."""
+    return ockham.Catalog(folder / "runs").rows(
+        "select * exclude (event_id, attempt, sequence, time, seconds, first_decision, signed) from contexts "
+        "where not superseded order by rank, iter_num, micro_step, hook"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [EVALUATE, long({"cell": ["PEFT", "LoRA"], "gradient_accumulation_steps": 2})],
+    ids=["full", "LoRA"],
+)
+def test_resumed_ranks_decide_as_the_uninterrupted_ones(options, tmp_path):
+    """Weights, and every number after the checkpoint on both ranks, are equal bit for bit."""
+    if "cell" in options:
+        pytest.importorskip("peft", reason="peft is not installed")
+    options = {"save_strategy": "steps", "save_steps": 4, **options}
+    weights = []
+    for name in ("whole", "part"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "part":
+            stopped = rank_truth.train_ranks(folder, 2, MODULE, stop=6, **options)
+            assert {truth["error"] for truth in stopped} == {"OckhamError: the training of this rank failed"}
+            options = {**options, "run_id": None, "resume": True}
+        truths = rank_truth.train_ranks(folder, 2, MODULE, **options)
+        assert [truth["error"] for truth in truths] == ["", ""]
+        weights.append({truth["weights"] for truth in truths})
+    assert len(weights[0]) == 1
+    assert weights[0] == weights[1]
+    assert read_trajectory(tmp_path / "part") == read_trajectory(tmp_path / "whole")
+    run_folder = RunFolder(tmp_path / "part" / "runs", "a")
+    resumed = [events(run_folder, 2, rank)[0]["data"] for rank in (0, 1)]
+    assert [data["iter_num"] for data in resumed] == [4, 4]
+    report = verify_run(run_folder)
+    assert report.sound, report.findings
+    assert replay_run(run_folder).identical
+    [*_, saved] = rank_truth.read_data(tmp_path / "part", 0, "checkpoint.saved")
+    names = {file["name"] for file in saved["files"]}
+    assert names >= {"rng_state_0.pth", "rng_state_1.pth", STATE_FILE}
+    assert not rank_truth.read_data(tmp_path / "part", 1, "checkpoint.saved")
+
+
+@pytest.mark.fault_injection
+def test_changed_checkpoint_is_refused_on_every_rank(tmp_path):
+    """Rank 0 compares the files, and no rank waits for another one."""
+    options = {"save_strategy": "steps", "save_steps": 4, "max_steps": 5}
+    rank_truth.train_ranks(tmp_path, 2, MODULE, **options)
+    path = tmp_path / "hf" / "checkpoint-4" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    truths = rank_truth.train_ranks(tmp_path, 2, MODULE, resume=str(path.parent), **options)
+    for truth in truths:
+        assert truth["error"].startswith(f"CheckpointError: {path}: differs from the log")
+    assert len(RunFolder(tmp_path / "runs", "a").logs()) == 2
 
 
 def test_run_of_one_process_is_rejected_in_a_training_of_two(tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 import ockham
 from ockham.errors import BadInputError, CheckpointError
-from ockham.record.trainer_checkpoints import STATE_FILE
+from ockham.record.checkpoint_path import STATE_FILE
 from ockham.record.verify import standalone
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run

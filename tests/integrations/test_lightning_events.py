@@ -11,15 +11,13 @@ import ockham
 from ockham.errors import BadInputError
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
-from ockham.replay.runner import replay_run
 from tests.helpers import step_truth, tiny_model
-from tests.helpers.events import events
 from tests.helpers.plugins import Stop
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     pl = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+    from lightning.pytorch.callbacks import EarlyStopping
 
     from ockham.integrations.lightning import OckhamCallback
     from tests.integrations.lightning_models import ManualModule, Module, fit, make_loader
@@ -137,44 +135,6 @@ def test_two_trainings_in_one_block_are_one_run(tmp_path):
         module, _ = fit(tmp_path, callback, max_steps=10)
         fit(tmp_path, callback, module, max_steps=10)
     assert [c["iter_num"] for c in tiny_model.read_batches(tmp_path)] == list(range(20))
-    result = step_truth.compare(tmp_path, module.truth)
-    assert not result.problems, result.problems[:5]
-
-
-def test_resumed_training_is_another_attempt_of_its_run(tmp_path):
-    """It continues at the Trainer's step, with the state of the plugins. Earlier batches are still valid."""
-    saver = ModelCheckpoint(tmp_path, every_n_train_steps=20, save_top_k=-1, filename="{step}")
-    options = {"callbacks": [saver], "enable_checkpointing": True}
-    fit(tmp_path, make_callback(tmp_path), max_steps=26, **options)
-    path = tmp_path / "step=20.ckpt"
-    callback = OckhamCallback(runs=tmp_path / "runs", policy="balanced", facts=FACTS)
-    module, trainer = fit(tmp_path, callback, max_steps=40, ckpt_path=path)
-    assert trainer.global_step == 40
-    run = RunFolder(tmp_path / "runs", "a")
-    resumed = events(run, 2, 0)
-    assert resumed[0]["type"] == "ockham.run.resumed.v1"
-    assert resumed[0]["data"]["iter_num"] == 20
-    assert resumed[0]["data"]["reason_code"] == "RESUMED_FROM_CHECKPOINT"
-    batches = [event["data"] for event in resumed if event["data"].get("hook") == "batch"]
-    assert [data["iter_num"] for data in batches] == list(range(20, 40))
-    assert [data["applied"]["updated"] for data in batches] == module.truth.moved
-    assert not any(
-        event["data"]["reason_code"] == "WARMUP"
-        for event in resumed
-        if event["type"] == "ockham.decision.made.v1"
-    )
-    report = verify_run(run)
-    assert report.sound, [str(finding) for finding in report.findings]
-    assert replay_run(run).identical
-
-
-def test_checkpoint_of_an_unknown_run_starts_a_run_at_its_step(tmp_path):
-    """The first iteration is the Trainer's step, and the run is another one."""
-    saver = ModelCheckpoint(tmp_path, every_n_train_steps=20, save_top_k=-1, filename="{step}")
-    fit(tmp_path, None, max_steps=20, callbacks=[saver], enable_checkpointing=True)
-    module, _ = fit(tmp_path, make_callback(tmp_path), ckpt_path=tmp_path / "step=20.ckpt")
-    assert [c["iter_num"] for c in tiny_model.read_batches(tmp_path)] == list(range(20, 40))
-    assert tiny_model.read_events(tmp_path, "run.started")[0]["settings"]["resumed_from_step"] == 20
     result = step_truth.compare(tmp_path, module.truth)
     assert not result.problems, result.problems[:5]
 

@@ -8,13 +8,13 @@ import torch
 from ockham.errors import CheckpointError
 from ockham.integrations.step_controller import StepController
 from ockham.integrations.trainer_state import (
-    ANCHOR_FILE,
     describe_late_start,
     find_request,
     restore_run_state,
     write_run_state,
 )
-from ockham.record.trainer_checkpoints import STATE_FILE, write_state
+from ockham.record.checkpoint_path import ANCHOR_FILE, STATE_FILE
+from ockham.record.trainer_checkpoints import write_state
 from ockham.run import Run
 from tests.helpers import tiny_model
 
@@ -50,7 +50,7 @@ def save(folder, *, policy="balanced"):
     with Run(policy, runs=folder / "runs", run_id="a") as run:
         controller = make_controller(run, model)
         train(controller, model, 0, 10)
-        state = write_run_state(controller, checkpoint, seen=10)
+        state = write_run_state(run, controller, checkpoint, seen=10)
         run.record_checkpoint(checkpoint, state)
     return checkpoint, model, controller
 
@@ -61,7 +61,7 @@ def test_state_returns_with_anchor_counters_and_fields(tmp_path):
     request = find_request(checkpoint, tmp_path / "runs", None)
     with Run(runs=tmp_path / "runs", resumed=request.point) as run:
         controller = make_controller(run, model)
-        assert restore_run_state(controller, request.point) == {"seen": 10}
+        assert restore_run_state(run, controller, request.point) == {"seen": 10}
         assert (controller.iter_num, controller.anchor.iter_num) == (10, 0)
         assert controller.state_dict() == old.state_dict()
         assert controller.anchor.measure() == old.anchor.measure()
@@ -76,7 +76,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
     with Run(runs=tmp_path / "runs", resumed=request.point) as run:
         controller = make_controller(run, make_model((4, 34)))
         with pytest.raises(CheckpointError, match="has shape"):
-            restore_run_state(controller, request.point)
+            restore_run_state(run, controller, request.point)
 
 
 def test_checkpoint_of_an_own_loop_is_refused(tmp_path):
@@ -91,7 +91,7 @@ def test_checkpoint_of_an_own_loop_is_refused(tmp_path):
     request = find_request(folder, tmp_path / "runs", "a")
     with Run(runs=tmp_path / "runs", resumed=request.point) as run:
         with pytest.raises(CheckpointError, match="not by a callback"):
-            restore_run_state(make_controller(run, make_model()), request.point)
+            restore_run_state(run, make_controller(run, make_model()), request.point)
 
 
 def test_old_anchor_in_a_reused_folder_is_removed(tmp_path):
@@ -103,7 +103,7 @@ def test_old_anchor_in_a_reused_folder_is_removed(tmp_path):
         controller = make_controller(run, model)
         train(controller, model, 0, 1)
         controller.anchor = None
-        write_run_state(controller, checkpoint)
+        write_run_state(run, controller, checkpoint)
     assert not (checkpoint / ANCHOR_FILE).exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -105,7 +106,9 @@ def test_log_with_a_writer_cannot_be_resumed(tmp_path):
     assert verify_run(run.folder).sound
 
 
-def test_failed_sync_is_never_repeated(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_failed_sync_is_never_repeated(tmp_path, monkeypatch, call, code):
     """A second fsync could succeed although pages are lost, so nothing more is written."""
     folder = run_folder(tmp_path)
     writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
@@ -114,10 +117,10 @@ def test_failed_sync_is_never_repeated(tmp_path, monkeypatch):
 
     def broken(descriptor):
         calls.append(descriptor)
-        raise OSError(5, "Input/output error")
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fdatasync", broken)
-    with pytest.raises(LogError, match="Input/output error"):
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(LogError, match=os.strerror(code)):
         writer.flush()
     size = folder.segments(1, 0)[0].stat().st_size
     with pytest.raises(LogError):
@@ -128,27 +131,39 @@ def test_failed_sync_is_never_repeated(tmp_path, monkeypatch):
     assert folder.segments(1, 0)[0].stat().st_size == size
 
 
-def test_full_disk_is_recorded_as_log_halted(tmp_path):
-    """Verification reports no tampering."""
+@pytest.mark.parametrize("wait", ["", "run.flush()"], ids=["the segment is full", "a tree head is full"])
+def test_full_disk_is_recorded_as_log_halted(tmp_path, wait):
+    """Verification reports a gap and no tampering."""
     script = f"""
 set -e
 mount -t tmpfs -o size=600k tmpfs {tmp_path}
 export OCKHAM_KEY_DIR={tmp_path.parent}/{tmp_path.name}-keys
 {sys.executable} - <<'P' || true
+import atexit
 from ockham.run import Run
+atexit.register(lambda: print(run.attempt.log.next_sequence))
 with Run("balanced", runs="{tmp_path}", run_id="a", facts={{"max_iters": 100000, "vocab_size": 256}}) as run:
     for i in range(100000):
         run.end_batch(run.start_batch(i, 3.0 + (i % 7) / 10), grad_norm=0.5)
+        {wait}
 P
-tail -c 700 {tmp_path}/a/log/1-0/*.jsonl
+tail -n 1 {tmp_path}/a/log/1-0/*.jsonl
+{sys.executable} - <<'P'
+from ockham.record.run_folder import RunFolder
+from ockham.record.verify.run import verify_run
+report = verify_run(RunFolder("{tmp_path}", "a"))
+print(report.logs[0].signed, ", ".join(sorted(report.counts)))
+P
 """
     done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=120)
     if "Operation not permitted" in done.stderr or done.returncode == 127:
-        pytest.skip("this machine lets nobody mount a small file system")
-    last = orjson.loads(done.stdout.strip().splitlines()[-1])
+        pytest.skip("this machine does not allow mounting a small file system")
+    appended, line, verified = done.stdout.splitlines()
+    last = orjson.loads(line)
     assert last["type"] == "ockham.log.halted.v1"
     assert last["data"]["reason_code"] == "ENOSPC"
-    assert last["data"]["lost_events"] > 0
+    assert last["data"]["sequence"] + last["data"]["lost_events"] == int(appended)
+    assert verified == f"{last['data']['sequence'] + 1} gap, key not pinned, not pinned"
 
 
 def test_file_size_limit_is_recorded(tmp_path):

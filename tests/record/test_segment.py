@@ -56,8 +56,9 @@ def test_failed_write_keeps_complete_lines(tmp_path, monkeypatch, bytes_written)
     monkeypatch.setattr(os, "write", filling)
     with pytest.raises(OSError, match="No space"):
         segment.write(LINES)
-    kept = segment.truncate_to_whole_lines(LINES)
+    segment.truncate_to_whole_lines()
     monkeypatch.undo()
+    kept = segment.next_sequence - 1
     whole = b'{"first":0}\n' + b"".join(LINES[:kept])
     assert len(b"".join(LINES[:kept])) <= bytes_written < len(b"".join(LINES[: kept + 1]))
     assert segment.path.read_bytes() == whole
@@ -67,6 +68,7 @@ def test_failed_write_keeps_complete_lines(tmp_path, monkeypatch, bytes_written)
         hashlib.sha256(whole).digest(),
     )
     segment.write(LINES[kept:])
+    segment.truncate_to_whole_lines()
     assert segment.path.read_bytes() == b'{"first":0}\n' + b"".join(LINES)
     segment.close()
 

@@ -9,8 +9,8 @@ import pytest
 
 import ockham
 from ockham.errors import CheckpointError, RunError
+from ockham.record.checkpoint_path import STATE_FILE
 from ockham.record.trainer_checkpoints import (
-    STATE_FILE,
     find_trainer_resume_point,
     weights_digest,
     write_state,

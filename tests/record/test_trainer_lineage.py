@@ -7,7 +7,7 @@ import shutil
 import orjson
 import pytest
 
-from ockham.record.trainer_checkpoints import STATE_FILE
+from ockham.record.checkpoint_path import STATE_FILE
 from tests.helpers.forked_cli import ockham as command
 from tests.record.test_trainer_checkpoints import make_run
 

@@ -57,6 +57,7 @@ class TileWriter:
         self._levels: list[tuple[int, list[bytes]]] = []
         self._partial: dict[int, Path] = {}
         self._dirty: set[int] = set()
+        self._full: dict[Path, bytes] = {}
         self._old: list[Path] = []
 
     def add(self, level: int, node: bytes) -> None:
@@ -67,22 +68,25 @@ class TileWriter:
         hashes.append(node)
         self._dirty.add(level)
         if len(hashes) == WIDTH:
-            self._write(self.folder / tile_path(level, index), hashes)
+            self._full[self.folder / tile_path(level, index)] = b"".join(hashes)
             self._dirty.discard(level)
             self._levels[level] = (index + 1, [])
             if level in self._partial:
                 self._old.append(self._partial.pop(level))
 
     def write(self) -> None:
-        """Write the partial tiles of the present tree."""
+        """Write the full and the partial tiles of the present tree. After an error it can be repeated."""
+        for path in list(self._full):
+            self._write(path, self._full[path])
+            del self._full[path]
         for level in sorted(self._dirty):
             index, hashes = self._levels[level]
             path = self.folder / tile_path(level, index, len(hashes))
-            self._write(path, hashes)
+            self._write(path, b"".join(hashes))
             if level in self._partial:
                 self._old.append(self._partial[level])
             self._partial[level] = path
-        self._dirty.clear()
+            self._dirty.discard(level)
 
     def remove_stale_tiles(self) -> None:
         """Remove the partial tiles that no head needs."""
@@ -93,10 +97,10 @@ class TileWriter:
         self._old.clear()
 
     @staticmethod
-    def _write(path: Path, hashes: list[bytes]) -> None:
+    def _write(path: Path, data: bytes) -> None:
         """Write a tile without a sync. Tiles are derived, and a lost one is rebuilt from the lines."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, b"".join(hashes), durable=False)
+        atomic_write(path, data, durable=False)
 
 
 def rebuild_tiles(folder: Path, leaves: Sequence[bytes]) -> int:

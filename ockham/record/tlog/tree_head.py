@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ockham.errors import LogHaltedError
-from ockham.record.durable_io import atomic_write
+from ockham.record.durable_io import SyncError, atomic_write, sync
 from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.tlog.note import NoteError, Signer, decode_canonical_base64
 from ockham.record.tlog.tiles import LEVEL_BITS, TileWriter
@@ -170,10 +170,17 @@ class HeadWriter:
 
 def _append(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    size = os.fstat(descriptor).st_size
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
-        os.fdatasync(descriptor)
+        sync(os.fdatasync, descriptor)
+    except SyncError:
+        raise
+    except OSError:
+        # A later note must not follow an unfinished one.
+        os.ftruncate(descriptor, size)
+        raise
     finally:
         os.close(descriptor)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import stat
 import subprocess
 import sys
 
+import orjson
 import pytest
 
 from ockham.errors import LogError, LogHaltedError
+from ockham.event import event_kind
+from ockham.record import log_writer
+from ockham.record.durable_io import atomic_write
 from ockham.record.log_writer import LogWriter
+from ockham.record.payloads import StateRecord
 from ockham.record.segment import Segment
+from ockham.record.tlog import tiles, tree_head
 from ockham.record.tlog.merkle import EMPTY, leaf_hash, node_hash, root_from_leaves
 from ockham.record.tlog.note import NoteError, load_or_create_signer, open_note
 from ockham.record.tlog.tiles import list_tiles, tile_path
@@ -27,6 +35,7 @@ from ockham.record.tlog.tree_head import (
 from ockham.record.verify.run import verify_run
 from ockham.record.verify.standalone import is_cut_head, parse_key, read_heads
 from tests.helpers.events import context_record, decision, lines, run_folder
+from tests.odr.small_runs import FINISHED
 
 
 def open_log(tmp_path, count, **kwargs):
@@ -174,8 +183,6 @@ def test_full_disk_writes_a_signed_halt(tmp_path, monkeypatch):
         writer.append("decision.made", decision(4), iter_num=4)
     with pytest.raises(LogError):
         writer.close()
-    import orjson
-
     last = orjson.loads(lines(folder)[-1])
     assert last["type"] == "ockham.log.halted.v1"
     assert (last["data"]["sequence"], last["data"]["reason_code"], last["data"]["lost_events"]) == (
@@ -187,6 +194,101 @@ def test_full_disk_writes_a_signed_halt(tmp_path, monkeypatch):
         open_note((writer.path / "checkpoint").read_bytes(), [load_or_create_signer().verifier])[0]
     )
     assert head.root == root_from_leaves([leaf_hash(line) for line in lines(folder)])
+
+
+def fill_disk(monkeypatch, writer, pattern, accepted):
+    """Reject writes to files whose path matches while the reserve exists. The first bytes are written."""
+    write, write_file = os.write, atomic_write
+
+    def is_full(path):
+        return re.search(pattern, str(path)) and writer._reserve.path.exists()
+
+    def full_write(descriptor, data):
+        if is_full(os.readlink(f"/proc/self/fd/{descriptor}")):
+            write(descriptor, bytes(data[:accepted]))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    def full_write_file(path, data, **options):
+        if is_full(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_file(path, data, **options)
+
+    monkeypatch.setattr(os, "write", full_write)
+    for module in (log_writer, tiles, tree_head):
+        monkeypatch.setattr(module, "atomic_write", full_write_file)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "accepted"),
+    [(r"tile/0/000$", 0), (r"\.p/", 0), ("/checkpoints$", 0), ("/checkpoints$", 90), ("/checkpoint$", 0)],
+)
+def test_full_disk_at_a_file_of_the_tree_writes_a_signed_halt(tmp_path, monkeypatch, pattern, accepted):
+    """All written lines are signed."""
+    folder, writer = open_log(tmp_path, 0)
+    fill_disk(monkeypatch, writer, pattern, accepted)
+    for i in range(300):
+        writer.append("decision.made", decision(i), iter_num=i)
+    check_halt(folder, writer)
+
+
+def test_full_disk_at_a_blob_writes_a_signed_halt(tmp_path, monkeypatch):
+    """Events before it in the same group are lost and counted."""
+    folder, writer = open_log(tmp_path, 3)
+    writer.flush()
+    fill_disk(monkeypatch, writer, "/blobs/", 0)
+    delivered = []
+    writer.on_durable = delivered.extend
+    writer.append("decision.made", decision(3), iter_num=3)
+    state = {"gate": {str(i): i for i in range(9000)}}
+    writer.append("plugin_state.recorded", StateRecord(0, 0, "START", state), iter_num=3)
+    check_halt(folder, writer)
+    assert [event["type"] for event in delivered][-1] == "ockham.log.halted.v1"
+    assert len(delivered) == len(lines(folder)) - 3
+
+
+def test_full_disk_before_the_first_line_leaves_an_empty_log(tmp_path, monkeypatch):
+    """A log begins with run.started."""
+    folder, writer = open_log(tmp_path, 0)
+    fill_disk(monkeypatch, writer, r"\.jsonl$", 7)
+    writer.append("decision.made", decision(0), iter_num=0)
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.close()
+    assert lines(folder) == []
+    assert folder.segments(1, 0)[0].stat().st_size == 0
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_full_disk_after_the_end_leaves_the_end_as_the_last_line(tmp_path, monkeypatch, acknowledged):
+    """The end is signed from the reserve."""
+    folder, writer = open_log(tmp_path, 3, segment_events=4)
+    if not acknowledged:
+        fill_disk(monkeypatch, writer, "/checkpoint$", 0)
+    writer.append("run.finished", FINISHED)
+    if acknowledged:
+        # The seal of the first segment does not fit.
+        fill_disk(monkeypatch, writer, r"4\.jsonl$", 0)
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.close()
+    assert [event_kind(orjson.loads(line)["type"]) for line in lines(folder)][3:] == ["run.finished"]
+    assert verify_run(folder).logs[0].signed == 4
+
+
+def check_halt(folder, writer):
+    """Check that the last line is a signed halt with the number of lost events."""
+    with pytest.raises(LogHaltedError, match="No space left"):
+        writer.flush()
+    with pytest.raises(LogHaltedError):
+        writer.close()
+    found = lines(folder)
+    last = orjson.loads(found[-1])["data"]
+    assert event_kind(orjson.loads(found[-1])["type"]) == "log.halted"
+    assert (last["reason_code"], last["message"]) == ("ENOSPC", "No space left on device")
+    assert last["sequence"] == len(found) - 1
+    assert last["lost_events"] == writer.next_sequence - last["sequence"]
+    report = verify_run(folder)
+    assert report.logs[0].signed == len(found)
+    assert {"tampering", "corruption"}.isdisjoint(report.counts), report.findings
 
 
 def test_parsed_head_equals_the_written_one():
