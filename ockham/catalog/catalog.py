@@ -110,9 +110,10 @@ class Catalog:
             "temp_directory": spill_dir,
         }
         self.connection = duckdb.connect(":memory:", config=config)
-        self.connection.execute("set timezone = 'UTC'")
+        # Each query has its own cursor. A cursor has only the settings that are set for all sessions.
+        self.connection.execute("set global timezone = 'UTC'")
         # Otherwise SQL can read local Python variables as tables.
-        self.connection.execute("set python_enable_replacements = false")
+        self.connection.execute("set global python_enable_replacements = false")
         self.refresh()
 
     @property
