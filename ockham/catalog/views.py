@@ -12,6 +12,12 @@ from ockham.errors import QueryError, suggest_name
 from ockham.fields import FIELDS
 from ockham.resources import VIEWS
 
+LIST_VIEWS = """
+select view, any_value(view_comment) as meaning, count(*) as columns
+from data_dictionary group by view order by view
+"""
+LIST_COLUMNS = 'select "column", type, comment as meaning from data_dictionary where view = $view'
+
 
 class View(NamedTuple):
     """View with its comment, the comments of its columns, and its SELECT."""

@@ -23,6 +23,8 @@ HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120
 # Typer puts a default that is given as text into parentheses.
 _TEXT_DEFAULT = re.compile(r"default: \(([^)]*)\)(?=[;\]])")
 _RANGE = re.compile(r"(\[|; )(?:[-+.\w]+<=)?x(?:[<>]=[-+.\w]+)?(;|\])")
+# SQL that starts with a comment. Without the space in front it would be an option.
+_SQL_COMMENT = re.compile(r"--(?:\s|[^=\n]*\n)")
 MIN_SIMILARITY = 0.7
 NUMBER_KINDS = {int: "a whole number", float: "a number"}
 METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -57,6 +59,8 @@ class OckhamCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words; an invalid value is quoted in the error, with the accepted values."""
+        if any(parameter.metavar == "SQL" for parameter in self.params):
+            args = [f" {word}" if _SQL_COMMENT.match(word) else word for word in args]
         words = list(args)
         try:
             return super().parse_args(ctx, args)
