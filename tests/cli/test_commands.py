@@ -162,8 +162,8 @@ def test_query_reads_sql_from_stdin_and_file(runs, tmp_path):
 @pytest.mark.parametrize("sql", ["-- comment\nselect 42 as x", "--comment\nselect 42 as x -- end"])
 def test_query_that_starts_with_a_comment_is_sql(runs, sql):
     """The comment is not an option. Options after it are still options."""
-    assert ockham(runs, "query", sql, "-f", "csv").stdout == 'x\n42\n'
-    assert ockham(runs, "query", "--limit", "1", "-f", "csv", sql).stdout == 'x\n42\n'
+    assert ockham(runs, "query", sql, "-f", "csv").stdout == "x\n42\n"
+    assert ockham(runs, "query", "--limit", "1", "-f", "csv", sql).stdout == "x\n42\n"
 
 
 def test_query_describe_and_schema_list_the_same_columns(runs):
