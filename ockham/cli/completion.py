@@ -1,7 +1,7 @@
 """Values that the shell completes: run IDs, saved questions, views, presets, records and codes.
 
 The metavar of an argument or option selects its values, so every command that takes a RUN completes run IDs.
-Everything here runs at each press of the Tab key. So an error means that there is nothing to complete.
+Everything here runs at each press of the Tab key. So an error results in no completions.
 """
 
 from __future__ import annotations
