@@ -11,6 +11,7 @@ VIEWS = (
     "events",
     "decisions",
     "contexts",
+    "decision_contexts",
     "runs",
     "policies",
     "reason_codes",
