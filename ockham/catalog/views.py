@@ -12,8 +12,8 @@ from ockham.errors import QueryError, suggest_name
 from ockham.fields import CARRIED_OVER, FIELDS
 from ockham.resources import VIEWS
 
-# Views with the columns of the context fields.
-FIELD_VIEWS = frozenset({"contexts", "decision_contexts"})
+# Views whose columns are those of `contexts`.
+_VIEWS_OF_CONTEXTS = ("contexts", "current_batches")
 LIST_VIEWS = """
 select view, any_value(view_comment) as meaning, count(*) as columns
 from data_dictionary group by view order by view
@@ -43,8 +43,9 @@ class Question(NamedTuple):
 def load_views() -> tuple[View, ...]:
     """Return all views, in the order in which they can be created."""
     views = [View(name, *_parse_file(resources.sql_dir() / "views" / f"{name}.sql")) for name in VIEWS]
+    contexts = {**_field_comments(), **next(view.columns for view in views if view.name == "contexts")}
     return tuple(
-        view._replace(columns={**_field_comments(), **view.columns}) if view.name in FIELD_VIEWS else view
+        view._replace(columns={**contexts, **view.columns}) if view.name in _VIEWS_OF_CONTEXTS else view
         for view in views
     )
 

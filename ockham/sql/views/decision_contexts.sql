@@ -5,7 +5,7 @@
 -- context_sequence: position of the context in the log
 select d.*, c.event_id as context_id, c.sequence as context_sequence,
     c.* exclude (event_id, run_id, attempt, "rank", sequence, time, iter_num, micro_step, hook, policy_revision,
-        superseded, signed, first_decision, decisions)
+        superseded, signed, counted, first_decision, decisions)
 from decisions d
 left join contexts c on c.run_id = d.run_id and c.attempt = d.attempt and c."rank" = d.rank
     and c.iter_num = d.iter_num and c.micro_step = d.micro_step

@@ -11,7 +11,8 @@
 -- oq_improvement: occam_quotient / baseline_quotient - 1
 -- oq_limit: lowest improvement that passes
 -- numbers: all input values, by name; the columns from loss to oq_limit are made from them
-select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.hook, d.plugin, d.shadow, d.superseded, d.signed,
+select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.hook, d.plugin,
+    d.shadow, d.superseded, d.signed, d.counted, d.acting,
     d.action, d.reason_code, d.action = 'ACCEPT' as accepted,
     case d.reason_code when 'REJECTED_NONFINITE' then 'finite' when 'REJECTED_QUALITY' then 'quality'
         when 'REJECTED_COMPLEXITY' then 'complexity' when 'REJECTED_OQ_INSUFFICIENT' then 'efficiency'
