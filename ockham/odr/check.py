@@ -61,7 +61,7 @@ def _check(
     cuts, sound = _load_evidence(record, runs_folders, temporary / "unpacked")
     results: tuple[Result, ...]
     delta = None
-    if claims.candidate is None or not sound:
+    if not claims.candidates or not sound:
         changed = any(finding.code == "ODR408" for finding in record.findings)
         why = "the evidence does not verify" if changed else f"{NOTHING_TO_CHECK}: no evidence"
         results = tuple(
@@ -94,10 +94,10 @@ def _load_evidence(
     """Return the pinned logs of the sides, and whether all of them can be evaluated."""
     cuts, sound = [], True
     for side in record.claims.sides:
-        path = ("evidence", side.name)
+        path = side.path
         try:
             packs = record.file.parent / "evidence"
-            folder = unpack_log(packs, side, unpacked / side.name) or find_run(side.run, runs_folders)
+            folder = unpack_log(packs, side, unpacked / side.label) or find_run(side.run, runs_folders)
             found = read_pinned_log(side, folder) if folder is not None else None
         except (UnverifiableError, RunError) as error:
             # The evidence of one record hides no other record.

@@ -32,10 +32,8 @@ def compute_oq_delta(record: DecisionRecord, cuts: Sequence[PinnedLog]) -> float
         if len(carrying) == 1:
             found[one.side.name] = carrying[0]
         elif record.claims.oq_delta is not None:
-            message = (
-                f"evidence.{one.side.name} cites {len(carrying)} accepting decisions with a quotient, not one"
-            )
-            record.add_finding_at("ODR407", message, ("evidence", one.side.name, "decisions"))
+            message = f"evidence.{one.side.label} cites {len(carrying)} accepting decisions with a quotient"
+            record.add_finding_at("ODR407", message, (*one.side.path, "decisions"))
     if found.keys() != {"baseline", "candidate"}:
         return None
     specs = {name: infer_quotient_spec(cited) for name, cited in found.items()}
@@ -87,7 +85,7 @@ def _decision(
     record: DecisionRecord, one: PinnedLog, cuts: Sequence[PinnedLog], prefix: str
 ) -> CitedEvent | None:
     """Return a cited decision, or None after adding a finding if it does not belong to this side."""
-    path = ("evidence", one.side.name, "decisions", one.side.decisions.index(prefix))
+    path = (*one.side.path, "decisions", one.side.decisions.index(prefix))
     found = [c for c in one.cited[prefix] if c.event.get("type") == "ockham.decision.made.v1"]
     if len(found) > 1:
         record.add_finding_at(

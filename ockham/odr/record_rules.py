@@ -143,7 +143,7 @@ def _statement(record: DecisionRecord, constraint: Constraint) -> None:
         record.add_finding(
             fault.code, f"{constraint.id or 'constraint'}: the SQL {fault.message}", line, 1, constraint.id
         )
-    if "baseline" in statement.parameters and record.claims.candidate and not record.claims.baseline:
+    if "baseline" in statement.parameters and record.claims.candidates and not record.claims.baselines:
         message = f"{constraint.id} needs $baseline, but evidence names no baseline run"
         record.add_finding_at("ODR401", message, path, constraint.id)
 
@@ -163,7 +163,7 @@ def _constraints(record: DecisionRecord) -> None:
 
 def _evidence(record: DecisionRecord) -> None:
     claims = record.claims
-    if claims.candidate is None:
+    if not claims.candidates:
         if claims.constraints or claims.verdict or claims.oq_delta is not None:
             record.add_finding_at(
                 "ODR401", "names no evidence: what it claims was measured on no run", ("evidence",)
@@ -174,9 +174,9 @@ def _evidence(record: DecisionRecord) -> None:
             if side.through is None or not side.root:
                 missing = "through_sequence" if side.through is None else "root"
                 message = (
-                    f"evidence.{side.name} names no {missing}: a log that changes could change the verdict"
+                    f"evidence.{side.label} names no {missing}: a log that changes could change the verdict"
                 )
-                record.add_finding_at("ODR401", message, ("evidence", side.name))
+                record.add_finding_at("ODR401", message, side.path)
 
 
 def _outcome(record: DecisionRecord) -> None:

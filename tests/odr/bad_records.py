@@ -181,6 +181,20 @@ BAD = {
     ),
     # Errors of evidence, outcome and life cycle.
     "no evidence": (GOOD[: GOOD.index("evidence:")] + GOOD[GOOD.index("constraints:") :], ["ODR401"]),
+    "neither candidate nor candidates": (
+        "\n".join(line for line in GOOD.split("\n") if not line.startswith("  candidate:")),
+        ["ODR109", "ODR401"],
+    ),
+    "candidate and candidates": (
+        changed("  candidate:", "  candidates: [{run: other}]\n  candidate:"),
+        ["ODR109", "ODR401"],
+    ),
+    "unknown key of a run in a list": (
+        changed("  candidate: {run: cand", "  candidates: [{rum: x, run: cand").replace(
+            "[0192f3a2]}", "[0192f3a2]}]"
+        ),
+        ["ODR102"],
+    ),
     "log not pinned": (
         changed("candidate: {run: cand, through_sequence: 250, ", "candidate: {run: cand, "),
         ["ODR401"],

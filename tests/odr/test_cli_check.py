@@ -99,7 +99,7 @@ def test_pack_rejects_another_log(place):
     ("arguments", "error", "message"),
     [
         (("--baseline", "base"), BadInputError, "--baseline needs --candidate"),
-        (("--baseline", "base", "--candidate", "base"), BadInputError, "name two runs"),
+        (("--baseline", "base", "--candidate", "base"), BadInputError, "name different runs"),
         (("--baseline", "base", "--candidate", "cant"), RunError, "no run 'cant'"),
         (("--candidate", "../base"), RunError, "not valid"),
     ],

@@ -229,5 +229,5 @@ def test_attested_check_is_in_the_ledger(folder):
     assert "nothing to attest" in metadata
     assert event["type"] == "ockham.odr.checked.v1"
     assert (event["data"]["odr_id"], event["data"]["verdict"]) == ("ODR-0001", "KEEP")
-    assert event["data"]["evidence"][1]["root"] == read_folder(folder)[0].claims.candidate.root
+    assert event["data"]["evidence"][1]["root"] == read_folder(folder)[0].claims.candidates[0].root
     assert event["data"]["constraints"][0]["state"] == "pass"

@@ -118,7 +118,7 @@ def test_cited_decision_must_fit_its_schema(runs, numbers):
         segment.write_bytes(b"".join(lines))
     shutil.rmtree(folder.path / "decisions", ignore_errors=True)
     found = lint_folder(runs.parent / "odr", TODAY)[0]
-    found.claims = found.claims._replace(candidate=found.claims.candidate._replace(root=""))
+    found.claims = found.claims._replace(candidates=(found.claims.candidates[0]._replace(root=""),))
     check(found, [runs], guarded_queries, TODAY)
     assert "ODR403" in {f.code for f in found.findings}
 
