@@ -33,6 +33,11 @@ class PairValue(NamedTuple):
         """The runs, such as `cand against base`."""
         return " against ".join(run for run in (self.candidate, self.baseline) if run)
 
+    def sentence(self) -> str:
+        """Return `cand against base: 7 (n=250)`."""
+        value = self.reason if self.value is None else f"{self.value:.6g} (n={self.n})"
+        return f"{self.label}: {value}"
+
 
 class PairStatistics(NamedTuple):
     """Mean of several pairs, its 95 % interval, and the two-sided p against the threshold."""
@@ -118,12 +123,16 @@ class PinnedPosition(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """A registration before the candidate: line `position` of the `size` lines of the ledger then."""
+    """A registration before the candidates: line `position` of the `size` lines of the ledger then.
+
+    `candidates` describes which runs it fixed. Empty if it fixed none.
+    """
 
     event_id: str
     time: str
     position: int
     size: int
+    candidates: str = ""
 
 
 class CheckResult(NamedTuple):
