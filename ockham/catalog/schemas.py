@@ -86,6 +86,7 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
         [
             ("odr_id", _TEXT),
             ("side", _TEXT),
+            ("position", _INT),
             ("run_id", _TEXT),
             ("attempt", _INT),
             ("rank", _INT),
@@ -111,6 +112,7 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
 ODR_TABLE_DESCRIPTIONS = {
     "odrs": "one row per record, with its claims and, if checked, the measured values",
     "odr_constraints": "one row per constraint, with its query, its limit and, if checked, its value",
-    "odr_evidence": "one row per side, with the run and the event up to which its log is pinned",
+    "odr_evidence": "one row per run and cited decision, with its side, its index in the list of that side, "
+    "and the event up to which its log is pinned",
     "odr_findings": "one row per finding of lint or check",
 }

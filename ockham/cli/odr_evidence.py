@@ -12,12 +12,28 @@ from ockham.cli.output import print_note
 from ockham.errors import BadInputError
 
 CandidateOption = Annotated[
-    str | None, typer.Option("--candidate", metavar="RUN", help="Run with the change.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        "--candidate",
+        metavar="RUN",
+        help="Run with the change; may be repeated, or several with commas.",
+        show_default=False,
+    ),
 ]
 BaselineOption = Annotated[
-    str | None,
-    typer.Option("--baseline", metavar="RUN", help="Run to compare with.", show_default=False),
+    list[str] | None,
+    typer.Option(
+        "--baseline",
+        metavar="RUN",
+        help="Run to compare with: one for all candidates, or one for each; may be repeated.",
+        show_default=False,
+    ),
 ]
+
+
+def split_names(values: list[str] | None) -> list[str]:
+    """Return the run IDs of a repeated option. Each value is one ID, or several with commas."""
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -51,7 +67,7 @@ def register(
 
 def evidence(
     record: RecordArgument,
-    candidate: Annotated[str, typer.Option("--candidate", metavar="RUN", help="Run with the change.")],
+    candidate: CandidateOption = None,
     baseline: BaselineOption = None,
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
@@ -62,19 +78,23 @@ def evidence(
 
     Examples:
       ockham odr evidence 12 --baseline night-1 --candidate night-2
+
+      ockham odr evidence 12 --baseline a-1,a-2,a-3 --candidate b-1,b-2,b-3
     """
     from ockham.odr.lifecycle import write_records
     from ockham.odr.pinning import pin_sides, set_evidence
     from ockham.odr.records_folder import find_record, read_folder
 
     found = find_record(read_folder(odr_dir), record)
-    recorded = found.claims.baseline
-    if recorded is not None and baseline is None:
+    if not candidate:
+        raise BadInputError("--candidate is missing: name the run with the change")
+    recorded = ",".join(side.run for side in found.claims.baselines)
+    if recorded and not baseline:
         raise BadInputError(
-            f"{found.claims.id}: has the baseline {recorded.run}; "
-            f"pass --baseline {recorded.run} or another run"
+            f"{found.claims.id}: has the baseline {recorded}; pass --baseline {recorded} or another run"
         )
-    write_records({found.file: set_evidence(found, pin_sides(runs, baseline, candidate))})
+    sides = pin_sides(runs, split_names(baseline), split_names(candidate))
+    write_records({found.file: set_evidence(found, sides)})
     print_note(f"{found.display_path}: evidence written")
 
 

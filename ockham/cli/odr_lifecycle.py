@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.odr_evidence import BaselineOption, CandidateOption
+from ockham.cli.odr_evidence import BaselineOption, CandidateOption, split_names
 from ockham.cli.odr_options import RecordArgument
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import (
@@ -75,6 +75,8 @@ def new(
       ockham odr new "Move to preset tight"
 
       ockham odr new "Move to preset tight" --baseline night-1 --candidate night-2 --owner alice
+
+      ockham odr new "Lower the target" --baseline a-1,a-2,a-3 --candidate b-1,b-2,b-3
     """
     from ockham.odr.lifecycle import new_record
     from ockham.odr.pinning import measure_default_constraints, pin_sides
@@ -85,7 +87,7 @@ def new(
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
     owners = owner or [_user_name()]
     _check_title(title)
-    sides = pin_sides(runs, baseline, candidate)
+    sides = pin_sides(runs, split_names(baseline), split_names(candidate))
     constraints = measure_default_constraints(sides, runs)
 
     def render(record_id: str) -> str:

@@ -92,10 +92,12 @@ def _constraints(record: DecisionRecord, judgement: CheckResult | None) -> Itera
 
 def _evidence(record: DecisionRecord) -> Iterable[Row]:
     for side in record.claims.sides:
+        position = int(side.path[2]) if len(side.path) > 2 else 0
         for decision in side.decisions or (None,):
             yield {
                 "odr_id": record.claims.id,
                 "side": side.name,
+                "position": position,
                 "run_id": side.run,
                 "attempt": side.attempt,
                 "rank": side.rank,

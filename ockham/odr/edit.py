@@ -20,7 +20,7 @@ from ockham.odr.record import DecisionRecord, is_string_field
 
 _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
-UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
+UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "corrections", "lock"})
 
 # Outcome section of a draft.
 OPEN_OUTCOME = "Open."

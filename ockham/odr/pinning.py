@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,28 +24,49 @@ from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import RunFolder
 
 
-def pin_sides(runs: Path, baseline: str | None, candidate: str | None) -> tuple[EvidenceSide, ...]:
+def pin_sides(runs: Path, baselines: Sequence[str], candidates: Sequence[str]) -> tuple[EvidenceSide, ...]:
     """Return the sides of the evidence at present. Empty without a candidate.
 
+    Args:
+        runs: Folder of runs.
+        baselines: IDs of the runs to compare with: none, one for all candidates, or one for each.
+        candidates: IDs of the runs with the change.
+
     Raises:
-        BadInputError: If only a baseline is named, or both are one run.
+        BadInputError: If only a baseline is named, the two lists form no pairs, or a run is named twice.
         RunError: If a run does not exist.
 
     """
-    if candidate is None:
-        if baseline is not None:
-            raise BadInputError("--baseline needs --candidate: the run with the change")
-        return ()
-    if baseline == candidate:
-        raise BadInputError(f"baseline and candidate are both {candidate!r}: name two runs")
+    _check_names(baselines, candidates)
     sides = []
-    for name, run in (("baseline", baseline), ("candidate", candidate)):
-        if run is not None:
+    for name, ids in (("baseline", baselines), ("candidate", candidates)):
+        for at, run in enumerate(ids):
             side = pin_side(name, RunFolder(runs, run).require_exists())
             if side is None:
                 raise BadInputError(f"run {run!r} in {runs} has no event yet")
-            sides.append(side)
+            path = ("evidence", name) if len(ids) == 1 else ("evidence", f"{name}s", at)
+            sides.append(side._replace(path=path))
     return tuple(sides)
+
+
+def _check_names(baselines: Sequence[str], candidates: Sequence[str]) -> None:
+    """Check that the runs form pairs and that none is named twice.
+
+    Raises:
+        BadInputError: If they do not.
+
+    """
+    if baselines and not candidates:
+        raise BadInputError("--baseline needs --candidate: the run with the change")
+    if len(baselines) > 1 and len(baselines) != len(candidates):
+        raise BadInputError(
+            f"{len(baselines)} baselines and {len(candidates)} candidates form no pairs; "
+            "name one baseline for all candidates, or one for each"
+        )
+    for run, count in Counter([*baselines, *candidates]).items():
+        if count > 1:
+            where = "baseline and candidate are both" if run in baselines else "two candidates are"
+            raise BadInputError(f"{where} {run!r}: name different runs")
 
 
 def measure_default_constraints(sides: Sequence[EvidenceSide], runs: Path) -> tuple[Constraint, ...]:
@@ -84,12 +106,12 @@ def pack_record(record: DecisionRecord, runs: Path) -> list[Path]:
             raise BadInputError(f"{record.claims.id}: run {side.run} is not in {runs}")
         if side.through is None or not side.root:
             raise BadInputError(
-                f"{record.claims.id}: evidence.{side.name} names no through_sequence and root"
+                f"{record.claims.id}: evidence.{side.label} names no through_sequence and root"
             )
         if one.root != side.root:
             raise BadInputError(
                 f"{record.claims.id}: the log of {side.run} has root {one.root}; "
-                f"evidence.{side.name} pins root {side.root}"
+                f"evidence.{side.label} pins root {side.root}"
             )
         cuts.append(one)
     reject_special_files(record.file.parent / "evidence")
@@ -109,9 +131,22 @@ def set_evidence(record: DecisionRecord, sides: Sequence[EvidenceSide]) -> str:
     edit.require_readable(record)
     if record.claims.status not in {"draft", "proposed"}:
         raise BadInputError(f"{record.claims.id} is {record.claims.status}: its evidence is locked")
-    evidence = ", ".join(f"{side.name}: {_flow(side)}" for side in sides)
-    lines = edit.set_key(record, record.lines, "evidence", "{" + evidence + "}", "supersedes")
+    lines = edit.set_key(record, record.lines, "evidence", _flow_evidence(record, sides), "supersedes")
     return edit.join_lines(record, lines)
+
+
+def _flow_evidence(record: DecisionRecord, sides: Sequence[EvidenceSide]) -> str:
+    """Return the evidence as YAML on one line. Settings that vary on purpose stay."""
+    parts = []
+    for name in ("baseline", "candidate"):
+        flows = [_flow(side) for side in sides if side.name == name]
+        if len(flows) == 1:
+            parts.append(f"{name}: {flows[0]}")
+        elif flows:
+            parts.append(f"{name}s: [{', '.join(flows)}]")
+    if record.claims.varies:
+        parts.append(f"varies: [{', '.join(map(edit.yaml_string, record.claims.varies))}]")
+    return "{" + ", ".join(parts) + "}"
 
 
 def _flow(side: EvidenceSide) -> str:
@@ -129,7 +164,7 @@ def attest(record: DecisionRecord, judgement: CheckResult, runs: Path) -> str:
         LogError: If the ledger cannot be written.
 
     """
-    if judgement.verdict is None:
+    if judgement.verdict is None or not judgement.complete:
         return ""
     fields = {
         "odr_id": judgement.odr_id,

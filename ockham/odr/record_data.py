@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 # As the schema has it; a table of integers ends at 2**63.
@@ -13,7 +13,14 @@ _EVENT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Constraint(NamedTuple):
-    """One constraint. `position` is its index in the list."""
+    """One constraint.
+
+    Attributes:
+        position: Index in the list.
+        judge: What must satisfy the claim if there are several pairs of runs: the 95 % `interval`, or the
+            `mean`.
+
+    """
 
     position: int
     id: str
@@ -26,6 +33,7 @@ class Constraint(NamedTuple):
     min_n: int = 1
     severity: str = "error"
     measured: float | None = None
+    judge: str = "interval"
 
     @property
     def claim(self) -> str:
@@ -34,7 +42,14 @@ class Constraint(NamedTuple):
 
 
 class EvidenceSide(NamedTuple):
-    """One side of the evidence: a run, pinned at a position of one of its logs."""
+    """One run of the evidence, pinned at a position of one of its logs.
+
+    Attributes:
+        name: `baseline` or `candidate`.
+        path: Keys in the front matter, such as `("evidence", "candidates", 0)`. Empty if it is not from a
+            record.
+
+    """
 
     name: str
     run: str
@@ -43,6 +58,28 @@ class EvidenceSide(NamedTuple):
     through: int | None = None
     root: str = ""
     decisions: tuple[str, ...] = ()
+    path: tuple[str | int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name in messages: `candidate`, or `candidates[0]` in a list."""
+        return f"{self.path[1]}[{self.path[2]}]" if len(self.path) > 2 else self.name
+
+
+class Correction(NamedTuple):
+    """A later correction of the OQ delta of a decided record, whose text is locked."""
+
+    position: int
+    oq_delta: float
+    date: str
+    reason: str
+
+
+class EvidencePair(NamedTuple):
+    """A candidate and the baseline that it is compared with. None without a baseline."""
+
+    baseline: EvidenceSide | None
+    candidate: EvidenceSide
 
 
 class Waiver(NamedTuple):
@@ -65,20 +102,48 @@ class RecordData(NamedTuple):
     supersedes: tuple[str, ...] = ()
     superseded_by: tuple[str, ...] = ()
     review_by: str = ""
-    baseline: EvidenceSide | None = None
-    candidate: EvidenceSide | None = None
+    baselines: tuple[EvidenceSide, ...] = ()
+    candidates: tuple[EvidenceSide, ...] = ()
+    varies: tuple[str, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     has_outcome: bool = False
     oq_delta: float | None = None
+    oq_delta_at: str = "iteration"
     verdict: str | None = None
     waivers: tuple[Waiver, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     lock: str = ""
     registered: str = ""
 
     @property
     def sides(self) -> tuple[EvidenceSide, ...]:
-        """Baseline and candidate, if present."""
-        return tuple(side for side in (self.baseline, self.candidate) if side is not None)
+        """All baselines, then all candidates."""
+        return self.baselines + self.candidates
+
+    @property
+    def pairs(self) -> tuple[EvidencePair, ...]:
+        """Pairs by position. One baseline is compared with all candidates. Empty if the numbers differ."""
+        return pair_sides(self.baselines, self.candidates)
+
+
+def pair_sides(
+    baselines: Sequence[EvidenceSide], candidates: Sequence[EvidenceSide]
+) -> tuple[EvidencePair, ...]:
+    """Return the pairs of baselines and candidates.
+
+    Args:
+        baselines: None, one for all candidates, or one for each.
+        candidates: Runs with the change.
+
+    Returns:
+        One pair per candidate. Empty if there are several baselines, but not one per candidate.
+
+    """
+    if len(baselines) in {0, 1}:
+        return tuple(EvidencePair(baselines[0] if baselines else None, one) for one in candidates)
+    if len(baselines) != len(candidates):
+        return ()
+    return tuple(map(EvidencePair, baselines, candidates))
 
 
 def parse_record_data(values: Any) -> RecordData:
@@ -96,17 +161,20 @@ def parse_record_data(values: Any) -> RecordData:
         supersedes=_texts(front, "supersedes"),
         superseded_by=_texts(front, "superseded_by"),
         review_by=_text(front, "review_by"),
-        baseline=_side(evidence, "baseline"),
-        candidate=_side(evidence, "candidate"),
+        baselines=_sides(evidence, "baseline"),
+        candidates=_sides(evidence, "candidate"),
+        varies=_texts(evidence, "varies"),
         constraints=tuple(_constraints(front)),
         has_outcome=bool(outcome),
         oq_delta=_number(outcome, "oq_delta"),
+        oq_delta_at=_text(outcome, "oq_delta_at") or "iteration",
         verdict=_text(outcome, "verdict") or None,
         waivers=tuple(
             Waiver(index, _text(item, "constraint"), _text(item, "until"))
             for index, item in enumerate(_list(front, "waivers"))
             if isinstance(item, Mapping)
         ),
+        corrections=tuple(_corrections(front)),
         lock=_text(front, "lock"),
         registered=registered if _EVENT_ID.fullmatch(registered := _text(front, "registered")) else "",
     )
@@ -130,13 +198,29 @@ def _constraints(front: Mapping[str, Any]) -> list[Constraint]:
                     max(1, _integer(item, "min_n", 1)),
                     _text(item, "severity") or "error",
                     _number(item, "measured"),
+                    _text(item, "judge") or "interval",
                 )
             )
     return found
 
 
-def _side(evidence: Mapping[str, Any], name: str) -> EvidenceSide | None:
-    side = _mapping(evidence, name)
+def _corrections(front: Mapping[str, Any]) -> Iterator[Correction]:
+    for index, item in enumerate(_list(front, "corrections")):
+        value = _number(item, "oq_delta") if isinstance(item, Mapping) else None
+        if value is not None:
+            yield Correction(index, value, _text(item, "date"), _text(item, "reason"))
+
+
+def _sides(evidence: Mapping[str, Any], name: str) -> tuple[EvidenceSide, ...]:
+    """Return the sides under `baseline` or `candidate`, or under the list with the plural of this name."""
+    items: list[tuple[tuple[str | int, ...], Any]] = [(("evidence", name), evidence.get(name))]
+    plural = f"{name}s"
+    items += [(("evidence", plural, at), item) for at, item in enumerate(_list(evidence, plural))]
+    found = (_side(name, item, path) for path, item in items if isinstance(item, Mapping))
+    return tuple(side for side in found if side is not None)
+
+
+def _side(name: str, side: Mapping[str, Any], path: tuple[str | int, ...]) -> EvidenceSide | None:
     if not _text(side, "run"):
         return None
     through = _integer(side, "through_sequence", -1)
@@ -148,6 +232,7 @@ def _side(evidence: Mapping[str, Any], name: str) -> EvidenceSide | None:
         None if through < 0 else through,
         _text(side, "root"),
         _texts(side, "decisions"),
+        path,
     )
 
 

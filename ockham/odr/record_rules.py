@@ -8,6 +8,7 @@ import itertools
 from ockham.odr.codes import DECIDED
 from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.edit import compute_lock
+from ockham.odr.evidence_rules import check_evidence_runs
 from ockham.odr.markdown_body import SECTIONS, Body, format_outcome
 from ockham.odr.record import NAME, DecisionRecord
 from ockham.odr.record_data import Constraint
@@ -26,6 +27,7 @@ def check_record(record: DecisionRecord, today: dt.date) -> None:
             _outcome_line(record, record.body)
         for constraint in record.claims.constraints:
             _statement(record, constraint)
+        check_evidence_runs(record)
         _constraints(record)
         _evidence(record)
         _outcome(record)
@@ -143,8 +145,9 @@ def _statement(record: DecisionRecord, constraint: Constraint) -> None:
         record.add_finding(
             fault.code, f"{constraint.id or 'constraint'}: the SQL {fault.message}", line, 1, constraint.id
         )
-    if "baseline" in statement.parameters and record.claims.candidate and not record.claims.baseline:
-        message = f"{constraint.id} needs $baseline, but evidence names no baseline run"
+    needed = sorted(statement.parameters & {"baseline", "baselines"})
+    if needed and record.claims.candidates and not record.claims.baselines:
+        message = f"{constraint.id} needs ${needed[0]}, but evidence names no baseline run"
         record.add_finding_at("ODR401", message, path, constraint.id)
 
 
@@ -163,7 +166,7 @@ def _constraints(record: DecisionRecord) -> None:
 
 def _evidence(record: DecisionRecord) -> None:
     claims = record.claims
-    if claims.candidate is None:
+    if not claims.candidates:
         if claims.constraints or claims.verdict or claims.oq_delta is not None:
             record.add_finding_at(
                 "ODR401", "names no evidence: what it claims was measured on no run", ("evidence",)
@@ -174,9 +177,9 @@ def _evidence(record: DecisionRecord) -> None:
             if side.through is None or not side.root:
                 missing = "through_sequence" if side.through is None else "root"
                 message = (
-                    f"evidence.{side.name} names no {missing}: a log that changes could change the verdict"
+                    f"evidence.{side.label} names no {missing}: a log that changes could change the verdict"
                 )
-                record.add_finding_at("ODR401", message, ("evidence", side.name))
+                record.add_finding_at("ODR401", message, side.path)
 
 
 def _outcome(record: DecisionRecord) -> None:

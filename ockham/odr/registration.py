@@ -63,11 +63,11 @@ def register(record: DecisionRecord, runs: Path) -> str:
     fault = next((f for f in record.findings if f.severity == "error"), None)
     if fault is not None:
         raise BadInputError(f"{claims.id}: {fault.code} at line {fault.line}, {fault.message}; fix it first")
-    candidate = claims.candidate
-    if candidate is not None and (candidate.root or RunFolder(runs, candidate.run).exists()):
-        raise BadInputError(
-            f"{claims.id}: the candidate run {candidate.run} exists; register before the run starts"
-        )
+    for candidate in claims.candidates:
+        if candidate.root or RunFolder(runs, candidate.run).exists():
+            raise BadInputError(
+                f"{claims.id}: the candidate run {candidate.run} exists; register before the run starts"
+            )
     fields = {
         "odr_id": claims.id,
         "title": claims.title,

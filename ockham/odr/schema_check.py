@@ -38,6 +38,11 @@ _PATTERN_DESCRIPTIONS = {
     "^[a-z0-9][a-z0-9._-]{0,63}$": "is a run ID: a-z, 0-9, '.', '_' and '-', at most 64",
     "^[a-z0-9][a-z0-9-]{0,39}$": "is a tag: a-z, 0-9 and '-', at most 40",
 }
+# Only the evidence has such rules.
+_ALTERNATIVES = {
+    "oneOf": "needs `candidate`, or the list `candidates`, and not both",
+    "not": "has both `baseline` and `baselines`; name one run, or a list",
+}
 _OR = re.compile(r"\W+")
 
 
@@ -97,6 +102,8 @@ def _message(error: Any) -> str:
     if kind.name == "pattern":
         expected = _PATTERN_DESCRIPTIONS.get(kind.pattern, f"must match {kind.pattern}")
         return f"is {error.instance!r:.80}; it {expected}"
+    if kind.name in _ALTERNATIVES:
+        return _ALTERNATIVES[kind.name]
     if kind.name == "format":
         return f"is {error.instance!r:.60}, which is not a date in the form YYYY-MM-DD"
     return message if len(message) <= 160 else f"{message[:60]} ... {message[-80:]}"
@@ -110,8 +117,11 @@ def _suggestion(given: str, options: list[Any]) -> str:
 def _known(path: KeyPath) -> list[str]:
     """Return the keys of the schema at a path."""
     part: Mapping[str, Any] = schema.load_schema("odr")
+    root = part
     for key in path:
         part = part["items"] if isinstance(key, int) else part["properties"][key]
+        # `#/$defs/side`
+        part = root["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
     return list(part["properties"])
 
 

@@ -85,16 +85,25 @@ def render_front_matter(record: NewRecord) -> list[str]:
 
 
 def _evidence(sides: Sequence[EvidenceSide]) -> list[str]:
-    if not sides:
-        return []
-    rows = ["evidence:"]
-    for side in sides:
-        rows += [f"  {side.name}:", f"    run: {yaml_string(side.run)}"]
-        rows += [f"    attempt: {side.attempt}", f"    rank: {side.rank}"]
-        rows += [f"    through_sequence: {side.through}"] if side.through is not None else []
-        rows += [f"    root: {yaml_string(side.root)}"] if side.root else []
-        rows += [f"    decisions: [{', '.join(yaml_string(decision) for decision in side.decisions)}]"]
+    """Return the lines of the evidence: one run as a mapping, several as a list."""
+    rows = ["evidence:"] if sides else []
+    for name in ("baseline", "candidate"):
+        group = [side for side in sides if side.name == name]
+        if len(group) == 1:
+            rows += [f"  {name}:", *(f"    {line}" for line in _side(group[0]))]
+        elif group:
+            rows.append(f"  {name}s:")
+            rows += [
+                f"    {'  ' if at else '- '}{line}" for side in group for at, line in enumerate(_side(side))
+            ]
     return rows
+
+
+def _side(side: EvidenceSide) -> list[str]:
+    rows = [f"run: {yaml_string(side.run)}", f"attempt: {side.attempt}", f"rank: {side.rank}"]
+    rows += [f"through_sequence: {side.through}"] if side.through is not None else []
+    rows += [f"root: {yaml_string(side.root)}"] if side.root else []
+    return [*rows, f"decisions: [{', '.join(yaml_string(decision) for decision in side.decisions)}]"]
 
 
 def _constraint(constraint: Constraint) -> list[str]:

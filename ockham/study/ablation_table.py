@@ -10,10 +10,7 @@ from typing import NamedTuple
 from ockham.replay.trajectory import backward_over_forward
 from ockham.study.arms import EQUAL_COMPUTE_ARM
 from ockham.study.run_data import RunData
-
-# Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; above, the normal quantile is taken with a
-# correction.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+from ockham.study.student_t import mean_interval
 
 
 class AblationRow(NamedTuple):
@@ -94,12 +91,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the mean, and half the width of its 95 % interval by Student's t."""
+    """Return the mean, and half the width of its 95 % interval. None without a value."""
     if not values:
         return None, None
-    mean = statistics.fmean(values)
-    freedom = len(values) - 1
-    if freedom < 1:
-        return mean, None
-    t = T_95[freedom - 1] if freedom <= len(T_95) else 1.96 * (1 + 1.2 / freedom)
-    return mean, t * statistics.stdev(values) / math.sqrt(len(values))
+    interval = mean_interval(values)
+    return interval.mean, interval.half_width

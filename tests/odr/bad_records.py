@@ -175,12 +175,52 @@ BAD = {
         with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id = $run"),
         ["ODR512"],
     ),
+    "a run that is no evidence": (
+        with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id IN ('cand', 's2')"),
+        ["ODR515"],
+    ),
+    "runs by a pattern": (
+        with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE starts_with(run_id, 'ca')"),
+        ["ODR515"],
+    ),
+    "no run": (
+        with_sql("SELECT avg(observed) AS value, count(*) AS n FROM gate_decisions"),
+        ["ODR515"],
+    ),
+    "a pair and a list": (
+        with_sql(
+            "SELECT avg(observed) AS value, count(*) AS n FROM decisions\n"
+            "WHERE run_id = $candidate OR run_id IN $baselines"
+        ),
+        ["ODR512"],
+    ),
+    "runs that form no pairs": (
+        changed(
+            "  candidate: {run: cand", "  baselines: [{run: base2}, {run: base3}]\n  candidate: {run: cand"
+        ).replace("  baseline: {run: base,", "# {"),
+        ["ODR401", "ODR401", "ODR414"],
+    ),
+    "one run on both sides": (changed("candidate: {run: cand", "candidate: {run: base"), ["ODR414"]),
     "$baseline without baseline": (
         "\n".join(line for line in GOOD.split("\n") if not line.startswith("  baseline:")),
         ["ODR401"],
     ),
     # Errors of evidence, outcome and life cycle.
     "no evidence": (GOOD[: GOOD.index("evidence:")] + GOOD[GOOD.index("constraints:") :], ["ODR401"]),
+    "neither candidate nor candidates": (
+        "\n".join(line for line in GOOD.split("\n") if not line.startswith("  candidate:")),
+        ["ODR109", "ODR401"],
+    ),
+    "candidate and candidates": (
+        changed("  candidate:", "  candidates: [{run: other}]\n  candidate:"),
+        ["ODR109", "ODR401"],
+    ),
+    "unknown key of a run in a list": (
+        changed("  candidate: {run: cand", "  candidates: [{rum: x, run: cand").replace(
+            "[0192f3a2]}", "[0192f3a2]}]"
+        ),
+        ["ODR102"],
+    ),
     "log not pinned": (
         changed("candidate: {run: cand, through_sequence: 250, ", "candidate: {run: cand, "),
         ["ODR401"],
@@ -216,6 +256,13 @@ BAD = {
 
 
 GOOD_TOO = {
+    "a run of the evidence by its ID": with_sql(
+        "SELECT avg(observed) AS value, count(*) AS n FROM decisions WHERE run_id = 'cand'"
+    ),
+    "lists of runs": with_sql(
+        "SELECT avg(observed) AS value, count(*) AS n FROM decisions\n"
+        "WHERE run_id IN $candidates OR list_contains($baselines, run_id)"
+    ),
     "as it is": GOOD,
     "CRLF": GOOD.replace("\n", "\r\n"),
     "setext headings": changed("## Problem\n", "Problem\n-------\n"),

@@ -3,14 +3,17 @@
 import pytest
 
 from ockham.errors import BadInputError
+from ockham.odr import template
+from ockham.odr.front_matter import parse_front_matter
 from ockham.odr.pinned_log import read_pinned_log
 from ockham.odr.pinning import pack_record, pin_sides, set_evidence
-from ockham.odr.record import read_record
+from ockham.odr.record import is_string_field, read_record
+from ockham.odr.record_data import parse_record_data
 from ockham.record.run_folder import RunFolder
 from tests.helpers.events import run_folder
 from tests.odr.checked_record import record_text
 from tests.odr.record_samples import put
-from tests.odr.small_runs import read_run_events
+from tests.odr.small_runs import make_run, read_run_events
 
 
 def write_record(runs, **changes):
@@ -19,7 +22,7 @@ def write_record(runs, **changes):
 
 def test_pin_sides_returns_the_logs_at_present(runs):
     """One side has no baseline."""
-    sides = pin_sides(runs, "base", "cand")
+    sides = pin_sides(runs, ["base"], ["cand"])
     assert [(side.name, side.run, side.through) for side in sides] == [
         ("baseline", "base", len(read_run_events(runs, "base")) - 1),
         ("candidate", "cand", len(read_run_events(runs, "cand")) - 1),
@@ -27,17 +30,19 @@ def test_pin_sides_returns_the_logs_at_present(runs):
     assert [side.root for side in sides] == [
         read_pinned_log(side, RunFolder(runs, side.run)).root for side in sides
     ]
-    assert [side.name for side in pin_sides(runs, None, "cand")] == ["candidate"]
-    assert pin_sides(runs, None, None) == ()
+    assert [side.name for side in pin_sides(runs, [], ["cand"])] == ["candidate"]
+    assert pin_sides(runs, [], []) == ()
 
 
 @pytest.mark.parametrize(
     ("baseline", "candidate", "message"),
     [
-        ("base", None, "--baseline needs --candidate"),
-        ("base", "base", "baseline and candidate are both 'base'"),
-        ("base", "empty", "run 'empty' in .* has no event yet"),
-        ("base", "none", "no run 'none'"),
+        (["base"], [], "--baseline needs --candidate"),
+        (["base"], ["base"], "baseline and candidate are both 'base'"),
+        (["base"], ["empty"], "run 'empty' in .* has no event yet"),
+        (["base", "base2"], ["cand", "cand2", "x"], "2 baselines and 3 candidates form no pairs"),
+        ([], ["cand", "cand"], "two candidates are 'cand'"),
+        (["base"], ["none"], "no run 'none'"),
     ],
 )
 def test_pin_sides_reports_what_is_missing(runs, baseline, candidate, message):
@@ -47,13 +52,38 @@ def test_pin_sides_reports_what_is_missing(runs, baseline, candidate, message):
         pin_sides(runs, baseline, candidate)
 
 
+def test_several_runs_are_written_as_lists(runs):
+    """The text of a new record and the edited text of an old one contain the same runs."""
+    for name in ("base2", "cand2"):
+        make_run(runs, name)
+    sides = pin_sides(runs, ["base", "base2"], ["cand", "cand2"])
+    new = parse_front_matter("\n".join(template._evidence(sides)) + "\n", 1, is_string_field).values
+    record = read_record(put(runs.parent / "odr", set_evidence(write_record(runs, status="draft"), sides)))
+    assert parse_record_data(new).sides == record.claims.sides == sides
+    assert [side.label for side in sides] == [
+        "baselines[0]",
+        "baselines[1]",
+        "candidates[0]",
+        "candidates[1]",
+    ]
+
+
+def test_evidence_keeps_the_settings_that_vary(runs):
+    """They are part of the claim, not of the pinned logs."""
+    text = record_text(runs, status="draft").replace("evidence:\n", "evidence:\n  varies: [seed]\n")
+    record = read_record(put(runs.parent / "odr", text))
+    again = read_record(put(runs.parent / "odr", set_evidence(record, pin_sides(runs, [], ["cand"]))))
+    assert again.claims.varies == ("seed",)
+    assert again.claims.baselines == ()
+
+
 def test_set_evidence_replaces_the_old_evidence(runs):
     """Nothing else changes."""
     record = write_record(runs, status="proposed", cand_root="ab" * 32)
-    text = set_evidence(record, pin_sides(runs, "base", "cand"))
+    text = set_evidence(record, pin_sides(runs, ["base"], ["cand"]))
     again = read_record(put(runs.parent / "odr", text))
     assert [(side.run, side.root) for side in again.claims.sides] == [
-        (side.run, side.root) for side in pin_sides(runs, "base", "cand")
+        (side.run, side.root) for side in pin_sides(runs, ["base"], ["cand"])
     ]
     assert again.lines[again.body.first_line :] == record.lines[record.body.first_line :]
 
@@ -61,7 +91,7 @@ def test_set_evidence_replaces_the_old_evidence(runs):
 def test_evidence_of_a_decided_record_is_locked(runs):
     """A new record must supersede it."""
     with pytest.raises(BadInputError, match="ODR-0001 is accepted: its evidence is locked"):
-        set_evidence(write_record(runs), pin_sides(runs, "base", "cand"))
+        set_evidence(write_record(runs), pin_sides(runs, ["base"], ["cand"]))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +108,7 @@ def test_evidence_of_a_decided_record_is_locked(runs):
 )
 def test_unpinned_side_is_not_packed(runs, old, new, message):
     """No file remains."""
-    side = pin_sides(runs, None, "cand")[0]
+    side = pin_sides(runs, [], ["cand"])[0]
 
     def fill(text):
         return text.replace("{size}", str(side.through)).replace("{root}", side.root)

@@ -32,7 +32,7 @@ CONSTRAINTS = """constraints:
 def folder(tmp_path, monkeypatch):
     """A registered draft. The candidate then runs and is named as evidence."""
     monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "runs", "base", 20)
+    make_run(tmp_path / "runs", "base", 30)
     append_entry(
         tmp_path / "runs",
         "odr.registered",
@@ -123,7 +123,7 @@ def test_earlier_run_proves_nothing(folder):
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    make_run(other, "cand", 20)
+    make_run(other, "cand", 30)
     shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
     run_odr("evidence", "1", "--candidate", "cand")
     assert judged(folder)[1] == ["ODR412 run cand began when the ledger had 1 lines, and this is line 2"]
@@ -132,7 +132,7 @@ def test_earlier_run_proves_nothing(folder):
         "odr.registered",
         {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    make_run(other, "late", 20)
+    make_run(other, "late", 30)
     shutil.copytree(other / "late", folder.parent / "runs" / "late")
     run_odr("evidence", "1", "--candidate", "late")
     assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late ")
@@ -229,5 +229,5 @@ def test_attested_check_is_in_the_ledger(folder):
     assert "nothing to attest" in metadata
     assert event["type"] == "ockham.odr.checked.v1"
     assert (event["data"]["odr_id"], event["data"]["verdict"]) == ("ODR-0001", "KEEP")
-    assert event["data"]["evidence"][1]["root"] == read_folder(folder)[0].claims.candidate.root
+    assert event["data"]["evidence"][1]["root"] == read_folder(folder)[0].claims.candidates[0].root
     assert event["data"]["constraints"][0]["state"] == "pass"

@@ -82,7 +82,7 @@ READERS = {
     "query --verified": guarded,
     "prove": lambda run: prove_inclusion(run, 2, 0, 1),
     "prove --since": lambda run: prove_consistency(run, make_pin(run), keys()),
-    "odr pin": lambda run: pin_sides(run.runs, None, run.run_id),
+    "odr pin": lambda run: pin_sides(run.runs, [], [run.run_id]),
     "resume": lambda run: find_resume_point(run.runs, run.run_id),
     "sample and weights": lambda run: find_checkpoint(run.runs, run.run_id),
 }

@@ -73,7 +73,7 @@ def test_unknown_arm_is_refused_with_a_suggestion():
 
 
 def test_ablation_table_matches_a_manual_calculation(tmp_path):
-    """Student's t for two seeds is 12.706."""
+    """Student's t for two seeds is 12.7062."""
     runs = [planned(tmp_path, f"n{i}", [3.0, 2.0, 1.0 + i], skipping=False) for i in range(2)]
     half = [planned(tmp_path, f"h{i}", [3.0, 2.5, 1.5 + 2 * i], skipping=True) for i in range(2)]
     rows = {
@@ -88,7 +88,7 @@ def test_ablation_table_matches_a_manual_calculation(tmp_path):
     none, gate = rows["none"], rows["gate"]
     assert (none.loss, gate.loss) == (1.5, 2.5)
     assert gate.delta_vs_none == pytest.approx(1.0)
-    assert gate.delta_vs_none_pm == pytest.approx(12.706 * 0.5)
+    assert gate.delta_vs_none_pm == pytest.approx(12.70620473617471 * 0.5)
     assert none.delta_vs_none is None
     assert (none.compute, gate.compute) == (1.0, pytest.approx(60 / 90))
     assert (gate.update_rate, none.update_rate) == (0.5, 1.0)
