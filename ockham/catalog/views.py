@@ -12,6 +12,9 @@ from ockham.errors import QueryError, suggest_name
 from ockham.fields import FIELDS
 from ockham.resources import VIEWS
 
+# Views whose columns are those of `contexts`.
+_VIEWS_OF_CONTEXTS = ("contexts", "current_batches")
+
 
 class View(NamedTuple):
     """View with its comment, the comments of its columns, and its SELECT."""
@@ -35,8 +38,9 @@ class Question(NamedTuple):
 def load_views() -> tuple[View, ...]:
     """Return all views, in the order in which they can be created."""
     views = [View(name, *_parse_file(resources.sql_dir() / "views" / f"{name}.sql")) for name in VIEWS]
+    contexts = {**_field_comments(), **next(view.columns for view in views if view.name == "contexts")}
     return tuple(
-        view._replace(columns={**_field_comments(), **view.columns}) if view.name == "contexts" else view
+        view._replace(columns={**contexts, **view.columns}) if view.name in _VIEWS_OF_CONTEXTS else view
         for view in views
     )
 

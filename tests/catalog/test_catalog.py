@@ -26,7 +26,8 @@ from tests.helpers.resumed_run import resumed_run
 from tests.helpers.runs import make_run
 
 DOCUMENTED_VIEWS = set(
-    "runs run_summary events decisions contexts gate_decisions compressor_decisions limiter_decisions "
+    "runs run_summary events decisions contexts acting_decisions current_batches current_steps "
+    "measured_gauges gate_decisions compressor_decisions limiter_decisions "
     "memory_decisions hyperparameter_changes evaluations checkpoints policies reason_codes log_gaps "
     "rollbacks odrs odr_constraints odr_evidence odr_findings".split()
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from ockham.catalog import Catalog
@@ -11,8 +9,8 @@ from ockham.catalog.views import load_question, question_names
 from ockham.cli.why import explain_iteration
 from ockham.errors import PluginError
 from ockham.plugin import OccamPlugin
-from ockham.record.run_folder import PARQUET_TABLES, RunFolder
-from tests.helpers.log_edits import sign_log
+from ockham.record.run_folder import RunFolder
+from tests.helpers.figure_runs import add_second_rank
 from tests.helpers.runs import make_run
 
 
@@ -25,7 +23,7 @@ def runs(tmp_path_factory):
         with pytest.raises(PluginError):
             make_run(root / name, "failed", plugins=[FailingPlugin()])
     for run in ("a", "failed"):
-        _add_second_rank(RunFolder(root / "two", run))
+        add_second_rank(RunFolder(root / "two", run))
     return root
 
 
@@ -34,16 +32,6 @@ class FailingPlugin(OccamPlugin):
 
     def on_batch_start(self, ctx):
         raise ValueError(ctx.iter_num)
-
-
-def _add_second_rank(folder):
-    for kind in PARQUET_TABLES:
-        shutil.rmtree(folder.path / kind, ignore_errors=True)
-    folder.log_dir(1, 1).mkdir()
-    for segment in folder.segments(1, 0):
-        second = segment.read_bytes().replace(b'"rank":0', b'"rank":1')
-        (folder.log_dir(1, 1) / segment.name).write_bytes(second)
-    sign_log(folder, 1, 1)
 
 
 def _without_volatile_columns(rows):

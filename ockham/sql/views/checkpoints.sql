@@ -16,5 +16,5 @@ select e.run_id, e.attempt, e.rank, e.sequence, e.time, e.iter_num, e.data ->> '
     exists (select 1 from events p where p.type = 'ockham.checkpoint.pruned.v1' and p.run_id = e.run_id
         and p.data ->> '$.snapshot_id' = e.data ->> '$.snapshot_id' and p.attempt >= e.attempt
         and p.signed) as pruned,
-    e.superseded, e.signed
+    e.superseded, e.signed, e.counted
 from events e where e.type = 'ockham.checkpoint.saved.v1'

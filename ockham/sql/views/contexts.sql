@@ -4,6 +4,7 @@
 -- task_loss: loss of the batch before any update, nats/token
 -- superseded: true if a later attempt resumed from an earlier iteration
 -- signed: true if the newest tree head of the log covers the event; the signature of the head is checked, its root is not recomputed here
+-- counted: true if the figures of a run count the row: signed, not superseded, rank 0
 -- updated: true if the chain allowed this batch to update the weights
 -- measured_gauges: gauges that this batch or evaluation measured; the others were carried over
 -- applied_update: true if the optimizer took a step with a gradient, by measurement; null if nothing measured it
@@ -17,5 +18,6 @@
 -- custom: metrics of the plugins, by name
 -- first_decision: sequence of the first decision about it; null if there are no decisions
 -- decisions: number of decisions about it
-select event_id, run_id, attempt, "rank", * exclude (event_id, run_id, attempt, "rank")
+select event_id, run_id, attempt, "rank", * exclude (event_id, run_id, attempt, "rank"),
+    signed and not superseded and "rank" = 0 as counted
 from raw_contexts

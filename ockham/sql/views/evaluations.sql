@@ -8,5 +8,5 @@
 select run_id, attempt, rank, sequence, time, iter_num, data ->> '$.trigger' as trigger,
     (data ->> '$.val_loss')::double as val_loss, (data ->> '$.standard_error')::double as standard_error,
     (data ->> '$.tokens')::bigint as tokens, (data ->> '$.seconds')::double as duration_seconds,
-    data ->> '$.weights_checksum' as weights_checksum, superseded, signed
+    data ->> '$.weights_checksum' as weights_checksum, superseded, signed, counted
 from events where type = 'ockham.evaluation.recorded.v1'

@@ -11,6 +11,7 @@
 -- data: payload as JSON; null for decisions and contexts
 -- superseded: true if a later attempt resumed from an earlier iteration
 -- signed: true if the newest tree head of the log covers the event; the signature of the head is checked, its root is not recomputed here
+-- counted: true if the figures of a run count the row: signed, not superseded, rank 0
 select e.event_id, e.run_id, e.attempt, e.rank, e.sequence, e.time, e.type, e.subject, e.iter_num, e.data,
-    e.superseded, e.signed
+    e.superseded, e.signed, e.signed and not e.superseded and e.rank = 0 as counted
 from raw_events e

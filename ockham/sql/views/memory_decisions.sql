@@ -10,7 +10,7 @@
 -- baseline_quotient: quotient of the last accepted candidate; null for the first
 -- oq_improvement: occam_quotient / baseline_quotient - 1
 -- oq_limit: lowest improvement that passes
-select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.plugin, d.shadow, d.superseded, d.signed,
+select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.plugin, d.shadow, d.superseded, d.signed, d.counted, d.acting,
     d.action, d.reason_code, d.action = 'ACCEPT' as accepted,
     case d.reason_code when 'REJECTED_NONFINITE' then 'finite' when 'REJECTED_QUALITY' then 'quality'
         when 'REJECTED_COMPLEXITY' then 'complexity' when 'REJECTED_OQ_INSUFFICIENT' then 'efficiency'
