@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 
 import pytest
 
-from ockham import errors
+from ockham import errors, resources
 from ockham.errors import OckhamError, PluginError, suggest_name
 
-CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, Exception)]
+CLASSES = [
+    c
+    for _, c in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(c, Exception) and not issubclass(c, Warning)
+]
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -50,3 +55,11 @@ def test_plugin_error_has_the_fields_of_its_event():
     error = PluginError("gate", "on_batch_start", 12, ValueError("no"))
     assert (error.plugin, error.hook, error.iter_num) == ("gate", "on_batch_start", 12)
     assert str(error) == "plugin 'gate' failed in on_batch_start at iteration 12: ValueError: no"
+
+
+def test_every_warning_of_the_package_has_its_category():
+    """The command line prints warnings of this category as one line."""
+    for path in resources.PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn":
+                assert "OckhamWarning" in map(ast.unparse, node.args), f"{path}:{node.lineno}"

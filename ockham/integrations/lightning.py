@@ -272,7 +272,9 @@ class OckhamCallback(pl.Callback):
         run = Run.distributed(**options)
         if request is not None and request.point is None:
             message = describe_late_start(request, trainer.global_step)
-            warnings.warn(f"a new run begins at iteration {trainer.global_step}: {message}", stacklevel=2)
+            warnings.warn(
+                f"a new run begins at iteration {trainer.global_step}: {message}", OckhamWarning, stacklevel=2
+            )
             run.begin_at(trainer.global_step, message)
         return run.start()
 

@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
+from ockham.errors import OckhamWarning
 from ockham.integrations.patches import Patches
 from ockham.integrations.trainer_state import ResumeRequest, find_on_rank_zero, find_request
 from ockham.record.checkpoint_path import ANCHOR_FILE, STATE_FILE, CheckpointPath
@@ -74,6 +75,7 @@ class LightningCheckpoints:
                 warnings.warn(
                     f"OckhamCallback: {filepath} is not recorded; only a local file that is written at once, "
                     "between two optimizer steps, can be resumed as a further attempt",
+                    OckhamWarning,
                     stacklevel=2,
                 )
 
