@@ -185,7 +185,7 @@ def test_run_finished_roi_and_savings_have_the_numbers_of_run_summary(runs, cata
 
 
 def test_shadow_plugins_save_and_move_nothing(runs, catalog):
-    """The questions about what happened have no row of them; `shadow_savings` says what would have."""
+    """The questions about what happened have no row of them; `shadow_savings` is about them."""
     [row] = [each for each in catalog.ask("savings").to_pylist() if each["run_id"] == "shadow"]
     assert (row["skipped"], row["compute_saved"], row["saves_avoided"]) == (0.0, 0.0, 0.0)
     assert row["oq_gain"] is None
