@@ -11,6 +11,7 @@ VIEWS = (
     "events",
     "decisions",
     "contexts",
+    "decision_contexts",
     "acting_decisions",
     "current_batches",
     "current_steps",

@@ -28,17 +28,22 @@ from ockham.record.run_folder import list_runs
 from ockham.record.tlog.note import VerifierKey
 
 _MAX_RESCANS = 6
+# Parameters of saved questions that are run IDs.
+_RUN_PARAMETERS = ("run", "run_a", "run_b")
 # `ockham repair` removes and writes all Parquet files of a run in this time.
 _RESCAN_SECONDS = 0.05
-# Columns without a comment, such as run_id and attempt, use the comment of the same column in `decisions`.
+# Columns without a comment, such as run_id and attempt, use the comment of the same column in `decisions` or
+# `contexts`.
 _DICTIONARY = """
 create or replace view data_dictionary as
 select v.view_name as view, c.column_name as "column", c.data_type as type,
-    coalesce(c.comment, d.comment) as comment, v.comment as view_comment
+    coalesce(c.comment, d.comment, x.comment) as comment, v.comment as view_comment
 from duckdb_views() v
 join duckdb_columns() c on c.table_name = v.view_name and c.schema_name = v.schema_name
 left join duckdb_columns() d
     on d.table_name = 'decisions' and d.schema_name = v.schema_name and d.column_name = c.column_name
+left join duckdb_columns() x
+    on x.table_name = 'contexts' and x.schema_name = v.schema_name and x.column_name = c.column_name
 where not v.internal and v.schema_name = 'main' and v.view_name not like 'raw\\_%' escape '\\'
 order by v.view_name, c.column_index
 """
@@ -110,9 +115,10 @@ class Catalog:
             "temp_directory": spill_dir,
         }
         self.connection = duckdb.connect(":memory:", config=config)
-        self.connection.execute("set timezone = 'UTC'")
+        # Each query has its own cursor. A cursor has only the settings that are set for all sessions.
+        self.connection.execute("set global timezone = 'UTC'")
         # Otherwise SQL can read local Python variables as tables.
-        self.connection.execute("set python_enable_replacements = false")
+        self.connection.execute("set global python_enable_replacements = false")
         self.refresh()
 
     @property
@@ -174,10 +180,9 @@ class Catalog:
 
         """
         question = load_question(name)
+        for key in _RUN_PARAMETERS:
+            self._require_run(parameters.get(key))
         run = parameters.get("run")
-        if run is not None and run not in (known_runs := list_runs(self.runs)):
-            existing = ", ".join(known_runs[:8]) or "none"
-            raise QueryError(f"{run!r:.80}: run not found in {self.runs}; existing runs: {existing}")
         if run is not None and "run" not in question.parameters:
             del parameters["run"]
             odr_tables = {key: self._odr_tables[key] for key in ODR_SCHEMAS}
@@ -187,6 +192,12 @@ class Catalog:
             accepted = ", ".join(question.parameters) or "none"
             raise QueryError(f"question {name!r} has no parameter {unknown[0]!r}; accepted: {accepted}")
         return self.sql(question.sql, {key: parameters.get(key) for key in question.parameters} or None)
+
+    def _require_run(self, run: Any) -> None:
+        """Raise QueryError if a parameter names a run that does not exist."""
+        if run is not None and run not in (known_runs := list_runs(self.runs)):
+            existing = ", ".join(known_runs[:8]) or "none"
+            raise QueryError(f"{run!r:.80}: run not found in {self.runs}; existing runs: {existing}")
 
     def refresh(self) -> None:
         """Scan the files again. If nothing has changed, this costs only the directory listing.

@@ -26,6 +26,10 @@ from ockham.record.segment_reader import read_complete_lines
 from ockham.record.verify.run import own_keys
 from ockham.text_safety import escape_formula
 
+_DICTIONARY = """
+select * replace (if(type = 'TIMESTAMP', 'TIMESTAMP WITH TIME ZONE', type) as type) from data_dictionary
+"""
+
 
 def export_views(
     runs: str | Path,
@@ -52,7 +56,8 @@ def export_views(
     catalog = Catalog(runs, odr_tables, run_ids=only)
     manifest = _manifest(Path(runs), only)
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary order by view")]
-    tables = {name: catalog.sql(f'select * from "{name}"') for name in [*names, "data_dictionary"]}
+    tables = {name: _set_utc(catalog.sql(f'select * from "{name}"')) for name in names}
+    tables["data_dictionary"] = catalog.sql(_DICTIONARY)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(to) as temporary:
@@ -65,6 +70,20 @@ def export_views(
     except duckdb.Error as error:
         raise BadInputError(f"cannot write {to}: {str(error).splitlines()[0]}") from None
     return sum(table.num_rows for table in tables.values())
+
+
+def _set_utc(table: pa.Table) -> pa.Table:
+    """Return *table* with the zone UTC in its times.
+
+    The catalog computes in UTC. Another program computes in the zone of its machine, and would read a time
+    without a zone as local time.
+    """
+    types = {field.name: field.type for field in table.schema}
+    zoned = {
+        name: pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) else kind
+        for name, kind in types.items()
+    }
+    return table.cast(pa.schema(zoned.items())) if zoned != types else table
 
 
 def _manifest(runs: Path, only: Sequence[str] | None) -> dict[str, Any]:

@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 from ockham import resources
 from ockham.errors import QueryError, suggest_name
-from ockham.fields import FIELDS
+from ockham.fields import CARRIED_OVER, FIELDS
 from ockham.resources import VIEWS
 
 # Views whose columns are those of `contexts`.
 _VIEWS_OF_CONTEXTS = ("contexts", "current_batches")
+LIST_VIEWS = """
+select view, any_value(view_comment) as meaning, count(*) as columns
+from data_dictionary group by view order by view
+"""
+LIST_COLUMNS = 'select "column", type, comment as meaning from data_dictionary where view = $view'
 
 
 class View(NamedTuple):
@@ -46,14 +51,23 @@ def load_views() -> tuple[View, ...]:
 
 
 def _field_comments() -> dict[str, str]:
-    """Return the comments of the context fields. A knob has two columns: before and after the chain."""
+    """Return the comments of the context fields: meaning, unit, and whether a gauge is carried over.
+
+    A knob has two columns: before and after the chain.
+    """
     comments = {}
     for field in FIELDS:
         unit = "" if field.unit in ("", "1") else f", {field.unit}"
-        comments[field.name] = field.doc.removesuffix(".") + unit
+        comment = field.doc.removesuffix(".") + unit
         if field.role == "knob":
-            comments[f"base_{field.name}"] = f"{comments[field.name]}; before the chain"
-            comments[field.name] += "; after the chain"
+            comments[f"base_{field.name}"] = f"{comment}; before the chain"
+            comment += "; after the chain"
+        elif field.role == "gauge":
+            carried = field.name in CARRIED_OVER
+            comment += (
+                "; carried over unless measured_gauges contains it" if carried else "; never carried over"
+            )
+        comments[field.name] = comment
     return comments
 
 

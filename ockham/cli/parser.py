@@ -23,6 +23,8 @@ HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120
 # Typer puts a default that is given as text into parentheses.
 _TEXT_DEFAULT = re.compile(r"default: \(([^)]*)\)(?=[;\]])")
 _RANGE = re.compile(r"(\[|; )(?:[-+.\w]+<=)?x(?:[<>]=[-+.\w]+)?(;|\])")
+# SQL that starts with a comment. Without the space in front it would be an option.
+_SQL_COMMENT = re.compile(r"--(?:\s|[^=\n]*\n)")
 MIN_SIMILARITY = 0.7
 NUMBER_KINDS = {int: "a whole number", float: "a number"}
 METAVARS = {int: "N", float: "X", Path: "PATH"}
@@ -57,6 +59,11 @@ class OckhamCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words; an invalid value is quoted in the error, with the accepted values."""
+        if any(parameter.metavar == "SQL" for parameter in self.params):
+            args = [f" {word}" if _SQL_COMMENT.match(word) else word for word in args]
+        # Otherwise the parser of the completion stops at an option without a value, and sees no argument.
+        if ctx.resilient_parsing and args and args[-1].startswith("-"):
+            args = args[:-1]
         words = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -142,6 +149,7 @@ def configure_commands(app: typer.Typer) -> None:
         if command.callback is not None and command.cls is not OckhamCommand:
             command.help = _format_examples(inspect.getdoc(command.callback) or "")
             command.callback = _add_verbosity_options(command.callback)
+            _add_completion(command.callback)
         command.cls = OckhamCommand
     for group in app.registered_groups:
         if group.typer_instance is not None:
@@ -181,6 +189,16 @@ def _add_verbosity_options(function: Callable[..., Any]) -> Callable[..., Any]:
     call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def _add_completion(function: Callable[..., Any]) -> None:
+    """Let the shell complete the values of arguments and options with a known metavar."""
+    from ockham.cli.completion import find_completer
+
+    for annotation in function.__annotations__.values():
+        for info in getattr(annotation, "__metadata__", ()):
+            if getattr(info, "autocompletion", info) is None:
+                info.autocompletion = find_completer(info.metavar)
 
 
 def _set_metavar(parameter: Any) -> None:

@@ -34,15 +34,10 @@ if TYPE_CHECKING:
 
     from ockham.cli.output import Format
 
-QUERY_STARTS = ("SELECT", "FROM", "VALUES", "WITH")
 ENGINES = ("duckdb", "spark")
 SETTINGS_TOPIC = "settings"
-_VIEWS = """
-select view, any_value(view_comment) as meaning, count(*) as columns
-from data_dictionary group by view order by view
-"""
-_COLUMNS = 'select "column", type, comment as meaning from data_dictionary where view = $view'
 _DUCKDB_PREFIX = re.compile(r"^(?:Binder|Catalog|Conversion|Invalid Input) Error: ")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _LOCATION = re.compile(r"Line (\d+), Col: (\d+)")
 ParametersOption = Annotated[
     list[str] | None,
@@ -66,7 +61,10 @@ def register(app: typer.Typer) -> None:
 
 def query(
     sql: Annotated[
-        str, typer.Argument(metavar="SQL", help="One SELECT on the audit views. - reads it from stdin.")
+        str,
+        typer.Argument(
+            metavar="SQL", help="One SELECT on the audit views, or DESCRIBE VIEW. - reads it from stdin."
+        ),
     ] = "",
     file: Annotated[
         Path | None,
@@ -263,18 +261,19 @@ def schema(
       ockham schema settings
     """
     from ockham.catalog import Catalog
+    from ockham.catalog.views import LIST_COLUMNS, LIST_VIEWS
 
     if view == SETTINGS_TOPIC:
         write_rows(("setting", "default", "meaning"), _list_settings(), output_format, output)
         return
     catalog = Catalog(runs, run_ids=[])
     if not view:
-        write_table(catalog.sql(_VIEWS), output_format, output)
+        write_table(catalog.sql(LIST_VIEWS), output_format, output)
         return
     names = [row["view"] for row in catalog.rows("select distinct view from data_dictionary")]
     if view not in names:
         raise BadInputError(f"no view {view!r}{suggest_name(view, [*names, SETTINGS_TOPIC])}")
-    write_table(catalog.sql(_COLUMNS, {"view": view}), output_format, output)
+    write_table(catalog.sql(LIST_COLUMNS, {"view": view}), output_format, output)
 
 
 def _list_settings() -> list[tuple[str, Any, str]]:
@@ -321,12 +320,14 @@ def _read_sql(sql: str, file: Path | None) -> str:
 
 def _describe_syntax_error(text: str, error: QuerySyntaxError) -> str:
     """Return the parser's message with the word at its location."""
+    from ockham.guard.sql_allowlist import STARTS
+
     location = _LOCATION.search(error.detail)
     if location is None:
         return str(error)
-    first_word = text.split(maxsplit=1)[0]
-    if first_word.upper() not in QUERY_STARTS:
-        return f"SQL: starts with {first_word!r}; accepted: {', '.join(QUERY_STARTS)}"
+    first_word = (_COMMENT.sub(" ", text).split(maxsplit=1) or [""])[0]
+    if first_word.upper() not in STARTS:
+        return f"SQL: starts with {first_word!r:.80}; accepted: {', '.join(STARTS)}"
     lines = text.splitlines()
     line_number, column = int(location[1]), int(location[2])
     if line_number > len(lines):

@@ -24,7 +24,7 @@ from ockham.errors import (
     RunError,
     UnverifiableError,
 )
-from ockham.guard.sql_allowlist import check_query
+from ockham.guard.inspection import rewrite_inspection
 from ockham.guard.versions import require_measured_versions
 from ockham.record.tlog.note import VerifierKey
 
@@ -103,7 +103,8 @@ class Guard:
         """Run one query and return its rows.
 
         Args:
-            text: One SELECT over the audit views. Parameters are written `$name`.
+            text: One SELECT over the audit views, or DESCRIBE, SUMMARIZE or SHOW TABLES. Parameters are
+                written `$name`.
             parameters: Values of the parameters: text, numbers, booleans or None.
             explain: Return DuckDB's plan instead of rows.
 
@@ -115,10 +116,9 @@ class Guard:
         """
         if self._child is None:
             self._start()
-        stripped = text.strip().rstrip(";").strip()
-        check_query(stripped, self._views)
+        sql = rewrite_inspection(text.strip().rstrip(";").strip(), self._views)
         request = {
-            "sql": f"explain {stripped}" if explain else stripped,
+            "sql": f"explain {sql}" if explain else sql,
             "parameters": dict(parameters or {}) or None,
             "limit": self.limit,
             "wrap": not explain,

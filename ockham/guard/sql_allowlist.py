@@ -7,6 +7,7 @@ it must be on a list.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 from collections.abc import Collection
@@ -17,9 +18,12 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from ockham.errors import QueryError, QuerySyntaxError, suggest_name
+from ockham.guard.sql_arguments import bounded_name, check_bounded_call
 
 MAX_LENGTH = 100_000
 MAX_NODES = 20_000
+# Similarity above which another function is suggested.
+MIN_SIMILARITY = 0.75
 TABLE_FUNCTIONS = frozenset({"range", "unnest", "generate_series"})
 # One name a line: DuckDB's names and sqlglot's names for the same functions.
 FUNCTIONS = frozenset(Path(__file__).with_name("sql_functions.txt").read_text(encoding="ascii").split())
@@ -35,7 +39,7 @@ _SYSTEM_PREFIXES = (
     "desc",
     "summarize",
 )
-_ROOT_NODES = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values)
+_ROOT_NODES = (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Pivot)
 _REFUSED_NODES = (
     exp.Command,
     exp.DDL,
@@ -49,9 +53,6 @@ _REFUSED_NODES = (
     exp.Use,
     exp.Attach,
     exp.Detach,
-    exp.Describe,
-    exp.Show,
-    exp.Summarize,
     exp.Into,
     exp.Lock,
     exp.Transaction,
@@ -68,8 +69,20 @@ _REFUSED_NODES = (
     exp.Install,
     exp.SessionParameter,
     exp.Hint,
-    exp.TableSample,
 )
+# `Guard.query` accepts these as the first word of the text.
+_INSPECTIONS = (exp.Describe, exp.Show, exp.Summarize)
+STARTS = ("SELECT", "FROM", "VALUES", "WITH", "PIVOT", "UNPIVOT", "DESCRIBE", "SUMMARIZE", "SHOW")
+# Refused words with a reason, or with another way for the same purpose.
+_ALTERNATIVES = {
+    "random": "each query gives other values; hash(iter_num, 42) gives values that can be repeated",
+    "repeat": "it can fill the memory; bar(x, 0, 1, 20) draws a bar",
+    "current_setting": "settings cannot be read",
+    "explain": "`ockham query --explain` shows the plan",
+    "getenv": "variables of the environment cannot be read",
+    "uuid": "each query gives other values",
+    "gen_random_uuid": "each query gives other values",
+}
 
 
 def check_query(text: str, tables: Collection[str]) -> None:
@@ -99,23 +112,32 @@ def check_query(text: str, tables: Collection[str]) -> None:
         raise QueryError(f"query has {len(statements)} statements; exactly one is accepted")
     root = statements[0]
     if not isinstance(root, _ROOT_NODES):
-        raise QueryError(f"{root.key.upper()} is refused; a query starts with SELECT, FROM, VALUES or WITH")
+        word = root.name.upper() if isinstance(root, exp.Command) else root.key.upper()
+        advice = _ALTERNATIVES.get(word.lower(), f"a query starts with {', '.join(STARTS)}")
+        raise QueryError(f"{word:.40} is refused; {advice}")
     known = {name.lower() for name in tables}
     for count, node in enumerate(root.walk()):
         if count > MAX_NODES:
             raise QueryError(f"query has more than {MAX_NODES} syntax nodes; use a shorter query")
-        _check_node(node, known)
+        _check_node(node, known, text)
 
 
-def _check_node(node: exp.Expr, tables: Collection[str]) -> None:
+def _check_node(node: exp.Expr, tables: Collection[str], text: str) -> None:
+    if isinstance(node, _INSPECTIONS):
+        raise QueryError(f"{node.key.upper()} is refused inside a query; write it as a query of its own")
     if isinstance(node, _REFUSED_NODES):
         raise QueryError(f"{node.key.upper()} is refused; a query can only read")
+    if isinstance(node, exp.TableSample) and node.args.get("seed") is None:
+        raise QueryError(
+            "sample without REPEATABLE is refused, because each query would give other rows; "
+            "write `TABLESAMPLE reservoir(10) REPEATABLE (42)` after the view"
+        )
     if isinstance(node, exp.Table):
         _check_table(node, tables)
     elif isinstance(node, exp.CTE):
         _check_cte(node)
     elif isinstance(node, exp.Func) and not isinstance(node, (exp.Connector, exp.Case, exp.Cast)):
-        _check_function(node)
+        _check_function(node, text)
 
 
 def _check_table(node: exp.Table, tables: Collection[str]) -> None:
@@ -181,11 +203,22 @@ def _check_cte(node: exp.CTE) -> None:
         )
 
 
-def _check_function(node: exp.Func) -> None:
+def _check_function(node: exp.Func, text: str) -> None:
+    bounded = bounded_name(node)
+    if bounded is not None:
+        check_bounded_call(bounded, node)
+        return
     name = _function_name(node)
-    if name not in FUNCTIONS and not any(alias.lower() in FUNCTIONS for alias in _aliases(node)):
-        suggestion = suggest_name(name, FUNCTIONS) if len(name) < 40 else ""
-        raise QueryError(f"function {name!r:.80} is refused{suggestion}"[:400])
+    if name in FUNCTIONS or any(alias.lower() in FUNCTIONS for alias in _aliases(node)):
+        return
+    # The parser has its own name for some functions. The message contains the name that was typed.
+    words = set(re.findall(r"\w+", text.lower()))
+    typed = next((alias.lower() for alias in _aliases(node) if alias.lower() in words), name)
+    close = difflib.get_close_matches(typed, FUNCTIONS, n=1, cutoff=MIN_SIMILARITY)
+    advice = _ALTERNATIVES.get(typed) or (f"did you mean {close[0]!r}?" if close else "")
+    raise QueryError(
+        f"function {typed!r:.80} is refused; {advice or 'it is not in the list of accepted functions'}"
+    )
 
 
 def _aliases(node: exp.Func) -> list[str]:

@@ -168,10 +168,10 @@ def test_lineage_question_returns_decision_of_checkpoint(catalog):
 
 @pytest.mark.parametrize("name", question_names())
 def test_saved_questions_run_with_and_without_runs(catalog, name):
-    """Every saved question has a text, and runs on real runs and without runs."""
+    """Every saved question has a text, which may explain it, and runs on real runs and without runs."""
     question = load_question(name)
-    assert question.question.endswith("?")
-    values = {"run": "a", "iter": 5, "snapshot": "accepted-00000019"}
+    assert re.fullmatch(r"[^?]+\?( .+\.)?", question.question)
+    values = {"run": "a", "run_a": "a", "run_b": "b", "iter": 5, "snapshot": "accepted-00000019"}
     assert catalog.ask(name, **{key: values[key] for key in question.parameters}).num_columns > 1
     assert re.fullmatch(r"[a-z_]+", name)
 

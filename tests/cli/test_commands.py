@@ -159,6 +159,20 @@ def test_query_reads_sql_from_stdin_and_file(runs, tmp_path):
     assert pq.read_table(tmp_path / "x.parquet").to_pylist() == [{"n": 20}]
 
 
+@pytest.mark.parametrize("sql", ["-- comment\nselect 42 as x", "--comment\nselect 42 as x -- end"])
+def test_query_that_starts_with_a_comment_is_sql(runs, sql):
+    """The comment is not an option. Options after it are still options."""
+    assert ockham(runs, "query", sql, "-f", "csv").stdout == "x\n42\n"
+    assert ockham(runs, "query", "--limit", "1", "-f", "csv", sql).stdout == "x\n42\n"
+
+
+def test_query_describe_and_schema_list_the_same_columns(runs):
+    """`DESCRIBE view` is another spelling of `ockham schema VIEW`."""
+    described = ockham(runs, "query", "describe gate_decisions")
+    assert described.stdout == ockham(runs, "schema", "gate_decisions").stdout
+    assert ockham(runs, "query", "show tables").stdout == ockham(runs, "schema").stdout
+
+
 def test_query_over_the_limit_prints_a_note(runs):
     """The note is on stderr, so stdout contains only rows."""
     done = ockham(runs, "query", "from contexts", "--limit", "3")

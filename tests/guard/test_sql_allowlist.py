@@ -6,26 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ockham import resources
 from ockham.catalog.views import load_question, question_names
 from ockham.errors import QueryError
 from ockham.guard import check_query
 
-VIEWS = [
-    "decisions",
-    "contexts",
-    "runs",
-    "events",
-    "run_summary",
-    "gate_decisions",
-    "memory_decisions",
-    "policies",
-    "checkpoints",
-    "log_gaps",
-    "odr_evidence",
-    "hyperparameter_changes",
-    "limiter_decisions",
-    "evaluations",
-]
+VIEWS = [*resources.VIEWS, "odr_evidence"]
 
 ALLOWED = """
 select * from decisions
@@ -72,6 +58,16 @@ select * from runs r, lateral (select max(iter_num) as n from contexts c where c
 from runs pivot (count(*) for policy in ('balanced', 'tight'))
 select plugin, count(*) from decisions group by rollup (plugin) order by all
 select 1 /* /* nested */ ; drop table runs */
+pivot runs on policy using count(*)
+pivot (from decisions select plugin, action) on action in ('SKIP', 'UPDATE') using count(*) group by plugin
+from (pivot decisions on action using count(*) group by plugin)
+unpivot decisions on observed, threshold into name kind value number
+select * from decisions tablesample reservoir(10) repeatable (42)
+select * from decisions using sample 10% (bernoulli, 42)
+select count(*) from events where time > now() - interval 10 minute and time < localtimestamp
+select today(), current_time, localtime, get_current_timestamp(), transaction_timestamp()
+select format('{:.2f} {}', observed, plugin), printf('%8.3f', observed) from decisions
+select lpad(plugin, 10, ' '), rpad(plugin, 9, '.'), bar(1, 0, 5), bar(observed, 0, 5, 20) from decisions
 """
 
 REFUSED = """
@@ -276,8 +272,30 @@ select 1 from runs group by cube(getenv('a'))
 select sum(1) filter (where getenv('a') = 'x')
 select sum(1) over (partition by getenv('a'))
 select 1 qualify getenv('a') = ''
-pivot runs on run_id using count(*)
-unpivot runs on run_id
+pivot attempt_cuts on run_id using count(*)
+pivot read_csv('/etc/passwd') on a using count(*)
+pivot runs on getenv('HOME') using count(*)
+pivot runs on run_id using getenv('HOME')
+unpivot attempt_cuts on run_id into name n value v
+from (unpivot sqlite_master on sql into name n value v)
+select format('{:{}}', 1, 2000000000)
+select format('{0:{1}}', 1, 2000000000)
+select printf('%*d', 2000000000, 1)
+select format(plugin, 1) from decisions
+select format('a' || '{:2000000000}', 1)
+select lpad('x', 1 + 2000000000, 'y')
+select lpad('x', iter_num, 'y') from contexts
+select 'x'.lpad(2000000000, 'y')
+select main.lpad('x', 2000000000, 'y')
+select plugin.lpad(2000000000, 'y') from decisions
+select '{:2000000000}'.format(1)
+select list_transform(['x'], lambda x: x.rpad(2000000000, 'y'))
+select lpad(count := 2000000000, string := 'x', fill := 'y')
+select lpad()
+select format()
+select bar(1, 0, 2, iter_num * 1000000) from contexts
+select * from runs using sample reservoir(10 rows)
+select * from (from runs tablesample 5 rows) t
 select * from (describe runs)
 select * from (summarize runs)
 select * from (show tables)
@@ -308,6 +326,28 @@ def test_query_with_other_access_is_refused(sql):
     """Writes, settings, files, network, system tables, memory bombs and unknown functions are refused."""
     with pytest.raises(QueryError):
         check_query(sql, VIEWS)
+
+
+MESSAGES = {
+    "select random()": r"function 'random' is refused; .* hash\(iter_num, 42\)",
+    "select getenv('HOME')": r"function 'getenv' is refused; variables of the environment cannot be read",
+    "select no_such(1)": r"function 'no_such' is refused; it is not in the list of accepted functions",
+    "select medain(observed) from decisions": r"did you mean 'median'",
+    "select format('{:5000}', 1)": r"constant text with widths up to 1000, such as format\('\{:.3f\}', x\)",
+    "select lpad('a', 5000, 'b')": r"'lpad' is refused here; its argument 2 must be a number up to 1000",
+    "select * from runs using sample 10%": r"TABLESAMPLE reservoir\(10\) REPEATABLE \(42\)",
+    "from (summarize runs)": r"SUMMARIZE is refused inside a query; write it as a query of its own",
+    "explain select 1": r"EXPLAIN is refused; `ockham query --explain` shows the plan",
+    "attach 'x'": r"ATTACH is refused; a query starts with SELECT, FROM, .*, SHOW",
+}
+
+
+@pytest.mark.parametrize("sql", MESSAGES)
+def test_refusal_contains_reason_or_alternative(sql):
+    """The message contains the typed name and what to write instead."""
+    with pytest.raises(QueryError, match=MESSAGES[sql]) as caught:
+        check_query(sql, VIEWS)
+    assert len(str(caught.value)) < 250
 
 
 @pytest.mark.parametrize("name", question_names())

@@ -40,6 +40,17 @@ def test_query_of_logged_values_is_stable(text):
     assert unstable_calls(text) == []
 
 
+@pytest.mark.parametrize(
+    "call",
+    "now() today() current_date current_time current_timestamp localtime localtimestamp "
+    "get_current_timestamp() transaction_timestamp() age(time)".split(),
+)
+def test_clock_that_a_query_may_read_is_found(call):
+    """A query may read the clock. A constraint of a decision record may not."""
+    check_query(f"select {call} from events", ["events"])
+    assert unstable_calls(f"select {call} from events") == [call.partition("(")[0]]
+
+
 def test_plain_query_keeps_the_clock():
     """Only constraints of decision records are limited."""
     check_query("select current_timestamp, age(time) from events", ["events"])

@@ -6,7 +6,7 @@
 -- learning_rate_after: value after the decision
 -- lambda_before: value before the decision
 -- lambda_after: value after the decision
-select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.plugin, d.shadow,
+select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.hook, d.plugin, d.shadow,
     d.superseded, d.signed, d.counted, d.acting, d.action, d.reason_code, d.observed, d.threshold, d.margin,
     list_filter(d.changes, lambda c: c.field = 'learning_rate')[1].before_value as learning_rate_before,
     list_filter(d.changes, lambda c: c.field = 'learning_rate')[1].after_value as learning_rate_after,

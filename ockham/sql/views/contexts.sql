@@ -1,12 +1,12 @@
 -- One row per batch (hook 'batch'), evaluation and consolidation: input and output of the chain.
 -- event_id: ID of the event
--- hook: batch, on_evaluate or on_consolidate
+-- hook: batch, on_evaluate or on_consolidate; 'batch' has the decisions of on_batch_start and on_batch_end
 -- task_loss: loss of the batch before any update, nats/token
 -- superseded: true if a later attempt resumed from an earlier iteration
 -- signed: true if the newest tree head of the log covers the event; the signature of the head is checked, its root is not recomputed here
 -- counted: true if the figures of a run count the row: signed, not superseded, rank 0
 -- updated: true if the chain allowed this batch to update the weights
--- measured_gauges: gauges that this batch or evaluation measured; the others were carried over
+-- measured_gauges: gauges that this batch or evaluation measured; the others are carried over from an earlier one
 -- applied_update: true if the optimizer took a step with a gradient, by measurement; null if nothing measured it
 -- applied_learning_rates: learning rate of each parameter group at the moment of the step
 -- clipped_grad_norm: L2 norm of the gradient after clipping, by measurement
@@ -16,7 +16,7 @@
 -- learning_rate: value after the chain for this batch; base_learning_rate is the scheduled value
 -- seconds: duration of each stage, by name
 -- custom: metrics of the plugins, by name
--- first_decision: sequence of the first decision about it; null if there are no decisions
+-- first_decision: sequence of the first decision about it; null if there are no decisions; see decision_contexts
 -- decisions: number of decisions about it
 select event_id, run_id, attempt, "rank", * exclude (event_id, run_id, attempt, "rank"),
     signed and not superseded and "rank" = 0 as counted

@@ -6,7 +6,7 @@
 -- margin: observed - threshold
 -- z: surprise of the loss, in standard deviations of earlier losses
 -- q: quantile that the gate uses as threshold
-select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.plugin, d.shadow,
+select d.decision_id, d.run_id, d.attempt, d.rank, d.sequence, d.time, d.iter_num, d.micro_step, d.hook, d.plugin, d.shadow,
     d.superseded, d.signed, d.counted, d.acting, d.action, d.action = 'UPDATE' as updated, d.reason_code, d.observed, d.threshold, d.margin,
     d.numbers['z'] as z, d.numbers['q'] as q, d.numbers, d.policy_revision
 from raw_gate_decisions d
