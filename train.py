@@ -220,10 +220,9 @@ def run_training(run: Run, trainer: Trainer, ranks: DistributedRanks, start: Res
             peak=peak,
         ) as progress_line:
             reason, message = train(run, trainer, first, progress_line, lambda: ranks.stop_requested)
-        savings = trainer.meter.savings()
-        run.finish(reason, message, val_loss=run.val_loss, **savings.recorded())
+        run.finish(reason, message, val_loss=run.val_loss)
     if ranks.rank == 0:
-        cli.print_summary(run, reason, message, savings)
+        cli.print_summary(run, reason, message)
     raise typer.Exit(EXIT_STATUS[reason])
 
 

@@ -96,7 +96,7 @@ def train_ockham(kind: str, settings: list[str], data: str, block: int) -> None:
             )
 
             def more() -> dict[str, float]:
-                b = trainer.meter.savings().backward_over_forward or float("nan")
+                b = run.savings().backward_over_forward or float("nan")
                 return {"updated": run.counts.updated, "batches": run.counts.batches, "b": b}
 
             load_train_module().train(run, trainer, 0, TimedProgress(BlockTimer(block, more)), lambda: False)

@@ -136,8 +136,8 @@ class BatchCalls:
             ctx, applied, stepped=stepped, grad_norm=gauges.get("grad_norm")
         )
         counts = self.counts
-        counts.add_batch(ctx.task_loss, updated=ctx.updated, stepped=counts_as_step)
-        ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.updates, **gauges)
+        counts.add_batch(ctx, seconds or {}, stepped=counts_as_step)
+        ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.steps, **gauges)
         self._recorder.set_measured(ctx)
         self.chain.on_batch_end(ctx)
         self._require_agreement(ctx, "on_batch_end")

@@ -28,6 +28,7 @@ VIEWS = (
     "checkpoints",
     "log_gaps",
     "rollbacks",
+    "run_savings",
     "run_summary",
 )
 

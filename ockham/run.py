@@ -41,6 +41,7 @@ from ockham.record.run_folder import RunFolder, new_run_id
 from ockham.record.subscriptions import Consumer, Subscription
 from ockham.record.tlog.tree_head import TreeHead
 from ockham.record.trainer_checkpoints import checkpoint_state, record_checkpoint
+from ockham.savings import Savings, SavingsCounter
 from ockham.session import Session, resolve_policy
 from ockham.step_audit import Meter, StepAudit
 
@@ -123,7 +124,7 @@ class Run(RankCalls):
         self._recorder.state = self.chain.state_dict
         self.memory = next((plugin for plugin in plugin_objects if isinstance(plugin, OckhamMemory)), None)
         self._performance: Performance = "inverse_loss" if self.memory is None else self.memory.performance
-        self.counts = RunCounters()
+        self.counts = RunCounters(savings=SavingsCounter(world_size=world_size))
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
         self._is_started = False
@@ -217,7 +218,7 @@ class Run(RankCalls):
         Args:
             reason_code: Why the run ended, as a stable code.
             message: One sentence for people. None for no message.
-            measured: `val_loss`, `backward_over_forward` and `compute_saved`, if the trainer measured them.
+            measured: `val_loss`, if the trainer measured it.
 
         """
         self._require_started("finish")
@@ -348,6 +349,10 @@ class Run(RankCalls):
         """Return `update_rate` of finite batches and `accept_rate` of finite evaluations, else None."""
         return self.counts.rates()
 
+    def savings(self) -> Savings:
+        """Return the estimate of the compute that skipped batches have saved until now."""
+        return self.counts.savings.estimate()
+
     def emit(
         self, kind: str, data: Mapping[str, Any], *, iter_num: int | None = None, urgent: bool = False
     ) -> EventPosition:
@@ -384,7 +389,7 @@ class Run(RankCalls):
         self._require_open("load_state_dict")
         state = from_json_value(state)
         self.chain.load_state_dict(state["plugins"])
-        self.counts = RunCounters(**state["counts"])
+        self.counts = RunCounters.from_state(state["counts"], self.peers.world_size)
         self._last = self._last.next_context(state["iter_num"], 0.0)
         self._last.set_gauges(**state["gauges"])
         self._last.custom.update(state["custom"])

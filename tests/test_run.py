@@ -42,7 +42,8 @@ def test_run_with_plugins_logs_an_own_loop(tmp_path):
     found = read(tmp_path)
     assert [d["action"] for d in of("decision.made", found)] == ["UPDATE", "SKIP"] * 5
     ended = of("run.finished", found)[0]
-    assert (ended["batches"], ended["updates"], ended["skips"], ended["update_rate"]) == (10, 5, 5, 0.5)
+    assert (ended["batches"], ended["updated_batches"], ended["skipped_batches"]) == (10, 5, 5)
+    assert (ended["optimizer_steps"], ended["skipped_steps"], ended["update_rate"]) == (5, 5, 0.5)
     assert run.rates() == {"update_rate": 0.5, "accept_rate": None}
 
 

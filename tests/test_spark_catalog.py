@@ -76,7 +76,7 @@ def rows(table):
 
 def test_spark_views_have_the_rows_of_duckdb(fleet, catalog):
     """Column names, column order, superseded rows and live lines are compared."""
-    for name in ("contexts", "decisions", "checkpoints", "run_summary"):
+    for name in ("contexts", "decisions", "decision_contexts", "checkpoints", "run_summary"):
         theirs, ours = fleet.sql(f"select * from {name}"), catalog.sql(f"select * from {name}")
         assert theirs.column_names == ours.column_names, name
         assert rows(theirs) == rows(ours), name
@@ -86,7 +86,11 @@ def test_spark_views_have_the_rows_of_duckdb(fleet, catalog):
 def test_spark_saved_questions_have_the_rows_of_duckdb(fleet, catalog):
     """Both catalogs read the same SQL files."""
     snapshot = catalog.rows("select snapshot_id from checkpoints order by sequence")[0]["snapshot_id"]
-    values = {"why_skipped": {"run": "a", "iter": 10}, "lineage": {"snapshot": snapshot}}
+    values = {
+        "why_skipped": {"run": "a", "iter": 10},
+        "lineage": {"snapshot": snapshot},
+        "compare_by_tokens": {"run_a": "a", "run_b": "b"},
+    }
     for name in question_names():
         given = values.get(name, {})
         assert rows(fleet.ask(name, **given)) == rows(catalog.ask(name, **given)), name

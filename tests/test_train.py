@@ -163,7 +163,7 @@ def test_every_accumulated_micro_batch_has_a_verdict(tmp_path):
         if c["hook"] == "batch"
     ]
     assert keys == [(i, m) for i in range(10) for m in range(3)]
-    assert select_data("run.finished", log_events)[0]["updates"] <= 10
+    assert select_data("run.finished", log_events)[0]["optimizer_steps"] <= 10
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from ockham.record.run_folder import list_runs
 from ockham.record.tlog.note import VerifierKey
 
 _MAX_RESCANS = 6
+# Parameters of saved questions that are run IDs.
+_RUN_PARAMETERS = ("run", "run_a", "run_b")
 # `ockham repair` removes and writes all Parquet files of a run in this time.
 _RESCAN_SECONDS = 0.05
 # Columns without a comment, such as run_id and attempt, use the comment of the same column in `decisions` or
@@ -178,10 +180,9 @@ class Catalog:
 
         """
         question = load_question(name)
+        for key in _RUN_PARAMETERS:
+            self._require_run(parameters.get(key))
         run = parameters.get("run")
-        if run is not None and run not in (known_runs := list_runs(self.runs)):
-            existing = ", ".join(known_runs[:8]) or "none"
-            raise QueryError(f"{run!r:.80}: run not found in {self.runs}; existing runs: {existing}")
         if run is not None and "run" not in question.parameters:
             del parameters["run"]
             odr_tables = {key: self._odr_tables[key] for key in ODR_SCHEMAS}
@@ -191,6 +192,12 @@ class Catalog:
             accepted = ", ".join(question.parameters) or "none"
             raise QueryError(f"question {name!r} has no parameter {unknown[0]!r}; accepted: {accepted}")
         return self.sql(question.sql, {key: parameters.get(key) for key in question.parameters} or None)
+
+    def _require_run(self, run: Any) -> None:
+        """Raise QueryError if a parameter names a run that does not exist."""
+        if run is not None and run not in (known_runs := list_runs(self.runs)):
+            existing = ", ".join(known_runs[:8]) or "none"
+            raise QueryError(f"{run!r:.80}: run not found in {self.runs}; existing runs: {existing}")
 
     def refresh(self) -> None:
         """Scan the files again. If nothing has changed, this costs only the directory listing.

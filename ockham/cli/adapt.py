@@ -243,9 +243,8 @@ def _serve(run: Run, adaptation: Adaptation, start: ResumePoint | None) -> int:
         steps = trainer.settings.max_iters
         with nano.ProgressLine(first_iter, steps, trainer.tokens_per_step, quiet=is_quiet()) as line:
             reason, message = adapt_loop(run, adaptation, first_iter, line, lambda: bool(interrupted))
-        savings = trainer.meter.savings()
-        run.finish(reason, message, val_loss=run.val_loss, **savings.recorded())
-    print_summary(run, reason, message, savings, "adapt")
+        run.finish(reason, message, val_loss=run.val_loss)
+    print_summary(run, reason, message, "adapt")
     _print_losses(run.state_dict()["custom"], run.settings)
     return EXIT_STATUS[reason]
 

@@ -40,7 +40,7 @@ DROPPABLE_COLUMNS = (
     "batches",
     "update_to_update",
     "skip_to_skip",
-    "recorded_saved_at_most",
+    "recorded_compute_saved",
     "evaluations",
     "recorded_accepted",
     "halted_iter",

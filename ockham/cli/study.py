@@ -34,8 +34,9 @@ def compare(
 
     Shows settings, policies, totals, losses at the same iterations, and verdicts on the same batches.
 
-    `difference` is b - a; for Occam Quotients it is b/a - 1. Compute is counted in forward passes: 1 for
-    each batch, and for each update the measured cost of backward and optimizer.
+    `difference` is b - a, `relative_difference` is b/a - 1. Compute is counted in forward passes: 1 for
+    each batch, and the measured cost of each backward pass and optimizer step. If the steps of the runs
+    differ in tokens, losses are compared at the same number of tokens.
 
     Examples:
       ockham compare night-1 night-2
@@ -107,7 +108,8 @@ def roi(
 ) -> None:
     """Calculate what a run saved.
 
-    Lists updates, FLOPs, hours, bytes and money. Each value is measured, derived or assumed.
+    Lists batches, steps, FLOPs, hours, bytes and money. Each value is measured, derived or assumed. The
+    saved compute is an estimate with a 95 % interval.
 
     A skip saves backward and optimizer, never the forward pass. A model below the required quality saves
     nothing.

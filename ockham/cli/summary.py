@@ -14,43 +14,44 @@ from rich.console import Console
 from ockham.acceptance import MIN_BATCHES
 from ockham.cli.options import DEFAULT_RUNS, RUNS_VARIABLE
 from ockham.cli.output import print_note
+from ockham.savings import SAVINGS_REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ockham.nano.stage_timer import ComputeSavings
     from ockham.record.checkpoints import ResumePoint
     from ockham.record.counters import RunCounters
     from ockham.run import Run
+    from ockham.savings import Savings
 
-EXAMPLE_QUERY = "select plugin, action, reason_code, count(*) n from decisions group by all order by n desc"
+EXAMPLE_QUERY = (
+    "select plugin, action, reason_code, shadow, count(*) n from decisions where counted "
+    "group by all order by n desc"
+)
 NEXT_COMMANDS = (
     ("{ockham} show {run}", "this run"),
     ("{ockham} why {run} {iter}", "the decisions about one batch"),
     (
         f'{{ockham}} query "{EXAMPLE_QUERY}"',
-        "SQL on all decisions",
+        "SQL on the decisions that count",
     ),
     ("{ockham} verify {run}", "check the log"),
 )
 MIN_EVALUATIONS = 20
 
 
-def print_summary(
-    run: Run, reason: str, message: str | None, savings: ComputeSavings, command: str = "train"
-) -> None:
+def print_summary(run: Run, reason: str, message: str | None, command: str = "train") -> None:
     """Print rates, targets, loss, saved compute and the next commands to stdout.
 
     Args:
         run: Run whose log has ended.
         reason: Stable code of the end.
         message: Optional sentence about the end.
-        savings: Compute that skipping saved.
         command: Command that continues an interrupted run.
 
     """
     console = Console(highlight=False)
-    for label, text in _summary_rows(run, reason, message, savings):
+    for label, text in _summary_rows(run, reason, message):
         console.print(f"{label:<15}  {text}", soft_wrap=True, markup=False)
     console.print("\nNext:", soft_wrap=True)
     commands = [*NEXT_COMMANDS]
@@ -62,12 +63,11 @@ def print_summary(
         console.print(f"  {text}   # {purpose}", soft_wrap=True, markup=False)
 
 
-def _summary_rows(
-    run: Run, reason: str, message: str | None, savings: ComputeSavings
-) -> Iterator[tuple[str, str]]:
+def _summary_rows(run: Run, reason: str, message: str | None) -> Iterator[tuple[str, str]]:
     counts = run.counts
-    events = run.attempt.log.next_sequence
-    yield "run", f"{run.run_id}: {reason}, {counts.batches} batches, {events} events"
+    attempt = run.attempt
+    events = f"{attempt.log.next_sequence} events in log {attempt.number}-{attempt.rank}"
+    yield "run", f"{run.run_id}: {reason}, {counts.batches} batches, {events}"
     yield "policy", f"{run.policy.name} {run.policy.revision[:19]}…"
     if message:
         yield "", message
@@ -76,10 +76,21 @@ def _summary_rows(
     for name, rate in run.rates().items():
         if rate is not None:
             yield name.replace("_", " "), _format_rate(name, rate, run.policy.targets.get(name), counts)
-    if savings.bound is not None and savings.measured is not None:
-        ratio = f"backward/forward {savings.backward_over_forward:.2f}"
-        yield "compute saved", f"{savings.measured:.1%} measured, upper bound {savings.bound:.1%} ({ratio})"
+    yield "steps", f"{counts.steps} optimizer steps, {counts.iterations - counts.steps} skipped steps"
+    yield "compute saved", _format_savings(run.savings())
     yield "folder", str(run.folder.path)
+
+
+def _format_savings(savings: Savings) -> str:
+    """Return the estimate with its interval, or why it is unknown."""
+    if savings.compute_saved is None:
+        return f"unknown: {SAVINGS_REASONS[savings.compute_saved_reason or '']}"
+    text = f"{savings.compute_saved:.1%} (estimate"
+    if savings.compute_saved_low is not None and savings.compute_saved_high is not None:
+        text += f", 95 % interval {savings.compute_saved_low:.1%} to {savings.compute_saved_high:.1%}"
+    if savings.chain_share is not None:
+        text += f"; the chain cost {savings.chain_share:.1%}"
+    return f"{text})"
 
 
 def print_skipped_checkpoints(start: ResumePoint) -> None:

@@ -223,7 +223,7 @@ class Trainer:
         micro_steps = self.settings.gradient_accumulation_steps
         pending = self.step_async() if ctx.ends_step else NO_STEP
         changed = copy_to_host([self.step_probe.change()])
-        stages = self.meter.finish_batch(updated=ctx.updated)
+        stages = self.meter.finish_batch()
         if forward_next and self.deferred_metrics:
             following = divmod(ctx.iter_num * micro_steps + ctx.micro_step + 1, micro_steps)
             self._precomputed = PrecomputedLoss(*following, self._forward(*following))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.replay.log_reader import Step, build_context, iter_records, parse_field
 from ockham.replay.playback import build_plugins
+from ockham.savings import SavingsCounter
 
 
 @dataclass(slots=True)
@@ -28,6 +28,7 @@ class AttemptTrajectory:
     required_measurements: dict[str, int]
     settings: dict[str, Any]
     steps: list[Step]
+    world_size: int = 1
 
 
 def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]:
@@ -52,30 +53,41 @@ def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]
     return legs
 
 
-def backward_over_forward(legs: list[AttemptTrajectory]) -> float | None:
-    """Return b: median cost of backward and optimizer divided by that of the forward.
+def count_savings(legs: list[AttemptTrajectory]) -> SavingsCounter:
+    """Return what the estimate of the saved compute needs, over all batches of the attempts."""
+    counter = SavingsCounter(world_size=max((leg.world_size for leg in legs), default=1))
+    for leg in legs:
+        for step in leg.steps:
+            if step.hook == "batch":
+                _count_batch(counter, step.data)
+    return counter
 
-    The costs are the recorded stage times of the run.
+
+def backward_over_forward(legs: list[AttemptTrajectory]) -> float | None:
+    """Return b: mean cost of backward and optimizer divided by that of the forward, per micro-batch.
+
+    The costs are the recorded stage times of the attempts.
     """
-    return cost_ratio([step.data for leg in legs for step in leg.steps if step.hook == "batch"])
+    return count_savings(legs).estimate().backward_over_forward
 
 
 def cost_ratio(batches: Sequence[Mapping[str, Any]]) -> float | None:
     """Return b of the contexts of batches: data of `context.recorded` events."""
-    forward = [data["seconds"].get("forward", 0.0) for data in batches]
-    backward = [_backward(data["seconds"]) for data in batches if is_updated(data)]
-    if not backward or not any(backward) or not statistics.median(forward):
-        return None
-    return float(statistics.median(backward) / statistics.median(forward))
-
-
-def _backward(seconds: Mapping[str, float]) -> float:
-    return seconds.get("backward", 0.0) + seconds.get("optimizer", 0.0)
+    counter = SavingsCounter()
+    for data in batches:
+        _count_batch(counter, data)
+    return counter.estimate().backward_over_forward
 
 
 def is_updated(data: Mapping[str, Any]) -> bool:
     """Return True if the chain allowed a batch to update, by its context."""
     return bool(data["left"].get("updated", data["given"].get("updated", True)))
+
+
+def _count_batch(counter: SavingsCounter, data: Mapping[str, Any]) -> None:
+    ends_step = data["micro_step"] + 1 >= data["given"].get("micro_steps", 1)
+    seconds = {name: parse_number(value) or 0.0 for name, value in data["seconds"].items()}
+    counter.add_batch(data["iter_num"], seconds, updated=is_updated(data), ends_step=ends_step)
 
 
 def _load_attempt(
@@ -100,7 +112,8 @@ def _load_attempt(
         **{key: check_hyperparameter(key, recorded[key], place) for key in HYPERPARAMETERS},
     }
     base = base_knobs(plugins, parameters)
-    return AttemptTrajectory(policy, parameters, base, wants, dict(opening.get("settings", {})), steps)
+    settings = dict(opening.get("settings", {}))
+    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, opening.get("world_size", 1))
 
 
 def _require_readable(folder: RunFolder, step: Step) -> Step:
@@ -128,9 +141,9 @@ def _opening(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
         try:
             data = dict(read_first_event(segment)["data"])
             fits = isinstance(data["policy_revision"], str) and isinstance(data.get("settings", {}), dict)
-            if fits and isinstance(data.get("iter_num", 0), int):
+            if fits and all(isinstance(data.get(name, 1), int) for name in ("iter_num", "world_size")):
                 return data
-            message = "policy_revision, settings or iter_num is of another kind"
+            message = "policy_revision, settings, iter_num or world_size is of another kind"
         except (KeyError, TypeError, ValueError) as error:
             message = str(error)
         raise UnverifiableError(

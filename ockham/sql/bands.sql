@@ -1,4 +1,4 @@
--- Are update rate and accept rate inside the bands of the policy?
+-- Are update rate and accept rate inside the bands of the policy? With 200 batches and 20 evaluations at least.
 select s.run_id, s.policy, s.update_rate, (p.content -> '$.targets.update_rate[0]')::double as update_low,
     (p.content -> '$.targets.update_rate[1]')::double as update_high,
     -- With fewer batches or evaluations a rate can be outside the band by chance.

@@ -1,3 +1,3 @@
--- Which decisions were made, by plugin, action and reason?
+-- Which decisions were made, by plugin, action and reason? Also those of plugins in shadow.
 select run_id, plugin, action, reason_code, shadow, count(*) as n
-from decisions where not superseded and signed and rank = 0 group by all order by run_id, n desc, plugin, action, reason_code, shadow
+from decisions where counted group by all order by run_id, n desc, plugin, action, reason_code, shadow

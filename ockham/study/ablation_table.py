@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ockham.replay.trajectory import backward_over_forward
+from ockham.replay.trajectory import count_savings
+from ockham.savings import ForwardCosts
 from ockham.study.arms import EQUAL_COMPUTE_ARM
 from ockham.study.run_data import RunData
 from ockham.study.student_t import mean_interval
@@ -41,8 +42,8 @@ class AblationRow(NamedTuple):
 def build_table(found: Mapping[str, Sequence[RunData]]) -> list[AblationRow]:
     """Return the rows in the order of the arms."""
     every = [seen for runs in found.values() for seen in runs]
-    b = backward_over_forward([leg for seen in every for leg in seen.legs])
-    budget = None if b is None else min(seen.compute_cost(b) for seen in every)
+    costs = count_savings([leg for seen in every for leg in seen.legs]).forward_costs()
+    budget = None if costs is None else min(seen.compute_cost(costs) for seen in every)
     rows = []
     for arm, runs in found.items():
         losses = [_last(seen) for seen in runs]
@@ -50,17 +51,14 @@ def build_table(found: Mapping[str, Sequence[RunData]]) -> list[AblationRow]:
             _interval(_paired_differences(losses, found.get(rival, ()))) if arm != rival else (None, None)
             for rival in ("none", EQUAL_COMPUTE_ARM)
         ]
-        equal = (
-            [seen.loss_at_compute(budget, b) for seen in runs] if b is not None and budget is not None else []
-        )
-        rates = [seen.update_rate for seen in runs if seen.update_rate is not None]
-        costs = (
-            []
-            if b is None
-            else [
-                seen.compute_cost(b) / _always_update_cost(found, i, seen, b) for i, seen in enumerate(runs)
+        equal, shares = list[float | None](), list[float]()
+        if costs is not None and budget is not None:
+            equal = [seen.loss_at_compute(budget, costs) for seen in runs]
+            shares = [
+                seen.compute_cost(costs) / _always_update_cost(found, i, seen, costs)
+                for i, seen in enumerate(runs)
             ]
-        )
+        rates = [seen.update_rate for seen in runs if seen.update_rate is not None]
         known = [loss for loss in equal if loss is not None]
         intervals = [
             *_interval(losses),
@@ -68,14 +66,16 @@ def build_table(found: Mapping[str, Sequence[RunData]]) -> list[AblationRow]:
             *pairs[1],
             *_interval(known if len(known) == len(runs) else []),
         ]
-        rows.append(AblationRow(arm, len(runs), _mean(rates), _mean(costs), *intervals))
+        rows.append(AblationRow(arm, len(runs), _mean(rates), _mean(shares), *intervals))
     return rows
 
 
-def _always_update_cost(found: Mapping[str, Sequence[RunData]], at: int, seen: RunData, b: float) -> float:
+def _always_update_cost(
+    found: Mapping[str, Sequence[RunData]], at: int, seen: RunData, costs: ForwardCosts
+) -> float:
     """Return the cost of updating every batch of the study, or of this run if there is no arm `none`."""
     rival = found["none"][at] if "none" in found else seen
-    return len(rival.batches) * (1 + b)
+    return len(rival.batches) * (1 + costs.backward) + len(rival.steps) * costs.optimizer
 
 
 def _paired_differences(losses: Sequence[float], rivals: Sequence[RunData]) -> list[float]:

@@ -1,8 +1,7 @@
 """Savings of a run, each figure marked measured, derived or assumed, with a floor of quality.
 
-A skip saves backward and optimizer, never the forward: saved = (1 - update rate) b/(1 + b), less the cost of
-the chain. Savings of a model below the floor do not count. Without a floor they are gross, and the report
-states that.
+A skip saves backward and optimizer, never the forward (`ockham.savings`). Savings of a model below the floor
+do not count. Without a floor they are gross, and the report states that.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from ockham.errors import BadInputError
-from ockham.replay.trajectory import backward_over_forward
+from ockham.replay.trajectory import count_savings
+from ockham.savings import SAVINGS_REASONS, SavingsCounter
 from ockham.study.run_data import RunData
 
 # Per parameter and token; the forward takes 2 (Kaplan et al. 2020, C = 6ND).
@@ -70,65 +70,68 @@ def roi(
 
 
 def _compute(run: RunData) -> Iterator[RoiRow]:
-    b, rate = backward_over_forward(run.legs), run.update_rate
-    skips = len(run.batches) - run.updates
-    yield RoiRow("batches", len(run.batches), "1", "measured", "recorded contexts")
-    yield RoiRow("updates", run.updates, "1", "measured", "verdicts as the chain left them")
-    yield RoiRow("update_rate", rate, "ratio", "measured", "updates / finite batches")
+    batches, updated_batches, steps = len(run.batches), run.updated_batches, run.optimizer_steps
+    yield RoiRow("batches", batches, "1", "measured", "micro-batches of rank 0, all attempts")
+    yield RoiRow("updated_batches", updated_batches, "1", "measured", "finite and allowed by the chain")
+    yield RoiRow("skipped_batches", batches - updated_batches, "1", "measured", "all other micro-batches")
+    yield RoiRow("optimizer_steps", steps, "1", "measured", "iterations in which the optimizer stepped")
+    yield RoiRow("skipped_steps", len(run.steps) - steps, "1", "measured", "all other iterations")
+    yield RoiRow("update_rate", run.update_rate, "ratio", "measured", "updated_batches / finite batches")
     given = run.batches[-1].data["given"]
     tokens = math.prod(int(run.settings.get(name) or 0) for name in ("batch_size", "block_size"))
     if tokens and given.get("model_params"):
+        counter = run.savings_counter
+        skips = (counter.batches - counter.updated_batches) * counter.world_size
         flops = BACKWARD_FLOPS * given["model_params"] * tokens * skips
         yield RoiRow(
-            "flops_saved", flops, "FLOP", "derived", "4 x parameters x tokens of the skipped batches"
+            "flops_saved", flops, "FLOP", "derived", "4 x parameters x tokens of the skipped micro-batches"
         )
-    if b is not None and rate is not None:
-        yield from _times(run, b, rate)
+    yield from _times(run.savings_counter)
 
 
-def _times(run: RunData, b: float, rate: float) -> Iterator[RoiRow]:
-    """Return the seconds saved, from the stage times of the run."""
-    skips = len(run.batches) - run.updates
-    totals = run.stage_seconds()
-    spent = totals.get("backward", 0.0) + totals.get("optimizer", 0.0)
-    forward, chain = totals.get("forward", 0.0), totals.get("chain", 0.0)
-    gross = spent / run.updates * skips if run.updates else 0.0
-    always = forward + spent + gross
-    yield RoiRow("backward_over_forward", b, "ratio", "measured", "medians of the run's own stage times")
+def _times(counter: SavingsCounter) -> Iterator[RoiRow]:
+    """Return the estimate of the saved compute, from the stage times of the run."""
+    savings = counter.estimate()
+    if savings.backward_over_forward is not None:
+        ratio = savings.backward_over_forward
+        yield RoiRow(
+            "backward_over_forward", ratio, "ratio", "measured", "means of the run's own stage times"
+        )
+    reason = savings.compute_saved_reason
+    how = "estimate: mean time of the measured x number of the skipped, / time of always updating"
+    if reason is not None:
+        yield RoiRow("compute_saved_reason", reason, "", "derived", SAVINGS_REASONS[reason])
+        how = "see compute_saved_reason"
+    yield RoiRow("compute_saved", savings.compute_saved, "ratio", "derived", how)
+    for end, value in (("low", savings.compute_saved_low), ("high", savings.compute_saved_high)):
+        yield RoiRow(f"compute_saved_{end}", value, "ratio", "derived", f"{end} end of the 95 % interval")
+    seconds, ranks = savings.seconds_saved, counter.world_size
+    yield RoiRow("seconds_saved", seconds, "s", "derived", "of backward and optimizer, on one rank")
+    hours = None if seconds is None else seconds * ranks / 3600
+    yield RoiRow("device_hours_saved", hours, "h", "derived", f"seconds_saved on {ranks} devices")
     yield RoiRow(
-        "saved_at_most",
-        (1 - rate) * b / (1 + b),
-        "ratio",
-        "derived",
-        "(1 - update rate) b/(1 + b), never 1 - update rate",
+        "chain_seconds",
+        counter.stages["chain"].total,
+        "s",
+        "measured",
+        "what deciding and recording cost the training thread; not subtracted",
     )
     yield RoiRow(
-        "chain_seconds", chain, "s", "measured", "what deciding and recording cost the training thread"
+        "chain_share", savings.chain_share, "ratio", "derived", "chain_seconds / time of always updating"
     )
-    yield RoiRow(
-        "seconds_saved", gross - chain, "s", "derived", "skips x mean backward and optimizer, less the chain"
-    )
-    yield RoiRow(
-        "compute_saved",
-        (gross - chain) / always if always else None,
-        "ratio",
-        "derived",
-        "seconds_saved / seconds of updating always",
-    )
-    yield RoiRow("device_hours_saved", (gross - chain) / 3600, "h", "derived", "seconds_saved on one device")
 
 
 def _bytes(run: RunData, prices: Prices) -> Iterator[RoiRow]:
     size = run.batches[-1].data["given"].get("memory_footprint_mb", 0.0) * 1e6
-    refused = len(run.evaluations) - run.accepted
+    refused = run.refused
     yield RoiRow("evaluations", len(run.evaluations), "1", "measured", "recorded contexts")
-    yield RoiRow("accepted", run.accepted, "1", "measured", "verdicts of the memory")
+    yield RoiRow("accepted", run.accepted, "1", "measured", "evaluations whose weights were accepted")
     yield RoiRow(
         "bytes_saved",
         refused * size,
         "B",
         "assumed",
-        "weights of the refused evaluations, had each been kept",
+        "weights of the evaluations that an acting memory refused, had each been kept",
     )
     if prices.gigabyte is not None:
         yield RoiRow(
@@ -169,17 +172,17 @@ def _quality(
     reached = _reached(run, quality_floor)
     yield RoiRow("quality_floor", quality_floor, "nats/token", *floor_source)
     yield RoiRow("reached_at", reached, "iteration", "measured", "first evaluation at or below the floor")
-    ratio = backward_over_forward([*run.legs, *(baseline.legs if baseline else [])])
-    if reached is not None and baseline is not None and ratio is not None:
+    costs = None if baseline is None else count_savings([*run.legs, *baseline.legs]).forward_costs()
+    if reached is not None and baseline is not None and costs is not None:
         there = _reached(baseline, quality_floor)
         if there is not None:
-            saved = 1 - run.compute_cost(ratio, reached) / baseline.compute_cost(ratio, there)
+            saved = 1 - run.compute_cost(costs, reached) / baseline.compute_cost(costs, there)
             yield RoiRow(
                 "compute_saved_to_floor",
                 saved,
                 "ratio",
                 "derived",
-                f"compute up to the floor, compared with {baseline.run_id}; same b for both",
+                f"compute up to the floor, compared with {baseline.run_id}; same times per stage for both",
             )
             verdict = "SAVED" if saved > 0 else "LOST"
             yield RoiRow("verdict", verdict, "", "derived", "compute that it took to be as good")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,8 @@ from ockham.event import parse_number
 from ockham.policy import Policy
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.replay.log_reader import Step
-from ockham.replay.trajectory import AttemptTrajectory, load_trajectory
+from ockham.replay.trajectory import AttemptTrajectory, count_savings, load_trajectory
+from ockham.savings import ForwardCosts, SavingsCounter
 
 
 @dataclass
@@ -58,15 +60,44 @@ class RunData:
         return {(s.iter_num, s.data["micro_step"]): updated(s) for s in self.batches}
 
     @property
-    def updates(self) -> int:
-        """Number of batches with a finite loss that updated."""
+    def updated_batches(self) -> int:
+        """Number of micro-batches with a finite loss that the chain allowed to update."""
         return sum(updated(step) for step in self.batches if _finite(step))
+
+    @cached_property
+    def steps(self) -> dict[int, bool]:
+        """Whether the optimizer took a step, by iteration. Without a measurement the verdict is used."""
+        iterations: dict[int, list[Step]] = {}
+        for step in self.batches:
+            iterations.setdefault(step.iter_num, []).append(step)
+        return {at: _stepped(steps) for at, steps in iterations.items()}
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Number of iterations in which the optimizer took a step."""
+        return sum(self.steps.values())
+
+    @cached_property
+    def savings_counter(self) -> SavingsCounter:
+        """Sums of the stage times, over all attempts."""
+        return count_savings(self.legs)
+
+    @property
+    def refused(self) -> int:
+        """Number of evaluations that an acting memory refused."""
+        return sum(
+            not step.data["left"].get("accepted", False)
+            for leg in self.legs
+            if any(e["use"] == "memory" and not e["shadow"] for e in leg.policy.content["plugins"])
+            for step in leg.steps
+            if step.hook == "on_evaluate"
+        )
 
     @property
     def update_rate(self) -> float | None:
         """Updated batches / finite batches. None without one."""
         finite = sum(map(_finite, self.batches))
-        return self.updates / finite if finite else None
+        return self.updated_batches / finite if finite else None
 
     @property
     def accepted(self) -> int:
@@ -92,32 +123,60 @@ class RunData:
         tokens = given.get("inference_tokens", 0) if measured else 1
         return kind, measured, tokens, given.get("vocab_size", 0) if kind == "bits_saved" else 0
 
-    def stage_seconds(self) -> dict[str, float]:
-        """Measured seconds of each stage over all batches."""
-        totals: dict[str, float] = {}
-        for step in self.batches:
-            for name, seconds in step.data["seconds"].items():
-                totals[name] = totals.get(name, 0.0) + (parse_number(seconds) or 0.0)
-        return totals
+    @property
+    def tokens_per_step(self) -> int | None:
+        """Tokens of one optimizer step on all ranks, skipped ones included. None if the settings lack it."""
+        names = ("batch_size", "block_size", "gradient_accumulation_steps")
+        sizes = [self.settings.get(name) for name in names]
+        known = [size for size in sizes if isinstance(size, int) and size > 0]
+        return math.prod(known) * self.legs[-1].world_size if len(known) == len(sizes) else None
 
-    def compute_cost(self, b: float, until: int | None = None) -> float:
-        """Return the cost of the batches up to an iteration in forwards: 1 per batch, plus b per update."""
-        return sum(1 + b * up for (at, _), up in self.verdicts.items() if until is None or at <= until)
+    def compute_by_iteration(self, costs: ForwardCosts) -> dict[int, float]:
+        """Return the compute in forwards up to each iteration.
 
-    def loss_at_compute(self, budget: float, b: float) -> float | None:
+        A micro-batch costs 1, one that the chain allowed to update its backward pass, a step its optimizer.
+        """
+        spent: dict[int, float] = {}
+        total = 0.0
+        for (at, _), is_updated in self.verdicts.items():
+            if at not in spent:
+                total += costs.optimizer * self.steps[at]
+            total += 1 + costs.backward * is_updated
+            spent[at] = total
+        return spent
+
+    def compute_cost(self, costs: ForwardCosts, until: int | None = None) -> float:
+        """Return the compute of the batches up to an iteration in forwards."""
+        spent = self.compute_by_iteration(costs)
+        return max((total for at, total in spent.items() if until is None or at <= until), default=0.0)
+
+    def loss_at_compute(self, budget: float, costs: ForwardCosts) -> float | None:
         """Return the interpolated validation loss after `budget` forwards.
 
         None outside of the evaluations.
         """
-        spent, total = 0.0, dict[int, float]()
-        for (at, _), up in self.verdicts.items():
-            spent += 1 + b * up
-            total[at] = spent
-        curve = [(total[at], loss) for at, loss in self.losses.items() if at in total]
-        for (x0, y0), (x1, y1) in itertools.pairwise(curve):
-            if x0 <= budget <= x1 * (1 + 1e-9):
-                return y0 + (y1 - y0) * (min(budget, x1) - x0) / (x1 - x0) if x1 > x0 else y1
-        return None
+        total = self.compute_by_iteration(costs)
+        return interpolate([(total[at], loss) for at, loss in self.losses.items() if at in total], budget)
+
+    def loss_at_tokens(self, tokens: float) -> float | None:
+        """Return the interpolated validation loss after a number of tokens.
+
+        None outside of the evaluations, or if the tokens of a step are unknown.
+        """
+        step = self.tokens_per_step
+        if step is None:
+            return None
+        return interpolate([((at + 1) * step, loss) for at, loss in self.losses.items()], tokens)
+
+
+def interpolate(curve: Sequence[tuple[float, float]], x: float) -> float | None:
+    """Return the value of a curve of increasing points at *x*. None outside of it."""
+    if len(curve) == 1 and math.isclose(curve[0][0], x):
+        return curve[0][1]
+    for (x0, y0), (x1, y1) in itertools.pairwise(curve):
+        if x0 <= x <= x1 * (1 + 1e-9):
+            return y0 + (y1 - y0) * (min(x, x1) - x0) / (x1 - x0) if x1 > x0 else y1
+    return None
 
 
 def load_run_data(runs: Any, run_id: str) -> RunData:
@@ -143,6 +202,16 @@ def load_run_data(runs: Any, run_id: str) -> RunData:
 
 def _finite(step: Step) -> bool:
     return math.isfinite(parse_number(step.data["given"]["task_loss"]) or 0.0)
+
+
+def _stepped(steps: Sequence[Step]) -> bool:
+    """Return True if the optimizer took the step of these micro-batches."""
+    measured = [step.data["applied"].get("updated") for step in steps]
+    if any(measured):
+        return True
+    last = steps[-1].data
+    is_complete = last["micro_step"] + 1 >= last["given"].get("micro_steps", 1)
+    return is_complete and measured[-1] is None and any(map(updated, steps))
 
 
 def updated(step: Step) -> bool:

@@ -168,10 +168,10 @@ def test_lineage_question_returns_decision_of_checkpoint(catalog):
 
 @pytest.mark.parametrize("name", question_names())
 def test_saved_questions_run_with_and_without_runs(catalog, name):
-    """Every saved question has a text, and runs on real runs and without runs."""
+    """Every saved question has a text, which may explain it, and runs on real runs and without runs."""
     question = load_question(name)
-    assert question.question.endswith("?")
-    values = {"run": "a", "iter": 5, "snapshot": "accepted-00000019"}
+    assert re.fullmatch(r"[^?]+\?( .+\.)?", question.question)
+    values = {"run": "a", "run_a": "a", "run_b": "b", "iter": 5, "snapshot": "accepted-00000019"}
     assert catalog.ask(name, **{key: values[key] for key in question.parameters}).num_columns > 1
     assert re.fullmatch(r"[a-z_]+", name)
 
@@ -311,8 +311,10 @@ def test_update_rate_with_nan_in_shadow_mode_is_at_most_one(tmp_path):
     assert ctx.update_rate == 1.0
     assert run.rates()["update_rate"] == 1.0
     assert load_run_data(tmp_path, "a").update_rate == 1.0
-    rows = Catalog(tmp_path).rows("select update_rate, updates, skips, nonfinite from run_summary")
-    assert rows == [{"update_rate": 1.0, "updates": 2, "skips": 2, "nonfinite": 2}]
+    rows = Catalog(tmp_path).rows(
+        "select update_rate, updated_batches, skipped_batches, nonfinite from run_summary"
+    )
+    assert rows == [{"update_rate": 1.0, "updated_batches": 2, "skipped_batches": 2, "nonfinite": 2}]
 
 
 def test_quotient_of_resumed_run_is_from_last_attempt(tmp_path):

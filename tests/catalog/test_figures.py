@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import statistics
 
 import pytest
 
 from ockham.catalog import Catalog
+from ockham.record.run_folder import RunFolder
+from ockham.study.roi import Prices, roi
+from ockham.study.run_data import load_run_data
 from tests.helpers.figure_runs import RUN_IDS, counted_contexts, counted_events, make_figure_runs
 
 GAUGES = ("complexity_cost", "drift_raw", "drift_sq", "grad_norm", "val_loss", "kl_to_anchor")
@@ -82,3 +87,126 @@ def test_measured_gauges_have_a_value_only_where_a_line_measured_it(runs, catalo
         if data["measured"].get(gauge) is not None
     }
     assert {(row["attempt"], row["sequence"]): row["value"] for row in rows} == expected
+
+
+def is_updated(data):
+    return math.isfinite(data["loss"]) and data["updated"]
+
+
+def expected_counts(runs, run_id):
+    """Return the counts of run_summary from the lines."""
+    batches = counted_contexts(runs, run_id)
+    evaluations = counted_contexts(runs, run_id, "on_evaluate")
+    finite = sum(math.isfinite(data["loss"]) for data in batches)
+    updated = sum(map(is_updated, batches))
+    stepped = {data["iter_num"] for data in batches if data["applied"]["updated"]}
+    decisions = counted_events(runs, run_id, "decision.made")
+    accepted = sum(data["left"].get("accepted", False) for data in evaluations)
+    losses = [float(data["val_loss"]) for data in counted_events(runs, run_id, "evaluation.recorded")]
+    return {
+        "batches": len(batches),
+        "finite_batches": finite,
+        "updated_batches": updated,
+        "skipped_batches": len(batches) - updated,
+        "optimizer_steps": len(stepped),
+        "skipped_steps": len({data["iter_num"] for data in batches} - stepped),
+        "update_rate": updated / finite,
+        "evaluations": len(evaluations),
+        "accepted": accepted,
+        "accept_rate": accepted / len(losses),
+        "val_loss": losses[-1],
+        "best_val_loss": min(losses),
+        "nonfinite": len(batches) - finite,
+        "last_iter": max(data["iter_num"] for data in batches),
+        "decisions": sum(not data["shadow"] for data in decisions),
+        "shadow_decisions": sum(data["shadow"] for data in decisions),
+        "decisions_all_ranks": len(decisions) * (2 if run_id == "ranks" else 1),
+        "unsigned_events": 0,
+    }
+
+
+def expected_savings(runs, run_id):
+    """Return the estimate, its interval and b from the lines."""
+    batches = counted_contexts(runs, run_id)
+    times = {
+        name: [float(data["seconds"][name]) for data in batches if name in data["seconds"]]
+        for name in ("forward", "backward", "optimizer")
+    }
+    skipped = sum(not data["updated"] for data in batches)
+    steps = {data["iter_num"] for data in batches}
+    skipped_steps = len(steps - {data["iter_num"] for data in batches if data["updated"]})
+    spent = sum(map(sum, times.values()))
+    parts = ((skipped, times["backward"]), (skipped_steps, times["optimizer"]))
+    saved = sum(number * statistics.fmean(measured) for number, measured in parts)
+    variance = sum(
+        statistics.variance(measured) * (number + number**2 / len(measured)) for number, measured in parts
+    )
+    half = 1.96 * math.sqrt(variance) * spent / (spent + saved) ** 2
+    share = saved / (spent + saved)
+    per_batch = statistics.fmean(times["optimizer"]) * len(steps) / len(batches)
+    return {
+        "backward_over_forward": (statistics.fmean(times["backward"]) + per_batch)
+        / statistics.fmean(times["forward"]),
+        "compute_saved": share,
+        "compute_saved_low": max(0.0, share - half),
+        "compute_saved_high": share + half,
+        "compute_saved_reason": None,
+    }
+
+
+@pytest.mark.parametrize("run_id", RUN_IDS)
+def test_run_summary_equals_the_lines(runs, catalog, run_id):
+    """Every count, rate and loss, and the savings."""
+    [row] = catalog.rows("select * from run_summary where run_id = $run", {"run": run_id})
+    counts = expected_counts(runs, run_id)
+    assert {name: row[name] for name in counts} == pytest.approx(counts)
+    savings = expected_savings(runs, run_id)
+    assert {name: row[name] for name in savings} == pytest.approx(savings)
+    assert set(row) == {*counts, *savings, "run_id", "state", "policy", "occam_quotient"}
+
+
+@pytest.mark.parametrize("run_id", RUN_IDS)
+def test_run_finished_roi_and_savings_have_the_numbers_of_run_summary(runs, catalog, run_id):
+    """One figure has one name and one value, wherever it is shown."""
+    [row] = catalog.rows("select * from run_summary where run_id = $run", {"run": run_id})
+    folder = RunFolder(runs, run_id)
+    last = max(attempt for attempt, rank in folder.logs() if rank == 0)
+    finished = json.loads(folder.segments(last, 0)[-1].read_bytes().splitlines()[-1])["data"]
+    shared = set(row) & set(finished)
+    assert {"updated_batches", "skipped_steps", "compute_saved_high"} <= shared
+    assert {name: finished[name] for name in shared} == pytest.approx({name: row[name] for name in shared})
+    figures = {each.figure: each.value for each in roi(load_run_data(runs, run_id), Prices())}
+    shared = set(row) & set(figures)
+    assert {"updated_batches", "optimizer_steps", "compute_saved_low"} <= shared
+    assert {name: figures[name] for name in shared} == pytest.approx({name: row[name] for name in shared})
+    [answer] = [each for each in catalog.ask("savings").to_pylist() if each["run_id"] == run_id]
+    shared = set(row) & set(answer)
+    assert {name: answer[name] for name in shared} == {name: row[name] for name in shared}
+
+
+def test_shadow_plugins_save_and_move_nothing(runs, catalog):
+    """The questions about what happened have no row of them; `shadow_savings` is about them."""
+    [row] = [each for each in catalog.ask("savings").to_pylist() if each["run_id"] == "shadow"]
+    assert (row["skipped"], row["compute_saved"], row["saves_avoided"]) == (0.0, 0.0, 0.0)
+    assert row["oq_gain"] is None
+    for name in ("knob_turns", "refusals", "consolidations"):
+        assert "shadow" not in catalog.ask(name).column("run_id").to_pylist(), name
+    figures = {each.figure: each.value for each in roi(load_run_data(runs, "shadow"), Prices())}
+    assert [figures[name] for name in ("bytes_saved", "flops_saved", "seconds_saved")] == [0, 0, 0]
+    [would] = catalog.ask("shadow_savings").to_pylist()
+    lines = [data for data in counted_events(runs, "shadow", "decision.made") if data["shadow"]]
+    skips = sum(data["plugin"] == "gate" and data["action"] == "SKIP" for data in lines)
+    assert would["would_skip"] == pytest.approx(skips / would["gate_decisions"])
+    assert would["would_accept"] == sum(data["action"] == "ACCEPT" for data in lines)
+    assert would["would_move_anchor"] == sum(data["action"] == "ALLOW" for data in lines)
+
+
+def test_refused_checkpoints_of_an_acting_memory_are_saved_bytes(runs, catalog):
+    """2 MB for each evaluation that the memory refused."""
+    lines = counted_events(runs, "plain", "decision.made")
+    refused = sum(data["plugin"] == "memory" and data["action"] != "ACCEPT" for data in lines)
+    figures = {each.figure: each.value for each in roi(load_run_data(runs, "plain"), Prices())}
+    assert refused > 0
+    assert figures["bytes_saved"] == refused * 2e6
+    [row] = [each for each in catalog.ask("savings").to_pylist() if each["run_id"] == "plain"]
+    assert row["saves_avoided"] == pytest.approx(refused / figures["evaluations"])

@@ -36,7 +36,8 @@ class FailingPlugin(OccamPlugin):
 
 def _without_volatile_columns(rows):
     """Return the rows without IDs and times, which differ between runs."""
-    volatile = ("decision_id", "seconds", "median_ms", "p99_ms", "total_seconds", "state")
+    volatile = {"decision_id", "seconds", "median_ms", "p99_ms", "total_seconds", "state"}
+    volatile |= {"first_time", "last_time", "batches_per_second"}
     return [{k: v for k, v in row.items() if k not in volatile} for row in rows]
 
 

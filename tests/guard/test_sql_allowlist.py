@@ -6,26 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ockham import resources
 from ockham.catalog.views import load_question, question_names
 from ockham.errors import QueryError
 from ockham.guard import check_query
 
-VIEWS = [
-    "decisions",
-    "contexts",
-    "runs",
-    "events",
-    "run_summary",
-    "gate_decisions",
-    "memory_decisions",
-    "policies",
-    "checkpoints",
-    "log_gaps",
-    "odr_evidence",
-    "hyperparameter_changes",
-    "limiter_decisions",
-    "evaluations",
-]
+VIEWS = [*resources.VIEWS, "odr_evidence"]
 
 ALLOWED = """
 select * from decisions

@@ -18,6 +18,7 @@ import orjson
 
 from ockham.applied_step import AppliedStep
 from ockham.plugin import OccamPlugin
+from ockham.plugins.limiter import LimiterPlugin
 from ockham.record.checkpoints import CheckpointFiles, find_resume_point
 from ockham.record.run_folder import PARQUET_TABLES, RunFolder
 from ockham.run import Run
@@ -196,6 +197,11 @@ def make_all_runs(runs: Path) -> Path:
     make_varied_run(runs, "accumulated", Plan(micro_steps=4, bad_losses=((40, math.nan), (41, math.nan))))
     make_varied_run(runs, "observed", Plan(), policy="observe")
     make_varied_run(runs, "pulled", Plan(), policy=None, plugins=[Puller(), Halver()])
+    for run_id, micro_steps in (("stormy", 1), ("stormy-four", 4)):
+        limiter = LimiterPlugin(grad_norm_ceiling=0.5, learning_rate_ceiling=4e-4)
+        make_varied_run(
+            runs, run_id, Plan(steps=130, micro_steps=micro_steps), policy=None, plugins=[Halver(), limiter]
+        )
     add_second_rank(make_varied_run(runs, "ranks", Plan(steps=40)))
     make_resumed_run(runs, "resumed", Plan(steps=90), ("balanced", "tight"))
     for seed in (1, 2, 3):

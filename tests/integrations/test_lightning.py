@@ -101,7 +101,7 @@ def test_lightning_training_skips_and_logs_batches(tmp_path):
     assert steps == {sum(updated)}
     end = tiny_model.read_events(tmp_path, "run.finished")[0]
     assert end["reason_code"] == "COMPLETED"
-    assert end["updates"] == sum(updated)
+    assert end["optimizer_steps"] == sum(updated)
     assert end["batches"] == 40
     assert [e["iter_num"] for e in tiny_model.read_events(tmp_path, "evaluation.recorded")] == [9, 19, 29, 39]
     # The schedule never reads a changed rate.
@@ -149,7 +149,7 @@ def test_lightning_accumulated_batches_have_a_verdict_each(tmp_path):
     updated = tiny_model.read_verdicts(tmp_path)
     assert len(module.backward_passes) == sum(updated) < 30
     stepped = sum(updated[i] or updated[i + 1] for i in range(0, 30, 2))
-    assert tiny_model.read_events(tmp_path, "run.finished")[0]["updates"] == stepped
+    assert tiny_model.read_events(tmp_path, "run.finished")[0]["optimizer_steps"] == stepped
     tiny_model.assert_sound_run(tmp_path, batches=30)
 
 

@@ -75,7 +75,7 @@ def test_step_with_nonfinite_gradient_leaves_weights_unchanged(tmp_path):
     ]
     assert [d["iter_num"] for d in refused] == [6]
     assert {int(s["step"]) for s in optimizer.state.values()} == {STEPS - 1}
-    assert tiny_model.read_events(tmp_path, "run.finished")[0]["updates"] == STEPS - 1
+    assert tiny_model.read_events(tmp_path, "run.finished")[0]["optimizer_steps"] == STEPS - 1
     tiny_model.assert_sound_run(tmp_path, batches=STEPS)
 
 

@@ -75,9 +75,9 @@ def test_logs_of_all_ranks_verify_and_count_each_batch_once(two):
     folder, _ = two
     assert assert_sound_run(folder, "two") == []
     catalog = Catalog(folder / "runs")
-    summary = catalog.rows("select batches, updates, evaluations from run_summary")[0]
+    summary = catalog.rows("select batches, optimizer_steps, evaluations from run_summary")[0]
     updated = sum(context["applied"]["updated"] for context in read_batches(folder, 0))
-    assert summary == {"batches": 40, "updates": updated, "evaluations": 40}
+    assert summary == {"batches": 40, "optimizer_steps": updated, "evaluations": 40}
     rows = catalog.rows(
         "select rank, rank_loss from contexts where hook = 'batch' and iter_num = 7 order by rank"
     )

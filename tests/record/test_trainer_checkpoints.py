@@ -140,7 +140,7 @@ def _add(folder):
 
 def _change_state(folder):
     state = orjson.loads((folder / STATE_FILE).read_bytes())
-    state["run"]["counts"]["updates"] += 1
+    state["run"]["counts"]["steps"] += 1
     (folder / STATE_FILE).write_bytes(orjson.dumps(state))
 
 

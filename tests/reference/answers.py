@@ -118,6 +118,7 @@ def ask_all(folder: Path, names: Iterable[str]) -> dict[str, Any]:
     parameters = {
         "lineage": {"snapshot": accepted_checkpoint(folder)},
         "why_skipped": {"run": "base", "iter": 30},
+        "compare_by_tokens": {"run_a": "base", "run_b": "two"},
     }
     answers = {name: catalog.ask(name, **parameters.get(name, {})).to_pylist() for name in names}
     return normalize(json.loads(json.dumps(answers, default=str)))

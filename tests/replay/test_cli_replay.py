@@ -124,7 +124,7 @@ def test_whatif_output_fits_a_terminal(runs, capsys, monkeypatch):
         )
         shown, metadata = capsys.readouterr()
         assert max(map(len, shown.splitlines())) <= width
-        assert {"policy", "diverged_iter", "update_rate", "saved_at_most"} <= set(shown.split())
+        assert {"policy", "diverged_iter", "update_rate", "compute_saved"} <= set(shown.split())
         assert "hidden columns: batches" in metadata
 
 

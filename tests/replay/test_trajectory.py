@@ -65,7 +65,7 @@ def test_attempt_without_a_line_is_skipped(folder):
     assert len(load_trajectory(folder)) == 1
 
 
-def test_backward_over_forward_is_a_ratio_of_medians(folder, tmp_path):
+def test_backward_over_forward_is_a_ratio_of_means(folder, tmp_path):
     """The optimizer is included. None without measurements."""
     legs = load_trajectory(folder)
     assert legs[0].settings["grad_clip"] == 2.0

@@ -247,7 +247,7 @@ def test_whatif_summary_is_one_row(runs):
         (row["update_to_update"] + row["update_to_skip"]) / 150
     )
     assert row["update_rate"] == pytest.approx((row["update_to_update"] + row["skip_to_update"]) / 150)
-    assert (row["saved_at_most"], row["recorded_saved_at_most"], row["halted_iter"]) == (None, None, None)
+    assert (row["compute_saved"], row["recorded_compute_saved"], row["halted_iter"]) == (None, None, None)
     empty = WhatIfResult("nothing", load_policy("tight"))
     assert (empty.update_rate(), empty.compute_saved()) == (None, None)
 
