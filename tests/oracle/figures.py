@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tests.oracle.log_lines import Row, contexts, counted, decisions, plugins_of, to_number
+from tests.oracle.savings import compute_savings
 
 
 def run_summary(rows: list[Row]) -> dict[str, Any]:
@@ -38,8 +39,10 @@ def run_summary(rows: list[Row]) -> dict[str, Any]:
         "best_val_loss": min(finite_losses, default=None),
         "occam_quotient": last_quotient(rows),
         "nonfinite": len(batches) - len(finite),
+        **compute_savings(rows),
         "last_iter": max((batch.iter_num for batch in batches), default=None),
-        "decisions": len(decisions(rows, acting=False)),
+        "decisions": len(decisions(rows)),
+        "shadow_decisions": len(decisions(rows, acting=False)) - len(decisions(rows)),
         "decisions_all_ranks": sum(
             row.kind == "decision.made" and row.signed and not row.superseded for row in rows
         ),
