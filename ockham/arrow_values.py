@@ -1,4 +1,4 @@
-"""Values of Arrow tables as Python objects. A value that Python cannot represent becomes text."""
+"""Values of Arrow tables as Python objects, and how tables are written to Parquet."""
 
 from __future__ import annotations
 
@@ -24,6 +24,21 @@ def table_rows(table: Any) -> list[dict[str, Any]]:
     """Return the rows of an Arrow table as dictionaries, with the values of `column_values`."""
     columns = [column_values(table.column(index)) for index in range(table.num_columns)]
     return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def columns_with_statistics(schema: Any) -> list[str]:
+    """Return the columns for which a Parquet file may contain minimum and maximum: those without floats.
+
+    Arrow leaves NaN out of minimum and maximum. DuckDB prunes and folds filters by them, and then returns
+    wrong rows: with the values NaN and 3.8, `x = 3.8` finds both and `isnan(x)` none.
+    """
+    import pyarrow as pa
+
+    return [
+        field.name
+        for field in schema
+        if not pa.types.is_floating(field.type) and not pa.types.is_nested(field.type)
+    ]
 
 
 def _scalar_value(scalar: Any) -> Any:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ockham.arrow_values import column_values
+from ockham.arrow_values import column_values, columns_with_statistics
 from ockham.catalog.catalog import Catalog
 from ockham.errors import BadInputError
 from ockham.event import to_json_value
@@ -134,7 +134,9 @@ def _to_folder(folder: Path, tables: Mapping[str, pa.Table], manifest: Mapping[s
     folder.mkdir()
     for name, table in tables.items():
         if kind == "parquet":
-            pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+            statistics = columns_with_statistics(table.schema)
+            path = folder / f"{name}.parquet"
+            pq.write_table(table, path, compression="zstd", write_statistics=statistics)
         else:
             pyarrow.csv.write_csv(_flatten_nested_columns(table), folder / f"{name}.csv")
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

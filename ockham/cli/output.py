@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 
-from ockham.arrow_values import column_values
+from ockham.arrow_values import column_values, columns_with_statistics
 from ockham.errors import BadInputError
 from ockham.formatting import format_cell, to_strict_json
 from ockham.record.durable_io import atomic_write
@@ -177,7 +177,9 @@ def write_table(table: Any, output_format: Format | None = None, path: Path | No
 
         sink = pa.BufferOutputStream()
         try:
-            pq.write_table(table, sink, compression="zstd")
+            pq.write_table(
+                table, sink, compression="zstd", write_statistics=columns_with_statistics(table.schema)
+            )
         except pa.ArrowException as error:
             raise BadInputError(f"-f parquet: {error}; cast the column to another type") from None
         write_file(path, sink.getvalue().to_pybytes())

@@ -10,6 +10,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ockham.arrow_values import columns_with_statistics
 from ockham.context import FIELDS
 from ockham.event import event_kind
 from ockham.record.parquet.rows import FACT_COLUMNS, common_columns, context_row, decision_row
@@ -202,6 +203,7 @@ class ParquetBuffer:
             compression="zstd",
             # The stubs accept only a bool here.
             use_dictionary=[name for name in schema.names if name in _REPEATED],  # type: ignore[arg-type]
+            write_statistics=columns_with_statistics(schema),
         )
         self._waiting = schema.empty_table()
         self._rows: dict[str, int | None] = row_range(self._waiting)
