@@ -131,7 +131,8 @@ def skip_streaks(rows: list[Row]) -> Table:
         present.append(batch)
     longest = sorted(streaks, key=lambda part: (-len(part), part[0].iter_num))[:10]
     return [
-        {"from_iter": part[0].iter_num, "to_iter": part[-1].iter_num, "skips": len(part)} for part in longest
+        {"from_iter": part[0].iter_num, "to_iter": part[-1].iter_num, "skipped_batches": len(part)}
+        for part in longest
     ]
 
 

@@ -12,8 +12,8 @@
 -- chain_share: chain_seconds / compute of always updating; null with several ranks, because it contains waiting
 -- seconds_saved: seconds that the skips saved on one rank
 -- compute_saved: estimated share of the compute of always updating that the skips saved; 0 if nothing was skipped
--- compute_saved_low: lower end of its 95 % interval
--- compute_saved_high: upper end of its 95 % interval
+-- compute_saved_low: lower end of its 95 % interval; null if a stage was measured once
+-- compute_saved_high: upper end of its 95 % interval; null if a stage was measured once
 -- compute_saved_reason: why compute_saved is null: NO_BATCHES, NOTHING_UPDATED, NO_STAGE_TIMES or WAITED_FOR_RANKS
 with ranks as (
     select run_id, max((data ->> '$.world_size')::bigint) as world_size from events
@@ -62,8 +62,8 @@ select v.run_id, coalesce(e.batches, 0) as batches, coalesce(e.updated_batches, 
     case when e.skipped = 0 then 0 when e.reason is null then e.saved end as seconds_saved,
     case when e.skipped = 0 then 0 when e.reason is null then e.saved / e.always end as compute_saved,
     case when e.skipped = 0 then 0
-        when e.reason is null then greatest(0, e.saved / e.always - 1.96 * sqrt(e.variance) * e.spent / (e.always * e.always)) end as compute_saved_low,
+        when e.reason is null and e.variance is not null then greatest(0, e.saved / e.always - 1.96 * sqrt(e.variance) * e.spent / (e.always * e.always)) end as compute_saved_low,
     case when e.skipped = 0 then 0
-        when e.reason is null then least(1, e.saved / e.always + 1.96 * sqrt(e.variance) * e.spent / (e.always * e.always)) end as compute_saved_high,
+        when e.reason is null and e.variance is not null then least(1, e.saved / e.always + 1.96 * sqrt(e.variance) * e.spent / (e.always * e.always)) end as compute_saved_high,
     case when e.run_id is null then 'NO_BATCHES' else e.reason end as compute_saved_reason
 from runs v left join reasoned e using (run_id)
