@@ -8,7 +8,7 @@ import pytest
 
 from ockham import resources
 
-# Queries about other rows than those that figures count, and why.
+# Queries about other rows than the counted ones, and why.
 EXCEPTIONS = {
     "lineage.sql": "follows one checkpoint, also if a resume superseded it",
     "rank_losses.sql": "compares the ranks",
