@@ -103,7 +103,7 @@ def query(
     """Query the log with SQL.
 
     `ockham schema` lists the views and their columns. The column `signed` is false for events that no tree
-    head covers.
+    head covers. Times are UTC. SQL that reads the clock, such as now(), has another result each time.
 
     Examples:
       ockham query "select reason_code, count(*) n from decisions group by all order by n desc"

@@ -42,7 +42,7 @@ def rewrite_inspection(text: str, views: Collection[str]) -> str:
     name = _NAME.fullmatch(target)
     if name is None and keyword != "show":
         check_query(target, views)
-        return f"{'summarize' if keyword == 'summarize' else 'describe'} {target}"
+        return f"summarize {target}" if keyword == "summarize" else f"describe {target}"
     view = next((view for view in views if name is not None and view.casefold() == name[1].casefold()), None)
     if view is None:
         raise QueryError(

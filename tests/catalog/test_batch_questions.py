@@ -269,7 +269,7 @@ def test_throughput_equals_log_lines(varied_catalog, plain_logs):
 
 
 def test_limiter_storms_count_batches_and_not_iterations(varied_catalog, plain_logs):
-    """A limiter that acts on each step is no storm with four micro-batches a step: it acts on a quarter."""
+    """A limiter that acts on each step of four micro-batches acts on a quarter of the batches."""
     expected = []
     for run_id, log in plain_logs.items():
         windows, hits, worst = {}, {}, {}

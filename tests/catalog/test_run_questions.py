@@ -21,7 +21,7 @@ NEW_QUESTIONS = (
 
 
 def losses_by_tokens(log):
-    """Return tokens -> (iteration, loss) of the last evaluation with so many tokens."""
+    """Return tokens -> (iteration, loss) of the last evaluation after that number of tokens."""
     found = {}
     for data in log.counted("context.recorded"):
         tokens = data["given"].get("tokens_seen", 0)
