@@ -115,7 +115,6 @@ def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
     accept = band.get("accept_rate"), band.get("accept_low"), band.get("accept_high")
     accept_note = band_label(*accept, enough=enough and summary["evaluations"] >= MIN_EVALUATIONS)
     best_loss = summary["best_val_loss"]
-    saved = summary["compute_saved"]
     return [
         MetricCard(
             "Update rate",
@@ -137,10 +136,19 @@ def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
             _series(evaluations, "gain"),
             "in shadow mode" if oq.get("shadow") else "since the first",
         ),
-        MetricCard(
-            "Compute saved", percent(saved), None, "measured" if saved is not None else "after the run"
-        ),
+        MetricCard("Compute saved", percent(summary["compute_saved"]), None, savings_note(summary)),
     ]
+
+
+def savings_note(figures: dict[str, Any]) -> str:
+    """Return the 95 % interval of the estimate, or why there is no estimate, as the note of a card."""
+    low, high = figures.get("compute_saved_low"), figures.get("compute_saved_high")
+    if low is not None and high is not None:
+        return f"95 %: {low:.1%} to {high:.1%}"
+    if figures.get("compute_saved") is not None:
+        return "estimate"
+    reason = figures.get("compute_saved_reason")
+    return "unknown" if reason is None else str(reason).lower().replace("_", " ")
 
 
 def _rows(name: str, run_id: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Compute that skipped batches saved: an estimate with a 95 % interval, from sums of stage times.
 
 A skipped micro-batch saves its backward pass, a skipped optimizer step saves the optimizer. Both are priced
-at the mean time of those that were measured. `docs/figures.md` has the formula and its assumptions.
+at the mean measured time. `docs/figures.md` has the formula and its assumptions.
 `ockham/sql/views/run_savings.sql` is the same formula in SQL.
 """
 
@@ -17,7 +17,7 @@ Z_95 = 1.96
 # With several ranks the time of the chain contains the waiting for other ranks. Above this share of the
 # compute the stage times do not show what a batch costs.
 MAX_CHAIN_SHARE_OF_RANKS = 0.1
-# Why there is no estimate.
+# Why an estimate is unknown.
 SAVINGS_REASONS = {
     "NO_BATCHES": "no batch was recorded",
     "NOTHING_UPDATED": "no batch was updated, so the time of an update was not measured",

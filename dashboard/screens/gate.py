@@ -31,14 +31,12 @@ def answer(row: dict[str, Any]) -> str:
     if row.get("shadow_rate") is not None:
         text = f"The gate ran in shadow mode. It would have updated {row['shadow_rate']:.1%} of the batches"
     elif band is None:
-        text = f"{rate:.1%} of the finite batches were updates; the policy has no target for the rate"
+        text = f"{rate:.1%} of the finite batches were updated; the policy has no target for the rate"
     else:
-        text = f"{rate:.1%} of the finite batches were updates, {band}"
-    if saved is None:
+        text = f"{rate:.1%} of the finite batches were updated, {band}"
+    if not saved:
         return f"{text}."
-    if saved > 0:
-        return f"{text}; skipped batches saved {saved:.1%} of the compute (measured)."
-    return f"{text}; the chain cost {-saved:.1%} of the compute (measured)."
+    return f"{text}; skipped batches saved {saved:.1%} of the compute (estimate)."
 
 
 def margin_section() -> None:

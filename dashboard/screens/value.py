@@ -11,7 +11,7 @@ import streamlit as st
 
 from dashboard.data_source import TimedResult, query_or_error, run_sql, runs_folder, store
 from dashboard.layout import csv_bytes, page_header, section, select_run
-from dashboard.metric_cards import percent
+from dashboard.metric_cards import percent, savings_note
 from dashboard.tables import data_table
 from ockham.errors import OckhamError
 from ockham.study.roi import Prices, RoiRow, roi
@@ -102,15 +102,11 @@ def show_inputs() -> RoiInputs:
 
 def summary_sentence(values: dict[str, Any]) -> str:
     """Return the answer of the page. *values*: figure -> value."""
-    batches = values.get("batches", 0)
-    skipped = batches - values.get("updates", 0)
+    skipped, batches = values.get("skipped_batches", 0), values.get("batches", 0)
     text = f"{skipped:,} of {batches:,} batches were skipped"
     saved = values.get("compute_saved")
-    if isinstance(saved, float):
-        if saved > 0:
-            text += f", which saved {saved:.1%} of the compute"
-        else:
-            text += f", and the chain cost {-saved:.1%} of the compute"
+    if saved:
+        text += f", which saved {saved:.1%} of the compute (estimate)"
     verdict = VERDICTS.get(values.get("verdict", ""), "Unknown")
     return f"{text}. Good enough? {verdict}."
 
@@ -127,7 +123,8 @@ def savings_cards(values: dict[str, Any]) -> None:
     seconds = values.get("seconds_saved")
     cards = (
         ("Best val. loss", "-" if best is None else f"{best:.3f}", quality),
-        ("Compute saved", percent(values.get("compute_saved")), "net of the chain"),
+        ("Compute saved", percent(values.get("compute_saved")), savings_note(values)),
+        ("Cost of the chain", percent(values.get("chain_share")), "not subtracted"),
         ("Saved to the floor", percent(values.get("compute_saved_to_floor")), "vs. the baseline run"),
         ("Device time saved", "-" if seconds is None else f"{seconds:,.1f} s", "one device"),
         ("Money saved", f"{sum(money):,.4g}" if money else "-", "at the prices above"),

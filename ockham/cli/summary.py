@@ -65,8 +65,9 @@ def print_summary(run: Run, reason: str, message: str | None, command: str = "tr
 
 def _summary_rows(run: Run, reason: str, message: str | None) -> Iterator[tuple[str, str]]:
     counts = run.counts
-    events = run.attempt.log.next_sequence
-    yield "run", f"{run.run_id}: {reason}, {counts.batches} batches, {events} events"
+    attempt = run.attempt
+    events = f"{attempt.log.next_sequence} events in log {attempt.number}-{attempt.rank}"
+    yield "run", f"{run.run_id}: {reason}, {counts.batches} batches, {events}"
     yield "policy", f"{run.policy.name} {run.policy.revision[:19]}…"
     if message:
         yield "", message
@@ -81,7 +82,7 @@ def _summary_rows(run: Run, reason: str, message: str | None) -> Iterator[tuple[
 
 
 def _format_savings(savings: Savings) -> str:
-    """Return the estimate with its interval, or why there is none."""
+    """Return the estimate with its interval, or why it is unknown."""
     if savings.compute_saved is None:
         return f"unknown: {SAVINGS_REASONS[savings.compute_saved_reason or '']}"
     text = f"{savings.compute_saved:.1%} (estimate"

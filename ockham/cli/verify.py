@@ -250,7 +250,8 @@ def _format_report(report: VerificationReport) -> Iterator[str]:
     events = sum(log.events for log in report.logs)
     signed = sum(log.signed for log in report.logs)
     pinned = sum(log.pinned or 0 for log in report.logs)
-    details = [pluralize(events, "events"), f"signed to {signed:,}"]
+    logs = f" in {len(report.logs)} logs" if len(report.logs) > 1 else ""
+    details = [f"{pluralize(events, 'events')}{logs}", f"signed to {signed:,}"]
     if pinned:
         details.append(f"pinned to {pinned:,}")
     yield f"{report.run_id}: {word} ({', '.join(details)})"

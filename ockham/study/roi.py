@@ -98,16 +98,13 @@ def _times(counter: SavingsCounter) -> Iterator[RoiRow]:
             "backward_over_forward", ratio, "ratio", "measured", "means of the run's own stage times"
         )
     reason = savings.compute_saved_reason
-    how = "estimate: time of the skipped, by the mean time of the measured, / time of always updating"
+    how = "estimate: mean time of the measured x number of the skipped, / time of always updating"
     if reason is not None:
-        how = f"{reason}: {SAVINGS_REASONS[reason]}"
+        yield RoiRow("compute_saved_reason", reason, "", "derived", SAVINGS_REASONS[reason])
+        how = "see compute_saved_reason"
     yield RoiRow("compute_saved", savings.compute_saved, "ratio", "derived", how)
-    yield RoiRow(
-        "compute_saved_low", savings.compute_saved_low, "ratio", "derived", "95 % interval, lower end"
-    )
-    yield RoiRow(
-        "compute_saved_high", savings.compute_saved_high, "ratio", "derived", "95 % interval, upper end"
-    )
+    for end, value in (("low", savings.compute_saved_low), ("high", savings.compute_saved_high)):
+        yield RoiRow(f"compute_saved_{end}", value, "ratio", "derived", f"{end} end of the 95 % interval")
     seconds, ranks = savings.seconds_saved, counter.world_size
     yield RoiRow("seconds_saved", seconds, "s", "derived", "of backward and optimizer, on one rank")
     hours = None if seconds is None else seconds * ranks / 3600

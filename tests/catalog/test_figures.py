@@ -9,7 +9,9 @@ import statistics
 import pytest
 
 from ockham.catalog import Catalog
+from ockham.plugin import OccamPlugin
 from ockham.record.run_folder import RunFolder
+from ockham.run import Run
 from ockham.study.roi import Prices, roi
 from ockham.study.run_data import load_run_data
 from tests.helpers.figure_runs import RUN_IDS, counted_contexts, counted_events, make_figure_runs
@@ -185,7 +187,7 @@ def test_run_finished_roi_and_savings_have_the_numbers_of_run_summary(runs, cata
 
 
 def test_shadow_plugins_save_and_move_nothing(runs, catalog):
-    """The questions about what happened have no row of them; `shadow_savings` says what would have."""
+    """The questions about what happened have no row of them; `shadow_savings` is about them."""
     [row] = [each for each in catalog.ask("savings").to_pylist() if each["run_id"] == "shadow"]
     assert (row["skipped"], row["compute_saved"], row["saves_avoided"]) == (0.0, 0.0, 0.0)
     assert row["oq_gain"] is None
@@ -210,3 +212,52 @@ def test_refused_checkpoints_of_an_acting_memory_are_saved_bytes(runs, catalog):
     assert figures["bytes_saved"] == refused * 2e6
     [row] = [each for each in catalog.ask("savings").to_pylist() if each["run_id"] == "plain"]
     assert row["saves_avoided"] == pytest.approx(refused / figures["evaluations"])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "world_size", "skips", "reason"),
+    [
+        ({"forward": 1.0, "backward": 2.0, "chain": 0.1}, 1, 0, None),
+        ({"forward": 1.0, "backward": 2.0, "chain": 9.0}, 1, 4, None),
+        ({"forward": 1.0, "backward": 2.0, "chain": 0.1}, 2, 4, None),
+        ({"forward": 1.0, "backward": 2.0, "chain": 0.5}, 2, 4, "WAITED_FOR_RANKS"),
+        ({"forward": 1.0, "backward": 2.0, "chain": 0.5}, 2, 0, None),
+        ({"forward": 1.0}, 1, 4, "NO_STAGE_TIMES"),
+        ({}, 1, 4, "NO_STAGE_TIMES"),
+        ({"forward": 1.0, "backward": 2.0}, 1, 10, "NOTHING_UPDATED"),
+        ({"forward": 1.0, "backward": 2.0}, 1, 9, None),
+        ({}, 1, 0, None),
+        (None, 1, 0, "NO_BATCHES"),
+    ],
+)
+def test_view_and_counter_give_the_same_savings_or_the_same_reason(
+    tmp_path, seconds, world_size, skips, reason
+):
+    """With a reason there is no estimate, in SQL, in run.finished and in Python."""
+    plugin = FirstSkipped(skips)
+    with Run(plugins=[plugin], runs=tmp_path, run_id="a", world_size=world_size) as run:
+        for i in range(0 if seconds is None else 10):
+            ctx = run.start_batch(i, 3.0)
+            times = {k: v for k, v in (seconds or {}).items() if ctx.updated or k != "backward"}
+            run.end_batch(ctx, stepped=ctx.updated, seconds=times)
+    [row] = Catalog(tmp_path).rows("select * from run_savings")
+    expected = run.savings()._asdict()
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+    assert row["compute_saved_reason"] == reason
+    assert (row["compute_saved"] is None) == (reason is not None)
+    if not skips and reason is None:
+        assert row["compute_saved"] == 0.0
+
+
+class FirstSkipped(OccamPlugin):
+    """Plugin that skips the first batches."""
+
+    name = "first_skipped"
+
+    def __init__(self, count=0):
+        self.count = count
+
+    def on_batch_start(self, ctx):
+        if ctx.iter_num < self.count:
+            ctx.updated = False
+            ctx.decide("SKIP", "FIRST")

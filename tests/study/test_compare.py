@@ -91,6 +91,50 @@ def test_quotients_of_other_specs_are_not_compared(runs):
     assert any("Quotient" in note for note in notes)
 
 
+def test_losses_of_steps_with_other_tokens_are_compared_at_the_same_tokens(runs, tmp_path):
+    """A step of 4 micro-batches has 40 tokens, one without accumulation 10. Losses are interpolated."""
+    planned(tmp_path, "one", [4.0, 3.0, 2.0, 1.0, 0.5], skipping=False)
+    planned(tmp_path, "four", [3.0], skipping=False, micro_steps=4)
+    one, four = load_run_data(tmp_path, "one"), load_run_data(tmp_path, "four")
+    assert (one.tokens_per_step, four.tokens_per_step) == (10, 40)
+    rows, notes = compare(four, one)
+    # The evaluation of `four` is after 400 tokens, and `one` was evaluated after 400 too.
+    [row] = [row for row in rows if row.section == "losses"]
+    assert (row.name, row.a, row.b) == ("tokens 400", 3.0, 1.0)
+    assert row.relative_difference == pytest.approx(1 / 3 - 1)
+    assert any("40 tokens in a and 10 in b" in note for note in notes)
+    same, notes = compare(load_run_data(runs, "always"), load_run_data(runs, "half"))
+    assert [row.name for row in same if row.section == "losses"] == ["iter 9", "iter 19", "iter 29"]
+    assert not any("tokens" in note for note in notes)
+
+
+def test_interpolated_loss_is_between_two_evaluations(tmp_path):
+    """At 150 of the evaluations at 100 and 200 tokens. Outside of them there is no loss."""
+    planned(tmp_path, "a", [4.0, 3.0], skipping=False)
+    run = load_run_data(tmp_path, "a")
+    assert run.loss_at_tokens(150) == pytest.approx(3.5)
+    assert run.loss_at_tokens(99) is run.loss_at_tokens(201) is None
+
+
+def test_both_differences_are_named(runs):
+    """`difference` is b - a and `relative_difference` b/a - 1, for losses and quotients alike."""
+    found = metadata(compare(load_run_data(runs, "always"), load_run_data(runs, "half"))[0])
+    for name in ("last_val_loss", "occam_quotient", "compute_forwards"):
+        row = found[name]
+        assert row.difference == pytest.approx(row.b - row.a)
+        assert row.relative_difference == pytest.approx(row.b / row.a - 1)
+
+
+def test_compute_of_accumulated_steps_counts_each_optimizer_step_once(tmp_path):
+    """40 micro-batches, 20 updated: 40 forwards, 20 backwards of 1.5 and 10 steps of 0.5."""
+    planned(tmp_path, "a", [3.0], skipping=True, micro_steps=4)
+    run = load_run_data(tmp_path, "a")
+    costs = run.savings_counter.forward_costs()
+    assert costs == pytest.approx((1.5, 0.5))
+    assert run.optimizer_steps == 10
+    assert run.compute_cost(costs) == pytest.approx(40 + 20 * 1.5 + 10 * 0.5)
+
+
 def test_roi_counts_the_savings_of_skips(runs):
     """15 skips save 15 x 2 s of 90 s. All times are equal, so the interval has no width."""
     found = metadata(roi(load_run_data(runs, "half"), Prices(hour=3600.0, gigabyte=1000.0)))

@@ -3,7 +3,7 @@
 with m as (
     select iter_num, loss, occam_quotient / arg_min(occam_quotient, (attempt, sequence)) filter (accepted) over () - 1 as gain,
         ntile(100) over (order by attempt, sequence) as part
-    from memory_decisions where run_id = $run and not superseded and signed and "rank" = 0
+    from memory_decisions where run_id = $run and counted
 )
 select max(iter_num) as iter, arg_max(loss, iter_num) filter (isfinite(loss)) as val_loss, arg_max(gain, iter_num) filter (isfinite(gain)) as gain
 from m group by part order by part

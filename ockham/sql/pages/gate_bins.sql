@@ -4,7 +4,7 @@ with numbered as (
     -- With fewer than 25 batches per bin the rate is not meaningful.
     select iter_num, updated, row_number() over (order by iter_num, micro_step) - 1 as place,
         greatest(25, ceil(count(*) over () / 40.0))::bigint as width
-    from contexts where run_id = $run and hook = 'batch' and not superseded and signed and rank = 0 and isfinite(task_loss)
+    from current_batches where run_id = $run and finite
 ), each as (
     select place // width as part, min(iter_num) as iter, max(iter_num) as to_iter, count(*) as n, avg(updated::int) as rate from numbered group by 1
 )

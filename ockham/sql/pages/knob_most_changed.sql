@@ -2,5 +2,5 @@
 -- run: run ID
 -- field: name of the knob
 select iter_num as iter, count(*) as turns from hyperparameter_changes
-where run_id = $run and field = $field and not superseded and signed and not shadow and "rank" = 0 and before_value is not null and after_value is not null
+where run_id = $run and field = $field and acting and before_value is not null and after_value is not null
 group by iter_num order by turns desc, iter desc limit 1

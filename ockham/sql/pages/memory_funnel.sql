@@ -1,6 +1,6 @@
 -- How many candidates pass each gate of the memory?
 -- run: run ID
-with m as (select failed_gate from memory_decisions where run_id = $run and not superseded and signed and "rank" = 0)
+with m as (select failed_gate from memory_decisions where run_id = $run and counted)
 select * from (values
     (1, 'evaluated', (select count(*) from m)),
     (2, 'finite', (select count(*) from m where failed_gate is distinct from 'finite')),

@@ -1,6 +1,6 @@
 -- What was the result of each candidate, relative to the first accepted one? With many candidates: the lowest, middle and highest per outcome in 100 bins, and the Pareto frontier.
 -- run: run ID
-with m as (select * from memory_decisions where run_id = $run and not superseded and signed and "rank" = 0),
+with m as (select * from memory_decisions where run_id = $run and counted),
 first_accepted as (select arg_min(occam_quotient, (attempt, sequence)) as quotient from m where accepted),
 -- The Pareto frontier: in the order of drift, the loss of each candidate is lower than all losses before it.
 lower as (

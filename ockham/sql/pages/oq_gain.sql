@@ -2,4 +2,4 @@
 -- run: run ID
 select count(*) as candidates, count(*) filter (accepted) as accepted, bool_or(shadow) as shadow,
     arg_max(occam_quotient, (attempt, sequence)) filter (accepted) / arg_min(occam_quotient, (attempt, sequence)) filter (accepted) - 1 as gain
-from memory_decisions where run_id = $run and not superseded and signed and "rank" = 0
+from memory_decisions where run_id = $run and counted

@@ -4,5 +4,5 @@
 -- high: last iteration
 with sized as (select greatest(1, ceil(($high - $low + 1) / 100.0))::bigint as width)
 select iter_num // width * width as iter, reason_code, count(*) as hits, median(overshoot) as typical, max(overshoot) as worst
-from limiter_decisions, sized where run_id = $run and not superseded and signed and "rank" = 0 and isfinite(overshoot) and iter_num between $low and $high
+from limiter_decisions, sized where run_id = $run and counted and isfinite(overshoot) and iter_num between $low and $high
 group by 1, reason_code order by 1, reason_code

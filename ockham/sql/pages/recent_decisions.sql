@@ -8,6 +8,6 @@ select iter_num, plugin, action, reason_code, observed, threshold, margin,
     list_transform(changes, lambda c: c.field || ': ' || coalesce(format('{:.5g}', try_cast(c.before as double)), c.before)
         || ' -> ' || coalesce(format('{:.5g}', try_cast(c.after as double)), c.after)) as changes, shadow, sequence, decision_id
 from decisions
-where run_id = $run and not superseded and signed and "rank" = 0 and iter_num between $low and $high
+where run_id = $run and counted and iter_num between $low and $high
     and ($plugin = '' or plugin = $plugin) and ($action = '' or action = $action)
 order by attempt desc, sequence desc limit 100

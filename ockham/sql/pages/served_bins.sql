@@ -6,6 +6,6 @@ with sized as (select greatest(1, ceil(($high - $low + 1) / 500.0))::bigint as w
 select iter_num // width * width as iter, arg_max(custom['served_loss'], iter_num) as served_loss,
     arg_max(custom['served_new_loss'], iter_num) as served_new_loss, arg_max(custom['served_familiar_loss'], iter_num) as served_familiar_loss,
     count(*) as batches
-from contexts, sized where run_id = $run and hook = 'batch' and not superseded and signed and "rank" = 0 and iter_num between $low and $high
+from current_batches, sized where run_id = $run and iter_num between $low and $high
     and custom['served_loss'] is not null
 group by 1 order by 1

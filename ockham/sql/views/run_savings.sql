@@ -52,6 +52,10 @@ with ranks as (
         case when skipped = 0 then null when updated_batches = 0 then 'NOTHING_UPDATED' when not coalesce(timed, false) then 'NO_STAGE_TIMES'
             when world_size > 1 and chain_seconds > 0.1 * (spent + saved) then 'WAITED_FOR_RANKS' end as reason
     from priced
+), estimated as (
+    select *, case when skipped = 0 then 0 when reason is null then saved / always end as share,
+        case when skipped = 0 then 0 when reason is null then 1.96 * sqrt(variance) * spent / (always * always) end as half_width
+    from reasoned
 )
 select v.run_id, coalesce(e.batches, 0) as batches, coalesce(e.updated_batches, 0) as updated_batches,
     coalesce(e.complete_steps, 0) as complete_steps, coalesce(e.updated_steps, 0) as updated_steps, e.world_size, e.forward_seconds,
@@ -59,11 +63,9 @@ select v.run_id, coalesce(e.batches, 0) as batches, coalesce(e.updated_batches, 
     case when e.timed then (e.backward_seconds + coalesce(e.optimizer_seconds, 0) * e.complete_steps / e.batches) / e.forward_seconds
         end as backward_over_forward,
     case when e.timed and e.world_size = 1 then e.chain_seconds / e.always end as chain_share,
-    case when e.skipped = 0 then 0 when e.reason is null then e.saved end as seconds_saved,
-    case when e.skipped = 0 then 0 when e.reason is null then e.saved / e.always end as compute_saved,
-    case when e.skipped = 0 then 0
-        when e.reason is null then greatest(0, e.saved / e.always - 1.96 * sqrt(e.variance) * e.spent / (e.always * e.always)) end as compute_saved_low,
-    case when e.skipped = 0 then 0
-        when e.reason is null then least(1, e.saved / e.always + 1.96 * sqrt(e.variance) * e.spent / (e.always * e.always)) end as compute_saved_high,
+    case when e.skipped = 0 then 0 when e.reason is null then e.saved end as seconds_saved, e.share as compute_saved,
+    -- greatest and least ignore null.
+    case when e.half_width is not null then greatest(0, e.share - e.half_width) end as compute_saved_low,
+    case when e.half_width is not null then least(1, e.share + e.half_width) end as compute_saved_high,
     case when e.run_id is null then 'NO_BATCHES' else e.reason end as compute_saved_reason
-from runs v left join reasoned e using (run_id)
+from runs v left join estimated e using (run_id)
