@@ -384,6 +384,13 @@ def test_invalid_question_or_parameter_raises_query_error(catalog):
             catalog.ask(name, run="c")
 
 
+def test_settings_hold_in_every_session(catalog):
+    """Each query has its own cursor, which has only the settings of all sessions."""
+    sql = "select current_setting('timezone'), current_setting('python_enable_replacements')"
+    for session in (catalog.connection, catalog.connection.cursor()):
+        assert session.execute(sql).fetchall() == [("UTC", False)]
+
+
 def test_python_variable_is_not_a_table(catalog):
     """DuckDB can read local Python variables as tables, but the catalog does not allow it."""
     secret = pa.table({"a": [1]})
