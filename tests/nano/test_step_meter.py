@@ -116,6 +116,25 @@ def test_samples_on_two_devices_are_not_compared():
     assert _differ(b"123", b"124") is True
 
 
+def test_rates_and_norm_cover_all_optimizers_and_gradients():
+    """The last optimizer of a step reports the rates of all. The norm is that of its own gradients."""
+    model = make_model()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD(
+        [{"params": model[1:4].parameters(), "lr": 0.2}, {"params": model[4:].parameters()}]
+    )
+    with StepMeter(first, second, measure_norm=True) as meter:
+        meter.start()
+        backward(model)
+        gradients = [p.grad.reshape(-1) for p in model[1:].parameters()]
+        norm = torch.linalg.vector_norm(torch.cat(gradients))
+        first.step()
+        second.step()
+        applied = meter.read()
+    assert applied.learning_rates == (0.1, 0.2, 1e-3)
+    assert applied.clipped_grad_norm == pytest.approx(float(norm), rel=1e-6)
+
+
 def test_closed_meter_leaves_no_hook():
     """Closing it twice has no effect."""
     optimizer = torch.optim.SGD(make_model().parameters(), lr=1.0)
