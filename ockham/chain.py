@@ -94,39 +94,40 @@ class PluginChain:
 
     def _run(self, hook: str, ctx: OccamContext) -> OccamContext:
         after = knob_values(ctx)
+        # Knobs of the acting plugins, while the context has those of the shadow plugins.
+        acting: tuple[Value, ...] | None = None
         for order, name, plugin, method in self._hook_table[hook]:
             shadow = plugin.shadow
-            real = before = after
-            if shadow and ctx.shadow_knobs:
+            if shadow and acting is None:
+                acting = after
                 ctx.set_knobs(ctx.shadow_knobs)
-                before = knob_values(ctx)
+                after = knob_values(ctx)
+            elif not shadow and acting is not None:
+                after, acting = acting, None
+                ctx.set_knobs(dict(zip(KNOBS, after, strict=True)))
+            before = after
             try:
                 returned = method(ctx)
                 if returned is not None and returned is not ctx:
                     _apply_returned_context(ctx, returned)
                 if ctx.custom:
                     ctx.check_custom()
+                after = knob_values(ctx)
+                if after != before:
+                    _require_changeable(hook, before, after)
             except Exception as error:
-                ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
+                ctx.set_knobs(dict(zip(KNOBS, before if acting is None else acting, strict=True)))
                 ctx.notes.clear()
                 raise PluginError(name, hook, ctx.iter_num, error) from error
-            after = knob_values(ctx)
-            if after != before and (refusal := _refuse_change(hook, before, after)):
-                ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
-                ctx.notes.clear()
-                raise PluginError(name, hook, ctx.iter_num, refusal) from refusal
-            changed = (
-                ()
-                if after == before
-                else tuple([Change(k, b, a) for k, b, a in zip(KNOBS, before, after, strict=True) if b != a])
-            )
-            if shadow:
-                ctx.set_knobs(dict(zip(KNOBS, real, strict=True)))
-                after = real
-            if changed:
+            changed: tuple[Change, ...] = ()
+            if after != before:
+                pairs = zip(KNOBS, before, after, strict=True)
+                changed = tuple([Change(knob, was, now) for knob, was, now in pairs if was != now])
                 ctx.shadow_knobs.update({change.field: change.after for change in changed})
             if changed or ctx.notes:
                 self._emit_decisions(hook, ctx, name, order, shadow, changed)
+        if acting is not None:
+            ctx.set_knobs(dict(zip(KNOBS, acting, strict=True)))
         return ctx
 
     def _emit_decisions(
@@ -203,14 +204,13 @@ def _has(plugin: OccamPlugin, hook: str) -> bool:
     return getattr(type(plugin), hook) is not getattr(OccamPlugin, hook)
 
 
-def _refuse_change(hook: str, before: tuple[Value, ...], after: tuple[Value, ...]) -> ContextError | None:
-    """Return an error if a hook changed a knob that it cannot change any more."""
+def _require_changeable(hook: str, before: tuple[Value, ...], after: tuple[Value, ...]) -> None:
+    """Raise ContextError if a hook changed a knob that it cannot change any more."""
     for name, old, new in zip(KNOBS, before, after, strict=True):
         if old != new and name not in HOOK_KNOBS[hook]:
             allowed = ", ".join(knob for knob in KNOBS if knob in HOOK_KNOBS[hook])
             hooks = ", ".join(other for other in HOOKS if name in HOOK_KNOBS[other])
-            return ContextError(f"{hook} can change {allowed}; {name} can be changed by {hooks}")
-    return None
+            raise ContextError(f"{hook} can change {allowed}; {name} can be changed by {hooks}")
 
 
 def _apply_returned_context(ctx: OccamContext, returned: object) -> None:

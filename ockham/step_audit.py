@@ -68,7 +68,7 @@ class StepAudit:
         """
         number = self.numbers.start(iter_num, micro_step, micro_steps)
         if number.micro_step == 0:
-            self._accepted, self._has_scheduled_rate = None, False
+            self._has_scheduled_rate = False
         if self.meter is not None:
             fields.setdefault("learning_rate", self.meter.scheduled_learning_rate())
             self.meter.start()

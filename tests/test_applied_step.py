@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ockham.applied_step import AppliedStep, find_not_applied
+from ockham.applied_step import GRADIENT_DROPPED, REFUSAL_CAUSES, AppliedStep, find_not_applied
 from ockham.context import OccamContext
 
 RATES = st.sampled_from([0.0, 1e-4, 1e-3, 3e-3])
@@ -60,3 +60,25 @@ def test_only_known_values_are_recorded():
         "clipped_grad_norm": 0.9,
         "weights_changed": True,
     }
+
+
+def test_rounding_is_no_difference_and_the_first_group_is_compared():
+    """A rate may differ by 1e-6 of itself, a norm by 1 %."""
+    ctx = OccamContext(0, 1.0, learning_rate=1e-3, grad_clip=1.0)
+
+    def find(rates, norm):
+        step = AppliedStep(True, rates, norm)
+        return [item.reason_code for item in find_not_applied(ctx, step, has_scheduled_rate=True)]
+
+    assert find((1e-3 * (1 + 5e-7), 0.7), 1.009) == []
+    assert find((1e-3 * (1 + 5e-6), 1e-3), 1.0) == ["OTHER_LEARNING_RATE"]
+    assert find((1e-3,), 1.02) == ["GRADIENT_NOT_CLIPPED"]
+
+
+def test_only_known_causes_of_the_trainer_are_refusals():
+    """A run in which the trainer refused a step for such a cause is sound."""
+    assert REFUSAL_CAUSES == {"NONFINITE_GRADIENT", "LOSS_SCALE_OVERFLOW", "BATCH_ABANDONED"}
+    for cause, is_refusal in [("BATCH_ABANDONED", True), (GRADIENT_DROPPED, False)]:
+        step = AppliedStep(stepped=False, cause=cause)
+        (found,) = find_not_applied(OccamContext(0, 1.0), step, has_scheduled_rate=False)
+        assert (found.reason_code, found.is_refusal) == (cause, is_refusal)

@@ -150,7 +150,7 @@ class LossScale:
         if is_scaled is False:
             return float(loss.detach()) / self._rest_factor
         scaled = self._scaled_part(loss, items)
-        values = [loss.detach().reshape(()), *(tensor.detach() for tensor in items)]
+        values = [loss, *items]
         if scaled is not loss:
             values.append(scaled)
         value, step_items, own_items, *scaled_values = _read(values)
@@ -171,18 +171,17 @@ class LossScale:
 
         Loss = rest + sum / step_items, so the derivative by step_items is -sum / step_items^2.
         """
-        nothing = torch.zeros_like(items.step)
         if self.is_compiled or self._is_converted:
-            return loss if self._takes_items else nothing
+            return loss if self._takes_items else torch.zeros_like(items.step)
         if self._ignores_items or not loss.requires_grad:
-            return nothing
+            return torch.zeros_like(items.step)
         if _is_quotient(loss.grad_fn, items.step):
             return loss
         slopes = torch.autograd.grad(loss, [items.step], retain_graph=True, allow_unused=True)
         slope: torch.Tensor | None = slopes[0]
         if slope is None:
             self._ignores_items = True
-            return nothing
+            return torch.zeros_like(items.step)
         return -slope * items.step.detach()
 
     @property
@@ -227,7 +226,9 @@ def _read(values: list[torch.Tensor]) -> list[float]:
     """Return the values as Python floats. Waits for a GPU once."""
     if all(value.device.type == "cpu" for value in values):
         return [value.item() for value in values]
-    read: list[float] = torch.stack([to_float64(value.to(values[0].device)) for value in values]).tolist()
+    device = values[0].device
+    scalars = [to_float64(value.detach().reshape(()).to(device)) for value in values]
+    read: list[float] = torch.stack(scalars).tolist()
     return read
 
 

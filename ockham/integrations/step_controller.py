@@ -34,7 +34,7 @@ from ockham.run import Run
 from ockham.step_actions import EndReason, after_evaluation, roll_back_or_halt
 
 # Updates between two measurements of drift if every plugin is in shadow. Each one reads all weights.
-OBSERVED_DRIFT_INTERVAL = 16
+OBSERVED_DRIFT_INTERVAL = 32
 
 
 def detach_loss(loss: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,9 @@ class StepController:
         self.optimizer = optimizer
         self.scaler = scaler
         # The hook of the meter is the first: it reads the learning rates before they are restored.
-        self._meter = StepMeter(optimizer, parameters=self.weights.parameters())
+        # Under observe no verdict depends on the sample.
+        samples_once = not self.is_active
+        self._meter = StepMeter(optimizer, parameters=self.weights.parameters(), samples_once=samples_once)
         self._hook = optimizer.register_step_post_hook(self._after_optimizer_step)
         self.run.compare_weights(self._meter)
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +21,8 @@ from ockham.errors import BadInputError
 from ockham.nano.dtensor import is_sharded, to_full, to_local
 from ockham.nano.optimizer import AnyOptimizer, MuonAdamW
 
+# Sampled values as bytes.
+Snapshot = bytes | torch.Tensor | None
 # Tensors and elements of the sample. Every optimizer with decay or moments changes all of them.
 SAMPLE_TENSORS = 4
 SAMPLE_ELEMENTS = 64
@@ -33,6 +36,8 @@ class StepMeter:
         parameters: Weights that are sampled. None takes those of the optimizers that require a gradient.
         measure_norm: Measure the norm of the gradient at the moment of the step. It costs one pass over the
             gradients.
+        samples_once: Sample the weights only at the end of a batch, and compare with the batch before. A
+            change between two batches is then noted with the later one.
 
     Raises:
         BadInputError: If an object is not a torch optimizer.
@@ -44,6 +49,7 @@ class StepMeter:
         *optimizers: torch.optim.Optimizer,
         parameters: Iterable[nn.Parameter] | None = None,
         measure_norm: bool = False,
+        samples_once: bool = False,
     ) -> None:
         optimizers = tuple(map(unwrap_optimizer, optimizers))
         for optimizer in optimizers:
@@ -53,9 +59,10 @@ class StepMeter:
                 )
         self.optimizers = optimizers
         self.measure_norm = measure_norm
+        self.samples_once = samples_once
         chosen = _trained_parameters(optimizers) if parameters is None else parameters
         self._sample = WeightSample(_choose_sample(list(chosen)))
-        self._before: torch.Tensor | None = None
+        self._before: Snapshot = None
         self._rates: tuple[float, ...] = ()
         self._stepped = False
         self._norm: torch.Tensor | None = None
@@ -75,7 +82,8 @@ class StepMeter:
     def start(self) -> None:
         """Start a measurement: forget earlier steps and sample the weights."""
         self._rates, self._stepped, self._norm = (), False, None
-        self._before = self._sample.copy()
+        if self._before is None or not self.samples_once:
+            self._before = self._sample.snapshot()
 
     def read(self, cause: str = "") -> AppliedStep:
         """Return what happened since `start`. Waits for the device.
@@ -85,8 +93,10 @@ class StepMeter:
 
         """
         changed = None
-        if self._before is not None and self._before.numel():
-            changed = not torch.equal(self._before, self._sample.copy())
+        if self._before is not None:
+            after = self._sample.snapshot()
+            changed = _differ(self._before, after)
+            self._before = after if self.samples_once else self._before
         norm = None if self._norm is None else float(self._norm)
         return AppliedStep(self._stepped, self._rates, norm, changed, "" if self._stepped else cause)
 
@@ -111,18 +121,19 @@ class StepMeter:
         self._hooks = []
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        gradients = [
+        gradients = (
             parameter.grad
             for group in optimizer.param_groups
             for parameter in group["params"]
             if parameter.grad is not None
-        ]
-        if not gradients:
+        )
+        first = next(gradients, None)
+        if first is None:
             return
         self._stepped = True
         self._rates = tuple(float(group["lr"]) for each in self.optimizers for group in each.param_groups)
         if self.measure_norm:
-            self._norm = _total_norm(gradients)
+            self._norm = _total_norm([first, *gradients])
 
 
 class StepProbe:
@@ -193,18 +204,40 @@ class WeightSample:
         self._parameters = parameters
         self._pointers: list[int] = []
         self._views: list[torch.Tensor] = []
+        # The same memory. Copying it by numpy costs a tenth of a call of torch.
+        self._arrays: list[np.ndarray] = []
 
     @torch.no_grad()
     def copy(self) -> torch.Tensor:
         """Return the values as bytes on their device. NaN equals itself in bytes."""
         if not self._parameters:
             return torch.empty(0, dtype=torch.uint8)
+        self._find_views()
+        return torch.cat(self._views)
+
+    def snapshot(self) -> Snapshot:
+        """Return the values for a comparison: bytes on the CPU, else a tensor. None without tensors."""
+        if not self._parameters:
+            return None
+        self._find_views()
+        return b"".join([array.tobytes() for array in self._arrays]) if self._arrays else self.copy()
+
+    @torch.no_grad()
+    def _find_views(self) -> None:
         local = [to_local(parameter) for parameter in self._parameters]
         # Views of the storage are kept, because making them costs more than the copy.
         pointers = [tensor.data_ptr() for tensor in local]
         if pointers != self._pointers:
             self._pointers, self._views = pointers, [_first_bytes(tensor) for tensor in local]
-        return torch.cat(self._views)
+            is_on_cpu = all(view.device.type == "cpu" for view in self._views)
+            self._arrays = [view.numpy() for view in self._views] if is_on_cpu else []
+
+
+def _differ(before: Snapshot, after: Snapshot) -> bool | None:
+    """Return whether two snapshots differ. None if the weights moved to another device between them."""
+    if isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
+        return not torch.equal(before, after)
+    return before != after if isinstance(before, bytes) and isinstance(after, bytes) else None
 
 
 def _first_bytes(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from ockham.errors import BadInputError
-from ockham.nano.step_meter import StepMeter, weights_checksum
+from ockham.nano.step_meter import StepMeter, WeightSample, _differ, weights_checksum
 
 OPTIMIZERS = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-3),
@@ -73,6 +75,64 @@ def test_step_in_a_closure_is_measured_after_its_gradients():
     optimizer.step(closure)
     assert meter.read().stepped
     assert meter.read().weights_changed
+
+
+def test_sample_taken_once_notes_a_change_with_the_later_batch():
+    """Under observe each batch reads the weights once, so a change between two batches is not lost."""
+    model = make_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    changed = {}
+    for samples_once in (False, True):
+        meter = StepMeter(optimizer, samples_once=samples_once)
+        changed[samples_once] = []
+        for is_changed_before in (False, True, False):
+            if is_changed_before:
+                with torch.no_grad():
+                    next(model.parameters()).add_(1.0)
+            meter.start()
+            changed[samples_once].append(meter.read().weights_changed)
+        meter.close()
+    assert changed == {False: [False, False, False], True: [False, True, False]}
+
+
+def test_sample_follows_replaced_weights_and_compares_bytes():
+    """NaN equals itself, and a weight with another storage is read there."""
+    weight = torch.nn.Parameter(torch.full((3, 3), math.nan))
+    sample = WeightSample([weight])
+    before = sample.snapshot()
+    assert before == sample.snapshot() == weight.detach().numpy().tobytes()
+    weight.data = torch.ones(3, 3)
+    assert sample.snapshot() == weight.detach().numpy().tobytes() != before
+    assert sample.copy().numpy().tobytes() == sample.snapshot()
+    assert WeightSample([]).snapshot() is None
+
+
+def test_samples_on_two_devices_are_not_compared():
+    """The model was moved in a batch, so nothing is known about it."""
+    tensor = torch.ones(3, dtype=torch.uint8)
+    assert _differ(b"123", tensor) is None
+    assert _differ(tensor, tensor.clone()) is False
+    assert _differ(tensor, tensor + 1) is True
+    assert _differ(b"123", b"124") is True
+
+
+def test_rates_and_norm_cover_all_optimizers_and_gradients():
+    """The last optimizer of a step reports the rates of all. The norm is that of its own gradients."""
+    model = make_model()
+    first = torch.optim.SGD(model[0].parameters(), lr=0.1)
+    second = torch.optim.SGD(
+        [{"params": model[1:4].parameters(), "lr": 0.2}, {"params": model[4:].parameters()}]
+    )
+    with StepMeter(first, second, measure_norm=True) as meter:
+        meter.start()
+        backward(model)
+        gradients = [p.grad.reshape(-1) for p in model[1:].parameters()]
+        norm = torch.linalg.vector_norm(torch.cat(gradients))
+        first.step()
+        second.step()
+        applied = meter.read()
+    assert applied.learning_rates == (0.1, 0.2, 1e-3)
+    assert applied.clipped_grad_norm == pytest.approx(float(norm), rel=1e-6)
 
 
 def test_closed_meter_leaves_no_hook():
