@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ockham.cli.odr_evidence import BaselineOption, CandidateOption, split_names
+from ockham.cli.odr_evidence import AblationOption, BaselineOption, CandidateOption, pin_named_sides
 from ockham.cli.odr_options import RecordArgument
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import (
@@ -62,6 +62,7 @@ def new(
     ] = None,
     baseline: BaselineOption = None,
     candidate: CandidateOption = None,
+    ablation: AblationOption = "",
     runs: RunsOption = DEFAULT_RUNS,
     number: Annotated[
         int | None, typer.Option("--number", help="Number; default: the next free one.", show_default=False)
@@ -77,9 +78,11 @@ def new(
       ockham odr new "Move to preset tight" --baseline night-1 --candidate night-2 --owner alice
 
       ockham odr new "Lower the target" --baseline a-1,a-2,a-3 --candidate b-1,b-2,b-3
+
+      ockham odr new "Drop the compressor" --ablation study-1 --candidate without-compressor
     """
     from ockham.odr.lifecycle import new_record
-    from ockham.odr.pinning import measure_default_constraints, pin_sides
+    from ockham.odr.pinning import measure_default_constraints
     from ockham.odr.records_folder import find_record, read_folder
     from ockham.odr.template import NewRecord, render_record
 
@@ -87,7 +90,7 @@ def new(
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
     owners = owner or [_user_name()]
     _check_title(title)
-    sides = pin_sides(runs, split_names(baseline), split_names(candidate))
+    sides = pin_named_sides(runs, baseline, candidate, ablation)
     constraints = measure_default_constraints(sides, runs)
 
     def render(record_id: str) -> str:

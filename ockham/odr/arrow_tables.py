@@ -13,7 +13,7 @@ from ockham.catalog import ODR_SCHEMAS
 from ockham.odr.lint import lint_folder, sorted_findings
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_rules import parse_date
-from ockham.odr.verdict import CheckResult
+from ockham.odr.verdict import CheckResult, PairStatistics
 
 Row = dict[str, Any]
 
@@ -66,6 +66,7 @@ def _record(record: DecisionRecord, judgement: CheckResult | None) -> Row:
         "claimed_oq_delta": claims.oq_delta,
         "verdict": judgement.verdict if judgement else None,
         "oq_delta": judgement.oq_delta if judgement else None,
+        "oq_delta_at": judgement.oq.place if judgement and judgement.oq else None,
         "checked": judgement is not None,
         "errors": errors,
         "warnings": len(record.findings) - errors,
@@ -87,7 +88,20 @@ def _constraints(record: DecisionRecord, judgement: CheckResult | None) -> Itera
             "n": result.n if result else None,
             "state": result.state if result else None,
             "reason": result.reason if result else None,
+            **_statistics(result.statistics if result else None),
         }
+
+
+def _statistics(statistics: PairStatistics | None) -> Row:
+    """Return interval and p of several pairs. NULL for one."""
+    if statistics is None:
+        return {}
+    return {
+        "n_pairs": statistics.n_pairs,
+        "interval_low": statistics.low,
+        "interval_high": statistics.high,
+        "p_value": statistics.p,
+    }
 
 
 def _evidence(record: DecisionRecord) -> Iterable[Row]:

@@ -223,18 +223,18 @@ _TABLE = (
         "No clock, time zone, random number or sample: the same log must give the same verdict on each day.",
     ),
     Code(
-        "ODR515",
-        "error",
-        "SQL names no run of the evidence",
-        "The query sees only the runs of the evidence. Compare run_id with $baseline and $candidate for one "
-        "pair, with $baselines and $candidates for all runs, or with the ID of a run of the evidence.",
-    ),
-    Code(
         "ODR516",
         "claim",
         "interval contains the limit",
         "The mean over the pairs is not known well enough: add pairs, or set `judge: mean`. Unknown is "
         "never a pass.",
+    ),
+    Code(
+        "ODR517",
+        "error",
+        "SQL names no run of the evidence",
+        "The query sees only the runs of the evidence. Compare run_id with $baseline and $candidate for one "
+        "pair, with $baselines and $candidates for all runs, or with the ID of a run of the evidence.",
     ),
     Code("ODR601", "error", "no outcome", "An accepted or rejected record has an OQ delta and a verdict."),
     Code(

@@ -19,7 +19,7 @@ def check_evidence_runs(record: DecisionRecord) -> None:
             continue
         path = ("constraints", constraint.position, "sql")
         for message in find_outside_runs(record.claims.sides, statement):
-            record.add_finding_at("ODR515", f"{constraint.id} {message}", path, constraint.id)
+            record.add_finding_at("ODR517", f"{constraint.id} {message}", path, constraint.id)
 
 
 def _pairs(record: DecisionRecord) -> None:

@@ -177,15 +177,15 @@ BAD = {
     ),
     "a run that is no evidence": (
         with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id IN ('cand', 's2')"),
-        ["ODR515"],
+        ["ODR517"],
     ),
     "runs by a pattern": (
         with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE starts_with(run_id, 'ca')"),
-        ["ODR515"],
+        ["ODR517"],
     ),
     "no run": (
         with_sql("SELECT avg(observed) AS value, count(*) AS n FROM gate_decisions"),
-        ["ODR515"],
+        ["ODR517"],
     ),
     "a pair and a list": (
         with_sql(

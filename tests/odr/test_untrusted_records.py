@@ -100,7 +100,7 @@ def test_line_that_resembles_an_event_is_ignored(runs, line):
     found = read_pinned_log(side, folder)
     assert parse_event(line) is None
     assert find_events(found, "0192f3a1") == []
-    assert _named_ledger([found]) is None
+    assert _named_ledger(found) is None
 
 
 @pytest.mark.parametrize("numbers", ["x", {"oq": "x"}, {"oq": []}, None])
