@@ -1,4 +1,4 @@
-"""`--fix`: automatic fixes of byte order mark, heading, successors, Outcome line and checkboxes."""
+"""`--fix`: automatic fixes of byte order mark, heading, successors, Outcome line and constraint lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ockham.errors import BadInputError
 from ockham.odr import edit
+from ockham.odr.constraint_rules import line_text
 from ockham.odr.lint import lint_folder
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_rules import delta_digits, heading_text
@@ -48,11 +49,14 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
     lines = record.lines
     try:
         # A round for each edit of the body: it moves the lines of the others.
-        if "ODR204" in codes:
+        if "ODR204" in codes and not record.claims.lock:
             return edit.join_lines(record, edit.set_heading(record, lines, heading_text(record)))
-        if codes & {"ODR206", "ODR605"} and record.claims.has_outcome:
+        if codes & {"ODR206", "ODR605"} and record.claims.has_outcome and not record.claims.lock:
             line = edit.set_outcome_line(record, lines, delta_digits(record), record.claims.verdict)
             return edit.join_lines(record, line)
+        if "ODR207" in codes and not record.claims.lock:
+            texts = {c.id: line_text(c) for c in record.claims.constraints if c.id and line_text(c)}
+            return edit.join_lines(record, edit.set_constraint_lines(record, lines, texts))
         if "ODR304" in codes:
             value = edit.yaml_list(successors.get(record.claims.id, []))
             return edit.join_lines(record, edit.set_key(record, lines, "superseded_by", value, "supersedes"))

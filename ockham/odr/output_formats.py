@@ -77,7 +77,7 @@ def format_json(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
     """Return one JSON object with the findings and the check result of each record."""
     document = {
         "records": [{"path": r.display_path, "id": r.claims.id, "status": r.claims.status} for r in records],
-        "findings": [{**f._asdict(), "fixable": f.fixable} for f in findings],
+        "findings": [f._asdict() for f in findings],
         "judgements": [judgement_json(judgement) for judgement in judged.values()],
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

@@ -6,25 +6,27 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ockham.odr.edit import OPEN_OUTCOME, yaml_list, yaml_string
+from ockham.odr.edit import NO_CONSTRAINT, OPEN_OUTCOME, yaml_list, yaml_string
 from ockham.odr.record_data import Constraint, EvidenceSide
 
-_BODY = """\
-# {id}: {title}
+NO_PROBLEM = "What is wrong, for whom, and how it shows."
+NO_CHANGE = "What is done about it, and what was not chosen."
+PLACEHOLDERS = frozenset({NO_PROBLEM, NO_CHANGE, NO_CONSTRAINT})
+_BODY = f"""\
+# {{id}}: {{title}}
 
 ## Problem
-What is wrong, for whom, and how it shows.
+{NO_PROBLEM}
 
 ## Proposed Change
-What is done about it, and what was not chosen.
+{NO_CHANGE}
 
 ## Occam Constraints
-{boxes}
+{{boxes}}
 
 ## Outcome
-{open}
+{{open}}
 """
-NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."
 # What nearly every change has to keep; `ockham odr new` measures it, the author changes it.
 DEFAULT_CONSTRAINTS = (
     Constraint(
