@@ -126,7 +126,7 @@ def check(
 
     Recomputes values, quotients and verdicts.
 
-    Exit status: 0 clean, 1 findings, 2 bad input, 3 evidence is missing.
+    Exit status: 0 clean, 1 findings, 2 bad input, 3 runs are missing, so that records cannot be checked.
 
     Examples:
       ockham odr check
@@ -135,7 +135,8 @@ def check(
 
       ockham odr check -f sarif -o odr.sarif
     """
-    from ockham.odr.check import check as check_record
+    from ockham.odr.check import check_in_store, evidence_order
+    from ockham.odr.evidence_store import EvidenceStore
     from ockham.odr.fix import update_checkboxes
     from ockham.odr.lint import lint_folder
     from ockham.odr.query import guarded_queries
@@ -144,9 +145,11 @@ def check(
     all_records = lint_folder(odr_dir)
     selected = [find_record(all_records, name) for name in records] if records else all_records
     results = {}
-    for index, record in enumerate(selected):
-        _print_progress(index, len(selected), record.display_path)
-        results[record.display_path] = check_record(record, [runs], guarded_queries, today())
+    with EvidenceStore([runs], guarded_queries) as store:
+        # Records with the same evidence share a query process.
+        for index, record in enumerate(sorted(selected, key=evidence_order)):
+            _print_progress(index, len(selected), record.display_path)
+            results[record.display_path] = check_in_store(record, store, today())
     _print_progress(len(selected), len(selected), "")
     if fix:
         for record in update_checkboxes(selected, results):
@@ -196,20 +199,27 @@ def _finish(
     fail_on: FailOn,
     output: Path | None,
 ) -> None:
-    """Write the findings, and exit with status 1 if one reaches the severity of --fail-on."""
+    """Write the findings, and exit with status 1 if one reaches the severity of --fail-on.
+
+    Exit with status 3 if missing runs are the only errors.
+    """
     from ockham.odr import output_formats
     from ockham.odr.codes import expand_codes
     from ockham.odr.lint import filter_findings, sorted_findings
 
     findings = filter_findings(sorted_findings(records), expand_codes(select), expand_codes(ignore))
-    _write(output_formats.FORMATS[output_format.value](findings, records, results), output)
+    shown = findings
+    if output_format is FindingFormat.junit and fail_on is FailOn.warning:
+        # JUnit has no warnings, and fails where the exit status does.
+        shown = [finding._replace(severity="error") for finding in findings]
+    _write(output_formats.FORMATS[output_format.value](shown, records, results), output)
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if output_format is FindingFormat.github and step_summary:
         with Path(step_summary).open("a", encoding="utf-8") as file:
             file.write(output_formats.github_summary(findings))
     print_note(output_formats.summary(findings, records))
-    if any(_is_failure(finding, fail_on) for finding in findings):
-        raise typer.Exit(1)
+    if failures := [finding for finding in findings if _is_failure(finding, fail_on)]:
+        raise typer.Exit(3 if output_formats.is_evidence_missing(failures) else 1)
 
 
 def _is_failure(finding: Finding, fail_on: FailOn) -> bool:

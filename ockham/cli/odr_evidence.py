@@ -44,25 +44,43 @@ def add_commands(app: typer.Typer) -> None:
 
 def register(
     record: RecordArgument,
+    candidate: CandidateOption = None,
+    matching: Annotated[
+        str,
+        typer.Option(
+            "--matching",
+            metavar="PATTERN",
+            help="The candidates are the first runs with such a name, such as 'target-*'.",
+            show_default=False,
+        ),
+    ] = "",
+    count: Annotated[
+        int, typer.Option("--count", metavar="N", help="Number of runs that match.", show_default=False)
+    ] = 0,
+    baseline: BaselineOption = None,
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Register the constraints of a record in the ledger.
+    """Register the constraints and candidates of a record in the ledger.
 
-    Register before the candidate run starts; `ockham odr check` then proves the order. Next, train the
-    candidate and name it with `ockham odr evidence`.
+    Register before the first candidate starts; `ockham odr check` then proves the order, and refuses other
+    runs. Next, train the candidates and name them with `ockham odr evidence`.
 
     Examples:
-      ockham odr register 12
+      ockham odr register 12 --candidate target-1 --baseline base-1
+
+      ockham odr register 12 --matching "target-*" --count 3
     """
+    from ockham.odr.candidate_rule import make_rule
     from ockham.odr.lifecycle import write_records
     from ockham.odr.lint import lint_folder
     from ockham.odr.records_folder import find_record
     from ockham.odr.registration import register as register_constraints
 
     found = find_record(lint_folder(odr_dir), record)
-    write_records({found.file: register_constraints(found, runs)})
-    print_note(f"{found.display_path}: registered")
+    rule = make_rule(found.claims, split_names(candidate), matching, count, split_names(baseline))
+    write_records({found.file: register_constraints(found, runs, rule)})
+    print_note(f"{found.display_path}: registered {rule.sentence()}")
 
 
 def evidence(

@@ -8,33 +8,30 @@ not evaluated.
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ockham.errors import OckhamError, QueryLimitError, RunError, UnverifiableError
+from ockham.errors import RunError, UnverifiableError
 from ockham.odr.codes import Severity
-from ockham.odr.constraint_sql import analyze_sql
-from ockham.odr.evidence_pack import unpack_log
-from ockham.odr.oq_delta import compute_oq_delta
-from ockham.odr.pinned_log import PinnedLog, build_parquet, build_runs_folder, find_run, read_pinned_log
-from ockham.odr.query import OpenQueries, QueryFunction
+from ockham.odr.constraint_evaluation import evaluate_constraints
+from ockham.odr.evidence_store import EvidenceStore
+from ockham.odr.oq_delta import check_citations, compute_oq_delta
+from ockham.odr.pinned_log import PinnedLog
+from ockham.odr.query import OpenQueries
 from ockham.odr.record import DecisionRecord
-from ockham.odr.record_data import Constraint
+from ockham.odr.record_data import EvidenceSide
 from ockham.odr.record_rules import delta_digits, parse_date
 from ockham.odr.registration import check_registration
+from ockham.odr.side_differences import check_differences
 from ockham.odr.verdict import (
     NOTHING_TO_CHECK,
     CheckResult,
+    OqDelta,
     PinnedPosition,
     Result,
     decide_verdict,
-    evaluate_constraint,
     rounds_to,
 )
-
-# events; more would keep the process that answers from starting in time.
-PARQUET_MIN_EVENTS = 50_000
 
 
 def check(
@@ -50,101 +47,96 @@ def check(
         today: Date for waivers.
 
     """
-    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
-        return _check(record, runs_folders, asker, today, Path(temporary))
+    with EvidenceStore(runs_folders, asker) as store:
+        return check_in_store(record, store, today)
 
 
-def _check(
-    record: DecisionRecord, runs_folders: Sequence[Path], asker: OpenQueries, today: dt.date, temporary: Path
-) -> CheckResult:
+def evidence_order(record: DecisionRecord) -> tuple[str, ...]:
+    """Return a sort key that puts records with the same evidence next to each other."""
+    return tuple(f"{side.run} {side.attempt} {side.rank} {side.through}" for side in record.claims.sides)
+
+
+def check_in_store(record: DecisionRecord, store: EvidenceStore, today: dt.date) -> CheckResult:
+    """Check one record with the evidence of a store, and add its findings.
+
+    If the evidence is missing or does not verify, nothing else is compared: all differences would have this
+    one cause.
+    """
     claims = record.claims
-    cuts, sound = _load_evidence(record, runs_folders, temporary / "unpacked")
-    results: tuple[Result, ...]
-    delta = None
-    if not claims.candidates or not sound:
-        changed = any(finding.code == "ODR408" for finding in record.findings)
-        why = "the evidence does not verify" if changed else f"{NOTHING_TO_CHECK}: no evidence"
-        results = tuple(
-            Result(constraint, "unknown", reason=why, code="ODR507") for constraint in claims.constraints
-        )
+    logs, complete = _load_evidence(record, store)
+    pins = tuple(
+        PinnedPosition(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root)
+        for c in logs.values()
+    )
+    if not complete:
+        why = "the evidence is missing or does not verify"
+        unknown = tuple(Result(constraint, "unknown", reason=why) for constraint in claims.constraints)
+        verdict = decide_verdict(unknown, None, oq_claimed=claims.oq_delta is not None)
+        return CheckResult(claims.id, verdict, None, unknown, pins, complete=False)
+    oq = None
+    if claims.candidates:
+        check_citations(record, list(logs.values()))
+        oq = compute_oq_delta(record, logs, store.read_evaluations)
+        results = evaluate_constraints(claims, store.open_queries(list(logs.values())))
+        check_differences(record, logs)
     else:
-        build_runs_folder(cuts, temporary / "runs")
-        if sum(one.size for one in cuts) > PARQUET_MIN_EVENTS:
-            build_parquet(temporary / "runs")
-        parameters = {one.side.name: one.side.run for one in cuts}
-        with asker(temporary / "runs") as ask:
-            results = tuple(
-                _evaluate_constraint(constraint, ask, parameters) for constraint in claims.constraints
-            )
-        delta = compute_oq_delta(record, cuts)
+        reason = f"{NOTHING_TO_CHECK}: no evidence"
+        results = tuple(Result(one, "unknown", reason=reason, code="ODR507") for one in claims.constraints)
     for result in results:
         _note(record, result, today)
-    registration = check_registration(record, cuts, runs_folders)
-    verdict = decide_verdict(results, delta, oq_claimed=claims.oq_delta is not None)
-    _compare(record, results, delta, verdict)
-    pins = tuple(
-        PinnedPosition(c.side.name, c.side.run, c.side.attempt, c.side.rank, c.size, c.root) for c in cuts
-    )
-    return CheckResult(claims.id, verdict, delta, results, pins, registration)
+    registration = check_registration(record, list(logs.values()), store.runs_folders)
+    verdict = decide_verdict(results, oq, oq_claimed=claims.oq_delta is not None)
+    _compare(record, results, oq, verdict)
+    return CheckResult(claims.id, verdict, None if oq is None else oq.value, results, pins, registration, oq)
 
 
 def _load_evidence(
-    record: DecisionRecord, runs_folders: Sequence[Path], unpacked: Path
-) -> tuple[list[PinnedLog], bool]:
-    """Return the pinned logs of the sides, and whether all of them can be evaluated."""
-    cuts, sound = [], True
+    record: DecisionRecord, store: EvidenceStore
+) -> tuple[dict[EvidenceSide, PinnedLog], bool]:
+    """Return the pinned logs of the sides, and whether all of them can be evaluated.
+
+    All missing runs are one finding.
+    """
+    logs: dict[EvidenceSide, PinnedLog] = {}
+    missing: list[tuple[EvidenceSide, str]] = []
+    sound = True
     for side in record.claims.sides:
-        path = side.path
         try:
-            packs = record.file.parent / "evidence"
-            folder = unpack_log(packs, side, unpacked / side.label) or find_run(side.run, runs_folders)
-            found = read_pinned_log(side, folder) if folder is not None else None
+            folder = store.find_folder(side, record.file.parent / "evidence")
+            found = store.read_log(side, folder) if folder is not None else None
         except (UnverifiableError, RunError) as error:
             # The evidence of one record hides no other record.
-            record.add_finding_at("ODR408", str(error), (*path, "run"))
+            record.add_finding_at("ODR408", str(error), (*side.path, "run"))
             sound = False
             continue
         if found is None:
-            what = (
-                f"run {side.run}" if folder is None else f"log {side.attempt}-{side.rank} of run {side.run}"
-            )
-            record.add_finding_at(
-                "ODR402",
-                f"{what} is not in {', '.join(str(place) for place in runs_folders)}",
-                (*path, "run"),
-            )
-            sound = False
-        elif side.through is not None and side.through >= found.total:
-            message = f"through_sequence is {side.through}; the log of {side.run} ends at {found.total - 1}"
-            record.add_finding_at("ODR404", message, (*path, "through_sequence"))
-            sound = False
-        elif side.root and side.root != found.root:
-            message = f"the log of {side.run} up to {found.size - 1} has root {found.root}, not {side.root}"
-            record.add_finding_at("ODR408", message, (*path, "root"))
-            sound = False
+            log = f"log {side.attempt}-{side.rank} of run {side.run}"
+            missing.append((side, f"run {side.run}" if folder is None else log))
+        elif _is_sound(record, side, found):
+            logs[side] = found
         else:
-            cuts.append(found)
-            if not found.finished:
-                record.add_finding_at("ODR406", f"run {side.run} has not finished", (*path, "run"))
-    return cuts, sound
-
-
-def _evaluate_constraint(constraint: Constraint, ask: QueryFunction, parameters: Mapping[str, str]) -> Result:
-    statement = analyze_sql(constraint.sql)
-    # Lint reports it; such SQL is never run.
-    if statement.problems or not constraint.sql:
-        fault = statement.problems[0] if statement.problems else None
-        return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
-    missing = sorted(statement.parameters - parameters.keys())
+            sound = False
     if missing:
-        return Result(constraint, "unknown", reason=f"${missing[0]} names no run", code="ODR505")
-    try:
-        rows = ask(constraint.sql, {name: parameters[name] for name in statement.parameters})
-    except QueryLimitError as error:
-        return Result(constraint, "unknown", reason=str(error), code="ODR513")
-    except OckhamError as error:
-        return Result(constraint, "unknown", reason=str(error), code="ODR505")
-    return evaluate_constraint(constraint, rows)
+        names = ", ".join(name for _, name in missing)
+        places = ", ".join(str(place) for place in store.runs_folders)
+        verb = "is" if len(missing) == 1 else "are"
+        record.add_finding_at("ODR402", f"{names} {verb} not in {places}", (*missing[0][0].path, "run"))
+    return logs, sound and not missing
+
+
+def _is_sound(record: DecisionRecord, side: EvidenceSide, found: PinnedLog) -> bool:
+    """Return True if a log has the pinned position and root. Otherwise add a finding."""
+    if side.through is not None and side.through >= found.total:
+        message = f"through_sequence is {side.through}; the log of {side.run} ends at {found.total - 1}"
+        record.add_finding_at("ODR404", message, (*side.path, "through_sequence"))
+        return False
+    if side.root and side.root != found.root:
+        message = f"the log of {side.run} up to {found.size - 1} has root {found.root}, not {side.root}"
+        record.add_finding_at("ODR408", message, (*side.path, "root"))
+        return False
+    if not found.finished:
+        record.add_finding_at("ODR406", f"run {side.run} has not finished", (*side.path, "run"))
+    return True
 
 
 def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
@@ -184,18 +176,23 @@ def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
 
 
 def _compare(
-    record: DecisionRecord, results: Sequence[Result], delta: float | None, verdict: str | None
+    record: DecisionRecord, results: Sequence[Result], oq: OqDelta | None, verdict: str | None
 ) -> None:
     claims = record.claims
     if claims.oq_delta is not None:
         written = delta_digits(record) or ""
-        explained = any(finding.code == "ODR603" for finding in record.findings)
-        if delta is None and not explained:
+        path: tuple[str | int, ...] = ("outcome", "oq_delta")
+        if claims.corrections and record.front is not None:
+            # The locked text stays; the newest correction is what the record claims now.
+            path = ("corrections", claims.corrections[-1].position, "oq_delta")
+            written = record.front.place(path).text
+        explained = {"ODR407", "ODR603", "ODR608"} & {finding.code for finding in record.findings}
+        if oq is None and not explained:
             message = f"the OQ delta cannot be recomputed (claimed {written})"
-            record.add_finding_at("ODR603", message, ("outcome", "oq_delta"))
-        elif delta is not None and not rounds_to(written, delta):
-            message = f"OQ delta: claimed {written}, recomputed {delta:+.6g}"
-            record.add_finding_at("ODR602", message, ("outcome", "oq_delta"))
+            record.add_finding_at("ODR603", message, path)
+        elif oq is not None and not rounds_to(written, oq.value):
+            message = f"OQ delta: claimed {written}, recomputed {oq.value:+.6g} {oq.place}"
+            record.add_finding_at("ODR602", message, path)
     if claims.has_outcome and results and claims.verdict != verdict:
         message = f"verdict: claimed {claims.verdict or 'null'}, recomputed {verdict}"
         record.add_finding_at("ODR604", message, ("outcome", "verdict"))

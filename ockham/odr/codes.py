@@ -150,8 +150,8 @@ _TABLE = (
     Code(
         "ODR407",
         "claim",
-        "no single accepting decision with an Occam Quotient",
-        "Cite exactly one ACCEPT of the memory on each side, or none and set `oq_delta` to null.",
+        "no evaluation with an Occam Quotient",
+        "Cite runs whose memory measured a quotient, and a baseline, or set `oq_delta` to null.",
     ),
     Code(
         "ODR408",
@@ -177,6 +177,24 @@ _TABLE = (
         "claim",
         "registration is not proven to precede the run",
         "The registration must be part of the ledger that the first event of the candidate names.",
+    ),
+    Code(
+        "ODR413",
+        "claim",
+        "run is not one of the registered candidates",
+        "The registration fixed the runs, or the rule that selects them; cite exactly these.",
+    ),
+    Code(
+        "ODR414",
+        "error",
+        "runs form no pairs",
+        "Name each run once, and one baseline for all candidates or one for each.",
+    ),
+    Code(
+        "ODR416",
+        "warning",
+        "sides differ in more than the policy",
+        "Compare equal runs, or name in `evidence.varies` the settings that differ on purpose.",
     ),
     Code("ODR501", "error", "two constraints have the same id", "Number them C1, C2, ..."),
     Code("ODR502", "error", "number is not finite", "NaN and infinity cannot be compared."),
@@ -219,6 +237,20 @@ _TABLE = (
         "named constraint cannot be used",
         "The name or a parameter is not accepted. `ockham odr constraints` lists names and parameters.",
     ),
+    Code(
+        "ODR516",
+        "claim",
+        "interval contains the limit",
+        "The mean over the pairs is not known well enough: add pairs, or set `judge: mean`. Unknown is "
+        "never a pass.",
+    ),
+    Code(
+        "ODR517",
+        "error",
+        "SQL names no run of the evidence",
+        "The query sees only the runs of the evidence. Compare run_id with $baseline and $candidate for one "
+        "pair, with $baselines and $candidates for all runs, or with the ID of a run of the evidence.",
+    ),
     Code("ODR601", "error", "no outcome", "An accepted or rejected record has an OQ delta and a verdict."),
     Code(
         "ODR602",
@@ -251,6 +283,13 @@ _TABLE = (
         "error",
         "status and verdict contradict each other",
         "Accepted requires KEEP, rejected requires REVERT or INCONCLUSIVE.",
+    ),
+    Code(
+        "ODR608",
+        "claim",
+        "OQ delta of the start of a run",
+        "At iteration 0 nothing was learned: the quotients differ only in parameters and cost. Train both "
+        "runs to a later evaluation, or set `oq_delta` to null.",
     ),
     Code(
         "ODR702",

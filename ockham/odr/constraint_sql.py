@@ -6,6 +6,7 @@ runs.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,7 +18,9 @@ from sqlglot.errors import SqlglotError
 from ockham.errors import QueryError, suggest_name
 from ockham.resources import VIEWS
 
-PARAMETERS = ("baseline", "candidate")
+PAIR_PARAMETERS = frozenset({"baseline", "candidate"})
+LIST_PARAMETERS = frozenset({"baselines", "candidates"})
+PARAMETERS = PAIR_PARAMETERS | LIST_PARAMETERS
 MAX_CHARACTERS = 10_000
 _WRITES = (
     exp.DML,
@@ -40,6 +43,11 @@ _WRITES = (
 _PLAIN = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Cast, exp.Connector, exp.Coalesce)
 
 
+# Parts of a statement that contain a condition, and parts that end an expression.
+_CONDITIONS = (exp.Connector, exp.Not, exp.Where, exp.Having, exp.Join, exp.Filter)
+_CLAUSES = (*_CONDITIONS, exp.Select, exp.Subquery)
+
+
 class SqlProblem(NamedTuple):
     """A problem of a statement. `line` counts from 0 in the SQL."""
 
@@ -49,13 +57,15 @@ class SqlProblem(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """Tables and parameters of a statement, and its problems."""
+    """Tables and parameters of a statement, texts compared with a run ID, and problems."""
 
     views: frozenset[str]
     parameters: frozenset[str]
     problems: tuple[SqlProblem, ...]
+    runs: tuple[str, ...] = ()
 
 
+@functools.lru_cache(maxsize=1_000)
 def analyze_sql(sql: str) -> Statement:
     """Analyze the SQL of one constraint. The content of the SQL never raises an exception."""
     nothing: frozenset[str] = frozenset()
@@ -85,7 +95,24 @@ def analyze_sql(sql: str) -> Statement:
     if not faults and any(isinstance(node, exp.Func) and not isinstance(node, _PLAIN) for node in nodes):
         faults.extend(_refused(sql))
     parameters = frozenset(node.name for node in nodes if isinstance(node, exp.Parameter | exp.Placeholder))
-    return Statement(views, parameters, tuple(faults))
+    if not faults and parameters & PAIR_PARAMETERS and parameters & LIST_PARAMETERS:
+        faults.append(SqlProblem("ODR512", "has a parameter for one pair and one for all runs; use one kind"))
+    return Statement(views, parameters, tuple(faults), tuple(dict.fromkeys(_compared_runs(nodes))))
+
+
+def _compared_runs(nodes: list[exp.Expr]) -> Iterator[str]:
+    """Yield the texts in each expression that compares `run_id` with something."""
+    for column in nodes:
+        if not isinstance(column, exp.Column) or column.name.casefold() != "run_id":
+            continue
+        top: exp.Expr = column
+        compares = False
+        while top.parent is not None and not isinstance(top.parent, _CLAUSES):
+            top = top.parent
+            compares = compares or isinstance(top, exp.Predicate | exp.Case)
+        if compares or isinstance(top.parent, _CONDITIONS):
+            inside = top.walk(prune=lambda node: isinstance(node, exp.Select))
+            yield from (node.name for node in inside if isinstance(node, exp.Literal) and node.is_string)
 
 
 def _parse(sql: str) -> list[exp.Expr | None]:
@@ -124,9 +151,8 @@ def _faults(tree: exp.Expr, nodes: list[exp.Expr]) -> Iterator[SqlProblem]:
         if isinstance(node, exp.Table):
             yield from _table(node, own)
         elif isinstance(node, exp.Parameter | exp.Placeholder) and node.name not in PARAMETERS:
-            yield SqlProblem(
-                "ODR512", f"has the parameter {node.name!r:.40}; known: $baseline and $candidate"
-            )
+            known = "$baseline, $candidate and their plurals"
+            yield SqlProblem("ODR512", f"has the parameter {node.name!r:.40}; known: {known}")
 
 
 def _table(table: exp.Table, own: set[str]) -> Iterator[SqlProblem]:

@@ -21,7 +21,7 @@ from ockham.odr.record import DecisionRecord, is_string_field
 
 _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
-UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "lock"})
+UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "corrections", "lock"})
 
 # Section Occam Constraints of a draft without constraints.
 NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."

@@ -1,128 +1,136 @@
-"""OQ delta of two sides: the decisions that contain the quotients, their inputs, and the relative gain."""
+"""OQ delta: relative gain of the Occam Quotient, of two runs at the same point of their training.
+
+The quotients are those of the last evaluation that both runs reached, by iteration, tokens or compute. Later
+evaluations of the longer run do not count, and which checkpoint the memory accepted does not matter.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from ockham.event import parse_number
-from ockham.odr.pinned_log import CitedEvent, PinnedLog
+from ockham.odr.evaluation_points import (
+    MEASURES,
+    EvaluationSeries,
+    Measure,
+    find_common_points,
+    find_cost_ratio,
+)
+from ockham.odr.pair_statistics import compute_statistics
+from ockham.odr.pinned_log import PinnedLog, find_events
 from ockham.odr.record import DecisionRecord
-from ockham.quotient import Cost, Performance, QuotientSpec, compute_performance, relative_improvement
+from ockham.odr.record_data import EvidencePair, EvidenceSide
+from ockham.odr.verdict import OqDelta, PairDelta
+from ockham.quotient import relative_improvement
 
-# relative: the quotient was computed from these very doubles.
-_SAME = 1e-9
-_NAMES: tuple[Performance, ...] = ("inverse_loss", "bits_saved")
+# Reads the evaluations of a log, with or without its batches.
+SeriesReader = Callable[[PinnedLog, bool], EvaluationSeries]
 
 
-def compute_oq_delta(record: DecisionRecord, cuts: Sequence[PinnedLog]) -> float | None:
-    """Return (candidate - baseline) / baseline.
+def compute_oq_delta(
+    record: DecisionRecord, logs: Mapping[EvidenceSide, PinnedLog], read: SeriesReader
+) -> OqDelta | None:
+    """Return (candidate - baseline) / baseline of each pair, and the mean.
 
-    None if a side has no single quotient, or they are not comparable.
+    None if a pair has no quotients at a common point, or they are not comparable. If the record claims an OQ
+    delta, this is a finding.
 
-    Problems of the citations are added as findings.
+    Args:
+        record: Record with its claims.
+        logs: Pinned log of each side.
+        read: Reads the evaluations of a log.
+
     """
-    found: dict[str, CitedEvent] = {}
-    for one in cuts:
-        cited = [
-            c for prefix in one.side.decisions if (c := _decision(record, one, cuts, prefix)) is not None
-        ]
-        carrying = [c for c in cited if _quotient(c) is not None]
-        if len(carrying) == 1:
-            found[one.side.name] = carrying[0]
-        elif record.claims.oq_delta is not None:
-            message = f"evidence.{one.side.label} cites {len(carrying)} accepting decisions with a quotient"
-            record.add_finding_at("ODR407", message, (*one.side.path, "decisions"))
-    if found.keys() != {"baseline", "candidate"}:
-        return None
-    specs = {name: infer_quotient_spec(cited) for name, cited in found.items()}
-    if specs["baseline"] is None or specs["baseline"] != specs["candidate"]:
-        if record.claims.oq_delta is not None:
-            differences = ", ".join(
-                f"{n}: {spec or 'from what, the log does not say'}" for n, spec in sorted(specs.items())
-            )
-            record.add_finding_at(
-                "ODR603", f"the two quotients do not compare: {differences}", ("outcome", "oq_delta")
+    claims = record.claims
+    measure: Measure = next((name for name in MEASURES if name == claims.oq_delta_at), "iteration")
+    if not claims.pairs or not claims.baselines:
+        if claims.oq_delta is not None and claims.candidates:
+            _add(
+                record, "ODR407", "an OQ delta compares a candidate with a baseline, and evidence names none"
             )
         return None
-    delta = relative_improvement(*(_quotient(found[name]) or math.nan for name in ("candidate", "baseline")))
-    return delta if math.isfinite(delta) else None
-
-
-def infer_quotient_spec(cited: CitedEvent) -> QuotientSpec | None:
-    """Return the spec of a quotient by recomputing it from the recorded facts.
-
-    None if no spec reproduces it.
-    """
-    data, given = cited.event["data"], cited.given
-    loss, quotient = parse_number(data.get("numbers", {}).get("loss")), _quotient(cited)
-    if loss is None or quotient is None:
+    series = {side: read(log, measure == "compute") for side, log in logs.items()}
+    ratio = find_cost_ratio(list(series.values())) if measure == "compute" else 0.0
+    if ratio is None:
+        _add(record, "ODR603", "the logs have no stage times, so their compute is unknown")
         return None
-    fact = {key: _fact(given, key) for key in ("inference_flops", "memory_footprint_mb", "model_params")}
-    measured = fact["inference_flops"] > 0 and fact["memory_footprint_mb"] > 0
-    flops = fact["inference_flops"] if measured else 2.0 * fact["model_params"]
-    megabytes = fact["memory_footprint_mb"] if measured else 4e-6 * fact["model_params"]
-    vocabulary = int(_fact(given, "vocab_size"))
-    for kind in _NAMES:
-        if kind == "bits_saved" and vocabulary < 2:
-            continue
-        if math.isclose(
-            compute_performance(loss, kind, vocabulary), quotient * flops * megabytes, rel_tol=_SAME
-        ):
-            tokens = int(_fact(given, "inference_tokens")) if measured else 1
-            cost: Cost = "measured" if measured else "from_params"
-            return QuotientSpec(kind, cost, tokens, vocabulary if kind == "bits_saved" else 0)
-    return None
-
-
-def _fact(given: Mapping[str, Any], name: str) -> float:
-    value = given.get(name)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def _decision(
-    record: DecisionRecord, one: PinnedLog, cuts: Sequence[PinnedLog], prefix: str
-) -> CitedEvent | None:
-    """Return a cited decision, or None after adding a finding if it does not belong to this side."""
-    path = (*one.side.path, "decisions", one.side.decisions.index(prefix))
-    found = [c for c in one.cited[prefix] if c.event.get("type") == "ockham.decision.made.v1"]
-    if len(found) > 1:
-        record.add_finding_at(
-            "ODR403", f"{prefix} is the beginning of {len(found)} decisions of {one.side.run}", path
-        )
-    elif found and found[0].sequence < one.size:
-        return found[0] if isinstance(found[0].event.get("data"), dict) else None
-    elif found:
-        message = f"{prefix} is event {found[0].sequence} of {one.side.run}, after through_sequence"
-        record.add_finding_at("ODR410", message, path)
-    elif other := next(
-        (c for c in cuts if c.side.run != one.side.run and _contains_decision(c, prefix)), None
-    ):
-        record.add_finding_at(
-            "ODR405", f"{prefix} is a decision of {other.side.run}, not of {one.side.run}", path
-        )
-    else:
-        record.add_finding_at("ODR403", f"{prefix} is not a decision in the log of {one.side.run}", path)
-    return None
-
-
-def _contains_decision(other: PinnedLog, prefix: str) -> bool:
-    """Return True if the other side's log contains a decision with this ID.
-
-    Rarely needed, so it is read here.
-    """
-    needle = f'"id":"{prefix}'.encode()
-    return any(needle in segment.read_bytes() for segment, _ in other.parts)
-
-
-def _quotient(cited: CitedEvent) -> float | None:
-    """Return the quotient of an accepting decision of the memory. None for any other decision.
-
-    In shadow it was measured too, so a run under `observe` can be a baseline.
-    """
-    data = cited.event["data"]
-    if data.get("plugin") != "memory" or data.get("action") != "ACCEPT":
+    found = [_compare(record, pair, series, measure, ratio) for pair in claims.pairs]
+    pairs = tuple(pair for pair in found if pair is not None)
+    if len(pairs) < len(found):
         return None
-    value = parse_number(data.get("numbers", {}).get("oq"))
-    return value if value is not None and math.isfinite(value) else None
+    return summarize(measure, pairs)
+
+
+def summarize(measure: Measure, pairs: Sequence[PairDelta]) -> OqDelta:
+    """Return the mean of the pairs, with an interval if there are several."""
+    values = [pair.value for pair in pairs]
+    statistics = compute_statistics(values, 0.0) if len(values) > 1 else None
+    return OqDelta(statistics.mean if statistics else values[0], measure, tuple(pairs), statistics)
+
+
+def _compare(
+    record: DecisionRecord,
+    pair: EvidencePair,
+    series: Mapping[EvidenceSide, EvaluationSeries],
+    measure: Measure,
+    ratio: float,
+) -> PairDelta | None:
+    """Return the delta of one pair, or None after adding a finding."""
+    assert pair.baseline is not None
+    runs = (pair.baseline.run, pair.candidate.run)
+    sides = (series[pair.baseline], series[pair.candidate])
+    for side, one in zip((pair.baseline, pair.candidate), sides, strict=True):
+        if not one.points:
+            _add(record, "ODR407", f"no evaluation of {side.run} has an Occam Quotient")
+            return None
+    common = find_common_points(*sides, measure, ratio)
+    if common is None:
+        _add(record, "ODR603", f"{runs[0]} and {runs[1]} have no evaluation at the same {measure}")
+        return None
+    position, baseline, candidate = common
+    specs = [one.points[-1].spec for one in sides]
+    if specs[0] is None or specs[0] != specs[1]:
+        different = ", ".join(
+            f"{run}: {spec or 'from what, the log does not say'}"
+            for run, spec in zip(runs, specs, strict=True)
+        )
+        _add(record, "ODR603", f"the two quotients do not compare: {different}")
+        return None
+    if position <= 0:
+        message = f"the last {measure} that {runs[0]} and {runs[1]} both evaluated is 0, before any training"
+        _add(record, "ODR608", message)
+        return None
+    value = relative_improvement(candidate, baseline)
+    return PairDelta(*runs, position, value) if math.isfinite(value) else None
+
+
+def _add(record: DecisionRecord, code: str, message: str) -> None:
+    """Add a finding if the record claims an OQ delta."""
+    if record.claims.oq_delta is not None:
+        record.add_finding_at(code, message, ("outcome", "oq_delta"))
+
+
+def check_citations(record: DecisionRecord, logs: Sequence[PinnedLog]) -> None:
+    """Add a finding for each cited decision that is not in the pinned part of the log of its side."""
+    for log in logs:
+        for index, prefix in enumerate(log.side.decisions):
+            problem = _citation_problem(log, prefix, logs)
+            if problem is not None:
+                record.add_finding_at(*problem, (*log.side.path, "decisions", index))
+
+
+def _citation_problem(log: PinnedLog, prefix: str, logs: Sequence[PinnedLog]) -> tuple[str, str] | None:
+    """Return code and message of a problem, or None if a prefix is one decision of a log."""
+    run = log.side.run
+    decisions = [one for one in find_events(log, prefix) if one.event["type"] == "ockham.decision.made.v1"]
+    if len(decisions) > 1:
+        return "ODR403", f"{prefix} is the beginning of {len(decisions)} decisions of {run}"
+    if decisions:
+        sequence = decisions[0].sequence
+        if sequence < log.size:
+            return None
+        return "ODR410", f"{prefix} is event {sequence} of {run}, after through_sequence"
+    other = next((one for one in logs if one.side.run != run and find_events(one, prefix)), None)
+    if other is not None:
+        return "ODR405", f"{prefix} is a decision of {other.side.run}, not of {run}"
+    return "ODR403", f"{prefix} is not a decision in the log of {run}"

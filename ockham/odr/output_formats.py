@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from ockham.odr.codes import CODES, Finding
 from ockham.odr.record import DecisionRecord
-from ockham.odr.verdict import NOTHING_TO_CHECK, CheckResult, Result
+from ockham.odr.verdict import NOTHING_TO_CHECK, CheckResult, PairStatistics, Result
 
 # Annotations of one kind that a step shows; others are dropped silently.
 GITHUB_LIMIT = 10
@@ -39,17 +40,30 @@ def format_text(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
 def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     """Return the lines with verdict, constraints and log positions of a record."""
     claims = record.claims
-    delta = "" if judgement.oq_delta is None else f", OQ delta {judgement.oq_delta:+.4g}"
-    rows = [f"{claims.id or record.file.name} {claims.title}: {judgement.verdict or NOTHING_TO_CHECK}{delta}"]
-    rows += [f"  {result.sentence()}" for result in judgement.results]
+    verdict = judgement.verdict or NOTHING_TO_CHECK
+    if not judgement.complete:
+        verdict = "not checked, the evidence is missing or does not verify"
+    delta = "" if judgement.oq is None else f", OQ delta {judgement.oq.value:+.4g} {judgement.oq.place}"
+    rows = [f"{claims.id or record.file.name} {claims.title}: {verdict}{delta}"]
+    rows += [f"  OQ delta corrected on {one.date}: {one.reason}" for one in claims.corrections]
+    if judgement.oq is not None and judgement.oq.statistics is not None:
+        rows.append(f"  OQ delta: {judgement.oq.statistics.sentence()}")
+        rows += [
+            f"    {pair.candidate} against {pair.baseline}: {pair.value:+.4g}" for pair in judgement.oq.pairs
+        ]
+    for result in judgement.results if judgement.complete else ():
+        rows.append(f"  {result.sentence()}")
+        rows += [f"    {pair.sentence()}" for pair in result.pairs]
     rows += [
         f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
     ]
     if registration := judgement.registration:
+        candidates = ", ".join(p.run for p in judgement.pins if p.side == "candidate")
         rows.append(
-            f"  registered at {registration.time}, before {judgement.pins[-1].run} started: "
-            f"line {registration.position + 1} of {registration.size} in its first event"
+            f"  registered at {registration.time}, before {candidates} started: "
+            f"line {registration.position + 1} of {registration.size} in the first event"
         )
+        rows.append(f"  registered candidates: {registration.candidates or 'none, any run could be cited'}")
     return rows
 
 
@@ -89,7 +103,14 @@ def judgement_json(judgement: CheckResult) -> dict[str, Any]:
         "odr_id": judgement.odr_id,
         "verdict": judgement.verdict,
         "oq_delta": judgement.oq_delta,
-        "constraints": [result_json(result) for result in judgement.results],
+        "oq_delta_at": None if judgement.oq is None else judgement.oq.measure,
+        "oq_delta_pairs": [] if judgement.oq is None else [pair._asdict() for pair in judgement.oq.pairs],
+        "oq_delta_statistics": _statistics_json(None if judgement.oq is None else judgement.oq.statistics),
+        "complete": judgement.complete,
+        "constraints": [
+            {**result_json(result), "pairs": [pair._asdict() for pair in result.pairs]}
+            for result in judgement.results
+        ],
         "evidence": [pin._asdict() for pin in judgement.pins],
         "registration": None if judgement.registration is None else judgement.registration._asdict(),
     }
@@ -104,7 +125,15 @@ def result_json(result: Result) -> dict[str, Any]:
         "n": result.n,
         "claim": result.constraint.claim,
         "reason": result.reason,
+        "statistics": _statistics_json(result.statistics),
     }
+
+
+def _statistics_json(statistics: PairStatistics | None) -> dict[str, float | None] | None:
+    """Return mean, interval and p of several pairs. JSON has no NaN and no infinity."""
+    if statistics is None:
+        return None
+    return {name: value if math.isfinite(value) else None for name, value in statistics._asdict().items()}
 
 
 def format_github(
@@ -185,15 +214,24 @@ def _result(finding: Finding) -> dict[str, Any]:
 
 
 def format_junit(findings: Sequence[Finding], records: Sequence[DecisionRecord], judged: Judgements) -> str:
-    """Return a JUnit suite per record: a case for its text, and one for each evaluated constraint."""
+    """Return a JUnit suite per record: a case for its text, and one for each evaluated constraint.
+
+    A case fails if and only if it has a finding of severity error, so JUnit and exit status agree. A record
+    that is rightly rejected is green. Missing evidence is an error and not a failure.
+    """
     root = ET.Element("testsuites", name="ockham odr")
     by_path: dict[str, list[Finding]] = {}
     for finding in findings:
         by_path.setdefault(finding.path, []).append(finding)
     for record in records:
-        cases = [_text_case(record, by_path.get(record.display_path, []))]
+        errors = [f for f in by_path.get(record.display_path, []) if f.severity == "error"]
         judgement = judged.get(record.display_path)
-        cases += [_constraint_case(record, result) for result in judgement.results] if judgement else []
+        results = judgement.results if judgement else ()
+        ids = {result.constraint.id for result in results}
+        cases = [
+            _text_case(record, [f for f in errors if f.constraint_id not in ids or f.code not in _JUDGED])
+        ]
+        cases += [_constraint_case(record, result, errors) for result in results]
         kinds = Counter(child.tag for case in cases for child in case)
         count = {
             "tests": str(len(cases)),
@@ -208,26 +246,32 @@ def format_junit(findings: Sequence[Finding], records: Sequence[DecisionRecord],
     return ET.tostring(root, encoding="unicode", xml_declaration=False)
 
 
-def _text_case(record: DecisionRecord, findings: Iterable[Finding]) -> ET.Element:
+def _text_case(record: DecisionRecord, errors: Sequence[Finding]) -> ET.Element:
     case = ET.Element("testcase", classname=_xml(record.display_path), name="record")
-    errors = [f for f in findings if f.severity == "error" and not (f.constraint_id and f.code in _JUDGED)]
     if errors:
-        failure = ET.SubElement(case, "failure", message=_xml(f"{errors[0].code} {errors[0].message}"))
+        kind = "error" if is_evidence_missing(errors) else "failure"
+        failure = ET.SubElement(case, kind, message=_xml(f"{errors[0].code} {errors[0].message}"))
         failure.text = _xml(format_text(errors, (), {}))
     return case
 
 
-_JUDGED = frozenset({"ODR505", "ODR506", "ODR507", "ODR508", "ODR510", "ODR513"})
+def is_evidence_missing(findings: Iterable[Finding]) -> bool:
+    """Return True if all findings are missing runs, so that nothing can be said either way."""
+    return {finding.code for finding in findings} == {"ODR402"}
 
 
-def _constraint_case(record: DecisionRecord, result: Result) -> ET.Element:
+_JUDGED = frozenset({"ODR505", "ODR506", "ODR507", "ODR508", "ODR510", "ODR513", "ODR516"})
+
+
+def _constraint_case(record: DecisionRecord, result: Result, errors: Sequence[Finding]) -> ET.Element:
+    """Return the case of a constraint. Without an error, a result that is not a pass is skipped."""
     name = f"{result.constraint.id} {result.constraint.text}"
     case = ET.Element("testcase", classname=_xml(record.display_path), name=_xml(name))
-    kind = {"fail": "failure", "unknown": "error"}.get(result.state)
-    if kind and record.claims.status in {"draft", "proposed"}:
-        kind = "skipped"
-    if kind:
+    if any(f.constraint_id == result.constraint.id and f.code in _JUDGED for f in errors):
+        kind = {"fail": "failure", "unknown": "error"}[result.state]
         ET.SubElement(case, kind, message=_xml(result.sentence()))
+    elif result.state != "pass":
+        ET.SubElement(case, "skipped", message=_xml(result.sentence()))
     return case
 
 

@@ -32,15 +32,14 @@ from ockham.record.tlog.merkle import CompactRange, leaf_hash
 from ockham.record.verify.run import own_keys
 
 MAX_LINE = 65_536
-_CONTEXT, _JUDGED = b'"type":"ockham.context.recorded.v1"', b'"hook":"on_evaluate"'
+_CONTEXT = b'"type":"ockham.context.recorded.v1"'
 
 
 class CitedEvent(NamedTuple):
-    """An event with the cited ID prefix, its position, and the inputs of the chain at that evaluation."""
+    """An event with the cited ID prefix, and its position."""
 
     sequence: int
     event: dict[str, Any]
-    given: dict[str, Any]
 
 
 class PinnedLog(NamedTuple):
@@ -52,7 +51,7 @@ class PinnedLog(NamedTuple):
         size: Number of events up to the position. `total` counts the whole log.
         root: RFC 6962 root over the lines up to the position, in hex.
         parts: Segments, and how many bytes of each are before the position.
-        cited: Cited ID -> matching events, anywhere in the log.
+        segments: Segments of the whole log.
         finished: True if the log contains the end of the run.
         earlier: The log from which this one resumed, up to the size and root that `run.resumed` names. Its
             own `earlier` continues the chain. None if this log did not resume.
@@ -65,7 +64,7 @@ class PinnedLog(NamedTuple):
     total: int
     root: str
     parts: tuple[tuple[Path, int], ...]
-    cited: dict[str, list[CitedEvent]]
+    segments: tuple[Path, ...]
     finished: bool
     earlier: PinnedLog | None = None
 
@@ -101,7 +100,7 @@ def find_run(run: str, places: Sequence[Path]) -> RunFolder | None:
 
 
 def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
-    """Read a log once: hash it up to the position and find the cited events. None if the log does not exist.
+    """Read a log once: hash it up to the position, and count its events. None if the log does not exist.
 
     The logs from which it resumed are read too.
 
@@ -114,30 +113,45 @@ def read_pinned_log(side: EvidenceSide, folder: RunFolder) -> PinnedLog | None:
     if not segments:
         return None
     tree, total, finished, first = CompactRange(), 0, False, b""
-    open_contexts: list[CitedEvent] = []
     parts: dict[Path, int] = {}
-    cited: dict[str, list[CitedEvent]] = {prefix: [] for prefix in side.decisions}
-    needles = {prefix: f'"id":"{prefix}'.encode() for prefix in side.decisions}
     try:
         for segment, line in _lines(segments):
             first = first or line
             if side.through is None or total <= side.through:
                 tree.append(leaf_hash(line))
                 parts[segment] = parts.get(segment, 0) + len(line) + 1
-            for prefix, needle in needles.items():
-                if needle in line:
-                    cited[prefix] += _matching_events(line, prefix, total)
-                    open_contexts += cited[prefix][-1:]
-            if open_contexts and _JUDGED in line and _CONTEXT in line:
-                _note_context(open_contexts, line)
             finished = finished or b'"type":"ockham.run.finished.v1"' in line
             total += 1
     except OSError as error:
         raise UnverifiableError(f"log of run {side.run}: {error.strerror}") from None
     earlier = _read_earlier_log(side, folder, first, tree.size)
-    return PinnedLog(
-        side, folder, tree.size, total, tree.root().hex(), tuple(parts.items()), cited, finished, earlier
-    )
+    root, whole = tree.root().hex(), tuple(segments)
+    return PinnedLog(side, folder, tree.size, total, root, tuple(parts.items()), whole, finished, earlier)
+
+
+def read_pinned_lines(log: PinnedLog) -> Iterator[bytes]:
+    """Yield the lines of a log up to its pinned position, without newlines."""
+    for segment, size in log.parts:
+        with open_regular_file(segment) as file:
+            yield from file.read(size).split(b"\n")[:-1]
+
+
+def find_events(log: PinnedLog, prefix: str) -> list[CitedEvent]:
+    """Return the events anywhere in a log whose ID begins with a prefix."""
+    needle, found, before = f'"id":"{prefix}'.encode(), list[CitedEvent](), 0
+    for segment in log.segments:
+        data = read_regular_file(segment)
+        at = data.find(needle)
+        while at >= 0:
+            sequence = before + data.count(b"\n", 0, at)
+            end = data.find(b"\n", at)
+            line = data[data.rfind(b"\n", 0, at) + 1 : end]
+            event = parse_event(line) if sequence < log.total else None
+            if event is not None and str(event["id"]).startswith(prefix):
+                found.append(CitedEvent(sequence, event))
+            at = data.find(needle, end) if end >= 0 else -1
+        before += data.count(b"\n")
+    return found
 
 
 def resumed_from(first_line: bytes, place: LogKey) -> LogLink | None:
@@ -221,21 +235,6 @@ def _lines(segments: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
                 if not line.endswith(b"\n"):
                     return
                 yield segment, line[:-1]
-
-
-def _matching_events(line: bytes, prefix: str, sequence: int) -> list[CitedEvent]:
-    event = parse_event(line)
-    fits = event is not None and str(event["id"]).startswith(prefix)
-    return [CitedEvent(sequence, event, {})] if event is not None and fits else []
-
-
-def _note_context(waiting: list[CitedEvent], line: bytes) -> None:
-    """Assign the context of an evaluation to the preceding decisions that wait for one."""
-    event = parse_event(line)
-    for found in waiting if event is not None else ():
-        if event is not None and found.event["data"].get("iter_num") == event["data"]["iter_num"]:
-            found.given.update(event["data"]["given"])
-    waiting.clear()
 
 
 def build_runs_folder(cuts: Sequence[PinnedLog], runs: Path) -> None:

@@ -164,7 +164,7 @@ def attest(record: DecisionRecord, judgement: CheckResult, runs: Path) -> str:
         LogError: If the ledger cannot be written.
 
     """
-    if judgement.verdict is None:
+    if judgement.verdict is None or not judgement.complete:
         return ""
     fields = {
         "odr_id": judgement.odr_id,

@@ -9,8 +9,10 @@ from typing import Any
 
 from ockham.arrow_values import table_rows
 
+# A run ID, or a list of run IDs.
+QueryValue = str | list[str]
 # Asks SQL with parameters; gives at most a few rows.
-QueryFunction = Callable[[str, Mapping[str, str]], list[dict[str, Any]]]
+QueryFunction = Callable[[str, Mapping[str, QueryValue]], list[dict[str, Any]]]
 # Opens a runs folder for asking.
 OpenQueries = Callable[[Path], AbstractContextManager[QueryFunction]]
 # One is right, a second shows that it is not one.
@@ -29,7 +31,7 @@ def guarded_queries(runs: Path) -> Iterator[QueryFunction]:
 
     with Guard(runs, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_ROWS, threads=1, pinned=True) as guard:
 
-        def ask(sql: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+        def ask(sql: str, parameters: Mapping[str, QueryValue]) -> list[dict[str, Any]]:
             rows: list[dict[str, Any]] = table_rows(guard.query(sql, parameters).table)
             return rows
 

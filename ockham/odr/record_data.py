@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -76,6 +76,15 @@ class EvidenceSide(NamedTuple):
         return f"{self.path[1]}[{self.path[2]}]" if len(self.path) > 2 else self.name
 
 
+class Correction(NamedTuple):
+    """A later correction of the OQ delta of a decided record, whose text is locked."""
+
+    position: int
+    oq_delta: float
+    date: str
+    reason: str
+
+
 class EvidencePair(NamedTuple):
     """A candidate and the baseline that it is compared with. None without a baseline."""
 
@@ -112,6 +121,7 @@ class RecordData(NamedTuple):
     oq_delta_at: str = "iteration"
     verdict: str | None = None
     waivers: tuple[Waiver, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     lock: str = ""
     registered: str = ""
 
@@ -174,6 +184,7 @@ def parse_record_data(values: Any) -> RecordData:
             for index, item in enumerate(_list(front, "waivers"))
             if isinstance(item, Mapping)
         ),
+        corrections=tuple(_corrections(front)),
         lock=_text(front, "lock"),
         registered=registered if _EVENT_ID.fullmatch(registered := _text(front, "registered")) else "",
     )
@@ -212,6 +223,13 @@ def parse_constraint(index: int, item: Mapping[str, Any]) -> Constraint:
         return constraint._replace(sql="", name=_text(item, "name"))
     smallest = max(1, _integer(item, "min_n", resolved.min_n))
     return constraint._replace(name=_text(item, "name"), **resolved._replace(min_n=smallest)._asdict())
+
+
+def _corrections(front: Mapping[str, Any]) -> Iterator[Correction]:
+    for index, item in enumerate(_list(front, "corrections")):
+        value = _number(item, "oq_delta") if isinstance(item, Mapping) else None
+        if value is not None:
+            yield Correction(index, value, _text(item, "date"), _text(item, "reason"))
 
 
 def _sides(evidence: Mapping[str, Any], name: str) -> tuple[EvidenceSide, ...]:

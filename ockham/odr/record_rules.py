@@ -9,6 +9,7 @@ from ockham.odr.codes import DECIDED
 from ockham.odr.constraint_rules import check_lines, check_names, check_placeholders
 from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.edit import compute_lock
+from ockham.odr.evidence_rules import check_evidence_runs
 from ockham.odr.markdown_body import SECTIONS, Body, format_outcome
 from ockham.odr.record import NAME, DecisionRecord
 from ockham.odr.record_data import Constraint
@@ -30,6 +31,7 @@ def check_record(record: DecisionRecord, today: dt.date) -> None:
         for constraint in record.claims.constraints:
             _statement(record, constraint)
         check_names(record)
+        check_evidence_runs(record)
         _constraints(record)
         _evidence(record)
         _outcome(record)
@@ -143,8 +145,9 @@ def _statement(record: DecisionRecord, constraint: Constraint) -> None:
         record.add_finding(
             fault.code, f"{constraint.id or 'constraint'}: the SQL {fault.message}", line, 1, constraint.id
         )
-    if "baseline" in statement.parameters and record.claims.candidates and not record.claims.baselines:
-        message = f"{constraint.id} needs $baseline, but evidence names no baseline run"
+    needed = sorted(statement.parameters & {"baseline", "baselines"})
+    if needed and record.claims.candidates and not record.claims.baselines:
+        message = f"{constraint.id} needs ${needed[0]}, but evidence names no baseline run"
         record.add_finding_at("ODR401", message, path, constraint.id)
 
 

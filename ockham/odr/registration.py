@@ -1,13 +1,13 @@
-"""Pre-registration: constraints are in the ledger before the candidate run starts, and check proves it.
+"""Pre-registration: criteria and candidates are in the ledger before the first candidate starts.
 
-The candidate's first event names size and root of the ledger at its start. If the registration is a leaf of
-that tree, it is older than all events of the run: its criteria were fixed before the data. A holder of the
-key can make registration and run again. A pin of the ledger or of the run, stored elsewhere, reveals that.
+The first event of a candidate names size and root of the ledger at its start. If the registration is a leaf
+of that tree, it is older than all events of the run: its criteria were fixed before the data, and its
+candidates before it was known which of them is best. A holder of the key can make registration and run again.
+A pin of the ledger or of the run, stored elsewhere, reveals that.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,20 +18,20 @@ import orjson
 from ockham.errors import BadInputError
 from ockham.event import event_kind
 from ockham.odr import edit
-from ockham.odr.pinned_log import PinnedLog, check_schema, parse_event
+from ockham.odr.candidate_rule import CandidateRule, find_rule_problems, parse_rule, read_started_event
+from ockham.odr.pinned_log import PinnedLog, parse_event
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import Registration
 from ockham.record.durable_io import atomic_write
 from ockham.record.ledger import append_entry, read_entries
 from ockham.record.run_folder import RunFolder, read_regular_file
-from ockham.record.segment_reader import read_first_event
 from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusion
 
 KIND = "odr.registered"
 # A line has at most 65,535 bytes.
 MAX_PROOF_BYTES = 200_000
-_FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity")
+_FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity", "judge")
 
 
 class RegisteredEvent(NamedTuple):
@@ -42,12 +42,50 @@ class RegisteredEvent(NamedTuple):
     proof: Callable[[int], list[bytes] | None]
 
 
-def register(record: DecisionRecord, runs: Path) -> str:
-    """Write a record's constraints to the ledger. Return the record's text, which then names the event.
+def register(record: DecisionRecord, runs: Path, rule: CandidateRule) -> str:
+    """Write constraints and candidates to the ledger. Return the record's text, which then names the event.
+
+    Args:
+        record: Record after lint.
+        runs: Folder of runs with the ledger.
+        rule: The runs that the record will cite.
 
     Raises:
-        BadInputError: If the record has nothing to register, or the candidate has started.
+        BadInputError: If the record has nothing to register, or a candidate has started.
         LogError: If the ledger cannot be written.
+
+    """
+    _require_registrable(record)
+    for side in record.claims.candidates:
+        if side.root:
+            raise _started_error(record, side.run)
+    for run in rule.runs:
+        if RunFolder(runs, run).exists():
+            raise _started_error(record, run)
+    claims = record.claims
+    fields = {
+        "odr_id": claims.id,
+        "title": claims.title,
+        "odr_sha256": hashlib.sha256(record.data).hexdigest(),
+        "constraints": [registered_fields(constraint) for constraint in claims.constraints],
+        "candidates": rule.fields(),
+    }
+    # Fails before anything is registered if the file cannot be edited.
+    _with_registered(record, "0" * 8)
+    return _with_registered(record, append_entry(runs, KIND, fields))
+
+
+def _started_error(record: DecisionRecord, run: str) -> BadInputError:
+    return BadInputError(
+        f"{record.claims.id}: the candidate run {run} exists; register before the run starts"
+    )
+
+
+def _require_registrable(record: DecisionRecord) -> None:
+    """Check that a record has constraints, no error, and no registration.
+
+    Raises:
+        BadInputError: If it does not.
 
     """
     edit.require_readable(record)
@@ -63,20 +101,6 @@ def register(record: DecisionRecord, runs: Path) -> str:
     fault = next((f for f in record.findings if f.severity == "error"), None)
     if fault is not None:
         raise BadInputError(f"{claims.id}: {fault.code} at line {fault.line}, {fault.message}; fix it first")
-    for candidate in claims.candidates:
-        if candidate.root or RunFolder(runs, candidate.run).exists():
-            raise BadInputError(
-                f"{claims.id}: the candidate run {candidate.run} exists; register before the run starts"
-            )
-    fields = {
-        "odr_id": claims.id,
-        "title": claims.title,
-        "odr_sha256": hashlib.sha256(record.data).hexdigest(),
-        "constraints": [registered_fields(constraint) for constraint in claims.constraints],
-    }
-    # Fails before anything is registered if the file cannot be edited.
-    _with_registered(record, "0" * 8)
-    return _with_registered(record, append_entry(runs, KIND, fields))
 
 
 def _with_registered(record: DecisionRecord, event_id: str) -> str:
@@ -92,9 +116,9 @@ def registered_fields(constraint: Constraint) -> dict[str, Any]:
 def check_registration(
     record: DecisionRecord, cuts: Sequence[PinnedLog], places: Sequence[Path]
 ) -> Registration | None:
-    """Compare a record with its registration, and prove that it is older than the candidate run.
+    """Compare a record with its registration, and prove that it is older than the candidate runs.
 
-    Adds ODR409, ODR411 and ODR412. Returns None if the proof is not possible.
+    Adds ODR409, ODR411, ODR412 and ODR413. Returns None if the proof is not possible.
     """
     if not record.claims.registered:
         return None
@@ -107,13 +131,21 @@ def check_registration(
         return None
     data = orjson.loads(found.line)
     same = _same_criteria(record, data["data"])
-    candidate = next((one for one in cuts if one.side.name == "candidate"), None)
-    if candidate is None:
+    candidates = [one for one in cuts if one.side.name == "candidate"]
+    if not candidates:
         return None
-    late, size = _order_problem(found, candidate)
-    if late:
-        record.add_finding_at("ODR412", late, ("registered",))
-    return None if late or not same else Registration(data["id"], data["time"], found.position, size)
+    rule = parse_rule(data["data"])
+    other = list(find_rule_problems(rule, record.claims, found.position, places)) if same else []
+    for message in other:
+        record.add_finding_at("ODR413", message, ("registered",))
+    orders = [_order_problem(found, candidate) for candidate in candidates]
+    late = [message for message, _ in orders if message]
+    for message in late:
+        record.add_finding_at("ODR412", message, ("registered",))
+    if late or other or not same:
+        return None
+    size = min(size for _, size in orders)
+    return Registration(data["id"], data["time"], found.position, size, rule.sentence())
 
 
 def find_registration(event_id: str, places: Sequence[Path]) -> RegisteredEvent | None:
@@ -144,15 +176,17 @@ def pack_registration(
 ) -> Path | None:
     """Write a registration and its inclusion proof to the packed evidence. None if it does not exist."""
     found = find_registration(record.claims.registered, places) if record.claims.registered else None
-    named = _named_ledger(cuts)
-    path = found.proof(named[0]) if found is not None and named is not None else None
-    if found is None or named is None or path is None:
+    if found is None:
+        return None
+    named = [_named_ledger(one) for one in cuts if one.side.name == "candidate"]
+    sizes = sorted({ledger[0] for ledger in named if ledger is not None})
+    paths = {size: path for size in sizes if (path := found.proof(size)) is not None}
+    if not paths:
         return None
     document = {
         "line": found.line.decode(),
         "index": found.position,
-        "size": named[0],
-        "path": [node.hex() for node in path],
+        "proofs": [{"size": size, "path": [node.hex() for node in path]} for size, path in paths.items()],
     }
     file = _packed_file(record)
     atomic_write(file, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
@@ -167,13 +201,15 @@ def _packed(record: DecisionRecord) -> RegisteredEvent | None:
     """Return the packed registration if it can be read. It can be untrusted."""
     try:
         document = orjson.loads(read_regular_file(_packed_file(record))[:MAX_PROOF_BYTES])
-        line, index, size = document["line"].encode(), document["index"], document["size"]
-        path = [bytes.fromhex(node) for node in document["path"]]
+        line, index = document["line"].encode(), document["index"]
+        paths = {
+            proof["size"]: [bytes.fromhex(node) for node in proof["path"]] for proof in document["proofs"]
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if type(index) is not int or not _registered(line, record.claims.registered):
         return None
-    return RegisteredEvent(line, index, lambda wanted: path if wanted == size else None)
+    return RegisteredEvent(line, index, paths.get)
 
 
 def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
@@ -190,18 +226,24 @@ def _same_criteria(record: DecisionRecord, data: dict[str, Any]) -> bool:
             change = "added" if name in now else "removed"
             odd.append(f"{name} was {change} since")
         odd += [
-            f"{name}.{key} is {now[name][key]!r:.60}, registered was {then[name].get(key)!r:.60}"
+            f"{name}.{key} is {now[name][key]!r:.60}, registered was {registered!r:.60}"
             for key in _FIXED
-            if name in then and name in now and now[name][key] != then[name].get(key)
+            if name in then and name in now
+            if now[name][key] != (registered := _registered_value(then[name], key))
         ]
     for message in odd:
         record.add_finding_at("ODR411", message, ("registered",))
     return not odd
 
 
+def _registered_value(constraint: dict[str, Any], key: str) -> Any:
+    """Return a registered field. One that did not exist yet has its default."""
+    return constraint.get(key, Constraint._field_defaults.get(key))
+
+
 def _order_problem(found: RegisteredEvent, candidate: PinnedLog) -> tuple[str, int]:
     """Return why the order is not proven, or an empty string, and the size of the tree."""
-    run, named = candidate.side.run, _named_ledger([candidate])
+    run, named = candidate.side.run, _named_ledger(candidate)
     if candidate.side.attempt != 1:
         return (
             f"the evidence is attempt {candidate.side.attempt} of {run}: only a first one names its ledger",
@@ -218,14 +260,8 @@ def _order_problem(found: RegisteredEvent, candidate: PinnedLog) -> tuple[str, i
     return "", size
 
 
-def _named_ledger(cuts: Sequence[PinnedLog]) -> tuple[int, bytes] | None:
-    """Return size and root of the ledger in the candidate's first event."""
-    candidate = next((one for one in cuts if one.side.name == "candidate"), None)
-    if candidate is None or not candidate.parts:
-        return None
-    event = None
-    with contextlib.suppress(ValueError):
-        event = check_schema(read_first_event(candidate.parts[0][0]))
-    started = event is not None and event["type"] == "ockham.run.started.v1"
-    ledger = event["data"].get("ledger") if event is not None and started else None
+def _named_ledger(candidate: PinnedLog) -> tuple[int, bytes] | None:
+    """Return size and root of the ledger in the first event of a candidate."""
+    started = read_started_event([segment for segment, _ in candidate.parts])
+    ledger = started["data"].get("ledger") if started is not None else None
     return (int(ledger["size"]), bytes.fromhex(ledger["root"])) if ledger else None

@@ -18,8 +18,48 @@ State = Literal["pass", "fail", "unknown"]
 NOTHING_TO_CHECK = "nothing to check"
 
 
+class PairValue(NamedTuple):
+    """Value of a constraint for one pair of runs, or for one run. `code` names why it is unknown."""
+
+    baseline: str
+    candidate: str
+    value: float | None = None
+    n: int | None = None
+    reason: str = ""
+    code: str = ""
+
+    @property
+    def label(self) -> str:
+        """The runs, such as `cand against base`."""
+        return " against ".join(run for run in (self.candidate, self.baseline) if run)
+
+    def sentence(self) -> str:
+        """Return `cand against base: 7 (n=250)`."""
+        value = self.reason if self.value is None else f"{self.value:.6g} (n={self.n})"
+        return f"{self.label}: {value}"
+
+
+class PairStatistics(NamedTuple):
+    """Mean of several pairs, its 95 % interval, and the two-sided p against the threshold."""
+
+    n_pairs: int
+    mean: float
+    low: float
+    high: float
+    p: float
+
+    def sentence(self, unit: str = "") -> str:
+        """Return `mean 7 ms over 3 pairs, 95 % interval 6 to 8, p=0.01`."""
+        mean = f"mean {self.mean:.6g} {unit}".rstrip()
+        interval = f"95 % interval {self.low:.6g} to {self.high:.6g}"
+        return f"{mean} over {self.n_pairs} pairs, {interval}, p={self.p:.2g}"
+
+
 class Result(NamedTuple):
-    """Result of one constraint. `code` names why it is unknown or failed."""
+    """Result of one constraint. `code` names why it is unknown or failed.
+
+    With several pairs, `value` is their mean, and `pairs` and `statistics` are present.
+    """
 
     constraint: Constraint
     state: State
@@ -27,6 +67,8 @@ class Result(NamedTuple):
     n: int | None = None
     reason: str = ""
     code: str = ""
+    pairs: tuple[PairValue, ...] = ()
+    statistics: PairStatistics | None = None
 
     def sentence(self) -> str:
         """Return `C1 pass: 7 ms (n=250), claimed < 10 ms`."""
@@ -34,7 +76,39 @@ class Result(NamedTuple):
         if self.state == "unknown":
             return f"{constraint.id} unknown: {self.reason}"
         measured = f"{self.value:.6g}{_unit(constraint)} (n={self.n})"
+        if self.statistics is not None:
+            measured = self.statistics.sentence(constraint.unit)
+            measured += ", judged by the mean" if constraint.judge == "mean" else ""
         return f"{constraint.id} {self.state}: {measured}, claimed {constraint.claim}"
+
+
+class PairDelta(NamedTuple):
+    """OQ delta of one pair at a position that both runs reached."""
+
+    baseline: str
+    candidate: str
+    position: float
+    value: float
+
+
+class OqDelta(NamedTuple):
+    """Mean OQ delta of the pairs, and the measure by which both runs of a pair are at the same point."""
+
+    value: float
+    measure: str
+    pairs: tuple[PairDelta, ...]
+    statistics: PairStatistics | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the quotients were compared, such as `at iteration 149`."""
+        positions = sorted({pair.position for pair in self.pairs})
+        numbers = " to ".join(f"{at:,.10g}" for at in dict.fromkeys((positions[0], positions[-1])))
+        return {
+            "iteration": f"at iteration {numbers}",
+            "tokens": f"at {numbers} tokens",
+            "compute": f"at a compute of {numbers} forwards",
+        }[self.measure]
 
 
 class PinnedPosition(NamedTuple):
@@ -49,16 +123,24 @@ class PinnedPosition(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """A registration before the candidate: line `position` of the `size` lines of the ledger then."""
+    """A registration before the candidates: line `position` of the `size` lines of the ledger then.
+
+    `candidates` describes which runs it fixed. Empty if it fixed none.
+    """
 
     event_id: str
     time: str
     position: int
     size: int
+    candidates: str = ""
 
 
 class CheckResult(NamedTuple):
-    """Check result of one record."""
+    """Check result of one record.
+
+    `oq_delta` is the mean of the pairs, and `oq` contains its details. `complete` is False if evidence is
+    missing or does not verify, so that nothing was compared.
+    """
 
     odr_id: str
     verdict: str | None
@@ -66,6 +148,8 @@ class CheckResult(NamedTuple):
     results: tuple[Result, ...]
     pins: tuple[PinnedPosition, ...]
     registration: Registration | None = None
+    oq: OqDelta | None = None
+    complete: bool = True
 
 
 def _unit(constraint: Constraint) -> str:
@@ -106,8 +190,13 @@ def _compare(constraint: Constraint, value: float, n: int) -> Result:
         return Result(constraint, "unknown", value, n, reason, "ODR508")
     if not math.isfinite(constraint.threshold) or constraint.op not in _HOLDS:
         return Result(constraint, "unknown", value, n, "the claim itself cannot be read", "ODR502")
-    holds = _HOLDS[constraint.op](value, constraint.threshold, constraint.tolerance)
+    holds = claim_holds(constraint, value)
     return Result(constraint, "pass" if holds else "fail", value, n, "", "" if holds else "ODR510")
+
+
+def claim_holds(constraint: Constraint, value: float) -> bool:
+    """Return True if a finite value satisfies the claim."""
+    return _HOLDS[constraint.op](value, constraint.threshold, constraint.tolerance)
 
 
 _HOLDS: Mapping[str, Callable[[float, float, float], bool]] = {
@@ -127,22 +216,36 @@ def _count(value: Any) -> int | None:
     return int(value)
 
 
-def decide_verdict(results: Sequence[Result], oq_delta: float | None, *, oq_claimed: bool) -> str | None:
+def decide_verdict(results: Sequence[Result], oq: OqDelta | None, *, oq_claimed: bool) -> str | None:
     """Return KEEP, REVERT or INCONCLUSIVE. None if there was nothing to evaluate.
+
+    A claimed OQ delta must be above 0. Of several pairs, the whole interval must be above 0 for KEEP, and a
+    part of it is inconclusive.
 
     Args:
         results: One result per constraint. Those of severity `warn` have no effect.
-        oq_delta: Recomputed relative gain. None if it cannot be computed.
+        oq: Recomputed relative gain. None if it cannot be computed.
         oq_claimed: True if the record claims one.
 
     """
     decisive = [result for result in results if result.constraint.severity != "warn"]
     if not decisive:
         return None if not results and not oq_claimed else "INCONCLUSIVE"
-    if any(result.state == "unknown" for result in decisive) or (oq_claimed and oq_delta is None):
+    gain = _is_gain(oq) if oq_claimed else True
+    if any(result.state == "unknown" for result in decisive) or gain is None:
         return "INCONCLUSIVE"
-    kept = all(result.state == "pass" for result in decisive) and (not oq_claimed or (oq_delta or 0.0) > 0)
-    return "KEEP" if kept else "REVERT"
+    return "KEEP" if gain and all(result.state == "pass" for result in decisive) else "REVERT"
+
+
+def _is_gain(oq: OqDelta | None) -> bool | None:
+    """Return whether an OQ delta is above 0, or None if it is not known."""
+    if oq is None:
+        return None
+    if oq.statistics is None:
+        return oq.value > 0
+    if oq.statistics.low > 0:
+        return True
+    return None if oq.statistics.high > 0 else False
 
 
 _DIGITS = re.compile(r"[-+]?(?P<mantissa>[0-9]*\.?[0-9]*)(?:[eE](?P<exponent>[-+]?[0-9]+))?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,13 @@ def backward_over_forward(legs: list[AttemptTrajectory]) -> float | None:
 
     The costs are the recorded stage times of the run.
     """
-    batches = [step.data for leg in legs for step in leg.steps if step.hook == "batch"]
+    return cost_ratio([step.data for leg in legs for step in leg.steps if step.hook == "batch"])
+
+
+def cost_ratio(batches: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return b of the contexts of batches: data of `context.recorded` events."""
     forward = [data["seconds"].get("forward", 0.0) for data in batches]
-    backward = [_backward(data["seconds"]) for data in batches if _updated(data)]
+    backward = [_backward(data["seconds"]) for data in batches if is_updated(data)]
     if not backward or not any(backward) or not statistics.median(forward):
         return None
     return float(statistics.median(backward) / statistics.median(forward))
@@ -69,7 +73,8 @@ def _backward(seconds: Mapping[str, float]) -> float:
     return seconds.get("backward", 0.0) + seconds.get("optimizer", 0.0)
 
 
-def _updated(data: Mapping[str, Any]) -> bool:
+def is_updated(data: Mapping[str, Any]) -> bool:
+    """Return True if the chain allowed a batch to update, by its context."""
     return bool(data["left"].get("updated", data["given"].get("updated", True)))
 
 

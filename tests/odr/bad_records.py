@@ -196,6 +196,32 @@ BAD = {
         with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id = $run"),
         ["ODR512"],
     ),
+    "a run that is no evidence": (
+        with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE run_id IN ('cand', 's2')"),
+        ["ODR517"],
+    ),
+    "runs by a pattern": (
+        with_sql("SELECT count(*) AS value, count(*) AS n FROM decisions WHERE starts_with(run_id, 'ca')"),
+        ["ODR517"],
+    ),
+    "no run": (
+        with_sql("SELECT avg(observed) AS value, count(*) AS n FROM gate_decisions"),
+        ["ODR517"],
+    ),
+    "a pair and a list": (
+        with_sql(
+            "SELECT avg(observed) AS value, count(*) AS n FROM decisions\n"
+            "WHERE run_id = $candidate OR run_id IN $baselines"
+        ),
+        ["ODR512"],
+    ),
+    "runs that form no pairs": (
+        changed(
+            "  candidate: {run: cand", "  baselines: [{run: base2}, {run: base3}]\n  candidate: {run: cand"
+        ).replace("  baseline: {run: base,", "# {"),
+        ["ODR401", "ODR401", "ODR414"],
+    ),
+    "one run on both sides": (changed("candidate: {run: cand", "candidate: {run: base"), ["ODR414"]),
     "$baseline without baseline": (
         "\n".join(line for line in GOOD.split("\n") if not line.startswith("  baseline:")),
         ["ODR401"],
@@ -251,6 +277,13 @@ BAD = {
 
 
 GOOD_TOO = {
+    "a run of the evidence by its ID": with_sql(
+        "SELECT avg(observed) AS value, count(*) AS n FROM decisions WHERE run_id = 'cand'"
+    ),
+    "lists of runs": with_sql(
+        "SELECT avg(observed) AS value, count(*) AS n FROM decisions\n"
+        "WHERE run_id IN $candidates OR list_contains($baselines, run_id)"
+    ),
     "as it is": GOOD,
     "CRLF": GOOD.replace("\n", "\r\n"),
     "setext headings": changed("## Problem\n", "Problem\n-------\n"),

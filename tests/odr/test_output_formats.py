@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from importlib.resources import files
 
 import jsonschema_rs
@@ -13,7 +14,9 @@ from ockham.odr.graph import as_json as graph_json
 from ockham.odr.graph import dot, mermaid, render_index
 from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import CheckResult, Result
+from tests.helpers.odr_cli import run_odr
 from tests.odr.bad_records import BAD
+from tests.odr.checked_record import record_text
 from tests.odr.record_samples import GOOD, judgement, lint, put
 
 
@@ -79,7 +82,7 @@ def test_sarif_fits_its_published_schema(tmp_path):
 
 
 def test_junit_is_read_by_an_independent_reader(tmp_path):
-    """Fail is a failure, unknown an error, drafts are skipped."""
+    """A case fails where a finding is an error: fail is a failure, unknown an error."""
     put(tmp_path / "odr", GOOD.replace("tags:", '"ta\\x01gz":'))
     put(tmp_path / "odr", judgement(2, "draft"), "0002-a.md")
     records = lint(tmp_path / "odr")
@@ -89,12 +92,58 @@ def test_junit_is_read_by_an_independent_reader(tmp_path):
     )
     judged = {r.display_path: CheckResult(r.claims.id, "KEEP", None, results, ()) for r in records}
     findings = [f for r in records for f in r.findings if f.code != "ODR706"]
+    for code, name in (("ODR510", "C1"), ("ODR507", "C2")):
+        findings.append(finding(path=records[0].display_path)._replace(code=code, constraint_id=name))
     suites = list(JUnitXml.fromstring(output_formats.format_junit(findings, records, judged).encode()))
 
     assert [(s.tests, s.failures, s.errors, s.skipped) for s in suites] == [(4, 2, 1, 0), (4, 0, 0, 2)]
     outcome = {case.name: [type(one) for one in case.result] for case in suites[0]}
     assert outcome == {"record": [Failure], "C0 t": [], "C1 t": [Failure], "C2 t": [Error]}
     assert [type(case.result[0]) for case in suites[1] if case.result] == [Skipped, Skipped]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "failures", "errors"),
+    [
+        ({}, 0, 0, 0),
+        ({"threshold": 0.5, "verdict": "REVERT", "tick": " ", "status": "rejected"}, 0, 0, 0),
+        ({"threshold": 0.5}, 1, 2, 0),
+        ({"measured": "0.3"}, 1, 1, 0),
+        ({"cand_root": "ab" * 32}, 1, 1, 0),
+        ({"missing": True}, 3, 0, 1),
+    ],
+)
+def test_junit_and_exit_status_agree(runs, monkeypatch, changes, status, failures, errors):
+    """A rightly rejected record is green in both; missing runs are an error and status 3."""
+    monkeypatch.chdir(runs.parent)
+    text = record_text(runs, **{name: value for name, value in changes.items() if name != "missing"})
+    put(runs.parent / "odr", text)
+    run_odr("lint", "--fix")
+    if "missing" in changes:
+        shutil.rmtree(runs)
+    result = run_odr("check", "-f", "junit", status=status)
+    suite = next(iter(JUnitXml.fromstring(result.stdout.encode())))
+    assert (suite.failures, suite.errors) == (failures, errors)
+
+
+def test_missing_runs_are_one_finding_of_each_record(runs, monkeypatch):
+    """They have one cause, and it cannot be said whether the record is right."""
+    monkeypatch.chdir(runs.parent)
+    for number in (1, 2, 3):
+        text = record_text(runs).replace("ODR-0001", f"ODR-000{number}")
+        put(runs.parent / "odr", text, f"000{number}-t.md")
+    run_odr("lint", "--fix")
+    shutil.rmtree(runs)
+    found = json.loads(run_odr("check", "-f", "json", status=3).stdout)
+    assert [(f["odr_id"], f["code"]) for f in found["findings"]] == [
+        (f"ODR-000{number}", "ODR402") for number in (1, 2, 3)
+    ]
+    assert "run base, run cand are not in runs" in found["findings"][0]["message"]
+    assert {one["complete"] for one in found["judgements"]} == {False}
+    # Another error is a finding that holds without the runs.
+    file = runs.parent / "odr" / "0003-t.md"
+    file.write_text(file.read_text().replace("owners: [alice]", "owners: []"))
+    run_odr("check", status=1)
 
 
 def test_index_keeps_text_outside_of_the_marks(tmp_path):

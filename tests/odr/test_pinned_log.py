@@ -45,7 +45,7 @@ def test_changed_byte_of_the_log_is_not_evaluated(runs):
 
     assert "ODR408" in {f.code for f in record.findings}
     assert (judgement.verdict, judgement.results[0].state) == ("INCONCLUSIVE", "unknown")
-    assert judgement.results[0].reason == "the evidence does not verify"
+    assert judgement.results[0].reason == "the evidence is missing or does not verify"
 
 
 def test_growing_log_changes_no_verdict(runs):
@@ -155,7 +155,7 @@ def test_pinned_root_equals_the_signed_tree_head(runs):
 def test_large_evidence_is_converted_to_parquet(runs, monkeypatch):
     """The result is the same."""
     before, _, _ = checked(runs)
-    monkeypatch.setattr("ockham.odr.check.PARQUET_MIN_EVENTS", 10)
+    monkeypatch.setattr("ockham.odr.evidence_store.PARQUET_MIN_EVENTS", 10)
     seen = []
 
     def asker(folder):

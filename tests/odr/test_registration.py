@@ -8,7 +8,7 @@ import shutil
 import orjson
 import pytest
 
-from ockham.errors import BadInputError
+from ockham.errors import BadInputError, RunError
 from ockham.odr.check import check
 from ockham.odr.lint import lint_folder
 from ockham.odr.output_formats import format_text
@@ -32,7 +32,7 @@ CONSTRAINTS = """constraints:
 def folder(tmp_path, monkeypatch):
     """A registered draft. The candidate then runs and is named as evidence."""
     monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "runs", "base", 20)
+    make_run(tmp_path / "runs", "base", 30)
     append_entry(
         tmp_path / "runs",
         "odr.registered",
@@ -47,7 +47,7 @@ def folder(tmp_path, monkeypatch):
             "None yet: say what must hold, and how the log shows it.", "- [ ] C1 Updates at most every batch"
         )
     )
-    run_odr("register", "1")
+    run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
     return tmp_path / "odr"
 
 
@@ -116,26 +116,26 @@ def test_added_or_removed_constraint_is_reported(folder):
 def test_earlier_run_proves_nothing(folder):
     """Runs of another folder have another ledger."""
     run_odr("evidence", "1", "--candidate", "base")
-    assert judged(folder)[1] == ["ODR412 run base started without a ledger"]
+    assert judged(folder)[1][-1] == "ODR412 run base started without a ledger"
     other = folder.parent / "elsewhere"
     append_entry(
         other,
         "odr.registered",
         {"odr_id": "ODR-0099", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    make_run(other, "cand", 20)
+    make_run(other, "cand", 30)
     shutil.copytree(other / "cand", folder.parent / "runs" / "cand")
     run_odr("evidence", "1", "--candidate", "cand")
-    assert judged(folder)[1] == ["ODR412 run cand began when the ledger had 1 lines, and this is line 2"]
+    assert judged(folder)[1][-1] == "ODR412 run cand began when the ledger had 1 lines, and this is line 2"
     append_entry(
         other,
         "odr.registered",
         {"odr_id": "ODR-0097", "title": "", "odr_sha256": "0" * 64, "constraints": []},
     )
-    make_run(other, "late", 20)
+    make_run(other, "late", 30)
     shutil.copytree(other / "late", folder.parent / "runs" / "late")
     run_odr("evidence", "1", "--candidate", "late")
-    assert judged(folder)[1][0].startswith("ODR412 the ledger is not the one that run late ")
+    assert judged(folder)[1][-1].startswith("ODR412 the ledger is not the one that run late ")
 
 
 def test_missing_baseline_is_reported(folder):
@@ -179,14 +179,16 @@ def test_packed_registration_needs_no_ledger(folder):
     assert judged(folder)[0].registration is not None
     file = next((folder / "evidence" / "registrations").iterdir())
     good = orjson.loads(file.read_bytes())
+    proof = good["proofs"][0]
     for change in (
         {"index": 0},
         {"index": -1},
         {"index": True},
-        {"size": 5},
-        {"path": []},
-        {"path": ["00" * 32]},
-        {"path": ["xyz"]},
+        {"proofs": []},
+        {"proofs": [{**proof, "size": 5}]},
+        {"proofs": [{**proof, "path": []}]},
+        {"proofs": [{**proof, "path": ["00" * 32]}]},
+        {"proofs": [{**proof, "path": ["xyz"]}]},
         {"line": good["line"].replace("0.9", "0.8")},
         {"line": "{}"},
         {"line": 7},
@@ -201,22 +203,101 @@ def test_impossible_registration_writes_nothing(folder):
     """Each reason has its message."""
     before = read_entries(folder.parent / "runs")
     with pytest.raises(BadInputError, match="is registered as"):
-        run_odr("register", "1")
+        run_odr("register", "1", "--candidate", "x")
     run_odr("new", "Nothing to hold", "--owner", "a")
     with pytest.raises(BadInputError, match="has no constraint"):
-        run_odr("register", "2")
+        run_odr("register", "2", "--candidate", "x")
     file = next(folder.glob("0001*"))
     late = re.sub(r"registered: .*\n", "", file.read_text())
     file.write_text(late.replace("constraints:\n", "evidence: {candidate: {run: base}}\nconstraints:\n"))
     with pytest.raises(BadInputError, match="the candidate run base exists"):
         run_odr("register", "1")
+    file.write_text(late)
+    with pytest.raises(BadInputError, match="the candidate run base exists"):
+        run_odr("register", "1", "--candidate", "base")
+    for arguments, message in (
+        ([], "needs the candidates"),
+        (["--candidate", "x", "--matching", "x*"], "needs the candidates"),
+        (["--matching", "x*"], "needs --count"),
+        (["--candidate", "x,x"], "named twice"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            run_odr("register", "1", *arguments)
+    with pytest.raises(RunError, match="not valid"):
+        run_odr("register", "1", "--matching", "x[a]", "--count", "1")
     file.write_text(late.replace("avg(updated::INT)", "avg(updated::INT"))
     with pytest.raises(BadInputError, match="ODR503 at line"):
-        run_odr("register", "1")
+        run_odr("register", "1", "--candidate", "x")
     file.write_text(late.replace("status: draft", "status: rejected"))
     with pytest.raises(BadInputError, match="is rejected"):
-        run_odr("register", "1")
+        run_odr("register", "1", "--candidate", "x")
     assert read_entries(folder.parent / "runs") == before
+
+
+def test_another_run_in_place_of_the_registered_one_is_reported(folder):
+    """It was trained after the registration too, and could be the best of many."""
+    with_candidate(folder)
+    make_run(folder.parent / "runs", "cand2", 30)
+    run_odr("evidence", "1", "--baseline", "base", "--candidate", "cand2")
+    judgement, findings, _ = judged(folder)
+    assert findings == ["ODR413 the candidates are cand2, registered were cand"]
+    assert judgement.registration is None
+    run_odr("evidence", "1", "--baseline", "base", "--candidate", "cand,cand2")
+    assert judged(folder)[1] == ["ODR413 the candidates are cand, cand2, registered were cand"]
+    make_run(folder.parent / "runs", "base2", 30)
+    run_odr("evidence", "1", "--baseline", "base2", "--candidate", "cand")
+    assert judged(folder)[1] == ["ODR413 the baselines are base2, registered were base"]
+
+
+@pytest.fixture
+def selected(folder):
+    """A draft whose candidates are the first two runs named seed-*. One such run is older."""
+    make_run(folder.parent / "runs", "seed-0", 30)
+    file = next(folder.glob("0001*"))
+    file.write_text(re.sub(r"registered: .*\n", "", file.read_text()))
+    run_odr("register", "1", "--matching", "seed-*", "--count", "2")
+    for number in (3, 1, 2):
+        make_run(folder.parent / "runs", f"seed-{number}", 30)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("runs", "finding"),
+    [
+        ("seed-3,seed-1", ""),
+        ("seed-1,seed-3", ""),
+        (
+            "seed-1,seed-2",
+            "ODR413 run seed-3 is one of the first 2 runs named seed-*, but the record does not",
+        ),
+        ("seed-3", "ODR413 the record cites 1 candidates, registered were the first 2 runs named seed-*"),
+        ("seed-3,base", "ODR413 run base does not match the registered pattern seed-*"),
+        ("seed-0,seed-3", "ODR413 run seed-1 is one of the first 2 runs named seed-*"),
+    ],
+)
+def test_first_runs_with_the_registered_name_are_the_candidates(selected, runs, finding):
+    """The order is that of their starts; a run from before the registration is not one of them."""
+    run_odr("evidence", "1", "--candidate", runs)
+    judgement, findings, _ = judged(selected)
+    assert [f for f in findings if f.startswith("ODR413")] == findings[: bool(finding)]
+    assert findings == [] if not finding else findings[0].startswith(finding)
+    assert (judgement.registration is not None) == (not finding)
+
+
+def test_several_candidates_are_packed_with_a_proof_for_each_ledger(selected):
+    """They began when the ledger had different sizes."""
+    append_entry(
+        selected.parent / "runs",
+        "odr.registered",
+        {"odr_id": "ODR-0098", "title": "", "odr_sha256": "0" * 64, "constraints": []},
+    )
+    make_run(selected.parent / "runs", "seed-9", 30)
+    run_odr("evidence", "1", "--candidate", "seed-3,seed-9")
+    run_odr("pack", "1")
+    shutil.rmtree(selected.parent / "runs")
+    judgement, findings, _ = judged(selected)
+    assert findings == []
+    assert judgement.registration.candidates == "the first 2 runs named seed-*"
 
 
 def test_attested_check_is_in_the_ledger(folder):

@@ -1,7 +1,7 @@
 import pytest
 
 from ockham.odr.record_data import Constraint
-from ockham.odr.verdict import decide_verdict, evaluate_constraint, rounds_to
+from ockham.odr.verdict import OqDelta, decide_verdict, evaluate_constraint, rounds_to
 
 C1 = Constraint(0, "C1", "t", "", "<", 1.0)
 
@@ -97,7 +97,7 @@ def test_verdict_follows_from_the_results():
     assert decide_verdict([yes, warn], None, oq_claimed=False) == "KEEP"
     assert decide_verdict([yes, no], None, oq_claimed=False) == "REVERT"
     assert decide_verdict([yes, no, unknown], None, oq_claimed=False) == "INCONCLUSIVE"
-    assert decide_verdict([yes], -0.1, oq_claimed=True) == "REVERT"
+    assert decide_verdict([yes], OqDelta(-0.1, "iteration", ()), oq_claimed=True) == "REVERT"
     assert decide_verdict([yes], None, oq_claimed=True) == "INCONCLUSIVE"
     assert decide_verdict([warn._replace(state="pass")], None, oq_claimed=False) == "INCONCLUSIVE"
     assert decide_verdict([], None, oq_claimed=False) is None
