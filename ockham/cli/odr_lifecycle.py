@@ -62,6 +62,15 @@ def new(
     ] = None,
     baseline: BaselineOption = None,
     candidate: CandidateOption = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint",
+            metavar="NAME=VALUE",
+            help="Named constraint, see `ockham odr constraints`; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     runs: RunsOption = DEFAULT_RUNS,
     number: Annotated[
         int | None, typer.Option("--number", help="Number; default: the next free one.", show_default=False)
@@ -69,7 +78,8 @@ def new(
 ) -> None:
     """Write a draft with the next free number.
 
-    With two runs, it contains their evidence and measured values.
+    With two runs, it contains their evidence and measured values. Without --constraint, the loss may be at
+    most 1 % above the baseline's.
 
     Examples:
       ockham odr new "Move to preset tight"
@@ -77,18 +87,21 @@ def new(
       ockham odr new "Move to preset tight" --baseline night-1 --candidate night-2 --owner alice
 
       ockham odr new "Lower the target" --baseline a-1,a-2,a-3 --candidate b-1,b-2,b-3
+
+      ockham odr new "Lower the target" --constraint loss_at_most_above=2% --constraint no_rollbacks
     """
     from ockham.odr.lifecycle import new_record
-    from ockham.odr.pinning import measure_default_constraints, pin_sides
+    from ockham.odr.pinning import measure_constraints, pin_sides
     from ockham.odr.records_folder import find_record, read_folder
-    from ockham.odr.template import NewRecord, render_record
+    from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, parse_constraints, render_record
 
     records = read_folder(odr_dir) if odr_dir.is_dir() else []
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
     owners = owner or [_user_name()]
     _check_title(title)
+    requested = parse_constraints(constraint or [])
     sides = pin_sides(runs, split_names(baseline), split_names(candidate))
-    constraints = measure_default_constraints(sides, runs)
+    constraints = measure_constraints(requested or DEFAULT_CONSTRAINTS, sides, runs) or requested
 
     def render(record_id: str) -> str:
         record = NewRecord(record_id, title, owners, today(), tag or [], superseded_ids, sides, constraints)

@@ -8,7 +8,7 @@ from ockham.odr.constraint_library import find_problems
 from ockham.odr.markdown_body import Body
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint
-from ockham.odr.template import PLACEHOLDERS
+from ockham.odr.template import PLACEHOLDERS, STUB_SQL
 
 
 def check_names(record: DecisionRecord) -> None:
@@ -52,7 +52,13 @@ def normalize_text(text: str) -> str:
 
 
 def check_placeholders(record: DecisionRecord, body: Body) -> None:
-    """Add a finding for each sentence of the template that was not replaced."""
+    """Add a finding for each sentence or query of the template that was not replaced."""
+    for constraint in record.claims.constraints:
+        if constraint.sql.strip() == STUB_SQL:
+            message = f"{constraint.id} has no query yet: write its SQL, or use a named constraint"
+            record.add_finding_at(
+                "ODR208", message, ("constraints", constraint.position, "sql"), constraint.id
+            )
     for number, line in enumerate(record.lines[body.first_line - 1 :], body.first_line):
         if line.strip() in PLACEHOLDERS:
             record.add_finding("ODR208", f"is still the text of the template: {line.strip()!r}", number)

@@ -24,7 +24,7 @@ _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
 UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "corrections", "lock"})
 
 # Section Occam Constraints of a draft without constraints.
-NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."
+NO_CONSTRAINT = "None yet: add entries to `constraints`; `ockham odr constraints` lists them by name."
 # Outcome section of a draft.
 OPEN_OUTCOME = "Open."
 

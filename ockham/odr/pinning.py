@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from ockham.errors import BadInputError
 from ockham.odr import edit
+from ockham.odr.constraint_evaluation import evaluate_constraints
 from ockham.odr.evidence_pack import pack_log
+from ockham.odr.evidence_store import EvidenceStore
 from ockham.odr.output_formats import result_json
-from ockham.odr.pinned_log import PinnedLog, build_runs_folder, find_run, pin_side, read_pinned_log
+from ockham.odr.pinned_log import PinnedLog, find_run, pin_side, read_pinned_log
 from ockham.odr.query import guarded_queries
 from ockham.odr.record import DecisionRecord
-from ockham.odr.record_data import Constraint, EvidenceSide
+from ockham.odr.record_data import Constraint, EvidenceSide, RecordData
 from ockham.odr.registration import pack_registration
-from ockham.odr.template import DEFAULT_CONSTRAINTS
-from ockham.odr.verdict import CheckResult, evaluate_constraint
+from ockham.odr.verdict import CheckResult
 from ockham.record.ledger import append_entry
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import RunFolder
@@ -69,20 +69,22 @@ def _check_names(baselines: Sequence[str], candidates: Sequence[str]) -> None:
             raise BadInputError(f"{where} {run!r}: name different runs")
 
 
-def measure_default_constraints(sides: Sequence[EvidenceSide], runs: Path) -> tuple[Constraint, ...]:
-    """Return the default constraints of a new record with measured values. Empty without two sides."""
-    if len(sides) < 2:
-        return ()
+def measure_constraints(
+    constraints: Sequence[Constraint], sides: Sequence[EvidenceSide], runs: Path
+) -> tuple[Constraint, ...]:
+    """Return constraints with values measured on the sides. Empty without a baseline.
 
-    cuts = [one for side in sides if (one := read_pinned_log(side, RunFolder(runs, side.run))) is not None]
-    parameters = {side.name: side.run for side in sides}
-    with tempfile.TemporaryDirectory(prefix="ockham-odr-") as temporary:
-        build_runs_folder(cuts, Path(temporary))
-        with guarded_queries(Path(temporary)) as ask:
-            results = [
-                evaluate_constraint(constraint, ask(constraint.sql, parameters))
-                for constraint in DEFAULT_CONSTRAINTS
-            ]
+    The value over several pairs is their mean.
+    """
+    baselines = tuple(side for side in sides if side.name == "baseline")
+    candidates = tuple(side for side in sides if side.name == "candidate")
+    if not baselines or not candidates:
+        return ()
+    claims = RecordData(baselines=baselines, candidates=candidates, constraints=tuple(constraints))
+    with EvidenceStore([runs], guarded_queries) as store:
+        logs = [store.read_log(side, RunFolder(runs, side.run)) for side in sides]
+        ask = store.open_queries([log for log in logs if log is not None])
+        results = evaluate_constraints(claims, ask)
     return tuple(result.constraint._replace(measured=round_to_six_digits(result.value)) for result in results)
 
 

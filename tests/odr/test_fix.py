@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
+from ockham.odr.edit import NO_CONSTRAINT
 from ockham.odr.fix import fix_folder, update_checkboxes
 from ockham.odr.lifecycle import set_status
 from ockham.odr.record import read_record
@@ -136,7 +137,7 @@ def draft_with_lines(lines):
         ("", LINES),
         ("- [ ] C2 Something else\n", LINES),
         ("- [ ] C1 Loss falls by 50 %\n  and everything is wonderful\n- [ ] C2 x\n", LINES),
-        ("None yet: say what must hold, and how the log shows it.\n", LINES),
+        (f"{NO_CONSTRAINT}\n", LINES),
         ("Some prose.\n", f"{LINES}\nSome prose.\n"),
         ("- [x] C1 x\n\nSome prose.\n", LINES.replace("[ ] C1", "[x] C1") + "\nSome prose.\n"),
     ],

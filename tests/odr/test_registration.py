@@ -10,6 +10,7 @@ import pytest
 
 from ockham.errors import BadInputError, RunError
 from ockham.odr.check import check
+from ockham.odr.edit import NO_CONSTRAINT
 from ockham.odr.lint import lint_folder
 from ockham.odr.output_formats import format_text
 from ockham.odr.records_folder import read_folder
@@ -43,9 +44,7 @@ def folder(tmp_path, monkeypatch):
     file.write_text(
         file.read_text()
         .replace("constraints: []\n", CONSTRAINTS)
-        .replace(
-            "None yet: say what must hold, and how the log shows it.", "- [ ] C1 Updates at most every batch"
-        )
+        .replace(NO_CONSTRAINT, "- [ ] C1 Updates at most every batch")
     )
     run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
     return tmp_path / "odr"

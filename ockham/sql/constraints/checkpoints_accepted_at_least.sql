@@ -1,4 +1,4 @@
--- text: The memory accepts at least {value} checkpoints
+-- text: The number of checkpoints that the memory accepts is at least {value}
 -- use: the run must give a checkpoint that can be used
 -- op: >=
 -- threshold: value

@@ -1,4 +1,4 @@
--- text: The memory accepts at most {value} checkpoints
+-- text: The number of checkpoints that the memory accepts is at most {value}
 -- use: storage is limited
 -- op: <=
 -- threshold: value
