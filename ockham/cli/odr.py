@@ -152,7 +152,7 @@ def check(
             results[record.display_path] = check_in_store(record, store, today())
     _print_progress(len(selected), len(selected), "")
     if fix:
-        for record in update_checkboxes(selected, results):
+        for record in update_checkboxes(selected, results, today()):
             print_note(f"fixed {record.display_path}")
     if attest:
         from ockham.odr.pinning import attest as write_attestation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from ockham.cli.odr_options import RecordArgument, RecordsArgument
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import print_note
 from ockham.errors import BadInputError
+
+if TYPE_CHECKING:
+    from ockham.odr.record_data import EvidenceSide
 
 CandidateOption = Annotated[
     list[str] | None,
@@ -29,6 +33,40 @@ BaselineOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+AblationOption = Annotated[
+    str,
+    typer.Option(
+        "--ablation",
+        metavar="NAME",
+        help="Use the runs of this ablation, paired by seed. --baseline and --candidate then name arms; "
+        "default: none and full.",
+        show_default=False,
+    ),
+]
+
+
+def pin_named_sides(
+    runs: Path, baseline: list[str] | None, candidate: list[str] | None, ablation: str
+) -> tuple[EvidenceSide, ...]:
+    """Return the pinned sides that the options name: runs, or two arms of an ablation.
+
+    Raises:
+        BadInputError: If the runs form no pairs, or an option names more than one arm.
+        RunError: If a run does not exist.
+
+    """
+    from ockham.odr.ablation_evidence import BASELINE_ARM, CANDIDATE_ARM, select_arms
+    from ockham.odr.pinning import pin_sides
+
+    baselines, candidates = split_names(baseline), split_names(candidate)
+    if not ablation:
+        return pin_sides(runs, baselines, candidates)
+    if len(baselines) > 1 or len(candidates) > 1:
+        raise BadInputError("--ablation compares two arms; name one with --baseline and one with --candidate")
+    arms = (*(baselines or [BASELINE_ARM]), *(candidates or [CANDIDATE_ARM]))
+    return pin_sides(runs, *select_arms(runs, ablation, *arms))
 
 
 def split_names(values: list[str] | None) -> list[str]:
@@ -87,6 +125,7 @@ def evidence(
     record: RecordArgument,
     candidate: CandidateOption = None,
     baseline: BaselineOption = None,
+    ablation: AblationOption = "",
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -98,20 +137,22 @@ def evidence(
       ockham odr evidence 12 --baseline night-1 --candidate night-2
 
       ockham odr evidence 12 --baseline a-1,a-2,a-3 --candidate b-1,b-2,b-3
+
+      ockham odr evidence 12 --ablation study-1 --candidate only-gate
     """
     from ockham.odr.lifecycle import write_records
-    from ockham.odr.pinning import pin_sides, set_evidence
+    from ockham.odr.pinning import set_evidence
     from ockham.odr.records_folder import find_record, read_folder
 
     found = find_record(read_folder(odr_dir), record)
-    if not candidate:
+    if not candidate and not ablation:
         raise BadInputError("--candidate is missing: name the run with the change")
     recorded = ",".join(side.run for side in found.claims.baselines)
-    if recorded and not baseline:
+    if recorded and not baseline and not ablation:
         raise BadInputError(
             f"{found.claims.id}: has the baseline {recorded}; pass --baseline {recorded} or another run"
         )
-    sides = pin_sides(runs, split_names(baseline), split_names(candidate))
+    sides = pin_named_sides(runs, baseline, candidate, ablation)
     write_records({found.file: set_evidence(found, sides)})
     print_note(f"{found.display_path}: evidence written")
 

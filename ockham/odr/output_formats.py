@@ -40,7 +40,7 @@ def format_text(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
 def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     """Return the lines with verdict, constraints and log positions of a record."""
     claims = record.claims
-    verdict = judgement.verdict or NOTHING_TO_CHECK
+    verdict = judgement.verdict_text or NOTHING_TO_CHECK
     if not judgement.complete:
         verdict = "not checked, the evidence is missing or does not verify"
     delta = "" if judgement.oq is None else f", OQ delta {judgement.oq.value:+.4g} {judgement.oq.place}"

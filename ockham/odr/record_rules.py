@@ -215,6 +215,15 @@ def _waivers(record: DecisionRecord, today: dt.date) -> None:
             )
 
 
+def active_waivers(record: DecisionRecord, today: dt.date) -> dict[str, str]:
+    """Return the last day of each waiver that has not ended, by the ID of its constraint."""
+    return {
+        waiver.constraint: waiver.until
+        for waiver in record.claims.waivers
+        if (until := parse_date(waiver.until)) is not None and until >= today
+    }
+
+
 def _review(record: DecisionRecord, today: dt.date) -> None:
     due = parse_date(record.claims.review_by)
     if due is not None and due < today and record.claims.status in {"draft", "proposed", "accepted"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,3 +110,9 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _run_id(plan: AblationPlan, arm: Arm, seed: int) -> str:
     return f"{plan.name}.{arm.name}.s{seed}"
+
+
+def parse_run_id(run_id: str, name: str) -> tuple[str, int] | None:
+    """Return arm and seed of a run of the ablation *name*. None for any other run."""
+    match = re.fullmatch(re.escape(name) + r"\.(?P<arm>[^.]+)\.s(?P<seed>[0-9]+)", run_id)
+    return (match["arm"], int(match["seed"])) if match is not None else None

@@ -11,7 +11,7 @@ from ockham.odr.edit import NO_CONSTRAINT
 from ockham.odr.fix import fix_folder, update_checkboxes
 from ockham.odr.lifecycle import set_status
 from ockham.odr.record import read_record
-from ockham.odr.verdict import CheckResult
+from ockham.odr.verdict import CheckResult, OqDelta, Result
 from tests.odr.record_samples import GOOD, PROPOSED, TODAY, codes, judgement, lint, put
 
 
@@ -103,13 +103,15 @@ def test_fix_fills_in_the_outcome_of_a_draft(folder, delta, wanted):
     )
     put(folder, text.replace("OQ delta: +0.4 → KEEP", "Open."))
     record = lint(folder)[0]
-    update_checkboxes([record], {record.display_path: CheckResult("ODR-0001", "REVERT", delta, (), ())})
+    failed = (Result(record.claims.constraints[0], "fail", 1.0, 9),)
+    oq = None if delta is None else OqDelta(delta, "iteration", ())
+    result = CheckResult("ODR-0001", "REVERT", delta, failed, (), oq=oq)
+    update_checkboxes([record], {record.display_path: result}, TODAY)
     after = lint(folder)[0]
     assert f"outcome: {{oq_delta: {wanted}, verdict: REVERT}}\n" in "\n".join(after.lines)
     assert [f.code for f in after.findings] == []
-    assert (
-        update_checkboxes([after], {after.display_path: CheckResult("ODR-0001", "KEEP", 0.5, (), ())}) == []
-    )
+    other = result._replace(verdict="KEEP", oq_delta=0.5)
+    assert update_checkboxes([after], {after.display_path: other}, TODAY) == []
 
 
 NAMED = """\

@@ -18,7 +18,7 @@ from ockham.record.ledger import append_entry, read_entries
 from tests.helpers.odr_cli import run_odr
 from tests.helpers.runs import make_run
 from tests.odr.checked_record import answering
-from tests.odr.record_samples import TODAY
+from tests.odr.record_samples import TODAY, fill_template
 
 CONSTRAINTS = """constraints:
   - id: C1
@@ -46,6 +46,7 @@ def folder(tmp_path, monkeypatch):
         .replace("constraints: []\n", CONSTRAINTS)
         .replace(NO_CONSTRAINT, "- [ ] C1 Updates at most every batch")
     )
+    fill_template(file)
     run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
     return tmp_path / "odr"
 
