@@ -15,8 +15,8 @@ from dashboard.layout import chart_section, page_header, query_details, section,
 from dashboard.tables import RATE_COLUMNS, data_table, query_table
 from ockham.errors import OckhamError
 from ockham.formatting import today
-from ockham.odr.pinning import measure_default_constraints, pin_sides
-from ockham.odr.template import NewRecord, render_record
+from ockham.odr.pinning import measure_constraints, pin_sides
+from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, render_record
 
 QUESTION = "How do two runs differ?"
 Row = dict[str, Any]
@@ -136,7 +136,7 @@ def show_draft(title: str, run: str, baseline: str) -> None:
     try:
         with st.spinner("Pinning the logs and measuring values"):
             sides = pin_sides(runs_folder(), baseline, run)
-            constraints = measure_default_constraints(sides, runs_folder())
+            constraints = measure_constraints(DEFAULT_CONSTRAINTS, sides, runs_folder())
             content = NewRecord(
                 "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints
             )

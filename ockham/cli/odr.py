@@ -24,7 +24,7 @@ from ockham.cli.odr_options import (
     SelectOption,
 )
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
-from ockham.cli.output import print_note, shows_progress
+from ockham.cli.output import FormatOption, print_note, shows_progress, write_rows
 from ockham.cli.parser import PanelGroup
 from ockham.errors import BadInputError
 from ockham.formatting import today
@@ -42,7 +42,7 @@ class OdrGroup(PanelGroup):
     panels: ClassVar = {
         "Write": ("new", "list", "show", "status", "supersede", "renumber", "upgrade", "index", "graph"),
         "Evidence": ("register", "evidence", "pack"),
-        "Check": ("lint", "check", "explain"),
+        "Check": ("lint", "check", "constraints", "explain"),
     }
 
 
@@ -152,7 +152,7 @@ def check(
             results[record.display_path] = check_in_store(record, store, today())
     _print_progress(len(selected), len(selected), "")
     if fix:
-        for record in update_checkboxes(selected, results):
+        for record in update_checkboxes(selected, results, today()):
             print_note(f"fixed {record.display_path}")
     if attest:
         from ockham.odr.pinning import attest as write_attestation
@@ -169,6 +169,33 @@ def _print_progress(done: int, total: int, name: str) -> None:
         text = f"{done + 1} of {total} {name}" if name else ""
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+@app.command()
+def constraints(
+    output_format: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """List the named constraints with an example and their sentence.
+
+    Write one in a record as `- {id: C1, name: NAME, value: VALUE}`, or pass it to `ockham odr new`.
+
+    Examples:
+      ockham odr constraints
+
+      ockham odr constraints --format json
+    """
+    from ockham.odr.constraint_library import load_library, parse_constraint_argument, resolve_constraint
+
+    rows = []
+    for named in load_library().values():
+        resolved = resolve_constraint(parse_constraint_argument(named.example))
+        assert resolved is not None
+        parameters = "; ".join(parameter.accepted for parameter in named.parameters)
+        rows.append((named.example, resolved.text, named.use, parameters, named.min_n, resolved.sql))
+    columns = ("constraint", "text", "use", "parameters", "min_n", "sql")
+    shown = 2 if output_format is None else len(columns)
+    write_rows(columns[:shown], [row[:shown] for row in rows], output_format, output)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from ockham.cli.output import (
 from ockham.errors import BadInputError, suggest_name
 from ockham.formatting import today
 from ockham.text_safety import escape_control_characters
+
+if TYPE_CHECKING:
+    from ockham.odr.record import DecisionRecord
 
 STATUSES = ("draft", "proposed", "accepted", "rejected", "superseded", "retired")
 MAX_TITLE_CHARACTERS = 120
@@ -62,6 +65,15 @@ def new(
     ] = None,
     baseline: BaselineOption = None,
     candidate: CandidateOption = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--constraint",
+            metavar="NAME=VALUE",
+            help="Named constraint, see `ockham odr constraints`; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     ablation: AblationOption = "",
     runs: RunsOption = DEFAULT_RUNS,
     number: Annotated[
@@ -70,7 +82,8 @@ def new(
 ) -> None:
     """Write a draft with the next free number.
 
-    With two runs, it contains their evidence and measured values.
+    With two runs, it contains their evidence and measured values. Without --constraint, the loss may be at
+    most 1 % above the baseline's.
 
     Examples:
       ockham odr new "Move to preset tight"
@@ -80,18 +93,21 @@ def new(
       ockham odr new "Lower the target" --baseline a-1,a-2,a-3 --candidate b-1,b-2,b-3
 
       ockham odr new "Drop the compressor" --ablation study-1 --candidate without-compressor
+
+      ockham odr new "Lower the target" --constraint loss_at_most_above=2% --constraint no_rollbacks
     """
     from ockham.odr.lifecycle import new_record
-    from ockham.odr.pinning import measure_default_constraints
+    from ockham.odr.pinning import measure_constraints
     from ockham.odr.records_folder import find_record, read_folder
-    from ockham.odr.template import NewRecord, render_record
+    from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, parse_constraints, render_record
 
     records = read_folder(odr_dir) if odr_dir.is_dir() else []
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
     owners = owner or [_user_name()]
     _check_title(title)
+    requested = parse_constraints(constraint or [])
     sides = pin_named_sides(runs, baseline, candidate, ablation)
-    constraints = measure_default_constraints(sides, runs)
+    constraints = measure_constraints(requested or DEFAULT_CONSTRAINTS, sides, runs) or requested
 
     def render(record_id: str) -> str:
         record = NewRecord(record_id, title, owners, today(), tag or [], superseded_ids, sides, constraints)
@@ -125,6 +141,7 @@ def list_records(
       ockham odr list --status accepted --status proposed
     """
     from ockham.odr.records_folder import read_folder
+    from ockham.odr.verdict import format_verdict
 
     for name in status or []:
         if name not in STATUSES:
@@ -137,7 +154,8 @@ def list_records(
         if tag and not set(tag) & set(claims.tags):
             continue
         record_id = claims.id or record.file.name
-        rows.append((record_id, claims.status, claims.verdict or "-", claims.date, claims.title))
+        verdict = format_verdict(claims.verdict, [waiver.until for waiver in claims.waivers])
+        rows.append((record_id, claims.status, verdict or "-", claims.date, claims.title))
     write_rows(COLUMNS, rows, output_format, output, ("date",))
 
 
@@ -170,32 +188,51 @@ def status(
         str, typer.Argument(metavar="STATUS", help="proposed, accepted, rejected, retired or draft.")
     ],
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
+    runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
     """Set the status and the date of a record.
 
-    From acceptance on, the record is locked.
+    `accepted` and `rejected` check the record first, and refuse one with errors. From then on it is locked.
+
+    Exit status: 0 changed, 1 the check found errors, 2 bad input.
 
     Examples:
       ockham odr status 12 proposed
 
       ockham odr status 12 accepted
     """
-    from ockham.odr.lifecycle import set_status, write_records
-    from ockham.odr.lint import lint_folder
-    from ockham.odr.records_folder import find_record
+    from ockham.odr.lifecycle import reread, set_status, write_records
+    from ockham.odr.records_folder import find_record, read_folder
 
     if to == "superseded":
         raise BadInputError(
             "status superseded: set by the superseding record; use `ockham odr supersede OLD --by NEW`"
         )
-    found = find_record(lint_folder(odr_dir), record)
-    error = next((finding for finding in found.findings if finding.severity == "error"), None)
-    if to in {"accepted", "rejected"} and error is not None:
-        raise BadInputError(
-            f"{found.display_path}:{error.line}: {error.code} {error.message}; fix this before it is locked"
-        )
-    write_records({found.file: set_status(found, to, today())})
+    records = read_folder(odr_dir)
+    found = find_record(records, record)
+    text = set_status(found, to, today())
+    if to in {"accepted", "rejected"}:
+        changed = reread(found, text.splitlines())
+        _require_no_errors(changed, [changed if other is found else other for other in records], runs)
+    write_records({found.file: text})
     print_note(f"{found.display_path}: {to}")
+
+
+def _require_no_errors(changed: DecisionRecord, records: list[DecisionRecord], runs: Path) -> None:
+    """Lint and check a record as it will be written. Exit with status 1 if it has errors, and print them."""
+    from ockham.odr.check import check
+    from ockham.odr.lint import lint
+    from ockham.odr.output_formats import format_text
+    from ockham.odr.query import guarded_queries
+
+    lint(records, today())
+    result = check(changed, [runs], guarded_queries, today())
+    errors = [finding for finding in sorted(changed.findings) if finding.severity == "error"]
+    if errors:
+        text = format_text(errors, [changed], {changed.display_path: result})
+        typer.echo(escape_control_characters(text))
+        print_note(f"{changed.display_path}: not {changed.claims.status}; fix the errors first")
+        raise typer.Exit(1)
 
 
 def supersede(

@@ -44,7 +44,7 @@ def build_odr_tables(
             row for record in records for row in _constraints(record, known.get(record.display_path))
         ],
         "odr_evidence": [row for record in records for row in _evidence(record)],
-        "odr_findings": [{**f._asdict(), "fixable": f.fixable} for f in sorted_findings(records)],
+        "odr_findings": [f._asdict() for f in sorted_findings(records)],
     }
     return {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in ODR_SCHEMAS.items()}
 

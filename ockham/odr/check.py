@@ -8,7 +8,7 @@ not evaluated.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ockham.errors import RunError, UnverifiableError
@@ -20,7 +20,7 @@ from ockham.odr.pinned_log import PinnedLog
 from ockham.odr.query import OpenQueries
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import EvidenceSide
-from ockham.odr.record_rules import delta_digits, parse_date
+from ockham.odr.record_rules import active_waivers, delta_digits
 from ockham.odr.registration import check_registration
 from ockham.odr.side_differences import check_differences
 from ockham.odr.verdict import (
@@ -82,12 +82,17 @@ def check_in_store(record: DecisionRecord, store: EvidenceStore, today: dt.date)
     else:
         reason = f"{NOTHING_TO_CHECK}: no evidence"
         results = tuple(Result(one, "unknown", reason=reason, code="ODR507") for one in claims.constraints)
+    waivers = active_waivers(record, today)
     for result in results:
-        _note(record, result, today)
+        _note(record, result, waivers)
     registration = check_registration(record, list(logs.values()), store.runs_folders)
-    verdict = decide_verdict(results, oq, oq_claimed=claims.oq_delta is not None)
+    verdict = decide_verdict(results, oq, oq_claimed=claims.oq_delta is not None, waived=waivers)
     _compare(record, results, oq, verdict)
-    return CheckResult(claims.id, verdict, None if oq is None else oq.value, results, pins, registration, oq)
+    until = tuple(
+        waivers[r.constraint.id] for r in results if r.state == "fail" and r.constraint.id in waivers
+    )
+    delta = None if oq is None else oq.value
+    return CheckResult(claims.id, verdict, delta, results, pins, registration, oq, waived_until=until)
 
 
 def _load_evidence(
@@ -139,18 +144,13 @@ def _is_sound(record: DecisionRecord, side: EvidenceSide, found: PinnedLog) -> b
     return True
 
 
-def _note(record: DecisionRecord, result: Result, today: dt.date) -> None:
+def _note(record: DecisionRecord, result: Result, waivers: Mapping[str, str]) -> None:
     constraint = result.constraint
     path = ("constraints", constraint.position)
     # A record with REVERT or INCONCLUSIVE does not claim that its constraints pass. ODR604 compares the
     # verdict.
     if result.code and (not record.claims.has_outcome or record.claims.verdict in {"KEEP", None}):
-        waived = any(
-            waiver.constraint == constraint.id
-            and (until := parse_date(waiver.until)) is not None
-            and until >= today
-            for waiver in record.claims.waivers
-        )
+        waived = constraint.id in waivers
         weight: Severity | None = "warning" if waived or constraint.severity == "warn" else None
         message = result.sentence() + (" (waived)" if waived else "")
         record.add_finding_at(result.code, message, (*path, "sql"), constraint.id, weight)

@@ -27,7 +27,7 @@ class Code(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One finding in one record. `line` and `column` count from 1."""
+    """One finding in one record. `line` and `column` count from 1. `--fix` fixes it if `fixable` is true."""
 
     path: str
     line: int
@@ -37,11 +37,7 @@ class Finding(NamedTuple):
     message: str
     odr_id: str = ""
     constraint_id: str = ""
-
-    @property
-    def fixable(self) -> bool:
-        """True if `--fix` can fix it."""
-        return CODES[self.code].fixable
+    fixable: bool = False
 
 
 _TABLE = (
@@ -91,8 +87,8 @@ _TABLE = (
     Code(
         "ODR205",
         "error",
-        "constraint and checkbox do not match",
-        "Each constraint has one line `- [ ] C1 ...` in its section, and each line a constraint.",
+        "checkbox without a constraint",
+        "Each line `- [ ] C1 ...` of the section names one constraint, and each constraint once.",
     ),
     Code(
         "ODR206",
@@ -100,6 +96,19 @@ _TABLE = (
         "Outcome line malformed",
         "`OQ delta: +0.4 → KEEP`, with `none` in place of a number if no efficiency is claimed.",
         fixable=True,
+    ),
+    Code(
+        "ODR207",
+        "error",
+        "line differs from its constraint",
+        "The line `- [ ] C1 ...` repeats the text of the constraint. A named constraint generates the text.",
+        fixable=True,
+    ),
+    Code(
+        "ODR208",
+        "claim",
+        "text of the template",
+        "`ockham odr new` wrote this sentence as a placeholder. Replace it with the problem or the change.",
     ),
     Code("ODR301", "error", "two records have the same id", "`ockham odr renumber` assigns the next number."),
     Code("ODR302", "error", "link to a record that does not exist", "Name a record of this folder."),
@@ -223,6 +232,12 @@ _TABLE = (
         "No clock, time zone, random number or sample: the same log must give the same verdict on each day.",
     ),
     Code(
+        "ODR515",
+        "error",
+        "named constraint cannot be used",
+        "The name or a parameter is not accepted. `ockham odr constraints` lists names and parameters.",
+    ),
+    Code(
         "ODR516",
         "claim",
         "interval contains the limit",
@@ -300,6 +315,7 @@ _TABLE = (
     Code("ODR801", "error", "index is out of date", "`ockham odr index` writes it.", fixable=True),
 )
 CODES = {row.code: row for row in _TABLE}
+_FIXED_IN_TEXT = frozenset({"ODR204", "ODR206", "ODR207", "ODR605"})
 DECIDED = frozenset({"accepted", "superseded", "retired"})
 
 
@@ -309,6 +325,23 @@ def severity(code: str, status: str = "") -> Severity:
     if weight == "claim":
         return "error" if status in DECIDED or status == "rejected" else "warning"
     return weight
+
+
+def is_fixable(code: str, *, status: str = "", locked: bool = False, has_outcome: bool = True) -> bool:
+    """Return True if `--fix` fixes a finding of this code.
+
+    Args:
+        code: Code of the finding.
+        status: Status of the record. Only drafts and proposals get their boxes ticked.
+        locked: True if the record has a lock, which covers its text.
+        has_outcome: True if the front matter has the outcome that the Outcome line repeats.
+
+    """
+    if code == "ODR511":
+        return status in {"draft", "proposed"}
+    if code in _FIXED_IN_TEXT:
+        return not locked and (has_outcome or code not in {"ODR206", "ODR605"})
+    return CODES[code].fixable
 
 
 def explain(code: str) -> str:

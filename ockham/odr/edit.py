@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ _LINE = re.compile(r"(?P<key>[a-z_]+\s*:)(?P<value>[^#]*?)(?P<comment>\s+#.*)?")
 _BOX = re.compile(r"(?P<before>\s*[-*+]\s+\[)[ xX](?P<after>\].*)")
 UNLOCKED_KEYS = frozenset({"status", "date", "superseded_by", "review_by", "waivers", "corrections", "lock"})
 
+# Section Occam Constraints of a draft without constraints.
+NO_CONSTRAINT = "None yet: add entries to `constraints`; `ockham odr constraints` lists them by name."
 # Outcome section of a draft.
 OPEN_OUTCOME = "Open."
 
@@ -157,6 +160,41 @@ def set_checkbox(record: DecisionRecord, lines: list[str], constraint_id: str, *
     mark = "x" if ticked else " "
     new = f"{match['before']}{mark}{match['after']}"
     return [*lines[: box.line - 1], new, *lines[box.line :]]
+
+
+def set_constraint_lines(record: DecisionRecord, lines: list[str], texts: Mapping[str, str]) -> list[str]:
+    """Return the lines with the text of each constraint in its line `- [ ] C1 ...`.
+
+    A missing line is inserted after that of the constraint before it. Boxes stay as they are.
+
+    Args:
+        record: Record of the lines.
+        lines: All its lines, with the body as in the file.
+        texts: Text by ID of the constraint, in order.
+
+    """
+    body = _body(record)
+    sections = body.sections("Occam Constraints")
+    boxes = {box.constraint_id: box for box in reversed(body.boxes)}
+    edits: list[tuple[int, int, str]] = []
+    # Index of the line after the last known one of the section.
+    end = sections[0].line if sections else 0
+    for constraint_id, text in texts.items():
+        box = boxes.get(constraint_id)
+        if box is not None:
+            end = box.last_line
+            mark = "x" if box.ticked else " "
+            edits.append((box.line - 1, end, f"- [{mark}] {constraint_id} {text}"))
+        elif sections:
+            edits.append((end, end, f"- [ ] {constraint_id} {text}"))
+    new = list(lines)
+    # From the bottom, so that the indexes above stay. Lines for one index keep their order.
+    for start, stop, line in reversed(edits):
+        # Text directly below a list item would belong to it.
+        below = new[stop].strip() if start == stop < len(new) else ""
+        separate = below and below != NO_CONSTRAINT and not _BOX.fullmatch(new[stop])
+        new[start:stop] = [line, ""] if separate else [line]
+    return [line for line in new if line.strip() != NO_CONSTRAINT] if edits else new
 
 
 def _body(record: DecisionRecord) -> Body:

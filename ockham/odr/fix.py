@@ -1,4 +1,4 @@
-"""`--fix`: automatic fixes of byte order mark, heading, successors, Outcome line and checkboxes."""
+"""`--fix`: automatic fixes of byte order mark, heading, successors, Outcome line and constraint lines."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ockham.errors import BadInputError
 from ockham.odr import edit
+from ockham.odr.constraint_rules import line_text
 from ockham.odr.lint import lint_folder
 from ockham.odr.record import DecisionRecord
-from ockham.odr.record_rules import delta_digits, heading_text
+from ockham.odr.record_rules import active_waivers, delta_digits, heading_text
 from ockham.odr.records_folder import write_record
 from ockham.odr.supersession import find_successors
-from ockham.odr.verdict import CheckResult
+from ockham.odr.verdict import CheckResult, decide_verdict
 
 # One fix can make room for the next: a heading appears once the front matter can be read.
 MAX_ROUNDS = 6
@@ -48,11 +49,14 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
     lines = record.lines
     try:
         # A round for each edit of the body: it moves the lines of the others.
-        if "ODR204" in codes:
+        if "ODR204" in codes and not record.claims.lock:
             return edit.join_lines(record, edit.set_heading(record, lines, heading_text(record)))
-        if codes & {"ODR206", "ODR605"} and record.claims.has_outcome:
+        if codes & {"ODR206", "ODR605"} and record.claims.has_outcome and not record.claims.lock:
             line = edit.set_outcome_line(record, lines, delta_digits(record), record.claims.verdict)
             return edit.join_lines(record, line)
+        if "ODR207" in codes and not record.claims.lock:
+            texts = {c.id: line_text(c) for c in record.claims.constraints if c.id and line_text(c)}
+            return edit.join_lines(record, edit.set_constraint_lines(record, lines, texts))
         if "ODR304" in codes:
             value = edit.yaml_list(successors.get(record.claims.id, []))
             return edit.join_lines(record, edit.set_key(record, lines, "superseded_by", value, "supersedes"))
@@ -67,7 +71,7 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
 
 
 def update_checkboxes(
-    records: Iterable[DecisionRecord], judged: Mapping[str, CheckResult]
+    records: Iterable[DecisionRecord], judged: Mapping[str, CheckResult], today: dt.date
 ) -> list[DecisionRecord]:
     """Set the checkboxes of undecided records to the results of their constraints.
 
@@ -78,12 +82,13 @@ def update_checkboxes(
     """
     written = []
     for record in records:
-        if record.display_path not in judged or record.claims.status not in {"draft", "proposed"}:
+        judgement = judged.get(record.display_path)
+        if judgement is None or not judgement.complete or record.claims.status not in {"draft", "proposed"}:
             continue
         lines = record.lines
-        for result in judged[record.display_path].results:
+        for result in judgement.results:
             lines = edit.set_checkbox(record, lines, result.constraint.id, ticked=result.state == "pass")
-        lines = _with_outcome(record, lines, judged[record.display_path])
+        lines = _with_outcome(record, lines, judgement, active_waivers(record, today))
         if lines != record.lines:
             write_record(record.file, edit.join_lines(record, lines))
             record.findings[:] = [finding for finding in record.findings if finding.code != "ODR511"]
@@ -91,14 +96,20 @@ def update_checkboxes(
     return written
 
 
-def _with_outcome(record: DecisionRecord, lines: list[str], judgement: CheckResult) -> list[str]:
-    """Return the lines with the computed outcome in front matter and body, if the record has none."""
+def _with_outcome(
+    record: DecisionRecord, lines: list[str], judgement: CheckResult, waivers: Mapping[str, str]
+) -> list[str]:
+    """Return the lines with the computed outcome in front matter and body, if the record has none.
+
+    The verdict is that of a record which claims the OQ delta, because the outcome claims it.
+    """
     if judgement.verdict is None or record.claims.has_outcome or (record.body and record.body.outcome):
         return lines
     digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"
-    outcome = f"{{oq_delta: {digits or 'null'}, verdict: {judgement.verdict}}}"
+    verdict = decide_verdict(judgement.results, judgement.oq, oq_claimed=digits is not None, waived=waivers)
+    outcome = f"{{oq_delta: {digits or 'null'}, verdict: {verdict}}}"
     # The body first: its lines move by the key.
-    lines = edit.set_outcome_line(record, lines, digits, judgement.verdict)
+    lines = edit.set_outcome_line(record, lines, digits, verdict)
     try:
         return edit.set_key(record, lines, "outcome", outcome, "constraints")
     except BadInputError:

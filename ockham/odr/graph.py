@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
 
 from ockham.odr.record import DecisionRecord
+from ockham.odr.verdict import format_verdict
 
 _OPEN = "<!-- made by `ockham odr index`: change the records, not this list -->"
 _CLOSE = "<!-- end of the list -->"
@@ -21,7 +22,8 @@ def render_index(records: Sequence[DecisionRecord], before: str = "") -> str:
         claims = record.claims
         name = claims.id or record.file.name
         status = claims.status + (f" by {', '.join(claims.superseded_by)}" if claims.superseded_by else "")
-        cells = (claims.title or "(cannot be read)", status, claims.verdict or "not measured", claims.date)
+        verdict = format_verdict(claims.verdict, [waiver.until for waiver in claims.waivers])
+        cells = (claims.title or "(cannot be read)", status, verdict or "not measured", claims.date)
         link = quote(os.fsencode(record.file.name))
         rows.append(f"| [{_cell(name)}]({link}) | " + " | ".join(_cell(cell) for cell in cells) + " |")
     rows.append(_CLOSE)

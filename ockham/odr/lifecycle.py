@@ -150,10 +150,11 @@ def _lock_after(record: DecisionRecord, lines: list[str]) -> str:
         raise BadInputError(
             f"{record.claims.id} was edited after its acceptance; `ockham odr explain ODR702`"
         )
-    return edit.compute_lock(_reread(record, lines))
+    return edit.compute_lock(reread(record, lines))
 
 
-def _reread(record: DecisionRecord, lines: list[str]) -> DecisionRecord:
+def reread(record: DecisionRecord, lines: list[str]) -> DecisionRecord:
+    """Return a record as read again from edited lines."""
     copy = DecisionRecord(record.file, record.display_path, record.data)
     parse(copy, "\n".join(lines))
     return copy

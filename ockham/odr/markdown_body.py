@@ -14,6 +14,8 @@ from markdown_it import MarkdownIt
 
 SECTIONS = ("Problem", "Proposed Change", "Occam Constraints", "Outcome")
 _BOX = re.compile(r"[-*+]\s+\[(?P<mark>[ xX])\]\s*(?:(?P<id>C[1-9][0-9]{0,2})\b)?[:.]?\s*(?P<text>.*)")
+# A line that belongs to the list item above it: neither blank nor the start of another block.
+_CONTINUATION = re.compile(r"\s*(?![-*+]\s|[0-9]+[.)]\s|[#|>`<])\S")
 _OUTCOME = re.compile(
     r"oq\s+delta:\s*(?P<delta>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?|none)"
     r"\s*(?:→|->|=>)\s*(?P<verdict>[a-z ]+?)\s*\.?",
@@ -31,12 +33,13 @@ class Heading(NamedTuple):
 
 
 class Checkbox(NamedTuple):
-    """One checkbox in the section Occam Constraints."""
+    """One checkbox in the section Occam Constraints. It ends with the line `last_line`."""
 
     constraint_id: str
     ticked: bool
     text: str
     line: int
+    last_line: int
 
 
 class OutcomeLine(NamedTuple):
@@ -99,11 +102,18 @@ def _within(shown: list[tuple[int, str]], headings: list[Heading], title: str) -
 
 
 def _boxes(lines: list[tuple[int, str]]) -> list[Checkbox]:
-    found = []
+    found: list[Checkbox] = []
+    open_line = 0
     for number, text in lines:
         match = _BOX.match(text.strip())
         if match:
-            found.append(Checkbox(match["id"] or "", match["mark"] != " ", match["text"].strip(), number))
+            words = match["text"].strip()
+            found.append(Checkbox(match["id"] or "", match["mark"] != " ", words, number, number))
+            open_line = number + 1
+        elif found and number == open_line and _CONTINUATION.match(text):
+            words = f"{found[-1].text} {text.strip()}".strip()
+            found[-1] = found[-1]._replace(text=words, last_line=number)
+            open_line = number + 1
     return found
 
 

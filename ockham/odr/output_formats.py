@@ -40,7 +40,7 @@ def format_text(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
 def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     """Return the lines with verdict, constraints and log positions of a record."""
     claims = record.claims
-    verdict = judgement.verdict or NOTHING_TO_CHECK
+    verdict = judgement.verdict_text or NOTHING_TO_CHECK
     if not judgement.complete:
         verdict = "not checked, the evidence is missing or does not verify"
     delta = "" if judgement.oq is None else f", OQ delta {judgement.oq.value:+.4g} {judgement.oq.place}"
@@ -91,7 +91,7 @@ def format_json(findings: Sequence[Finding], records: Sequence[DecisionRecord], 
     """Return one JSON object with the findings and the check result of each record."""
     document = {
         "records": [{"path": r.display_path, "id": r.claims.id, "status": r.claims.status} for r in records],
-        "findings": [{**f._asdict(), "fixable": f.fixable} for f in findings],
+        "findings": [f._asdict() for f in findings],
         "judgements": [judgement_json(judgement) for judgement in judged.values()],
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)

@@ -18,7 +18,6 @@ from ockham.odr.query import guarded_queries
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import Constraint, EvidenceSide, RecordData
 from ockham.odr.registration import pack_registration
-from ockham.odr.template import DEFAULT_CONSTRAINTS
 from ockham.odr.verdict import CheckResult
 from ockham.record.ledger import append_entry
 from ockham.record.path_safety import reject_special_files
@@ -68,11 +67,6 @@ def _check_names(baselines: Sequence[str], candidates: Sequence[str]) -> None:
         if count > 1:
             where = "baseline and candidate are both" if run in baselines else "two candidates are"
             raise BadInputError(f"{where} {run!r}: name different runs")
-
-
-def measure_default_constraints(sides: Sequence[EvidenceSide], runs: Path) -> tuple[Constraint, ...]:
-    """Return the default constraints of a new record with measured values. Empty without a baseline."""
-    return measure_constraints(DEFAULT_CONSTRAINTS, sides, runs)
 
 
 def measure_constraints(

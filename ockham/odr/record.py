@@ -9,7 +9,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ockham.odr.codes import CODES, Finding, Severity, severity
+from ockham.odr.codes import CODES, Finding, Severity, is_fixable, severity
 from ockham.odr.front_matter import FrontMatter, FrontMatterError, KeyPath, parse_front_matter
 from ockham.odr.markdown_body import Body, parse_body
 from ockham.odr.record_data import RecordData, parse_record_data
@@ -55,9 +55,13 @@ class DecisionRecord:
     ) -> None:
         """Add a finding. `weight` replaces the severity of the table."""
         assert code in CODES
-        weighs = weight or severity(code, self.claims.status)
+        claims = self.claims
+        weighs = weight or severity(code, claims.status)
+        fixable = is_fixable(
+            code, status=claims.status, locked=bool(claims.lock), has_outcome=claims.has_outcome
+        )
         self.findings.append(
-            Finding(self.display_path, line, column, code, weighs, message, self.claims.id, constraint)
+            Finding(self.display_path, line, column, code, weighs, message, claims.id, constraint, fixable)
         )
 
     def add_finding_at(

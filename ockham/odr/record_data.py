@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from ockham.odr.constraint_library import resolve_constraint
 
 # As the schema has it; a table of integers ends at 2**63.
 MAX_INTEGER = 2**53 - 1
@@ -19,6 +22,8 @@ class Constraint(NamedTuple):
         position: Index in the list.
         judge: What must satisfy the claim if there are several pairs of runs: the 95 % `interval`, or the
             `mean`.
+        name: Name of a constraint of the library, which generates text, SQL and claim. Empty for SQL.
+        parameters: Parameters of the named constraint, with its defaults.
 
     """
 
@@ -34,10 +39,15 @@ class Constraint(NamedTuple):
     severity: str = "error"
     measured: float | None = None
     judge: str = "interval"
+    name: str = ""
+    parameters: Mapping[str, float] = MappingProxyType({})
 
     @property
     def claim(self) -> str:
-        """The claimed limit, such as `< 10 ms`."""
+        """The claimed limit, such as `< 10 ms`, or `0.5 to 0.7 ratio` for == with a tolerance."""
+        if self.op == "==" and self.tolerance > 0:
+            low, high = self.threshold - self.tolerance, self.threshold + self.tolerance
+            return f"{low:g} to {high:g} {self.unit}".rstrip()
         return f"{self.op} {self.threshold:g} {self.unit}".rstrip()
 
 
@@ -181,27 +191,38 @@ def parse_record_data(values: Any) -> RecordData:
 
 
 def _constraints(front: Mapping[str, Any]) -> list[Constraint]:
-    found = []
-    for index, item in enumerate(_list(front, "constraints")):
-        if isinstance(item, Mapping):
-            threshold, tolerance = _number(item, "threshold"), _number(item, "tolerance")
-            found.append(
-                Constraint(
-                    index,
-                    _text(item, "id"),
-                    _text(item, "text"),
-                    _text(item, "sql"),
-                    _text(item, "op"),
-                    float("nan") if threshold is None else threshold,
-                    tolerance or 0.0,
-                    _text(item, "unit"),
-                    max(1, _integer(item, "min_n", 1)),
-                    _text(item, "severity") or "error",
-                    _number(item, "measured"),
-                    _text(item, "judge") or "interval",
-                )
-            )
-    return found
+    items = enumerate(_list(front, "constraints"))
+    return [parse_constraint(index, item) for index, item in items if isinstance(item, Mapping)]
+
+
+def parse_constraint(index: int, item: Mapping[str, Any]) -> Constraint:
+    """Return a constraint with SQL, or one that its name and parameters determine.
+
+    Invalid values are omitted.
+    """
+    threshold, tolerance = _number(item, "threshold"), _number(item, "tolerance")
+    constraint = Constraint(
+        index,
+        _text(item, "id"),
+        _text(item, "text"),
+        _text(item, "sql"),
+        _text(item, "op"),
+        float("nan") if threshold is None else threshold,
+        tolerance or 0.0,
+        _text(item, "unit"),
+        max(1, _integer(item, "min_n", 1)),
+        _text(item, "severity") or "error",
+        _number(item, "measured"),
+        _text(item, "judge") or "interval",
+    )
+    if "name" not in item:
+        return constraint
+    # A constraint that cannot be resolved has no SQL, so it is unknown. Lint reports why.
+    resolved = resolve_constraint(item)
+    if resolved is None:
+        return constraint._replace(sql="", name=_text(item, "name"))
+    smallest = max(1, _integer(item, "min_n", resolved.min_n))
+    return constraint._replace(name=_text(item, "name"), **resolved._replace(min_n=smallest)._asdict())
 
 
 def _corrections(front: Mapping[str, Any]) -> Iterator[Correction]:

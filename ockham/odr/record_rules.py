@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 
 from ockham.odr.codes import DECIDED
+from ockham.odr.constraint_rules import check_lines, check_names, check_placeholders
 from ockham.odr.constraint_sql import analyze_sql
 from ockham.odr.edit import compute_lock
 from ockham.odr.evidence_rules import check_evidence_runs
@@ -21,12 +22,15 @@ def check_record(record: DecisionRecord, today: dt.date) -> None:
     _name(record)
     if record.body is not None:
         _sections(record, record.body)
+        check_placeholders(record, record.body)
     if record.front is not None and isinstance(record.front.values, dict):
         if record.body is not None:
             _boxes(record, record.body)
+            check_lines(record, record.body)
             _outcome_line(record, record.body)
         for constraint in record.claims.constraints:
             _statement(record, constraint)
+        check_names(record)
         check_evidence_runs(record)
         _constraints(record)
         _evidence(record)
@@ -93,10 +97,6 @@ def _boxes(record: DecisionRecord, body: Body) -> None:
             message = f"{box.constraint_id} has a line, but no entry in `constraints`"
             record.add_finding("ODR205", message, box.line, 1, box.constraint_id)
         seen.add(box.constraint_id)
-    for constraint in record.claims.constraints:
-        if constraint.id and constraint.id not in seen:
-            message = f"{constraint.id} has no line `- [ ] {constraint.id} ...` in its section"
-            record.add_finding_at("ODR205", message, ("constraints", constraint.position), constraint.id)
 
 
 def _outcome_line(record: DecisionRecord, body: Body) -> None:
@@ -213,6 +213,15 @@ def _waivers(record: DecisionRecord, today: dt.date) -> None:
             record.add_finding_at(
                 "ODR703", f"the waiver of {waiver.constraint} ended on {until}", path, waiver.constraint
             )
+
+
+def active_waivers(record: DecisionRecord, today: dt.date) -> dict[str, str]:
+    """Return the last day of each waiver that has not ended, by the ID of its constraint."""
+    return {
+        waiver.constraint: waiver.until
+        for waiver in record.claims.waivers
+        if (until := parse_date(waiver.until)) is not None and until >= today
+    }
 
 
 def _review(record: DecisionRecord, today: dt.date) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import re
@@ -42,6 +43,20 @@ _PATTERN_DESCRIPTIONS = {
 _ALTERNATIVES = {
     "oneOf": "needs `candidate`, or the list `candidates`, and not both",
     "not": "has both `baseline` and `baselines`; name one run, or a list",
+}
+# Frequent words and signs, and the accepted ones that they mean.
+_SYNONYMS = {
+    "=<": "<=",
+    "=>": ">=",
+    "≤": "<=",
+    "≥": ">=",
+    "=": "==",
+    "approved": "accepted",
+    "declined": "rejected",
+    "deprecated": "retired",
+    "replaced": "superseded",
+    "warning": "warn",
+    "median": "mean",
 }
 _OR = re.compile(r"\W+")
 
@@ -110,8 +125,11 @@ def _message(error: Any) -> str:
 
 
 def _suggestion(given: str, options: list[Any]) -> str:
-    close = suggest_name(given, [str(option) for option in options if option is not None])
-    return close if close.startswith("; did") else ""
+    """Return the accepted value that a word resembles, or that it usually means."""
+    known = {str(option).casefold(): str(option) for option in options if option is not None}
+    known |= {word: name for word, name in _SYNONYMS.items() if name in known.values()}
+    close = difflib.get_close_matches(given[:60].casefold(), known, n=1)
+    return f"; did you mean {known[close[0]]!r}?" if close else ""
 
 
 def _known(path: KeyPath) -> list[str]:

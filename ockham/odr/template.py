@@ -3,44 +3,39 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
-from ockham.odr.edit import OPEN_OUTCOME, yaml_list, yaml_string
-from ockham.odr.record_data import Constraint, EvidenceSide
+from ockham.odr.constraint_library import flow_fields, parse_constraint_argument
+from ockham.odr.edit import NO_CONSTRAINT, OPEN_OUTCOME, yaml_list, yaml_string
+from ockham.odr.record_data import Constraint, EvidenceSide, parse_constraint
 
-_BODY = """\
-# {id}: {title}
+NO_PROBLEM = "What is wrong, for whom, and how it shows."
+NO_CHANGE = "What is done about it, and what was not chosen."
+# Query of a constraint that `ockham odr upgrade` cannot translate. It gives no row to measure.
+STUB_SQL = (
+    "SELECT avg(observed) AS value, count(*) AS n -- write what gives the value, and how many it rests on\n"
+    "FROM decisions WHERE run_id = $candidate AND false"
+)
+PLACEHOLDERS = frozenset({NO_PROBLEM, NO_CHANGE, NO_CONSTRAINT})
+_BODY = f"""\
+# {{id}}: {{title}}
 
 ## Problem
-What is wrong, for whom, and how it shows.
+{NO_PROBLEM}
 
 ## Proposed Change
-What is done about it, and what was not chosen.
+{NO_CHANGE}
 
 ## Occam Constraints
-{boxes}
+{{boxes}}
 
 ## Outcome
-{open}
+{{open}}
 """
-NO_CONSTRAINT = "None yet: say what must hold, and how the log shows it."
-# What nearly every change has to keep; `ockham odr new` measures it, the author changes it.
-DEFAULT_CONSTRAINTS = (
-    Constraint(
-        0,
-        "C1",
-        "The best validation loss is at most 1 % above the baseline's",
-        "SELECT min(val_loss) FILTER (WHERE run_id = $candidate)\n"
-        "         / min(val_loss) FILTER (WHERE run_id = $baseline) - 1 AS value,\n"
-        "       least(count(val_loss) FILTER (WHERE run_id = $candidate),\n"
-        "             count(val_loss) FILTER (WHERE run_id = $baseline)) AS n\n"
-        "FROM evaluations",
-        "<=",
-        0.01,
-        unit="ratio",
-    ),
-)
+# Nearly every change must hold this. `ockham odr new` measures it, and the author changes it.
+DEFAULT_CONSTRAINTS = (parse_constraint(0, {"id": "C1", "name": "loss_at_most_above", "value": 0.01}),)
 
 
 class NewRecord(NamedTuple):
@@ -54,14 +49,32 @@ class NewRecord(NamedTuple):
     supersedes: Sequence[str] = ()
     sides: Sequence[EvidenceSide] = ()
     constraints: Sequence[Constraint] = ()
+    # Comments of constraints by ID.
+    comments: Mapping[str, str] = MappingProxyType({})
 
 
 def render_record(record: NewRecord) -> str:
     """Return the text of a record."""
     front = "\n".join(render_front_matter(record))
-    boxes = "\n".join(f"- [ ] {c.id} {c.text}" for c in record.constraints) or NO_CONSTRAINT
+    boxes = "\n".join(constraint_line(constraint) for constraint in record.constraints) or NO_CONSTRAINT
     body = _BODY.format(id=record.identity, title=record.title, boxes=boxes, open=OPEN_OUTCOME)
     return f"{front}\n\n{body}"
+
+
+def parse_constraints(arguments: Sequence[str]) -> tuple[Constraint, ...]:
+    """Return the constraints C1, C2, ... of arguments such as `loss_improves_by=0.02`.
+
+    Raises:
+        BadInputError: If a name or a parameter is not accepted.
+
+    """
+    items = [parse_constraint_argument(argument) for argument in arguments]
+    return tuple(parse_constraint(at, {"id": f"C{at + 1}", **item}) for at, item in enumerate(items))
+
+
+def constraint_line(constraint: Constraint) -> str:
+    """Return the line of a constraint in the section Occam Constraints."""
+    return f"- [ ] {constraint.id} {constraint.text}"
 
 
 def render_front_matter(record: NewRecord) -> list[str]:
@@ -79,7 +92,7 @@ def render_front_matter(record: NewRecord) -> list[str]:
         f"supersedes: {yaml_list(list(record.supersedes))}",
         *_evidence(record.sides),
         *(["constraints:"] if record.constraints else ["constraints: []"]),
-        *(row for constraint in record.constraints for row in _constraint(constraint)),
+        *(row for one in record.constraints for row in _constraint(one, record.comments.get(one.id, ""))),
         "---",
     ]
 
@@ -106,7 +119,12 @@ def _side(side: EvidenceSide) -> list[str]:
     return [*rows, f"decisions: [{', '.join(yaml_string(decision) for decision in side.decisions)}]"]
 
 
-def _constraint(constraint: Constraint) -> list[str]:
+def _constraint(constraint: Constraint, comment: str) -> list[str]:
+    if constraint.name:
+        fields = [f"id: {constraint.id}", *flow_fields(constraint.name, constraint.parameters)]
+        fields += [f"measured: {constraint.measured!r}"] if constraint.measured is not None else []
+        shown = "".join(character for character in comment if character.isprintable())
+        return [f"  - {{{', '.join(fields)}}}" + (f"  # {shown}" if shown else "")]
     rows = [f"  - id: {constraint.id}", f"    text: {yaml_string(constraint.text)}", "    sql: |"]
     rows += [f"      {line}" for line in constraint.sql.split("\n")]
     rows += [f"    op: {yaml_string(constraint.op)}", f"    threshold: {constraint.threshold!r}"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
@@ -139,7 +139,8 @@ class CheckResult(NamedTuple):
     """Check result of one record.
 
     `oq_delta` is the mean of the pairs, and `oq` contains its details. `complete` is False if evidence is
-    missing or does not verify, so that nothing was compared.
+    missing or does not verify, so that nothing was compared. `waived_until` contains the last day of each
+    waiver of a failing constraint.
     """
 
     odr_id: str
@@ -150,6 +151,12 @@ class CheckResult(NamedTuple):
     registration: Registration | None = None
     oq: OqDelta | None = None
     complete: bool = True
+    waived_until: tuple[str, ...] = ()
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict with the waivers that it needs, such as `KEEP (1 waived until 2027-01-31)`."""
+        return format_verdict(self.verdict, self.waived_until)
 
 
 def _unit(constraint: Constraint) -> str:
@@ -216,7 +223,9 @@ def _count(value: Any) -> int | None:
     return int(value)
 
 
-def decide_verdict(results: Sequence[Result], oq: OqDelta | None, *, oq_claimed: bool) -> str | None:
+def decide_verdict(
+    results: Sequence[Result], oq: OqDelta | None, *, oq_claimed: bool, waived: Collection[str] = ()
+) -> str | None:
     """Return KEEP, REVERT or INCONCLUSIVE. None if there was nothing to evaluate.
 
     A claimed OQ delta must be above 0. Of several pairs, the whole interval must be above 0 for KEEP, and a
@@ -226,6 +235,7 @@ def decide_verdict(results: Sequence[Result], oq: OqDelta | None, *, oq_claimed:
         results: One result per constraint. Those of severity `warn` have no effect.
         oq: Recomputed relative gain. None if it cannot be computed.
         oq_claimed: True if the record claims one.
+        waived: IDs of the constraints that may fail at present. A waiver never hides an unknown value.
 
     """
     decisive = [result for result in results if result.constraint.severity != "warn"]
@@ -234,7 +244,21 @@ def decide_verdict(results: Sequence[Result], oq: OqDelta | None, *, oq_claimed:
     gain = _is_gain(oq) if oq_claimed else True
     if any(result.state == "unknown" for result in decisive) or gain is None:
         return "INCONCLUSIVE"
-    return "KEEP" if gain and all(result.state == "pass" for result in decisive) else "REVERT"
+    kept = all(result.state == "pass" or result.constraint.id in waived for result in decisive)
+    return "KEEP" if gain and kept else "REVERT"
+
+
+def format_verdict(verdict: str | None, until: Sequence[str]) -> str:
+    """Return `KEEP`, or `KEEP (1 waived until 2027-01-31)` with the first day on which a waiver ends.
+
+    Args:
+        verdict: Verdict of the record.
+        until: Last day of each waiver that the verdict needs.
+
+    """
+    if verdict != "KEEP" or not until:
+        return verdict or ""
+    return f"KEEP ({len(until)} waived until {min(until)})"
 
 
 def _is_gain(oq: OqDelta | None) -> bool | None:

@@ -79,7 +79,7 @@ def _run(
             if i % 5 == 4 or ctx.consolidating:
                 _evaluate(run, ctx, 2 + 3 * math.exp(-i / 40))
             if i == checkpoint_at:
-                run.save_checkpoint(ctx, "resume", lambda _, state: _pack_state(state))
+                run.save_checkpoint(ctx, "resume", lambda _, state: pack_state(state))
 
 
 def _end_batch(run: Run, ctx: Any, draw: random.Random, *, stepped: bool) -> None:
@@ -101,7 +101,7 @@ def _evaluate(run: Run, ctx: Any, loss: float) -> None:
         run.record_consolidation(ctx, drift=0.05)
 
 
-def _pack_state(state: Any) -> Any:
+def pack_state(state: Any) -> Any:
     packed = pack(None, None)
     return packed._replace(files={"state.json": json.dumps(state).encode()})
 

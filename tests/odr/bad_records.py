@@ -12,6 +12,11 @@ def changed(old: str, new: str) -> str:
 C2 = GOOD[GOOD.index("  - id: C2") : GOOD.index("outcome: {")]
 
 
+def named(fields: str) -> str:
+    """Return the valid record with a named constraint in place of C2."""
+    return GOOD.replace(C2, f"  - {{id: C2, {fields}}}\n")
+
+
 SQL = (
     "SELECT avg((NOT updated)::int) AS value, count(*) AS n\n"
     "      FROM gate_decisions WHERE run_id = $candidate"
@@ -92,14 +97,30 @@ BAD = {
     ),
     "heading differs": (changed("# ODR-0001: Enable test", "# ODR-0001: Disable test"), ["ODR204"]),
     "heading missing": (changed("# ODR-0001: Enable test-time adaptation\n", ""), ["ODR204"]),
-    "no checkbox": (changed("- [x] C2 The validation loss improves by > 2 %\n", ""), ["ODR205"]),
+    "no checkbox": (changed("- [x] C2 The validation loss improves by > 2 %\n", ""), ["ODR207"]),
+    "line that says something else": (changed("- [x] C1 Half", "- [x] C1 Few"), ["ODR207"]),
+    "line that says more": (changed("are refused\n- [x] C2", "are refused\n  or all\n- [x] C2"), ["ODR207"]),
+    "text of the template": (
+        changed("Adapt layers 18-24 by LoRA.", "What is done about it, and what was not chosen."),
+        ["ODR208"],
+    ),
     "not a constraint": (changed("- [x] C2 ", "- [x] C3 New\n- [x] C2 "), ["ODR205"]),
-    "checkbox without id": (changed("- [x] C2 The", "- [x] The"), ["ODR205", "ODR205"]),
+    "checkbox without id": (changed("- [x] C2 The", "- [x] The"), ["ODR205", "ODR207"]),
     "checkbox twice": (changed("- [x] C2 ", "- [x] C1 Again\n- [x] C2 "), ["ODR205"]),
     "no Outcome line": (changed("OQ delta: +0.4 → KEEP\n", "Fine.\n"), ["ODR206"]),
     "Outcome line without arrow": (changed("OQ delta: +0.4 → KEEP", "OQ delta: +0.4, KEEP"), ["ODR206"]),
     "Outcome line with two points": (changed("OQ delta: +0.4 →", "OQ delta: +0.4.1 →"), ["ODR206"]),
     "Outcome line with a word of its own": (changed("→ KEEP", "→ MAYBE"), ["ODR206"]),
+    # Errors of named constraints.
+    "named constraint misspelt": (named("name: loss_improves, value: 0.02"), ["ODR515"]),
+    "parameter missing": (named("name: loss_improves_by"), ["ODR515"]),
+    "parameter unknown": (named("name: loss_improves_by, value: 0.02, low: 1"), ["ODR515"]),
+    "parameter out of range": (named("name: loss_improves_by, value: 2"), ["ODR515"]),
+    "parameter huge": (named(f"name: drift_below, value: 1{'0' * 400}"), ["ODR502", "ODR515"]),
+    "count with a fraction": (named("name: checkpoints_accepted_at_most, value: 1.5"), ["ODR515"]),
+    "limits in the wrong order": (named("name: update_rate_between, low: 0.7, high: 0.5"), ["ODR515"]),
+    "name and SQL": (named("name: no_rollbacks, op: '<'"), ["ODR515"]),
+    "parameter in quotes": (named("name: loss_improves_by, value: '0.02'"), ["ODR103", "ODR515"]),
     # Errors of constraints.
     "constraint id twice": (changed("  - id: C2", "  - id: C1"), ["ODR205", "ODR501"]),
     "threshold NaN": (changed("threshold: 0.5", "threshold: .nan"), ["ODR502"]),
@@ -272,5 +293,13 @@ GOOD_TOO = {
     "box inside a fence": changed("- [x] C2", "```\n- [x] C9 no\n```\n- [x] C2"),
     "comment": changed("owners:", "# who\nowners:"),
     "as the old documents write it": changed("OQ delta: +0.4", "OQ Delta: +0.4"),
+    "line over two lines": changed("at most are refused\n- [x]", "at most\n  are refused\n- [x]").replace(
+        "- [x] C1 Half of the batches at most are refused\n",
+        "- [x] C1 Half of the batches at most\n  are refused\n",
+    ),
+    "named constraint": named("name: loss_improves_by, value: 0.02").replace(
+        "C2 The validation loss improves by > 2 %",
+        "C2 The validation loss at the last common evaluation is more than 2 % below the baseline's",
+    ),
     "warnings in a draft only": judgement(1, "draft"),
 }

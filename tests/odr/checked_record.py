@@ -39,7 +39,7 @@ outcome: {{oq_delta: {delta}, verdict: {verdict}}}
 ## Problem
 ## Proposed Change
 ## Occam Constraints
-- [{tick}] C1 Better
+- [{tick}] C1 The validation loss improves by > 2 %
 
 ## Outcome
 OQ delta: {delta} → {verdict}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ockham.odr.lint import lint_folder
 from ockham.odr.record import DecisionRecord
+from ockham.odr.template import PLACEHOLDERS
 
 TODAY = dt.date(2026, 11, 24)
 ROOT = "ab" * 32
@@ -98,6 +99,14 @@ def judgement(number: int, status: str = "accepted", supersedes: str = "", super
     return JUDGEMENT.format(
         number=number, title="Keep it", status=status, supersedes=supersedes, superseded_by=superseded_by
     )
+
+
+def fill_template(file: Path) -> None:
+    """Replace the placeholders of a new draft."""
+    text = file.read_text()
+    for placeholder in PLACEHOLDERS:
+        text = text.replace(placeholder, "Written.")
+    file.write_text(text)
 
 
 def put(folder: Path, text: str | bytes, name: str = "0001-enable.md") -> Path:

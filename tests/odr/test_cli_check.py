@@ -9,7 +9,7 @@ from ockham.errors import BadInputError, RunError
 from ockham.odr.record import read_record
 from tests.helpers import forked_cli
 from tests.helpers.odr_cli import run_odr
-from tests.odr.record_samples import JUDGEMENT, put
+from tests.odr.record_samples import JUDGEMENT, fill_template, put
 from tests.odr.small_runs import LAST, make_run
 
 
@@ -30,6 +30,7 @@ def begin(place):
     file = place / "odr" / "0001-use-it.md"
     text = file.read_text().replace("---\n\n#", "outcome: {oq_delta: +0.111, verdict: KEEP}\n---\n\n#")
     file.write_text(text.replace("Open.", "OQ delta: +0.111 → KEEP"))
+    fill_template(file)
     return file
 
 
@@ -55,7 +56,7 @@ def test_commands_lead_from_two_runs_to_an_accepted_record(place):
     )
 
     good = file.read_text()
-    file.write_text(re.sub(r"measured: .*", "measured: -0.3", good))
+    file.write_text(re.sub(r"measured: [-.0-9]*", "measured: -0.3", good))
     assert "claimed -0.3, recomputed -0.1" in (message := run_odr("check", status=1).stdout)
     assert {"ODR606", "ODR702"} <= {
         row.split(" ")[1] for row in message.splitlines() if row.startswith("odr/")
@@ -187,8 +188,13 @@ def test_check_command_has_documented_exit_statuses(tmp_path, arguments, status,
 def test_check_fix_leaves_decided_records(place):
     """The finding remains."""
     file = begin(place)
+    run_odr("check", "--fix")
     run_odr("status", "1", "proposed")
     run_odr("status", "1", "accepted")
+    file.write_text(file.read_text().replace("- [x] C1", "- [ ] C1"))
     before = file.read_bytes()
-    assert "ODR511" in run_odr("check", "--fix", status=1).stdout
+    result = run_odr("check", "--fix", status=1)
+    # The lock covers the text, so the finding is not marked as fixable.
+    assert "ODR511 C1" in result.stdout
+    assert "fixable" not in result.stderr
     assert file.read_bytes() == before

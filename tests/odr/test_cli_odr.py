@@ -4,7 +4,7 @@ import pytest
 
 from ockham.errors import BadInputError, UnverifiableError
 from tests.helpers.odr_cli import run_odr
-from tests.odr.record_samples import PROPOSED, judgement, put
+from tests.odr.record_samples import PROPOSED, fill_template, judgement, put
 
 
 @pytest.fixture
@@ -97,6 +97,7 @@ def test_record_commands_cover_the_life_cycle(folder):
         file.write_text(text)
         assert "ODR206 section" not in run_odr("lint", status=1).stdout
         file.write_text(text.replace("Open.", "OQ delta: none -> not measured"))
+        fill_template(file)
         run_odr("status", number, "proposed")
         run_odr("status", number, "accepted")
     run_odr("supersede", "1", "--by", "2")
@@ -133,8 +134,7 @@ def test_record_with_an_error_is_not_accepted(folder):
     """The file keeps every byte."""
     file = put(folder, PROPOSED.replace("## Problem", "## Trouble"))
     before = file.read_bytes()
-    with pytest.raises(BadInputError, match="ODR201"):
-        run_odr("status", "1", "accepted")
+    assert "ODR201" in run_odr("status", "1", "accepted", status=1).stdout
     assert file.read_bytes() == before
 
 

@@ -75,7 +75,9 @@ def test_set_checkbox_without_a_checkbox_changes_nothing(folder):
     )
     record = lint(folder)[0]
     passed = tuple(Result(constraint, "pass", 1.0, 9) for constraint in record.claims.constraints)
-    update_checkboxes([record], {record.display_path: CheckResult("ODR-0001", "KEEP", 0.4, passed, ())})
+    update_checkboxes(
+        [record], {record.display_path: CheckResult("ODR-0001", "KEEP", 0.4, passed, ())}, TODAY
+    )
     text = (folder / "0001-enable.md").read_text()
     assert "[x] C2" in text
     assert "C1 Half of the batches at most are refused\n- " not in text

@@ -1,13 +1,18 @@
 import datetime as dt
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ockham.errors import BadInputError
+from ockham.odr.edit import NO_CONSTRAINT
 from ockham.odr.fix import fix_folder, update_checkboxes
 from ockham.odr.lifecycle import set_status
 from ockham.odr.record import read_record
-from ockham.odr.verdict import CheckResult
-from tests.odr.record_samples import GOOD, TODAY, codes, judgement, lint, put
+from ockham.odr.verdict import CheckResult, OqDelta, Result
+from tests.odr.record_samples import GOOD, PROPOSED, TODAY, codes, judgement, lint, put
 
 
 @pytest.fixture
@@ -98,10 +103,87 @@ def test_fix_fills_in_the_outcome_of_a_draft(folder, delta, wanted):
     )
     put(folder, text.replace("OQ delta: +0.4 → KEEP", "Open."))
     record = lint(folder)[0]
-    update_checkboxes([record], {record.display_path: CheckResult("ODR-0001", "REVERT", delta, (), ())})
+    failed = (Result(record.claims.constraints[0], "fail", 1.0, 9),)
+    oq = None if delta is None else OqDelta(delta, "iteration", ())
+    result = CheckResult("ODR-0001", "REVERT", delta, failed, (), oq=oq)
+    update_checkboxes([record], {record.display_path: result}, TODAY)
     after = lint(folder)[0]
     assert f"outcome: {{oq_delta: {wanted}, verdict: REVERT}}\n" in "\n".join(after.lines)
     assert [f.code for f in after.findings] == []
-    assert (
-        update_checkboxes([after], {after.display_path: CheckResult("ODR-0001", "KEEP", 0.5, (), ())}) == []
-    )
+    other = result._replace(verdict="KEEP", oq_delta=0.5)
+    assert update_checkboxes([after], {after.display_path: other}, TODAY) == []
+
+
+NAMED = """\
+constraints:
+  - {id: C1, name: loss_improves_by, value: 0.02}
+  - {id: C2, name: no_rollbacks}
+outcome:"""
+LINES = """\
+- [ ] C1 The validation loss at the last common evaluation is more than 2 % below the baseline's
+- [ ] C2 The weights are never rolled back to the anchor
+"""
+
+
+def draft_with_lines(lines):
+    """Return a draft with two named constraints and this text in their section."""
+    before, after = PROPOSED[: PROPOSED.index("constraints:")], PROPOSED[PROPOSED.index("outcome:") + 8 :]
+    text = f"{before}{NAMED}{after}"
+    start = text.index("- [x] C1")
+    return text[:start] + lines + text[text.index("\n## Outcome") :]
+
+
+@pytest.mark.parametrize(
+    ("lines", "fixed"),
+    [
+        ("", LINES),
+        ("- [ ] C2 Something else\n", LINES),
+        ("- [ ] C1 Loss falls by 50 %\n  and everything is wonderful\n- [ ] C2 x\n", LINES),
+        (f"{NO_CONSTRAINT}\n", LINES),
+        ("Some prose.\n", f"{LINES}\nSome prose.\n"),
+        ("- [x] C1 x\n\nSome prose.\n", LINES.replace("[ ] C1", "[x] C1") + "\nSome prose.\n"),
+    ],
+)
+def test_fix_writes_the_lines_of_constraints(folder, lines, fixed):
+    """The author writes each constraint once. Boxes and other text stay."""
+    file = put(folder, draft_with_lines(lines))
+    fix_folder(folder, TODAY)
+
+    text = file.read_text()
+    assert text[text.index("## Occam") : text.index("\n## Outcome")] == f"## Occam Constraints\n{fixed}"
+    assert codes(folder) == []
+
+
+@given(
+    st.lists(st.sampled_from(["- [ ] C1 a", "- [x] C2 b", "", "prose", "  more", "* [ ] C3 c"]), max_size=7)
+)
+def test_fix_of_any_lines_leaves_nothing_that_it_can_fix(lines):
+    """A second run changes nothing."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "odr"
+        file = put(folder, draft_with_lines("".join(f"{line}\n" for line in lines)))
+        fix_folder(folder, TODAY)
+        text = file.read_text()
+        assert not [f for r in lint(folder) for f in r.findings if f.fixable]
+        assert not fix_folder(folder, TODAY)
+        assert file.read_text() == text
+
+
+def test_fix_changes_no_locked_text(folder):
+    """A lock covers heading, lines and Outcome, so the findings are not reported as fixable."""
+    put(folder, GOOD)
+    fix_folder(folder, TODAY)
+    locked = (folder / "0001-enable.md").read_text()
+    text = locked.replace("# ODR-0001: E", "# e").replace("OQ delta: +0.4 →", "OQ delta: +0.5 →")
+    file = put(folder, text.replace("- [x] C1 Half", "- [x] C1 Some"))
+
+    findings = [f for r in lint(folder) for f in r.findings]
+    assert [(f.code, f.fixable) for f in sorted(findings, key=lambda f: f.code)] == [
+        ("ODR204", False),
+        ("ODR207", False),
+        ("ODR605", False),
+        ("ODR702", False),
+    ]
+    before = file.read_text()
+    fix_folder(folder, TODAY)
+    assert file.read_text() == before

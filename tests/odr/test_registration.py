@@ -10,6 +10,7 @@ import pytest
 
 from ockham.errors import BadInputError, RunError
 from ockham.odr.check import check
+from ockham.odr.edit import NO_CONSTRAINT
 from ockham.odr.lint import lint_folder
 from ockham.odr.output_formats import format_text
 from ockham.odr.records_folder import read_folder
@@ -17,7 +18,7 @@ from ockham.record.ledger import append_entry, read_entries
 from tests.helpers.odr_cli import run_odr
 from tests.helpers.runs import make_run
 from tests.odr.checked_record import answering
-from tests.odr.record_samples import TODAY
+from tests.odr.record_samples import TODAY, fill_template
 
 CONSTRAINTS = """constraints:
   - id: C1
@@ -43,10 +44,9 @@ def folder(tmp_path, monkeypatch):
     file.write_text(
         file.read_text()
         .replace("constraints: []\n", CONSTRAINTS)
-        .replace(
-            "None yet: say what must hold, and how the log shows it.", "- [ ] C1 Updates at most every batch"
-        )
+        .replace(NO_CONSTRAINT, "- [ ] C1 Updates at most every batch")
     )
+    fill_template(file)
     run_odr("register", "1", "--candidate", "cand", "--baseline", "base")
     return tmp_path / "odr"
 

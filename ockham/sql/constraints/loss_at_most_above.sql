@@ -1,0 +1,16 @@
+-- text: The validation loss at the last common evaluation is at most {value} above the baseline's
+-- use: a saving may cost a little quality
+-- op: <=
+-- threshold: value
+-- unit: ratio
+-- min_n: 1
+-- parameter value: ratio; relative increase; example 0.01
+with points as (
+    select run_id, iter_num, arg_max(val_loss, (attempt, sequence)) as loss
+    from evaluations where val_loss is not null and counted and iter_num > 0 and run_id in ($baseline, $candidate)
+    group by run_id, iter_num
+)
+select c.loss / b.loss - 1 as value, count(*) over () as n
+from points c join points b using (iter_num)
+where c.run_id = $candidate and b.run_id = $baseline
+order by iter_num desc limit 1

@@ -1,0 +1,145 @@
+"""`check --fix` writes what the next `check` confirms, and `status` accepts only what `check` confirms."""
+
+import datetime as dt
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ockham.odr.lint import lint_folder
+from tests.helpers.odr_cli import run_odr
+from tests.odr.record_samples import fill_template
+from tests.odr.small_runs import make_run
+
+CANDIDATES = ("better", "same", "worse")
+WRITTEN_BY_FIX = {"ODR511", "ODR602", "ODR603", "ODR604", "ODR605", "ODR206"}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Run in a folder with a baseline, and candidates with a better, an equal and a worse quotient."""
+    monkeypatch.chdir(tmp_path)
+    for run, loss in (("base", 2.0), ("better", 1.8), ("same", 2.0), ("worse", 2.2)):
+        make_run(tmp_path / "runs", run, loss=loss)
+    return tmp_path
+
+
+def write_draft(place, candidate, limit, *, waiver="", severity="error", cited=True):
+    """Write a draft about one candidate, with a limit for its loss."""
+    for file in (place / "odr").glob("*.md") if (place / "odr").is_dir() else ():
+        file.unlink()
+    arguments = ("--baseline", "base", "--candidate", candidate, "--owner", "a")
+    run_odr("new", "T", *arguments, "--constraint", f"loss_at_most_above={limit}")
+    file = place / "odr" / "0001-t.md"
+    fill_template(file)
+    text = file.read_text().replace("{id: C1,", f"{{id: C1, severity: {severity},")
+    if waiver:
+        waivers = f"waivers: [{{constraint: C1, by: b, reason: r, until: {waiver}}}]"
+        text = text.replace("---\n\n#", f"{waivers}\n---\n\n#")
+    if not cited:
+        text = "\n".join("    decisions: []" if "decisions: " in row else row for row in text.split("\n"))
+    file.write_text(text)
+    return file
+
+
+def day(offset):
+    return (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=offset)).isoformat()
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "candidate": st.sampled_from(CANDIDATES),
+        "limit": st.sampled_from(["-0.05", "0", "0.2"]),
+        "waiver": st.sampled_from(["", day(1), day(-1)]),
+        "severity": st.sampled_from(["error", "warn"]),
+        "cited": st.booleans(),
+    }
+)
+
+
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CASES)
+def test_check_confirms_what_fix_wrote(place, case):
+    """No finding of the same kinds, no second change, and the status that fits the verdict is accepted."""
+    file = write_draft(place, **case)
+    run_odr("check", "--fix")
+    text = file.read_text()
+    result = run_odr("check", "--fix")
+
+    assert file.read_text() == text
+    assert not {code for code in WRITTEN_BY_FIX if code in result.stdout}, result.stdout
+    claims = lint_folder(place / "odr")[0].claims
+    assert claims.has_outcome
+    run_odr("status", "1", "proposed")
+    run_odr("status", "1", "accepted" if claims.verdict == "KEEP" else "rejected")
+    # A waiver that ended is a warning.
+    run_odr("check")
+
+
+def test_oq_delta_of_0_is_a_revert(place):
+    """A record that claims +0 claims no gain."""
+    file = write_draft(place, "same", "0.2")
+    run_odr("check", "--fix")
+    assert "outcome: {oq_delta: +0, verdict: REVERT}" in file.read_text()
+
+
+def test_record_whose_constraints_fail_is_not_accepted(place):
+    """The author wrote KEEP and ticked the box by hand. The file keeps every byte."""
+    file = write_draft(place, "worse", "0.01")
+    text = file.read_text().replace("- [ ] C1", "- [x] C1").replace("Open.", "OQ delta: none → KEEP")
+    file.write_text(text.replace("---\n\n#", "outcome: {oq_delta: null, verdict: KEEP}\n---\n\n#"))
+    run_odr("status", "1", "proposed")
+    before = file.read_bytes()
+
+    result = run_odr("status", "1", "accepted", status=1)
+    assert {"ODR510", "ODR511", "ODR604"} <= set(result.stdout.split())
+    assert "not accepted; fix the errors first" in result.stderr
+    assert file.read_bytes() == before
+
+
+def test_record_with_text_of_the_template_is_not_accepted(place):
+    """Nobody wrote what the problem is."""
+    file = write_draft(place, "better", "0.2")
+    run_odr("check", "--fix")
+    file.write_text(file.read_text().replace("Written.", "What is wrong, for whom, and how it shows.", 1))
+    assert "ODR208 [warning]" in run_odr("lint").stdout
+    run_odr("status", "1", "proposed")
+    assert "ODR208 is still" in run_odr("status", "1", "accepted", status=1).stdout
+
+
+def test_record_without_its_runs_is_not_accepted(place):
+    """Nothing was measured."""
+    write_draft(place, "better", "0.2")
+    run_odr("check", "--fix")
+    run_odr("status", "1", "proposed")
+    (place / "runs").rename(place / "elsewhere")
+    assert "ODR402" in run_odr("status", "1", "accepted", status=1).stdout
+    run_odr("status", "1", "accepted", "--runs", "elsewhere")
+
+
+def test_waiver_keeps_a_failing_constraint_until_its_last_day(place):
+    """Check, list and index show it. Afterwards the constraint counts again."""
+    file = write_draft(place, "worse", "0.01", waiver=day(0), cited=False)
+    result = run_odr("check", "--fix")
+    shown = f"KEEP (1 waived until {day(0)})"
+    assert f"ODR-0001 T: {shown}" in result.stdout
+    assert "verdict: KEEP}" in file.read_text()
+    run_odr("status", "1", "proposed")
+    run_odr("status", "1", "accepted")
+    assert "ODR510 [warning] C1 fail" in run_odr("check").stdout
+    assert shown in run_odr("list").stdout
+    run_odr("index")
+    assert shown in (place / "odr" / "README.md").read_text()
+
+    file.write_text(file.read_text().replace(day(0), day(-1)))
+    result = run_odr("check", status=1)
+    assert {"ODR510", "ODR604", "ODR703"} <= set(result.stdout.split())
+    assert "ODR-0001 T: REVERT" in result.stdout
+
+
+def test_waiver_hides_no_unknown_value(place):
+    """It allows a measured failure."""
+    write_draft(place, "better", "0.2", waiver=day(1), cited=False)
+    file = place / "odr" / "0001-t.md"
+    file.write_text(file.read_text().replace("severity: error", "min_n: 99"))
+    assert "ODR-0001 T: INCONCLUSIVE" in run_odr("check").stdout
