@@ -186,7 +186,8 @@ def _last(seen: RunData) -> float | None:
 
 
 def _row(section: str, name: str, a: Any, b: Any) -> ComparisonRow:
-    """Return a row with both differences. Other values than numbers have none."""
+    """Return a row with both differences. Settings have no relative one, and texts have none."""
     if not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (a, b)):
         return ComparisonRow(section, name, a, b, None)
-    return ComparisonRow(section, name, a, b, b - a, b / a - 1 if a > 0 else None)
+    has_relative = section in ("figures", "losses") and a > 0
+    return ComparisonRow(section, name, a, b, b - a, b / a - 1 if has_relative else None)

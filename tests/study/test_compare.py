@@ -70,7 +70,7 @@ def test_comparison_lists_different_trainer_settings(runs):
     assert not [row for row in compare(one, other)[0] if row.section == "settings"]
     other.settings["batch_size"] = 3
     rows = [row for row in compare(one, other)[0] if row.section == "settings"]
-    assert rows == [("settings", "batch_size", 2, 3, 1, 0.5)]
+    assert rows == [("settings", "batch_size", 2, 3, 1, None)]
 
 
 def test_verdicts_are_compared_on_the_same_batches_only(runs):
