@@ -93,3 +93,9 @@ def test_end_of_another_batch_raises(number):
     with pytest.raises(BadInputError, match="was not started, or has ended"):
         numbers.end(*number)
     numbers.end(0, 0)
+
+
+def test_negative_first_number_raises():
+    """A loop that may begin anywhere begins at 0 or later."""
+    with pytest.raises(BadInputError, match="iteration -1"):
+        BatchNumbers().start(-1, 0, 1)
