@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ockham.batch_numbers import BatchNumbers
+from ockham.batch_numbers import BatchNumber, BatchNumbers
 from ockham.errors import BadInputError
 
 
@@ -77,3 +77,25 @@ def test_micro_step_beyond_the_declared_number_raises():
     numbers.end(0, 0)
     with pytest.raises(BadInputError, match=r"pass .* as micro_steps"):
         numbers.start(0, 1, 1)
+
+
+def test_next_number_keeps_the_micro_steps_of_its_step():
+    """The given number of micro-batches belongs to the step that begins."""
+    assert BatchNumber(3, 0, 2).next(5) == (3, 1, 2)
+    assert BatchNumber(3, 1, 2).next(5) == (4, 0, 5)
+
+
+@pytest.mark.parametrize("number", [(1, 0), (0, 1)])
+def test_end_of_another_batch_raises(number):
+    """The started batch stays open."""
+    numbers = BatchNumbers()
+    numbers.start(0, 0, 2)
+    with pytest.raises(BadInputError, match="was not started, or has ended"):
+        numbers.end(*number)
+    numbers.end(0, 0)
+
+
+def test_negative_first_number_raises():
+    """A loop that may begin anywhere begins at 0 or later."""
+    with pytest.raises(BadInputError, match="iteration -1"):
+        BatchNumbers().start(-1, 0, 1)

@@ -226,3 +226,25 @@ def test_two_facts_are_required():
     with pytest.raises(TypeError, match="task_loss"):
         OccamContext(0)
     assert all(field.doc.endswith(".") and field.unit is not None for field in FIELDS)
+
+
+def test_only_gauges_of_this_batch_are_measured():
+    """A carried gauge keeps its value, and a plugin can tell it from a measured one."""
+    ctx = OccamContext(0, 2.0)
+    assert not ctx.is_measured("grad_norm")
+    ctx.set_gauges(grad_norm=0.5)
+    assert ctx.is_measured("grad_norm")
+    assert not ctx.is_measured("kl_to_anchor")
+    carried = ctx.next_context(1, 2.0)
+    assert carried.grad_norm == 0.5
+    assert not carried.is_measured("grad_norm")
+    with pytest.raises(ContextError, match="'task_loss' is not a gauge"):
+        ctx.is_measured("task_loss")
+
+
+@pytest.mark.parametrize(
+    ("micro_step", "micro_steps", "ends"), [(0, 1, True), (0, 2, False), (1, 2, True), (2, 4, False)]
+)
+def test_last_micro_batch_ends_the_step(micro_step, micro_steps, ends):
+    """Without accumulation every batch does."""
+    assert OccamContext(0, 2.0, micro_step=micro_step, micro_steps=micro_steps).ends_step is ends

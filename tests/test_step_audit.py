@@ -1,4 +1,4 @@
-"""Step audit: what belongs to one step, and when a measurement contradicts the verdicts on it."""
+"""Step audit: measurements and verdicts of one step, and when they contradict each other."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ockham.errors import BadInputError
+from ockham.nano import step_meter
 from ockham.nano.step_meter import StepMeter, WeightSample, _differ, weights_checksum
 
 OPTIMIZERS = {
@@ -133,6 +134,19 @@ def test_rates_and_norm_cover_all_optimizers_and_gradients():
         applied = meter.read()
     assert applied.learning_rates == (0.1, 0.2, 1e-3)
     assert applied.clipped_grad_norm == pytest.approx(float(norm), rel=1e-6)
+
+
+def test_checksum_for_all_ranks_leaves_out_sharded_weights(monkeypatch):
+    """Each rank holds another part of them. Without other weights nothing is compared."""
+    model = make_model()
+    parameters = list(model.parameters())
+    sharded = parameters[:2]
+    monkeypatch.setattr(step_meter, "is_sharded", lambda p: any(p is each for each in sharded))
+    with StepMeter(torch.optim.SGD(parameters, lr=1.0)) as meter:
+        assert meter.checksum() == weights_checksum(parameters)
+        assert meter.checksum(replicated=True) == weights_checksum(parameters[2:])
+        sharded += parameters
+        assert meter.checksum(replicated=True) is None
 
 
 def test_closed_meter_leaves_no_hook():

@@ -267,3 +267,13 @@ def test_segment_requires_at_least_two_events(folder):
     writer.append("decision.made", decision(), iter_num=1)
     writer.close()
     assert [event_kind(event["type"]) for event in events(folder)] == ["decision.made"] * 2 + ["log.sealed"]
+
+
+def test_closed_log_refuses_events(folder):
+    """A later event would never be written, so it must not get a number."""
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    writer.append("decision.made", decision(), iter_num=0)
+    writer.close()
+    with pytest.raises(LogError, match="the log is closed, so no event can be appended"):
+        writer.append("decision.made", decision(), iter_num=1)
+    assert writer.next_sequence == len(lines(folder)) == 1
