@@ -57,6 +57,9 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
             ("verdict", _TEXT),
             ("oq_delta", _DOUBLE),
             ("checked", _BOOL),
+            ("attestation_id", _TEXT),
+            ("waivers", _INT),
+            ("waived_until", _DAY),
             ("errors", _INT),
             ("warnings", _INT),
             ("path", _TEXT),
@@ -67,6 +70,7 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
         [
             ("odr_id", _TEXT),
             ("constraint_id", _TEXT),
+            ("name", _TEXT),
             ("text", _TEXT),
             ("sql", _TEXT),
             ("op", _TEXT),
@@ -95,6 +99,18 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
             ("decision_id", _TEXT),
         ]
     ),
+    "ledger_events": pa.schema(
+        [
+            ("position", _INT),
+            ("event_id", _TEXT),
+            ("time", pa.timestamp("us")),
+            ("type", _TEXT),
+            ("odr_id", _TEXT),
+            ("odr_sha256", _TEXT),
+            ("verdict", _TEXT),
+            ("data", _TEXT),
+        ]
+    ),
     "odr_findings": pa.schema(
         [
             ("odr_id", _TEXT),
@@ -110,8 +126,10 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
     ),
 }
 ODR_TABLE_DESCRIPTIONS = {
-    "odrs": "one row per record, with its claims and, if checked, the measured values",
-    "odr_constraints": "one row per constraint, with its query, its limit and, if checked, its value",
+    "odrs": "one row per record, with its claims and the result of the newest `ockham odr check --attest`; "
+    "null if there is none, or if the file changed since",
+    "odr_constraints": "one row per constraint, with its query, its limit and its attested value, as in odrs",
+    "ledger_events": "one row per event of the ledger: registrations, attested checks and replays, in order",
     "odr_evidence": "one row per run and cited decision, with its side, its index in the list of that side, "
     "and the event up to which its log is pinned",
     "odr_findings": "one row per finding of lint or check",

@@ -51,6 +51,8 @@ class NewRecord(NamedTuple):
     constraints: Sequence[Constraint] = ()
     # Comments of constraints by ID.
     comments: Mapping[str, str] = MappingProxyType({})
+    # File name of the JSON Schema in the folder. Empty without one.
+    schema: str = ""
 
 
 def render_record(record: NewRecord) -> str:
@@ -82,6 +84,7 @@ def render_front_matter(record: NewRecord) -> list[str]:
     names = "[" + ", ".join(yaml_string(owner) for owner in record.owners) + "]"
     return [
         "---",
+        *([f"# yaml-language-server: $schema={record.schema}"] if record.schema else []),
         "odr: 1",
         f"id: {record.identity}",
         f"title: {yaml_string(record.title)}",
