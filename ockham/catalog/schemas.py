@@ -127,7 +127,7 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
 }
 ODR_TABLE_DESCRIPTIONS = {
     "odrs": "one row per record, with its claims and the result of the newest `ockham odr check --attest`; "
-    "null if there is none, or if the file changed since",
+    "null without one, or if the file changed since",
     "odr_constraints": "one row per constraint, with its query, its limit and its attested value, as in odrs",
     "ledger_events": "one row per event of the ledger: registrations, attested checks and replays, in order",
     "odr_evidence": "one row per run and cited decision, with its side, its index in the list of that side, "

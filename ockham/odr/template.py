@@ -11,8 +11,8 @@ from ockham.odr.constraint_library import flow_fields, parse_constraint_argument
 from ockham.odr.edit import NO_CONSTRAINT, OPEN_OUTCOME, yaml_list, yaml_string
 from ockham.odr.record_data import Constraint, EvidenceSide, parse_constraint
 
-NO_PROBLEM = "What is wrong, for whom, and how it shows."
-NO_CHANGE = "What is done about it, and what was not chosen."
+NO_PROBLEM = "Describe the problem: who has it, and how it shows."
+NO_CHANGE = "Describe the change, and the alternatives that were not chosen."
 # Query of a constraint that `ockham odr upgrade` cannot translate. It gives no row to measure.
 STUB_SQL = (
     "SELECT avg(observed) AS value, count(*) AS n -- write what gives the value, and how many it rests on\n"
