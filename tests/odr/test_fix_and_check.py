@@ -11,7 +11,7 @@ from ockham.odr.check import check
 from ockham.odr.fix import update_checkboxes
 from ockham.odr.lint import lint_folder
 from ockham.odr.pinning import pin_sides
-from ockham.odr.template import NewRecord, parse_constraints, render_record
+from ockham.odr.template import NO_PROBLEM, NewRecord, parse_constraints, render_record
 from tests.helpers.odr_cli import run_odr
 from tests.odr.checked_record import answering
 from tests.odr.record_samples import fill_template, put
@@ -106,9 +106,7 @@ def test_record_with_text_of_the_template_is_not_accepted(place):
     """Nobody wrote what the problem is."""
     file = write_draft(place, "better", "0.2")
     run_odr("check", "--fix")
-    file.write_text(
-        file.read_text().replace("Written.", "Describe the problem: who has it, and how it shows.", 1)
-    )
+    file.write_text(file.read_text().replace("Written.", NO_PROBLEM, 1))
     assert "ODR208 [warning]" in run_odr("lint").stdout
     run_odr("status", "1", "proposed")
     assert "ODR208 is still" in run_odr("status", "1", "accepted", status=1).stdout
