@@ -85,7 +85,7 @@ class CatalogStore:
     def _open_catalog(self) -> None:
         record_files = _list_records(self.odr)
         if self._catalog is None or record_files != self._record_files:
-            tables = load_odr_tables(self.odr)
+            tables = load_odr_tables(self.odr, runs=self.runs)
             run_ids = self._readable_runs() if self.broken else None
             self._catalog = Catalog(self.runs, tables, run_ids=run_ids)
             self._record_files = record_files

@@ -30,6 +30,7 @@ RUN_PAGES = [
             "analyse",
             "audit",
             "decide",
+            "constraints",
             "operate",
         )
     ),

@@ -27,6 +27,8 @@ COLUMNS = (
     "date",
     "claimed_verdict",
     "claimed_oq_delta",
+    "verdict",
+    "waived_until",
     "errors",
     "warnings",
     "owners",

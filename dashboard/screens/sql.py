@@ -36,7 +36,7 @@ START_SQL = "select plugin, action, reason_code, count(*) as n\nfrom decisions g
 )
 def cached_guard(runs: str, odr: str) -> tuple[Guard, threading.Lock]:
     """Return the guard of all sessions, and the lock that serializes its queries."""
-    tables = load_odr_tables(odr_folder())
+    tables = load_odr_tables(odr_folder(), runs=runs_folder())
     return Guard(runs, tables, timeout=QUERY_TIMEOUT_SECONDS, limit=MAX_RESULT_ROWS), threading.Lock()
 
 

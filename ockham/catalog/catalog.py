@@ -63,8 +63,8 @@ class Catalog:
 
     Args:
         runs: Folder of runs. A missing folder is read as an empty one.
-        odr_tables: Tables `odrs`, `odr_constraints`, `odr_evidence` and `odr_findings`. Missing tables are
-            empty.
+        odr_tables: Tables `odrs`, `odr_constraints`, `odr_evidence`, `odr_findings` and `ledger_events`.
+            Missing tables are empty.
         run_ids: IDs of the runs to read. None reads all. Files of other runs are not opened.
         sandboxed: Read Parquet files with Arrow, so that `lock_down` can remove DuckDB's file access.
         allow_spill: Allow queries to use the disk when memory is full. Ignored if sandboxed.

@@ -58,6 +58,9 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
             ("oq_delta", _DOUBLE),
             ("oq_delta_at", _TEXT),
             ("checked", _BOOL),
+            ("attestation_id", _TEXT),
+            ("waivers", _INT),
+            ("waived_until", _DAY),
             ("errors", _INT),
             ("warnings", _INT),
             ("path", _TEXT),
@@ -68,6 +71,7 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
         [
             ("odr_id", _TEXT),
             ("constraint_id", _TEXT),
+            ("name", _TEXT),
             ("text", _TEXT),
             ("sql", _TEXT),
             ("op", _TEXT),
@@ -101,6 +105,19 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
             ("decision_id", _TEXT),
         ]
     ),
+    "ledger_events": pa.schema(
+        [
+            ("position", _INT),
+            ("event_id", _TEXT),
+            ("time", pa.timestamp("us")),
+            ("type", _TEXT),
+            ("odr_id", _TEXT),
+            ("odr_sha256", _TEXT),
+            ("verdict", _TEXT),
+            ("data", _TEXT),
+            ("signed", pa.bool_()),
+        ]
+    ),
     "odr_findings": pa.schema(
         [
             ("odr_id", _TEXT),
@@ -116,8 +133,10 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
     ),
 }
 ODR_TABLE_DESCRIPTIONS = {
-    "odrs": "one row per record, with its claims and, if checked, the measured values",
-    "odr_constraints": "one row per constraint, with its query, its limit and, if checked, its value",
+    "odrs": "one row per record, with its claims and the result of the newest `ockham odr check --attest`; "
+    "null without one, or if the file changed since",
+    "odr_constraints": "one row per constraint, with its query, its limit and its attested value, as in odrs",
+    "ledger_events": "one row per event of the ledger: registrations, attested checks and replays, in order",
     "odr_evidence": "one row per run and cited decision, with its side, its index in the list of that side, "
     "and the event up to which its log is pinned",
     "odr_findings": "one row per finding of lint or check",

@@ -74,7 +74,7 @@ def export(
     default_format = "duckdb" if output.suffix in (".duckdb", ".db") else "parquet"
     chosen = output_format or default_format
     runs = sync_to_local(runs, run)
-    count = export_views(runs, output, chosen, run_filter(runs, run), odr_tables())
+    count = export_views(runs, output, chosen, run_filter(runs, run), odr_tables(runs))
     manifest = "the table manifest" if chosen == "duckdb" else "manifest.json"
     print_note(f"{output}: {count} rows of {chosen}; {manifest} lists the logs and their sizes")
 

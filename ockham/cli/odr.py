@@ -40,7 +40,18 @@ class OdrGroup(PanelGroup):
     """The `ockham odr` command."""
 
     panels: ClassVar = {
-        "Write": ("new", "list", "show", "status", "supersede", "renumber", "upgrade", "index", "graph"),
+        "Write": (
+            "new",
+            "list",
+            "show",
+            "status",
+            "supersede",
+            "renumber",
+            "upgrade",
+            "index",
+            "graph",
+            "schema",
+        ),
         "Evidence": ("register", "evidence", "pack"),
         "Check": ("lint", "check", "constraints", "explain"),
     }
@@ -80,7 +91,8 @@ def lint(
 ) -> None:
     """Check format, links and claims of records without a log.
 
-    All records of the folder are read, to check the links.
+    All records of the folder are read, to check the links. Without RECORD, the index in README.md is checked
+    too, if it has one.
 
     Examples:
       ockham odr lint
@@ -90,6 +102,7 @@ def lint(
       ockham odr lint -f github --fail-on warning
     """
     from ockham.odr.fix import fix_folder
+    from ockham.odr.graph import check_index
     from ockham.odr.lint import lint_folder
     from ockham.odr.records_folder import find_record
 
@@ -100,6 +113,8 @@ def lint(
             print_note(f"fixed {record.display_path}")
         all_records = lint_folder(odr_dir)
     selected = [find_record(all_records, name) for name in records] if records else all_records
+    if not records:
+        selected = [*selected, *check_index(odr_dir, all_records)]
     _finish(selected, {}, output_format, select or [], ignore or [], fail_on, output)
 
 
@@ -169,6 +184,24 @@ def _print_progress(done: int, total: int, name: str) -> None:
         text = f"{done + 1} of {total} {name}" if name else ""
         sys.stderr.write(f"\r\x1b[K{text}")
         sys.stderr.flush()
+
+
+@app.command()
+def schema(odr_dir: OdrDirOption = DEFAULT_ODR_DIR) -> None:
+    """Write the JSON Schema of records into their folder, for completion in an editor.
+
+    From then on, `ockham odr new` names it in the second line of each record.
+
+    Examples:
+      ockham odr schema
+    """
+    from ockham import resources
+    from ockham.odr.records_folder import SCHEMA, write_record
+
+    odr_dir.mkdir(parents=True, exist_ok=True)
+    text = (resources.schemas_dir() / SCHEMA).read_text(encoding="utf-8")
+    write_record(odr_dir / SCHEMA, text)
+    typer.echo(odr_dir / SCHEMA)
 
 
 @app.command()
@@ -296,7 +329,7 @@ def index(
         raise BadInputError(f"{file}: cannot be read: {error.strerror}") from None
     text = render_index(read_folder(odr_dir), current)
     if text != current and check:
-        typer.echo(f"{file}:1:1: ODR801 [*] index is out of date: `ockham odr index` writes it")
+        typer.echo(f"{file}:1:1: ODR801 index is out of date: `ockham odr index` writes it")
         raise typer.Exit(1)
     if text != current:
         write_record(file, text)

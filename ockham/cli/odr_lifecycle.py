@@ -98,7 +98,7 @@ def new(
     """
     from ockham.odr.lifecycle import new_record
     from ockham.odr.pinning import measure_constraints
-    from ockham.odr.records_folder import find_record, read_folder
+    from ockham.odr.records_folder import SCHEMA, find_record, read_folder
     from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, parse_constraints, render_record
 
     records = read_folder(odr_dir) if odr_dir.is_dir() else []
@@ -111,7 +111,7 @@ def new(
 
     def render(record_id: str) -> str:
         record = NewRecord(record_id, title, owners, today(), tag or [], superseded_ids, sides, constraints)
-        return render_record(record)
+        return render_record(record._replace(schema=SCHEMA if (odr_dir / SCHEMA).is_file() else ""))
 
     typer.echo(new_record(odr_dir, title, render, number))
 

@@ -203,11 +203,14 @@ def run_filter(runs: Path, prefix: str) -> list[str] | None:
     return [resolve_run_id(runs, prefix)] if prefix else None
 
 
-def odr_tables() -> dict[str, Any]:
-    """Return the records of ./odr, or of $OCKHAM_ODR, as tables. Empty if the folder does not exist."""
+def odr_tables(runs: Path) -> dict[str, Any]:
+    """Return the records of ./odr, or of $OCKHAM_ODR, as tables, with the results in the ledger of *runs*.
+
+    Empty if the folder does not exist.
+    """
     from ockham.odr.arrow_tables import load_odr_tables
 
-    return load_odr_tables(Path(os.environ.get(ODR_DIR_VARIABLE, str(DEFAULT_ODR_DIR))))
+    return load_odr_tables(Path(os.environ.get(ODR_DIR_VARIABLE, str(DEFAULT_ODR_DIR))), runs=runs)
 
 
 def read_pin(path: Path) -> bytes:

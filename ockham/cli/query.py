@@ -138,7 +138,7 @@ def query(
         return
     from ockham.guard import Guard
 
-    with Guard(runs, odr_tables(), only=run_ids, timeout=timeout, limit=limit, **options) as guard:
+    with Guard(runs, odr_tables(runs), only=run_ids, timeout=timeout, limit=limit, **options) as guard:
         try:
             answer = guard.query(text, values, explain=explain)
         except MissingParameterError as error:
@@ -207,12 +207,12 @@ def ask(
         raise QueryError(f"question {name!r} requires -p {missing[0]}=VALUE: {meaning}")
     print_note(question.question)
     if engine == "duckdb":
-        answer = Catalog(runs, odr_tables(), run_ids=run_ids).ask(name, **values)
+        answer = Catalog(runs, odr_tables(runs), run_ids=run_ids).ask(name, **values)
         write_table(answer, output_format, output)
         return
     from ockham.spark_catalog import SparkCatalog
 
-    spark = SparkCatalog(runs, odr_tables(), run_ids=run_ids, master=master)
+    spark = SparkCatalog(runs, odr_tables(runs), run_ids=run_ids, master=master)
     try:
         write_table(spark.ask(name, **values), output_format, output)
     finally:
@@ -374,4 +374,4 @@ def _query_unguarded(
         raise BadInputError("--unsafe: refused in CI; leave it out")
     from ockham.catalog import Catalog
 
-    return Catalog(runs, odr_tables(), run_ids=run_ids, **options).sql(text, values or None)
+    return Catalog(runs, odr_tables(runs), run_ids=run_ids, **options).sql(text, values or None)

@@ -145,7 +145,7 @@ def show(
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
 
-    catalog = Catalog(sync_to_local(runs), odr_tables())
+    catalog = Catalog(sync_to_local(runs), odr_tables(runs))
     if name in catalog.renamed_runs:
         raise RunError(catalog.renamed_runs[name])
     kind, row = _find_by_prefix(catalog, name, runs)

@@ -312,7 +312,7 @@ _TABLE = (
         fixable=True,
     ),
     Code("ODR707", "error", "waiver for a constraint that does not exist", "Name one of the constraints."),
-    Code("ODR801", "error", "index is out of date", "`ockham odr index` writes it.", fixable=True),
+    Code("ODR801", "error", "index is out of date", "`ockham odr index` writes it."),
 )
 CODES = {row.code: row for row in _TABLE}
 _FIXED_IN_TEXT = frozenset({"ODR204", "ODR206", "ODR207", "ODR605"})

@@ -90,7 +90,10 @@ def update_checkboxes(
             lines = edit.set_checkbox(record, lines, result.constraint.id, ticked=result.state == "pass")
         lines = _with_outcome(record, lines, judgement, active_waivers(record, today))
         if lines != record.lines:
-            write_record(record.file, edit.join_lines(record, lines))
+            text = edit.join_lines(record, lines)
+            write_record(record.file, text)
+            # An attestation names the digest of the file as it is now.
+            record.data = text.encode()
             record.findings[:] = [finding for finding in record.findings if finding.code != "ODR511"]
             written.append(record)
     return written

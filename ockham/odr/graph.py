@@ -6,9 +6,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 from ockham.odr.record import DecisionRecord
+from ockham.odr.records_folder import INDEX
 from ockham.odr.verdict import format_verdict
 
 _OPEN = "<!-- made by `ockham odr index`: change the records, not this list -->"
@@ -33,6 +35,21 @@ def render_index(records: Sequence[DecisionRecord], before: str = "") -> str:
     if opened and closed:
         return f"{head}{table}{tail}"
     return f"{before.rstrip()}\n\n{table}\n" if before.strip() else f"# Decision records\n\n{table}\n"
+
+
+def check_index(folder: Path, records: Sequence[DecisionRecord]) -> list[DecisionRecord]:
+    """Return README.md of the folder with a finding if its index is out of date. Empty without an index."""
+    file = folder / INDEX
+    try:
+        current = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    if _OPEN not in current or render_index(records, current) == current:
+        return []
+    index = DecisionRecord(file, str(file), current.encode())
+    line = current[: current.index(_OPEN)].count("\n") + 1
+    index.add_finding("ODR801", "index is out of date: `ockham odr index` writes it", line)
+    return [index]
 
 
 def _cell(text: str) -> str:

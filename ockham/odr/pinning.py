@@ -173,6 +173,7 @@ def attest(record: DecisionRecord, judgement: CheckResult, runs: Path) -> str:
         "odr_sha256": hashlib.sha256(record.data).hexdigest(),
         "verdict": judgement.verdict,
         "oq_delta": judgement.oq_delta,
+        "oq_delta_at": None if judgement.oq is None else judgement.oq.place,
         "evidence": [pin._asdict() for pin in judgement.pins],
         "constraints": [result_json(result) for result in judgement.results],
     }

@@ -13,6 +13,7 @@ from ockham.odr.record import NAME, DecisionRecord, read_record
 from ockham.record.durable_io import atomic_write
 
 INDEX = "README.md"
+SCHEMA = "odr.v1.schema.json"
 _NO_RECORD = frozenset({"readme.md", "index.md"})
 
 

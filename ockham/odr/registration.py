@@ -31,7 +31,7 @@ from ockham.record.tlog.merkle import inclusion_proof, leaf_hash, verify_inclusi
 KIND = "odr.registered"
 # A line has at most 65,535 bytes.
 MAX_PROOF_BYTES = 200_000
-_FIXED = ("text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity", "judge")
+_FIXED = ("name", "text", "sql", "op", "threshold", "tolerance", "unit", "min_n", "severity", "judge")
 
 
 class RegisteredEvent(NamedTuple):

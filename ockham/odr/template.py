@@ -11,8 +11,8 @@ from ockham.odr.constraint_library import flow_fields, parse_constraint_argument
 from ockham.odr.edit import NO_CONSTRAINT, OPEN_OUTCOME, yaml_list, yaml_string
 from ockham.odr.record_data import Constraint, EvidenceSide, parse_constraint
 
-NO_PROBLEM = "What is wrong, for whom, and how it shows."
-NO_CHANGE = "What is done about it, and what was not chosen."
+NO_PROBLEM = "Describe the problem: who has it, and how it shows."
+NO_CHANGE = "Describe the change, and the alternatives that were not chosen."
 # Query of a constraint that `ockham odr upgrade` cannot translate. It gives no row to measure.
 STUB_SQL = (
     "SELECT avg(observed) AS value, count(*) AS n -- write what gives the value, and how many it rests on\n"
@@ -51,6 +51,8 @@ class NewRecord(NamedTuple):
     constraints: Sequence[Constraint] = ()
     # Comments of constraints by ID.
     comments: Mapping[str, str] = MappingProxyType({})
+    # File name of the JSON Schema in the folder. Empty without one.
+    schema: str = ""
 
 
 def render_record(record: NewRecord) -> str:
@@ -82,6 +84,7 @@ def render_front_matter(record: NewRecord) -> list[str]:
     names = "[" + ", ".join(yaml_string(owner) for owner in record.owners) + "]"
     return [
         "---",
+        *([f"# yaml-language-server: $schema={record.schema}"] if record.schema else []),
         "odr: 1",
         f"id: {record.identity}",
         f"title: {yaml_string(record.title)}",

@@ -14,11 +14,13 @@ import filelock
 
 from ockham.errors import LogLockedError
 from ockham.record.durable_io import make_dirs
+from ockham.record.evidence import read_signed_log
 from ockham.record.log_writer import LogWriter
 from ockham.record.path_safety import reject_special_files
 from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.segment_reader import read_complete_lines
 from ockham.record.tlog.merkle import leaf_hash, root_from_leaves
+from ockham.record.tlog.note import local_verifier_key
 
 WAIT_SECONDS = 10
 
@@ -56,6 +58,23 @@ def read_entries(runs: Path) -> list[bytes]:
         for segment in ledger.segments(attempt, rank)
         for line in read_complete_lines(segment)[0]
     ]
+
+
+def read_marked_entries(runs: Path) -> list[tuple[bytes, bool]]:
+    """Return every complete line of the ledger in order, and whether this machine's key signed it.
+
+    Raises:
+        UnverifiableError: If a file of the ledger cannot be read.
+
+    """
+    ledger, key = RunFolder(runs, LEDGER), local_verifier_key()
+    entries = []
+    for attempt, rank in ledger.logs():
+        log = read_signed_log(ledger, attempt, rank, [key] if key else [], select=lambda _: True)
+        signed = dict(log.lines)
+        lines = [line for path in ledger.segments(attempt, rank) for line in read_complete_lines(path)[0]]
+        entries += [(line, signed.get(sequence) == line) for sequence, line in enumerate(lines)]
+    return entries
 
 
 def ledger_head(runs: Path) -> dict[str, Any] | None:

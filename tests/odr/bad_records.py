@@ -101,7 +101,9 @@ BAD = {
     "line that says something else": (changed("- [x] C1 Half", "- [x] C1 Few"), ["ODR207"]),
     "line that says more": (changed("are refused\n- [x] C2", "are refused\n  or all\n- [x] C2"), ["ODR207"]),
     "text of the template": (
-        changed("Adapt layers 18-24 by LoRA.", "What is done about it, and what was not chosen."),
+        changed(
+            "Adapt layers 18-24 by LoRA.", "Describe the change, and the alternatives that were not chosen."
+        ),
         ["ODR208"],
     ),
     "not a constraint": (changed("- [x] C2 ", "- [x] C3 New\n- [x] C2 "), ["ODR205"]),

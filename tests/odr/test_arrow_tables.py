@@ -1,8 +1,13 @@
+import pytest
+
 from ockham.catalog import ODR_SCHEMAS
 from ockham.odr.arrow_tables import build_odr_tables, load_odr_tables
 from ockham.odr.record_data import Constraint
 from ockham.odr.verdict import CheckResult, OqDelta, PairDelta, PairStatistics, Result
+from ockham.record.run_folder import RunFolder
+from tests.helpers.odr_cli import run_odr
 from tests.odr.record_samples import GOOD, TODAY, judgement, lint, put
+from tests.odr.small_runs import make_run
 
 
 def test_tables_of_a_folder_have_unknown_values_as_null(tmp_path):
@@ -67,3 +72,41 @@ def test_tables_of_a_missing_folder_are_empty_and_typed(tmp_path):
     tables = load_odr_tables(tmp_path / "none")
     assert {name: table.schema for name, table in tables.items()} == ODR_SCHEMAS
     assert {table.num_rows for table in tables.values()} == {0}
+
+
+def test_attested_results_fill_the_tables(tmp_path, monkeypatch):
+    """Until the file changes. The ledger is a table too."""
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "runs", "base", loss=2.0)
+    make_run(tmp_path / "runs", "cand", loss=1.8)
+    run_odr("new", "T", "--baseline", "base", "--candidate", "cand", "--owner", "a")
+    tables = load_odr_tables(tmp_path / "odr", TODAY, tmp_path / "runs")
+    assert (tables["odrs"]["verdict"].to_pylist(), tables["ledger_events"].num_rows) == ([None], 0)
+
+    event_id = run_odr("check", "--fix", "--attest").stderr.split("attested as ")[1].split()[0]
+    tables = load_odr_tables(tmp_path / "odr", TODAY, tmp_path / "runs")
+    row = tables["odrs"].to_pylist()[0]
+    assert (row["verdict"], row["checked"], row["attestation_id"]) == ("KEEP", True, event_id)
+    assert row["oq_delta"] == pytest.approx(2.0 / 1.8 - 1)
+    constraint = tables["odr_constraints"].to_pylist()[0]
+    assert (constraint["state"], constraint["n"]) == ("pass", 3)
+    assert constraint["value"] == pytest.approx(1.8 / 2.0 - 1)
+    ledger = tables["ledger_events"].to_pylist()
+    assert [(event["position"], event["event_id"], event["odr_id"]) for event in ledger] == [
+        (0, event_id, "ODR-0001")
+    ]
+
+    assert [event["signed"] for event in ledger] == [True]
+    for head in RunFolder(tmp_path / "runs", "_ledger").log_dir(1, 0).glob("checkpoint*"):
+        head.rename(head.with_suffix(".kept"))
+    tables = load_odr_tables(tmp_path / "odr", TODAY, tmp_path / "runs")
+    assert tables["odrs"]["verdict"].to_pylist() == [None]
+    assert tables["ledger_events"]["signed"].to_pylist() == [False]
+    for head in RunFolder(tmp_path / "runs", "_ledger").log_dir(1, 0).glob("*.kept"):
+        head.rename(head.with_suffix(""))
+
+    file = tmp_path / "odr" / "0001-t.md"
+    file.write_text(file.read_text().replace("Describe the change", "Changed"))
+    tables = load_odr_tables(tmp_path / "odr", TODAY, tmp_path / "runs")
+    assert tables["odrs"]["verdict"].to_pylist() == [None]
+    assert tables["odr_constraints"]["state"].to_pylist() == [None]

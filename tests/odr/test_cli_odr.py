@@ -3,6 +3,7 @@ import json
 import pytest
 
 from ockham.errors import BadInputError, UnverifiableError
+from ockham.odr.constraint_library import load_library
 from tests.helpers.odr_cli import run_odr
 from tests.odr.record_samples import PROPOSED, fill_template, judgement, put
 
@@ -144,3 +145,68 @@ def test_unknown_status_is_an_error(folder):
     assert "\nODR-0001\t" in run_odr("list", "--status", "proposed").stdout
     with pytest.raises(BadInputError, match="did you mean 'accepted'"):
         run_odr("list", "--status", "acepted")
+
+
+def test_lint_reports_an_old_index(folder):
+    """A folder without an index has no finding."""
+    put(folder, PROPOSED)
+    run_odr("lint")
+    run_odr("index")
+    run_odr("lint")
+    put(folder, judgement(2, "draft"), "0002-keep-it.md")
+    assert run_odr("lint", status=1).stdout == (
+        "odr/README.md:3:1: ODR801 index is out of date: `ockham odr index` writes it\n"
+    )
+    run_odr("lint", "2")
+    run_odr("index")
+    run_odr("lint")
+
+
+def test_schema_is_written_and_named_by_new_records(folder):
+    """An editor completes keys with it."""
+    run_odr("new", "First", "--owner", "a")
+    assert run_odr("schema").stdout == "odr/odr.v1.schema.json\n"
+    run_odr("new", "Second", "--owner", "a")
+    line = "# yaml-language-server: $schema=odr.v1.schema.json"
+    assert line not in (folder / "0001-first.md").read_text()
+    assert (folder / "0002-second.md").read_text().split("\n")[1] == line
+    assert json.loads((folder / "odr.v1.schema.json").read_text())["$id"] == "urn:ockham:odr.v1"
+    run_odr("lint")
+
+
+def test_new_writes_named_constraints(folder):
+    """Each one is one line of YAML, and its line in the text is generated."""
+    run_odr(
+        "new",
+        "T",
+        "--owner",
+        "a",
+        "--constraint",
+        "update_rate_between=0.5..0.7",
+        "--constraint",
+        "no_rollbacks",
+    )
+    text = (folder / "0001-t.md").read_text()
+    assert (
+        "  - {id: C1, name: update_rate_between, low: 0.5, high: 0.7}\n  - {id: C2, name: no_rollbacks}\n"
+        in text
+    )
+    assert "- [ ] C1 Between 50 % and 70 % of the batches with a finite loss are updated\n" in text
+    run_odr("lint")
+    with pytest.raises(BadInputError, match="did you mean 'no_rollbacks'"):
+        run_odr("new", "U", "--constraint", "no_rollback")
+
+
+def test_constraints_are_listed(folder):
+    """With an example and its sentence."""
+    rows = run_odr("constraints").stdout.splitlines()
+    assert "no_rollbacks\tThe weights are never rolled back to the anchor" in rows
+    assert len(rows) == len(load_library()) + 1
+
+
+def test_suggestions_name_what_was_meant(folder):
+    """Not the nearest spelling."""
+    put(folder, PROPOSED.replace('op: "<="', 'op: "=<"').replace("status: proposed", "status: aproved"))
+    result = run_odr("lint", status=1).stdout
+    assert "did you mean '<='?" in result
+    assert "did you mean 'accepted'?" in result
