@@ -1,4 +1,4 @@
-"""Evaluations of a resumed run: those that the resume superseded do not count."""
+"""Evaluations of a resumed run. Superseded ones do not count."""
 
 from __future__ import annotations
 
