@@ -56,6 +56,7 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
             ("claimed_oq_delta", _DOUBLE),
             ("verdict", _TEXT),
             ("oq_delta", _DOUBLE),
+            ("oq_delta_at", _TEXT),
             ("checked", _BOOL),
             ("attestation_id", _TEXT),
             ("waivers", _INT),
@@ -84,6 +85,11 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
             ("n", _INT),
             ("state", _TEXT),
             ("reason", _TEXT),
+            ("judge", _TEXT),
+            ("n_pairs", _INT),
+            ("interval_low", _DOUBLE),
+            ("interval_high", _DOUBLE),
+            ("p_value", _DOUBLE),
         ]
     ),
     "odr_evidence": pa.schema(

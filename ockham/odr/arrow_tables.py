@@ -82,6 +82,7 @@ def _record(record: DecisionRecord, judgement: KnownResult | None) -> Row:
         "claimed_oq_delta": claims.oq_delta,
         "verdict": judgement.verdict if judgement else None,
         "oq_delta": judgement.oq_delta if judgement else None,
+        "oq_delta_at": judgement.oq_delta_at if judgement else None,
         "checked": judgement is not None,
         "attestation_id": judgement.attestation_id if judgement else None,
         "waivers": len(claims.waivers),
@@ -103,7 +104,18 @@ def _constraints(record: DecisionRecord, judgement: KnownResult | None) -> Itera
             "constraint_id": constraint.id,
             "claimed_value": constraint.measured,
             **{field: result.get(field) for field in ("value", "n", "state", "reason")},
+            **_statistics(result.get("statistics") or {}),
         }
+
+
+def _statistics(statistics: Mapping[str, Any]) -> Row:
+    """Return interval and p of several pairs. NULL for one."""
+    return {
+        "n_pairs": statistics.get("n_pairs"),
+        "interval_low": statistics.get("low"),
+        "interval_high": statistics.get("high"),
+        "p_value": statistics.get("p"),
+    }
 
 
 def _evidence(record: DecisionRecord) -> Iterable[Row]:

@@ -58,7 +58,7 @@ def _select(values: Mapping[str, QueryValue], used: frozenset[str]) -> dict[str,
 
 
 def _distinct_pairs(pairs: Sequence[EvidencePair], used: frozenset[str]) -> list[EvidencePair]:
-    """Return the pairs without those that give the statement the same runs again."""
+    """Return the pairs that give the statement different runs."""
     found: dict[tuple[str, ...], EvidencePair] = {}
     for pair in pairs:
         values = _select(_pair_values(pair), used)

@@ -55,7 +55,7 @@ class EvaluationSeries(NamedTuple):
 
 
 def read_evaluations(log: PinnedLog, with_batches: bool) -> EvaluationSeries:
-    """Return the evaluations up to the pinned position, without those that a resume superseded.
+    """Return the evaluations up to the pinned position, without superseded ones.
 
     Args:
         log: Pinned log, with the logs from which it resumed.

@@ -19,21 +19,32 @@ from ockham.record.ledger import read_entries
 
 
 class KnownResult(NamedTuple):
-    """Result of a check. `constraints` are `value`, `n`, `state` and `reason` by the ID of the constraint."""
+    """Result of a check. `constraints` contains the fields of each constraint by its ID.
+
+    `oq_delta_at` is not part of an attestation.
+    """
 
     verdict: str | None
     oq_delta: float | None
     constraints: Mapping[str, Mapping[str, Any]]
     attestation_id: str | None = None
+    oq_delta_at: str | None = None
 
 
 def from_check(result: CheckResult) -> KnownResult:
     """Return a result of `check` that was not attested."""
-    fields = ("value", "n", "state", "reason")
     constraints = {
-        one.constraint.id: {field: getattr(one, field) for field in fields} for one in result.results
+        one.constraint.id: {
+            "value": one.value,
+            "n": one.n,
+            "state": one.state,
+            "reason": one.reason,
+            "statistics": None if one.statistics is None else one.statistics._asdict(),
+        }
+        for one in result.results
     }
-    return KnownResult(result.verdict, result.oq_delta, constraints)
+    place = None if result.oq is None else result.oq.place
+    return KnownResult(result.verdict, result.oq_delta, constraints, oq_delta_at=place)
 
 
 def load_ledger(runs: Path | None) -> list[dict[str, Any]]:

@@ -256,7 +256,7 @@ def _text_case(record: DecisionRecord, errors: Sequence[Finding]) -> ET.Element:
 
 
 def is_evidence_missing(findings: Iterable[Finding]) -> bool:
-    """Return True if all findings are missing runs, so that nothing can be said either way."""
+    """Return True if all findings are missing runs, so that the claims are neither confirmed nor refuted."""
     return {finding.code for finding in findings} == {"ODR402"}
 
 

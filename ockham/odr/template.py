@@ -109,9 +109,8 @@ def _evidence(sides: Sequence[EvidenceSide]) -> list[str]:
             rows += [f"  {name}:", *(f"    {line}" for line in _side(group[0]))]
         elif group:
             rows.append(f"  {name}s:")
-            rows += [
-                f"    {'  ' if at else '- '}{line}" for side in group for at, line in enumerate(_side(side))
-            ]
+            for first, *others in map(_side, group):
+                rows += [f"    - {first}", *(f"      {line}" for line in others)]
     return rows
 
 

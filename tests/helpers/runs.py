@@ -21,10 +21,8 @@ def make_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int =
     """
     draw = random.Random(7)
     facts = {"max_iters": batches, "vocab_size": 256, "model_params": 1000, "warmup_iters": 10, "seed": 7}
-    kwargs.setdefault("policy", "balanced")
-    with Run(
-        runs=runs, run_id=run_id, facts=facts, data={"name": "made", "sha256": "0" * 64}, **kwargs
-    ) as run:
+    kwargs = {"policy": "balanced", "data": {"name": "made", "sha256": "0" * 64}, **kwargs}
+    with Run(runs=runs, run_id=run_id, facts=facts, **kwargs) as run:
         for i in range(batches):
             loss = math.nan if i == nan_at else 2 + 3 * math.exp(-i / 40) + draw.gauss(0, 0.2)
             ctx = run.start_batch(i, loss, learning_rate=1e-3, anchor_available=i > 12)

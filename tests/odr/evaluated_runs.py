@@ -61,12 +61,13 @@ def write_evaluated_run(
         record = context_record(at, left=knob_values(ctx), seconds=seconds)
         writer.append("context.recorded", record, iter_num=at)
         if at in by_iteration:
-            _append_evaluation(writer, by_iteration[at], tokens)
+            append_evaluation(writer, by_iteration[at], tokens)
     writer.append("run.finished", FINISHED)
     writer.close()
 
 
-def _append_evaluation(writer: LogWriter, one: Evaluation, tokens: int) -> None:
+def append_evaluation(writer: LogWriter, one: Evaluation, tokens: int) -> None:
+    """Append the decision of the memory and the context of an evaluation."""
     verdict = decision(
         one.iteration,
         hook="on_evaluate",

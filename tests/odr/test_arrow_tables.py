@@ -3,7 +3,7 @@ import pytest
 from ockham.catalog import ODR_SCHEMAS
 from ockham.odr.arrow_tables import build_odr_tables, load_odr_tables
 from ockham.odr.record_data import Constraint
-from ockham.odr.verdict import CheckResult, Result
+from ockham.odr.verdict import CheckResult, OqDelta, PairDelta, PairStatistics, Result
 from tests.helpers.odr_cli import run_odr
 from tests.odr.record_samples import GOOD, TODAY, judgement, lint, put
 from tests.odr.small_runs import make_run
@@ -45,6 +45,25 @@ def test_tables_contain_check_results_next_to_claims(tmp_path):
         {"claimed_verdict": "KEEP", "verdict": "REVERT", "claimed_oq_delta": 0.4, "oq_delta": 0.1}
     ]
     assert tables["odr_constraints"].column("state").to_pylist() == [None, "fail"]
+
+
+def test_tables_contain_interval_and_p_of_several_pairs(tmp_path):
+    """A constraint over one pair has none."""
+    put(tmp_path / "odr", GOOD)
+    records = lint(tmp_path / "odr")
+    pairs = PairStatistics(3, 0.03, 0.01, 0.05, 0.2)
+    constraint = Constraint(1, "C2", "t", "", ">", 0.02)
+    results = (Result(constraint, "unknown", 0.03, 9, "wide", "ODR516", (), pairs),)
+    oq = OqDelta(0.1, "tokens", (PairDelta("base", "cand", 1500.0, 0.1),))
+    result = CheckResult("ODR-0001", "INCONCLUSIVE", 0.1, results, (), None, oq)
+    tables = build_odr_tables(records, {records[0].display_path: result})
+
+    columns = ["judge", "value", "n_pairs", "interval_low", "interval_high", "p_value"]
+    assert [list(row.values()) for row in tables["odr_constraints"].select(columns).to_pylist()] == [
+        ["interval", None, None, None, None, None],
+        ["interval", 0.03, 3, 0.01, 0.05, 0.2],
+    ]
+    assert tables["odrs"].column("oq_delta_at").to_pylist() == ["at 1,500 tokens"]
 
 
 def test_tables_of_a_missing_folder_are_empty_and_typed(tmp_path):

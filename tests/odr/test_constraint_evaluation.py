@@ -26,7 +26,7 @@ LOSSES = {"b1": 2.0, "b2": 2.2, "b3": 2.4, "c1": 1.9, "c2": 2.0, "c3": 2.3, "oth
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three pairs, and a run that is no evidence."""
+    """Three pairs, and a run outside of the evidence."""
     runs = tmp_path_factory.mktemp("runs")
     for name, loss in LOSSES.items():
         make_run(runs, name, loss=loss)
@@ -81,7 +81,7 @@ def test_list_parameter_is_evaluated_once(folder):
 
 
 def test_query_sees_only_the_runs_of_the_evidence(folder):
-    """A run next to them is not in its folder, whatever the SQL says."""
+    """A run next to them is not in its folder, whatever the SQL reads."""
     result = evaluate(folder, ALL, ["b1"], ["c1"])
     assert result.value == 2
     assert evaluate(folder, BY_ID, ["b1"], ["c1"]).value == pytest.approx(1.9)
@@ -107,7 +107,7 @@ def test_sql_without_a_run_is_never_a_pass(folder):
 
 
 def test_missing_baseline_is_unknown(folder):
-    """There is nothing to compare with."""
+    """A baseline is required."""
     result = evaluate(folder, DIFFERENCE, [], ["c1"])
     assert (result.state, result.reason) == ("unknown", "$baseline names no run")
 

@@ -127,7 +127,7 @@ def test_junit_and_exit_status_agree(runs, monkeypatch, changes, status, failure
 
 
 def test_missing_runs_are_one_finding_of_each_record(runs, monkeypatch):
-    """They have one cause, and it cannot be said whether the record is right."""
+    """They have one cause, and the record cannot be checked."""
     monkeypatch.chdir(runs.parent)
     for number in (1, 2, 3):
         text = record_text(runs).replace("ODR-0001", f"ODR-000{number}")
