@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ockham.nano import DistributedRanks, ProgressLine, Trainer
     from ockham.record.tlog.note import VerifierKey
 
-EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
+EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "STOPPED_BY_USER": 4, "INTERRUPTED": 130}
 
 
 def train(

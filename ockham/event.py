@@ -43,6 +43,12 @@ TYPES: tuple[str, ...] = (
     "odr.registered",
     "odr.checked",
     "replay.attested",
+    "note.added",
+    "intervention.applied",
+    "stop.requested",
+    "checkpoint.approved",
+    "waiver.granted",
+    "request.refused",
 )
 NONFINITE: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _AS_IS = frozenset({int, bool, str, type(None)})

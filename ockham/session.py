@@ -17,6 +17,7 @@ from ockham.record.recorder import Recorder
 from ockham.record.run_folder import RunFolder
 from ockham.record.run_metadata import build_run_metadata
 from ockham.record.subscriptions import Consumer, Subscription, Subscriptions
+from ockham.record.tlog.note import VerifierKey
 
 
 class Session:
@@ -47,6 +48,7 @@ class Session:
         data: Mapping[str, Any],
         resumed: ResumePoint | None,
         late_start: Mapping[str, Any] | None = None,
+        request_keys: Sequence[VerifierKey] = (),
     ) -> None:
         """Create or reopen the folder, lock the log and write the first events.
 
@@ -58,6 +60,7 @@ class Session:
             data: Description of the training data.
             resumed: Point from which an existing run is continued.
             late_start: Further fields of `run.started`, if a new run begins at a later iteration.
+            request_keys: Keys whose requests are applied, besides the key of the log.
 
         Raises:
             RunError: If the ranks differ in run ID, policy, data or settings, or a file cannot be written.
@@ -72,6 +75,8 @@ class Session:
             "world_size": peers.world_size,
             **(late_start or {}),
         }
+        if request_keys:
+            opening["request_keys"] = [str(key) for key in request_keys]
         if resumed is not None:
             opening["reason_code"] = "RESUMED_FROM_CHECKPOINT" if resumed.path else "STARTED_AGAIN"
             opening |= {"iter_num": resumed.iter_num, "snapshot_id": resumed.snapshot_id}
@@ -114,7 +119,10 @@ class Session:
 
 
 def resolve_policy(
-    policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
+    policy: str | Path | Policy | None,
+    overrides: Sequence[str],
+    resumed: RunFolder | None,
+    keys: Sequence[VerifierKey] = (),
 ) -> Policy:
     """Return the requested policy, or on resume the last policy of the run.
 
@@ -129,5 +137,7 @@ def resolve_policy(
             raise PolicyError(
                 f"--set {overrides[0]!r} changes the policy of a resumed run; name it with --policy"
             )
-        return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
+        return policy_from_json(
+            resumed.policy(last_policy_revision(resumed.require_exists(), keys)).read_bytes()
+        )
     return load_policy(policy or "balanced", overrides)

@@ -43,6 +43,7 @@ GROUPS = (
     "odr",
     "dashboard",
     "doctor",
+    "people",
 )
 INTERRUPTED = 130
 # DuckDB ends a query at Ctrl-C with a RuntimeError that contains this text.
@@ -58,6 +59,7 @@ class RootGroup(PanelGroup):
         "Query": ("query", "ask", "schema", "export", "forward"),
         "Prove": ("verify", "replay", "prove", "pin", "lineage", "repair", "keygen"),
         "Study": ("whatif", "compare", "roi", "ablate"),
+        "Intervene": ("note", "intervene", "stop", "approve", "waive"),
         "Decide": ("odr",),
     }
 

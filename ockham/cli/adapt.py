@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ockham.nano import Adaptation, Corpus
     from ockham.record.tlog.note import VerifierKey
 
-EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "INTERRUPTED": 130}
+EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "STOPPED_BY_USER": 4, "INTERRUPTED": 130}
 DEFAULT_POLICY = "adapt"
 TEXT_KINDS = ("new", "familiar")
 

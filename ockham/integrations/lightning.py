@@ -29,6 +29,7 @@ from ockham.integrations.patches import Patches
 from ockham.integrations.run_facts import require_equal_facts, require_one_source
 from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.policy import Policy
+from ockham.record.attempt import STOPPED_BY_USER
 from ockham.record.checkpoints import ResumePoint
 from ockham.record.run_folder import RunFolder
 from ockham.run import Run
@@ -230,6 +231,8 @@ class OckhamCallback(pl.Callback):
         if batch.ctx.halt:
             decision = manual.run.decision_id("halt")
             self.stop_reason = ("HALTED_BY_POLICY", f"halted by decision {decision}")
+        elif manual.run.stop_requested:
+            self.stop_reason = (STOPPED_BY_USER, manual.run.stop_message)
 
     def _enter_run(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         """Open a run if none is open. Return the facts that its first batch has to record."""

@@ -19,12 +19,13 @@ from ockham.errors import (
     RankDivergedError,
     RankError,
     RunError,
+    RunStoppedError,
     VerdictNotAppliedError,
 )
 from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, raise_run_errors
-from ockham.record.evidence import LogKey
+from ockham.record.evidence import LogKey, read_signed_log, select_kinds
 from ockham.record.ledger import ledger_head
 from ockham.record.log_writer import EventPosition, LogWriter
 from ockham.record.parquet.builder import update_parquet
@@ -38,7 +39,9 @@ from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 WAIT_FOR_RANK_0_SECONDS = 120
 # Ends that all ranks reach together.
-AGREED_ENDS = frozenset({"COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR"})
+# A person has requested the end; see `ockham stop`.
+STOPPED_BY_USER = "STOPPED_BY_USER"
+AGREED_ENDS = frozenset({"COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR", STOPPED_BY_USER})
 
 
 class Attempt:
@@ -289,11 +292,22 @@ def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
     return {"from_size": frontier.size, "from_root": frontier.root().hex()}
 
 
-def last_policy_revision(folder: RunFolder) -> str:
-    """Return the last policy revision of a run, from the first event of its newest log."""
-    for attempt, rank in reversed(folder.logs()):
+def last_policy_revision(folder: RunFolder, keys: Sequence[VerifierKey] = ()) -> str:
+    """Return the last policy revision of a run, from the log of the lowest rank of its newest attempt.
+
+    Only a signed `policy.loaded` counts, because a resume removes the other ones.
+
+    Raises:
+        RunError: If the run has no log.
+
+    """
+    for attempt, rank in sorted(folder.logs(), key=lambda log: (-log[0], log[1])):
         if opened := _first_event_data(folder, attempt, rank):
-            return str(opened["policy_revision"])
+            log = read_signed_log(
+                folder, attempt, rank, resume_keys(keys), select=select_kinds("policy.loaded")
+            )
+            loaded = [event["data"]["policy_revision"] for _, event in log.parsed()]
+            return str([opened["policy_revision"], *loaded][-1])
     raise RunError(f"run {folder.run_id!r} has no log to resume from")
 
 
@@ -333,6 +347,7 @@ def end_reason(error: BaseException | None) -> tuple[str, str | None]:
         (RankDivergedError, "RANK_DIVERGED"),
         (RankError, "RANK_LOST"),
         (VerdictNotAppliedError, "VERDICT_NOT_APPLIED"),
+        (RunStoppedError, STOPPED_BY_USER),
     )
     for kind, reason_code in kinds:
         if isinstance(error, kind):

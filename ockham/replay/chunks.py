@@ -14,6 +14,8 @@ from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_
 from ockham.record.verify.run import own_keys
 from ockham.replay.log_reader import START_TRIGGERS, KeyFrame, parse_key_frame
 
+_LOADED = b"ockham.policy.loaded.v1"
+
 
 class ByteRange(NamedTuple):
     """Bytes `start` to `end` of one segment."""
@@ -27,12 +29,13 @@ class ByteRange(NamedTuple):
 class Chunk:
     """The lines from one key frame up to and including the next.
 
-    The last one is compared with the replayed state.
+    The last one is compared with the replayed state. `revision` is the policy of the chunk.
     """
 
     attempt: int
     rank: int
     first_iter: int
+    revision: str
     spans: list[ByteRange] = field(default_factory=list)
 
     def lines(self) -> Iterator[bytes]:
@@ -48,8 +51,8 @@ class LogChunks:
     """Chunks of one log.
 
     Attributes:
-        revision: Policy revision of this attempt.
-        loaded: Data of its `policy.loaded`.
+        revision: First policy revision of this attempt. Interventions change it.
+        loaded: Data of its first `policy.loaded`.
         frames: Its key frames with their states.
         events: Number of complete lines.
         size: Number of their bytes.
@@ -85,6 +88,7 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
     found.unsigned = 0 if found.problem else signed.events - signed.signed
     decides = False
     open_: Chunk | None = None
+    revision = ""
     for segment in folder.segments(attempt, rank):
         try:
             content = read_regular_file(segment)
@@ -96,18 +100,21 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
         decides = decides or b'"type":"ockham.context.recorded.v1"' in content
         found.events += content.count(b"\n")
         found.size += end
-        if not found.loaded:
-            for _, line in _find_lines(b"ockham.policy.loaded.v1", content):
-                found.loaded = _data(line)
-                found.revision = str(found.loaded.get("policy_revision", ""))
-                break
-        for at, line in _find_lines(b"ockham.plugin_state.recorded.v1", content):
+        for at, line in sorted(
+            [*_find_lines(_LOADED, content), *_find_lines(b"ockham.plugin_state.recorded.v1", content)]
+        ):
+            if _LOADED in line:
+                loaded = _data(line)
+                revision = str(loaded.get("policy_revision", ""))
+                found.loaded, found.revision = found.loaded or loaded, found.revision or revision
+                continue
             frame = _frame(folder, line)
+            frame.revision = revision
             found.frames.append(frame)
             if frame.trigger in START_TRIGGERS:
                 if open_ is not None:
                     open_.spans.append(ByteRange(segment, begin, at + len(line) + 1))
-                begin, open_ = at, Chunk(attempt, rank, frame.iter_num)
+                begin, open_ = at, Chunk(attempt, rank, frame.iter_num, revision)
                 found.stretches.append(open_)
         if open_ is not None:
             open_.spans.append(ByteRange(segment, begin, end))
