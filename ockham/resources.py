@@ -23,6 +23,7 @@ VIEWS = (
     "checkpoints",
     "log_gaps",
     "rollbacks",
+    "people",
     "run_summary",
 )
 

@@ -12,7 +12,7 @@ from ockham.record.run_folder import RunFolder
 from ockham.record.segment_reader import read_complete_lines
 
 ANSWER_KINDS = (*EVENT_KINDS.values(), "request.refused")
-_is_answer = select_kinds(*ANSWER_KINDS)
+is_answer = select_kinds(*ANSWER_KINDS)
 
 
 def read_answered_ids(folder: RunFolder, before_attempt: int) -> set[str]:
@@ -37,6 +37,6 @@ def find_answer(folder: RunFolder, request_id: str) -> tuple[str, Mapping[str, A
 
 def _read_answers(folder: RunFolder, attempt: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for segment in folder.segments(attempt, 0):
-        for line in filter(_is_answer, read_complete_lines(segment)[0]):
+        for line in filter(is_answer, read_complete_lines(segment)[0]):
             if event := parse_event(line):
                 yield event_kind(event["type"]), event["data"]
