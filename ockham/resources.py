@@ -20,10 +20,10 @@ VIEWS = (
     "memory_decisions",
     "hyperparameter_changes",
     "evaluations",
+    "people",
     "checkpoints",
     "log_gaps",
     "rollbacks",
-    "people",
     "run_summary",
 )
 

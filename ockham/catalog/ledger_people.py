@@ -17,7 +17,7 @@ from ockham.record.evidence import parse_event, read_signed_log
 from ockham.record.request_answers import is_answer
 from ockham.record.run_folder import LEDGER, RunFolder
 from ockham.record.segment_reader import read_complete_lines
-from ockham.record.tlog.note import VerifierKey, local_verifier_key
+from ockham.record.tlog.note import VerifierKey, parse_key
 from ockham.record.verify.people import find_request_problem
 
 
@@ -26,7 +26,7 @@ class LedgerPeople:
 
     Args:
         runs: Folder of runs.
-        keys: Trusted keys besides this user's.
+        keys: Trusted keys. Without one, the key that an event names is used.
         signed_only: Leave out events that no trusted key has signed.
 
     """
@@ -57,28 +57,33 @@ class LedgerPeople:
             for line in filter(is_answer, read_complete_lines(segment)[0]):
                 row = _to_row(parse_event(line))
                 if row is not None:
-                    yield {**row, "signed": self._is_signed(attempt, rank) and row["signed"]}
+                    yield {**row, "signed": self._is_signed(attempt, rank, row.pop("key"))}
 
-    def _is_signed(self, attempt: int, rank: int) -> bool:
-        local = local_verifier_key()
-        keys = [*self._keys, *([local] if local else [])]
+    def _is_signed(self, attempt: int, rank: int, key: VerifierKey | None) -> bool:
+        """Return True if a trusted key has signed the entry, or the key that it names if none is given."""
+        if key is None or (self._keys and key not in self._keys):
+            return False
         try:
-            return read_signed_log(self._ledger, attempt, rank, keys).signed > 0
+            return read_signed_log(self._ledger, attempt, rank, [key]).signed > 0
         except UnverifiableError:
             return False
 
 
 def _to_row(event: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the row of an event, or None if it is not the event of a person."""
+    """Return the row of an event, or None if it is not the event of a person.
+
+    `key` is None if the request in the event is not signed by the key that it names.
+    """
     try:
         data, kind = event["data"], event_kind(event["type"])
+        is_intact = find_request_problem(kind, data, LEDGER) is None
         return {
             "run_id": str(data["run_id"]),
             "time": dt.datetime.fromisoformat(event["time"]),
             "type": event["type"],
             "event_id": str(event["id"]),
             "data": orjson.dumps(data).decode(),
-            "signed": find_request_problem(kind, data, LEDGER) is None,
+            "key": parse_key(data["key"]) if is_intact else None,
         }
     except (KeyError, TypeError, ValueError):
         return None

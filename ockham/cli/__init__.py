@@ -22,6 +22,7 @@ from ockham.cli.options import KeyFileOption as KeyFileOption
 from ockham.cli.options import KeyOption as KeyOption
 from ockham.cli.options import ResumeFromOption as ResumeFromOption
 from ockham.cli.options import RunsOption as RunsOption
+from ockham.cli.options import TrustKeyOption as TrustKeyOption
 from ockham.cli.options import read_trusted_keys as read_trusted_keys
 from ockham.cli.output import is_quiet as is_quiet
 from ockham.cli.output import print_note, reset_verbosity, set_verbosity
