@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ockham.chain import PluginChain
 from ockham.errors import BadInputError, RunStoppedError
-from ockham.event import Value
+from ockham.event import STOPPED_BY_USER, Value
 from ockham.person_requests import PersonRequests
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, plugin_sources
 from ockham.policy.change import PolicyChange, change_policy, changed_base_knobs
 from ockham.quotient import Performance
-from ockham.record.attempt import STOPPED_BY_USER, Attempt
+from ockham.record.attempt import Attempt
 from ockham.record.durable_io import atomic_write
 from ockham.record.recorder import Recorder
 from ockham.record.requests import SignedRequest, event_fields

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ockham.record.attempt import STOPPED_BY_USER
+from ockham.event import STOPPED_BY_USER
 from ockham.record.checkpoints import CheckpointFiles
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import timeit
 import pytest
 
 from ockham.errors import RunStoppedError
+from ockham.event import event_kind
 from ockham.policy import load_policy
 from ockham.record.checkpoints import ResumePoint
 from ockham.record.request_folder import FOLDER
@@ -48,17 +49,13 @@ def train(run, first=0, last=30, at=None):
     return ctx
 
 
-def of(kind, folder, attempt=1, rank=0):
+def select_data(kind, folder, attempt=1, rank=0):
     return [event["data"] for event in events(folder, attempt, rank) if event["type"] == f"ockham.{kind}.v1"]
 
 
 def people(folder, attempt=1, rank=0):
-    kinds = map(kind_of, events(folder, attempt, rank))
+    kinds = (event_kind(event["type"]) for event in events(folder, attempt, rank))
     return [kind for kind in kinds if kind in PEOPLE]
-
-
-def kind_of(event):
-    return event["type"].removeprefix("ockham.").removesuffix(".v1")
 
 
 def requests(folder):
@@ -76,12 +73,12 @@ def changed(tmp_path):
 
 def test_intervention_changes_the_policy_from_the_next_batch_on(changed):
     """The event has who, why, what, and the old and new value."""
-    [data] = of("intervention.applied", changed.folder)
+    [data] = select_data("intervention.applied", changed.folder)
     assert (data["by"], data["reason"], data["iter_num"]) == ("alice", "because of the loss", 11)
     assert data["changes"] == [{"setting": "gate.target", "before": 0.6, "after": 0.9}]
     before, after = load_policy("balanced"), changed.policy
     assert (data["from_policy_revision"], data["policy_revision"]) == (before.revision, after.revision)
-    revisions = [context["policy_revision"] for context in of("context.recorded", changed.folder)]
+    revisions = [context["policy_revision"] for context in select_data("context.recorded", changed.folder)]
     assert revisions == [before.revision] * 11 + [after.revision] * 19
     gate = next(plugin for plugin in changed.chain.plugins if plugin.name == "gate")
     assert gate.target == 0.9
@@ -91,8 +88,8 @@ def test_intervention_changes_the_policy_from_the_next_batch_on(changed):
 def test_events_of_people_pass_the_independent_validator(changed):
     """jsonschema validates each event, and verify accepts the run."""
     for event in events(changed.folder):
-        if kind_of(event) in PEOPLE:
-            plain_validator(kind_of(event)).validate(event)
+        if event_kind(event["type"]) in PEOPLE:
+            plain_validator(event_kind(event["type"])).validate(event)
     report = verify_run(changed.folder)
     assert report.sound
     assert report.checked["requests"] == 1
@@ -104,7 +101,7 @@ def test_replay_is_identical_across_an_intervention(changed):
     assert report.identical
     # The state at the start, and that at the intervention.
     assert report.total("frames") == 2
-    assert report.total("decisions") == len(of("decision.made", changed.folder))
+    assert report.total("decisions") == len(select_data("decision.made", changed.folder))
     assert replay_run(changed.folder, iteration=20).identical
 
 
@@ -125,9 +122,9 @@ def test_state_of_plugins_survives_an_intervention(tmp_path):
     for run, at in zip(runs, (asks, {}), strict=True):
         with run:
             train(run, at=at)
-    knobs = [[c["left"] for c in of("context.recorded", run.folder)] for run in runs]
+    knobs = [[c["left"] for c in select_data("context.recorded", run.folder)] for run in runs]
     assert knobs[0] == knobs[1]
-    given = [context["given"]["grad_clip"] for context in of("context.recorded", runs[0].folder)]
+    given = [context["given"]["grad_clip"] for context in select_data("context.recorded", runs[0].folder)]
     assert given[11:] == [0.5] * 19
 
 
@@ -157,7 +154,7 @@ def test_request_that_was_applied_is_refused_in_a_later_attempt(tmp_path):
     with resume(run.folder) as again:
         path.write_text(signed.note)
         train(again, last=5)
-    [refused] = of("request.refused", run.folder, attempt=2)
+    [refused] = select_data("request.refused", run.folder, attempt=2)
     assert (refused["reason_code"], refused["request_id"]) == ("DUPLICATE", signed.request.request_id)
     assert requests(run.folder) == []
 
@@ -179,7 +176,7 @@ def test_intervention_that_cannot_be_applied_is_refused(tmp_path, setting, messa
         revision = run.policy.revision
         train(run, last=5, at={1: lambda: ask(run.folder, "INTERVENE", settings=(setting,))})
         assert run.policy.revision == revision
-    [refused] = of("request.refused", run.folder)
+    [refused] = select_data("request.refused", run.folder)
     assert (refused["reason_code"], refused["by"]) == ("NOT_ACCEPTED", "alice")
     assert message in refused["message"]
     assert requests(run.folder) == []
@@ -205,7 +202,7 @@ def test_requests_without_a_trusted_key_are_refused_and_recorded(tmp_path):
             os.utime(path, (1e9, 1e9))
         ctx = train(run, last=10)
     assert ctx.iter_num == 9
-    refused = {data["reason_code"]: data for data in of("request.refused", run.folder)}
+    refused = {data["reason_code"]: data for data in select_data("request.refused", run.folder)}
     assert set(refused) == {"UNSIGNED", "WRONG_SIGNATURE", "OTHER_RUN"}
     # Only an authenticated request has a person.
     assert {code: data["by"] for code, data in refused.items()} == {
@@ -213,7 +210,7 @@ def test_requests_without_a_trusted_key_are_refused_and_recorded(tmp_path):
         "WRONG_SIGNATURE": None,
         "OTHER_RUN": "alice",
     }
-    assert of("run.finished", run.folder)[0]["reason_code"] == "COMPLETED"
+    assert select_data("run.finished", run.folder)[0]["reason_code"] == "COMPLETED"
     assert verify_run(run.folder).sound
 
 
@@ -223,8 +220,8 @@ def test_request_of_a_trusted_key_is_applied(tmp_path):
     options = {"runs": tmp_path, "run_id": "a", "facts": {"max_iters": 30}}
     with Run("balanced", request_keys=[friend.verifier], **options) as run:
         train(run, last=5, at={1: lambda: ask(run.folder, "NOTE", friend)})
-    assert of("run.started", run.folder)[0]["request_keys"] == [str(friend.verifier)]
-    assert of("note.added", run.folder)[0]["key"] == str(friend.verifier)
+    assert select_data("run.started", run.folder)[0]["request_keys"] == [str(friend.verifier)]
+    assert select_data("note.added", run.folder)[0]["key"] == str(friend.verifier)
     assert verify_run(run.folder).sound
 
 
@@ -236,7 +233,7 @@ def test_flood_is_recorded_in_few_events(tmp_path):
             (run.folder.path / FOLDER / f"\x1b[31m{number}").write_bytes(b"x" * 100_000)
         ask(run.folder, "NOTE")
         train(run, last=6)
-    refused = of("request.refused", run.folder)
+    refused = select_data("request.refused", run.folder)
     assert sum(data["count"] for data in refused) == 200
     assert len(refused) <= 5 * 6
     assert all(data["file"].isprintable() for data in refused)
@@ -250,12 +247,12 @@ def test_stop_ends_the_run_after_the_present_step(tmp_path):
         ctx = train(run, at={10: lambda: ask(run.folder, "STOP")})
         assert ctx.iter_num == 10
         assert run.stop_message == "stopped by alice: because of the loss"
-    ended = of("run.finished", run.folder)[0]
+    ended = select_data("run.finished", run.folder)[0]
     assert (ended["reason_code"], ended["message"]) == ("STOPPED_BY_USER", run.stop_message)
-    assert of("stop.requested", run.folder)[0]["iter_num"] == 10
+    assert select_data("stop.requested", run.folder)[0]["iter_num"] == 10
     with resume(run.folder, 11) as again:
         assert train(again, first=11).iter_num == 29
-    assert of("run.finished", run.folder, attempt=2)[0]["reason_code"] == "COMPLETED"
+    assert select_data("run.finished", run.folder, attempt=2)[0]["reason_code"] == "COMPLETED"
     assert verify_run(run.folder).sound
 
 
@@ -267,8 +264,8 @@ def test_loop_that_ignores_a_stop_is_ended(tmp_path):
             if iter_num == 3:
                 ask(run.folder, "STOP")
             run.end_batch(run.start_batch(iter_num, 3.0))
-    assert of("run.finished", run.folder)[0]["reason_code"] == "STOPPED_BY_USER"
-    assert len(of("context.recorded", run.folder)) == 4
+    assert select_data("run.finished", run.folder)[0]["reason_code"] == "STOPPED_BY_USER"
+    assert len(select_data("context.recorded", run.folder)) == 4
 
 
 def test_two_ranks_apply_the_same_requests_at_the_same_step(tmp_path):
@@ -289,7 +286,7 @@ def test_two_ranks_apply_the_same_requests_at_the_same_step(tmp_path):
     assert results[0][0] == 20
     folder = RunFolder(tmp_path, "a")
     for kind in ("intervention.applied", "stop.requested"):
-        first, second = (of(kind, folder, rank=rank)[0] for rank in (0, 1))
+        first, second = (select_data(kind, folder, rank=rank)[0] for rank in (0, 1))
         assert (first["request"], first["iter_num"]) == (second["request"], second["iter_num"])
     assert people(folder, rank=1) == ["intervention.applied", "stop.requested"]
     assert replay_run(folder).identical
@@ -302,7 +299,7 @@ def test_ranks_without_messages_refuse_what_only_one_would_follow(tmp_path):
     with run:
         train(run, last=5, at={1: lambda: [ask(run.folder, "STOP"), ask(run.folder, "NOTE")]})
     assert people(run.folder) == ["request.refused", "note.added"]
-    assert of("request.refused", run.folder)[0]["reason_code"] == "RANKS_NOT_CONNECTED"
+    assert select_data("request.refused", run.folder)[0]["reason_code"] == "RANKS_NOT_CONNECTED"
 
 
 _VICTIM = """
@@ -345,12 +342,12 @@ def test_kill_at_each_stage_applies_a_request_exactly_once(tmp_path, stage):
     assert len(requests(folder)) == 1
     assert start("", "2") == 0
     attempts = [attempt for attempt, _ in folder.logs()]
-    applied = [data for attempt in attempts for data in of("intervention.applied", folder, attempt)]
+    applied = [data for attempt in attempts for data in select_data("intervention.applied", folder, attempt)]
     assert len(applied) == 1
     for attempt in attempts:
-        own = of("intervention.applied", folder, attempt)
+        own = select_data("intervention.applied", folder, attempt)
         changed = applied[0]["policy_revision"]
-        for context in of("context.recorded", folder, attempt):
+        for context in select_data("context.recorded", folder, attempt):
             is_later = attempt == 2 if not own else context["iter_num"] >= own[0]["iter_num"]
             assert (context["policy_revision"] == changed) == is_later
     assert requests(folder) == []
@@ -370,5 +367,5 @@ def test_stop_of_the_own_key_needs_no_setting(tmp_path):
     """The key of the log is trusted."""
     with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 30}) as run:
         train(run, at={2: lambda: ask(run.folder, "STOP", load_or_create_signer())})
-    assert "request_keys" not in of("run.started", run.folder)[0]
+    assert "request_keys" not in select_data("run.started", run.folder)[0]
     assert people(run.folder) == ["stop.requested"]

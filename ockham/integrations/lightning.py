@@ -23,13 +23,13 @@ import lightning.pytorch as pl
 import torch
 
 from ockham.errors import BadInputError, OckhamError, OckhamWarning
+from ockham.event import STOPPED_BY_USER
 from ockham.integrations import lightning_setup
 from ockham.integrations.manual_batches import ManualBatch, ManualBatches
 from ockham.integrations.patches import Patches
 from ockham.integrations.run_facts import require_equal_facts, require_one_source
 from ockham.integrations.step_controller import StepController, detach_loss
 from ockham.policy import Policy
-from ockham.record.attempt import STOPPED_BY_USER
 from ockham.record.checkpoints import ResumePoint
 from ockham.record.run_folder import RunFolder
 from ockham.run import Run

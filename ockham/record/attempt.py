@@ -22,6 +22,7 @@ from ockham.errors import (
     RunStoppedError,
     VerdictNotAppliedError,
 )
+from ockham.event import STOPPED_BY_USER
 from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, raise_run_errors
@@ -39,8 +40,6 @@ from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 WAIT_FOR_RANK_0_SECONDS = 120
 # Ends that all ranks reach together.
-# A person has requested the end; see `ockham stop`.
-STOPPED_BY_USER = "STOPPED_BY_USER"
 AGREED_ENDS = frozenset({"COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR", STOPPED_BY_USER})
 
 

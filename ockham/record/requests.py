@@ -50,14 +50,14 @@ _Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a person wants. All texts are printable and of one line.
+    """Content of a request. All texts are printable and have one line.
 
     Attributes:
         run_json_sha256: Digest of the run's run.json, so that a request for an earlier run of the same name
             is refused. None for the ledger.
         iter_num: Iteration that a note is about. None if it is about the run.
         settings: Policy settings of an intervention, such as `gate.target=0.5`.
-        target: What is approved or waived: a checkpoint ID, or a constraint or finding of a record.
+        target: ID of the approved checkpoint, or of the record whose constraint is waived.
         digest: SHA-256 of the approved weights, or of the record's file.
 
     """
@@ -111,7 +111,7 @@ def make_request(folder: RunFolder, action: Action, by: str, reason: str, **fiel
 
     Args:
         folder: The run, or the ledger.
-        action: What is requested.
+        action: Kind of the request.
         by: Name of the person.
         reason: Why, or the text of a note.
         fields: Further fields of `Request`.

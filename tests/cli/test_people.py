@@ -18,7 +18,7 @@ from tests.helpers.train_command import build_environment, run_train, start_trai
 LIMIT_SECONDS = 60
 
 
-def data_of(kind, folder, attempt=1):
+def event_data(kind, folder, attempt=1):
     return [event["data"] for event in events(folder, attempt) if event["type"] == f"ockham.{kind}.v1"]
 
 
@@ -59,17 +59,18 @@ def test_live_run_is_noted_changed_and_stopped(live):
     process.join(LIMIT_SECONDS)
     assert process.exitcode == 4
     folder = RunFolder(tmp_path / "runs", "night-1")
-    assert data_of("run.finished", folder)[0]["reason_code"] == "STOPPED_BY_USER"
-    stopped = data_of("stop.requested", folder)[0]["iter_num"]
-    assert data_of("note.added", folder)[0]["by"] == "bob"
+    assert event_data("run.finished", folder)[0]["reason_code"] == "STOPPED_BY_USER"
+    stopped = event_data("stop.requested", folder)[0]["iter_num"]
+    assert event_data("note.added", folder)[0]["by"] == "bob"
     resumed = run_train(tmp_path, "--run", "night-1", "--resume", "--set", f"max_iters={stopped + 3}")
     assert resumed.returncode == 0, resumed.stderr
-    assert data_of("run.resumed", folder, 2)[0]["iter_num"] == stopped + 1
-    changed_revision = data_of("intervention.applied", folder)[0]["policy_revision"]
-    assert {data["policy_revision"] for data in data_of("context.recorded", folder, 2)} == {changed_revision}
+    assert event_data("run.resumed", folder, 2)[0]["iter_num"] == stopped + 1
+    changed = event_data("intervention.applied", folder)[0]
+    contexts = event_data("context.recorded", folder, 2)
+    assert {context["policy_revision"] for context in contexts} == {changed["policy_revision"]}
     assert "valid" in command(tmp_path, "verify", "night-1")
     assert "IDENTICAL" in command(tmp_path, "replay", "night-1")
-    iteration = str(data_of("intervention.applied", folder)[0]["iter_num"])
+    iteration = str(changed["iter_num"])
     explained = command(tmp_path, "why", "night-1", iteration)
     assert "intervention.applied gate.target: 0.6 -> 0.9 by" in explained
 
@@ -98,7 +99,7 @@ def test_note_on_an_ended_run_is_in_the_ledger(ended):
 def test_approval_is_shown_by_lineage_and_show(ended):
     """The event names the digest of the weights."""
     folder = RunFolder(ended / "runs", "night-1")
-    saved = data_of("checkpoint.saved", folder)[-1]
+    saved = event_data("checkpoint.saved", folder)[-1]
     name = saved["snapshot_id"]
     command(ended, "approve", f"night-1/{name}", "--by", "carol", "--reason", "tested")
     entry = [data for data in _ledger_events(ended) if data.get("snapshot_id") == name][-1]
@@ -185,7 +186,7 @@ def test_key_of_another_person_needs_trust_key(tmp_path):
     key = str(load_or_create_signer().verifier)
     done = run_train(tmp_path, "--run", "a", "--set", "max_iters=3", "--trust-key", key)
     assert done.returncode == 0, done.stderr
-    assert data_of("run.started", RunFolder(tmp_path / "runs", "a"))[0]["request_keys"] == [key]
+    assert event_data("run.started", RunFolder(tmp_path / "runs", "a"))[0]["request_keys"] == [key]
     bad = run_train(tmp_path, "--run", "b", "--trust-key", "nonsense")
     assert bad.returncode == 2
     assert "not a verifier key" in bad.stderr

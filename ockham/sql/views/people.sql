@@ -1,6 +1,7 @@
 -- What people did: notes, changed policies, stopped runs, approved weights, waived constraints, and refused requests.
 -- attempt: attempt in whose log it is; null for the ledger
 -- iter_num: iteration of the note, or from which the change has an effect; null if it has none
+-- event_id: ID of the event (UUIDv7)
 -- kind: note.added, intervention.applied, stop.requested, checkpoint.approved, waiver.granted or request.refused
 -- person: name that the person gave; it is signed, and the key says who signed
 -- reason: text of the note, or the reason
