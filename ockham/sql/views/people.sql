@@ -3,7 +3,7 @@
 -- iter_num: iteration of the note, or from which the change has an effect; null if it has none
 -- event_id: ID of the event (UUIDv7)
 -- kind: note.added, intervention.applied, stop.requested, checkpoint.approved, waiver.granted or request.refused
--- person: name that the person gave; it is signed, and the key says who signed
+-- person: name that the person gave; it is signed, and only the key is evidence
 -- reason: text of the note, or the reason
 -- subject: changed settings, approved checkpoint, waived constraint, or refused file
 -- changes: settings with the value before and after, as JSON; null if nothing was changed
