@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ockham.errors import PolicyError
+from ockham.errors import OckhamWarning, PolicyError
 from ockham.plugin import OccamPlugin
 from ockham.policy import Policy, load_policy, plugin_sources, policy_from_json
 from ockham.record.attempt import Attempt, last_policy_revision
 from ockham.record.checkpoints import PRUNED_DAMAGED, ResumePoint, remove_leftovers
 from ockham.record.rank_group import RankGroup
 from ockham.record.recorder import Recorder
+from ockham.record.request_answers import read_changed_revisions
 from ockham.record.run_folder import RunFolder
 from ockham.record.run_metadata import build_run_metadata
 from ockham.record.subscriptions import Consumer, Subscription, Subscriptions
@@ -130,8 +132,6 @@ def resolve_policy(
         PolicyError: If the policy cannot be used, or settings would change that of a resumed run.
 
     """
-    if isinstance(policy, Policy):
-        return policy
     if policy is None and resumed is not None:
         if overrides:
             raise PolicyError(
@@ -140,4 +140,18 @@ def resolve_policy(
         return policy_from_json(
             resumed.policy(last_policy_revision(resumed.require_exists(), keys)).read_bytes()
         )
-    return load_policy(policy or "balanced", overrides)
+    chosen = policy if isinstance(policy, Policy) else load_policy(policy or "balanced", overrides)
+    if resumed is not None and resumed.exists():
+        _warn_if_replaced(resumed, chosen, last_policy_revision(resumed, keys))
+    return chosen
+
+
+def _warn_if_replaced(folder: RunFolder, chosen: Policy, last_revision: str) -> None:
+    """Warn if the named policy replaces one that a person has changed during the run."""
+    if last_revision != chosen.revision and last_revision in read_changed_revisions(folder):
+        warnings.warn(
+            f"run {folder.run_id}: policy {chosen.name!r} replaces the one that a person has changed; "
+            "without a policy, a resume keeps it",
+            OckhamWarning,
+            stacklevel=4,
+        )

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import timeit
+import warnings
 
 import pytest
 
-from ockham.errors import RunStoppedError
+from ockham.errors import OckhamWarning, RunStoppedError
 from ockham.event import event_kind
 from ockham.policy import load_policy
 from ockham.record.checkpoints import ResumePoint
@@ -140,6 +141,18 @@ def test_resume_keeps_the_changed_policy(changed):
         train(run, last=5)
     assert people(changed.folder, attempt=2) == []
     assert replay_run(changed.folder).identical
+
+
+def test_resume_with_a_policy_warns_that_it_replaces_the_changed_one(changed):
+    """The named policy is used, as without an intervention."""
+    point = ResumePoint(0, None, None, {}, {}, {})
+    options = {"runs": changed.folder.runs, "run_id": "a", "facts": {"max_iters": 30}, "resumed": point}
+    with pytest.warns(OckhamWarning, match="replaces the one that a person has changed"):
+        run = Run("balanced", **options)
+    assert run.policy.revision == load_policy("balanced").revision
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Run("balanced", overrides=["gate.target=0.9"], **options)
 
 
 def test_request_that_was_applied_is_refused_in_a_later_attempt(tmp_path):

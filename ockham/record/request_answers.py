@@ -35,6 +35,13 @@ def find_answer(folder: RunFolder, request_id: str) -> tuple[str, Mapping[str, A
     return None
 
 
+def read_changed_revisions(folder: RunFolder) -> set[str]:
+    """Return the revisions of the policies that people have changed, from the logs of rank 0."""
+    attempts = [attempt for attempt, rank in folder.logs() if rank == 0]
+    answers = (answer for attempt in attempts for answer in _read_answers(folder, attempt))
+    return {str(data["policy_revision"]) for kind, data in answers if kind == "intervention.applied"}
+
+
 def _read_answers(folder: RunFolder, attempt: int) -> Iterator[tuple[str, dict[str, Any]]]:
     for segment in folder.segments(attempt, 0):
         for line in filter(is_answer, read_complete_lines(segment)[0]):

@@ -13,6 +13,7 @@ from ockham.record.tlog.note import load_or_create_signer
 from tests.helpers import forked_cli
 from tests.helpers.events import events
 from tests.helpers.odr_cli import run_odr
+from tests.helpers.ranks import start_ranks
 from tests.helpers.train_command import build_environment, run_train, start_train
 
 LIMIT_SECONDS = 60
@@ -190,3 +191,23 @@ def test_key_of_another_person_needs_trust_key(tmp_path):
     bad = run_train(tmp_path, "--run", "b", "--trust-key", "nonsense")
     assert bad.returncode == 2
     assert "not a verifier key" in bad.stderr
+
+
+def test_stop_ends_two_ranks_after_the_same_step(tmp_path):
+    """Two processes, as torchrun starts them. Rank 0 reads the request."""
+    processes = start_ranks(tmp_path, 2, "--run", "two", "--set", "max_iters=100000")
+    folder = RunFolder(tmp_path / "runs", "two")
+    end = time.monotonic() + LIMIT_SECONDS
+    while not all(is_locked(folder.log_dir(1, rank) / "lock") for rank in (0, 1)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    command(tmp_path, "stop", "two", "--reason", "enough", "--wait", str(LIMIT_SECONDS))
+    for process in processes:
+        process.join(LIMIT_SECONDS)
+    assert [process.exitcode for process in processes] == [4, 4]
+    lasts = [events(folder, 1, rank)[-1] for rank in (0, 1)]
+    ends = [last["data"] for last in lasts]
+    assert {last["type"] for last in lasts} == {"ockham.run.finished.v1"}
+    assert {ended["reason_code"] for ended in ends} == {"STOPPED_BY_USER"}
+    assert ends[0]["iter_num"] == ends[1]["iter_num"]
+    assert "valid" in command(tmp_path, "verify", "two")
