@@ -7,7 +7,7 @@
             if ctx.updated:
                 loss.backward(); optimizer.step()
             ctx = run.end_batch(ctx, stepped=ctx.updated)
-            if ctx.halt:
+            if ctx.halt or run.stop_requested:
                 break
 
 Leaving the block ends the run: the log is valid and signed, also after an exception.

@@ -118,6 +118,21 @@ def test_page_lists_what_people_did(open_page, tmp_path, page):
     assert set(people["person"]) == {"alice"}
 
 
+def test_decision_page_names_who_approved_the_weights(open_page, tmp_path):
+    """Only the decision that accepted these weights lists the approval."""
+    run = make_run(tmp_path)
+    saved = Catalog(tmp_path).rows("select * from checkpoints where kind = 'accepted'")[0]
+    approval = {"target": saved["snapshot_id"], "digest": saved["weights_sha256"]}
+    append_entry(tmp_path, *event_fields(signed_request(run.folder, "APPROVE", **approval)))
+    test = open_page(tmp_path, "decision", run="a", decision=saved["decision_id"])
+    assert not test.exception
+    people = next(table.value for table in test.dataframe if "recorded_in" in table.value.columns)
+    assert list(people["kind"]) == ["checkpoint.approved"]
+    other = Catalog(tmp_path).rows("select decision_id from gate_decisions where iter_num = 1")[0]
+    test = open_page(tmp_path, "decision", run="a", decision=other["decision_id"])
+    assert not any("recorded_in" in table.value.columns for table in test.dataframe)
+
+
 def test_answer_is_about_the_selected_run(open_page, runs):
     """The sentence contains values of the selected run."""
     assert "second" in open_page(runs, "run", run="second").text[0].value
