@@ -15,7 +15,6 @@ from ockham.record.requests import (
     RefusedRequest,
     SignedRequest,
     check_request,
-    digest_run_json,
     event_fields,
     open_request,
 )
@@ -56,7 +55,6 @@ class PersonRequests:
         self._folder = RequestFolder(attempt.folder)
         self._is_reader = attempt.rank == 0
         self._recorded: set[str] | None = None
-        self._run_json = ""
         self._ignored: set[str] = set()
         self._accepted: list[SignedRequest] = []
         self._refusals: list[_Refusal] = []
@@ -142,12 +140,20 @@ class PersonRequests:
         signed = open_request(file.data, [self._log.signer.verifier, *self.keys])
         if isinstance(signed, RefusedRequest):
             return None if file.is_young else _Refusal(file, signed, None)
-        known, folder = self._known(), self._attempt.folder
-        refused = check_request(signed, folder.run_id, self._run_json, known, time.time())
+        if file.name != file_name(signed.request.request_id):
+            # Otherwise two copies of one request could be accepted in one step.
+            return _Refusal(file, RefusedRequest("WRONG_NAME", "is not named after its request"), signed)
+        try:
+            known = self._known()
+        except OSError as error:
+            message = f"an earlier log cannot be read: {error.strerror}"
+            return _Refusal(file, RefusedRequest("UNREADABLE", message), None)
+        attempt = self._attempt
+        refused = check_request(signed, attempt.folder.run_id, attempt.run_json_sha256, known, time.time())
         action = signed.request.action
         if action == "WAIVE":
             refused = RefusedRequest("WRONG_ACTION", "a waiver is recorded in the ledger")
-        elif action in _FOR_ALL_RANKS and not self._attempt.peers.is_connected:
+        elif action in _FOR_ALL_RANKS and not attempt.peers.is_connected:
             refused = RefusedRequest("RANKS_NOT_CONNECTED", "the ranks of this run exchange no messages")
         return signed if refused is None else _Refusal(file, refused, signed)
 
@@ -156,7 +162,6 @@ class PersonRequests:
         if self._recorded is None:
             folder = self._attempt.folder
             self._recorded = read_answered_ids(folder, self._attempt.number) if self._is_reader else set()
-            self._run_json = digest_run_json(folder) or ""
         return self._recorded
 
     def _record_refusals(self, iter_num: int, refusals: Sequence[_Refusal]) -> None:
@@ -167,7 +172,7 @@ class PersonRequests:
             self._append_refusal(iter_num, others[0], len(others))
         self._log.flush()
         for refusal in refusals:
-            if refusal.signed is not None:
+            if refusal.signed is not None and refusal.refused.reason_code != "WRONG_NAME":
                 self._known().add(refusal.signed.request.request_id)
             self._remove(refusal.file.name)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import timeit
 import warnings
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ockham.errors import OckhamWarning, RunStoppedError
 from ockham.event import event_kind
@@ -252,6 +256,61 @@ def test_flood_is_recorded_in_few_events(tmp_path):
     assert all(data["file"].isprintable() for data in refused)
     assert people(run.folder).count("note.added") == 1
     assert requests(run.folder) == []
+
+
+def plant(folder, kind, number):
+    """Put one entry of an attacker, or a true request, into the folder. Return True for a true one."""
+    path = folder.path / FOLDER
+    signed = signed_request(folder, "NOTE")
+    name = f"{signed.request.request_id}.note"
+    note = signed.note
+    if kind == "true":
+        (path / name).write_text(note)
+        return True
+    if kind == "copy":
+        (path / name).write_text(note)
+        other = signed_request(folder, "NOTE").request.request_id
+        (path / f"{other}.note").write_text(note)
+        return True
+    notes = {
+        "changed": note.replace("alice", "mally"),
+        "unsigned": note.partition("\n\n")[0],
+        "other key": signed_request(folder, "NOTE", new_signer()).note,
+        "garbage": "\x00" * number,
+        "huge": note * 200,
+    }
+    if kind == "pipe":
+        os.mkfifo(path / name)
+    elif kind == "folder":
+        (path / name / "x").mkdir(parents=True)
+    else:
+        (path / name).write_text(notes[kind])
+        os.utime(path / name, (1e9, 1e9))
+    return False
+
+
+_KINDS = ("true", "copy", "changed", "unsigned", "other key", "garbage", "huge", "pipe", "folder")
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(_KINDS)), max_size=14))
+def test_run_applies_exactly_the_true_requests_among_hostile_ones(entries):
+    """Each true request has one event, everything else is refused, and the log stays valid."""
+    with tempfile.TemporaryDirectory() as scratch:
+        true = []
+        with Run("balanced", runs=scratch, run_id="a", facts={"max_iters": 30}) as run:
+            (run.folder.path / FOLDER).mkdir()
+
+            def plant_all(iter_num):
+                kinds = [kind for at, kind in entries if at == iter_num]
+                true.extend(plant(run.folder, kind, number) for number, kind in enumerate(kinds))
+
+            train(run, last=10, at={i: functools.partial(plant_all, i) for i in range(8)})
+        noted = select_data("note.added", run.folder)
+        assert len(noted) == len({data["request_id"] for data in noted}) == sum(true)
+        refused = sum(data["count"] for data in select_data("request.refused", run.folder))
+        assert refused == len(true) - sum(true) + sum(kind == "copy" for _, kind in entries)
+        assert verify_run(run.folder).sound
 
 
 def test_stop_ends_the_run_after_the_present_step(tmp_path):

@@ -64,6 +64,8 @@ class Attempt:
         self._keys = keys
         self.number = 1
         self.log: LogWriter
+        # Digest of run.json, which binds a request of a person to this run.
+        self.run_json_sha256 = ""
         self._began = time.monotonic()
         self._over = False
         # IDs of the resumable checkpoints, the oldest first.
@@ -111,7 +113,7 @@ class Attempt:
         self.log.on_sealed = self._derive_in_background
 
     def _append_first_events(self, opening: Mapping[str, Any]) -> None:
-        digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
+        digest = self.run_json_sha256 = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
         if self.resume:
             self.log.append("run.resumed", {"run_json_sha256": digest, **opening}, urgent=True)
             for kind, fields in self._recovered:

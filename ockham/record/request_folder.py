@@ -79,6 +79,9 @@ class RequestFolder:
             changed = os.fstat(folder).st_mtime_ns
             names, is_complete = _names(folder, ignored)
             files = [file for name in names if (file := _read(folder, name)) is not None]
+        except OSError:
+            # A network file system can fail at any time. The next step tries again.
+            return []
         finally:
             os.close(folder)
         # A later change within one tick of the clock leaves the same time.
