@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from ockham.nano import DistributedRanks, ProgressLine, Trainer
     from ockham.record.tlog.note import VerifierKey
 
-EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "NO_ANCHOR": 1, "INTERRUPTED": 130}
+EXIT_STATUS = {
+    "COMPLETED": 0,
+    "HALTED_BY_POLICY": 1,
+    "NO_ANCHOR": 1,
+    "STOPPED_BY_USER": 4,
+    "INTERRUPTED": 130,
+}
 
 
 def train(
@@ -135,13 +141,14 @@ def main(
     resume_from: cli.ResumeFromOption = "",
     key: cli.KeyOption = None,
     key_file: cli.KeyFileOption = None,
+    trust_key: cli.TrustKeyOption = None,
     device: cli.DeviceOption = "",
     runs: cli.RunsOption = cli.DEFAULT_RUNS,
 ) -> None:
     """Train a GPT under a policy and log every decision.
 
-    Ctrl-C ends the run after the current step; `--resume` continues it. With torchrun, write `--` after `-m`,
-    because torchrun on Python 3.11 otherwise takes --run as one of its own options.
+    Ctrl-C and `ockham stop` end the run after the current step; `--resume` continues it. With torchrun,
+    write `--` after `-m`, because torchrun on Python 3.11 otherwise takes --run as one of its own options.
 
     Examples:
       ockham train --size demo
@@ -189,6 +196,7 @@ def main(
                 rank=ranks.rank,
                 world_size=ranks.world_size,
                 all_gather=ranks.all_gather,
+                request_keys=cli.read_trusted_keys(trust_key, None),
             )
         if start and start.is_complete(resolved_settings.max_iters):
             if ranks.rank == 0:

@@ -41,6 +41,7 @@ EVENT_STYLES = {
     "adapter enabled": (UPDATE, [8, 3]),
     "revert failed": (UPDATE, [2, 3]),
     "ranks differ": (SKIP, [8, 2]),
+    "person": (ATTACK, [1, 0]),
     "not finite": (CLAMP, [1, 2]),
 }
 # Space for the labels of every chart, so that an iteration is at the same position in all of them.

@@ -70,7 +70,7 @@ with ockham.Run.distributed("balanced", run_id="distributed", facts=facts) as ru
             if ctx.ends_step and last_accepted is not None:
                 measured["grad_norm"] = take_step(run, last_accepted)
             run.end_batch(ctx, **measured)
-        if ctx.halt:
+        if ctx.halt or run.stop_requested:
             break
 if dist.is_initialized():
     dist.destroy_process_group()

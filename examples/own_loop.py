@@ -73,7 +73,7 @@ def train(resume_point: ockham.ResumePoint | None) -> None:
                 if ctx.accepted:
                     run.save_checkpoint(ctx, "accepted", pack)
                 run.save_checkpoint(ctx, "resume", pack)
-            if ctx.halt:
+            if ctx.halt or run.stop_requested:
                 break
 
 

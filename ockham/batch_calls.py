@@ -12,6 +12,7 @@ from ockham.chain import PluginChain, merge_scheduled_knobs
 from ockham.context import OccamContext
 from ockham.errors import OckhamWarning, RankDivergedError, RunError, VerdictNotAppliedError
 from ockham.event import Value
+from ockham.person_calls import PersonCalls
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy
 from ockham.quotient import Performance
@@ -25,7 +26,7 @@ from ockham.step_audit import Meter, StepAudit
 _NOTHING_APPLIED: Mapping[str, Any] = {"updated": False}
 
 
-class BatchCalls:
+class BatchCalls(PersonCalls):
     """Runs the hooks of the chain and records their inputs, decisions and results.
 
     `ockham.Run` sets the attributes.
@@ -84,7 +85,10 @@ class BatchCalls:
 
         """
         self._require_open("start_batch")
+        self._require_not_stopped()
         number = self._audit.start(iter_num, micro_step, micro_steps, fields)
+        if number.micro_step == 0:
+            self._apply_interventions(number.iter_num)
         self._recorder.record_key_frame_if_due(number.iter_num, number.micro_step)
         value = _one_loss(task_loss, loss)
         if self._averages_losses:
@@ -140,13 +144,16 @@ class BatchCalls:
         ctx.set_gauges(update_rate=counts.updated / max(counts.finite, 1), updates=counts.steps, **gauges)
         self._recorder.set_measured(ctx)
         self.chain.on_batch_end(ctx)
-        self._require_agreement(ctx, "on_batch_end")
+        has_news = ctx.ends_step and self._requests.poll()
+        self._require_agreement(ctx, "on_batch_end", has_news=has_news)
         self._recorder.record_context(ctx, "batch", step.recorded(), seconds or {})
         self._last = ctx
         for found in not_applied:
             self._report_not_applied(ctx, found)
         if self._weights_interval and ctx.ends_step and ctx.iter_num % self._weights_interval == 0:
             self._require_equal_weights(ctx, "on_batch_end")
+        if ctx.ends_step:
+            self._requests.answer(ctx.iter_num, has_news=self.peers.has_news)
         return ctx
 
     def abandon_step(self, ctx: OccamContext | None = None) -> None:
@@ -277,14 +284,14 @@ class BatchCalls:
             raise VerdictNotAppliedError(message)
         warnings.warn(message, OckhamWarning, stacklevel=3)
 
-    def _require_agreement(self, ctx: OccamContext, hook: str) -> OccamContext:
+    def _require_agreement(self, ctx: OccamContext, hook: str, *, has_news: bool = False) -> OccamContext:
         """Return the context if every rank left it in the same state.
 
         Raises:
             RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
 
         """
-        self._stop_if(self.peers.find_divergence(ctx, hook), ctx)
+        self._stop_if(self.peers.find_divergence(ctx, hook, has_news=has_news), ctx)
         return ctx
 
     def _require_equal_weights(self, ctx: OccamContext, hook: str) -> None:

@@ -31,8 +31,17 @@ class PluginChain:
     """
 
     def __init__(self, plugins: Iterable[OccamPlugin], emit: Emit | None = None) -> None:
-        self.plugins = list(plugins)
         self.emit: Emit = emit or (lambda _: None)
+        self.replace_plugins(plugins)
+
+    def replace_plugins(self, plugins: Iterable[OccamPlugin]) -> None:
+        """Use other plugins from the next batch on. Their state is not changed.
+
+        Raises:
+            BadInputError: If two plugins have the same name, or an object is not a plugin.
+
+        """
+        self.plugins = list(plugins)
         for plugin in self.plugins:
             if not isinstance(plugin, OccamPlugin):
                 raise BadInputError(f"{plugin!r} is not a plugin; derive its class from ockham.OccamPlugin")

@@ -15,6 +15,7 @@ OckhamError                      exit status 2 unless stated otherwise
 ├── ContextError                 a plugin set a fact or gauge, or gave a knob a value of the wrong type
 ├── PluginError                  a plugin raised; names plugin, hook and iteration (exit status 1)
 ├── VerdictNotAppliedError       the trainer did something else than the chain decided (exit status 1)
+├── RunStoppedError              a person has stopped the run, and its loop did not end (exit status 4)
 ├── RankError                    a run of many ranks cannot continue (exit status 1)
 │   ├── RankDivergedError        two ranks reached different verdicts on one batch
 │   └── RankLostError            another rank has ended, or has not answered in time
@@ -131,6 +132,12 @@ class VerdictNotAppliedError(OckhamError):
     """The trainer did something else than the chain decided, and the policy stops the run."""
 
     exit_status = 1
+
+
+class RunStoppedError(OckhamError):
+    """A person has stopped the run, and its loop starts another step."""
+
+    exit_status = 4
 
 
 class RankError(OckhamError):

@@ -43,7 +43,15 @@ TYPES: tuple[str, ...] = (
     "odr.registered",
     "odr.checked",
     "replay.attested",
+    "note.added",
+    "intervention.applied",
+    "stop.requested",
+    "checkpoint.approved",
+    "waiver.granted",
+    "request.refused",
 )
+# Reason code of the end of a run that a person has requested; see `ockham stop`.
+STOPPED_BY_USER = "STOPPED_BY_USER"
 NONFINITE: Mapping[str, float] = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _AS_IS = frozenset({int, bool, str, type(None)})
 Value = float | int | bool | str | tuple[float, ...] | None

@@ -25,6 +25,7 @@ VIEWS = (
     "memory_decisions",
     "hyperparameter_changes",
     "evaluations",
+    "people",
     "checkpoints",
     "log_gaps",
     "rollbacks",

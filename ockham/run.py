@@ -7,7 +7,7 @@
             if ctx.updated:
                 loss.backward(); optimizer.step()
             ctx = run.end_batch(ctx, stepped=ctx.updated)
-            if ctx.halt:
+            if ctx.halt or run.stop_requested:
                 break
 
 Leaving the block ends the run: the log is valid and signed, also after an exception.
@@ -25,6 +25,8 @@ from ockham.chain import PluginChain, base_knobs
 from ockham.context import GAUGES, OccamContext
 from ockham.errors import LogError, OckhamWarning, PluginError, RunError
 from ockham.event import from_json_value, to_json_value
+from ockham.person_calls import completed_reason
+from ockham.person_requests import PersonRequests
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, policy_from_plugins, with_default_plugins
@@ -39,6 +41,7 @@ from ockham.record.payloads import gauge_values
 from ockham.record.rank_group import Gather, RankGroup
 from ockham.record.run_folder import RunFolder, new_run_id
 from ockham.record.subscriptions import Consumer, Subscription
+from ockham.record.tlog.note import VerifierKey
 from ockham.record.tlog.tree_head import TreeHead
 from ockham.record.trainer_checkpoints import checkpoint_state, record_checkpoint
 from ockham.savings import Savings, SavingsCounter
@@ -71,6 +74,8 @@ class Run(RankCalls):
         all_gather: Passes bytes to all ranks and returns those of every rank in order, such as
             `ockham.nano.DistributedRanks().all_gather`. Every verdict is compared on all ranks before any
             rank acts on it. All ranks must make the same calls.
+        request_keys: Keys of people whose requests (`ockham intervene`, `stop`) are applied, besides this
+            user's key.
 
     Raises:
         RunError: If the run exists, does not exist on resume, or its folder cannot be written.
@@ -95,6 +100,7 @@ class Run(RankCalls):
         rank: int = 0,
         world_size: int = 1,
         all_gather: Gather | None = None,
+        request_keys: Sequence[VerifierKey] = (),
     ) -> None:
         if run_id is None and resumed is not None:
             run_id = resumed.run_id or None
@@ -110,14 +116,16 @@ class Run(RankCalls):
         self.facts = dict(facts or {})
         if resumed is not None:
             resumed.require_data(self.run_id, self.data)
+        keys = () if resumed is None else resumed.keys
         if plugins is not None:
             plugin_objects = with_default_plugins(plugins, memory)
             self.policy = policy_from_plugins(plugin_objects)
         else:
-            self.policy = resolve_policy(policy, overrides, self.folder if resumed else None)
+            self.policy = resolve_policy(policy, overrides, self.folder if resumed else None, keys)
             plugin_objects = self.policy.build()
         self._session = Session(self.folder, self.peers, resumed)
         self.attempt, self._recorder = self._session.attempt, self._session.recorder
+        self._requests = PersonRequests(self.attempt, request_keys)
         # Integrations restore what they changed, and complete the data of `run.finished`.
         self.finish_hooks = self._session.finish_hooks
         self.chain = PluginChain(plugin_objects, self._recorder.record_decision)
@@ -159,6 +167,7 @@ class Run(RankCalls):
             data=self.data,
             resumed=self._resumed,
             late_start=self._late_start,
+            request_keys=self._requests.keys,
         )
         # After a resume from a checkpoint, load_state_dict writes the key frame.
         if self._resumed is None or self._resumed.path is None:
@@ -224,10 +233,10 @@ class Run(RankCalls):
         self._require_started("finish")
         was_open = self.attempt.is_open
         ended = {
-            "reason_code": reason_code,
+            "reason_code": completed_reason(reason_code, stopped=self.stop_requested),
             "iter_num": self._last.iter_num,
             **self.counts.summary(),
-            "message": None if message is None else message[:4096],
+            "message": (message or self.stop_message or "")[:4096] or None,
             **measured,
         }
         self._session.close(ended)

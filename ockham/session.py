@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ockham.errors import PolicyError
+from ockham.errors import OckhamWarning, PolicyError
 from ockham.plugin import OccamPlugin
 from ockham.policy import Policy, load_policy, plugin_sources, policy_from_json
 from ockham.record.attempt import Attempt, last_policy_revision
 from ockham.record.checkpoints import PRUNED_DAMAGED, ResumePoint, remove_leftovers
 from ockham.record.rank_group import RankGroup
 from ockham.record.recorder import Recorder
+from ockham.record.request_answers import read_changed_revisions
 from ockham.record.run_folder import RunFolder
 from ockham.record.run_metadata import build_run_metadata
 from ockham.record.subscriptions import Consumer, Subscription, Subscriptions
+from ockham.record.tlog.note import VerifierKey
 
 
 class Session:
@@ -47,6 +50,7 @@ class Session:
         data: Mapping[str, Any],
         resumed: ResumePoint | None,
         late_start: Mapping[str, Any] | None = None,
+        request_keys: Sequence[VerifierKey] = (),
     ) -> None:
         """Create or reopen the folder, lock the log and write the first events.
 
@@ -58,6 +62,7 @@ class Session:
             data: Description of the training data.
             resumed: Point from which an existing run is continued.
             late_start: Further fields of `run.started`, if a new run begins at a later iteration.
+            request_keys: Keys whose requests are applied, besides the key of the log.
 
         Raises:
             RunError: If the ranks differ in run ID, policy, data or settings, or a file cannot be written.
@@ -72,6 +77,8 @@ class Session:
             "world_size": peers.world_size,
             **(late_start or {}),
         }
+        if request_keys:
+            opening["request_keys"] = [str(key) for key in request_keys]
         if resumed is not None:
             opening["reason_code"] = "RESUMED_FROM_CHECKPOINT" if resumed.path else "STARTED_AGAIN"
             opening |= {"iter_num": resumed.iter_num, "snapshot_id": resumed.snapshot_id}
@@ -114,7 +121,10 @@ class Session:
 
 
 def resolve_policy(
-    policy: str | Path | Policy | None, overrides: Sequence[str], resumed: RunFolder | None
+    policy: str | Path | Policy | None,
+    overrides: Sequence[str],
+    resumed: RunFolder | None,
+    keys: Sequence[VerifierKey] = (),
 ) -> Policy:
     """Return the requested policy, or on resume the last policy of the run.
 
@@ -122,12 +132,26 @@ def resolve_policy(
         PolicyError: If the policy cannot be used, or settings would change that of a resumed run.
 
     """
-    if isinstance(policy, Policy):
-        return policy
     if policy is None and resumed is not None:
         if overrides:
             raise PolicyError(
                 f"--set {overrides[0]!r} changes the policy of a resumed run; name it with --policy"
             )
-        return policy_from_json(resumed.policy(last_policy_revision(resumed.require_exists())).read_bytes())
-    return load_policy(policy or "balanced", overrides)
+        return policy_from_json(
+            resumed.policy(last_policy_revision(resumed.require_exists(), keys)).read_bytes()
+        )
+    chosen = policy if isinstance(policy, Policy) else load_policy(policy or "balanced", overrides)
+    if resumed is not None and resumed.exists():
+        _warn_if_replaced(resumed, chosen, last_policy_revision(resumed, keys))
+    return chosen
+
+
+def _warn_if_replaced(folder: RunFolder, chosen: Policy, last_revision: str) -> None:
+    """Warn if the named policy replaces one that a person has changed during the run."""
+    if last_revision != chosen.revision and last_revision in read_changed_revisions(folder):
+        warnings.warn(
+            f"run {folder.run_id}: policy {chosen.name!r} replaces the one that a person has changed; "
+            "without a policy, a resume keeps it",
+            OckhamWarning,
+            stacklevel=4,
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ockham.event import STOPPED_BY_USER
 from ockham.record.checkpoints import CheckpointFiles
 
 if TYPE_CHECKING:
@@ -132,4 +133,6 @@ def roll_back_or_halt(
         run.record_rollback(ctx, anchor_iter_num=iter_num, drift=drift, seconds=seconds)
     if ctx.halt:
         return "HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}"
+    if run.stop_requested:
+        return STOPPED_BY_USER, run.stop_message
     return None

@@ -14,6 +14,7 @@ from dashboard.data_source import TimedResult, query_or_error, run_page_query, r
 from dashboard.decision_evidence import DecisionEvidence, check_decision
 from dashboard.layout import chart, page_header, parse_number, query_details, section, select_run
 from dashboard.metric_cards import first_row
+from dashboard.people import people_section
 from dashboard.tables import data_table, query_table
 from ockham.errors import OckhamError
 from ockham.record.proofs import prove_inclusion
@@ -246,6 +247,7 @@ def decision_page(requested: str) -> None:
     neighbour_links(row)
     margin_section(row, result)
     chain_section(row)
+    people_section(row["run_id"], row["decision_id"])
     if row["numbers"]:
         section("Input values")
         names, values = zip(*row["numbers"], strict=True)

@@ -10,6 +10,7 @@ from dashboard import charts
 from dashboard.data_source import TimedResult, query_or_error, run_page_query
 from dashboard.layout import auto_refresh, chart_section, page_header, section, select_run
 from dashboard.metric_cards import band_sentence, first_row
+from dashboard.people import people_section
 from dashboard.tables import query_table
 
 QUESTION = "Which checkpoints were accepted, and did the Occam Quotient improve?"
@@ -116,6 +117,7 @@ def draw() -> None:
         "Validation loss against drift of each candidate, by outcome. Dashed line: Pareto frontier.",
     )
     near_misses_section()
+    people_section(str(run_id))
 
 
 auto_refresh(draw, run_id)

@@ -20,6 +20,7 @@ from dashboard.layout import (
     set_iteration_range,
 )
 from dashboard.metric_cards import first_row, metric_cards
+from dashboard.people import people_section
 from dashboard.style import ATTACK, NEUTRAL, SKIP, UPDATE
 from dashboard.tables import query_table
 
@@ -244,6 +245,7 @@ def draw() -> None:
     key = f"{st.query_params.get('from')}-{st.query_params.get('to')}"
     actions = loss_and_plugin_charts(limits, key)
     served_loss_section(limits)
+    people_section(str(run_id))
     if actions is not None:
         decisions_section(limits, actions.table)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from ockham.catalog.file_index import FileIndex, FileListing, TailFile
+from ockham.catalog.ledger_people import LedgerPeople
 from ockham.catalog.run_tables import load_run_tables
 from ockham.catalog.signed_sizes import SignedSizes
 from ockham.catalog.tails import (
@@ -78,6 +79,7 @@ class RunReader:
         self._verified = VerifiedLogs(self._signed) if verified else None
         self._tails: dict[Path, SegmentTail] = {}
         self._names: dict[str, tuple[object, str | None]] = {}
+        self._ledger = LedgerPeople(runs, keys, signed_only=verified)
 
     def read(self) -> RunFiles:
         """Return the present content of the runs.
@@ -106,12 +108,13 @@ class RunReader:
             for path in sorted((folder.path / "policies").glob("*.json"))
         ]
         lines = {segment.path: (tail.size, tail.last_line) for segment, tail in tails.items()}
-        state = (stamps, renamed, listing, lines, policies, sizes)
+        state = (stamps, renamed, listing, lines, policies, sizes, self._ledger.state())
         return RunFiles(folders, listing, tails, sizes, renamed, state)
 
     def load_tables(self, files: RunFiles) -> tuple[dict[str, pa.Table], dict[str, pa.Table]]:
         """Return the tables of runs and policies by name, and the rows of the tails by kind."""
         tables = load_run_tables(files.folders, files.sizes)
+        tables["raw_ledger_people"] = self._ledger.table()
         if self._verified is not None:
             keep_signed_tables(tables, files.folders, loaded_policies(files.tails.values()))
         return tables, join_tails(files.tails, files.sizes)

@@ -38,6 +38,16 @@ PLUGIN_USES = pa.schema([("run_id", _TEXT), ("policy_revision", _TEXT), ("plugin
 ATTEMPTS = pa.schema([("run_id", _TEXT), ("attempt", pa.int32())])
 # Signed size of each log, and events of each run that no tree head covers.
 LOG_SIZES = pa.schema([("run_id", _TEXT), ("attempt", pa.int32()), ("rank", pa.int32()), ("size", _INT)])
+LEDGER_PEOPLE = pa.schema(
+    [
+        ("run_id", _TEXT),
+        ("time", pa.timestamp("us", "UTC")),
+        ("type", _TEXT),
+        ("event_id", _TEXT),
+        ("data", _TEXT),
+        ("signed", pa.bool_()),
+    ]
+)
 UNSIGNED = pa.schema([("run_id", _TEXT), ("unsigned_events", _INT)])
 REASON_CODES = pa.schema([("plugin", _TEXT), ("reason_code", _TEXT), ("meaning", _TEXT)])
 ODR_SCHEMAS: Mapping[str, pa.Schema] = {

@@ -22,6 +22,7 @@ from ockham.cli.options import KeyFileOption as KeyFileOption
 from ockham.cli.options import KeyOption as KeyOption
 from ockham.cli.options import ResumeFromOption as ResumeFromOption
 from ockham.cli.options import RunsOption as RunsOption
+from ockham.cli.options import TrustKeyOption as TrustKeyOption
 from ockham.cli.options import read_trusted_keys as read_trusted_keys
 from ockham.cli.output import is_quiet as is_quiet
 from ockham.cli.output import print_note, reset_verbosity, set_verbosity
@@ -43,6 +44,7 @@ GROUPS = (
     "odr",
     "dashboard",
     "doctor",
+    "people",
 )
 INTERRUPTED = 130
 # DuckDB ends a query at Ctrl-C with a RuntimeError that contains this text.
@@ -58,6 +60,7 @@ class RootGroup(PanelGroup):
         "Query": ("query", "ask", "schema", "export", "forward"),
         "Prove": ("verify", "replay", "prove", "pin", "lineage", "repair", "keygen"),
         "Study": ("whatif", "compare", "roi", "ablate"),
+        "Intervene": ("note", "intervene", "stop", "approve", "waive"),
         "Decide": ("odr",),
     }
 

@@ -22,6 +22,7 @@ from ockham.cli.options import (
     KeyOption,
     ResumeFromOption,
     RunsOption,
+    TrustKeyOption,
     read_trusted_keys,
     resolve_run_id,
 )
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ockham.nano import Adaptation, Corpus
     from ockham.record.tlog.note import VerifierKey
 
-EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "INTERRUPTED": 130}
+EXIT_STATUS = {"COMPLETED": 0, "HALTED_BY_POLICY": 1, "STOPPED_BY_USER": 4, "INTERRUPTED": 130}
 DEFAULT_POLICY = "adapt"
 TEXT_KINDS = ("new", "familiar")
 
@@ -146,6 +147,7 @@ def adapt(
     resume_from: ResumeFromOption = "",
     key: KeyOption = None,
     key_file: KeyFileOption = None,
+    trust_key: TrustKeyOption = None,
     device: DeviceOption = "",
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -179,7 +181,8 @@ def adapt(
         policy_overrides = [*policy_overrides, f"gate.z={z!r}"]
     request = _resolve_checkpoint(runs, request)
     adaptation = _load_adaptation(runs, request, trainer_overrides, start)
-    attempt = _prepare_run(request, adaptation, runs, run, policy, policy_overrides, start)
+    request_keys = read_trusted_keys(trust_key, None)
+    attempt = _prepare_run(request, adaptation, runs, run, policy, policy_overrides, start, request_keys)
     if start and start.is_complete(adaptation.trainer.settings.max_iters):
         print_complete(run, start.iter_num)
         return
@@ -202,6 +205,7 @@ def _prepare_run(
     policy: str,
     policy_overrides: list[str],
     start: ResumePoint | None,
+    request_keys: Sequence[VerifierKey],
 ) -> Run:
     """Measure the baseline of a new run, and return the Run that records the adaptation."""
     baseline: dict[str, Any] = {}
@@ -224,6 +228,7 @@ def _prepare_run(
         facts=adaptation.trainer.facts(),
         data=adaptation.stream.metadata,
         resumed=start,
+        request_keys=request_keys,
     )
 
 

@@ -44,6 +44,10 @@ _ACCEPTANCE = """
 select decision_id, iter_num, reason_code, observed, threshold
 from decisions where decision_id = $id
 """
+_APPROVALS = """
+select person, reason, time, event_id from people
+where kind = 'checkpoint.approved' and weights_sha256 = $digest and signed order by time
+"""
 _DECISION_LIST = f"""
 select decision_id, attempt, sequence, iter_num, hook, plugin, action, reason_code,
     observed, threshold, policy_revision
@@ -107,6 +111,8 @@ def lineage(
     if output_format is None and output is None:
         acceptance = _find_acceptance(catalog, result)
         for line in _format_lineage(result, acceptance, catalog.rows(_DECISION_COUNTS, parameters)):
+            typer.echo(line)
+        for line in _format_approvals(catalog, result):
             typer.echo(line)
         if result.path != file:
             typer.echo(f"  {format_cell(str(file))} is an export of it")
@@ -188,6 +194,14 @@ def _find_acceptance(catalog: Any, result: Lineage) -> dict[str, Any] | None:
     checkpoint = result.checkpoint_event or {}
     rows = catalog.rows(_ACCEPTANCE, {"id": checkpoint.get("decision_id") or ""})
     return dict(rows[0]) if rows else None
+
+
+def _format_approvals(catalog: Any, result: Lineage) -> Iterator[str]:
+    """Yield a line for each signed approval of these weights."""
+    digest = (result.checkpoint_event or {}).get("weights_sha256")
+    for row in catalog.rows(_APPROVALS, {"digest": digest or ""}):
+        person, reason = format_cell(row["person"]), format_cell(row["reason"])
+        yield f"  approved by {person} on {row['time']:%Y-%m-%d}: {reason} (event {row['event_id']})"
 
 
 def _format_lineage(

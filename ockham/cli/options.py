@@ -63,6 +63,15 @@ KeyFileOption = Annotated[
         show_default=False,
     ),
 ]
+TrustKeyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-key",
+        metavar="KEY",
+        help="Verifier key of a person who may change or stop the run; may be repeated. The own key may.",
+        show_default=False,
+    ),
+]
 OdrDirOption = Annotated[
     Path,
     typer.Option(

@@ -29,6 +29,7 @@ from ockham.cli.output import (
     write_table,
     write_text,
 )
+from ockham.cli.why import format_person
 from ockham.errors import BadInputError, RunError
 from ockham.formatting import format_cell
 
@@ -207,7 +208,9 @@ _LOOKUPS = (
     ),
     ("event", "events", "event_id", "starts_with(event_id, $id) and data is not null"),
     ("odr", "odrs", "odr_id", "starts_with(odr_id, $id)"),
+    ("ledger event", "people", "event_id", "starts_with(event_id, $id) and recorded_in = 'ledger'"),
 )
+_PEOPLE_OF_RUN = "select * from people where run_id = $id order by time desc limit 20"
 _RUN_LOOKUP = "select * from run_summary where starts_with(run_id, $id) limit 9"
 
 
@@ -220,7 +223,8 @@ def _find_by_prefix(catalog: Catalog, name: str, runs: Path) -> tuple[str, dict[
     if len(selected_runs) == 1:
         run_id = selected_runs[0]["run_id"]
         metadata = catalog.rows("select * from runs where run_id = $id", {"id": run_id})[0]
-        return "run", {**metadata, **selected_runs[0]}
+        people = [format_person(row) for row in catalog.rows(_PEOPLE_OF_RUN, {"id": run_id})]
+        return "run", {**metadata, **selected_runs[0], "people": people}
     candidates = [("run", row["run_id"], row) for row in selected_runs]
     for kind, view, key, condition in _LOOKUPS:
         sql = f"select * from {view} where {condition} limit 9"  # noqa: S608 - constants

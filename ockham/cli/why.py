@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,10 @@ select attempt, data ->> '$.plugin' as plugin, data ->> '$.hook' as hook,
 from events
 where run_id = $run and iter_num = $iter and type = 'ockham.plugin.failed.v1' and rank = 0
 order by attempt
+"""
+_PEOPLE = """
+select kind, person, reason, subject, changes, recorded_in, reason_code, signed
+from people where run_id = $run and iter_num = $iter order by time, event_id
 """
 _HOOK_TIMES = {
     "on_batch_start": "before the step",
@@ -94,11 +99,30 @@ def explain_iteration(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]
             f"  NOT APPLIED: {found['field']} was decided as {found['decided']}, and {found['applied']} was "
             f"measured ({found['reason_code']}; attempt {found['attempt']}, rank {found['rank']})"
         )
+    for row in catalog.rows(_PEOPLE, parameters):
+        yield f"  {format_person(row)}"
     for failure in failures:
         yield (
             f"  plugin {failure['plugin']} failed in {failure['hook']} (attempt {failure['attempt']}): "
             f"{failure['error_type']}: {failure['message']}"
         )
+
+
+def format_person(row: Row) -> str:
+    """Return in one line what a person did."""
+    unsigned = "" if row["signed"] else " (UNSIGNED: it proves nothing)"
+    if row["kind"] == "request.refused":
+        person = "" if row["person"] is None else f" of {row['person']}"
+        return f"REFUSED request{person}: {row['reason_code']}: {row['reason']}{unsigned}"
+    subject = "" if row["subject"] is None else f" {row['subject']}"
+    if row["changes"] is not None:
+        changes = [
+            f"{each['setting']}: {_format_knob(each['before'])} -> {_format_knob(each['after'])}"
+            for each in json.loads(row["changes"])
+        ]
+        subject = f" {', '.join(changes)}"
+    where = "" if row["recorded_in"] == "log" else ", in the ledger"
+    return f"{row['kind']}{subject} by {row['person']}: {row['reason']}{where}{unsigned}"
 
 
 def _belongs_to(decision: Row, context: Row) -> bool:

@@ -23,6 +23,7 @@ import lightning.pytorch as pl
 import torch
 
 from ockham.errors import BadInputError, OckhamError, OckhamWarning
+from ockham.event import STOPPED_BY_USER
 from ockham.integrations import lightning_setup
 from ockham.integrations.lightning_checkpoints import LightningCheckpoints
 from ockham.integrations.manual_batches import ManualBatch, ManualBatches
@@ -243,6 +244,8 @@ class OckhamCallback(pl.Callback):
         if batch.ctx.halt:
             decision = manual.run.decision_id("halt")
             self.stop_reason = ("HALTED_BY_POLICY", f"halted by decision {decision}")
+        elif manual.run.stop_requested:
+            self.stop_reason = (STOPPED_BY_USER, manual.run.stop_message)
 
     def _enter_run(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Any]:
         """Open a run if none is open. Return the facts that its first batch has to record."""

@@ -101,7 +101,7 @@ class Policy:
                     f"plugin {entry['name']!r}: third-party code ({entry['use']}) is not imported here"
                 )
             plugins.append(
-                _create_plugin(
+                create_plugin(
                     entry["name"], plugin_class(entry["use"]), entry["settings"], shadow=entry["shadow"]
                 )
             )
@@ -133,9 +133,9 @@ def load_policy(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Poli
         cls = plugin_class(use, place)
         for key in settings:
             settings[key] = check_setting(cls, name, key, settings[key], document.place("plugins", name, key))
-        entries.append((name, use, _create_plugin(name, cls, settings, shadow=shadow, place=place)))
+        entries.append((name, use, create_plugin(name, cls, settings, shadow=shadow, place=place)))
     check_schema(document, {name: {"use": use, **plugin.settings()} for name, use, plugin in entries})
-    return _build_policy(document, entries)
+    return build_policy(document, entries)
 
 
 def load_preset(name: str) -> tuple[list[OccamPlugin], OckhamMemory]:
@@ -184,7 +184,7 @@ def policy_from_plugins(
     document = PolicyDocument(
         name=name, hyperparameters={**HYPERPARAMETERS, **(hyperparameters or {})}, source="objects"
     )
-    return _build_policy(document, entries)
+    return build_policy(document, entries)
 
 
 def with_default_plugins(
@@ -213,7 +213,13 @@ def plugin_sources(policy: Policy, plugins: Sequence[OccamPlugin]) -> list[dict[
     ]
 
 
-def _build_policy(document: PolicyDocument, entries: Sequence[tuple[str, str, OccamPlugin]]) -> Policy:
+def build_policy(document: PolicyDocument, entries: Sequence[tuple[str, str, OccamPlugin]]) -> Policy:
+    """Return the policy of a document and of the name, class name and object of each plugin.
+
+    Raises:
+        PolicyError: If the plugins do not fit together.
+
+    """
     _check_order(document, [plugin for _, _, plugin in entries])
     content = {
         "policy": 1,
@@ -243,9 +249,15 @@ def _canonical(content: Mapping[str, Any]) -> bytes:
     ).encode()
 
 
-def _create_plugin(
+def create_plugin(
     name: str, cls: type[OccamPlugin], settings: Mapping[str, Any], *, shadow: bool, place: str = ""
 ) -> OccamPlugin:
+    """Return a new plugin.
+
+    Raises:
+        PolicyError: If it does not accept a setting. The message starts with *place*.
+
+    """
     try:
         plugin = cls(**settings)
     except PluginSettingError as error:

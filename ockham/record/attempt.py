@@ -19,12 +19,14 @@ from ockham.errors import (
     RankDivergedError,
     RankError,
     RunError,
+    RunStoppedError,
     VerdictNotAppliedError,
 )
+from ockham.event import STOPPED_BY_USER
 from ockham.record.checkpoints import resume_keys
 from ockham.record.disk_reserve import RESERVE
 from ockham.record.durable_io import atomic_write, raise_run_errors
-from ockham.record.evidence import LogKey
+from ockham.record.evidence import LogKey, read_signed_log, select_kinds
 from ockham.record.ledger import ledger_head
 from ockham.record.log_writer import EventPosition, LogWriter
 from ockham.record.parquet.builder import update_parquet
@@ -38,7 +40,7 @@ from ockham.record.tlog.note import VerifierKey, load_or_create_signer
 
 WAIT_FOR_RANK_0_SECONDS = 120
 # Ends that all ranks reach together.
-AGREED_ENDS = frozenset({"COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR"})
+AGREED_ENDS = frozenset({"COMPLETED", "HALTED_BY_POLICY", "NO_ANCHOR", STOPPED_BY_USER})
 
 
 class Attempt:
@@ -62,6 +64,8 @@ class Attempt:
         self._keys = keys
         self.number = 1
         self.log: LogWriter
+        # Digest of run.json, which binds a request of a person to this run.
+        self.run_json_sha256 = ""
         self._began = time.monotonic()
         self._over = False
         # IDs of the resumable checkpoints, the oldest first.
@@ -109,7 +113,7 @@ class Attempt:
         self.log.on_sealed = self._derive_in_background
 
     def _append_first_events(self, opening: Mapping[str, Any]) -> None:
-        digest = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
+        digest = self.run_json_sha256 = hashlib.sha256(self.folder.run_json.read_bytes()).hexdigest()
         if self.resume:
             self.log.append("run.resumed", {"run_json_sha256": digest, **opening}, urgent=True)
             for kind, fields in self._recovered:
@@ -289,11 +293,22 @@ def log_head(folder: RunFolder, attempt: int, rank: int) -> dict[str, Any]:
     return {"from_size": frontier.size, "from_root": frontier.root().hex()}
 
 
-def last_policy_revision(folder: RunFolder) -> str:
-    """Return the last policy revision of a run, from the first event of its newest log."""
-    for attempt, rank in reversed(folder.logs()):
+def last_policy_revision(folder: RunFolder, keys: Sequence[VerifierKey] = ()) -> str:
+    """Return the last policy revision of a run, from the log of the lowest rank of its newest attempt.
+
+    Only a signed `policy.loaded` counts, because a resume removes the other ones.
+
+    Raises:
+        RunError: If the run has no log.
+
+    """
+    for attempt, rank in sorted(folder.logs(), key=lambda log: (-log[0], log[1])):
         if opened := _first_event_data(folder, attempt, rank):
-            return str(opened["policy_revision"])
+            log = read_signed_log(
+                folder, attempt, rank, resume_keys(keys), select=select_kinds("policy.loaded")
+            )
+            loaded = [event["data"]["policy_revision"] for _, event in log.parsed()]
+            return str([opened["policy_revision"], *loaded][-1])
     raise RunError(f"run {folder.run_id!r} has no log to resume from")
 
 
@@ -333,6 +348,7 @@ def end_reason(error: BaseException | None) -> tuple[str, str | None]:
         (RankDivergedError, "RANK_DIVERGED"),
         (RankError, "RANK_LOST"),
         (VerdictNotAppliedError, "VERDICT_NOT_APPLIED"),
+        (RunStoppedError, STOPPED_BY_USER),
     )
     for kind, reason_code in kinds:
         if isinstance(error, kind):

@@ -159,6 +159,11 @@ class LogWriter:
             self._wake.set()
         return EventPosition(sequence, now)
 
+    def set_policy_revision(self, revision: str) -> None:
+        """Set the revision of every later decision and context. All appended events are signed before."""
+        self.flush()
+        self._revision = revision
+
     def event_id_at(self, place: EventPosition) -> str:
         """Return the ID of an event of this log, such as a decision ID."""
         return event_id(place.time_ns, place.sequence, self._nonce)

@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 PER_RANK_KNOBS = frozenset({"example_gain"})
 # A loss, and the number of its tokens or -1.
 _LOSS = struct.Struct("<dq")
+_DIGEST_BYTES = 16
 
 
 class RankMean(NamedTuple):
@@ -61,6 +62,13 @@ class RankGroup:
             raise RunError(f"rank {rank} of {world_size}: ranks count from 0 and stay below the world size")
         self.rank, self.world_size = rank, world_size
         self.all_gather = gather if world_size > 1 else None
+        # True if rank 0 passed news with the last comparison. Equal on all ranks.
+        self.has_news = False
+
+    @property
+    def is_connected(self) -> bool:
+        """True if all ranks exchange messages."""
+        return self.world_size == 1 or self.all_gather is not None
 
     @contextlib.contextmanager
     def raise_on_all(self) -> Iterator[None]:
@@ -138,15 +146,25 @@ class RankGroup:
         total = math.fsum(products) if is_finite else sum(products)
         return RankMean(total / sum(weights), None if counts[0] < 0 else sum(counts))
 
-    def find_divergence(self, ctx: OccamContext, hook: str) -> Divergence | None:
+    def find_divergence(self, ctx: OccamContext, hook: str, *, has_news: bool = False) -> Divergence | None:
         """Compare the context after the chain on all ranks. Return None if it is equal.
 
         16 bytes per rank are exchanged. The values are exchanged only if they differ.
+
+        Args:
+            ctx: The context.
+            hook: Hook that has run.
+            has_news: Rank 0 has a message for all ranks. `self.has_news` then is True on each of them.
+
         """
+        self.has_news = has_news
         if self.all_gather is None:
             return None
         judged = (hook, ctx.iter_num, ctx.micro_step, ctx.task_loss, ctx.val_loss, _shared(ctx))
-        if len(set(self._all_gather(hashlib.blake2b(repr(judged).encode(), digest_size=16).digest()))) == 1:
+        digest = hashlib.blake2b(repr(judged).encode(), digest_size=_DIGEST_BYTES).digest()
+        gathered = self._all_gather(digest + b"+" * has_news)
+        self.has_news = len(gathered[0]) > _DIGEST_BYTES
+        if len({message[:_DIGEST_BYTES] for message in gathered}) == 1:
             return None
         values = {
             "hook": hook,

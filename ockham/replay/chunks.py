@@ -14,6 +14,9 @@ from ockham.record.run_folder import RunFolder, open_regular_file, read_regular_
 from ockham.record.verify.run import own_keys
 from ockham.replay.log_reader import START_TRIGGERS, KeyFrame, parse_key_frame
 
+_LOADED = b"ockham.policy.loaded.v1"
+_FRAME = b"ockham.plugin_state.recorded.v1"
+
 
 class ByteRange(NamedTuple):
     """Bytes `start` to `end` of one segment."""
@@ -27,12 +30,13 @@ class ByteRange(NamedTuple):
 class Chunk:
     """The lines from one key frame up to and including the next.
 
-    The last one is compared with the replayed state.
+    The last one is compared with the replayed state. `revision` is the policy of the chunk.
     """
 
     attempt: int
     rank: int
     first_iter: int
+    revision: str
     spans: list[ByteRange] = field(default_factory=list)
 
     def lines(self) -> Iterator[bytes]:
@@ -48,8 +52,8 @@ class LogChunks:
     """Chunks of one log.
 
     Attributes:
-        revision: Policy revision of this attempt.
-        loaded: Data of its `policy.loaded`.
+        revision: First policy revision of this attempt. Interventions change it.
+        loaded: Data of its first `policy.loaded`.
         frames: Its key frames with their states.
         events: Number of complete lines.
         size: Number of their bytes.
@@ -85,6 +89,7 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
     found.unsigned = 0 if found.problem else signed.events - signed.signed
     decides = False
     open_: Chunk | None = None
+    revision = ""
     for segment in folder.segments(attempt, rank):
         try:
             content = read_regular_file(segment)
@@ -96,18 +101,17 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
         decides = decides or b'"type":"ockham.context.recorded.v1"' in content
         found.events += content.count(b"\n")
         found.size += end
-        if not found.loaded:
-            for _, line in _find_lines(b"ockham.policy.loaded.v1", content):
-                found.loaded = _data(line)
-                found.revision = str(found.loaded.get("policy_revision", ""))
-                break
-        for at, line in _find_lines(b"ockham.plugin_state.recorded.v1", content):
-            frame = _frame(folder, line)
+        for at, line, loaded in _policies_and_frames(content):
+            if loaded is not None:
+                revision = str(loaded.get("policy_revision", ""))
+                found.loaded, found.revision = found.loaded or loaded, found.revision or revision
+                continue
+            frame = _frame(folder, line, revision)
             found.frames.append(frame)
             if frame.trigger in START_TRIGGERS:
                 if open_ is not None:
                     open_.spans.append(ByteRange(segment, begin, at + len(line) + 1))
-                begin, open_ = at, Chunk(attempt, rank, frame.iter_num)
+                begin, open_ = at, Chunk(attempt, rank, frame.iter_num, revision)
                 found.stretches.append(open_)
         if open_ is not None:
             open_.spans.append(ByteRange(segment, begin, end))
@@ -120,6 +124,18 @@ def split_log(folder: RunFolder, attempt: int, rank: int) -> LogChunks:
     return found
 
 
+def _policies_and_frames(content: bytes) -> Iterator[tuple[int, bytes, dict[str, Any] | None]]:
+    """Yield position and line of each `policy.loaded`, with its data, and of each key frame, with None."""
+    loaded, frames = (dict(_find_lines(words, content)) for words in (_LOADED, _FRAME))
+    for at, line in sorted((loaded | frames).items()):
+        # The state of a plugin can contain the name of another type.
+        kind = _decode(line).get("type")
+        if kind == _LOADED.decode():
+            yield at, line, _data(line)
+        elif kind == _FRAME.decode():
+            yield at, line, None
+
+
 def _find_lines(words: bytes, content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield complete lines that contain these bytes, and their positions, with one search per match."""
     end = 0
@@ -130,19 +146,28 @@ def _find_lines(words: bytes, content: bytes) -> Iterator[tuple[int, bytes]]:
         yield begin, content[begin:end]
 
 
-def _frame(folder: RunFolder, line: bytes) -> KeyFrame:
+def _frame(folder: RunFolder, line: bytes, revision: str) -> KeyFrame:
     data = _data(line)
     try:
-        return parse_key_frame(folder, data)
+        frame = parse_key_frame(folder, data)
     except (KeyError, OSError, TypeError, ValueError) as error:
         raise UnverifiableError(
             f"the key frame at sequence {data.get('sequence')} of run {folder.run_id} cannot be read: {error}"
         ) from None
+    frame.revision = revision
+    return frame
+
+
+def _decode(line: bytes) -> dict[str, Any]:
+    try:
+        return dict(decode_line(line))
+    except (TypeError, ValueError) as error:
+        raise UnverifiableError(f"a line that is not an event of Ockham: {line[:80]!r} ({error})") from None
 
 
 def _data(line: bytes) -> dict[str, Any]:
     try:
-        return dict(decode_line(line)["data"])
+        return dict(_decode(line)["data"])
     except (KeyError, TypeError, ValueError) as error:
         # Also for text in place of a mapping.
         raise UnverifiableError(f"a line that is not an event of Ockham: {line[:80]!r} ({error})") from None

@@ -22,18 +22,23 @@ START_TRIGGERS = (
     "START",
     "INTERVAL",
     "RESUME",
+    "INTERVENTION",
 )
 
 
 @dataclass(slots=True)
 class KeyFrame:
-    """A key frame: the state of every plugin in lossless JSON."""
+    """A key frame: the state of every plugin in lossless JSON.
+
+    `revision` is the policy of the plugins that load it, if the reader of the log sets it.
+    """
 
     sequence: int
     iter_num: int
     trigger: str
     state_sha256: str
     state: dict[str, Any]
+    revision: str = ""
 
 
 class RecordedDecision:

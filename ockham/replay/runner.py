@@ -163,7 +163,9 @@ def _contains_iteration(stretch: Chunk, iteration: int) -> bool:
 def _tasks(
     folder: RunFolder, found: LogChunks, log: LogReplay, *, trust: bool, iteration: int | None
 ) -> list[_Task]:
-    policy = _policy(folder, found, log.proof)
+    revisions = {found.revision: None, **{chunk.revision: None for chunk in found.stretches}}
+    policies = {revision: _policy(folder, revision, log.proof) for revision in revisions}
+    policy = policies[found.revision]
     log.code = _code(policy, found, trust=trust)
     chosen = found.stretches
     if iteration is not None:
@@ -171,19 +173,19 @@ def _tasks(
     # Objects may have been used before the run took them.
     fresh = found.loaded.get("source") != "objects"
     twice = trust and len(chosen) == 1 and bool(third_party_plugins(policy))
-    return [_Task(folder, s, policy.canonical, found.revision, trust, fresh, twice) for s in chosen]
+    return [_Task(folder, s, policies[s.revision].canonical, s.revision, trust, fresh, twice) for s in chosen]
 
 
-def _policy(folder: RunFolder, found: LogChunks, proof: ReplayResult) -> Policy:
+def _policy(folder: RunFolder, recorded: str, proof: ReplayResult) -> Policy:
     """Return the recorded policy. Bytes that do not match their revision are a difference."""
-    path = folder.policy(found.revision)
+    path = folder.policy(recorded)
     try:
         canonical = read_regular_file(path)
     except OSError as error:
         raise UnverifiableError(f"cannot read the policy {path}: {error.strerror}") from None
     revision = f"sha256:{hashlib.sha256(canonical).hexdigest()}"
-    if revision != found.revision:
-        proof.add_difference(0, 0, "policy", "policy_revision", found.revision, revision)
+    if revision != recorded:
+        proof.add_difference(0, 0, "policy", "policy_revision", recorded, revision)
     try:
         return policy_from_json(canonical)
     except PolicyError as error:
@@ -243,14 +245,14 @@ def _merge_result(whole: ReplayResult, part: ReplayResult) -> None:
 
 def _compare_attempts(maps: list[LogChunks], logs: list[LogReplay]) -> None:
     """Compare the state at each resume with that of an earlier attempt at the same iteration."""
-    left: dict[tuple[int, int], tuple[str, KeyFrame]] = {}
+    left: dict[tuple[int, int], KeyFrame] = {}
     for found, log in zip(maps, logs, strict=True):
         for frame in found.frames:
             if frame.trigger == "CHECKPOINT":
-                left[found.rank, frame.iter_num] = found.revision, frame
+                left[found.rank, frame.iter_num] = frame
             elif frame.trigger == "RESUME":
-                revision, before = left.get((found.rank, frame.iter_num), ("", frame))
-                for name in before.state if revision == found.revision else ():
+                before = left.get((found.rank, frame.iter_num), frame)
+                for name in before.state if before.revision == frame.revision else ():
                     old, new = before.state[name], frame.state.get(name)
                     if canonical_json(old) != canonical_json(new):
                         log.proof.add_difference(frame.iter_num, frame.sequence, name, "state", old, new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from ockham.savings import SavingsCounter
 
 @dataclass(slots=True)
 class AttemptTrajectory:
-    """The part of one attempt that is not superseded: its policy, initial knobs of a batch, and steps."""
+    """Steps of one attempt under one policy, without superseded ones, and the initial knobs of a batch."""
 
     policy: Policy
     hyperparameters: dict[str, Any]
@@ -32,7 +33,7 @@ class AttemptTrajectory:
 
 
 def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]:
-    """Return the trajectory of a run by attempt. Each part ends where a later attempt resumed.
+    """Return the trajectory of a run by attempt and policy. It ends where a later attempt resumed.
 
     Raises:
         RunError: If the run does not exist.
@@ -47,7 +48,7 @@ def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]
     for attempt in attempts:
         later = [opened[other].get("iter_num", 0) for other in attempts if other > attempt and opened[other]]
         if opened[attempt]:
-            legs.append(_load_attempt(folder, attempt, rank, opened[attempt], min(later, default=None)))
+            legs += _load_attempt(folder, attempt, rank, opened[attempt], min(later, default=None))
     if not any(leg.steps for leg in legs):
         raise UnverifiableError(f"run {folder.run_id!r} has no recorded contexts to ask about")
     return legs
@@ -92,19 +93,28 @@ def _count_batch(counter: SavingsCounter, data: Mapping[str, Any]) -> None:
 
 def _load_attempt(
     folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any], cut: int | None
+) -> list[AttemptTrajectory]:
+    """Return the steps of an attempt, in one part for each policy in order. An intervention changes it."""
+    steps = [
+        _require_readable(folder, item)
+        for item in iter_records(folder, _lines(folder, attempt, rank))
+        if isinstance(item, Step) and (cut is None or item.iter_num < cut)
+    ]
+    settings, world_size = dict(opening.get("settings", {})), int(opening.get("world_size", 1))
+    parts = itertools.groupby(steps, key=lambda step: str(step.data.get("policy_revision")))
+    legs = [_load_part(folder, revision, settings, list(part), world_size) for revision, part in parts]
+    return legs or [_load_part(folder, opening["policy_revision"], settings, [], world_size)]
+
+
+def _load_part(
+    folder: RunFolder, revision: str, settings: dict[str, Any], steps: list[Step], world_size: int
 ) -> AttemptTrajectory:
-    revision = opening["policy_revision"]
     try:
         policy = policy_from_json(read_regular_file(folder.policy(revision)))
     except OSError as error:
         raise UnverifiableError(f"cannot read the policy {revision}: {error.strerror}") from None
     plugins = build_plugins(policy, trust=False)
     wants = PluginChain(plugins).required_measurements()
-    steps = [
-        _require_readable(folder, item)
-        for item in iter_records(folder, _lines(folder, attempt, rank))
-        if isinstance(item, Step) and (cut is None or item.iter_num < cut)
-    ]
     recorded = {**HYPERPARAMETERS, **policy.hyperparameters}
     place = f"policy {revision}: "
     parameters = {
@@ -112,8 +122,7 @@ def _load_attempt(
         **{key: check_hyperparameter(key, recorded[key], place) for key in HYPERPARAMETERS},
     }
     base = base_knobs(plugins, parameters)
-    settings = dict(opening.get("settings", {}))
-    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, opening.get("world_size", 1))
+    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, world_size)
 
 
 def _require_readable(folder: RunFolder, step: Step) -> Step:

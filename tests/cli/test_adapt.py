@@ -90,6 +90,20 @@ def test_adapted_run_verifies_and_replays_identically(adapted, name):
     assert report.total("decisions") > 60
 
 
+def test_stopped_adaptation_has_its_own_status_and_continues(adapted):
+    """A person stops it after iteration 5. The first resumed batch is 6."""
+    folder, runs, adapt, _ = adapted
+    asker = f"{{use: 'tests.helpers.requests:Asker', runs: {runs}, run_id: stopped, iter_num: 5}}"
+    (folder / "asker.yaml").write_text(f"extends: adapt\nplugins:\n  asker: {asker}\n")
+    done = run(runs, *adapt, "--run", "stopped", "--policy", str(folder / "asker.yaml"))
+    assert done.exit_code == 4, done.output
+    stopped = RunFolder(runs, "stopped")
+    assert event_data(stopped, "run.finished")[0]["reason_code"] == "STOPPED_BY_USER"
+    assert run(runs, "adapt", "--run", "stopped", "--resume").exit_code == 0
+    assert event_data(stopped, "run.resumed", attempt=2)[0]["iter_num"] == 6
+    assert verify_run(stopped).sound
+
+
 @pytest.mark.parametrize("name", ["full", "low"])
 def test_every_event_matches_its_schema(adapted, name):
     """Includes the adapter's events. An independent validator reads them."""

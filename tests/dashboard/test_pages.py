@@ -25,12 +25,15 @@ from dashboard.data_source import SCAN_INTERVAL_SECONDS
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.cli import build_app
+from ockham.record.ledger import append_entry
+from ockham.record.requests import event_fields
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.tlog.pin import make_pin
 from ockham.run import Run
 from tests.helpers.damaged_runs import append_invalid_line
 from tests.helpers.log_edits import sign_log
+from tests.helpers.requests import ask, signed_request
 from tests.helpers.runs import make_run
 
 PAGES = (
@@ -98,6 +101,36 @@ def test_page_without_runs_shows_no_error(open_page, tmp_path, page):
     test = open_page(tmp_path / "nowhere", page)
     assert not test.exception
     assert not test.error
+
+
+@pytest.mark.parametrize("page", ["run", "memory"])
+def test_page_lists_what_people_did(open_page, tmp_path, page):
+    """A note of a live run, and one in the ledger."""
+    with Run("balanced", runs=tmp_path, run_id="a", facts={"max_iters": 30}) as run:
+        ask(run.folder, "NOTE", iter_num=1)
+        for iter_num in range(4):
+            run.end_batch(run.start_batch(iter_num, 3.0))
+    append_entry(tmp_path, *event_fields(signed_request(run.folder, "NOTE")))
+    test = open_page(tmp_path, page, run="a")
+    assert not test.exception
+    people = next(table.value for table in test.dataframe if "recorded_in" in table.value.columns)
+    assert list(people["recorded_in"]) == ["log", "ledger"]
+    assert set(people["person"]) == {"alice"}
+
+
+def test_decision_page_names_who_approved_the_weights(open_page, tmp_path):
+    """Only the decision that accepted these weights lists the approval."""
+    run = make_run(tmp_path)
+    saved = Catalog(tmp_path).rows("select * from checkpoints where kind = 'accepted'")[0]
+    approval = {"target": saved["snapshot_id"], "digest": saved["weights_sha256"]}
+    append_entry(tmp_path, *event_fields(signed_request(run.folder, "APPROVE", **approval)))
+    test = open_page(tmp_path, "decision", run="a", decision=saved["decision_id"])
+    assert not test.exception
+    people = next(table.value for table in test.dataframe if "recorded_in" in table.value.columns)
+    assert list(people["kind"]) == ["checkpoint.approved"]
+    other = Catalog(tmp_path).rows("select decision_id from gate_decisions where iter_num = 1")[0]
+    test = open_page(tmp_path, "decision", run="a", decision=other["decision_id"])
+    assert not any("recorded_in" in table.value.columns for table in test.dataframe)
 
 
 def test_answer_is_about_the_selected_run(open_page, runs):

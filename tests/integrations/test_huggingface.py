@@ -12,11 +12,13 @@ import torch
 
 from ockham.errors import BadInputError
 from ockham.plugin import OccamPlugin
+from ockham.plugins.gate import OckhamGatePlugin
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.run import Run
 from tests.helpers import tiny_model
 from tests.helpers.events import events
+from tests.helpers.requests import Asker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -439,6 +441,23 @@ def test_halt_stops_the_training(tmp_path):
         trainer.train()
     assert trainer.state.global_step == 4
     assert read_end(tmp_path)["reason_code"] == "HALTED_BY_POLICY"
+
+
+def test_person_stops_the_training_or_changes_its_policy(tmp_path):
+    """The step is complete, the run records who stopped it, and the changed threshold is in force."""
+    runs = str(tmp_path / "runs")
+    plugins = [OckhamGatePlugin(surprise_threshold=0.5), Asker(runs, iter_num=5)]
+    plugins.append(Asker(runs, iter_num=1, setting="gate.surprise_threshold=90.0"))
+    plugins[-1].name = "second"
+    with Run(plugins=plugins, runs=tmp_path / "runs", run_id="a") as run:
+        trainer = build(tmp_path, OckhamCallback(run))
+        trainer.train()
+    assert trainer.state.global_step == 6
+    assert read_end(tmp_path)["reason_code"] == "STOPPED_BY_USER"
+    assert tiny_model.read_verdicts(tmp_path) == [True] * 2 + [False] * 4
+    [applied] = tiny_model.read_events(tmp_path, "intervention.applied")
+    assert applied["changes"] == [{"setting": "gate.surprise_threshold", "before": 0.5, "after": 90.0}]
+    tiny_model.assert_sound_run(tmp_path, batches=6)
 
 
 class SecondLoss(transformers.Trainer):

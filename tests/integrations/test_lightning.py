@@ -14,6 +14,7 @@ from ockham.plugin import OccamPlugin
 from ockham.run import Run
 from tests.helpers import tiny_model
 from tests.helpers.plugins import Stop
+from tests.helpers.requests import Asker
 
 # Lightning emits warnings at import.
 with warnings.catch_warnings():
@@ -171,6 +172,17 @@ def test_lightning_training_stops_on_halt(tmp_path):
     end = tiny_model.read_events(tmp_path, "run.finished")[0]
     assert end["reason_code"] == "HALTED_BY_POLICY"
     assert tiny_model.read_events(tmp_path, "decision.made")[-1]["reason_code"] == "SIX_STEPS_DONE"
+
+
+def test_lightning_training_stops_when_a_person_requests_it(tmp_path):
+    """The step is complete, and the run records who stopped it."""
+    plugins = [Asker(str(tmp_path / "runs"), iter_num=5)]
+    with Run(plugins=plugins, runs=tmp_path / "runs", run_id="a") as run:
+        _, trainer = fit(tmp_path, OckhamCallback(run))
+    assert trainer.global_step == 6
+    end = tiny_model.read_events(tmp_path, "run.finished")[0]
+    assert end["reason_code"] == "STOPPED_BY_USER"
+    assert end["message"] == "stopped by alice: because of the loss"
 
 
 def test_lightning_failed_training_leaves_a_valid_run(tmp_path):

@@ -13,6 +13,7 @@ from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from tests.helpers import step_truth, tiny_model
 from tests.helpers.plugins import Stop
+from tests.helpers.requests import Asker
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -158,6 +159,16 @@ def test_log_of_manual_optimization_equals_what_it_did(optimizers, micro_steps, 
         callback.batch(torch.ones(1)),
     ):
         pass
+
+
+def test_manual_optimization_stops_when_a_person_requests_it(tmp_path):
+    """As after a halt of the policy, with another reason."""
+    plugins = [Asker(str(tmp_path / "runs"), iter_num=5)]
+    with ockham.Run(plugins=plugins, runs=tmp_path / "runs", run_id="a") as run:
+        callback = OckhamCallback(run)
+        fit(tmp_path, callback, ManualModule(callback))
+    assert len(tiny_model.read_batches(tmp_path)) == 6
+    assert tiny_model.read_events(tmp_path, "run.finished")[0]["reason_code"] == "STOPPED_BY_USER"
 
 
 def test_manual_optimization_stops_on_halt(tmp_path):

@@ -19,6 +19,8 @@ from ockham.record.evidence_archive import write_archive
 from ockham.record.run_folder import RunFolder
 from ockham.record.tlog.note import load_or_create_signer
 from ockham.record.verify import standalone
+from ockham.run import Run
+from tests.helpers.requests import ask
 from tests.helpers.runs import make_run
 
 
@@ -201,3 +203,17 @@ def test_manifest_states_the_signed_size_of_each_log(tmp_path, capsys):
         key = standalone.parse_key(str(load_or_create_signer().verifier))
         standalone.verify_archive(standalone.load(target), "a", key, known=True)
         assert f"log 1-0: {log['events']} events, signed to {size}, " in capsys.readouterr().out
+
+
+def test_archive_of_a_changed_policy_contains_both_and_is_sound(packed, tmp_path):
+    """The verifier needs the policies before and after an intervention."""
+    with Run("balanced", runs=tmp_path, run_id="b", facts={"max_iters": 30}) as run:
+        for iter_num in range(6):
+            if iter_num == 2:
+                ask(run.folder, "INTERVENE", settings=("gate.target=0.9",))
+            run.end_batch(run.start_batch(iter_num, 3.0))
+    write_archive(run.folder, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        assert sum(name.startswith("policies/") for name in archive.namelist()) == 2
+    done = judge(packed, tmp_path / "b.zip", "--key", str(load_or_create_signer().verifier))
+    assert done.returncode == 0, done.stdout + done.stderr

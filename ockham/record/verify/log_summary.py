@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,11 @@ class LogSummary:
     # Of each context, to be held against other ranks'.
     knob_hashes: array[int] = field(default_factory=lambda: array("Q"))
     iterations: array[int] = field(default_factory=lambda: array("Q"))
+    # Key of each recorded request -> the first event that names it, and the number of these events.
+    request_keys: dict[str, int] = field(default_factory=dict)
+    request_counts: Counter[str] = field(default_factory=Counter)
+    # Keys that the first event names.
+    trusted_request_keys: set[str] = field(default_factory=set)
 
     def extend(self, later: LogSummary) -> None:
         """Add the facts of the following part."""
@@ -55,6 +61,9 @@ class LogSummary:
         self.pending, self.pending_batches = later.pending, later.pending_batches
         self.knob_hashes += later.knob_hashes
         self.iterations += later.iterations
+        self.request_keys = later.request_keys | self.request_keys
+        self.request_counts += later.request_counts
+        self.trusted_request_keys |= later.trusted_request_keys
 
     def checkpoints(self) -> list[tuple[Mapping[str, Any], bool]]:
         """Return each checkpoint, and whether an earlier decision accepted its weights."""

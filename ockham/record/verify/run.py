@@ -21,6 +21,7 @@ from ockham.record.verify.foreign import check_foreign_files
 from ockham.record.verify.ledger import check_ledger
 from ockham.record.verify.log import LogVerifier
 from ockham.record.verify.parquet import check_parquet
+from ockham.record.verify.people import check_request_keys
 from ockham.record.verify.pins import pinned_heads
 from ockham.record.verify.ranks import check_cross_log
 from ockham.record.verify.report import VerificationReport
@@ -76,6 +77,7 @@ def verify_run(
                 if progress is not None:
                     progress(lines)
             check_log_references(folder, place, check.summary, report)
+            check_request_keys(f"log/{place[0]}-{place[1]}", check.summary, accepted, report)
             report.logs.append(check.finish())
             if parquet_result is not None:
                 report.merge(parquet_result.result())

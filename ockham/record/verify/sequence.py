@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -16,8 +17,10 @@ from ockham.event import TYPES
 from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Left
 from ockham.record.log_tailer import peek_event_kind
 from ockham.record.rank_group import PER_RANK_KNOBS
+from ockham.record.requests import EVENT_KINDS
 from ockham.record.run_folder import LEDGER, RunFolder, read_regular_file
 from ockham.record.verify.log_summary import LogSummary
+from ockham.record.verify.people import find_request_problem
 from ockham.record.verify.report import FindingClass, VerificationReport
 
 _FIRST_HOOK = {
@@ -52,6 +55,7 @@ class SequenceChecker:
         self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
         names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
         self._handlers = {kind: getattr(self, name) for kind, name in names.items() if hasattr(self, name)}
+        self._handlers |= {kind: partial(self._person_event, kind) for kind in EVENT_KINDS.values()}
 
     def start_reporting(self, report: VerificationReport) -> None:
         """Start reporting. Events fed before this call only restore the state at the start of the segment."""
@@ -191,12 +195,21 @@ class SequenceChecker:
     def _checkpoint_pruned(self, _sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.pruned.add(data["snapshot_id"])
 
+    def _person_event(self, kind: str, sequence: int, data: Mapping[str, Any]) -> None:
+        if (problem := find_request_problem(kind, data, self.folder.run_id)) is not None:
+            self._contradiction(sequence, problem)
+        key = str(data["key"])
+        self.summary.request_keys.setdefault(key, sequence)
+        self.summary.request_counts[key] += 1
+
     def _run_started(self, sequence: int, data: Mapping[str, Any]) -> None:
+        self.summary.trusted_request_keys.update(data.get("request_keys", ()))
         self.summary.world_size = data["world_size"]
         self._check_run_json(sequence, data["run_json_sha256"])
 
     def _run_resumed(self, sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.resumed, self.summary.world_size = data, data["world_size"]
+        self.summary.trusted_request_keys.update(data.get("request_keys", ()))
         if "run_json_sha256" in data:
             self._check_run_json(sequence, data["run_json_sha256"])
 

@@ -1,4 +1,4 @@
--- Which single events happened: accepted checkpoints, moved anchors, rollbacks, resumes, adapters, non-finite losses? With more than 40 events of a kind, only every 40th part is listed.
+-- Which single events happened: accepted checkpoints, moved anchors, rollbacks, resumes, adapters, people, non-finite losses? With more than 40 events of a kind, only every 40th part is listed.
 -- run: run ID
 -- low: first iteration
 -- high: last iteration
@@ -11,6 +11,7 @@ with all_marks as (
     union all select min(iter_num), 'adapter enabled', any_value(data ->> '$.added_params') || ' parameters' from events where run_id = $run and type = 'ockham.adapter.enabled.v1' and counted group by attempt
     union all select iter_num, 'revert failed', 'weights differ from those before' from events where run_id = $run and type = 'ockham.adapter.reverted.v1' and not (data ->> '$.identical')::boolean and counted
     union all select iter_num, 'ranks differ', 'rank ' || "rank" from events where run_id = $run and type = 'ockham.rank.diverged.v1' and signed
+    union all select iter_num, 'person', kind || ' by ' || person || ': ' || reason from people where run_id = $run and iter_num is not null and kind <> 'request.refused' and counted
     union all select iter_num, 'not finite', '' from current_batches where run_id = $run and not finite
 )
 select iter, what, which, 1 as times from (select *, count(*) over (partition by what) as among from all_marks where iter between $low and $high)

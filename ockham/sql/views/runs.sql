@@ -33,8 +33,8 @@ left join (
         max(attempt) filter (where type <> 'ockham.policy.loaded.v1' and type <> 'ockham.run.finished.v1') as newest,
         max(attempt) filter (where type = 'ockham.run.finished.v1') as ended,
         arg_max(data ->> '$.reason_code', attempt) filter (where type = 'ockham.run.finished.v1') as reason_code,
-        arg_max(data ->> '$.policy_revision', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy_revision,
-        arg_max(data ->> '$.policy', attempt) filter (where type = 'ockham.policy.loaded.v1') as policy
+        arg_max(data ->> '$.policy_revision', attempt * 1e12 + sequence) filter (where type = 'ockham.policy.loaded.v1') as policy_revision,
+        arg_max(data ->> '$.policy', attempt * 1e12 + sequence) filter (where type = 'ockham.policy.loaded.v1') as policy
     from raw_events
     where type between 'ockham.policy.loaded.v1' and 'ockham.run.started.v1' -- the range is filtered in the scan
         and signed
