@@ -66,7 +66,6 @@ MEANINGS = {
     "observed": "Value that the plugin compared.",
     "odr_id": "ID of the decision record.",
     "odr_sha256": "Digest of the decision record.",
-    "oq_delta_at": "Where the quotients were compared, such as `at iteration 149`.",
     "oq_delta": "Relative difference of the Occam Quotients, or null if the record claims no difference.",
     "optimizer_steps": "Iterations in which the optimizer took a step.",
     "order": "Position of the plugin in the chain, from 0.",

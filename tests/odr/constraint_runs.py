@@ -59,7 +59,6 @@ def _write(
             ctx = _step(run, i, adapts=run_id == "adapted")
             if i == checkpoint_at:
                 run.save_checkpoint(ctx, "resume", lambda _, state: pack_state(state))
-        run.finish(val_loss=None, backward_over_forward=2.0, compute_saved=0.25)
 
 
 def _step(run: Run, i: int, *, adapts: bool) -> OccamContext:
@@ -75,7 +74,10 @@ def _step(run: Run, i: int, *, adapts: bool) -> OccamContext:
     norm = draw.uniform(0.3, 2.0)
     gauges = {"grad_norm": norm, "complexity_cost": draw.uniform(0, 0.01), "drift_raw": 0.002}
     applied = AppliedStep(ctx.updated, clipped_grad_norm=min(norm, 1.0) if ctx.updated else None)
-    run.end_batch(ctx, applied=applied, seconds={"forward": 1.0}, **(gauges if ctx.updated else {}))
+    seconds = {"forward": draw.uniform(0.9, 1.1)}
+    if ctx.updated:
+        seconds |= {"backward": draw.uniform(1.8, 2.2), "optimizer": draw.uniform(0.4, 0.6)}
+    run.end_batch(ctx, applied=applied, seconds=seconds, **(gauges if ctx.updated else {}))
     if i in (0, 7) or i % 5 == 4:
         at = loss_factor * (2 + 3 * math.exp(-i / 30))
         if i == 49:

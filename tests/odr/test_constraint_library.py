@@ -18,6 +18,8 @@ from ockham.odr.record_data import parse_constraint
 from ockham.odr.verdict import evaluate_constraint
 from tests.helpers.figure_runs import counted_contexts, counted_events
 from tests.odr.constraint_runs import make_constraint_runs
+from tests.oracle.log_lines import read_run
+from tests.oracle.savings import compute_savings
 
 ADAPTED, FROZEN = "adapted", "frozen"
 
@@ -76,8 +78,8 @@ def accept_rate(runs):
 
 
 def compute_saved(runs):
-    end = counted_events(runs, ADAPTED, "run.finished")[-1]
-    return float(end["compute_saved"]), len(counted_contexts(runs, ADAPTED))
+    rows = read_run(runs / ADAPTED)
+    return compute_savings(rows)["compute_saved"], len(counted_contexts(runs, ADAPTED))
 
 
 def added_parameters(runs):
@@ -98,7 +100,7 @@ def traces(runs):
     return sum(not e["identical"] for e in events), len(events)
 
 
-def count_of(runs, kind):
+def count_events(runs, kind):
     return len(counted_events(runs, ADAPTED, kind)), len(counted_contexts(runs, ADAPTED))
 
 
@@ -141,8 +143,8 @@ EXPECTED = {
     "added_parameters_below": added_parameters,
     "revert_time_below": lambda runs: revert_time(runs, 0.99),
     "revert_restores_weights": traces,
-    "no_rollbacks": lambda runs: count_of(runs, "rollback.performed"),
-    "no_verdict_not_applied": lambda runs: count_of(runs, "verdict.not_applied"),
+    "no_rollbacks": lambda runs: count_events(runs, "rollback.performed"),
+    "no_verdict_not_applied": lambda runs: count_events(runs, "verdict.not_applied"),
     "no_nonfinite_losses": nonfinite,
     "kl_below": lambda runs: largest(runs, "kl_to_anchor"),
     "drift_below": lambda runs: largest(runs, "complexity_cost"),

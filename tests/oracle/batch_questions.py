@@ -16,7 +16,7 @@ Table = list[dict[str, Any]]
 Runs = dict[str, list[Row]]
 
 
-def parts_of(items: list[Any], number: int) -> Iterable[tuple[int, list[Any]]]:
+def split_equally(items: list[Any], number: int) -> Iterable[tuple[int, list[Any]]]:
     """Return equal parts. The first ones have one item more, as NTILE in SQL."""
     size, longer = divmod(len(items), number)
     first = 0
@@ -46,7 +46,7 @@ def update_rate(runs: Runs) -> Table:
             "batches": len(some),
         }
         for run_id, rows in runs.items()
-        for part, some in parts_of([batch for batch in in_order(rows) if batch.finite], 20)
+        for part, some in split_equally([batch for batch in in_order(rows) if batch.finite], 20)
     ]
 
 
@@ -181,7 +181,7 @@ def learning_rates(runs: Runs) -> Table:
             for batch in in_order(rows)
             if batch.stepped and (used := batch.row.data["applied"].get("learning_rates"))
         ]
-        for part, some in parts_of(steps, 20):
+        for part, some in split_equally(steps, 20):
             factors = [trained / scheduled for scheduled, trained, _ in some if scheduled]
             table.append(
                 {

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.oracle.batch_questions import contributes
 from tests.oracle.figures import evaluation_losses, memory_decisions, ratio, run_summary, state
-from tests.oracle.log_lines import Row, contexts, counted, decisions, plugins_of, to_number
+from tests.oracle.log_lines import Row, contexts, counted, decisions, plugin_names, to_number
 from tests.oracle.pages import observed
 from tests.oracle.savings import compute_savings
 from tests.oracle.statistics import finite, group, largest, mean, median
@@ -186,7 +186,7 @@ def savings(runs: Runs) -> Table:
 def limiter_storms(runs: Runs) -> Table:
     table = []
     for run_id, rows in runs.items():
-        names = plugins_of(rows, "limiter")
+        names = plugin_names(rows, "limiter")
         batches = group(contexts(rows), lambda batch: batch.iter_num // 100 * 100)
         caps = [
             row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tests.oracle.log_lines import Row, contexts, counted, decisions, plugins_of, to_number
+from tests.oracle.log_lines import Row, contexts, counted, decisions, plugin_names, to_number
 from tests.oracle.savings import compute_savings
 
 
@@ -68,7 +68,7 @@ def evaluation_losses(rows: list[Row]) -> list[float]:
 
 def memory_decisions(rows: list[Row], *, acting: bool = True) -> list[Row]:
     """Return the counted verdicts of the memory."""
-    names = plugins_of(rows, "memory")
+    names = plugin_names(rows, "memory")
     return [row for row in decisions(rows, acting=acting) if row.data["plugin"] in names]
 
 

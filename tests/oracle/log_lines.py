@@ -138,7 +138,7 @@ def decisions(rows: list[Row], *, acting: bool = True) -> list[Row]:
     return [row for row in counted(rows, "decision.made") if not (acting and row.data["shadow"])]
 
 
-def plugins_of(rows: list[Row], use: str) -> set[str]:
+def plugin_names(rows: list[Row], use: str) -> set[str]:
     """Return the names of the plugins of one class, from the loaded policies."""
     return {
         plugin["plugin"]

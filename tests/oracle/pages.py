@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from tests.oracle.figures import evaluation_losses, memory_decisions
-from tests.oracle.log_lines import Batch, Row, contexts, counted, decisions, plugins_of, to_number
+from tests.oracle.log_lines import Batch, Row, contexts, counted, decisions, plugin_names, to_number
 from tests.oracle.statistics import bin_width, finite, group, largest, mean, median, quantile, smallest
 
 Table = list[dict[str, Any]]
@@ -31,7 +31,7 @@ def used_rate(batch: Batch) -> float | None:
 
 
 def gate_decisions(rows: list[Row]) -> list[Row]:
-    names = plugins_of(rows, "gate")
+    names = plugin_names(rows, "gate")
     return [
         row
         for row in decisions(rows, acting=False)
@@ -198,7 +198,7 @@ def plugin_bins(rows: list[Row], low: int, high: int) -> Table:
 
 
 def overshoot(rows: list[Row], low: int, high: int) -> Table:
-    width, names = bin_width(low, high, 100), plugins_of(rows, "limiter")
+    width, names = bin_width(low, high, 100), plugin_names(rows, "limiter")
     hits: dict[Any, list[float]] = {}
     for row in decisions(rows, acting=False):
         limit = to_number(row.data["threshold"]) if row.data["plugin"] in names else None

@@ -10,7 +10,7 @@ from tests.oracle.log_lines import Batch, Row, contexts
 from tests.oracle.statistics import group
 
 
-def seconds_of(batches: list[Batch], stage: str) -> list[float]:
+def stage_seconds(batches: list[Batch], stage: str) -> list[float]:
     return [batch.seconds[stage] for batch in batches if stage in batch.seconds]
 
 
@@ -28,7 +28,7 @@ def _variance(values: list[float], number: int) -> float | None:
 
 
 def compute_savings(rows: list[Row]) -> dict[str, Any]:
-    """Return the estimate, its interval, or the reason why there is none."""
+    """Return the estimate and its interval, or the reason why it is unknown."""
     batches = contexts(rows)
     steps = [
         any(batch.updated for batch in part)
@@ -42,7 +42,7 @@ def compute_savings(rows: list[Row]) -> dict[str, Any]:
     updated = sum(batch.updated for batch in batches)
     skipped, skipped_steps = len(batches) - updated, steps.count(False)
     forward, backward, optimizer, chain = (
-        seconds_of(batches, stage) for stage in ("forward", "backward", "optimizer", "chain")
+        stage_seconds(batches, stage) for stage in ("forward", "backward", "optimizer", "chain")
     )
     saved = skipped * _mean(backward) + skipped_steps * _mean(optimizer)
     spent = len(batches) * _mean(forward) + updated * _mean(backward) + steps.count(True) * _mean(optimizer)
