@@ -48,7 +48,8 @@ def train(
             task_loss = trainer.forward(iter_num, micro_step)
             with trainer.meter.stage("chain"):
                 fields = trainer.context_fields(iter_num, micro_step)
-                ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
+                rows = trainer.batches.data_position(iter_num, micro_step)
+                ctx = run.start_batch(iter_num, task_loss, micro_step, data=rows, **fields)
             trainer.backward(ctx)
             # Step: the optimizer applies the accepted micro-batches after the last one.
             is_last = micro_step == micro_steps - 1

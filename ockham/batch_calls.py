@@ -10,6 +10,7 @@ from ockham.acceptance import MIN_BATCHES
 from ockham.applied_step import BATCH_ABANDONED, AppliedStep, NotApplied
 from ockham.chain import PluginChain, merge_scheduled_knobs
 from ockham.context import OccamContext
+from ockham.data_position import parse_data_position
 from ockham.errors import OckhamWarning, RankDivergedError, RunError, VerdictNotAppliedError
 from ockham.event import Value
 from ockham.plugins.memory import OckhamMemory
@@ -41,6 +42,7 @@ class BatchCalls:
     _audit: StepAudit
     _knobs: dict[str, Value]
     _last: OccamContext
+    _rows: Mapping[str, Any] | None
     _performance: Performance
     _is_started: bool
     memory: OckhamMemory | None
@@ -59,6 +61,7 @@ class BatchCalls:
         loss: float | None = None,
         micro_steps: int = 1,
         tokens: int | None = None,
+        data: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> OccamContext:
         """Build the context of a batch whose loss was read, and run `on_batch_start`.
@@ -73,17 +76,22 @@ class BatchCalls:
             micro_steps: Number of micro-batches of the step.
             tokens: Number of tokens of this loss. The run of `ockham.Run.distributed` weights the losses of
                 the ranks by it. None gives all ranks the same weight.
+            data: Where the rows of this batch came from, as the loader knows it: `indices` (at most 1,024
+                numbers of rows), `digest` (of the rows or their indices) or `position` (number of the batch
+                in the loader's order). It is recorded. Plugins do not receive it. None records nothing.
             fields: Facts of this batch, and knobs at their scheduled value, such as `learning_rate`.
 
         Returns:
             The context. Its knobs contain what the trainer has to do.
 
         Raises:
-            BadInputError: If the loss is missing, or the batch does not follow the one before.
+            BadInputError: If the loss is missing, *data* is not accepted, or the batch does not follow the
+                one before.
             RankDivergedError: If the ranks reached different verdicts.
 
         """
         self._require_open("start_batch")
+        rows = parse_data_position(data)
         number = self._audit.start(iter_num, micro_step, micro_steps, fields)
         self._recorder.record_key_frame_if_due(number.iter_num, number.micro_step)
         value = _one_loss(task_loss, loss)
@@ -100,6 +108,7 @@ class BatchCalls:
         self._recorder.begin_hook(ctx)
         self.chain.on_batch_start(ctx)
         self._audit.note_verdict(ctx)
+        self._rows = rows
         return self._require_agreement(ctx, "on_batch_start")
 
     def end_batch(
@@ -141,7 +150,7 @@ class BatchCalls:
         self._recorder.set_measured(ctx)
         self.chain.on_batch_end(ctx)
         self._require_agreement(ctx, "on_batch_end")
-        self._recorder.record_context(ctx, "batch", step.recorded(), seconds or {})
+        self._recorder.record_context(ctx, "batch", step.recorded(), seconds or {}, self._rows)
         self._last = ctx
         for found in not_applied:
             self._report_not_applied(ctx, found)

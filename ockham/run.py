@@ -126,6 +126,7 @@ class Run(RankCalls):
         self.counts = RunCounters()
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
+        self._rows: Mapping[str, Any] | None = None
         self._is_started = False
         self._warned_none_accepted = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)

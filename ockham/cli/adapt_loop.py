@@ -39,7 +39,8 @@ def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
         task_loss = trainer.forward(iter_num, micro_step)
         with trainer.meter.stage("chain"):
             fields = trainer.context_fields(iter_num, micro_step)
-            ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
+            rows = trainer.batches.data_position(iter_num, micro_step)
+            ctx = run.start_batch(iter_num, task_loss, micro_step, data=rows, **fields)
         update_served_losses(ctx.custom, task_loss, new=adaptation.stream.is_new(iter_num, micro_step))
         trainer.backward(ctx)
         applied, gauges, seconds = trainer.finish_batch(ctx)

@@ -89,6 +89,12 @@ class AdaptationStream(Batches):
             return self.new.sample_batch(iter_num, micro_step)
         return super().sample_batch(iter_num, micro_step, split)
 
+    def data_position(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
+        """Return position and digest of the rows of the served micro-batch that was sampled last."""
+        if self.is_new(iter_num, micro_step):
+            return self.new.data_position(iter_num, micro_step)
+        return super().data_position(iter_num, micro_step)
+
     @torch.no_grad()
     def calibrate(self, model: GPT, batches: int = CALIBRATION_BATCHES) -> Calibration:
         """Return mean and standard deviation of the model's loss on batches of familiar text."""

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ockham.data_position import digest_rows
 from ockham.errors import DataError
 
 # nanoGPT's vocabulary for .bin files without meta: 50,257 padded to a multiple of 64.
@@ -99,12 +100,35 @@ class Batches:
         self.rank = rank
         self.device = torch.device(device)
         self._offsets = np.arange(block_size + 1, dtype=np.int64)
+        # Iteration, micro-step and digest of the training micro-batch that was returned last.
+        self._last_rows: tuple[int, int, str] = (-1, -1, "")
 
     def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Split = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets of one micro-batch. Validation batches are equal on every rank."""
-        return self.to_device(self.sample_window(iter_num, micro_step, split))
+        window = self.sample_window(iter_num, micro_step, split)
+        if split == "train":
+            self._last_rows = iter_num, micro_step, digest_window(window)
+        return self.to_device(window)
+
+    def data_position(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
+        """Return position and digest of the rows of a training micro-batch, for `Run.start_batch`.
+
+        Seed, rank, position and micro-step determine the rows.
+
+        Args:
+            iter_num: Iteration of the micro-batch that was sampled last.
+            micro_step: Its micro-step.
+
+        Raises:
+            RuntimeError: If another micro-batch was sampled last.
+
+        """
+        *sampled, digest = self._last_rows
+        if sampled != [iter_num, micro_step]:
+            raise RuntimeError(f"batch ({iter_num}, {micro_step}) was not the last one sampled: {sampled}")
+        return {"position": iter_num, "digest": digest}
 
     def sample_window(
         self, iter_num: int, micro_step: int = 0, split: Split = "train", out: torch.Tensor | None = None
@@ -162,7 +186,7 @@ class PrefetchingBatches(Batches):
         pinned = self.device.type == "cuda"
         self._buffers = [torch.empty(shape, dtype=torch.int64, pin_memory=pinned) for _ in range(2)]
         self._executor = ThreadPoolExecutor(1, "ockham-batches")
-        self._next: tuple[tuple[int, int], Future[torch.Tensor]] | None = None
+        self._next: tuple[tuple[int, int], Future[tuple[torch.Tensor, str]]] | None = None
 
     def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Split = "train"
@@ -171,14 +195,25 @@ class PrefetchingBatches(Batches):
         if split == "val":
             return super().sample_batch(iter_num, micro_step, split)
         prepared, future = self._next or ((-1, -1), None)
-        window = None if future is None else future.result()
+        result = None if future is None else future.result()
         # This is the first batch, or one that is sampled again.
-        if window is None or prepared != (iter_num, micro_step):
-            window = self.sample_window(iter_num, micro_step, out=self._buffers[0])
+        if result is None or prepared != (iter_num, micro_step):
+            result = self._prepare(iter_num, micro_step, self._buffers[0])
+        window, digest = result
+        self._last_rows = iter_num, micro_step, digest
         self._buffers.reverse()
         following = divmod(iter_num * self.micro_steps + micro_step + 1, self.micro_steps)
-        self._next = following, self._executor.submit(self.sample_window, *following, out=self._buffers[0])
+        self._next = following, self._executor.submit(self._prepare, *following, self._buffers[0])
         return self.to_device(window)
+
+    def _prepare(self, iter_num: int, micro_step: int, out: torch.Tensor) -> tuple[torch.Tensor, str]:
+        window = self.sample_window(iter_num, micro_step, out=out)
+        return window, digest_window(window)
+
+
+def digest_window(window: torch.Tensor) -> str:
+    """Return the digest of the tokens of a micro-batch on the host, as the record stores it."""
+    return digest_rows(window.numpy().astype("<i4").tobytes())
 
 
 def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress | None = None) -> Corpus:

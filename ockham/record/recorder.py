@@ -75,9 +75,14 @@ class Recorder:
             self._places["consolidating"] = place
 
     def record_context(
-        self, ctx: OccamContext, hook: str, applied: Mapping[str, Value], seconds: Mapping[str, float]
+        self,
+        ctx: OccamContext,
+        hook: str,
+        applied: Mapping[str, Value],
+        seconds: Mapping[str, float],
+        rows: Mapping[str, Any] | None = None,
     ) -> None:
-        """Log the context with the decisions since `begin_hook`."""
+        """Log the context with the decisions since `begin_hook`. `rows` is where the rows came from."""
         record = ContextRecord(
             ctx.iter_num,
             ctx.micro_step,
@@ -91,6 +96,7 @@ class Recorder:
             seconds,
             self._first,
             self._count,
+            rows,
         )
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -175,7 +176,35 @@ def test_prefetched_batches_equal_plain_batches(tmp_path_factory):
         )
     position, future = prefetching._next
     assert position == (0, 1)
-    assert torch.equal(future.result()[:, :-1], plain.sample_batch(0, 1)[0])
+    assert torch.equal(future.result()[0][:, :-1], plain.sample_batch(0, 1)[0])
+
+
+@pytest.mark.parametrize("kind", [Batches, PrefetchingBatches])
+def test_data_position_is_that_of_the_batch_sampled_last(tmp_path_factory, kind):
+    """The digest is that of the tokens, recomputed here. An evaluation in between has no effect."""
+    batches = kind(make_corpus(tmp_path_factory), 4, 8, 7)
+    for iter_num in (0, 1, 2, 9, 3):
+        inputs, targets = batches.sample_batch(iter_num)
+        batches.sample_batch(0, 0, "val")
+        tokens = np.concatenate([inputs.numpy(), targets.numpy()[:, -1:]], axis=1)
+        digest = hashlib.sha256(tokens.astype("<i4").tobytes()).hexdigest()[:32]
+        assert batches.data_position(iter_num) == {"position": iter_num, "digest": digest}
+    with pytest.raises(RuntimeError, match="not the last one sampled"):
+        batches.data_position(4)
+
+
+@given(seed=st.integers(0, 2**32 - 1), first=st.integers(0, 10**6), world_size=st.integers(2, 8))
+def test_two_ranks_never_get_the_same_rows(tmp_path_factory, seed, first, world_size):
+    """All batches of all ranks differ, whatever the seed and the iteration."""
+    corpus = make_corpus(tmp_path_factory)
+    digests = set()
+    for rank in range(world_size):
+        batches = Batches(corpus, 4, 8, seed, rank=rank)
+        for iter_num in range(first, first + 5):
+            for micro_step in range(2):
+                batches.sample_batch(iter_num, micro_step)
+                digests.add(batches.data_position(iter_num, micro_step)["digest"])
+    assert len(digests) == world_size * 5 * 2
 
 
 def test_prefetch_does_not_overwrite_the_batch_in_use(tmp_path_factory):

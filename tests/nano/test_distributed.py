@@ -70,6 +70,14 @@ def test_ranks_log_equal_decisions_and_only_rank_zero_prints(two):
     assert processes[1].stderr == ""
 
 
+def test_two_ranks_record_other_rows_at_the_same_position(two):
+    """No digest occurs twice in the two logs."""
+    folder, _ = two
+    rows = [context["rows"] for rank in (0, 1) for context in read_batches(folder, rank)]
+    assert [row["position"] for row in rows] == [*range(40), *range(40)]
+    assert len({row["digest"] for row in rows}) == 80
+
+
 def test_logs_of_all_ranks_verify_and_count_each_batch_once(two):
     """The views count each batch once and contain each rank's local loss."""
     folder, _ = two
