@@ -43,6 +43,7 @@ def train(
     for iter_num in range(first, total):
         evaluation_due = (iter_num + 1) % evaluation_interval == 0
         checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or iter_num == total - 1
+        ockham.before_step(run, trainer, iter_num)
         for micro_step in range(micro_steps):
             # Forward, decide, backward. The chain sees the loss before the backward pass.
             task_loss = trainer.forward(iter_num, micro_step)

@@ -239,12 +239,51 @@ class BatchCalls:
         return ctx
 
     def record_rollback(
-        self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
+        self,
+        ctx: OccamContext,
+        *,
+        anchor_iter_num: int,
+        drift: float,
+        seconds: float,
+        after_rollback: Literal["skip_data", "repeat"] | None = None,
+        next_position: int | None = None,
     ) -> None:
-        """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
+        """Record that the weights returned to the anchor. The gauges of drift start again at 0.
+
+        Args:
+            ctx: Context of the step that requested it.
+            anchor_iter_num: Iteration of the restored weights.
+            drift: Relative drift before.
+            seconds: Duration in seconds.
+            after_rollback: Whether the rows since the restored weights are skipped or read again. None if
+                unknown.
+            next_position: Position in the data that the next iteration reads. None if unknown.
+
+        """
         self._require_open("record_rollback")
-        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
+        details = {"after_rollback": after_rollback, "next_position": next_position}
+        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds, details)
         ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+
+    def record_skipped_data(
+        self,
+        iter_num: int,
+        first_position: int,
+        end_position: int,
+        *,
+        by: Literal["user", "rollback"] = "user",
+    ) -> None:
+        """Record that positions of the data are not read. Later rows are read in their place.
+
+        Args:
+            iter_num: First iteration that reads later rows, or iteration of the rollback.
+            first_position: First position that is not read.
+            end_position: First position after the range.
+            by: Who skips them.
+
+        """
+        self._require_open("record_skipped_data")
+        self._recorder.record_skipped_data(iter_num, first_position, end_position, by)
 
     def _warn_if_none_accepted(self, ctx: OccamContext) -> None:
         """Warn once, in the second half of a run, if the memory accepted nothing so far."""

@@ -23,6 +23,7 @@ VIEWS = (
     "checkpoints",
     "log_gaps",
     "rollbacks",
+    "skipped_data",
     "run_summary",
 )
 

@@ -13,6 +13,7 @@ from ockham.record.checkpoints import CheckpointFiles
 if TYPE_CHECKING:
     from ockham.context import OccamContext
     from ockham.nano.anchor import Rollback
+    from ockham.nano.data_order import DataOrder
     from ockham.nano.trainer import Evaluation
     from ockham.run import Run
 
@@ -39,9 +40,37 @@ class StepTrainer(Protocol):
         """Make the present weights the anchor. Return the drift from the previous one."""
         ...
 
-    def roll_back(self) -> Rollback:
-        """Restore the anchor's weights and clear the optimizer's moments."""
+    def roll_back(self, iter_num: int) -> Rollback:
+        """Restore the anchor's weights and clear the optimizer's moments, in the step *iter_num*."""
         ...
+
+
+class SampledData(Protocol):
+    """Training data that is read in a data order."""
+
+    order: DataOrder
+
+
+class DataTrainer(Protocol):
+    """Trainer that reads its data in a data order."""
+
+    @property
+    def batches(self) -> SampledData:
+        """The training data."""
+        ...
+
+
+def before_step(run: Run, trainer: DataTrainer, iter_num: int) -> None:
+    """Record the data that is skipped before a step. Call it before the first forward pass of the step.
+
+    Args:
+        run: The open run.
+        trainer: Reads the data.
+        iter_num: Iteration of the step.
+
+    """
+    for skipped in trainer.batches.order.skipped_before(iter_num):
+        run.record_skipped_data(iter_num, skipped.first, skipped.end, by=skipped.by)
 
 
 def after_step(
@@ -128,8 +157,22 @@ def roll_back_or_halt(
             return "NO_ANCHOR", "a plugin requires a rollback, but there is no anchor"
         if before_change is not None:
             before_change()
-        iter_num, drift, seconds = trainer.roll_back()
-        run.record_rollback(ctx, anchor_iter_num=iter_num, drift=drift, seconds=seconds)
+        _roll_back(run, trainer, ctx)
     if ctx.halt:
         return "HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}"
     return None
+
+
+def _roll_back(run: Run, trainer: StepTrainer, ctx: OccamContext) -> None:
+    performed = trainer.roll_back(ctx.iter_num)
+    data = performed.data
+    run.record_rollback(
+        ctx,
+        anchor_iter_num=performed.iter_num,
+        drift=performed.drift,
+        seconds=performed.seconds,
+        after_rollback=None if data is None else data.mode,
+        next_position=None if data is None else data.next_position,
+    )
+    if data is not None and data.skipped is not None:
+        run.record_skipped_data(ctx.iter_num, data.skipped.first, data.skipped.end, by=data.skipped.by)

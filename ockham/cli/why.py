@@ -47,6 +47,14 @@ from events
 where run_id = $run and iter_num = $iter and type = 'ockham.plugin.failed.v1' and rank = 0
 order by attempt
 """
+_ROLLBACKS = """
+select attempt, anchor_iter_num, snapshot_id, after_rollback, next_position from rollbacks
+where run_id = $run and iter_num = $iter and rank = 0 order by attempt, sequence
+"""
+_SKIPPED_DATA = """
+select attempt, first_position, last_position, skipped_by, reason_code from skipped_data
+where run_id = $run and iter_num = $iter and rank = 0 order by attempt, sequence
+"""
 _HOOK_TIMES = {
     "on_batch_start": "before the step",
     "on_batch_end": "after the step",
@@ -94,10 +102,27 @@ def explain_iteration(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]
             f"  NOT APPLIED: {found['field']} was decided as {found['decided']}, and {found['applied']} was "
             f"measured ({found['reason_code']}; attempt {found['attempt']}, rank {found['rank']})"
         )
+    yield from _format_data_events(catalog, parameters)
     for failure in failures:
         yield (
             f"  plugin {failure['plugin']} failed in {failure['hook']} (attempt {failure['attempt']}): "
             f"{failure['error_type']}: {failure['message']}"
+        )
+
+
+def _format_data_events(catalog: Any, parameters: Row) -> Iterator[str]:
+    """Yield lines about a rollback and about skipped data."""
+    for back in catalog.rows(_ROLLBACKS, parameters):
+        state = f"state {back['snapshot_id']}" if back["snapshot_id"] else "anchor"
+        rows = f"; next position {back['next_position']} ({back['after_rollback']})"
+        yield (
+            f"  rolled back to the {state} of iteration {back['anchor_iter_num']} (attempt {back['attempt']})"
+            f"{rows if back['after_rollback'] else ''}"
+        )
+    for skipped in catalog.rows(_SKIPPED_DATA, parameters):
+        yield (
+            f"  data skipped: positions {skipped['first_position']} to {skipped['last_position']} "
+            f"({skipped['reason_code']}, by {skipped['skipped_by']}, attempt {skipped['attempt']})"
         )
 
 

@@ -52,7 +52,7 @@ def read_rows(catalog: Any, run_id: str, iter_num: int) -> list[BatchRows]:
 
     Raises:
         BadInputError: If the run is not one of `ockham train`, or recorded no data positions.
-        DataError: If the data is missing or has changed, or if its rows are not those that were recorded.
+        DataError: If the data is missing or has changed, or if its rows differ from the record.
 
     """
     parameters = {"run": run_id, "iter": iter_num}

@@ -134,7 +134,10 @@ class Adaptation:
         familiar = dataclasses.replace(familiar, vocab_size=base.vocab_size)
         self.trainer = Trainer(settings, split_validation(familiar))
         shape = settings.batch_size, settings.block_size, settings.seed
-        self.stream = AdaptationStream(familiar, new, share, *shape, device=self.trainer.device)
+        trainer = self.trainer
+        self.stream = AdaptationStream(
+            familiar, new, share, *shape, device=trainer.device, order=trainer.batches.order
+        )
         self.trainer.batches = self.stream
         load_model(self.trainer.model, base.path / MODEL)
         self.base_sha256 = self._digest()
@@ -175,9 +178,14 @@ class Adaptation:
         """Make the present weights the anchor. Return the drift from the previous one."""
         return self.trainer.move_anchor(iter_num)
 
-    def roll_back(self) -> Rollback:
+    @property
+    def batches(self) -> AdaptationStream:
+        """The served stream."""
+        return self.stream
+
+    def roll_back(self, iter_num: int) -> Rollback:
         """Restore the anchor's weights and clear the optimizer's moments."""
-        return self.trainer.roll_back()
+        return self.trainer.roll_back(iter_num)
 
     def make_checkpoint_files(
         self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None

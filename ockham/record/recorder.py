@@ -149,16 +149,32 @@ class Recorder:
         }
         self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
 
-    def record_rollback(self, iter_num: int, anchor_iter_num: int, drift: float, seconds: float) -> None:
-        """Log that the weights returned to the anchor."""
+    def record_rollback(
+        self, iter_num: int, anchor_iter_num: int, drift: float, seconds: float, details: Mapping[str, Any]
+    ) -> None:
+        """Log that the weights returned to the anchor or to a saved state."""
         back = {
             "iter_num": iter_num,
             "decision_id": self.decision_id("rollback"),
             "anchor_iter_num": anchor_iter_num,
             "drift": drift,
             "seconds": seconds,
+            **{name: value for name, value in details.items() if value is not None},
         }
         self.attempt.log.append("rollback.performed", back, iter_num=iter_num, urgent=True)
+
+    def record_skipped_data(self, iter_num: int, first_position: int, end_position: int, by: str) -> None:
+        """Log that positions of the data are not read."""
+        is_rollback = by == "rollback"
+        skipped = {
+            "iter_num": iter_num,
+            "first_position": first_position,
+            "last_position": end_position - 1,
+            "by": by,
+            "reason_code": "ROLLED_BACK" if is_rollback else "SKIP_DATA_SETTING",
+            "decision_id": self.decision_id("rollback") if is_rollback else None,
+        }
+        self.attempt.log.append("data.skipped", skipped, iter_num=iter_num, urgent=True)
 
     def decision_id(self, knob: str) -> str | None:
         """Return the ID of the last decision that set this knob, or None."""

@@ -28,7 +28,7 @@ from tests.helpers.runs import make_run
 DOCUMENTED_VIEWS = set(
     "runs run_summary events decisions contexts gate_decisions compressor_decisions limiter_decisions "
     "memory_decisions hyperparameter_changes evaluations checkpoints policies reason_codes log_gaps "
-    "rollbacks odrs odr_constraints odr_evidence odr_findings".split()
+    "rollbacks skipped_data odrs odr_constraints odr_evidence odr_findings".split()
 )
 
 

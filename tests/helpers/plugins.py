@@ -34,3 +34,18 @@ class Stop(OccamPlugin):
         if ctx.iter_num == 5:
             ctx.halt = True
             ctx.decide("HALT", "SIX_STEPS_DONE")
+
+
+class RollbackAt(OccamPlugin):
+    """Requests a rollback after the steps `first` and `second`, each once in the life of its state."""
+
+    name = "rollback_at"
+
+    def __init__(self, first: int = 20, second: int = -1) -> None:
+        self.first = first
+        self.second = second
+
+    def on_batch_end(self, ctx):
+        if ctx.ends_step and ctx.iter_num in (self.first, self.second):
+            ctx.rollback = True
+            ctx.decide("ROLLBACK", "REQUESTED", fields=("rollback",))

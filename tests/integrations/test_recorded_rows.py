@@ -12,6 +12,10 @@ from tests.helpers import tiny_model
 from tests.integrations.test_huggingface import build, own_run
 from tests.integrations.test_lightning import fit, make_run
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:::lightning", "ignore:::torch.jit", "ignore:.*litlogger.*", "ignore:.*TreeSpec.*"
+)
+
 
 def digest(tokens):
     """Return the first 32 digits of the SHA-256 of tokens as little-endian 32-bit numbers."""
