@@ -40,9 +40,12 @@ def train(
     total, micro_steps = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
     evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
     checkpoint_interval = trainer.settings.checkpoint_every or max(1, total // 5)
+    # A rollback returns to a state of this interval. 0: to the anchor.
+    state_interval = trainer.settings.state_every or total
     for iter_num in range(first, total):
         evaluation_due = (iter_num + 1) % evaluation_interval == 0
-        checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or iter_num == total - 1
+        checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or (iter_num + 1) % state_interval == 0
+        checkpoint_due |= iter_num == total - 1
         ockham.before_step(run, trainer, iter_num)
         for micro_step in range(micro_steps):
             # Forward, decide, backward. The chain sees the loss before the backward pass.
@@ -68,7 +71,8 @@ def train(
         if interrupted() and end_reason is None:
             end_reason = "INTERRUPTED", None
         if end_reason or checkpoint_due:
-            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files)
+            keep = trainer.settings.keep_states
+            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files, keep=keep)
         if end_reason:
             return end_reason
     return "COMPLETED", None

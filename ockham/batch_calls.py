@@ -247,8 +247,12 @@ class BatchCalls:
         seconds: float,
         after_rollback: Literal["skip_data", "repeat"] | None = None,
         next_position: int | None = None,
+        snapshot_id: str | None = None,
+        weights_sha256: str | None = None,
     ) -> None:
-        """Record that the weights returned to the anchor. The gauges of drift start again at 0.
+        """Record that the weights returned to the anchor or to a saved state.
+
+        Without a saved state, the gauges of drift start again at 0.
 
         Args:
             ctx: Context of the step that requested it.
@@ -258,12 +262,20 @@ class BatchCalls:
             after_rollback: Whether the rows since the restored weights are skipped or read again. None if
                 unknown.
             next_position: Position in the data that the next iteration reads. None if unknown.
+            snapshot_id: Saved state that was restored. None for the anchor.
+            weights_sha256: Digest of its weights. None for the anchor.
 
         """
         self._require_open("record_rollback")
-        details = {"after_rollback": after_rollback, "next_position": next_position}
+        details = {
+            "after_rollback": after_rollback,
+            "next_position": next_position,
+            "snapshot_id": snapshot_id,
+            "weights_sha256": weights_sha256,
+        }
         self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds, details)
-        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+        if snapshot_id is None:
+            ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
     def record_skipped_data(
         self,

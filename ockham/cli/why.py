@@ -114,11 +114,10 @@ def _format_data_events(catalog: Any, parameters: Row) -> Iterator[str]:
     """Yield lines about a rollback and about skipped data."""
     for back in catalog.rows(_ROLLBACKS, parameters):
         state = f"state {back['snapshot_id']}" if back["snapshot_id"] else "anchor"
-        rows = f"; next position {back['next_position']} ({back['after_rollback']})"
-        yield (
-            f"  rolled back to the {state} of iteration {back['anchor_iter_num']} (attempt {back['attempt']})"
-            f"{rows if back['after_rollback'] else ''}"
-        )
+        text = f"  rolled back to the {state} of iteration {back['anchor_iter_num']}"
+        if back["after_rollback"]:
+            text += f"; next position {back['next_position']} ({back['after_rollback']})"
+        yield f"{text} (attempt {back['attempt']})"
     for skipped in catalog.rows(_SKIPPED_DATA, parameters):
         yield (
             f"  data skipped: positions {skipped['first_position']} to {skipped['last_position']} "

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import CheckpointError
+from ockham.errors import BadInputError, CheckpointError
 from ockham.nano.adaptation_stream import AdaptationStream, split_validation
 from ockham.nano.anchor import AnchorWeights, Rollback
 from ockham.nano.checkpoint_io import MODEL, load_model, read_metadata, weights_digest
 from ockham.nano.config import Settings
 from ockham.nano.data import Corpus
+from ockham.nano.data_order import NO_RANGES
 from ockham.nano.lora import LoRAAdapter
 from ockham.nano.optimizer import make_optimizer
 from ockham.nano.overrides import build_settings
@@ -34,6 +35,8 @@ DEFAULT_OVERRIDES: Mapping[str, Any] = {
     "dropout": 0.0,
     "gradient_accumulation_steps": 1,
     "checkpoint_every": 0,
+    "state_every": 0,
+    "skip_data": NO_RANGES,
     "device": "auto",
     "threads": 0,
     "optimizer": "adamw",
@@ -97,6 +100,10 @@ def adaptation_settings(
         # The moments start at zero, so the optimizer can differ from the checkpoint's.
         del defaults["optimizer"]
     settings = build_settings(overrides=overrides, base=recorded or defaults)
+    if settings.state_every:
+        raise BadInputError(
+            f"state_every={settings.state_every}: `ockham adapt` rolls back to its checkpoint; accepted: 0"
+        )
     if recorded or "min_lr" in names:
         return settings
     return dataclasses.replace(settings, min_lr=settings.learning_rate)

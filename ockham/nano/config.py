@@ -77,6 +77,9 @@ class Settings:
         grad_clip: Maximum L2 norm of the gradient. The policy may set a lower one.
         eval_batches: Batches of one evaluation, the same each time.
         checkpoint_every: Steps between resumable checkpoints. 0 uses a fifth of the run.
+        state_every: Steps between saved states to which a rollback returns. They are resumable checkpoints. 0
+            returns to the anchor.
+        keep_states: Number of resumable checkpoints that are kept.
         skip_data: Positions in the data that are not read, such as `120:140` (120 to 139), several separated
             by commas. Later rows are read in their place. `none` skips nothing.
         after_rollback: Rows after a rollback. `skip_data` never reads the rows between the restored state and
@@ -125,6 +128,8 @@ class Settings:
     grad_clip: float = 1.0
     eval_batches: int = 10
     checkpoint_every: int = 0
+    state_every: int = 0
+    keep_states: int = 2
     skip_data: str = NO_RANGES
     after_rollback: AfterRollback = "skip_data"
     seed: int = 1337
@@ -197,6 +202,7 @@ _POSITIVE = (
     "grad_clip",
     "eval_batches",
     "rank_timeout",
+    "keep_states",
 )
 _NOT_NEGATIVE = (
     "batch_size",
@@ -210,6 +216,7 @@ _NOT_NEGATIVE = (
     "beta1",
     "beta2",
     "checkpoint_every",
+    "state_every",
     "seed",
     "threads",
     "logit_softcap",

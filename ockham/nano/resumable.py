@@ -97,6 +97,9 @@ class ResumableTrainer(ABC):
 
         """
         trainer_state = state["trainer"]
+        # A state without moments of a parameter must not keep later ones.
+        self.optimizer.state.clear()
+        self.anchor = None
         checkpoint_io.load_model(self.model, path / checkpoint_io.MODEL)
         checkpoint_io.load_optimizer(self.model, self.optimizer, path / checkpoint_io.OPTIMIZER)
         self.steps = trainer_state["steps"]

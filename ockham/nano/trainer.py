@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -290,6 +291,30 @@ class Trainer(ResumableTrainer):
         performed = self.anchor.roll_back(self.optimizer)
         order, mode = self.batches.order, self.settings.after_rollback
         return performed._replace(data=order.roll_back(iter_num, self.anchor.iter_num, mode))
+
+    @property
+    def state_every(self) -> int:
+        """Steps between two states to which a rollback returns. 0 if it returns to the anchor."""
+        return self.settings.state_every
+
+    def roll_back_to(self, path: Path, state: Mapping[str, Any], iter_num: int) -> Rollback:
+        """Restore weights, optimizer, anchor and generators of a saved state.
+
+        Args:
+            path: Folder of the checkpoint.
+            state: Content of its `state.json`.
+            iter_num: Iteration of the step that requested it.
+
+        Raises:
+            CheckpointError: If a file cannot be read.
+
+        """
+        started = time.perf_counter()
+        drift = 0.0 if self.anchor is None else self.anchor.measure().after
+        self.discard_forward()
+        self.restore_model(path, state)
+        data = self.batches.order.roll_back(iter_num, state["iter_num"], self.settings.after_rollback)
+        return Rollback(state["iter_num"], drift, time.perf_counter() - started, data)
 
     def probe_windows(self) -> torch.Tensor | None:
         """Return the fixed windows for the KL divergence, or None if no plugin requires it."""

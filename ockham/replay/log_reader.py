@@ -22,6 +22,7 @@ START_TRIGGERS = (
     "START",
     "INTERVAL",
     "RESUME",
+    "ROLLBACK",
 )
 
 

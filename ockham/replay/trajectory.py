@@ -14,13 +14,16 @@ from ockham.policy import HYPERPARAMETERS, Policy, policy_from_json
 from ockham.policy.document import check_hyperparameter
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines, read_first_event
-from ockham.replay.log_reader import Step, build_context, iter_records, parse_field
+from ockham.replay.log_reader import KeyFrame, Step, build_context, iter_records, parse_field
 from ockham.replay.playback import build_plugins
 
 
 @dataclass(slots=True)
 class AttemptTrajectory:
-    """The part of one attempt that is not superseded: its policy, initial knobs of a batch, and steps."""
+    """The part of one attempt that is not superseded: its policy, initial knobs of a batch, and steps.
+
+    Before the iterations `restored_iters`, a rollback restored the state of the plugins.
+    """
 
     policy: Policy
     hyperparameters: dict[str, Any]
@@ -28,6 +31,7 @@ class AttemptTrajectory:
     required_measurements: dict[str, int]
     settings: dict[str, Any]
     steps: list[Step]
+    restored_iters: frozenset[int] = frozenset()
 
 
 def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]:
@@ -83,11 +87,13 @@ def _load_attempt(
         raise UnverifiableError(f"cannot read the policy {revision}: {error.strerror}") from None
     plugins = build_plugins(policy, trust=False)
     wants = PluginChain(plugins).required_measurements()
-    steps = [
-        _require_readable(folder, item)
-        for item in iter_records(folder, _lines(folder, attempt, rank))
-        if isinstance(item, Step) and (cut is None or item.iter_num < cut)
-    ]
+    steps: list[Step] = []
+    restored_iters = set()
+    for item in iter_records(folder, _lines(folder, attempt, rank)):
+        if isinstance(item, Step) and (cut is None or item.iter_num < cut):
+            steps.append(_require_readable(folder, item))
+        elif isinstance(item, KeyFrame) and item.trigger == "ROLLBACK":
+            restored_iters.add(item.iter_num)
     recorded = {**HYPERPARAMETERS, **policy.hyperparameters}
     place = f"policy {revision}: "
     parameters = {
@@ -95,7 +101,8 @@ def _load_attempt(
         **{key: check_hyperparameter(key, recorded[key], place) for key in HYPERPARAMETERS},
     }
     base = base_knobs(plugins, parameters)
-    return AttemptTrajectory(policy, parameters, base, wants, dict(opening.get("settings", {})), steps)
+    settings = dict(opening.get("settings", {}))
+    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, frozenset(restored_iters))
 
 
 def _require_readable(folder: RunFolder, step: Step) -> Step:
