@@ -75,7 +75,7 @@ class DataOrder:
 
     def position(self, iter_num: int) -> int:
         """Return the position that an iteration reads."""
-        change = self._change_of(iter_num)
+        change = self._find_change(iter_num)
         position = change.position + iter_num - change.iter_num
         for each in change.ranges:
             first = max(each.first, change.position)
@@ -85,7 +85,7 @@ class DataOrder:
 
     def skipped_before(self, iter_num: int) -> list[SkippedRange]:
         """Return the ranges that are skipped between the iteration before and this one."""
-        change, end = self._change_of(iter_num), self.position(iter_num)
+        change, end = self._find_change(iter_num), self.position(iter_num)
         first = change.position if iter_num == change.iter_num else self.position(iter_num - 1) + 1
         passed = [each for each in change.ranges if each.end > first and each.end <= end]
         return [each._replace(first=max(each.first, first)) for each in passed]
@@ -114,7 +114,7 @@ class DataOrder:
         firsts = [each.iter_num for each in self._changes if good_iter_num < each.iter_num <= iter_num]
         first = min(map(self.position, [good_iter_num + 1, *firsts]))
         end = max(map(self.position, [iter_num, *lasts])) + 1
-        ranges = self._change_of(iter_num).ranges
+        ranges = self._find_change(iter_num).ranges
         skipped = None
         if mode == "repeat":
             self._change(OrderChange(iter_num + 1, self.position(good_iter_num + 1), ranges))
@@ -136,12 +136,12 @@ class DataOrder:
             for iter_num, position, ranges in state
         ]
 
-    def _change_of(self, iter_num: int) -> OrderChange:
+    def _find_change(self, iter_num: int) -> OrderChange:
         return next(each for each in reversed(self._changes) if each.iter_num <= max(0, iter_num))
 
     def _next_position(self, iter_num: int) -> int:
         """Return the first position that was not read before an iteration."""
-        change = self._change_of(iter_num)
+        change = self._find_change(iter_num)
         return change.position if change.iter_num == iter_num else self.position(iter_num - 1) + 1
 
     def _change(self, change: OrderChange) -> None:

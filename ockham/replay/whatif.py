@@ -61,6 +61,9 @@ class _WhatIfReplay:
                         made.data for made in step.decisions if made.data["plugin"] == plugin_name(plugin)
                     ]
                 self.made.clear()
+                if step.iter_num in leg.restored_iters:
+                    # The states of this policy's plugins at the restored iteration are not kept.
+                    self._diverges(step.iter_num, "rollback")
                 if step.hook == "batch":
                     self._batch(leg, step, unmeasured)
                 elif step.hook == "on_evaluate" and self.last is not None:
@@ -71,9 +74,6 @@ class _WhatIfReplay:
         if not self.evaluated and self.last is not None:
             self.answer.unanswered += 1
             self._diverges(self.last.iter_num, "consolidating")
-        if step.iter_num in leg.restored_iters:
-            # The states of this policy's plugins at the restored iteration are not kept.
-            self._diverges(step.iter_num, "rollback")
         ctx = build_context(step)
         recorded = dict(zip(KNOBS, knobs_after_chain(step, knob_values(ctx)), strict=True))
         for name, value in self._rebase_knobs(leg, ctx).items():

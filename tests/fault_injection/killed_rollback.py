@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# Stage -> function of the stage, and whether the kill comes before or after the call.
+# Stage -> function of the stage, and whether the process is killed before or after the call.
 STAGES = {
     "decided": ("ockham.state_calls:find_saved_state", "before"),
     "chosen": ("ockham.state_calls:find_saved_state", "after"),
