@@ -205,6 +205,10 @@ class SequenceChecker:
     def _checkpoint_pruned(self, _sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.pruned.add(data["snapshot_id"])
 
+    def _rollback_performed(self, sequence: int, data: Mapping[str, Any]) -> None:
+        if "snapshot_id" in data:
+            self.summary.restored.append((sequence, data["snapshot_id"], data.get("weights_sha256", "")))
+
     def _run_started(self, sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.world_size = data["world_size"]
         self._check_run_json(sequence, data["run_json_sha256"])
