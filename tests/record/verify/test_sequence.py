@@ -121,8 +121,8 @@ def test_batch_of_a_skipped_position_is_a_contradiction(tmp_path):
         writer.append("context.recorded", record, iter_num=iter_num)
     writer.close()
     assert [found for found in found_in(folder) if "position" in found[3]] == [
-        (5, "contradiction", "log/1-0", "this batch read position 5, which the log skips"),
-        (6, "contradiction", "log/1-0", "this batch read position 3, which the log skips"),
+        (5, "contradiction", "log/1-0", "this batch read position 5, which is recorded as skipped"),
+        (6, "contradiction", "log/1-0", "this batch read position 3, which is recorded as skipped"),
     ]
 
 
