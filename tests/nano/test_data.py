@@ -193,6 +193,21 @@ def test_data_position_is_that_of_the_batch_sampled_last(tmp_path_factory, kind)
         batches.data_position(4)
 
 
+@pytest.mark.parametrize("mode", ["skip_data", "repeat"])
+def test_prepared_batch_is_dropped_if_the_order_changes(tmp_path_factory, mode):
+    """After a rollback, the batch that was prepared for the next iteration is at another position."""
+    corpus = make_corpus(tmp_path_factory)
+    plain, prefetching = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micro_steps=2)
+    for iter_num in range(6):
+        for micro_step in range(2):
+            prefetching.sample_batch(iter_num, micro_step)
+    next_position = prefetching.order.roll_back(5, 2, mode).next_position
+    assert next_position == (6 if mode == "skip_data" else 3)
+    batch = prefetching.sample_batch(6, 0)
+    assert torch.equal(batch[0], plain.sample_batch(next_position, 0)[0])
+    assert prefetching.data_position(6)["position"] == next_position
+
+
 @given(seed=st.integers(0, 2**32 - 1), first=st.integers(0, 10**6), world_size=st.integers(2, 8))
 def test_two_ranks_never_get_the_same_rows(tmp_path_factory, seed, first, world_size):
     """All batches of all ranks differ, whatever the seed and the iteration."""
