@@ -39,9 +39,10 @@ def train(
     """
     total, micro_steps = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
     evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
-    checkpoint_interval = trainer.settings.checkpoint_every or max(1, total // 5)
     # A rollback returns to a state of this interval. 0: to the anchor.
     state_interval = trainer.settings.state_every or total
+    default_interval = trainer.settings.state_every or max(1, total // 5)
+    checkpoint_interval = trainer.settings.checkpoint_every or default_interval
     for iter_num in range(first, total):
         evaluation_due = (iter_num + 1) % evaluation_interval == 0
         checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or (iter_num + 1) % state_interval == 0

@@ -14,6 +14,8 @@ from ockham.catalog import Catalog
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run
+from ockham.replay.trajectory import load_trajectory
+from ockham.replay.whatif import _WhatIfReplay
 from tests.helpers.events import events, plain_validator
 from tests.helpers.log_edits import replace_data, rewrite_lines
 from tests.helpers.tiny_trainer import weights_equal
@@ -156,3 +158,21 @@ def test_other_numbers_of_states_are_refused(tmp_path, setting):
 def test_digest_of_the_test_reads_every_bit():
     """A changed sign of zero changes it."""
     assert digest_weights({"a": torch.tensor([0.0])}) != digest_weights({"a": torch.tensor([-0.0])})
+
+
+def test_whatif_of_the_recorded_policy_equals_the_record_after_a_rollback(tmp_path):
+    """The plugins return to their own saved state. Losses that they add up are then those of the record."""
+    process = train(tmp_path, "a", "state_every=10", "keep_states=3", "max_iters=40")
+    assert process.returncode == 0, process.stderr
+    folder = RunFolder(tmp_path / "runs", "a")
+    legs = load_trajectory(folder)
+    assert [leg.restored for leg in legs] == [{26: 20, 28: 10}]
+    recorded = [
+        d["observed"] for d in read_events(tmp_path, "a", "decision.made") if d["action"] == "ROLLBACK"
+    ]
+    replayed = _WhatIfReplay(legs, legs[0].policy, "same", trust=True)
+    kept, emit = [], replayed.chain.emit
+    replayed.chain.emit = lambda made: (emit(made), kept.append(made))
+    answer = replayed.run()
+    assert (answer.diverged_iter, answer.batches) == (None, 40)
+    assert [made.observed for made in kept if made.action == "ROLLBACK"] == recorded

@@ -76,7 +76,7 @@ class Settings:
         beta2: Parameter of AdamW.
         grad_clip: Maximum L2 norm of the gradient. The policy may set a lower one.
         eval_batches: Batches of one evaluation, the same each time.
-        checkpoint_every: Steps between resumable checkpoints. 0 uses a fifth of the run.
+        checkpoint_every: Steps between resumable checkpoints. 0 uses state_every, or a fifth of the run.
         state_every: Steps between saved states to which a rollback returns. They are resumable checkpoints. 0
             returns to the anchor.
         keep_states: Number of resumable checkpoints that are kept.

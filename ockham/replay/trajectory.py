@@ -12,9 +12,10 @@ from ockham.errors import OckhamError, UnverifiableError
 from ockham.event import Value, parse_number
 from ockham.policy import HYPERPARAMETERS, Policy, policy_from_json
 from ockham.policy.document import check_hyperparameter
+from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines, read_first_event
-from ockham.replay.log_reader import KeyFrame, Step, build_context, iter_records, parse_field
+from ockham.replay.log_reader import Step, build_context, iter_records, parse_field
 from ockham.replay.playback import build_plugins
 
 
@@ -22,7 +23,7 @@ from ockham.replay.playback import build_plugins
 class AttemptTrajectory:
     """The part of one attempt that is not superseded: its policy, initial knobs of a batch, and steps.
 
-    Before the iterations `restored_iters`, a rollback restored the state of the plugins.
+    `restored` maps the iteration after each rollback to the iteration that followed the restored state.
     """
 
     policy: Policy
@@ -31,7 +32,7 @@ class AttemptTrajectory:
     required_measurements: dict[str, int]
     settings: dict[str, Any]
     steps: list[Step]
-    restored_iters: frozenset[int] = frozenset()
+    restored: Mapping[int, int]
 
 
 def load_trajectory(folder: RunFolder, rank: int = 0) -> list[AttemptTrajectory]:
@@ -87,13 +88,12 @@ def _load_attempt(
         raise UnverifiableError(f"cannot read the policy {revision}: {error.strerror}") from None
     plugins = build_plugins(policy, trust=False)
     wants = PluginChain(plugins).required_measurements()
-    steps: list[Step] = []
-    restored_iters = set()
-    for item in iter_records(folder, _lines(folder, attempt, rank)):
-        if isinstance(item, Step) and (cut is None or item.iter_num < cut):
-            steps.append(_require_readable(folder, item))
-        elif isinstance(item, KeyFrame) and item.trigger == "ROLLBACK":
-            restored_iters.add(item.iter_num)
+    restored: dict[int, int] = {}
+    steps = [
+        _require_readable(folder, item)
+        for item in iter_records(folder, _note_rollbacks(folder, _lines(folder, attempt, rank), restored))
+        if isinstance(item, Step) and (cut is None or item.iter_num < cut)
+    ]
     recorded = {**HYPERPARAMETERS, **policy.hyperparameters}
     place = f"policy {revision}: "
     parameters = {
@@ -102,7 +102,21 @@ def _load_attempt(
     }
     base = base_knobs(plugins, parameters)
     settings = dict(opening.get("settings", {}))
-    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, frozenset(restored_iters))
+    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, restored)
+
+
+def _note_rollbacks(folder: RunFolder, lines: Iterator[bytes], restored: dict[int, int]) -> Iterator[bytes]:
+    """Yield the same lines. Add each rollback to a saved state to *restored*."""
+    for line in lines:
+        if b'"type":"ockham.rollback.performed.v1"' in line:
+            try:
+                data = decode_line(line)["data"]
+                if "snapshot_id" in data:
+                    restored[int(data["iter_num"]) + 1] = int(data["anchor_iter_num"]) + 1
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"{folder.path}: a line that cannot be read: {line[:80]!r} ({error})"
+                raise UnverifiableError(message) from None
+        yield line
 
 
 def _require_readable(folder: RunFolder, step: Step) -> Step:
