@@ -45,16 +45,22 @@ def train(
     """
     total, micro_steps = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
     evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
-    checkpoint_interval = trainer.settings.checkpoint_every or max(1, total // 5)
+    # A rollback returns to a state of this interval. 0: to the anchor.
+    state_interval = trainer.settings.state_every or total
+    default_interval = trainer.settings.state_every or max(1, total // 5)
+    checkpoint_interval = trainer.settings.checkpoint_every or default_interval
     for iter_num in range(first, total):
         evaluation_due = (iter_num + 1) % evaluation_interval == 0
-        checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or iter_num == total - 1
+        checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or (iter_num + 1) % state_interval == 0
+        checkpoint_due |= iter_num == total - 1
+        ockham.before_step(run, trainer, iter_num)
         for micro_step in range(micro_steps):
             # Forward, decide, backward. The chain sees the loss before the backward pass.
             task_loss = trainer.forward(iter_num, micro_step)
             with trainer.meter.stage("chain"):
                 fields = trainer.context_fields(iter_num, micro_step)
-                ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
+                rows = trainer.batches.data_position(iter_num, micro_step)
+                ctx = run.start_batch(iter_num, task_loss, micro_step, data=rows, **fields)
             trainer.backward(ctx)
             # Step: the optimizer applies the accepted micro-batches after the last one.
             is_last = micro_step == micro_steps - 1
@@ -72,7 +78,8 @@ def train(
         if interrupted() and end_reason is None:
             end_reason = "INTERRUPTED", None
         if end_reason or checkpoint_due:
-            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files)
+            keep = trainer.settings.keep_states
+            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files, keep=keep)
         if end_reason:
             return end_reason
     return "COMPLETED", None

@@ -37,6 +37,7 @@ EVENT_STYLES = {
     "accepted": (RELEASE, [1, 0]),
     "anchor moved": (NEUTRAL, [4, 3]),
     "rollback": (SKIP, [2, 2]),
+    "data skipped": (SKIP, [4, 4]),
     "resumed": (ATTACK, [6, 2]),
     "adapter enabled": (UPDATE, [8, 3]),
     "revert failed": (UPDATE, [2, 3]),

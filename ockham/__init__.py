@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ockham.record.verify.run import verify_run as verify_run
     from ockham.run import Run as Run
     from ockham.step_actions import after_step as after_step
+    from ockham.step_actions import before_step as before_step
     from ockham.testing import capture as capture
     from ockham.testing import check_plugin as check_plugin
 
@@ -75,6 +76,7 @@ _LAZY_IMPORTS = {
     "SaturationPlugin": "ockham.plugins.saturation",
     "ResumePoint": "ockham.record.checkpoints",
     "after_step": "ockham.step_actions",
+    "before_step": "ockham.step_actions",
     "capture": "ockham.testing",
     "check_plugin": "ockham.testing",
     "load_policy": "ockham.policy",

@@ -10,6 +10,7 @@ from ockham.acceptance import MIN_BATCHES
 from ockham.applied_step import BATCH_ABANDONED, AppliedStep, NotApplied
 from ockham.chain import PluginChain, merge_scheduled_knobs
 from ockham.context import OccamContext
+from ockham.data_position import parse_data_position
 from ockham.errors import OckhamWarning, RankDivergedError, RunError, VerdictNotAppliedError
 from ockham.event import Value
 from ockham.person_calls import PersonCalls
@@ -42,6 +43,7 @@ class BatchCalls(PersonCalls):
     _audit: StepAudit
     _knobs: dict[str, Value]
     _last: OccamContext
+    _rows: Mapping[str, Any] | None
     _performance: Performance
     _is_started: bool
     memory: OckhamMemory | None
@@ -60,6 +62,7 @@ class BatchCalls(PersonCalls):
         loss: float | None = None,
         micro_steps: int = 1,
         tokens: int | None = None,
+        data: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> OccamContext:
         """Build the context of a batch whose loss was read, and run `on_batch_start`.
@@ -74,18 +77,23 @@ class BatchCalls(PersonCalls):
             micro_steps: Number of micro-batches of the step.
             tokens: Number of tokens of this loss. The run of `ockham.Run.distributed` weights the losses of
                 the ranks by it. None gives all ranks the same weight.
+            data: Where the rows of this batch came from, as the loader knows it: `indices` (at most 1,024
+                numbers of rows), `digest` (of the rows or their indices) or `position` (number of the batch
+                in the loader's order). It is recorded. Plugins do not receive it. None records nothing.
             fields: Facts of this batch, and knobs at their scheduled value, such as `learning_rate`.
 
         Returns:
             The context. Its knobs contain what the trainer has to do.
 
         Raises:
-            BadInputError: If the loss is missing, or the batch does not follow the one before.
+            BadInputError: If the loss is missing, *data* is not accepted, or the batch does not follow the
+                one before.
             RankDivergedError: If the ranks reached different verdicts.
 
         """
         self._require_open("start_batch")
         self._require_not_stopped()
+        rows = parse_data_position(data)
         number = self._audit.start(iter_num, micro_step, micro_steps, fields)
         if number.micro_step == 0:
             self._apply_interventions(number.iter_num)
@@ -104,6 +112,7 @@ class BatchCalls(PersonCalls):
         self._recorder.begin_hook(ctx)
         self.chain.on_batch_start(ctx)
         self._audit.note_verdict(ctx)
+        self._rows = rows
         return self._require_agreement(ctx, "on_batch_start")
 
     def end_batch(
@@ -146,7 +155,7 @@ class BatchCalls(PersonCalls):
         self.chain.on_batch_end(ctx)
         has_news = ctx.ends_step and self._requests.poll()
         self._require_agreement(ctx, "on_batch_end", has_news=has_news)
-        self._recorder.record_context(ctx, "batch", step.recorded(), seconds or {})
+        self._recorder.record_context(ctx, "batch", step.recorded(), seconds or {}, self._rows)
         self._last = ctx
         for found in not_applied:
             self._report_not_applied(ctx, found)
@@ -237,12 +246,63 @@ class BatchCalls(PersonCalls):
         return ctx
 
     def record_rollback(
-        self, ctx: OccamContext, *, anchor_iter_num: int, drift: float, seconds: float
+        self,
+        ctx: OccamContext,
+        *,
+        anchor_iter_num: int,
+        drift: float,
+        seconds: float,
+        after_rollback: Literal["skip_data", "repeat"] | None = None,
+        next_position: int | None = None,
+        snapshot_id: str | None = None,
+        weights_sha256: str | None = None,
     ) -> None:
-        """Record that the weights returned to the anchor. The gauges of drift start again at 0."""
+        """Record that the weights returned to the anchor or to a saved state.
+
+        Without a saved state, the gauges of drift start again at 0.
+
+        Args:
+            ctx: Context of the step that requested it.
+            anchor_iter_num: Iteration of the restored weights.
+            drift: Relative drift before.
+            seconds: Duration in seconds.
+            after_rollback: Whether the rows since the restored weights are skipped or read again. None if
+                unknown.
+            next_position: Position in the data that the next iteration reads. None if unknown.
+            snapshot_id: Saved state that was restored. None for the anchor.
+            weights_sha256: Digest of its weights. None for the anchor.
+
+        """
         self._require_open("record_rollback")
-        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
-        ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+        details = {
+            "after_rollback": after_rollback,
+            "next_position": next_position,
+            "snapshot_id": snapshot_id,
+            "weights_sha256": weights_sha256,
+        }
+        self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds, details)
+        if snapshot_id is None:
+            ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
+
+    def record_skipped_data(
+        self,
+        iter_num: int,
+        first_position: int,
+        end_position: int,
+        *,
+        by: Literal["user", "rollback"] = "user",
+    ) -> None:
+        """Record that positions of the data are not read. Later rows are read in their place.
+
+        Args:
+            iter_num: First iteration that reads later rows, or iteration of the rollback.
+            first_position: First position that is not read.
+            end_position: First position after the range.
+            by: Who skips them.
+
+        """
+        self._require_open("record_skipped_data")
+        self._recorder.record_skipped_data(iter_num, first_position, end_position, by)
 
     def _warn_if_none_accepted(self, ctx: OccamContext) -> None:
         """Warn once, in the second half of a run, if the memory accepted nothing so far."""

@@ -90,6 +90,11 @@ class PluginChain:
             if plugin_name(plugin) in state:
                 plugin.load_state_dict(state[plugin_name(plugin)])
 
+    def restore_saved_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
+        """Restore the state after a rollback. Plugins that survive rollbacks keep theirs."""
+        kept = {plugin_name(plugin) for plugin in self.plugins if plugin.survives_rollback}
+        self.load_state_dict({name: value for name, value in state.items() if name not in kept})
+
     def required_measurements(self) -> dict[str, int]:
         """Return the measurements that plugins require, as field -> interval in updates.
 

@@ -32,6 +32,7 @@ TYPES: tuple[str, ...] = (
     "checkpoint.pruned",
     "anchor.consolidated",
     "rollback.performed",
+    "data.skipped",
     "rank.diverged",
     "verdict.not_applied",
     "adapter.enabled",

@@ -52,6 +52,8 @@ class OccamPlugin:
     Attributes:
         name: Name of the plugin in policy, log and views. The chain uses the class name if it is empty.
         shadow: If true, the plugin decides and is logged, and the chain restores the knobs.
+        survives_rollback: If true, a rollback to a saved state does not restore the state of the plugin, such
+            as a count of rollbacks.
         reasons: Meaning of each reason code of the plugin, in one sentence.
         limits: Interval of each setting that has one, such as `(0, 1]`. `check_settings` enforces it.
 
@@ -69,6 +71,7 @@ class OccamPlugin:
 
     name: str = ""
     shadow: bool = False
+    survives_rollback: ClassVar[bool] = False
     reasons: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[Mapping[str, str]] = {}
 

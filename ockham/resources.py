@@ -30,6 +30,7 @@ VIEWS = (
     "log_gaps",
     "rollbacks",
     "run_savings",
+    "skipped_data",
     "run_summary",
 )
 

@@ -22,37 +22,34 @@ from types import TracebackType
 from typing import Any, Self
 
 from ockham.chain import PluginChain, base_knobs
-from ockham.context import GAUGES, OccamContext
+from ockham.context import OccamContext
 from ockham.errors import LogError, OckhamWarning, PluginError, RunError
-from ockham.event import from_json_value, to_json_value
 from ockham.person_calls import completed_reason
 from ockham.person_requests import PersonRequests
 from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, policy_from_plugins, with_default_plugins
 from ockham.quotient import Performance
-from ockham.rank_calls import DEFAULT_WEIGHTS_INTERVAL, RankCalls, Ranks
+from ockham.rank_calls import DEFAULT_WEIGHTS_INTERVAL, Ranks
 from ockham.record.attempt import end_reason
-from ockham.record.checkpointing import CheckpointKind, CheckpointPacker, save_checkpoint
 from ockham.record.checkpoints import ResumePoint
 from ockham.record.counters import RunCounters
 from ockham.record.log_writer import EventPosition
-from ockham.record.payloads import gauge_values
 from ockham.record.rank_group import Gather, RankGroup
 from ockham.record.run_folder import RunFolder, new_run_id
 from ockham.record.subscriptions import Consumer, Subscription
 from ockham.record.tlog.note import VerifierKey
 from ockham.record.tlog.tree_head import TreeHead
-from ockham.record.trainer_checkpoints import checkpoint_state, record_checkpoint
 from ockham.savings import Savings, SavingsCounter
 from ockham.session import Session, resolve_policy
+from ockham.state_calls import StateCalls
 from ockham.step_audit import Meter, StepAudit
 
 # The weights were trained before without the log of this run.
 STARTED_LATE = "STARTED_LATE"
 
 
-class Run(RankCalls):
+class Run(StateCalls):
     """One attempt of one run, written by one rank.
 
     Args:
@@ -135,6 +132,7 @@ class Run(RankCalls):
         self.counts = RunCounters(savings=SavingsCounter(world_size=world_size))
         self._knobs = base_knobs(plugin_objects, self.policy.hyperparameters)
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
+        self._rows: Mapping[str, Any] | None = None
         self._is_started = False
         self._warned_none_accepted = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
@@ -293,57 +291,6 @@ class Run(RankCalls):
         self._require_open("subscribe")
         return self._session.subscribe(consumer, type, reason_code)
 
-    def save_checkpoint(
-        self,
-        ctx: OccamContext,
-        kind: CheckpointKind,
-        pack: CheckpointPacker,
-    ) -> str:
-        """Save the present weights. Return the snapshot ID, which is the folder name under `checkpoints/`.
-
-        The log is synced and signed before the files are written. Their metadata contains its tree head, so
-        the weights name the decisions that made them. The newest two checkpoints of kind `resume` are kept.
-        Every rank calls this function; only rank 0 writes.
-
-        Args:
-            ctx: Context of the batch that the weights come from.
-            kind: Only `accepted` has an accepting decision.
-            pack: Creates the files from metadata and, for kind `resume`, from the run's state. The state is
-                stored in `state.json` as a whole, with everything that the trainer adds.
-
-        Raises:
-            CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
-
-        """
-        self._require_open("save_checkpoint")
-        revision, state = self.policy.revision, self.state_dict
-        return save_checkpoint(self._recorder, ctx, kind, pack, policy_revision=revision, state=state)
-
-    def checkpoint_state(self) -> dict[str, Any]:
-        """Return the state to store in a checkpoint of another library, after the last batch has ended.
-
-        All events so far are signed before. `record_checkpoint` completes it.
-        """
-        return checkpoint_state(
-            self._recorder, self.last_iter, policy_revision=self.policy.revision, state=self.state_dict
-        )
-
-    def record_checkpoint(self, path: str | Path, state: Mapping[str, Any]) -> str:
-        """Record the files of a checkpoint that another library wrote. Return its snapshot ID.
-
-        The checkpoint can be anywhere, and its files may be deleted later.
-
-        Args:
-            path: The complete folder or file. `ockham.record.trainer_checkpoints.write_state` has written
-                the state into the folder, or next to the file.
-            state: The state.
-
-        Raises:
-            CheckpointError: If the files cannot be read.
-
-        """
-        return record_checkpoint(self._recorder, Path(path), state)
-
     @property
     def last_iter(self) -> int:
         """Iteration of the last batch that ended."""
@@ -380,26 +327,3 @@ class Run(RankCalls):
     def decision_id(self, knob: str) -> str | None:
         """Return the ID of the last decision that set *knob*, such as `accepted` or `rollback`."""
         return self._recorder.decision_id(knob)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return plugin state, counters and carried gauges as JSON values. A checkpoint contains them."""
-        carried = dict(zip(GAUGES, gauge_values(self._last), strict=True))
-        state = {
-            "plugins": self.chain.state_dict(),
-            "counts": self.counts.state_dict(),
-            "gauges": carried,
-            "custom": dict(self._last.custom),
-            "iter_num": self._last.iter_num,
-        }
-        return dict(to_json_value(state))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the state saved by `state_dict`, and record the key frame from which a replay starts."""
-        self._require_open("load_state_dict")
-        state = from_json_value(state)
-        self.chain.load_state_dict(state["plugins"])
-        self.counts = RunCounters.from_state(state["counts"], self.peers.world_size)
-        self._last = self._last.next_context(state["iter_num"], 0.0)
-        self._last.set_gauges(**state["gauges"])
-        self._last.custom.update(state["custom"])
-        self._recorder.record_key_frame("RESUME", state["iter_num"] + 1)

@@ -6,14 +6,17 @@ They record an evaluation, save accepted weights, move the anchor, roll back, or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from ockham.event import STOPPED_BY_USER
 from ockham.record.checkpoints import CheckpointFiles
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ockham.context import OccamContext
     from ockham.nano.anchor import Rollback
+    from ockham.nano.data_order import DataOrder
     from ockham.nano.trainer import Evaluation
     from ockham.run import Run
 
@@ -40,9 +43,51 @@ class StepTrainer(Protocol):
         """Make the present weights the anchor. Return the drift from the previous one."""
         ...
 
-    def roll_back(self) -> Rollback:
-        """Restore the anchor's weights and clear the optimizer's moments."""
+    def roll_back(self, iter_num: int) -> Rollback:
+        """Restore the anchor's weights and clear the optimizer's moments, in the step *iter_num*."""
         ...
+
+
+@runtime_checkable
+class StateTrainer(Protocol):
+    """Trainer that can return to a saved state."""
+
+    @property
+    def state_every(self) -> int:
+        """Steps between two states. 0 if rollbacks return to the anchor."""
+        ...
+
+    def roll_back_to(self, path: Path, state: Mapping[str, Any], iter_num: int) -> Rollback:
+        """Restore the state of a checkpoint folder, in the step *iter_num*."""
+        ...
+
+
+class SampledData(Protocol):
+    """Training data that is read in a data order."""
+
+    order: DataOrder
+
+
+class DataTrainer(Protocol):
+    """Trainer that reads its data in a data order."""
+
+    @property
+    def batches(self) -> SampledData:
+        """The training data."""
+        ...
+
+
+def before_step(run: Run, trainer: DataTrainer, iter_num: int) -> None:
+    """Record the data that is skipped before a step. Call it before the first forward pass of the step.
+
+    Args:
+        run: The open run.
+        trainer: Reads the data.
+        iter_num: Iteration of the step.
+
+    """
+    for skipped in trainer.batches.order.skipped_before(iter_num):
+        run.record_skipped_data(iter_num, skipped.first, skipped.end, by=skipped.by)
 
 
 def after_step(
@@ -125,14 +170,43 @@ def roll_back_or_halt(
 
     """
     if ctx.rollback:
-        if trainer.anchor is None:
-            return "NO_ANCHOR", "a plugin requires a rollback, but there is no anchor"
-        if before_change is not None:
-            before_change()
-        iter_num, drift, seconds = trainer.roll_back()
-        run.record_rollback(ctx, anchor_iter_num=iter_num, drift=drift, seconds=seconds)
+        end_reason = _roll_back(run, trainer, ctx, before_change)
+        if end_reason is not None:
+            return end_reason
     if ctx.halt:
         return "HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}"
     if run.stop_requested:
         return STOPPED_BY_USER, run.stop_message
+    return None
+
+
+def _roll_back(
+    run: Run, trainer: StepTrainer, ctx: OccamContext, before_change: Callable[[], None] | None
+) -> EndReason | None:
+    """Return to the saved state or the anchor. Return why the run ends if both are missing."""
+    every = trainer.state_every if isinstance(trainer, StateTrainer) else 0
+    saved = run.find_saved_state(every) if every else None
+    if saved is None and trainer.anchor is None:
+        return "NO_ANCHOR", "a plugin requires a rollback, but there is no anchor and no saved state"
+    if before_change is not None:
+        before_change()
+    if saved is None or not isinstance(trainer, StateTrainer):
+        performed = trainer.roll_back(ctx.iter_num)
+    else:
+        performed = trainer.roll_back_to(saved.path, saved.state, ctx.iter_num)
+    data = performed.data
+    run.record_rollback(
+        ctx,
+        anchor_iter_num=performed.iter_num,
+        drift=performed.drift,
+        seconds=performed.seconds,
+        after_rollback=None if data is None else data.mode,
+        next_position=None if data is None else data.next_position,
+        snapshot_id=None if saved is None else saved.snapshot_id,
+        weights_sha256=None if saved is None else saved.weights_sha256,
+    )
+    if data is not None and data.skipped is not None:
+        run.record_skipped_data(ctx.iter_num, data.skipped.first, data.skipped.end, by=data.skipped.by)
+    if saved is not None:
+        run.restore_saved_state(ctx, saved.state["run"])
     return None

@@ -51,7 +51,7 @@ class FakeTrainer:
         self.calls.append("move_anchor")
         return 0.5
 
-    def roll_back(self):
+    def roll_back(self, iter_num):
         self.calls.append("roll_back")
         return Rollback(3, 0.25, 0.001)
 

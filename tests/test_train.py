@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -65,6 +67,22 @@ def test_every_recorded_event_is_valid_by_jsonschema(whole):
         kind = event["type"].removeprefix("ockham.").removesuffix(".v1")
         validators.setdefault(kind, plain_validator(kind)).validate(event)
     assert len(validators) >= 8
+
+
+def test_train_records_the_digest_of_the_rows_of_every_batch(whole):
+    """It is recomputed from the text, with the seed, the position and the formula of the documentation."""
+    folder, _ = whole
+    log_events = events(RunFolder(folder / "runs", "whole"))
+    text = (folder / "text.txt").read_bytes()
+    tokens = np.frombuffer(text[: len(text) * 9 // 10], np.uint8)
+    contexts = [c for c in select_data("context.recorded", log_events) if c["hook"] == "batch"]
+    for context in contexts:
+        position, seed = context["rows"]["position"], context["given"]["seed"]
+        assert (position, seed) == (context["iter_num"], 1337)
+        random = np.random.Generator(np.random.Philox(key=seed << 32, counter=[0, 0, 0, position]))
+        starts = random.integers(0, len(tokens) - 8, size=4)
+        rows = np.stack([tokens[start : start + 9] for start in starts]).astype("<i4")
+        assert context["rows"]["digest"] == hashlib.sha256(rows.tobytes()).hexdigest()[:32]
 
 
 def test_equal_seed_gives_equal_decisions_and_weights(whole):

@@ -7,7 +7,7 @@ from collections.abc import Callable, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ockham.step_actions import EndReason, after_step
+from ockham.step_actions import EndReason, after_step, before_step
 
 if TYPE_CHECKING:
     from ockham import OccamContext, Run
@@ -39,7 +39,8 @@ def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
         task_loss = trainer.forward(iter_num, micro_step)
         with trainer.meter.stage("chain"):
             fields = trainer.context_fields(iter_num, micro_step)
-            ctx = run.start_batch(iter_num, task_loss, micro_step, **fields)
+            rows = trainer.batches.data_position(iter_num, micro_step)
+            ctx = run.start_batch(iter_num, task_loss, micro_step, data=rows, **fields)
         update_served_losses(ctx.custom, task_loss, new=adaptation.stream.is_new(iter_num, micro_step))
         trainer.backward(ctx)
         applied, gauges, seconds = trainer.finish_batch(ctx)
@@ -87,6 +88,7 @@ def adapt_loop(
     evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
     checkpoint_interval = adaptation.trainer.settings.checkpoint_every or total
     for iter_num in range(first, total):
+        before_step(run, adaptation, iter_num)
         ctx = serve_step(run, adaptation, iter_num)
         evaluation_due = (iter_num + 1) % evaluation_interval == 0
         end_reason = after_step(

@@ -170,6 +170,10 @@ def _format_value(value: Any) -> str:
 def why(
     run: RunArgument,
     iteration: Annotated[int, typer.Argument(metavar="ITERATION", help="Optimizer step, from 0.")],
+    rows: Annotated[
+        bool,
+        typer.Option("--rows", help="Also show the text of the batch. Needs the data of `ockham train`."),
+    ] = False,
     runs: RunsOption = DEFAULT_RUNS,
     output_format: TextFormatOption = None,
     output: OutputOption = None,
@@ -179,22 +183,30 @@ def why(
     Shows the inputs, the decision of each plugin with its reason, and the result. -f writes one row for
     each decision. -v shows all digits.
 
+    With --rows, the training data is read again. Its digest and that of the rows must be the recorded ones.
+    -f then writes one row for each row of the batch.
+
     Examples:
       ockham why night-1 120
+
+      ockham why night-1 120 --rows
     """
     from ockham.catalog import Catalog
     from ockham.catalog.object_store import sync_to_local
     from ockham.cli.why import explain_iteration, list_decisions
+    from ockham.cli.why_rows import ROW_COLUMNS, format_rows, list_rows, read_rows
 
     folder = sync_to_local(runs, run)
     run_id = resolve_run_id(folder, run)
     catalog = Catalog(folder, run_ids=[run_id])
     lines = [format_cell(line) for line in explain_iteration(catalog, run_id, iteration)]
+    batches = read_rows(catalog, run_id, iteration) if rows else []
     if output_format is None:
-        write_text("\n".join(lines), output)
-        return
-    columns, rows = list_decisions(catalog, run_id, iteration)
-    write_rows(columns, rows, output_format, output)
+        write_text("\n".join([*lines, *format_rows(batches)]), output)
+    elif rows:
+        write_rows(ROW_COLUMNS, list_rows(batches), output_format, output)
+    else:
+        write_rows(*list_decisions(catalog, run_id, iteration), output_format, output)
 
 
 _LOOKUPS = (

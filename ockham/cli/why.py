@@ -52,6 +52,14 @@ _PEOPLE = """
 select kind, person, reason, subject, changes, recorded_in, reason_code, signed
 from people where run_id = $run and iter_num = $iter order by time, event_id
 """
+_ROLLBACKS = """
+select attempt, anchor_iter_num, snapshot_id, after_rollback, next_position from rollbacks
+where run_id = $run and iter_num = $iter and rank = 0 order by attempt, sequence
+"""
+_SKIPPED_DATA = """
+select attempt, first_position, last_position, skipped_by, reason_code from skipped_data
+where run_id = $run and iter_num = $iter and rank = 0 order by attempt, sequence
+"""
 _HOOK_TIMES = {
     "on_batch_start": "before the step",
     "on_batch_end": "after the step",
@@ -101,6 +109,7 @@ def explain_iteration(catalog: Any, run_id: str, iter_num: int) -> Iterator[str]
         )
     for row in catalog.rows(_PEOPLE, parameters):
         yield f"  {format_person(row)}"
+    yield from _format_data_events(catalog, parameters)
     for failure in failures:
         yield (
             f"  plugin {failure['plugin']} failed in {failure['hook']} (attempt {failure['attempt']}): "
@@ -123,6 +132,21 @@ def format_person(row: Row) -> str:
         subject = f" {', '.join(changes)}"
     where = "" if row["recorded_in"] == "log" else ", in the ledger"
     return f"{row['kind']}{subject} by {row['person']}: {row['reason']}{where}{unsigned}"
+
+
+def _format_data_events(catalog: Any, parameters: Row) -> Iterator[str]:
+    """Yield lines about a rollback and about skipped data."""
+    for back in catalog.rows(_ROLLBACKS, parameters):
+        state = f"state {back['snapshot_id']}" if back["snapshot_id"] else "anchor"
+        text = f"  rolled back to the {state} of iteration {back['anchor_iter_num']}"
+        if back["after_rollback"]:
+            text += f"; next position {back['next_position']} ({back['after_rollback']})"
+        yield f"{text} (attempt {back['attempt']})"
+    for skipped in catalog.rows(_SKIPPED_DATA, parameters):
+        yield (
+            f"  data skipped: positions {skipped['first_position']} to {skipped['last_position']} "
+            f"({skipped['reason_code']}, by {skipped['skipped_by']}, attempt {skipped['attempt']})"
+        )
 
 
 def _belongs_to(decision: Row, context: Row) -> bool:

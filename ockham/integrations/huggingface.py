@@ -65,6 +65,7 @@ class OckhamCallback(TrainerCallback):
         metric: Name of the validation loss that plugins receive, such as `eval_loss`. None takes the
             Trainer's `metric_for_best_model` if it is a loss, else `eval_loss`.
         save_checkpoints: Save accepted weights as checkpoints of the run.
+        record_rows: Record a digest of the `input_ids` of each micro-batch.
 
     Raises:
         BadInputError: When training starts, if it is not supported, or if facts differ from the Trainer's.
@@ -84,11 +85,13 @@ class OckhamCallback(TrainerCallback):
         facts: Mapping[str, Any] | None = None,
         metric: str | None = None,
         save_checkpoints: bool = True,
+        record_rows: bool = True,
     ) -> None:
         require_one_source(run, policy, overrides, run_id, facts)
         self.run = run
         self.metric = metric
         self.save_checkpoints = save_checkpoints
+        self.record_rows = record_rows
         self.controller: StepController | None = None
         self._opens_run = run is None
         # A resumed run keeps its policy unless one is named here.
@@ -352,6 +355,7 @@ class OckhamCallback(TrainerCallback):
                 self._max_grad_norm or math.inf,
                 tokens_seen=self._tokens_seen,
                 tokens=None if predicted is None else int(predicted),
+                data=huggingface_facts.digest_inputs(inputs) if self.record_rows else None,
             )
             self._tokens_seen += ranks.sum_tokens(tokens)
         return result if self._accepts else replace_loss(result, detach_loss(loss))

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
+
+from ockham.nano.data import digest_window
 
 # Frames between a callback and the Trainer's method that calls it.
 MAX_FRAMES = 12
@@ -49,6 +52,12 @@ def read_facts(trainer: Any, max_steps: int) -> dict[str, Any]:
         "vocab_size": _vocab_size(model),
         "model_params": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def digest_inputs(inputs: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the digest of the tokens of a micro-batch, for `Run.start_batch`. None without `input_ids`."""
+    tokens = inputs.get("input_ids")
+    return {"digest": digest_window(tokens.cpu())} if isinstance(tokens, torch.Tensor) else None
 
 
 def read_settings(args: Any) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class OckhamCallback(pl.Callback):
         monitor: Name of the logged validation loss, in nats per token.
         count_tokens: Returns the number of predicted tokens of a batch. With several processes it weights
             their losses. None gives all of them the same weight.
+        data_position: Returns where the rows of a batch came from. See `ockham.Run.start_batch`.
         save_checkpoints: Save accepted weights as checkpoints of the run.
 
     Raises:
@@ -88,12 +89,14 @@ class OckhamCallback(pl.Callback):
         facts: Mapping[str, Any] | None = None,
         monitor: str = "val_loss",
         count_tokens: Callable[[Any], int] | None = None,
+        data_position: Callable[[Any], Mapping[str, Any]] | None = None,
         save_checkpoints: bool = True,
     ) -> None:
         require_one_source(run, policy, overrides, run_id, facts)
         self.run = run
         self.monitor = monitor
         self.count_tokens = count_tokens
+        self.data_position = data_position
         self.save_checkpoints = save_checkpoints
         self.controller: StepController | None = None
         self.manual: ManualBatches | None = None
@@ -351,7 +354,9 @@ class OckhamCallback(pl.Callback):
             if self._accepts is None:
                 tokens = self.count_tokens(args[0]) if self.count_tokens is not None else None
                 controller.micro_steps = lightning_setup.count_micro_steps(trainer, self._started)
-                self._accepts = controller.start_batch(_read_loss(loss), self._limit, tokens=tokens)
+                rows = self.data_position(args[0]) if self.data_position is not None else None
+                value = _read_loss(loss)
+                self._accepts = controller.start_batch(value, self._limit, tokens=tokens, data=rows)
             if self._accepts or loss is None:
                 return out
             return {**out, "loss": detach_loss(loss)} if isinstance(out, Mapping) else detach_loss(loss)

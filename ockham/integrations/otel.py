@@ -37,6 +37,7 @@ _SEVERITIES: Mapping[str, SeverityNumber] = {
     "log.gap": SeverityNumber.WARN,
     "log.recovered": SeverityNumber.WARN,
     "rollback.performed": SeverityNumber.WARN,
+    "data.skipped": SeverityNumber.WARN,
     "adapter.reverted": SeverityNumber.WARN,
     "plugin.failed": SeverityNumber.ERROR,
     "verdict.not_applied": SeverityNumber.ERROR,

@@ -289,8 +289,8 @@ class StepController:
         self.anchor = AnchorWeights(self.weights, iter_num)
         return drift
 
-    def roll_back(self) -> Rollback:
-        """Restore the anchor's weights and clear the optimizer's moments."""
+    def roll_back(self, iter_num: int) -> Rollback:
+        """Restore the anchor's weights and clear the optimizer's moments. The loader continues."""
         assert self.anchor is not None
         return self.anchor.roll_back(self.optimizer)
 

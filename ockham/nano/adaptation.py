@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ockham.errors import CheckpointError
+from ockham.errors import BadInputError, CheckpointError
 from ockham.nano.adaptation_stream import AdaptationStream, split_validation
 from ockham.nano.anchor import AnchorWeights, Rollback
 from ockham.nano.checkpoint_io import MODEL, load_model, read_metadata, weights_digest
 from ockham.nano.config import Settings
 from ockham.nano.data import Corpus
+from ockham.nano.data_order import NO_RANGES
 from ockham.nano.lora import LoRAAdapter
 from ockham.nano.optimizer import make_optimizer
 from ockham.nano.overrides import build_settings
@@ -34,6 +35,8 @@ DEFAULT_OVERRIDES: Mapping[str, Any] = {
     "dropout": 0.0,
     "gradient_accumulation_steps": 1,
     "checkpoint_every": 0,
+    "state_every": 0,
+    "skip_data": NO_RANGES,
     "device": "auto",
     "threads": 0,
     "optimizer": "adamw",
@@ -97,6 +100,10 @@ def adaptation_settings(
         # The moments start at zero, so the optimizer can differ from the checkpoint's.
         del defaults["optimizer"]
     settings = build_settings(overrides=overrides, base=recorded or defaults)
+    if settings.state_every:
+        raise BadInputError(
+            f"state_every={settings.state_every}: `ockham adapt` rolls back to its checkpoint; accepted: 0"
+        )
     if recorded or "min_lr" in names:
         return settings
     return dataclasses.replace(settings, min_lr=settings.learning_rate)
@@ -134,7 +141,10 @@ class Adaptation:
         familiar = dataclasses.replace(familiar, vocab_size=base.vocab_size)
         self.trainer = Trainer(settings, split_validation(familiar))
         shape = settings.batch_size, settings.block_size, settings.seed
-        self.stream = AdaptationStream(familiar, new, share, *shape, device=self.trainer.device)
+        trainer = self.trainer
+        self.stream = AdaptationStream(
+            familiar, new, share, *shape, device=trainer.device, order=trainer.batches.order
+        )
         self.trainer.batches = self.stream
         load_model(self.trainer.model, base.path / MODEL)
         self.base_sha256 = self._digest()
@@ -175,9 +185,14 @@ class Adaptation:
         """Make the present weights the anchor. Return the drift from the previous one."""
         return self.trainer.move_anchor(iter_num)
 
-    def roll_back(self) -> Rollback:
+    @property
+    def batches(self) -> AdaptationStream:
+        """The served stream."""
+        return self.stream
+
+    def roll_back(self, iter_num: int) -> Rollback:
         """Restore the anchor's weights and clear the optimizer's moments."""
-        return self.trainer.roll_back()
+        return self.trainer.roll_back(iter_num)
 
     def make_checkpoint_files(
         self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None

@@ -1,7 +1,7 @@
 """Stream of homogeneous micro-batches: some of new text, the rest of familiar text.
 
 They are homogeneous because in a mixed batch the mean of the losses hides the new text. The kind of text of a
-batch, and its windows, depend only on (seed, iteration, micro-step), as in `Batches`.
+batch, and its windows, depend only on (seed, position, micro-step), as in `Batches`.
 
 The familiar text is the validation text of the run that is adapted, which was not trained on. Its first half
 is served and calibrates the gate. Its second half is held out.
@@ -17,6 +17,7 @@ import torch
 
 from ockham.errors import DataError
 from ockham.nano.data import Batches, Corpus
+from ockham.nano.data_order import DataOrder
 from ockham.nano.model import GPT
 from ockham.plugin import counter_uniform
 
@@ -50,6 +51,7 @@ class AdaptationStream(Batches):
         block_size: Tokens in an example.
         seed: Seed of the sampling.
         device: Device of the returned tensors.
+        order: Position of each iteration. None reads all positions in order.
 
     Raises:
         DataError: If a text is too short for one block, or the two have different kinds of tokens.
@@ -65,6 +67,7 @@ class AdaptationStream(Batches):
         block_size: int,
         seed: int,
         device: str = "cpu",
+        order: DataOrder | None = None,
     ) -> None:
         kinds = [corpus.metadata["kind"] for corpus in (familiar, new)]
         if kinds[0] != kinds[1] or new.vocab_size > familiar.vocab_size:
@@ -73,13 +76,14 @@ class AdaptationStream(Batches):
                 f"but the model was trained on {kinds[0]} with {familiar.vocab_size}; "
                 "give text of the same kind"
             )
-        super().__init__(split_validation(familiar), batch_size, block_size, seed, device=device)
-        self.new = Batches(new, batch_size, block_size, seed, device=device)
+        super().__init__(split_validation(familiar), batch_size, block_size, seed, device=device, order=order)
+        self.new = Batches(new, batch_size, block_size, seed, device=device, order=self.order)
         self.new_fraction = share
 
     def is_new(self, iter_num: int, micro_step: int = 0) -> bool:
         """Return True if this micro-batch is new text."""
-        return counter_uniform(self.seed, iter_num, micro_step, "stream") < self.new_fraction
+        position = self.order.position(iter_num)
+        return counter_uniform(self.seed, position, micro_step, "stream") < self.new_fraction
 
     def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Literal["train", "val"] = "train"
@@ -89,12 +93,18 @@ class AdaptationStream(Batches):
             return self.new.sample_batch(iter_num, micro_step)
         return super().sample_batch(iter_num, micro_step, split)
 
+    def data_position(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
+        """Return position and digest of the rows of the served micro-batch that was sampled last."""
+        if self.is_new(iter_num, micro_step):
+            return self.new.data_position(iter_num, micro_step)
+        return super().data_position(iter_num, micro_step)
+
     @torch.no_grad()
     def calibrate(self, model: GPT, batches: int = CALIBRATION_BATCHES) -> Calibration:
         """Return mean and standard deviation of the model's loss on batches of familiar text."""
         model.eval()
         losses = [
-            float(model.loss(*super(AdaptationStream, self).sample_batch(number, _CALIBRATION_MICRO_STEP)))
+            float(model.loss(*self.to_device(self.sample_window(number, _CALIBRATION_MICRO_STEP))))
             for number in range(batches)
         ]
         model.train()

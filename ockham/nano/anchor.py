@@ -17,6 +17,7 @@ from torch import nn
 
 from ockham.context import OccamContext
 from ockham.errors import CheckpointError
+from ockham.nano.data_order import DataAfterRollback
 from ockham.nano.dtensor import distribute_like, from_local_like, to_local
 from ockham.nano.optimizer import MuonAdamW
 
@@ -30,11 +31,15 @@ class Drift(NamedTuple):
 
 
 class Rollback(NamedTuple):
-    """Iteration of the anchor, the drift that was given up, and the seconds taken."""
+    """Iteration of the anchor, the drift that was given up, the seconds taken, and the data read after it.
+
+    `data` is None if the loop reads its data by itself.
+    """
 
     iter_num: int
     drift: float
     seconds: float
+    data: DataAfterRollback | None = None
 
 
 class AnchorWeights:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ockham.errors import BadInputError
+from ockham.nano.data_order import NO_RANGES, AfterRollback, parse_ranges
 from ockham.nano.recipe import require_gpt2_architecture
 
 MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
@@ -75,7 +76,14 @@ class Settings:
         beta2: Parameter of AdamW.
         grad_clip: Maximum L2 norm of the gradient. The policy may set a lower one.
         eval_batches: Batches of one evaluation, the same each time.
-        checkpoint_every: Steps between resumable checkpoints. 0 uses a fifth of the run.
+        checkpoint_every: Steps between resumable checkpoints. 0 uses state_every, or a fifth of the run.
+        state_every: Steps between saved states to which a rollback returns. They are resumable checkpoints. 0
+            returns to the anchor.
+        keep_states: Number of resumable checkpoints that are kept.
+        skip_data: Positions in the data that are not read, such as `120:140` (120 to 139), several separated
+            by commas. Later rows are read in their place. `none` skips nothing.
+        after_rollback: Rows after a rollback. `skip_data` never reads the rows between the restored state and
+            the rollback again, `repeat` reads them again.
         seed: Seed of weights, batches, dropout and plugins.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         dtype: `auto` is bfloat16 on CUDA and float32 elsewhere.
@@ -120,6 +128,10 @@ class Settings:
     grad_clip: float = 1.0
     eval_batches: int = 10
     checkpoint_every: int = 0
+    state_every: int = 0
+    keep_states: int = 2
+    skip_data: str = NO_RANGES
+    after_rollback: AfterRollback = "skip_data"
     seed: int = 1337
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -153,6 +165,7 @@ class Settings:
             raise BadInputError(
                 f"setting positions=rotary requires an even n_embd/n_head, got {self.n_embd // self.n_head}"
             )
+        parse_ranges(self.skip_data)
         if self.init_from:
             require_gpt2_architecture(self, f"init_from={self.init_from!r}")
 
@@ -189,6 +202,7 @@ _POSITIVE = (
     "grad_clip",
     "eval_batches",
     "rank_timeout",
+    "keep_states",
 )
 _NOT_NEGATIVE = (
     "batch_size",
@@ -202,6 +216,7 @@ _NOT_NEGATIVE = (
     "beta1",
     "beta2",
     "checkpoint_every",
+    "state_every",
     "seed",
     "threads",
     "logit_softcap",

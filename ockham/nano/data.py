@@ -1,7 +1,8 @@
 """Training data: bytes of any text, or nanoGPT's token files, and the batches sampled from it.
 
-A batch is a pure function of (seed, split, rank, iteration, micro-step). No read position has to be saved: a
-resumed run samples the batches of the uninterrupted one, and a skipped batch changes no other.
+A batch is a pure function of (seed, split, rank, position, micro-step). The position is that of the iteration
+in the data order: the iteration itself, unless ranges are skipped or a rollback was performed. A resumed run
+samples the batches of the uninterrupted one, and a batch that the gate skips changes no other.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ockham.data_position import digest_rows
 from ockham.errors import DataError
+from ockham.nano.data_order import DataOrder
 
 # nanoGPT's vocabulary for .bin files without meta: 50,257 padded to a multiple of 64.
 GPT2_VOCAB = 50_304
@@ -76,6 +79,7 @@ class Batches:
         seed: Seed of the sampling.
         rank: Rank of this process. Each rank samples different training batches.
         device: Device of the returned tensors.
+        order: Position of each iteration. None reads all positions in order.
 
     Raises:
         DataError: If a split is not longer than one block.
@@ -91,7 +95,9 @@ class Batches:
         *,
         rank: int = 0,
         device: str = "cpu",
+        order: DataOrder | None = None,
     ) -> None:
+        self.order = order or DataOrder()
         self.corpus = corpus.require_longer_than(block_size)
         self.batch_size = batch_size
         self.block_size = block_size
@@ -99,20 +105,44 @@ class Batches:
         self.rank = rank
         self.device = torch.device(device)
         self._offsets = np.arange(block_size + 1, dtype=np.int64)
+        # Iteration, micro-step and digest of the training micro-batch that was returned last.
+        self._last_rows: tuple[int, int, str] = (-1, -1, "")
 
     def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Split = "train"
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets of one micro-batch. Validation batches are equal on every rank."""
-        return self.to_device(self.sample_window(iter_num, micro_step, split))
+        if split == "val":
+            return self.to_device(self.sample_window(iter_num, micro_step, split))
+        window = self.sample_window(self.order.position(iter_num), micro_step)
+        self._last_rows = iter_num, micro_step, digest_window(window)
+        return self.to_device(window)
+
+    def data_position(self, iter_num: int, micro_step: int = 0) -> dict[str, Any]:
+        """Return position and digest of the rows of a training micro-batch, for `Run.start_batch`.
+
+        Seed, rank, position and micro-step determine the rows.
+
+        Args:
+            iter_num: Iteration of the micro-batch that was sampled last.
+            micro_step: Its micro-step.
+
+        Raises:
+            RuntimeError: If another micro-batch was sampled last.
+
+        """
+        *sampled, digest = self._last_rows
+        if sampled != [iter_num, micro_step]:
+            raise RuntimeError(f"batch ({iter_num}, {micro_step}) was not the last one sampled: {sampled}")
+        return {"position": self.order.position(iter_num), "digest": digest}
 
     def sample_window(
-        self, iter_num: int, micro_step: int = 0, split: Split = "train", out: torch.Tensor | None = None
+        self, position: int, micro_step: int = 0, split: Split = "train", out: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return inputs and the token after the last of them.
 
         Args:
-            iter_num: Optimizer step, from 0.
+            position: Position in the data, from 0.
             micro_step: Micro-batch within the step, from 0.
             split: Split to sample from.
             out: Buffer for the result. None allocates one.
@@ -124,7 +154,7 @@ class Batches:
         tokens = self.corpus.train if split == "train" else self.corpus.val
         rank = self.rank if split == "train" else 0
         key = (self.seed & 0xFFFF_FFFF) << 32 | rank << 1 | _SPLITS[split]
-        random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, micro_step, iter_num]))
+        random = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, micro_step, position]))
         starts = random.integers(0, len(tokens) - self.block_size, size=self.batch_size)
         windows = tokens[starts[:, None] + self._offsets]
         if out is None:
@@ -162,7 +192,7 @@ class PrefetchingBatches(Batches):
         pinned = self.device.type == "cuda"
         self._buffers = [torch.empty(shape, dtype=torch.int64, pin_memory=pinned) for _ in range(2)]
         self._executor = ThreadPoolExecutor(1, "ockham-batches")
-        self._next: tuple[tuple[int, int], Future[torch.Tensor]] | None = None
+        self._next: tuple[tuple[int, int], Future[tuple[torch.Tensor, str]]] | None = None
 
     def sample_batch(
         self, iter_num: int, micro_step: int = 0, split: Split = "train"
@@ -171,14 +201,27 @@ class PrefetchingBatches(Batches):
         if split == "val":
             return super().sample_batch(iter_num, micro_step, split)
         prepared, future = self._next or ((-1, -1), None)
-        window = None if future is None else future.result()
-        # This is the first batch, or one that is sampled again.
-        if window is None or prepared != (iter_num, micro_step):
-            window = self.sample_window(iter_num, micro_step, out=self._buffers[0])
+        result = None if future is None else future.result()
+        wanted = self.order.position(iter_num), micro_step
+        # This is the first batch, or one that is sampled again, or the order has changed.
+        if result is None or prepared != wanted:
+            result = self._prepare(*wanted, self._buffers[0])
+        window, digest = result
+        self._last_rows = iter_num, micro_step, digest
         self._buffers.reverse()
-        following = divmod(iter_num * self.micro_steps + micro_step + 1, self.micro_steps)
-        self._next = following, self._executor.submit(self.sample_window, *following, out=self._buffers[0])
+        next_iter, next_micro = divmod(iter_num * self.micro_steps + micro_step + 1, self.micro_steps)
+        following = self.order.position(next_iter), next_micro
+        self._next = following, self._executor.submit(self._prepare, *following, self._buffers[0])
         return self.to_device(window)
+
+    def _prepare(self, position: int, micro_step: int, out: torch.Tensor) -> tuple[torch.Tensor, str]:
+        window = self.sample_window(position, micro_step, out=out)
+        return window, digest_window(window)
+
+
+def digest_window(window: torch.Tensor) -> str:
+    """Return the digest of the tokens of a micro-batch on the host, as the record stores it."""
+    return digest_rows(window.numpy().astype("<i4").tobytes())
 
 
 def load_corpus(path: str | Path | None, vocab_size: int = 0, progress: Progress | None = None) -> Corpus:

@@ -97,8 +97,8 @@ class DDPTrainer(Trainer):
             return CheckpointFiles({}, "")
         return super().make_checkpoint_files(metadata, state)
 
-    def restore(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Restore the state of a checkpoint.
+    def restore_model(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Restore weights, optimizer, anchor and generators of a checkpoint.
 
         If the number of ranks has changed, the generators of dropout are seeded again.
         """
@@ -109,7 +109,7 @@ class DDPTrainer(Trainer):
             offset = trainer_state["steps"] * self.ranks.world_size
             torch.manual_seed(self.settings.seed + self.ranks.rank + offset)
             random = get_rng_state(self.device)
-        super().restore(path, {**state, "trainer": {**trainer_state, "random": random}})
+        super().restore_model(path, {**state, "trainer": {**trainer_state, "random": random}})
 
     def _forward(self, iter_num: int, micro_step: int) -> float:
         """Return the mean of the ranks' losses. The local loss is kept for `context_fields`."""

@@ -14,17 +14,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
 import torch
 
 from ockham.context import OccamContext
-from ockham.nano import checkpoint_io, device
+from ockham.nano import device
 from ockham.nano.anchor import AnchorWeights, Rollback, to_float64
 from ockham.nano.batch_size import resolve_batch_size
 from ockham.nano.config import Settings
 from ockham.nano.data import Batches, Corpus, PrefetchingBatches
+from ockham.nano.data_order import DataOrder, parse_ranges
 from ockham.nano.model import build_model, pad_vocab_size
 from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
+from ockham.nano.resumable import ResumableTrainer
 from ockham.nano.stage_timer import StageTimer
 from ockham.nano.step_meter import StepProbe
 from ockham.nano.step_metrics import (
@@ -36,7 +37,6 @@ from ockham.nano.step_metrics import (
     StepResult,
     copy_to_host,
 )
-from ockham.record.checkpoints import STATE, CheckpointFiles
 
 # The KL of 256 tokens was within 17 % of the KL of 768 and within 13 % of that of 7,680, in a third of the
 # time.
@@ -60,7 +60,7 @@ class PrecomputedLoss(NamedTuple):
     loss: float
 
 
-class Trainer:
+class Trainer(ResumableTrainer):
     """Model, optimizer, data and anchor of one run.
 
     Args:
@@ -76,8 +76,6 @@ class Trainer:
             for the host. The default on CUDA.
 
     """
-
-    anchor_kind = AnchorWeights
 
     def __init__(
         self,
@@ -275,8 +273,13 @@ class Trainer:
         self.anchor = self.anchor_kind(self.model, iter_num, self.probe_windows())
         return drift
 
-    def roll_back(self) -> Rollback:
+    def roll_back(self, iter_num: int) -> Rollback:
         """Restore the anchor's weights and clear the optimizer's moments.
+
+        The next iteration reads the data as the setting `after_rollback` requires.
+
+        Args:
+            iter_num: Iteration of the step that requested it.
 
         Raises:
             RuntimeError: If there is no anchor yet.
@@ -285,7 +288,33 @@ class Trainer:
         if self.anchor is None:
             raise RuntimeError("no anchor exists; call move_anchor first")
         self.discard_forward()
-        return self.anchor.roll_back(self.optimizer)
+        performed = self.anchor.roll_back(self.optimizer)
+        order, mode = self.batches.order, self.settings.after_rollback
+        return performed._replace(data=order.roll_back(iter_num, self.anchor.iter_num, mode))
+
+    @property
+    def state_every(self) -> int:
+        """Steps between two states to which a rollback returns. 0 if it returns to the anchor."""
+        return self.settings.state_every
+
+    def roll_back_to(self, path: Path, state: Mapping[str, Any], iter_num: int) -> Rollback:
+        """Restore weights, optimizer, anchor and generators of a saved state.
+
+        Args:
+            path: Folder of the checkpoint.
+            state: Content of its `state.json`.
+            iter_num: Iteration of the step that requested it.
+
+        Raises:
+            CheckpointError: If a file cannot be read.
+
+        """
+        started = time.perf_counter()
+        drift = 0.0 if self.anchor is None else self.anchor.measure().after
+        self.discard_forward()
+        self.restore_model(path, state)
+        data = self.batches.order.roll_back(iter_num, state["iter_num"], self.settings.after_rollback)
+        return Rollback(state["iter_num"], drift, time.perf_counter() - started, data)
 
     def probe_windows(self) -> torch.Tensor | None:
         """Return the fixed windows for the KL divergence, or None if no plugin requires it."""
@@ -294,63 +323,17 @@ class Trainer:
         rows = max(1, min(self.settings.batch_size, PROBE_TOKENS // self.settings.block_size))
         return self.batches.sample_batch(0, 0, "val")[0][:rows]
 
-    def make_checkpoint_files(
-        self, metadata: Mapping[str, Any], state: Mapping[str, Any] | None = None
-    ) -> CheckpointFiles:
-        """Return the files of a checkpoint.
-
-        Args:
-            metadata: Stored with the weights.
-            state: State of the run. Without it, the checkpoint contains only the weights and cannot be
-                resumed.
-
-        """
-        config = {"settings": asdict(self.settings), "vocab_size": self.model.vocab_size}
-        packed, digest = checkpoint_io.serialize_model(self.model, {**metadata, **config})
-        files = {checkpoint_io.MODEL: packed}
-        if state is not None:
-            self.discard_forward()
-            trainer_state = {
-                "settings": self.recorded_settings(),
-                "steps": self.steps,
-                "random": device.get_rng_state(self.device),
-                "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
-            }
-            files[checkpoint_io.OPTIMIZER] = checkpoint_io.serialize_optimizer(self.model, self.optimizer)
-            files[STATE] = orjson.dumps({**state, "trainer": trainer_state}, option=orjson.OPT_INDENT_2)
-            if self.anchor is not None:
-                files[checkpoint_io.ANCHOR] = checkpoint_io.serialize_tensors(self.anchor.state(self.model))
-        return CheckpointFiles(files, digest)
-
-    def restore(self, path: Path, state: Mapping[str, Any]) -> None:
-        """Restore the state of a resumable checkpoint.
-
-        Args:
-            path: Folder of the checkpoint.
-            state: Content of its `state.json`.
-
-        Raises:
-            CheckpointError: If it belongs to another model.
-
-        """
-        trainer_state = state["trainer"]
-        checkpoint_io.load_model(self.model, path / checkpoint_io.MODEL)
-        checkpoint_io.load_optimizer(self.model, self.optimizer, path / checkpoint_io.OPTIMIZER)
-        self.steps = trainer_state["steps"]
-        if trainer_state["anchor_iter"] is not None:
-            tensors = checkpoint_io.load_tensors(path / checkpoint_io.ANCHOR)
-            self.anchor = self.anchor_kind.from_state(
-                self.model, trainer_state["anchor_iter"], self.probe_windows(), tensors
-            )
-        device.set_rng_state(trainer_state["random"], self.device)
-
     def _make_batches(self, corpus: Corpus, rank: int) -> Batches:
         settings = self.settings
         shape = settings.batch_size, settings.block_size, settings.seed
+        options: dict[str, Any] = {
+            "rank": rank,
+            "device": self.device,
+            "order": DataOrder(parse_ranges(settings.skip_data)),
+        }
         if not self.deferred_metrics:
-            return Batches(corpus, *shape, rank=rank, device=self.device)
-        micro_steps = settings.gradient_accumulation_steps
-        return PrefetchingBatches(corpus, *shape, rank=rank, device=self.device, micro_steps=micro_steps)
+            return Batches(corpus, *shape, **options)
+        return PrefetchingBatches(corpus, *shape, micro_steps=settings.gradient_accumulation_steps, **options)
 
     def _forward(self, iter_num: int, micro_step: int) -> float:
         """Compute the loss of a micro-batch and read it to the host."""

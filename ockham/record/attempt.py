@@ -61,7 +61,7 @@ class Attempt:
         self, folder: RunFolder, peers: RankGroup, *, resume: bool, keys: Sequence[VerifierKey] = ()
     ) -> None:
         self.folder, self.peers, self.rank, self.resume = folder, peers, peers.rank, resume
-        self._keys = keys
+        self.keys = keys
         self.number = 1
         self.log: LogWriter
         # Digest of run.json, which binds a request of a person to this run.
@@ -213,7 +213,7 @@ class Attempt:
     def _describe_previous_logs(self) -> dict[str, Any]:
         last = self.number - 1
         self._recovered, self._old_logs = recover_earlier_logs(
-            self.folder, self._logs_to_close, last, resume_keys(self._keys)
+            self.folder, self._logs_to_close, last, resume_keys(self.keys)
         )
         from_attempt = self._last_attempt_with_events()
         others = [

@@ -31,17 +31,19 @@ def save_checkpoint(
     *,
     policy_revision: str,
     state: Callable[[], Mapping[str, Any]],
+    keep: int = KEEP_LAST_RESUMABLE,
 ) -> str:
     """Write a checkpoint and log it. Return the snapshot ID. See `ockham.Run.save_checkpoint`.
 
     Args:
         recorder: Recorder of the attempt that the weights come from.
         ctx: Context of the batch that they come from.
-        kind: With kind `resume` the newest two are kept and a key frame follows, from which a replay can
+        kind: With kind `resume` the newest ones are kept and a key frame follows, from which a replay can
             start.
         pack: Creates the files from metadata and, for kind `resume`, from the state.
         policy_revision: Revision that is stored in the metadata.
         state: Returns the state of the run. Called only for kind `resume`.
+        keep: Number of resumable checkpoints that are kept.
 
     Raises:
         CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
@@ -82,16 +84,13 @@ def save_checkpoint(
     log.append("checkpoint.saved", saved, iter_num=iter_num, urgent=True)
     if kind == "resume":
         attempt.resumable.append(snapshot_id)
-        _prune(attempt, iter_num)
+        _prune(attempt, iter_num, keep)
     return snapshot_id
 
 
-def _prune(attempt: Attempt, iter_num: int) -> None:
-    """Delete all but the newest two resumable checkpoints, after the signed events that record it."""
-    old, attempt.resumable[:] = (
-        attempt.resumable[:-KEEP_LAST_RESUMABLE],
-        attempt.resumable[-KEEP_LAST_RESUMABLE:],
-    )
+def _prune(attempt: Attempt, iter_num: int, keep: int) -> None:
+    """Delete all but the newest resumable checkpoints, after the signed events that record it."""
+    old, attempt.resumable[:] = attempt.resumable[:-keep], attempt.resumable[-keep:]
     if not old:
         return
     attempt.record_pruned(old, iter_num, PRUNED_NEWER_KEPT)

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ockham.context import CODE_PATTERN, FIELDS, GAUGES, KNOBS, REQUIRED
+from ockham.data_position import MAX_INDICES
 from ockham.event import SPECVERSION, event_type, to_json_value
 
 DECISION, CONTEXT = "decision.made", "context.recorded"
@@ -110,6 +111,14 @@ class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     drift_ceiling: Number | UnsetType = UNSET
 
 
+class Rows(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Where the rows of a batch came from."""
+
+    position: Count | UnsetType = UNSET
+    indices: Annotated[list[Count], Meta(max_length=MAX_INDICES)] | UnsetType = UNSET
+    digest: Annotated[str, Meta(pattern="^[0-9A-Za-z:+/=._-]{8,128}$")] | UnsetType = UNSET
+
+
 class Range(Struct, forbid_unknown_fields=True, gc=False):
     """First decision of a context, and the number of decisions."""
 
@@ -133,6 +142,7 @@ class ContextData(Struct, forbid_unknown_fields=True, gc=False):
     applied: Applied
     seconds: dict[str, Number]
     decisions: Range
+    rows: Rows | UnsetType = UNSET
 
 
 # kind, ID and data: a struct for decisions and contexts, else as JSON gives it.
@@ -154,8 +164,10 @@ def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
             ("left", Left),
             ("applied", Applied),
             ("decisions", Range),
+            ("rows", Rows),
         )
-        return ContextData(**{**rest, **{name: part(**data[name]) for name, part in parts}})
+        known = {name: part(**data[name]) for name, part in parts if name in data}
+        return ContextData(**{**rest, **known})
     return data
 
 

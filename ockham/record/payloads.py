@@ -31,7 +31,8 @@ class ContextRecord(NamedTuple):
     """Inputs of a hook and the knobs after it: everything that a replay needs.
 
     `given` contains every field in the order of `FIELD_NAMES`, `measured` the gauges that this batch or
-    evaluation measured, `left` the knobs after the last plugin.
+    evaluation measured, `left` the knobs after the last plugin. `rows` is where the rows of a batch came
+    from. A replay does not use it.
     """
 
     iter_num: int
@@ -46,6 +47,7 @@ class ContextRecord(NamedTuple):
     seconds: Mapping[str, float]
     first_decision: int
     decisions: int
+    rows: Mapping[str, Any] | None = None
 
 
 class StateRecord(NamedTuple):
@@ -125,7 +127,7 @@ def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
     if record.measured_custom != record.given_custom:
         measured["custom"] = to_json_value(record.measured_custom)
     knobs = zip(KNOBS, _KNOB_INDEXES, record.left, strict=True)
-    return {
+    data = {
         "iter_num": record.iter_num,
         "micro_step": record.micro_step,
         "hook": record.hook,
@@ -142,6 +144,7 @@ def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
             "count": record.decisions,
         },
     }
+    return data if record.rows is None else {**data, "rows": record.rows}
 
 
 def _state(record: StateRecord) -> tuple[dict[str, Any], bytes | None]:

@@ -75,9 +75,14 @@ class Recorder:
             self._places["consolidating"] = place
 
     def record_context(
-        self, ctx: OccamContext, hook: str, applied: Mapping[str, Value], seconds: Mapping[str, float]
+        self,
+        ctx: OccamContext,
+        hook: str,
+        applied: Mapping[str, Value],
+        seconds: Mapping[str, float],
+        rows: Mapping[str, Any] | None = None,
     ) -> None:
-        """Log the context with the decisions since `begin_hook`."""
+        """Log the context with the decisions since `begin_hook`. `rows` is where the rows came from."""
         record = ContextRecord(
             ctx.iter_num,
             ctx.micro_step,
@@ -91,6 +96,7 @@ class Recorder:
             seconds,
             self._first,
             self._count,
+            rows,
         )
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
 
@@ -143,16 +149,32 @@ class Recorder:
         }
         self.attempt.log.append("anchor.consolidated", moved, iter_num=ctx.iter_num)
 
-    def record_rollback(self, iter_num: int, anchor_iter_num: int, drift: float, seconds: float) -> None:
-        """Log that the weights returned to the anchor."""
+    def record_rollback(
+        self, iter_num: int, anchor_iter_num: int, drift: float, seconds: float, details: Mapping[str, Any]
+    ) -> None:
+        """Log that the weights returned to the anchor or to a saved state."""
         back = {
             "iter_num": iter_num,
             "decision_id": self.decision_id("rollback"),
             "anchor_iter_num": anchor_iter_num,
             "drift": drift,
             "seconds": seconds,
+            **{name: value for name, value in details.items() if value is not None},
         }
         self.attempt.log.append("rollback.performed", back, iter_num=iter_num, urgent=True)
+
+    def record_skipped_data(self, iter_num: int, first_position: int, end_position: int, by: str) -> None:
+        """Log that positions of the data are not read."""
+        is_rollback = by == "rollback"
+        skipped = {
+            "iter_num": iter_num,
+            "first_position": first_position,
+            "last_position": end_position - 1,
+            "by": by,
+            "reason_code": "ROLLED_BACK" if is_rollback else "SKIP_DATA_SETTING",
+            "decision_id": self.decision_id("rollback") if is_rollback else None,
+        }
+        self.attempt.log.append("data.skipped", skipped, iter_num=iter_num, urgent=True)
 
     def decision_id(self, knob: str) -> str | None:
         """Return the ID of the last decision that set this knob, or None."""

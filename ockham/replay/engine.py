@@ -7,7 +7,7 @@ frame that it affects.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +110,9 @@ class _Replay:
         self.chain = PluginChain(plugins, self.replayed_decisions.append)
         self.revision = revision
         self.stand_ins = {plugin_name(p): p for p in plugins if isinstance(p, PlaybackPlugin)}
+        self.names = frozenset(plugin_name(plugin) for plugin in plugins)
+        # A rollback restores the state of all others.
+        self.survivors = frozenset(plugin_name(plugin) for plugin in plugins if plugin.survives_rollback)
         self.shadow: dict[str, Value] = {}
         self.proof = ReplayResult()
 
@@ -117,8 +120,10 @@ class _Replay:
         loaded = False
         for item in items:
             if isinstance(item, KeyFrame):
-                if (loaded and item.trigger != "RESUME") or (item.trigger == "START" and fresh_start):
-                    self._compare_state(item)
+                if loaded and item.trigger == "ROLLBACK":
+                    self._compare_state(item, self.survivors)
+                elif (loaded and item.trigger != "RESUME") or (item.trigger == "START" and fresh_start):
+                    self._compare_state(item, self.names)
                 if not loaded and item.trigger in START_TRIGGERS:
                     self._load(item)
                     loaded = True
@@ -229,7 +234,8 @@ class _Replay:
                     to_json_value(new),
                 )
 
-    def _compare_state(self, frame: KeyFrame) -> None:
+    def _compare_state(self, frame: KeyFrame, names: Collection[str]) -> None:
+        """Compare the state of plugins with a key frame. A plugin that one of the two lacks differs."""
         self.proof.frames += 1
         if state_digest(frame.state) != frame.state_sha256:
             self.proof.add_difference(
@@ -243,7 +249,9 @@ class _Replay:
         state: Mapping[str, Any] = to_json_value(self.chain.state_dict())
         if json_equal(state, frame.state):
             return
-        for name in [n for n in {**state, **frame.state} if n not in self.stand_ins]:
+        for name in {**state, **frame.state}:
+            if name in self.stand_ins or (name in self.names and name not in names):
+                continue
             for key, old, new in json_diff(frame.state.get(name, {}), state.get(name, {})):
                 self.proof.add_difference(frame.iter_num, frame.sequence, name, f"state.{key}", old, new)
 

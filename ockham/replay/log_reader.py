@@ -23,6 +23,7 @@ START_TRIGGERS = (
     "INTERVAL",
     "RESUME",
     "INTERVENTION",
+    "ROLLBACK",
 )
 
 

@@ -6,12 +6,13 @@ import hashlib
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from ockham.errors import BadInputError, PolicyError, UnverifiableError
+from ockham.plugins import BUILT_IN
 from ockham.policy import Policy, policy_from_json
 from ockham.policy.plugin_registry import code_digest, plugin_class
 from ockham.record.run_folder import RunFolder, read_regular_file
@@ -140,6 +141,7 @@ def replay_run(
         raise UnverifiableError(f"run {folder.run_id!r} has no key frame before iteration {iteration}")
     if iteration is None:
         _compare_attempts(maps, logs)
+        _compare_rollbacks(maps, logs)
     elif not any(_contains_iteration(task.chunk, iteration) for _, task in tasks):
         raise BadInputError(f"run {folder.run_id!r} has no iteration {iteration}")
     whole = sum(found.size for found in maps)
@@ -256,3 +258,28 @@ def _compare_attempts(maps: list[LogChunks], logs: list[LogReplay]) -> None:
                     old, new = before.state[name], frame.state.get(name)
                     if canonical_json(old) != canonical_json(new):
                         log.proof.add_difference(frame.iter_num, frame.sequence, name, "state", old, new)
+
+
+def _compare_rollbacks(maps: list[LogChunks], logs: list[LogReplay]) -> None:
+    """Compare the state after each rollback to a saved state with the states that were saved before.
+
+    Plugins that survive rollbacks, and third-party plugins, are left out.
+    """
+    saved: dict[int, list[KeyFrame]] = {}
+    for found, log in zip(maps, logs, strict=True):
+        uses = {name: code["use"] for name, code in log.code.items() if code["use"] in BUILT_IN}
+        names = [name for name, use in uses.items() if not plugin_class(use).survives_rollback]
+        for frame in found.frames:
+            if frame.trigger == "CHECKPOINT":
+                saved.setdefault(found.rank, []).append(frame)
+            elif frame.trigger == "ROLLBACK" and not any(
+                _has_same_state(frame, other, names) for other in saved.get(found.rank, [])
+            ):
+                log.proof.add_difference(
+                    frame.iter_num, frame.sequence, "chain", "state", "another state", "a saved state"
+                )
+
+
+def _has_same_state(frame: KeyFrame, other: KeyFrame, names: Iterable[str]) -> bool:
+    shared = [name for name in names if name in other.state]
+    return all(canonical_json(frame.state.get(name)) == canonical_json(other.state[name]) for name in shared)

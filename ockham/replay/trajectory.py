@@ -12,6 +12,7 @@ from ockham.errors import OckhamError, UnverifiableError
 from ockham.event import Value, parse_number
 from ockham.policy import HYPERPARAMETERS, Policy, policy_from_json
 from ockham.policy.document import check_hyperparameter
+from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines, read_first_event
 from ockham.replay.log_reader import Step, build_context, iter_records, parse_field
@@ -21,7 +22,11 @@ from ockham.savings import SavingsCounter
 
 @dataclass(slots=True)
 class AttemptTrajectory:
-    """Steps of one attempt under one policy, without superseded ones, and the initial knobs of a batch."""
+    """Steps of one attempt under one policy, without superseded ones, and the initial knobs of a batch.
+
+    `restored` maps the iteration after each rollback to the iteration that followed the restored state.
+    It contains all rollbacks of the attempt.
+    """
 
     policy: Policy
     hyperparameters: dict[str, Any]
@@ -29,6 +34,7 @@ class AttemptTrajectory:
     required_measurements: dict[str, int]
     settings: dict[str, Any]
     steps: list[Step]
+    restored: Mapping[int, int]
     world_size: int = 1
 
 
@@ -95,19 +101,28 @@ def _load_attempt(
     folder: RunFolder, attempt: int, rank: int, opening: Mapping[str, Any], cut: int | None
 ) -> list[AttemptTrajectory]:
     """Return the steps of an attempt, in one part for each policy in order. An intervention changes it."""
+    restored: dict[int, int] = {}
     steps = [
         _require_readable(folder, item)
-        for item in iter_records(folder, _lines(folder, attempt, rank))
+        for item in iter_records(folder, _note_rollbacks(folder, _lines(folder, attempt, rank), restored))
         if isinstance(item, Step) and (cut is None or item.iter_num < cut)
     ]
-    settings, world_size = dict(opening.get("settings", {})), int(opening.get("world_size", 1))
-    parts = itertools.groupby(steps, key=lambda step: str(step.data.get("policy_revision")))
-    legs = [_load_part(folder, revision, settings, list(part), world_size) for revision, part in parts]
-    return legs or [_load_part(folder, opening["policy_revision"], settings, [], world_size)]
+    parts: list[tuple[str, list[Step]]] = [
+        (revision, list(part))
+        for revision, part in itertools.groupby(steps, key=lambda step: str(step.data.get("policy_revision")))
+    ]
+    return [
+        _load_part(folder, revision, part, opening, restored)
+        for revision, part in parts or [(opening["policy_revision"], [])]
+    ]
 
 
 def _load_part(
-    folder: RunFolder, revision: str, settings: dict[str, Any], steps: list[Step], world_size: int
+    folder: RunFolder,
+    revision: str,
+    steps: list[Step],
+    opening: Mapping[str, Any],
+    restored: Mapping[int, int],
 ) -> AttemptTrajectory:
     try:
         policy = policy_from_json(read_regular_file(folder.policy(revision)))
@@ -122,7 +137,22 @@ def _load_part(
         **{key: check_hyperparameter(key, recorded[key], place) for key in HYPERPARAMETERS},
     }
     base = base_knobs(plugins, parameters)
-    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, world_size)
+    settings, world_size = dict(opening.get("settings", {})), int(opening.get("world_size", 1))
+    return AttemptTrajectory(policy, parameters, base, wants, settings, steps, restored, world_size)
+
+
+def _note_rollbacks(folder: RunFolder, lines: Iterator[bytes], restored: dict[int, int]) -> Iterator[bytes]:
+    """Yield the same lines. Add each rollback to a saved state to *restored*."""
+    for line in lines:
+        if b'"type":"ockham.rollback.performed.v1"' in line:
+            try:
+                data = decode_line(line)["data"]
+                if "snapshot_id" in data:
+                    restored[int(data["iter_num"]) + 1] = int(data["anchor_iter_num"]) + 1
+            except (ValueError, KeyError, TypeError) as error:
+                message = f"{folder.path}: a line that cannot be read: {line[:80]!r} ({error})"
+                raise UnverifiableError(message) from None
+        yield line
 
 
 def _require_readable(folder: RunFolder, step: Step) -> Step:

@@ -48,6 +48,8 @@ class _WhatIfReplay:
         self.update_delta = 0
         self.last: OccamContext | None = None
         self.evaluated = True
+        # States of the plugins before the iterations to which rollbacks returned.
+        self.states = {after: dict[str, Any]() for leg in legs for after in leg.restored.values()}
 
     def run(self) -> WhatIfResult:
         """Run the chain over all attempts."""
@@ -62,10 +64,23 @@ class _WhatIfReplay:
                     ]
                 self.made.clear()
                 if step.hook == "batch":
+                    self._restore_saved_state(leg, step)
                     self._batch(leg, step, unmeasured)
                 elif step.hook == "on_evaluate" and self.last is not None:
                     self._evaluation(step, self.last)
         return self.answer
+
+    def _restore_saved_state(self, leg: AttemptTrajectory, step: Step) -> None:
+        """Restore the plugins after a rollback that this policy has requested too, and save states."""
+        if step.data["micro_step"]:
+            return
+        after = leg.restored.get(step.iter_num)
+        if after is not None and self.last is not None and self.last.rollback:
+            if not self.states[after]:
+                self._diverges(step.iter_num, "rollback")
+            self.chain.restore_saved_state(self.states[after])
+        if step.iter_num in self.states:
+            self.states[step.iter_num] = self.chain.state_dict()
 
     def _batch(self, leg: AttemptTrajectory, step: Step, unmeasured: str) -> None:
         if not self.evaluated and self.last is not None:

@@ -29,7 +29,7 @@ DOCUMENTED_VIEWS = set(
     "runs run_summary events decisions contexts acting_decisions current_batches current_steps "
     "measured_gauges gate_decisions compressor_decisions limiter_decisions "
     "memory_decisions hyperparameter_changes evaluations checkpoints policies reason_codes log_gaps "
-    "rollbacks people odrs odr_constraints odr_evidence ledger_events odr_findings".split()
+    "rollbacks skipped_data people odrs odr_constraints odr_evidence ledger_events odr_findings".split()
 )
 
 

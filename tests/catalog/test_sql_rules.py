@@ -31,6 +31,7 @@ ROWS_OF_A_RUN = (
     "evaluations",
     "checkpoints",
     "rollbacks",
+    "skipped_data",
 )
 QUERIES = sorted(
     str(path.relative_to(resources.sql_dir()))

@@ -34,3 +34,35 @@ class Stop(OccamPlugin):
         if ctx.iter_num == 5:
             ctx.halt = True
             ctx.decide("HALT", "SIX_STEPS_DONE")
+
+
+class RollbackAt(OccamPlugin):
+    """Requests a rollback after the steps `first` and `second`. Counts losses and rollbacks in its state."""
+
+    name = "rollback_at"
+
+    def __init__(self, first: int = 20, second: int = -1) -> None:
+        self.first = first
+        self.second = second
+        self.losses = 0.0
+
+    def on_batch_end(self, ctx):
+        self.losses += ctx.task_loss
+        if ctx.ends_step and ctx.iter_num in (self.first, self.second):
+            ctx.rollback = True
+            ctx.decide("ROLLBACK", "REQUESTED", self.losses, fields=("rollback",))
+
+
+class RollbackCounter(OccamPlugin):
+    """Counts the requests for a rollback of the plugins before it, also after the rollback."""
+
+    name = "rollback_counter"
+    survives_rollback = True
+
+    def __init__(self) -> None:
+        self.rollbacks = 0
+
+    def on_batch_end(self, ctx):
+        self.rollbacks += ctx.rollback
+        if ctx.rollback:
+            ctx.decide("COUNT", "ROLLBACK_REQUESTED", self.rollbacks)

@@ -25,7 +25,8 @@ def make_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int =
     with Run(runs=runs, run_id=run_id, facts=facts, **kwargs) as run:
         for i in range(batches):
             loss = math.nan if i == nan_at else 2 + 3 * math.exp(-i / 40) + draw.gauss(0, 0.2)
-            ctx = run.start_batch(i, loss, learning_rate=1e-3, anchor_available=i > 12)
+            rows = {"position": i, "indices": [2 * i, 2 * i + 1], "digest": f"{i:032x}"}
+            ctx = run.start_batch(i, loss, data=rows, learning_rate=1e-3, anchor_available=i > 12)
             drift = 0.002 * (i % 30)
             gauges = {"grad_norm": draw.uniform(0.3, 2.0), "complexity_cost": drift, "drift_raw": drift}
             run.end_batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 
 import numpy as np
@@ -175,7 +176,50 @@ def test_prefetched_batches_equal_plain_batches(tmp_path_factory):
         )
     position, future = prefetching._next
     assert position == (0, 1)
-    assert torch.equal(future.result()[:, :-1], plain.sample_batch(0, 1)[0])
+    assert torch.equal(future.result()[0][:, :-1], plain.sample_batch(0, 1)[0])
+
+
+@pytest.mark.parametrize("kind", [Batches, PrefetchingBatches])
+def test_data_position_is_that_of_the_batch_sampled_last(tmp_path_factory, kind):
+    """The digest is that of the tokens, recomputed here. An evaluation in between has no effect."""
+    batches = kind(make_corpus(tmp_path_factory), 4, 8, 7)
+    for iter_num in (0, 1, 2, 9, 3):
+        inputs, targets = batches.sample_batch(iter_num)
+        batches.sample_batch(0, 0, "val")
+        tokens = np.concatenate([inputs.numpy(), targets.numpy()[:, -1:]], axis=1)
+        digest = hashlib.sha256(tokens.astype("<i4").tobytes()).hexdigest()[:32]
+        assert batches.data_position(iter_num) == {"position": iter_num, "digest": digest}
+    with pytest.raises(RuntimeError, match="not the last one sampled"):
+        batches.data_position(4)
+
+
+@pytest.mark.parametrize("mode", ["skip_data", "repeat"])
+def test_prepared_batch_is_dropped_if_the_order_changes(tmp_path_factory, mode):
+    """After a rollback, the batch that was prepared for the next iteration is at another position."""
+    corpus = make_corpus(tmp_path_factory)
+    plain, prefetching = Batches(corpus, 4, 8, 7), PrefetchingBatches(corpus, 4, 8, 7, micro_steps=2)
+    for iter_num in range(6):
+        for micro_step in range(2):
+            prefetching.sample_batch(iter_num, micro_step)
+    next_position = prefetching.order.roll_back(5, 2, mode).next_position
+    assert next_position == (6 if mode == "skip_data" else 3)
+    batch = prefetching.sample_batch(6, 0)
+    assert torch.equal(batch[0], plain.sample_batch(next_position, 0)[0])
+    assert prefetching.data_position(6)["position"] == next_position
+
+
+@given(seed=st.integers(0, 2**32 - 1), first=st.integers(0, 10**6), world_size=st.integers(2, 8))
+def test_two_ranks_never_get_the_same_rows(tmp_path_factory, seed, first, world_size):
+    """All batches of all ranks differ, whatever the seed and the iteration."""
+    corpus = make_corpus(tmp_path_factory)
+    digests = set()
+    for rank in range(world_size):
+        batches = Batches(corpus, 4, 8, seed, rank=rank)
+        for iter_num in range(first, first + 5):
+            for micro_step in range(2):
+                batches.sample_batch(iter_num, micro_step)
+                digests.add(batches.data_position(iter_num, micro_step)["digest"])
+    assert len(digests) == world_size * 5 * 2
 
 
 def test_prefetch_does_not_overwrite_the_batch_in_use(tmp_path_factory):

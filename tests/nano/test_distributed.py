@@ -70,6 +70,14 @@ def test_ranks_log_equal_decisions_and_only_rank_zero_prints(two):
     assert processes[1].stderr == ""
 
 
+def test_two_ranks_record_other_rows_at_the_same_position(two):
+    """No digest occurs twice in the two logs."""
+    folder, _ = two
+    rows = [context["rows"] for rank in (0, 1) for context in read_batches(folder, rank)]
+    assert [row["position"] for row in rows] == [*range(40), *range(40)]
+    assert len({row["digest"] for row in rows}) == 80
+
+
 def test_logs_of_all_ranks_verify_and_count_each_batch_once(two):
     """The views count each batch once and contain each rank's local loss."""
     folder, _ = two
@@ -200,3 +208,26 @@ def test_four_sharded_ranks_log_equal_decisions_and_write_a_full_checkpoint(two)
     resumed = wait(start_ranks(folder, 1, "--run", "four", "--resume", "--set", "max_iters=26"))[0]
     assert resumed.returncode == 0, resumed
     assert_sound_run(folder, "four")
+
+
+def test_ranks_return_to_the_same_saved_state(tmp_path):
+    """Both ranks restore it, with their own generators. The logs verify and replay."""
+    (tmp_path / "policy.yaml").write_text(
+        "extends: balanced\ntargets: {}\nplugins:\n"
+        '  rollback_at: {use: "tests.helpers.plugins:RollbackAt", first: 13}\n'
+    )
+    settings = ("dropout=0.1", "state_every=5", "max_iters=20")
+    options = [word for setting in settings for word in ("--set", setting)]
+    options += ["--run", "back", "--policy", str(tmp_path / "policy.yaml")]
+    processes = wait(start_ranks(tmp_path, 2, *options))
+    assert [process.returncode for process in processes] == [0, 0], processes
+    folder = RunFolder(tmp_path / "runs", "back")
+    backs = [select_data("rollback.performed", events(folder, 1, rank)) for rank in (0, 1)]
+    assert [(back[0]["snapshot_id"], back[0]["next_position"]) for back in backs] == [
+        ("resume-00000009", 14)
+    ] * 2
+    rows = [
+        context["rows"]["digest"] for rank in (0, 1) for context in read_batches(tmp_path, rank, 1, "back")
+    ]
+    assert len(set(rows)) == 40
+    assert_sound_run(tmp_path, "back")

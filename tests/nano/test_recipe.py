@@ -137,7 +137,7 @@ def test_refused_gradient_and_rollback_apply_to_both_optimizers(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(momentum, momentum_after, strict=True))
     t.move_anchor(1)
     train_step(t, 2)
-    t.roll_back()
+    t.roll_back(2)
     assert weights_equal(before, weights(t.model))
     assert not any(part.state for part in t.optimizer.parts)
 

@@ -81,6 +81,7 @@ def context_row(data: Mapping[str, Any]) -> list[Any]:
         if name in GAUGES:
             row[_SLOTS[name].left] = _read(value, _SLOTS[name].read)
     applied = data["applied"]
+    rows = data.get("rows", {})
     custom = measured["custom"] if "custom" in measured else given.get("custom", {})
     return [
         data["hook"],
@@ -96,6 +97,9 @@ def context_row(data: Mapping[str, Any]) -> list[Any]:
         _numbers(custom),
         data["decisions"]["first"],
         data["decisions"]["count"],
+        rows.get("position"),
+        rows.get("indices"),
+        rows.get("digest"),
     ]
 
 

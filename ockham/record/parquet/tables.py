@@ -79,6 +79,9 @@ CONTEXTS = pa.schema(
         ("custom", _NUMBERS),
         ("first_decision", pa.int64()),
         ("decisions", pa.int32()),
+        ("data_position", pa.int64()),
+        ("data_indices", pa.list_(pa.int64())),
+        ("data_digest", pa.string()),
     ]
 )
 EVENTS = pa.schema([*_WHERE, ("type", pa.string()), ("subject", pa.string()), ("data", pa.string())])

@@ -21,6 +21,8 @@ class LogSummary:
     # Revision -> the first event that names it.
     policies: dict[str, int] = field(default_factory=dict)
     pruned: set[str] = field(default_factory=set)
+    # Sequence, snapshot ID and weights digest of each rollback to a saved state.
+    restored: list[tuple[int, str, str]] = field(default_factory=list)
     # Names of the blobs and of the files with removed bytes.
     blobs: set[str] = field(default_factory=set)
     cut_files: set[str] = field(default_factory=set)
@@ -50,6 +52,7 @@ class LogSummary:
         self.acceptances_and_checkpoints += later.acceptances_and_checkpoints
         self.policies = later.policies | self.policies
         self.pruned |= later.pruned
+        self.restored += later.restored
         self.blobs |= later.blobs
         self.cut_files |= later.cut_files
         self.kinds_after_end |= later.kinds_after_end

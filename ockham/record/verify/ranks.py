@@ -23,12 +23,27 @@ def check_cross_log(checks: Checks, report: VerificationReport) -> None:
             other = checks.get(problem.log)
             cause = other.tamper_cause if other is not None and problem.kind != "unsigned" else ""
             report.add(problem.kind, f"log/{problem.log[0]}-{problem.log[1]}", problem.message, 0, cause)
+    _check_restored_states(checks, report)
     for attempt in sorted({attempt for attempt, _ in checks}):
         _check_missing_ranks(attempt, checks, report)
     for attempt, rank in checks:
         first = checks.get((attempt, 0))
         if rank and first is not None:
             _check_same_verdicts(first.summary, checks[attempt, rank], report)
+
+
+def _check_restored_states(checks: Checks, report: VerificationReport) -> None:
+    """Check that each state that a rollback restored was saved, with the same weights."""
+    saved = {
+        (data["snapshot_id"], data["weights_sha256"])
+        for check in checks.values()
+        for data, _ in check.summary.checkpoints()
+    }
+    for (attempt, rank), check in checks.items():
+        for sequence, snapshot_id, digest in check.summary.restored:
+            if (snapshot_id, digest) not in saved:
+                message = f"a rollback restored {snapshot_id!r:.80}, and no event saved it with these weights"
+                report.add("contradiction", f"log/{attempt}-{rank}", message, sequence)
 
 
 def _check_missing_ranks(attempt: int, checks: Checks, report: VerificationReport) -> None:

@@ -51,6 +51,8 @@ class SequenceChecker:
         # The batch before, where the next must follow it.
         self._last: tuple[int, int] | None = None
         self._finished = False
+        # First and last position of each range of the data that is not read from here on.
+        self._skipped: list[tuple[int, int]] = []
         # In the ledger each log is one entry of any kind.
         self._opening = TYPES if folder.run_id == LEDGER else ("run.started", "run.resumed")
         names = {kind: "_" + kind.replace(".", "_") for kind in TYPES}
@@ -115,6 +117,7 @@ class SequenceChecker:
         key = (data.iter_num, data.micro_step)
         if data.hook == "batch":
             self._order(sequence, key)
+            self._check_position(sequence, data)
         decisions, self._pending = self._pending, []
         counted = data.decisions
         if counted.count != len(decisions) or (decisions and counted.first != decisions[0][0]):
@@ -181,6 +184,17 @@ class SequenceChecker:
         if last is not None and now not in ((last[0], last[1] + 1), (last[0] + 1, 0)):
             self._contradiction(sequence, f"batch {now} follows batch {last}")
 
+    def _check_position(self, sequence: int, data: ContextData) -> None:
+        """Check that the rows of a batch are not in a range that the log records as skipped."""
+        position = UNSET if data.rows is UNSET else data.rows.position
+        if position is not UNSET and any(first <= position <= last for first, last in self._skipped):
+            self._contradiction(
+                sequence, f"this batch read position {position}, which is recorded as skipped"
+            )
+
+    def _data_skipped(self, _sequence: int, data: Mapping[str, Any]) -> None:
+        self._skipped.append((data["first_position"], data["last_position"]))
+
     def _verdict_not_applied(self, sequence: int, data: Mapping[str, Any]) -> None:
         kind: FindingClass = "refused step" if data["reason_code"] in REFUSAL_CAUSES else "not applied"
         message = (
@@ -201,6 +215,10 @@ class SequenceChecker:
         key = str(data["key"])
         self.summary.request_keys.setdefault(key, sequence)
         self.summary.request_counts[key] += 1
+
+    def _rollback_performed(self, sequence: int, data: Mapping[str, Any]) -> None:
+        if "snapshot_id" in data:
+            self.summary.restored.append((sequence, data["snapshot_id"], data.get("weights_sha256", "")))
 
     def _run_started(self, sequence: int, data: Mapping[str, Any]) -> None:
         self.summary.trusted_request_keys.update(data.get("request_keys", ()))

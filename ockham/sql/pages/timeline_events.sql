@@ -6,6 +6,7 @@ with all_marks as (
     select iter_num as iter, 'accepted' as what, snapshot_id as which from checkpoints where run_id = $run and kind = 'accepted' and counted
     union all select iter_num, 'anchor moved', '' from events where run_id = $run and type = 'ockham.anchor.consolidated.v1' and counted
     union all select iter_num, 'rollback', decision_id from rollbacks where run_id = $run and counted
+    union all select iter_num, 'data skipped', 'positions ' || first_position || ' to ' || last_position from skipped_data where run_id = $run and counted
     union all select (data ->> '$.iter_num')::bigint, 'resumed', 'attempt ' || attempt from events where run_id = $run and type = 'ockham.run.resumed.v1' and signed and "rank" = 0
     -- The adapter is disabled and enabled at every evaluation. Listed are the first time and each revert that failed.
     union all select min(iter_num), 'adapter enabled', any_value(data ->> '$.added_params') || ' parameters' from events where run_id = $run and type = 'ockham.adapter.enabled.v1' and counted group by attempt

@@ -18,6 +18,9 @@
 -- custom: metrics of the plugins, by name
 -- first_decision: sequence of the first decision about it; null if there are no decisions; see decision_contexts
 -- decisions: number of decisions about it
+-- data_position: number of the batch in the order of the data; with seed, rank and micro_step it determines the rows of `ockham train`; null if the loop recorded none
+-- data_indices: numbers of the rows, if the loop recorded them
+-- data_digest: digest of the rows, if the loop recorded one; equal rows have equal digests
 select event_id, run_id, attempt, "rank", * exclude (event_id, run_id, attempt, "rank"),
     signed and not superseded and "rank" = 0 as counted
 from raw_contexts

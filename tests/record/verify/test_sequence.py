@@ -107,6 +107,46 @@ def told_by(events, first=1, run_id="a", world_size=1):
     return story.finish(), report
 
 
+def test_batch_of_a_skipped_position_is_a_contradiction(tmp_path):
+    """Positions before the event, outside of the range and unknown ones are accepted."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    skipped = {"first_position": 3, "last_position": 5, "by": "user", "reason_code": "SKIP_DATA_SETTING"}
+    positions = [3, 2, None, 6, 5, 3]
+    for iter_num, position in enumerate(positions):
+        if iter_num == 1:
+            writer.append("data.skipped", {"iter_num": 1, **skipped, "decision_id": None}, iter_num=1)
+        rows = None if position is None else {"position": position}
+        record = context_record(iter_num, rows=rows, decisions=0)
+        writer.append("context.recorded", record, iter_num=iter_num)
+    writer.close()
+    assert [found for found in found_in(folder) if "position" in found[3]] == [
+        (5, "contradiction", "log/1-0", "this batch read position 5, which is recorded as skipped"),
+        (6, "contradiction", "log/1-0", "this batch read position 3, which is recorded as skipped"),
+    ]
+
+
+@pytest.mark.parametrize("change", ["nothing", "another state", "other weights"])
+def test_rollback_to_a_state_that_was_not_saved_is_a_contradiction(tmp_path, change):
+    """ID and digest must be those of a saved checkpoint."""
+    folder = run_folder(tmp_path)
+    writer = LogWriter(folder, 1, 0, policy_revision=REVISION)
+    saved = {"snapshot_id": "resume-00000004", "weights_sha256": "a" * 64, "kind": "resume", "files": []}
+    position = {"iter_num": 4, "decision_id": None, "log_size": 0, "log_root": "0" * 64}
+    writer.append("checkpoint.saved", {**position, **saved}, iter_num=4)
+    restored = {"snapshot_id": saved["snapshot_id"], "weights_sha256": saved["weights_sha256"]}
+    if change == "another state":
+        restored["snapshot_id"] = "resume-00000009"
+    if change == "other weights":
+        restored["weights_sha256"] = "b" * 64
+    back = {"iter_num": 6, "decision_id": None, "anchor_iter_num": 4, "drift": 0.1, "seconds": 0.1}
+    writer.append("rollback.performed", {**back, **restored}, iter_num=6)
+    writer.close()
+    message = f"a rollback restored {restored['snapshot_id']!r}, and no event saved it with these weights"
+    expected = [] if change == "nothing" else [(1, "contradiction", "log/1-0", message)]
+    assert [each for each in found_in(folder) if each[0] == 1] == expected
+
+
 def test_checker_counts_decisions_and_contexts(tmp_path):
     """It counts from start_reporting on."""
     events = write_and_parse_events(
