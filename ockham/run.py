@@ -128,6 +128,7 @@ class Run(RankCalls):
         self._last = OccamContext(0, 0.0, run_id=self.run_id, **self.facts)
         self._is_started = False
         self._warned_none_accepted = False
+        self._warned_no_gradients = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
         self._ranks: Ranks | None = None
         self._averages_losses = False

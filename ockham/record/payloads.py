@@ -31,7 +31,8 @@ class ContextRecord(NamedTuple):
     """Inputs of a hook and the knobs after it: everything that a replay needs.
 
     `given` contains every field in the order of `FIELD_NAMES`, `measured` the gauges that this batch or
-    evaluation measured, `left` the knobs after the last plugin.
+    evaluation measured, `left` the knobs after the last plugin. `gradients` contains the knobs of the step
+    and `custom`, where they differ from those of this batch. It is None if `on_gradients` was not run.
     """
 
     iter_num: int
@@ -46,6 +47,7 @@ class ContextRecord(NamedTuple):
     seconds: Mapping[str, float]
     first_decision: int
     decisions: int
+    gradients: Mapping[str, Any] | None = None
 
 
 class StateRecord(NamedTuple):
@@ -125,6 +127,7 @@ def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
     if record.measured_custom != record.given_custom:
         measured["custom"] = to_json_value(record.measured_custom)
     knobs = zip(KNOBS, _KNOB_INDEXES, record.left, strict=True)
+    gradients = {} if record.gradients is None else {"gradients": to_json_value(record.gradients)}
     return {
         "iter_num": record.iter_num,
         "micro_step": record.micro_step,
@@ -141,6 +144,7 @@ def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
             "first": record.first_decision if record.decisions else None,
             "count": record.decisions,
         },
+        **gradients,
     }
 
 

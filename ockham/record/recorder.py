@@ -35,6 +35,8 @@ class Recorder:
         self._given_custom: dict[str, float] = {}
         self._measured: dict[str, Value] = {}
         self._measured_custom: dict[str, float] = {}
+        # Inputs of `on_gradients`. None if it was not run.
+        self._gradients: dict[str, Any] | None = None
         self._first = self._count = 0
         self._since_frame = (
             # A log opens with a key frame, at the latest with its first batch.
@@ -46,7 +48,14 @@ class Recorder:
         """Store the inputs of a hook that is about to run, and the gauges measured for it."""
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
         self.set_measured(ctx)
+        self._gradients = None
         self._first = self._count = 0
+
+    def begin_gradients(self, ctx: OccamContext, knobs: Mapping[str, Value]) -> None:
+        """Store the inputs of `on_gradients` that differ from those of `on_batch_start`."""
+        self._gradients = dict(knobs)
+        if ctx.custom != self._given_custom:
+            self._gradients["custom"] = dict(ctx.custom)
 
     def set_measured(self, ctx: OccamContext) -> None:
         """Store the gauges that were measured for the hook that is about to run."""
@@ -91,6 +100,7 @@ class Recorder:
             seconds,
             self._first,
             self._count,
+            self._gradients,
         )
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
 

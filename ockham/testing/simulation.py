@@ -109,6 +109,9 @@ class SimulatedRun:
         before = self._last or OccamContext(0, 0.0)
         ctx = before.next_context(self._iter_num, batch.task_loss, **values)
         self._chain.on_batch_start(ctx)
+        if ctx.updated and "grad_norm" in batch.gauges:
+            ctx.begin_gradients(batch.gauges["grad_norm"], {})
+            self._chain.on_gradients(ctx)
         rate = (ctx.update_rate * self._iter_num + ctx.updated) / (self._iter_num + 1)
         ctx.set_gauges(updates=ctx.updates + ctx.updated, update_rate=rate, **batch.gauges)
         self._chain.on_batch_end(ctx)
