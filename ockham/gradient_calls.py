@@ -101,16 +101,21 @@ class GradientCalls(CallChecks):
 
         The norm of that call is the one that plugins have seen, so it is the recorded one.
         """
+        if not self._audit.has_gradients and self.chain.has_hook("on_gradients"):
+            if self.acts_on_gradients:
+                self._warn_no_gradients()
+            else:
+                self.gradients(ctx, grad_norm=gauges["grad_norm"])
         if self._audit.has_gradients:
             del gauges["grad_norm"]
-        elif not self.acts_on_gradients:
-            if self.chain.has_hook("on_gradients"):
-                self.gradients(ctx, grad_norm=gauges["grad_norm"])
-        elif not self._warned_no_gradients:
+
+    def _warn_no_gradients(self) -> None:
+        """Warn once that a plugin was not asked about gradients."""
+        if not self._warned_no_gradients:
             self._warned_no_gradients = True
             warnings.warn(
                 "a plugin decides about gradients, and the loop does not call "
                 "run.gradients(ctx, grad_norm=...) before the step; on_gradients is not run",
                 OckhamWarning,
-                stacklevel=3,
+                stacklevel=4,
             )

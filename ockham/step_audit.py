@@ -134,6 +134,8 @@ class StepAudit:
         """
         self.numbers.end(ctx.iter_num, ctx.micro_step)
         step = self._measured_step(applied, stepped)
+        if self.has_gradients:
+            grad_norm = ctx.grad_norm
         values = (ctx.task_loss, 0.0 if grad_norm is None else grad_norm)
         if step.stepped is False and not step.cause and not all(map(math.isfinite, values)):
             step = step._replace(cause=NONFINITE_GRADIENT)
