@@ -103,7 +103,7 @@ def batches(tmp_path):
 
 @pytest.mark.parametrize(("micro_steps", "skips"), [(1, False), (1, True), (2, True), (3, True), (4, False)])
 def test_verdicts_on_gradients_are_those_of_the_optimizer(tmp_path, micro_steps, skips):
-    """Whether it stepped, both learning rates and the clipped norm follow from the log alone."""
+    """Whether it stepped, both learning rates and the clipped norm are in the log."""
     with open_run(tmp_path, OnGradients(skips=skips)) as run:
         truth = Loop(run, micro_steps=micro_steps).train()
     last_accepted = {}
@@ -245,7 +245,7 @@ def test_limiter_reports_a_clip_only_where_one_happened(tmp_path):
 
 
 class BadKnob(OccamPlugin):
-    """Changes a knob that comes too late."""
+    """Changes a knob of another hook."""
 
     name = "bad"
 

@@ -24,12 +24,12 @@ MAX_MAGNITUDE = 1e150
 
 
 class SpikeBound(NamedTuple):
-    """Upper bound of a value, and the mean and standard deviation that it comes from."""
+    """Upper bound of a value, with the statistics of its history."""
 
     value: float
     mean: float
     deviation: float
-    count: int
+    history: int
 
 
 class SpikePlugin(OccamPlugin):
@@ -231,7 +231,7 @@ class SpikePlugin(OccamPlugin):
         numbers = {
             "mean": bound.mean,
             "deviation": bound.deviation,
-            "history": bound.count,
+            "history": bound.history,
             "in_a_row": self.in_a_row + 1,
         }
         ctx.decide(action, reason, observed, bound.value, fields=fields, numbers=numbers)

@@ -67,9 +67,8 @@ def sample_batches(batches: int = BATCHES) -> Iterator[Batch]:
     """
     for i in range(batches):
         noise = counter_uniform("story", i) - 0.5
-        loss = {50: math.nan, 51: math.inf, 120: math.nan, 200: 12.0}.get(
-            i, 5 * math.exp(-i / 80) + 1 + noise
-        )
+        calm = 5 * math.exp(-i / 80) + 1 + noise
+        loss = {50: math.nan, 51: math.inf, 120: math.nan, 200: 12.0}.get(i, calm)
         drift = math.nan if i == 130 else 0.01 * (i % 60)
         kl = 0.02 * (i % 40) if i % 10 == 0 else None
         gauges = {
