@@ -228,6 +228,10 @@ class BatchCalls(GradientCalls):
         self._recorder.record_rollback(ctx.iter_num, anchor_iter_num, drift, seconds)
         ctx.set_gauges(complexity_cost=0.0, drift_raw=0.0, drift_sq=0.0)
 
+    def explain_decision(self, knob: str) -> str:
+        """Return ID, plugin and reason code of the last decision that set *knob*, for people."""
+        return self._recorder.explain_decision(knob)
+
     def _warn_if_none_accepted(self, ctx: OccamContext) -> None:
         """Warn once, in the second half of a run, if the memory accepted nothing so far."""
         if self._warned_none_accepted or 2 * ctx.iter_num < ctx.max_iters:

@@ -131,5 +131,5 @@ def roll_back_or_halt(
         iter_num, drift, seconds = trainer.roll_back()
         run.record_rollback(ctx, anchor_iter_num=iter_num, drift=drift, seconds=seconds)
     if ctx.halt:
-        return "HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}"
+        return "HALTED_BY_POLICY", f"halted by decision {run.explain_decision('halt')}"
     return None

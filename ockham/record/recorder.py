@@ -43,6 +43,8 @@ class Recorder:
             KEY_FRAME_BATCHES
         )
         self._places: dict[str, EventPosition] = {}
+        # Plugin and reason code of the last decision that set each knob.
+        self._reasons: dict[str, str] = {}
 
     def begin_hook(self, ctx: OccamContext) -> None:
         """Store the inputs of a hook that is about to run, and the gauges measured for it."""
@@ -80,6 +82,7 @@ class Recorder:
         for change in decision.changes:
             if change.after is True:
                 self._places[change.field] = place
+                self._reasons[change.field] = f"{decision.plugin} {decision.reason_code}"
         if decision.hook == "on_evaluate" and decision.action == "ALLOW":
             self._places["consolidating"] = place
 
@@ -163,6 +166,10 @@ class Recorder:
             "seconds": seconds,
         }
         self.attempt.log.append("rollback.performed", back, iter_num=iter_num, urgent=True)
+
+    def explain_decision(self, knob: str) -> str:
+        """Return ID, plugin and reason code of the last decision that set this knob, for people."""
+        return f"{self.decision_id(knob)} ({self._reasons.get(knob, 'no reason')})"
 
     def decision_id(self, knob: str) -> str | None:
         """Return the ID of the last decision that set this knob, or None."""
