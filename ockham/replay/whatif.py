@@ -83,8 +83,7 @@ class _WhatIfReplay:
             self._diverges(self.last.iter_num, "consolidating")
         ctx = build_context(step)
         recorded = dict(zip(KNOBS, knobs_after_chain(step, knob_values(ctx)), strict=True))
-        for name, value in self._rebase_knobs(leg, ctx).items():
-            ctx.set_knobs({name: value})
+        ctx.set_knobs(self._rebase_knobs(leg, ctx))
         self._adjust_counters(ctx)
         self.chain.on_batch_start(ctx)
         verdict = ctx.updated

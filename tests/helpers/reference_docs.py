@@ -66,8 +66,9 @@ HOOK_TIMES = {
 
 def hooks() -> list[str]:
     """Return a table of the hooks, and of the knobs that each one can change."""
+    names = [f"`{hook}`" for hook in HOOKS]
     rows = [
-        f"| knob | {' | '.join(f'`{hook}`' for hook in HOOKS)} |",
+        f"| knob | {' | '.join(names)} |",
         "|---|" + "---|" * len(HOOKS),
         f"| called | {' | '.join(HOOK_TIMES[hook] for hook in HOOKS)} |",
     ]

@@ -25,7 +25,7 @@ def policy(*, skips):
 
 
 def assert_carried_out(folder, truth):
-    """Assert that the optimizer stepped exactly where the log says so, at the rate and norm of the log."""
+    """Assert that steps, rates and norms of the log are those of the optimizer."""
     # The truth contains the norms of refused steps too, which the comparison does not expect.
     truth.norms = []
     assert compare(folder, truth).problems == []
