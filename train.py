@@ -62,6 +62,10 @@ def train(
                 rows = trainer.batches.data_position(iter_num, micro_step)
                 ctx = run.start_batch(iter_num, task_loss, micro_step, data=rows, **fields)
             trainer.backward(ctx)
+            # Gradients: plugins see their norm before clipping and step.
+            if run.acts_on_gradients and (norm := trainer.measure_gradients(ctx)) is not None:
+                with trainer.meter.stage("chain"):
+                    run.gradients(ctx, grad_norm=norm)
             # Step: the optimizer applies the accepted micro-batches after the last one.
             is_last = micro_step == micro_steps - 1
             must_stop = interrupted() or (is_last and (evaluation_due or checkpoint_due))

@@ -24,6 +24,7 @@ from dashboard.style import (
 PLUGIN_COLOURS = {
     "finite": SKIP,
     "gate": UPDATE,
+    "spike": CLAMP,
     "compressor": ATTACK,
     "limiter": CLAMP,
     "watchdog": SKIP,

@@ -15,7 +15,7 @@ VOCAB_SIZE = 32
 
 torch.manual_seed(1)
 model = torch.nn.Sequential(torch.nn.Embedding(VOCAB_SIZE, 32), torch.nn.Linear(32, VOCAB_SIZE))
-optimizer = torch.optim.SGD(model.parameters())
+optimizer = torch.optim.SGD(model.parameters(), lr=20.0)
 
 
 def read_batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,16 +57,18 @@ def train(resume_point: ockham.ResumePoint | None) -> None:
         run.watch(optimizer, measure_norm=True)
         for iter_num in range(first_step, STEPS):
             loss = compute_loss(iter_num)
-            ctx = run.start_batch(iter_num, loss.item(), learning_rate=20.0)
-            measured = {}
+            ctx = run.start_batch(iter_num, loss.item())
             if ctx.updated:  # a skipped batch has no backward pass
                 loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), ctx.grad_clip)
-                measured["grad_norm"] = norm.item()
-                optimizer.param_groups[0]["lr"] = ctx.learning_rate
-                optimizer.step()
+                gradients = [parameter.grad for parameter in model.parameters()]
+                norm = torch.nn.utils.get_total_norm(gradients)
+                run.gradients(ctx, grad_norm=norm.item())
+                if ctx.step:  # otherwise the gradients are dropped
+                    torch.nn.utils.clip_grads_with_norm_(model.parameters(), ctx.grad_clip, norm)
+                    with run.learning_rates(ctx):
+                        optimizer.step()
                 optimizer.zero_grad()
-            run.end_batch(ctx, **measured)
+            run.end_batch(ctx)
             if iter_num % 20 == 19:
                 with torch.no_grad():
                     run.evaluate(ctx, compute_loss(seed=10**6).item())

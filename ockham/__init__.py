@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ockham.plugins.memory import OckhamMemory as OckhamMemory
     from ockham.plugins.memory import OckhamMemoryV2 as OckhamMemoryV2
     from ockham.plugins.saturation import SaturationPlugin as SaturationPlugin
+    from ockham.plugins.spike import SpikePlugin as SpikePlugin
     from ockham.plugins.watchdog import KLWatchdogPlugin as KLWatchdogPlugin
     from ockham.policy import Policy as Policy
     from ockham.policy import load_policy as load_policy
@@ -59,6 +60,7 @@ _LAZY_IMPORTS = {
     "FinitePlugin": "ockham.plugins.finite",
     "Guard": "ockham.guard",
     "KLWatchdogPlugin": "ockham.plugins.watchdog",
+    "SpikePlugin": "ockham.plugins.spike",
     "LimiterPlugin": "ockham.plugins.limiter",
     "ModelSnapshot": "ockham.candidates",
     "OccamContext": "ockham.context",

@@ -15,7 +15,8 @@ NORM_TOLERANCE = 1e-2
 NONFINITE_GRADIENT = "NONFINITE_GRADIENT"
 LOSS_SCALE_OVERFLOW = "LOSS_SCALE_OVERFLOW"
 BATCH_ABANDONED = "BATCH_ABANDONED"
-# The gradients of a step without an accepted batch were dropped before the optimizer saw them.
+# The gradients were dropped before the optimizer saw them: no batch of the step was accepted, or a plugin has
+# refused the step.
 GRADIENT_DROPPED = "GRADIENT_DROPPED"
 REFUSAL_CAUSES = frozenset({NONFINITE_GRADIENT, LOSS_SCALE_OVERFLOW, BATCH_ABANDONED})
 
@@ -82,18 +83,20 @@ def find_not_applied(
     """Yield the verdicts on a step that the measurement contradicts.
 
     Args:
-        accepted: Context of the last accepted micro-batch of the step. None if all were skipped.
+        accepted: Context of the last accepted micro-batch of the step, or of its last micro-batch after
+            `on_gradients`. None if all were skipped.
         step: The measurement.
         has_scheduled_rate: Whether the loop passed its learning rate. Otherwise it is not compared.
 
     """
     if step.has_skipped_gradient:
         yield NotApplied("updated", False, True, "GRADIENT_OF_SKIPPED_BATCH")
-    if accepted is None:
+    if accepted is None or not accepted.step:
+        knob = "updated" if accepted is None else "step"
         if step.weights_changed:
-            yield NotApplied("updated", False, True, "WEIGHTS_CHANGED_ON_SKIP")
+            yield NotApplied(knob, False, True, "WEIGHTS_CHANGED_ON_SKIP")
         elif step.stepped:
-            yield NotApplied("updated", False, True, "STEPPED_ON_SKIP")
+            yield NotApplied(knob, False, True, "STEPPED_ON_SKIP")
         return
     if step.stepped is False:
         yield NotApplied("updated", True, False, step.cause or "STEP_NOT_TAKEN")

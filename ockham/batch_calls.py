@@ -8,50 +8,39 @@ from typing import Any, Literal
 
 from ockham.acceptance import MIN_BATCHES
 from ockham.applied_step import BATCH_ABANDONED, AppliedStep, NotApplied
-from ockham.chain import PluginChain, merge_scheduled_knobs
+from ockham.chain import merge_scheduled_knobs
 from ockham.context import OccamContext
 from ockham.data_position import parse_data_position
-from ockham.errors import OckhamWarning, RankDivergedError, RunError, VerdictNotAppliedError
+from ockham.errors import OckhamWarning, RunError, VerdictNotAppliedError
 from ockham.event import Value
+from ockham.gradient_calls import GradientCalls
 from ockham.person_calls import PersonCalls
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy
 from ockham.quotient import Performance
-from ockham.record.attempt import Attempt
 from ockham.record.counters import RunCounters
-from ockham.record.rank_group import Divergence, RankGroup
-from ockham.record.recorder import Recorder
-from ockham.step_audit import Meter, StepAudit
 
 # Evaluations and consolidations take no step.
 _NOTHING_APPLIED: Mapping[str, Any] = {"updated": False}
 
 
-class BatchCalls(PersonCalls):
+class BatchCalls(GradientCalls, PersonCalls):
     """Runs the hooks of the chain and records their inputs, decisions and results.
 
     `ockham.Run` sets the attributes.
     """
 
-    run_id: str
     policy: Policy
-    chain: PluginChain
-    attempt: Attempt
-    peers: RankGroup
     counts: RunCounters
-    _recorder: Recorder
-    _audit: StepAudit
     _knobs: dict[str, Value]
     _last: OccamContext
     _rows: Mapping[str, Any] | None
     _performance: Performance
-    _is_started: bool
     memory: OckhamMemory | None
     _warned_none_accepted: bool
     # Whether each rank passes its own losses, and steps between two comparisons of the ranks' weights.
     _averages_losses: bool
     _weights_interval: int
-    _weights_meter: Meter | None
 
     def start_batch(
         self,
@@ -145,6 +134,8 @@ class BatchCalls(PersonCalls):
         """
         self._require_open("end_batch")
         ctx.check_custom()
+        if ctx.ends_step and "grad_norm" in gauges:
+            self._complete_gradients(ctx, gauges)
         step, counts_as_step, not_applied = self._audit.end(
             ctx, applied, stepped=stepped, grad_norm=gauges.get("grad_norm")
         )
@@ -304,6 +295,10 @@ class BatchCalls(PersonCalls):
         self._require_open("record_skipped_data")
         self._recorder.record_skipped_data(iter_num, first_position, end_position, by)
 
+    def explain_decision(self, knob: str) -> str:
+        """Return ID, plugin and reason code of the last decision that set *knob*, for people."""
+        return self._recorder.explain_decision(knob)
+
     def _warn_if_none_accepted(self, ctx: OccamContext) -> None:
         """Warn once, in the second half of a run, if the memory accepted nothing so far."""
         if self._warned_none_accepted or 2 * ctx.iter_num < ctx.max_iters:
@@ -319,18 +314,6 @@ class BatchCalls(PersonCalls):
             return None
         return self.memory.explain_no_acceptance()
 
-    def _require_started(self, call: str) -> None:
-        if not self._is_started:
-            self._require_open(call)
-
-    def _require_open(self, call: str) -> None:
-        if not self.attempt.is_open:
-            state = "has ended" if self._is_started else "was not started"
-            raise RunError(
-                f"run.{call}: run {self.run_id!r} {state}; call it inside `with ockham.Run(...) as run:`, "
-                "or between run.start() and run.finish()"
-            )
-
     def _report_not_applied(self, ctx: OccamContext, found: NotApplied) -> None:
         """Record a verdict that was not carried out. Raise or warn, as the policy requires."""
         self.attempt.log.append(
@@ -343,33 +326,6 @@ class BatchCalls(PersonCalls):
         if self.policy.hyperparameters.get("on_verdict_not_applied") == "stop":
             raise VerdictNotAppliedError(message)
         warnings.warn(message, OckhamWarning, stacklevel=3)
-
-    def _require_agreement(self, ctx: OccamContext, hook: str, *, has_news: bool = False) -> OccamContext:
-        """Return the context if every rank left it in the same state.
-
-        Raises:
-            RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
-
-        """
-        self._stop_if(self.peers.find_divergence(ctx, hook, has_news=has_news), ctx)
-        return ctx
-
-    def _require_equal_weights(self, ctx: OccamContext, hook: str) -> None:
-        """Compare the weights of all ranks. Sharded weights are left out, because the ranks' parts differ.
-
-        Raises:
-            RankDivergedError: If a rank differs. Every rank raises it, and each log names the difference.
-
-        """
-        meter = self._weights_meter
-        checksum = None if meter is None or self.peers.world_size == 1 else meter.checksum(replicated=True)
-        if checksum is not None:
-            self._stop_if(self.peers.find_weight_divergence(ctx, hook, checksum), ctx)
-
-    def _stop_if(self, diverged: Divergence | None, ctx: OccamContext) -> None:
-        if diverged is not None:
-            self.attempt.log.append("rank.diverged", diverged.event, iter_num=ctx.iter_num, urgent=True)
-            raise RankDivergedError(diverged.message)
 
 
 def _one_loss(task_loss: float | None, loss: float | None) -> float:

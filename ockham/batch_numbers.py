@@ -73,12 +73,21 @@ class BatchNumbers:
             BadInputError: If it was not started, or has ended already.
 
         """
+        self.require_open(iter_num, micro_step)
+        self._last, self._open = self._open, None
+
+    def require_open(self, iter_num: int, micro_step: int) -> None:
+        """Check that a batch was started and has not ended.
+
+        Raises:
+            BadInputError: If it was not started, or has ended already.
+
+        """
         if self._open is None or self._open[:2] != (iter_num, micro_step):
             raise BadInputError(
                 f"the batch of iteration {iter_num}, micro-step {micro_step} was not started, or has ended; "
                 "pass the context that run.start_batch(...) returned"
             )
-        self._last, self._open = self._open, None
 
     def end_step(self) -> None:
         """Note that the present step has ended before its last micro-batch. The next batch starts a step."""

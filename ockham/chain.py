@@ -57,6 +57,9 @@ class PluginChain:
             ]
             for hook in HOOKS
         }
+        for hook, calls in self._hook_table.items():
+            if all(hook in plugin.passive_hooks for _, _, plugin, _ in calls):
+                calls.clear()
         self._shadow_base: dict[str, Value] = {}
         for plugin in self.plugins:
             if plugin.shadow:
@@ -67,6 +70,10 @@ class PluginChain:
         ctx.shadow_knobs.clear()
         ctx.shadow_knobs.update(ctx.knobs(), **self._shadow_base)
         return self._run("on_batch_start", ctx)
+
+    def on_gradients(self, ctx: OccamContext) -> OccamContext:
+        """Run every plugin's `on_gradients` on the measured norm of the gradient of a step."""
+        return self._run("on_gradients", ctx)
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
         """Run every plugin's `on_batch_end` on the gauges of this batch."""
@@ -79,6 +86,19 @@ class PluginChain:
     def on_consolidate(self, ctx: OccamContext) -> OccamContext:
         """Run every plugin's `on_consolidate` after the anchor has moved."""
         return self._run("on_consolidate", ctx)
+
+    def has_hook(self, hook: str, *, acting: bool = False) -> bool:
+        """Return True if a plugin has a hook.
+
+        Args:
+            hook: Name of the hook, such as `on_gradients`.
+            acting: Leave out plugins in shadow, and plugins whose hook is passive.
+
+        """
+        calls = self._hook_table[hook]
+        if not acting:
+            return bool(calls)
+        return any(not plugin.shadow and hook not in plugin.passive_hooks for _, _, plugin, _ in calls)
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
         """Return the state of every plugin by name."""

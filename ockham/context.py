@@ -111,6 +111,7 @@ class OccamContext:
     grad_noise_std: float
     example_gain: tuple[float, ...]
     updated: bool
+    step: bool
     consolidating: bool
     accepted: bool
     rollback: bool
@@ -261,6 +262,18 @@ class OccamContext:
                 )
             self.__dict__[name] = coerce_field(name, value)
             self.measured_gauges.add(name)
+
+    def begin_gradients(self, grad_norm: float, knobs: Mapping[str, Value]) -> None:
+        """Set the measured norm and the knobs of the step before `on_gradients`. Called by the run only.
+
+        Args:
+            grad_norm: L2 norm of the gradient before clipping.
+            knobs: Knobs of the last accepted micro-batch that differ from those of this one.
+
+        """
+        self.set_gauges(grad_norm=grad_norm)
+        self.set_knobs(knobs)
+        self.shadow_knobs.update(knobs)
 
     def is_measured(self, gauge: str) -> bool:
         """Return True if this batch or evaluation measured a gauge. Other gauges are carried over.

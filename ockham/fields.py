@@ -130,6 +130,14 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("updated", "knob", "bool", True, "", "Whether this batch may update the weights."),
     Field(
+        "step",
+        "knob",
+        "bool",
+        True,
+        "",
+        "Whether the optimizer takes the step of the accepted batches; false drops the gradients.",
+    ),
+    Field(
         "consolidating",
         "knob",
         "bool",
@@ -199,6 +207,14 @@ FIELDS_BY_NAME: Mapping[str, Field] = {field.name: field for field in FIELDS}
 FACTS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "fact")
 KNOBS: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "knob")
 GAUGES: tuple[str, ...] = tuple(f.name for f in FIELDS if f.role == "gauge")
+# Knobs of the step. With accumulation they are those of the last accepted micro-batch.
+STEP_KNOBS: tuple[str, ...] = (
+    "learning_rate",
+    "lambda_ockham",
+    "grad_clip",
+    "drift_ceiling",
+    "grad_noise_std",
+)
 REQUIRED: tuple[str, ...] = ("iter_num", "task_loss")
 PER_BATCH = frozenset(
     {"iter_num", "task_loss", "micro_step", "micro_steps", "example_losses", "rank_loss", "kl_to_anchor"}

@@ -6,7 +6,9 @@ Plugins see Python floats, never tensors.
         loss = forward(batch)
         ctx  = facts, knobs at their scheduled value, gauges of the previous batch
         on_batch_start(ctx)      change knobs: skip, scale, limit        <- after forward, before backward
-        if ctx.updated:          backward, clip, step, pull, projection  (by the trainer)
+        if ctx.updated:          backward                                (by the trainer)
+        on_gradients(ctx)        once per step; grad_norm is measured: limit, slow down or refuse the step
+        if ctx.step:             clip, step, pull, projection            (by the trainer)
         on_batch_end(ctx)        gauges of *this* batch are set; request consolidation, rollback or halt
         at an evaluation, or if consolidation was requested:
             on_evaluate(ctx)     val_loss is set; accept or reject; allow or refuse the consolidation
@@ -31,11 +33,12 @@ from ockham.context import KNOBS, OccamContext
 from ockham.errors import PluginSettingError
 from ockham.event import Value
 
-HOOKS = ("on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate")
+HOOKS = ("on_batch_start", "on_gradients", "on_batch_end", "on_evaluate", "on_consolidate")
 _REQUESTS = frozenset({"rollback", "halt"})
 # Knobs that each hook can change. A change of another knob would come too late, so the chain refuses it.
 HOOK_KNOBS: Mapping[str, frozenset[str]] = {
-    "on_batch_start": frozenset(KNOBS) - {"accepted"},
+    "on_batch_start": frozenset(KNOBS) - {"accepted", "step"},
+    "on_gradients": frozenset({"learning_rate", "grad_clip", "step"}),
     "on_batch_end": _REQUESTS | {"consolidating"},
     "on_evaluate": _REQUESTS | {"consolidating", "accepted"},
     "on_consolidate": _REQUESTS,
@@ -56,6 +59,7 @@ class OccamPlugin:
             as a count of rollbacks.
         reasons: Meaning of each reason code of the plugin, in one sentence.
         limits: Interval of each setting that has one, such as `(0, 1]`. `check_settings` enforces it.
+        passive_hooks: Hooks that are only called if another plugin has them, such as to enforce a ceiling.
 
     Example:
         >>> class Quiet(OccamPlugin):
@@ -74,9 +78,13 @@ class OccamPlugin:
     survives_rollback: ClassVar[bool] = False
     reasons: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[Mapping[str, str]] = {}
+    passive_hooks: ClassVar[frozenset[str]] = frozenset()
 
     def on_batch_start(self, ctx: OccamContext) -> OccamContext | None:
         """Change knobs before the backward pass."""
+
+    def on_gradients(self, ctx: OccamContext) -> OccamContext | None:
+        """Change learning rate or clipping of a step whose gradient norm was measured, or refuse it."""
 
     def on_batch_end(self, ctx: OccamContext) -> OccamContext | None:
         """Evaluate the gauges of the step that was taken or skipped."""

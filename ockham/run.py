@@ -135,6 +135,7 @@ class Run(StateCalls):
         self._rows: Mapping[str, Any] | None = None
         self._is_started = False
         self._warned_none_accepted = False
+        self._warned_no_gradients = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
         self._ranks: Ranks | None = None
         self._averages_losses = False

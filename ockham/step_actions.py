@@ -174,7 +174,7 @@ def roll_back_or_halt(
         if end_reason is not None:
             return end_reason
     if ctx.halt:
-        return "HALTED_BY_POLICY", f"halted by decision {run.decision_id('halt')}"
+        return "HALTED_BY_POLICY", f"halted by decision {run.explain_decision('halt')}"
     if run.stop_requested:
         return STOPPED_BY_USER, run.stop_message
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from ockham.applied_step import NONFINITE_GRADIENT, AppliedStep, NotApplied, find_not_applied
@@ -16,6 +17,10 @@ class Meter(Protocol):
 
     def scheduled_learning_rate(self) -> float:
         """Return the present learning rate of the first parameter group."""
+        ...
+
+    def scaled_learning_rates(self, learning_rate: float) -> AbstractContextManager[None]:
+        """Return a context manager that scales the learning rates of all groups to that of the first one."""
         ...
 
     def start(self) -> None:
@@ -56,6 +61,8 @@ class StepAudit:
         self.meter: Meter | None = None
         self._accepted: OccamContext | None = None
         self._has_scheduled_rate = False
+        # Whether the verdict on the gradients of the present step was requested.
+        self.has_gradients = False
 
     def start(
         self, iter_num: int | None, micro_step: int | None, micro_steps: int, fields: dict[str, Any]
@@ -68,7 +75,7 @@ class StepAudit:
         """
         number = self.numbers.start(iter_num, micro_step, micro_steps)
         if number.micro_step == 0:
-            self._has_scheduled_rate = False
+            self._has_scheduled_rate = self.has_gradients = False
         if self.meter is not None:
             fields.setdefault("learning_rate", self.meter.scheduled_learning_rate())
             self.meter.start()
@@ -79,6 +86,31 @@ class StepAudit:
         """Store the verdict of the chain about a batch."""
         if ctx.updated:
             self._accepted = ctx
+
+    def begin_gradients(self, ctx: OccamContext) -> OccamContext | None:
+        """Return the last accepted micro-batch of a step whose gradients are complete. None without one.
+
+        Raises:
+            BadInputError: If the batch is not the present one, not the last one of its step, or this is the
+                second call for the step.
+
+        """
+        self.numbers.require_open(ctx.iter_num, ctx.micro_step)
+        if not ctx.ends_step:
+            raise BadInputError(
+                f"run.gradients: micro-step {ctx.micro_step} of {ctx.micro_steps} does not end the step; "
+                "call it once per step, after the last micro-batch"
+            )
+        if self.has_gradients:
+            raise BadInputError(
+                f"run.gradients: called twice for iteration {ctx.iter_num}; call it once per step"
+            )
+        self.has_gradients = self._accepted is not None
+        return self._accepted
+
+    def note_gradients(self, ctx: OccamContext) -> None:
+        """Store the verdict of the chain about the gradients of the step."""
+        self._accepted = ctx
 
     def end(
         self,
@@ -102,6 +134,8 @@ class StepAudit:
         """
         self.numbers.end(ctx.iter_num, ctx.micro_step)
         step = self._measured_step(applied, stepped)
+        if self.has_gradients:
+            grad_norm = ctx.grad_norm
         values = (ctx.task_loss, 0.0 if grad_norm is None else grad_norm)
         if step.stepped is False and not step.cause and not all(map(math.isfinite, values)):
             step = step._replace(cause=NONFINITE_GRADIENT)
@@ -111,7 +145,8 @@ class StepAudit:
             return StepOutcome(step, bool(step.stepped), found)
         accepted, self._accepted = self._accepted, None
         found = tuple(find_not_applied(accepted, step, has_scheduled_rate=self._has_scheduled_rate))
-        counts = accepted is not None if step.stepped is None else step.stepped
+        is_wanted = accepted is not None and accepted.step
+        counts = is_wanted if step.stepped is None else step.stepped
         return StepOutcome(step, counts, found)
 
     def abandon_step(self) -> None:

@@ -16,6 +16,7 @@ NORMS = st.sampled_from([None, 0.5, 1.0, 4.0, math.inf])
 
 @given(
     accepted=st.booleans(),
+    wanted=st.booleans(),
     stepped=st.sampled_from([None, True, False]),
     changed=st.sampled_from([None, True, False]),
     decided_rate=RATES,
@@ -23,24 +24,28 @@ NORMS = st.sampled_from([None, 0.5, 1.0, 4.0, math.inf])
     norm=NORMS,
     cause=st.sampled_from(["", "NONFINITE_GRADIENT"]),
 )
-def test_differences_are_found(accepted, stepped, changed, decided_rate, used_rate, norm, cause):
+def test_differences_are_found(accepted, wanted, stepped, changed, decided_rate, used_rate, norm, cause):
     """The expected reasons are written here from the definition."""
-    ctx = OccamContext(3, 2.0, learning_rate=decided_rate, grad_clip=1.0) if accepted else None
+    knobs = {"learning_rate": decided_rate, "grad_clip": 1.0, "step": wanted}
+    ctx = OccamContext(3, 2.0, **knobs) if accepted else None
+    takes_step = accepted and wanted
     rates = (used_rate,) if stepped else ()
     step = AppliedStep(stepped, rates, norm if stepped else None, changed, "" if stepped else cause)
     expected = set()
-    if not accepted and changed:
+    if not takes_step and changed:
         expected = {"WEIGHTS_CHANGED_ON_SKIP"}
-    elif not accepted and stepped:
+    elif not takes_step and stepped:
         expected = {"STEPPED_ON_SKIP"}
-    if accepted and stepped is False:
+    if takes_step and stepped is False:
         expected.add(cause or "STEP_NOT_TAKEN")
-    if accepted and stepped and used_rate != decided_rate:
+    if takes_step and stepped and used_rate != decided_rate:
         expected.add("OTHER_LEARNING_RATE")
-    if accepted and stepped and norm is not None and norm > 1.01:
+    if takes_step and stepped and norm is not None and norm > 1.01:
         expected.add("GRADIENT_NOT_CLIPPED")
     found = list(find_not_applied(ctx, step, has_scheduled_rate=True))
     assert {item.reason_code for item in found} == expected
+    if not takes_step:
+        assert {item.field for item in found} <= {"step" if accepted else "updated"}
     assert [item.is_refusal for item in found] == [item.reason_code == "NONFINITE_GRADIENT" for item in found]
 
 

@@ -246,12 +246,13 @@ CHANGES = {"float": 0.125, "bool": True, "floats": (2.0,)}
 def test_hook_changes_only_knobs_that_can_still_be_carried_out(hook, knob, shadow):
     """The table of the documentation is the oracle. The knobs are restored, and no decision is logged."""
     documented = {
-        "on_batch_start": set(KNOBS) - {"accepted"},
+        "on_batch_start": set(KNOBS) - {"accepted", "step"},
+        "on_gradients": {"learning_rate", "grad_clip", "step"},
         "on_batch_end": {"consolidating", "rollback", "halt"},
         "on_evaluate": {"accepted", "consolidating", "rollback", "halt"},
         "on_consolidate": {"rollback", "halt"},
     }
-    value = knob != "updated" and CHANGES[FIELDS_BY_NAME[knob].kind]
+    value = knob not in {"updated", "step"} and CHANGES[FIELDS_BY_NAME[knob].kind]
 
     def change(self, ctx):
         setattr(ctx, knob, value)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import struct
+
 import pytest
 import torch
 
 import ockham
 from ockham.errors import BadInputError, RunError
 from ockham.nano.step_meter import weights_checksum
+from ockham.record.rank_group import RankGroup
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from tests.helpers import rank_truth, tiny_model
@@ -143,3 +147,50 @@ def test_gradients_of_an_ordinary_run_are_not_averaged(tmp_path):
     run = ockham.Run("observe", runs=tmp_path / "runs", facts=tiny_model.FACTS)
     with pytest.raises(RunError, match="the run has no ranks"):
         run.average_gradients([])
+
+
+SPIKE_POLICY = """
+name: spiky
+plugins:
+  finite: {}
+  spike: {window: 8, min_history: 4, sigma: 3, clip_from: null, skip_from: 1}
+"""
+
+
+@pytest.mark.parametrize(("parallel", "micro_steps"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
+def test_spike_of_one_rank_is_refused_on_all(tmp_path, parallel, micro_steps):
+    """The verdict is on the same bits, and the weights stay equal."""
+    path = tmp_path / "spiky.yaml"
+    path.write_text(SPIKE_POLICY)
+    options = {"parallel": parallel, "micro_steps": micro_steps, "gradients": True, "spike": 15}
+    truths = rank_truth.train_ranks(tmp_path, 2, policy=str(path), **options)
+    rank_truth.assert_log_is_true(tmp_path, truths, min_skips=0)
+    seen = []
+    for rank in range(2):
+        contexts = rank_truth.read_data(tmp_path, rank, "context.recorded")
+        steps = [data for data in contexts if "gradients" in data]
+        refused = [data["iter_num"] for data in steps if data["left"].get("step") is False]
+        assert 15 in refused
+        seen.append([(data["measured"]["grad_norm"], data["left"].get("step")) for data in steps])
+    assert seen[0] == seen[1]
+
+
+class TwoRanks:
+    """All-gather of this rank and another one that passes a fixed value."""
+
+    def __init__(self, other: float) -> None:
+        self.other = other
+
+    def __call__(self, message: bytes) -> list[bytes]:
+        return [message, struct.pack("<d", self.other)]
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "largest"), [(1.0, 2.0, 2.0), (3.0, 2.0, 3.0), (2.0, math.inf, math.inf)]
+)
+def test_largest_norm_of_the_ranks_is_used(own, other, largest):
+    """A rank whose value is not a number decides, whichever it is."""
+    assert RankGroup(0, 2, TwoRanks(other)).largest(own) == largest
+    for values in ((own, math.nan), (math.nan, other)):
+        assert math.isnan(RankGroup(0, 2, TwoRanks(values[1])).largest(values[0]))
+    assert RankGroup().largest(own) == own

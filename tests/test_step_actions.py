@@ -132,3 +132,4 @@ def test_halt_ends_the_run_by_its_decision(run_step):
     reason, message = run_step(FakeTrainer(), ockham.after_step, halt=True)
     assert reason == "HALTED_BY_POLICY"
     assert message.startswith("halted by decision ")
+    assert message.endswith(" (request REQUESTED)")

@@ -43,6 +43,9 @@ def serve_step(run: Run, adaptation: Adaptation, iter_num: int) -> OccamContext:
             ctx = run.start_batch(iter_num, task_loss, micro_step, data=rows, **fields)
         update_served_losses(ctx.custom, task_loss, new=adaptation.stream.is_new(iter_num, micro_step))
         trainer.backward(ctx)
+        if run.acts_on_gradients and (norm := trainer.measure_gradients(ctx)) is not None:
+            with trainer.meter.stage("chain"):
+                run.gradients(ctx, grad_norm=norm)
         applied, gauges, seconds = trainer.finish_batch(ctx)
         with trainer.meter.stage("chain"):
             run.end_batch(ctx, applied=applied, seconds=seconds, **gauges)

@@ -62,6 +62,7 @@ where run_id = $run and iter_num = $iter and rank = 0 order by attempt, sequence
 """
 _HOOK_TIMES = {
     "on_batch_start": "before the step",
+    "on_gradients": "before clipping",
     "on_batch_end": "after the step",
     "on_evaluate": "at the evaluation",
     "on_consolidate": "when the anchor moved",
@@ -157,7 +158,7 @@ def _belongs_to(decision: Row, context: Row) -> bool:
     if not first <= decision["sequence"] < context["sequence"]:
         return False
     if context["hook"] == "batch":
-        return bool(decision["hook"].startswith("on_batch"))
+        return decision["hook"] in ("on_batch_start", "on_gradients", "on_batch_end")
     return bool(decision["hook"] == context["hook"])
 
 

@@ -245,7 +245,7 @@ class OckhamCallback(pl.Callback):
         with manual.batch(float(loss.detach()), tokens=tokens, micro_steps=micro_steps) as batch:
             yield batch
         if batch.ctx.halt:
-            decision = manual.run.decision_id("halt")
+            decision = manual.run.explain_decision("halt")
             self.stop_reason = ("HALTED_BY_POLICY", f"halted by decision {decision}")
         elif manual.run.stop_requested:
             self.stop_reason = (STOPPED_BY_USER, manual.run.stop_message)

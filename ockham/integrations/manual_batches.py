@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from ockham.context import OccamContext
 from ockham.nano.dtensor import to_full
+from ockham.nano.optimizer import clip_gradients, measure_norm
 from ockham.nano.step_meter import unwrap_optimizer
 from ockham.run import Run
 
@@ -32,11 +32,14 @@ class ManualBatch:
         self.gauges: dict[str, Any] = {}
         self._run = run
         self._accepted = accepted
+        self._rates = contextlib.ExitStack()
 
     def clip_gradients(self, parameters: Iterable[nn.Parameter]) -> float:
         """Average the gradients over the ranks, and clip them to the limit of the context.
 
-        Call it once before a step, on every rank, after the last backward pass.
+        Call it once before a step, on every rank, after the last backward pass. Plugins that decide about
+        gradients are asked here. If one of them refuses the step, the gradients are dropped, so that the
+        optimizers change nothing.
 
         Args:
             parameters: All parameters that the step changes.
@@ -48,10 +51,28 @@ class ManualBatch:
         chosen = list(parameters)
         if self._run.peers.world_size > 1:
             self._run.average_gradients(chosen)
-        limit = (self._accepted or self.ctx).grad_clip
-        norm = float(to_full(torch.nn.utils.clip_grad_norm_(chosen, limit)))
-        self.gauges["grad_norm"] = norm
+        total = measure_norm(chosen)
+        norm = self.gauges["grad_norm"] = float(to_full(total))
+        step = self._accepted or self.ctx
+        if self._run.acts_on_gradients:
+            step = self._run.gradients(self.ctx, grad_norm=norm)
+            self.takes_step = self.takes_step and step.step
+            self.set_learning_rates(step)
+        if step.step:
+            clip_gradients(chosen, step.grad_clip, total)
+        else:
+            for parameter in chosen:
+                parameter.grad = None
         return norm
+
+    def set_learning_rates(self, ctx: OccamContext) -> None:
+        """Scale the learning rates of all groups to that of a context, until `restore_learning_rates`."""
+        self.restore_learning_rates()
+        self._rates.enter_context(self._run.learning_rates(ctx))
+
+    def restore_learning_rates(self) -> None:
+        """Set the scheduled learning rates. Calling it again has no effect."""
+        self._rates.close()
 
 
 class ManualBatches:
@@ -91,7 +112,6 @@ class ManualBatches:
             facts: Facts of this batch.
 
         """
-        scheduled = self._meter.scheduled_learning_rate()
         facts, self._facts = {**self._facts, **facts}, {}
         ctx = self.run.start_batch(loss=loss, tokens=tokens, micro_steps=micro_steps, **facts)
         if ctx.micro_step == 0:
@@ -99,8 +119,12 @@ class ManualBatches:
         self._accepted = ctx if ctx.updated else self._accepted
         batch = ManualBatch(self.run, ctx, self._accepted)
         self._is_open = True
-        with self._learning_rates(scheduled):
+        try:
+            if self._accepted is not None:
+                batch.set_learning_rates(self._accepted)
             yield batch
+        finally:
+            batch.restore_learning_rates()
         self.run.end_batch(ctx, **batch.gauges)
         self.last, self._is_open = ctx, False
 
@@ -112,21 +136,3 @@ class ManualBatches:
     def close(self) -> None:
         """Remove the hooks from the optimizers."""
         self._meter.close()
-
-    @contextlib.contextmanager
-    def _learning_rates(self, scheduled: float) -> Iterator[None]:
-        """Context manager that scales the learning rate of each group by that of the first one."""
-        if self._accepted is None or not scheduled:
-            yield
-            return
-        factor = self._accepted.learning_rate / scheduled
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        rates = [group["lr"] for group in groups]
-        if factor != 1.0:
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate * factor
-        try:
-            yield
-        finally:
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate

@@ -1,7 +1,7 @@
 """Apply the chain's verdicts in a training loop that another library drives.
 
     start_batch(loss)   verdict of the chain: may this batch update the weights?
-    before_step()       gradients normalised by the accepted batches, noise, clipping
+    before_step()       gradients normalised by the accepted batches, noise, their verdict, clipping
     (the optimizer's step at the decided learning rate, then the pull to the anchor and the projection)
     end_batch()         what was measured at the optimizer, `on_batch_end`, rollback
     evaluate(loss)      memory and anchor: an accepted checkpoint, a new anchor
@@ -199,14 +199,21 @@ class StepController:
                 allow_empty_step(self.scaler, self.optimizer)
             return
         if self.is_active:
-            value = self._change_gradients(ctx, norm)
-        else:
-            value = float(self._gradients.norm() if norm is None else norm)
+            norm = self._prepare_gradients(ctx, norm)
+        elif norm is None:
+            norm = self._gradients.norm()
+        value = float(norm)
         self._gauges["grad_norm"] = value
+        if self.run.acts_on_gradients and self._ctx is not None:
+            ctx = self._accepted = self.run.gradients(self._ctx, grad_norm=value)
+        self._cause = "" if ctx.step else GRADIENT_DROPPED
         if not math.isfinite(value):
             self._cause = NONFINITE_GRADIENT if self.scaler is None else LOSS_SCALE_OVERFLOW
-            if self.is_active:
-                self.optimizer.zero_grad(set_to_none=True)
+        if self.is_active and self._cause:
+            self.optimizer.zero_grad(set_to_none=True)
+        elif self.is_active:
+            self._set_learning_rate(ctx)
+            self._gradients.clip(ctx.grad_clip, norm)
 
     def end_batch(self) -> OccamContext | None:
         """Record a batch when the loop has finished it. Return None if the chain was not asked about it."""
@@ -309,8 +316,8 @@ class StepController:
         }
         self.run.emit("evaluation.recorded", evaluation, iter_num=self.iter_num)
 
-    def _change_gradients(self, ctx: OccamContext, norm: torch.Tensor | None) -> float:
-        """Apply the knobs that concern gradients. Return the norm before clipping."""
+    def _prepare_gradients(self, ctx: OccamContext, norm: torch.Tensor | None) -> torch.Tensor:
+        """Apply the knobs that change gradients before they are clipped. Return the norm."""
         gradients = self._gradients
         if self._batches != self._accepted_batches:
             norm = gradients.scale(self._batches / self._accepted_batches, norm)
@@ -320,8 +327,7 @@ class StepController:
         if ctx.grad_noise_std > 0:
             gradients.add_noise(ctx.grad_noise_std, ctx.seed, ctx.iter_num)
             norm = None
-        self._set_learning_rate(ctx)
-        return gradients.clip(ctx.grad_clip, norm)
+        return gradients.norm() if norm is None else norm
 
     def _end_step(self) -> None:
         self.iter_num += 1

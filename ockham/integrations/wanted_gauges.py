@@ -11,6 +11,7 @@ from ockham.plugins.finite import FinitePlugin
 from ockham.plugins.gate import OckhamGatePlugin
 from ockham.plugins.limiter import LimiterPlugin
 from ockham.plugins.saturation import SaturationPlugin
+from ockham.plugins.spike import SpikePlugin
 from ockham.plugins.watchdog import KLWatchdogPlugin
 
 # They decide without the drift, or only report a drift that is not finite.
@@ -21,6 +22,7 @@ _WITHOUT_DRIFT = (
     KLWatchdogPlugin,
     OckhamGatePlugin,
     SaturationPlugin,
+    SpikePlugin,
 )
 
 

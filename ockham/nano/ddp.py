@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import orjson
 import torch
 
+from ockham.context import OccamContext
 from ockham.nano.config import Settings
 from ockham.nano.data import Corpus
 from ockham.nano.device import get_rng_state
 from ockham.nano.distributed import DistributedRanks
-from ockham.nano.step_metrics import PendingStep, StepResult
+from ockham.nano.step_metrics import SKIPPED_STEP, PendingStep, StepResult
 from ockham.nano.trainer import Evaluation, Trainer
 from ockham.record.checkpoints import CheckpointFiles
 
@@ -70,12 +71,9 @@ class DDPTrainer(Trainer):
         return {**fields, "tokens_seen": tokens, "rank_loss": self.local_loss}
 
     def step_async(self) -> PendingStep:
-        """Average the gradients and take the step. The result is rank 0's on every rank."""
-        if not self._accepted:
-            return super().step_async()
-        with self.meter.stage("all_reduce"):
-            self._average_gradients()
-        return BroadcastStep(self.ranks, super().step_async())
+        """Take the step. The result is rank 0's on every rank."""
+        pending = super().step_async()
+        return pending if pending is SKIPPED_STEP else BroadcastStep(self.ranks, pending)
 
     def evaluate(self) -> Evaluation:
         """Return rank 0's evaluation on every rank."""
@@ -116,6 +114,12 @@ class DDPTrainer(Trainer):
         self.local_loss = super()._forward(iter_num, micro_step)
         with self.meter.stage("wait"):
             return self.ranks.all_reduce_mean(self.local_loss)
+
+    def _prepare_gradients(self, ctx: OccamContext) -> torch.Tensor:
+        """Average the gradients over the ranks before anything else changes them."""
+        with self.meter.stage("all_reduce"):
+            self._average_gradients()
+        return super()._prepare_gradients(ctx)
 
     def _average_gradients(self) -> None:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]

@@ -74,6 +74,11 @@ class FSDPTrainer(DDPTrainer):
         with self.ranks.collective():
             super().backward(ctx)
 
+    def measure_gradients(self, ctx: OccamContext) -> float | None:
+        """Return the norm of the gradient. It is summed over the ranks."""
+        with self.ranks.collective():
+            return super().measure_gradients(ctx)
+
     def step_async(self) -> PendingStep:
         """Take the step. Norms are summed over the ranks."""
         with self.ranks.collective():
@@ -109,13 +114,13 @@ class FSDPTrainer(DDPTrainer):
         with self.ranks.collective():
             return super()._forward(iter_num, micro_step)
 
-    def _optimizer_step(self, ctx: OccamContext, accepted: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _prepare_gradients(self, ctx: OccamContext) -> torch.Tensor:
         if ctx.grad_noise_std > 0:
             raise BadInputError(
                 "grad_noise_std: not available with parallel=fsdp; "
                 "the noise is drawn for full tensors, use parallel=ddp"
             )
-        return super()._optimizer_step(ctx, accepted)
+        return super()._prepare_gradients(ctx)
 
     def _average_gradients(self) -> None:
         """Do nothing: each backward pass has reduced its gradients."""

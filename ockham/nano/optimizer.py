@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from ockham.errors import BadInputError
-from ockham.nano.dtensor import to_full
+
+# Key of a parameter group: its learning rate divided by that of the first group.
+RATE_RATIO = "rate_ratio"
 
 
 class MuonAdamW:
@@ -80,15 +82,26 @@ def make_optimizer(
     return MuonAdamW(adamw, muon)
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> torch.Tensor:
-    """Scale gradients to an L2 norm of at most *limit*. Return the norm before, a scalar on the device."""
-    return to_full(torch.nn.utils.clip_grad_norm_(list(parameters), limit, foreach=True))
+def measure_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
+    """Return the L2 norm of the gradients, a scalar on the device. It is sharded if they are."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return nn.utils.get_total_norm(gradients, foreach=True)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor) -> None:
+    """Scale gradients of a measured L2 norm to at most *limit*."""
+    nn.utils.clip_grads_with_norm_(list(parameters), limit, norm, foreach=True)
 
 
 def set_learning_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
-    """Set the learning rate of the next step in every group."""
+    """Set the learning rate of the next step: that of the first group, and the others in proportion.
+
+    The proportion is that of the groups before the first call.
+    """
+    first = float(optimizer.param_groups[0]["lr"])
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        ratio = group.setdefault(RATE_RATIO, float(group["lr"]) / first if first else 1.0)
+        group["lr"] = learning_rate * ratio
 
 
 def step_if_finite(optimizer: AnyOptimizer, norm: torch.Tensor) -> None:

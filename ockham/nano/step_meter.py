@@ -7,9 +7,10 @@ a GPU every read waits for the device.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -78,6 +79,28 @@ class StepMeter:
     def scheduled_learning_rate(self) -> float:
         """Return the present learning rate of the first parameter group."""
         return float(self.optimizers[0].param_groups[0]["lr"])
+
+    @contextlib.contextmanager
+    def scaled_learning_rates(self, learning_rate: float) -> Iterator[None]:
+        """Context manager in which the first group has this learning rate, and the others in proportion.
+
+        Afterwards each group has its scheduled learning rate again, because schedulers continue from it.
+
+        Args:
+            learning_rate: Learning rate of the first group. If its scheduled rate is 0, nothing changes.
+
+        """
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        scheduled = [group["lr"] for group in groups]
+        first = float(scheduled[0])
+        if first not in (0.0, learning_rate):
+            for group in groups:
+                group["lr"] = group["lr"] * (learning_rate / first)
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, scheduled, strict=True):
+                group["lr"] = rate
 
     def start(self) -> None:
         """Start a measurement: forget earlier steps and sample the weights."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from ockham.applied_step import NONFINITE_GRADIENT, AppliedStep
+from ockham.applied_step import GRADIENT_DROPPED, NONFINITE_GRADIENT, AppliedStep
 from ockham.nano.anchor import Drift, to_float64
 
 
@@ -69,6 +69,7 @@ class PendingStepMetrics:
         drift: Computes the drift from the distance and from whether a step was taken. None without an anchor.
         learning_rates: Learning rate of each parameter group at the step.
         on_result: Called with whether the step was taken, as soon as that is known.
+        is_refused: Whether a plugin has refused the step.
 
     """
 
@@ -81,18 +82,21 @@ class PendingStepMetrics:
         drift: Callable[[float, bool], Drift] | None,
         learning_rates: tuple[float, ...],
         on_result: Callable[[bool], None],
+        *,
+        is_refused: bool = False,
     ) -> None:
         self._drift = drift
         self._learning_rates = learning_rates
         self._on_result = on_result
         self._has_kl = kl is not None
+        self._is_refused = is_refused
         self._read = copy_to_host([value for value in (norm, clipped, distance, kl) if value is not None])
 
     def result(self) -> StepResult:
         """Return whether a step was taken, and the gauges. Waits if they have not arrived yet."""
         values = iter(self._read())
         norm, clipped = next(values), next(values)
-        stepped = math.isfinite(norm)
+        stepped = math.isfinite(norm) and not self._is_refused
         drift = Drift(0.0, 0.0, 0.0) if self._drift is None else self._drift(next(values), stepped)
         kl = next(values) if self._has_kl else None
         self._on_result(stepped)
@@ -104,7 +108,8 @@ class PendingStepMetrics:
             "kl_to_anchor": kl if stepped else None,
         }
         if not stepped:
-            return StepResult(AppliedStep(stepped=False, cause=NONFINITE_GRADIENT), gauges)
+            cause = GRADIENT_DROPPED if math.isfinite(norm) else NONFINITE_GRADIENT
+            return StepResult(AppliedStep(stepped=False, cause=cause), gauges)
         measured_clipped = clipped if math.isfinite(clipped) else None
         return StepResult(AppliedStep(True, self._learning_rates, measured_clipped), gauges)
 

@@ -1,7 +1,9 @@
 """Trainer: measures the model and applies the knobs of the context. It makes no decisions.
 
 forward(iter_num, micro_step)       loss of a micro-batch, one host read
-backward(ctx), finish_batch(ctx)    gradient if ctx.updated; step, pull, projection, measurements
+backward(ctx)                       gradient if ctx.updated
+measure_gradients(ctx)              norm of the gradient, if plugins decide about it
+finish_batch(ctx)                   step, pull, projection, measurements
 evaluate(), move_anchor(...), roll_back()
 """
 
@@ -24,17 +26,14 @@ from ockham.nano.config import Settings
 from ockham.nano.data import Batches, Corpus, PrefetchingBatches
 from ockham.nano.data_order import DataOrder, parse_ranges
 from ockham.nano.model import build_model, pad_vocab_size
-from ockham.nano.optimizer import add_noise, clip_gradients, make_optimizer, set_learning_rate, step_if_finite
+from ockham.nano.optimizer import make_optimizer
+from ockham.nano.optimizer_steps import OptimizerSteps
 from ockham.nano.resumable import ResumableTrainer
 from ockham.nano.stage_timer import StageTimer
 from ockham.nano.step_meter import StepProbe
 from ockham.nano.step_metrics import (
     NO_STEP,
-    SKIPPED_STEP,
     BatchResult,
-    PendingStep,
-    PendingStepMetrics,
-    StepResult,
     copy_to_host,
 )
 
@@ -60,7 +59,7 @@ class PrecomputedLoss(NamedTuple):
     loss: float
 
 
-class Trainer(ResumableTrainer):
+class Trainer(ResumableTrainer, OptimizerSteps):
     """Model, optimizer, data and anchor of one run.
 
     Args:
@@ -112,6 +111,7 @@ class Trainer(ResumableTrainer):
         self._examples: torch.Tensor | None = None
         self._last_accepted: OccamContext | None = None
         self._accepted = 0
+        self._norm: torch.Tensor | None = None
         self._compute = self.model.loss
         if device.should_compile(settings, self.device):
             # Model and loss are one graph, so the float32 logits need not be written to memory.
@@ -127,13 +127,6 @@ class Trainer(ResumableTrainer):
         """
         self.pull_mode = pull
         self.required_measurements = dict(required_measurements)
-
-    @property
-    def step_probe(self) -> StepProbe:
-        """Measures the steps of the optimizer. Created with the first forward."""
-        if self._step_probe is None:
-            self._step_probe = StepProbe(self.optimizer)
-        return self._step_probe
 
     @property
     def device_name(self) -> str:
@@ -228,28 +221,6 @@ class Trainer(ResumableTrainer):
         step, gauges = pending.result()
         applied = step._replace(weights_changed=bool(changed()[0]))
         return BatchResult(applied, gauges, stages.read_seconds())
-
-    def step(self) -> StepResult:
-        """Take the optimizer step and wait for its gauges."""
-        return self.step_async().result()
-
-    def step_async(self) -> PendingStep:
-        """Take the optimizer step of the accepted micro-batches, without waiting for it.
-
-        Read the result of each step before the next one is taken.
-        """
-        ctx, self._last_accepted = self._last_accepted, None
-        accepted, self._accepted = self._accepted, 0
-        if ctx is None:
-            return SKIPPED_STEP
-        with self.meter.stage("optimizer"):
-            norm, clipped = self._optimizer_step(ctx, accepted)
-        distance = drift = None
-        if self.anchor is not None:
-            with self.meter.stage("anchor"):
-                distance, drift = self.anchor.pull_for(ctx, self.pull_mode, torch.isfinite(norm))
-        rates = self.step_probe.take_learning_rates()
-        return PendingStepMetrics(norm, clipped, distance, self._kl(), drift, rates, self._count_step)
 
     def evaluate(self) -> Evaluation:
         """Return the mean loss over the first `eval_batches` validation batches.
@@ -349,34 +320,3 @@ class Trainer(ResumableTrainer):
             else:
                 self._loss = self._compute(inputs, targets)
             return float(self._loss.item())
-
-    def _optimizer_step(self, ctx: OccamContext, accepted: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take the step. Return the norm of the gradient before and after clipping."""
-        parameters = list(self.model.parameters())
-        if accepted > 1:
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], accepted)
-        if self.anchor is not None and self.pull_mode == "coupled" and ctx.lambda_ockham > 0:
-            self.anchor.add_penalty(ctx.lambda_ockham)
-        if ctx.grad_noise_std > 0:
-            add_noise(parameters, ctx.grad_noise_std, self.settings.seed, ctx.iter_num)
-        before = self.step_probe.sampled_norm()
-        norm = clip_gradients(parameters, ctx.grad_clip)
-        clipped = norm * (self.step_probe.sampled_norm() / before)
-        set_learning_rate(self.optimizer, ctx.learning_rate)
-        step_if_finite(self.optimizer, norm)
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm, clipped
-
-    def _count_step(self, stepped: bool) -> None:
-        self.steps += stepped
-
-    def _kl(self) -> torch.Tensor | None:
-        """Return the KL after the pending step, if it is due.
-
-        The step is assumed to succeed. A refused step does not report its KL.
-        """
-        interval = self.required_measurements.get("kl_to_anchor", 0)
-        if self.anchor is None or not interval or (self.steps + 1) % interval:
-            return None
-        with self.meter.stage("probe"):
-            return self.anchor.kl(self.model)

@@ -10,6 +10,7 @@ from ockham.plugin import OccamPlugin
 BUILT_IN: Mapping[str, str] = {
     "finite": "ockham.plugins.finite:FinitePlugin",
     "gate": "ockham.plugins.gate:OckhamGatePlugin",
+    "spike": "ockham.plugins.spike:SpikePlugin",
     "eq": "ockham.plugins.eq:EQPlugin",
     "saturation": "ockham.plugins.saturation:SaturationPlugin",
     "compressor": "ockham.plugins.compressor:CompressorPlugin",

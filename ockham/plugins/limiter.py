@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -60,6 +61,9 @@ class LimiterPlugin(OccamPlugin):
         self.on_breach = on_breach
         self.check_settings()
 
+    # A ceiling also holds for a plugin that decides about gradients.
+    passive_hooks: ClassVar[frozenset[str]] = frozenset({"on_gradients"})
+
     def base_knobs(self) -> dict[str, Value]:
         """Return the ceilings that apply to every batch. A Run starts each batch with them."""
         knobs: dict[str, Value] = {}
@@ -80,10 +84,17 @@ class LimiterPlugin(OccamPlugin):
         _cap(ctx, "drift_ceiling", project, "DRIFT_CAPPED")
         return ctx
 
+    def on_gradients(self, ctx: OccamContext) -> OccamContext:
+        """Cap the knobs that another plugin has raised."""
+        if ctx.step:
+            _cap(ctx, "learning_rate", self.learning_rate_ceiling, "LEARNING_RATE_CAPPED")
+            _cap(ctx, "grad_clip", self.grad_norm_ceiling, "GRADIENT_CAPPED")
+        return ctx
+
     def on_batch_end(self, ctx: OccamContext) -> OccamContext:
         """Report the effect of clipping and projection of this step, and react to a breach."""
-        is_over = self.grad_norm_ceiling is not None and ctx.grad_norm > self.grad_norm_ceiling
-        if is_over and ctx.is_measured("grad_norm"):
+        is_over = self.grad_norm_ceiling is not None and self.grad_norm_ceiling < ctx.grad_norm < math.inf
+        if is_over and ctx.is_measured("grad_norm") and ctx.step:
             ctx.decide(
                 "CLAMP",
                 "GRADIENT_CLIPPED",

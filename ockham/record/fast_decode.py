@@ -21,6 +21,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ockham.context import CODE_PATTERN, FIELDS, GAUGES, KNOBS, REQUIRED
 from ockham.data_position import MAX_INDICES
 from ockham.event import SPECVERSION, event_type, to_json_value
+from ockham.fields import STEP_KNOBS
 
 DECISION, CONTEXT = "decision.made", "context.recorded"
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -60,7 +61,7 @@ class DecisionData(Struct, forbid_unknown_fields=True, gc=False):
     rank: Count
     iter_num: Count
     micro_step: Count
-    hook: Literal["on_batch_start", "on_batch_end", "on_evaluate", "on_consolidate"]
+    hook: Literal["on_batch_start", "on_gradients", "on_batch_end", "on_evaluate", "on_consolidate"]
     plugin: str
     order: Count
     shadow: bool
@@ -95,6 +96,7 @@ def _table(name: str, fields: Sequence[Any], *, absent: bool) -> Any:
 Given = _table("Given", FIELDS, absent=False)
 Measured = _table("Measured", [f for f in FIELDS if f.name in GAUGES], absent=True)
 Left = _table("Left", [f for f in FIELDS if f.name in KNOBS], absent=True)
+Gradients = _table("Gradients", [f for f in FIELDS if f.name in STEP_KNOBS], absent=True)
 
 
 class Applied(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -143,6 +145,7 @@ class ContextData(Struct, forbid_unknown_fields=True, gc=False):
     seconds: dict[str, Number]
     decisions: Range
     rows: Rows | UnsetType = UNSET
+    gradients: Gradients | UnsetType = UNSET  # type: ignore[valid-type]
 
 
 # kind, ID and data: a struct for decisions and contexts, else as JSON gives it.
@@ -165,6 +168,7 @@ def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
             ("applied", Applied),
             ("decisions", Range),
             ("rows", Rows),
+            ("gradients", Gradients),
         )
         known = {name: part(**data[name]) for name, part in parts if name in data}
         return ContextData(**{**rest, **known})
@@ -287,7 +291,6 @@ def _identifiers(data: Any) -> tuple[Any, ...]:
             data.reason_code,
             *data.numbers,
         )
-    given, measured = data.given.custom, data.measured.custom
-    if given is UNSET and measured is UNSET:
-        return (data.attempt, data.rank, data.policy_revision, *data.seconds)
-    return (data.attempt, data.rank, data.policy_revision, *data.seconds, *(given or ()), *(measured or ()))
+    customs = [part.custom for part in (data.given, data.measured, data.gradients) if part is not UNSET]
+    names = [name for custom in customs if custom is not UNSET for name in custom]
+    return (data.attempt, data.rank, data.policy_revision, *data.seconds, *names)

@@ -31,8 +31,9 @@ class ContextRecord(NamedTuple):
     """Inputs of a hook and the knobs after it: everything that a replay needs.
 
     `given` contains every field in the order of `FIELD_NAMES`, `measured` the gauges that this batch or
-    evaluation measured, `left` the knobs after the last plugin. `rows` is where the rows of a batch came
-    from. A replay does not use it.
+    evaluation measured, `left` the knobs after the last plugin. `gradients` contains the knobs of the step
+    and `custom`, where they differ from those of this batch. It is None if `on_gradients` was not run.
+    `rows` is where the rows of a batch came from. A replay does not use it.
     """
 
     iter_num: int
@@ -47,6 +48,7 @@ class ContextRecord(NamedTuple):
     seconds: Mapping[str, float]
     first_decision: int
     decisions: int
+    gradients: Mapping[str, Any] | None = None
     rows: Mapping[str, Any] | None = None
 
 
@@ -144,7 +146,11 @@ def _context(record: ContextRecord, policy_revision: str) -> dict[str, Any]:
             "count": record.decisions,
         },
     }
-    return data if record.rows is None else {**data, "rows": record.rows}
+    if record.gradients is not None:
+        data["gradients"] = to_json_value(record.gradients)
+    if record.rows is not None:
+        data["rows"] = record.rows
+    return data
 
 
 def _state(record: StateRecord) -> tuple[dict[str, Any], bytes | None]:

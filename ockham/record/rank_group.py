@@ -27,6 +27,7 @@ PER_RANK_KNOBS = frozenset({"example_gain"})
 # A loss, and the number of its tokens or -1.
 _LOSS = struct.Struct("<dq")
 _DIGEST_BYTES = 16
+_VALUE = struct.Struct("<d")
 
 
 class RankMean(NamedTuple):
@@ -145,6 +146,13 @@ class RankGroup:
         is_finite = all(map(math.isfinite, products))
         total = math.fsum(products) if is_finite else sum(products)
         return RankMean(total / sum(weights), None if counts[0] < 0 else sum(counts))
+
+    def largest(self, value: float) -> float:
+        """Return the largest value of all ranks, bit for bit the same on each. NaN if one of them is NaN."""
+        if self.all_gather is None:
+            return value
+        values: list[float] = [_VALUE.unpack(text)[0] for text in self._all_gather(_VALUE.pack(value))]
+        return next(filter(math.isnan, values), max(values))
 
     def find_divergence(self, ctx: OccamContext, hook: str, *, has_news: bool = False) -> Divergence | None:
         """Compare the context after the chain on all ranks. Return None if it is equal.

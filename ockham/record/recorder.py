@@ -35,18 +35,29 @@ class Recorder:
         self._given_custom: dict[str, float] = {}
         self._measured: dict[str, Value] = {}
         self._measured_custom: dict[str, float] = {}
+        # Inputs of `on_gradients`. None if it was not run.
+        self._gradients: dict[str, Any] | None = None
         self._first = self._count = 0
         self._since_frame = (
             # A log opens with a key frame, at the latest with its first batch.
             KEY_FRAME_BATCHES
         )
         self._places: dict[str, EventPosition] = {}
+        # Plugin and reason code of the last decision that set each knob.
+        self._reasons: dict[str, str] = {}
 
     def begin_hook(self, ctx: OccamContext) -> None:
         """Store the inputs of a hook that is about to run, and the gauges measured for it."""
         self._given, self._given_custom = field_values(ctx), dict(ctx.custom)
         self.set_measured(ctx)
+        self._gradients = None
         self._first = self._count = 0
+
+    def begin_gradients(self, ctx: OccamContext, knobs: Mapping[str, Value]) -> None:
+        """Store the inputs of `on_gradients` that differ from those of `on_batch_start`."""
+        self._gradients = dict(knobs)
+        if ctx.custom != self._given_custom:
+            self._gradients["custom"] = dict(ctx.custom)
 
     def set_measured(self, ctx: OccamContext) -> None:
         """Store the gauges that were measured for the hook that is about to run."""
@@ -71,6 +82,7 @@ class Recorder:
         for change in decision.changes:
             if change.after is True:
                 self._places[change.field] = place
+                self._reasons[change.field] = f"{decision.plugin} {decision.reason_code}"
         if decision.hook == "on_evaluate" and decision.action == "ALLOW":
             self._places["consolidating"] = place
 
@@ -96,6 +108,7 @@ class Recorder:
             seconds,
             self._first,
             self._count,
+            self._gradients,
             rows,
         )
         self.attempt.log.append("context.recorded", record, iter_num=ctx.iter_num)
@@ -175,6 +188,10 @@ class Recorder:
             "decision_id": self.decision_id("rollback") if is_rollback else None,
         }
         self.attempt.log.append("data.skipped", skipped, iter_num=iter_num, urgent=True)
+
+    def explain_decision(self, knob: str) -> str:
+        """Return ID, plugin and reason code of the last decision that set this knob, for people."""
+        return f"{self.decision_id(knob)} ({self._reasons.get(knob, 'no reason')})"
 
     def decision_id(self, knob: str) -> str | None:
         """Return the ID of the last decision that set this knob, or None."""

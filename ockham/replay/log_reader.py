@@ -163,11 +163,49 @@ def run_hooks(chain: PluginChain, step: Step, ctx: OccamContext, shadow: Mapping
     """Run the hooks of a step. `shadow` contains the shadow knobs after the previous batch."""
     if step.hook == "batch":
         chain.on_batch_start(ctx)
+        if "gradients" in step.data:
+            run_gradients(chain, step, ctx)
         measure(ctx, step)
         return chain.on_batch_end(ctx)
     object.__setattr__(ctx, "shadow_knobs", dict(shadow))
     measure(ctx, step)
     return chain.on_evaluate(ctx) if step.hook == "on_evaluate" else chain.on_consolidate(ctx)
+
+
+def run_gradients(
+    chain: PluginChain, step: Step, ctx: OccamContext, knobs: Mapping[str, Value] | None = None
+) -> OccamContext:
+    """Run `on_gradients` on the recorded norm of the gradient.
+
+    Args:
+        chain: The chain.
+        step: A batch that ends its step, and measured the norm.
+        ctx: Its context after `on_batch_start`.
+        knobs: Knobs of the step in place of the recorded ones. None uses those.
+
+    """
+    recorded = dict(step.data.get("gradients", {}))
+    custom = recorded.pop("custom", None)
+    if custom is not None:
+        ctx.custom.clear()
+        ctx.custom.update(from_json_value(custom))
+    if knobs is None:
+        knobs = {name: parse_field(name, value) for name, value in recorded.items()}
+    ctx.begin_gradients(measured_norm(step), knobs)
+    return chain.on_gradients(ctx)
+
+
+def measured_norm(step: Step) -> float:
+    """Return the norm of the gradient that a batch measured.
+
+    Raises:
+        KeyError: If it measured none.
+
+    """
+    norm = parse_number(step.data["measured"]["grad_norm"])
+    if norm is None:
+        raise KeyError("grad_norm")
+    return norm
 
 
 def measure(ctx: OccamContext, step: Step, *exclude: str) -> None:
@@ -222,6 +260,8 @@ def _step(data: Mapping[str, Any], pending: list[RecordedDecision], trigger: str
     for part in _OBJECTS:
         if not isinstance(data[part], dict):
             raise TypeError(f"{part} is not an object")
+    if not isinstance(data.get("gradients", {}), dict):
+        raise TypeError("gradients is not an object")
     if not type(data["sequence"]) is type(data["iter_num"]) is type(data["micro_step"]) is int:
         raise TypeError("sequence, iter_num and micro_step are whole numbers")
     first, count = data["decisions"]["first"], data["decisions"]["count"]

@@ -28,6 +28,10 @@ class PlaybackPlugin(OccamPlugin):
         """Play back the decisions at the start of this batch."""
         self._play_back(ctx, "on_batch_start")
 
+    def on_gradients(self, ctx: OccamContext) -> None:
+        """Play back the decisions on the gradients of this step."""
+        self._play_back(ctx, "on_gradients")
+
     def on_batch_end(self, ctx: OccamContext) -> None:
         """Play back the decisions at the end of this batch."""
         self._play_back(ctx, "on_batch_end")

@@ -15,7 +15,7 @@ from ockham.policy.document import check_hyperparameter
 from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, read_regular_file
 from ockham.record.segment_reader import read_complete_lines, read_first_event
-from ockham.replay.log_reader import Step, build_context, iter_records, parse_field
+from ockham.replay.log_reader import Step, build_context, iter_records, measured_norm, parse_field
 from ockham.replay.playback import build_plugins
 from ockham.savings import SavingsCounter
 
@@ -160,10 +160,12 @@ def _require_readable(folder: RunFolder, step: Step) -> Step:
     data = step.data
     try:
         build_context(step)
-        for part in ("measured", "left"):
-            for name, value in data[part].items():
+        for part in ("measured", "left", "gradients"):
+            for name, value in data.get(part, {}).items():
                 if name != "custom":
                     parse_field(name, value)
+        if "gradients" in data:
+            measured_norm(step)
         for seconds in data["seconds"].values():
             parse_number(seconds)
     except (OckhamError, KeyError, TypeError, ValueError) as error:

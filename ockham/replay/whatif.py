@@ -14,8 +14,16 @@ from typing import Any
 from ockham.chain import PluginChain, base_knobs, plugin_name
 from ockham.context import FIELDS_BY_NAME, KNOBS, OccamContext, knob_values
 from ockham.event import Decision, Value
+from ockham.fields import STEP_KNOBS
 from ockham.policy import Policy
-from ockham.replay.log_reader import Step, build_context, knobs_after_chain, measure, parse_field
+from ockham.replay.log_reader import (
+    Step,
+    build_context,
+    knobs_after_chain,
+    measure,
+    parse_field,
+    run_gradients,
+)
 from ockham.replay.playback import PlaybackPlugin, build_plugins
 from ockham.replay.trajectory import AttemptTrajectory, backward_over_forward
 from ockham.replay.whatif_result import WhatIfResult, WhatIfRow
@@ -47,6 +55,8 @@ class _WhatIfReplay:
         # Updates more (or fewer) than were recorded so far.
         self.update_delta = 0
         self.last: OccamContext | None = None
+        # Knobs of the last accepted micro-batch of the present step.
+        self.accepted: dict[str, Value] | None = None
         self.evaluated = True
         # States of the plugins before the iterations to which rollbacks returned.
         self.states = {after: dict[str, Any]() for leg in legs for after in leg.restored.values()}
@@ -88,11 +98,11 @@ class _WhatIfReplay:
             self._diverges(self.last.iter_num, "consolidating")
         ctx = build_context(step)
         recorded = dict(zip(KNOBS, knobs_after_chain(step, knob_values(ctx)), strict=True))
-        for name, value in self._rebase_knobs(leg, ctx).items():
-            ctx.set_knobs({name: value})
+        ctx.set_knobs(self._rebase_knobs(leg, ctx))
         self._adjust_counters(ctx)
         self.chain.on_batch_start(ctx)
         verdict = ctx.updated
+        self._gradients(step, ctx)
         # No other batch counts as an update, whatever a chain lets through.
         if math.isfinite(ctx.task_loss):
             self.update_delta += int(verdict) - int(bool(recorded["updated"]))
@@ -123,6 +133,17 @@ class _WhatIfReplay:
         if ctx.halt:
             answer.halted_iter = step.iter_num
         self.last, self.evaluated = ctx, not ctx.consolidating
+
+    def _gradients(self, step: Step, ctx: OccamContext) -> None:
+        """Run `on_gradients` on the recorded norm, if this policy accepts a batch of the step."""
+        if ctx.micro_step == 0:
+            self.accepted = None
+        if ctx.updated:
+            self.accepted = {name: getattr(ctx, name) for name in STEP_KNOBS}
+        accepted = self.accepted
+        if ctx.ends_step and accepted is not None and step.data["measured"].get("grad_norm") is not None:
+            other = {name: value for name, value in accepted.items() if value != getattr(ctx, name)}
+            run_gradients(self.chain, step, ctx, other)
 
     def _evaluation(self, step: Step, ctx: OccamContext) -> None:
         given, left = step.data["given"], step.data["left"]
@@ -178,10 +199,11 @@ class _WhatIfReplay:
         self, leg: AttemptTrajectory, ctx: OccamContext, recorded: Mapping[str, Value]
     ) -> str:
         """Return the knob that would change the weights differently. Otherwise empty."""
-        for name in ("updated", "rollback", "halt", "consolidating"):
+        for name in ("updated", "step", "rollback", "halt", "consolidating"):
             if getattr(ctx, name) != recorded[name]:
                 return name
-        if not ctx.updated:
+        # The last micro-batch of a step carries the knobs of the step.
+        if not (ctx.updated or (ctx.ends_step and self.accepted)) or not ctx.step:
             return ""
         for name in ("learning_rate", "grad_noise_std", "example_gain"):
             if getattr(ctx, name) != recorded[name]:

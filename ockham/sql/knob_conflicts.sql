@@ -1,7 +1,7 @@
 -- Which plugins pull one knob both ways in the same batch? Plugins in shadow are not counted.
 with pulls as (
     select run_id, attempt, iter_num, micro_step, sequence, plugin, field, before_value, after_value
-    from hyperparameter_changes where acting and hook in ('on_batch_start', 'on_batch_end') and before_value <> after_value
+    from hyperparameter_changes where acting and hook in ('on_batch_start', 'on_gradients', 'on_batch_end') and before_value <> after_value
 ), pairs as (
     select u.run_id, u.field, u.plugin as raised_by, d.plugin as lowered_by, u.attempt, u.iter_num, u.micro_step,
         u.after_value / nullif(u.before_value, 0) as up_factor, d.after_value / nullif(d.before_value, 0) as down_factor

@@ -4,7 +4,7 @@ with windows as (
 ), hits as (
     select run_id, reason_code, iter_num // 100 * 100 as from_iter, count(distinct (iter_num, micro_step)) as hits,
         max(overshoot) filter (where isfinite(overshoot)) as worst
-    from limiter_decisions where acting and hook in ('on_batch_start', 'on_batch_end') group by all
+    from limiter_decisions where acting and hook in ('on_batch_start', 'on_gradients', 'on_batch_end') group by all
 )
 select h.run_id, h.reason_code, h.from_iter, w.batches, h.hits, h.hits / w.batches::double as share, h.worst
 from hits h join windows w using (run_id, from_iter)

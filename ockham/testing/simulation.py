@@ -62,19 +62,20 @@ def capture(
 def sample_batches(batches: int = BATCHES) -> Iterator[Batch]:
     """Yield the batches of a simulated run.
 
-    It contains falling losses, NaN and infinity, clipped steps, drift, KL and evaluations. It is the same
-    every time.
+    It contains falling losses, NaN and infinity, spikes of the loss and of the gradient norm, clipped steps,
+    drift, KL and evaluations. It is the same every time.
     """
     for i in range(batches):
         noise = counter_uniform("story", i) - 0.5
-        loss = {50: math.nan, 51: math.inf, 120: math.nan}.get(i, 5 * math.exp(-i / 80) + 1 + noise)
+        calm = 5 * math.exp(-i / 80) + 1 + noise
+        loss = {50: math.nan, 51: math.inf, 120: math.nan, 200: 12.0}.get(i, calm)
         drift = math.nan if i == 130 else 0.01 * (i % 60)
         kl = 0.02 * (i % 40) if i % 10 == 0 else None
         gauges = {
             "complexity_cost": drift,
             "drift_raw": 1.1 * drift,
             "drift_sq": drift * drift,
-            "grad_norm": math.inf if i == 140 else 2 + 3 * noise,
+            "grad_norm": {140: math.inf, 210: 60.0}.get(i, 2 + 3 * noise),
             "kl_to_anchor": math.nan if i == 145 else kl,
         }
         fields = {
@@ -109,6 +110,9 @@ class SimulatedRun:
         before = self._last or OccamContext(0, 0.0)
         ctx = before.next_context(self._iter_num, batch.task_loss, **values)
         self._chain.on_batch_start(ctx)
+        if ctx.updated and "grad_norm" in batch.gauges:
+            ctx.begin_gradients(batch.gauges["grad_norm"], {})
+            self._chain.on_gradients(ctx)
         rate = (ctx.update_rate * self._iter_num + ctx.updated) / (self._iter_num + 1)
         ctx.set_gauges(updates=ctx.updates + ctx.updated, update_rate=rate, **batch.gauges)
         self._chain.on_batch_end(ctx)

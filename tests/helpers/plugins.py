@@ -66,3 +66,32 @@ class RollbackCounter(OccamPlugin):
         self.rollbacks += ctx.rollback
         if ctx.rollback:
             ctx.decide("COUNT", "ROLLBACK_REQUESTED", self.rollbacks)
+
+
+class OnGradients(OccamPlugin):
+    """Refuses, slows down, clips or leaves the step, by turns of four. Skips each third micro-batch."""
+
+    name = "gradients"
+
+    def __init__(self, skips: bool = False) -> None:
+        self.skips = skips
+
+    def on_batch_start(self, ctx):
+        if self.skips and (ctx.iter_num + ctx.micro_step) % 3 == 0:
+            ctx.updated = False
+            ctx.decide("SKIP", "EACH_THIRD")
+            return
+        ctx.learning_rate *= 1.0 - ctx.micro_step / 8
+        ctx.decide("SCALE", "BY_MICRO_STEP")
+
+    def on_gradients(self, ctx):
+        turn = ctx.iter_num % 4
+        if turn == 1:
+            ctx.step = False
+            ctx.decide("SKIP", "REFUSED", ctx.grad_norm)
+        elif turn == 2:
+            ctx.learning_rate *= 0.5
+            ctx.decide("SCALE", "SLOWER", ctx.grad_norm)
+        elif turn == 3:
+            ctx.grad_clip = ctx.grad_norm / 2
+            ctx.decide("CLAMP", "CLIPPED", ctx.grad_norm, ctx.grad_clip)

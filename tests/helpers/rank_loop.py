@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
 import warnings
@@ -41,6 +42,8 @@ class Loop:
         shift: Step of the last rank after which its weights are changed. None for no change.
         evaluate: Steps between two evaluations.
         fail: Step of the last rank in which its loop raises an error. None for no error.
+        gradients: Whether plugins decide about the gradients.
+        spike: Step of the last rank whose gradient is 1,000 times too large. None for no spike.
 
     """
 
@@ -54,6 +57,8 @@ class Loop:
     shift: int | None = None
     evaluate: int = 8
     fail: int | None = None
+    gradients: bool = False
+    spike: int | None = None
 
 
 @dataclass
@@ -151,8 +156,16 @@ class Trainer:
             run.average_gradients(self.model.parameters())
         if self.loop.scaler:
             self.scaler.unscale_(self.optimizer)
-        norm: Any = torch.nn.utils.clip_grad_norm_(self.model.parameters(), ctx.grad_clip)
+        limit = math.inf if self.loop.gradients else ctx.grad_clip
+        norm: Any = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if self.loop.gradients:
+            run.gradients(ctx, grad_norm=float(norm))
+            if not ctx.step:
+                self.optimizer.zero_grad()
+                return float(norm)
+            if norm > ctx.grad_clip:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), ctx.grad_clip)
         for group, rate in zip(self.optimizer.param_groups, BASE_RATES, strict=False):
             group["lr"] = rate * ctx.learning_rate / BASE_RATES[0]
         if self.loop.scaler:
@@ -205,10 +218,11 @@ def train(folder: Path, loop: Loop, truth: RankTruth) -> None:
                     )
                     if ctx.updated:
                         accepted = ctx
-                        trainer.backward(loss / loop.micro_steps)
+                        is_spike = step == loop.spike and rank == size - 1
+                        trainer.backward(loss / loop.micro_steps * (1_000.0 if is_spike else 1.0))
                 norm = {}
                 if ctx.ends_step and accepted is not None:
-                    norm["grad_norm"] = trainer.step(run, accepted)
+                    norm["grad_norm"] = trainer.step(run, ctx if loop.gradients else accepted)
                 after = full_weights(trainer.model)
                 truth.moved.append(any(not torch.equal(*pair) for pair in zip(before, after, strict=True)))
                 if step == loop.shift and rank == size - 1:

@@ -17,7 +17,8 @@ from typing import Any
 
 from ockham import resources
 from ockham.event import TYPES, to_json_value
-from ockham.fields import FIELDS
+from ockham.fields import FIELDS, KNOBS
+from ockham.plugin import HOOK_KNOBS, HOOKS
 from ockham.plugins import BUILT_IN, load_built_in
 from ockham.policy import load_policy
 from tests.helpers import command_reference
@@ -51,6 +52,29 @@ def context_fields() -> list[str]:
         default = "required" if is_required else format_value(field.default)
         doc = escape_cell(field.doc.removesuffix("; required.") + "." * is_required)
         rows.append(f"| `{field.name}` | {field.role} | {kind} | {field.unit} | {default} | {doc} |")
+    return rows
+
+
+HOOK_TIMES = {
+    "on_batch_start": "after the forward pass, before the backward pass",
+    "on_gradients": "once per step, after the last backward pass, before clipping",
+    "on_batch_end": "after the gauges of the batch are set",
+    "on_evaluate": "after `val_loss` is set",
+    "on_consolidate": "after the anchor has moved",
+}
+
+
+def hooks() -> list[str]:
+    """Return a table of the hooks, and of the knobs that each one can change."""
+    names = [f"`{hook}`" for hook in HOOKS]
+    rows = [
+        f"| knob | {' | '.join(names)} |",
+        "|---|" + "---|" * len(HOOKS),
+        f"| called | {' | '.join(HOOK_TIMES[hook] for hook in HOOKS)} |",
+    ]
+    for knob in KNOBS:
+        cells = ["yes" if knob in HOOK_KNOBS[hook] else "" for hook in HOOKS]
+        rows.append(f"| `{knob}` | {' | '.join(cells)} |")
     return rows
 
 
@@ -266,6 +290,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], list[str]]]] = {
     "plugins.md": {
         "presets": presets,
         **{f"plugin {name}": functools.partial(plugin, name) for name in BUILT_IN},
+        "hooks": hooks,
         "context fields": context_fields,
         "policy keys": policy_keys,
         "preset files": preset_files,

@@ -29,9 +29,11 @@ def make_run(runs: Path, run_id: str = "a", batches: int = 120, *, nan_at: int =
             ctx = run.start_batch(i, loss, data=rows, learning_rate=1e-3, anchor_available=i > 12)
             drift = 0.002 * (i % 30)
             gauges = {"grad_norm": draw.uniform(0.3, 2.0), "complexity_cost": drift, "drift_raw": drift}
+            if ctx.updated and run.acts_on_gradients:
+                run.gradients(ctx, grad_norm=gauges["grad_norm"])
             run.end_batch(
                 ctx,
-                stepped=ctx.updated,
+                stepped=ctx.updated and ctx.step,
                 seconds={"forward": 0.01},
                 **(gauges if ctx.updated else {}),
             )

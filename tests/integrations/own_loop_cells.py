@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ockham.context import OccamContext
 from ockham.policy import Policy, policy_from_plugins
 from ockham.run import Run
 from tests.helpers.plugins import EachThird
@@ -88,15 +89,14 @@ class Training:
                 accepted.append(ctx)
                 self.scaler.scale(loss / self.loop.micro_steps).backward()
             if ctx.ends_step and accepted:
-                gauges = self.optimizer_step(accepted, step)
+                gauges = self.optimizer_step(accepted, ctx, step)
             else:
                 gauges = {}
             self.truth.end_batch(self.model)
             self.run.end_batch(ctx, **gauges)
 
-    def optimizer_step(self, accepted: list, step: int) -> dict[str, float]:
-        """Take the step of the accepted micro-batches. Return the measured gauges."""
-        ctx = accepted[-1]
+    def optimizer_step(self, accepted: list, last: OccamContext, step: int) -> dict[str, float]:
+        """Take the step of the accepted micro-batches, if no plugin refuses it. Return the gauges."""
         if step == self.loop.overflow_at:
             self.model[1].weight.grad.fill_(torch.inf)
         self.scaler.unscale_(self.optimizer)
@@ -105,7 +105,13 @@ class Training:
         scale = self.loop.micro_steps / len(accepted)
         for parameter in parameters:
             parameter.grad.mul_(scale)
-        norm = nn.utils.clip_grad_norm_(parameters, ctx.grad_clip).item()
+        total = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        norm = total.item()
+        ctx = self.run.gradients(last, grad_norm=norm) if self.run.acts_on_gradients else accepted[-1]
+        if not ctx.step:
+            self.optimizer.zero_grad()
+            return {"grad_norm": norm}
+        nn.utils.clip_grads_with_norm_(parameters, ctx.grad_clip, total)
         ratio = ctx.learning_rate / self.optimizer.param_groups[0]["lr"]
         for group in self.optimizer.param_groups:
             group["lr"] *= ratio

@@ -22,22 +22,27 @@ class StepTruth:
     def __init__(self, trainer):
         self.trainer, self.steps, self.norm = trainer, {}, None
         self.original = trainer._optimizer_step
+        self.prepare = trainer._prepare_gradients
         trainer._optimizer_step = self.step
+        trainer._prepare_gradients = self.prepare_gradients
 
-    def step(self, ctx, accepted):
+    def prepare_gradients(self, ctx):
+        self.norm = _norm(list(self.trainer.model.parameters())) / self.trainer._accepted
+        return self.prepare(ctx)
+
+    def step(self, ctx, total):
         parameters = list(self.trainer.model.parameters())
         before = [p.detach().clone() for p in parameters]
-        norm = _norm(parameters) / accepted
         used = []
 
         def read_step(optimizer, *_):
             used.append(([group["lr"] for group in optimizer.param_groups], _norm(parameters)))
 
         hook = self.trainer.optimizer.register_step_pre_hook(read_step)
-        result = self.original(ctx, accepted)
+        result = self.original(ctx, total)
         hook.remove()
         changed = any(not torch.equal(a, b.detach()) for a, b in zip(before, parameters, strict=True))
-        self.steps[ctx.iter_num] = (float(norm), float(used[0][1]), used[0][0], changed)
+        self.steps[ctx.iter_num] = (float(self.norm), float(used[0][1]), used[0][0], changed)
         return result
 
 

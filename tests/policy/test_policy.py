@@ -66,6 +66,7 @@ def test_preset_has_its_bands_and_chain_order():
         assert [plugin_name(plugin) for plugin in policy.build()] == [
             "finite",
             "gate",
+            "spike",
             "compressor",
             "limiter",
             "watchdog",
@@ -269,7 +270,7 @@ def test_overrides_are_typed_by_yaml_and_parameter():
     assert plugin_settings(policy, "gate")["target"] == 0.3
     assert plugin_settings(policy, "limiter")["learning_rate_ceiling"] is None
     assert policy.hyperparameters["evaluations"] == 12
-    assert [plugin.name for plugin in policy.build() if plugin.shadow] == ["gate"]
+    assert [plugin.name for plugin in policy.build() if plugin.shadow] == ["gate", "spike"]
     assert (
         type(
             plugin_settings(load_policy("balanced", ["memory.quality_threshold=3"]), "memory")[

@@ -175,8 +175,14 @@ def register_record(folder: Path) -> Path:
     text = re.sub(r"(?m)^constraints:.*\n(?:[ #].*\n)*", lambda _: CONSTRAINTS, text)
     box = "- [ ] C1 At least one batch in ten updates\n"
     text = re.sub(r"(?s)(## Occam Constraints\n).*?(\n## Outcome)", lambda m: m[1] + box + m[2], text)
+    text = text.replace(
+        "Describe the problem: who has it, and how it shows.", "The base run does not know code."
+    )
+    text = text.replace(
+        "Describe the change, and the alternatives that were not chosen.", "Adapt one block by LoRA."
+    )
     record.write_text(text, encoding="utf-8")
-    run("odr", "register", "1")
+    run("odr", "register", "1", "--candidate", "adapted")
     return record
 
 
@@ -201,7 +207,7 @@ def finish_records(record: Path) -> None:
         "--baseline",
         "base",
         "--candidate",
-        "adapted",
+        "two",
         "--owner",
         "builders",
     )

@@ -15,7 +15,7 @@ import orjson
 
 from ockham.errors import InvalidEventError
 from ockham.event import MAX_LINE_BYTES, TYPES, event_kind
-from ockham.record.fast_decode import CONTEXT, Event, FastDecoder, to_struct
+from ockham.record.fast_decode import CONTEXT, ContextData, Event, FastDecoder, to_struct
 from ockham.record.payloads import decode_line
 from ockham.record.run_folder import RunFolder, open_regular_file
 from ockham.record.schema import make_validator, validate_event
@@ -148,7 +148,7 @@ class LineVerifier:
 
 
 def _pending_events(task: SegmentTask) -> list[Event | None]:
-    """Return the events since the last context of a batch in earlier segments: the state at the start."""
+    """Return the events since the first micro-batch of the present step: the state at the segment's start."""
     found: list[Event | None] = []
     # Reported with those segments.
     unsaid = VerificationReport(task.folder.run_id)
@@ -157,9 +157,13 @@ def _pending_events(task: SegmentTask) -> list[Event | None]:
         for raw in _iter_lines_reversed(segment):
             event = check.event(raw, 0)
             found.append(event)
-            if event is not None and event[0] == CONTEXT and event[2].hook == "batch":
+            if event is not None and event[0] == CONTEXT and _begins_step(event[2]):
                 return found[::-1]
     return found[::-1]
+
+
+def _begins_step(context: ContextData) -> bool:
+    return context.hook == "batch" and context.micro_step == 0
 
 
 def _segments_before(task: SegmentTask) -> Iterator[Path]:

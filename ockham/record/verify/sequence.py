@@ -14,6 +14,7 @@ from msgspec import UNSET
 from ockham.applied_step import REFUSAL_CAUSES
 from ockham.context import KNOBS
 from ockham.event import TYPES
+from ockham.fields import STEP_KNOBS
 from ockham.record.fast_decode import CONTEXT, DECISION, ContextData, DecisionData, Event, Left
 from ockham.record.log_tailer import peek_event_kind
 from ockham.record.rank_group import PER_RANK_KNOBS
@@ -24,7 +25,7 @@ from ockham.record.verify.people import find_request_problem
 from ockham.record.verify.report import FindingClass, VerificationReport
 
 _FIRST_HOOK = {
-    "batch": ("on_batch_start", "on_batch_end"),
+    "batch": ("on_batch_start", "on_gradients", "on_batch_end"),
     "on_evaluate": ("on_evaluate",),
     "on_consolidate": ("on_consolidate",),
 }
@@ -32,6 +33,7 @@ _FIRST_HOOK = {
 ABNORMAL_END_REASONS = frozenset({"FAILED", "PLUGIN_FAILED", "INTERRUPTED", "RANK_DIVERGED", "RANK_LOST"})
 _NOTHING_LEFT = Left()
 _knobs: Callable[[Any], tuple[Any, ...]] = attrgetter(*KNOBS)
+_step_values: Callable[[Any], tuple[Any, ...]] = attrgetter(*STEP_KNOBS)
 
 
 class SequenceChecker:
@@ -50,6 +52,8 @@ class SequenceChecker:
         self._pending: list[tuple[int, DecisionData]] = []
         # The batch before, where the next must follow it.
         self._last: tuple[int, int] | None = None
+        # Knobs of the last accepted micro-batch of the present step. None if events are missing.
+        self._accepted: dict[str, Any] | None = None
         self._finished = False
         # First and last position of each range of the data that is not read from here on.
         self._skipped: list[tuple[int, int]] = []
@@ -69,7 +73,7 @@ class SequenceChecker:
             if event is None:
                 # Reported already; dependent checks are not possible.
                 self._pending.clear()
-                self._last = None
+                self._last = self._accepted = None
                 continue
             kind, id_, data = event
             if self._finished and kind != "log.sealed":
@@ -115,9 +119,11 @@ class SequenceChecker:
     def _context_recorded(self, sequence: int, data: ContextData) -> None:
         self._contexts += 1
         key = (data.iter_num, data.micro_step)
+        accepted: Mapping[str, Any] | None = {}
         if data.hook == "batch":
             self._order(sequence, key)
             self._check_position(sequence, data)
+            accepted = self._note_step(data)
         decisions, self._pending = self._pending, []
         counted = data.decisions
         if counted.count != len(decisions) or (decisions and counted.first != decisions[0][0]):
@@ -129,11 +135,16 @@ class SequenceChecker:
             return
         turned: dict[str, Any] = {}
         hooks = _FIRST_HOOK[data.hook]
+        step_knobs = self._step_knobs(sequence, data, accepted)
         for at, decision in decisions:
+            if step_knobs and decision.hook != "on_batch_start":
+                turned.update(step_knobs)
+                step_knobs = {}
             if (decision.iter_num, decision.micro_step) != key or decision.hook not in hooks:
                 self._contradiction(sequence, f"decision {at} is of another batch or hook than its context")
             if decision.changes and not decision.shadow:
                 self._apply_changes(sequence, at, decision, data.given, turned)
+        turned.update(step_knobs)
         if not _matches_changes(data, turned):
             self._check_left_knobs(sequence, data, turned)
         if self.world_size > 1:
@@ -177,6 +188,45 @@ class SequenceChecker:
                     f"and it stood at {current!r:.40}",
                 )
             turned[name] = change.after
+
+    def _note_step(self, data: ContextData) -> Mapping[str, Any] | None:
+        """Return the knobs of the last accepted micro-batch of the step, if it is an earlier one.
+
+        The result is empty without one, and None if events are missing.
+        """
+        earlier = {} if data.micro_step == 0 else self._accepted
+        given: Any = data.given
+        left: Any = data.left
+        if not (given.updated if left.updated is UNSET else left.updated):
+            self._accepted = earlier
+            return earlier
+        pairs = zip(STEP_KNOBS, _step_values(left), _step_values(given), strict=True)
+        self._accepted = {name: old if new is UNSET else new for name, new, old in pairs}
+        return {}
+
+    def _step_knobs(
+        self, sequence: int, data: ContextData, accepted: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Return the knobs that the step has from its last accepted micro-batch, before `on_gradients`.
+
+        Args:
+            sequence: Sequence number of the context.
+            data: Context of the last micro-batch of the step.
+            accepted: Knobs of an earlier accepted micro-batch. None if events are missing.
+
+        """
+        gradients: Any = data.gradients
+        if gradients is UNSET:
+            return {}
+        pairs = zip(STEP_KNOBS, _step_values(gradients), strict=True)
+        step_knobs = {name: value for name, value in pairs if value is not UNSET}
+        for name, value in step_knobs.items():
+            if accepted is not None and not _same(value, accepted.get(name)):
+                message = (
+                    f"the step has {name} {value!r:.40}, and no accepted micro-batch of it has this value"
+                )
+                self._contradiction(sequence, message)
+        return step_knobs
 
     def _order(self, sequence: int, now: tuple[int, int]) -> None:
         """Check that each micro-batch of each iteration occurs once, in order."""
@@ -249,12 +299,12 @@ class SequenceChecker:
         self.summary.cut_files.add(data["cut_file"])
 
     def _log_gap(self, sequence: int, data: Mapping[str, Any]) -> None:
-        self._last = None
+        self._last = self._accepted = None
         count = "an unknown number of" if data["count"] is None else data["count"]
         self._gap(sequence, f"the log records {count} missing events ({data['reason_code']})")
 
     def _log_halted(self, sequence: int, data: Mapping[str, Any]) -> None:
-        self._last = None
+        self._last = self._accepted = None
         self._gap(
             sequence, f"the log was halted ({data['reason_code']}): {data['lost_events']} events were lost"
         )

@@ -1,6 +1,6 @@
 -- One row per batch (hook 'batch'), evaluation and consolidation: input and output of the chain.
 -- event_id: ID of the event
--- hook: batch, on_evaluate or on_consolidate; 'batch' has the decisions of on_batch_start and on_batch_end
+-- hook: batch, on_evaluate or on_consolidate; 'batch' has the decisions of on_batch_start, on_gradients and on_batch_end
 -- task_loss: loss of the batch before any update, nats/token
 -- superseded: true if a later attempt resumed from an earlier iteration
 -- signed: true if the newest tree head of the log covers the event; the signature of the head is checked, its root is not recomputed here

@@ -7,7 +7,7 @@
 -- time: time when it was appended, UTC
 -- iter_num: optimizer step
 -- micro_step: micro-batch within the step
--- hook: on_batch_start, on_batch_end, on_evaluate or on_consolidate; the first two have one context, of hook 'batch'
+-- hook: on_batch_start, on_gradients, on_batch_end, on_evaluate or on_consolidate; the first three have one context, of hook 'batch'
 -- plugin: name of the plugin in its policy
 -- plugin_order: position of the plugin in the chain, from 0
 -- shadow: true if the plugin ran in shadow mode: it decided, but changed nothing
