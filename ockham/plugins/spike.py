@@ -56,6 +56,8 @@ class SpikePlugin(OccamPlugin):
     """
 
     name = "spike"
+    # Otherwise a rollback to a saved state would restore the number of spikes in a row, and none would halt.
+    survives_rollback: ClassVar[bool] = True
     reasons: ClassVar[Mapping[str, str]] = {
         "LOSS_SPIKE": "The loss is over its bound: mean + sigma x standard deviation of the last losses.",
         "GRADIENT_SPIKE": "The gradient norm is over its bound: mean + sigma x standard deviation.",

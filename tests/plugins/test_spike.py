@@ -131,6 +131,21 @@ def test_rollback_needs_an_anchor():
     assert not any(ctx.rollback for ctx in capture(plugin, losses=[2.0] * 4 + [9.0]).contexts)
 
 
+def test_rollbacks_to_saved_states_end_in_a_halt():
+    """The row of spikes continues after a rollback. Otherwise the run would roll back without end."""
+    run = SimulatedRun([SpikePlugin(**SMALL, rollback_from=2, halt_from=5)])
+    calm, spikes = [2.0, 2.1, 1.9, 2.0], [50.0 * 9**i for i in range(5)]
+    for batch in batches(calm, anchor_available=True):
+        run.run_batch(batch, {})
+    saved = run._chain.state_dict()
+    for batch in batches(spikes, anchor_available=True):
+        run.run_batch(batch, {})
+        if run.captured.contexts[-1].rollback:
+            run._chain.restore_saved_state(saved)
+    made = of_reason(run.captured, "SPIKES_IN_A_ROW")
+    assert [(each.action, each.observed) for each in made] == [("ROLLBACK", 2), ("ROLLBACK", 4), ("HALT", 5)]
+
+
 def test_learning_rate_is_lower_for_some_accepted_steps_after_a_spike():
     """A batch that another plugin skips does not count."""
     plugin = SpikePlugin(**SMALL, clip_from=None, slow_from=1, slow_factor=0.25, slow_steps=2)
