@@ -211,7 +211,8 @@ def _stepped(steps: Sequence[Step]) -> bool:
         return True
     last = steps[-1].data
     is_complete = last["micro_step"] + 1 >= last["given"].get("micro_steps", 1)
-    return is_complete and measured[-1] is None and any(map(updated, steps))
+    is_allowed = any(map(updated, steps)) and last["left"].get("step", True)
+    return is_complete and measured[-1] is None and is_allowed
 
 
 def updated(step: Step) -> bool:

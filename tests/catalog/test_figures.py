@@ -15,6 +15,7 @@ from ockham.run import Run
 from ockham.study.roi import Prices, roi
 from ockham.study.run_data import load_run_data
 from tests.helpers.figure_runs import RUN_IDS, counted_contexts, counted_events, make_figure_runs
+from tests.helpers.plugins import OnGradients
 
 GAUGES = ("complexity_cost", "drift_raw", "drift_sq", "grad_norm", "val_loss", "kl_to_anchor")
 
@@ -247,6 +248,27 @@ def test_view_and_counter_give_the_same_savings_or_the_same_reason(
     assert (row["compute_saved"] is None) == (reason is not None)
     if not skips and reason is None:
         assert row["compute_saved"] == 0.0
+
+
+def test_refused_step_without_a_measurement_is_not_counted(tmp_path):
+    """View, run.finished and study count the steps that no line refuses. Three of twelve are refused."""
+    with Run(plugins=[OnGradients()], runs=tmp_path, run_id="a") as run:
+        for i in range(24):
+            ctx = run.start_batch(i // 2, 3.0, i % 2, micro_steps=2, learning_rate=0.1)
+            if ctx.ends_step:
+                run.gradients(ctx, grad_norm=1.0)
+            run.end_batch(ctx)
+    lines = counted_contexts(tmp_path, "a")
+    assert {data["applied"]["updated"] for data in lines} == {None}
+    refused = {data["iter_num"] for data in lines if data["left"].get("step") is False}
+    assert refused == {1, 5, 9}
+    steps = Catalog(tmp_path).rows("select iter_num from current_steps where not stepped")
+    assert {row["iter_num"] for row in steps} == refused
+    [summary] = Catalog(tmp_path).rows("select optimizer_steps, skipped_steps from run_summary")
+    assert summary == {"optimizer_steps": 9, "skipped_steps": 3}
+    [finished] = counted_events(tmp_path, "a", "run.finished")
+    assert {name: finished[name] for name in summary} == summary
+    assert load_run_data(tmp_path, "a").optimizer_steps == 9
 
 
 class FirstSkipped(OccamPlugin):
