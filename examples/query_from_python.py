@@ -14,7 +14,7 @@ with ockham.Run("balanced", run_id="queried", facts={"max_iters": 100, "vocab_si
 catalog = ockham.Catalog("runs")
 parameters = {"run": "queried"}
 table = catalog.sql(
-    "select reason_code, count(*) n from decisions where run_id = $run group by all", parameters
+    "select reason_code, count(*) n from decisions where run_id = $run and counted group by all", parameters
 )
 for row in table.to_pylist():
     print(row["reason_code"], row["n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, Context
 
@@ -34,15 +35,18 @@ def explain_no_acceptance(
     total = sum(rejections.values())
     reason = max(sorted(rejections), key=lambda code: rejections[code])
     text = f"{name} accepted none of {total} evaluations; {rejections[reason]} of {total}: {reason}."
-    if reason not in closest:
+    if reason not in ("REJECTED_QUALITY", "REJECTED_COMPLEXITY"):
         return f"{text} {_OTHER_CAUSES.get(reason, '')}".rstrip()
-    value, limit = closest[reason]
     if reason == "REJECTED_QUALITY":
         setting = "quality_fraction" if settings.get("quality_threshold") is None else "quality_threshold"
         what, remedy = "loss", "train longer"
     else:
         setting, what, remedy = "complexity_threshold", "drift", "lower learning_rate"
+    # After a resume, the values of the earlier attempt are not known.
+    value, limit = closest.get(reason, (math.nan, math.nan))
     present = settings.get(setting) or limit
+    if math.isnan(value):
+        return f"{text} Set {name}.{setting} higher (now {present:.4g}), or {remedy}."
     # quality_fraction is in units of ln(vocab_size): the required value has the ratio of value and limit.
     required = _round_up(present * value / limit)
     return (

@@ -66,6 +66,14 @@ def test_nine_evaluations_are_not_explained():
     assert judge_all(memory, [(5.0, 0.0)]).explain_no_acceptance() is not None
 
 
+def test_restored_memory_names_the_setting_without_a_value():
+    """The state has the format of earlier logs, so that their replay is identical."""
+    memory = judge_all(OckhamMemory(quality_threshold=1.0), [(5.0, 0.0)] * 10)
+    restored = OckhamMemory(quality_threshold=1.0)
+    restored.load_state_dict(memory.state_dict())
+    assert "Set memory.quality_threshold higher (now 1), or train longer." in restored.explain_no_acceptance()
+
+
 @pytest.mark.parametrize(
     ("loss", "facts", "expected"),
     [

@@ -135,7 +135,7 @@ def show_draft(title: str, run: str, baseline: str) -> None:
     """Draft a decision record and show it, with a download button."""
     try:
         with st.spinner("Pinning the logs and measuring values"):
-            sides = pin_sides(runs_folder(), baseline, run)
+            sides = pin_sides(runs_folder(), [baseline], [run])
             constraints = measure_constraints(DEFAULT_CONSTRAINTS, sides, runs_folder())
             content = NewRecord(
                 "ODR-0000", title, [getpass.getuser()], today(), sides=sides, constraints=constraints

@@ -20,7 +20,7 @@ import pyarrow as pa
 from ockham.arrow_values import table_rows
 from ockham.catalog.raw_views import create_raw_views, drop_arrow_sources, load_table, plugin_kind_views
 from ockham.catalog.run_reader import RunFiles, RunReader
-from ockham.catalog.schemas import ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
+from ockham.catalog.schemas import LEDGER_COLUMNS, ODR_SCHEMAS, ODR_TABLE_DESCRIPTIONS
 from ockham.catalog.spill import make_spill_dir
 from ockham.catalog.views import load_question, load_views
 from ockham.errors import MissingParameterError, QueryError, UnverifiableError
@@ -297,6 +297,8 @@ class Catalog:
         for name in ODR_SCHEMAS:
             self.connection.execute(f"create or replace view {name} as select * from {name}_")
             self._comment(f"view {name}", f"Decision records: {ODR_TABLE_DESCRIPTIONS[name]}.")
+        for column, comment in LEDGER_COLUMNS.items():
+            self._comment(f"column ledger_events.{column}", comment)
         self.connection.execute(_DICTIONARY)
         self._comment("view data_dictionary", "All views and columns, with type and meaning.")
 

@@ -142,6 +142,17 @@ ODR_SCHEMAS: Mapping[str, pa.Schema] = {
         ]
     ),
 }
+LEDGER_COLUMNS = {
+    "position": "position in the ledger, from 0",
+    "event_id": "ID of the event (UUIDv7)",
+    "time": "time when it was appended, UTC",
+    "type": "CloudEvents type",
+    "odr_id": "ID of the decision record; null if the event is about none",
+    "odr_sha256": "digest of the record's file at that time",
+    "verdict": "verdict of a check: KEEP, REVERT or INCONCLUSIVE",
+    "data": "payload as JSON",
+    "signed": "true if a tree head by the key of this machine covers the event; only such rows are evidence",
+}
 ODR_TABLE_DESCRIPTIONS = {
     "odrs": "one row per record, with its claims and the result of the newest `ockham odr check --attest`; "
     "null without one, or if the file changed since",

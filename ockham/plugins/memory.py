@@ -108,7 +108,7 @@ class OckhamMemory(OccamPlugin):
         self.evaluations = 0
         self.nonfinite = 0
         self.reasons_given: dict[str, int] = {}
-        # Lowest rejected value and its limit, by reason code.
+        # Lowest rejected value of this attempt and its limit, by reason code. It decides nothing.
         self.closest: dict[str, tuple[float, float]] = {}
 
     def on_evaluate(self, ctx: OccamContext) -> OccamContext:
@@ -185,7 +185,6 @@ class OckhamMemory(OccamPlugin):
             "evaluations": self.evaluations,
             "nonfinite": self.nonfinite,
             "reasons_given": dict(self.reasons_given),
-            "closest": {reason: list(pair) for reason, pair in self.closest.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -194,7 +193,6 @@ class OckhamMemory(OccamPlugin):
         self.frontier = [snapshot_from_dict(item) for item in state["frontier"]]
         self.evaluations, self.nonfinite = state["evaluations"], state["nonfinite"]
         self.reasons_given = dict(state["reasons_given"])
-        self.closest = {reason: (value, limit) for reason, (value, limit) in state["closest"].items()}
 
     def _evaluate_gates(
         self, ctx: OccamContext, baseline: ModelSnapshot | None
