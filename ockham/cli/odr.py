@@ -188,7 +188,7 @@ def _print_progress(done: int, total: int, name: str) -> None:
 
 @app.command()
 def schema(odr_dir: OdrDirOption = DEFAULT_ODR_DIR) -> None:
-    """Write the JSON Schema of records into their folder, for completion in an editor.
+    """Write the JSON Schema of records, for completion in an editor.
 
     From then on, `ockham odr new` names it in the second line of each record.
 
@@ -209,7 +209,7 @@ def constraints(
     output_format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:
-    """List the named constraints with an example and their sentence.
+    """List the named constraints with an example each.
 
     Write one in a record as `- {id: C1, name: NAME, value: VALUE}`, or pass it to `ockham odr new`.
 

@@ -99,7 +99,7 @@ def register(
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Register the constraints and candidates of a record in the ledger.
+    """Register constraints and candidates in the ledger.
 
     Register before the first candidate starts; `ockham odr check` then proves the order, and refuses other
     runs. Next, train the candidates and name them with `ockham odr evidence`.
