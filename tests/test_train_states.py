@@ -68,7 +68,7 @@ def short(tmp_path_factory):
 
 
 def test_rollback_restores_weights_moments_generators_and_plugins_bit_for_bit(short):
-    """The checkpoint after the rollback equals that of the state. The surviving plugin keeps its count."""
+    """The checkpoint after the rollback equals that of the state. Surviving plugins keep theirs."""
     saved, state = read_checkpoint(short, "a", "resume-00000019")
     now, state_now = read_checkpoint(short, "a", "resume-00000025")
     assert weights_equal(saved["model"], now["model"])
@@ -79,6 +79,9 @@ def test_rollback_restores_weights_moments_generators_and_plugins_bit_for_bit(sh
     plugins, plugins_now = state["run"]["plugins"], state_now["run"]["plugins"]
     assert plugins.pop("rollback_counter") == {"rollbacks": 0}
     assert plugins_now.pop("rollback_counter") == {"rollbacks": 1}
+    # Losses of 20 iterations, and of all 26.
+    histories = [each.pop("spike")["losses"] for each in (plugins, plugins_now)]
+    assert [len(history) for history in histories] == [20, 26]
     assert plugins_now == plugins
     assert plugins["rollback_at"]["losses"] > 0
 

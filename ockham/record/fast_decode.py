@@ -144,8 +144,8 @@ class ContextData(Struct, forbid_unknown_fields=True, gc=False):
     applied: Applied
     seconds: dict[str, Number]
     decisions: Range
-    rows: Rows | UnsetType = UNSET
     gradients: Gradients | UnsetType = UNSET  # type: ignore[valid-type]
+    rows: Rows | UnsetType = UNSET
 
 
 # kind, ID and data: a struct for decisions and contexts, else as JSON gives it.
@@ -167,8 +167,8 @@ def to_struct(kind: str, data: Mapping[str, Any]) -> Any:
             ("left", Left),
             ("applied", Applied),
             ("decisions", Range),
-            ("rows", Rows),
             ("gradients", Gradients),
+            ("rows", Rows),
         )
         known = {name: part(**data[name]) for name, part in parts if name in data}
         return ContextData(**{**rest, **known})

@@ -57,7 +57,7 @@ CASES = [
     ("query --limit", "--limit: missing value; `ockham query --help` describes it"),
     ("query --file x.sql", "--file x.sql: cannot be read: No such file or directory"),
     ("odr upgrade x.md", "x.md: cannot be read: No such file or directory"),
-    ("nope", "unknown command 'nope'; known: "),
+    ("quux", "unknown command 'quux'; known: "),
     ("verfy demo", "unknown command 'verfy'; did you mean 'verify'?"),
     ("compare demo demo demo", "ockham: compare: got unexpected extra argument"),
     ("adapt", "adapt requires --from RUN and --data PATH, or --resume with --run ID"),

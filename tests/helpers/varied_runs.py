@@ -104,8 +104,9 @@ def train(run: Run, plan: Plan, first: int = 0, last: int | None = None, keep: i
             gauges = {}
             if takes_step:
                 norm = draw.uniform(0.3, 3.0) if i % 11 else math.inf
+                run.gradients(ctx, grad_norm=norm)
+                takes_step, decided_rate = ctx.step, ctx.learning_rate
                 gauges = {
-                    "grad_norm": norm,
                     "complexity_cost": 0.002 * (i % 30),
                     "drift_raw": 0.003 * (i % 30),
                 }

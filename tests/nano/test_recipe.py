@@ -148,7 +148,7 @@ def test_checkpoint_restores_both_optimizers(tmp_path):
     for i in range(6):
         if i == 3:
             t.move_anchor(2)
-            for name, data in t.make_checkpoint_files({}, {}).files.items():
+            for name, data in t.make_checkpoint_files({}, {"iter_num": 2}).files.items():
                 (tmp_path / name).write_bytes(data)
         train_step(t, i, lambda_ockham=0.1)
     other = make_trainer(tmp_path)

@@ -32,7 +32,8 @@ with ranks as (
     from (
         select run_id, updated, seconds['forward'] as forward, seconds['backward'] as backward,
             seconds['optimizer'] as optimizer, seconds['chain'] as chain
-        from current_batches
+        -- Otherwise the last digits of the sums differ between Parquet files and lines.
+        from current_batches order by run_id, iter_num, micro_step
     ) group by run_id
 ), counted as (
     select s.*, t.complete_steps, t.updated_steps, coalesce(r.world_size, 1) as world_size, s.batches - s.updated_batches as skipped,
