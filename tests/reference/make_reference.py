@@ -169,16 +169,18 @@ def start_ranks(words: list[str]) -> None:
 
 def register_record(folder: Path) -> Path:
     """Write ODR-0001 and register its constraint before the candidate run starts."""
-    from ockham.odr.template import PLACEHOLDERS
-
     run("odr", "new", "Adapt with a small adapter", "--owner", "builders")
     (record,) = (folder / "odr").glob("0001-*.md")
     text = record.read_text(encoding="utf-8")
     text = re.sub(r"(?m)^constraints:.*\n(?:[ #].*\n)*", lambda _: CONSTRAINTS, text)
     box = "- [ ] C1 At least one batch in ten updates\n"
     text = re.sub(r"(?s)(## Occam Constraints\n).*?(\n## Outcome)", lambda m: m[1] + box + m[2], text)
-    for placeholder in PLACEHOLDERS:
-        text = text.replace(placeholder, "A served model meets text that it was not trained on.")
+    text = text.replace(
+        "Describe the problem: who has it, and how it shows.", "The base run does not know code."
+    )
+    text = text.replace(
+        "Describe the change, and the alternatives that were not chosen.", "Adapt one block by LoRA."
+    )
     record.write_text(text, encoding="utf-8")
     run("odr", "register", "1", "--candidate", "adapted")
     return record
@@ -205,7 +207,7 @@ def finish_records(record: Path) -> None:
         "--baseline",
         "base",
         "--candidate",
-        "adapted",
+        "two",
         "--owner",
         "builders",
     )
