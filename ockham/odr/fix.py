@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 
 from ockham.errors import BadInputError
@@ -71,7 +71,7 @@ def _fixed_text(record: DecisionRecord, successors: Mapping[str, list[str]]) -> 
 
 
 def update_checkboxes(
-    records: Iterable[DecisionRecord], judged: Mapping[str, CheckResult], today: dt.date
+    records: Iterable[DecisionRecord], judged: MutableMapping[str, CheckResult], today: dt.date
 ) -> list[DecisionRecord]:
     """Set the checkboxes of undecided records to the results of their constraints.
 
@@ -88,28 +88,41 @@ def update_checkboxes(
         lines = record.lines
         for result in judgement.results:
             lines = edit.set_checkbox(record, lines, result.constraint.id, ticked=result.state == "pass")
-        lines = _with_outcome(record, lines, judgement, active_waivers(record, today))
+        verdict = _outcome_verdict(record, judgement, active_waivers(record, today))
+        lines = _with_outcome(record, lines, judgement, verdict)
         if lines != record.lines:
             text = edit.join_lines(record, lines)
             write_record(record.file, text)
             # An attestation names the digest of the file as it is now.
             record.data = text.encode()
             record.findings[:] = [finding for finding in record.findings if finding.code != "ODR511"]
+            if verdict is not None:
+                # The printed verdict is the one in the file.
+                judged[record.display_path] = judgement._replace(verdict=verdict)
             written.append(record)
     return written
 
 
-def _with_outcome(
-    record: DecisionRecord, lines: list[str], judgement: CheckResult, waivers: Mapping[str, str]
-) -> list[str]:
-    """Return the lines with the computed outcome in front matter and body, if the record has none.
+def _outcome_verdict(
+    record: DecisionRecord, judgement: CheckResult, waivers: Mapping[str, str]
+) -> str | None:
+    """Return the verdict of the outcome to fill in. None if the record has an outcome.
 
-    The verdict is that of a record which claims the OQ delta, because the outcome claims it.
+    It is that of a record which claims the OQ delta, because the outcome claims it.
     """
     if judgement.verdict is None or record.claims.has_outcome or (record.body and record.body.outcome):
+        return None
+    claimed = judgement.oq_delta is not None
+    return decide_verdict(judgement.results, judgement.oq, oq_claimed=claimed, waived=waivers)
+
+
+def _with_outcome(
+    record: DecisionRecord, lines: list[str], judgement: CheckResult, verdict: str | None
+) -> list[str]:
+    """Return the lines with the computed outcome in front matter and body, if there is a verdict."""
+    if verdict is None:
         return lines
     digits = None if judgement.oq_delta is None else f"{judgement.oq_delta:+.3g}"
-    verdict = decide_verdict(judgement.results, judgement.oq, oq_claimed=digits is not None, waived=waivers)
     outcome = f"{{oq_delta: {digits or 'null'}, verdict: {verdict}}}"
     # The body first: its lines move by the key.
     lines = edit.set_outcome_line(record, lines, digits, verdict)

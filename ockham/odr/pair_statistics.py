@@ -24,7 +24,8 @@ def combine_pairs(constraint: Constraint, pairs: Sequence[PairValue]) -> Result:
         reason = f"{missing.label}: {missing.reason}"
         return Result(constraint, "unknown", None, missing.n, reason, missing.code, tuple(pairs))
     values = [pair.value for pair in pairs if pair.value is not None]
-    statistics = compute_statistics(values, constraint.threshold)
+    limit = tested_limit(constraint, values)
+    statistics = compute_statistics(values, limit)
     n = min(pair.n or 0 for pair in pairs)
     if not math.isfinite(statistics.low) or not math.isfinite(statistics.high):
         return Result(
@@ -40,9 +41,18 @@ def combine_pairs(constraint: Constraint, pairs: Sequence[PairValue]) -> Result:
     state = judge_interval(constraint, statistics)
     reason = ""
     if state == "unknown":
-        reason = f"{statistics.sentence(constraint.unit)}; the interval contains {constraint.threshold:g}"
+        reason = f"{statistics.sentence(constraint.unit)}; the interval contains {limit:g}"
     code = {"pass": "", "fail": "ODR510", "unknown": "ODR516"}[state]
     return Result(constraint, state, statistics.mean, n, reason, code, tuple(pairs), statistics)
+
+
+def tested_limit(constraint: Constraint, values: Sequence[float]) -> float:
+    """Return the limit that p refers to: of a range the end that is nearer to the mean."""
+    if constraint.op != "==" or not constraint.tolerance:
+        return constraint.threshold
+    ends = constraint.threshold - constraint.tolerance, constraint.threshold + constraint.tolerance
+    mean = math.fsum(values) / len(values)
+    return min(ends, key=lambda end: abs(mean - end))
 
 
 def compute_statistics(values: Sequence[float], limit: float) -> PairStatistics:

@@ -73,7 +73,10 @@ def test_check_confirms_what_fix_wrote(place, case):
         record = lint_folder(place / "odr")[0]
         result = check(record, [place / "runs"], asker, today())
         before = file.read_text()
-        written = update_checkboxes([record], {record.display_path: result}, today())
+        judged = {record.display_path: result}
+        written = update_checkboxes([record], judged, today())
+        printed = judged[record.display_path].verdict
+        assert f"verdict: {printed}" in file.read_text()
 
     assert not written
     assert file.read_text() == before

@@ -98,3 +98,17 @@ def test_sentence_names_mean_interval_and_p():
     )
     wide = combine_pairs(C1._replace(judge="mean"), pairs([0.1, 1.2])).sentence()
     assert ", judged by the mean, claimed < 1 nats" in wide
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.floats(-2, 0), st.floats(0.1, 2))
+def test_p_of_a_range_refers_to_the_nearer_end(values, low, high):
+    """The middle of the range was not written by the author."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    result = combine_pairs(C1._replace(op="==", threshold=middle, tolerance=half), pairs(values))
+    mean = np.mean(values)
+    if np.ptp(values) == 0 or abs(abs(mean - low) - abs(mean - high)) < 1e-9:
+        return
+    end = low if abs(mean - low) < abs(mean - high) else high
+    t = abs(mean - end) / (np.std(values, ddof=1) / np.sqrt(len(values)))
+    assert result.statistics.p == pytest.approx(1 - integrated(t, len(values) - 1), abs=1e-6)
