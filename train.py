@@ -82,8 +82,9 @@ def train(
         if interrupted() and end_reason is None:
             end_reason = "INTERRUPTED", None
         if end_reason or checkpoint_due:
-            keep = trainer.settings.keep_states
-            run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files, keep=keep)
+            keep, every = trainer.settings.keep_states, trainer.settings.state_every
+            pack = trainer.make_checkpoint_files
+            run.save_checkpoint(ctx, "resume", pack, keep=keep, state_every=every)
         if end_reason:
             return end_reason
     return "COMPLETED", None

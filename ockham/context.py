@@ -101,6 +101,7 @@ class OccamContext:
     inference_tokens: int
     memory_footprint_mb: float
     anchor_available: bool
+    state_available: bool
     example_losses: tuple[float, ...]
     rank_loss: float | None
     learning_rate: float

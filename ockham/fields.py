@@ -87,6 +87,14 @@ FIELDS: tuple[Field, ...] = (
         "Whether an anchor is set. Without one, drift has no meaning.",
     ),
     Field(
+        "state_available",
+        "fact",
+        "bool",
+        False,
+        "",
+        "Whether a state is saved to which a rollback returns.",
+    ),
+    Field(
         "example_losses",
         "fact",
         "floats",
@@ -153,7 +161,7 @@ FIELDS: tuple[Field, ...] = (
         "",
         "Whether the weights of this evaluation are saved as a checkpoint.",
     ),
-    Field("rollback", "knob", "bool", False, "", "Request to return to the anchor."),
+    Field("rollback", "knob", "bool", False, "", "Request to return to a saved state or the anchor."),
     Field("halt", "knob", "bool", False, "", "Request to end the run, valid and resumable."),
     Field(
         "complexity_cost",

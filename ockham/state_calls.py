@@ -27,6 +27,7 @@ class StateCalls(RankCalls):
         pack: CheckpointPacker,
         *,
         keep: int = KEEP_LAST_RESUMABLE,
+        state_every: int = 0,
     ) -> str:
         """Save the present weights. Return the snapshot ID, which is the folder name under `checkpoints/`.
 
@@ -40,6 +41,8 @@ class StateCalls(RankCalls):
             pack: Creates the files from metadata and, for kind `resume`, from the run's state. The state is
                 stored in `state.json` as a whole, with everything that the trainer adds.
             keep: Number of checkpoints of kind `resume` that are kept, at least 1.
+            state_every: Steps between two states to which a rollback returns. The newest *keep* of them are
+                kept, and the newest two checkpoints of kind `resume`.
 
         Raises:
             CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
@@ -48,7 +51,14 @@ class StateCalls(RankCalls):
         self._require_open("save_checkpoint")
         revision, state = self.policy.revision, self.state_dict
         return save_checkpoint(
-            self._recorder, ctx, kind, pack, policy_revision=revision, state=state, keep=keep
+            self._recorder,
+            ctx,
+            kind,
+            pack,
+            policy_revision=revision,
+            state=state,
+            keep=keep,
+            state_every=state_every,
         )
 
     def checkpoint_state(self) -> dict[str, Any]:

@@ -79,7 +79,10 @@ def test_rollback_restores_weights_moments_generators_and_plugins_bit_for_bit(sh
     plugins, plugins_now = state["run"]["plugins"], state_now["run"]["plugins"]
     assert plugins.pop("rollback_counter") == {"rollbacks": 0}
     assert plugins_now.pop("rollback_counter") == {"rollbacks": 1}
-    # Losses of 20 iterations, and of all 26.
+    # The survivors have seen 26 iterations, not 20.
+    evaluations = [each.pop("memory")["evaluations"] for each in (plugins, plugins_now)]
+    assert evaluations[0] < evaluations[1]
+    assert plugins.pop("finite") == plugins_now.pop("finite")
     histories = [each.pop("spike")["losses"] for each in (plugins, plugins_now)]
     assert [len(history) for history in histories] == [20, 26]
     assert plugins_now == plugins
@@ -108,7 +111,7 @@ def test_replay_finds_another_plugin_state_after_a_rollback(short, tmp_path):
     frames = [e["data"] for e in events(folder) if e["type"] == "ockham.plugin_state.recorded.v1"]
     frame = next(data for data in frames if data["trigger"] == "ROLLBACK")
     state = json.loads(json.dumps(frame["state"]))
-    state["finite"]["in_a_row"] += 1
+    state["gate"]["batches"] += 1
     canonical = json.dumps(state, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     at = frame["sequence"]
@@ -126,8 +129,8 @@ def test_second_rollback_returns_to_the_next_older_state(tmp_path):
     assert [back["anchor_iter_num"] for back in backs] == [24, 19]
     pruned = [data["snapshot_id"] for data in read_events(tmp_path, "a", "checkpoint.pruned")]
     kept = sorted(path.name for path in (tmp_path / "runs/a/checkpoints").iterdir())
-    assert pruned == [f"resume-{i:08d}" for i in (4, 9, 14)]
-    assert kept == [f"resume-{i:08d}" for i in (19, 24, 27)]
+    assert pruned == [f"resume-{i:08d}" for i in (4, 9)]
+    assert kept == [f"resume-{i:08d}" for i in (14, 19, 24, 27)]
     contexts = read_events(tmp_path, "a", "context.recorded")
     digests = [data["rows"]["digest"] for data in contexts if data["hook"] == "batch"]
     assert len(set(digests)) == len(digests) == 28
@@ -148,6 +151,59 @@ def test_state_of_ctrl_c_is_not_a_target(tmp_path):
     settings = ("state_every=10", "checkpoint_every=7", "max_iters=26", "keep_states=4")
     assert train(tmp_path, "a", *settings).returncode == 0
     assert read_events(tmp_path, "a", "rollback.performed")[0]["snapshot_id"] == "resume-00000019"
+
+
+def test_frequent_checkpoints_do_not_remove_the_states(tmp_path):
+    """The newest two states and the newest two checkpoints are kept, the final one included."""
+    settings = ("state_every=10", "checkpoint_every=1", "max_iters=26", "keep_states=2")
+    assert train(tmp_path, "a", *settings).returncode == 0
+    assert read_events(tmp_path, "a", "rollback.performed")[0]["snapshot_id"] == "resume-00000019"
+    kept = sorted(path.name for path in (tmp_path / "runs/a/checkpoints").iterdir())
+    assert kept == [f"resume-{i:08d}" for i in (9, 19, 24, 25)]
+
+
+SPIKES = """
+extends: observe
+targets: {}
+plugins:
+  spike: {shadow: false, window: 8, min_history: 4, sigma: 0.01, clip_from: null, rollback_from: 1}
+"""
+
+
+def test_spike_returns_to_a_state_without_an_anchor(tmp_path):
+    """`state_available` is recorded from the step after the first state on, also in a resumed run."""
+    (tmp_path / "spikes.yaml").write_text(SPIKES)
+    words = ["--run", "a", "--policy", str(tmp_path / "spikes.yaml"), "--set", "state_every=7"]
+    assert run_train(tmp_path, *words, "--set", "max_iters=12").returncode == 0
+    assert run_train(tmp_path, "--run", "a", "--resume", "--set", "max_iters=16").returncode == 0
+    folder = RunFolder(tmp_path / "runs", "a")
+    given, backs = {}, []
+    for attempt in (1, 2):
+        log_events = events(folder, attempt)
+        for data in select_data("context.recorded", log_events):
+            if data["hook"] == "batch":
+                given[data["iter_num"]] = data["given"]
+        backs += select_data("rollback.performed", log_events)
+    assert [given[i].get("state_available", False) for i in range(16)] == [False] * 7 + [True] * 9
+    assert not any(each.get("anchor_available") for each in given.values())
+    assert backs
+    assert {back["anchor_iter_num"] for back in backs} <= {6, 13}
+    assert min(back["iter_num"] for back in backs) >= 7
+    assert verify_run(folder).sound
+    assert replay_run(folder, trust=True).identical
+
+
+def test_states_of_another_interval_are_not_available(tmp_path):
+    """A resumed run with another `state_every` waits for its first state."""
+    (tmp_path / "spikes.yaml").write_text(SPIKES)
+    words = ["--run", "a", "--policy", str(tmp_path / "spikes.yaml"), "--set", "state_every=7"]
+    assert run_train(tmp_path, *words, "--set", "max_iters=12").returncode == 0
+    changed = ("--set", "max_iters=22", "--set", "state_every=20")
+    assert run_train(tmp_path, "--run", "a", "--resume", *changed).returncode == 0
+    log_events = events(RunFolder(tmp_path / "runs", "a"), 2)
+    batches = [data for data in select_data("context.recorded", log_events) if data["hook"] == "batch"]
+    available = {data["iter_num"]: data["given"].get("state_available", False) for data in batches}
+    assert available == {i: i >= 20 for i in range(12, 22)}
 
 
 @pytest.mark.parametrize("setting", ["state_every=-1", "keep_states=0"])

@@ -79,7 +79,8 @@ class Settings:
         checkpoint_every: Steps between resumable checkpoints. 0 uses state_every, or a fifth of the run.
         state_every: Steps between saved states to which a rollback returns. They are resumable checkpoints. 0
             returns to the anchor.
-        keep_states: Number of resumable checkpoints that are kept.
+        keep_states: Number of saved states that are kept, besides the newest two resumable checkpoints. Without
+            states, the number of resumable checkpoints.
         skip_data: Positions in the data that are not read, such as `120:140` (120 to 139), several separated
             by commas. Later rows are read in their place. `none` skips nothing.
         after_rollback: Rows after a rollback. `skip_data` never reads the rows between the restored state and

@@ -88,6 +88,7 @@ class DDPTrainer(Trainer):
         """
         if state is not None:
             self.discard_forward()
+            self.note_saved_state(metadata["iter_num"])
             rank_state = {"run": state["run"], "random": get_rng_state(self.device)}
             gathered = self.ranks.all_gather(orjson.dumps(rank_state))
             state = {**state, "ranks": [orjson.loads(text) for text in gathered]}

@@ -22,8 +22,12 @@ from ockham.record.checkpoints import STATE, CheckpointFiles
 
 
 class ResumableTrainer(ABC):
-    """Writes and restores checkpoints. `ockham.nano.trainer.Trainer` sets the attributes."""
+    """Writes and restores checkpoints. `ockham.nano.trainer.Trainer` sets the attributes.
 
+    `has_saved_state` is True if a state of the interval `state_every` was saved. A rollback returns to it.
+    """
+
+    has_saved_state: bool = False
     anchor_kind: type[AnchorWeights] = AnchorWeights
     settings: Settings
     device: str
@@ -61,18 +65,25 @@ class ResumableTrainer(ABC):
         files = {checkpoint_io.MODEL: packed}
         if state is not None:
             self.discard_forward()
+            self.note_saved_state(metadata["iter_num"])
             trainer_state = {
                 "settings": self.recorded_settings(),
                 "steps": self.steps,
                 "random": device.get_rng_state(self.device),
                 "anchor_iter": None if self.anchor is None else self.anchor.iter_num,
                 "data_order": self.batches.order.state(),
+                "has_saved_state": self.has_saved_state,
             }
             files[checkpoint_io.OPTIMIZER] = checkpoint_io.serialize_optimizer(self.model, self.optimizer)
             files[STATE] = orjson.dumps({**state, "trainer": trainer_state}, option=orjson.OPT_INDENT_2)
             if self.anchor is not None:
                 files[checkpoint_io.ANCHOR] = checkpoint_io.serialize_tensors(self.anchor.state(self.model))
         return CheckpointFiles(files, digest)
+
+    def note_saved_state(self, iter_num: int) -> None:
+        """Note on every rank that the state of an iteration is saved."""
+        every = self.settings.state_every
+        self.has_saved_state |= every > 0 and (iter_num + 1) % every == 0
 
     def restore(self, path: Path, state: Mapping[str, Any]) -> None:
         """Restore the state of a resumable checkpoint.
@@ -86,7 +97,11 @@ class ResumableTrainer(ABC):
 
         """
         self.restore_model(path, state)
-        self.batches.order.load_state(state["trainer"]["data_order"])
+        trainer_state = state["trainer"]
+        # States of another interval are not used.
+        has_same_interval = trainer_state["settings"]["state_every"] == self.settings.state_every
+        self.has_saved_state = trainer_state["has_saved_state"] and has_same_interval
+        self.batches.order.load_state(trainer_state["data_order"])
         self.batches.order.skip(state["iter_num"] + 1, parse_ranges(self.settings.skip_data))
 
     def restore_model(self, path: Path, state: Mapping[str, Any]) -> None:

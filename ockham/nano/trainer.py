@@ -183,6 +183,7 @@ class Trainer(ResumableTrainer, OptimizerSteps):
             "micro_steps": settings.gradient_accumulation_steps,
             "tokens_seen": done * settings.tokens_per_batch,
             "anchor_available": self.anchor is not None,
+            "state_available": self.has_saved_state,
         }
         if self._examples is not None:
             fields["example_losses"] = tuple(self._examples.detach().float().cpu().tolist())

@@ -65,6 +65,8 @@ class OckhamMemory(OccamPlugin):
     """
 
     name = "memory"
+    # The accepted weights remain saved. Otherwise worse weights could be accepted after a rollback.
+    survives_rollback: ClassVar[bool] = True
     reasons: ClassVar[Mapping[str, str]] = {
         "ACCEPTED_FIRST_VALID": "The first candidate that passes quality and complexity.",
         "ACCEPTED_OQ_IMPROVEMENT": "The Occam Quotient is better than the baseline's by the minimum or more.",

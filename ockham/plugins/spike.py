@@ -254,7 +254,7 @@ class SpikePlugin(OccamPlugin):
         elif (
             self.rollback_from is not None
             and self.in_a_row % self.rollback_from == 0
-            and ctx.anchor_available
+            and (ctx.anchor_available or ctx.state_available)
         ):
             ctx.rollback = True
             ctx.decide("ROLLBACK", "SPIKES_IN_A_ROW", self.in_a_row, self.rollback_from, fields=("rollback",))

@@ -15,6 +15,7 @@ from ockham.record.checkpoints import (
     CheckpointFiles,
     delete_checkpoints,
     make_snapshot_id,
+    parse_iteration,
     write_checkpoint,
 )
 from ockham.record.recorder import Recorder
@@ -32,6 +33,7 @@ def save_checkpoint(
     policy_revision: str,
     state: Callable[[], Mapping[str, Any]],
     keep: int = KEEP_LAST_RESUMABLE,
+    state_every: int = 0,
 ) -> str:
     """Write a checkpoint and log it. Return the snapshot ID. See `ockham.Run.save_checkpoint`.
 
@@ -44,6 +46,7 @@ def save_checkpoint(
         policy_revision: Revision that is stored in the metadata.
         state: Returns the state of the run. Called only for kind `resume`.
         keep: Number of resumable checkpoints that are kept.
+        state_every: Steps between two states to which a rollback returns. The newest *keep* of them are kept.
 
     Raises:
         CheckpointError: If the files cannot be written, or the run cannot be resumed from them.
@@ -84,13 +87,21 @@ def save_checkpoint(
     log.append("checkpoint.saved", saved, iter_num=iter_num, urgent=True)
     if kind == "resume":
         attempt.resumable.append(snapshot_id)
-        _prune(attempt, iter_num, keep)
+        _prune(attempt, iter_num, keep, state_every)
     return snapshot_id
 
 
-def _prune(attempt: Attempt, iter_num: int, keep: int) -> None:
-    """Delete all but the newest resumable checkpoints, after the signed events that record it."""
-    old, attempt.resumable[:] = attempt.resumable[:-keep], attempt.resumable[-keep:]
+def _prune(attempt: Attempt, iter_num: int, keep: int, state_every: int) -> None:
+    """Delete all but the newest resumable checkpoints, after the signed events that record it.
+
+    The newest states of the interval are kept too. Otherwise frequent checkpoints would leave no state to which
+    a rollback can return.
+    """
+    names = attempt.resumable
+    states = [name for name in names if state_every and (parse_iteration(name) + 1) % state_every == 0]
+    kept = {*names[-keep:]} if not states else {*names[-KEEP_LAST_RESUMABLE:], *states[-keep:]}
+    old = [name for name in names if name not in kept]
+    names[:] = [name for name in names if name in kept]
     if not old:
         return
     attempt.record_pruned(old, iter_num, PRUNED_NEWER_KEPT)

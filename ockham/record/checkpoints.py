@@ -113,6 +113,11 @@ def make_snapshot_id(kind: str, iter_num: int, attempt: int) -> str:
     return f"{kind}-{iter_num:08d}" + (f".{attempt}" if attempt > 1 else "")
 
 
+def parse_iteration(snapshot_id: str) -> int:
+    """Return the iteration in the ID of a snapshot, such as 120 of `accepted-00000120.2`."""
+    return int(snapshot_id.rpartition("-")[2].partition(".")[0])
+
+
 def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
     """Write files as one checkpoint folder. Return name, sha256 and bytes of each.
 

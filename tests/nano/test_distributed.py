@@ -230,4 +230,7 @@ def test_ranks_return_to_the_same_saved_state(tmp_path):
         context["rows"]["digest"] for rank in (0, 1) for context in read_batches(tmp_path, rank, 1, "back")
     ]
     assert len(set(rows)) == 40
+    for rank in (0, 1):
+        facts = [context["given"] for context in read_batches(tmp_path, rank, 1, "back")]
+        assert [each.get("state_available", False) for each in facts] == [i >= 5 for i in range(20)]
     assert_sound_run(tmp_path, "back")

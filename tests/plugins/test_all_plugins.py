@@ -39,6 +39,8 @@ EAGER_SETTINGS = {
     "memory": {"quality_threshold": 5.0, "complexity_threshold": 0.5, "min_oq_improvement": 0.01},
     "anchor": {"interval": 3, "cooldown": 2},
 }
+# Plugins that count in a row across rollbacks, and the one that knows the saved weights.
+SURVIVORS = {"finite", "spike", "memory"}
 # Values that a float32 can contain, because a trainer reads float32.
 number = st.floats(0, 10) | st.sampled_from([0.0, 5e-324, 3e38, -3e38, math.inf, -math.inf, math.nan])
 batch = st.builds(
@@ -120,3 +122,21 @@ def test_nonfinite_loss_and_drift_enter_no_history(name):
     # `followed` is an iteration and not part of the history.
     state = {key: value for key, value in dirty.state_dict().items() if key != "followed"}
     assert {key: clean.state_dict()[key] for key in state} == state
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+@settings(max_examples=25)
+@given(batches=st.lists(batch, min_size=2, max_size=12), cut=st.integers(0, 12))
+def test_rollback_restores_the_state_of_all_plugins_but_the_survivors(name, batches, cut):
+    """Survivors keep the present state, whether anything happened in between or not."""
+    run = SimulatedRun([make_plugin(name)])
+    plugin = run._chain.plugins[0]
+    for each in batches[:cut]:
+        run.run_batch(each, {})
+    saved = json.dumps(to_json_value(run._chain.state_dict()))
+    for each in batches[cut:]:
+        run.run_batch(each, {})
+    present = json.dumps(to_json_value(plugin.state_dict()))
+    run._chain.restore_saved_state(from_json_value(json.loads(saved)))
+    expected = json.loads(present) if name in SURVIVORS else json.loads(saved)[name]
+    assert json.loads(json.dumps(to_json_value(plugin.state_dict()))) == expected

@@ -125,10 +125,14 @@ def test_stages_follow_the_number_in_a_row():
     assert captured.contexts[-1].halt
 
 
-def test_rollback_needs_an_anchor():
-    """Without one, the run would end."""
+@pytest.mark.parametrize("anchor", [False, True])
+@pytest.mark.parametrize("state", [False, True])
+def test_rollback_needs_an_anchor_or_a_saved_state(anchor, state):
+    """Without both, the run would end."""
     plugin = SpikePlugin(**SMALL, rollback_from=1)
-    assert not any(ctx.rollback for ctx in capture(plugin, losses=[2.0] * 4 + [9.0]).contexts)
+    facts = {"anchor_available": anchor, "state_available": state}
+    captured = capture(plugin, batches=batches([2.0] * 4 + [9.0], **facts))
+    assert [ctx.rollback for ctx in captured.contexts] == [False] * 4 + [anchor or state]
 
 
 def test_rollbacks_to_saved_states_end_in_a_halt():
