@@ -1,50 +1,46 @@
-"""Loss after three corrupted batches at size demo: no plugin, skip, clip and rollback, as a Markdown table.
+"""Loss after three corrupted batches at size demo, under six policies: a Markdown table and a picture.
 
-nice python -m benchmarks.planted_spike --iters 160 --seeds 1 2 3
+nice python -m benchmarks.planted_spike --runs runs --seeds 1 2 3 --picture docs/images/spike.svg
 
-The targets of the corrupted batches are random, and their loss is scaled to four times the last clean one.
-Weights are anchored every 20 steps until the corruption, so that a rollback has a recent state.
+The corruption belongs to positions of the data: the targets of three batches are random, and their loss is
+scaled to four times the last clean one. A policy that reads the same rows again sees them again.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-import ockham
+from benchmarks._lib.line_chart import draw_panels
+from benchmarks._lib.policy_arms import ArmResult, read_arm, train_arm, write_policy
 from ockham.nano import Trainer, build_settings, load_corpus
-from ockham.plugin import OccamPlugin
-from ockham.plugins.finite import FinitePlugin
-from ockham.plugins.spike import SpikePlugin
-from ockham.record.run_folder import RunFolder
-from ockham.replay.runner import replay_run
 
-BOUNDS = {"window": 64, "min_history": 32}
-ARMS: dict[str, dict[str, Any] | None] = {
-    "no plugin": None,
-    "skip": {"clip_from": None, "skip_from": 1},
-    "clip (ZClip)": {"clip_from": 1},
-    "rollback": {"clip_from": 1, "rollback_from": 3},
-}
+BOUNDS: dict[str, Any] = {"window": 64, "min_history": 32}
+ROLLBACK: dict[str, Any] = {**BOUNDS, "clip_from": None, "rollback_from": 3, "halt_from": None}
+STATE_INTERVAL = 20
 CORRUPTED_BATCHES = 3
 LOSS_FACTOR = 4.0
-ANCHOR_INTERVAL = 20
+EVALUATION_INTERVAL = 5
 
 
-class ArmResult(NamedTuple):
-    """Validation losses before the corruption, after it and at the end, and what the plugin did."""
+class Arm(NamedTuple):
+    """Settings of the plugin, None for none, and what a rollback reads next."""
 
-    before: float
-    after: float
-    final: float
-    spikes: int
-    rollbacks: int
-    identical: bool
+    spike: dict[str, Any] | None
+    after_rollback: str = "skip_data"
+
+
+ARMS = {
+    "no-plugin": Arm(None),
+    "skip": Arm({**BOUNDS, "clip_from": None, "skip_from": 1}),
+    "clip": Arm({**BOUNDS, "clip_from": 1}),
+    "rollback-skip": Arm(ROLLBACK),
+    "rollback-repeat": Arm(ROLLBACK, "repeat"),
+}
 
 
 class CorruptedTrainer(Trainer):
@@ -54,11 +50,12 @@ class CorruptedTrainer(Trainer):
     _clean_loss = 1.0
 
     def _forward(self, iter_num: int, micro_step: int) -> float:
-        if not self.first_corrupted <= iter_num < self.first_corrupted + CORRUPTED_BATCHES:
+        position = self.batches.order.position(iter_num)
+        if not self.first_corrupted <= position < self.first_corrupted + CORRUPTED_BATCHES:
             self._clean_loss = super()._forward(iter_num, micro_step)
             return self._clean_loss
         original = self._compute
-        generator = torch.Generator().manual_seed(iter_num)
+        generator = torch.Generator().manual_seed(position)
 
         def compute(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             noise = torch.randint(0, self.vocab_size, targets.shape, generator=generator)
@@ -72,61 +69,68 @@ class CorruptedTrainer(Trainer):
             self._compute = original
 
 
-def train(arm: dict[str, Any] | None, seed: int, iters: int, runs: Path) -> ArmResult:
-    """Train one arm. The run is the folder `a` of *runs*."""
-    settings = build_settings("demo", [f"seed={seed}", f"max_iters={iters}", "warmup_iters=20"])
+def make_trainer(arm: Arm, seed: int, iters: int, first_corrupted: int) -> CorruptedTrainer:
+    """Return a trainer of size demo that saves a state every 20 steps."""
+    changed = [f"seed={seed}", f"max_iters={iters}", "warmup_iters=20", "device=cpu", "threads=1"]
+    changed += [f"state_every={STATE_INTERVAL}", "keep_states=3", f"after_rollback={arm.after_rollback}"]
+    settings = build_settings("demo", changed)
     trainer = CorruptedTrainer(settings, load_corpus(None, settings.vocab_size))
-    trainer.first_corrupted = corrupted = iters * 5 // 8
-    plugins: list[OccamPlugin] = [FinitePlugin()]
-    if arm is not None:
-        plugins.append(SpikePlugin(**BOUNDS, **arm))
-    losses = {}
-    rollbacks = 0
-    with ockham.Run(plugins=plugins, runs=runs, run_id="a", facts=trainer.facts()) as run:
-        for iter_num in range(iters):
-            if iter_num in (corrupted, corrupted + CORRUPTED_BATCHES):
-                losses[iter_num] = trainer.evaluate().loss
-            ctx = step(run, trainer, iter_num)
-            rollbacks += ctx.rollback
-            ockham.after_step(run, trainer, ctx)
-            if iter_num % ANCHOR_INTERVAL == 0 and iter_num < corrupted:
-                run.record_consolidation(ctx, drift=trainer.move_anchor(iter_num))
-    folder = RunFolder(runs, "a")
-    rows = ockham.Catalog(runs).rows("select count(*) as n from decisions where reason_code like '%SPIKE'")
-    identical = replay_run(folder).identical
-    final = trainer.evaluate().loss
-    before, after = losses.values()
-    return ArmResult(before, after, final, rows[0]["n"], rollbacks, identical)
+    trainer.first_corrupted = first_corrupted
+    return trainer
 
 
-def step(run: ockham.Run, trainer: Trainer, iter_num: int) -> ockham.OccamContext:
-    """Take one step as train.py does."""
-    ctx = run.start_batch(iter_num, trainer.forward(iter_num), **trainer.context_fields(iter_num))
-    trainer.backward(ctx)
-    if run.acts_on_gradients and (norm := trainer.measure_gradients(ctx)) is not None:
-        run.gradients(ctx, grad_norm=norm)
-    applied, gauges, seconds = trainer.finish_batch(ctx)
-    return run.end_batch(ctx, applied=applied, seconds=seconds, **gauges)
+def print_row(seed: int, name: str, result: ArmResult, corrupted: int) -> None:
+    """Print validation losses before the corruption, after it and at the end, and what the plugin did."""
+    before = max(point for point in result.curve if point[0] < corrupted)[1]
+    after = max(loss for i, loss in result.curve if corrupted + CORRUPTED_BATCHES <= i < corrupted + 15)
+    decided = ", ".join(f"{count} {text}" for text, count in result.decisions.items()) or "none"
+    replay = "identical" if result.identical else "different"
+    losses = f"{before:.3f} | {after:.3f} | {result.curve[-1][1]:.3f}"
+    print(
+        f"| {seed} | {name} | {losses} | {result.rollbacks} | {result.dropped} | {decided} | {replay} |",
+        flush=True,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print one row per arm and seed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iters", type=int, default=160)
+    """Train every arm with every seed. Print one row for each, and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--iters", type=int, default=200)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--runs", type=Path, required=True, help="Folder of the runs and policies.")
+    parser.add_argument("--picture", type=Path, help="SVG to write.")
+    parser.add_argument("--read", action="store_true", help="Read runs that exist, and train none.")
     chosen = parser.parse_args(arguments)
-    print("| seed | policy | before | after | final | spikes | rollbacks | replay |", flush=True)
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    corrupted = chosen.iters * 5 // 8 + STATE_INTERVAL // 4
+    print("| seed | policy | before | highest after | final | rollbacks | dropped steps | decisions | replay |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for seed in chosen.seeds:
         for name, arm in ARMS.items():
-            with tempfile.TemporaryDirectory() as runs:
-                result = train(arm, seed, chosen.iters, Path(runs))
-            replay = "identical" if result.identical else "different"
-            numbers = f"{result.before:.3f} | {result.after:.3f} | {result.final:.3f}"
-            print(
-                f"| {seed} | {name} | {numbers} | {result.spikes} | {result.rollbacks} | {replay} |",
-                flush=True,
-            )
+            run_id = f"{name}-{seed}"
+            if not chosen.read:
+                evaluations = chosen.iters // EVALUATION_INTERVAL
+                policy = write_policy(chosen.runs / "policies", name, arm.spike, evaluations)
+                train_arm(
+                    lambda arm=arm, seed=seed: make_trainer(arm, seed, chosen.iters, corrupted),
+                    policy,
+                    chosen.runs,
+                    run_id,
+                )
+            result = read_arm(chosen.runs, run_id)
+            print_row(seed, name, result, corrupted)
+            shown = [point for point in result.curve if point[0] >= corrupted - 40]
+            panels.setdefault(f"seed {seed}", {})[name] = [(float(i), loss) for i, loss in shown]
+    if chosen.picture:
+        chosen.picture.write_text(
+            draw_panels(
+                panels,
+                title="Validation loss after three corrupted batches, by policy",
+                x_label="iteration",
+                y_max=4.0,
+            ),
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":
