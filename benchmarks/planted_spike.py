@@ -102,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--read", action="store_true", help="Read runs that exist, and train none.")
     chosen = parser.parse_args(arguments)
     corrupted = chosen.iters * 5 // 8 + STATE_INTERVAL // 4
-    print("| seed | policy | before | highest after | final | rollbacks | dropped steps | decisions | replay |")
+    print(
+        "| seed | policy | before | highest after | final | rollbacks | dropped steps | decisions | replay |"
+    )
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for seed in chosen.seeds:
@@ -111,12 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not chosen.read:
                 evaluations = chosen.iters // EVALUATION_INTERVAL
                 policy = write_policy(chosen.runs / "policies", name, arm.spike, evaluations)
-                train_arm(
-                    lambda arm=arm, seed=seed: make_trainer(arm, seed, chosen.iters, corrupted),
-                    policy,
-                    chosen.runs,
-                    run_id,
-                )
+                trainer = make_trainer(arm, seed, chosen.iters, corrupted)
+                train_arm(trainer, policy, chosen.runs, run_id)
             result = read_arm(chosen.runs, run_id)
             print_row(seed, name, result, corrupted)
             shown = [point for point in result.curve if point[0] >= corrupted - 40]

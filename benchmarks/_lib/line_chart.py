@@ -35,7 +35,9 @@ def draw_panels(panels: Mapping[str, Mapping[str, Points]], *, title: str, x_lab
             right = left + (x - low_x) / (high_x - low_x) * width
             return right, bottom - (min(y, high_y) - low_y) / (high_y - low_y) * (bottom - TOP)
 
-        parts.append(f'<text x="{left + width / 2:.0f}" y="20" text-anchor="middle">{html.escape(name)}</text>')
+        parts.append(
+            f'<text x="{left + width / 2:.0f}" y="20" text-anchor="middle">{html.escape(name)}</text>'
+        )
         for step in range(TICKS):
             value = low_y + (high_y - low_y) * step / (TICKS - 1)
             y = place(low_x, value)[1]

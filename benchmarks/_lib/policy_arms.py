@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,9 +67,8 @@ def write_policy(folder: Path, name: str, spike: Mapping[str, Any] | None, evalu
     return path
 
 
-def train_arm(make_trainer: Callable[[], Trainer], policy: Path, runs: Path, run_id: str) -> ArmResult:
-    """Train under a policy, with the loop of train.py. Return what was recorded."""
-    trainer = make_trainer()
+def train_arm(trainer: Trainer, policy: Path, runs: Path, run_id: str) -> None:
+    """Train under a policy, with the loop of train.py."""
     facts, settings = trainer.facts(), trainer.recorded_settings()
     with ockham.Run(str(policy), runs=runs, run_id=run_id, facts=facts, settings=settings) as run:
         trainer.configure(
@@ -78,7 +77,6 @@ def train_arm(make_trainer: Callable[[], Trainer], policy: Path, runs: Path, run
         )
         progress = ProgressLine(0, trainer.settings.max_iters, trainer.tokens_per_step, quiet=True)
         run.finish(*train.train(run, trainer, 0, progress, lambda: False))
-    return read_arm(runs, run_id)
 
 
 def read_arm(runs: Path, run_id: str) -> ArmResult:
@@ -92,11 +90,3 @@ def read_arm(runs: Path, run_id: str) -> ArmResult:
     dropped = catalog.rows(_NOT_UPDATED, parameters)[0]["n"]
     identical = replay_run(RunFolder(runs, run_id)).identical
     return ArmResult(curve, decisions, rollbacks, dropped, identical)
-
-
-def mean_curve(results: Sequence[ArmResult]) -> list[tuple[int, float]]:
-    """Return the mean validation loss of several runs at each iteration."""
-    curves = [result.curve for result in results]
-    return [
-        (points[0][0], sum(loss for _, loss in points) / len(points)) for points in zip(*curves, strict=True)
-    ]

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from ockham.record.run_folder import RunFolder
 
 POLL_SECONDS = 0.05
+MAX_ITERATION = 2**53 - 1
 REFUSED = 1
 ByOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--by", metavar="NAME", help="Name of the person; default: the user name.", show_default=False
     ),
@@ -58,9 +59,11 @@ def note(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The note, in one line.")],
     iteration: Annotated[
         int | None,
-        typer.Option("--iter", metavar="N", min=0, help="Iteration of the note.", show_default=False),
+        typer.Option(
+            "--iter", metavar="N", min=0, max=MAX_ITERATION, help="Iteration of the note.", show_default=False
+        ),
     ] = None,
-    by: ByOption = "",
+    by: ByOption = None,
     wait: WaitOption = 10.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -83,7 +86,7 @@ def intervene(
         list[str],
         typer.Option("--set", metavar="NAME=VALUE", help="Setting of the policy; may be repeated."),
     ],
-    by: ByOption = "",
+    by: ByOption = None,
     wait: WaitOption = 10.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -106,7 +109,7 @@ def intervene(
 def stop(
     run: RunArgument,
     reason: ReasonOption,
-    by: ByOption = "",
+    by: ByOption = None,
     wait: WaitOption = 10.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -127,7 +130,7 @@ def approve(
         str, typer.Argument(metavar="RUN/CHECKPOINT", help="Run and checkpoint, or unique prefixes of them.")
     ],
     reason: ReasonOption,
-    by: ByOption = "",
+    by: ByOption = None,
     wait: WaitOption = 10.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -160,7 +163,7 @@ def waive(
     until: Annotated[
         str, typer.Option("--until", metavar="DATE", help="Last day of the waiver, YYYY-MM-DD.")
     ],
-    by: ByOption = "",
+    by: ByOption = None,
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -181,7 +184,7 @@ def waive(
     except ValueError:
         raise BadInputError(f"--until {until!r:.40}: not a date; write it as YYYY-MM-DD") from None
     found = find_record(read_folder(odr_dir), record)
-    event_id, text = add_waiver(found, constraint, last_day, by or _user_name(), reason, runs)
+    event_id, text = add_waiver(found, constraint, last_day, _resolve_name(by), reason, runs)
     write_record(found.file, text)
     print_note(f"{found.display_path}: {constraint} waived until {until}, event {event_id} of the ledger")
 
@@ -192,11 +195,11 @@ def _open_run(runs: Path, run: str) -> RunFolder:
     return RunFolder(runs, resolve_run_id(runs, run)).require_own_name()
 
 
-def _sign(folder: RunFolder, action: Any, by: str, text: str, **fields: Any) -> SignedRequest:
+def _sign(folder: RunFolder, action: Any, by: str | None, text: str, **fields: Any) -> SignedRequest:
     from ockham.record.requests import make_request, sign_request
     from ockham.record.tlog.note import load_or_create_signer
 
-    request = make_request(folder, action, by or _user_name(), text, **fields)
+    request = make_request(folder, action, _resolve_name(by), text, **fields)
     return sign_request(request, load_or_create_signer())
 
 
@@ -267,6 +270,11 @@ def _print_answer(folder: RunFolder, kind: str, data: Mapping[str, Any]) -> None
         print_note(f"{folder.run_id}: ends after iteration {data['iter_num']}; --resume continues it")
     else:
         print_note(f"{folder.run_id}: recorded in its log")
+
+
+def _resolve_name(by: str | None) -> str:
+    """Return the name of `--by`, or of the current user without it. An empty name is not replaced."""
+    return _user_name() if by is None else by
 
 
 def _user_name() -> str:

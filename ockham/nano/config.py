@@ -11,6 +11,8 @@ from ockham.errors import BadInputError
 from ockham.nano.data_order import NO_RANGES, AfterRollback, parse_ranges
 from ockham.nano.recipe import require_gpt2_architecture
 
+# The log contains numbers that every JSON reader reads exactly.
+MAX_WHOLE_NUMBER = 2**53 - 1
 MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
     "demo": {"max_iters": 1_200},
     "nano": {},
@@ -79,8 +81,8 @@ class Settings:
         checkpoint_every: Steps between resumable checkpoints. 0 uses state_every, or a fifth of the run.
         state_every: Steps between saved states to which a rollback returns. They are resumable checkpoints. 0
             returns to the anchor.
-        keep_states: Number of saved states that are kept, besides the newest two resumable checkpoints. Without
-            states, the number of resumable checkpoints.
+        keep_states: Number of saved states that are kept, next to the newest two resumable checkpoints.
+            Without states, the number of resumable checkpoints.
         skip_data: Positions in the data that are not read, such as `120:140` (120 to 139), several separated
             by commas. Later rows are read in their place. `none` skips nothing.
         after_rollback: Rows after a rollback. `skip_data` never reads the rows between the restored state and
@@ -152,6 +154,12 @@ class Settings:
     init_sha256: str = ""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, int) and abs(value) > MAX_WHOLE_NUMBER:
+                digits = len(str(abs(value)))
+                raise BadInputError(
+                    f"setting {name} has at most 2^53 - 1 as its magnitude, got a number with {digits} digits"
+                )
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise BadInputError(f"setting {name} must be greater than 0, got {getattr(self, name)!r}")

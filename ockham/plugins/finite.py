@@ -21,7 +21,7 @@ class FinitePlugin(OccamPlugin):
     """
 
     name = "finite"
-    # Otherwise a rollback that another plugin requests would restore the number in a row, and none would halt.
+    # Otherwise a rollback of another plugin would restore the number in a row, and none would halt.
     survives_rollback: ClassVar[bool] = True
     reasons: ClassVar[Mapping[str, str]] = {
         "NONFINITE_LOSS": "The loss of this batch is NaN or infinite: no update.",

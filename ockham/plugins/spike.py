@@ -39,7 +39,7 @@ class SpikePlugin(OccamPlugin):
     neither `clip_from` nor `skip_from` is reached is a warning.
 
     Args:
-        window: Number of values of each history.
+        window: Number of values of each history, at most 10,000. Each value costs time at each step.
         min_history: Number of values from which a bound exists.
         sigma: Standard deviations over the mean.
         clip_from: Clip the gradient to its bound, or scale the learning rate by bound / loss. None: never.
@@ -67,8 +67,8 @@ class SpikePlugin(OccamPlugin):
         "NO_IMPROVEMENT": "Too many evaluations in a row are not better than the best one.",
     }
     limits: ClassVar[Mapping[str, str]] = {
-        "window": "[2, inf)",
-        "min_history": "[2, inf)",
+        "window": "[2, 10000]",
+        "min_history": "[2, 10000]",
         "sigma": "(0, inf)",
         "clip_from": "[1, inf)",
         "skip_from": "[1, inf)",
@@ -112,12 +112,7 @@ class SpikePlugin(OccamPlugin):
         self.cap_batches = cap_batches
         self.patience = patience
         self.check_settings()
-        if min_history > window:
-            raise PluginSettingError("spike", f"min_history is at most window ({window}), got {min_history}")
-        if rollback_from is not None and halt_from is not None and halt_from <= rollback_from:
-            raise PluginSettingError(
-                "spike", f"halt_from is larger than rollback_from ({rollback_from}), got {halt_from}"
-            )
+        self._check_stages()
         self.losses: deque[float] = deque(maxlen=window)
         self.norms: deque[float] = deque(maxlen=window)
         # Consecutive steps with a spike, and whether the present step has one or an accepted batch.
@@ -193,6 +188,30 @@ class SpikePlugin(OccamPlugin):
             numbers = {"evaluations": self.evaluations_without_best, "patience": self.patience}
             ctx.decide("HALT", "NO_IMPROVEMENT", loss, best, fields=("halt",), numbers=numbers)
         return ctx
+
+    def _check_stages(self) -> None:
+        """Raise PluginSettingError if a stage can never begin."""
+        if self.min_history > self.window:
+            raise PluginSettingError(
+                self.name, f"min_history is at most window ({self.window}), got {self.min_history}"
+            )
+        skip, clip, halt = self.skip_from, self.clip_from, self.halt_from
+        if skip is not None and clip is not None and clip > skip:
+            raise PluginSettingError(
+                self.name,
+                f"clip_from is at most skip_from ({skip}), got {clip}; a skipped step is not clipped",
+            )
+        if halt is None:
+            return
+        if self.rollback_from is not None and halt <= self.rollback_from:
+            raise PluginSettingError(
+                self.name, f"halt_from is larger than rollback_from ({self.rollback_from}), got {halt}"
+            )
+        for name in ("clip_from", "skip_from", "slow_from"):
+            if _reaches(halt + 1, getattr(self, name) or 0):
+                raise PluginSettingError(
+                    self.name, f"{name} is at most halt_from ({halt}), got {getattr(self, name)}"
+                )
 
     def _observe(self, history: deque[float], value: float) -> SpikeBound | None:
         """Add a value to its history. Return the bound before it if the value is over the bound."""

@@ -94,8 +94,8 @@ def save_checkpoint(
 def _prune(attempt: Attempt, iter_num: int, keep: int, state_every: int) -> None:
     """Delete all but the newest resumable checkpoints, after the signed events that record it.
 
-    The newest states of the interval are kept too. Otherwise frequent checkpoints would leave no state to which
-    a rollback can return.
+    The newest states of the interval are kept too. Otherwise frequent checkpoints would leave no state to
+    which a rollback can return.
     """
     names = attempt.resumable
     states = [name for name in names if state_every and (parse_iteration(name) + 1) % state_every == 0]

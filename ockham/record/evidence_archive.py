@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from operator import itemgetter
@@ -20,7 +21,9 @@ from ockham.record.verify.run import own_keys
 
 # The same run gives the same archive, whenever it is packed.
 _FUTURE = "from __future__ import annotations\n"
-_READER_IMPORT = "from ockham.record.verify.archive_reader import load\n"
+# Files that verify.py contains before the verifier, and all imports between them.
+_VERIFIER_PARTS = ("archive_signatures", "archive_people", "archive_reader")
+_PART_IMPORT = re.compile(rf"from ockham\.record\.verify\.(?:{'|'.join(_VERIFIER_PARTS)}) import .+\n")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _README = """Evidence of run {run_id}.
 
@@ -120,13 +123,14 @@ def _verifier_files(folder: RunFolder) -> dict[str, bytes]:
 
 
 def verifier_source() -> bytes:
-    """Return verify.py: the standalone verifier with the archive reader in place of its import."""
+    """Return verify.py: the standalone verifier with its parts in place of their imports."""
     folder = Path(__file__).with_name("verify")
-    verifier = folder.joinpath("standalone.py").read_text(encoding="utf-8")
-    reader = folder.joinpath("archive_reader.py").read_text(encoding="utf-8")
+    sources = [folder.joinpath(f"{name}.py").read_text(encoding="utf-8") for name in _VERIFIER_PARTS]
     # Only the first statement of a file can import from __future__.
-    content = reader.partition(_FUTURE)[2].strip()
-    before, mark, after = verifier.partition(_READER_IMPORT)
-    if not (mark and content):
-        raise RunError("the packed verifier has no place for the archive reader")
-    return f"{before}{content}\n\n{after.lstrip()}".encode()
+    parts = [_PART_IMPORT.sub("", source.partition(_FUTURE)[2]).strip() for source in sources]
+    verifier = folder.joinpath("standalone.py").read_text(encoding="utf-8")
+    before, *others = _PART_IMPORT.split(verifier)
+    if len(others) != len(_VERIFIER_PARTS) or not all(parts):
+        raise RunError("the packed verifier has no place for its parts")
+    content = "\n\n\n".join(parts)
+    return f"{before}{content}\n\n{''.join(others).lstrip()}".encode()

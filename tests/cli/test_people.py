@@ -126,15 +126,39 @@ def _ledger_events(folder):
         (("approve", "night-1", "--reason", "x"), "RUN/CHECKPOINT"),
         (("approve", "night-1/zzz", "--reason", "x"), "no signed checkpoint"),
         (("waive", "1", "C1", "--until", "soon", "--reason", "x"), "YYYY-MM-DD"),
+        (("note", "night-1", "x", "--by", ""), "--by '': use one line"),
+        (("note", "night-1", "x", "--by", "  "), "--by '  ': use one line"),
+        (("note", "night-1", "x", "--by", "eve\nroot"), "--by 'eve\\nroot': use one line"),
+        (("note", "night-1", "x\x1b[31m"), "printable characters"),
+        (("note", "night-1", "x" * 2_001), "1 to 2,000 printable"),
+        (("note", "night-1", "x", "--iter", "-1"), "--iter: -1 is out of range"),
+        (("note", "night-1", "x", "--iter", "nan"), "--iter: 'nan' is not a whole number"),
+        (("note", "night-1", "x", "--iter", "9" * 30), "--iter: " + "9" * 30 + " is out of range"),
+        (("note", "night-1", "x", "--wait", "nan"), "--wait: nan is out of range"),
+        (("note", "../night-1", "x"), "run not found"),
+        (("stop", "night-1"), "--reason: missing"),
+        (("stop", "night-1", "--reason", ""), "use one line"),
+        (("intervene", "night-1", "--set", "gate.target=0.5", "--reason", "\u202ex"), "printable"),
+        (("intervene", "night-1", "--reason", "x"), "--set: missing"),
+        (("approve", "night-1/resume-00000039", "--reason", "a\nb"), "use one line"),
+        (("approve", "../night-1/x", "--reason", "x"), "run not found"),
     ],
 )
 def test_bad_input_is_one_error_with_status_2(ended, words, message):
-    """Nothing is recorded."""
-    before = len(_ledger_events(ended)) if (ended / "runs" / LEDGER).exists() else 0
+    """No file of the log, of the ledger or of the requests changes."""
+    before = _read_recorded(ended)
     printed = command(ended, *words, status=2)
     assert message in printed
-    assert "Traceback" not in printed
-    assert (len(_ledger_events(ended)) if before else 0) == before
+    assert len(printed.splitlines()) == 1
+    assert printed.rstrip("\n").isprintable()
+    assert _read_recorded(ended) == before
+
+
+def _read_recorded(folder):
+    """Return the bytes of all files of the ledger, the log and the requests by path."""
+    parts = [folder / "runs" / LEDGER, *(folder / "runs/night-1" / name for name in ("log", "requests"))]
+    files = [path for part in parts for path in part.rglob("*") if path.is_file()]
+    return {path: path.read_bytes() for path in files if path.name != "lock"}
 
 
 def test_hung_run_is_not_waited_for_longer_than_asked(ended):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ockham.integrations.step_controller import StepController
-from ockham.policy import policy_from_plugins
 from ockham.plugins.spike import SpikePlugin
+from ockham.policy import policy_from_plugins
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
 from ockham.replay.runner import replay_run

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import asdict
 
 import pytest
 
 from ockham.errors import BadInputError
-from ockham.nano import build_settings, split_overrides
+from ockham.nano import Settings, build_settings, split_overrides
 
 
 def test_larger_gpt2_size_has_the_gpt2_schedule():
@@ -73,3 +74,15 @@ def test_resumed_run_keeps_its_size_and_recipe(size, recipe, message):
         build_settings(size, [], recorded, recipe=recipe)
     assert asdict(build_settings("nano", [], recorded, recipe="fast")) == recorded
     assert asdict(build_settings("", [], recorded)) == recorded
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("name", [n for n, hint in typing.get_type_hints(Settings).items() if hint is int])
+def test_whole_number_that_the_log_cannot_contain_is_refused(name, sign):
+    """The message names the setting, its limit, and the value in few characters."""
+    with pytest.raises(BadInputError) as caught:
+        build_settings("demo", [f"{name}={sign}{2**53}"])
+    assert name in str(caught.value)
+    assert len(str(caught.value)) < 120
+    with pytest.raises(BadInputError):
+        build_settings("demo", [f"{name}={sign}{'9' * 400}"])

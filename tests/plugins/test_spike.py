@@ -231,6 +231,12 @@ def test_patience_counts_evaluations_that_are_not_better():
         ({"skip_from": 0}, "skip_from must be in"),
         ({"slow_factor": 1.5}, "slow_factor must be in"),
         ({"window": 10, "min_history": 11}, r"min_history is at most window \(10\), got 11"),
+        ({"window": 10_001}, "window must be in"),
+        ({"window": 10**30}, "window must be in"),
+        ({"clip_from": 3, "skip_from": 2}, r"clip_from is at most skip_from \(2\), got 3"),
+        ({"skip_from": 4, "halt_from": 3}, r"skip_from is at most halt_from \(3\), got 4"),
+        ({"slow_from": 4, "halt_from": 3}, r"slow_from is at most halt_from \(3\), got 4"),
+        ({"clip_from": 4, "halt_from": 3}, r"clip_from is at most halt_from \(3\), got 4"),
         ({"rollback_from": 3, "halt_from": 3}, r"halt_from is larger than rollback_from \(3\), got 3"),
     ],
 )
@@ -246,3 +252,40 @@ def test_bad_setting_is_refused(bad, message):
 def test_check_plugin_accepts_it(stage):
     """All requirements of plugins hold, with spikes in the simulated run."""
     check_plugin(SpikePlugin(window=20, min_history=4, sigma=1.0, patience=3, **stage))
+
+
+stage_number = st.none() | st.integers(1, 4)
+
+
+@settings(max_examples=300)
+@given(clip=stage_number, skip=stage_number, slow=stage_number, rollback=stage_number, halt=stage_number)
+def test_every_stage_of_accepted_settings_begins_in_a_long_row(clip, skip, slow, rollback, halt):
+    """Settings are refused exactly if a stage could never begin. A skip replaces the clipping of its step."""
+    froms = {"clip_from": clip, "skip_from": skip, "slow_from": slow, "rollback_from": rollback}
+    is_clip_late = clip is not None and skip is not None and clip > skip
+    is_halt_early = halt is not None and any(n is not None and n > halt for n in (clip, skip, slow))
+    is_rollback_late = halt is not None and rollback is not None and rollback >= halt
+    contradicts = is_clip_late or is_halt_early or is_rollback_late
+    try:
+        plugin = SpikePlugin(**SMALL, **froms, halt_from=halt)
+    except PluginSettingError:
+        assert contradicts
+        return
+    assert not contradicts
+    losses = [2.0] * 4 + [50.0 * 9**i for i in range(6)]
+    captured = capture(plugin, batches=batches(losses, state_available=True))
+    ends = [i for i, ctx in enumerate(captured.contexts) if ctx.halt]
+    assert (halt is None) == (not ends)
+    if halt is not None:
+        assert ends[0] == 3 + halt
+    made = {(each.action, each.reason_code): each for each in reversed(captured.decisions)}
+    first = {
+        "SKIP": (skip, ("SKIP", "LOSS_SPIKE")),
+        "ROLLBACK": (rollback, ("ROLLBACK", "SPIKES_IN_A_ROW")),
+    }
+    if clip is not None and clip != skip:
+        first["CLIP"] = (clip, ("SCALE", "LOSS_SPIKE"))
+    for number, key in first.values():
+        assert (key in made) == (number is not None)
+        if number is not None:
+            assert made[key].iter_num == 3 + number

@@ -6,14 +6,14 @@ This file imports nothing of the package that wrote the archive. Read it before 
 the Merkle tree (RFC 6962) of the lines against every signed tree head (C2SP, Ed25519), and the tiles. Only
 the lines up to the newest matching head are evidence: position and sequence of each of them, each policy and
 state blob against its digest, run.json against run.started, resumes against the previous log, the end against
-the logs of all ranks. No signature covers schemas/, README and this file: compare them with known copies.
+the logs of all ranks, and the acts of people against their signed requests.
+No signature covers schemas/, README and this file: compare them with known copies.
 Exit status: 0 sound, 1 findings, 2 bad input, 3 no log to check.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import json
 import re
@@ -24,10 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+from ockham.record.verify.archive_people import PEOPLE, find_request_problem, find_untrusted_key
 from ockham.record.verify.archive_reader import load
+from ockham.record.verify.archive_signatures import Key, open_note, parse_key, strict_base64
 
 _ODD = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, RuntimeError, EOFError)
 LOG = r"log/([1-9][0-9]{0,8}-(?:0|[1-9][0-9]{0,5}))/"
@@ -38,7 +37,6 @@ KNOWN_FILES = re.compile(
     r"([0-9]{12}\.jsonl|checkpoints?|tile/.+|torn/.+|lock|reserve)?"
 )
 MAX_LINE_BYTES, MAX_FINDINGS = 65_535, 200
-Key = tuple[str, bytes, bytes]
 # Class and text. The classes are those of `ockham verify`.
 Finding = tuple[str, str]
 Files = dict[str, bytes]
@@ -82,24 +80,6 @@ def roots_at_sizes(lines: list[bytes], wanted: set[int]) -> dict[int, bytes]:
                 root = hashlib.sha256(b"\1" + left + root).digest()
             found[size] = root
     return found
-
-
-def strict_base64(text: str) -> bytes:
-    """Return the bytes of canonical base64. A decoder ignores the spare bits of the last character."""
-    raw = base64.b64decode(text, validate=True)
-    if base64.b64encode(raw).decode() != text:
-        raise ValueError("base64 with bits that stand for nothing")
-    return raw
-
-
-def parse_key(text: str) -> Key:
-    """Return name, key ID and public key of a C2SP verifier key."""
-    name, key_id, encoded = text.strip().split("+", 2)
-    raw = strict_base64(encoded)
-    digest = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
-    if len(raw) != 33 or raw[0] != 1 or digest.hex() != key_id:
-        raise ValueError("no Ed25519 verifier key")
-    return name, digest, raw[1:]
 
 
 def parse_event(line: bytes) -> dict[str, Any]:
@@ -151,20 +131,12 @@ def is_cut_head(data: bytes, where: str) -> bool:
 
 def open_head(note: bytes, key: Key, where: str) -> tuple[int, bytes] | str:
     """Return size and root of a signed tree head, or the problem of the note."""
-    text, _, signed = note.partition(b"\n\n")
-    match = re.fullmatch(rb"\xe2\x80\x94 (\S+) (\S+)\n", signed)
+    text, problem = open_note(note, key)
+    if problem:
+        return f"a tree head {problem}"
     try:
-        raw = strict_base64(match[2].decode()) if match else b""
-    except ValueError:
-        raw = b""
-    if match is None or match[1] != key[0].encode() or raw[:4] != key[1]:
-        return "a tree head that the given key has not signed"
-    try:
-        Ed25519PublicKey.from_public_bytes(key[2]).verify(raw[4:], text + b"\n")
-        origin, size, root = text.decode().split("\n")[:3]
+        origin, size, root = text.split("\n")[:3]
         head = int(size), strict_base64(root)
-    except InvalidSignature:
-        return "a tree head whose signature does not fit"
     except ValueError:
         return "a signed text that is not a tree head"
     return head if origin == where else f"a tree head of another log: {origin}"
@@ -204,10 +176,14 @@ def check_log(files: Files, run_id: str, name: str, key: Key) -> tuple[list[Find
         if place != (f"ockham://runs/{run_id}", attempt, rank, sequence):
             findings.append(("tampering", f"event {sequence} names another position: {place}"))
         findings += check_event(files, event, sequence, log.named)
-        if sequence == 0 or event.get("type") in (FINISHED, SAVED, PRUNED):
+        if event.get("type") in PEOPLE and (problem := find_request_problem(event, run_id)):
+            findings.append(("contradiction", f"event {sequence} {problem}"))
+        if sequence == 0 or event.get("type") in (FINISHED, SAVED, PRUNED, *PEOPLE):
             log.events.append(event)
         if late >= 0 or event.get("type") == FINISHED:
             late += event.get("type") != SEALED
+    if found_key := find_untrusted_key(log.events, key):
+        findings.append(("contradiction", found_key))
     if late > 0:
         findings.append(("contradiction", f"{late} events after run.finished"))
     if late >= 0 and (forged := sum(read_type(line) != SEALED for line in lines[signed:])):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+from ockham.record.evidence_archive import verifier_source
 from ockham.record.ledger import append_entry
 from ockham.record.requests import event_fields
 from ockham.record.run_folder import LEDGER, RunFolder
@@ -32,8 +36,20 @@ def contradictions(folder):
     return [finding.message for finding in report.findings if finding.kind == "contradiction"]
 
 
+def standalone_findings(folder):
+    """Return the output of verify.py on the run folder, which is an archive too."""
+    command = [sys.executable, "-I", str(folder.path.parent / "verify.py"), str(folder.path)]
+    (folder.path.parent / "verify.py").write_bytes(verifier_source())
+    key = str(load_or_create_signer().verifier)
+    done = subprocess.run([*command, "--key", key], capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert done.returncode == (0 if "sound" in lines else 1), done.stderr
+    return "\n".join(lines)
+
+
 def test_events_of_people_are_counted(run):
-    """An intervention and a note."""
+    """An intervention and a note. The standalone verifier accepts both."""
+    assert standalone_findings(run.folder).endswith("sound")
     report = verify_run(run.folder)
     assert report.sound
     assert report.checked["requests"] == 2
@@ -56,6 +72,7 @@ def test_changed_event_differs_from_its_signed_request(run, kind, name, value):
     sign_log(run.folder)
     [message] = contradictions(run.folder)
     assert f"{kind} differs from its signed request: {name} is" in message
+    assert f"differs from its signed request in {name}" in standalone_findings(run.folder)
 
 
 def test_request_without_the_signature_of_its_key_is_a_contradiction(run):
@@ -68,6 +85,7 @@ def test_request_without_the_signature_of_its_key_is_a_contradiction(run):
     sign_log(run.folder)
     [message] = contradictions(run.folder)
     assert "signature" in message
+    assert "a request whose signature does not fit" in standalone_findings(run.folder)
 
 
 def test_request_of_an_untrusted_key_is_a_contradiction(run):
@@ -78,6 +96,7 @@ def test_request_of_an_untrusted_key_is_a_contradiction(run):
     sign_log(run.folder)
     [message] = contradictions(run.folder)
     assert "does not trust" in message
+    assert "which the log does not trust" in standalone_findings(run.folder)
 
 
 def test_request_for_another_run_is_a_contradiction(run, tmp_path):
@@ -88,6 +107,29 @@ def test_request_for_another_run_is_a_contradiction(run, tmp_path):
     change_event(run.folder, "note.added", lambda old: old.update(data))
     sign_log(run.folder)
     assert "run b" in contradictions(run.folder)[0]
+    assert "a signed request for another run" in standalone_findings(run.folder)
+
+
+def test_event_of_another_act_than_the_signed_one_is_a_contradiction(run):
+    """The request of a stop is presented as a note."""
+    _, data = event_fields(signed_request(run.folder, "STOP"))
+    change_event(run.folder, "note.added", lambda old: old.update({**data, "iter_num": None}))
+    sign_log(run.folder)
+    assert any("STOP" in message for message in contradictions(run.folder))
+    assert "a signed request that is not NOTE" in standalone_findings(run.folder)
+
+
+def test_trusted_key_of_another_person_is_sound_in_both_verifiers(tmp_path):
+    """The key is in run.started."""
+    friend = new_signer()
+    options = {"runs": tmp_path, "run_id": "a", "facts": {"max_iters": 30}}
+    with Run("balanced", request_keys=[friend.verifier], **options) as run:
+        for iter_num in range(4):
+            if iter_num == 1:
+                ask(run.folder, "NOTE", friend)
+            run.end_batch(run.start_batch(iter_num, 3.0))
+    assert contradictions(run.folder) == []
+    assert standalone_findings(run.folder).endswith("sound")
 
 
 def test_ledger_entry_is_checked_in_the_same_way(run, tmp_path):
