@@ -206,12 +206,37 @@ def test_states_of_another_interval_are_not_available(tmp_path):
     assert available == {i: i >= 20 for i in range(12, 22)}
 
 
-@pytest.mark.parametrize("setting", ["state_every=-1", "keep_states=0"])
-def test_other_numbers_of_states_are_refused(tmp_path, setting):
-    """One line names the setting."""
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "state_every=-1",
+        "state_every=1.5",
+        "state_every=99999999999999999999",
+        "keep_states=0",
+        "keep_states=99999999999999999999",
+        "after_rollback=again",
+        "skip_data=5:3",
+        "skip_data=5:5",
+        "skip_data=-3:4",
+        "skip_data=1:2:3",
+        "skip_data=1:99999999999999999999",
+        "skip_data=\x1b[31m",
+        "spike.window=0",
+        "spike.window=99999999999999999999999",
+        "spike.sigma=-1",
+        "spike.sigma=nan",
+        "spike.stage=halt",
+        "spike.halt_from=0",
+    ],
+)
+def test_bad_setting_of_states_data_and_spikes_is_one_line(tmp_path, setting):
+    """It names the setting, the exit status is 2, and no run is created."""
     process = train(tmp_path, "a", setting)
     assert process.returncode == 2
-    assert setting.partition("=")[0] in process.stderr
+    [line] = process.stderr.splitlines()
+    assert line.isprintable()
+    assert setting.partition("=")[0].rpartition(".")[2] in line
+    assert not (tmp_path / "runs" / "a").exists()
 
 
 def test_digest_of_the_test_reads_every_bit():
