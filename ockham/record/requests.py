@@ -39,13 +39,14 @@ EVENT_KINDS: Mapping[Action, str] = {
 MAX_REQUEST_BYTES = 16_384
 MAX_REASON_CHARACTERS = 2_000
 MAX_NAME_CHARACTERS = 100
+MAX_SETTING_CHARACTERS = 200
 # A request that was held back is not applied weeks later.
 MAX_AGE_SECONDS = 86_400
 _ORIGIN = "ockham/requests/"
 _SIGNATURE_MARK = b"\n\n\xe2\x80\x94 "
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 _Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_REASON_CHARACTERS)]
-_Setting = Annotated[str, msgspec.Meta(min_length=3, max_length=200)]
+_Setting = Annotated[str, msgspec.Meta(min_length=3, max_length=MAX_SETTING_CHARACTERS)]
 _Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -120,7 +121,9 @@ def make_request(folder: RunFolder, action: Action, by: str, reason: str, **fiel
         BadInputError: If a text is too long, or not printable.
 
     """
-    for name, text, limit in (("--by", by, MAX_NAME_CHARACTERS), ("text", reason, MAX_REASON_CHARACTERS)):
+    texts = [("--by", by, MAX_NAME_CHARACTERS), ("text", reason, MAX_REASON_CHARACTERS)]
+    texts += [("--set", setting, MAX_SETTING_CHARACTERS) for setting in fields.get("settings", ())]
+    for name, text, limit in texts:
         if not text.strip() or len(text) > limit or not text.isprintable():
             raise BadInputError(f"{name} {text[:60]!r}: use one line of 1 to {limit:,} printable characters")
     now = time.time_ns()

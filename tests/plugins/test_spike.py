@@ -87,6 +87,16 @@ def test_clip_lowers_the_limit_to_the_bound_and_never_raises_it():
         )
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_value_that_is_not_finite_enters_no_history(value):
+    """It is no spike either, because `finite` decides about it."""
+    plugin = SpikePlugin(**SMALL, skip_from=1)
+    captured = capture(plugin, batches=batches([2.0] * 4 + [value], [1.0] * 4 + [value]))
+    assert captured.decisions == []
+    assert [*plugin.losses] == [2.0] * 4
+    assert [*plugin.norms] == [1.0] * 4
+
+
 def test_clip_scales_the_learning_rate_of_a_loss_spike():
     """By bound / loss."""
     losses = [2.0, 2.2, 1.8, 2.0, 8.0]
