@@ -85,6 +85,16 @@ def test_rows_between_good_state_and_rollback_are_never_read_again_if_skipped(ra
     ]
 
 
+def test_rows_that_a_rollback_skips_stay_skipped_if_the_user_changes_the_ranges():
+    """Also if a later rollback repeats the rows before them."""
+    order = DataOrder()
+    order.roll_back(10, 4, "skip_data")
+    order.skip(12, parse_ranges("20:22"))
+    order.roll_back(14, 2, "repeat")
+    assert [order.position(i) for i in range(15, 20)] == [3, 4, 11, 12, 13]
+    assert [order.position(i) for i in range(24, 28)] == [18, 19, 22, 23]
+
+
 def test_rows_after_the_good_state_are_read_again_if_repeated():
     """Iteration 8 reads what iteration 3 read."""
     order = DataOrder()

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from ockham.errors import BadInputError
 from ockham.record.requests import (
     EVENT_KINDS,
-    MAX_AGE_SECONDS,
     MAX_REQUEST_BYTES,
     RefusedRequest,
     check_request,
@@ -143,8 +142,9 @@ def test_check_request_refuses_other_runs_duplicates_and_old_ones(folder, tmp_pa
     refused = {
         "OTHER_RUN": check_request(signed, "b", digest, set(), now),
         "DUPLICATE": check_request(signed, "a", digest, {signed.request.request_id}, now),
-        "EXPIRED": check_request(signed, "a", digest, set(), now + MAX_AGE_SECONDS + 60),
+        "EXPIRED": check_request(signed, "a", digest, set(), now + 24 * 3_600 + 60),
     }
+    assert check_request(signed, "a", digest, set(), now + 24 * 3_600 - 60) is None
     assert {code: found and found.reason_code for code, found in refused.items()} == {c: c for c in refused}
     # An earlier run of the same name has another run.json.
     other = check_request(signed, "a", "0" * 64, set(), now)
