@@ -89,7 +89,7 @@ def test_clip_lowers_the_limit_to_the_bound_and_never_raises_it():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_value_that_is_not_finite_enters_no_history(value):
-    """It is no spike either, because `finite` decides about it."""
+    """It is not a spike either, because `finite` decides about it."""
     plugin = SpikePlugin(**SMALL, skip_from=1)
     captured = capture(plugin, batches=batches([2.0] * 4 + [value], [1.0] * 4 + [value]))
     assert captured.decisions == []

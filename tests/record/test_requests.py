@@ -157,10 +157,12 @@ def test_make_request_refuses_unprintable_or_long_texts(folder, text):
     """One line of printable characters."""
     with pytest.raises(BadInputError, match="printable characters"):
         make_request(folder, "NOTE", "alice", text)
-    with pytest.raises(BadInputError, match="--by .*printable characters"):
+    with pytest.raises(BadInputError, match=r"--by .*printable characters"):
         make_request(folder, "NOTE", text, "reason")
-    with pytest.raises(BadInputError, match="--set .*printable characters"):
-        make_request(folder, "INTERVENE", "alice", "reason", settings=("gate.target=0.5", f"gate.eta={text}\n"))
+    with pytest.raises(BadInputError, match=r"--set .*printable characters"):
+        make_request(
+            folder, "INTERVENE", "alice", "reason", settings=("gate.target=0.5", f"gate.eta={text}\n")
+        )
 
 
 def test_longest_request_fits_its_event_line(folder):

@@ -110,6 +110,17 @@ def test_request_for_another_run_is_a_contradiction(run, tmp_path):
     assert "a signed request for another run" in standalone_findings(run.folder)
 
 
+def test_request_under_another_first_line_is_a_contradiction(run):
+    """The first line of the signed text names its purpose and the run."""
+    _, data = event_fields(signed_request(run.folder, "NOTE", iter_num=0))
+    line = data["request"].split("\n")[1]
+    note = load_or_create_signer().sign(f"ockham/elsewhere/a\n{line}\n").decode()
+    change_event(run.folder, "note.added", lambda old: old.update({**data, "request": note}))
+    sign_log(run.folder)
+    assert "first line" in contradictions(run.folder)[0]
+    assert "a signed request for another run" in standalone_findings(run.folder)
+
+
 def test_event_of_another_act_than_the_signed_one_is_a_contradiction(run):
     """The request of a stop is presented as a note."""
     _, data = event_fields(signed_request(run.folder, "STOP"))
