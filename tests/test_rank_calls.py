@@ -11,10 +11,17 @@ import torch
 import ockham
 from ockham.errors import BadInputError, RunError
 from ockham.nano.step_meter import weights_checksum
+from ockham.plugins.spike import SpikePlugin
+from ockham.policy import policy_from_plugins
 from ockham.record.rank_group import RankGroup
 from ockham.record.run_folder import RunFolder
 from ockham.record.verify.run import verify_run
+from ockham.replay.runner import replay_run
+from ockham.run import Run
 from tests.helpers import rank_truth, tiny_model
+from tests.helpers.events import events
+from tests.helpers.ranks import run_on_threads
+from tests.helpers.train_command import select_data
 
 CELLS = [
     (1, {"parallel": "none"}),
@@ -194,3 +201,27 @@ def test_largest_norm_of_the_ranks_is_used(own, other, largest):
     for values in ((own, math.nan), (math.nan, other)):
         assert math.isnan(RankGroup(0, 2, TwoRanks(values[1])).largest(values[0]))
     assert RankGroup().largest(own) == own
+
+
+def test_norm_that_is_large_on_one_rank_only_is_refused_on_both(tmp_path):
+    """The loop does not average the gradients. Each rank passes its own norm, and both see the largest."""
+
+    def work(rank, gather):
+        options = {"rank": rank, "world_size": 2, "all_gather": gather, "run_id": "a"}
+        policy = policy_from_plugins([SpikePlugin(window=8, min_history=4, clip_from=None, skip_from=1)])
+        steps = []
+        with Run(policy, runs=tmp_path, **options) as run:
+            for iter_num in range(16):
+                ctx = run.start_batch(iter_num, 3.0)
+                norm = 900.0 if rank == 1 and iter_num == 12 else 1.0 + rank
+                steps.append(run.gradients(ctx, grad_norm=norm).step)
+                run.end_batch(ctx)
+        return steps
+
+    assert run_on_threads(work) == [[iter_num != 12 for iter_num in range(16)]] * 2
+    folder = RunFolder(tmp_path, "a")
+    for rank in (0, 1):
+        contexts = select_data("context.recorded", events(folder, 1, rank))
+        norms = [data["measured"]["grad_norm"] for data in contexts]
+        assert norms == [900.0 if iter_num == 12 else 2.0 for iter_num in range(16)]
+    assert replay_run(folder).identical
