@@ -22,8 +22,8 @@ import ockham
 from ockham import cli, nano
 
 if TYPE_CHECKING:
-    from ockham import Policy, ResumePoint, Run
-    from ockham.nano import DistributedRanks, ProgressLine, Trainer
+    from ockham import OccamContext, Policy, ResumePoint, Run
+    from ockham.nano import DistributedRanks, ProgressLine, Settings, Trainer
     from ockham.record.tlog.note import VerifierKey
 
 EXIT_STATUS = {
@@ -45,14 +45,9 @@ def train(
     """
     total, micro_steps = trainer.settings.max_iters, trainer.settings.gradient_accumulation_steps
     evaluation_interval = max(1, total // run.policy.hyperparameters["evaluations"])
-    # A rollback returns to a state of this interval. 0: to the anchor.
-    state_interval = trainer.settings.state_every or total
-    default_interval = trainer.settings.state_every or max(1, total // 5)
-    checkpoint_interval = trainer.settings.checkpoint_every or default_interval
     for iter_num in range(first, total):
         evaluation_due = (iter_num + 1) % evaluation_interval == 0
-        checkpoint_due = (iter_num + 1) % checkpoint_interval == 0 or (iter_num + 1) % state_interval == 0
-        checkpoint_due |= iter_num == total - 1
+        checkpoint_due = is_checkpoint_due(trainer.settings, iter_num + 1)
         ockham.before_step(run, trainer, iter_num)
         for micro_step in range(micro_steps):
             # Forward, decide, backward. The chain sees the loss before the backward pass.
@@ -82,12 +77,26 @@ def train(
         if interrupted() and end_reason is None:
             end_reason = "INTERRUPTED", None
         if end_reason or checkpoint_due:
-            keep, every = trainer.settings.keep_states, trainer.settings.state_every
-            pack = trainer.make_checkpoint_files
-            run.save_checkpoint(ctx, "resume", pack, keep=keep, state_every=every)
+            save_state(run, trainer, ctx)
         if end_reason:
             return end_reason
     return "COMPLETED", None
+
+
+def is_checkpoint_due(settings: Settings, done: int) -> bool:
+    """Return True after the last step, and after each interval of checkpoints and of states.
+
+    A rollback returns to a state of the interval `state_every`.
+    """
+    total, state_interval = settings.max_iters, settings.state_every or settings.max_iters
+    checkpoint_interval = settings.checkpoint_every or settings.state_every or max(1, total // 5)
+    return done == total or done % checkpoint_interval == 0 or done % state_interval == 0
+
+
+def save_state(run: Run, trainer: Trainer, ctx: OccamContext) -> None:
+    """Save a checkpoint from which the run can be resumed, and to which it can be rolled back."""
+    keep, every = trainer.settings.keep_states, trainer.settings.state_every
+    run.save_checkpoint(ctx, "resume", trainer.make_checkpoint_files, keep=keep, state_every=every)
 
 
 def main(

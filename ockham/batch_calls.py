@@ -39,7 +39,7 @@ class BatchCalls(GradientCalls, PersonCalls):
     memory: OckhamMemory | None
     _warned_none_accepted: bool
     # Whether each rank passes its own losses, and steps between two comparisons of the ranks' weights.
-    _averages_losses: bool
+    _averages_losses: bool = False
     _weights_interval: int
 
     def start_batch(

@@ -16,7 +16,7 @@ class CallChecks:
     attempt: Attempt
     peers: RankGroup
     _is_started: bool
-    _weights_meter: Meter | None
+    _weights_meter: Meter | None = None
 
     def _require_started(self, call: str) -> None:
         if not self._is_started:

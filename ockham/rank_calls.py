@@ -27,7 +27,7 @@ class Ranks(Protocol):
 class RankCalls(BatchCalls):
     """Creates the run of one rank, and exchanges its gradients. `ockham.Run` sets the attributes."""
 
-    _ranks: Ranks | None
+    _ranks: Ranks | None = None
 
     @classmethod
     def distributed(

@@ -30,7 +30,7 @@ from ockham.plugin import OccamPlugin
 from ockham.plugins.memory import OckhamMemory
 from ockham.policy import Policy, policy_from_plugins, with_default_plugins
 from ockham.quotient import Performance
-from ockham.rank_calls import DEFAULT_WEIGHTS_INTERVAL, Ranks
+from ockham.rank_calls import DEFAULT_WEIGHTS_INTERVAL
 from ockham.record.attempt import end_reason
 from ockham.record.checkpoints import ResumePoint
 from ockham.record.counters import RunCounters
@@ -137,9 +137,6 @@ class Run(StateCalls):
         self._warned_none_accepted = False
         self._warned_no_gradients = False
         self._audit = StepAudit(None if resumed is None else resumed.iter_num)
-        self._ranks: Ranks | None = None
-        self._averages_losses = False
-        self._weights_meter: Meter | None = None
         self._weights_interval = DEFAULT_WEIGHTS_INTERVAL if all_gather is not None else 0
 
     def __enter__(self) -> Self:

@@ -193,6 +193,18 @@ def test_spike_returns_to_a_state_without_an_anchor(tmp_path):
     assert replay_run(folder, trust=True).identical
 
 
+def test_run_that_is_resumed_before_its_first_state_waits_for_it(tmp_path):
+    """The checkpoint of the end of the first attempt is not a state of the interval."""
+    (tmp_path / "spikes.yaml").write_text(SPIKES)
+    words = ["--run", "a", "--policy", str(tmp_path / "spikes.yaml"), "--set", "state_every=7"]
+    assert run_train(tmp_path, *words, "--set", "max_iters=5").returncode == 0
+    assert run_train(tmp_path, "--run", "a", "--resume", "--set", "max_iters=9").returncode == 0
+    log_events = events(RunFolder(tmp_path / "runs", "a"), 2)
+    batches = [data for data in select_data("context.recorded", log_events) if data["hook"] == "batch"]
+    available = {data["iter_num"]: data["given"].get("state_available", False) for data in batches}
+    assert available == {i: i >= 7 for i in range(5, 9)}
+
+
 def test_states_of_another_interval_are_not_available(tmp_path):
     """A resumed run with another `state_every` waits for its first state."""
     (tmp_path / "spikes.yaml").write_text(SPIKES)
