@@ -100,7 +100,10 @@ def metric_cards(run_id: str, summary: dict[str, Any]) -> None:
                 height="stretch",
                 width=CARD_WIDTH,
             )
-    st.caption("Loss in nats/token. Accepted: checkpoints accepted by the memory, of all evaluations.")
+    st.caption(
+        "Loss in nats/token. Accepted: checkpoints accepted by the memory, of all evaluations. "
+        "Compute saved: an estimate with its 95 % interval."
+    )
 
 
 def _build_cards(run_id: str, summary: dict[str, Any]) -> list[MetricCard]:
@@ -144,7 +147,7 @@ def savings_note(figures: dict[str, Any]) -> str:
     """Return the 95 % interval of the estimate, or why there is no estimate, as the note of a card."""
     low, high = figures.get("compute_saved_low"), figures.get("compute_saved_high")
     if low is not None and high is not None:
-        return f"95 %: {low:.1%} to {high:.1%}"
+        return f"{100 * low:.1f} to {high:.1%}"
     if figures.get("compute_saved") is not None:
         return "estimate"
     reason = figures.get("compute_saved_reason")

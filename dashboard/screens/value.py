@@ -129,6 +129,7 @@ def savings_cards(values: dict[str, Any]) -> None:
         ("Device time saved", "-" if seconds is None else f"{seconds:,.1f} s", "one device"),
         ("Money saved", f"{sum(money):,.4g}" if money else "-", "at the prices above"),
     )
+    st.caption("Compute saved: an estimate with its 95 % interval.")
     with st.container(horizontal=True):
         for label, value, note in cards:
             colour = "red" if note.startswith("ABOVE") else "off"
