@@ -140,8 +140,8 @@ def list_records(
 
       ockham odr list --status accepted --status proposed
     """
+    from ockham.odr.record_rules import claimed_verdict
     from ockham.odr.records_folder import read_folder
-    from ockham.odr.verdict import format_verdict
 
     for name in status or []:
         if name not in STATUSES:
@@ -154,8 +154,7 @@ def list_records(
         if tag and not set(tag) & set(claims.tags):
             continue
         record_id = claims.id or record.file.name
-        verdict = format_verdict(claims.verdict, [waiver.until for waiver in claims.waivers])
-        rows.append((record_id, claims.status, verdict or "-", claims.date, claims.title))
+        rows.append((record_id, claims.status, claimed_verdict(record) or "-", claims.date, claims.title))
     write_rows(COLUMNS, rows, output_format, output, ("date",))
 
 

@@ -90,12 +90,13 @@ def check_in_store(record: DecisionRecord, store: EvidenceStore, today: dt.date)
     oq_state = None if claims.oq_delta is None else evaluate_gain(oq)
     verdict = decide_verdict(results, oq_state, waivers)
     _compare(record, results, oq, verdict)
-    until = tuple(
-        waivers[r.constraint.id] for r in results if r.state == "fail" and r.constraint.id in waivers
-    )
+    failed = [
+        one.constraint.id for one in results if one.state == "fail" and one.constraint.severity != "warn"
+    ]
+    waived = {name: waivers[name] for name in failed if name in waivers}
     delta = None if oq is None else oq.value
     return CheckResult(
-        claims.id, verdict, delta, results, pins, registration, oq, waived_until=until, oq_state=oq_state
+        claims.id, verdict, delta, results, pins, registration, oq, waived=waived, oq_state=oq_state
     )
 
 

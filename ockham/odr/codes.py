@@ -94,7 +94,8 @@ _TABLE = (
         "ODR206",
         "error",
         "Outcome line malformed",
-        "`OQ delta: +0.4 → KEEP`, with `none` in place of a number if no efficiency is claimed.",
+        "`OQ delta: +0.4 → KEEP`, with `none` in place of a number if no efficiency is claimed. The line may "
+        "contain waivers as `ockham odr check` prints them: `KEEP (1 waived until 2027-01-31)`.",
         fixable=True,
     ),
     Code(

@@ -47,7 +47,8 @@ def format_result(record: DecisionRecord, judgement: CheckResult) -> list[str]:
     rows += _format_oq_delta(judgement) if judgement.complete else []
     rows += [f"  OQ delta corrected on {one.date}: {one.reason}" for one in claims.corrections]
     for result in judgement.results if judgement.complete else ():
-        rows.append(f"  {result.sentence()}")
+        day = judgement.waived.get(result.constraint.id)
+        rows.append(f"  {result.sentence()}" + (f", waived until {day}" if day else ""))
         rows += [f"    {pair.sentence()}" for pair in result.pairs]
     rows += [
         f"  {p.side}: {p.run} {p.attempt}-{p.rank}, {p.size} events, root {p.root}" for p in judgement.pins
@@ -117,6 +118,7 @@ def judgement_json(judgement: CheckResult) -> dict[str, Any]:
         "oq_delta_pairs": [] if judgement.oq is None else [pair._asdict() for pair in judgement.oq.pairs],
         "oq_delta_statistics": _statistics_json(None if judgement.oq is None else judgement.oq.statistics),
         "complete": judgement.complete,
+        "waivers": [{"constraint_id": name, "until": day} for name, day in judgement.waived.items()],
         "constraints": [
             {**result_json(result), "pairs": [pair._asdict() for pair in result.pairs]}
             for result in judgement.results

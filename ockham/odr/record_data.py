@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -197,7 +198,9 @@ def parse_record_data(values: Any) -> RecordData:
 def _is_complete(outcome: Mapping[str, Any]) -> bool:
     """Return True if an outcome has both keys with accepted values."""
     delta, verdict = outcome.get("oq_delta", ""), outcome.get("verdict", "")
-    return (delta is None or _number(outcome, "oq_delta") is not None) and verdict in (*VERDICTS, None)
+    number = _number(outcome, "oq_delta")
+    is_accepted = delta is None or (number is not None and math.isfinite(number))
+    return is_accepted and verdict in (*VERDICTS, None)
 
 
 def _constraints(front: Mapping[str, Any]) -> list[Constraint]:

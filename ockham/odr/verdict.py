@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from ockham.odr.record_data import Constraint
@@ -139,9 +140,9 @@ class CheckResult(NamedTuple):
     """Check result of one record.
 
     `oq_delta` is the mean of the pairs, and `oq` contains its details. `complete` is False if evidence is
-    missing or does not verify, so that nothing was compared. `waived_until` contains the last day of each
-    waiver of a failing constraint. `oq_state` is the result of the claim that the OQ delta is above 0, or None
-    if the record does not claim it.
+    missing or does not verify, so that nothing was compared. `waived` contains the last day of each waiver
+    that the verdict needs, by the ID of its constraint. `oq_state` is the result of the claim that the OQ
+    delta is above 0, or None if the record does not claim it.
     """
 
     odr_id: str
@@ -152,13 +153,13 @@ class CheckResult(NamedTuple):
     registration: Registration | None = None
     oq: OqDelta | None = None
     complete: bool = True
-    waived_until: tuple[str, ...] = ()
+    waived: Mapping[str, str] = MappingProxyType({})
     oq_state: State | None = None
 
     @property
     def verdict_text(self) -> str:
         """The verdict with the waivers that it needs, such as `KEEP (1 waived until 2027-01-31)`."""
-        return format_verdict(self.verdict, self.waived_until)
+        return format_verdict(self.verdict, tuple(self.waived.values()))
 
 
 def _unit(constraint: Constraint) -> str:

@@ -121,7 +121,7 @@ def test_fix_inserts_the_outcome_line(folder):
 )
 def test_fix_completes_the_outcome_of_a_draft(folder, outcome, line, wanted, wanted_line):
     """What the author wrote stays. A measured OQ delta that nobody claimed is not added."""
-    record, after = complete(folder, outcome, line)
+    _, after = complete(folder, outcome, line)
     assert f"outcome: {wanted}" in after.lines
     assert f"OQ delta: {wanted_line}" in after.lines
     assert after.findings == []
@@ -156,6 +156,70 @@ def complete(folder, outcome, line):
     result = CheckResult("ODR-0001", "REVERT", 0.10517, failed, (), oq=OqDelta(0.10517, "iteration", ()))
     complete_drafts([record], {record.display_path: result})
     return record, lint(folder)[0]
+
+
+@given(
+    delta=st.sampled_from(["null", "+0.4", "-4e-2", "0x10", "5.", ".5", "1e999", "'+0.4'", "much"]),
+    verdict=st.sampled_from(["KEEP", "REVERT", "null", "keep", "KEEP (1 waived until 2027-01-31)"]),
+    line=st.sampled_from(
+        [
+            "Open.",
+            "OQ delta: +0.4 → KEEP",
+            "OQ delta: +0.4 -> KEEP (1 waived until 2027-01-31).",
+            "**OQ delta: none → KEEP (2 waived until 2027-01-31)**",
+            "OQ delta: none → KEEP (1 waived until tomorrow)",
+            "OQ delta: none → not measured",
+        ]
+    ),
+    waived=st.booleans(),
+    tick=st.sampled_from("x "),
+)
+def test_fixed_outcome_is_one_that_lint_accepts(delta, verdict, line, waived, tick):
+    """No finding of the codes remains. An outcome that cannot be read is copied nowhere."""
+    text = PROPOSED.replace("{oq_delta: +0.4, verdict: KEEP}", f"{{oq_delta: {delta}, verdict: {verdict}}}")
+    text = text.replace("OQ delta: +0.4 → KEEP", line).replace("[x] C1", f"[{tick}] C1")
+    if waived:
+        text = text.replace("outcome:", f"{WAIVER}\noutcome:")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "odr"
+        file = put(folder, text)
+        readable = lint(folder)[0].claims.has_outcome
+        assert readable == (
+            delta not in {"1e999", "'+0.4'", "much"} and verdict in {"KEEP", "REVERT", "null"}
+        )
+        fix_folder(folder, TODAY)
+        record = lint(folder)[0]
+        assert not [finding for finding in record.findings if finding.fixable]
+        if readable:
+            assert not {"ODR206", "ODR605"} & {finding.code for finding in record.findings}
+        elif "tomorrow" not in line:
+            assert {finding.code for finding in record.findings} <= {"ODR104", "ODR103", "ODR502"}
+            assert file.read_text() == text
+
+
+WAIVER = "waivers: [{constraint: C1, by: b, reason: r, until: 2027-01-31}]"
+
+
+@pytest.mark.parametrize(
+    ("tick", "status", "waived", "codes_found"),
+    [
+        (" ", "proposed", "1 waived until 2027-01-31", []),
+        (" ", "proposed", "1 waived until 2027-02-28", ["ODR605"]),
+        (" ", "proposed", "2 waived until 2027-01-31", ["ODR605"]),
+        ("x", "proposed", "1 waived until 2027-01-31", ["ODR605"]),
+        (" ", "accepted", "1 waived until 2026-12-31", []),
+    ],
+)
+def test_outcome_line_names_the_waivers_that_the_verdict_needs(folder, tick, status, waived, codes_found):
+    """After the decision it is locked. Then the waiver may be extended."""
+    text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", f"[{tick}] C1")
+    file = put(folder, text.replace("status: proposed", f"status: {status}"))
+    file.write_text(file.read_text().replace("→ KEEP", f"→ KEEP ({waived})"))
+    if status == "accepted":
+        fix_folder(folder, TODAY)
+    assert codes(folder) == codes_found
+    fix_folder(folder, TODAY)
+    assert codes(folder) == []
 
 
 NAMED = """\

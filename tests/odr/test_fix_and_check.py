@@ -1,6 +1,7 @@
 """`check --fix` writes what the next `check` confirms, and `status` accepts only what `check` confirms."""
 
 import datetime as dt
+import json
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -103,7 +104,7 @@ def test_check_confirms_what_fix_wrote(place, case):
     ],
 )
 def test_measured_oq_delta_counts_only_if_claimed(place, outcome, shown, verdict):
-    """Both are shown. The line of a claimed one says why the verdict is REVERT."""
+    """Both are shown. The line of a claimed one is the reason for REVERT."""
     file = write_draft(place, "worse", "0.2", outcome=outcome)
     output = run_odr("check", "--fix").stdout
     assert f"ODR-0001 T: {verdict}\n{shown}" in output
@@ -117,7 +118,7 @@ def test_measured_oq_delta_counts_only_if_claimed(place, outcome, shown, verdict
 
 
 def test_kept_record_is_not_rejected(place):
-    """The message says what is missing."""
+    """The message names what is missing."""
     write_draft(place, "better", "0.2")
     run_odr("check", "--fix")
     with pytest.raises(BadInputError, match="it has KEEP; write the condition that it does not meet"):
@@ -178,6 +179,9 @@ def test_waiver_keeps_a_failing_constraint_until_its_last_day(place):
     file.write_text(text.replace("---\n\n#", "outcome: {oq_delta: null, verdict: KEEP}\n---\n\n#"))
     shown = f"KEEP (1 waived until {day(0)})"
     assert f"ODR-0001 T: {shown}" in run_odr("check").stdout
+    assert f"claimed <= 0.01 ratio, waived until {day(0)}\n" in run_odr("check").stdout
+    waivers = json.loads(run_odr("check", "-f", "json").stdout)["judgements"][0]["waivers"]
+    assert waivers == [{"constraint_id": "C1", "until": day(0)}]
     run_odr("status", "1", "proposed")
     run_odr("status", "1", "accepted")
     assert "ODR510 [warning] C1 fail" in run_odr("check").stdout
@@ -197,3 +201,17 @@ def test_waiver_hides_no_unknown_value(place):
     file = place / "odr" / "0001-t.md"
     file.write_text(file.read_text().replace("severity: error", "min_n: 99"))
     assert "ODR-0001 T: INCONCLUSIVE" in run_odr("check").stdout
+
+
+@pytest.mark.parametrize(("candidate", "severity"), [("better", "error"), ("worse", "warn")])
+def test_waiver_that_the_verdict_does_not_need_is_not_counted(place, candidate, severity):
+    """Check, list and index agree if the waived constraint passes, or has severity warn."""
+    file = write_draft(place, candidate, "0.01", waiver=day(1), severity=severity)
+    text = file.read_text().replace("constraints:", "constraints:\n  - {id: C2, name: no_rollbacks}")
+    file.write_text(text)
+    run_odr("lint", "--fix")
+    assert "ODR-0001 T: KEEP\n" in run_odr("check", "--fix").stdout
+    run_odr("index")
+    for output in (run_odr("list").stdout, (place / "odr" / "README.md").read_text()):
+        assert "KEEP" in output
+        assert "waived" not in output
