@@ -176,7 +176,7 @@ def test_schema_is_written_and_named_by_new_records(folder):
 
 def test_new_writes_named_constraints(folder):
     """Each one is one line of YAML, and its line in the text is generated."""
-    run_odr(
+    result = run_odr(
         "new",
         "T",
         "--owner",
@@ -192,6 +192,7 @@ def test_new_writes_named_constraints(folder):
         in text
     )
     assert "- [ ] C1 Between 50 % and 70 % of the batches with a finite loss are updated\n" in text
+    assert "C1 Between 50 % and 70 % of the batches with a finite loss are updated\n" in result.stderr
     run_odr("lint")
     with pytest.raises(BadInputError, match="did you mean 'no_rollbacks'"):
         run_odr("new", "U", "--constraint", "no_rollback")
