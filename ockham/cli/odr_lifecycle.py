@@ -71,7 +71,7 @@ def new(
             "--constraint",
             metavar="NAME=VALUE",
             help="Named constraint, see `ockham odr constraints`; may be repeated. Options after a comma: "
-            "judge=mean, severity=warn, min_n=N.",
+            "`judge=mean`, `severity=warn`, `min_n=N`.",
             show_default=False,
         ),
     ] = None,
