@@ -70,7 +70,8 @@ def new(
         typer.Option(
             "--constraint",
             metavar="NAME=VALUE",
-            help="Named constraint, see `ockham odr constraints`; may be repeated.",
+            help="Named constraint, see `ockham odr constraints`; may be repeated. Options after a comma: "
+            "`judge=mean`, `severity=warn`, `min_n=N`.",
             show_default=False,
         ),
     ] = None,
@@ -95,11 +96,19 @@ def new(
       ockham odr new "Drop the compressor" --ablation study-1 --candidate without-compressor
 
       ockham odr new "Lower the target" --constraint loss_at_most_above=2% --constraint no_rollbacks
+
+      ockham odr new "Lower the target" --constraint loss_at_most_above=2%,judge=mean,severity=warn
     """
     from ockham.odr.lifecycle import new_record
     from ockham.odr.pinning import measure_constraints
     from ockham.odr.records_folder import SCHEMA, find_record, read_folder
-    from ockham.odr.template import DEFAULT_CONSTRAINTS, NewRecord, parse_constraints, render_record
+    from ockham.odr.template import (
+        DEFAULT_CONSTRAINTS,
+        NewRecord,
+        describe_constraint,
+        parse_constraints,
+        render_record,
+    )
 
     records = read_folder(odr_dir) if odr_dir.is_dir() else []
     superseded_ids = [find_record(records, name).claims.id for name in supersedes or []]
@@ -113,7 +122,10 @@ def new(
         record = NewRecord(record_id, title, owners, today(), tag or [], superseded_ids, sides, constraints)
         return render_record(record._replace(schema=SCHEMA if (odr_dir / SCHEMA).is_file() else ""))
 
-    typer.echo(new_record(odr_dir, title, render, number))
+    file = new_record(odr_dir, title, render, number)
+    for one in constraints:
+        print_note(describe_constraint(one))
+    typer.echo(file)
 
 
 def list_records(
@@ -140,8 +152,8 @@ def list_records(
 
       ockham odr list --status accepted --status proposed
     """
+    from ockham.odr.record_rules import claimed_verdict
     from ockham.odr.records_folder import read_folder
-    from ockham.odr.verdict import format_verdict
 
     for name in status or []:
         if name not in STATUSES:
@@ -154,8 +166,7 @@ def list_records(
         if tag and not set(tag) & set(claims.tags):
             continue
         record_id = claims.id or record.file.name
-        verdict = format_verdict(claims.verdict, [waiver.until for waiver in claims.waivers])
-        rows.append((record_id, claims.status, verdict or "-", claims.date, claims.title))
+        rows.append((record_id, claims.status, claimed_verdict(record) or "-", claims.date, claims.title))
     write_rows(COLUMNS, rows, output_format, output, ("date",))
 
 

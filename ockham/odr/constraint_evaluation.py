@@ -24,10 +24,12 @@ def evaluate_on_runs(constraint: Constraint, claims: RecordData, ask: QueryFunct
     SQL with `$baseline` or `$candidate` is evaluated for each pair, other SQL once. Lint reports SQL that is
     refused, and SQL that names other runs; such SQL is never run.
     """
+    if not constraint.sql:
+        reason = "its name or a parameter is not accepted" if constraint.name else "it has no SQL"
+        return Result(constraint, "unknown", reason=reason)
     statement = analyze_sql(constraint.sql)
-    if statement.problems or not constraint.sql:
-        fault = statement.problems[0] if statement.problems else None
-        return Result(constraint, "unknown", reason=f"the SQL {fault.message}" if fault else "no SQL")
+    if statement.problems:
+        return Result(constraint, "unknown", reason=f"the SQL {statement.problems[0].message}")
     outside = next(find_outside_runs(claims.sides, statement), "")
     if outside:
         return Result(constraint, "unknown", reason=f"the SQL {outside}")

@@ -56,6 +56,16 @@ def test_pair_parameters_give_one_value_per_pair(folder):
     assert (result.state, result.statistics.n_pairs) == ("unknown", 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "it has no SQL"), ("los_improves_by", "its name or a parameter is not accepted")],
+)
+def test_constraint_without_sql_is_unknown_for_its_reason(folder, name, reason):
+    """Lint reports the wrong name itself, with the nearest one."""
+    result = evaluate(folder, "", ["b1"], ["c1"], name=name)
+    assert (result.state, result.reason) == ("unknown", reason)
+
+
 def test_one_baseline_is_compared_with_all_candidates(folder):
     """The interval has the spread of the candidates."""
     result = evaluate(folder, DIFFERENCE, ["b1"], ["c1", "c2", "c3"])
