@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from dashboard.data_source import query_or_error, run_page_query
+from ockham.savings import SAVINGS_REASONS
 
 # Six cards fit side by side on a laptop, two on a phone.
 CARD_WIDTH = 146
@@ -150,8 +151,20 @@ def savings_note(figures: dict[str, Any]) -> str:
         return f"{100 * low:.1f} to {high:.1%}"
     if figures.get("compute_saved") is not None:
         return "estimate"
-    reason = figures.get("compute_saved_reason")
-    return "unknown" if reason is None else str(reason).lower().replace("_", " ")
+    return reason_label(figures.get("compute_saved_reason"))
+
+
+def reason_label(reason: str | None) -> str:
+    """Return the code of an unknown estimate as words."""
+    return "unknown" if reason is None else reason.lower().replace("_", " ")
+
+
+def savings_clause(figures: dict[str, Any]) -> str:
+    """Return the saved compute as the last clause of a sentence, or why it is unknown. Empty for 0."""
+    saved, reason = figures.get("compute_saved"), figures.get("compute_saved_reason")
+    if saved:
+        return f"; skipped batches saved {saved:.1%} of the compute (estimate)"
+    return f"; the saved compute is unknown: {SAVINGS_REASONS[reason]}" if reason else ""
 
 
 def _rows(name: str, run_id: str) -> list[dict[str, Any]]:

@@ -327,6 +327,43 @@ def test_value_page_verdict_depends_on_floor(open_page, runs):
     assert below.code[-1].value == "ockham roi first --floor 0.5"
 
 
+NO_TIMES = "the times of forward and backward were not recorded"
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("overview", [f"compute_saved is unknown for 2 of 2 runs: {NO_TIMES}."]),
+        ("run", []),
+        (
+            "gate",
+            [f"the saved compute is unknown: {NO_TIMES}.", f"of other thresholds is unknown: {NO_TIMES}"],
+        ),
+        ("value", [f"the saved compute is unknown: {NO_TIMES}."]),
+    ],
+)
+def test_unknown_savings_show_their_reason(open_page, runs, page, expected):
+    """No sentence is silent about an unknown figure, and each card with a dash has a reason as its note."""
+    test = open_page(runs, page, run="first")
+    texts = [element.value for element in (*test.text, *test.caption)]
+    assert all(any(words in text for text in texts) for words in expected), texts
+    notes = {card.label: card.delta for card in test.metric if card.value == "-"}
+    assert {note for label, note in notes.items() if "saved" in label.lower()} <= {
+        "no stage times",
+        "no baseline run",
+        "at the prices above",
+    }
+    assert page == "gate" or notes["Compute saved"] == "no stage times"
+    assert page != "value" or notes["Device time saved"] == notes["Cost of the chain"] == "no stage times"
+
+
+def test_compare_page_shows_why_savings_are_unknown(open_page, runs):
+    """The code of the reason is one of the facts."""
+    rows = open_page(runs, "compare", run="first", vs="second").dataframe[0].value
+    fact = rows[rows["fact"] == "compute saved reason"].iloc[0].tolist()
+    assert fact[1:3] == ["NO_STAGE_TIMES", "NO_STAGE_TIMES"]
+
+
 def test_compare_page_without_data_digest_does_not_claim_same_data(open_page, tmp_path):
     """Runs without a data digest may have different data."""
     for name in ("a", "b"):

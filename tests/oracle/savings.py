@@ -77,4 +77,6 @@ def compute_savings(rows: list[Row]) -> dict[str, Any]:
         "compute_saved_low": low,
         "compute_saved_high": high,
         "compute_saved_reason": reason,
+        "seconds_saved": None if reason is not None else saved,
+        "chain_share": math.fsum(chain) / always if is_timed and world_size == 1 else None,
     }
