@@ -304,9 +304,10 @@ CODE_TABLE = (
     Code(
         "ODR517",
         "error",
-        "SQL names no run of the evidence",
-        "The query sees only the runs of the evidence. Compare run_id with $baseline and $candidate for one "
-        "pair, with $baselines and $candidates for all runs, or with the ID of a run of the evidence.",
+        "SQL is not restricted to the runs of the evidence",
+        "Each view needs a condition that holds for all its rows, in WHERE, JOIN or FILTER. Compare run_id "
+        "by = or IN: with $baseline and $candidate for one pair, or with $baselines and $candidates for all "
+        "runs. With one pair, the ID of a run of the evidence is accepted too.",
     ),
     Code("ODR601", "error", "no outcome", "Add the `outcome` that `ockham odr check` computes."),
     Code(

@@ -98,8 +98,8 @@ BAD = {
     "heading differs": (changed("# ODR-0001: Enable test", "# ODR-0001: Disable test"), ["ODR204"]),
     "heading missing": (changed("# ODR-0001: Enable test-time adaptation\n", ""), ["ODR204"]),
     "no checkbox": (changed("- [x] C2 The validation loss improves by > 2 %\n", ""), ["ODR207"]),
-    "line that says something else": (changed("- [x] C1 Half", "- [x] C1 Few"), ["ODR207"]),
-    "line that says more": (changed("are refused\n- [x] C2", "are refused\n  or all\n- [x] C2"), ["ODR207"]),
+    "line with another text": (changed("- [x] C1 Half", "- [x] C1 Few"), ["ODR207"]),
+    "line with more text": (changed("are refused\n- [x] C2", "are refused\n  or all\n- [x] C2"), ["ODR207"]),
     "text of the template": (
         changed(
             "Adapt layers 18-24 by LoRA.", "Describe the change, and the alternatives that were not chosen."

@@ -153,7 +153,7 @@ def test_record_whose_constraints_fail_is_not_accepted(place):
 
 
 def test_record_with_text_of_the_template_is_not_accepted(place):
-    """Nobody wrote what the problem is."""
+    """The section contains the placeholder of the template."""
     file = write_draft(place, "better", "0.2")
     run_odr("check", "--fix")
     file.write_text(file.read_text().replace("Written.", NO_PROBLEM, 1))
