@@ -156,6 +156,7 @@ def check(
     from ockham.odr.lint import lint_folder
     from ockham.odr.query import guarded_queries
     from ockham.odr.records_folder import find_record
+    from ockham.odr.registration import find_deleted_records
 
     all_records = lint_folder(odr_dir)
     selected = [find_record(all_records, name) for name in records] if records else all_records
@@ -175,6 +176,8 @@ def check(
         for record in selected:
             event_id = write_attestation(record, results[record.display_path], runs)
             print_note(f"attested as {event_id}" if event_id else "no claims were checked; nothing to attest")
+    if not records:
+        selected = [*selected, *find_deleted_records(odr_dir, all_records, [runs])]
     _finish(selected, results, output_format, select or [], ignore or [], fail_on, output)
 
 

@@ -196,6 +196,20 @@ _TABLE = (
         "sides differ in more than the policy",
         "Compare equal runs, or name in `evidence.varies` the settings that differ on purpose.",
     ),
+    Code(
+        "ODR417",
+        "claim",
+        "registration that the record does not name",
+        "The ledger contains it for this id. Restore `registered`; another question is another record. "
+        "A record of another project with this id needs another folder of runs.",
+    ),
+    Code(
+        "ODR418",
+        "error",
+        "registered record is missing",
+        "Restore the file. A record that is given up stays as rejected. A record of another project needs "
+        "another folder of runs.",
+    ),
     Code("ODR501", "error", "two constraints have the same id", "Number them C1, C2, ..."),
     Code("ODR502", "error", "number is not finite", "NaN and infinity cannot be compared."),
     Code("ODR503", "error", "SQL cannot be parsed", "The message names the position."),
