@@ -155,6 +155,7 @@ def check(
     from ockham.odr.evidence_store import EvidenceStore
     from ockham.odr.fix import complete_drafts
     from ockham.odr.query import guarded_queries
+    from ockham.odr.registration import find_deleted_records
 
     with EvidenceStore([runs], guarded_queries) as store:
         selected, results = _check_records(odr_dir, records or [], store)
@@ -170,6 +171,8 @@ def check(
         for record in selected:
             event_id = write_attestation(record, results[record.display_path], runs)
             print_note(f"attested as {event_id}" if event_id else "no claims were checked; nothing to attest")
+    if not records:
+        selected = [*selected, *find_deleted_records(odr_dir, selected, [runs])]
     _finish(selected, results, output_format, select or [], ignore or [], fail_on, output)
 
 

@@ -141,7 +141,7 @@ def evidence(
       ockham odr evidence 12 --ablation study-1 --candidate only-gate
     """
     from ockham.odr.lifecycle import write_records
-    from ockham.odr.pinning import set_evidence
+    from ockham.odr.pinning import require_pinned_logs, set_evidence
     from ockham.odr.records_folder import find_record, read_folder
 
     found = find_record(read_folder(odr_dir), record)
@@ -153,6 +153,7 @@ def evidence(
             f"{found.claims.id}: has the baseline {recorded}; pass --baseline {recorded} or another run"
         )
     sides = pin_named_sides(runs, baseline, candidate, ablation)
+    require_pinned_logs(found, sides, runs)
     write_records({found.file: set_evidence(found, sides)})
     print_note(f"{found.display_path}: evidence written")
 

@@ -21,7 +21,7 @@ from ockham.odr.query import OpenQueries
 from ockham.odr.record import DecisionRecord
 from ockham.odr.record_data import EvidenceSide
 from ockham.odr.record_rules import active_waivers, delta_digits
-from ockham.odr.registration import check_registration
+from ockham.odr.registration import check_other_registrations, check_registration
 from ockham.odr.side_differences import check_differences
 from ockham.odr.verdict import (
     NOTHING_TO_CHECK,
@@ -87,6 +87,7 @@ def check_in_store(record: DecisionRecord, store: EvidenceStore, today: dt.date)
     for result in results:
         _note(record, result, waivers)
     registration = check_registration(record, list(logs.values()), store.runs_folders)
+    check_other_registrations(record, store.read_registrations(record.file.parent))
     oq_state = None if claims.oq_delta is None else evaluate_gain(oq)
     verdict = decide_verdict(results, oq_state, waivers)
     _compare(record, results, oq, verdict)

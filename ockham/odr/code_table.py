@@ -220,6 +220,18 @@ CODE_TABLE = (
         "sides differ in more than the policy",
         "Compare equal runs, or name in `evidence.varies` the settings that differ on purpose.",
     ),
+    Code(
+        "ODR417",
+        "claim",
+        "registration that the record does not name",
+        "Restore `registered`. Another question is another record, another project another folder of runs.",
+    ),
+    Code(
+        "ODR418",
+        "error",
+        "registered record is missing",
+        "Restore the file. A record that is given up stays as rejected. Another project has another folder.",
+    ),
     Code("ODR501", "error", "two constraints have the same id", "Number them C1, C2, ..."),
     Code(
         "ODR502",

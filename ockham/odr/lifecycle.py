@@ -166,13 +166,15 @@ def renumber(record: DecisionRecord, others: Sequence[DecisionRecord], number: i
     """Return the texts of a record with another number at its new path, and of the records that name it.
 
     Raises:
-        BadInputError: If it has a lock, because others may cite its ID.
+        BadInputError: If it is decided or registered, because others cite its ID.
 
     """
     edit.require_readable(record)
     old, new = record.claims.id, f"ODR-{number:04d}"
     if record.claims.status in DECIDED:
         raise BadInputError(f"{old} is {record.claims.status}, so others may cite it: renumber the other one")
+    if record.claims.registered:
+        raise BadInputError(f"{old} is registered in the ledger under this ID: renumber the other one")
     lines = edit.set_key(record, record.lines, "id", new)
     title = heading_text(record).replace(old, new, 1)
     texts = {
