@@ -252,3 +252,26 @@ def test_condition_that_other_runs_satisfy_is_refused(fragment):
         assert not is_accepted(
             f"SELECT sum(iter_num) FILTER (WHERE {where}) AS value, 9 AS n FROM evaluations"
         )
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "a SEMI JOIN decisions b ON a.iter_num = b.iter_num WHERE run_id = $candidate",
+        "a ASOF JOIN decisions b ON a.iter_num > b.iter_num WHERE a.run_id = 'cand' AND b.run_id = 'cand'",
+        "a POSITIONAL JOIN decisions b WHERE a.run_id = $candidate AND b.run_id = $candidate",
+        "a LEFT JOIN reason_codes r ON a.run_id = $candidate",
+        "a(iter_num, run_id) WHERE a.run_id = $candidate",
+        "a WHERE a.run_id = $candidate AND EXISTS (SELECT 1 FROM decisions a WHERE a.iter_num > 3)",
+    ],
+)
+def test_form_without_a_condition_for_each_row_is_refused(rest):
+    """The generated statements contain them too rarely."""
+    assert not is_accepted(f"SELECT sum(iter_num) AS value, count(*) AS n FROM evaluations {rest}")
+
+
+def test_filter_in_groups_is_refused():
+    """The number of groups depends on all runs."""
+    sql = "SELECT max(val_loss) FILTER (WHERE run_id = $candidate) AS value, 3 AS n FROM evaluations"
+    assert is_accepted(sql)
+    assert not is_accepted(f"{sql} GROUP BY iter_num")
