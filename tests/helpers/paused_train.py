@@ -1,6 +1,7 @@
 """train.py, which waits to be killed after the checkpoint of iteration 19.
 
-Of several ranks, the last one waits. A test that kills a process while it trains would otherwise have to be faster than the training.
+Of several ranks, the last one waits. A test that kills a process while it trains would otherwise have to be
+faster than the training.
 """
 
 from __future__ import annotations
