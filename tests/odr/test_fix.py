@@ -101,7 +101,12 @@ def test_fix_inserts_the_outcome_line(folder):
         ("", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
         ("outcome: {}", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
         ("outcome: {oq_delta: null}", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
-        ("outcome: {oq_delta: +0.40}", "Open.", "{oq_delta: +0.40, verdict: REVERT}", "+0.40 → REVERT"),
+        (
+            "outcome: {oq_delta: +0.40}",
+            "Open.",
+            "{oq_delta: +0.40, oq_delta_at: iteration, verdict: REVERT}",
+            "+0.40 → REVERT",
+        ),
         (
             "outcome:\n  oq_delta: 1e-3\n  oq_delta_at: tokens",
             "Open.",
@@ -115,12 +120,20 @@ def test_fix_inserts_the_outcome_line(folder):
             "none → REVERT",
         ),
         ("outcome: {verdict: KEEP}", "Open.", "{oq_delta: null, verdict: KEEP}", "none → KEEP"),
-        ("", "OQ Delta: +0.4 -> KEEP", "{oq_delta: +0.4, verdict: KEEP}", "+0.4 → KEEP"),
+        (
+            "",
+            "OQ Delta: +0.4 -> KEEP",
+            "{oq_delta: +0.4, oq_delta_at: iteration, verdict: KEEP}",
+            "+0.4 → KEEP",
+        ),
         ("", "OQ delta: none → not measured", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
     ],
 )
 def test_fix_completes_the_outcome_of_a_draft(folder, outcome, line, wanted, wanted_line):
-    """What the author wrote stays. A measured OQ delta that nobody claimed is not added."""
+    """What the author wrote stays. A measured OQ delta that nobody claimed is not added.
+
+    A claimed one gets the measure at which it was compared.
+    """
     _, after = complete(folder, outcome, line)
     assert f"outcome: {wanted}" in after.lines
     assert f"OQ delta: {wanted_line}" in after.lines

@@ -91,6 +91,7 @@ def test_check_confirms_what_fix_wrote(place, case):
     assert not WRITTEN_BY_FIX & {finding.code for finding in record.findings}
     claimed = case["outcome"] in {"{oq_delta: MEASURED}", "{oq_delta: 9}"}
     assert (record.claims.oq_delta is not None) == claimed
+    assert ("oq_delta_at: iteration, verdict" in before) == claimed
     kept = growth <= float(case["limit"]) or case["waiver"] == day(1)
     expected = "KEEP" if kept and (case["candidate"] == "better" or not claimed) else "REVERT"
     assert result.verdict == ("INCONCLUSIVE" if case["severity"] == "warn" else expected)
@@ -135,7 +136,7 @@ def test_oq_delta_of_0_is_a_revert(place):
     """A record that claims +0 claims no gain."""
     file = write_draft(place, "same", "0.2", outcome="{oq_delta: +0}")
     run_odr("check", "--fix")
-    assert "outcome: {oq_delta: +0, verdict: REVERT}" in file.read_text()
+    assert "outcome: {oq_delta: +0, oq_delta_at: iteration, verdict: REVERT}" in file.read_text()
 
 
 def test_record_whose_constraints_fail_is_not_accepted(place):
