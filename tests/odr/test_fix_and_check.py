@@ -196,6 +196,18 @@ def test_waiver_keeps_a_failing_constraint_until_its_last_day(place):
     assert "ODR-0001 T: REVERT" in result.stdout
 
 
+@pytest.mark.parametrize("offsets", [(1, -1), (-1, 1), (0, 2, 0), (-2, -1)])
+def test_waivers_of_one_constraint_count_as_the_longest(place, offsets):
+    """The order of the entries has no effect. Check and list agree."""
+    file = write_draft(place, "worse", "0.01", waiver="ENTRIES", outcome="{oq_delta: null, verdict: KEEP}")
+    entries = ", ".join(f"{{constraint: C1, by: b, reason: r, until: {day(one)}}}" for one in offsets)
+    text = file.read_text().replace("{constraint: C1, by: b, reason: r, until: ENTRIES}", entries)
+    file.write_text(text.replace("Open.", "OQ delta: none → KEEP"))
+    shown = f"KEEP (1 waived until {day(max(offsets))})"
+    assert (f"ODR-0001 T: {shown}\n" in run_odr("check").stdout) == (max(offsets) >= 0)
+    assert shown in run_odr("list").stdout
+
+
 def test_waiver_hides_no_unknown_value(place):
     """It allows a measured failure."""
     write_draft(place, "better", "0.2", waiver=day(1), cited=False)
