@@ -214,24 +214,32 @@ WAIVER = "waivers: [{constraint: C1, by: b, reason: r, until: 2027-01-31}]"
 
 
 @pytest.mark.parametrize(
-    ("tick", "status", "waived", "codes_found"),
+    ("tick", "waived", "codes_found"),
     [
-        (" ", "proposed", "1 waived until 2027-01-31", []),
-        (" ", "proposed", "1 waived until 2027-02-28", ["ODR605"]),
-        (" ", "proposed", "2 waived until 2027-01-31", ["ODR605"]),
-        ("x", "proposed", "1 waived until 2027-01-31", ["ODR605"]),
-        (" ", "accepted", "1 waived until 2026-12-31", []),
+        (" ", "1 waived until 2027-01-31", []),
+        (" ", "1 waived until 2027-02-28", ["ODR605"]),
+        (" ", "2 waived until 2027-01-31", ["ODR605"]),
+        ("x", "1 waived until 2027-01-31", ["ODR605"]),
     ],
 )
-def test_outcome_line_names_the_waivers_that_the_verdict_needs(folder, tick, status, waived, codes_found):
-    """After the decision it is locked. Then the waiver may be extended."""
+def test_outcome_line_names_the_waivers_that_the_verdict_needs(folder, tick, waived, codes_found):
+    """Any other text is fixed."""
     text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", f"[{tick}] C1")
-    file = put(folder, text.replace("status: proposed", f"status: {status}"))
-    file.write_text(file.read_text().replace("→ KEEP", f"→ KEEP ({waived})"))
-    if status == "accepted":
-        fix_folder(folder, TODAY)
+    put(folder, text.replace("→ KEEP", f"→ KEEP ({waived})"))
     assert codes(folder) == codes_found
     fix_folder(folder, TODAY)
+    assert codes(folder) == []
+
+
+def test_waiver_of_a_locked_record_can_be_extended(folder):
+    """The Outcome line is locked, and keeps the day of the decision."""
+    text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", "[ ] C1")
+    text = text.replace("→ KEEP", "→ KEEP (1 waived until 2027-01-31)")
+    file = put(folder, text.replace("status: proposed", "status: accepted"))
+    fix_folder(folder, TODAY)
+    locked = file.read_text()
+    assert "lock: " in locked
+    file.write_text(locked.replace("until: 2027-01-31", "until: 2027-02-28"))
     assert codes(folder) == []
 
 
