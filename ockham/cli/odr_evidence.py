@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ockham.cli.odr_options import RecordArgument, RecordsArgument
+from ockham.cli.odr_options import RecordArgument, RecordsArgument, repeatable
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import print_note
 from ockham.errors import BadInputError
@@ -17,24 +17,12 @@ if TYPE_CHECKING:
 
 CandidateOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--candidate",
-        metavar="RUN",
-        help="Run with the change; may be repeated, or several with commas.",
-        show_default=False,
-    ),
+    repeatable("--candidate", "RUN", "Run with the change, or several with commas"),
 ]
 BaselineOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--baseline",
-        metavar="RUN",
-        help="Run to compare with: one for all candidates, or one for each; may be repeated.",
-        show_default=False,
-    ),
+    repeatable("--baseline", "RUN", "Run to compare with: one for all candidates, or one for each"),
 ]
-
-
 AblationOption = Annotated[
     str,
     typer.Option(

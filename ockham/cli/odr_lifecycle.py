@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ockham.cli.odr_evidence import AblationOption, BaselineOption, CandidateOption, pin_named_sides
-from ockham.cli.odr_options import RecordArgument
+from ockham.cli.odr_options import RecordArgument, repeatable
 from ockham.cli.options import DEFAULT_ODR_DIR, DEFAULT_RUNS, OdrDirOption, RunsOption
 from ockham.cli.output import (
     FormatOption,
@@ -30,12 +30,7 @@ MAX_TITLE_CHARACTERS = 120
 COLUMNS = ("id", "status", "verdict", "date", "title")
 OwnerOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--owner",
-        metavar="NAME",
-        help="Owner of the record; may be repeated. Default: the current user.",
-        show_default=False,
-    ),
+    repeatable("--owner", "NAME", "Owner of the record", " Default: the current user."),
 ]
 
 
@@ -50,29 +45,19 @@ def new(
     title: Annotated[str, typer.Argument(metavar="TITLE", help="The decision, in one line.")],
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
     owner: OwnerOption = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="Tag; may be repeated.", show_default=False),
-    ] = None,
+    tag: Annotated[list[str] | None, repeatable("--tag", "TAG", "Tag")] = None,
     supersedes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--supersedes",
-            metavar="RECORD",
-            help="Record that the new one replaces; may be repeated.",
-            show_default=False,
-        ),
+        list[str] | None, repeatable("--supersedes", "RECORD", "Record that the new one replaces")
     ] = None,
     baseline: BaselineOption = None,
     candidate: CandidateOption = None,
     constraint: Annotated[
         list[str] | None,
-        typer.Option(
+        repeatable(
             "--constraint",
-            metavar="NAME=VALUE",
-            help="Named constraint, see `ockham odr constraints`; may be repeated. Options after a comma: "
-            "`judge=mean`, `severity=warn`, `min_n=N`.",
-            show_default=False,
+            "NAME=VALUE",
+            "Named constraint, see `ockham odr constraints`",
+            " Options after a comma: `judge=mean`, `severity=warn`, `min_n=N`.",
         ),
     ] = None,
     ablation: AblationOption = "",
@@ -130,18 +115,8 @@ def new(
 
 def list_records(
     odr_dir: OdrDirOption = DEFAULT_ODR_DIR,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status", metavar="STATUS", help="Only this status; may be repeated.", show_default=False
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tag", metavar="TAG", help="Only records with this tag; may be repeated.", show_default=False
-        ),
-    ] = None,
+    status: Annotated[list[str] | None, repeatable("--status", "STATUS", "Only this status")] = None,
+    tag: Annotated[list[str] | None, repeatable("--tag", "TAG", "Only records with this tag")] = None,
     output_format: FormatOption = None,
     output: OutputOption = None,
 ) -> None:

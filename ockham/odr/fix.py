@@ -104,8 +104,8 @@ def complete_drafts(
 def _complete_outcome(record: DecisionRecord, lines: list[str], computed: str | None) -> list[str]:
     """Return the lines with a complete outcome in front matter and body.
 
-    Missing keys are added: the verdict as computed, and an OQ delta of null. Without an outcome in the front
-    matter, the Outcome line contains what the author claims.
+    Missing keys are added: the verdict as computed, an OQ delta of null, and the measure of a claimed one.
+    Without an outcome in the front matter, the Outcome line contains what the author claims.
     """
     assert record.front is not None
     assert record.body is not None
@@ -120,6 +120,9 @@ def _complete_outcome(record: DecisionRecord, lines: list[str], computed: str | 
     fields = [f"oq_delta: {digits or 'null'}", f"verdict: {verdict}"]
     if "oq_delta_at" in outcome:
         fields.insert(1, f"oq_delta_at: {record.front.place(('outcome', 'oq_delta_at')).text}")
+    elif digits is not None:
+        # A claimed number names the point at which it was compared.
+        fields.insert(1, f"oq_delta_at: {record.claims.oq_delta_at}")
     # The body first: its lines move by the key.
     new = edit.set_outcome_line(record, lines, digits, verdict)
     try:

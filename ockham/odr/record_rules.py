@@ -138,7 +138,7 @@ def claimed_verdict(record: DecisionRecord) -> str:
     """Return the claimed verdict with the waivers that it needs: those of constraints that are not ticked."""
     failed = {box.constraint_id for box in record.body.boxes if not box.ticked} if record.body else set()
     failed -= {one.id for one in record.claims.constraints if one.severity == "warn"}
-    until = [waiver.until for waiver in record.claims.waivers if waiver.constraint in failed]
+    until = [day for constraint, day in waiver_ends(record).items() if constraint in failed]
     return format_verdict(record.claims.verdict, until)
 
 
@@ -243,13 +243,18 @@ def _waivers(record: DecisionRecord, today: dt.date) -> None:
             )
 
 
+def waiver_ends(record: DecisionRecord) -> dict[str, str]:
+    """Return the last day on which each constraint is waived, by its ID. Invalid dates are omitted."""
+    ends: dict[str, str] = {}
+    for waiver in record.claims.waivers:
+        if parse_date(waiver.until) is not None:
+            ends[waiver.constraint] = max(waiver.until, ends.get(waiver.constraint, ""))
+    return ends
+
+
 def active_waivers(record: DecisionRecord, today: dt.date) -> dict[str, str]:
     """Return the last day of each waiver that has not ended, by the ID of its constraint."""
-    return {
-        waiver.constraint: waiver.until
-        for waiver in record.claims.waivers
-        if (until := parse_date(waiver.until)) is not None and until >= today
-    }
+    return {name: day for name, day in waiver_ends(record).items() if day >= today.isoformat()}
 
 
 def _review(record: DecisionRecord, today: dt.date) -> None:

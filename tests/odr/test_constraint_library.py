@@ -288,7 +288,7 @@ def test_each_named_constraint_is_valid_sql_with_an_example(name):
         ("no_rollbacks,min_n=0", "'min_n' is '0'; accepted: an integer from 1"),
         ("no_rollbacks,judge=mean,judge=mean", "'judge' is given twice"),
         ("loss_improves_by=1%,value=2%", "'value' is given twice"),
-        ("No_Rollback", "did you mean 'no_rollbacks'?"),
+        ("NO_ROLLBACK", "did you mean 'no_rollbacks'?"),
         ("los_improves_by=1%,judge=men", "did you mean 'loss_improves_by'?"),
     ],
 )

@@ -101,7 +101,12 @@ def test_fix_inserts_the_outcome_line(folder):
         ("", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
         ("outcome: {}", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
         ("outcome: {oq_delta: null}", "Open.", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
-        ("outcome: {oq_delta: +0.40}", "Open.", "{oq_delta: +0.40, verdict: REVERT}", "+0.40 → REVERT"),
+        (
+            "outcome: {oq_delta: +0.40}",
+            "Open.",
+            "{oq_delta: +0.40, oq_delta_at: iteration, verdict: REVERT}",
+            "+0.40 → REVERT",
+        ),
         (
             "outcome:\n  oq_delta: 1e-3\n  oq_delta_at: tokens",
             "Open.",
@@ -115,12 +120,20 @@ def test_fix_inserts_the_outcome_line(folder):
             "none → REVERT",
         ),
         ("outcome: {verdict: KEEP}", "Open.", "{oq_delta: null, verdict: KEEP}", "none → KEEP"),
-        ("", "OQ Delta: +0.4 -> KEEP", "{oq_delta: +0.4, verdict: KEEP}", "+0.4 → KEEP"),
+        (
+            "",
+            "OQ Delta: +0.4 -> KEEP",
+            "{oq_delta: +0.4, oq_delta_at: iteration, verdict: KEEP}",
+            "+0.4 → KEEP",
+        ),
         ("", "OQ delta: none → not measured", "{oq_delta: null, verdict: REVERT}", "none → REVERT"),
     ],
 )
 def test_fix_completes_the_outcome_of_a_draft(folder, outcome, line, wanted, wanted_line):
-    """What the author wrote stays. A measured OQ delta that nobody claimed is not added."""
+    """What the author wrote stays. A measured OQ delta that nobody claimed is not added.
+
+    A claimed one gets the measure at which it was compared.
+    """
     _, after = complete(folder, outcome, line)
     assert f"outcome: {wanted}" in after.lines
     assert f"OQ delta: {wanted_line}" in after.lines
@@ -201,24 +214,32 @@ WAIVER = "waivers: [{constraint: C1, by: b, reason: r, until: 2027-01-31}]"
 
 
 @pytest.mark.parametrize(
-    ("tick", "status", "waived", "codes_found"),
+    ("tick", "waived", "codes_found"),
     [
-        (" ", "proposed", "1 waived until 2027-01-31", []),
-        (" ", "proposed", "1 waived until 2027-02-28", ["ODR605"]),
-        (" ", "proposed", "2 waived until 2027-01-31", ["ODR605"]),
-        ("x", "proposed", "1 waived until 2027-01-31", ["ODR605"]),
-        (" ", "accepted", "1 waived until 2026-12-31", []),
+        (" ", "1 waived until 2027-01-31", []),
+        (" ", "1 waived until 2027-02-28", ["ODR605"]),
+        (" ", "2 waived until 2027-01-31", ["ODR605"]),
+        ("x", "1 waived until 2027-01-31", ["ODR605"]),
     ],
 )
-def test_outcome_line_names_the_waivers_that_the_verdict_needs(folder, tick, status, waived, codes_found):
-    """After the decision it is locked. Then the waiver may be extended."""
+def test_outcome_line_names_the_waivers_that_the_verdict_needs(folder, tick, waived, codes_found):
+    """Any other text is fixed."""
     text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", f"[{tick}] C1")
-    file = put(folder, text.replace("status: proposed", f"status: {status}"))
-    file.write_text(file.read_text().replace("→ KEEP", f"→ KEEP ({waived})"))
-    if status == "accepted":
-        fix_folder(folder, TODAY)
+    put(folder, text.replace("→ KEEP", f"→ KEEP ({waived})"))
     assert codes(folder) == codes_found
     fix_folder(folder, TODAY)
+    assert codes(folder) == []
+
+
+def test_waiver_of_a_locked_record_can_be_extended(folder):
+    """The Outcome line is locked, and keeps the day of the decision."""
+    text = PROPOSED.replace("outcome:", f"{WAIVER}\noutcome:").replace("[x] C1", "[ ] C1")
+    text = text.replace("→ KEEP", "→ KEEP (1 waived until 2027-01-31)")
+    file = put(folder, text.replace("status: proposed", "status: accepted"))
+    fix_folder(folder, TODAY)
+    locked = file.read_text()
+    assert "lock: " in locked
+    file.write_text(locked.replace("until: 2027-01-31", "until: 2027-02-28"))
     assert codes(folder) == []
 
 

@@ -91,6 +91,7 @@ def test_check_confirms_what_fix_wrote(place, case):
     assert not WRITTEN_BY_FIX & {finding.code for finding in record.findings}
     claimed = case["outcome"] in {"{oq_delta: MEASURED}", "{oq_delta: 9}"}
     assert (record.claims.oq_delta is not None) == claimed
+    assert ("oq_delta_at: iteration, verdict" in before) == claimed
     kept = growth <= float(case["limit"]) or case["waiver"] == day(1)
     expected = "KEEP" if kept and (case["candidate"] == "better" or not claimed) else "REVERT"
     assert result.verdict == ("INCONCLUSIVE" if case["severity"] == "warn" else expected)
@@ -135,7 +136,7 @@ def test_oq_delta_of_0_is_a_revert(place):
     """A record that claims +0 claims no gain."""
     file = write_draft(place, "same", "0.2", outcome="{oq_delta: +0}")
     run_odr("check", "--fix")
-    assert "outcome: {oq_delta: +0, verdict: REVERT}" in file.read_text()
+    assert "outcome: {oq_delta: +0, oq_delta_at: iteration, verdict: REVERT}" in file.read_text()
 
 
 def test_record_whose_constraints_fail_is_not_accepted(place):
@@ -193,6 +194,18 @@ def test_waiver_keeps_a_failing_constraint_until_its_last_day(place):
     result = run_odr("check", status=1)
     assert {"ODR510", "ODR604", "ODR703"} <= set(result.stdout.split())
     assert "ODR-0001 T: REVERT" in result.stdout
+
+
+@pytest.mark.parametrize("offsets", [(1, -1), (-1, 1), (0, 2, 0), (-2, -1)])
+def test_waivers_of_one_constraint_count_as_the_longest(place, offsets):
+    """The order of the entries has no effect. Check and list agree."""
+    file = write_draft(place, "worse", "0.01", waiver="ENTRIES", outcome="{oq_delta: null, verdict: KEEP}")
+    entries = ", ".join(f"{{constraint: C1, by: b, reason: r, until: {day(one)}}}" for one in offsets)
+    text = file.read_text().replace("{constraint: C1, by: b, reason: r, until: ENTRIES}", entries)
+    file.write_text(text.replace("Open.", "OQ delta: none → KEEP"))
+    shown = f"KEEP (1 waived until {day(max(offsets))})"
+    assert (f"ODR-0001 T: {shown}\n" in run_odr("check").stdout) == (max(offsets) >= 0)
+    assert shown in run_odr("list").stdout
 
 
 def test_waiver_hides_no_unknown_value(place):
