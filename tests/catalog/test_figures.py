@@ -223,6 +223,7 @@ def test_refused_checkpoints_of_an_acting_memory_are_saved_bytes(runs, catalog):
         ({"forward": 1.0, "backward": 2.0, "chain": 0.5}, 2, 4, "WAITED_FOR_RANKS"),
         ({"forward": 1.0, "backward": 2.0, "chain": 0.5}, 2, 0, None),
         ({"forward": 1.0}, 1, 4, "NO_STAGE_TIMES"),
+        ({"forward": 0.0, "backward": 2.0}, 1, 4, "NO_STAGE_TIMES"),
         ({}, 1, 4, "NO_STAGE_TIMES"),
         ({"forward": 1.0, "backward": 2.0}, 1, 10, "NOTHING_UPDATED"),
         ({"forward": 1.0, "backward": 2.0}, 1, 9, None),
@@ -247,6 +248,15 @@ def test_view_and_counter_give_the_same_savings_or_the_same_reason(
     assert (row["compute_saved"] is None) == (reason is not None)
     if not skips and reason is None:
         assert row["compute_saved"] == 0.0
+
+
+def test_steps_without_measurement_follow_the_verdict(tmp_path):
+    """A loop that does not report its steps has as many as it was allowed to take."""
+    with Run(plugins=[FirstSkipped(3)], runs=tmp_path, run_id="a") as run:
+        for i in range(10):
+            run.end_batch(run.start_batch(i, 3.0))
+    rows = Catalog(tmp_path).rows("select optimizer_steps, skipped_steps from run_summary")
+    assert rows == [{"optimizer_steps": 7, "skipped_steps": 3}]
 
 
 class FirstSkipped(OccamPlugin):

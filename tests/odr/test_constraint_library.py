@@ -1,7 +1,6 @@
 """Named constraints against values that are recomputed from the lines."""
 
 import datetime as dt
-import json
 import math
 import re
 import shutil
@@ -129,9 +128,7 @@ def clipped(runs):
 
 def blocked(runs):
     """Every attempt waited, so none is omitted."""
-    segments = (runs / ADAPTED / "log").rglob("*.jsonl")
-    lines = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
-    events = [line["data"] for line in lines if line["type"] == "ockham.run.finished.v1"]
+    events = [row.data for row in read_run(runs / ADAPTED) if row.kind == "run.finished"]
     return sum(e["blocked_seconds"] for e in events), len(events)
 
 

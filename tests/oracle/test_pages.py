@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from ockham import resources
 from ockham.catalog import Catalog
 from ockham.catalog.views import load_page_query
+from ockham.record.run_folder import PARQUET_TABLES, RunFolder
+from ockham.run import Run
+from tests.helpers.log_edits import change_event, sign_log
 from tests.oracle import decision_pages, pages, run_pages
 from tests.oracle.comparison import assert_equal_rows
-from tests.oracle.generated_runs import Scenario, scenarios, written_runs
+from tests.oracle.generated_runs import FACTS, Scenario, scenarios, write_run, written_runs
 from tests.oracle.log_lines import contexts, read_run, read_settings
 
 # Page queries without figures of the logs, with the reason.
@@ -97,6 +101,30 @@ def test_page_numbers_of_longer_runs_equal_the_lines(scenario):
     """Bins contain several batches."""
     with written_runs([scenario]) as runs:
         compare_pages(runs)
+
+
+def test_evaluations_of_one_iteration_keep_their_order(tmp_path):
+    """A point of several evaluations shows the last one, also if all are of the same iteration."""
+    with Run(policy="observe", runs=tmp_path, run_id="r0", facts=FACTS) as run:
+        for i in range(60):
+            ctx = run.end_batch(run.start_batch(i, 3.0), stepped=True)
+            for number in range(3):
+                run.evaluate(ctx, 3.0 - i / 60 + (number % 2) / 9, tokens=100)
+    compare_pages(tmp_path)
+
+
+@pytest.mark.parametrize("code", ["INVALID_BASELINE", "REJECTED_INCOMPARABLE"])
+def test_rejected_candidate_names_the_gate_at_which_it_failed(tmp_path, code):
+    """Codes that generated runs do not have."""
+    write_run(tmp_path, "r0", Scenario(batches=20))
+    folder = RunFolder(tmp_path, "r0")
+    change_event(
+        folder, "decision.made", lambda data: data.update(action="REJECT", reason_code=code), 1, "memory"
+    )
+    sign_log(folder)
+    for kind in PARQUET_TABLES:
+        shutil.rmtree(folder.path / kind)
+    compare_pages(tmp_path)
 
 
 def compare_pages(runs):
